@@ -1,0 +1,15 @@
+"""The pipeline engine: runs, stages, items, slices."""
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class AutomationConfig(AppConfig):
+    name = "automation"
+    verbose_name = "Automation"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from automation import checks, lifecycle, worker_signals  # noqa: F401  (register checks and receivers)
+
+        autodiscover_modules("pipelines")

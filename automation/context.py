@@ -1,0 +1,97 @@
+"""What a stage may ask for while it works on an item."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+from uuid import UUID
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import Storage, default_storage
+
+
+class Interrupted(BaseException):
+    """Raised by :meth:`StageContext.sleep` at a stop. The item is left undone and is done again on resume.
+
+    Not an ``Exception``, so that a stage's own ``except Exception`` does not swallow it.
+    """
+
+
+class Artifacts:
+    """Files of one run and stage in Django's default storage, under ``runs/<run>/<stage>/``.
+
+    Writing a name again replaces the file, so an item that is repeated after a crash leaves one file.
+    """
+
+    def __init__(self, run_id: UUID, stage_slug: str, storage: Storage | None = None) -> None:
+        self._run_id = run_id
+        self._stage_slug = stage_slug
+        self._storage = storage or default_storage
+
+    def name(self, name: str, *, stage: str | None = None) -> str:
+        """The storage name of an artifact of this stage, or of another ``stage`` of the same run."""
+        return f"runs/{self._run_id}/{stage or self._stage_slug}/{name}"
+
+    def save(self, name: str, content: bytes) -> str:
+        """Write ``content`` and return the storage name to keep in an output."""
+        full = self.name(name)
+        if self._storage.exists(full):
+            self._storage.delete(full)
+        return self._storage.save(full, ContentFile(content))
+
+    def open(self, name: str, *, stage: str | None = None) -> IO[bytes]:
+        """The artifact for reading; ``FileNotFoundError`` if it was never saved."""
+        opened: IO[bytes] = self._storage.open(self.name(name, stage=stage), "rb")
+        return opened
+
+    def read(self, name: str, *, stage: str | None = None) -> bytes:
+        """The whole content of an artifact."""
+        with self.open(name, stage=stage) as file:
+            return file.read()
+
+    def exists(self, name: str, *, stage: str | None = None) -> bool:
+        return self._storage.exists(self.name(name, stage=stage))
+
+
+class StageContext:
+    """Handed to every hook of a stage. One instance serves a whole loop; ``item_key`` changes from item to item."""
+
+    __slots__ = ("_items", "_sleep", "artifacts", "gpu_index", "item_key", "logger", "params", "run_id", "stage_slug")
+
+    def __init__(
+        self,
+        *,
+        run_id: UUID,
+        stage_slug: str,
+        params: Mapping[str, Any],
+        logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        artifacts: Artifacts,
+        gpu_index: int | None,
+        sleep: Callable[[float], None],
+        items: Callable[[], Iterator[dict[str, Any]]],
+    ) -> None:
+        self.run_id = run_id
+        self.stage_slug = stage_slug
+        self.params = params
+        self.logger = logger
+        self.artifacts = artifacts
+        self.gpu_index = gpu_index
+        """Index of the GPU this loop may use, or ``None``."""
+        self.item_key = ""
+        """Key of the item at work: the same in every attempt, unique within the stage; sorts in input order."""
+        self._sleep = sleep
+        self._items = items
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt at this item (run, stage, item): hand it to external services."""
+        return f"{self.run_id}:{self.stage_slug}:{self.item_key}"
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not through a stop: a pause or cancel raises :class:`Interrupted` within 50 ms."""
+        self._sleep(seconds)
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """Payloads of all items of the stage, in order; for ``prepare``."""
+        return self._items()

@@ -1,0 +1,148 @@
+"""What a pipeline declares, and the check that it is declared rightly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from automation.errors import InvalidParams, PipelineError
+
+if TYPE_CHECKING:
+    from automation.pipeline import BaseStage, Pipeline
+
+SLUG = re.compile(r"[a-z][a-z0-9_-]{0,49}")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one loop of a stage needs of a node: cores, MiB of memory, MiB on each GPU, and number of GPUs."""
+
+    cpu: float = 1.0
+    memory_mib: int = 0
+    gpu_memory_mib: int = 0
+    gpus: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise PipelineError(f"Cannot declare Needs.{field.name}: expected a number >= 0, got: {value!r}")
+        if self.gpu_memory_mib and not self.gpus:
+            object.__setattr__(self, "gpus", 1)
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a pipeline. ``type`` is ``int``, ``float``, ``str`` or ``bool``; texts are converted."""
+
+    name: str
+    type: type[int] | type[float] | type[str] | type[bool]
+    default: Any
+    help: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: Sequence[Any] = ()
+
+    def clean(self, value: Any) -> Any:
+        """``value`` as the declared type, within the declared bounds, or ``InvalidParams``."""
+        converted = self._convert(value)
+        if self.choices and converted not in self.choices:
+            raise self._refusal("one of " + ", ".join(map(str, self.choices)), value)
+        if self.minimum is not None and converted < self.minimum:
+            raise self._refusal(f"at least {self.minimum:g}", value)
+        if self.maximum is not None and converted > self.maximum:
+            raise self._refusal(f"at most {self.maximum:g}", value)
+        return converted
+
+    def _convert(self, value: Any) -> Any:
+        if self.type is bool:
+            if isinstance(value, bool):
+                return value
+            known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+            if str(value).lower() in known:
+                return known[str(value).lower()]
+            raise self._refusal("true or false", value)
+        if self.type is str:
+            if isinstance(value, str):
+                return value
+            raise self._refusal("a text", value)
+        name = "a whole number" if self.type is int else "a number"
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self._refusal(name, value)
+        try:
+            converted = self.type(value)
+        except ValueError:
+            raise self._refusal(name, value) from None
+        finite = converted == converted and abs(converted) != float("inf")
+        if not finite or (self.type is int and isinstance(value, float) and converted != value):
+            raise self._refusal(name, value)
+        return converted
+
+    def _refusal(self, rule: str, value: Any) -> InvalidParams:
+        return InvalidParams(f"Cannot use parameter {self.name!r}: expected {rule}, got: {value!r}.")
+
+
+def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipeline]]) -> None:
+    """Raise ``PipelineError`` naming the class and its first mistake."""
+    name = pipeline.__name__
+
+    def refuse(fact: str) -> PipelineError:
+        return PipelineError(f"Cannot register pipeline {name}: {fact}.")
+
+    _check_names(name, pipeline, refuse_prefix=f"Cannot register pipeline {name}")
+    other = registry.get(pipeline.slug)
+    if other is not None and f"{other.__module__}.{other.__qualname__}" != f"{pipeline.__module__}.{name}":
+        raise refuse(f"its slug {pipeline.slug!r} is taken by {other.__module__}.{other.__qualname__}")
+    if not pipeline.stages:
+        raise refuse("it has no stages")
+    seen: list[str] = []
+    for stage in pipeline.stages:
+        prefix = f"Cannot register pipeline {name}: stage {getattr(stage, '__name__', stage)!s}"
+        _check_stage(stage, prefix)
+        if stage.slug in seen:
+            raise refuse(f"two stages have the slug {stage.slug!r}")
+        for slug in stage.after or ():
+            if slug not in seen:
+                raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
+        seen.append(stage.slug)
+
+
+def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
+    slug = getattr(declared, "slug", None)
+    if not isinstance(slug, str) or not SLUG.fullmatch(slug):
+        raise PipelineError(f"{refuse_prefix}: {name}.slug expected lower-case letters, digits, - and _, got: {slug!r}.")
+    title = getattr(declared, "title", None)
+    if not isinstance(title, str) or not title.strip():
+        raise PipelineError(f"{refuse_prefix}: {name}.title expected a text, got: {title!r}.")
+
+
+def _check_stage(stage: type[BaseStage], prefix: str) -> None:
+    from automation.pipeline import GroupStage, Stage
+
+    if not (isinstance(stage, type) and issubclass(stage, Stage | GroupStage)):
+        raise PipelineError(f"{prefix} expected a subclass of Stage or GroupStage, got: {stage!r}.")
+    _check_names(stage.__name__, stage, prefix)
+    if stage.process in (Stage.process, GroupStage.process):
+        raise PipelineError(f"{prefix} does not define process().")
+    if not isinstance(stage.needs, Needs):
+        raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
+    for field, least, optional in (
+        ("concurrency", 1, True),
+        ("retries", 0, False),
+        ("max_failures", 0, True),
+        ("slice_size", 1, True),
+        ("group_size", 1, False),
+    ):
+        value = getattr(stage, field)
+        if value is None and optional:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
+    for field in ("retry_backoff", "checkpoint_interval"):
+        value = getattr(stage, field)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
+    if isinstance(stage.after, str):
+        raise PipelineError(f"{prefix}.after expected a tuple of slugs, got the text {stage.after!r}.")

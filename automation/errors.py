@@ -1,0 +1,54 @@
+"""Every refusal and failure of the engine, each with a code for machines and a sentence for people."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class AutomationError(Exception):
+    """Base of the engine's own errors; ``str(error)`` is a sentence a person can act on."""
+
+    code = "automation_error"
+
+
+class PipelineError(AutomationError):
+    """A pipeline or stage is declared wrongly; the sentence names the class and the mistake."""
+
+    code = "pipeline_invalid"
+
+
+class UnknownPipeline(AutomationError):
+    code = "pipeline_unknown"
+
+
+class InvalidParams(AutomationError):
+    """Parameters of a run break their declaration; the sentence names the parameter and what is allowed."""
+
+    code = "params_invalid"
+
+
+class InvalidInput(AutomationError):
+    """The input of a run cannot be used; the sentence names the line and the reason."""
+
+    code = "input_invalid"
+
+
+class TransitionRefused(AutomationError):
+    """A verb does not apply to the run as it is now; nothing was changed.
+
+    ``status`` is the derived status at the time of refusal.
+    """
+
+    code = "transition_refused"
+
+    def __init__(self, verb: str, run_id: UUID | str, fact: str, status: str) -> None:
+        super().__init__(f"Cannot {verb} run {run_id}: it {fact}.")
+        self.verb = verb
+        self.run_id = run_id
+        self.status = status
+
+
+class LeaseLost(AutomationError):
+    """The slice is no longer held under this fencing token; the caller must discard what it has and leave."""
+
+    code = "lease_lost"

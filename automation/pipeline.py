@@ -1,0 +1,192 @@
+"""All that the author of a stage needs: ``Pipeline``, ``Stage``, ``GroupStage``, ``Needs``, ``Param``, ``register``.
+
+A pipeline is declared in code, in a module ``pipelines`` of any installed app::
+
+    from automation.pipeline import Needs, Pipeline, Stage, register
+
+    class Shout(Stage):
+        slug = "shout"
+        title = "Shout"
+
+        def process(self, item, ctx):
+            yield {"text": item["text"].upper()}
+
+    @register
+    class Shouting(Pipeline):
+        slug = "shouting"
+        title = "Shouting"
+        stages = (Shout,)
+
+A stage sees items and a :class:`~automation.context.StageContext`; never statuses, locks or Celery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from automation.declaration import Needs, Param, check_pipeline
+from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
+
+if TYPE_CHECKING:
+    from automation.context import StageContext
+
+__all__ = [
+    "GroupStage",
+    "Needs",
+    "Param",
+    "Payload",
+    "Pipeline",
+    "Stage",
+    "TryLater",
+    "all_pipelines",
+    "get_pipeline",
+    "register",
+]
+
+Payload = dict[str, Any]
+"""One item: a JSON object."""
+
+
+class TryLater(Exception):
+    """Raised by a stage when a provider asks for patience (HTTP 429/503): the slice is given back for ``seconds``.
+
+    No worker is held meanwhile, and the item counts neither as processed nor as failed.
+    """
+
+    def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:
+        super().__init__(message)
+        self.seconds = max(0.0, seconds)
+
+
+class BaseStage:
+    """What :class:`Stage` and :class:`GroupStage` share: the declaration and the optional hooks."""
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[Needs] = Needs()
+    concurrency: ClassVar[int | None] = None
+    """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""
+    retries: ClassVar[int] = 0
+    """How often an item that raised is tried again before it is recorded as failed."""
+    retry_backoff: ClassVar[float] = 1.0
+    """Seconds before the first retry; doubles with each further one, 60 s at most."""
+    checkpoint_interval: ClassVar[float] = 0.1
+    """Seconds between checkpoints; 0 commits each item by itself (for external side effects)."""
+    max_failures: ClassVar[int | None] = None
+    """More failed items than this fail the run; ``None`` is no limit."""
+    irreversible: ClassVar[bool] = False
+    """A cancel waits for the current item and says so."""
+    slice_size: ClassVar[int | None] = None
+    """Items a slice; ``None`` sizes slices from the observed rate to about 30 s of work."""
+    queue: ClassVar[str] = "stages"
+    """Celery queue the stage's loops are sent to."""
+    after: ClassVar[tuple[str, ...] | None] = None
+    """Slugs of the stages whose outputs are this stage's items; ``None`` is the stage before it."""
+    group_size: ClassVar[int] = 1
+
+    def prepare(self, ctx: StageContext) -> None:
+        """Run once, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.
+
+        Loops in other processes do not see attributes set here: leave results in ``ctx.artifacts``.
+        """
+
+    def finish(self, ctx: StageContext, outputs: Iterable[Payload]) -> None:
+        """Run once, under its own lease, after the stage's last item, with all outputs in order."""
+
+
+class Stage(BaseStage):
+    """One step that turns one item into any number of outputs.
+
+    An instance lives as long as one stage loop, so ``self`` may cache what is dear to load.
+    """
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        """Return or yield the outputs of ``item``. Must be deterministic for the run's outputs to be so."""
+        raise TypeError(f"{type(self).__name__} does not define process(item, ctx)")
+
+
+class GroupStage(BaseStage):
+    """One step that turns ``group_size`` consecutive items (the last group may be smaller) into outputs, as one unit."""
+
+    group_size: ClassVar[int] = 10
+
+    def process(self, items: Sequence[Payload], ctx: StageContext) -> Iterable[Payload]:
+        """Return or yield the outputs of the group. The unit's key is that of its first item."""
+        raise TypeError(f"{type(self).__name__} does not define process(items, ctx)")
+
+
+AnyStage = Stage | GroupStage
+
+
+class Pipeline:
+    """Stages in order, or a DAG by their ``after``. Declared once, registered with :func:`register`."""
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    stages: ClassVar[Sequence[type[AnyStage]]] = ()
+    params: ClassVar[Sequence[Param]] = ()
+    needs_input: ClassVar[bool] = True
+    """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
+
+    @classmethod
+    def stage(cls, slug: str) -> type[AnyStage]:
+        """The stage class of ``slug``; ``KeyError`` if there is none."""
+        return cls._by_slug()[slug]
+
+    @classmethod
+    def _by_slug(cls) -> dict[str, type[AnyStage]]:
+        return {stage.slug: stage for stage in cls.stages}
+
+    @classmethod
+    def predecessors(cls, slug: str) -> tuple[str, ...]:
+        """Slugs of the stages whose outputs feed ``slug``; empty means the run's input does."""
+        index = [stage.slug for stage in cls.stages].index(slug)
+        declared = cls.stages[index].after
+        if declared is not None:
+            return declared
+        return (cls.stages[index - 1].slug,) if index else ()
+
+    @classmethod
+    def clean_params(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters with defaults filled in, or :class:`InvalidParams` naming the first that is wrong."""
+        declared = {param.name: param for param in cls.params}
+        for name in given:
+            if name not in declared:
+                allowed = ", ".join(sorted(declared)) or "none"
+                raise InvalidParams(f"Cannot use parameter {name!r}: pipeline {cls.slug} takes {allowed}.")
+        return {name: param.clean(given.get(name, param.default)) for name, param in declared.items()}
+
+    @classmethod
+    def clean_item(cls, item: Payload) -> Payload:
+        """``item`` made fit for the first stage, or :class:`InvalidInput` saying what is wrong with it."""
+        return item
+
+    @classmethod
+    def make_items(cls, params: Mapping[str, Any]) -> Iterable[Payload]:
+        """The items of a pipeline with ``needs_input = False``."""
+        raise InvalidInput(f"Cannot start pipeline {cls.slug} without input: it makes no items of its own.")
+
+
+_registry: dict[str, type[Pipeline]] = {}
+
+
+def register(pipeline: type[Pipeline]) -> type[Pipeline]:
+    """Class decorator that makes ``pipeline`` known by its slug; raises ``PipelineError`` on any mistake in it."""
+    check_pipeline(pipeline, _registry)
+    _registry[pipeline.slug] = pipeline
+    return pipeline
+
+
+def get_pipeline(slug: str) -> type[Pipeline]:
+    """The registered pipeline, or :class:`UnknownPipeline` listing those that exist."""
+    try:
+        return _registry[slug]
+    except KeyError:
+        known = ", ".join(sorted(_registry)) or "none"
+        raise UnknownPipeline(f"Cannot find pipeline {slug!r}: expected one of {known}.") from None
+
+
+def all_pipelines() -> list[type[Pipeline]]:
+    """Every registered pipeline, by slug."""
+    return [_registry[slug] for slug in sorted(_registry)]

@@ -1,0 +1,12 @@
+"""The pause manager: who may not proceed, and why. Works with any Celery task; knows nothing of runs."""
+
+from django.apps import AppConfig
+
+
+class PauseManagerConfig(AppConfig):
+    name = "pause_manager"
+    verbose_name = "Pause manager"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from pause_manager import checks  # noqa: F401  (registers the system checks)
