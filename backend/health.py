@@ -1,0 +1,102 @@
+"""``/healthz``: this process answers. ``/readyz``: what it needs is there too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from backend.beat import tick_key
+
+BEAT_LATE_SECONDS = 30
+SOCKET_TIMEOUT_SECONDS = 1
+
+
+class NotReady(Exception):
+    """Something that the system needs is not there; the message says what."""
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 as long as the process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+@never_cache
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when database, migrations, Redis and beat are fine, else 503; each with its own word."""
+    checks: dict[str, Callable[[], str]] = {
+        "database": check_database,
+        "migrations": check_migrations,
+        "redis": check_redis,
+        "beat": check_beat,
+    }
+    found, ready = {}, True
+    for name, check in checks.items():
+        try:
+            found[name] = check()
+        except NotReady as problem:
+            found[name], ready = str(problem), False
+    return JsonResponse({"ready": ready, "checks": found}, status=200 if ready else 503)
+
+
+def check_database() -> str:
+    """Whether PostgreSQL answers a query."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        raise NotReady("the database does not answer") from error
+    return "ok"
+
+
+def check_migrations() -> str:
+    """Whether every migration of the code is applied."""
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        raise NotReady("the database does not answer") from error
+    if missing:
+        raise NotReady(f"{len(missing)} migrations are not applied")
+    return "ok"
+
+
+def _redis() -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=SOCKET_TIMEOUT_SECONDS
+    )
+
+
+def check_redis() -> str:
+    """Whether Redis answers."""
+    try:
+        with _redis() as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise NotReady("Redis does not answer") from error
+    return "ok"
+
+
+def check_beat() -> str:
+    """Whether beat ticked lately."""
+    try:
+        with _redis() as client:
+            last = client.get(tick_key())
+    except redis.RedisError as error:
+        raise NotReady("unknown while Redis does not answer") from error
+    if last is None:
+        raise NotReady("no tick of beat is known")
+    age = time.time() - float(last)
+    if age > BEAT_LATE_SECONDS:
+        raise NotReady(f"the last tick was {age:.0f} s ago")
+    return "ok"

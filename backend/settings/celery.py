@@ -1,0 +1,52 @@
+"""How Celery behaves here; ``backend.celery`` reads the ``CELERY_`` names.
+
+Messages only say "look at this": the database is the truth, so none is worth a result, a retry or a long wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TIMEZONE = "UTC"
+
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = False  # reconcile sends again, from the database
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+
+CELERY_TASK_DEFAULT_QUEUE = "stages"
+CELERY_TASK_ROUTES = {
+    "automation.reconcile": {"queue": "control"},
+    "automation.reap_leases": {"queue": "control"},
+    "pause_manager.*": {"queue": "control"},
+}
+
+# A request that wants to ring the doorbell must never hang because Redis is away.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+    "visibility_timeout": 3600,
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
+}
+
+CELERY_BEAT_SCHEDULER = "backend.beat:TickingScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CONTROL_TASKS = {"automation.reconcile": 5.0, "automation.reap_leases": 5.0, "pause_manager.expire_holds": 5.0}
+# A control message that waited for longer than its interval is worth nothing: the next one does the same.
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {
+    task: {"task": task, "schedule": seconds, "options": {"expires": seconds * 2}}
+    for task, seconds in CONTROL_TASKS.items()
+}

@@ -1,0 +1,73 @@
+"""Typed readers of the environment, for the settings only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def text(name: str, default: str = "") -> str:
+    """The value of ``name``, stripped; ``default`` when unset or empty."""
+    return os.environ.get(name, "").strip() or default
+
+
+def required(name: str) -> str:
+    """The value of ``name``, or one sentence that says it is missing."""
+    value = text(name)
+    if not value:
+        raise ImproperlyConfigured(f"Cannot start: {name} is not set.")
+    return value
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """The comma-separated values of ``name``."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def number(name: str, default: int) -> int:
+    """The whole number in ``name``."""
+    value = text(name, str(default))
+    try:
+        return int(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}: expected a whole number, got: {value}") from None
+
+
+def switch(name: str, default: bool = False) -> bool:
+    """Whether ``name`` says yes."""
+    value = text(name, str(default)).lower()
+    if value not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+        raise ImproperlyConfigured(f"{name}: expected true or false, got: {value}")
+    return value in {"1", "true", "yes", "on"}
+
+
+def broker_url(redis_url: str) -> str:
+    """The Celery broker URL of a redis-py URL; they differ for Unix sockets."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{unquote(parts.path)}?virtual_host={database}"
+
+
+def generated_secret(path: Path) -> str:
+    """The secret in ``path``, which is created with mode 0600 when it does not exist."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.{os.getpid()}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(48))
+            try:
+                os.link(fresh, path)  # the first process wins; the others read its secret
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return path.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"Cannot keep the secret key in {path}: {error.strerror}.") from error

@@ -1,0 +1,20 @@
+"""For real servers: everything that matters must be said in the environment."""
+
+from backend.settings import environment as env
+from backend.settings.base import *  # noqa: F403
+
+SECRET_KEY = env.required("SECRET_KEY")
+ALLOWED_HOSTS = env.required("ALLOWED_HOSTS").split(",")
+env.required("DATABASE_URL")
+env.required("REDIS_URL")
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.switch("SECURE_COOKIES", True)
+SECURE_SSL_REDIRECT = env.switch("SECURE_SSL_REDIRECT", False)
+SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 0)
+if env.switch("BEHIND_TLS_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}

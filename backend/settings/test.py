@@ -1,0 +1,11 @@
+"""For the tests: real PostgreSQL and Redis, whose URLs ``tests/conftest.py`` puts into the environment."""
+
+from backend.settings.base import *  # noqa: F403
+from backend.settings.base import REST_FRAMEWORK
+
+SECRET_KEY = "only-for-tests-and-worthless-anywhere-else"
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True
+REST_FRAMEWORK = {**REST_FRAMEWORK, "DEFAULT_THROTTLE_RATES": {"anon": "100000/min", "user": "100000/min"}}

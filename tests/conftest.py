@@ -1,0 +1,94 @@
+"""Real PostgreSQL and Redis for every test.
+
+When ``DATABASE_URL`` or ``REDIS_URL`` is not set, the controlling pytest process starts an embedded server before
+Django is configured, and xdist's workers inherit the URLs. The servers end with that process, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import pytest
+import redis
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings.test"
+
+from backend.embedded import Layout, Postgres, Redis, Server
+
+_ROOT_NAME = "slackwater-test-{pid}-"
+_servers: list[Server] = []
+
+
+def _remove_leftovers() -> None:
+    for root in Path(tempfile.gettempdir()).glob(_ROOT_NAME.format(pid="*")):
+        if not psutil.pid_exists(int(root.name.split("-")[2])):
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _start_servers() -> None:
+    _remove_leftovers()
+    layout = Layout(Path(tempfile.mkdtemp(prefix=_ROOT_NAME.format(pid=os.getpid()))))
+    if not os.environ.get("DATABASE_URL"):
+        _servers.append(Postgres(layout, durable=False))
+        os.environ["DATABASE_URL"] = layout.database_url
+    if not os.environ.get("REDIS_URL"):
+        _servers.append(Redis(layout))
+        os.environ["REDIS_URL"] = layout.redis_url
+    os.environ["DATA_DIR"] = str(layout.data_dir)
+    for server in _servers:
+        server.start()
+
+
+def _use_own_redis_database(worker: str) -> None:
+    """Give an xdist worker a Redis database of its own; channels have no database, so a prefix as well."""
+    number = 1 + int(re.sub(r"\D", "", worker) or 0)
+    url = os.environ["REDIS_URL"]
+    if url.startswith("unix:"):
+        os.environ["REDIS_URL"] = re.sub(r"db=\d+", f"db={number}", url)
+    else:
+        os.environ["REDIS_URL"] = re.sub(r"(redis://[^/]+)(/\d*)?$", rf"\g<1>/{number}", url)
+    os.environ["REDIS_PREFIX"] = f"slackwater-{worker}:"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        _use_own_redis_database(worker)
+    elif not config.option.collectonly and not config.option.help:
+        _start_servers()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    while _servers:
+        server = _servers.pop()
+        server.stop()
+        if not _servers:
+            shutil.rmtree(server.layout.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis() -> Iterator[None]:
+    yield
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        client.flushdb()
+
+
+@pytest.fixture
+def process_env(transactional_db: None) -> dict[str, str]:
+    """The environment for a real process (a worker, beat, a command) that shares this test's database and Redis."""
+    from django.db import connection
+
+    at = connection.settings_dict
+    user = f"{at['USER']}:{quote(at['PASSWORD'])}" if at["PASSWORD"] else at["USER"]
+    port = f":{at['PORT']}" if at["PORT"] else ""
+    url = f"postgresql://{user}@{quote(at['HOST'], safe='')}{port}/{quote(str(at['NAME']))}"
+    return {**os.environ, "DATABASE_URL": url}
