@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import psutil
@@ -97,7 +98,7 @@ def _sentence(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _die_with_parent(signum: int) -> Callable[[], None] | None:
+def die_with_parent(signum: int) -> Callable[[], None] | None:
     """A ``preexec_fn`` that has Linux send ``signum`` to the child when its parent is gone, however it went."""
     if sys.platform != "linux":
         return None
@@ -117,8 +118,8 @@ class Server:
     layout: Layout
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
-    name = "server"
-    stop_signals: Sequence[int] = (signal.SIGTERM, signal.SIGKILL)
+    name: ClassVar[str] = "server"
+    stop_signals: ClassVar[Sequence[int]] = (signal.SIGTERM, signal.SIGKILL)
 
     @property
     def log(self) -> Path:
@@ -154,7 +155,7 @@ class Server:
                     env=env,
                     cwd="/",
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(die_with),
+                    preexec_fn=die_with_parent(die_with),
                 )
         except OSError as error:
             raise EmbeddedError(f"Cannot start {self.name}: {_sentence(error)} ({command[0]}).") from error

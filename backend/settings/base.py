@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import django_stubs_ext
 
 from backend.embedded import Layout
 from backend.settings import environment as env
-from backend.settings.celery import *  # noqa: F403
+from backend.settings.celery import *
 
 django_stubs_ext.monkeypatch()
 
@@ -71,6 +72,9 @@ TEMPLATES = [
     },
 ]
 
+EMBEDDED_POSTGRES = not env.text("DATABASE_URL")
+EMBEDDED_REDIS = not env.text("REDIS_URL")
+
 # Connections are not kept between requests: under ASGI each would stay with a thread that may never serve again.
 DATABASES = {
     "default": dj_database_url.parse(
@@ -97,7 +101,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = DATA_DIR / "media"
 
@@ -130,15 +133,22 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
 }
 
+
+def is_not_readyz(record: logging.LogRecord) -> bool:
+    """Whoever asks ``/readyz`` again and again gets the answer; the log need not repeat it."""
+    return not (record.name == "django.request" and "/readyz" in record.getMessage())
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"not_readyz": {"()": "django.utils.log.CallbackFilter", "callback": is_not_readyz}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["not_readyz"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
     "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
 }
 
 # Each app declares its options, units and defaults in its own conf.py; these override them.
-PAUSE_MANAGER: dict[str, Any] = {}
+PAUSE_MANAGER: dict[str, Any] = {"redis_url": REDIS_URL, "channel": f"{REDIS_PREFIX}control"}
 AUTOMATION: dict[str, Any] = {}

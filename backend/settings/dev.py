@@ -1,7 +1,7 @@
 """One machine, embedded servers, a generated secret."""
 
 from backend.settings import environment as env
-from backend.settings.base import *  # noqa: F403
+from backend.settings.base import *
 from backend.settings.base import DATA_DIR
 
 DEBUG = env.switch("DEBUG", False)

@@ -1,7 +1,8 @@
 """For real servers: everything that matters must be said in the environment."""
 
 from backend.settings import environment as env
-from backend.settings.base import *  # noqa: F403
+from backend.settings.base import *
+from backend.settings.base import BASE_DIR
 
 SECRET_KEY = env.required("SECRET_KEY")
 ALLOWED_HOSTS = env.required("ALLOWED_HOSTS").split(",")
@@ -14,6 +15,7 @@ SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 0)
 if env.switch("BEHIND_TLS_PROXY", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
+STATIC_ROOT = env.text("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

@@ -1,6 +1,6 @@
 """For the tests: real PostgreSQL and Redis, whose URLs ``tests/conftest.py`` puts into the environment."""
 
-from backend.settings.base import *  # noqa: F403
+from backend.settings.base import *
 from backend.settings.base import REST_FRAMEWORK
 
 SECRET_KEY = "only-for-tests-and-worthless-anywhere-else"

@@ -1,0 +1,78 @@
+"""What a first start needs: an operator who can sign in, a place to run for, and credentials for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
+from rest_framework.authtoken.models import Token
+
+from automation.models import Account, Membership, Site
+
+OPERATOR = "operator"
+OPERATORS = "Operators"
+DEFAULT_ACCOUNT = "Default"
+DEFAULT_SITE = "default"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How a script on this machine reaches the system; ``password`` is empty when only its owner knows it."""
+
+    url: str
+    username: str
+    password: str
+    token: str
+
+
+def prepare(path: Path, url: str, *, may_reset_password: bool) -> tuple[Credentials, bool]:
+    """Create what is missing and write ``path`` (mode 0600); also says whether the password is new.
+
+    A password that nobody knows any more (the file is gone) is replaced only if ``may_reset_password``: in a
+    database of our own, never in one that others use.
+    """
+    with transaction.atomic():
+        user, created = User.objects.get_or_create(username=OPERATOR, defaults={"is_staff": True, "is_superuser": True})
+        password = "" if created else _known_password(path)
+        fresh = created or (not password and may_reset_password)
+        if fresh:
+            password = secrets.token_urlsafe(12)
+            user.set_password(password)
+            user.save(update_fields=["password"])
+        token, _ = Token.objects.get_or_create(user=user)
+        _join_operators(user)
+        _join_default_site(user)
+    credentials = Credentials(url, OPERATOR, password, token.key)
+    _write_private(path, json.dumps(asdict(credentials), indent=2) + "\n")
+    return credentials, fresh
+
+
+def _join_operators(user: User) -> None:
+    group, _ = Group.objects.get_or_create(name=OPERATORS)
+    group.permissions.set(Permission.objects.all())
+    user.groups.add(group)
+
+
+def _join_default_site(user: User) -> None:
+    account, _ = Account.objects.get_or_create(name=DEFAULT_ACCOUNT)
+    Membership.objects.get_or_create(account=account, user=user)
+    Site.objects.get_or_create(slug=DEFAULT_SITE, defaults={"account": account, "name": "Default site"})
+
+
+def _known_password(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text())["password"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _write_private(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)

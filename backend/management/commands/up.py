@@ -1,0 +1,150 @@
+"""``manage.py up``: the whole system on one machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import IO, Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connections
+
+from backend.embedded import EmbeddedError, Postgres, Redis, Server
+from backend.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    """Starts servers, web, workers and beat, and keeps them running until Ctrl-C or SIGTERM."""
+
+    help = "Start the whole system on this machine and keep it running until Ctrl-C."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+        parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
+        parser.add_argument("--concurrency", type=int, default=os.cpu_count(), help="stage worker processes (cores)")
+        parser.add_argument("--run-pipeline", metavar="PIPELINE", help="run this pipeline once when everything is up")
+        parser.add_argument("--input", type=Path, help="input file of that run")
+        parser.add_argument("--site", default="default", help="site of that run (default)")
+
+    def handle(self, **options: Any) -> None:
+        servers = _servers()
+        supervisor = Supervisor(servers, settings.LAYOUT.log_dir)
+        try:
+            settings.LAYOUT.create()
+            with _only_one(settings.DATA_DIR):
+                _require_free_port(options["host"], options["port"])
+                supervisor.install_signals()
+                for server in servers:
+                    server.start()
+                self._run(supervisor, **options)
+                for server in reversed(servers):
+                    server.stop()
+        except EmbeddedError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            for server in reversed(servers):
+                server.stop()
+        supervisor.say("stopped")
+
+    def _run(self, supervisor: Supervisor, *, host: str, port: int, **options: Any) -> None:
+        url = f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
+        self._prepare_database(supervisor, url)
+        env = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "PYTHONUNBUFFERED": "1"}
+        for name, command in _commands(host, port, options["concurrency"]).items():
+            supervisor.add(name, command, env)
+
+        def when_ready() -> None:
+            supervisor.say(f"ready: {url} (credentials for scripts: {settings.DATA_DIR / 'credentials.json'})")
+            if options["run_pipeline"]:
+                supervisor.foreground = subprocess.Popen(_run_pipeline(options), env=env)
+
+        supervisor.run(lambda: _answers(f"http://{host}:{port}/readyz"), when_ready)
+
+    def _prepare_database(self, supervisor: Supervisor, url: str) -> None:
+        from backend import bootstrap
+
+        try:
+            call_command("migrate", verbosity=0, interactive=False)
+            credentials, fresh = bootstrap.prepare(
+                settings.DATA_DIR / "credentials.json", url, may_reset_password=settings.EMBEDDED_POSTGRES
+            )
+        except OperationalError as error:
+            raise CommandError(f"Cannot use the database: {str(error).splitlines()[0]}.") from error
+        finally:
+            connections.close_all()
+        if fresh:
+            supervisor.say(f"sign in as {credentials.username} with password {credentials.password} (shown only once)")
+
+
+def _servers() -> list[Server]:
+    servers: list[Server] = []
+    if settings.EMBEDDED_POSTGRES:
+        servers.append(Postgres(settings.LAYOUT))
+    if settings.EMBEDDED_REDIS:
+        servers.append(Redis(settings.LAYOUT))
+    return servers
+
+
+def _only_one(data_dir: Path) -> IO[str]:
+    """A lock that ends with this process, however it ends; closing it gives the directory back."""
+    lock = (data_dir / "up.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise CommandError(f"Cannot use {data_dir}: it is in use by another copy (pid {owner}).") from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _require_free_port(host: str, port: int) -> None:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OverflowError:
+        raise CommandError(f"--port: expected 1 to 65535, got: {port}") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CommandError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port or PORT=.") from error
+
+
+def _commands(host: str, port: int, concurrency: int) -> dict[str, list[str]]:
+    celery = [sys.executable, "-m", "celery", "--quiet", "--workdir", str(settings.BASE_DIR), "-A", "backend"]
+    worker = [*celery, "worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+    web = [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--app-dir", str(settings.BASE_DIR)]
+    web += ["--log-level", "warning", "--lifespan", "off", "--timeout-graceful-shutdown", "5"]
+    return {
+        "web": [*web, "--host", host, "--port", str(port)],
+        "worker": [*worker, "-Q", "stages", "-n", "stages@%h", "--concurrency", str(concurrency)],
+        "control": [*worker, "-Q", "control", "-n", "control@%h", "--pool", "threads", "--concurrency", "4"],
+        "beat": [*celery, "beat", "--loglevel", "WARNING"],
+    }
+
+
+def _run_pipeline(options: dict[str, Any]) -> list[str]:
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run_pipeline", options["run_pipeline"]]
+    if options["input"]:
+        command += ["--input", str(options["input"])]
+    return [*command, "--site", options["site"], "--wait"]
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

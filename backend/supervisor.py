@@ -1,0 +1,229 @@
+"""Keeps the processes of one machine running: starts, restarts with back-off, and stops them cleanly.
+
+Honcho prints the lines; its manager is not used, because it ends everything when one process ends and signals whole
+process groups, which would cut Celery's children off from the worker that is trying to stop them in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from types import FrameType
+
+from honcho.colour import get_colours
+from honcho.printer import Message, Printer
+
+from backend.embedded import EmbeddedError, Server, die_with_parent
+
+GRACE_SECONDS = 30.0
+ORPHAN_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 15.0
+HEALTHY_AFTER_SECONDS = 30.0
+LOG_BYTES = 5_000_000
+
+
+class Backoff:
+    """1, 2, 4, … up to 15 seconds between restarts; from the start again after half a minute of health."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.due = 0.0
+
+    def failed(self, *, ran_seconds: float) -> float:
+        """Note a failure; returns the seconds until the next try."""
+        self.failures = 1 if ran_seconds >= HEALTHY_AFTER_SECONDS else self.failures + 1
+        wait = min(2.0 ** (self.failures - 1), LONGEST_BACKOFF_SECONDS)
+        self.due = time.monotonic() + wait
+        return wait
+
+
+@dataclass
+class Child:
+    """One supervised process: the leader of its own session, whose output is printed and kept."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    output: Callable[[Child, bytes], None]
+    colour: str | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    started: float = field(default=0.0, init=False)
+    backoff: Backoff = field(default_factory=Backoff, init=False)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+        self.started = time.monotonic()
+        threading.Thread(target=self._read, args=(self.process,), name=f"log-{self.name}", daemon=True).start()
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.output(self, line)
+
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def terminate(self) -> None:
+        """Ask the leader alone; it stops its own children in order."""
+        if self.process is not None and self.is_alive():
+            self.process.terminate()
+
+    def end_group(self, signum: int) -> bool:
+        """Signal whatever is left of the group; False when nothing is."""
+        try:
+            os.killpg(self.process.pid if self.process else 0, signum) if self.process else None
+        except (ProcessLookupError, PermissionError):
+            return False
+        return self.process is not None
+
+
+class Supervisor:
+    """Runs servers and children until SIGINT or SIGTERM; what ends by itself is started again."""
+
+    def __init__(self, servers: Sequence[Server], log_dir: Path) -> None:
+        self.servers = servers
+        self.children: list[Child] = []
+        self.foreground: subprocess.Popen[bytes] | None = None
+        self._log_dir = log_dir
+        self._printer = Printer(sys.stdout)
+        self._print_lock = threading.Lock()
+        self._colours = get_colours()
+        self._stopping = 0
+        self._orphans: list[tuple[float, int]] = []
+        self._server_backoff = {server.name: Backoff() for server in servers}
+
+    def add(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Add a process; it starts with :meth:`run`."""
+        self._printer.width = max(self._printer.width, len(name), len("system"))
+        self.children.append(Child(name, command, env, self._output, next(self._colours)))
+
+    def run(self, is_ready: Callable[[], bool], when_ready: Callable[[], None]) -> None:
+        """Start everything, call ``when_ready`` once, and return when everything has stopped."""
+        self.install_signals()
+        waiting_for_ready = True
+        for child in self.children:
+            child.start()
+        while not self._stopping:
+            self._restart_children()
+            self._restart_servers()
+            self._end_orphans()
+            if waiting_for_ready and is_ready():
+                waiting_for_ready = False
+                when_ready()
+            time.sleep(0.2)
+        self._stop_children()
+
+    def install_signals(self) -> None:
+        """Stop on SIGINT and SIGTERM; at once on the second one."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._on_signal)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._stopping > 0
+
+    def say(self, text: str) -> None:
+        """Print a line of the supervisor's own."""
+        self._print("system", text, None)
+
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        self._stopping += 1
+
+    def _restart_children(self) -> None:
+        for child in self.children:
+            process = child.process
+            if process is None:
+                if time.monotonic() >= child.backoff.due:
+                    child.start()
+                    self.say(f"{child.name} started again")
+            elif process.poll() is not None:
+                wait = child.backoff.failed(ran_seconds=time.monotonic() - child.started)
+                self.say(f"{child.name} ended with {_ending(process.returncode)}; starting it again in {wait:.0f} s")
+                if child.end_group(signal.SIGTERM):
+                    self._orphans.append((time.monotonic() + ORPHAN_SECONDS, process.pid))
+                child.process = None
+
+    def _restart_servers(self) -> None:
+        for server in self.servers:
+            backoff = self._server_backoff[server.name]
+            if server.is_alive() or time.monotonic() < backoff.due:
+                continue
+            self.say(f"{server.name} is gone; starting it again")
+            try:
+                server.start()
+                backoff.failures = 0
+            except EmbeddedError as error:
+                wait = backoff.failed(ran_seconds=0)
+                self.say(f"{error} Next try in {wait:.0f} s.")
+
+    def _end_orphans(self) -> None:
+        """Kill what a killed worker left behind, if asking was not enough."""
+        for due, group in [entry for entry in self._orphans if time.monotonic() >= entry[0]]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+            self._orphans.remove((due, group))
+
+    def _stop_children(self) -> None:
+        self.say("stopping")
+        if self.foreground is not None and self.foreground.poll() is None:
+            self.foreground.terminate()
+        for child in self.children:
+            child.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(child.is_alive() for child in self.children):
+            if time.monotonic() > deadline or self._stopping > 1:
+                self.say("stopping by force")
+                break
+            time.sleep(0.05)
+        for child in self.children:
+            child.end_group(signal.SIGKILL)
+            if child.process is not None:
+                child.process.wait()
+        self._orphans = [(0.0, group) for _, group in self._orphans]
+        self._end_orphans()
+
+    def _output(self, child: Child, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if text:
+            _log_file(self._log_dir, child.name).info(text)
+            if self.foreground is None or self.foreground.poll() is not None:
+                self._print(child.name, text, child.colour)
+
+    def _print(self, name: str, text: str, colour: str | None) -> None:
+        with self._print_lock, contextlib.suppress(BrokenPipeError, ValueError):
+            self._printer.write(Message(type="line", data=text, time=datetime.now(), name=name, colour=colour))
+
+
+def _ending(returncode: int) -> str:
+    return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
+
+
+def _log_file(directory: Path, name: str) -> logging.Logger:
+    logger = logging.getLogger(f"supervised.{name}")
+    if not logger.handlers:
+        handler = RotatingFileHandler(directory / f"{name}.log", maxBytes=LOG_BYTES, backupCount=2, delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    return logger
