@@ -1,4 +1,4 @@
-"""What a first start needs: an operator who can sign in, a place to run for, and credentials for scripts."""
+"""What a first start needs: a migrated database, an operator who can sign in, a place to run for, and credentials for scripts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.contrib.auth.models import Group, Permission, User
+from django.core.management import call_command
 from django.db import transaction
 from rest_framework.authtoken.models import Token
 
@@ -31,11 +32,12 @@ class Credentials:
 
 
 def prepare(path: Path, url: str, *, may_reset_password: bool) -> tuple[Credentials, bool]:
-    """Create what is missing and write ``path`` (mode 0600); also says whether the password is new.
+    """Migrate, create what is missing and write ``path`` (mode 0600); also says whether the password is new.
 
     A password that nobody knows any more (the file is gone) is replaced only if ``may_reset_password``: in a
     database of our own, never in one that others use.
     """
+    call_command("migrate", verbosity=0, interactive=False)
     with transaction.atomic():
         user, created = User.objects.get_or_create(username=OPERATOR, defaults={"is_staff": True, "is_superuser": True})
         password = "" if created else _known_password(path)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections
 
+from backend import bootstrap
 from backend.embedded import EmbeddedError, Postgres, Redis, Server
 from backend.supervisor import Supervisor
 
@@ -70,10 +70,7 @@ class Command(BaseCommand):
         supervisor.run(lambda: _answers(f"http://{host}:{port}/readyz"), when_ready)
 
     def _prepare_database(self, supervisor: Supervisor, url: str) -> None:
-        from backend import bootstrap
-
         try:
-            call_command("migrate", verbosity=0, interactive=False)
             credentials, fresh = bootstrap.prepare(
                 settings.DATA_DIR / "credentials.json", url, may_reset_password=settings.EMBEDDED_POSTGRES
             )

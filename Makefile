@@ -1,0 +1,72 @@
+# make run    the whole system and one run of the content pipeline, in front of you
+# make test   the tests
+PYTHON ?= python3
+PORT ?= 8000
+DATA_DIR ?= .data
+SITE ?= default
+INPUT ?= automation/pipelines/content/sample/keywords-400.csv
+PYTEST_WORKERS ?= logical
+PYTEST_ARGS ?=
+BIN := .venv/bin
+SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
+export DATA_DIR
+
+.PHONY: run up test check openapi format bench browser run-llm
+
+run: .venv/.runtime
+	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)"
+
+up: .venv/.runtime
+	@exec $(BIN)/python manage.py up --port $(PORT)
+
+test: .venv/.dev browser
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run --settings backend.settings.test
+	@mkdir -p build
+	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --fail-on-warn --file build/openapi.yaml
+	@diff -u docs/openapi.yaml build/openapi.yaml || { echo "docs/openapi.yaml is out of date: run 'make openapi'."; exit 1; }
+
+openapi: .venv/.dev
+	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --file docs/openapi.yaml
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev
+	@$(BIN)/python -m benchmarks
+
+run-llm: .venv/.llm
+	@exec $(BIN)/python manage.py up --port $(PORT)
+
+# The browser tests use an installed Chromium or Chrome, else the one that Playwright fetches.
+browser: .venv/.dev
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null && exit 0; \
+	  fi; \
+	  $(BIN)/python -m playwright install chromium || echo "No browser could be installed: the browser tests will be skipped."
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cannot set up: Python 3.11 or later is needed (set PYTHON=), found " + sys.version.split()[0])'
+	@$(PYTHON) -m venv .venv || { echo "Cannot create .venv: on Debian and Ubuntu, install python3-venv."; exit 1; }
+
+.venv/.runtime: requirements.txt | .venv/bin/python
+	@echo "installing requirements.txt into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.runtime
+	@echo "installing requirements-dev.txt into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/.llm: requirements-llm.txt .venv/.runtime
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-llm.txt
+	@touch $@

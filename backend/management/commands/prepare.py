@@ -1,0 +1,32 @@
+"""``manage.py prepare``: make a database ready for use, for deployments that do not use ``manage.py up``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
+
+from backend import bootstrap
+
+
+class Command(BaseCommand):
+    """Migrates and creates the operator, the default account and site. Safe to repeat."""
+
+    help = "Apply the migrations and create the operator, the default account and site. Safe to repeat."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--url", default="http://localhost:8000", help="where the system will be reached")
+
+    def handle(self, **options: Any) -> None:
+        settings.LAYOUT.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            credentials, fresh = bootstrap.prepare(
+                settings.DATA_DIR / "credentials.json", options["url"], may_reset_password=settings.EMBEDDED_POSTGRES
+            )
+        except OperationalError as error:
+            raise CommandError(f"Cannot use the database: {str(error).splitlines()[0]}.") from error
+        if fresh:
+            self.stdout.write(f"{credentials.username}'s password: {credentials.password} (shown only once)")
