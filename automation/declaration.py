@@ -112,7 +112,9 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
 def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
     slug = getattr(declared, "slug", None)
     if not isinstance(slug, str) or not SLUG.fullmatch(slug):
-        raise PipelineError(f"{refuse_prefix}: {name}.slug expected lower-case letters, digits, - and _, got: {slug!r}.")
+        raise PipelineError(
+            f"{refuse_prefix}: {name}.slug expected lower-case letters, digits, - and _, got: {slug!r}."
+        )
     title = getattr(declared, "title", None)
     if not isinstance(title, str) or not title.strip():
         raise PipelineError(f"{refuse_prefix}: {name}.title expected a text, got: {title!r}.")

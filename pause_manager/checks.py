@@ -9,6 +9,9 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 
+from pause_manager.conf import PauseManagerSettings
+from pause_manager.settings_check import check_declared
+
 
 @register(Tags.models)
 def check_database_engine(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -23,3 +26,9 @@ def check_database_engine(app_configs: Sequence[AppConfig] | None, **kwargs: Any
         for connection in connections.all()
         if connection.alias == "default" and connection.vendor != "postgresql"
     ]
+
+
+@register()
+def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Every option of ``PAUSE_MANAGER`` is known and of its type."""
+    return check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager")

@@ -1,0 +1,32 @@
+"""The settings of the engine, declared once: ``AUTOMATION = {...}`` in Django's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings as django_settings
+
+
+@dataclass(frozen=True)
+class AutomationSettings:
+    lease_seconds: float = 15.0
+    """A worker that is silent for this long has lost its slices."""
+    loop_seconds: float = 60.0
+    """A stage loop hands itself back after this long, so that every loop passes the gate again."""
+    slice_seconds: float = 30.0
+    """Work a slice should hold, as far as the stage's rate is known."""
+    max_loops: int = 16
+    """Loops of one stage run at most, where the stage declares no concurrency."""
+    poison_crashes: int = 3
+    """Workers lost on the same item before the item is given up."""
+    ticket_grace_seconds: float = 4.0
+    """A message this old that is neither answered nor in the broker's queue counts as lost."""
+    ticket_seconds: float = 600.0
+    """A message this old counts as lost even if the broker cannot say."""
+    max_input_items: int = 20_000_000
+    """Items a run may be created with."""
+
+
+def settings() -> AutomationSettings:
+    """The settings in force; system checks have vouched for the names and types."""
+    return AutomationSettings(**getattr(django_settings, "AUTOMATION", {}))

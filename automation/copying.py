@@ -1,0 +1,74 @@
+"""Rows of items in and out of PostgreSQL in bulk: COPY in, keyset chunks out. Never one statement an item."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+from django.db import connection
+
+from automation.models import WorkItem
+
+ITEM = WorkItem._meta.db_table
+CHUNK = 2_000
+BLOCK = 1 << 18
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class UnfitPayload(ValueError):
+    """The payload cannot be stored as a JSON object; the sentence says why."""
+
+
+def encode(payload: Any) -> bytes:
+    """``payload`` as a JSON object ready to store, or ``UnfitPayload``."""
+    if not isinstance(payload, dict):
+        raise UnfitPayload(f"expected an output that is a JSON object (dict), got: {type(payload).__name__}")
+    try:
+        encoded = orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
+    if b"\\u0000" in encoded and _NUL.search(encoded):
+        raise UnfitPayload("expected an output without NUL characters")
+    return encoded
+
+
+def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
+    """One line of COPY text; ``made_by`` is the stage run's id as ASCII digits. JSON holds no raw tab or newline."""
+    if b"\\" in encoded:
+        encoded = encoded.replace(b"\\", b"\\\\")
+    return b"%b\t%b\t%b\n" % (made_by, key.encode(), encoded)
+
+
+def write(rows: Iterable[bytes]) -> None:
+    """COPY ``rows`` into the items, in the caller's transaction."""
+    with connection.cursor() as cursor, cursor.copy(f"COPY {ITEM} (made_by_id, key, payload) FROM STDIN") as copy:
+        block: list[bytes] = []
+        size = 0
+        for line in rows:
+            block.append(line)
+            size += len(line)
+            if size >= BLOCK:
+                copy.write(b"".join(block))
+                block, size = [], 0
+        copy.write(b"".join(block))
+
+
+def read(made_by: int, *, after: str, up_to: str | None, chunk: int = CHUNK) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(key, payload) of the items of ``made_by`` with ``after < key <= up_to``, in order, a chunk at a time."""
+    bound = "AND key <= %(up_to)s" if up_to is not None else ""
+    statement = (
+        f"SELECT key, payload::text FROM {ITEM} "
+        f"WHERE made_by_id = %(made_by)s AND key > %(after)s {bound} ORDER BY key LIMIT %(chunk)s"
+    )
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, {"made_by": made_by, "after": after, "up_to": up_to, "chunk": chunk})
+            rows = cursor.fetchall()
+        for key, text in rows:
+            yield key, orjson.loads(text)
+        if len(rows) < chunk:
+            return
+        after = rows[-1][0]

@@ -1,0 +1,162 @@
+"""The only enqueuer, and the reconciler that repairs whatever is missing.
+
+A message says "look at stage run 12" and carries the ticket it was sent with. Lose it and a new one is sent;
+deliver it twice and the second finds no ticket and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from celery import current_app
+from django.db import connection, transaction
+from kombu.exceptions import ChannelError, OperationalError
+
+from automation import conf, gate
+from automation.leases import RUN, SLICE, STAGE
+from automation.models import Lifecycle, StageRun, Ticket
+from automation.pipeline import all_pipelines
+
+logger = logging.getLogger("automation.dispatch")
+
+TASK = "automation.stage_loop"
+TICKET = Ticket._meta.db_table
+BROKER_ERRORS = (OperationalError, ChannelError, ConnectionError, TimeoutError, OSError)
+
+
+def on_commit(stage_run_ids: Sequence[int]) -> None:
+    """Dispatch the stages once the surrounding transaction has committed."""
+    if stage_run_ids:
+        transaction.on_commit(lambda: dispatch(stage_run_ids))
+
+
+def of_runs(run_ids: Sequence[str]) -> int:
+    """Dispatch the running stages of the runs now."""
+    stages = StageRun.objects.filter(run__in=run_ids, lifecycle=Lifecycle.RUNNING)
+    return dispatch(list(stages.values_list("pk", flat=True)))
+
+
+def dispatch(stage_run_ids: Sequence[int] | None = None) -> int:
+    """Send as many messages as loops are wanting, for the named stages or for all; returns how many.
+
+    Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        which = "" if stage_run_ids is None else "AND id = ANY(%s)"
+        # Whoever is dispatching a stage is waited for: its count may be older than the lease that was just given back.
+        # The reconciler does not wait; it comes again.
+        wait = "SKIP LOCKED" if stage_run_ids is None else ""
+        cursor.execute(
+            f"SELECT id FROM {STAGE} WHERE lifecycle = 'running' {which} ORDER BY id FOR NO KEY UPDATE {wait}",
+            [] if stage_run_ids is None else [list(stage_run_ids)],
+        )
+        locked = [row[0] for row in cursor.fetchall()]
+        if not locked:
+            return 0
+        declared = [
+            (pipeline.slug, stage.slug, stage.queue, stage.concurrency or conf.settings().max_loops)
+            for pipeline in all_pipelines()
+            for stage in pipeline.stages
+        ]
+        pipelines, stages, queues, loops = (list(column) for column in zip(*declared, strict=True))
+        cursor.execute(
+            _SEND, {"ids": locked, "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops}
+        )
+        tickets = cursor.fetchall()
+    _send(tickets)
+    return len(tickets)
+
+
+def answer(ticket_id: int) -> bool:
+    """Take the ticket of a message; False if it has been answered or replaced, so that the message is a duplicate."""
+    deleted, _ = Ticket.objects.filter(pk=ticket_id).delete()
+    return bool(deleted)
+
+
+def replace_lost_tickets() -> int:
+    """Forget the tickets whose messages are gone, so that ``dispatch`` sends anew; returns how many.
+
+    A queue that holds fewer messages than tickets are out has lost some; which ones cannot be told, so all that are
+    old enough are replaced, and a message that was not lost after all finds no ticket.
+    """
+    settings = conf.settings()
+    gone = 0
+    for queue in Ticket.objects.order_by().values_list("queue", flat=True).distinct():
+        depth = queue_depth(queue)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _LOST,
+                {
+                    "queue": queue,
+                    "depth": depth,
+                    "grace": settings.ticket_grace_seconds,
+                    "age": settings.ticket_seconds,
+                },
+            )
+            gone += cursor.rowcount
+    if gone:
+        logger.warning("%d messages were lost; the stages are dispatched again.", gone)
+    return gone
+
+
+def queue_depth(queue: str) -> int | None:
+    """Messages that wait in the broker's ``queue``, or ``None`` if it cannot say."""
+    try:
+        with current_app.connection_for_read() as broker:
+            broker.ensure_connection(max_retries=1, timeout=1)
+            return int(broker.default_channel.queue_declare(queue, passive=True).message_count)
+    except ChannelError:
+        return 0  # Redis forgets an empty queue.
+    except BROKER_ERRORS as error:
+        logger.warning("The broker is away (%s).", error)
+        return None
+
+
+def _send(tickets: Sequence[tuple[int, int, str]]) -> None:
+    if not tickets:
+        return
+    try:
+        with current_app.producer_pool.acquire(block=True, timeout=2) as producer:
+            for ticket_id, stage_run_id, queue in tickets:
+                current_app.send_task(TASK, args=(stage_run_id, ticket_id), queue=queue, producer=producer, retry=False)
+    except BROKER_ERRORS as error:
+        logger.warning("The broker is away (%s): the reconciler will send what is missing.", error)
+
+
+_OPEN_SLICES = f"""
+    SELECT slice.lease_token FROM {SLICE} AS slice
+     WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL
+       AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
+       AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
+                           ORDER BY phase LIMIT 1)
+     ORDER BY slice.ordinal LIMIT declared.loops + 1000
+"""
+
+_SEND = f"""
+    WITH declared AS (
+        SELECT * FROM unnest(%(pipelines)s::text[], %(stages)s::text[], %(queues)s::text[], %(loops)s::int[])
+                   AS d(pipeline, slug, queue, loops)
+    ), wanted AS (
+        SELECT stage.id, declared.queue,
+               least(declared.loops, slices.open) - slices.leased
+               - (SELECT count(*) FROM {TICKET} WHERE stage_run_id = stage.id) AS messages
+          FROM {STAGE} AS stage
+          JOIN {RUN} AS run ON run.id = stage.run_id
+          JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
+         CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased FROM ({_OPEN_SLICES}) AS s) AS slices
+         WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN.format(queue="declared.queue")}
+    )
+    INSERT INTO {TICKET} (stage_run_id, queue)
+    SELECT wanted.id, wanted.queue FROM wanted, generate_series(1, wanted.messages)
+ RETURNING id, stage_run_id, queue
+"""
+
+_LOST = f"""
+    DELETE FROM {TICKET}
+     WHERE queue = %(queue)s
+       AND (sent_at < statement_timestamp() - make_interval(secs => %(age)s)
+            OR (sent_at < statement_timestamp() - make_interval(secs => %(grace)s)
+                AND %(depth)s::int < (SELECT count(*) FROM {TICKET} WHERE queue = %(queue)s
+                                         AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s))))
+"""

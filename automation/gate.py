@@ -1,0 +1,99 @@
+"""The one gate: why a run may not proceed. Reads the local database only.
+
+``explain`` lists every reason in a fixed order; ``may_start`` is "the list is empty"; ``OPEN`` is the same predicate
+for the statements that claim and dispatch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from automation.errors import UnknownPipeline
+from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.pipeline import get_pipeline
+from pause_manager.models import Hold
+
+ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
+"""The order in which reasons are told; the first is the one a list shows."""
+
+OPEN = f"""
+    run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM {Hold._meta.db_table} AS hold
+         WHERE hold.released_at IS NULL
+           AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'run:' || run.id, 'queue:' || {{queue}}))
+"""
+"""SQL over ``run``; ``OPEN.format(queue=…)`` takes the expression of the stage's queue."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason why a run may not proceed.
+
+    ``code`` is for machines, ``sentence`` for people, ``since`` the time it began, ``actor`` who caused it and
+    ``lifted_by`` what would end it.
+    """
+
+    code: str
+    sentence: str
+    since: datetime | None
+    actor: str
+    lifted_by: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reason for JSON; ``since`` in ISO 8601."""
+        return asdict(self) | {"since": self.since.isoformat() if self.since else None}
+
+
+def scopes_of(run: AutomationRun) -> list[str]:
+    """Every scope whose holds cover ``run``, with the queues of its running stages, or of the first before it starts."""
+    try:
+        pipeline = get_pipeline(run.pipeline)
+    except UnknownPipeline:
+        return ["fleet", f"pipeline:{run.pipeline}", run.scope]
+    running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
+    stages = [stage for stage in pipeline.stages if stage.slug in running] or pipeline.stages[:1]
+    return ["fleet", f"pipeline:{run.pipeline}", run.scope, *sorted({f"queue:{stage.queue}" for stage in stages})]
+
+
+def explain(run: AutomationRun) -> list[Reason]:
+    """Every reason why ``run`` may not proceed now, in the fixed order; empty means it may."""
+    if run.lifecycle in TERMINAL:
+        return [Reason("finished", f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run")]
+    reasons = []
+    if run.cancel_requested_at is not None:
+        sentence = "It is being cancelled and ends when its workers have finished their items."
+        reasons.append(
+            Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
+        )
+    holds = list(Hold.objects.covering(scopes_of(run)))
+    holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
+    return reasons + [_of_hold(hold) for hold in holds]
+
+
+def may_start(run: AutomationRun) -> bool:
+    """Whether nothing keeps ``run``."""
+    return not explain(run)
+
+
+def _code(hold: Hold) -> str:
+    return "fleet" if hold.scope == "fleet" else hold.kind
+
+
+def _of_hold(hold: Hold) -> Reason:
+    subject, _, name = hold.scope.partition(":")
+    what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
+    why = f": {hold.reason}" if hold.reason else ", no reason given"
+    who = hold.actor.removeprefix("user:")
+    lifted = {
+        Hold.Kind.OPERATOR: "an operator resumes it",
+        Hold.Kind.FREEZE: "an operator lifts the freeze",
+        Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
+        Hold.Kind.NEEDS_INPUT: "its question is answered",
+        Hold.Kind.CAPACITY: "capacity recovers",
+    }[Hold.Kind(hold.kind)]
+    if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
+        lifted += f", or by itself at {hold.expires_at:%Y-%m-%d %H:%M:%S %Z}"
+    return Reason(_code(hold), f"{what} was paused by {who}{why}.", hold.created_at, hold.actor, lifted)

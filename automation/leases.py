@@ -1,0 +1,271 @@
+"""Claim, heartbeat, checkpoint, release, reap: every lock on a slice and every fencing check.
+
+Whoever holds a slice proves it with slice id *and* fencing token in every write; no row means the lease is lost.
+All times are the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.db import connection, transaction
+
+from automation import conf, copying, gate
+from automation.errors import LeaseLost
+from automation.models import AutomationRun, ItemFailure, StageRun, WorkSlice
+from pause_manager.watcher import Stop
+
+SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
+NO_LEASE = (
+    "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpu = NULL, leased_at = NULL, lease_expires_at = NULL"
+)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who leases: ``owner`` is a process identity and a task, ``node`` the host, ``gpu`` a device index."""
+
+    owner: str
+    node: str
+    gpu: int | None = None
+
+
+@dataclass
+class Work:
+    """A leased slice. ``cursor`` is the key of the last committed item."""
+
+    slice_id: int
+    token: int
+    stage_run_id: int
+    phase: int
+    source_id: int | None
+    first_key: str
+    last_key: str
+    cursor: str
+    size: int
+    crashes: int
+
+
+@dataclass
+class Progress:
+    """What a checkpoint commits: the new cursor, counts, outputs as COPY rows, failures, seconds of work."""
+
+    cursor: str
+    processed: int = 0
+    failed: int = 0
+    outputs: list[bytes] = field(default_factory=list)
+    failures: list[ItemFailure] = field(default_factory=list)
+    busy_seconds: float = 0.0
+
+
+def claim(stage_run_id: int, worker: Worker, *, queue: str, concurrency: int | None) -> Work | None:
+    """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
+
+    The run's row is shared with other claims and excludes whoever places a hold, so a hold that is committed is
+    obeyed. Claims of one stage take turns, so ``concurrency`` is counted from live rows and cannot be exceeded.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM {STAGE} WHERE id = %s) FOR SHARE", [stage_run_id]
+        )
+        cursor.execute(
+            f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
+            f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {gate.OPEN.format(queue='%(queue)s::text')} "
+            f"FOR NO KEY UPDATE OF stage",
+            {"stage": stage_run_id, "queue": queue},
+        )
+        if cursor.fetchone() is None:
+            return None
+        cursor.execute(
+            _CLAIM,
+            {
+                "stage": stage_run_id,
+                "owner": worker.owner,
+                "node": worker.node,
+                "gpu": worker.gpu,
+                "lease": conf.settings().lease_seconds,
+                "concurrency": concurrency,
+            },
+        )
+        row = cursor.fetchone()
+    return Work(*row) if row else None
+
+
+def take(slice_id: int, worker: Worker) -> Work | None:
+    """Lease one slice that is open and free, whatever the gate says, to put its record right; ``None`` if it is not."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _TAKE,
+            {
+                "slice": slice_id,
+                "owner": worker.owner,
+                "node": worker.node,
+                "gpu": None,
+                "lease": conf.settings().lease_seconds,
+            },
+        )
+        row = cursor.fetchone()
+    return Work(*row) if row else None
+
+
+def heartbeat(work: Work) -> Stop | None:
+    """Extend the lease of ``work`` and return why its holder must stop, if it must."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _HEARTBEAT, {"slice": work.slice_id, "token": work.token, "lease": conf.settings().lease_seconds}
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return Stop("lease_lost", "The slice was taken over by another worker.")
+    return run_stop(*row)
+
+
+def run_stop(lifecycle: str, is_cancel_requested: bool) -> Stop | None:
+    """Why a loop of a run in this state must stop, holds aside."""
+    if is_cancel_requested:
+        return Stop("cancelled", "The run is being cancelled.")
+    if lifecycle != "running":
+        return Stop("finished", f"The run is {lifecycle}.")
+    return None
+
+
+def checkpoint(work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> bool:
+    """Commit outputs, failures, counts and cursor in one transaction; True if the slice is finished by it.
+
+    ``release`` gives the slice back in the same transaction, ``available_in`` seconds from now at the earliest.
+    Raises :class:`LeaseLost`, having changed nothing, if the token is not in force.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        is_finished = bool(done.cursor) and done.cursor == work.last_key
+        ends = release or is_finished
+        cursor.execute(
+            _CHECKPOINT_AND_END if ends else _CHECKPOINT,
+            {
+                "slice": work.slice_id,
+                "token": work.token,
+                "old": work.cursor,
+                "cursor": done.cursor,
+                "processed": done.processed,
+                "failed": done.failed,
+                "busy": done.busy_seconds,
+                "lease": conf.settings().lease_seconds,
+                "is_finished": is_finished,
+                "available_in": available_in,
+            },
+        )
+        if cursor.rowcount == 0:
+            raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
+        if done.outputs:
+            copying.write(done.outputs)
+        if done.failures:
+            ItemFailure.objects.bulk_create(done.failures)
+    work.cursor = done.cursor
+    return is_finished
+
+
+def finish_hook(work: Work, busy_seconds: float) -> None:
+    """Finish a ``prepare`` or ``finish`` slice, which has no items. Raises :class:`LeaseLost`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET finished_at = statement_timestamp(), busy_seconds = busy_seconds + %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s",
+            [busy_seconds, work.slice_id, work.token],
+        )
+        if cursor.rowcount == 0:
+            raise LeaseLost(f"Cannot finish slice {work.slice_id}: it is no longer held under token {work.token}.")
+
+
+def release(work: Work, *, available_in: float | None = None) -> None:
+    """Give the slice back as it was last committed; nothing happens if it is not held any more."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET available_at = statement_timestamp() + make_interval(secs => %s), {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s",
+            [available_in, work.slice_id, work.token],
+        )
+
+
+def committed_cursor(work: Work) -> str | None:
+    """The cursor in the database if ``work`` is still held, else ``None``: settles a commit whose answer was lost."""
+    held = WorkSlice.objects.filter(pk=work.slice_id, lease_token=work.token)
+    return held.values_list("cursor", flat=True).first()
+
+
+def reap(dead_owners: Sequence[str] = ()) -> list[tuple[int, int, int]]:
+    """End the leases that have run out or whose owner is known to be dead.
+
+    Returns (slice id, stage run id, crashes of its current item) of each, at most once over all callers.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_REAP, {"dead": list(dead_owners)})
+        return list(cursor.fetchall())
+
+
+def owners() -> list[str]:
+    """The owners of all leases in force."""
+    return list(WorkSlice.objects.leased().order_by().values_list("lease_owner", flat=True).distinct())
+
+
+_LEASE = f"""
+    UPDATE {SLICE} AS slice
+       SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
+           lease_gpu = %(gpu)s, leased_at = statement_timestamp(), available_at = NULL,
+           lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+"""
+_LEASED = """
+ RETURNING slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes
+"""
+
+_CLAIM = f"""
+    WITH due AS (
+        SELECT id FROM {SLICE}
+         WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
+           AND (available_at IS NULL OR available_at <= statement_timestamp())
+           AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
+                         ORDER BY phase LIMIT 1)
+           AND (%(concurrency)s::int IS NULL OR %(concurrency)s::int > (
+                SELECT count(*) FROM {SLICE}
+                 WHERE stage_run_id = %(stage)s AND lease_token IS NOT NULL AND finished_at IS NULL))
+         ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED
+    )
+    {_LEASE}
+      FROM due WHERE slice.id = due.id
+{_LEASED}
+"""
+
+_TAKE = f"""
+    {_LEASE} WHERE slice.id = %(slice)s AND finished_at IS NULL AND lease_token IS NULL
+{_LEASED}
+"""
+
+_HEARTBEAT = f"""
+    UPDATE {SLICE} AS slice SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+      FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND stage.id = slice.stage_run_id
+ RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL
+"""
+
+_MOVE = f"""
+    UPDATE {SLICE}
+       SET cursor = %(cursor)s, processed = processed + %(processed)s, failed = failed + %(failed)s,
+           crashes = CASE WHEN %(cursor)s = cursor THEN crashes ELSE 0 END, busy_seconds = busy_seconds + %(busy)s, {{rest}}
+     WHERE id = %(slice)s AND lease_token = %(token)s AND cursor = %(old)s
+"""
+_CHECKPOINT = _MOVE.format(rest="lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)")
+_CHECKPOINT_AND_END = _MOVE.format(
+    rest="finished_at = CASE WHEN %(is_finished)s THEN statement_timestamp() END, "
+    "available_at = statement_timestamp() + make_interval(secs => %(available_in)s), " + NO_LEASE
+)
+
+_REAP = f"""
+    WITH lost AS (
+        SELECT id FROM {SLICE}
+         WHERE lease_token IS NOT NULL AND finished_at IS NULL
+           AND (lease_expires_at < statement_timestamp() OR lease_owner = ANY(%(dead)s))
+         ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE {SLICE} AS slice SET crashes = crashes + 1, {NO_LEASE}
+      FROM lost WHERE slice.id = lost.id
+ RETURNING slice.id, slice.stage_run_id, slice.crashes
+"""

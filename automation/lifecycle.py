@@ -1,0 +1,290 @@
+"""The verbs that every entry point calls: create, start, pause, resume, cancel, fail. Ids in, one outcome out.
+
+Every verb is bounded database work; none waits for a worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Sum
+from django.db.models.functions import Now
+from django.dispatch import receiver
+
+from automation import conf, copying, dispatch, gate, in_flight, keys, stages, transitions
+from automation.errors import InvalidInput, TransitionRefused
+from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
+from automation.pipeline import Payload, Pipeline, get_pipeline
+from pause_manager import audit, holds, notice
+from pause_manager.actor import SYSTEM, Actor
+from pause_manager.models import Hold
+from pause_manager.signals import hold_changed, hold_changing, hold_expired
+
+logger = logging.getLogger("automation.lifecycle")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb over several runs did, and what it refused."""
+
+    done: list[UUID] = field(default_factory=list)
+    refused: list[TransitionRefused] = field(default_factory=list)
+
+
+def create(
+    pipeline_slug: str,
+    *,
+    site: Site,
+    actor: Actor,
+    params: dict[str, Any] | None = None,
+    items: Iterable[Payload] | None = None,
+    start: bool = True,
+) -> AutomationRun:
+    """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
+
+    ``items`` are JSON objects; ``None`` for a pipeline that makes its own. Raises ``UnknownPipeline``,
+    ``InvalidParams`` or ``InvalidInput``, each naming what was wrong.
+    """
+    pipeline = get_pipeline(pipeline_slug)
+    cleaned = pipeline.clean_params(params or {})
+    payloads = _payloads(pipeline, cleaned, items)
+    with transaction.atomic():
+        run = AutomationRun.objects.create(site=site, pipeline=pipeline.slug, params=cleaned, created_by=actor.name)
+        source = make_stages(run, pipeline)
+        rows = _Rows(str(source.pk).encode(), payloads, pipeline)
+        copying.write(rows)
+        if not rows.count:
+            raise InvalidInput("Cannot create the run: its input has no items.")
+        run.total_items = rows.count
+        run.save(update_fields=["total_items"])
+        StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
+        figures = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
+        audit.record("create", scope=run.scope, actor=actor, figures=figures)
+    if start:
+        start_run(run.pk, actor=actor)
+    run.refresh_from_db()
+    return run
+
+
+def make_stages(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
+    """Create the stage rows of a new run; returns the one that stands for its input."""
+    source, *_ = StageRun.objects.bulk_create(
+        [
+            StageRun(
+                run=run,
+                slug=stages.INPUT,
+                position=-1,
+                lifecycle=Lifecycle.COMPLETED,
+                total_items=0,
+                started_at=Now(),
+                finished_at=Now(),
+            ),
+            *(StageRun(run=run, slug=stage.slug, position=index) for index, stage in enumerate(pipeline.stages)),
+        ]
+    )
+    return source
+
+
+def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Start a pending run, or note that it is to start when the gate opens. Raises ``TransitionRefused``."""
+    asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
+    if not asked.update(start_requested_at=Now()):
+        raise transitions.refusal("start", run_id)
+    run = AutomationRun.objects.get(pk=run_id)
+    if gate.may_start(run):
+        stages.begin(run, actor=actor, reason=reason)
+        run.refresh_from_db()
+    return run
+
+
+def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Hold the run: no item starts after this is heard, and what runs finishes. A second pause changes nothing.
+
+    Raises ``TransitionRefused`` if the run is final or being cancelled.
+    """
+    outcome = pause_runs([run_id], actor=actor, reason=reason)
+    if outcome.refused:
+        raise outcome.refused[0]
+    return AutomationRun.objects.with_leases().get(pk=run_id)
+
+
+def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
+    """Hold every run of ``run_ids`` that can be, in one transaction; the others are refused, each with why."""
+    with transaction.atomic():
+        transitions.lock([str(pk) for pk in run_ids])
+        able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
+        ids = list(able.values_list("pk", flat=True))
+        figures = in_flight.of_runs(ids)
+        holds.place([f"run:{pk}" for pk in ids], actor=actor, reason=reason, figures=figures)
+    accepted = set(ids)
+    refused = [transitions.refusal("pause", pk) for pk in run_ids if pk not in accepted]
+    return Outcome(ids, refused)
+
+
+def resume(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Release the operator's hold; the run goes on unless something else keeps it.
+
+    Raises ``TransitionRefused`` if there is no such hold.
+    """
+    outcome = resume_runs([run_id], actor=actor, reason=reason)
+    if outcome.refused:
+        raise outcome.refused[0]
+    return AutomationRun.objects.with_leases().get(pk=run_id)
+
+
+def resume_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
+    """Release the operator's hold of every run of ``run_ids`` that has one; the others are refused."""
+    released = holds.release([f"run:{pk}" for pk in run_ids], actor=actor, reason=reason)
+    done = {UUID(scope.removeprefix("run:")) for scope in released}
+    refused = [transitions.refusal("resume", pk) for pk in run_ids if pk not in done]
+    return Outcome([pk for pk in run_ids if pk in done], refused)
+
+
+def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """End the run for good: at once if no worker holds a slice of it, else when the last one has given it back.
+
+    A repeated cancel changes nothing. Raises ``TransitionRefused`` if the run is final for another reason.
+    """
+    with transaction.atomic():
+        transitions.lock([str(run_id)])
+        if AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.CANCELLED).exists():
+            return AutomationRun.objects.with_leases().get(pk=run_id)
+        if transitions.request_cancel(run_id, actor=actor):
+            scope = f"run:{run_id}"
+            figures = in_flight.of_runs([run_id]).get(scope)
+            audit.record("cancel_requested", scope=scope, actor=actor, reason=reason, figures=figures)
+            notice.publish_on_commit(scope)
+            _end_if_idle(run_id, actor=actor, reason=reason)
+    return AutomationRun.objects.with_leases().get(pk=run_id)
+
+
+def cancel_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
+    """Cancel each of ``run_ids``; the final ones are refused."""
+    outcome = Outcome()
+    for pk in run_ids:
+        try:
+            cancel(pk, actor=actor, reason=reason)
+            outcome.done.append(pk)
+        except TransitionRefused as refusal:
+            outcome.refused.append(refusal)
+    return outcome
+
+
+def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
+    """Make runs cancelled whose cancel was asked for and of which no slice is held any more; returns how many."""
+    asked = AutomationRun.objects.unfinished().filter(cancel_requested_at__isnull=False)
+    if run_ids is not None:
+        asked = asked.filter(pk__in=run_ids)
+    ended = 0
+    for pk, name in list(asked.values_list("pk", "cancel_requested_by")):
+        with transaction.atomic():
+            transitions.lock([str(pk)])
+            ended += _end_if_idle(pk, actor=Actor(name, "worker"), reason="the last worker has given its slice back")
+    return ended
+
+
+def fail(run_id: UUID, *, reason: str) -> None:
+    """Fail a running run. Nothing happens if it has ended meanwhile."""
+    try:
+        with transaction.atomic():
+            transitions.lock([str(run_id)])
+            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason)
+            _drop_holds(run_id)
+            notice.publish_on_commit(f"run:{run_id}")
+    except TransitionRefused as refusal:
+        logger.info("%s", refusal)
+
+
+def fail_if_too_many(stage_run: StageRun, max_failures: int) -> None:
+    """Fail the run if more items of the stage have failed than it allows."""
+    failed = stage_run.slices.aggregate(failed=Sum("failed"))["failed"] or 0
+    if failed > max_failures:
+        fail(stage_run.run_id, reason=f"{stage_run.slug}: {failed} items failed, at most {max_failures} are allowed")
+
+
+def _end_if_idle(run_id: UUID, *, actor: Actor, reason: str) -> bool:
+    if WorkSlice.objects.leased().filter(stage_run__run=run_id).exists():
+        return False
+    if not AutomationRun.objects.unfinished().filter(pk=run_id).exists():
+        return False
+    transitions.apply(transitions.CANCEL, run_id, actor=actor, reason=reason)
+    _drop_holds(run_id)
+    return True
+
+
+def _drop_holds(run_id: UUID) -> None:
+    """A final run is kept by nothing: its own holds end with it."""
+    scope = f"run:{run_id}"
+    for kind in Hold.objects.covering([scope]).values_list("kind", flat=True):
+        holds.release([scope], kind=kind, actor=SYSTEM, reason="the run has ended")
+
+
+def _payloads(pipeline: type[Pipeline], params: dict[str, Any], items: Iterable[Payload] | None) -> Iterable[Payload]:
+    if pipeline.needs_input:
+        if items is None:
+            raise InvalidInput(f"Cannot create a run of {pipeline.slug}: it needs input items, got none.")
+        return items
+    if items is not None:
+        raise InvalidInput(f"Cannot create a run of {pipeline.slug}: it makes its own items and takes no input.")
+    return pipeline.make_items(params)
+
+
+class _Rows:
+    """The COPY rows of a run's input, counted as they go by."""
+
+    def __init__(self, made_by: bytes, payloads: Iterable[Payload], pipeline: type[Pipeline]) -> None:
+        self.count = 0
+        self._made_by = made_by
+        self._payloads = payloads
+        self._pipeline = pipeline
+
+    def __iter__(self) -> Iterator[bytes]:
+        limit = conf.settings().max_input_items
+        for ordinal, payload in enumerate(self._payloads):
+            if ordinal >= limit:
+                raise InvalidInput(f"Cannot create the run: expected at most {limit:,} items, got more.")
+            try:
+                encoded = copying.encode(self._pipeline.clean_item(payload))
+            except copying.UnfitPayload as error:
+                raise InvalidInput(f"Cannot use item {ordinal + 1}: {error}.") from None
+            self.count = ordinal + 1
+            yield copying.row(self._made_by, keys.segment(ordinal), encoded)
+
+
+def _run_ids(scopes: Iterable[str]) -> list[str]:
+    return [scope.removeprefix("run:") for scope in scopes if scope.startswith("run:")]
+
+
+@receiver(hold_changing)
+def _lock_runs(sender: object, scopes: list[str], **_: object) -> None:
+    if run_ids := _run_ids(scopes):
+        transitions.lock(run_ids)
+
+
+@receiver(hold_changed)
+def _keep_up(sender: object, scopes: list[str], change: str, **_: object) -> None:
+    """Keep the pause times of the runs true, and send what a release lets go on."""
+    run_ids = _run_ids(scopes)
+    if run_ids:
+        transitions.keep_pause_times(run_ids)
+    if change == "released":
+        transaction.on_commit(lambda: _go_on(run_ids))
+
+
+def _go_on(run_ids: list[str]) -> None:
+    stages.start_waiting()
+    if run_ids:
+        dispatch.of_runs(run_ids)
+    else:
+        dispatch.dispatch()
+
+
+@receiver(hold_expired)
+def _cancel_held(sender: object, hold: Hold, **_: object) -> None:
+    for run_id in _run_ids([hold.scope]):
+        cancel(UUID(run_id), actor=SYSTEM, reason="its hold ended with a cancel")

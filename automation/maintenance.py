@@ -1,0 +1,98 @@
+"""What beat asks for every few seconds: bring the world back to what the database says."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+
+from automation import conf, dispatch, leases, lifecycle, stages
+from automation.errors import LeaseLost
+from automation.leases import Progress, Worker
+from automation.models import StageRun, WorkSlice
+from automation.pipeline import get_pipeline
+from automation.units import Outcome, units_of
+from pause_manager import audit
+from pause_manager.actor import SYSTEM
+from pause_manager.probes import processes
+
+logger = logging.getLogger("automation.maintenance")
+
+
+class WorkerLost(Exception):
+    """The worker ended while it processed the item."""
+
+
+def reconcile() -> None:
+    """Repair whatever is missing, each part by itself: starts, seals, ends of cancels, messages."""
+    for part in (
+        lifecycle.finish_cancels,
+        stages.start_waiting,
+        stages.seal_finished,
+        dispatch.replace_lost_tickets,
+        dispatch.dispatch,
+    ):
+        try:
+            part()
+        except Exception:
+            logger.exception("%s failed; the other repairs go on.", part.__name__)
+
+
+def reap() -> int:
+    """End the leases that have run out, and at once those of processes of this machine that have died.
+
+    An item whose worker was lost ``poison_crashes`` times running is given up. Returns how many leases ended.
+    """
+    dead = [owner for owner in leases.owners() if processes.is_dead(owner)]
+    return settle(leases.reap(dead))
+
+
+def settle(reaped: list[tuple[int, int, int]]) -> int:
+    """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch."""
+    stage_run_ids = sorted({stage_run_id for _, stage_run_id, _ in reaped})
+    if not reaped:
+        return 0
+    stage_runs = StageRun.objects.select_related("run").in_bulk(stage_run_ids)
+    for slice_id, stage_run_id, crashes in reaped:
+        stage_run = stage_runs[stage_run_id]
+        audit.record(
+            "worker_lost",
+            scope=stage_run.run.scope,
+            actor=SYSTEM,
+            reason=f"{stage_run.slug}: a worker was lost; its slice goes on from the last checkpoint",
+            figures={"stage": stage_run.slug, "slice": slice_id, "crashes": crashes},
+        )
+        if crashes >= conf.settings().poison_crashes:
+            _give_up_item(stage_run, slice_id)
+    lifecycle.finish_cancels([stage_run.run_id for stage_run in stage_runs.values()])
+    dispatch.dispatch(stage_run_ids)
+    return len(reaped)
+
+
+def _give_up_item(stage_run: StageRun, slice_id: int) -> None:
+    """Record the item (or group) after the cursor as failed and move on; a hook fails the run instead."""
+    work = leases.take(slice_id, Worker(owner=processes.identity(), node=processes.node_name()))
+    if work is None:
+        return
+    if work.phase != WorkSlice.Phase.WORK:
+        leases.release(work)
+        hook = WorkSlice.Phase(work.phase).label
+        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: the worker was lost {work.crashes} times")
+        return
+    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)()
+    for unit in islice(units_of(stage, work), 1):
+        outcome = Outcome(error=WorkerLost("worker lost while processing"), attempts=work.crashes)
+        done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(stage_run, outcome))
+        try:
+            leases.checkpoint(work, done, release=True)
+        except LeaseLost as error:
+            logger.info("%s", error)
+            return
+        audit.record(
+            "item_given_up",
+            scope=stage_run.run.scope,
+            actor=SYSTEM,
+            reason=f"{stage_run.slug}: item {unit.key} was given up: its worker was lost {work.crashes} times",
+            figures={"stage": stage_run.slug, "slice": slice_id, "item": unit.key, "crashes": work.crashes},
+        )
+    if stage.max_failures is not None:
+        lifecycle.fail_if_too_many(stage_run, stage.max_failures)

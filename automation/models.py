@@ -1,0 +1,168 @@
+"""Accounts, sites, runs and their stages.
+
+A run's lifecycle and time stamps are written by ``transitions``, holds by ``pause_manager.holds``, slices by ``leases``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from automation.querysets import RunQuerySet, SiteQuerySet
+
+from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice  # isort: skip  # noqa: F401  (models of this app)
+
+
+class Account(models.Model):
+    """A customer; its members see all of its sites."""
+
+    name = models.CharField(max_length=100, unique=True)
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A user's belonging to an account. What the user may do there is said by Django's permissions."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["account", "user"], name="one_membership")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.account}"
+
+
+class Site(models.Model):
+    """What runs are made for; also their default lane."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="sites")
+    slug = models.SlugField(max_length=60, unique=True)
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = SiteQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lifecycle(models.TextChoices):
+    PENDING = "pending", "pending"
+    RUNNING = "running", "running"
+    COMPLETED = "completed", "completed"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+TERMINAL = (Lifecycle.COMPLETED, Lifecycle.FAILED, Lifecycle.CANCELLED)
+
+
+class AutomationRun(models.Model):
+    """One execution of a pipeline over one input, for one site. Written by ``transitions``."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="runs")
+    pipeline = models.CharField(max_length=50)
+    params = models.JSONField(default=dict, blank=True)
+    lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
+    created_by = models.CharField(max_length=160)
+    total_items = models.PositiveIntegerField(default=0, help_text="items of the input, fixed at creation")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    start_requested_at = models.DateTimeField(null=True, blank=True, help_text="starts as soon as the gate opens")
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True, help_text="held since; empty while not held")
+    resumed_at = models.DateTimeField(null=True, blank=True, help_text="last release")
+    paused_seconds = models.FloatField(default=0, help_text="ended pauses only")
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_by = models.CharField(max_length=160, blank=True)
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+    failure = models.TextField(blank=True, help_text="why the run failed")
+    retry_of = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="retried_by", editable=False
+    )
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "-id"]
+        permissions: ClassVar = [("operate_automationrun", "Can start, pause, resume and cancel runs")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(lifecycle__in=TERMINAL, finished_at__isnull=False)
+                | (~Q(lifecycle__in=TERMINAL) & Q(finished_at__isnull=True)),
+                name="run_finished_iff_terminal",
+            ),
+            models.CheckConstraint(
+                condition=Q(lifecycle=Lifecycle.CANCELLED, cancelled_at__isnull=False)
+                | (~Q(lifecycle=Lifecycle.CANCELLED) & Q(cancelled_at__isnull=True)),
+                name="run_cancelled_at_iff_cancelled",
+            ),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True) | Q(paused_at__isnull=True), name="run_terminal_is_not_paused"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["site", "-created_at"], name="run_of_site"),
+            models.Index(fields=["lifecycle"], condition=Q(finished_at__isnull=True), name="run_unfinished"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pipeline} {self.id}"
+
+    @property
+    def scope(self) -> str:
+        """The scope of holds and events that mean this run alone."""
+        return f"run:{self.pk}"
+
+
+class StageRun(models.Model):
+    """One step of one run. The row at position -1 has slug ``input`` and stands for the run's input.
+
+    ``lifecycle`` is ``pending``, ``running`` or ``completed``; ``total_items`` is fixed when its slices are cut.
+    """
+
+    run = models.ForeignKey(AutomationRun, on_delete=models.CASCADE, related_name="stages")
+    slug = models.CharField(max_length=50)
+    position = models.SmallIntegerField()
+    lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
+    total_items = models.PositiveIntegerField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    paused_seconds_at_start = models.FloatField(default=0)
+    paused_seconds_at_end = models.FloatField(default=0)
+
+    class Meta:
+        ordering: ClassVar = ["run", "position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "position"], name="one_stage_per_position"),
+            models.UniqueConstraint(fields=["run", "slug"], name="one_stage_per_slug"),
+            models.CheckConstraint(
+                condition=Q(lifecycle=Lifecycle.COMPLETED, finished_at__isnull=False)
+                | (~Q(lifecycle=Lifecycle.COMPLETED) & Q(finished_at__isnull=True)),
+                name="stage_finished_iff_completed",
+            ),
+            models.CheckConstraint(
+                condition=Q(lifecycle=Lifecycle.PENDING, total_items__isnull=True)
+                | (~Q(lifecycle=Lifecycle.PENDING) & Q(total_items__isnull=False)),
+                name="stage_total_fixed_at_start",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["run"], condition=Q(lifecycle=Lifecycle.RUNNING), name="stage_running"),
+            models.Index(fields=["slug", "-finished_at"], name="stage_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slug} of {self.run_id}"

@@ -1,0 +1,27 @@
+"""Content → Image Prompts: what to draw for an article."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from automation.context import StageContext
+from automation.pipeline import Payload, Stage
+from automation.pipelines.content.providers import TextStage
+
+
+class Prompts(TextStage, Stage):
+    slug = "prompts"
+    title = "Content → Image Prompts"
+    retries = 3
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        for number in range(1, ctx.params["images_per_article"] + 1):
+            yield {
+                "slug": f"{item['slug']}-{number}",
+                "article": item["html"],
+                "cluster": item["cluster"],
+                "title": item["title"],
+                "summary": item["summary"],
+                "words": item["words"],
+                "prompt": self.text(ctx).image_prompt(item["title"], item["summary"], number),
+            }

@@ -1,0 +1,85 @@
+"""Who writes and who draws: chosen by the run's parameters, with keys that only the settings know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from automation.context import StageContext
+from automation.errors import InvalidParams
+from automation.pipelines.content.providers.base import (
+    Article,
+    Brief,
+    Idea,
+    ImageProvider,
+    Picture,
+    ProviderError,
+    Section,
+    TextProvider,
+)
+from automation.pipelines.content.providers.drawing import OfflineImages
+from automation.pipelines.content.providers.endpoint import Endpoint
+from automation.pipelines.content.providers.offline import OfflineText
+from automation.pipelines.content.providers.openai import OpenAIImages, OpenAIText
+
+__all__ = [
+    "Article",
+    "Brief",
+    "Idea",
+    "ImageProvider",
+    "Picture",
+    "ProviderError",
+    "Section",
+    "TextProvider",
+    "TextStage",
+    "check_params",
+    "image_provider",
+    "text_provider",
+]
+
+
+class TextStage:
+    """Mixin of a stage that writes: one provider, with its open connections, for the life of the loop."""
+
+    _text: TextProvider | None = None
+
+    def text(self, ctx: StageContext) -> TextProvider:
+        if self._text is None:
+            self._text = text_provider(ctx.params)
+        return self._text
+
+
+def text_provider(params: Mapping[str, Any]) -> TextProvider:
+    """The provider of texts that ``params`` ask for."""
+    if params["provider"] == "openai":
+        return OpenAIText(endpoint(params), model=params["model"], is_chat=params["api"] == "chat")
+    return OfflineText()
+
+
+def image_provider(params: Mapping[str, Any]) -> ImageProvider:
+    """The provider of pictures that ``params`` ask for."""
+    if params["image_provider"] == "openai":
+        return OpenAIImages(endpoint(params), model=params["image_model"])
+    return OfflineImages()
+
+
+def endpoint(params: Mapping[str, Any]) -> Endpoint:
+    """Where the ``openai`` providers call. The key goes only to the address that the settings name for it."""
+    configured = str(getattr(settings, "TEXT_PROVIDER_BASE_URL", "") or "")
+    url = str(params["base_url"] or configured)
+    key = str(getattr(settings, "TEXT_PROVIDER_API_KEY", "") or "")
+    return Endpoint(url, key if url.rstrip("/") == configured.rstrip("/") else "", timeout_seconds=params["timeout"])
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Raise ``InvalidParams`` if the chosen provider cannot be asked at all."""
+    if "openai" not in (params["provider"], params["image_provider"]):
+        return
+    url = str(params["base_url"] or getattr(settings, "TEXT_PROVIDER_BASE_URL", "") or "")
+    if not url.startswith(("http://", "https://")):
+        raise InvalidParams(
+            "Cannot use provider openai: expected parameter base_url or setting TEXT_PROVIDER_BASE_URL"
+            f" to be an http(s) address, got: {url!r}."
+        )

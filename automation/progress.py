@@ -1,0 +1,129 @@
+"""Totals, processed, percentage, rates and estimates of a run. Read from the slices, never from what is left queued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from automation import in_flight, status
+from automation.leases import SLICE, STAGE
+from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.pipeline import get_pipeline
+
+_FACTS = f"""
+    SELECT stage.slug, stage.lifecycle, stage.total_items, stage.started_at, stage.finished_at,
+           stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
+           coalesce(sum(slice.processed), 0)::bigint, coalesce(sum(slice.failed), 0)::bigint
+      FROM {STAGE} AS stage LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+     WHERE stage.run_id = %s AND stage.position >= 0
+     GROUP BY stage.id ORDER BY stage.position
+"""
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds since the start: ``total`` by the clock, ``active`` without the pauses."""
+
+    total: float
+    active: float
+
+
+def snapshot(run: AutomationRun) -> dict[str, Any]:
+    """``{"status", "overall": {…}, "stages": [{slug, title, status, …}], "in_flight": […], "durations": {…}}``.
+
+    Every part has ``total_items``, ``processed_items``, ``failed_items``, ``remaining_count`` (items; they add up),
+    ``percentage`` (0 to 100, of items processed or failed), ``items_per_second`` and ``eta_seconds`` (of working
+    time; ``None`` while unknown). ``overall`` is told in items of the run's input as fixed at its creation: every
+    stage weighs the same, so it never falls when a stage turns out larger than the one before it.
+    """
+    stages, shares, now = _stages(run)
+    durations = durations_of(run, now)
+    total = run.total_items
+    done_share = sum(share for share, _ in shares) / max(1, len(shares))
+    failed = int(total * sum(failed for _, failed in shares) / max(1, len(shares)))
+    done = total if run.lifecycle == Lifecycle.COMPLETED else int(total * done_share + 1e-9)
+    failed = min(failed, done)
+    rate = done / durations.active if durations.active > 0 and done else None
+    overall = _counts(total, done - failed, failed)
+    overall["percentage"] = 100.0 if run.lifecycle == Lifecycle.COMPLETED else round(100 * done_share, 2)
+    overall["items_per_second"] = _rounded(rate)
+    overall["eta_seconds"] = _eta(run, total - done, rate)
+    return {
+        "status": status.of(run),
+        "overall": overall,
+        "stages": stages,
+        "in_flight": in_flight.leases_of([run.pk]),
+        "durations": {"total_seconds": _rounded(durations.total), "active_seconds": _rounded(durations.active)},
+    }
+
+
+def durations_of(run: AutomationRun, now: datetime) -> Durations:
+    """How long the run has taken until ``now`` or its end."""
+    if run.started_at is None:
+        return Durations(0.0, 0.0)
+    total = ((run.finished_at or now) - run.started_at).total_seconds()
+    return Durations(total, max(0.0, total - _paused_until(run, now)))
+
+
+def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float, float]], datetime]:
+    titles = {stage.slug: stage.title for stage in get_pipeline(run.pipeline).stages}
+    with connection.cursor() as cursor:
+        cursor.execute(_FACTS, [run.pk])
+        rows = cursor.fetchall()
+    stages, shares = [], []
+    for slug, lifecycle, total, started_at, finished_at, paused_then, paused_end, now, processed, failed in rows:
+        is_complete = lifecycle == Lifecycle.COMPLETED
+        done = processed + failed
+        if total:
+            shares.append((done / total, failed / total))
+        else:
+            shares.append((float(is_complete), 0.0))
+        rate = None
+        if started_at is not None and done:
+            paused = (paused_end if is_complete else _paused_until(run, now)) - paused_then
+            active = ((finished_at or run.finished_at or now) - started_at).total_seconds() - paused
+            rate = done / active if active > 0 else None
+        entry = {"slug": slug, "title": titles.get(slug, slug), "status": _stage_status(run, lifecycle)}
+        entry |= _counts(total or 0, processed, failed)
+        entry["percentage"] = round(100 * shares[-1][0], 2)
+        entry["items_per_second"] = _rounded(rate)
+        entry["eta_seconds"] = _eta(run, (total or 0) - done, rate) if lifecycle == Lifecycle.RUNNING else None
+        stages.append(entry)
+    return stages, shares, now
+
+
+def _paused_until(run: AutomationRun, now: datetime) -> float:
+    """Seconds of pause up to ``now``, the one that is going on included."""
+    going_on = (now - run.paused_at).total_seconds() if run.paused_at is not None else 0.0
+    return run.paused_seconds + going_on
+
+
+def _stage_status(run: AutomationRun, lifecycle: str) -> str:
+    """A stage shows what its run shows while it is the one at work; a stage that will never run says so."""
+    if lifecycle == Lifecycle.COMPLETED:
+        return lifecycle
+    if run.lifecycle in TERMINAL:
+        return run.lifecycle
+    return status.of(run) if lifecycle == Lifecycle.RUNNING else lifecycle
+
+
+def _counts(total: int, processed: int, failed: int) -> dict[str, Any]:
+    return {
+        "total_items": total,
+        "processed_items": processed,
+        "failed_items": failed,
+        "remaining_count": total - processed - failed,
+    }
+
+
+def _eta(run: AutomationRun, remaining: int, rate: float | None) -> float | None:
+    if run.lifecycle in TERMINAL or not rate:
+        return None
+    return _rounded(remaining / rate)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

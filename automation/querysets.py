@@ -1,0 +1,42 @@
+"""Named queries of the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models import Exists, OuterRef
+
+if TYPE_CHECKING:
+    pass
+
+
+class SiteQuerySet(models.QuerySet["Site"]):
+    def visible_to(self, user: Any) -> SiteQuerySet:
+        """Sites of the accounts ``user`` belongs to; all of them for a superuser."""
+        return self if user.is_superuser else self.filter(account__members=user)
+
+
+class RunQuerySet(models.QuerySet["AutomationRun"]):
+    def visible_to(self, user: Any) -> RunQuerySet:
+        """Runs of the accounts ``user`` belongs to; all of them for a superuser."""
+        return self if user.is_superuser else self.filter(site__account__members=user)
+
+    def unfinished(self) -> RunQuerySet:
+        return self.filter(finished_at__isnull=True)
+
+    def with_leases(self) -> RunQuerySet:
+        """Annotate ``is_leased``: whether any slice is held by a worker, which ``status.of`` needs."""
+        from automation.models import WorkSlice
+
+        return self.annotate(is_leased=Exists(WorkSlice.objects.leased().filter(stage_run__run=OuterRef("pk"))))
+
+
+class SliceQuerySet(models.QuerySet["WorkSlice"]):
+    def open(self) -> SliceQuerySet:
+        """Slices with work left."""
+        return self.filter(finished_at__isnull=True)
+
+    def leased(self) -> SliceQuerySet:
+        """Slices held by a worker, live or lost: a lease ends when it is given back or reaped, not when it runs out."""
+        return self.filter(finished_at__isnull=True, lease_token__isnull=False)

@@ -1,0 +1,51 @@
+"""A checkpoint that survives a database restart: the fence makes it safe to ask again."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from django.db import InterfaceError, OperationalError, connection
+
+from automation import conf, leases
+from automation.errors import LeaseLost
+from automation.leases import Progress, Work
+
+logger = logging.getLogger("automation.recovery")
+
+
+def commit_surely(work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> None:
+    """``leases.checkpoint``, tried again while the database is away, for as long as the lease can last.
+
+    If the answer to a commit was lost, the cursor in the database tells whether it was made.
+    """
+    gives_up_at = time.monotonic() + 2 * conf.settings().lease_seconds
+    pause = 0.1
+    is_repeat = False
+    while True:
+        try:
+            if is_repeat and _was_committed(work, done, release):
+                work.cursor = done.cursor
+            else:
+                leases.checkpoint(work, done, release=release, available_in=available_in)
+            return
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() > gives_up_at:
+                raise
+            logger.warning(
+                "The database is away (%s): slice %d keeps what is done and asks again.", error, work.slice_id
+            )
+            connection.close()
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)
+            is_repeat = True
+
+
+def _was_committed(work: Work, done: Progress, release: bool) -> bool:
+    cursor = leases.committed_cursor(work)
+    if cursor is None and not release and done.cursor != work.last_key:
+        raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it was taken over while the database was away.")
+    if cursor is None:
+        # The commit was to end the lease, and the lease has ended: by the commit, or by a takeover that redoes the work.
+        return True
+    return cursor == done.cursor and done.cursor != work.cursor

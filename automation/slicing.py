@@ -1,0 +1,102 @@
+"""Cut the items of a stage into slices: contiguous ranges of keys, each about half a minute of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import connection
+
+from automation import conf
+from automation.copying import ITEM
+from automation.models import Lifecycle, StageRun, WorkSlice
+from automation.pipeline import AnyStage, BaseStage
+
+UNKNOWN_RATE_SLICES = 64
+LARGEST = 10_000
+LARGEST_AT_UNKNOWN_RATE = 5_000
+
+
+@dataclass(frozen=True)
+class Range:
+    """Items of ``source_id`` from ``first_key`` to ``last_key``, ``size`` of them."""
+
+    source_id: int
+    first_key: str
+    last_key: str
+    size: int
+
+
+def cut(stage_run: StageRun, stage: type[AnyStage], sources: list[StageRun]) -> list[Range]:
+    """The ranges of a stage whose sources are complete. Reads immutable rows only, so it needs no lock."""
+    ids = [source.pk for source in sources]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {ITEM} WHERE made_by_id = ANY(%s)", [ids])
+        (total,) = cursor.fetchone()
+        size = slice_size(stage, total, seconds_per_item(stage_run))
+        ranges = []
+        for pk in ids:
+            cursor.execute(_CUT, {"source": pk, "size": size})
+            ranges += [Range(pk, *row) for row in cursor.fetchall()]
+    return ranges
+
+
+def slice_size(stage: type[AnyStage], total: int, seconds_per_item: float | None) -> int:
+    """Items a slice: as declared, else ``slice_seconds`` of work at the known rate; a multiple of the group size."""
+    if stage.slice_size is not None:
+        wanted = stage.slice_size
+    elif seconds_per_item:
+        wanted = min(int(conf.settings().slice_seconds / seconds_per_item), LARGEST)
+    else:
+        wanted = min(total // UNKNOWN_RATE_SLICES, LARGEST_AT_UNKNOWN_RATE)
+    groups = max(1, wanted // stage.group_size)
+    return groups * stage.group_size
+
+
+def seconds_per_item(stage_run: StageRun) -> float | None:
+    """Worker seconds an item took in the last completed run of the same stage, or ``None``."""
+    earlier = (
+        StageRun.objects.filter(
+            slug=stage_run.slug,
+            run__pipeline=stage_run.run.pipeline,
+            run__params=stage_run.run.params,
+            lifecycle=Lifecycle.COMPLETED,
+            total_items__gt=0,
+        )
+        .order_by("-finished_at")
+        .first()
+    )
+    if earlier is None or not earlier.total_items:
+        return None
+    work = earlier.slices.filter(phase=WorkSlice.Phase.WORK)
+    seconds: float = sum(work.values_list("busy_seconds", flat=True))
+    return seconds / earlier.total_items
+
+
+def slices_of(stage_run: StageRun, stage: type[AnyStage], ranges: list[Range]) -> list[WorkSlice]:
+    """The rows to insert: the ranges, and one slice for each hook that the stage defines. No items, no hooks."""
+    phase = WorkSlice.Phase
+    slices = [
+        WorkSlice(
+            stage_run=stage_run,
+            phase=phase.WORK,
+            ordinal=ordinal,
+            source_id=found.source_id,
+            first_key=found.first_key,
+            last_key=found.last_key,
+            size=found.size,
+        )
+        for ordinal, found in enumerate(ranges)
+    ]
+    if slices and stage.prepare is not BaseStage.prepare:
+        slices.append(WorkSlice(stage_run=stage_run, phase=phase.PREPARE, ordinal=0))
+    if slices and stage.finish is not BaseStage.finish:
+        slices.append(WorkSlice(stage_run=stage_run, phase=phase.FINISH, ordinal=0))
+    return slices
+
+
+_CUT = f"""
+    SELECT min(key), max(key), count(*)
+      FROM (SELECT key, (row_number() OVER (ORDER BY key) - 1) / %(size)s AS part
+              FROM {ITEM} WHERE made_by_id = %(source)s) AS numbered
+     GROUP BY part ORDER BY part
+"""

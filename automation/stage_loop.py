@@ -1,0 +1,259 @@
+"""The stage loop: one Celery task execution that leases slices of one stage and works item by item."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+from django.db import OperationalError, connection
+
+from automation import conf, copying, leases
+from automation.context import Artifacts, Interrupted, StageContext
+from automation.errors import LeaseLost
+from automation.leases import Progress, Work, Worker
+from automation.models import Lifecycle, StageRun, WorkSlice
+from automation.pipeline import Payload, TryLater, get_pipeline
+from automation.recovery import commit_surely
+from automation.units import Unit, attempt, units_of
+from pause_manager import audit
+from pause_manager.actor import SYSTEM
+from pause_manager.watcher import Stop, watcher
+
+logger = logging.getLogger("automation.stage_loop")
+
+Phase = WorkSlice.Phase
+
+
+class Ending(StrEnum):
+    """How a stage loop ended."""
+
+    NOTHING_LEFT = "nothing left to lease"
+    STOPPED = "stopped"
+    TIME_IS_UP = "time is up"
+    LEASE_LOST = "lease lost"
+
+
+class StageLoop:
+    """Leases slices of one running stage and works through them until a stop, the time limit, or nothing is left."""
+
+    def __init__(self, stage_run: StageRun, worker: Worker) -> None:
+        self.stage_run = stage_run
+        self.run_row = stage_run.run
+        self.worker = worker
+        pipeline = get_pipeline(self.run_row.pipeline)
+        self.stage = pipeline.stage(stage_run.slug)()
+        self._sources = pipeline.predecessors(stage_run.slug)
+        self._made_by = str(stage_run.pk).encode()
+        self._work: Work | None = None
+        self._ctx = StageContext(
+            run_id=self.run_row.pk,
+            stage_slug=stage_run.slug,
+            params=self.run_row.params,
+            logger=logging.LoggerAdapter(
+                logging.getLogger(f"automation.stage.{stage_run.slug}"),
+                {"run": str(self.run_row.pk), "stage": stage_run.slug},
+            ),
+            artifacts=Artifacts(self.run_row.pk, stage_run.slug),
+            gpu_index=worker.gpu,
+            sleep=self._sleep,
+            items=self._all_items,
+        )
+        self._watch = watcher.watch(
+            self._scopes(),
+            heartbeat=self._heartbeat,
+            beat_seconds=min(max(1.0, conf.settings().lease_seconds / 3), 5.0),
+        )
+
+    def run(self) -> Ending:
+        """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
+        ends_at = time.monotonic() + conf.settings().loop_seconds
+        try:
+            while not self._check_should_stop()[0]:
+                if time.monotonic() >= ends_at:
+                    return Ending.TIME_IS_UP
+                work = leases.claim(
+                    self.stage_run.pk, self.worker, queue=self.stage.queue, concurrency=self.stage.concurrency
+                )
+                if work is None:
+                    return Ending.NOTHING_LEFT
+                self._work = work
+                ending = self._work_through(work, ends_at)
+                self._work = None
+                if ending is not None:
+                    return ending
+            return Ending.STOPPED
+        except LeaseLost as error:
+            logger.warning("%s What was not committed is discarded.", error)
+            return Ending.LEASE_LOST
+        except BaseException:
+            self._give_back()
+            raise
+        finally:
+            self._work = None
+            watcher.forget(self._watch)
+
+    def _check_should_stop(self) -> tuple[bool, Stop | None]:
+        """(whether to stop before the next item, why). From memory; the process's watcher keeps it true."""
+        stop = self._watch.stop
+        return (stop is not None, stop)
+
+    def _work_through(self, work: Work, ends_at: float) -> Ending | None:
+        if work.phase == Phase.WORK:
+            return self._work_items(work, ends_at)
+        return self._run_hook(work)
+
+    def _work_items(self, work: Work, ends_at: float) -> Ending | None:
+        # After a crash the cursor must stand right before the culprit, should it kill again.
+        interval = 0.0 if work.crashes else self.stage.checkpoint_interval
+        done = Progress(cursor=work.cursor)
+        started = checked = time.monotonic()
+        for unit in units_of(self.stage, work):
+            should_stop, reason = self._check_should_stop()
+            if should_stop or checked >= ends_at:
+                self._commit(work, done, started, release=True)
+                return self._stopped(work, reason)
+            try:
+                self._do(unit, done)
+            except Interrupted:
+                self._commit(work, done, started, release=True)
+                return self._stopped(work, self._watch.stop)
+            except TryLater as later:
+                self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
+                self._commit(work, done, started, release=True, available_in=later.seconds)
+                return None
+            checked = time.monotonic()
+            if checked - started >= interval:
+                self._commit(work, done, started)
+                done, started = Progress(cursor=work.cursor), checked
+        if done.cursor != work.cursor:
+            self._commit(work, done, started)
+        return None
+
+    def _do(self, unit: Unit, done: Progress) -> None:
+        """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
+        self._ctx.item_key = unit.key
+        outcome = attempt(self.stage, unit, self._ctx, self._made_by)
+        if outcome.error is None:
+            done.outputs += outcome.outputs
+            done.processed += unit.size
+        else:
+            done.failures += unit.failures(self.stage_run, outcome)
+            done.failed += unit.size
+        done.cursor = unit.last_key
+
+    def _commit(
+        self,
+        work: Work,
+        done: Progress,
+        started: float,
+        *,
+        release: bool = False,
+        available_in: float | None = None,
+    ) -> None:
+        done.busy_seconds = time.monotonic() - started
+        commit_surely(work, done, release=release, available_in=available_in)
+        if done.failed and self.stage.max_failures is not None:
+            from automation import lifecycle
+
+            lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)
+
+    def _run_hook(self, work: Work) -> Ending | None:
+        """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
+        started = time.monotonic()
+        self._ctx.item_key = Phase(work.phase).label
+        failure = None
+        for tried in range(self.stage.retries + 1):
+            try:
+                if work.phase == Phase.PREPARE:
+                    self.stage.prepare(self._ctx)
+                else:
+                    self.stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+                leases.finish_hook(work, time.monotonic() - started)
+                return None
+            except Interrupted:
+                leases.release(work)
+                return self._stopped(work, self._watch.stop)
+            except TryLater as later:
+                leases.release(work, available_in=later.seconds)
+                return None
+            except LeaseLost:
+                raise
+            except Exception as error:
+                if isinstance(error, OperationalError) and not connection.is_usable():
+                    raise
+                self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
+                failure = error
+        from automation import lifecycle
+
+        leases.release(work)
+        why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
+        lifecycle.fail(self.run_row.pk, reason=why)
+        return Ending.STOPPED
+
+    def _stopped(self, work: Work, reason: Stop | None) -> Ending:
+        """Write the line that says where and why work stopped; the slice has been given back."""
+        if reason is None:
+            return Ending.TIME_IS_UP
+        audit.record(
+            "stopped",
+            scope=self.run_row.scope,
+            actor=SYSTEM,
+            reason=reason.sentence,
+            figures={
+                "code": reason.code,
+                "stage": self.stage_run.slug,
+                "slice": work.slice_id,
+                "cursor": work.cursor,
+                "worker": self.worker.owner,
+            },
+        )
+        return Ending.STOPPED
+
+    def _give_back(self) -> None:
+        if self._work is None:
+            return
+        try:
+            connection.close_if_unusable_or_obsolete()
+            leases.release(self._work)
+        except Exception:
+            logger.exception(
+                "Slice %d could not be given back: it is free when its lease runs out.", self._work.slice_id
+            )
+
+    def _heartbeat(self) -> Stop | None:
+        """Called by the watcher's thread: extends the lease, or reads the run's state between two slices."""
+        work = self._work
+        if work is None:
+            state = StageRun.objects.filter(pk=self.stage_run.pk).values_list(
+                "run__lifecycle", "run__cancel_requested_at", "lifecycle"
+            )
+            lifecycle, cancel_requested_at, stage_lifecycle = state.get()
+            if lifecycle == Lifecycle.RUNNING and stage_lifecycle != Lifecycle.RUNNING:
+                return Stop("finished", "The stage is finished.")
+            return leases.run_stop(lifecycle, cancel_requested_at is not None)
+        stop = leases.heartbeat(work)
+        # The slice may have been given back while the heartbeat was under way: that is no loss.
+        return None if stop is not None and stop.code == "lease_lost" and self._work is not work else stop
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._watch.stop is not None and not self.stage.irreversible:
+                raise Interrupted
+            time.sleep(min(left, 0.05))
+
+    def _scopes(self) -> list[str]:
+        run = self.run_row
+        return ["fleet", f"pipeline:{run.pipeline}", run.scope, f"queue:{self.stage.queue}", f"node:{self.worker.node}"]
+
+    def _all_items(self) -> Iterator[Payload]:
+        slugs = self._sources or ("input",)
+        for source in StageRun.objects.filter(run=self.run_row, slug__in=slugs).order_by("position"):
+            yield from (payload for _, payload in self._read(source.pk))
+
+    @staticmethod
+    def _read(made_by: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        return copying.read(made_by, after="", up_to=None)

@@ -1,0 +1,139 @@
+"""Begin a run, seal a stage, start the next ones: how work moves from stage to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import transaction
+
+from automation import dispatch, slicing, transitions
+from automation.errors import TransitionRefused
+from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.pipeline import get_pipeline
+from pause_manager import audit
+from pause_manager.actor import SYSTEM, Actor
+
+INPUT = "input"
+"""Slug of the stage run at position -1, which stands for the run's input."""
+
+
+def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> None:
+    """Start a pending run: its first stages are cut and dispatched in the same transaction as the transition.
+
+    Raises ``TransitionRefused`` if it is not pending any more or is being cancelled.
+    """
+    ready = _ready_after(run, completing=None)
+    with transaction.atomic():
+        transitions.lock([str(run.pk)])
+        if AutomationRun.objects.filter(pk=run.pk, cancel_requested_at__isnull=False).exists():
+            raise transitions.refusal("start", run.pk)
+        transitions.apply(transitions.START, run.pk, actor=actor, reason=reason)
+        _start(run, ready)
+    _seal_empty(ready)
+
+
+def seal(stage_run_id: int) -> bool:
+    """Complete a running stage that has no open slice and start what waited for it; True if this call did.
+
+    The ranges are cut before the locks are taken: the outputs of a stage without open slices are final.
+    """
+    stage_run = StageRun.objects.select_related("run").get(pk=stage_run_id)
+    if stage_run.lifecycle != Lifecycle.RUNNING or stage_run.slices.open().exists():
+        return False
+    run = stage_run.run
+    ready = _ready_after(run, completing=stage_run)
+    with transaction.atomic():
+        transitions.lock([str(run.pk)])
+        run.refresh_from_db()
+        if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None:
+            return False
+        if not transitions.complete_stage(stage_run.pk, run.paused_seconds):
+            return False
+        audit.record(
+            "stage_completed",
+            scope=run.scope,
+            actor=SYSTEM,
+            reason=f"{stage_run.slug}: all items are done",
+            figures={"stage": stage_run.slug, "total_items": stage_run.total_items},
+        )
+        # A parallel branch may have completed since the ranges were cut.
+        ready = ready or _ready_after(run, completing=stage_run)
+        _start(run, ready)
+        if not ready and not run.stages.exclude(lifecycle=Lifecycle.COMPLETED).exists():
+            transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason="all stages are done")
+    _seal_empty(ready)
+    return True
+
+
+def seal_finished(run_ids: Sequence[UUID] | None = None) -> int:
+    """Seal every running stage that has no open slice, as after a crash between its last checkpoint and its seal."""
+    stages = StageRun.objects.filter(
+        lifecycle=Lifecycle.RUNNING, run__lifecycle=Lifecycle.RUNNING, run__cancel_requested_at__isnull=True
+    ).exclude(pk__in=WorkSlice.objects.open().values("stage_run"))
+    if run_ids is not None:
+        stages = stages.filter(run__in=run_ids)
+    return sum(seal(pk) for pk in list(stages.values_list("pk", flat=True)))
+
+
+_Ready = list[tuple[StageRun, list[WorkSlice], int]]
+
+
+def _ready_after(run: AutomationRun, completing: StageRun | None) -> _Ready:
+    """Pending stages whose sources are all complete, counting ``completing`` as such, with their slices."""
+    pipeline = get_pipeline(run.pipeline)
+    rows = {stage_run.slug: stage_run for stage_run in run.stages.all()}
+    complete = {slug for slug, row in rows.items() if row.lifecycle == Lifecycle.COMPLETED}
+    if completing is not None:
+        complete.add(completing.slug)
+    ready: _Ready = []
+    for stage in pipeline.stages:
+        row = rows[stage.slug]
+        sources = pipeline.predecessors(stage.slug) or (INPUT,)
+        if row.lifecycle == Lifecycle.PENDING and complete.issuperset(sources):
+            row.run = run
+            ranges = slicing.cut(row, stage, [rows[slug] for slug in sources])
+            ready.append((row, slicing.slices_of(row, stage, ranges), sum(found.size for found in ranges)))
+    return ready
+
+
+def _start(run: AutomationRun, ready: _Ready) -> None:
+    for stage_run, slices, total in ready:
+        if transitions.start_stage(stage_run.pk, total, run.paused_seconds):
+            WorkSlice.objects.bulk_create(slices, batch_size=2_000)
+            audit.record(
+                "stage_started",
+                scope=run.scope,
+                actor=SYSTEM,
+                reason=f"{stage_run.slug}: {total} items in {len(slices)} slices",
+                figures={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
+            )
+    dispatch.on_commit([stage_run.pk for stage_run, _, _ in ready])
+
+
+def _seal_empty(ready: _Ready) -> None:
+    for stage_run, slices, _ in ready:
+        if not slices:
+            seal(stage_run.pk)
+
+
+def start_waiting() -> int:
+    """Begin every pending run that was asked to start and that no hold keeps; returns how many."""
+    from automation import gate
+
+    begun = 0
+    waiting = AutomationRun.objects.filter(
+        lifecycle=Lifecycle.PENDING,
+        start_requested_at__isnull=False,
+        cancel_requested_at__isnull=True,
+        paused_at__isnull=True,
+    )
+    for run in waiting.order_by("start_requested_at").iterator(chunk_size=500):
+        if not gate.may_start(run):
+            continue
+        try:
+            begin(run, actor=SYSTEM, reason="the gate is open")
+        except TransitionRefused:
+            continue  # another process was faster
+        begun += 1
+    return begun

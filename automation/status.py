@@ -1,0 +1,52 @@
+"""The derived status: what people see. One function; everything that shows a status calls it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from automation.models import TERMINAL, AutomationRun
+
+
+class HasLeases(Protocol):
+    """A run from ``AutomationRun.objects.with_leases()``."""
+
+    is_leased: bool
+
+
+PAUSING, PAUSED, CANCELLING, WAITING = "pausing", "paused", "cancelling", "waiting"
+
+ALL = ("pending", WAITING, "running", PAUSING, PAUSED, CANCELLING, "completed", "failed", "cancelled")
+
+
+def derive(
+    lifecycle: str, *, is_held: bool, is_cancel_requested: bool, is_leased: bool, has_reasons: bool = False
+) -> str:
+    """The status of a run from its facts.
+
+    A cancel beats a pause. ``paused`` is never said while a worker holds any slice of the run. ``has_reasons`` is
+    whether the gate keeps a run that has not started.
+    """
+    if lifecycle in TERMINAL:
+        return lifecycle
+    if is_cancel_requested:
+        return CANCELLING
+    if is_held:
+        return PAUSING if is_leased else PAUSED
+    if lifecycle == "pending" and has_reasons:
+        return WAITING
+    return lifecycle
+
+
+def of(run: AutomationRun, *, has_reasons: bool = False) -> str:
+    """The status of ``run``; one query unless it comes from ``with_leases()``."""
+    is_leased = getattr(run, "is_leased", None)
+    if is_leased is None:
+        fresh = AutomationRun.objects.with_leases().only("lifecycle", "paused_at", "cancel_requested_at").get(pk=run.pk)
+        return of(fresh, has_reasons=has_reasons)
+    return derive(
+        run.lifecycle,
+        is_held=run.paused_at is not None,
+        is_cancel_requested=run.cancel_requested_at is not None,
+        is_leased=is_leased,
+        has_reasons=has_reasons,
+    )

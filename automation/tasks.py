@@ -1,0 +1,48 @@
+"""Celery entry points: ids in, one call out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task, shared_task
+
+from automation import dispatch, lifecycle, maintenance, stages
+from automation.leases import Worker
+from automation.models import StageRun
+from automation.stage_loop import Ending, StageLoop
+from pause_manager.probes import processes
+
+logger = logging.getLogger("automation.tasks")
+
+
+@shared_task(name=dispatch.TASK, bind=True, ignore_result=True)
+def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
+    """Work on stage run ``stage_run_id`` if the ticket is still out; a duplicate or late message ends at once."""
+    if not dispatch.answer(ticket_id):
+        return
+    stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
+    if stage_run is None:
+        return
+    worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
+    try:
+        ending = StageLoop(stage_run, worker).run()
+        logger.info("Loop of %s ended: %s.", stage_run, ending)
+        if ending is Ending.NOTHING_LEFT:
+            stages.seal(stage_run_id)
+        lifecycle.finish_cancels([stage_run.run_id])
+    finally:
+        # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
+        dispatch.dispatch([stage_run_id])
+
+
+@shared_task(name="automation.reconcile", ignore_result=True)
+def reconcile() -> None:
+    """Repair whatever is missing: starts, seals, ends of cancels, messages."""
+    maintenance.reconcile()
+
+
+@shared_task(name="automation.reap_leases", ignore_result=True)
+def reap_leases() -> None:
+    """End lost leases, give up poison items, send the slices on."""
+    maintenance.reap()

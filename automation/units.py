@@ -1,0 +1,96 @@
+"""What a loop works on at a time: one item, or one group of a ``GroupStage``; and one attempt at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from django.db import OperationalError, connection
+
+from automation import copying, keys
+from automation.context import StageContext
+from automation.models import ItemFailure, StageRun
+from automation.pipeline import AnyStage, GroupStage, Payload, TryLater
+
+if TYPE_CHECKING:
+    from automation.leases import Work
+
+MAX_BACKOFF = 60.0
+MAX_ERROR = 2_000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a unit: COPY rows, or the error of the last of ``attempts``."""
+
+    outputs: list[bytes] = field(default_factory=list)
+    error: Exception | None = None
+    attempts: int = 1
+
+
+@dataclass(slots=True)
+class Unit:
+    """``key`` is that of the first item; outputs are keyed by it."""
+
+    key: str
+    last_key: str
+    items: list[tuple[str, Payload]]
+
+    @property
+    def size(self) -> int:
+        return len(self.items)
+
+    def failures(self, stage_run: StageRun, outcome: Outcome) -> list[ItemFailure]:
+        """One failure for each item of the unit."""
+        error = f"{type(outcome.error).__name__}: {outcome.error}".replace("\x00", "")[:MAX_ERROR]
+        return [
+            ItemFailure(stage_run=stage_run, key=key, payload=payload, error=error, attempts=outcome.attempts)
+            for key, payload in self.items
+        ]
+
+
+def units_of(stage: AnyStage, work: Work) -> Iterator[Unit]:
+    """The units of ``work`` that are left, in order. Slices are cut at group boundaries."""
+    assert work.source_id is not None
+    size = stage.group_size if isinstance(stage, GroupStage) else 1
+    group: list[tuple[str, Payload]] = []
+    for key, payload in copying.read(work.source_id, after=work.cursor, up_to=work.last_key):
+        group.append((key, payload))
+        if len(group) == size:
+            yield Unit(group[0][0], key, group)
+            group = []
+    if group:
+        yield Unit(group[0][0], group[-1][0], group)
+
+
+def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, made_by: bytes) -> Outcome:
+    """Try ``unit`` as often as the stage allows; waits between tries end with :class:`Interrupted` at a stop."""
+    outcome = Outcome()
+    backoff = stage.retry_backoff
+    while True:
+        try:
+            payload = unit.items[0][1]
+            made = (
+                stage.process([item for _, item in unit.items], ctx)
+                if isinstance(stage, GroupStage)
+                else (stage.process(payload, ctx))
+            )
+            key = unit.key
+            outcome.outputs = [
+                copying.row(made_by, keys.child(key, ordinal), copying.encode(output))
+                for ordinal, output in enumerate(made)
+            ]
+            return outcome
+        except TryLater:
+            raise
+        except Exception as error:
+            if isinstance(error, OperationalError) and not connection.is_usable():
+                raise
+            ctx.logger.warning("Item %s failed (try %d): %s", unit.key, outcome.attempts, error)
+            if outcome.attempts > stage.retries:
+                outcome.error = error
+                return outcome
+            outcome.attempts += 1
+            ctx.sleep(min(backoff, MAX_BACKOFF))
+            backoff *= 2

@@ -1,0 +1,139 @@
+"""Items, slices, failures and tickets: the rows that work is made of."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from automation.querysets import SliceQuerySet
+
+
+class WorkItem(models.Model):
+    """One immutable item: written once, by the stage run that made it, and read by the stages after it.
+
+    ``key`` sorts in input order and is made from the key of the item it came from, so it is the same however the
+    stage was sliced, and the unique constraint refuses an output that is committed twice. Written by ``leases``.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    made_by = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="outputs", db_index=False)
+    key = models.CharField(max_length=200, db_collation="C")
+    payload = models.JSONField()
+
+    class Meta:
+        ordering: ClassVar = ["made_by", "key"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["made_by", "key"], name="one_output_per_key")]
+
+    def __str__(self) -> str:
+        return f"item {self.key}"
+
+
+class WorkSlice(models.Model):
+    """A contiguous range of a stage's items: the unit of lease. Written by ``leases``.
+
+    ``cursor`` is the key of the last item that is done, empty at the start. A slice of phase ``prepare`` or
+    ``finish`` stands for the stage's hook and has no items.
+    """
+
+    class Phase(models.IntegerChoices):
+        PREPARE = 0, "prepare"
+        WORK = 1, "work"
+        FINISH = 2, "finish"
+
+    stage_run = models.ForeignKey(
+        "automation.StageRun", on_delete=models.CASCADE, related_name="slices", db_index=False
+    )
+    phase = models.SmallIntegerField(choices=Phase.choices, default=Phase.WORK)
+    ordinal = models.PositiveIntegerField()
+    source = models.ForeignKey(
+        "automation.StageRun", on_delete=models.CASCADE, null=True, related_name="+", db_index=False
+    )
+    first_key = models.CharField(max_length=200, db_collation="C", blank=True)
+    last_key = models.CharField(max_length=200, db_collation="C", blank=True)
+    size = models.PositiveIntegerField(default=0)
+    cursor = models.CharField(max_length=200, db_collation="C", blank=True)
+    processed = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    busy_seconds = models.FloatField(default=0, help_text="worker time spent in it")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    available_at = models.DateTimeField(null=True, blank=True, help_text="not before this time")
+    crashes = models.PositiveSmallIntegerField(default=0, help_text="workers lost since the cursor last moved")
+    lease_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token")
+    lease_owner = models.CharField(max_length=200, blank=True)
+    lease_node = models.CharField(max_length=200, blank=True)
+    lease_gpu = models.SmallIntegerField(null=True, blank=True)
+    leased_at = models.DateTimeField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+
+    objects = SliceQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["stage_run", "phase", "ordinal"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["stage_run", "phase", "ordinal"], name="one_slice_per_ordinal"),
+            models.CheckConstraint(
+                condition=Q(lease_token__isnull=True, lease_expires_at__isnull=True, leased_at__isnull=True)
+                | Q(lease_token__isnull=False, lease_expires_at__isnull=False, leased_at__isnull=False),
+                name="lease_is_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True) | Q(lease_token__isnull=True), name="finished_slice_is_not_leased"
+            ),
+            models.CheckConstraint(
+                condition=Q(processed__lte=F("size") - F("failed")), name="slice_counts_within_size"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["stage_run", "phase", "ordinal"], condition=Q(finished_at__isnull=True), name="slice_open"
+            ),
+            # Not on lease_expires_at: heartbeats and checkpoints stay heap-only updates.
+            models.Index(
+                fields=["stage_run"],
+                condition=Q(lease_token__isnull=False, finished_at__isnull=True),
+                name="slice_leased",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"slice {self.ordinal} of stage run {self.stage_run_id}"
+
+
+class ItemFailure(models.Model):
+    """An item that was given up, with the last error. Written by ``leases``."""
+
+    stage_run = models.ForeignKey(
+        "automation.StageRun", on_delete=models.CASCADE, related_name="failures", db_index=False
+    )
+    key = models.CharField(max_length=200, db_collation="C")
+    payload = models.JSONField()
+    error = models.TextField()
+    attempts = models.PositiveSmallIntegerField(default=1)
+    failed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["stage_run", "key"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["stage_run", "key"], name="one_failure_per_item")]
+
+    def __str__(self) -> str:
+        return f"failure of item {self.key}"
+
+
+class Ticket(models.Model):
+    """One message that was sent for a stage run and that no loop has answered yet. Written by ``dispatch``.
+
+    The loop that answers deletes it; a message without its ticket is a duplicate and ends at once.
+    """
+
+    stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="tickets")
+    queue = models.CharField(max_length=100)
+    sent_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["queue", "sent_at"], name="ticket_oldest")]
+
+    def __str__(self) -> str:
+        return f"ticket {self.pk} for stage run {self.stage_run_id}"

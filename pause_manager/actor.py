@@ -1,0 +1,23 @@
+"""Who acted, and through which door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Actor:
+    """``name`` is ``user:alice``, ``schedule``, ``capacity`` or ``system``; ``channel`` the door: api, admin, cli, …"""
+
+    name: str
+    channel: str
+    request_id: str = ""
+
+    @classmethod
+    def user(cls, user: Any, *, channel: str, request_id: str = "") -> Actor:
+        """The actor of an authenticated ``user``."""
+        return cls(f"user:{user.get_username()}", channel, request_id)
+
+
+SYSTEM = Actor("system", "worker")

@@ -1,0 +1,128 @@
+"""Place, release and expire holds: the only writer of :class:`Hold`. One event each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from pause_manager import audit, notice
+from pause_manager.actor import SYSTEM, Actor
+from pause_manager.errors import InvalidHold
+from pause_manager.models import SCOPE, Hold
+from pause_manager.signals import hold_changed, hold_changing, hold_expired
+
+_PLACE = f"""
+    INSERT INTO {Hold._meta.db_table}
+           (scope, kind, mode, reason, actor, idempotency_key, expires_at, on_expiry, released_by, release_reason)
+    SELECT scope, %(kind)s, %(mode)s, %(reason)s, %(actor)s, %(idempotency_key)s, %(expires_at)s, %(on_expiry)s, '', ''
+      FROM unnest(%(scopes)s::text[]) AS scope
+        ON CONFLICT DO NOTHING
+ RETURNING scope, id
+"""
+
+_RELEASE = f"""
+    UPDATE {Hold._meta.db_table}
+       SET released_at = statement_timestamp(), released_by = %(actor)s, release_reason = %(reason)s
+     WHERE released_at IS NULL AND kind = %(kind)s AND scope = ANY(%(scopes)s)
+ RETURNING scope, id, extract(epoch FROM statement_timestamp() - created_at)::float
+"""
+
+
+def place(
+    scopes: Sequence[str],
+    *,
+    kind: str = Hold.Kind.OPERATOR,
+    mode: str = Hold.Mode.QUIESCE,
+    actor: Actor,
+    reason: str = "",
+    expires_at: datetime | None = None,
+    on_expiry: str = Hold.OnExpiry.RESUME,
+    idempotency_key: str = "",
+    figures: Mapping[str, dict[str, Any]] | None = None,
+) -> list[str]:
+    """Hold each of ``scopes``; returns those that were not held before, in one transaction for all.
+
+    A second hold of the same scope and kind changes nothing and keeps the first one's time, actor and reason.
+    ``figures`` are kept, by scope, with the event.
+    """
+    for scope in scopes:
+        if not SCOPE.fullmatch(scope):
+            raise InvalidHold(f"Cannot hold {scope!r}: expected fleet, queue:x, pipeline:x, lane:x, run:x or node:x.")
+        if scope == "fleet" and not reason.strip():
+            raise InvalidHold("Cannot hold the fleet: expected a reason, got none.")
+    with transaction.atomic():
+        values = {
+            "scopes": sorted(set(scopes)),
+            "kind": kind,
+            "mode": mode,
+            "reason": reason,
+            "actor": actor.name,
+            "idempotency_key": idempotency_key,
+            "expires_at": expires_at,
+            "on_expiry": on_expiry,
+        }
+        hold_changing.send(Hold, scopes=values["scopes"])
+        with connection.cursor() as cursor:
+            cursor.execute(_PLACE, values)
+            placed: dict[str, int] = dict(cursor.fetchall())
+        details = figures or {}
+        audit.record_each(
+            "hold_placed",
+            [
+                (scope, {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})})
+                for scope, pk in placed.items()
+            ],
+            actor=actor,
+            reason=reason,
+        )
+        _announce(list(placed), actor, "placed")
+    return list(placed)
+
+
+def release(scopes: Sequence[str], *, kind: str = Hold.Kind.OPERATOR, actor: Actor, reason: str = "") -> list[str]:
+    """Release the holds of ``kind`` on ``scopes`` and no others; returns the scopes that had one."""
+    with transaction.atomic():
+        hold_changing.send(Hold, scopes=sorted(set(scopes)))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _RELEASE, {"scopes": sorted(set(scopes)), "kind": kind, "actor": actor.name, "reason": reason}
+            )
+            released = cursor.fetchall()
+        audit.record_each(
+            "hold_released",
+            [(scope, {"hold": pk, "kind": kind, "held_seconds": round(held, 3)}) for scope, pk, held in released],
+            actor=actor,
+            reason=reason,
+        )
+        scopes_released = [scope for scope, _, _ in released]
+        _announce(scopes_released, actor, "released")
+    return scopes_released
+
+
+def expire() -> int:
+    """Carry out the end action of every timed hold that is due; returns how many. Safe to run twice at once.
+
+    ``resume`` releases. ``cancel`` releases and tells ``hold_expired`` to whoever owns the scope. ``keep`` stays in
+    force, loses its end, and leaves an event as the alert.
+    """
+    with transaction.atomic():
+        due = list(Hold.objects.due().select_for_update(skip_locked=True).order_by("id"))
+        for hold in due:
+            if hold.on_expiry == Hold.OnExpiry.KEEP:
+                Hold.objects.active().filter(pk=hold.pk).update(expires_at=None)
+                figures = {"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()}
+                audit.record("hold_overdue", scope=hold.scope, actor=SYSTEM, reason=hold.reason, figures=figures)
+                continue
+            if hold.on_expiry == Hold.OnExpiry.CANCEL:
+                hold_expired.send(Hold, hold=hold)
+            release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="its time is over")
+    return len(due)
+
+
+def _announce(scopes: list[str], actor: Actor, change: str) -> None:
+    if scopes:
+        hold_changed.send(Hold, scopes=scopes, actor=actor, change=change)
+        notice.publish_on_commit(*scopes)

@@ -1,0 +1,32 @@
+"""Named queries over holds and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models.functions import Now
+
+if TYPE_CHECKING:
+    pass
+
+
+class HoldQuerySet(models.QuerySet["Hold"]):
+    def active(self) -> HoldQuerySet:
+        """Holds in force: not released. An expired hold is in force until ``holds.expire`` has acted on it."""
+        return self.filter(released_at__isnull=True)
+
+    def covering(self, scopes: Iterable[str]) -> HoldQuerySet:
+        """Holds in force on any of ``scopes``."""
+        return self.active().filter(scope__in=list(scopes))
+
+    def due(self) -> HoldQuerySet:
+        """Timed holds whose time is over by the database's clock."""
+        return self.active().filter(expires_at__lte=Now())
+
+
+class ControlEventQuerySet(models.QuerySet["ControlEvent"]):
+    def of_scope(self, scope: str) -> ControlEventQuerySet:
+        """The events of one scope, newest first."""
+        return self.filter(scope=scope).order_by("-id")

@@ -1,0 +1,12 @@
+"""How word of a change travels: upwards inside the transaction, and to the worker processes after it."""
+
+from django.dispatch import Signal
+
+hold_changing = Signal()
+"""Sent by ``holds`` inside its transaction before it writes, with ``scopes``: lock what goes with them, in order."""
+
+hold_changed = Signal()
+"""Sent by ``holds`` inside its transaction, with ``scopes`` (list of str), ``actor`` and ``change`` ("placed" | "released")."""
+
+hold_expired = Signal()
+"""Sent by ``holds.expire`` after a timed hold whose end action is not ours to carry out, with ``hold``."""
