@@ -1,4 +1,4 @@
-"""What a first start needs: a migrated database, an operator who can sign in, a place to run for, and credentials for scripts."""
+"""What a first start needs: a migrated database, an operator, a place to run for, and credentials for scripts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,29 @@
+"""PostgreSQL only, and said so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pause_manager.checks import check_database_engine
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_another_engine_is_refused_with_one_clear_sentence():
+    env = {**os.environ, "DATABASE_URL": "sqlite://:memory:"}
+
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert (
+        "(pause_manager.E001) Cannot use sqlite for database 'default': pause_manager needs PostgreSQL." in done.stderr
+    )
+
+
+def test_postgresql_is_fine():
+    assert check_database_engine(None) == []
