@@ -56,16 +56,20 @@ def write(rows: Iterable[bytes]) -> None:
         copy.write(b"".join(block))
 
 
-def read(made_by: int, *, after: str, up_to: str | None, chunk: int = CHUNK) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(key, payload) of the items of ``made_by`` with ``after < key <= up_to``, in order, a chunk at a time."""
+def read(
+    made_by: int, *, first: str = "", after: str = "", up_to: str | None = None, chunk: int = CHUNK
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(key, payload) of the items of ``made_by`` in order, a chunk at a time: ``first <= key <= up_to``, ``key > after``."""
     bound = "AND key <= %(up_to)s" if up_to is not None else ""
     statement = (
         f"SELECT key, payload::text FROM {ITEM} "
-        f"WHERE made_by_id = %(made_by)s AND key > %(after)s {bound} ORDER BY key LIMIT %(chunk)s"
+        f"WHERE made_by_id = %(made_by)s AND key >= %(first)s AND key > %(after)s {bound} ORDER BY key LIMIT %(chunk)s"
     )
     while True:
         with connection.cursor() as cursor:
-            cursor.execute(statement, {"made_by": made_by, "after": after, "up_to": up_to, "chunk": chunk})
+            cursor.execute(
+                statement, {"made_by": made_by, "first": first, "after": after, "up_to": up_to, "chunk": chunk}
+            )
             rows = cursor.fetchall()
         for key, text in rows:
             yield key, orjson.loads(text)

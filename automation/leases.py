@@ -176,14 +176,16 @@ def finish_hook(work: Work, busy_seconds: float) -> None:
             raise LeaseLost(f"Cannot finish slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
-def release(work: Work, *, available_in: float | None = None) -> None:
-    """Give the slice back as it was last committed; nothing happens if it is not held any more."""
+def release(work: Work, *, available_in: float | None = None, is_crash: bool = False) -> int | None:
+    """Give the slice back as it was last committed; returns the crashes of its current item, ``None`` if not held."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {SLICE} SET available_at = statement_timestamp() + make_interval(secs => %s), {NO_LEASE} "
-            f"WHERE id = %s AND lease_token = %s",
-            [available_in, work.slice_id, work.token],
+            f"UPDATE {SLICE} SET available_at = statement_timestamp() + make_interval(secs => %s), "
+            f"crashes = crashes + %s, {NO_LEASE} WHERE id = %s AND lease_token = %s RETURNING crashes",
+            [available_in, int(is_crash), work.slice_id, work.token],
         )
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def committed_cursor(work: Work) -> str | None:

@@ -46,8 +46,12 @@ def reap() -> int:
     return settle(leases.reap(dead))
 
 
-def settle(reaped: list[tuple[int, int, int]]) -> int:
-    """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch."""
+def settle(reaped: list[tuple[int, int, int]], error: BaseException | None = None) -> int:
+    """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch.
+
+    ``error`` is what ended the loop where the worker itself lives on.
+    """
+    why = "a worker was lost" if error is None else f"a loop failed ({type(error).__name__}: {error})"
     stage_run_ids = sorted({stage_run_id for _, stage_run_id, _ in reaped})
     if not reaped:
         return 0
@@ -58,17 +62,17 @@ def settle(reaped: list[tuple[int, int, int]]) -> int:
             "worker_lost",
             scope=stage_run.run.scope,
             actor=SYSTEM,
-            reason=f"{stage_run.slug}: a worker was lost; its slice goes on from the last checkpoint",
+            reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
             figures={"stage": stage_run.slug, "slice": slice_id, "crashes": crashes},
         )
         if crashes >= conf.settings().poison_crashes:
-            _give_up_item(stage_run, slice_id)
+            _give_up_item(stage_run, slice_id, error or WorkerLost("worker lost while processing"))
     lifecycle.finish_cancels([stage_run.run_id for stage_run in stage_runs.values()])
     dispatch.dispatch(stage_run_ids)
     return len(reaped)
 
 
-def _give_up_item(stage_run: StageRun, slice_id: int) -> None:
+def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> None:
     """Record the item (or group) after the cursor as failed and move on; a hook fails the run instead."""
     work = leases.take(slice_id, Worker(owner=processes.identity(), node=processes.node_name()))
     if work is None:
@@ -76,11 +80,11 @@ def _give_up_item(stage_run: StageRun, slice_id: int) -> None:
     if work.phase != WorkSlice.Phase.WORK:
         leases.release(work)
         hook = WorkSlice.Phase(work.phase).label
-        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: the worker was lost {work.crashes} times")
+        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
     stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)()
     for unit in islice(units_of(stage, work), 1):
-        outcome = Outcome(error=WorkerLost("worker lost while processing"), attempts=work.crashes)
+        outcome = Outcome(error=error, attempts=work.crashes)
         done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(stage_run, outcome))
         try:
             leases.checkpoint(work, done, release=True)
@@ -91,7 +95,7 @@ def _give_up_item(stage_run: StageRun, slice_id: int) -> None:
             "item_given_up",
             scope=stage_run.run.scope,
             actor=SYSTEM,
-            reason=f"{stage_run.slug}: item {unit.key} was given up: its worker was lost {work.crashes} times",
+            reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {work.crashes} times",
             figures={"stage": stage_run.slug, "slice": slice_id, "item": unit.key, "crashes": work.crashes},
         )
     if stage.max_failures is not None:

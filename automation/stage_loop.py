@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 
-from automation import conf, copying, leases
+from automation import conf, copying, leases, lifecycle, maintenance
 from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
 from automation.leases import Progress, Work, Worker
@@ -71,7 +71,10 @@ class StageLoop:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
         ends_at = time.monotonic() + conf.settings().loop_seconds
         try:
-            while not self._check_should_stop()[0]:
+            while True:
+                should_stop, reason = self._check_should_stop()
+                if should_stop:
+                    return self._stopped(None, reason)
                 if time.monotonic() >= ends_at:
                     return Ending.TIME_IS_UP
                 work = leases.claim(
@@ -84,12 +87,11 @@ class StageLoop:
                 self._work = None
                 if ending is not None:
                     return ending
-            return Ending.STOPPED
         except LeaseLost as error:
             logger.warning("%s What was not committed is discarded.", error)
             return Ending.LEASE_LOST
-        except BaseException:
-            self._give_back()
+        except BaseException as error:
+            self._give_back(error)
             raise
         finally:
             self._work = None
@@ -156,8 +158,6 @@ class StageLoop:
         done.busy_seconds = time.monotonic() - started
         commit_surely(work, done, release=release, available_in=available_in)
         if done.failed and self.stage.max_failures is not None:
-            from automation import lifecycle
-
             lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)
 
     def _run_hook(self, work: Work) -> Ending | None:
@@ -186,42 +186,44 @@ class StageLoop:
                     raise
                 self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
                 failure = error
-        from automation import lifecycle
-
         leases.release(work)
         why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
         lifecycle.fail(self.run_row.pk, reason=why)
         return Ending.STOPPED
 
-    def _stopped(self, work: Work, reason: Stop | None) -> Ending:
-        """Write the line that says where and why work stopped; the slice has been given back."""
+    def _stopped(self, work: Work | None, reason: Stop | None) -> Ending:
+        """Write the line that says where and why work stopped; the slice, if there was one, has been given back."""
         if reason is None:
             return Ending.TIME_IS_UP
+        after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(
             "stopped",
             scope=self.run_row.scope,
             actor=SYSTEM,
-            reason=reason.sentence,
+            reason=f"{self.stage_run.slug}: stopped{after}: {reason.sentence}",
             figures={
                 "code": reason.code,
                 "stage": self.stage_run.slug,
-                "slice": work.slice_id,
-                "cursor": work.cursor,
+                "slice": work.slice_id if work is not None else None,
+                "cursor": work.cursor if work is not None else None,
                 "worker": self.worker.owner,
             },
         )
         return Ending.STOPPED
 
-    def _give_back(self) -> None:
-        if self._work is None:
+    def _give_back(self, error: BaseException) -> None:
+        """Something unforeseen ended the loop. It counts like a lost worker, so that it cannot go on for ever."""
+        work, self._work = self._work, None
+        if work is None:
             return
         try:
             connection.close_if_unusable_or_obsolete()
-            leases.release(self._work)
+            is_fault = isinstance(error, Exception) and not isinstance(error, (OperationalError, InterfaceError))
+            crashes = leases.release(work, is_crash=is_fault)
+            if is_fault and crashes is not None:
+                maintenance.settle([(work.slice_id, work.stage_run_id, crashes)], error)
         except Exception:
-            logger.exception(
-                "Slice %d could not be given back: it is free when its lease runs out.", self._work.slice_id
-            )
+            logger.exception("Slice %d could not be given back: it is free when its lease runs out.", work.slice_id)
 
     def _heartbeat(self) -> Stop | None:
         """Called by the watcher's thread: extends the lease, or reads the run's state between two slices."""
@@ -256,4 +258,4 @@ class StageLoop:
 
     @staticmethod
     def _read(made_by: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        return copying.read(made_by, after="", up_to=None)
+        return copying.read(made_by)

@@ -25,7 +25,7 @@ class Outcome:
     """What came of a unit: COPY rows, or the error of the last of ``attempts``."""
 
     outputs: list[bytes] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
     attempts: int = 1
 
 
@@ -55,7 +55,7 @@ def units_of(stage: AnyStage, work: Work) -> Iterator[Unit]:
     assert work.source_id is not None
     size = stage.group_size if isinstance(stage, GroupStage) else 1
     group: list[tuple[str, Payload]] = []
-    for key, payload in copying.read(work.source_id, after=work.cursor, up_to=work.last_key):
+    for key, payload in copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key):
         group.append((key, payload))
         if len(group) == size:
             yield Unit(group[0][0], key, group)

@@ -1,0 +1,70 @@
+"""What a finished run leaves to look at: a page of all pictures and articles, and a table of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from django.utils.html import escape
+
+from automation.pipeline import Payload
+
+COLUMNS = ("cluster", "title", "words", "article", "file", "width", "height", "bytes", "sha256", "prompt")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1.25rem }
+h2 { margin: 2.5rem 0 1rem; font-size: 1.15rem } a { color: inherit; text-decoration: none } a:hover { text-decoration: underline }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.5rem }
+figure { margin: 0 } img { width: 100%; height: auto; border-radius: .6rem; display: block }
+figcaption { margin-top: .5rem } small { opacity: .7; display: block }
+"""
+
+
+def results_table(results: Sequence[Payload]) -> bytes:
+    """One row a picture, as CSV with a byte order mark, which spreadsheets need to read UTF-8."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows([[safe_cell(result[column]) for column in COLUMNS] for result in results])
+    return text.getvalue().encode("utf-8-sig")
+
+
+def safe_cell(value: object) -> object:
+    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return value
+
+
+def gallery_page(results: Sequence[Payload]) -> str:
+    """All results by cluster, linking to pictures and articles relative to the page itself."""
+    clusters: dict[str, list[Payload]] = {}
+    for result in results:
+        clusters.setdefault(result["cluster"], []).append(result)
+    sections = "".join(
+        f'<section>\n<h2>{escape(name)}</h2>\n<div class="grid">\n{"".join(map(_figure, members))}</div>\n</section>\n'
+        for name, members in clusters.items()
+    )
+    articles = len({result["article"] for result in results})
+    count = f"{len(clusters):,} clusters, {articles:,} articles, {len(results):,} images"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Results: {count}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f'<body>\n<h1>Results</h1>\n<p>{count}. <a href="results.csv"><u>results.csv</u></a></p>\n'
+        f"{sections}</body>\n</html>\n"
+    )
+
+
+def _figure(result: Payload) -> str:
+    picture = quote(result["file"].rsplit("/", 1)[-1])
+    article = quote(f"../{result['article']}")
+    title = escape(result["title"])
+    return (
+        f'<figure><a href="{article}"><img src="{picture}" alt="{title}" loading="lazy" width="{result["width"]}"'
+        f' height="{result["height"]}"></a>\n<figcaption><a href="{article}">{title}</a>'
+        f"<small>{escape(result['summary'])}</small></figcaption></figure>\n"
+    )
