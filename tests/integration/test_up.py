@@ -1,0 +1,194 @@
+"""``manage.py up``, started for real in a directory and on a port of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHILDREN = {"web": "uvicorn", "worker": "stages@%h", "control": "control@%h", "beat": "beat"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 40) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return met
+
+
+@dataclass
+class System:
+    """One running copy."""
+
+    data_dir: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def printed(self) -> str:
+        return (self.data_dir.parent / "printed.txt").read_text()
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as response:
+                return bool(json.load(response)["ready"])
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def child(self, name: str) -> psutil.Process | None:
+        for process in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if CHILDREN[name] in process.cmdline():
+                    return process
+        return None
+
+    def everything(self) -> list[psutil.Process]:
+        return [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(signum)
+        return self.process.wait(60)
+
+
+def launch(data_dir: Path, *arguments: str, port: int) -> System:
+    env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    env |= {"DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "backend.settings.dev"}
+    command = [sys.executable, "manage.py", "up", "--port", str(port), "--concurrency", "1", *arguments]
+    with (data_dir.parent / "printed.txt").open("ab") as printed:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=printed, stderr=subprocess.STDOUT)
+    return System(data_dir, port, process)
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    with tempfile.TemporaryDirectory(prefix="sw-up-") as directory:
+        running = launch(Path(directory) / "data", port=unused_port())
+        try:
+            assert eventually(running.is_ready), running.printed
+            yield running
+        finally:
+            running.process.terminate()
+            running.process.wait(60)
+
+
+def test_scripts_get_credentials_that_nobody_else_can_read(system: System):
+    path = system.data_dir / "credentials.json"
+    credentials = json.loads(path.read_text())
+    request = urllib.request.Request(
+        f"{credentials['url']}/api/schema/", headers={"Authorization": f"Token {credentials['token']}"}
+    )
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert credentials["username"] == "operator"
+    assert system.printed.count(credentials["password"]) == 1
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_a_killed_child_comes_back_by_itself(system: System, name: str):
+    killed = eventually(lambda: system.child(name))
+    orphans = killed.children()
+
+    killed.kill()
+
+    assert eventually(lambda: (child := system.child(name)) is not None and child.pid != killed.pid)
+    assert eventually(system.is_ready)
+    _, left = psutil.wait_procs(orphans, timeout=20)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
+    assert f"{name} ended with SIGKILL" in system.printed
+
+
+@pytest.mark.parametrize("binary", ["postgres", "redis-server"])
+def test_a_killed_server_comes_back_by_itself(system: System, binary: str):
+    def server() -> psutil.Process | None:
+        for process in psutil.Process(system.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if process.name().startswith(binary):
+                    return process
+        return None
+
+    killed = server()
+    assert killed is not None
+
+    killed.kill()
+
+    assert eventually(lambda: (found := server()) is not None and found.pid != killed.pid)
+    assert eventually(system.is_ready)
+
+
+def test_a_second_copy_in_the_same_directory_is_refused(system: System):
+    second = launch(system.data_dir, port=unused_port())
+
+    assert second.process.wait(30) == 1
+    assert f"Cannot use {system.data_dir}: it is in use by another copy (pid {system.process.pid})." in system.printed
+    assert system.is_ready()
+
+
+def test_a_port_in_use_is_one_clear_sentence(system: System, tmp_path: Path):
+    second = launch(tmp_path / "data", port=system.port)
+
+    assert second.process.wait(30) == 1
+    assert second.printed.strip() == (
+        f"CommandError: Cannot listen on 127.0.0.1:{system.port}: address already in use. "
+        "Choose another with --port or PORT=."
+    )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_in_order_and_the_next_start_goes_on(signum: signal.Signals):
+    with tempfile.TemporaryDirectory(prefix="sw-up-") as directory:
+        first = launch(Path(directory) / "data", port=unused_port())
+        assert eventually(first.is_ready), first.printed
+        password = json.loads((first.data_dir / "credentials.json").read_text())["password"]
+        processes = first.everything()
+
+        assert first.stop(signum) == 0
+
+        _, left = psutil.wait_procs(processes, timeout=5)
+        assert not left
+        assert first.printed.rstrip().endswith("stopped")
+        second = launch(first.data_dir, port=unused_port())
+        assert eventually(second.is_ready), second.printed
+        credentials = json.loads((first.data_dir / "credentials.json").read_text())
+        assert credentials["password"] == password
+        assert credentials["url"].endswith(f":{second.port}")
+        assert second.printed.count(password) == 1
+        second.stop()
+
+
+def test_nothing_is_left_when_it_is_killed():
+    with tempfile.TemporaryDirectory(prefix="sw-up-") as directory:
+        system = launch(Path(directory) / "data", port=unused_port())
+        assert eventually(system.is_ready), system.printed
+        processes = system.everything()
+
+        system.process.kill()
+        system.process.wait()
+
+        _, left = psutil.wait_procs(processes, timeout=30)
+        assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
