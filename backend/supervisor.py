@@ -29,6 +29,7 @@ from backend.embedded import EmbeddedError, Server, die_with_parent
 GRACE_SECONDS = 30.0
 ORPHAN_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
+SLOW_START_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 30.0
 LOG_BYTES = 5_000_000
 
@@ -116,19 +117,23 @@ class Supervisor:
         self._printer.width = max(self._printer.width, len(name), len("system"))
         self.children.append(Child(name, command, env, self._output, next(self._colours)))
 
-    def run(self, is_ready: Callable[[], bool], when_ready: Callable[[], None]) -> None:
-        """Start everything, call ``when_ready`` once, and return when everything has stopped."""
+    def run(self, what_is_missing: Callable[[], str], when_ready: Callable[[], None]) -> None:
+        """Start everything, call ``when_ready`` once nothing is missing, return when everything has stopped."""
         self.install_signals()
-        waiting_for_ready = True
+        waiting_for_ready, complaint_due = True, time.monotonic() + SLOW_START_SECONDS
         for child in self.children:
             child.start()
         while not self._stopping:
             self._restart_children()
             self._restart_servers()
             self._end_orphans()
-            if waiting_for_ready and is_ready():
+            if waiting_for_ready and not (missing := what_is_missing()):
                 waiting_for_ready = False
                 when_ready()
+            elif waiting_for_ready and time.monotonic() > complaint_due:
+                self.say(f"not ready yet: {missing}")
+                complaint_due = time.monotonic() + SLOW_START_SECONDS
+            self._watch_foreground()
             time.sleep(0.2)
         self._stop_children()
 
@@ -176,6 +181,11 @@ class Supervisor:
                 wait = backoff.failed(ran_seconds=0)
                 self.say(f"{error} Next try in {wait:.0f} s.")
 
+    def _watch_foreground(self) -> None:
+        if self.foreground is not None and self.foreground.poll() is not None:
+            self.say(f"the run ended with exit code {self.foreground.returncode}; still up, Ctrl-C stops everything")
+            self.foreground = None
+
     def _end_orphans(self) -> None:
         """Kill what a killed worker left behind, if asking was not enough."""
         for due, group in [entry for entry in self._orphans if time.monotonic() >= entry[0]]:
@@ -206,7 +216,7 @@ class Supervisor:
         text = line.decode("utf-8", "replace").rstrip()
         if text:
             _log_file(self._log_dir, child.name).info(text)
-            if self.foreground is None or self.foreground.poll() is not None:
+            if self.foreground is None:
                 self._print(child.name, text, child.colour)
 
     def _print(self, name: str, text: str, colour: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 import subprocess
@@ -67,7 +68,7 @@ class Command(BaseCommand):
             if options["run_pipeline"]:
                 supervisor.foreground = subprocess.Popen(_run_pipeline(options), env=env)
 
-        supervisor.run(lambda: _answers(f"http://{host}:{port}/readyz"), when_ready)
+        supervisor.run(lambda: _what_is_missing(f"http://{host}:{port}/readyz"), when_ready)
 
     def _prepare_database(self, supervisor: Supervisor, url: str) -> None:
         try:
@@ -139,9 +140,13 @@ def _run_pipeline(options: dict[str, Any]) -> list[str]:
     return [*command, "--site", options["site"], "--wait"]
 
 
-def _answers(url: str) -> bool:
+def _what_is_missing(url: str) -> str:
+    """What ``/readyz`` complains of; empty when it is content."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+        with urllib.request.urlopen(url, timeout=5):
+            return ""
+    except urllib.error.HTTPError as answer:
+        checks = json.load(answer).get("checks", {})
+        return ", ".join(f"{name}: {word}" for name, word in checks.items() if word != "ok")
+    except OSError as error:
+        return f"the web process does not answer ({error})"
