@@ -22,7 +22,7 @@ NOT_TEXT = ((b"PK\x03\x04", "a ZIP or Excel file"), (b"%PDF", "a PDF file"), (b"
 
 
 def detect_encoding(file: BinaryIO, name: str) -> str:
-    """By byte order mark, else UTF-16 if every other byte is zero, else UTF-8 if it is valid, else cp1252 or latin-1."""
+    """By byte order mark, else UTF-16 if every other byte is zero, else UTF-8 if valid, else cp1252 or latin-1."""
     file.seek(0)
     sample = file.read(SAMPLE_BYTES)
     if not sample:

@@ -1,4 +1,4 @@
-"""``drill``: a pipeline to try pausing with and to test by. Its items sleep or burn CPU, take memory and fail to order."""
+"""``drill``: a pipeline to try pausing with and to test by. Items sleep, burn CPU, take memory and fail to order."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Groups search queries that ask for the same thing. Pure: the same keywords give the same groups on any number of cores."""
+"""Groups search queries that ask for the same thing: the same keywords give the same groups on any number of cores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def features_of(keyword: str) -> list[str]:
     strong = [word.text for word in words if not word.is_weak]
     strong = strong or [word.text for word in words if not word.is_place] or [word.text for word in words] or [keyword]
     single = [stem(word) for word in strong]
-    return single + [f"{left} {right}" for left, right in zip(single, single[1:], strict=False)]
+    return single + [f"{left} {right}" for left, right in pairwise(single)]
 
 
 def stem(word: str) -> str:

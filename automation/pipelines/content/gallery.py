@@ -16,7 +16,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1.25rem }
-h2 { margin: 2.5rem 0 1rem; font-size: 1.15rem } a { color: inherit; text-decoration: none } a:hover { text-decoration: underline }
+h2 { margin: 2.5rem 0 1rem; font-size: 1.15rem } a { color: inherit; text-decoration: none }
+a:hover { text-decoration: underline }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.5rem }
 figure { margin: 0 } img { width: 100%; height: auto; border-radius: .6rem; display: block }
 figcaption { margin-top: .5rem } small { opacity: .7; display: block }

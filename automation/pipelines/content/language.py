@@ -332,6 +332,7 @@ LEADING = frozenset(
         "buying",
     ]
 )
+OFFICES = frozenset("department dept board bureau office center centers institute ministry".split())
 SMALL = frozenset(
     [
         "a",
@@ -435,8 +436,11 @@ def _titled(token: str, *, edge: bool) -> str:
 
 def in_sentence(text: str) -> str:
     """``text`` as it stands inside a sentence: low, except for acronyms, places and known proper names."""
+    words = words_of(text)
+    if len(words) > 1 and words[0].text in OFFICES:
+        return f"the {title_case(text)}"
     written: list[str] = []
-    for word in words_of(text):
+    for word in words:
         if word.is_place:
             name = title_case(word.text)
             written.append(f"the {name}" if word.text == "united states" and not written else name)

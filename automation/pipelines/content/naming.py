@@ -11,6 +11,10 @@ LENGTH_WEIGHT = (0.0, 1.0, 1.7, 1.9, 1.95)
 LONGEST_NAME = 60
 SAMPLE = 300
 LEAST_SHARED = 0.05
+COUNTED = frozenset(
+    "map job license loan mortgage plant home refund car dog cat permit school college form grant recipe tree"
+    " hotel flight auction symptom vehicle truck pet flower garden book".split()
+)
 MIXED = "miscellaneous searches"
 
 Phrase = tuple[Word, ...]
@@ -25,7 +29,7 @@ class Namer:
     def name(self, keywords: Sequence[str]) -> str:
         """What ``keywords`` have in common, as a headline."""
         for candidate in self._candidates(keywords[:SAMPLE]):
-            name = shortened(title_case(candidate))
+            name = shortened(title_case(pluralized(candidate)))
             if name.casefold() not in self._taken:
                 self._taken.add(name.casefold())
                 return name
@@ -58,7 +62,14 @@ def rank(keywords: Sequence[str]) -> list[Phrase]:
     if len(ranked[0]) == 1:
         telling = [it for it in ranked if 1 < len(it) < 4 and ranked[0][0] in it and shared[it] > 1]
         ranked = telling[:1] + [it for it in ranked if it not in telling[:1]]
+    if len(ranked[0]) == 1 and not any(words_of(keyword)[-1] == ranked[0][0] for keyword in keywords):
+        ranked[0] = (*ranked[0], Word("topics"))
     return ranked
+
+
+def pluralized(name: str) -> str:
+    """``name`` in the plural if it ends in something that one would count: ``highway map`` → ``highway maps``."""
+    return f"{name}s" if name.rsplit(" ", 1)[-1] in COUNTED else name
 
 
 def is_nameable(phrase: Phrase) -> bool:

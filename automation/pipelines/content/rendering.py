@@ -17,7 +17,8 @@ STYLE = """
 body { font: 18px/1.6 Georgia, serif; max-width: 42rem; margin: 3rem auto; padding: 0 1.25rem }
 h1, h2, h3 { font-family: system-ui, sans-serif; line-height: 1.25 }
 h1 { font-size: 2.1rem } h2 { margin-top: 2.2rem } .summary { font-size: 1.15rem; opacity: .75 }
-table { border-collapse: collapse; width: 100% } th, td { border-bottom: 1px solid #8886; padding: .4rem; text-align: left }
+table { border-collapse: collapse; width: 100% }
+th, td { border-bottom: 1px solid #8886; padding: .4rem; text-align: left }
 """
 
 

@@ -20,10 +20,15 @@ class Angle:
 
 GUIDE = Angle(
     "guide",
-    ("{topic}: A Plain Guide", "Understanding {topic}", "{topic} From Start to Finish", "A Clear Introduction to {topic}"),
+    (
+        "{topic}: A Plain Guide",
+        "Understanding {topic}",
+        "{topic} From Start to Finish",
+        "A Clear Introduction to {topic}",
+    ),
     (
         "What to know about {topic} before you start, in the order in which you will need it.",
-        "The essentials of {topic}: what it covers, how to go about it, and where people lose time.",
+        "The essentials of {topic}: the main points, how to go about it, and where people lose time.",
     ),
     ("overview", "steps", "prepare", "mistakes", "sources", "compare", "places"),
 )
@@ -32,7 +37,7 @@ CHECKLIST = Angle(
     ("{topic}: A Checklist Before You Begin", "Getting Ready for {topic}", "{topic}: What to Have at Hand"),
     (
         "The papers, numbers and decisions to have ready for {topic}, and the steps that follow.",
-        "A short list to work through, so that {topic} takes one attempt and not three.",
+        "A short list to work through, so that nothing about {topic} has to be done twice.",
     ),
     ("prepare", "steps", "mistakes", "overview", "sources", "places", "compare"),
 )
@@ -50,16 +55,16 @@ MISTAKES = Angle(
     ("{topic}: Mistakes to Avoid", "What Goes Wrong With {topic}", "{topic} Without the Usual Trouble"),
     (
         "The mistakes that cost people most with {topic}, and what to do in their place.",
-        "Where {topic} tends to go wrong, why it does, and how to notice in time.",
+        "Where things tend to go wrong with {topic}, why, and how to notice in time.",
     ),
     ("mistakes", "overview", "prepare", "compare", "steps", "sources", "places"),
 )
 PLACES = Angle(
     "places",
-    ("{topic} by Place: What Changes", "{topic}: How It Differs From State to State", "{topic}, Place by Place"),
+    ("{topic} by Place: What Changes", "{topic}: What Differs From State to State", "{topic}, Place by Place"),
     (
-        "Which parts of {topic} are the same everywhere, which are not, and how to find the rule that counts for you.",
-        "How {topic} differs from one place to the next, and how to find the office that decides.",
+        "What is the same everywhere about {topic}, what is not, and how to find the rule that counts for you.",
+        "How the rules on {topic} differ from one place to the next, and how to find the office that decides.",
     ),
     ("places", "overview", "sources", "steps", "compare", "prepare", "mistakes"),
     least_places=3,
@@ -78,7 +83,7 @@ BEGINNERS = Angle(
     ("First Steps With {topic}", "{topic} for Beginners", "New to {topic}? Start Here"),
     (
         "A first look at {topic} for readers without any background, with a way to begin this week.",
-        "Where to start with {topic} if you have never dealt with it before.",
+        "Where to start with {topic} if all of it is new to you.",
     ),
     ("overview", "prepare", "steps", "sources", "mistakes", "compare", "places"),
 )

@@ -20,6 +20,12 @@ class Material:
     brief: Brief
     theme: Theme
     dice: Dice
+    unsaid: list[str]
+    """Sentences of the theme's overview that the article has not used yet."""
+
+    @classmethod
+    def of(cls, brief: Brief, theme: Theme, dice: Dice) -> Material:
+        return cls(brief, theme, dice, dice.shuffled(theme.overview))
 
     @property
     def topic(self) -> str:
@@ -39,7 +45,9 @@ class Material:
         )
 
     def facts(self, count: int) -> str:
-        return " ".join(self.dice.shuffled(self.theme.overview)[:count])
+        """Up to ``count`` sentences that the article has not said yet."""
+        said = [self.unsaid.pop() for _ in range(min(count, len(self.unsaid)))]
+        return " ".join(said)
 
 
 def quoted(keyword: str) -> str:
@@ -67,8 +75,10 @@ def overview(it: Material) -> Section:
         "The sections below take up these points one at a time.",
         "What follows is written for {audience}, but others will find their way too.",
     )
-    heading = it.say("What {Topic} Is About", "The Short Version", "The Background in Brief", "What Lies Behind {Topic}")
-    return Section(heading, f"{opening} {it.facts(2)}\n\n{it.facts(4)} {closing}")
+    heading = it.say(
+        "What {Topic} Is About", "The Short Version", "The Background in Brief", "What Lies Behind {Topic}"
+    )
+    return Section(heading, f"{opening} {it.facts(2)}\n\n{it.facts(2)} {closing}")
 
 
 def steps(it: Material) -> Section:
@@ -156,7 +166,7 @@ def places(it: Material) -> Section:
         "A telephone call to the local office settles in minutes what a search leaves open.",
         "When pages contradict each other, the local one counts.",
     )
-    return Section(heading, f"{opening} {middle}\n\n{bulleted(rules)}\n\n{closing} {it.facts(1)}")
+    return Section(heading, f"{opening} {middle}\n\n{bulleted(rules)}\n\n{closing} {it.facts(1)}".rstrip())
 
 
 def sources(it: Material) -> Section:
@@ -190,7 +200,7 @@ def searches(it: Material) -> Section:
         "Put your own question into one full sentence; the answer gets easier to recognize.",
     )
     heading = it.say("What People Really Ask", "The Questions Behind the Search", "What Brings People Here")
-    return Section(heading, f"{opening} {middle} {closing}\n\n{it.facts(2)}")
+    return Section(heading, f"{opening} {middle} {closing}\n\n{it.facts(2)}".rstrip())
 
 
 BUILDERS: dict[str, Callable[[Material], Section]] = {

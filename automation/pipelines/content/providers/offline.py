@@ -15,6 +15,7 @@ from automation.pipelines.content.providers.composing import BUILDERS, Material,
 from automation.pipelines.content.providers.dice import Dice
 from automation.pipelines.content.providers.themes import theme_of
 
+WORDS_A_MINUTE = 230
 STYLES = ("flat editorial illustration", "cut-paper collage", "screen print with grain", "minimal poster")
 LIGHTS = ("morning light", "evening light", "clear midday light", "soft overcast light")
 PALETTES = (
@@ -42,7 +43,7 @@ class OfflineText:
     def article(self, brief: Brief) -> Article:
         dice = Dice("article", brief.title, *brief.keywords)
         theme = theme_of(brief.topic, brief.keywords)
-        material = Material(brief, theme, dice)
+        material = Material.of(brief, theme, dice)
         kinds = BY_SLUG.get(brief.angle, GUIDE).sections[: brief.sections]
         return Article(
             title=brief.title,
@@ -73,14 +74,15 @@ def _introduction(it: Material) -> str:
     middle = it.say(
         "It is written for {audience}.",
         "It is meant for {audience}, and for those who help them.",
-        "It has {audience} in mind.",
+        "Its readers are {audience} and everyone who wants to be prepared.",
     )
     closing = it.say(
         "It goes from the general to the particular, and you can stop as soon as you know enough.",
         "Each section stands on its own, so feel free to begin with the one you need.",
         "There is nothing to sign up for here, and nothing to buy.",
     )
-    return f"{opening} {it.brief.summary}\n\n{middle} {closing}"
+    minutes = max(2, round(it.brief.words / WORDS_A_MINUTE))
+    return f"{opening} {middle}\n\nIt takes about {minutes} minutes to read. {closing}"
 
 
 def _conclusion(it: Material) -> str:
@@ -95,7 +97,7 @@ def _conclusion(it: Material) -> str:
         "Write down the one question that is still open, and ask it where an answer is binding.",
     )
     closing = it.say(
-        "This page gives general information. For a decision that matters, check it with the office or the expert concerned.",
+        "This page gives general information. Before a decision that matters, ask the office or the expert concerned.",
         "Details change, so confirm dates and amounts at the source before you rely on them.",
     )
     return f"{opening} {middle}\n\n{closing}"

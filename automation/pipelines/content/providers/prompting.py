@@ -77,13 +77,13 @@ def passage(brief: Brief, heading: str, words: int) -> Prompt:
         ),
         example=(
             "Article: Repotting Step by Step\nSection: Signs That the Pot Is Too Small\n"
-            "Text: Roots that grow out of the bottom are the clearest sign. Water that runs straight through is another:"
-            " there is little soil left to hold it. A plant that has stopped growing in spring may also need room. Lift"
+            "Text: Roots that grow out of the bottom are the clearest sign. Water that runs straight through is another"
+            ": there is little soil left to hold it. A plant that has stopped growing in spring may need room too. Lift"
             " it out gently and look. If you see more roots than soil, it is time for a bigger pot.\n\n"
             "Article: What to Expect on a Sleeper Train\nSection: What a Ticket Includes\n"
             "Text: Every ticket includes a place to sit or lie. Bed linen and water come with a couchette, and a cabin"
-            " adds a basin and breakfast. Bicycles and large dogs need a ticket of their own. Read the booking page with"
-            " care, because the cheapest fare often cannot be changed.\n\n"
+            " adds a basin and breakfast. Bicycles and large dogs need a ticket of their own. Read the booking page"
+            " with care, because the cheapest fare often cannot be changed.\n\n"
             f"Article: {brief.title}\nSection: {heading}\nText:"
         ),
         stop=("\n\n", "\nArticle:", "\nSection:"),
