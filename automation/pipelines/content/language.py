@@ -4,359 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 from django.utils.text import slugify
 
-STATES = [
-    "alabama",
-    "alaska",
-    "arizona",
-    "arkansas",
-    "california",
-    "colorado",
-    "connecticut",
-    "delaware",
-    "florida",
-    "georgia",
-    "hawaii",
-    "idaho",
-    "illinois",
-    "indiana",
-    "iowa",
-    "kansas",
-    "kentucky",
-    "louisiana",
-    "maine",
-    "maryland",
-    "massachusetts",
-    "michigan",
-    "minnesota",
-    "mississippi",
-    "missouri",
-    "montana",
-    "nebraska",
-    "nevada",
-    "ohio",
-    "oklahoma",
-    "oregon",
-    "pennsylvania",
-    "tennessee",
-    "texas",
-    "utah",
-    "vermont",
-    "virginia",
-    "washington",
-    "wisconsin",
-    "wyoming",
-    "new_hampshire",
-    "new_jersey",
-    "new_mexico",
-    "new_york",
-    "north_carolina",
-    "north_dakota",
-    "rhode_island",
-    "south_carolina",
-    "south_dakota",
-    "west_virginia",
-    "puerto_rico",
-]
-OTHER_PLACES = [
-    "canada",
-    "mexico",
-    "england",
-    "france",
-    "germany",
-    "italy",
-    "spain",
-    "china",
-    "india",
-    "japan",
-    "australia",
-    "europe",
-    "new_york_city",
-    "new_york_state",
-    "washington_state",
-    "washington_dc",
-    "los_angeles",
-    "las_vegas",
-    "san_francisco",
-    "san_diego",
-    "san_antonio",
-    "new_orleans",
-    "long_beach",
-    "kansas_city",
-    "salt_lake_city",
-    "chicago",
-    "houston",
-    "dallas",
-    "miami",
-    "atlanta",
-    "boston",
-    "seattle",
-    "denver",
-    "phoenix",
-    "philadelphia",
-    "detroit",
-    "orange_county",
-    "grand_canyon",
-    "united_kingdom",
-]
-COUNTRY = ("us", "usa", "united states", "united states of america", "america")
-ABBREVIATIONS = {
-    "az": "arizona", "ca": "california", "ct": "connecticut", "dc": "washington dc", "fl": "florida", "ga": "georgia",
-    "ma": "massachusetts", "md": "maryland", "pa": "pennsylvania", "wa": "washington",
-    "ia": "iowa", "il": "illinois", "ks": "kansas", "ky": "kentucky", "mi": "michigan", "mn": "minnesota",
-    "nc": "north carolina", "nh": "new hampshire", "nj": "new jersey", "nm": "new mexico", "nv": "nevada",
-    "ny": "new york", "nyc": "new york city", "nys": "new york state", "oh": "ohio", "sc": "south carolina",
-    "sd": "south dakota", "tn": "tennessee", "tx": "texas", "ut": "utah", "vt": "vermont", "wi": "wisconsin",
-    "wv": "west virginia", "wy": "wyoming",
-}  # fmt: skip
-ACRONYMS = frozenset(
-    [
-        "us",
-        "usa",
-        "va",
-        "irs",
-        "hud",
-        "usda",
-        "hiv",
-        "aids",
-        "dmv",
-        "fbi",
-        "cdc",
-        "epa",
-        "fha",
-        "gps",
-        "hr",
-        "it",
-        "tv",
-        "uk",
-        "un",
-        "nasa",
-        "ssi",
-        "ssa",
-        "gi",
-        "gmat",
-        "sat",
-        "ged",
-        "pdf",
-        "dvd",
-        "cd",
-        "dna",
-        "rv",
-        "suv",
-        "mba",
-        "rn",
-        "lpn",
-        "cna",
-        "cpr",
-        "ira",
-        "hvac",
-        "seo",
-        "faq",
-        "vin",
-    ]
-)
-PROPER = frozenset(
-    [
-        "katrina",
-        "medicare",
-        "medicaid",
-        "american",
-        "americans",
-        "english",
-        "spanish",
-        "christian",
-        "jewish",
-        "african",
-        "european",
-        "internet",
-        "google",
-        "microsoft",
-        "apple",
-    ]
-)
-STOPWORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "for",
-        "to",
-        "and",
-        "or",
-        "at",
-        "by",
-        "with",
-        "from",
-        "as",
-        "is",
-        "are",
-        "was",
-        "be",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "will",
-        "would",
-        "should",
-        "i",
-        "my",
-        "me",
-        "we",
-        "our",
-        "you",
-        "your",
-        "he",
-        "she",
-        "it",
-        "its",
-        "they",
-        "their",
-        "this",
-        "that",
-        "these",
-        "those",
-        "how",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "if",
-        "than",
-        "into",
-        "about",
-        "over",
-        "under",
-        "up",
-        "down",
-        "out",
-        "not",
-        "no",
-        "vs",
-        "via",
-        "per",
-        "s",
-    ]
-)
-WEAK = frozenset(
-    [
-        "state",
-        "national",
-        "federal",
-        "get",
-        "find",
-        "free",
-        "online",
-        "info",
-        "information",
-        "list",
-        "best",
-        "new",
-        "much",
-        "many",
-        "way",
-        "people",
-        "use",
-        "used",
-        "need",
-        "help",
-        "good",
-        "make",
-        "site",
-        "website",
-        "search",
-        "number",
-        "public",
-        "general",
-        "program",
-        "programs",
-        "service",
-        "services",
-        "first",
-        "board",
-        "department",
-        "departments",
-        "dept",
-        "office",
-        "center",
-        "centers",
-        "system",
-        "form",
-        "forms",
-        "government",
-        "authority",
-        "institute",
-        "development",
-        "administration",
-        "requirement",
-        "requirements",
-        "question",
-        "questions",
-    ]
-)
-LEADING = frozenset(
-    [
-        "file",
-        "find",
-        "get",
-        "apply",
-        "buy",
-        "sell",
-        "make",
-        "take",
-        "check",
-        "search",
-        "look",
-        "pass",
-        "start",
-        "earn",
-        "lose",
-        "download",
-        "print",
-        "order",
-        "filing",
-        "finding",
-        "getting",
-        "applying",
-        "buying",
-    ]
-)
-OFFICES = frozenset("department dept board bureau office center centers institute ministry".split())
-SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "for",
-        "to",
-        "and",
-        "or",
-        "at",
-        "by",
-        "with",
-        "from",
-        "as",
-        "nor",
-        "but",
-        "vs",
-        "via",
-        "per",
-    ]
-)
+VOCABULARY: dict[str, Any] = tomllib.loads((Path(__file__).parent / "vocabulary.toml").read_text(encoding="utf-8"))
+ABBREVIATIONS: dict[str, str] = VOCABULARY["abbreviations"]
+
+
+def _listed_words(name: str) -> list[str]:
+    return [word.replace("_", " ") for word in VOCABULARY[name].split()]
+
+
+ACRONYMS = frozenset(_listed_words("acronyms"))
+PROPER = frozenset(_listed_words("proper"))
+STOPWORDS = frozenset(_listed_words("stopwords"))
+WEAK = frozenset(_listed_words("weak"))
+LEADING = frozenset(_listed_words("leading"))
+OFFICES = frozenset(_listed_words("offices"))
+SMALL = frozenset(_listed_words("small"))
+COUNTED = frozenset(_listed_words("counted"))
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 
 
@@ -377,15 +49,14 @@ class Word:
 
 
 def _place_table() -> dict[tuple[str, ...], str]:
-    table = {tuple(place.split("_")): place.replace("_", " ") for place in [*STATES, *OTHER_PLACES]}
-    table.update({tuple(name.split()): "united states" for name in COUNTRY})
+    table = {tuple(place.split()): place for place in _listed_words("places")}
+    table.update({tuple(name.split()): "united states" for name in _listed_words("country")})
     table.update({(short,): full for short, full in ABBREVIATIONS.items()})
     return table
 
 
 PLACES = _place_table()
 LONGEST_PLACE = max(map(len, PLACES))
-PLACE_NAMES = frozenset(PLACES.values())
 
 
 @lru_cache(maxsize=50_000)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from automation.pipelines.content.language import LEADING, Word, phrases_of, title_case, words_of
+from automation.pipelines.content.language import COUNTED, LEADING, Word, phrases_of, title_case, words_of
 
 LENGTH_WEIGHT = (0.0, 1.0, 1.7, 1.9, 1.95)
 LONGEST_NAME = 60
 SAMPLE = 300
 LEAST_SHARED = 0.05
-COUNTED = frozenset(
-    "map job license loan mortgage plant home refund car dog cat permit school college form grant recipe tree"
-    " hotel flight auction symptom vehicle truck pet flower garden book".split()
-)
 MIXED = "miscellaneous searches"
 
 Phrase = tuple[Word, ...]
