@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_htmx",
+    *env.words("SLACKWATER_APPS"),  # apps with pipelines of your own
 ]
 
 MIDDLEWARE = [
