@@ -1,0 +1,24 @@
+"""``manage.py cancel_run``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from automation import lifecycle, status
+from automation.management.run_command import Exit, RunCommand, find_run, shell_actor
+
+
+class Command(RunCommand):
+    """Calls ``lifecycle.cancel``; returns at once."""
+
+    help = "Cancel a run for good: the item at work finishes, no other starts."
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        super().arguments(parser)
+        parser.add_argument("--reason", default="", help="why, for the audit trail")
+
+    def run_command(self, **options: Any) -> Exit:
+        run = lifecycle.cancel(find_run(options["run"]).pk, actor=shell_actor(), reason=options["reason"])
+        self.tell(run, f"Run {run.pk} is {status.of(run)}.", as_json=options["json"])
+        return Exit.OK

@@ -1,0 +1,48 @@
+"""``manage.py watch_run``: show a run's progress until it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from automation.management import watching
+from automation.management.outcome import outputs_of
+from automation.management.run_command import OF_LIFECYCLE, Exit, RunCommand, find_run
+from automation.models import AutomationRun, Lifecycle
+
+
+class Command(RunCommand):
+    """Ctrl-C stops the watching and not the run."""
+
+    help = "Show a run's progress until it ends. Ctrl-C leaves the run going."
+
+    def run_command(self, **options: Any) -> Exit:
+        return follow(self, find_run(options["run"]), as_json=options["json"])
+
+
+def follow(command: RunCommand, run: AutomationRun, *, as_json: bool) -> Exit:
+    """Watch ``run`` until it ends; the exit code tells how it did."""
+    try:
+        if as_json:
+            watching.watch_json(run.pk, command.line)
+        elif sys.stdout.isatty():
+            watching.watch_live(run.pk)
+        else:
+            watching.watch_plain(run.pk, command.line)
+    except KeyboardInterrupt:
+        if not as_json:
+            command.line(
+                f"\nNo longer watching; run {run.pk} is not affected.\n"
+                f"Watch it again: manage.py watch_run {run.pk}\n"
+                f"Pause it:       manage.py pause_run {run.pk}"
+            )
+        return Exit.INTERRUPTED
+    ended = find_run(str(run.pk))
+    names = outputs_of(ended)
+    if as_json:
+        command.tell(ended, "", as_json=True, outputs=names)
+    else:
+        command.line(f"Run {ended.pk} is {ended.lifecycle}.")
+        for name in names:
+            command.line(f"Outputs: {name}")
+    return OF_LIFECYCLE[Lifecycle(ended.lifecycle)]

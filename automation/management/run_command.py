@@ -1,0 +1,165 @@
+"""What every run command shares: exit codes, finding the run, and one way to tell results and refusals."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import orjson
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from automation import status
+from automation.errors import AutomationError, TransitionRefused
+from automation.models import AutomationRun, Lifecycle
+from pause_manager.actor import Actor
+
+SHORTEST_PREFIX = 4
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for all run commands."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    NOT_FOUND = 4
+    CANCELLED = 5
+    INTERRUPTED = 130
+
+
+OF_LIFECYCLE = {
+    Lifecycle.COMPLETED: Exit.OK,
+    Lifecycle.FAILED: Exit.FAILED,
+    Lifecycle.CANCELLED: Exit.CANCELLED,
+}
+
+EPILOG = """\
+exit codes:
+  0    done; with --wait and watch_run: the run completed
+  1    the run failed, or an unexpected error
+  2    wrong usage or input
+  3    refused: the run is in no state for it; nothing was changed
+  4    no such run or site
+  5    the run was cancelled
+  130  interrupted with Ctrl-C; the run is not affected
+"""
+
+
+class RunCommandError(CommandError):
+    """An error with an exit code of the list and a code for machines."""
+
+    def __init__(self, message: str, exit_code: Exit, code: str) -> None:
+        super().__init__(message, returncode=exit_code)
+        self.code = code
+
+
+class RunCommand(BaseCommand):
+    """Base of the run commands. Subclasses define ``arguments`` and ``run_command``."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        kwargs |= {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+        self.arguments(parser)
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        """Add the command's own arguments."""
+        parser.add_argument("run", metavar="RUN", help="id of the run, the beginning of it, or 'latest'")
+
+    def run_command(self, **options: Any) -> Exit:
+        """Do the work and return the exit code."""
+        raise NotImplementedError
+
+    def handle(self, **options: Any) -> None:
+        try:
+            code = self.run_command(**options)
+        except RunCommandError:
+            raise
+        except TransitionRefused as error:
+            raise RunCommandError(str(error), Exit.REFUSED, error.code) from error
+        except AutomationError as error:
+            raise RunCommandError(str(error), Exit.USAGE, error.code) from error
+        except (DatabaseError, ImproperlyConfigured) as error:
+            fact = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RunCommandError(f"Cannot use the database: {fact}", Exit.FAILED, "database_unavailable") from error
+        except KeyboardInterrupt:
+            raise RunCommandError("interrupted", Exit.INTERRUPTED, "interrupted") from None
+        if code:
+            sys.exit(code)
+
+    def run_from_argv(self, argv: Sequence[str]) -> None:
+        if "--json" not in argv:
+            return super().run_from_argv(list(argv))
+        parser = self.create_parser(argv[0], argv[1])
+        options = vars(parser.parse_args(list(argv[2:])))
+        options.pop("args", None)
+        try:
+            self.execute(**options)
+        except RunCommandError as error:
+            self.stderr.write(orjson.dumps({"error": error.code, "message": str(error)}).decode(), style_func=str)
+            sys.exit(error.returncode)
+        except CommandError as error:
+            self.stderr.write(orjson.dumps({"error": "failed", "message": str(error)}).decode(), style_func=str)
+            sys.exit(error.returncode)
+        return None
+
+    def tell(self, run: AutomationRun, sentence: str, *, as_json: bool, **more: Any) -> None:
+        """Say what was done: the sentence, or the run's state as JSON."""
+        self.line(facts_of(run) | more if as_json else sentence)
+
+    def line(self, what: str | dict[str, Any]) -> None:
+        self.stdout.write(what if isinstance(what, str) else orjson.dumps(what, default=str).decode())
+        self.stdout.flush()
+
+
+def facts_of(run: AutomationRun) -> dict[str, Any]:
+    """The run as the commands print it."""
+    return {
+        "run": str(run.pk),
+        "pipeline": run.pipeline,
+        "site": run.site.slug,
+        "status": status.of(run),
+        "lifecycle": str(run.lifecycle),
+        "total_items": run.total_items,
+        "paused_at": run.paused_at.isoformat() if run.paused_at else None,
+    }
+
+
+def find_run(wanted: str) -> AutomationRun:
+    """The run of that id or beginning of an id, or the one created last for ``latest``."""
+    runs = AutomationRun.objects.select_related("site").with_leases()
+    if wanted == "latest":
+        run: AutomationRun | None = runs.order_by("-created_at").first()
+        if run is None:
+            raise RunCommandError("Cannot find the latest run: there is none.", Exit.NOT_FOUND, "not_found")
+        return run
+    digits = wanted.lower().replace("-", "")
+    if not SHORTEST_PREFIX <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
+        rule = f"expected the id of a run, its first {SHORTEST_PREFIX} or more digits, or 'latest'"
+        raise RunCommandError(f"{rule}, got: {wanted!r}", Exit.USAGE, "usage")
+    found: list[AutomationRun] = list(runs.filter(pk__gte=digits.ljust(32, "0"), pk__lte=digits.ljust(32, "f"))[:2])
+    if not found:
+        raise RunCommandError(f"Cannot find run {wanted}: there is no such run.", Exit.NOT_FOUND, "not_found")
+    if len(found) > 1:
+        raise RunCommandError(f"Cannot tell which run {wanted} is: several begin so.", Exit.USAGE, "ambiguous")
+    return found[0]
+
+
+def shell_actor() -> Actor:
+    """Whoever is logged in on this machine."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return Actor(f"shell:{name}", "cli")

@@ -1,0 +1,133 @@
+"""Follows a run until it ends: a live table on a terminal, plain lines elsewhere, JSON lines for machines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, connection
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from automation import gate, progress
+from automation.models import TERMINAL, AutomationRun
+
+POLL_SECONDS = 0.5
+PLAIN_SECONDS = 2.0
+PATIENCE_SECONDS = 120.0
+STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "red", "paused": "yellow"}
+
+Snapshot = dict[str, Any]
+
+
+def snapshots(run_id: UUID) -> Iterator[Snapshot]:
+    """The run's progress, each half second, until it is final. A database that restarts is waited for."""
+    lost_since: float | None = None
+    while True:
+        try:
+            run = AutomationRun.objects.with_leases().get(pk=run_id)
+            shot = {"run": str(run_id), **progress.snapshot(run)}
+            shot["reasons"] = [] if run.lifecycle in TERMINAL else [reason.sentence for reason in gate.explain(run)]
+            lost_since = None
+        except (OperationalError, InterfaceError):
+            connection.close()
+            lost_since = lost_since or time.monotonic()
+            if time.monotonic() - lost_since > PATIENCE_SECONDS:
+                raise
+            time.sleep(1)
+            continue
+        yield shot
+        if run.lifecycle in TERMINAL:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def watch_json(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> None:
+    """One snapshot a line, whenever something has changed."""
+    last: Any = None
+    for shot in snapshots(run_id):
+        key = (
+            shot["status"],
+            shot["overall"]["processed_items"],
+            [stage["processed_items"] for stage in shot["stages"]],
+        )
+        if key != last:
+            last = key
+            write(shot)
+
+
+def watch_plain(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> None:
+    """A line each two seconds while something changes, and one for every change of status or stage."""
+    last_line, last_head, said_at = "", "", 0.0
+    for shot in snapshots(run_id):
+        line = plain_line(shot)
+        head = f"{shot['status']} {current(shot)['slug']}"
+        if line != last_line and (head != last_head or time.monotonic() - said_at >= PLAIN_SECONDS):
+            last_line, last_head, said_at = line, head, time.monotonic()
+            write(line)
+
+
+def watch_live(run_id: UUID) -> None:
+    """The table of stages on a terminal, in place."""
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
+        for shot in snapshots(run_id):
+            live.update(picture(shot), refresh=True)
+
+
+def current(shot: Snapshot) -> dict[str, Any]:
+    """The stage at work: the first that is not complete, else the last."""
+    stages: list[dict[str, Any]] = shot["stages"]
+    return next((stage for stage in stages if stage["status"] != "completed"), stages[-1])
+
+
+def plain_line(shot: Snapshot) -> str:
+    stage, overall = current(shot), shot["overall"]
+    parts = [
+        f"{shot['status']:<9} {overall['percentage']:5.1f} %",
+        f"{stage['title']}: {stage['processed_items']:,} of {stage['total_items']:,}",
+    ]
+    if failed := sum(entry["failed_items"] for entry in shot["stages"]):
+        parts.append(f"{failed:,} failed")
+    return "  ".join([*parts, *shot["reasons"][:1]])
+
+
+def picture(shot: Snapshot) -> Group:
+    """A heading and one row a stage."""
+    status, overall = shot["status"], shot["overall"]
+    heading = Text.assemble(
+        "Run ", (shot["run"], "bold"), "  ", (status, f"bold {STYLES.get(status, 'yellow')}"),
+        f"  {overall['percentage']:.0f} %  {duration(shot['durations']['active_seconds'])}",
+    )  # fmt: skip
+    table = Table.grid(padding=(0, 2))
+    for stage in shot["stages"]:
+        done = stage["processed_items"] + stage["failed_items"]
+        style = STYLES.get(stage["status"], "dim")
+        rate = f"{stage['items_per_second']:,.1f}/s" if stage["items_per_second"] else ""
+        eta = f"{duration(stage['eta_seconds'])} left" if stage["eta_seconds"] else ""
+        failed = f"{stage['failed_items']:,} failed" if stage["failed_items"] else ""
+        table.add_row(
+            Text(stage["title"]),
+            ProgressBar(total=max(1, stage["total_items"]), completed=done, width=28),
+            Text(f"{done:,} of {stage['total_items']:,}" if stage["total_items"] else ""),
+            Text(stage["status"], style=style),
+            Text(rate),
+            Text(eta or failed, style="red" if failed and not eta else ""),
+        )
+    reasons = [Text(reason, style="yellow") for reason in shot["reasons"]]
+    return Group(heading, table, *reasons)
+
+
+def duration(seconds: float | None) -> str:
+    """``7 s``, ``3 min 07 s``, ``2 h 05 min``."""
+    whole = round(seconds or 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
