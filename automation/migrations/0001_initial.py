@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('key', models.CharField(db_collation='C', max_length=200)),
                 ('payload', models.JSONField()),
-                ('made_by', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='outputs', to='automation.stagerun')),
+                ('made_by', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='outputs', to='automation.stagerun')),
             ],
             options={
                 'ordering': ['made_by', 'key'],
