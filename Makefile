@@ -20,7 +20,7 @@ up: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT)
 
 test: .venv/.dev browser
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

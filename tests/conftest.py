@@ -47,7 +47,7 @@ def _start_servers() -> None:
 
 
 def _use_own_redis_database(worker: str) -> None:
-    """Give an xdist worker a Redis database of its own; channels have no database, so a prefix as well."""
+    """Give a worker a Redis database of its own, which it empties; channels have no database, so a prefix as well."""
     number = 1 + int(re.sub(r"\D", "", worker) or 0)
     url = os.environ["REDIS_URL"]
     if url.startswith("unix:"):
@@ -60,10 +60,10 @@ def _use_own_redis_database(worker: str) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker:
-        _use_own_redis_database(worker)
-    elif not config.option.collectonly and not config.option.help:
+    if worker is None and not config.option.collectonly and not config.option.help:
         _start_servers()
+    if "REDIS_URL" in os.environ and (worker or not config.getoption("numprocesses", None)):
+        _use_own_redis_database(worker or "main")
 
 
 @pytest.hookimpl(trylast=True)
