@@ -1,0 +1,85 @@
+"""Pipelines that cost nothing by themselves, so that what is measured is the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from automation.context import StageContext
+from automation.pipeline import Param, Payload, Pipeline, Stage, register
+
+
+class Noop(Stage):
+    """One output for each item."""
+
+    slug = "noop"
+    title = "No-op"
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        return (item,)
+
+
+class Spin(Stage):
+    """One output for each item, after ``microseconds`` of pure Python."""
+
+    slug = "spin"
+    title = "Spin"
+    slice_size = 10_000
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        spin(ctx.params["microseconds"] / 1e6)
+        return (item,)
+
+
+class Stamp(Stage):
+    """Its output tells when, by the machine's clock, the item was started."""
+
+    slug = "stamp"
+    title = "Stamp"
+    slice_size = 10_000
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        started_at = time.time()
+        spin(ctx.params["microseconds"] / 1e6)
+        return ({"started_at": started_at},)
+
+
+def spin(seconds: float) -> None:
+    """Keep the interpreter busy for ``seconds``."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+class _Numbers(Pipeline):
+    needs_input = False
+    params = (
+        Param("items", int, 1000, minimum=1),
+        Param("microseconds", int, 100, minimum=0),
+    )
+
+    @classmethod
+    def make_items(cls, params: Mapping[str, Any]) -> Iterable[Payload]:
+        return ({"n": n} for n in range(params["items"]))
+
+
+@register
+class NoopPipeline(_Numbers):
+    slug = "bench-noop"
+    title = "No-op items"
+    stages = (Noop,)
+
+
+@register
+class SpinPipeline(_Numbers):
+    slug = "bench-spin"
+    title = "Items of a fixed length"
+    stages = (Spin,)
+
+
+@register
+class StampPipeline(_Numbers):
+    slug = "bench-stamp"
+    title = "Items that note their start"
+    stages = (Stamp,)
