@@ -94,7 +94,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL = "console:sign-in"
 LOGIN_REDIRECT_URL = "/"
 
 LANGUAGE_CODE = "en-us"
@@ -152,4 +152,4 @@ LOGGING = {
 
 # Each app declares its options, units and defaults in its own conf.py; these override them.
 PAUSE_MANAGER: dict[str, Any] = {"redis_url": REDIS_URL, "channel": f"{REDIS_PREFIX}control"}
-AUTOMATION: dict[str, Any] = {}
+AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
