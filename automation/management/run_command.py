@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import pwd
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -83,7 +85,8 @@ class RunCommand(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            code = self.run_command(**options)
+            with quiet(options["verbosity"]):
+                code = self.run_command(**options)
         except RunCommandError:
             raise
         except TransitionRefused as error:
@@ -121,6 +124,18 @@ class RunCommand(BaseCommand):
     def line(self, what: str | dict[str, Any]) -> None:
         self.stdout.write(what if isinstance(what, str) else orjson.dumps(what, default=str).decode())
         self.stdout.flush()
+
+
+@contextmanager
+def quiet(verbosity: int) -> Iterator[None]:
+    """The log lines that a service writes are no part of a command's output; ``-v 2`` shows them."""
+    before = logging.root.manager.disable
+    if verbosity < 2:
+        logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def facts_of(run: AutomationRun) -> dict[str, Any]:

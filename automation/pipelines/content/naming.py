@@ -91,7 +91,11 @@ def common_places(keywords: Sequence[str]) -> list[str]:
 
 
 def text_of(phrase: Phrase) -> str:
-    return " ".join(word.text for word in phrase)
+    """``phrase`` as one would say it: ``school jobs kentucky`` → ``school jobs in kentucky``."""
+    words = [word.text for word in phrase]
+    if len(phrase) > 1 and phrase[-1].is_place and not phrase[-2].is_stop and not phrase[-2].is_place:
+        words.insert(-1, "in")
+    return " ".join(words)
 
 
 def shortened(name: str) -> str:

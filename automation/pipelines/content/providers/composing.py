@@ -76,7 +76,7 @@ def overview(it: Material) -> Section:
         "What follows is written for {audience}, but others will find their way too.",
     )
     heading = it.say(
-        "What {Topic} Is About", "The Short Version", "The Background in Brief", "What Lies Behind {Topic}"
+        "What to Know About {Topic}", "The Short Version", "The Background in Brief", "What Lies Behind {Topic}"
     )
     return Section(heading, f"{opening} {it.facts(2)}\n\n{it.facts(2)} {closing}")
 

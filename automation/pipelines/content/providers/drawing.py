@@ -50,7 +50,7 @@ def _shaded(image: Image.Image, palette: Palette) -> Image.Image:
     """Darkens the left, where the title stands, so that it can be read on any motif."""
     mask = (
         Image.linear_gradient("L")
-        .rotate(90)
+        .rotate(-90)
         .resize(image.size)
         .point([max(0, (level - 70) * 13 // 10) for level in range(256)])
     )

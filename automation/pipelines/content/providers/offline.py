@@ -16,6 +16,8 @@ from automation.pipelines.content.providers.dice import Dice
 from automation.pipelines.content.providers.themes import theme_of
 
 WORDS_A_MINUTE = 230
+MOST_TITLES = 4
+"""An angle has no more titles than that."""
 STYLES = ("flat editorial illustration", "cut-paper collage", "screen print with grain", "minimal poster")
 LIGHTS = ("morning light", "evening light", "clear midday light", "soft overcast light")
 PALETTES = (
@@ -29,16 +31,17 @@ class OfflineText:
 
     def ideas(self, topic: str, keywords: Sequence[str], count: int) -> Sequence[Idea]:
         dice = Dice("ideas", topic, *keywords)
+        theme = theme_of(topic, keywords)
         angles = [angle for angle in ANGLES if len(places_of(keywords)) >= angle.least_places]
-        first = angles[0]
-        titles: dict[str, Idea] = {}
-        for angle in [first, *dice.shuffled(angles[1:]), *angles, *angles, *angles]:
-            free = [title for title in angle.titles if title.format(topic=topic) not in titles]
-            if free and len(titles) < count:
-                title = dice.pick(free).format(topic=topic)
-                summary = dice.pick(angle.summaries).format(topic=in_sentence(topic))
-                titles[title] = Idea(title, angle.slug, summary)
-        return list(titles.values())
+        ideas: dict[str, Idea] = {}
+        for angle in [angles[0], *dice.shuffled(angles[1:]), *angles * MOST_TITLES]:
+            titles = [title.format(topic=topic) for title in theme.titles.get(angle.slug, angle.titles)]
+            free = [title for title in titles if title not in ideas]
+            if free and len(ideas) < count:
+                summary = dice.pick(theme.summaries.get(angle.slug, angle.summaries)).format(topic=in_sentence(topic))
+                title = dice.pick(free)
+                ideas[title] = Idea(title, angle.slug, summary)
+        return list(ideas.values())
 
     def article(self, brief: Brief) -> Article:
         dice = Dice("article", brief.title, *brief.keywords)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -34,11 +34,14 @@ class Theme:
     sources: Sequence[str]
     faq: Sequence[Sequence[str]]
     """Question and answer."""
+    titles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By angle, where the usual titles would be out of place; ``summaries`` likewise."""
+    summaries: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def weight(self, word: str) -> int:
-        if word in self.stems or word.removesuffix("s") in self.stems:
-            return 2
-        return int(any(len(stem) >= SHORTEST_PREFIX and word.startswith(stem) for stem in self.stems))
+        """1 if ``word`` speaks for the theme, else 0."""
+        is_whole = word in self.stems or word.removesuffix("s") in self.stems
+        return int(is_whole or any(len(stem) >= SHORTEST_PREFIX and word.startswith(stem) for stem in self.stems))
 
 
 @cache
@@ -50,9 +53,14 @@ def all_themes() -> dict[str, Theme]:
 
 
 def theme_of(topic: str, keywords: Iterable[str]) -> Theme:
-    """The theme that most words speak for; the topic's own count threefold, ties go to the lower ``order``."""
+    """The theme that most words speak for; ties go to the lower ``order``.
+
+    The topic's own words count threefold, and its last one, which says what it is, as much as all keywords together.
+    """
     themes = all_themes()
-    words = [word.text for word in words_of(topic)] * 3
+    keywords = list(keywords)
+    named = [word.text for word in words_of(topic) if not word.is_place]
+    words = named * 3 + named[-1:] * len(keywords)
     words += [word.text for keyword in keywords for word in words_of(keyword)]
     scores = {name: sum(map(theme.weight, words)) for name, theme in themes.items()}
     best = max(scores, key=lambda name: (scores[name], -themes[name].order))
