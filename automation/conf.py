@@ -23,8 +23,14 @@ class AutomationSettings:
     """A message this old that is neither answered nor in the broker's queue counts as lost."""
     ticket_seconds: float = 600.0
     """A message this old counts as lost even if the broker cannot say."""
+    progress_channel: str = "slackwater:progress"
+    """Pub/sub channel that says which runs moved; two systems on one Redis need two names."""
     max_input_items: int = 20_000_000
     """Items a run may be created with."""
+    max_json_bytes: int = 32 * 1024 * 1024
+    """Largest JSON body that creates a run; it is held in memory."""
+    max_upload_bytes: int = 1024 * 1024 * 1024
+    """Largest form with a file that creates a run; it is kept on disk."""
 
 
 def settings() -> AutomationSettings:

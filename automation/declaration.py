@@ -73,7 +73,7 @@ class Param:
             raise self._refusal(name, value)
         try:
             converted = self.type(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise self._refusal(name, value) from None
         finite = converted == converted and abs(converted) != float("inf")
         if not finite or (self.type is int and isinstance(value, float) and converted != value):

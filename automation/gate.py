@@ -6,9 +6,11 @@ for the statements that claim and dispatch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from automation.errors import UnknownPipeline
 from automation.models import TERMINAL, AutomationRun, Lifecycle
@@ -48,12 +50,14 @@ class Reason:
 
 
 def scopes_of(run: AutomationRun) -> list[str]:
-    """Every scope whose holds cover ``run``, with the queues of its running stages, or of the first before it starts."""
+    """Every scope whose holds cover ``run``, with the queues of its running stages (of the first before it starts)."""
     try:
         pipeline = get_pipeline(run.pipeline)
     except UnknownPipeline:
         return ["fleet", f"pipeline:{run.pipeline}", run.scope]
-    running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
+    running: set[str] = set()
+    if run.lifecycle != Lifecycle.PENDING:
+        running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
     stages = [stage for stage in pipeline.stages if stage.slug in running] or pipeline.stages[:1]
     return ["fleet", f"pipeline:{run.pipeline}", run.scope, *sorted({f"queue:{stage.queue}" for stage in stages})]
 
@@ -76,6 +80,15 @@ def explain(run: AutomationRun) -> list[Reason]:
 def may_start(run: AutomationRun) -> bool:
     """Whether nothing keeps ``run``."""
     return not explain(run)
+
+
+def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
+    """The ids of those pending ``runs`` that ``explain`` has a reason for, in one query for all."""
+    pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
+    scopes = {run.pk: scopes_of(run) for run in pending}
+    every = {scope for names in scopes.values() for scope in names}
+    held = set(Hold.objects.covering(every).values_list("scope", flat=True)) if every else set()
+    return {run.pk for run in pending if run.cancel_requested_at is not None or not held.isdisjoint(scopes[run.pk])}
 
 
 def _code(hold: Hold) -> str:

@@ -19,6 +19,8 @@ class PauseManagerSettings:
     """The same while Redis is away."""
     redis_timeout_seconds: float = 0.5
     """Longest wait for Redis when announcing a change."""
+    idempotency_hours: float = 24.0
+    """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
 
 
 def settings() -> PauseManagerSettings:

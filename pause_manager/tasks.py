@@ -5,9 +5,16 @@ from __future__ import annotations
 from celery import shared_task
 
 from pause_manager import holds
+from pause_manager.api import idempotency
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True)
 def expire_holds() -> None:
     """End the timed holds that are due."""
     holds.expire()
+
+
+@shared_task(name="pause_manager.forget_outcomes", ignore_result=True)
+def forget_outcomes() -> None:
+    """Delete the outcomes that are kept for repeats of commands and are too old for one."""
+    idempotency.forget_old()

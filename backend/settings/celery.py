@@ -44,7 +44,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
 
 CELERY_BEAT_SCHEDULER = "backend.beat:TickingScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
-CONTROL_TASKS = {"automation.reconcile": 5.0, "automation.reap_leases": 5.0, "pause_manager.expire_holds": 5.0}
+CONTROL_TASKS = {
+    "automation.reconcile": 5.0,
+    "automation.reap_leases": 5.0,
+    "pause_manager.expire_holds": 5.0,
+    "pause_manager.forget_outcomes": 600.0,
+}
 # A control message that waited for longer than its interval is worth nothing: the next one does the same.
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     task: {"task": task, "schedule": seconds, "options": {"expires": seconds * 2}}

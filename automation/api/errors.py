@@ -1,0 +1,61 @@
+"""How the engine's refusals are answered over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import status
+from rest_framework.response import Response
+
+from automation.errors import AutomationError, TransitionRefused
+from pause_manager.api import errors
+
+
+class RunNotFound(AutomationError):
+    """There is no such run, or none that the caller may see."""
+
+    code = "not_found"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"Cannot find run {run_id[:64]}: there is none that you may see.")
+
+
+class SiteNotFound(AutomationError):
+    """There is no such site, or none that the caller may see."""
+
+    code = "not_found"
+
+    def __init__(self, site: str) -> None:
+        super().__init__(f"Cannot find site {site[:64]!r}: there is none that you may see.")
+
+
+class NoRun(AutomationError):
+    """The site has no run that the verb could mean."""
+
+    code = "no_run"
+
+
+class AmbiguousRun(AutomationError):
+    """The site has several runs that the verb could mean; the sentence names them."""
+
+    code = "run_ambiguous"
+
+
+_STATUS: dict[type[AutomationError], int] = {
+    RunNotFound: status.HTTP_404_NOT_FOUND,
+    SiteNotFound: status.HTTP_404_NOT_FOUND,
+    NoRun: status.HTTP_404_NOT_FOUND,
+    AmbiguousRun: status.HTTP_409_CONFLICT,
+}
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The engine's refusals with their status; everything else as for every view."""
+    if isinstance(error, TransitionRefused):
+        if error.status == "unknown":
+            return handle(RunNotFound(str(error.run_id)), context)
+        return errors.answer(status.HTTP_409_CONFLICT, error.code, str(error), status=error.status)
+    if isinstance(error, AutomationError):
+        status_code = _STATUS.get(type(error), status.HTTP_400_BAD_REQUEST)
+        return errors.answer(status_code, error.code, str(error))
+    return errors.handle(error, context)

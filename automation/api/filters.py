@@ -1,0 +1,64 @@
+"""Which runs a list shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q
+from rest_framework import serializers
+
+from automation import gate, status
+from automation.api.pagination import PageQuery
+from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.pipeline import all_pipelines
+from automation.querysets import RunQuerySet
+from automation.status import ALL as STATUSES
+from pause_manager.models import Hold
+
+
+class RunQuery(PageQuery):
+    """Filters of the list of runs."""
+
+    status = serializers.ChoiceField(choices=STATUSES, required=False, help_text="Derived status.")
+    site = serializers.CharField(max_length=60, required=False, help_text="Slug or id of a site.")
+    pipeline = serializers.CharField(max_length=50, required=False, help_text="Slug of a pipeline.")
+
+
+def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
+    """The runs whose derived status is ``wanted``: :func:`automation.status.derive` as a query."""
+    if wanted in TERMINAL:
+        return rows.filter(lifecycle=wanted)
+    rows = rows.unfinished().filter(cancel_requested_at__isnull=wanted != status.CANCELLING)
+    if wanted == status.CANCELLING:
+        return rows
+    if wanted in (status.PAUSING, status.PAUSED):
+        return rows.filter(paused_at__isnull=False, is_leased=wanted == status.PAUSING)
+    rows = rows.filter(paused_at__isnull=True)
+    if wanted == Lifecycle.RUNNING:
+        return rows.filter(lifecycle=Lifecycle.RUNNING)
+    rows = rows.filter(lifecycle=Lifecycle.PENDING)
+    kept = _kept()
+    return rows.filter(kept) if wanted == status.WAITING else rows.exclude(kept)
+
+
+def _kept() -> Q:
+    """Pending runs without a hold of their own that a wider one keeps."""
+    held = set(Hold.objects.active().exclude(scope__startswith="run:").values_list("scope", flat=True))
+    if "fleet" in held:
+        return Q(pk__isnull=False)
+    of_pipelines = [scope.removeprefix("pipeline:") for scope in held if scope.startswith("pipeline:")]
+    by_queue = [
+        pipeline.slug
+        for pipeline in all_pipelines()
+        if not held.isdisjoint(gate.scopes_of(AutomationRun(pipeline=pipeline.slug)))
+    ]
+    return Q(pipeline__in=[*of_pipelines, *by_queue])
+
+
+def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:
+    """``rows`` by the filters of a :class:`RunQuery`."""
+    if site_id is not None:
+        rows = rows.filter(site=site_id)
+    if "pipeline" in query:
+        rows = rows.filter(pipeline=query["pipeline"])
+    return by_status(rows, query["status"]) if "status" in query else rows

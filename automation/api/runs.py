@@ -1,0 +1,56 @@
+"""Runs as a caller may see them, with all that showing them needs in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from automation import gate, status
+from automation.api.errors import RunNotFound, SiteNotFound
+from automation.models import AutomationRun, Site
+from automation.querysets import RunQuerySet, SiteQuerySet
+
+
+def visible(user: Any) -> RunQuerySet:
+    """The runs ``user`` may see, with site, leases, the run that retried them, and the database's time of reading."""
+    runs: RunQuerySet = AutomationRun.objects.visible_to(user).with_leases().select_related("site")
+    shown: RunQuerySet = runs.annotate(read_at=Now(), retried_by_id=F("retried_by__id"))
+    return shown
+
+
+def find(user: Any, run_id: str | UUID) -> AutomationRun:
+    """The run, or :class:`RunNotFound`, whether it does not exist, belongs to others or is no id at all."""
+    try:
+        pk = run_id if isinstance(run_id, UUID) else UUID(run_id)
+    except ValueError:
+        raise RunNotFound(str(run_id)) from None
+    run: AutomationRun | None = visible(user).filter(pk=pk).first()
+    if run is None:
+        raise RunNotFound(str(run_id))
+    return run
+
+
+def find_site(user: Any, name: str) -> Site:
+    """The site with this slug or id, or :class:`SiteNotFound`."""
+    sites: SiteQuerySet = Site.objects.visible_to(user)
+    found: Site | None = sites.filter(slug=name).first()
+    if found is None and name.isascii() and name.isdecimal() and len(name) < 19:
+        found = sites.filter(pk=int(name)).first()
+    if found is None:
+        raise SiteNotFound(name)
+    return found
+
+
+def shown_status(run: AutomationRun) -> str:
+    """The derived status of one run, ``waiting`` included."""
+    return status_of_each([run])[run.pk]
+
+
+def status_of_each(runs: Sequence[AutomationRun]) -> dict[UUID, str]:
+    """The derived status of every run, in one query for all."""
+    kept = gate.kept(runs)
+    return {run.pk: status.of(run, has_reasons=run.pk in kept) for run in runs}

@@ -1,0 +1,150 @@
+"""Runs: what creates them, what acts on them, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from automation import progress
+from automation.api import runs
+from automation.models import AutomationRun, Lifecycle
+from automation.status import ALL as STATUSES
+from pause_manager.api.strict import StrictSerializer
+
+REASON_LENGTH = 500
+
+
+@extend_schema_field({"type": "array", "items": {"type": "object", "additionalProperties": True}})
+class ItemsField(serializers.Field[Any, Any, Any, Any]):
+    """JSON objects, of which there may be very many; the pipeline judges what is in them."""
+
+    def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
+        if not isinstance(data, list):
+            raise serializers.ValidationError(f"expected a list of objects, got: {type(data).__name__}")
+        for number, item in enumerate(data, start=1):
+            if not isinstance(item, dict):
+                raise serializers.ValidationError(f"item {number:,}: expected an object, got: {item!r:.80}")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class NewRunSerializer(StrictSerializer):
+    """A run to create from JSON."""
+
+    pipeline = serializers.CharField(max_length=50, help_text="Slug of a pipeline; see `pipelines/`.")
+    site = serializers.CharField(max_length=60, help_text="Slug or id of a site.")
+    params = serializers.DictField(
+        required=False, help_text="Parameters of the pipeline; those not given have their defaults."
+    )
+    items = ItemsField(
+        required=False, help_text="The input, in order. Left out for a pipeline that makes its own items."
+    )
+    start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
+
+
+class NewRunFormSerializer(StrictSerializer):
+    """A run to create from a form with a file."""
+
+    pipeline = serializers.CharField(max_length=50, help_text="Slug of a pipeline; see `pipelines/`.")
+    site = serializers.CharField(max_length=60, help_text="Slug or id of a site.")
+    params = serializers.JSONField(required=False, binary=True, help_text="Parameters as the text of a JSON object.")
+    input = serializers.FileField(
+        required=False, allow_empty_file=True, help_text="CSV with a header, or one keyword a line."
+    )
+    start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
+
+    def validate_params(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise serializers.ValidationError(f"expected a JSON object, got: {value!r:.80}")
+        return value
+
+
+class ReasonSerializer(StrictSerializer):
+    """Why somebody acts; kept with the event."""
+
+    reason = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
+    )
+
+
+class RunSerializer(serializers.ModelSerializer[AutomationRun]):
+    """One run. Pass ``many=True`` for a page: all are shown with the same number of queries as one."""
+
+    site = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
+    status = serializers.SerializerMethodField(help_text="What people see; derived from all the rest.")
+    lifecycle = serializers.ChoiceField(choices=Lifecycle.choices, help_text="Never rewritten by a pause.")
+    params = serializers.DictField()
+    completed_at = serializers.DateTimeField(
+        source="finished_at", allow_null=True, help_text="When it ended, however it ended. Same as finished_at."
+    )
+    paused_seconds = serializers.SerializerMethodField(help_text="All pauses, the one that is going on included.")
+    total_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses included.")
+    active_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses excluded.")
+    retry_of = serializers.UUIDField(
+        source="retry_of_id", allow_null=True, help_text="The run whose failures it retries."
+    )
+    retried_by = serializers.UUIDField(source="retried_by_id", allow_null=True, help_text="The run that retried it.")
+
+    class Meta:
+        model = AutomationRun
+        fields = (
+            "id",
+            "site",
+            "pipeline",
+            "params",
+            "status",
+            "lifecycle",
+            "total_items",
+            "created_by",
+            "created_at",
+            "start_requested_at",
+            "started_at",
+            "finished_at",
+            "completed_at",
+            "paused_at",
+            "resumed_at",
+            "cancel_requested_at",
+            "cancelled_at",
+            "paused_seconds",
+            "total_seconds",
+            "active_seconds",
+            "failure",
+            "retry_of",
+            "retried_by",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=STATUSES))
+    def get_status(self, run: AutomationRun) -> str:
+        known: str = self.context["statuses"][run.pk]
+        return known
+
+    def get_paused_seconds(self, run: AutomationRun) -> float:
+        going_on = (self._read_at(run) - run.paused_at).total_seconds() if run.paused_at is not None else 0.0
+        return round(run.paused_seconds + max(0.0, going_on), 3)
+
+    def get_total_seconds(self, run: AutomationRun) -> float:
+        return round(progress.durations_of(run, self._read_at(run)).total, 3)
+
+    def get_active_seconds(self, run: AutomationRun) -> float:
+        return round(progress.durations_of(run, self._read_at(run)).active, 3)
+
+    @staticmethod
+    def _read_at(run: AutomationRun) -> Any:
+        return run.read_at  # type: ignore[attr-defined]
+
+
+def shown(run: AutomationRun) -> dict[str, Any]:
+    """One run from ``runs.visible`` as JSON."""
+    return shown_all([run])[0]
+
+
+def shown_all(found: Sequence[AutomationRun]) -> list[dict[str, Any]]:
+    """Runs from ``runs.visible`` as JSON."""
+    context = {"statuses": runs.status_of_each(found)}
+    return [dict(entry) for entry in RunSerializer(found, many=True, context=context).data]

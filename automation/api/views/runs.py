@@ -1,0 +1,161 @@
+"""Runs: list, create, show, and the verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automation import conf, lifecycle
+from automation.api import creation, filters, pagination, runs, schema
+from automation.api.serializers.errors import COMMAND, READ, answers
+from automation.api.serializers.run import (
+    NewRunFormSerializer,
+    NewRunSerializer,
+    ReasonSerializer,
+    RunSerializer,
+    shown,
+    shown_all,
+)
+from automation.api.views.base import AutomationView
+from automation.models import AutomationRun
+from pause_manager.actor import Actor
+from pause_manager.api.idempotency import idempotent
+from pause_manager.api.parsers import JsonParser, MultiPartParser
+
+NEWEST_FIRST = ("-created_at", "-id")
+RunPage = inline_serializer(
+    "RunPage", {"next": serializers.URLField(allow_null=True), "results": RunSerializer(many=True)}
+)
+
+
+class RunList(AutomationView):
+    """All runs the caller may see, and new ones."""
+
+    parser_classes = [JsonParser, MultiPartParser]
+
+    @property
+    def max_body_bytes(self) -> int:  # type: ignore[override]
+        is_form = (self.request.content_type or "").startswith("multipart/")
+        return conf.settings().max_upload_bytes if is_form else conf.settings().max_json_bytes
+
+    @extend_schema(
+        operation_id="list_runs",
+        summary="List runs, newest first",
+        parameters=[filters.RunQuery, schema.REQUEST_ID],
+        responses=answers({200: RunPage}, *READ),
+    )
+    def get(self, request: Request) -> Response:
+        query = self.query(filters.RunQuery)
+        site = runs.find_site(request.user, query["site"]) if "site" in query else None
+        rows = filters.narrowed(runs.visible(request.user), query, site.pk if site else None)
+        return Response(pagination.page(request, rows, NEWEST_FIRST, query, shown_all))
+
+    @extend_schema(
+        operation_id="create_run",
+        summary="Create a run, and start it unless told not to",
+        description="Nothing is created from an input or parameters that are wrong anywhere; the sentence names where. "
+        "Repeated and blank keywords are left out.",
+        parameters=schema.COMMAND,
+        request={"application/json": NewRunSerializer, "multipart/form-data": NewRunFormSerializer},
+        responses=answers({201: RunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        is_form = (request.content_type or "").startswith("multipart/")
+        given = self.body(NewRunFormSerializer if is_form else NewRunSerializer)
+        created = creation.create(request.user, given, self.actor)
+        run = shown(runs.find(request.user, created.pk))
+        location = request.build_absolute_uri(f"{request.path}{created.pk}/")
+        return Response(run, status=201, headers={"Location": location})
+
+
+class RunDetail(AutomationView):
+    """One run."""
+
+    @extend_schema(
+        operation_id="show_run",
+        summary="Show one run",
+        parameters=[schema.RUN_ID, schema.REQUEST_ID],
+        responses=answers({200: RunSerializer}, *READ),
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        return Response(shown(runs.find(request.user, run_id)))
+
+
+Verb = Callable[..., AutomationRun]
+
+
+class RunVerb(AutomationView):
+    """A verb over one run. Bounded database work: it never waits for a worker."""
+
+    verb: ClassVar[Verb]
+
+    def act(self, request: Request, run_id: UUID, reason: str, actor: Actor) -> dict[str, Any]:
+        """Carry the verb out and show what the run is then."""
+        changed = type(self).verb(run_id, actor=actor, reason=reason)
+        return shown(runs.find(request.user, changed.pk))
+
+    def carry_out(self, request: Request, run_id: str) -> Response:
+        run = runs.find(request.user, run_id)
+        return Response(self.act(request, run.pk, self.body(ReasonSerializer)["reason"], self.actor))
+
+
+class PauseRun(RunVerb):
+    """Pause a run."""
+
+    verb = staticmethod(lifecycle.pause)
+
+    @extend_schema(
+        operation_id="pause_run",
+        summary="Pause a run",
+        description="No further item starts; items at work finish: `pausing` until then, then `paused`. "
+        "A second pause changes nothing and keeps the first one's time.",
+        parameters=[schema.RUN_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: RunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, run_id: str) -> Response:
+        return self.carry_out(request, run_id)
+
+
+class ResumeRun(RunVerb):
+    """Resume a paused run."""
+
+    verb = staticmethod(lifecycle.resume)
+
+    @extend_schema(
+        operation_id="resume_run",
+        summary="Resume a paused run",
+        description="It goes on with exactly the items that were left. A run that is not paused answers 409.",
+        parameters=[schema.RUN_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: RunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, run_id: str) -> Response:
+        return self.carry_out(request, run_id)
+
+
+class CancelRun(RunVerb):
+    """Cancel a run for good."""
+
+    verb = staticmethod(lifecycle.cancel)
+
+    @extend_schema(
+        operation_id="cancel_run",
+        summary="Cancel a run for good",
+        description="Items at work finish; `cancelling` until then. A repeated cancel changes nothing.",
+        parameters=[schema.RUN_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: RunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, run_id: str) -> Response:
+        return self.carry_out(request, run_id)

@@ -1,0 +1,51 @@
+"""The base of every REST view."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from pause_manager.actor import Actor
+from pause_manager.api import errors
+from pause_manager.api.parsers import JsonParser
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
+
+
+class ControlView(APIView):
+    """A view whose answers carry ``X-Request-ID`` (the caller's, else a new one) and whose errors carry a code.
+
+    The request id is kept with every event that the request causes.
+    """
+
+    parser_classes: Sequence[type[BaseParser]] = [JsonParser]
+    max_body_bytes: int = 1 << 20
+    """Bodies larger than this are refused with 413 before they are read."""
+
+    request_id: str = ""
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        given = request.headers.get(REQUEST_ID_HEADER, "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        return super().initialize_request(request, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        response.headers[REQUEST_ID_HEADER] = self.request_id
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
+        return errors.handle
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts through this request."""
+        return Actor.user(self.request.user, channel="api", request_id=self.request_id)
