@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import django
 import psutil
 import pytest
 import redis
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _start_servers()
     if "REDIS_URL" in os.environ and (worker or not config.getoption("numprocesses", None)):
         _use_own_redis_database(worker or "main")
+    django.setup()
 
 
 @pytest.hookimpl(trylast=True)
