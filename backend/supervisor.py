@@ -57,10 +57,12 @@ class Child:
     command: Sequence[str]
     env: Mapping[str, str]
     output: Callable[[Child, bytes], None]
+    log: logging.Handler
     colour: str | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
     backoff: Backoff = field(default_factory=Backoff, init=False)
+    _reader: threading.Thread | None = field(default=None, init=False)
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -73,12 +75,14 @@ class Child:
             preexec_fn=die_with_parent(signal.SIGTERM),
         )
         self.started = time.monotonic()
-        threading.Thread(target=self._read, args=(self.process,), name=f"log-{self.name}", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.output(self, line)
+        with process.stdout as lines:
+            for line in lines:
+                self.output(self, line)
 
     def is_alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -88,13 +92,23 @@ class Child:
         if self.process is not None and self.is_alive():
             self.process.terminate()
 
+    def close(self) -> None:
+        """Take the last lines and close the log."""
+        if self.process is not None:
+            self.process.wait()
+        if self._reader is not None:
+            self._reader.join(timeout=2)
+        self.log.close()
+
     def end_group(self, signum: int) -> bool:
         """Signal whatever is left of the group; False when nothing is."""
+        if self.process is None:
+            return False
         try:
-            os.killpg(self.process.pid if self.process else 0, signum) if self.process else None
+            os.killpg(self.process.pid, signum)
         except (ProcessLookupError, PermissionError):
             return False
-        return self.process is not None
+        return True
 
 
 class Supervisor:
@@ -115,15 +129,16 @@ class Supervisor:
     def add(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
         """Add a process; it starts with :meth:`run`."""
         self._printer.width = max(self._printer.width, len(name), len("system"))
-        self.children.append(Child(name, command, env, self._output, next(self._colours)))
+        log = _log_file(self._log_dir / f"{name}.log")
+        self.children.append(Child(name, command, env, self._output, log, next(self._colours)))
 
     def run(self, what_is_missing: Callable[[], str], when_ready: Callable[[], None]) -> None:
         """Start everything, call ``when_ready`` once nothing is missing, return when everything has stopped."""
         self.install_signals()
         waiting_for_ready, complaint_due = True, time.monotonic() + SLOW_START_SECONDS
-        for child in self.children:
+        for child in self.children if not self.stopping else ():
             child.start()
-        while not self._stopping:
+        while not self.stopping:
             self._restart_children()
             self._restart_servers()
             self._end_orphans()
@@ -207,15 +222,15 @@ class Supervisor:
             time.sleep(0.05)
         for child in self.children:
             child.end_group(signal.SIGKILL)
-            if child.process is not None:
-                child.process.wait()
         self._orphans = [(0.0, group) for _, group in self._orphans]
         self._end_orphans()
+        for child in self.children:
+            child.close()
 
     def _output(self, child: Child, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         if text:
-            _log_file(self._log_dir, child.name).info(text)
+            child.log.handle(logging.makeLogRecord({"msg": text}))
             if self.foreground is None:
                 self._print(child.name, text, child.colour)
 
@@ -228,12 +243,7 @@ def _ending(returncode: int) -> str:
     return signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
 
 
-def _log_file(directory: Path, name: str) -> logging.Logger:
-    logger = logging.getLogger(f"supervised.{name}")
-    if not logger.handlers:
-        handler = RotatingFileHandler(directory / f"{name}.log", maxBytes=LOG_BYTES, backupCount=2, delay=True)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-    return logger
+def _log_file(path: Path) -> logging.Handler:
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    return handler
