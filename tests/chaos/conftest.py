@@ -1,0 +1,35 @@
+"""One fleet serves the scenarios of a process; each scenario mends what it broke."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.fleet import Fleet, fleet_in
+
+
+@pytest.fixture(scope="session")
+def shared_fleet() -> Iterator[Fleet]:
+    with tempfile.TemporaryDirectory(prefix="sw-chaos-") as root, fleet_in(Path(root)) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(shared_fleet: Fleet) -> Fleet:
+    """The fleet, whole: what an earlier scenario (or its failure) left dead is started again."""
+    shared_fleet.mend()
+    return shared_fleet
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Tell a figure: printed with the test, and kept with its result."""
+
+    def tell(what: str, seconds: float) -> None:
+        print(f"[chaos] {what} {seconds:.2f} s")
+        request.node.user_properties.append((what, round(seconds, 3)))
+
+    return tell

@@ -1,0 +1,260 @@
+"""A whole fleet of real processes over servers of its own, to be killed in every way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psutil
+import psycopg
+import redis
+
+from backend.embedded import EmbeddedError, Layout, Postgres, Redis, die_with_parent
+from tests.chaos.ledger import Ledger
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MARK = "SLACKWATER_CHAOS"
+READY = {"stages": " ready.", "control": " ready.", "beat": "beat: Starting"}
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], seconds: float = 60, every: float = 0.05) -> T:
+    """What ``condition`` returned last: at the first truth, or when ``seconds`` are over."""
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(every)
+    return met
+
+
+class Fleet:
+    """PostgreSQL, Redis, a stage worker, a control worker, beat and a desk. Nothing of it outlives :meth:`close`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.mark = uuid4().hex
+        self.layout = Layout(root / "data")
+        self.postgres = Postgres(self.layout)
+        self.redis = Redis(self.layout)
+        self.members: dict[str, subprocess.Popen[bytes]] = {}
+        self.start_seconds = 0.0
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+        self.env = kept | {
+            "DATABASE_URL": self.layout.database_url,
+            "REDIS_URL": self.layout.redis_url,
+            "REDIS_PREFIX": "chaos:",
+            "DATA_DIR": str(self.layout.data_dir),
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+            "PYTHONUNBUFFERED": "1",
+            MARK: self.mark,
+        }
+        self._log_starts: dict[str, int] = {}
+        self._special: set[str] = set()
+        self._desk: subprocess.Popen[str] | None = None
+
+    def open(self) -> None:
+        """Start everything and return when all of it is ready."""
+        self.postgres.start()
+        self.redis.start()
+        command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(command, cwd=REPOSITORY, env=self.env, check=True, timeout=120)
+        began = time.monotonic()
+        self.start("stages", wait=False)
+        self.start("control", wait=False)
+        self.start("beat", wait=False)
+        for name in ("stages", "control", "beat"):
+            self.wait_until_ready(name)
+        self.start_seconds = time.monotonic() - began
+
+    def close(self) -> None:
+        """End everything by force, whatever state it is in."""
+        for process in self.everything():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for member in self.members.values():
+            member.wait(10)
+        self.members.clear()
+        if self._desk is not None:
+            self._desk.communicate()
+            self._desk = None
+        self.redis.stop()
+        self.postgres.stop()
+
+    def everything(self) -> list[psutil.Process]:
+        """Every live process that was started with this fleet's mark, orphans included; the servers excepted."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def mend(self) -> None:
+        """Start whatever is dead."""
+        if not self.postgres.is_alive():
+            self.start_postgres()
+        if not self.redis.is_alive():
+            self.redis.start()
+        for name, member in list(self.members.items()):
+            if name not in READY and member.poll() is None:
+                self.kill(name)
+            elif name in READY and (member.poll() is not None or name in self._special):
+                self.restart(name)
+
+    # Members
+
+    def start(self, name: str, *options: str, wait: bool = True) -> None:
+        """Start a member: ``stages…``, ``control``, ``beat``. Without options a stage worker is prefork with two."""
+        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "backend"]
+        worker = [*celery, "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+        commands = {
+            "control": [*worker, "-Q", "control", "-n", "control@%h", "--pool", "threads", "--concurrency", "4"],
+            "beat": [*celery, "beat", "--loglevel", "INFO"],
+        }
+        command = commands.get(name) or [*worker, "-Q", "stages", "-n", f"{name}@%h", *(options or ("-c", "2"))]
+        (self._special.add if options else self._special.discard)(name)
+        with self.log(name).open("ab") as log:
+            self._log_starts[name] = log.tell()
+            self.members[name] = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),
+            )
+        if wait:
+            self.wait_until_ready(name)
+
+    def wait_until_ready(self, name: str, seconds: float = 60) -> None:
+        sign = READY.get(name, READY["stages"])
+        ready = eventually(lambda: sign in self.said(name), seconds)
+        assert ready, f"{name} did not start:\n{self.said(name)[-3000:]}"
+
+    def log(self, name: str) -> Path:
+        return self.root / f"{name}.log"
+
+    def said(self, name: str) -> str:
+        """What ``name`` has logged since it was last started."""
+        with self.log(name).open("rb") as log:
+            log.seek(self._log_starts[name])
+            return log.read().decode(errors="replace")
+
+    def send(self, name: str, signum: int, *, group: bool = False) -> None:
+        """Signal the parent process of ``name``, or all of its session."""
+        member = self.members[name]
+        if group:
+            os.killpg(member.pid, signum)
+        else:
+            member.send_signal(signum)
+
+    def kill(self, name: str, *, group: bool = True) -> None:
+        """SIGKILL, and gather what died."""
+        self.send(name, signal.SIGKILL, group=group)
+        self.members[name].wait(10)
+
+    def stop(self, name: str, seconds: float = 60) -> float:
+        """SIGTERM to the parent, as a supervisor does; seconds until it had ended."""
+        began = time.monotonic()
+        self.send(name, signal.SIGTERM)
+        self.members[name].wait(seconds)
+        return time.monotonic() - began
+
+    def restart(self, name: str, *options: str) -> None:
+        if self.members[name].poll() is None:
+            self.stop(name)
+        self.start(name, *options)
+
+    def children(self, name: str) -> list[psutil.Process]:
+        return psutil.Process(self.members[name].pid).children(recursive=True)
+
+    # Servers
+
+    def crash_postgres(self) -> None:
+        """Immediate shutdown: no checkpoint, recovery from the log at the next start."""
+        process = self.postgres.process
+        assert process is not None
+        process.send_signal(signal.SIGQUIT)
+        process.wait(20)
+
+    def start_postgres(self) -> None:
+        def started() -> bool:
+            with contextlib.suppress(EmbeddedError):
+                self.postgres.start()
+                return True
+            return False
+
+        assert eventually(started, 30, every=0.2)
+
+    def flush_redis(self) -> None:
+        with redis.Redis.from_url(self.layout.redis_url) as client:
+            client.flushall()
+
+    # Looking and asking
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.layout.database_url, autocommit=True) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def ask(self, verb: str, **order: Any) -> dict[str, Any]:
+        """Have the desk do something; its answer, or an ``AssertionError`` with its complaint."""
+        answer = self.try_to(verb, **order)
+        assert "error" not in answer, answer
+        return answer
+
+    def try_to(self, verb: str, **order: Any) -> dict[str, Any]:
+        if self._desk is None or self._desk.poll() is not None:
+            self._desk = self._open_desk()
+        assert self._desk.stdin is not None
+        self._desk.stdin.write(json.dumps({"verb": verb, **order}) + "\n")
+        self._desk.stdin.flush()
+        return self._read_desk(self._desk)
+
+    def _open_desk(self) -> subprocess.Popen[str]:
+        with self.log("desk").open("ab") as log:
+            desk = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.desk"],
+                cwd=REPOSITORY,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),
+            )
+        assert self._read_desk(desk) == {"ready": True}
+        return desk
+
+    @staticmethod
+    def _read_desk(desk: subprocess.Popen[str]) -> dict[str, Any]:
+        assert desk.stdout is not None
+        answer: dict[str, Any] = json.loads(desk.stdout.readline())
+        return answer
+
+
+@contextlib.contextmanager
+def fleet_in(root: Path) -> Iterator[Fleet]:
+    """An open fleet that is closed for sure; leaves an assertion if a process survived."""
+    fleet = Fleet(root)
+    try:
+        fleet.open()
+        yield fleet
+    finally:
+        fleet.close()
+    left = eventually(lambda: None if fleet.everything() else True, 10)
+    assert left, f"left behind: {fleet.everything()}"
+
+
+def ledger_of(fleet: Fleet) -> Ledger:
+    """A new ledger file of ``fleet``."""
+    return Ledger(fleet.root / f"ledger-{uuid4().hex[:8]}.txt")

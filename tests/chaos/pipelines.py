@@ -1,0 +1,119 @@
+"""The ``chaos`` pipeline: items that note each attempt in a ledger, and one that may kill its own worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from automation.context import StageContext
+from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
+
+FAN = 2
+FOLD = 5
+
+
+def note(ctx: StageContext, what: str) -> None:
+    """Append one line to the ledger; one ``write`` in append mode is never torn by another process's."""
+    line = f"{time.time():.6f} {os.getpid()} {ctx.run_id} {ctx.stage_slug} {ctx.item_key} {what}\n"
+    ledger = os.open(ctx.params["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(ledger, line.encode())
+    finally:
+        os.close(ledger)
+
+
+class Fan(Stage):
+    """One number becomes two."""
+
+    slug = "fan"
+    title = "Fan"
+    slice_size = 10
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        note(ctx, "start")
+        time.sleep(ctx.params["seconds"] / 10)
+        note(ctx, "end")
+        return fan(item["n"])
+
+
+class Toil(Stage):
+    """Takes its time, deaf to a stop until the item is done; the poison item kills its process."""
+
+    slug = "toil"
+    title = "Toil"
+    slice_size = 8
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        note(ctx, "start")
+        if item["n"] == ctx.params["poison"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(ctx.params["seconds"])
+        note(ctx, "end")
+        yield toil(item)
+
+
+class Fold(GroupStage):
+    """Five become one; the hooks note that they ran."""
+
+    slug = "fold"
+    title = "Fold"
+    group_size = FOLD
+    slice_size = 10
+
+    def prepare(self, ctx: StageContext) -> None:
+        note(ctx, "start")
+
+    def process(self, items: Sequence[Payload], ctx: StageContext) -> Iterable[Payload]:
+        note(ctx, "start")
+        time.sleep(ctx.params["seconds"])
+        note(ctx, "end")
+        yield fold(items)
+
+    def finish(self, ctx: StageContext, outputs: Iterable[Payload]) -> None:
+        note(ctx, "start")
+        ctx.artifacts.save("sum.txt", str(sum(output["sum"] for output in outputs)).encode())
+
+
+@register
+class Chaos(Pipeline):
+    """``items`` numbers through three stages."""
+
+    slug = "chaos"
+    title = "Chaos"
+    stages = (Fan, Toil, Fold)
+    params = (
+        Param("ledger", str, ""),
+        Param("items", int, 20, minimum=1),
+        Param("seconds", float, 0.05, minimum=0),
+        Param("poison", int, -1),
+    )
+    needs_input = False
+
+    @classmethod
+    def make_items(cls, params: Mapping[str, Any]) -> Iterator[Payload]:
+        return ({"n": n} for n in range(params["items"]))
+
+
+def fan(n: int) -> list[Payload]:
+    return [{"n": n * FAN + ordinal} for ordinal in range(FAN)]
+
+
+def toil(item: Payload) -> Payload:
+    return {"n": item["n"], "digest": hashlib.sha256(str(item["n"]).encode()).hexdigest()[:12]}
+
+
+def fold(items: Sequence[Payload]) -> Payload:
+    text = " ".join(item["digest"] for item in items)
+    return {"sum": sum(item["n"] for item in items), "digest": hashlib.sha256(text.encode()).hexdigest()[:12]}
+
+
+def expected(items: int, poison: int = -1) -> dict[str, list[Payload]]:
+    """The outputs of each stage, worked out without the engine."""
+    fanned = [output for n in range(items) for output in fan(n)]
+    toiled = [toil(item) for item in fanned if item["n"] != poison]
+    folded = [fold(toiled[at : at + FOLD]) for at in range(0, len(toiled), FOLD)]
+    return {"fan": fanned, "toil": toiled, "fold": folded}
