@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -82,7 +83,7 @@ def from_records(records: Iterable[Any], name: str = "items") -> Input:
                 raise InvalidInput(
                     _at(name, "item", number, f"expected an object with a text 'keyword', got: {record!r:.80}")
                 )
-            yield number, record if record["keyword"].strip() else None
+            yield number, {**record} if record["keyword"].strip() else None
 
     return _checked(rows, name, "item", "utf-8")
 
@@ -137,7 +138,8 @@ def _rows(file: BinaryIO, name: str, encoding: str) -> Iterator[tuple[int, Paylo
         else:
             yield from _table_rows(text, name, *table)
     finally:
-        text.detach()
+        with suppress(ValueError):  # the caller may have closed the file before it let go of the items
+            text.detach()
 
 
 def _line_payload(line: str) -> Payload | None:
