@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
-from automation import conf, copying, leases, lifecycle, maintenance
+from automation import announce, conf, copying, leases, lifecycle, maintenance
 from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
 from automation.leases import Progress, Work, Worker
@@ -83,6 +83,7 @@ class StageLoop:
                 if work is None:
                     return Ending.NOTHING_LEFT
                 self._work = work
+                announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
                 self._work = None
                 if ending is not None:
@@ -96,6 +97,7 @@ class StageLoop:
         finally:
             self._work = None
             watcher.forget(self._watch)
+            announce.changed([self.run_row.scope])
 
     def _check_should_stop(self) -> tuple[bool, Stop | None]:
         """(whether to stop before the next item, why). From memory; the process's watcher keeps it true."""
@@ -112,7 +114,7 @@ class StageLoop:
         interval = 0.0 if work.crashes else self.stage.checkpoint_interval
         done = Progress(cursor=work.cursor)
         started = checked = time.monotonic()
-        for unit in units_of(self.stage, work):
+        for unit in units_of(self.stage, work, self.stage_run):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= ends_at:
                 self._commit(work, done, started, release=True)
@@ -157,6 +159,7 @@ class StageLoop:
     ) -> None:
         done.busy_seconds = time.monotonic() - started
         commit_surely(work, done, release=release, available_in=available_in)
+        announce.moved(self.run_row.scope)
         if done.failed and self.stage.max_failures is not None:
             lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
+from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("pause_manager.audit")
 
@@ -32,5 +33,6 @@ def record_each(action: str, scopes: Iterable[tuple[str, dict[str, Any]]], *, ac
         for scope, figures in scopes
     ]
     ControlEvent.objects.bulk_create(events, batch_size=1000)
+    event_recorded.send(ControlEvent, action=action, scopes=[event.scope for event in events])
     for event in events:
         logger.info("%s %s by %s through %s: %s", action, event.scope, actor.name, actor.channel, reason or "-")

@@ -1,0 +1,49 @@
+"""Who may see and do what in the console, and what its pages may load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+
+from automation.models import AutomationRun
+
+VIEW = "automation.view_automationrun"
+OPERATE = "automation.operate_automationrun"
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+FILE_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""Files are what stages wrote, perhaps from what strangers wrote: they may look as they like and run nothing."""
+
+View = Callable[..., HttpResponse]
+
+
+def page(view: View) -> View:
+    """A page of the console: nothing from elsewhere, nothing inline."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer = view(request, *args, **kwargs)
+        answer.headers.setdefault("Content-Security-Policy", POLICY)
+        return answer
+
+    return guarded
+
+
+def for_viewers(view: View) -> View:
+    """A page for signed-in people who may view runs."""
+    return page(login_required(permission_required(VIEW, raise_exception=True)(view)))
+
+
+def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
+    """The run, or 404: other accounts' runs do not exist here."""
+    runs = AutomationRun.objects.visible_to(request.user).with_leases().select_related("site")
+    return get_object_or_404(runs.distinct(), pk=run_id)

@@ -1,0 +1,151 @@
+"""The current-processing card: everything it shows, gathered in one place."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.template.loader import render_to_string
+from django.utils.dateparse import parse_datetime
+
+from automation import gate, progress, status
+from automation.errors import UnknownPipeline
+from automation.models import TERMINAL, AutomationRun, Lifecycle, Site
+from automation.pipeline import get_pipeline
+from backend.console.live import Update
+from pause_manager.models import ControlEvent, Hold
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Which controls are enabled: what the run allows and the user may."""
+
+    pause: bool
+    resume: bool
+    cancel: bool
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The pause in force: who, when, why; who was at what then; what goes on at a resume."""
+
+    since: datetime
+    actor: str
+    reason: str
+    at_work: list[dict[str, Any]]
+    starts: list[dict[str, Any]]
+    follows: list[str]
+
+
+def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
+    """The template context of the card of ``run``, which comes from ``with_leases()``."""
+    reasons = gate.explain(run)
+    now = status.of(run, has_reasons=bool(reasons))
+    pipeline_title, titles = _titles(run.pipeline)
+    found = progress.snapshot(run) if titles else {"overall": None, "stages": [], "in_flight": [], "durations": {}}
+    for stage in found["stages"]:
+        stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
+    in_flight = [_at_work(lease, titles) for lease in found["in_flight"]]
+    return {
+        "run": run,
+        "status": now,
+        "title": pipeline_title,
+        "overall": found["overall"],
+        "stages": found["stages"],
+        "current": [stage for stage in found["stages"] if stage["is_current"]],
+        "in_flight": in_flight,
+        "durations": found["durations"],
+        "is_final": run.lifecycle in TERMINAL,
+        "is_ticking": run.started_at is not None and run.finished_at is None,
+        "reasons": [] if run.lifecycle in TERMINAL else reasons,
+        "pause": _pause(run, found["stages"], titles) if run.paused_at else None,
+        "controls": controls(run, may_operate=may_operate),
+        "may_operate": may_operate,
+        "is_known": bool(titles),
+    }
+
+
+def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
+    """A resume releases an operator's hold and no other, so it is offered only where there is one."""
+    is_open = may_operate and run.lifecycle not in TERMINAL and run.cancel_requested_at is None
+    held = is_open and Hold.objects.covering([run.scope]).filter(kind=Hold.Kind.OPERATOR).exists()
+    return Controls(pause=is_open and not held, resume=held, cancel=is_open)
+
+
+def update(run_id: UUID, *, may_operate: bool) -> Update | None:
+    """The card as it is now, for the live stream; ``None`` if the run is gone."""
+    run = AutomationRun.objects.with_leases().select_related("site").filter(pk=run_id).first()
+    if run is None:
+        return None
+    found = context(run, may_operate=may_operate)
+    return Update(render_to_string("console/_card.html", found), page_version(found))
+
+
+def page_version(found: dict[str, Any]) -> str:
+    """Changes when a stage starts or ends or the status changes: then the rest of the page is worth a refresh."""
+    facts = [found["status"], *(f"{stage['slug']}:{stage['status']}" for stage in found["stages"])]
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]
+
+
+def _titles(slug: str) -> tuple[str, dict[str, str]]:
+    try:
+        pipeline = get_pipeline(slug)
+    except UnknownPipeline:
+        return slug, {}
+    return pipeline.title, {stage.slug: stage.title for stage in pipeline.stages}
+
+
+def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
+    items = lease["items"]
+    return {
+        "worker": worker_name(lease["worker"], lease["node"]),
+        "stage": titles.get(lease["stage"], lease["stage"]),
+        "item": label(items[0]["payload"]) if items else lease["item"],
+        "next": label(items[1]["payload"]) if len(items) > 1 else "",
+    }
+
+
+def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, str]) -> Pause | None:
+    placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").first()
+    if placed is None or run.paused_at is None:
+        return None
+    at_work = [
+        {
+            "worker": worker_name(entry["worker"], entry["node"]),
+            "stage": titles.get(entry["stage"], entry["stage"]),
+            "item": entry["item"],
+            "since": parse_datetime(entry["since"]),
+        }
+        for entry in placed.figures.get("in_flight", [])
+    ]
+    pending = [stage for stage in stages if stage["status"] == Lifecycle.PENDING]
+    starts = [stage for stage in stages if stage["is_current"]] or pending[:1]
+    if not any(stage["is_current"] for stage in stages):
+        starts = [{**stage, "remaining_count": run.total_items} for stage in starts]
+    follows = [stage["title"] for stage in pending if stage["slug"] not in {start["slug"] for start in starts}]
+    return Pause(run.paused_at, placed.actor, placed.reason, at_work, starts, follows)
+
+
+def worker_name(owner: str, node: str) -> str:
+    """``node`` and process id of a lease's owner (host, namespace, process id, start time, task)."""
+    parts = owner.split("/")
+    pid = next((part for part in reversed(parts[:-1]) if part.isdigit()), "")
+    return f"{node} · {pid}" if pid else node
+
+
+def label(payload: dict[str, Any]) -> str:
+    """What a person would call an item: its title, keyword or name, else its first plain value."""
+    for name in ("title", "keyword", "name", "cluster"):
+        if isinstance(payload.get(name), str):
+            return str(payload[name])
+    for name, value in payload.items():
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return value if isinstance(value, str) else f"{name} {value}"
+    return ""
+
+
+def site_label(site: Site) -> str:
+    return site.name or site.slug

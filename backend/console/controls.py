@@ -1,0 +1,38 @@
+"""Pause, resume and cancel from the card."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib.auth.decorators import permission_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import render
+from django.views.decorators.http import require_POST
+
+from automation import lifecycle
+from automation.errors import TransitionRefused
+from backend.console import access, card
+from pause_manager.actor import Actor
+
+VERBS = {"pause": lifecycle.pause, "resume": lifecycle.resume, "cancel": lifecycle.cancel}
+LONGEST_REASON = 500
+
+
+@require_POST
+@access.for_viewers
+@permission_required(access.OPERATE, raise_exception=True)
+def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Carry out one verb; answers with the card as it is then, and with the refusal as a sentence."""
+    run = access.visible_run(request, run_id)
+    verb = VERBS.get(request.POST.get("verb", ""))
+    if verb is None:
+        return HttpResponseBadRequest(f"Cannot control the run: expected one of {', '.join(VERBS)}.")
+    refusal = ""
+    try:
+        actor = Actor.user(request.user, channel="console")
+        verb(run.pk, actor=actor, reason=request.POST.get("reason", "").strip()[:LONGEST_REASON])
+    except TransitionRefused as error:
+        refusal = str(error)
+    run = access.visible_run(request, run_id)
+    found = card.context(run, may_operate=True) | {"refusal": refusal}
+    return render(request, "console/_answer.html", found, status=409 if refusal else 200)

@@ -1,0 +1,109 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from automation.models import AutomationRun, ItemFailure, StageRun, WorkItem
+from backend.console import access, card, live
+from backend.console.outputs import Output
+from pause_manager.models import ControlEvent
+
+PAGE_SIZE = 20
+
+
+@require_safe
+@access.for_viewers
+def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Header, card, outputs, failures and log of a run."""
+    run = access.visible_run(request, run_id)
+    found = card.context(run, may_operate=request.user.has_perm(access.OPERATE))
+    stage_runs = list(run.stages.order_by("position"))
+    titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
+    found |= {
+        "version": card.page_version(found),
+        "outputs": _outputs(request, run, stage_runs, titles),
+        "failures": _failures(request, stage_runs, titles),
+        "events": _events(request, run),
+    }
+    return render(request, "console/run.html", found)
+
+
+async def stream(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """The stream of the card. Refuses rather than redirects: nobody reads a sign-in page in a stream."""
+    user = await request.auser()
+    if not user.is_authenticated or not await user.ahas_perm(access.VIEW):
+        raise PermissionDenied
+    if not await AutomationRun.objects.visible_to(user).filter(pk=run_id).aexists():
+        return HttpResponse(status=404)
+    may_operate = await user.ahas_perm(access.OPERATE)
+    return live.response(
+        ("card", run_id, may_operate),
+        f"run:{run_id}",
+        partial(card.update, run_id, may_operate=may_operate),
+        seen=request.GET.get("seen", ""),
+    )
+
+
+def _outputs(
+    request: HttpRequest, run: AutomationRun, stage_runs: list[StageRun], titles: dict[str, str]
+) -> dict[str, Any]:
+    """A page of what one stage made: of the one asked for, else of the last that has made something."""
+    made = [stage_run for stage_run in stage_runs if stage_run.position >= 0 and stage_run.started_at]
+    asked = request.GET.get("stage")
+    chosen = next((stage_run for stage_run in made if stage_run.slug == asked), None)
+    after = request.GET.get("after", "") if chosen else ""
+    candidates = [chosen] if chosen else list(reversed(made))
+    rows: list[WorkItem] = []
+    for chosen in candidates:
+        rows = list(WorkItem.objects.filter(made_by=chosen, key__gt=after).order_by("key")[: PAGE_SIZE + 1])
+        if rows:
+            break
+    return {
+        "stages": [(stage_run.slug, titles.get(stage_run.slug, stage_run.slug)) for stage_run in made],
+        "stage": chosen.slug if chosen else "",
+        "rows": [Output.of(run.pk, item.key, item.payload) for item in rows[:PAGE_SIZE]],
+        "next": rows[PAGE_SIZE - 1].key if len(rows) > PAGE_SIZE else "",
+        "is_paged": bool(after),
+    }
+
+
+def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str]) -> dict[str, Any]:
+    """A page of given-up items, newest last id first."""
+    before = request.GET.get("failures_before", "")
+    failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("-id")
+    if before.isdigit():
+        failures = failures.filter(pk__lt=int(before))
+    rows = list(failures[: PAGE_SIZE + 1])
+    slugs = {stage_run.pk: stage_run.slug for stage_run in stage_runs}
+    return {
+        "rows": [
+            {
+                "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
+                "item": card.label(row.payload) or row.key,
+                "error": row.error.strip().splitlines()[-1] if row.error.strip() else "",
+                "detail": row.error if "\n" in row.error.strip() else "",
+                "attempts": row.attempts,
+                "failed_at": row.failed_at,
+            }
+            for row in rows[:PAGE_SIZE]
+        ],
+        "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None,
+    }
+
+
+def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
+    """A page of the run's log, newest first."""
+    before = request.GET.get("events_before", "")
+    events = ControlEvent.objects.of_scope(run.scope)
+    if before.isdigit():
+        events = events.filter(pk__lt=int(before))
+    rows = list(events[: PAGE_SIZE + 1])
+    return {"rows": rows[:PAGE_SIZE], "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}

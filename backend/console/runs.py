@@ -1,0 +1,120 @@
+"""The list of runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, Sum
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.dateparse import parse_datetime
+from django.views.decorators.http import require_safe
+
+from automation import gate, status
+from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.pipeline import all_pipelines
+from backend.console import access, live
+
+PAGE_SIZE = 20
+
+FILTERS: dict[str, tuple[str, Q]] = {
+    "": ("All", Q()),
+    "active": ("Active", Q(finished_at__isnull=True)),
+    "paused": ("Paused", Q(paused_at__isnull=False)),
+    "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED)),
+    "failed": ("Failed", Q(lifecycle=Lifecycle.FAILED)),
+    "cancelled": ("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),
+}
+
+
+@require_safe
+@access.for_viewers
+def page(request: HttpRequest) -> HttpResponse:
+    """Newest first, by status, a page at a time."""
+    return render(request, "console/runs.html", context(request.user, request.GET.dict()))
+
+
+async def stream(request: HttpRequest) -> HttpResponseBase:
+    """The stream of the same part of the list."""
+    user = await request.auser()
+    if not user.is_authenticated or not await user.ahas_perm(access.VIEW):
+        raise PermissionDenied
+    asked = request.GET.dict()
+    key = ("runs", user.pk, *sorted(asked.items()))
+    return live.response(key, None, partial(update, user.pk, asked))
+
+
+def update(user_id: int, asked: dict[str, str]) -> live.Update | None:
+    """The list as it is now; ``None`` if the user is gone."""
+    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
+    return live.Update(render_to_string("console/_runs.html", context(user, asked))) if user else None
+
+
+def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
+    """One page of the runs that ``user`` may see; ``asked`` has ``status`` and, for older ones, ``before``."""
+    chosen = asked.get("status", "") if asked.get("status") in FILTERS else ""
+    runs = AutomationRun.objects.visible_to(user).filter(FILTERS[chosen][1]).with_leases().select_related("site")
+    before = asked.get("before", "")
+    when, _, pk = before.partition("_")
+    is_paged = False
+    try:
+        moment = parse_datetime(when)
+        if moment is not None and pk:
+            runs = runs.filter(Q(created_at__lt=moment) | Q(created_at=moment, pk__lt=pk))
+            is_paged = True
+    except ValueError:
+        pass
+    rows = list(runs.distinct().order_by("-created_at", "-id")[: PAGE_SIZE + 1])
+    shown = rows[:PAGE_SIZE]
+    last = shown[-1] if len(rows) > PAGE_SIZE else None
+    return {
+        "rows": [_row(run, shares) for run, shares in _with_shares(shown)],
+        "filters": [(slug, title) for slug, (title, _) in FILTERS.items()],
+        "chosen": chosen,
+        "before": before if is_paged else "",
+        "older": f"{last.created_at.isoformat()}_{last.pk}" if last else "",
+        "has_any": bool(rows) or AutomationRun.objects.visible_to(user).exists(),
+    }
+
+
+def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[dict[str, Any]]]]:
+    """Each run with what its stages have done, in one query for all."""
+    done = (
+        StageRun.objects.filter(run__in=runs, position__gte=0)
+        .order_by("run", "position")
+        .values("run_id", "slug", "lifecycle", "total_items")
+        .annotate(processed=Sum("slices__processed"), failed=Sum("slices__failed"))
+    )
+    by_run: dict[Any, list[dict[str, Any]]] = {}
+    for row in done:
+        by_run.setdefault(row["run_id"], []).append(row)
+    return [(run, by_run.get(run.pk, [])) for run in runs]
+
+
+def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    titles = {pipeline.slug: pipeline for pipeline in all_pipelines()}
+    pipeline = titles.get(run.pipeline)
+    shares = [_share(stage) for stage in stages]
+    percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
+    names = {stage.slug: stage.title for stage in pipeline.stages} if pipeline else {}
+    current = [names.get(stage["slug"], stage["slug"]) for stage in stages if stage["lifecycle"] == Lifecycle.RUNNING]
+    reasons = gate.explain(run) if run.lifecycle == Lifecycle.PENDING else []
+    return {
+        "run": run,
+        "title": pipeline.title if pipeline else run.pipeline,
+        "status": status.of(run, has_reasons=bool(reasons)),
+        "percentage": percentage,
+        "stage": ", ".join(current) if run.finished_at is None else "",
+        "failed": sum(stage["failed"] or 0 for stage in stages),
+        "why": reasons[0].sentence if reasons else run.failure,
+    }
+
+
+def _share(stage: dict[str, Any]) -> float:
+    if not stage["total_items"]:
+        return float(stage["lifecycle"] == Lifecycle.COMPLETED)
+    return float((stage["processed"] or 0) + (stage["failed"] or 0)) / float(stage["total_items"])

@@ -1,0 +1,106 @@
+// What the pages need beyond htmx: a card that can be closed, the cancel dialog, ticking clocks, a lost connection.
+(() => {
+  "use strict";
+
+  const root = document.documentElement;
+  const cardKey = () => `card-closed:${document.querySelector("[data-run]")?.dataset.run}`;
+
+  function showCard(isShown) {
+    root.toggleAttribute("data-card-closed", !isShown);
+    document.querySelector(isShown ? "#card [data-card]" : "#show-card")?.focus();
+  }
+
+  function remember(isShown) {
+    try {
+      if (isShown) localStorage.removeItem(cardKey());
+      else localStorage.setItem(cardKey(), "1");
+    } catch { /* storage may be switched off: the choice then lasts for this page */ }
+  }
+
+  function isRememberedClosed() {
+    try { return localStorage.getItem(cardKey()) === "1"; } catch { return false; }
+  }
+
+  root.toggleAttribute("data-card-closed", isRememberedClosed());
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-card], [data-dialog], [data-notice]");
+    if (!target) return;
+    if (target.dataset.card) {
+      remember(target.dataset.card === "show");
+      showCard(target.dataset.card === "show");
+    } else if (target.dataset.notice) {
+      target.closest(".notice").remove();
+    } else if (target.dataset.dialog === "close") {
+      target.closest("dialog").close();
+    } else {
+      document.getElementById(target.dataset.dialog)?.showModal();
+    }
+  });
+
+  document.addEventListener("htmx:after:request", (event) => {
+    const form = event.target.closest?.("dialog form");
+    if (form) {
+      form.closest("dialog").close();
+      form.reset();
+    }
+    const reason = document.getElementById("reason");
+    if (reason && event.target.matches?.(".controls")) reason.value = "";
+  });
+
+  // htmx enables what it disabled for a request, also where the answer says that it stays disabled.
+  document.addEventListener("htmx:finally:request", () => setTimeout(() => {
+    for (const element of document.querySelectorAll("[data-off]")) element.disabled = true;
+  }));
+
+  // Clocks run on between two updates; the server's figure wins whenever one comes.
+  const written = new WeakMap();
+  function duration(seconds) {
+    const hours = Math.floor(seconds / 3600), minutes = Math.floor(seconds / 60) % 60, rest = seconds % 60;
+    const two = (number) => String(number).padStart(2, "0");
+    if (hours >= 48) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+    if (hours) return `${hours} h ${two(minutes)} min`;
+    return minutes ? `${minutes} min ${two(rest)} s` : `${rest} s`;
+  }
+  setInterval(() => {
+    for (const clock of document.querySelectorAll("[data-ticking]")) {
+      const known = written.get(clock);
+      const base = known?.from === clock.dataset.elapsed ? known : { from: clock.dataset.elapsed, at: performance.now() };
+      written.set(clock, base);
+      clock.textContent = duration(Number(base.from) + Math.floor((performance.now() - base.at) / 1000));
+    }
+  }, 1000);
+
+  const connection = () => document.getElementById("connection");
+  let lostTimer = 0;
+  function lost() {
+    clearTimeout(lostTimer);
+    lostTimer = setTimeout(() => { if (!document.hidden) connection().hidden = false; }, 1500);
+  }
+  function found() {
+    clearTimeout(lostTimer);
+    connection().hidden = true;
+  }
+  document.addEventListener("htmx:sse:error", lost);
+  document.addEventListener("htmx:sse:after:connection", (event) => {
+    if (event.detail.connection.status === 200) found();
+  });
+  document.addEventListener("htmx:error", (event) => {
+    if (event.target.matches?.("form")) refuse("Cannot reach the server: nothing was changed. Try again.");
+  });
+  document.addEventListener("htmx:response:error", (event) => {
+    const status = event.detail.ctx?.response?.raw?.status ?? event.detail.ctx?.response?.status;
+    if (!event.target.matches?.("form") || status === 409) return;
+    if (status === 403 || status === 401) refuse("Cannot do that: you are signed out, or may not operate this run.");
+    else if (status === 404) refuse("Cannot do that: this run does not exist any more.");
+    else refuse("Cannot do that: the server failed. Its log says why.");
+  });
+  function refuse(sentence) {
+    const place = document.getElementById("refusal");
+    if (!place) return;
+    const line = document.createElement("p");
+    line.className = "notice error";
+    line.textContent = sentence;
+    place.replaceChildren(line);
+  }
+})();

@@ -1,0 +1,21 @@
+"""URLs of the console."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+
+from backend.console import controls, files, run_page, runs, sign_in
+
+app_name = "console"
+
+urlpatterns = [
+    path("", runs.page, name="runs"),
+    path("live/", runs.stream, name="runs-live"),
+    path("runs/<uuid:run_id>/", run_page.page, name="run"),
+    path("runs/<uuid:run_id>/live/", run_page.stream, name="run-live"),
+    path("runs/<uuid:run_id>/control/", controls.control, name="control"),
+    path("runs/<uuid:run_id>/files/<path:name>", files.file, name="file"),
+    path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", LogoutView.as_view(next_page="console:sign-in"), name="sign-out"),
+]
