@@ -1,6 +1,7 @@
 """Keys of items: texts that sort in input order and say where an item came from.
 
-``0007`` is the eighth item of the input, ``0007.002`` its third output, ``0007.002.000`` the first output of that.
+``007`` is the eighth item of the input, ``007.002`` its third output, ``007.002.000`` the first output of that. A stage
+with several sources says which one: ``01:007.002.000`` was made from item ``007.002`` of its second source.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ SEGMENTS = tuple(segment(ordinal) for ordinal in range(1_000))
 def child(key: str, ordinal: int) -> str:
     """The key of output number ``ordinal`` of the item ``key``."""
     return f"{key}.{SEGMENTS[ordinal] if ordinal < 1_000 else segment(ordinal)}"
+
+
+def of_source(index: int) -> str:
+    """What goes before the keys of items from source number ``index``, so that those of two sources never meet."""
+    return f"{index:02d}:"
 
 
 def source(key: str) -> str:

@@ -6,6 +6,7 @@ Every verb is bounded database work; none waits for a worker.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +98,13 @@ def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
         raise transitions.refusal("start", run_id)
     run = AutomationRun.objects.get(pk=run_id)
     if gate.may_start(run):
-        stages.begin(run, actor=actor, reason=reason)
+        try:
+            stages.begin(run, actor=actor, reason=reason)
+        except TransitionRefused:
+            run.refresh_from_db()
+            if run.started_at is None:
+                raise
+            # The reconciler was faster: it is started, as asked.
         run.refresh_from_db()
     return run
 
@@ -189,12 +196,13 @@ def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
 
 
 def fail(run_id: UUID, *, reason: str) -> None:
-    """Fail a running run. Nothing happens if it has ended meanwhile."""
+    """Fail a running run. Nothing happens if it has ended meanwhile or is being cancelled."""
     try:
         with transaction.atomic():
             transitions.lock([str(run_id)])
+            if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
+                return  # who asked for the end gets the end that was asked for
             transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason)
-            _drop_holds(run_id)
             notice.publish_on_commit(f"run:{run_id}")
     except TransitionRefused as refusal:
         logger.info("%s", refusal)
@@ -213,15 +221,7 @@ def _end_if_idle(run_id: UUID, *, actor: Actor, reason: str) -> bool:
     if not AutomationRun.objects.unfinished().filter(pk=run_id).exists():
         return False
     transitions.apply(transitions.CANCEL, run_id, actor=actor, reason=reason)
-    _drop_holds(run_id)
     return True
-
-
-def _drop_holds(run_id: UUID) -> None:
-    """A final run is kept by nothing: its own holds end with it."""
-    scope = f"run:{run_id}"
-    for kind in Hold.objects.covering([scope]).values_list("kind", flat=True):
-        holds.release([scope], kind=kind, actor=SYSTEM, reason="the run has ended")
 
 
 def _payloads(pipeline: type[Pipeline], params: dict[str, Any], items: Iterable[Payload] | None) -> Iterable[Payload]:
@@ -257,7 +257,11 @@ class _Rows:
 
 
 def _run_ids(scopes: Iterable[str]) -> list[str]:
-    return [scope.removeprefix("run:") for scope in scopes if scope.startswith("run:")]
+    """The ids in ``run:x``; what is no id is no run of ours."""
+    return [scope[4:] for scope in scopes if _RUN_SCOPE.fullmatch(scope)]
+
+
+_RUN_SCOPE = re.compile(r"run:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @receiver(hold_changing)
@@ -277,14 +281,18 @@ def _keep_up(sender: object, scopes: list[str], change: str, **_: object) -> Non
 
 
 def _go_on(run_ids: list[str]) -> None:
-    stages.start_waiting()
     if run_ids:
+        stages.start_waiting(run_ids)
         dispatch.of_runs(run_ids)
     else:
+        stages.start_waiting()
         dispatch.dispatch()
 
 
 @receiver(hold_expired)
 def _cancel_held(sender: object, hold: Hold, **_: object) -> None:
     for run_id in _run_ids([hold.scope]):
-        cancel(UUID(run_id), actor=SYSTEM, reason="its hold ended with a cancel")
+        try:
+            cancel(UUID(run_id), actor=SYSTEM, reason="its hold ended with a cancel")
+        except TransitionRefused as refusal:
+            logger.info("%s", refusal)

@@ -83,13 +83,13 @@ def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> N
         lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
     stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)()
-    for unit in islice(units_of(stage, work), 1):
+    for unit in islice(units_of(stage, work, stage_run), 1):
         outcome = Outcome(error=error, attempts=work.crashes)
         done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(stage_run, outcome))
         try:
             leases.checkpoint(work, done, release=True)
-        except LeaseLost as error:
-            logger.info("%s", error)
+        except LeaseLost as lost:
+            logger.info("%s", lost)
             return
         audit.record(
             "item_given_up",

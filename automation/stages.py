@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from django.db import transaction
 
-from automation import dispatch, slicing, transitions
+from automation import dispatch, gate, slicing, transitions
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import get_pipeline
 from pause_manager import audit
 from pause_manager.actor import SYSTEM, Actor
 
+logger = logging.getLogger("automation.stages")
+
 INPUT = "input"
 """Slug of the stage run at position -1, which stands for the run's input."""
 
 
-def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> None:
+def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
     """Start a pending run: its first stages are cut and dispatched in the same transaction as the transition.
 
-    Raises ``TransitionRefused`` if it is not pending any more or is being cancelled.
+    False if the gate was shut meanwhile: it stays pending, to start later. Raises ``TransitionRefused`` if it is not
+    pending any more or is being cancelled.
     """
     ready = _ready_after(run, completing=None)
     with transaction.atomic():
         transitions.lock([str(run.pk)])
-        if AutomationRun.objects.filter(pk=run.pk, cancel_requested_at__isnull=False).exists():
+        run.refresh_from_db()
+        if run.cancel_requested_at is not None:
             raise transitions.refusal("start", run.pk)
+        if run.lifecycle == Lifecycle.PENDING and not gate.may_start(run):
+            return False
         transitions.apply(transitions.START, run.pk, actor=actor, reason=reason)
         _start(run, ready)
     _seal_empty(ready)
+    return True
 
 
 def seal(stage_run_id: int) -> bool:
@@ -48,7 +56,7 @@ def seal(stage_run_id: int) -> bool:
         run.refresh_from_db()
         if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None:
             return False
-        if not transitions.complete_stage(stage_run.pk, run.paused_seconds):
+        if not transitions.complete_stage(stage_run.pk, transitions.paused_seconds(run.pk)):
             return False
         audit.record(
             "stage_completed",
@@ -57,8 +65,8 @@ def seal(stage_run_id: int) -> bool:
             reason=f"{stage_run.slug}: all items are done",
             figures={"stage": stage_run.slug, "total_items": stage_run.total_items},
         )
-        # A parallel branch may have completed since the ranges were cut.
-        ready = ready or _ready_after(run, completing=stage_run)
+        # A parallel branch may have completed since the ranges were cut, so that a join of both is ready only now.
+        ready += _ready_after(run, completing=stage_run, known={row.slug for row, _, _ in ready})
         _start(run, ready)
         if not ready and not run.stages.exclude(lifecycle=Lifecycle.COMPLETED).exists():
             transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason="all stages are done")
@@ -73,14 +81,26 @@ def seal_finished(run_ids: Sequence[UUID] | None = None) -> int:
     ).exclude(pk__in=WorkSlice.objects.open().values("stage_run"))
     if run_ids is not None:
         stages = stages.filter(run__in=run_ids)
-    return sum(seal(pk) for pk in list(stages.values_list("pk", flat=True)))
+    return sum(_sealed(pk) for pk in list(stages.values_list("pk", flat=True)))
+
+
+def _sealed(stage_run_id: int) -> bool:
+    """``seal``, such that a run that cannot go on does not keep the others."""
+    try:
+        return seal(stage_run_id)
+    except Exception:
+        logger.exception("Stage run %d could not be sealed; the others are.", stage_run_id)
+        return False
 
 
 _Ready = list[tuple[StageRun, list[WorkSlice], int]]
 
 
-def _ready_after(run: AutomationRun, completing: StageRun | None) -> _Ready:
-    """Pending stages whose sources are all complete, counting ``completing`` as such, with their slices."""
+def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collection[str] = ()) -> _Ready:
+    """Pending stages whose sources are all complete, counting ``completing`` as such, with their slices.
+
+    Those that are ``known`` to be ready are left out.
+    """
     pipeline = get_pipeline(run.pipeline)
     rows = {stage_run.slug: stage_run for stage_run in run.stages.all()}
     complete = {slug for slug, row in rows.items() if row.lifecycle == Lifecycle.COMPLETED}
@@ -90,7 +110,7 @@ def _ready_after(run: AutomationRun, completing: StageRun | None) -> _Ready:
     for stage in pipeline.stages:
         row = rows[stage.slug]
         sources = pipeline.predecessors(stage.slug) or (INPUT,)
-        if row.lifecycle == Lifecycle.PENDING and complete.issuperset(sources):
+        if stage.slug not in known and row.lifecycle == Lifecycle.PENDING and complete.issuperset(sources):
             row.run = run
             ranges = slicing.cut(row, stage, [rows[slug] for slug in sources])
             ready.append((row, slicing.slices_of(row, stage, ranges), sum(found.size for found in ranges)))
@@ -98,8 +118,9 @@ def _ready_after(run: AutomationRun, completing: StageRun | None) -> _Ready:
 
 
 def _start(run: AutomationRun, ready: _Ready) -> None:
+    paused_seconds = transitions.paused_seconds(run.pk)
     for stage_run, slices, total in ready:
-        if transitions.start_stage(stage_run.pk, total, run.paused_seconds):
+        if transitions.start_stage(stage_run.pk, total, paused_seconds):
             WorkSlice.objects.bulk_create(slices, batch_size=2_000)
             audit.record(
                 "stage_started",
@@ -117,10 +138,8 @@ def _seal_empty(ready: _Ready) -> None:
             seal(stage_run.pk)
 
 
-def start_waiting() -> int:
-    """Begin every pending run that was asked to start and that no hold keeps; returns how many."""
-    from automation import gate
-
+def start_waiting(run_ids: Sequence[str] | None = None) -> int:
+    """Begin every pending run (of ``run_ids``) that was asked to start and that nothing keeps; returns how many."""
     begun = 0
     waiting = AutomationRun.objects.filter(
         lifecycle=Lifecycle.PENDING,
@@ -128,12 +147,15 @@ def start_waiting() -> int:
         cancel_requested_at__isnull=True,
         paused_at__isnull=True,
     )
+    if run_ids is not None:
+        waiting = waiting.filter(pk__in=run_ids)
     for run in waiting.order_by("start_requested_at").iterator(chunk_size=500):
-        if not gate.may_start(run):
-            continue
         try:
-            begin(run, actor=SYSTEM, reason="the gate is open")
+            if not gate.may_start(run):
+                continue
+            begun += begin(run, actor=SYSTEM, reason="the gate is open")
         except TransitionRefused:
             continue  # another process was faster
-        begun += 1
+        except Exception:
+            logger.exception("Run %s could not be started; the others are.", run.pk)
     return begun

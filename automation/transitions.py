@@ -17,8 +17,8 @@ from django.db.models.functions import Now
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun
-from pause_manager import audit
-from pause_manager.actor import Actor
+from pause_manager import audit, holds
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 
 _RUN = AutomationRun._meta.db_table
@@ -53,7 +53,10 @@ def apply(
     reason: str = "",
     figures: dict[str, Any] | None = None,
 ) -> None:
-    """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing."""
+    """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
+
+    The holds on a run end with it. The caller has locked the run.
+    """
     changes: dict[str, Any] = {"lifecycle": transition.target, transition.stamp: Now()}
     if transition.is_final:
         # A final run is not paused: the pause that was on it ends here and is counted.
@@ -65,6 +68,14 @@ def apply(
         if not moved:
             raise refusal(transition.name, run_id)
         audit.record(transition.name, scope=f"run:{run_id}", actor=actor, reason=reason, figures=figures)
+        if transition.is_final:
+            _drop_holds(f"run:{run_id}")
+
+
+def _drop_holds(scope: str) -> None:
+    """A final run is kept by nothing: its own holds end with it."""
+    for kind in Hold.objects.covering([scope]).values_list("kind", flat=True):
+        holds.release([scope], kind=kind, actor=SYSTEM, reason="the run has ended")
 
 
 def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
@@ -77,6 +88,12 @@ def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
     if not unfinished.exists():
         raise refusal("cancel", run_id)
     return False
+
+
+def paused_seconds(run_id: UUID) -> float:
+    """Seconds the run has been paused until now, the pause that is going on included."""
+    seconds: float = AutomationRun.objects.values_list(_paused_until_now(), flat=True).get(pk=run_id)
+    return seconds
 
 
 def start_stage(stage_run_id: int, total_items: int, paused_seconds: float) -> bool:

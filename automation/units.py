@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 
 from automation import copying, keys
 from automation.context import StageContext
 from automation.models import ItemFailure, StageRun
-from automation.pipeline import AnyStage, GroupStage, Payload, TryLater
+from automation.pipeline import AnyStage, GroupStage, Payload, TryLater, get_pipeline
 
 if TYPE_CHECKING:
     from automation.leases import Work
@@ -31,11 +31,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class Unit:
-    """``key`` is that of the first item; outputs are keyed by it."""
+    """``key`` is that of the first item, unique in the stage; outputs are keyed by it. ``last_key`` is the cursor's."""
 
     key: str
     last_key: str
     items: list[tuple[str, Payload]]
+    prefix: str = ""
 
     @property
     def size(self) -> int:
@@ -44,24 +45,34 @@ class Unit:
     def failures(self, stage_run: StageRun, outcome: Outcome) -> list[ItemFailure]:
         """One failure for each item of the unit."""
         error = f"{type(outcome.error).__name__}: {outcome.error}".replace("\x00", "")[:MAX_ERROR]
+        attempts = outcome.attempts
         return [
-            ItemFailure(stage_run=stage_run, key=key, payload=payload, error=error, attempts=outcome.attempts)
+            ItemFailure(stage_run=stage_run, key=self.prefix + key, payload=payload, error=error, attempts=attempts)
             for key, payload in self.items
         ]
 
 
-def units_of(stage: AnyStage, work: Work) -> Iterator[Unit]:
-    """The units of ``work`` that are left, in order. Slices are cut at group boundaries."""
+def units_of(stage: AnyStage, work: Work, stage_run: StageRun) -> Iterator[Unit]:
+    """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries."""
     assert work.source_id is not None
+    prefix = _prefix(stage_run, work.source_id)
     size = stage.group_size if isinstance(stage, GroupStage) else 1
     group: list[tuple[str, Payload]] = []
     for key, payload in copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key):
         group.append((key, payload))
         if len(group) == size:
-            yield Unit(group[0][0], key, group)
+            yield Unit(prefix + group[0][0], key, group, prefix)
             group = []
     if group:
-        yield Unit(group[0][0], group[-1][0], group)
+        yield Unit(prefix + group[0][0], group[-1][0], group, prefix)
+
+
+def _prefix(stage_run: StageRun, source_id: int) -> str:
+    """Two branches make items of the same keys from the same items: where they meet, the keys say which is which."""
+    sources = get_pipeline(stage_run.run.pipeline).predecessors(stage_run.slug)
+    if len(sources) < 2:
+        return ""
+    return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))
 
 
 def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, made_by: bytes) -> Outcome:
@@ -85,7 +96,7 @@ def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, made_by: bytes) -> O
         except TryLater:
             raise
         except Exception as error:
-            if isinstance(error, OperationalError) and not connection.is_usable():
+            if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
                 raise
             ctx.logger.warning("Item %s failed (try %d): %s", unit.key, outcome.attempts, error)
             if outcome.attempts > stage.retries:

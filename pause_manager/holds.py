@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from pause_manager.actor import SYSTEM, Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.models import SCOPE, Hold
 from pause_manager.signals import hold_changed, hold_changing, hold_expired
+
+logger = logging.getLogger("pause_manager.holds")
 
 _PLACE = f"""
     INSERT INTO {Hold._meta.db_table}
@@ -108,18 +111,30 @@ def expire() -> int:
     ``resume`` releases. ``cancel`` releases and tells ``hold_expired`` to whoever owns the scope. ``keep`` stays in
     force, loses its end, and leaves an event as the alert.
     """
+    ended = 0
+    for hold in list(Hold.objects.due().order_by("id")):
+        try:
+            ended += _expire(hold)
+        except Exception:
+            logger.exception("The end action of %s failed; the other holds go on.", hold)
+    return ended
+
+
+def _expire(hold: Hold) -> bool:
     with transaction.atomic():
-        due = list(Hold.objects.due().select_for_update(skip_locked=True).order_by("id"))
-        for hold in due:
-            if hold.on_expiry == Hold.OnExpiry.KEEP:
-                Hold.objects.active().filter(pk=hold.pk).update(expires_at=None)
-                figures = {"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()}
-                audit.record("hold_overdue", scope=hold.scope, actor=SYSTEM, reason=hold.reason, figures=figures)
-                continue
-            if hold.on_expiry == Hold.OnExpiry.CANCEL:
-                hold_expired.send(Hold, hold=hold)
-            release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="its time is over")
-    return len(due)
+        # What goes with the scope is locked before the hold, as everywhere else.
+        hold_changing.send(Hold, scopes=[hold.scope])
+        if not Hold.objects.due().select_for_update(skip_locked=True).filter(pk=hold.pk).exists():
+            return False
+        if hold.on_expiry == Hold.OnExpiry.KEEP:
+            Hold.objects.filter(pk=hold.pk).update(expires_at=None)
+            figures = {"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()}
+            audit.record("hold_overdue", scope=hold.scope, actor=SYSTEM, reason=hold.reason, figures=figures)
+            return True
+        if hold.on_expiry == Hold.OnExpiry.CANCEL:
+            hold_expired.send(Hold, hold=hold)
+        release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="its time is over")
+        return True
 
 
 def _announce(scopes: list[str], actor: Actor, change: str) -> None:
