@@ -162,8 +162,11 @@ class Supervisor:
         """Whether somebody asked to stop."""
         return self._stopping > 0
 
-    def say(self, text: str) -> None:
-        """Print a line of the supervisor's own."""
+    def say(self, text: str, *, secret: bool = False) -> None:
+        """Print a line of the supervisor's own, and keep it unless it is ``secret``."""
+        if not secret:
+            with (self._log_dir / "system.log").open("a") as log:
+                log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
         self._print("system", text, None)
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:

@@ -105,6 +105,8 @@ def test_scripts_get_credentials_that_nobody_else_can_read(system: System):
     assert path.stat().st_mode & 0o777 == 0o600
     assert credentials["username"] == "operator"
     assert system.printed.count(credentials["password"]) == 1
+    for log in (system.data_dir / "logs").iterdir():
+        assert credentials["password"] not in log.read_text()
     with urllib.request.urlopen(request, timeout=20) as response:
         assert response.status == 200
 

@@ -80,7 +80,8 @@ class Command(BaseCommand):
         finally:
             connections.close_all()
         if fresh:
-            supervisor.say(f"sign in as {credentials.username} with password {credentials.password} (shown only once)")
+            line = f"sign in as {credentials.username} with password {credentials.password} (shown only once)"
+            supervisor.say(line, secret=True)
 
 
 def _servers() -> list[Server]:
