@@ -31,7 +31,7 @@ class Credentials:
     token: str
 
 
-def prepare(path: Path, url: str, *, may_reset_password: bool) -> tuple[Credentials, bool]:
+def prepare(path: Path, url: str, *, may_reset_password: bool, site: str = DEFAULT_SITE) -> tuple[Credentials, bool]:
     """Migrate, create what is missing and write ``path`` (mode 0600); also says whether the password is new.
 
     A password that nobody knows any more (the file is gone) is replaced only if ``may_reset_password``: in a
@@ -48,7 +48,7 @@ def prepare(path: Path, url: str, *, may_reset_password: bool) -> tuple[Credenti
             user.save(update_fields=["password"])
         token, _ = Token.objects.get_or_create(user=user)
         _join_operators(user)
-        _join_default_site(user)
+        _join_default_account(user, site)
     credentials = Credentials(url, OPERATOR, password, token.key)
     _write_private(path, json.dumps(asdict(credentials), indent=2) + "\n")
     return credentials, fresh
@@ -60,10 +60,11 @@ def _join_operators(user: User) -> None:
     user.groups.add(group)
 
 
-def _join_default_site(user: User) -> None:
+def _join_default_account(user: User, site: str) -> None:
     account, _ = Account.objects.get_or_create(name=DEFAULT_ACCOUNT)
     Membership.objects.get_or_create(account=account, user=user)
-    Site.objects.get_or_create(slug=DEFAULT_SITE, defaults={"account": account, "name": "Default site"})
+    for slug in {DEFAULT_SITE, site}:
+        Site.objects.get_or_create(slug=slug, defaults={"account": account, "name": slug.capitalize()})
 
 
 def _known_password(path: Path) -> str:

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.core.validators import validate_slug
 from django.db import OperationalError, connections
 
 from backend import bootstrap
@@ -34,7 +36,7 @@ class Command(BaseCommand):
         parser.add_argument("--concurrency", type=int, default=os.cpu_count(), help="stage worker processes (cores)")
         parser.add_argument("--run-pipeline", metavar="PIPELINE", help="run this pipeline once when everything is up")
         parser.add_argument("--input", type=Path, help="input file of that run")
-        parser.add_argument("--site", default="default", help="site of that run (default)")
+        parser.add_argument("--site", type=_slug, default="default", help="site of that run, created if new (default)")
 
     def handle(self, **options: Any) -> None:
         servers = _servers()
@@ -58,7 +60,7 @@ class Command(BaseCommand):
 
     def _run(self, supervisor: Supervisor, *, host: str, port: int, **options: Any) -> None:
         url = f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
-        self._prepare_database(supervisor, url)
+        self._prepare_database(supervisor, url, options["site"])
         env = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "PYTHONUNBUFFERED": "1"}
         for name, command in _commands(host, port, options["concurrency"]).items():
             supervisor.add(name, command, env)
@@ -70,10 +72,13 @@ class Command(BaseCommand):
 
         supervisor.run(lambda: _what_is_missing(f"http://{host}:{port}/readyz"), when_ready)
 
-    def _prepare_database(self, supervisor: Supervisor, url: str) -> None:
+    def _prepare_database(self, supervisor: Supervisor, url: str, site: str) -> None:
         try:
             credentials, fresh = bootstrap.prepare(
-                settings.DATA_DIR / "credentials.json", url, may_reset_password=settings.EMBEDDED_POSTGRES
+                settings.DATA_DIR / "credentials.json",
+                url,
+                may_reset_password=settings.EMBEDDED_POSTGRES,
+                site=site,
             )
         except OperationalError as error:
             raise CommandError(f"Cannot use the database: {str(error).splitlines()[0]}.") from error
@@ -82,6 +87,14 @@ class Command(BaseCommand):
         if fresh:
             line = f"sign in as {credentials.username} with password {credentials.password} (shown only once)"
             supervisor.say(line, secret=True)
+
+
+def _slug(text: str) -> str:
+    try:
+        validate_slug(text)
+    except ValidationError:
+        raise ArgumentTypeError(f"expected letters, numbers, - and _, got: {text}") from None
+    return text
 
 
 def _servers() -> list[Server]:
