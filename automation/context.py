@@ -57,7 +57,18 @@ class Artifacts:
 class StageContext:
     """Handed to every hook of a stage. One instance serves a whole loop; ``item_key`` changes from item to item."""
 
-    __slots__ = ("_items", "_sleep", "artifacts", "gpu_index", "item_key", "logger", "params", "run_id", "stage_slug")
+    __slots__ = (
+        "_items",
+        "_sleep",
+        "artifacts",
+        "back_off",
+        "gpu_index",
+        "item_key",
+        "logger",
+        "params",
+        "run_id",
+        "stage_slug",
+    )
 
     def __init__(
         self,
@@ -70,6 +81,7 @@ class StageContext:
         gpu_index: int | None,
         sleep: Callable[[float], None],
         items: Callable[[], Iterator[dict[str, Any]]],
+        back_off: Callable[[float], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.stage_slug = stage_slug
@@ -80,6 +92,8 @@ class StageContext:
         """Index of the GPU this loop may use, or ``None``."""
         self.item_key = ""
         """Key of the item at work: the same in every attempt, unique within the stage; sorts in input order."""
+        self.back_off = back_off or sleep
+        """The wait between two tries at an item: interrupted by a stop even where :meth:`sleep` is not."""
         self._sleep = sleep
         self._items = items
 

@@ -11,13 +11,14 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connection
 
 from automation import announce, conf, copying, leases, lifecycle, maintenance
+from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
 from automation.leases import Progress, Work, Worker
 from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
-from automation.units import Unit, attempt, units_of
+from automation.units import MAX_BACKOFF, Unit, attempt, units_of
 from pause_manager import audit
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
@@ -48,6 +49,9 @@ class StageLoop:
         self._sources = pipeline.predecessors(stage_run.slug)
         self._made_by = str(stage_run.pk).encode()
         self._work: Work | None = None
+        self._committer = Committer()
+        self._is_ending = False
+        """Whether this loop is giving its slice back, so that a heartbeat that finds it gone has lost nothing."""
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
@@ -59,6 +63,7 @@ class StageLoop:
             artifacts=Artifacts(self.run_row.pk, stage_run.slug),
             gpu_index=worker.gpu,
             sleep=self._sleep,
+            back_off=self._back_off,
             items=self._all_items,
         )
         self._watch = watcher.watch(
@@ -82,6 +87,7 @@ class StageLoop:
                 )
                 if work is None:
                     return Ending.NOTHING_LEFT
+                self._is_ending = False
                 self._work = work
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
@@ -96,6 +102,7 @@ class StageLoop:
             raise
         finally:
             self._work = None
+            self._committer.close()
             watcher.forget(self._watch)
             announce.changed([self.run_row.scope])
 
@@ -130,8 +137,12 @@ class StageLoop:
                 return None
             checked = time.monotonic()
             if checked - started >= interval:
-                self._commit(work, done, started)
-                done, started = Progress(cursor=work.cursor), checked
+                if interval:
+                    self._commit_behind(work, done, started)
+                else:
+                    self._commit(work, done, started)
+                done, started = Progress(cursor=done.cursor), checked
+        self._committer.wait()
         if done.cursor != work.cursor:
             self._commit(work, done, started)
         return None
@@ -157,7 +168,17 @@ class StageLoop:
         release: bool = False,
         available_in: float | None = None,
     ) -> None:
+        """Commit ``done`` after whatever is under way, and return when it stands."""
+        self._committer.wait()
         done.busy_seconds = time.monotonic() - started
+        self._write(work, done, release=release, available_in=available_in)
+
+    def _commit_behind(self, work: Work, done: Progress, started: float) -> None:
+        """Commit ``done`` while the loop goes on; a lost lease is noticed at the next checkpoint."""
+        done.busy_seconds = time.monotonic() - started
+        self._committer.begin(lambda: self._write(work, done))
+
+    def _write(self, work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> None:
         commit_surely(work, done, release=release, available_in=available_in)
         announce.moved(self.run_row.scope)
         if done.failed and self.stage.max_failures is not None:
@@ -170,34 +191,43 @@ class StageLoop:
         failure = None
         for tried in range(self.stage.retries + 1):
             try:
+                if tried:
+                    self._back_off(min(self.stage.retry_backoff * 2 ** (tried - 1), MAX_BACKOFF))
                 if work.phase == Phase.PREPARE:
                     self.stage.prepare(self._ctx)
                 else:
                     self.stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+                self._is_ending = True
                 leases.finish_hook(work, time.monotonic() - started)
                 return None
             except Interrupted:
+                self._is_ending = True
                 leases.release(work)
                 return self._stopped(work, self._watch.stop)
             except TryLater as later:
+                self._is_ending = True
                 leases.release(work, available_in=later.seconds)
                 return None
             except LeaseLost:
                 raise
             except Exception as error:
-                if isinstance(error, OperationalError) and not connection.is_usable():
+                if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
                     raise
                 self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
                 failure = error
-        leases.release(work)
         why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
+        # The run ends before the slice is free, or another loop would take it and run the hook again.
         lifecycle.fail(self.run_row.pk, reason=why)
+        self._is_ending = True
+        leases.release(work)
         return Ending.STOPPED
 
     def _stopped(self, work: Work | None, reason: Stop | None) -> Ending:
         """Write the line that says where and why work stopped; the slice, if there was one, has been given back."""
         if reason is None:
             return Ending.TIME_IS_UP
+        if work is None and reason.code == "finished":
+            return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(
             "stopped",
@@ -217,6 +247,7 @@ class StageLoop:
     def _give_back(self, error: BaseException) -> None:
         """Something unforeseen ended the loop. It counts like a lost worker, so that it cannot go on for ever."""
         work, self._work = self._work, None
+        self._committer.close()
         if work is None:
             return
         try:
@@ -241,12 +272,20 @@ class StageLoop:
             return leases.run_stop(lifecycle, cancel_requested_at is not None)
         stop = leases.heartbeat(work)
         # The slice may have been given back while the heartbeat was under way: that is no loss.
-        return None if stop is not None and stop.code == "lease_lost" and self._work is not work else stop
+        is_gone = stop is not None and stop.code == "lease_lost"
+        return None if is_gone and (self._is_ending or self._work is not work) else stop
 
     def _sleep(self, seconds: float) -> None:
+        self._wait(seconds, is_interruptible=not self.stage.irreversible)
+
+    def _back_off(self, seconds: float) -> None:
+        """Between two tries nothing is at work, not even in an irreversible stage."""
+        self._wait(seconds, is_interruptible=True)
+
+    def _wait(self, seconds: float, *, is_interruptible: bool) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._watch.stop is not None and not self.stage.irreversible:
+            if is_interruptible and self._watch.stop is not None:
                 raise Interrupted
             time.sleep(min(left, 0.05))
 
@@ -256,8 +295,9 @@ class StageLoop:
 
     def _all_items(self) -> Iterator[Payload]:
         slugs = self._sources or ("input",)
-        for source in StageRun.objects.filter(run=self.run_row, slug__in=slugs).order_by("position"):
-            yield from (payload for _, payload in self._read(source.pk))
+        rows = dict(StageRun.objects.filter(run=self.run_row, slug__in=slugs).values_list("slug", "pk"))
+        for slug in slugs:
+            yield from (payload for _, payload in self._read(rows[slug]))
 
     @staticmethod
     def _read(made_by: int) -> Iterator[tuple[str, dict[str, Any]]]:

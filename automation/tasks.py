@@ -28,8 +28,8 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     try:
         ending = StageLoop(stage_run, worker).run()
         logger.info("Loop of %s ended: %s.", stage_run, ending)
-        if ending is Ending.NOTHING_LEFT:
-            stages.seal(stage_run_id)
+        if ending is not Ending.LEASE_LOST:
+            stages.seal(stage_run_id)  # A stop may come with the last item done.
         lifecycle.finish_cancels([stage_run.run_id])
     finally:
         # The loop hands itself back: what is left needs a loop, unless the gate keeps it.

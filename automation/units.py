@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from django.db import InterfaceError, OperationalError, connection
@@ -36,11 +37,8 @@ class Unit:
     key: str
     last_key: str
     items: list[tuple[str, Payload]]
+    size: int
     prefix: str = ""
-
-    @property
-    def size(self) -> int:
-        return len(self.items)
 
     def failures(self, stage_run: StageRun, outcome: Outcome) -> list[ItemFailure]:
         """One failure for each item of the unit."""
@@ -56,15 +54,13 @@ def units_of(stage: AnyStage, work: Work, stage_run: StageRun) -> Iterator[Unit]
     """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries."""
     assert work.source_id is not None
     prefix = _prefix(stage_run, work.source_id)
-    size = stage.group_size if isinstance(stage, GroupStage) else 1
-    group: list[tuple[str, Payload]] = []
-    for key, payload in copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key):
-        group.append((key, payload))
-        if len(group) == size:
-            yield Unit(prefix + group[0][0], key, group, prefix)
-            group = []
-    if group:
-        yield Unit(prefix + group[0][0], group[-1][0], group, prefix)
+    items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)
+    if not isinstance(stage, GroupStage):
+        for item in items:
+            yield Unit(prefix + item[0], item[0], [item], 1, prefix)
+        return
+    while group := list(islice(items, stage.group_size)):
+        yield Unit(prefix + group[0][0], group[-1][0], group, len(group), prefix)
 
 
 def _prefix(stage_run: StageRun, source_id: int) -> str:
@@ -81,17 +77,12 @@ def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, made_by: bytes) -> O
     backoff = stage.retry_backoff
     while True:
         try:
-            payload = unit.items[0][1]
             made = (
                 stage.process([item for _, item in unit.items], ctx)
                 if isinstance(stage, GroupStage)
-                else (stage.process(payload, ctx))
+                else stage.process(unit.items[0][1], ctx)
             )
-            key = unit.key
-            outcome.outputs = [
-                copying.row(made_by, keys.child(key, ordinal), copying.encode(output))
-                for ordinal, output in enumerate(made)
-            ]
+            outcome.outputs = copying.output_rows(made_by, unit.key, made)
             return outcome
         except TryLater:
             raise
@@ -103,5 +94,5 @@ def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, made_by: bytes) -> O
                 outcome.error = error
                 return outcome
             outcome.attempts += 1
-            ctx.sleep(min(backoff, MAX_BACKOFF))
+            ctx.back_off(min(backoff, MAX_BACKOFF))
             backoff *= 2
