@@ -41,7 +41,7 @@ def page(
     rows: QuerySet[M],
     order: Sequence[str],
     query: Mapping[str, Any],
-    show: Callable[[list[M]], Sequence[Any]],
+    show: Callable[[list[M]], Any],
 ) -> dict[str, Any]:
     """``{"next": URL or None, "results": […]}``: one page of ``rows`` in ``order`` (``-`` is descending).
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
+from typing import Any
+
+from django.db.models import Count, Q
+from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import progress
+from automation import gate, progress
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
+from automation.api.serializers.explanation import ExplanationSerializer
 from automation.api.serializers.insight import ProgressSerializer
+from automation.api.serializers.work import StageRunSerializer
 from automation.api.views.base import AutomationView
+from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.pipeline import get_pipeline
 
 
 class RunProgress(AutomationView):
@@ -26,3 +33,82 @@ class RunProgress(AutomationView):
         run = runs.find(request.user, run_id)
         snapshot = progress.snapshot(run) | {"status": runs.shown_status(run)}
         return Response(ProgressSerializer(snapshot).data)
+
+
+class RunStages(AutomationView):
+    """The stages of a run."""
+
+    @extend_schema(
+        operation_id="list_stages",
+        summary="List the stages of a run, in order",
+        parameters=[schema.RUN_ID, schema.REQUEST_ID],
+        responses=answers({200: inline_serializer("Stages", {"results": StageRunSerializer(many=True)})}, *READ),
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        run = runs.find(request.user, run_id)
+        is_open = Q(slices__finished_at__isnull=True)
+        rows = run.stages.filter(position__gte=0).annotate(
+            slice_count=Count("slices"),
+            open_slices=Count("slices", filter=is_open),
+            leased_slices=Count("slices", filter=is_open & Q(slices__lease_token__isnull=False)),
+        )
+        known = {stage["slug"]: stage for stage in progress.snapshot(run)["stages"]}
+        found = [
+            {
+                **known[row.slug],
+                "position": row.position,
+                "lifecycle": row.lifecycle,
+                "started_at": row.started_at,
+                "finished_at": row.finished_at,
+                "slices": row.slice_count,
+                "open_slices": row.open_slices,
+                "leased_slices": row.leased_slices,
+            }
+            for row in rows.order_by("position")
+        ]
+        return Response({"results": StageRunSerializer(found, many=True).data})
+
+
+class RunExplanation(AutomationView):
+    """Why a run waits."""
+
+    @extend_schema(
+        operation_id="explain_run",
+        summary="List every reason why a run may not proceed",
+        parameters=[schema.RUN_ID, schema.REQUEST_ID],
+        responses=answers({200: ExplanationSerializer}, *READ),
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        run = runs.find(request.user, run_id)
+        reasons = gate.explain(run)
+        found = {
+            "status": runs.shown_status(run),
+            "may_proceed": not reasons,
+            "reasons": reasons,
+            "will_start": will_start(run),
+        }
+        return Response(ExplanationSerializer(found).data)
+
+
+def will_start(run: AutomationRun) -> list[dict[str, Any]]:
+    """The stages, and how many items of each, that start when nothing keeps ``run``."""
+    if run.lifecycle in TERMINAL or run.cancel_requested_at is not None:
+        return []
+    if run.lifecycle == Lifecycle.PENDING:
+        pipeline = get_pipeline(run.pipeline)
+        first = [stage for stage in pipeline.stages if not pipeline.predecessors(stage.slug)]
+        return [{"stage": stage.slug, "title": stage.title, "items": run.total_items} for stage in first]
+    snapshot = progress.snapshot(run)
+    at_work: dict[str, int] = {}
+    for lease in snapshot["in_flight"]:
+        at_work[lease["stage"]] = at_work.get(lease["stage"], 0) + bool(lease["items"])
+    running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
+    return [
+        {
+            "stage": stage["slug"],
+            "title": stage["title"],
+            "items": max(0, stage["remaining_count"] - at_work.get(stage["slug"], 0)),
+        }
+        for stage in snapshot["stages"]
+        if stage["slug"] in running
+    ]

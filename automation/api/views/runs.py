@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import conf, lifecycle
+from automation import conf, lifecycle, retries
 from automation.api import creation, filters, pagination, runs, schema
 from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import (
@@ -69,10 +70,7 @@ class RunList(AutomationView):
     def post(self, request: Request) -> Response:
         is_form = (request.content_type or "").startswith("multipart/")
         given = self.body(NewRunFormSerializer if is_form else NewRunSerializer)
-        created = creation.create(request.user, given, self.actor)
-        run = shown(runs.find(request.user, created.pk))
-        location = request.build_absolute_uri(f"{request.path}{created.pk}/")
-        return Response(run, status=201, headers={"Location": location})
+        return created(request, creation.create(request.user, given, self.actor).pk)
 
 
 class RunDetail(AutomationView):
@@ -159,3 +157,29 @@ class CancelRun(RunVerb):
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
         return self.carry_out(request, run_id)
+
+
+class RetryFailed(AutomationView):
+    """Do the rest of a final run."""
+
+    @extend_schema(
+        operation_id="retry_failed",
+        summary="Start a new run over what a completed or failed run left undone",
+        description="Items that failed or were never reached are done; what the old run has made stays there. "
+        "A second retry answers 409 and names the first.",
+        parameters=[schema.RUN_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({201: RunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, run_id: str) -> Response:
+        old = runs.find(request.user, run_id)
+        reason = self.body(ReasonSerializer)["reason"]
+        new = retries.retry_failed(old.pk, actor=self.actor, reason=reason)
+        return created(request, new.pk)
+
+
+def created(request: Request, run_id: UUID) -> Response:
+    """The answer that shows a run that was just created, and where it is."""
+    location = request.build_absolute_uri(reverse("automation-api:run", args=[run_id]))
+    return Response(shown(runs.find(request.user, run_id)), status=201, headers={"Location": location})

@@ -1,0 +1,60 @@
+"""The current stage of a run with the items now and next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from automation import progress, up_next
+from automation.api import runs
+from automation.models import AutomationRun, Lifecycle
+
+NOTHING: dict[str, Any] = {
+    "run_id": None,
+    "status": None,
+    "stage": None,
+    "title": None,
+    "total_items": 0,
+    "processed_items": 0,
+    "failed_items": 0,
+    "remaining_count": 0,
+    "percentage": 0.0,
+    "now": [],
+    "next": [],
+    "overall": None,
+}
+
+
+def of_run(run: AutomationRun) -> dict[str, Any]:
+    """What ``current_processing`` answers. Of several stages at work, the first in order; else the last that ended."""
+    snapshot = progress.snapshot(run)
+    stage = _current(run, snapshot["stages"])
+    counts = {name: stage[name] for name in stage.keys() & NOTHING.keys() - {"status"}}
+    return {
+        **counts,
+        "run_id": run.pk,
+        "status": runs.shown_status(run),
+        "stage": stage["slug"],
+        "now": [_at_work(lease) for lease in snapshot["in_flight"]],
+        "next": up_next.of_run(run.pk),
+        "overall": snapshot["overall"],
+    }
+
+
+def _current(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    lifecycles = dict(run.stages.values_list("slug", "lifecycle"))
+    for wanted in (Lifecycle.RUNNING, Lifecycle.COMPLETED):
+        found = [stage for stage in stages if lifecycles[stage["slug"]] == wanted]
+        if found:
+            return found[0] if wanted == Lifecycle.RUNNING else found[-1]
+    return stages[0]
+
+
+def _at_work(lease: dict[str, Any]) -> dict[str, Any]:
+    item = lease["items"][0] if lease["items"] else None
+    return {
+        "stage": lease["stage"],
+        "key": lease["item"],
+        "title": up_next.title_of(item["payload"], item["key"]) if item else str(lease["item"]),
+        "worker": lease["worker"],
+        "since": lease["since"],
+    }

@@ -1,0 +1,142 @@
+"""Items, failures, events and pipelines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from automation import keys
+from automation.models import Lifecycle
+from automation.pipeline import AnyStage, Param, Pipeline
+from automation.work import ItemFailure, WorkItem
+from pause_manager.models import ControlEvent
+
+
+class ItemSerializer(serializers.ModelSerializer[WorkItem]):
+    """One output of a stage."""
+
+    payload = serializers.DictField()
+    source = serializers.SerializerMethodField(  # type: ignore[assignment]
+        help_text="Key of the item it was made from; empty for the run's input."
+    )
+
+    class Meta:
+        model = WorkItem
+        fields = ("key", "payload", "source")
+        read_only_fields = fields
+
+    def get_source(self, item: WorkItem) -> str:
+        return keys.source(item.key)
+
+
+class FailureSerializer(serializers.ModelSerializer[ItemFailure]):
+    """One item that was given up."""
+
+    stage = serializers.CharField(source="stage_run.slug")
+    payload = serializers.DictField()
+
+    class Meta:
+        model = ItemFailure
+        fields = ("stage", "key", "payload", "error", "attempts", "failed_at")
+        read_only_fields = fields
+
+
+class EventSerializer(serializers.ModelSerializer[ControlEvent]):
+    """What was done to the run, by whom and why. ``figures.in_flight`` of a pause says who was on which item."""
+
+    figures = serializers.DictField()
+
+    class Meta:
+        model = ControlEvent
+        fields = ("id", "at", "action", "actor", "channel", "reason", "request_id", "figures")
+        read_only_fields = fields
+
+
+class StageRunSerializer(serializers.Serializer[Any]):
+    """One stage of a run with its slices."""
+
+    slug = serializers.CharField()
+    title = serializers.CharField()
+    position = serializers.IntegerField()
+    status = serializers.CharField(help_text="What people see; see the status of a run.")
+    lifecycle = serializers.ChoiceField(choices=Lifecycle.choices)
+    total_items = serializers.IntegerField(help_text="0 until it starts.")
+    processed_items = serializers.IntegerField()
+    failed_items = serializers.IntegerField()
+    remaining_count = serializers.IntegerField()
+    percentage = serializers.FloatField()
+    items_per_second = serializers.FloatField(allow_null=True)
+    eta_seconds = serializers.FloatField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    slices = serializers.IntegerField(help_text="All of them.")
+    open_slices = serializers.IntegerField(help_text="With work left.")
+    leased_slices = serializers.IntegerField(help_text="Held by a worker now.")
+
+
+class NeedsSerializer(serializers.Serializer[Any]):
+    """What one loop of the stage needs of a node."""
+
+    cpu = serializers.FloatField()
+    memory_mib = serializers.IntegerField()
+    gpu_memory_mib = serializers.IntegerField()
+    gpus = serializers.IntegerField()
+
+
+class StageSerializer(serializers.Serializer[type[AnyStage]]):
+    """A declared stage."""
+
+    slug = serializers.CharField()
+    title = serializers.CharField()
+    after = serializers.ListField(child=serializers.CharField(), help_text="Stages that feed it; `input` is the input.")
+    concurrency = serializers.IntegerField(allow_null=True, help_text="Loops of one run at most; null is no limit.")
+    retries = serializers.IntegerField()
+    group_size = serializers.IntegerField(help_text="Items worked on as one unit.")
+    max_failures = serializers.IntegerField(allow_null=True, help_text="More failed items fail the run.")
+    irreversible = serializers.BooleanField(help_text="A cancel waits for its item.")
+    queue = serializers.CharField()
+    needs = NeedsSerializer()
+
+
+class ParamSerializer(serializers.Serializer[Param]):
+    """A declared parameter."""
+
+    name = serializers.CharField()
+    type = serializers.ChoiceField(choices=("int", "float", "str", "bool"), source="type.__name__")
+    default = serializers.JSONField()
+    help = serializers.CharField()
+    minimum = serializers.FloatField(allow_null=True)
+    maximum = serializers.FloatField(allow_null=True)
+    choices = serializers.ListField(child=serializers.JSONField(), help_text="Empty is any value.")
+
+
+class PipelineSerializer(serializers.Serializer[type[Pipeline]]):
+    """A pipeline that runs can be made of."""
+
+    slug = serializers.CharField()
+    title = serializers.CharField()
+    needs_input = serializers.BooleanField(help_text="False: it makes its items from its parameters.")
+    stages = StageSerializer(many=True)
+    params = ParamSerializer(many=True)
+
+
+def pipeline_as_dict(pipeline: type[Pipeline]) -> dict[str, Any]:
+    """A pipeline as JSON. Built by hand: a serializer would call the classes that it is given."""
+    return {
+        "slug": pipeline.slug,
+        "title": pipeline.title,
+        "needs_input": pipeline.needs_input,
+        "stages": [
+            {name: getattr(stage, name) for name in _PLAIN}
+            | {
+                "after": list(pipeline.predecessors(stage.slug)) or ["input"],
+                "needs": NeedsSerializer(stage.needs).data,
+            }
+            for stage in pipeline.stages
+        ],
+        "params": [ParamSerializer(param).data for param in pipeline.params],
+    }
+
+
+_PLAIN = ("slug", "title", "concurrency", "retries", "group_size", "max_failures", "irreversible", "queue")

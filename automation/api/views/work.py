@@ -1,0 +1,122 @@
+"""What a run is made of, a page at a time: items, failures, events; and the pipelines it can be a run of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automation.api import pagination, runs, schema
+from automation.api.serializers.errors import READ, answers
+from automation.api.serializers.work import (
+    EventSerializer,
+    FailureSerializer,
+    ItemSerializer,
+    PipelineSerializer,
+    pipeline_as_dict,
+)
+from automation.api.views.base import AutomationView
+from automation.models import AutomationRun, StageRun
+from automation.pipeline import all_pipelines
+from automation.work import ItemFailure, WorkItem
+from pause_manager.models import ControlEvent
+
+
+def page_of(name: str, serializer: type[serializers.BaseSerializer[Any]]) -> Any:
+    """The schema of a page."""
+    return inline_serializer(name, {"next": serializers.URLField(allow_null=True), "results": serializer(many=True)})
+
+
+class ItemQuery(pagination.PageQuery):
+    stage = serializers.CharField(max_length=50, help_text="Slug of the stage that made them; `input` is the input.")
+
+
+class FailureQuery(pagination.PageQuery):
+    stage = serializers.CharField(max_length=50, required=False, help_text="Slug of the stage they failed in.")
+
+
+class EventQuery(pagination.PageQuery):
+    action = serializers.CharField(max_length=40, required=False, help_text="Only these, e.g. `hold_placed`.")
+
+
+class RunItems(AutomationView):
+    """The outputs of one stage."""
+
+    @extend_schema(
+        operation_id="list_items",
+        summary="List the outputs of a stage, in input order",
+        parameters=[schema.RUN_ID, ItemQuery, schema.REQUEST_ID],
+        responses=answers({200: page_of("ItemPage", ItemSerializer)}, *READ),
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        run = runs.find(request.user, run_id)
+        query = self.query(ItemQuery)
+        rows = WorkItem.objects.filter(made_by=find_stage(run, query["stage"]))
+        return Response(
+            pagination.page(request, rows, ("key",), query, lambda found: ItemSerializer(found, many=True).data)
+        )
+
+
+class RunFailures(AutomationView):
+    """The items that were given up."""
+
+    @extend_schema(
+        operation_id="list_failures",
+        summary="List the items that failed, by stage and key",
+        parameters=[schema.RUN_ID, FailureQuery, schema.REQUEST_ID],
+        responses=answers({200: page_of("FailurePage", FailureSerializer)}, *READ),
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        run = runs.find(request.user, run_id)
+        query = self.query(FailureQuery)
+        stages = [find_stage(run, query["stage"])] if "stage" in query else list(run.stages.all())
+        rows = ItemFailure.objects.filter(stage_run__in=[stage.pk for stage in stages]).select_related("stage_run")
+        return Response(
+            pagination.page(
+                request, rows, ("stage_run_id", "key"), query, lambda found: FailureSerializer(found, many=True).data
+            )
+        )
+
+
+class RunEvents(AutomationView):
+    """The audit trail of the run."""
+
+    @extend_schema(
+        operation_id="list_events",
+        summary="List what was done to the run, newest first",
+        parameters=[schema.RUN_ID, EventQuery, schema.REQUEST_ID],
+        responses=answers({200: page_of("EventPage", EventSerializer)}, *READ),
+    )
+    def get(self, request: Request, run_id: str) -> Response:
+        run = runs.find(request.user, run_id)
+        query = self.query(EventQuery)
+        rows = ControlEvent.objects.filter(scope=run.scope)
+        if "action" in query:
+            rows = rows.filter(action=query["action"])
+        return Response(
+            pagination.page(request, rows, ("-id",), query, lambda found: EventSerializer(found, many=True).data)
+        )
+
+
+class PipelineList(AutomationView):
+    """What runs can be made of."""
+
+    @extend_schema(
+        operation_id="list_pipelines",
+        summary="List the pipelines with their stages and parameters",
+        parameters=[schema.REQUEST_ID],
+        responses=answers({200: inline_serializer("Pipelines", {"results": PipelineSerializer(many=True)})}, *READ),
+    )
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        return Response({"results": [pipeline_as_dict(pipeline) for pipeline in all_pipelines()]})
+
+
+def find_stage(run: AutomationRun, slug: str) -> StageRun:
+    """The stage of ``run``, or a ``ValidationError`` naming those it has."""
+    stages = {stage.slug: stage for stage in run.stages.all()}
+    if slug not in stages:
+        raise serializers.ValidationError({"stage": [f"expected one of {', '.join(stages)}, got: {slug}"]})
+    return stages[slug]

@@ -1,0 +1,135 @@
+"""Do the rest of a run again: a new run over the items that failed or were never reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from automation import lifecycle, status, transitions
+from automation.copying import ITEM
+from automation.errors import TransitionRefused
+from automation.leases import SLICE
+from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.pipeline import Pipeline, get_pipeline
+from automation.stages import INPUT
+from automation.work import ItemFailure, WorkSlice
+from pause_manager import audit
+from pause_manager.actor import Actor
+
+RETRYABLE = (Lifecycle.COMPLETED, Lifecycle.FAILED)
+
+
+def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Create and start a run over what ``run_id`` left undone; returns the new run, linked by ``retry_of``.
+
+    Site, pipeline and parameters are the same. Each item that failed in a stage or was not reached by it becomes,
+    under its old key, an output of the stage it came from in the new run, so nothing before it is done again. What
+    the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. In a DAG an
+    item that one branch failed passes through every branch that reads it.
+
+    Raises ``TransitionRefused`` if the run is not completed or failed, left nothing undone, was retried before, or
+    still has workers that finish their items.
+    """
+    with transaction.atomic():
+        transitions.lock([str(run_id)])
+        old = _retryable(run_id)
+        pipeline = get_pipeline(old.pipeline)
+        new = AutomationRun.objects.create(
+            site=old.site, pipeline=old.pipeline, params=old.params, created_by=actor.name, retry_of=old
+        )
+        lifecycle.make_stages(new, pipeline)
+        new.total_items = _copy_undone(old, new, pipeline)
+        if not new.total_items:
+            raise _refusal(old, "left nothing undone")
+        new.save(update_fields=["total_items"])
+        figures = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
+        audit.record("create", scope=new.scope, actor=actor, reason=reason, figures=figures | {"retry_of": str(old.pk)})
+        audit.record("retry", scope=old.scope, actor=actor, reason=reason, figures={"retried_by": str(new.pk)})
+        return lifecycle.start_run(new.pk, actor=actor, reason=reason)
+
+
+def _retryable(run_id: UUID) -> AutomationRun:
+    run: AutomationRun | None = AutomationRun.objects.select_related("site").filter(pk=run_id).first()
+    if run is None or run.lifecycle not in RETRYABLE:
+        raise transitions.refusal("retry", run_id)
+    earlier = AutomationRun.objects.filter(retry_of=run).values_list("pk", flat=True).first()
+    if earlier is not None:
+        raise _refusal(run, f"was retried before, by run {earlier}")
+    if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
+        raise _refusal(run, f"is {run.lifecycle} but workers are still finishing items of it")
+    declared = {stage.slug for stage in get_pipeline(run.pipeline).stages}
+    if declared != set(run.stages.exclude(slug=INPUT).values_list("slug", flat=True)):
+        raise _refusal(run, f"has other stages than pipeline {run.pipeline} has now")
+    return run
+
+
+def _refusal(run: AutomationRun, fact: str) -> TransitionRefused:
+    return TransitionRefused("retry", run.pk, fact, status.of(run))
+
+
+def _copy_undone(old: AutomationRun, new: AutomationRun, pipeline: type[Pipeline]) -> int:
+    """Copy what is undone to the new run's stages; returns how many items."""
+    olds = {stage_run.slug: stage_run for stage_run in old.stages.all()}
+    news = {stage_run.slug: stage_run for stage_run in new.stages.all()}
+    again = {slug for slug, stage_run in olds.items() if _is_to_do_again(stage_run)}
+    copied = 0
+    for slug, source in olds.items():
+        if slug in again or _comes_again(slug, again, pipeline):
+            continue  # made anew
+        readers = list(_readers(slug, pipeline))
+        wholly = any(reader in again or olds[reader].lifecycle == Lifecycle.PENDING for reader in readers)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _COPY,
+                {
+                    "old": source.pk,
+                    "new": news[slug].pk,
+                    "wholly": wholly,
+                    "readers": [olds[reader].pk for reader in readers],
+                },
+            )
+            copied += cursor.rowcount
+            if slug == INPUT:
+                StageRun.objects.filter(pk=news[slug].pk).update(total_items=cursor.rowcount)
+    return copied
+
+
+def _is_to_do_again(stage_run: StageRun) -> bool:
+    """Whether every item is done but the ``finish`` over all outputs is not."""
+    unfinished = stage_run.slices.open()
+    phases = set(unfinished.order_by().values_list("phase", flat=True))
+    return phases == {WorkSlice.Phase.FINISH}
+
+
+def _comes_again(slug: str, again: set[str], pipeline: type[Pipeline]) -> bool:
+    """Whether ``slug`` is fed, however indirectly, by a stage that is done again."""
+    if slug == INPUT:
+        return False
+    sources = pipeline.predecessors(slug)
+    return any(source in again or _comes_again(source, again, pipeline) for source in sources)
+
+
+def _readers(slug: str, pipeline: type[Pipeline]) -> Iterator[str]:
+    """The stages whose items are the outputs of ``slug``."""
+    for stage in pipeline.stages:
+        if slug in (pipeline.predecessors(stage.slug) or (INPUT,)):
+            yield stage.slug
+
+
+_COPY = f"""
+    INSERT INTO {ITEM} (made_by_id, key, payload)
+    SELECT %(new)s, item.key, item.payload
+      FROM {ITEM} AS item
+     WHERE item.made_by_id = %(old)s
+       AND (%(wholly)s
+            OR EXISTS (SELECT 1 FROM {ItemFailure._meta.db_table} AS failure
+                        WHERE failure.stage_run_id = ANY(%(readers)s) AND failure.key = item.key
+                          AND failure.payload = item.payload)
+            OR EXISTS (SELECT 1 FROM {SLICE} AS slice
+                        WHERE slice.stage_run_id = ANY(%(readers)s) AND slice.source_id = item.made_by_id
+                          AND slice.finished_at IS NULL AND item.key >= slice.first_key
+                          AND item.key > slice.cursor AND item.key <= slice.last_key))
+     ORDER BY item.key
+"""

@@ -1,0 +1,63 @@
+"""The derived status: a run's own, the list's, and the list's filter never disagree."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.callers import RUNS
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def zoo(site):
+    """One run of every status, by status."""
+    from automation import lifecycle, transitions
+    from pause_manager.actor import SYSTEM
+    from tests.factories import OPERATOR, claim, make_run
+
+    def run(start=True):
+        return make_run("scripted", site=site, start=start)
+
+    made = {name: run(start=name != "pending") for name in ("pending", "running", "completed", "failed", "cancelled")}
+    for name, arrow in (("completed", transitions.COMPLETE), ("failed", transitions.FAIL)):
+        transitions.apply(arrow, made[name].pk, actor=SYSTEM, reason="for the zoo")
+    lifecycle.cancel(made["cancelled"].pk, actor=OPERATOR)
+    for name in ("pausing", "paused", "cancelling"):
+        made[name] = run()
+        if name != "paused":
+            claim(made[name])
+        (lifecycle.cancel if name == "cancelling" else lifecycle.pause)(made[name].pk, actor=OPERATOR)
+    return made
+
+
+@pytest.mark.req("M-03")
+def test_detail_list_and_filter_agree_on_every_status(api, zoo):
+    from automation import status
+
+    expected = {str(run.pk): name for name, run in zoo.items()}
+
+    listed = {entry["id"]: entry["status"] for entry in api.get(RUNS).data["results"]}
+    shown = {pk: api.get(f"{RUNS}{pk}/").data["status"] for pk in expected}
+    told = {pk: api.get(f"{RUNS}{pk}/progress/").data["status"] for pk in expected}
+    filtered = {
+        entry["id"]: wanted for wanted in status.ALL for entry in api.get(f"{RUNS}?status={wanted}").data["results"]
+    }
+
+    assert listed == shown == told == filtered == expected
+
+
+@pytest.mark.parametrize("scope", ["fleet", "pipeline:scripted", "queue:stages"])
+def test_a_pending_run_that_a_wider_hold_keeps_is_waiting(api, zoo, scope):
+    from pause_manager import holds
+    from tests.factories import OPERATOR
+
+    holds.place([scope], actor=OPERATOR, reason="upgrade")
+
+    pk = str(zoo["pending"].pk)
+    assert api.get(f"{RUNS}{pk}/").data["status"] == "waiting"
+    assert api.get(f"{RUNS}{pk}/progress/").data["status"] == "waiting"
+    assert [entry["id"] for entry in api.get(f"{RUNS}?status=waiting").data["results"]] == [pk]
+    assert api.get(f"{RUNS}?status=pending").data["results"] == []
+    reasons = api.get(f"{RUNS}{pk}/explain/").data["reasons"]
+    assert [reason["sentence"].rpartition(": ")[2] for reason in reasons] == ["upgrade."]
