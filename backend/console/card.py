@@ -13,8 +13,10 @@ from django.utils.dateparse import parse_datetime
 
 from automation import gate, progress, status
 from automation.errors import UnknownPipeline
-from automation.models import TERMINAL, AutomationRun, Lifecycle, Site
+from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
+from automation.retries import RETRYABLE
+from automation.up_next import title_of
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
 
@@ -26,6 +28,7 @@ class Controls:
     pause: bool
     resume: bool
     cancel: bool
+    retry: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
         "durations": found["durations"],
         "is_final": run.lifecycle in TERMINAL,
         "is_ticking": run.started_at is not None and run.finished_at is None,
-        "reasons": [] if run.lifecycle in TERMINAL else reasons,
+        # The banner tells of a cancel, and nothing is waited for at an end.
+        "reasons": [reason for reason in reasons if reason.code not in ("finished", "cancel")],
         "pause": _pause(run, found["stages"], titles) if run.paused_at else None,
         "controls": controls(run, may_operate=may_operate),
         "may_operate": may_operate,
@@ -70,9 +74,11 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
 
 def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
     """A resume releases an operator's hold and no other, so it is offered only where there is one."""
+    left_undone = run.lifecycle == Lifecycle.FAILED or run.stages.filter(failures__isnull=False).exists()
+    retry = may_operate and run.lifecycle in RETRYABLE and left_undone and not hasattr(run, "retried_by")
     is_open = may_operate and run.lifecycle not in TERMINAL and run.cancel_requested_at is None
     held = is_open and Hold.objects.covering([run.scope]).filter(kind=Hold.Kind.OPERATOR).exists()
-    return Controls(pause=is_open and not held, resume=held, cancel=is_open)
+    return Controls(pause=is_open and not held, resume=held, cancel=is_open, retry=retry)
 
 
 def update(run_id: UUID, *, may_operate: bool) -> Update | None:
@@ -103,8 +109,8 @@ def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
     return {
         "worker": worker_name(lease["worker"], lease["node"]),
         "stage": titles.get(lease["stage"], lease["stage"]),
-        "item": label(items[0]["payload"]) if items else lease["item"],
-        "next": label(items[1]["payload"]) if len(items) > 1 else "",
+        "item": title_of(items[0]["payload"], items[0]["key"]) if items else lease["item"],
+        "next": title_of(items[1]["payload"], items[1]["key"]) if len(items) > 1 else "",
     }
 
 
@@ -134,18 +140,3 @@ def worker_name(owner: str, node: str) -> str:
     parts = owner.split("/")
     pid = next((part for part in reversed(parts[:-1]) if part.isdigit()), "")
     return f"{node} · {pid}" if pid else node
-
-
-def label(payload: dict[str, Any]) -> str:
-    """What a person would call an item: its title, keyword or name, else its first plain value."""
-    for name in ("title", "keyword", "name", "cluster"):
-        if isinstance(payload.get(name), str):
-            return str(payload[name])
-    for name, value in payload.items():
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return value if isinstance(value, str) else f"{name} {value}"
-    return ""
-
-
-def site_label(site: Site) -> str:
-    return site.name or site.slug

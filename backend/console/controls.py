@@ -1,4 +1,4 @@
-"""Pause, resume and cancel from the card."""
+"""Pause, resume, cancel and retry from the card."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from uuid import UUID
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_POST
+from django_htmx.http import HttpResponseClientRedirect
 
-from automation import lifecycle
+from automation import lifecycle, retries
 from automation.errors import TransitionRefused
 from backend.console import access, card
 from pause_manager.actor import Actor
 
-VERBS = {"pause": lifecycle.pause, "resume": lifecycle.resume, "cancel": lifecycle.cancel}
+VERBS = {
+    "pause": lifecycle.pause,
+    "resume": lifecycle.resume,
+    "cancel": lifecycle.cancel,
+    "retry": retries.retry_failed,
+}
 LONGEST_REASON = 500
 
 
@@ -22,7 +29,10 @@ LONGEST_REASON = 500
 @access.for_viewers
 @permission_required(access.OPERATE, raise_exception=True)
 def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Carry out one verb; answers with the card as it is then, and with the refusal as a sentence."""
+    """Carry out one verb; answers with the card as it is then, and with the refusal as a sentence.
+
+    A retry answers with the way to the new run.
+    """
     run = access.visible_run(request, run_id)
     verb = VERBS.get(request.POST.get("verb", ""))
     if verb is None:
@@ -30,7 +40,9 @@ def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
     refusal = ""
     try:
         actor = Actor.user(request.user, channel="console")
-        verb(run.pk, actor=actor, reason=request.POST.get("reason", "").strip()[:LONGEST_REASON])
+        changed = verb(run.pk, actor=actor, reason=request.POST.get("reason", "").strip()[:LONGEST_REASON])
+        if changed.pk != run.pk:
+            return HttpResponseClientRedirect(reverse("console:run", args=[changed.pk]))
     except TransitionRefused as error:
         refusal = str(error)
     run = access.visible_run(request, run_id)

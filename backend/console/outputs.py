@@ -7,11 +7,14 @@ from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
+from django.core.files.storage import default_storage
 from django.urls import reverse
 
-from backend.console.card import label
+from automation.up_next import title_of
 
 FILE_FIELDS = ("file", "markdown", "html", "article", "image")
+TITLES = ("title", "keyword", "name", "cluster", "n")
+RESULTS = ("index.html", "results.csv")
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 SHORT = 160
 MOST_VALUES = 4
@@ -34,15 +37,26 @@ class Output:
             for name in FILE_FIELDS
             if (inside := inside_run(run_id, payload.get(name))) is not None
         ]
-        title = label(payload) or key
+        title = title_of(payload, key)
         named = {name for name, _ in links}
         values = [
             (name.replace("_", " "), _short(value))
             for name, value in payload.items()
-            if name not in named and isinstance(value, str | int | float) and str(value) != title
+            if name not in named
+            and isinstance(value, str | int | float)
+            and title not in (str(value), f"{name} {value}")
         ]
         image = next((url for _, url in links if url.lower().endswith(IMAGES)), "")
         return cls(key, title, values[:MOST_VALUES], links, image)
+
+
+def results_of(run_id: UUID, stage_slug: str) -> list[tuple[str, str]]:
+    """Names and addresses of the pages over all outputs that the stage's ``finish`` has left."""
+    return [
+        (name, reverse("console:file", args=[run_id, f"{stage_slug}/{name}"]))
+        for name in RESULTS
+        if default_storage.exists(f"runs/{run_id}/{stage_slug}/{name}")
+    ]
 
 
 def inside_run(run_id: UUID, value: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -11,12 +12,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from automation.models import AutomationRun, ItemFailure, StageRun, WorkItem
+from automation.models import AutomationRun, StageRun
+from automation.up_next import title_of
+from automation.work import ItemFailure, WorkItem
 from backend.console import access, card, live
-from backend.console.outputs import Output
+from backend.console.outputs import Output, results_of
 from pause_manager.models import ControlEvent
 
-PAGE_SIZE = 20
+PAGE_SIZE = 30
+OUTPUTS = 10
 
 
 @require_safe
@@ -63,20 +67,21 @@ def _outputs(
     candidates = [chosen] if chosen else list(reversed(made))
     rows: list[WorkItem] = []
     for chosen in candidates:
-        rows = list(WorkItem.objects.filter(made_by=chosen, key__gt=after).order_by("key")[: PAGE_SIZE + 1])
+        rows = list(WorkItem.objects.filter(made_by=chosen, key__gt=after).order_by("key")[: OUTPUTS + 1])
         if rows:
             break
     return {
         "stages": [(stage_run.slug, titles.get(stage_run.slug, stage_run.slug)) for stage_run in made],
         "stage": chosen.slug if chosen else "",
-        "rows": [Output.of(run.pk, item.key, item.payload) for item in rows[:PAGE_SIZE]],
-        "next": rows[PAGE_SIZE - 1].key if len(rows) > PAGE_SIZE else "",
+        "rows": [Output.of(run.pk, item.key, item.payload) for item in rows[:OUTPUTS]],
+        "results": results_of(run.pk, chosen.slug) if chosen else [],
+        "next": rows[OUTPUTS - 1].key if len(rows) > OUTPUTS else "",
         "is_paged": bool(after),
     }
 
 
 def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str]) -> dict[str, Any]:
-    """A page of given-up items, newest last id first."""
+    """A page of given-up items, the latest first."""
     before = request.GET.get("failures_before", "")
     failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("-id")
     if before.isdigit():
@@ -87,7 +92,7 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
         "rows": [
             {
                 "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
-                "item": card.label(row.payload) or row.key,
+                "item": title_of(row.payload, row.key),
                 "error": row.error.strip().splitlines()[-1] if row.error.strip() else "",
                 "detail": row.error if "\n" in row.error.strip() else "",
                 "attempts": row.attempts,
@@ -100,10 +105,12 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
 
 
 def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
-    """A page of the run's log, newest first."""
+    """A page of the run's log, newest first; events that say the same in a row are one line."""
     before = request.GET.get("events_before", "")
     events = ControlEvent.objects.of_scope(run.scope)
     if before.isdigit():
         events = events.filter(pk__lt=int(before))
     rows = list(events[: PAGE_SIZE + 1])
-    return {"rows": rows[:PAGE_SIZE], "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}
+    alike = groupby(rows[:PAGE_SIZE], key=lambda event: (event.action, event.reason, event.actor, event.channel))
+    lines = [(next(events), 1 + sum(1 for _ in events)) for _, events in alike]
+    return {"lines": lines, "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}

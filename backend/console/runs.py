@@ -91,7 +91,7 @@ def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[di
     )
     by_run: dict[Any, list[dict[str, Any]]] = {}
     for row in done:
-        by_run.setdefault(row["run_id"], []).append(row)
+        by_run.setdefault(row["run_id"], []).append(dict(row))
     return [(run, by_run.get(run.pk, [])) for run in runs]
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.views import LoginView
-from django.utils.decorators import method_decorator
+from django.http import HttpResponse
 
 from backend.console import access
 
 
-@method_decorator(access.page, name="dispatch")
 class SignIn(LoginView):
     template_name = "console/sign_in.html"
     redirect_authenticated_user = True
+
+    def render_to_response(self, context: dict[str, Any], **response_kwargs: Any) -> HttpResponse:
+        answer = super().render_to_response(context, **response_kwargs)
+        answer.headers["Content-Security-Policy"] = access.POLICY
+        return answer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.views import LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
 from backend.console import controls, files, run_page, runs, sign_in
 
@@ -16,6 +18,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/live/", run_page.stream, name="run-live"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),
     path("runs/<uuid:run_id>/files/<path:name>", files.file, name="file"),
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),
     path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(next_page="console:sign-in"), name="sign-out"),
 ]

@@ -49,8 +49,12 @@
   });
 
   // htmx enables what it disabled for a request, also where the answer says that it stays disabled.
-  document.addEventListener("htmx:finally:request", () => setTimeout(() => {
+  document.addEventListener("htmx:finally:request", (event) => setTimeout(() => {
     for (const element of document.querySelectorAll("[data-off]")) element.disabled = true;
+    if (document.activeElement !== document.body) return;
+    if (!event.target.matches?.(".controls, dialog form")) return;
+    const button = document.getElementById("hold-control");
+    (button && !button.disabled ? button : document.getElementById("card"))?.focus({ preventScroll: true });
   }));
 
   // Clocks run on between two updates; the server's figure wins whenever one comes.
