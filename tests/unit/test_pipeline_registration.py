@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
+from automation.context import StageContext
 from automation.errors import InvalidParams, PipelineError, UnknownPipeline
-from automation.pipeline import GroupStage, Needs, Param, Pipeline, Stage, all_pipelines, get_pipeline, register
+from automation.pipeline import (
+    GroupStage,
+    Needs,
+    Param,
+    Payload,
+    Pipeline,
+    Stage,
+    all_pipelines,
+    get_pipeline,
+    register,
+)
+
+
+def process(self: Stage, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+    return ()
 
 
 def a_stage(**attributes: Any) -> type[Stage]:
-    body = {"slug": "one", "title": "One", "process": lambda self, item, ctx: (), **attributes}
+    body = {"slug": "one", "title": "One", "process": process, **attributes}
     return type("MyStage", (Stage,), body)
 
 
@@ -42,7 +57,10 @@ def refusal(make: Callable[[], type[Pipeline]]) -> str:
         ({"stages": ("one",)}, "expected a subclass of Stage or GroupStage, got: 'one'."),
         ({"stages": (a_stage()(),)}, "expected a subclass of Stage or GroupStage"),
         ({"stages": (int,)}, "stage int expected a subclass of Stage or GroupStage"),
-        ({"stages": (type("Idle", (Stage,), {"slug": "idle", "title": "Idle"}),)}, "stage Idle does not define process()"),
+        (
+            {"stages": (type("Idle", (Stage,), {"slug": "idle", "title": "Idle"}),)},
+            "stage Idle does not define process()",
+        ),
         (
             {"stages": (type("Idle", (GroupStage,), {"slug": "idle", "title": "Idle"}),)},
             "stage Idle does not define process()",
@@ -97,7 +115,9 @@ def test_a_slug_belongs_to_one_pipeline_which_may_be_loaded_again():
     taken = get_pipeline("drill")
     thief = type("Thief", (Pipeline,), {"slug": "drill", "title": "Thief", "stages": (a_stage(),)})
 
-    with pytest.raises(PipelineError, match=r"Cannot register pipeline Thief: its slug 'drill' is taken by .*\.Drill\."):
+    with pytest.raises(
+        PipelineError, match=r"Cannot register pipeline Thief: its slug 'drill' is taken by .*\.Drill\."
+    ):
         register(thief)
 
     assert get_pipeline("drill") is taken

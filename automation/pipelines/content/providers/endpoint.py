@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,6 +25,7 @@ class Endpoint:
         self._url = url.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._client = httpx.Client(headers=headers, timeout=timeout_seconds)
+        weakref.finalize(self, self._client.close)  # stages have no hook for the end of a loop
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object answered. ``TryLater`` on 429 and 503, ``ProviderError`` on any other failure."""

@@ -1,0 +1,201 @@
+"""The six stages over real keywords: what they make, that it can be read, and that it is the same every time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from PIL import Image
+
+from automation.errors import InvalidInput, InvalidParams
+from automation.inputs import read_keywords
+from automation.pipeline import Payload
+from automation.pipelines import content
+from automation.pipelines.content import ContentPipeline
+from tests.unit.pipelines.stage_runs import RUN_ID, digest, files_of, run_pipeline
+
+ROOT = Path(__file__).parents[3]
+SLIPS = re.compile(r"[{}]|  |\.\.|\b[Aa] [aeio]\w|\b[Aa]n [bcdfgjklmpqrstvwxz]\w")
+SAMPLE = Path(content.__file__).parent / "sample" / "keywords-400.csv"
+
+
+def sample(count: int) -> list[Payload]:
+    with SAMPLE.open("rb") as file:
+        return list(read_keywords(file, SAMPLE.name).items())[:count]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def outputs(folder) -> dict[str, list[Payload]]:
+    return run_pipeline(ContentPipeline, sample(60), folder, ideas_per_cluster=2, images_per_article=2)
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+def test_the_sample_in_the_project_is_read_whole():
+    assert len(sample(1_000)) == 394
+
+
+def test_each_stage_makes_what_its_title_says(outputs):
+    clusters, ideas, tasks = outputs["clusters"], outputs["ideas"], outputs["tasks"]
+
+    assert sorted(word for cluster in clusters for word in cluster["keywords"]) == sorted(
+        item["keyword"] for item in sample(60)
+    )
+    assert len(ideas) == len(tasks) == len(outputs["content"]) == 2 * len(clusters)
+    assert len(outputs["prompts"]) == len(outputs["images"]) == 2 * len(ideas)
+
+
+def test_nothing_has_the_same_name_twice(outputs):
+    for stage, field in (("clusters", "name"), ("clusters", "slug"), ("ideas", "slug"), ("images", "file")):
+        values = [output[field] for output in outputs[stage]]
+        assert len(set(values)) == len(values), (stage, field)
+
+
+def test_a_brief_starts_with_the_keyword_that_its_title_is_about(outputs):
+    for brief in outputs["tasks"]:
+        named = set(brief["title"].lower().split())
+        best = max(len(named & set(keyword.split())) / len(keyword.split()) for keyword in brief["keywords"])
+        if best == 1:
+            assert set(brief["primary_keyword"].split()) <= named
+        assert brief["keywords"][0] == brief["primary_keyword"]
+    assert any(set(brief["primary_keyword"].split()) & {"tax", "taxes"} for brief in outputs["tasks"])
+
+
+def test_articles_have_parts_and_length(outputs, folder):
+    for article in outputs["content"]:
+        markdown = (folder / "runs" / str(RUN_ID) / article["markdown"]).read_text()
+        assert markdown == article["text"]
+        assert markdown.startswith(f"# {article['title']}\n")
+        assert "## Frequently Asked Questions\n" in markdown
+        assert "## In Short\n" in markdown
+        assert 450 <= article["words"] <= 900
+        assert len(article["headings"]) == 5
+
+
+def test_articles_read_well(outputs):
+    for article in outputs["content"]:
+        text = article["text"]
+        assert not SLIPS.search(text), article["slug"]
+        sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s", text) if len(part.split()) > 6]
+        assert len(sentences) == len(set(sentences)), article["slug"]
+
+
+def test_articles_of_one_cluster_differ(outputs):
+    by_cluster: dict[str, set[str]] = {}
+    for article in outputs["content"]:
+        by_cluster.setdefault(article["cluster"], set()).add(article["text"].split("\n", 3)[3])
+
+    assert all(len(texts) == 2 for texts in by_cluster.values())
+
+
+def test_the_number_of_words_is_heeded(tmp_path):
+    def length(words: int) -> float:
+        articles = run_pipeline(ContentPipeline, sample(16), tmp_path, words=words)["content"]
+        return sum(article["words"] for article in articles) / len(articles)
+
+    assert length(300) < 500 < length(700) < 800 < length(1_000)
+
+
+def test_pictures_are_what_their_payload_says(outputs, folder):
+    for picture in outputs["images"][::7]:
+        file = folder / "runs" / str(RUN_ID) / picture["file"]
+        assert file.stat().st_size == picture["bytes"]
+        with Image.open(file) as image:
+            assert (image.format, image.size) == ("PNG", (picture["width"], picture["height"]))
+
+
+def test_every_link_of_the_gallery_leads_to_a_file(outputs, folder):
+    page = folder / "runs" / str(RUN_ID) / "images" / "index.html"
+    links = Links()
+    links.feed(page.read_text())
+
+    targets = {(page.parent / unquote(link)).resolve() for link in links.found}
+
+    assert all(target.is_file() for target in targets)
+    assert {target for target in targets if target.suffix == ".png"} == set(page.parent.resolve().glob("*.png"))
+    assert len([target for target in targets if target.suffix == ".html"]) == len(outputs["content"])
+
+
+def test_the_table_has_a_row_for_each_picture(outputs, folder):
+    table = folder / "runs" / str(RUN_ID) / "images" / "results.csv"
+    rows = list(csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"))))
+
+    assert [row["sha256"] for row in rows] == [picture["sha256"] for picture in outputs["images"]]
+
+
+def test_keywords_cannot_smuggle_in_markup_or_formulas(tmp_path):
+    items = [{"keyword": "<script>alert(1)</script>"}, {"keyword": "=HYPERLINK(1)"}, {"keyword": "[x](javascript:y)"}]
+
+    run_pipeline(ContentPipeline, items, tmp_path, keywords_per_cluster=1)
+
+    pages = [path.read_text() for path in files_of(tmp_path) if path.suffix == ".html"]
+    assert pages
+    assert not any("<script" in page or 'href="javascript' in page for page in pages)
+    table = next(path for path in files_of(tmp_path) if path.suffix == ".csv").read_text("utf-8-sig")
+    assert not any(cell.startswith("=") for row in csv.reader(io.StringIO(table)) for cell in row)
+
+
+@pytest.mark.parametrize("keywords", [["taxes"], ["taxes", "dogs"], ["日本 旅行", "???"]])
+def test_the_smallest_inputs_work(keywords, tmp_path):
+    outputs = run_pipeline(ContentPipeline, [{"keyword": keyword} for keyword in keywords], tmp_path)
+
+    assert sum(len(cluster["keywords"]) for cluster in outputs["clusters"]) == len(keywords)
+    assert len(outputs["images"]) == 3 * len(outputs["clusters"])
+
+
+def test_slices_make_no_difference(outputs, folder, tmp_path):
+    sliced = run_pipeline(ContentPipeline, sample(60), tmp_path, 7, ideas_per_cluster=2, images_per_article=2)
+
+    assert digest(sliced, tmp_path) == digest(outputs, folder)
+
+
+def test_processes_hash_seeds_and_threads_make_no_difference(tmp_path):
+    """Two processes as unlike as they come leave the same outputs and the same files, byte for byte."""
+    source = tmp_path / "words.csv"
+    source.write_text("keyword\n" + "".join(f"{item['keyword']}\n" for item in sample(120)))
+    digests = []
+    for seed, threads, slice_size in (("1", "1", "1000"), ("4711", "4", "5")):
+        folder = tmp_path / seed
+        env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command = [sys.executable, "-m", "tests.unit.pipelines.stage_runs", str(folder), slice_size, str(source)]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        digests.append(done.stdout.strip())
+
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 64
+
+
+@pytest.mark.parametrize("item", [{}, {"keyword": 3}, {"keyword": " "}, {"keyword": "x" * 501}])
+def test_an_item_without_a_keyword_is_refused(item):
+    with pytest.raises(InvalidInput):
+        ContentPipeline.clean_item(item)
+
+
+def test_an_endpoint_is_needed_to_ask_one(settings):
+    settings.TEXT_PROVIDER_BASE_URL = ""
+    with pytest.raises(InvalidParams, match=r"expected parameter base_url or setting TEXT_PROVIDER_BASE_URL"):
+        ContentPipeline.clean_params({"provider": "openai"})
+
+    settings.TEXT_PROVIDER_BASE_URL = "http://localhost:1/v1"
+    assert ContentPipeline.clean_params({"provider": "openai"})["base_url"] == ""
