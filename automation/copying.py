@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from django.db import connection
 
+from automation import keys
 from automation.models import WorkItem
 
 ITEM = WorkItem._meta.db_table
@@ -40,6 +41,19 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
     if b"\\" in encoded:
         encoded = encoded.replace(b"\\", b"\\\\")
     return b"%b\t%b\t%b\n" % (made_by, key.encode(), encoded)
+
+
+def output_rows(made_by: bytes, key: str, outputs: Iterable[Any]) -> list[bytes]:
+    """The COPY rows of the outputs of the item ``key``, or ``UnfitPayload``: ``row`` for the hot path."""
+    start = b"%b\t%b." % (made_by, key.encode())
+    rows = []
+    for ordinal, output in enumerate(outputs):
+        encoded = encode(output)
+        if b"\\" in encoded:
+            encoded = encoded.replace(b"\\", b"\\\\")
+        segment = keys.ENCODED_SEGMENTS[ordinal] if ordinal < 1_000 else keys.segment(ordinal).encode()
+        rows.append(b"%b%b\t%b\n" % (start, segment, encoded))
+    return rows
 
 
 def write(rows: Iterable[bytes]) -> None:

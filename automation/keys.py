@@ -18,13 +18,13 @@ def segment(ordinal: int) -> str:
     raise ValueError(f"expected an ordinal below 1,000,000,000, got: {ordinal}")
 
 
-SEGMENTS = tuple(segment(ordinal) for ordinal in range(1_000))
+ENCODED_SEGMENTS = tuple(segment(ordinal).encode() for ordinal in range(1_000))
 """The segments that nearly every output has; building a text for each costs more than a no-op stage."""
 
 
 def child(key: str, ordinal: int) -> str:
     """The key of output number ``ordinal`` of the item ``key``."""
-    return f"{key}.{SEGMENTS[ordinal] if ordinal < 1_000 else segment(ordinal)}"
+    return f"{key}.{segment(ordinal)}"
 
 
 def of_source(index: int) -> str:

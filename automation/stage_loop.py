@@ -179,6 +179,8 @@ class StageLoop:
         self._committer.begin(lambda: self._write(work, done))
 
     def _write(self, work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> None:
+        if release or done.cursor == work.last_key:
+            self._is_ending = True
         commit_surely(work, done, release=release, available_in=available_in)
         announce.moved(self.run_row.scope)
         if done.failed and self.stage.max_failures is not None:
