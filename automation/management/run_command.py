@@ -8,7 +8,7 @@ import os
 import pwd
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from automation import status
 from automation.errors import AutomationError, TransitionRefused
@@ -101,21 +101,20 @@ class RunCommand(BaseCommand):
         if code:
             sys.exit(code)
 
-    def run_from_argv(self, argv: Sequence[str]) -> None:
-        if "--json" not in argv:
-            return super().run_from_argv(list(argv))
-        parser = self.create_parser(argv[0], argv[1])
-        options = vars(parser.parse_args(list(argv[2:])))
+    def run_from_argv(self, argv: list[str]) -> None:
+        options = vars(self.create_parser(argv[0], argv[1]).parse_args(argv[2:]))
         options.pop("args", None)
         try:
             self.execute(**options)
-        except RunCommandError as error:
-            self.stderr.write(orjson.dumps({"error": error.code, "message": str(error)}).decode(), style_func=str)
-            sys.exit(error.returncode)
         except CommandError as error:
-            self.stderr.write(orjson.dumps({"error": "failed", "message": str(error)}).decode(), style_func=str)
+            if options["traceback"]:
+                raise
+            code = error.code if isinstance(error, RunCommandError) else "failed"
+            said = orjson.dumps({"error": code, "message": str(error)}).decode() if options["json"] else str(error)
+            self.stderr.write(said, style_func=None if sys.stderr.isatty() else str)
             sys.exit(error.returncode)
-        return None
+        finally:
+            connections.close_all()
 
     def tell(self, run: AutomationRun, sentence: str, *, as_json: bool, **more: Any) -> None:
         """Say what was done: the sentence, or the run's state as JSON."""

@@ -39,7 +39,7 @@ class Command(RunCommand):
         counts = {"duplicates": given.duplicates, "blank": given.blank, "encoding": given.encoding} if given else {}
         sentence = f"Run {run.pk} of {run.pipeline}: {run.total_items:,} items"
         if given and given.duplicates:
-            sentence += f", {given.duplicates:,} duplicates left out"
+            sentence += f", {given.duplicates:,} duplicate{'s'[: given.duplicates > 1]} left out"
         self.tell(run, f"{sentence}.", as_json=options["json"], **counts)
         if options["wait"]:
             return follow(self, run, as_json=options["json"])
