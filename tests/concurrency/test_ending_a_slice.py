@@ -38,7 +38,7 @@ def test_a_loop_that_ends_its_slice_does_not_believe_it_lost():
 
 
 def test_without_the_guard_a_loop_does(monkeypatch):
-    never = property(lambda _: False, lambda _, value: None)
+    never = property(lambda _: False, lambda *_: None)
     monkeypatch.setattr(stage_loop.StageLoop, "_is_ending", never, raising=False)
 
     assert heartbeat_meets_commit(rounds=30) > 0
