@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,13 +43,9 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
     stages, shares, now = _stages(run)
     durations = durations_of(run, now)
     total = run.total_items
-    done_share = sum(share for share, _ in shares) / max(1, len(shares))
-    failed = int(total * sum(failed for _, failed in shares) / max(1, len(shares)))
-    done = total if run.lifecycle == Lifecycle.COMPLETED else int(total * done_share + 1e-9)
-    failed = min(failed, done)
+    overall = whole(total, shares)
+    done = total - overall["remaining_count"]
     rate = done / durations.active if durations.active > 0 and done else None
-    overall = _counts(total, done - failed, failed)
-    overall["percentage"] = 100.0 if run.lifecycle == Lifecycle.COMPLETED else round(100 * done_share, 2)
     overall["items_per_second"] = _rounded(rate)
     overall["eta_seconds"] = _eta(run, total - done, rate)
     return {
@@ -58,6 +55,21 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
         "in_flight": in_flight.leases_of([run.pk]),
         "durations": {"total_seconds": _rounded(durations.total), "active_seconds": _rounded(durations.active)},
     }
+
+
+def whole(total: int, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Counts of a run of ``total`` input items from the (processed, failed) shares of its stages, 0 to 1.
+
+    Each is rounded down by itself, so that none falls when another rises. What rounding leaves over at the end counts
+    as processed.
+    """
+    processed_share, failed_share = (sum(share) / len(shares) for share in zip(*shares, strict=True))
+    is_done = processed_share + failed_share > 1 - 1e-9
+    failed = int(total * failed_share + 1e-9)
+    counts = _counts(total, total - failed if is_done else int(total * processed_share + 1e-9), failed)
+    percentage = 100 * (processed_share + failed_share)
+    counts["percentage"] = 100.0 if is_done else min(round(percentage, 2), 99.99)
+    return counts
 
 
 def durations_of(run: AutomationRun, now: datetime) -> Durations:
@@ -78,7 +90,7 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
         is_complete = lifecycle == Lifecycle.COMPLETED
         done = processed + failed
         if total:
-            shares.append((done / total, failed / total))
+            shares.append((processed / total, failed / total))
         else:
             shares.append((float(is_complete), 0.0))
         rate = None
@@ -88,7 +100,7 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
             rate = done / active if active > 0 else None
         entry = {"slug": slug, "title": titles.get(slug, slug), "status": _stage_status(run, lifecycle)}
         entry |= _counts(total or 0, processed, failed)
-        entry["percentage"] = round(100 * shares[-1][0], 2)
+        entry["percentage"] = _percentage(done, total, is_complete)
         entry["items_per_second"] = _rounded(rate)
         entry["eta_seconds"] = _eta(run, (total or 0) - done, rate) if lifecycle == Lifecycle.RUNNING else None
         stages.append(entry)
@@ -117,6 +129,13 @@ def _counts(total: int, processed: int, failed: int) -> dict[str, Any]:
         "failed_items": failed,
         "remaining_count": total - processed - failed,
     }
+
+
+def _percentage(done: int, total: int | None, is_complete: bool) -> float:
+    """Of items done; 100 only when none is left."""
+    if not total or done >= total:
+        return 100.0 if is_complete or total else 0.0
+    return min(round(100 * done / total, 2), 99.99)
 
 
 def _eta(run: AutomationRun, remaining: int, rate: float | None) -> float | None:

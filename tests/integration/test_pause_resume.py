@@ -429,7 +429,6 @@ def test_events_cannot_outlive_a_change_that_was_rolled_back():
     before = ControlEvent.objects.count()
 
     with pytest.raises(TransitionRefused):
-        lifecycle.pause_runs([], actor=OPERATOR)
         lifecycle.resume(run.pk, actor=OPERATOR)
 
     assert ControlEvent.objects.count() == before
