@@ -74,11 +74,14 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
 
 def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
     """A resume releases an operator's hold and no other, so it is offered only where there is one."""
-    left_undone = run.lifecycle == Lifecycle.FAILED or run.stages.filter(failures__isnull=False).exists()
-    retry = may_operate and run.lifecycle in RETRYABLE and left_undone and not hasattr(run, "retried_by")
+    retry = may_operate and run.lifecycle in RETRYABLE and _left_undone(run) and not hasattr(run, "retried_by")
     is_open = may_operate and run.lifecycle not in TERMINAL and run.cancel_requested_at is None
     held = is_open and Hold.objects.covering([run.scope]).filter(kind=Hold.Kind.OPERATOR).exists()
     return Controls(pause=is_open and not held, resume=held, cancel=is_open, retry=retry)
+
+
+def _left_undone(run: AutomationRun) -> bool:
+    return run.lifecycle == Lifecycle.FAILED or run.stages.filter(failures__isnull=False).exists()
 
 
 def update(run_id: UUID, *, may_operate: bool) -> Update | None:
