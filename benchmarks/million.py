@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import Claim, median, system, worker
 from benchmarks.site import create_run, start
 
 if TYPE_CHECKING:
-    import psutil
-
     from automation.models import AutomationRun
 
 MANY = 1_000_000
@@ -85,20 +84,17 @@ def _progress_ms(run: AutomationRun) -> float:
 
 
 def _memory(run: AutomationRun) -> float:
-    """Most memory (unique set, MiB) of a worker process that goes through the whole run."""
+    """Peak resident memory (MiB) of a fresh worker process that goes through the whole run."""
     from automation import maintenance
     from automation.models import AutomationRun
 
-    most = 0.0
     with worker("backend", "-Q", "stages", processes=1) as parent:
-        child: psutil.Process = parent.children()[0]
-        maintenance.reconcile()
+        child = parent.children()[0]
         while not AutomationRun.objects.filter(pk=run.pk, finished_at__isnull=False).exists():
-            most = max(most, child.memory_full_info().uss / 2**20)
-            time.sleep(0.02)
-            if time.monotonic() % 5 < 0.05:
-                maintenance.reconcile()
-    return most
+            maintenance.reconcile()
+            time.sleep(0.5)
+        status = Path(f"/proc/{child.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import redis
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import connection
 
 from pause_manager import conf
 from pause_manager.models import Hold
@@ -105,17 +105,19 @@ class Watcher:
                 .filter(mode=Hold.Mode.QUIESCE)
                 .values_list("scope", "kind", "reason")
             }
-            for watch in watches:
-                self._judge(watch, holds)
+            held = {watch: next((holds[scope] for scope in watch.scopes if scope in holds), None) for watch in watches}
+            for watch, hold in held.items():
+                # At once: the heartbeats below wait for a commit each.
+                watch.stop = watch.stop or hold
+            for watch, hold in held.items():
+                self._judge(watch, hold)
 
-    def _judge(self, watch: Watch, holds: dict[str, Stop]) -> None:
+    def _judge(self, watch: Watch, held: Stop | None) -> None:
         stop = self._shutdown
         if stop is None and watch.heartbeat is not None:
             stop = watch.heartbeat()
             watch.next_beat = time.monotonic() + watch.beat_seconds
-        if stop is None:
-            stop = next((holds[scope] for scope in watch.scopes if scope in holds), None)
-        watch.stop = self._shutdown or stop
+        watch.stop = self._shutdown or stop or held
 
     def _ensure_thread(self) -> None:
         if self._thread is not None and self._pid == os.getpid() and self._thread.is_alive():
@@ -176,7 +178,6 @@ class Watcher:
         self.refresh(watches)
 
     def _refresh_all(self) -> None:
-        close_old_connections()
         with self._lock:
             watches = list(self._watches)
         self.refresh(watches)
