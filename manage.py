@@ -6,15 +6,20 @@ import sys
 
 
 def main() -> None:
-    """Run a management command; a configuration mistake is one sentence, not a traceback."""
+    """Run a management command; a wrong setting or an absent database is one sentence, not a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings.dev")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
 
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None):  # the server answered: that is no matter of being away
+            raise
+        sys.exit(f"Cannot reach the database: {str(error).splitlines()[0]}. Is the system up (make up)?")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 40) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -146,7 +146,7 @@ def test_a_killed_server_comes_back_by_itself(system: System, binary: str):
 def test_a_second_copy_in_the_same_directory_is_refused(system: System):
     second = launch(system.data_dir, port=unused_port())
 
-    assert second.process.wait(30) == 1
+    assert second.process.wait(60) == 1
     assert f"Cannot use {system.data_dir}: it is in use by another copy (pid {system.process.pid})." in system.printed
     assert system.is_ready()
 
@@ -154,7 +154,7 @@ def test_a_second_copy_in_the_same_directory_is_refused(system: System):
 def test_a_port_in_use_is_one_clear_sentence(system: System, tmp_path: Path):
     second = launch(tmp_path / "data", port=system.port)
 
-    assert second.process.wait(30) == 1
+    assert second.process.wait(60) == 1
     assert second.printed.strip() == (
         f"CommandError: Cannot listen on 127.0.0.1:{system.port}: address already in use. "
         "Choose another with --port or PORT=."

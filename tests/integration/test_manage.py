@@ -1,0 +1,48 @@
+"""``manage.py`` says in one sentence what is not there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_absent_database_is_one_sentence():
+    done = run("showmigrations", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Cannot reach the database: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"])
+def test_production_names_the_setting_that_is_missing(missing: str):
+    given = {
+        "DJANGO_SETTINGS_MODULE": "backend.settings.prod",
+        "SECRET_KEY": "a-key-for-this-test-only-and-long-enough-for-django-to-like-it",
+        "ALLOWED_HOSTS": "example.org",
+        "DATABASE_URL": "postgresql://example/example",
+        "REDIS_URL": "redis://example",
+    }
+
+    assert run("check", **given).returncode == 0
+    done = run("check", **{**given, missing: ""})
+
+    assert done.returncode == 1
+    assert done.stderr == f"Cannot start: {missing} is not set.\n"
