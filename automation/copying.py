@@ -58,7 +58,9 @@ def output_rows(made_by: bytes, key: str, outputs: Iterable[Any]) -> list[bytes]
 
 def write(rows: Iterable[bytes]) -> None:
     """COPY ``rows`` into the items, in the caller's transaction."""
-    with connection.cursor() as cursor, cursor.copy(f"COPY {ITEM} (made_by_id, key, payload) FROM STDIN") as copy:
+    statement = f"COPY {ITEM} (made_by_id, key, payload) FROM STDIN"
+    # The driver's own errors would pass by everybody who waits for Django's.
+    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(statement) as copy:
         block: list[bytes] = []
         size = 0
         for line in rows:
@@ -73,7 +75,7 @@ def write(rows: Iterable[bytes]) -> None:
 def read(
     made_by: int, *, first: str = "", after: str = "", up_to: str | None = None, chunk: int = CHUNK
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(key, payload) of the items of ``made_by`` in order, a chunk at a time: ``first <= key <= up_to``, ``key > after``."""
+    """(key, payload) of the items of ``made_by`` in order, a chunk at a time; keys are over ``after`` and within bounds."""
     bound = "AND key <= %(up_to)s" if up_to is not None else ""
     statement = (
         f"SELECT key, payload::text FROM {ITEM} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from automation.errors import InvalidParams, PipelineError
@@ -72,11 +73,10 @@ class Param:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise self._refusal(name, value)
         try:
-            converted = self.type(value)
+            converted: int | float = int(value) if self.type is int else float(value)
         except (ValueError, OverflowError):
             raise self._refusal(name, value) from None
-        finite = converted == converted and abs(converted) != float("inf")
-        if not finite or (self.type is int and isinstance(value, float) and converted != value):
+        if not isfinite(converted) or (self.type is int and isinstance(value, float) and converted != value):
             raise self._refusal(name, value)
         return converted
 

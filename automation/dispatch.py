@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
 
 from celery import current_app
 from django.db import connection, transaction
@@ -31,9 +33,9 @@ def on_commit(stage_run_ids: Sequence[int]) -> None:
         transaction.on_commit(lambda: dispatch(stage_run_ids))
 
 
-def of_runs(run_ids: Sequence[str]) -> int:
+def of_runs(run_ids: Sequence[UUID | str]) -> int:
     """Dispatch the running stages of the runs now."""
-    stages = StageRun.objects.filter(run__in=run_ids, lifecycle=Lifecycle.RUNNING)
+    stages = StageRun.objects.filter(run__in=[UUID(str(pk)) for pk in run_ids], lifecycle=Lifecycle.RUNNING)
     return dispatch(list(stages.values_list("pk", flat=True)))
 
 
@@ -105,7 +107,8 @@ def queue_depth(queue: str) -> int | None:
     try:
         with current_app.connection_for_read() as broker:
             broker.ensure_connection(max_retries=1, timeout=1)
-            return int(broker.default_channel.queue_declare(queue, passive=True).message_count)
+            channel: Any = broker.default_channel
+            return int(channel.queue_declare(queue, passive=True).message_count)
     except ChannelError:
         return 0  # Redis forgets an empty queue.
     except BROKER_ERRORS as error:

@@ -1,6 +1,6 @@
 """Accounts, sites, runs and their stages.
 
-A run's lifecycle and time stamps are written by ``transitions``, holds by ``pause_manager.holds``, slices by ``leases``.
+A run's lifecycle and times are written by ``transitions``, holds by ``pause_manager.holds``, slices by ``leases``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,21 @@ from django.db.models.functions import Now
 
 from automation.querysets import RunQuerySet, SiteQuerySet
 
-from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice  # isort: skip  # noqa: F401  (models of this app)
+from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice  # isort: skip
+
+__all__ = [
+    "TERMINAL",
+    "Account",
+    "AutomationRun",
+    "ItemFailure",
+    "Lifecycle",
+    "Membership",
+    "Site",
+    "StageRun",
+    "Ticket",
+    "WorkItem",
+    "WorkSlice",
+]
 
 
 class Account(models.Model):

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef
 
 if TYPE_CHECKING:
-    pass
+    from automation.models import AutomationRun, Site, WorkSlice  # noqa: F401  (named in texts below)
 
 
 class SiteQuerySet(models.QuerySet["Site"]):

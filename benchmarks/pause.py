@@ -1,4 +1,4 @@
-"""From the commit of a pause to the start of the last item, four worker processes at full load; with and without Redis."""
+"""From the commit of a pause to the start of the last item, four processes at full load; with and without Redis."""
 
 from __future__ import annotations
 

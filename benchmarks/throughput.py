@@ -38,7 +38,6 @@ def _peer(count: int, chunk: int) -> float:
 
     from benchmarks.peers import app, noop
 
-    app.conf.broker_url = os.environ["PEER_BROKER_URL"]
     client = redis.Redis.from_url(settings.REDIS_URL)
     client.flushdb()
     with app.producer_pool.acquire(block=True) as producer:

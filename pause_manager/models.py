@@ -91,7 +91,7 @@ class ControlEvent(models.Model):
 
 
 class IdempotencyRecord(models.Model):
-    """The outcome of a command sent with an ``Idempotency-Key``, replayed to a repeat. Written by ``api.idempotency``."""
+    """The outcome of a command sent with an ``Idempotency-Key``, told again to a repeat. Written by ``api``."""
 
     key = models.CharField(max_length=200)
     actor = models.CharField(max_length=160)

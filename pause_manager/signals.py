@@ -6,7 +6,7 @@ hold_changing = Signal()
 """Sent by ``holds`` inside its transaction before it writes, with ``scopes``: lock what goes with them, in order."""
 
 hold_changed = Signal()
-"""Sent by ``holds`` inside its transaction, with ``scopes`` (list of str), ``actor`` and ``change`` ("placed" | "released")."""
+"""Sent by ``holds`` inside its transaction, with ``scopes`` (texts), ``actor``, ``change`` ("placed" | "released")."""
 
 event_recorded = Signal()
 """Sent by ``audit`` with the ``action`` and ``scopes`` (list of str) of new events, inside the caller's transaction."""

@@ -21,7 +21,7 @@ from pause_manager.models import Hold
 logger = logging.getLogger("pause_manager.watcher")
 
 BACKGROUND_WAIT = 0.0005
-"""Seconds a busy thread may keep the interpreter before the watcher gets its turn; 5 ms, the default, costs 10 ms p99."""
+"""Seconds a busy thread may keep the interpreter from the watcher; the default of 5 ms adds 10 ms (p99)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Stop:
 
 
 class Watch:
-    """What one loop watches: its scopes, and the heartbeat it handed in. ``stop`` is set by the watcher, or ``None``."""
+    """What one loop watches: its scopes, and the heartbeat it handed in. The watcher sets ``stop``, or ``None``."""
 
     __slots__ = ("beat_seconds", "heartbeat", "next_beat", "scopes", "stop")
 
@@ -155,7 +155,7 @@ class Watcher:
     def _listen(self) -> None:
         settings = conf.settings()
         client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, health_check_interval=1)
-        with client.pubsub(ignore_subscribe_messages=False) as pubsub:
+        with client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(settings.channel)
             next_poll = 0.0
             while True:
