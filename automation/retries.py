@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from automation import lifecycle, status, transitions
+from automation import keys, lifecycle, status, transitions
 from automation.copying import ITEM
 from automation.errors import TransitionRefused
 from automation.leases import SLICE
@@ -26,8 +26,8 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
 
     Site, pipeline and parameters are the same. Each item that failed in a stage or was not reached by it becomes,
     under its old key, an output of the stage it came from in the new run, so nothing before it is done again. What
-    the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. In a DAG an
-    item that one branch failed passes through every branch that reads it.
+    the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. Where branches
+    part, an item that one of them left undone passes through all of them again, and makes the same outputs.
 
     Raises ``TransitionRefused`` if the run is not completed or failed, left nothing undone, was retried before, or
     still has workers that finish their items.
@@ -75,19 +75,21 @@ def _copy_undone(old: AutomationRun, new: AutomationRun, pipeline: type[Pipeline
     news = {stage_run.slug: stage_run for stage_run in new.stages.all()}
     again = {slug for slug, stage_run in olds.items() if _is_to_do_again(stage_run)}
     copied = 0
-    for slug, source in olds.items():
+    forks = any(len(list(_readers(slug, pipeline))) > 1 for slug in olds)
+    for slug, source in olds.items():  # in order of position: an item's ancestors are copied before it
         if slug in again or _comes_again(slug, again, pipeline):
             continue  # made anew
         readers = list(_readers(slug, pipeline))
         wholly = any(reader in again or olds[reader].lifecycle == Lifecycle.PENDING for reader in readers)
         with connection.cursor() as cursor:
             cursor.execute(
-                _COPY,
+                _COPY + (_but_not_made_anew(slug, "item.key", pipeline, news) if forks else ""),
                 {
                     "old": source.pk,
                     "new": news[slug].pk,
                     "wholly": wholly,
                     "readers": [olds[reader].pk for reader in readers],
+                    "prefixes": [_prefix(slug, reader, pipeline) for reader in readers],
                 },
             )
             copied += cursor.rowcount
@@ -118,6 +120,34 @@ def _readers(slug: str, pipeline: type[Pipeline]) -> Iterator[str]:
             yield stage.slug
 
 
+def _prefix(slug: str, reader: str, pipeline: type[Pipeline]) -> str:
+    """What ``reader`` puts before the keys of items from ``slug``."""
+    sources = pipeline.predecessors(reader)
+    return keys.of_source(sources.index(slug)) if len(sources) > 1 else ""
+
+
+def _but_not_made_anew(slug: str, key: str, pipeline: type[Pipeline], news: dict[str, StageRun]) -> str:
+    """SQL that leaves out the outputs of ``slug`` that the new run makes by itself, from an ancestor that it has.
+
+    ``key`` is an SQL expression; an ancestor's key is what is left of it without its last segment.
+    """
+    if slug == INPUT:
+        return ""
+    sources = pipeline.predecessors(slug) or (INPUT,)
+    parent = rf"regexp_replace({key}, '\.[^.]*$', '')"
+    found = []
+    for index, source in enumerate(sources):
+        prefix = keys.of_source(index) if len(sources) > 1 else ""
+        its_key = f"substr({parent}, {len(prefix) + 1})" if prefix else parent
+        is_its = f"starts_with({parent}, '{prefix}') AND " if prefix else ""
+        found.append(
+            f" AND NOT ({is_its}EXISTS (SELECT 1 FROM {ITEM} AS ancestor "
+            f"WHERE ancestor.made_by_id = {news[source].pk} AND ancestor.key = {its_key}))"
+        )
+        found.append(_but_not_made_anew(source, its_key, pipeline, news))
+    return "".join(found)
+
+
 _COPY = f"""
     INSERT INTO {ITEM} (made_by_id, key, payload)
     SELECT %(new)s, item.key, item.payload
@@ -125,11 +155,10 @@ _COPY = f"""
      WHERE item.made_by_id = %(old)s
        AND (%(wholly)s
             OR EXISTS (SELECT 1 FROM {ItemFailure._meta.db_table} AS failure
-                        WHERE failure.stage_run_id = ANY(%(readers)s) AND failure.key = item.key
-                          AND failure.payload = item.payload)
+                         JOIN unnest(%(readers)s::bigint[], %(prefixes)s::text[]) AS reader(id, prefix)
+                           ON failure.stage_run_id = reader.id AND failure.key = reader.prefix || item.key)
             OR EXISTS (SELECT 1 FROM {SLICE} AS slice
                         WHERE slice.stage_run_id = ANY(%(readers)s) AND slice.source_id = item.made_by_id
                           AND slice.finished_at IS NULL AND item.key >= slice.first_key
                           AND item.key > slice.cursor AND item.key <= slice.last_key))
-     ORDER BY item.key
 """

@@ -160,7 +160,7 @@ class Logs(AutomationView):
         query = self.query(LogQuery)
         run = choice.of_site(request.user, query["run_id"], query.get("site_id"))
         newest = ControlEvent.objects.of_scope(run.scope)[: query["lines"]]
-        return Response({"run_id": run.pk, "lines": [line_of(event) for event in reversed(newest)]})
+        return Response({"run_id": str(run.pk), "lines": [line_of(event) for event in reversed(newest)]})
 
 
 def line_of(event: ControlEvent) -> str:
