@@ -1,0 +1,182 @@
+"""The console as people see it: a real browser, web process and worker; nothing is reloaded by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from playwright.sync_api import Page, expect
+
+from automation import lifecycle
+from automation.models import AutomationRun, Lifecycle, Membership, Site
+from pause_manager.models import ControlEvent
+from tests.browser.conftest import System, Watched
+from tests.factories import OPERATOR, make_site
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+Visit = Callable[..., Watched]
+PASSWORD = "a-long-enough-password"
+
+
+def make_user(name: str, site: Site, *permissions: str) -> None:
+    user = User.objects.create_user(name, password=PASSWORD)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_automationrun", *permissions]))
+    Membership.objects.create(account=site.account, user=user)
+
+
+def make_drill(site: Site, **params: object) -> AutomationRun:
+    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
+
+
+def done(page: Page) -> int:
+    """Items that the card says are done."""
+    return int(page.locator(".stage-figures b").first.inner_text().replace(",", ""))
+
+
+def expect_to_move(page: Page, seconds: float = 10) -> None:
+    before, deadline = done(page), time.monotonic() + seconds
+    while done(page) <= before:
+        assert time.monotonic() < deadline, f"the card still says {before} after {seconds} s"
+        page.wait_for_timeout(100)
+
+
+def mark(page: Page) -> None:
+    """Leave a sign that a reload would wipe away."""
+    page.evaluate("window.wasNotReloaded = true")
+
+
+def was_not_reloaded(page: Page) -> bool:
+    return bool(page.evaluate("window.wasNotReloaded === true"))
+
+
+@pytest.mark.req("M-01", "M-02", "M-03", "M-04", "M-12", "M-13", "A-15", "A-16", "A-19", "M-23")
+def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Visit) -> None:
+    site = make_site("ours")
+    make_user("olga", site, "operate_automationrun")
+    watched = visit("olga", PASSWORD)
+    page = watched.page
+    mark(page)
+
+    run = make_drill(site, items=400, seconds=0.2)
+    page.get_by_role("link", name=f"Drill {str(run.pk)[:8]}").wait_for()
+    assert was_not_reloaded(page)
+    page.get_by_role("link", name=f"Drill {str(run.pk)[:8]}").click()
+    card = page.locator("#card")
+    expect(card).to_have_attribute("data-status", "running")
+    mark(page)
+    expect_to_move(page)
+
+    page.get_by_label("Reason (optional)").first.fill("the render farm is needed")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(card).to_have_attribute("data-status", "paused")
+    expect(page.locator(".banner")).to_contain_text("Paused")
+    expect(page.locator(".banner")).to_contain_text("the render farm is needed")
+    assert page.locator(".banner").evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 211, 77)"
+    expect(page.get_by_role("button", name="Resume")).to_be_enabled()
+    placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").get()
+    assert (placed.actor, placed.channel) == ("user:olga", "console")
+    for entry in placed.figures.get("in_flight", []):
+        expect(card).to_contain_text(f"item {entry['item']}")
+    page.wait_for_timeout(600)
+    at_rest = done(page)
+    expect(card).to_contain_text(f"goes on with {400 - at_rest} items")
+    expect(page.locator("#events")).to_contain_text("the render farm is needed")
+    page.wait_for_timeout(1_000)
+    assert done(page) == at_rest
+
+    page.get_by_role("button", name="Resume").click()
+    expect(card).to_have_attribute("data-status", "running")
+    expect_to_move(page)
+
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Keep the run").click()
+    expect(page.locator("#cancel-dialog")).to_be_hidden()
+    run.refresh_from_db()
+    assert run.cancel_requested_at is None
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#cancel-reason").fill("wrong input")
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(card).to_have_attribute("data-status", "cancelled")
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_disabled()
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.CANCELLED
+    assert was_not_reloaded(page)
+    assert watched.complaints == []
+    assert watched.hosts == {f"127.0.0.1:{system.port}"}
+
+
+@pytest.mark.req("A-17", "A-19")
+def test_a_closed_card_stays_closed_until_it_is_brought_back(system: System, visit: Visit) -> None:
+    site = make_site("ours")
+    make_user("olga", site, "operate_automationrun")
+    run = make_drill(site, items=16, seconds=0.3, fail_every=5)
+    watched = visit("olga", PASSWORD, f"/runs/{run.pk}/")
+    page = watched.page
+    mark(page)
+
+    page.get_by_role("button", name="Close this card").click()
+    expect(page.locator("#card")).to_be_hidden()
+    expect(page.locator("#failures")).to_contain_text("fail_every=5", timeout=20_000)
+    expect(page.locator("#outputs .outputs li")).to_have_count(10)
+    assert was_not_reloaded(page)
+    expect(page.locator("#card")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#card")).to_be_hidden()
+
+    page.get_by_role("button", name="Show current processing").click()
+    expect(page.locator("#card")).to_be_visible()
+    expect(page.locator("#card")).to_have_attribute("data-status", "completed")
+    expect(page.locator("#card")).to_contain_text("3 failed")
+    assert watched.complaints == []
+
+
+@pytest.mark.req("A-36")
+def test_viewers_only_look_and_strangers_find_nothing(system: System, visit: Visit) -> None:
+    ours, theirs = make_site("ours"), make_site("theirs")
+    make_user("vera", ours)
+    make_user("stan", theirs, "operate_automationrun")
+    run = make_drill(ours, items=400, seconds=0.2)
+
+    viewer = visit("vera", PASSWORD, f"/runs/{run.pk}/").page
+    expect_to_move(viewer)
+    controls = viewer.locator(".controls button")
+    forged = viewer.evaluate(
+        """async (path) => (await fetch(path, {method: "POST", body: new URLSearchParams({verb: "pause"}),
+           headers: JSON.parse(document.body.getAttribute("hx-headers:inherited"))})).status""",
+        f"/runs/{run.pk}/control/",
+    )
+    stranger = visit("stan", PASSWORD).page
+    statuses = [
+        stranger.request.get(f"{system.url}/runs/{run.pk}/{rest}").status for rest in ("", "live/", "files/work/a.txt")
+    ]
+
+    assert controls.count() == 2
+    assert all(controls.nth(index).is_disabled() for index in range(controls.count()))
+    assert forged == 403
+    assert statuses == [404, 404, 404]
+    expect(stranger.locator("#runs")).to_contain_text("No runs yet")
+    run.refresh_from_db()
+    assert run.paused_at is None
+
+
+def test_the_page_finds_back_after_the_web_process_died_and_while_redis_is_away(system: System, visit: Visit) -> None:
+    site = make_site("ours")
+    make_user("olga", site, "operate_automationrun")
+    run = make_drill(site, items=2_000, seconds=0.1)
+    page = visit("olga", PASSWORD, f"/runs/{run.pk}/").page
+    mark(page)
+    expect_to_move(page)
+
+    system.kill("web")
+    expect(page.get_by_text("Connection lost")).to_be_visible()
+    system.start("web", REDIS_URL="redis://127.0.0.1:1/0")
+    system.wait_for_web()
+
+    expect(page.get_by_text("Connection lost")).to_be_hidden()
+    expect_to_move(page)
+    expect_to_move(page)
+    assert was_not_reloaded(page)
