@@ -75,7 +75,7 @@ def write(rows: Iterable[bytes]) -> None:
 def read(
     made_by: int, *, first: str = "", after: str = "", up_to: str | None = None, chunk: int = CHUNK
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(key, payload) of the items of ``made_by`` in order, a chunk at a time; keys are over ``after`` and within bounds."""
+    """(key, payload) of the items of ``made_by`` in order, a chunk at a time, with keys after ``after``."""
     bound = "AND key <= %(up_to)s" if up_to is not None else ""
     statement = (
         f"SELECT key, payload::text FROM {ITEM} "

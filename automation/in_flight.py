@@ -19,7 +19,8 @@ _LEASED = f"""
       LEFT JOIN LATERAL (
             SELECT array_agg(key) AS keys, array_agg(payload::text) AS payloads FROM (
                 SELECT key, payload FROM {ITEM}
-                 WHERE made_by_id = slice.source_id AND key >= slice.first_key AND key > slice.cursor AND key <= slice.last_key
+                 WHERE made_by_id = slice.source_id AND key >= slice.first_key AND key > slice.cursor
+                   AND key <= slice.last_key
                  ORDER BY key LIMIT 2) AS next) AS item ON true
      WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL AND stage.run_id = ANY(%s::uuid[])
      ORDER BY stage.position, slice.phase, slice.ordinal

@@ -71,8 +71,8 @@ def claim(stage_run_id: int, worker: Worker, *, queue: str, concurrency: int | N
         )
         cursor.execute(
             f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
-            f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {gate.OPEN.format(queue='%(queue)s::text')} "
-            f"FOR NO KEY UPDATE OF stage",
+            f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
+            f"AND {gate.OPEN.format(queue='%(queue)s::text')} FOR NO KEY UPDATE OF stage",
             {"stage": stage_run_id, "queue": queue},
         )
         if cursor.fetchone() is None:
@@ -251,7 +251,8 @@ _HEARTBEAT = f"""
 _MOVE = f"""
     UPDATE {SLICE}
        SET cursor = %(cursor)s, processed = processed + %(processed)s, failed = failed + %(failed)s,
-           crashes = CASE WHEN %(cursor)s = cursor THEN crashes ELSE 0 END, busy_seconds = busy_seconds + %(busy)s, {{rest}}
+           crashes = CASE WHEN %(cursor)s = cursor THEN crashes ELSE 0 END,
+           busy_seconds = busy_seconds + %(busy)s, {{rest}}
      WHERE id = %(slice)s AND lease_token = %(token)s AND cursor = %(old)s
 """
 _CHECKPOINT = _MOVE.format(rest="lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)")

@@ -107,7 +107,7 @@ class Stage(BaseStage):
 
 
 class GroupStage(BaseStage):
-    """One step that turns ``group_size`` consecutive items (the last group may be smaller) into outputs, as one unit."""
+    """One step that turns ``group_size`` consecutive items (fewer in the last group) into outputs, as one unit."""
 
     group_size: ClassVar[int] = 10
 

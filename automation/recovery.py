@@ -46,6 +46,6 @@ def _was_committed(work: Work, done: Progress, release: bool) -> bool:
     if cursor is None and not release and done.cursor != work.last_key:
         raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it was taken over while the database was away.")
     if cursor is None:
-        # The commit was to end the lease, and the lease has ended: by the commit, or by a takeover that redoes the work.
+        # The commit was to end the lease, and it has ended: by the commit, or by a takeover that redoes the work.
         return True
     return cursor == done.cursor and done.cursor != work.cursor

@@ -60,7 +60,7 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
 
 @signals.task_failure.connect
 def _child_was_lost(sender: Any = None, task_id: str = "", exception: BaseException | None = None, **_: Any) -> None:
-    """The parent of a prefork pool sees at once that a child was killed: its slice need not wait for the lease's end."""
+    """A prefork pool sees at once that a child was killed: its slice need not wait for the lease to end."""
     if getattr(sender, "name", "") != dispatch.TASK or type(exception).__name__ != "WorkerLostError":
         return
     try:
