@@ -16,7 +16,7 @@ class Content(TextStage, Stage):
     slug = "content"
     title = "Tasks → Content"
     needs = Needs(cpu=1, memory_mib=128)
-    retries = 3
+    retries = 5
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         article = self.text(ctx).article(Brief.from_task(item))

@@ -12,7 +12,7 @@ from automation.pipelines.content.providers import TextStage
 class Ideas(TextStage, Stage):
     slug = "ideas"
     title = "Clusters → Ideas"
-    retries = 3
+    retries = 5
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         ideas = self.text(ctx).ideas(item["name"], item["keywords"], ctx.params["ideas_per_cluster"])

@@ -12,7 +12,7 @@ from automation.pipelines.content.providers import TextStage
 class Prompts(TextStage, Stage):
     slug = "prompts"
     title = "Content → Image Prompts"
-    retries = 3
+    retries = 5
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         for number in range(1, ctx.params["images_per_article"] + 1):

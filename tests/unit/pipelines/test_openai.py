@@ -251,7 +251,12 @@ def test_no_picture_is_an_error(body):
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("One. Two. One. Two. One.", "One. Two."),
+        ("Roots need air. They rot. Roots need air. Roots need air.", "Roots need air. They rot."),
+        (
+            "The third step is to sign the form. The fourth step is to sign the form.",
+            "The third step is to sign the form.",
+        ),
+        ("1. Yes. 2. No. Yes.", "1. Yes. 2. No. Yes."),
         ("whole one. cut off", "Whole one."),
         ("never ends", "Never ends"),
         ("", ""),

@@ -19,9 +19,14 @@ from automation.pipelines.content.providers.endpoint import Endpoint
 from automation.pipelines.content.providers.prompting import Prompt
 
 TEMPERATURE = 0.6
+FREQUENCY_PENALTY = 0.5
+"""Base models repeat themselves without one."""
+SAME_WORDS = 0.7
+"""Two sentences that share more of their words say the same."""
 NUMBERED = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])\s*(.+)$")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 ENDS_WORDS = 70
+FEWEST_WORDS = 3
 LONGEST_TITLE = 120
 
 
@@ -101,7 +106,7 @@ class OpenAIText:
             body["max_tokens"] = prompt.most_tokens * 2
             answer = self._endpoint.post("chat/completions", body)
         else:
-            body |= {"prompt": prompt.example, "stop": list(prompt.stop)}
+            body |= {"prompt": prompt.example, "stop": list(prompt.stop), "frequency_penalty": FREQUENCY_PENALTY}
             answer = self._endpoint.post("completions", body)
         try:
             choice = answer["choices"][0]
@@ -139,13 +144,13 @@ class OpenAIImages:
 def without_loops(text: str, *, is_cut: bool) -> str:
     """``text`` without sentences said before, which small models repeat, and without a last one that was cut off."""
     paragraphs: list[str] = []
-    said: set[str] = set()
+    said: list[set[str]] = []
     for paragraph in text.strip().split("\n"):
         fresh = []
         for part in SENTENCE_END.split(paragraph):
-            key = part.strip().casefold()
-            if key and (key not in said or len(key) < 4):
-                said.add(key)
+            words = set(part.casefold().split())
+            if len(words) < FEWEST_WORDS or not any(len(words & it) > SAME_WORDS * len(words | it) for it in said):
+                said.append(words)
                 fresh.append(part.rstrip())
         paragraphs.append(" ".join(fresh))
     while is_cut and paragraphs:
