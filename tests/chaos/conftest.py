@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,3 +35,11 @@ def report(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
         request.node.user_properties.append((what, round(seconds, 3)))
 
     return tell
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of a scenario's dice; printed, and set by ``CHAOS_SEED`` to see a failure again."""
+    chosen = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"[chaos] CHAOS_SEED={chosen}")
+    return chosen

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -46,16 +48,25 @@ def look(run: str) -> dict[str, Any]:
     return {"lifecycle": found.lifecycle, **progress.snapshot(found)}
 
 
-def double(run: str) -> dict[str, Any]:
-    """Send again, as they were sent, the messages of all tickets that are out."""
-    from automation.dispatch import TASK
-    from automation.models import Ticket
-    from backend.celery import app
+def resume_twice(run: str) -> dict[str, Any]:
+    """Two operators resume at the same moment, each over a connection of their own."""
+    from automation import lifecycle
+    from automation.errors import TransitionRefused
 
-    tickets = list(Ticket.objects.filter(stage_run__run=run).values_list("stage_run", "pk", "queue"))
-    for stage_run, ticket, queue in tickets:
-        app.send_task(TASK, args=(stage_run, ticket), queue=queue)
-    return {"sent": len(tickets)}
+    barrier = threading.Barrier(2)
+
+    def resume(_: int) -> str:
+        barrier.wait()
+        try:
+            lifecycle.resume(UUID(run), actor=actor(), reason="chaos")
+        except TransitionRefused:
+            return "refused"
+        finally:
+            connection.close()
+        return "resumed"
+
+    with ThreadPoolExecutor(2) as operators:
+        return {"answers": list(operators.map(resume, range(2)))}
 
 
 def actor() -> Any:
@@ -68,7 +79,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     name = order.pop("verb")
     if name in {"pause", "resume", "cancel"}:
         return verb(name, **order)
-    commands = {"create": create, "look": look, "double": double, "start": start}
+    commands = {"create": create, "look": look, "resume_twice": resume_twice, "start": start}
     return commands[name](**order)
 
 

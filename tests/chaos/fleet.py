@@ -54,6 +54,7 @@ class Fleet:
             "DATA_DIR": str(self.layout.data_dir),
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "PYTHONUNBUFFERED": "1",
+            "CHAOS_DOUBLE": str(root / "double"),
             MARK: self.mark,
         }
         self._log_starts: dict[str, int] = {}
@@ -195,6 +196,16 @@ class Fleet:
             return False
 
         assert eventually(started, 30, every=0.2)
+
+    @contextlib.contextmanager
+    def doubled_messages(self) -> Iterator[None]:
+        """Every message to a stage is published twice meanwhile, whoever sends it."""
+        sign = Path(self.env["CHAOS_DOUBLE"])
+        sign.touch()
+        try:
+            yield
+        finally:
+            sign.unlink()
 
     def flush_redis(self) -> None:
         with redis.Redis.from_url(self.layout.redis_url) as client:

@@ -11,6 +11,7 @@ from typing import Any
 
 from automation.context import StageContext
 from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
+from tests.chaos import doubling  # noqa: F401  (it listens)
 
 FAN = 2
 FOLD = 5

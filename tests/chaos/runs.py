@@ -61,6 +61,24 @@ class Run:
         )
         return int(row[0])
 
+    def events(self, action: str) -> list[str]:
+        """The reasons of this run's events of one kind."""
+        return [why for did, why in self.fleet.query(_EVENTS, f"run:{self.id}") if did == action]
+
+    def tickets(self) -> int:
+        return len(self.fleet.query(_TICKETS, self.id))
+
+    def open_slices(self) -> int:
+        return sum(row[4] for row in self.fleet.query(_SLICES, self.id))
+
+    def active_holds(self) -> int:
+        held = "SELECT 1 FROM pause_manager_hold WHERE released_at IS NULL AND scope = %s"
+        return len(self.fleet.query(held, f"run:{self.id}"))
+
+    def failures(self) -> list[tuple[Any, ...]]:
+        """(key, error, attempts) of the items that were given up."""
+        return self.fleet.query(_FAILURES, self.id)
+
     def wait_for(self, *statuses: str, seconds: float = 90) -> str:
         """Wait until the status is one of ``statuses``; polls the database, then asks as everybody does."""
         met = eventually(lambda: (now := self.try_to("look").get("status")) in statuses and now, seconds, every=0.1)
@@ -110,10 +128,10 @@ class Run:
         self.check_counts(failed=failed)
         attempted = {note.item for note in self.ledger.starts("toil")}
         assert len(attempted) == FAN * self.items
-        events = [action for (action,) in self.fleet.query(_EVENTS, f"run:{self.id}")]
+        events = [action for action, _ in self.fleet.query(_EVENTS, f"run:{self.id}")]
         once = ["create", "start", "complete", *["stage_completed"] * 3, *["stage_started"] * 3]
         assert sorted(action for action in events if action in set(once)) == sorted(once)
-        gone = eventually(lambda: not self.fleet.query(_TICKETS, self.id), 30)
+        gone = eventually(lambda: not self.tickets(), 30)
         assert gone, "tickets are left of a completed run"
 
     def check_counts(self, *, failed: int) -> None:
@@ -121,20 +139,19 @@ class Run:
         for slug, total, processed, failures, unfinished, leased in rows:
             wrong = failed if slug == "toil" else 0
             assert (processed, failures, unfinished, leased) == (total - wrong, wrong, 0, 0), (slug, rows)
-        (given_up,) = self.fleet.query(_FAILURES, self.id)
-        assert given_up == (failed,)
+        assert len(self.failures()) == failed
         overall = self.ask("look")["overall"]
         assert overall["percentage"] == 100
         assert overall["processed_items"] + overall["failed_items"] == overall["total_items"] == self.items
         assert overall["remaining_count"] == 0
 
 
-_EVENTS = "SELECT action FROM pause_manager_controlevent WHERE scope = %s"
+_EVENTS = "SELECT action, reason FROM pause_manager_controlevent WHERE scope = %s"
 _TICKETS = """
     SELECT ticket.id FROM automation_ticket AS ticket
       JOIN automation_stagerun AS stage ON stage.id = ticket.stage_run_id WHERE stage.run_id = %s
 """
 _FAILURES = """
-    SELECT count(*) FROM automation_itemfailure AS failure
+    SELECT failure.key, failure.error, failure.attempts FROM automation_itemfailure AS failure
       JOIN automation_stagerun AS stage ON stage.id = failure.stage_run_id WHERE stage.run_id = %s
 """
