@@ -17,7 +17,9 @@ from urllib.parse import quote
 import django
 import psutil
 import pytest
+import pytest_django
 import redis
+from django.db import connection
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings.test"
 
@@ -75,6 +77,17 @@ def pytest_unconfigure() -> None:
         server.stop()
         if not _servers:
             shutil.rmtree(server.layout.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """The test database can be dropped only when the watcher's thread, which lives on, has let go of it."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 @pytest.fixture(autouse=True)

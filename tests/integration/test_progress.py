@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ def test_counts_add_up_and_never_fall_at_any_item(slug, monkeypatch):
     assert seen[-1]["overall"]["percentage"] == 100.0
     for snapshot in seen:
         assert all(adds_up(part) for part in (snapshot["overall"], *snapshot["stages"]))
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in itertools.pairwise(seen):
         for then, now in zip(
             (earlier["overall"], *earlier["stages"]), (later["overall"], *later["stages"]), strict=True
         ):

@@ -1,0 +1,261 @@
+"""What becomes of items that fail, wait, or kill their worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from django.db import DataError, connection, transaction
+
+from automation import leases, lifecycle, maintenance
+from automation.leases import LeaseLost, Progress
+from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
+from automation.pipeline import TryLater
+from tests.concurrency.racing import in_thread, wait_until_blocked
+from tests.factories import (
+    OPERATOR,
+    claim,
+    drain,
+    events,
+    expire_leases,
+    make_run,
+    outputs,
+    rows,
+    run_loop,
+    settle,
+    stage_of,
+    tickets,
+)
+from tests.pipelines import Flaky, Strict, scripted, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_failed_item_is_kept_with_its_error_and_the_others_go_on():
+    run = drain(make_run("failing", items=7))
+
+    assert run.lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [1, 2, 4, 5, 7]
+    assert [
+        (failure.key, failure.payload, failure.error, failure.attempts) for failure in ItemFailure.objects.all()
+    ] == [
+        ("002", {"n": 3}, "ValueError: cannot digest 3", 3),
+        ("005", {"n": 6}, "ValueError: cannot digest 6", 3),
+    ]
+
+
+def test_more_failures_than_allowed_fail_the_run_and_stop_it():
+    run = drain(make_run("strict", items=30))
+
+    assert run.lifecycle == Lifecycle.FAILED
+    assert run.failure == "strict: 3 items failed, at most 2 are allowed"
+    assert len(events(run, "fail")) == 1
+    assert not AutomationRun.objects.with_leases().get(pk=run.pk).is_leased
+
+
+def test_as_many_failures_as_allowed_do_not():
+    assert drain(make_run("strict", items=8)).lifecycle == Lifecycle.COMPLETED
+
+
+def test_an_item_that_comes_right_at_a_later_try_is_no_failure():
+    run = drain(make_run("flaky", items=[{"n": 1, "fails": 3}, {"n": 2}]))
+
+    assert [output["n"] for output in outputs(run)] == [1, 2]
+    assert not ItemFailure.objects.exists()
+
+
+@pytest.mark.req("W-54")
+@pytest.mark.parametrize("is_irreversible", [False, True])
+def test_a_pause_interrupts_the_wait_before_a_retry(is_irreversible, monkeypatch):
+    monkeypatch.setattr(Flaky, "retry_backoff", 30.0)
+    monkeypatch.setattr(Flaky, "irreversible", is_irreversible)
+    run = make_run("flaky", items=[{"n": 1, "fails": 1}])
+    loop = in_thread(lambda: run_loop(run))
+    wait_until(lambda: any(key.startswith(str(run.pk)) for key in Flaky.tries))
+
+    asked = time.monotonic()
+    lifecycle.pause(run.pk, actor=OPERATOR)
+    loop.join()
+
+    assert time.monotonic() - asked < 2
+    assert outputs(run) == []
+    lifecycle.resume(run.pk, actor=OPERATOR)
+    assert drain(run).lifecycle == Lifecycle.COMPLETED
+
+
+def test_a_provider_that_asks_for_patience_gets_it_and_no_worker_waits():
+    run = make_run("patient", items=[{"n": 1}, {"n": 2, "later": 0.5}, {"n": 3}])
+
+    drain(run)
+
+    assert run.lifecycle == Lifecycle.RUNNING
+    assert tickets(run) == 0
+    assert not WorkSlice.objects.leased().exists()
+    assert claim(run) is None or run.stages.filter(lifecycle="running").exists()
+    assert not ItemFailure.objects.exists()
+    time.sleep(0.6)
+    maintenance.reconcile()
+    assert drain(run).lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [1, 2, 3]
+
+
+def test_a_slice_that_waits_is_not_leased_before_its_time():
+    run = make_run("scripted", items=5)
+    work = claim(run)
+
+    leases.release(work, available_in=60)
+
+    assert claim(run) is None
+    WorkSlice.objects.update(available_at=run.created_at)
+    assert claim(run) is not None
+
+
+def lose_worker(run: AutomationRun) -> None:
+    assert claim(run, "victim") is not None
+    expire_leases(run)
+    maintenance.reap()
+
+
+def test_an_item_on_which_three_workers_were_lost_is_given_up_and_the_run_goes_on():
+    run = make_run("scripted", items=5)
+    lose_worker(run)
+    lose_worker(run)
+    assert not ItemFailure.objects.exists()
+
+    lose_worker(run)
+
+    [failure] = ItemFailure.objects.all()
+    assert (failure.key, failure.error, failure.attempts) == ("000", "WorkerLost: worker lost while processing", 3)
+    assert len(events(run, "worker_lost")) == 3
+    assert len(events(run, "item_given_up")) == 1
+    assert drain(run).lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [2, 3, 4, 5]
+
+
+def test_losses_on_different_items_condemn_none():
+    run = make_run("scripted", items=5)
+    for key in ("000", "001", "002", "003"):
+        lose_worker(run)
+        work = claim(run)
+        assert work.crashes == 1
+        leases.checkpoint(work, Progress(cursor=key, processed=1), release=True)
+
+    assert not ItemFailure.objects.exists()
+
+
+def test_after_a_loss_each_item_is_committed_by_itself_so_that_the_culprit_is_known():
+    run = make_run("buffered", items=5)
+    lose_worker(run)
+    cursors: list[str] = []
+
+    with scripted(lambda payload, ctx: cursors.append(WorkSlice.objects.get().cursor)):
+        drain(run)
+
+    assert cursors == ["", "000", "001", "002", "003"]
+
+
+def test_a_loop_that_cannot_commit_counts_as_a_crash_and_gives_up_the_item():
+    run = make_run("scripted", items=5)
+    stage_run = stage_of(run)
+
+    def script(payload, ctx):
+        if payload["n"] == 2:
+            raise TryLater(1e300)  # no database can say when that is
+
+    with scripted(script):
+        for _ in range(3):
+            with pytest.raises(DataError):
+                run_loop(run)
+
+    assert [failure.key for failure in stage_run.failures.all()] == ["001"]
+    assert not AutomationRun.objects.with_leases().get(pk=run.pk).is_leased
+    assert settle(run).lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [1, 3, 4, 5]
+
+
+def test_a_hook_on_which_three_workers_were_lost_fails_the_run():
+    run = make_run("hooked", items=5)
+
+    for _ in range(3):
+        lose_worker(run)
+
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.FAILED
+    assert run.failure == "hooked: prepare: failed 3 times: worker lost while processing"
+
+
+def test_an_item_given_up_counts_towards_the_failures_that_are_allowed(monkeypatch):
+    monkeypatch.setattr(Strict, "max_failures", 0)
+    run = make_run("strict", items=3)
+
+    for _ in range(3):
+        lose_worker(run)
+
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.FAILED
+
+
+def test_a_worker_that_lost_its_lease_changes_nothing():
+    """Invariant 3, for each thing a worker may write."""
+    run = make_run("scripted", items=5)
+    stale = claim(run, "a")
+    expire_leases(run)
+    maintenance.reap()
+    fresh = claim(run, "b")
+    before = rows(run)
+
+    with pytest.raises(LeaseLost):
+        leases.checkpoint(stale, Progress(cursor="000", processed=1, outputs=[b"not even looked at\n"]))
+    with pytest.raises(LeaseLost):
+        leases.finish_hook(stale, 1.0)
+    assert leases.release(stale) is None
+    assert leases.release(stale, is_crash=True) is None
+    assert leases.heartbeat(stale).code == "lease_lost"
+    assert leases.committed_cursor(stale) is None
+
+    assert rows(run) == before
+    assert fresh.token > stale.token
+
+
+def test_the_same_checkpoint_twice_is_refused_the_second_time():
+    run = make_run("scripted", items=5)
+    work = claim(run)
+    leases.checkpoint(work, Progress(cursor="000", processed=1))
+    work.cursor = ""
+
+    with pytest.raises(LeaseLost):
+        leases.checkpoint(work, Progress(cursor="000", processed=1))
+
+    assert WorkSlice.objects.get().processed == 1
+
+
+def test_a_checkpoint_whose_outputs_cannot_be_stored_moves_nothing():
+    run = make_run("scripted", items=5)
+    work = claim(run)
+
+    with pytest.raises(DataError):
+        leases.checkpoint(work, Progress(cursor="000", processed=1, outputs=[b"1\t000.000\tnot json\n"]))
+
+    assert (WorkSlice.objects.get().cursor, WorkSlice.objects.get().processed, work.cursor) == ("", 0, "")
+
+
+@pytest.mark.parametrize("loss", ["while it writes", "while it waits to write"])
+def test_a_checkpoint_outlives_the_loss_of_its_connection(loss):
+    run = make_run("buffered", items=5)
+    table = "automation_workitem" if loss == "while it writes" else "automation_workslice"
+    proceed = threading.Event()
+
+    with scripted(lambda payload, ctx: proceed.wait(10)):
+        loop = in_thread(lambda: run_loop(run))
+        wait_until(lambda: WorkSlice.objects.leased().exists())
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table} IN SHARE MODE")
+            proceed.set()
+            wait_until_blocked(loop)
+            cursor.execute("SELECT pg_terminate_backend(%s)", [loop.backend])
+        loop.join()
+
+    assert settle(run).lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [1, 2, 3, 4, 5]
+    assert not events(run, "worker_lost")
