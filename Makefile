@@ -1,7 +1,9 @@
-# make run    the whole system and one run of the content pipeline, in front of you
-# make test   the tests
+# make run      the whole system and one run of the content pipeline, in front of you
+# make test     the tests
+# make run-llm  as `make run`, with texts by a real small language model on this machine
 PYTHON ?= python3
 PORT ?= 8000
+LLM_PORT ?= 8089
 DATA_DIR ?= .data
 SITE ?= default
 INPUT ?= automation/pipelines/content/sample/keywords-400.csv
@@ -43,7 +45,9 @@ bench: .venv/.dev
 	@$(BIN)/python -m benchmarks
 
 run-llm: .venv/.llm
-	@exec $(BIN)/python manage.py up --port $(PORT)
+	@exec $(BIN)/python manage.py up --port $(PORT) --llm-port $(LLM_PORT) --run-pipeline content --input "$(INPUT)" \
+	  --site "$(SITE)" --param provider=openai --param api=completion --param words=300 --param ideas_per_cluster=1 \
+	  --param timeout=300
 
 # The browser tests use an installed Chromium or Chrome, else the one that Playwright fetches.
 browser: .venv/.dev

@@ -126,6 +126,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Slackwater",
     "DESCRIPTION": "Pausable pipelines and capacity-aware pausing for Celery fleets.",
     "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -153,3 +154,7 @@ LOGGING = {
 # Each app declares its options, units and defaults in its own conf.py; these override them.
 PAUSE_MANAGER: dict[str, Any] = {"redis_url": REDIS_URL, "channel": f"{REDIS_PREFIX}control"}
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
+
+# Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
+TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
+TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")

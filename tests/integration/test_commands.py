@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from automation import lifecycle
 from automation.models import AutomationRun, Site
 from pause_manager.models import ControlEvent
-from tests.factories import make_run, make_site, settle
+from tests.factories import OPERATOR, make_site, settle
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run_pipeline", "watch_run", "pause_run", "resume_run", "cancel_run", "explain_run")
@@ -92,6 +93,10 @@ def workers(process_env: dict[str, str]) -> Iterator[None]:
     process.wait(20)
 
 
+def make_drill(site: Site, params: dict[str, Any] | None = None) -> AutomationRun:
+    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
+
+
 def test_every_command_documents_its_exit_codes(shell):
     for command in COMMANDS:
         said = shell(command, "--help").out
@@ -151,7 +156,7 @@ def test_what_cannot_be_used_is_said_and_leaves_no_run(shell, site, tmp_path, wo
 
 
 def test_a_run_is_paused_explained_resumed_and_cancelled(shell, site):
-    run = make_run("drill", None, site=site)
+    run = make_drill(site)
     pk = str(run.pk)
 
     assert shell("pause_run", pk, "--reason", "lunch").out == f"Run {pk} is paused.\n"
@@ -172,7 +177,7 @@ def test_a_run_is_paused_explained_resumed_and_cancelled(shell, site):
 
 
 def test_json_tells_the_state_and_refusals(shell, site):
-    run = make_run("drill", None, site=site)
+    run = make_drill(site)
 
     (told,) = shell("pause_run", str(run.pk), "--json").objects
     reasons = shell("explain_run", str(run.pk), "--json").objects[0]["reasons"]
@@ -186,7 +191,7 @@ def test_json_tells_the_state_and_refusals(shell, site):
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id_and_as_the_latest(shell, site):
-    first, second = make_run("drill", None, site=site), make_run("drill", None, site=site)
+    first, second = make_drill(site), make_drill(site)
 
     assert str(first.pk) in shell("explain_run", str(first.pk)[:10]).out
     assert str(second.pk) in shell("explain_run", "latest").out
@@ -195,7 +200,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id_and_as_the_latest(shell, site
 
 
 def test_the_exit_code_of_watching_tells_how_the_run_ended(shell, site):
-    done = settle(make_run("drill", None, site=site, params={"items": 3, "seconds": 0}))
+    done = settle(make_drill(site, {"items": 3, "seconds": 0}))
 
     ended = shell("watch_run", str(done.pk), "--json")
 
@@ -253,7 +258,7 @@ def test_interrupting_the_watcher_leaves_the_run_going(shell, site):
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 def test_a_terminal_shows_the_stages_in_place(shell, site):
-    run = settle(make_run("drill", None, site=site, params={"items": 3, "seconds": 0}))
+    run = settle(make_drill(site, {"items": 3, "seconds": 0}))
     main, terminal = os.openpty()
     command = [sys.executable, "manage.py", "watch_run", str(run.pk)]
     env = {**shell.env, "TERM": "xterm", "COLUMNS": "120"}

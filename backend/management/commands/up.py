@@ -37,6 +37,8 @@ class Command(BaseCommand):
         parser.add_argument("--run-pipeline", metavar="PIPELINE", help="run this pipeline once when everything is up")
         parser.add_argument("--input", type=Path, help="input file of that run")
         parser.add_argument("--site", type=_slug, default="default", help="site of that run, created if new (default)")
+        parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter of that run")
+        parser.add_argument("--llm-port", type=int, help="serve a small model on this port, for the provider openai")
 
     def handle(self, **options: Any) -> None:
         servers = _servers()
@@ -62,6 +64,10 @@ class Command(BaseCommand):
         url = f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
         self._prepare_database(supervisor, url, options["site"])
         env = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "PYTHONUNBUFFERED": "1"}
+        if options["llm_port"]:
+            _require_free_port("127.0.0.1", options["llm_port"])
+            env["TEXT_PROVIDER_BASE_URL"] = f"http://127.0.0.1:{options['llm_port']}/v1"
+            supervisor.add("llm", [*_manage(), "serve_llm", "--port", str(options["llm_port"])], env)
         for name, command in _commands(host, port, options["concurrency"]).items():
             supervisor.add(name, command, env)
 
@@ -147,10 +153,16 @@ def _commands(host: str, port: int, concurrency: int) -> dict[str, list[str]]:
     }
 
 
+def _manage() -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py")]
+
+
 def _run_pipeline(options: dict[str, Any]) -> list[str]:
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run_pipeline", options["run_pipeline"]]
+    command = [*_manage(), "run_pipeline", options["run_pipeline"]]
     if options["input"]:
         command += ["--input", str(options["input"])]
+    for param in options["param"]:
+        command += ["--param", param]
     return [*command, "--site", options["site"], "--wait"]
 
 

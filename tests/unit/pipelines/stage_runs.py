@@ -19,7 +19,7 @@ from uuid import UUID
 from django.core.files.storage import FileSystemStorage
 
 from automation.context import Artifacts, StageContext
-from automation.pipeline import AnyStage, Payload, Pipeline
+from automation.pipeline import AnyStage, Payload, Pipeline, Stage
 
 RUN_ID = UUID(int=7)
 
@@ -45,6 +45,7 @@ def run_stage(
     outputs: list[Payload] = []
     for at in range(0, len(items), slice_size):
         instance, ctx = stage(), context(stage, folder, params)
+        assert isinstance(instance, Stage)
         for number, item in enumerate(items[at : at + slice_size], start=at):
             ctx.item_key = f"{number:08}"
             outputs += json.loads(json.dumps(list(instance.process(item, ctx))))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 from urllib.parse import unquote
 
 import pytest
@@ -33,7 +34,7 @@ def sample(count: int) -> list[Payload]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
@@ -111,7 +112,7 @@ def test_articles_of_one_cluster_differ(outputs):
 def test_the_number_of_words_is_heeded(tmp_path):
     def length(words: int) -> float:
         articles = run_pipeline(ContentPipeline, sample(16), tmp_path, words=words)["content"]
-        return sum(article["words"] for article in articles) / len(articles)
+        return fmean(article["words"] for article in articles)
 
     assert length(300) < 500 < length(700) < 800 < length(1_000)
 
