@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import DatabaseError, connections
 from django.http import StreamingHttpResponse
 
@@ -63,8 +63,8 @@ def response(
 async def _stream(
     key: Hashable, scope: str | None, render: Callable[[], Update | None], seen: str
 ) -> AsyncIterator[str]:
-    # The request's own thread keeps its connection until the response ends, which here is hours.
     await sync_to_async(connections.close_all)()
+    _give_thread_back()
     sent, ends_at = "", time.monotonic() + STREAM_SECONDS
     with bell.listen(scope) as listener:
         wanted, looks_again = time.monotonic(), True
@@ -92,6 +92,14 @@ async def _stream(
                 wanted, looks_again = listener.rung_at, True
                 continue
             wanted, looks_again = wanted + LOOK_AGAIN_SECONDS, False
+
+
+def _give_thread_back() -> None:
+    """End the thread that Django keeps for this request until its response ends, which here is after minutes."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context is not None else None
+    if executor is not None:
+        executor.shutdown(wait=False)
 
 
 async def _fresh(key: Hashable, render: Callable[[], Update | None], wanted: float) -> Update | None:

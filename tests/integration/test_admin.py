@@ -11,11 +11,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle, Membership, Site
 from automation.work import WorkItem
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.read_only import EXACT_UP_TO, MOST_PAGES, EstimatingPaginator
-from tests.factories import claim, make_run, make_site, settle
+from tests.factories import OPERATOR, claim, make_run, make_site, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,6 +32,13 @@ def make_user(name: str, *permissions: str, site: Site | None = None, is_superus
     client = Client()
     client.force_login(user)
     return client
+
+
+def make_drill(items: int) -> AutomationRun:
+    """A run whose every second item fails."""
+    site = Site.objects.first() or make_site()
+    params = {"items": items, "seconds": 0, "fail_every": 2}
+    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
 
 
 def operator(site: Site) -> Client:
@@ -98,7 +106,7 @@ def test_cancelling_asks_first_and_then_ends_the_run() -> None:
 
 
 def test_retrying_starts_a_new_run_over_what_failed_and_refuses_what_is_whole() -> None:
-    failed = settle(make_run("drill", items=None, params={"items": 4, "seconds": 0, "fail_every": 2}))
+    failed = settle(make_drill(4))
     whole = settle(make_run(items=2))
 
     told = act(operator(failed.site), "retry_selected", failed, whole)
@@ -137,7 +145,7 @@ def test_another_accounts_runs_are_neither_shown_nor_touched() -> None:
     "name", ["automationrun", "stagerun", "workitem", "workslice", "itemfailure", "ticket"], ids=str
 )
 def test_state_cannot_be_added_changed_or_deleted_even_by_a_superuser(name: str) -> None:
-    run = make_run("drill", items=None, params={"items": 3, "seconds": 0, "fail_every": 2})
+    run = make_drill(3)
     settle(run)
     client = make_user("root", is_superuser=True)
 
@@ -192,10 +200,10 @@ def test_a_list_costs_the_same_number_of_queries_however_long(name: str) -> None
             assert client.get(url).status_code == 200
         return [query["sql"] for query in captured]
 
-    settle(make_run("drill", items=None, params={"items": 4, "seconds": 0, "fail_every": 2}))
+    settle(make_drill(4))
     few = queries()
     for _ in range(3):
-        settle(make_run("drill", items=None, params={"items": 20, "seconds": 0, "fail_every": 2}))
+        settle(make_drill(20))
     many = queries()
 
     assert len(many) == len(few) <= 6
