@@ -24,11 +24,16 @@ SHUTDOWN = Stop("shutdown", "The worker is shutting down.")
 _bell: tuple[int, int] | None = None
 """A pipe made before the pool forks; a byte in it tells every child that the worker is shutting down."""
 
+_parent_pid = 0
+_idle_handler: Any = None
+_is_told_to_end = False
+
 
 @signals.worker_init.connect
 def _hang_bell(**_: Any) -> None:
-    global _bell
+    global _bell, _parent_pid
     _bell = os.pipe()
+    _parent_pid = os.getpid()
 
 
 @signals.worker_shutting_down.connect
@@ -40,9 +45,14 @@ def _ring_bell(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _listen_for_bell(**_: Any) -> None:
-    """In a child of a prefork pool: stop at the next item when the worker shuts down or the child gets SIGTERM."""
-    threading.Thread(target=_wait_for_bell, name="slackwater-bell", daemon=True).start()
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    """In a child of a prefork pool: stop at the next item when the worker shuts down."""
+    if _is_child():
+        threading.Thread(target=_wait_for_bell, name="slackwater-bell", daemon=True).start()
+
+
+def _is_child() -> bool:
+    """Whether this is a process of a pool; the solo pool works in the worker's own, whose signals are Celery's."""
+    return os.getpid() != _parent_pid
 
 
 def _wait_for_bell() -> None:
@@ -52,9 +62,35 @@ def _wait_for_bell() -> None:
         watcher.stop_all(SHUTDOWN)
 
 
+@signals.task_prerun.connect
+def _take_sigterm(task: Any = None, **_: Any) -> None:
+    """Until the loop has ended SIGTERM is ours; the pool sets its own handler after it has started the child."""
+    global _idle_handler
+    if getattr(task, "name", "") == dispatch.TASK and _is_child() and _in_main_thread():
+        _idle_handler = signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+@signals.task_postrun.connect
+def _give_sigterm_back(task: Any = None, **_: Any) -> None:
+    if _idle_handler is None or getattr(task, "name", "") != dispatch.TASK or not _in_main_thread():
+        return
+    signal.signal(signal.SIGTERM, _idle_handler)
+    if _is_told_to_end:
+        raise SystemExit
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    """A supervisor may signal the whole group. The second signal ends the child at once."""
+    """A supervisor may signal the whole group, and Celery ends a task so: the loop stops, then the child ends.
+
+    The second signal ends it at once.
+    """
+    global _is_told_to_end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _is_told_to_end = True
     watcher.stop_all(SHUTDOWN)
 
 

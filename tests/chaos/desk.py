@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -18,13 +19,13 @@ from django.db import connection
 ACTOR_NAME = "user:chaos"
 
 
-def create(params: dict[str, Any], *, start: bool = True) -> dict[str, Any]:
+def create(params: dict[str, Any], *, start: bool = True, pipeline: str = "chaos") -> dict[str, Any]:
     from automation import lifecycle
     from automation.models import Account, Site
 
     account, _ = Account.objects.get_or_create(name="Chaos")
     site, _ = Site.objects.get_or_create(slug="chaos", defaults={"account": account, "name": "Chaos"})
-    run = lifecycle.create("chaos", site=site, actor=actor(), params=params, start=start)
+    run = lifecycle.create(pipeline, site=site, actor=actor(), params=params, start=start)
     return {"id": str(run.pk)}
 
 
@@ -79,7 +80,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     name = order.pop("verb")
     if name in {"pause", "resume", "cancel"}:
         return verb(name, **order)
-    commands = {"create": create, "look": look, "resume_twice": resume_twice, "start": start}
+    commands: dict[str, Callable[..., dict[str, Any]]] = {"create": create, "look": look, "resume_twice": resume_twice, "start": start}
     return commands[name](**order)
 
 

@@ -55,6 +55,7 @@ class Fleet:
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "PYTHONUNBUFFERED": "1",
             "CHAOS_DOUBLE": str(root / "double"),
+            "CHAOS_STUCK": str(root / "stuck"),
             MARK: self.mark,
         }
         self._log_starts: dict[str, int] = {}

@@ -99,6 +99,34 @@ class Chaos(Pipeline):
         return ({"n": n} for n in range(params["items"]))
 
 
+class Stuck(Stage):
+    """Cannot even be made while the file ``stuck`` lies in the fleet's directory, like a model that does not load."""
+
+    slug = "stuck"
+    title = "Stuck"
+
+    def __init__(self) -> None:
+        if os.path.exists(os.environ["CHAOS_STUCK"]):
+            raise RuntimeError("Cannot load the model: it is stuck.")
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        yield item
+
+
+@register
+class Reluctant(Pipeline):
+    """One item for one stage that may refuse to be made."""
+
+    slug = "reluctant"
+    title = "Reluctant"
+    stages = (Stuck,)
+    needs_input = False
+
+    @classmethod
+    def make_items(cls, params: Mapping[str, Any]) -> Iterator[Payload]:
+        return iter([{"n": 0}])
+
+
 def fan(n: int) -> list[Payload]:
     return [{"n": n * FAN + ordinal} for ordinal in range(FAN)]
 

@@ -52,7 +52,7 @@ def test_a_cold_shutdown_ends_too(fleet: Fleet, report):
     run.check_complete()
 
 
-def test_a_child_told_to_end_stops_at_the_next_item_and_works_on_later(fleet: Fleet, report):
+def test_a_child_told_to_end_stops_at_the_next_item_and_is_replaced(fleet: Fleet, report):
     """``celery control terminate`` and Flower send SIGTERM to one child; nothing may spin after that."""
     fleet.restart("stages", "--concurrency", "1")
     run = Run(fleet, items=8, seconds=0.5)
