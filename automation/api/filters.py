@@ -32,7 +32,7 @@ def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
     if wanted == status.CANCELLING:
         return rows
     if wanted in (status.PAUSING, status.PAUSED):
-        return rows.filter(paused_at__isnull=False, is_leased=wanted == status.PAUSING)
+        return rows.filter(paused_at__isnull=False).filter(Q(("is_leased", wanted == status.PAUSING)))
     rows = rows.filter(paused_at__isnull=True)
     if wanted == Lifecycle.RUNNING:
         return rows.filter(lifecycle=Lifecycle.RUNNING)

@@ -12,7 +12,7 @@ VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationr
 class MayUseRuns(BasePermission):
     """``view_automationrun`` to read, ``operate_automationrun`` to change."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:  # noqa: ARG002
+    def has_permission(self, request: Request, view: APIView) -> bool:
         if not request.user.is_authenticated:
             return False
         needed = VIEW if request.method in SAFE_METHODS else OPERATE

@@ -110,7 +110,7 @@ class PipelineList(AutomationView):
         parameters=[schema.REQUEST_ID],
         responses=answers({200: inline_serializer("Pipelines", {"results": PipelineSerializer(many=True)})}, *READ),
     )
-    def get(self, request: Request) -> Response:  # noqa: ARG002
+    def get(self, request: Request) -> Response:
         return Response({"results": [pipeline_as_dict(pipeline) for pipeline in all_pipelines()]})
 
 

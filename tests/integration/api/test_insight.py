@@ -30,8 +30,10 @@ def test_34_of_50_are_68_percent_and_16_are_left(api, run):
 
     for _ in range(6):
         work = claim(run)
+        assert work is not None
         leases.checkpoint(work, Progress(cursor=work.last_key, processed=5))
     work = claim(run, "last")
+    assert work is not None
     leases.checkpoint(work, Progress(cursor="033", processed=3, failed=1))
 
     told = get(api, run, "progress/")
@@ -138,6 +140,7 @@ def test_explain_says_who_keeps_it_and_what_will_start(api, run):
     from tests.factories import claim
 
     work = claim(run)
+    assert work is not None
     leases.checkpoint(work, Progress(cursor="001", processed=2))
     api.post(f"{RUNS}{run.pk}/pause/", {"reason": "the model is wrong"})
 

@@ -84,6 +84,7 @@ def test_a_run_whose_workers_still_finish_is_refused(site):
 
     old = make_run("scripted", site=site)
     work = claim(old)
+    assert work is not None
     lifecycle.fail(old.pk, reason="for the test")
 
     with pytest.raises(TransitionRefused, match="workers are still finishing"):
@@ -93,8 +94,14 @@ def test_a_run_whose_workers_still_finish_is_refused(site):
     assert retry(old).retry_of_id == old.pk
 
 
-@pytest.mark.parametrize("slug", ["breakable", "breakable-branches", "breakable-finish"])
-@pytest.mark.parametrize("item", [1, 4, 9, 17, 24, 31, 40, 55])
+@pytest.mark.parametrize(
+    ("slug", "item"),
+    [
+        *(("breakable", item) for item in (1, 4, 9, 17, 24, 31, 40, 55)),
+        *(("breakable-branches", item) for item in (1, 4, 17, 24, 31, 46, 47, 80)),
+        *(("breakable-finish", item) for item in (1, 4, 9, 17, 23)),
+    ],
+)
 def test_a_run_that_failed_anywhere_is_completed_by_its_retry(site, slug, item):
     from tests.factories import drain, make_run
     from tests.integration.api.breakable import broken_at
@@ -104,8 +111,6 @@ def test_a_run_that_failed_anywhere_is_completed_by_its_retry(site, slug, item):
     old = make_run(slug, site=site, items=23)
     with broken_at(item):
         drain(old)
-    if old.lifecycle == "completed":
-        pytest.skip("it has fewer items than that")
 
     assert old.lifecycle == "failed"
     new = drain(retry(old))

@@ -26,6 +26,7 @@ def test_a_pause_is_pausing_while_a_worker_holds_a_slice_and_paused_after(api, r
     from tests.factories import claim
 
     work = claim(run)
+    assert work is not None
     asked = api.post(url_of(run, "pause/"), {"reason": "lunch"})
     leases.release(work)
 
@@ -106,6 +107,7 @@ def test_a_cancel_waits_for_the_item_and_is_final(api, run):
     from tests.factories import claim
 
     work = claim(run)
+    assert work is not None
     asked = api.post(url_of(run, "cancel/"), {"reason": "wrong input"})
     leases.release(work)
     lifecycle.finish_cancels()
