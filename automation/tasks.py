@@ -25,15 +25,14 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     if stage_run is None:
         return
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
-    try:
-        ending = StageLoop(stage_run, worker).run()
-        logger.info("Loop of %s ended: %s.", stage_run, ending)
-        if ending is not Ending.LEASE_LOST:
-            stages.seal(stage_run_id)  # A stop may come with the last item done.
-        lifecycle.finish_cancels([stage_run.run_id])
-    finally:
-        # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
-        dispatch.dispatch([stage_run_id])
+    # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
+    ending = StageLoop(stage_run, worker).run()
+    logger.info("Loop of %s ended: %s.", stage_run, ending)
+    if ending is not Ending.LEASE_LOST:
+        stages.seal(stage_run_id)  # A stop may come with the last item done.
+    lifecycle.finish_cancels([stage_run.run_id])
+    # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
+    dispatch.dispatch([stage_run_id])
 
 
 @shared_task(name="automation.reconcile", ignore_result=True)
