@@ -45,6 +45,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[M]):
     """Shows rows and changes none: their writers keep rules that a form does not know."""
 
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     paginator = EstimatingPaginator
     list_per_page = 50
 

@@ -1,6 +1,7 @@
 """The operator console as a Django app."""
 
 from django.apps import AppConfig
+from django.contrib import admin
 
 
 class ConsoleConfig(AppConfig):
@@ -9,3 +10,6 @@ class ConsoleConfig(AppConfig):
     name = "backend.console"
     label = "console"
     verbose_name = "Console"
+
+    def ready(self) -> None:
+        admin.site.site_header = admin.site.site_title = "Slackwater administration"

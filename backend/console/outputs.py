@@ -44,7 +44,7 @@ class Output:
             for name, value in payload.items()
             if name not in named
             and isinstance(value, str | int | float)
-            and title not in (str(value), f"{name} {value}")
+            and not (str(value) == title and name in TITLES)
         ]
         image = next((url for _, url in links if url.lower().endswith(IMAGES)), "")
         return cls(key, title, values[:MOST_VALUES], links, image)

@@ -7,12 +7,13 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from backend.console import controls, files, run_page, runs, sign_in
+from backend.console import controls, files, run_page, runs, sign_in, start
 
 app_name = "console"
 
 urlpatterns = [
     path("", runs.page, name="runs"),
+    path("start/", start.page, name="start"),
     path("live/", runs.stream, name="runs-live"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
     path("runs/<uuid:run_id>/live/", run_page.stream, name="run-live"),
