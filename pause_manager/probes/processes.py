@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from functools import lru_cache
+from pathlib import Path
 
 import psutil
 
@@ -16,16 +17,16 @@ def node_name() -> str:
 
 
 def identity() -> str:
-    """This process, told apart from any other: host, process-id namespace, pid and start time.
+    """This process, told apart from any other: host, boot, process-id namespace, pid and start since boot.
 
-    The namespace keeps containers that share a host name from judging each other's processes.
+    Boot and namespace keep machines and containers that share a host name from judging each other's processes.
     """
     return _identity(os.getpid())
 
 
 @lru_cache(maxsize=2)
 def _identity(pid: int) -> str:
-    return f"{_place()}/{pid}/{psutil.Process(pid).create_time():.2f}"
+    return f"{_place()}/{pid}/{_started(pid)}"
 
 
 @lru_cache(maxsize=1)
@@ -34,7 +35,20 @@ def _place() -> str:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         namespace = "pid"
-    return f"{node_name()}/{namespace}"
+    try:
+        boot = f"/{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}"
+    except OSError:
+        boot = ""
+    return f"{node_name()}{boot}/{namespace}"
+
+
+def _started(pid: int) -> str:
+    """When ``pid`` started, in clock ticks since boot: unlike a wall-clock time it never moves."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "ended" if state in "ZX" else fields[18]
+    except OSError:
+        return f"{psutil.Process(pid).create_time():.2f}"
 
 
 def is_dead(owner: str) -> bool:
@@ -45,7 +59,7 @@ def is_dead(owner: str) -> bool:
         return False
     pid, _, started = rest.partition("/")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started.partition("/")[0]
+        return _started(int(pid)) != started.partition("/")[0]
     except psutil.NoSuchProcess:
         return True
     except (psutil.AccessDenied, ValueError):
