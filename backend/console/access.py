@@ -46,5 +46,5 @@ def for_viewers(view: View) -> View:
 def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
     """The run, or 404: other accounts' runs do not exist here."""
     runs = AutomationRun.objects.visible_to(request.user).with_leases().select_related("site")
-    run: AutomationRun = get_object_or_404(runs.distinct(), pk=run_id)
+    run: AutomationRun = get_object_or_404(runs, pk=run_id)
     return run

@@ -79,7 +79,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").get()
     assert (placed.actor, placed.channel) == ("user:olga", "console")
     for entry in placed.figures.get("in_flight", []):
-        expect(card).to_contain_text(f"item {entry['item']}")
+        expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)
     expect(card).to_contain_text(f"goes on with {400 - at_rest} items")
