@@ -56,6 +56,17 @@ def test_strangers_are_sent_to_the_sign_in_page_and_streams_refuse_them() -> Non
     assert streams == [403, 403]
 
 
+def test_a_verb_after_the_session_has_ended_leads_to_the_sign_in_page_and_back() -> None:
+    run = make_run()
+    headers = {"HX-Request": "true", "HX-Current-URL": f"http://testserver{page_of(run)}"}
+
+    answer = Client().post(reverse("console:control", args=[run.pk]), {"verb": "pause"}, headers=headers)
+
+    run.refresh_from_db()
+    assert answer["HX-Redirect"] == f"/sign-in/?next={page_of(run)}"
+    assert run.paused_at is None
+
+
 def test_a_member_without_the_permission_to_view_is_refused_with_a_page() -> None:
     answer = sign_in("nina", make_site()).get("/")
 

@@ -96,7 +96,7 @@
     if (event.detail.connection.status === 200) found();
   });
   document.addEventListener("htmx:error", (event) => {
-    if (event.target.matches?.("form")) refuse("Cannot reach the server: nothing was changed. Try again.");
+    if (event.target.matches?.("form")) refuse("Cannot reach the server. Look at the status before you try again.");
   });
   document.addEventListener("htmx:response:error", (event) => {
     const status = event.detail.ctx?.response?.raw?.status ?? event.detail.ctx?.response?.status;
