@@ -13,7 +13,7 @@ BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
 export DATA_DIR
 
-.PHONY: run up test check openapi format bench browser run-llm
+.PHONY: run up test test-slow check openapi format bench browser run-llm
 
 run: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)"
