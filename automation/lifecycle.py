@@ -299,6 +299,7 @@ def _keep_up(sender: object, scopes: list[str], change: str, **_: object) -> Non
 def _go_on(run_ids: list[str]) -> None:
     if run_ids:
         stages.start_waiting(run_ids)
+        stages.seal_finished(run_ids)
         dispatch.of_runs(run_ids)
     else:
         stages.start_waiting()

@@ -435,3 +435,20 @@ def test_events_cannot_outlive_a_change_that_was_rolled_back():
         lifecycle.resume(run.pk, actor=OPERATOR)
 
     assert ControlEvent.objects.count() == before
+
+
+@pytest.mark.req("M-15")
+def test_a_run_paused_during_its_last_item_ends_only_after_the_resume():
+    run = make_run(items=1)
+    work = leased(run)
+    (item,) = copying.read(work.source_id or 0)
+    lifecycle.pause(run.pk, actor=OPERATOR)
+    leases.checkpoint(work, Progress(cursor=item[0], processed=1))
+
+    maintenance.reconcile()
+    run.refresh_from_db()
+    assert (run.lifecycle, status.of(run)) == (Lifecycle.RUNNING, "paused")
+
+    lifecycle.resume(run.pk, actor=OPERATOR)
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.COMPLETED
