@@ -60,7 +60,7 @@ def seal(stage_run_id: int) -> bool:
         run.refresh_from_db()
         if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:
             return False
-        if not transitions.complete_stage(stage_run.pk, transitions.paused_seconds(run.pk)):
+        if not transitions.complete_stage(stage_run.pk, run.paused_seconds):
             return False
         audit.record(
             "stage_completed",
@@ -133,9 +133,8 @@ def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collect
 
 
 def _start(run: AutomationRun, ready: _Ready) -> None:
-    paused_seconds = transitions.paused_seconds(run.pk)
     for stage_run, slices, total in ready:
-        if transitions.start_stage(stage_run.pk, total, paused_seconds):
+        if transitions.start_stage(stage_run.pk, total, run.paused_seconds):
             WorkSlice.objects.bulk_create(slices, batch_size=2_000)
             audit.record(
                 "stage_started",
