@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from pause_manager.querysets import ControlEventQuerySet, HoldQuerySet
+from pause_manager.querysets import ControlEventQuerySet, HoldQuerySet, PauseQueueQuerySet
 
 SCOPE = re.compile(r"fleet|(queue|pipeline|lane|run|node):\S{1,100}")
 
@@ -106,3 +106,64 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} of {self.actor}"
+
+
+class PauseQueueEntry(models.Model):
+    """A dispatch withheld for want of capacity, to be sent when it recovers. Written by ``pause_queue``."""
+
+    class Outcome(models.TextChoices):
+        SENT = "sent", "sent on"
+        DROPPED = "dropped", "dropped: what it was for has ended or goes on by itself"
+
+    ref = models.CharField(max_length=120, help_text="what waits: run:x, or a name of the caller's")
+    task_name = models.CharField(max_length=200)
+    args = models.JSONField(default=list, blank=True)
+    kwargs = models.JSONField(default=dict, blank=True)
+    queue = models.CharField(max_length=100)
+    priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
+    needs = models.JSONField(default=dict, help_text="cpu (cores), memory_mib, gpu_memory_mib, gpus")
+    reason = models.TextField(help_text="why it waits, with the figures of the decision")
+    paused_at = models.DateTimeField(db_default=Now(), editable=False)
+    resume_after = models.DateTimeField(null=True, blank=True, help_text="not before this time")
+    attempts = models.PositiveIntegerField(default=0, help_text="polls that found no room for it")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+
+    objects = PauseQueueQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "pause queue entries"
+        ordering: ClassVar = ["priority", "paused_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["ref"], condition=Q(finished_at__isnull=True), name="one_waiting_entry_per_ref"
+            ),
+            models.CheckConstraint(condition=Q(priority__range=(1, 5)), name="priority_is_1_to_5"),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True, outcome="") | (Q(finished_at__isnull=False) & ~Q(outcome="")),
+                name="finished_entry_has_an_outcome",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["priority", "paused_at", "id"], condition=Q(finished_at__isnull=True), name="entry_waiting"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ref} waits for {self.task_name}"
+
+
+class PollState(models.Model):
+    """The one row that polls share: the ramp, since when there has been room, and when the last poll was."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    polled_at = models.DateTimeField(null=True, blank=True)
+    ramp = models.JSONField(default=dict, blank=True)
+    failures = models.PositiveIntegerField(default=0, help_text="polls that failed running")
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="one_poll_state")]
+
+    def __str__(self) -> str:
+        return f"last poll {self.polled_at}"

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
-    from pause_manager.models import ControlEvent, Hold  # noqa: F401  (named in texts below)
+    from pause_manager.models import ControlEvent, Hold, PauseQueueEntry  # noqa: F401  (named in texts below)
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
@@ -30,3 +30,13 @@ class ControlEventQuerySet(models.QuerySet["ControlEvent"]):
     def of_scope(self, scope: str) -> ControlEventQuerySet:
         """The events of one scope, newest first."""
         return self.filter(scope=scope).order_by("-id")
+
+
+class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
+    def waiting(self) -> PauseQueueQuerySet:
+        """Entries that have neither been sent on nor dropped, in the order in which they are resumed."""
+        return self.filter(finished_at__isnull=True).order_by("priority", "paused_at", "id")
+
+    def due(self) -> PauseQueueQuerySet:
+        """Waiting entries that may be resumed now by the database's clock."""
+        return self.waiting().filter(models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now()))

@@ -1,0 +1,154 @@
+"""What the engine asks the pause manager before it sends or starts work, and the loads it tells it of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db import connection
+from django.dispatch import receiver
+
+from automation import leases
+from automation.errors import UnknownPipeline
+from automation.leases import RUN, SLICE, STAGE, NoRoom
+from automation.models import Ticket
+from automation.pipeline import get_pipeline
+from pause_manager import loads, manager
+from pause_manager.needs import Needs
+from pause_manager.pause_queue import Parked
+from pause_manager.signals import yield_wanted
+from pause_manager.views import Load
+
+GO_ON = "automation.go_on"
+"""The task that a parked run is sent on by."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """A stage that wants ``messages`` more loops; ``at_work`` of them are leased or sent already."""
+
+    stage_run_id: int
+    slug: str
+    run_id: UUID
+    pipeline: str
+    priority: int
+    ignores_capacity: bool
+    queue: str
+    at_work: int
+    messages: int
+
+    @property
+    def needs(self) -> Needs:
+        return get_pipeline(self.pipeline).stage(self.slug).needs
+
+
+@dataclass
+class Admission:
+    """What was granted (want, messages), and what is to be parked, by the sentence that says why."""
+
+    granted: list[tuple[Want, int]] = field(default_factory=list)
+    parked: dict[str, list[Want]] = field(default_factory=dict)
+    figures: dict[str, object] = field(default_factory=dict)
+
+
+def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
+    """Grant each want as many messages as have room (``at_most`` each), in the order given, reserving as it goes."""
+    admission = Admission()
+    if not wants:
+        return admission
+    desk = manager.open_desk()
+    for want in wants:
+        asked = want.messages if at_most is None else min(want.messages, at_most)
+        if desk is None or want.ignores_capacity:
+            admission.granted.append((want, asked))
+            continue
+        verdict = desk.should_pause(want.needs, pipeline=want.pipeline)
+        fitting = 0 if verdict.should_pause else desk.reserve(want.needs, asked)
+        if fitting:
+            admission.granted.append((want, fitting))
+        elif not want.at_work:
+            admission.parked.setdefault(verdict.sentence, []).append(want)
+            admission.figures = verdict.figures
+    return admission
+
+
+def park(admission: Admission) -> None:
+    """Put the runs of which nothing is at work and nothing fits into the pause queue, with a capacity hold."""
+    for sentence, wants in admission.parked.items():
+        runs = {want.run_id: want for want in wants}
+        manager.pause_work(
+            [
+                Parked(
+                    ref=f"run:{run_id}",
+                    task_name=GO_ON,
+                    args=[str(run_id)],
+                    queue="control",
+                    needs=want.needs,
+                    priority=want.priority,
+                )
+                for run_id, want in runs.items()
+            ],
+            reason=sentence,
+            figures=admission.figures,
+        )
+
+
+def room_here(node: str, needs: Needs, pipeline: str) -> Sequence[int]:
+    """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
+
+    Raises ``NoRoom`` with the sentence that says what is short.
+    """
+    admitted = manager.admit_on(node, needs, pipeline=pipeline)
+    if isinstance(admitted, str):
+        raise NoRoom(admitted)
+    return admitted
+
+
+@loads.register
+def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+    """Live leases by node, and messages that were sent and not answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LEASED, {"node": node})
+        leased = cursor.fetchall()
+        cursor.execute(_SENT)
+        sent = cursor.fetchall()
+    for slice_id, name, gpus, started_at, priority, pipeline, slug in leased:
+        needs = _needs(pipeline, slug)
+        if needs is not None:
+            yield name, Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus))
+    for ticket_id, sent_at, priority, pipeline, slug in sent:
+        needs = _needs(pipeline, slug)
+        if needs is not None:
+            yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True)
+
+
+def _needs(pipeline: str, slug: str) -> Needs | None:
+    try:
+        return get_pipeline(pipeline).stage(slug).needs
+    except (UnknownPipeline, KeyError):
+        return None
+
+
+@receiver(yield_wanted)
+def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
+    slices = [int(ref.removeprefix("slice:")) for ref in refs if ref.startswith("slice:")]
+    leases.request_yield(slices, reason)
+
+
+_LEASED = f"""
+    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
+           run.priority, run.pipeline, stage.slug
+      FROM {SLICE} AS slice
+      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
+      JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
+       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+"""
+
+_SENT = f"""
+    SELECT ticket.id, extract(epoch FROM ticket.sent_at)::float, run.priority, run.pipeline, stage.slug
+      FROM {Ticket._meta.db_table} AS ticket
+      JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
+      JOIN {RUN} AS run ON run.id = stage.run_id
+"""

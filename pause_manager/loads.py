@@ -1,0 +1,27 @@
+"""The work of ours that nodes carry. Whoever has some registers a provider; nothing is counted, all is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pause_manager.views import Load
+
+Provider = Callable[[str | None], Iterable[tuple[str | None, Load]]]
+"""Called with a node's name or ``None`` for all; gives (node, load), node ``None`` for what is sent but not placed."""
+
+_providers: list[Provider] = []
+
+
+def register(provider: Provider) -> Provider:
+    """Have ``provider`` asked; usable as a decorator."""
+    _providers.append(provider)
+    return provider
+
+
+def by_node(node: str | None = None) -> dict[str | None, list[Load]]:
+    """Every load of every provider (of one node, with what is not placed, if ``node`` is named), by node."""
+    found: dict[str | None, list[Load]] = {}
+    for provider in _providers:
+        for name, load in provider(node):
+            found.setdefault(name, []).append(load)
+    return found
