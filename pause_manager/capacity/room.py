@@ -1,0 +1,215 @@
+"""How much of a node is left. Integers throughout (thousandths of a core, MiB), so that comparisons are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pause_manager.capacity.policy import Policy
+from pause_manager.needs import Needs
+from pause_manager.views import GpuView, Load, NodeView
+
+_MILLION = 1_000_000
+
+Resource = tuple[str, int]
+"""("cpu", -1), ("memory", -1) or ("gpu_memory", index of the GPU)."""
+Margin = Mapping[Resource, int]
+"""What to leave free of each resource, in thousandths of a core or MiB."""
+
+
+class Share(NamedTuple):
+    """Free of total for the scarcest resource, exact; ``float(share)`` is for people."""
+
+    free: int
+    total: int
+    resource: str
+
+    def __float__(self) -> float:
+        return self.free / self.total
+
+    def is_below(self, threshold: float) -> bool:
+        """Strictly below: a share of exactly 20 % is not below 0.20."""
+        return self.free * _MILLION < round(threshold * _MILLION) * self.total
+
+    def is_scarcer(self, other: Share) -> bool:
+        return self.free * other.total < other.free * self.total
+
+
+@dataclass(slots=True)
+class GpuRoom:
+    """What is left of one GPU; negative when strangers took what our loads declared."""
+
+    index: int
+    free_mib: int
+    total_mib: int
+    loads: int = 0
+    """How many of our loads are on it."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left of one node. ``gpus`` has the readable ones only."""
+
+    node: str
+    cpu_milli: int
+    cpu_total: int
+    memory_mib: int
+    memory_total: int
+    gpus: list[GpuRoom]
+
+    def share(self, needs: Needs) -> Share | None:
+        """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU."""
+        scarcest: Share | None = None
+        if needs.gpus:
+            if needs.gpus > len(self.gpus):
+                return None
+            best = self.gpus
+            if len(best) > 1:
+                best = sorted(best, key=lambda gpu: gpu.free_mib / gpu.total_mib, reverse=True)
+            gpu = best[needs.gpus - 1]
+            scarcest = Share(gpu.free_mib, gpu.total_mib, "gpu_memory")
+        if needs.memory_mib and self.memory_total:
+            memory = Share(self.memory_mib, self.memory_total, "memory")
+            if scarcest is None or memory.is_scarcer(scarcest):
+                scarcest = memory
+        if (needs.cpu or scarcest is None) and self.cpu_total:
+            cpu = Share(self.cpu_milli, self.cpu_total, "cpu")
+            if scarcest is None or cpu.is_scarcer(scarcest):
+                scarcest = cpu
+        return scarcest
+
+    def gpus_for(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> tuple[int, ...] | None:
+        """Indices of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
+
+        A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
+        share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards.
+        """
+        if not needs.gpus:
+            return ()
+        fitting = [gpu for gpu in self.gpus if _gpu_fits(gpu, needs, keep, margin)]
+        if len(fitting) < needs.gpus:
+            return None
+        fitting.sort(key=lambda gpu: (gpu.free_mib, gpu.index))
+        return tuple(sorted(gpu.index for gpu in fitting[: needs.gpus]))
+
+    def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> bool:
+        """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
+        return (
+            (not needs.cpu or milli(needs.cpu) + _of(margin, "cpu") <= self.cpu_milli)
+            and (not needs.memory_mib or needs.memory_mib + _of(margin, "memory") <= self.memory_mib)
+            and self.gpus_for(needs, keep, margin) is not None
+        )
+
+    def take(self, needs: Needs, gpus: Sequence[int]) -> None:
+        """Reserve ``needs`` on the GPUs with these indices."""
+        self.cpu_milli -= milli(needs.cpu)
+        self.memory_mib -= needs.memory_mib
+        for gpu in self.gpus:
+            if gpu.index in gpus:
+                gpu.free_mib -= needs.gpu_memory_mib or gpu.total_mib
+                gpu.loads += 1
+
+    def copy(self) -> Room:
+        gpus = [GpuRoom(gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads) for gpu in self.gpus]
+        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus)
+
+
+def milli(cores: float) -> int:
+    """Thousandths of a core."""
+    return round(cores * 1000)
+
+
+def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
+    """What is left of ``node`` for new work, after strangers and everything we declared there.
+
+    CPU is compressible: cores minus foreign use minus declared cores; what our loops burn is not counted. Memory and
+    GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
+    """
+    settle = (policy or _DEFAULT).settle_seconds
+    loads = node.loads
+    cpu = milli(node.cores) - milli(node.foreign_cores) - sum(milli(load.needs.cpu) for load in loads)
+    memory = node.free_memory_mib
+    if loads:
+        declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]
+        used = node.memory_mib - node.free_memory_mib
+        memory -= _unseen(declared, node.own_memory_mib, used, now, settle)
+    gpus = (
+        [] if node.gpu_problem else [_gpu_room(gpu, loads, now, settle) for gpu in node.gpus if not gpu_is_unknown(gpu)]
+    )
+    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus)
+
+
+def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:
+    """Free of total for the scarcest resource that ``needs`` uses on ``node``; None if its GPUs cannot be read."""
+    return room(node, now, policy).share(needs)
+
+
+def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
+    """Whether one more piece of work has room on ``node`` now, whatever the threshold says."""
+    return room(node, now, policy).fits(needs)
+
+
+def can_ever_run(node: NodeView, needs: Needs) -> bool:
+    """Whether the empty node would be big enough (P-37): only such nodes count."""
+    if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
+        return False
+    if not needs.gpus:
+        return True
+    return sum(gpu.total_mib >= needs.gpu_memory_mib and gpu.total_mib > 0 for gpu in node.gpus) >= needs.gpus
+
+
+def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
+    """Online, with a sample that is not too old."""
+    return node.is_online and now - node.sampled_at <= policy.offline_after_seconds
+
+
+def gpu_is_unknown(gpu: GpuView) -> bool:
+    return bool(gpu.problem) or gpu.free_mib is None or gpu.total_mib <= 0
+
+
+def _of(margin: Margin | None, kind: str, index: int = -1) -> int:
+    return margin.get((kind, index), 0) if margin else 0
+
+
+def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) -> bool:
+    if keep and Share(gpu.free_mib, gpu.total_mib, "gpu_memory").is_below(keep):
+        return False
+    if needs.gpu_memory_mib:
+        return needs.gpu_memory_mib + _of(margin, "gpu_memory", gpu.index) <= gpu.free_mib
+    return gpu.loads == 0 and gpu.free_mib > 0
+
+
+def _gpu_room(gpu: GpuView, loads: Sequence[Load], now: float, settle: float) -> GpuRoom:
+    here = [load for load in loads if gpu.index in load.gpus]
+    free = gpu.free_mib or 0
+    if not here:
+        return GpuRoom(gpu.index, free, gpu.total_mib)
+    declared = [(load, load.needs.gpu_memory_mib or gpu.total_mib) for load in here]
+    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, now, settle)
+    if any(not load.needs.gpu_memory_mib for load in here):
+        free = min(free, unseen)
+    return GpuRoom(gpu.index, free - unseen, gpu.total_mib, len(here))
+
+
+def _unseen(declared: Sequence[tuple[Load, int]], own: int, used: int, now: float, settle: float) -> int:
+    """How much of the declared memory the sensor does not show yet: the phantom load.
+
+    It is what was declared minus what our processes show. A load that started just now counts for itself as well,
+    less and less until it has settled: an older one that uses more than it declared must not hide it. Where the
+    sensor cannot tell whose memory it is (nothing of ours shows although all has settled), what is used at all is
+    taken for ours, or the same memory would be counted twice for ever.
+    """
+    total = young = 0
+    for load, amount in declared:
+        total += amount
+        age = now - load.started_at
+        if load.is_sent or age <= 0:
+            young += amount
+        elif age < settle:
+            young += round(amount * (1 - age / settle))
+    shown = own if own or young else used
+    return max(total - shown, young, 0)
+
+
+_DEFAULT = Policy()
