@@ -162,7 +162,9 @@ class AutomationRunAdmin(StateAdmin):
 
     @admin.display(description="why it waits")
     def reasons(self, run: AutomationRun) -> str:
-        return "\n".join(f"{reason.sentence} Ends when: {reason.lifted_by}." for reason in gate.explain(run)) or "-"
+        if run.finished_at is not None:
+            return "-"
+        return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in gate.explain(run)) or "-"
 
     @admin.display(description="live page")
     def live_page(self, run: AutomationRun) -> str:

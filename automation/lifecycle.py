@@ -208,11 +208,12 @@ def fail(run_id: UUID, *, reason: str) -> None:
         logger.info("%s", refusal)
 
 
-def fail_if_too_many(stage_run: StageRun, max_failures: int) -> None:
-    """Fail the run if more items of the stage have failed than it allows."""
+def fail_if_too_many(stage_run: StageRun, max_failures: int) -> bool:
+    """Fail the run if more items of the stage have failed than it allows; whether they have."""
     failed = stage_run.slices.aggregate(failed=Sum("failed"))["failed"] or 0
     if failed > max_failures:
         fail(stage_run.run_id, reason=f"{stage_run.slug}: {failed} items failed, at most {max_failures} are allowed")
+    return bool(failed > max_failures)
 
 
 def _end_if_idle(run_id: UUID, *, actor: Actor, reason: str) -> bool:

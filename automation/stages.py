@@ -50,6 +50,8 @@ def seal(stage_run_id: int) -> bool:
     if stage_run.lifecycle != Lifecycle.RUNNING or stage_run.slices.open().exists():
         return False
     run = stage_run.run
+    if _has_failed_too_often(stage_run):
+        return False
     ready = _ready_after(run, completing=stage_run)
     with transaction.atomic():
         transitions.lock([str(run.pk)])
@@ -72,6 +74,14 @@ def seal(stage_run_id: int) -> bool:
             transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason="all stages are done")
     _seal_empty(ready)
     return True
+
+
+def _has_failed_too_often(stage_run: StageRun) -> bool:
+    """Fail the run if the worker that saw the last failure too many did not live to say so."""
+    from automation import lifecycle
+
+    allowed = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug).max_failures
+    return allowed is not None and lifecycle.fail_if_too_many(stage_run, allowed)
 
 
 def seal_finished(run_ids: Sequence[UUID] | None = None) -> int:

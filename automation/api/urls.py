@@ -13,6 +13,7 @@ _RUN = "runs/<str:run_id>"
 urlpatterns = [
     path("runs/", runs.RunList.as_view(), name="runs"),
     path(f"{_RUN}/", runs.RunDetail.as_view(), name="run"),
+    path(f"{_RUN}/start/", runs.StartRun.as_view(), name="start-run"),
     path(f"{_RUN}/pause/", runs.PauseRun.as_view(), name="pause-run"),
     path(f"{_RUN}/resume/", runs.ResumeRun.as_view(), name="resume-run"),
     path(f"{_RUN}/cancel/", runs.CancelRun.as_view(), name="cancel-run"),

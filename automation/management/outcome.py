@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.storage import default_storage
 
 from automation.models import AutomationRun
 
@@ -18,6 +16,11 @@ def outputs_of(run: AutomationRun) -> list[str]:
     names = [name for name in pages if default_storage.exists(name)]
     if default_storage.exists(folder):
         names.append(folder)
-    if not isinstance(default_storage._wrapped if hasattr(default_storage, "_wrapped") else None, FileSystemStorage):
-        return names
-    return [str(Path(default_storage.path(name))) for name in names]
+    return [_full_path(name) for name in names]
+
+
+def _full_path(name: str) -> str:
+    try:
+        return str(default_storage.path(name))
+    except NotImplementedError:  # a storage that is no file system
+        return name

@@ -51,11 +51,8 @@ def watch_json(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> N
     """One snapshot a line, whenever something has changed."""
     last: Any = None
     for shot in snapshots(run_id):
-        key = (
-            shot["status"],
-            shot["overall"]["processed_items"],
-            [stage["processed_items"] for stage in shot["stages"]],
-        )
+        counts = [(stage["processed_items"], stage["failed_items"]) for stage in shot["stages"]]
+        key = (shot["status"], counts, shot["reasons"])
         if key != last:
             last = key
             write(shot)

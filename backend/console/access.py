@@ -7,9 +7,11 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django_htmx.http import HttpResponseClientRedirect
 
 from automation.models import AutomationRun
 
@@ -39,12 +41,25 @@ def page(view: View) -> View:
 
 
 def for_viewers(view: View) -> View:
-    """A page for signed-in people who may view runs."""
-    return page(login_required(permission_required(VIEW, raise_exception=True)(view)))
+    """A page for signed-in people who may view runs; others are sent to sign in."""
+    allowed = permission_required(VIEW, raise_exception=True)(view)
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            return allowed(request, *args, **kwargs)
+        htmx = getattr(request, "htmx", None)
+        if not htmx:
+            return redirect_to_login(request.get_full_path())
+        # A redirect would be followed by the script, which would put the sign-in form into the card.
+        sign_in = redirect_to_login(htmx.current_url_abs_path or "/")
+        return HttpResponseClientRedirect(sign_in.url)
+
+    return page(guarded)
 
 
 def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
     """The run, or 404: other accounts' runs do not exist here."""
     runs = AutomationRun.objects.visible_to(request.user).with_leases().select_related("site")
-    run: AutomationRun = get_object_or_404(runs.distinct(), pk=run_id)
+    run: AutomationRun = get_object_or_404(runs, pk=run_id)
     return run

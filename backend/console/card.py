@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from django.template.loader import render_to_string
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from automation import gate, progress, status
@@ -17,6 +19,7 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
 from automation.retries import RETRYABLE
 from automation.up_next import title_of
+from automation.work import WorkItem, WorkSlice
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
 
@@ -48,7 +51,7 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
     reasons = gate.explain(run)
     now = status.of(run, has_reasons=bool(reasons))
     pipeline_title, titles = _titles(run.pipeline)
-    found = progress.snapshot(run) if titles else {"overall": None, "stages": [], "in_flight": [], "durations": {}}
+    found = progress.snapshot(run) if titles else _without_pipeline(run)
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
     in_flight = [_at_work(lease, titles) for lease in found["in_flight"]]
@@ -107,6 +110,13 @@ def _titles(slug: str) -> tuple[str, dict[str, str]]:
     return pipeline.title, {stage.slug: stage.title for stage in pipeline.stages}
 
 
+def _without_pipeline(run: AutomationRun) -> dict[str, Any]:
+    """What can be told of a run whose pipeline this code does not have."""
+    seconds = progress.durations_of(run, timezone.now())
+    durations = {"total_seconds": seconds.total, "active_seconds": seconds.active}
+    return {"overall": None, "stages": [], "in_flight": [], "durations": durations}
+
+
 def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
     items = lease["items"]
     return {
@@ -121,14 +131,17 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").first()
     if placed is None or run.paused_at is None:
         return None
+    in_flight = placed.figures.get("in_flight", [])
+    names = _names(in_flight)
     at_work = [
         {
             "worker": worker_name(entry["worker"], entry["node"]),
             "stage": titles.get(entry["stage"], entry["stage"]),
             "item": entry["item"],
+            "name": names.get((entry["slice"], entry["item"]), ""),
             "since": parse_datetime(entry["since"]),
         }
-        for entry in placed.figures.get("in_flight", [])
+        for entry in in_flight
     ]
     pending = [stage for stage in stages if stage["status"] == Lifecycle.PENDING]
     starts = [stage for stage in stages if stage["is_current"]] or pending[:1]
@@ -136,6 +149,18 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
         starts = [{**stage, "remaining_count": run.total_items} for stage in starts]
     follows = [stage["title"] for stage in pending if stage["slug"] not in {start["slug"] for start in starts}]
     return Pause(run.paused_at, placed.actor, placed.reason, at_work, starts, follows)
+
+
+def _names(in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """What people call the items of an event, by slice and key."""
+    sources = dict(WorkSlice.objects.filter(pk__in=[entry["slice"] for entry in in_flight]).values_list("pk", "source"))
+    wanted = {(sources.get(entry["slice"]), entry["item"]): (entry["slice"], entry["item"]) for entry in in_flight}
+    chosen = Q(pk__in=[])
+    for source, key in wanted:
+        if source is not None and key is not None:
+            chosen |= Q(made_by=source, key=key)
+    found = WorkItem.objects.filter(chosen).values_list("made_by", "key", "payload")
+    return {wanted[source, key]: title_of(payload, key) for source, key, payload in found}
 
 
 def worker_name(owner: str, node: str) -> str:

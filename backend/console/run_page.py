@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -81,12 +82,13 @@ def _outputs(
 
 
 def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str]) -> dict[str, Any]:
-    """A page of given-up items, the latest first."""
-    before = request.GET.get("failures_before", "")
-    failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("-id")
-    if before.isdigit():
-        failures = failures.filter(pk__lt=int(before))
+    """A page of given-up items, by stage and key: the order of the index, so that it costs little however many."""
+    failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
+    stage, _, key = request.GET.get("failures_after", "").partition("_")
+    if stage.isdigit():
+        failures = failures.filter(Q(stage_run_id__gt=int(stage)) | Q(stage_run_id=int(stage), key__gt=key))
     rows = list(failures[: PAGE_SIZE + 1])
+    last = rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None
     slugs = {stage_run.pk: stage_run.slug for stage_run in stage_runs}
     return {
         "rows": [
@@ -100,7 +102,7 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
             }
             for row in rows[:PAGE_SIZE]
         ],
-        "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None,
+        "next": f"{last.stage_run_id}_{last.key}" if last else "",
     }
 
 

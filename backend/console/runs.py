@@ -68,7 +68,7 @@ def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
             is_paged = True
     except ValueError:
         pass
-    rows = list(runs.distinct().order_by("-created_at", "-id")[: PAGE_SIZE + 1])
+    rows = list(runs.order_by("-created_at", "-id")[: PAGE_SIZE + 1])
     shown = rows[:PAGE_SIZE]
     last = shown[-1] if len(rows) > PAGE_SIZE else None
     return {

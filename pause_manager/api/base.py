@@ -38,6 +38,11 @@ class ControlView(APIView):
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         return super().initialize_request(request, *args, **kwargs)
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
+            raise errors.LengthRequired  # the framework would take it for a request without a body
+
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response.headers[REQUEST_ID_HEADER] = self.request_id
         return super().finalize_response(request, response, *args, **kwargs)

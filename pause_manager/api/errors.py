@@ -24,6 +24,14 @@ class BodyTooLarge(exceptions.APIException):
     default_code = "body_too_large"
 
 
+class LengthRequired(exceptions.APIException):
+    """The body came without its length, which the parsers need."""
+
+    status_code = status.HTTP_411_LENGTH_REQUIRED
+    default_code = "length_required"
+    default_detail = "Cannot read the request: expected a Content-Length with its body, got a chunked one."
+
+
 def answer(status_code: int, code: str, message: str, **more: Any) -> Response:
     """One error in the form that all have."""
     return Response({"code": code, "message": message, **more}, status=status_code)

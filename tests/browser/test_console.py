@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle, Membership, Site
+from backend.console.live import LOOK_AGAIN_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
 from tests.factories import OPERATOR, make_site
@@ -36,11 +37,13 @@ def done(page: Page) -> int:
     return int(page.locator(".stage-figures b").first.inner_text().replace(",", ""))
 
 
-def expect_to_move(page: Page, seconds: float = 10) -> None:
-    before, deadline = done(page), time.monotonic() + seconds
-    while done(page) <= before:
-        assert time.monotonic() < deadline, f"the card still says {before} after {seconds} s"
-        page.wait_for_timeout(100)
+def expect_to_move(page: Page, seconds: float = 5) -> None:
+    """The card moves again and again: once could be the look that a page takes soon after it connects."""
+    for _ in range(3):
+        before, deadline = done(page), time.monotonic() + seconds
+        while done(page) <= before:
+            assert time.monotonic() < deadline, f"the card still says {before} after {seconds} s"
+            page.wait_for_timeout(100)
 
 
 def mark(page: Page) -> None:
@@ -59,6 +62,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     watched = visit("olga", PASSWORD)
     page = watched.page
     mark(page)
+    page.wait_for_timeout(2 * 1_000 * LOOK_AGAIN_SECONDS)
 
     run = make_drill(site, items=400, seconds=0.2)
     page.get_by_role("link", name=f"Drill {str(run.pk)[:8]}").wait_for()
@@ -79,7 +83,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").get()
     assert (placed.actor, placed.channel) == ("user:olga", "console")
     for entry in placed.figures.get("in_flight", []):
-        expect(card).to_contain_text(f"item {entry['item']}")
+        expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)
     expect(card).to_contain_text(f"goes on with {400 - at_rest} items")
@@ -177,6 +181,5 @@ def test_the_page_finds_back_after_the_web_process_died_and_while_redis_is_away(
     system.wait_for_web()
 
     expect(page.get_by_text("Connection lost")).to_be_hidden()
-    expect_to_move(page)
     expect_to_move(page)
     assert was_not_reloaded(page)

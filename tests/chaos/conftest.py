@@ -12,6 +12,17 @@ import pytest
 
 from tests.chaos.fleet import Fleet, fleet_in
 
+LONG = "CHAOS_LONG"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow scenarios take a quarter of an hour: they run when asked for."""
+    if os.environ.get(LONG):
+        return
+    for item in items:
+        if item.get_closest_marker("chaos") and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason=f"slow: set {LONG}=1"))
+
 
 @pytest.fixture(scope="session")
 def shared_fleet() -> Iterator[Fleet]:

@@ -40,6 +40,15 @@ def start(run: str) -> dict[str, Any]:
     return verb("start_run", run)
 
 
+def token() -> dict[str, Any]:
+    """A token for the REST API that may do everything."""
+    from django.contrib.auth.models import User
+    from rest_framework.authtoken.models import Token
+
+    user, _ = User.objects.get_or_create(username="chaos", defaults={"is_superuser": True})
+    return {"token": Token.objects.get_or_create(user=user)[0].key}
+
+
 def look(run: str) -> dict[str, Any]:
     """Status and progress as everybody sees them."""
     from automation import progress
@@ -80,7 +89,13 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     name = order.pop("verb")
     if name in {"pause", "resume", "cancel"}:
         return verb(name, **order)
-    commands: dict[str, Callable[..., dict[str, Any]]] = {"create": create, "look": look, "resume_twice": resume_twice, "start": start}
+    commands: dict[str, Callable[..., dict[str, Any]]] = {
+        "create": create,
+        "token": token,
+        "look": look,
+        "resume_twice": resume_twice,
+        "start": start,
+    }
     return commands[name](**order)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from tests.chaos.ledger import Ledger
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = "SLACKWATER_CHAOS"
 READY = {"stages": " ready.", "control": " ready.", "beat": "beat: Starting"}
+WEB_READY = "Uvicorn running"
 T = TypeVar("T")
 
 
@@ -33,6 +35,12 @@ def eventually(condition: Callable[[], T], seconds: float = 60, every: float = 0
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(every)
     return met
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Fleet:
@@ -46,6 +54,7 @@ class Fleet:
         self.redis = Redis(self.layout)
         self.members: dict[str, subprocess.Popen[bytes]] = {}
         self.start_seconds = 0.0
+        self.port = unused_port()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
         self.env = kept | {
             "DATABASE_URL": self.layout.database_url,
@@ -105,11 +114,19 @@ class Fleet:
             self.start_postgres()
         if not self.redis.is_alive():
             self.redis.start()
+        started = []
         for name, member in list(self.members.items()):
-            if name not in READY and member.poll() is None:
-                self.kill(name)
-            elif name in READY and (member.poll() is not None or name in self._special):
-                self.restart(name)
+            if name not in READY:
+                if member.poll() is None:
+                    self.kill(name)
+                del self.members[name]
+            elif member.poll() is not None or name in self._special:
+                if member.poll() is None:
+                    self.kill(name)
+                self.start(name, wait=False)
+                started.append(name)
+        for name in started:
+            self.wait_until_ready(name)
 
     # Members
 
@@ -120,6 +137,7 @@ class Fleet:
         commands = {
             "control": [*worker, "-Q", "control", "-n", "control@%h", "--pool", "threads", "--concurrency", "4"],
             "beat": [*celery, "beat", "--loglevel", "INFO"],
+            "web": [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--port", str(self.port)],
         }
         command = commands.get(name) or [*worker, "-Q", "stages", "-n", f"{name}@%h", *(options or ("-c", "2"))]
         (self._special.add if options else self._special.discard)(name)
@@ -139,7 +157,7 @@ class Fleet:
             self.wait_until_ready(name)
 
     def wait_until_ready(self, name: str, seconds: float = 60) -> None:
-        sign = READY.get(name, READY["stages"])
+        sign = WEB_READY if name == "web" else READY.get(name, READY["stages"])
         ready = eventually(lambda: sign in self.said(name), seconds)
         assert ready, f"{name} did not start:\n{self.said(name)[-3000:]}"
 

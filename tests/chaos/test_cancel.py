@@ -37,7 +37,7 @@ def check_cancelled(run: Run) -> None:
 
 @pytest.mark.parametrize("phase", ["pending", "running", "pausing", "paused"])
 def test_cancelled_in_each_phase(fleet: Fleet, phase: str):
-    run = Run(fleet, items=10, seconds=0.5, start=phase != "pending")
+    run = Run(fleet, items=5, seconds=0.5, start=phase != "pending")
     if phase != "pending":
         run.wait_until_at("toil", after=2)
     if phase in {"pausing", "paused"}:

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
 def test_an_item_that_kills_its_worker_is_given_up(fleet: Fleet, report):
-    run = Run(fleet, items=20, poison=17)
+    run = Run(fleet, items=10, poison=11)
 
     run.check_complete(failed=1)
 

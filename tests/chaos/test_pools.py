@@ -12,10 +12,10 @@ from tests.chaos.runs import SURVIVAL_SECONDS, Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
+@pytest.mark.parametrize("pool", [pytest.param("prefork", marks=pytest.mark.slow), "threads", "gevent", "solo"])
 def test_a_run_in_a_pool(fleet: Fleet, pool: str, report):
     fleet.restart("stages", "--pool", pool, "--concurrency", "2")
-    run = Run(fleet, items=30, seconds=0.1)
+    run = Run(fleet, items=16, seconds=0.1)
     run.wait_until_at("toil")
 
     run.ask("pause")

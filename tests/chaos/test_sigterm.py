@@ -15,9 +15,11 @@ from tests.chaos.runs import SURVIVAL_SECONDS, Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["parent", "group"])
+@pytest.mark.parametrize(
+    "group", [pytest.param(False, id="parent", marks=pytest.mark.slow), pytest.param(True, id="group")]
+)
 def test_a_worker_stops_at_the_next_item(fleet: Fleet, group: bool, report):
-    run = Run(fleet, items=20, seconds=0.5)
+    run = Run(fleet, items=8, seconds=0.5)
     run.wait_until_at("toil", after=3)
 
     fleet.send("stages", signal.SIGTERM, group=group)
@@ -35,9 +37,10 @@ def test_a_worker_stops_at_the_next_item(fleet: Fleet, group: bool, report):
     assert not run.events("worker_lost")
 
 
+@pytest.mark.slow
 def test_a_cold_shutdown_ends_too(fleet: Fleet, report):
     """SIGQUIT makes Celery end its children without waiting for their tasks."""
-    run = Run(fleet, items=20, seconds=0.5)
+    run = Run(fleet, items=8, seconds=0.5)
     run.wait_until_at("toil", after=3)
     family = [psutil.Process(fleet.members["stages"].pid), *fleet.children("stages")]
 
@@ -55,7 +58,7 @@ def test_a_cold_shutdown_ends_too(fleet: Fleet, report):
 def test_a_child_told_to_end_stops_at_the_next_item_and_is_replaced(fleet: Fleet, report):
     """``celery control terminate`` and Flower send SIGTERM to one child; nothing may spin after that."""
     fleet.restart("stages", "--concurrency", "1")
-    run = Run(fleet, items=8, seconds=0.5)
+    run = Run(fleet, items=5, seconds=0.5)
     run.wait_until_at("toil", after=2)
     child = run.ledger.at_work()[0].pid
 

@@ -22,7 +22,7 @@ def test_an_undisturbed_run_attempts_every_item_once(fleet: Fleet):
 
 
 def test_a_killed_child_of_the_pool_costs_seconds(fleet: Fleet, report):
-    run = Run(fleet, items=40)
+    run = Run(fleet, items=30)
     run.wait_until_at("toil")
 
     lost, killed = run.kill_mid_item()
@@ -35,6 +35,7 @@ def test_a_killed_child_of_the_pool_costs_seconds(fleet: Fleet, report):
     assert set(run.ledger.repeats().values()) <= {2}
 
 
+@pytest.mark.slow
 def test_a_killed_only_child_is_replaced(fleet: Fleet, report):
     """With one process in the pool nobody else can take the slice over."""
     fleet.restart("stages", "--concurrency", "1")
@@ -52,7 +53,7 @@ def test_a_killed_only_child_is_replaced(fleet: Fleet, report):
 
 def test_a_killed_worker_is_survived_and_its_orphans_end(fleet: Fleet, report):
     """The parent dies alone: its children must neither work on unseen nor be left behind."""
-    run = Run(fleet, items=200)
+    run = Run(fleet, items=60)
     run.wait_until_at("toil")
     orphans = fleet.children("stages")
 
@@ -70,7 +71,7 @@ def test_a_killed_worker_is_survived_and_its_orphans_end(fleet: Fleet, report):
 
 
 def test_a_worker_killed_with_all_its_children_is_survived(fleet: Fleet, report):
-    run = Run(fleet, items=40)
+    run = Run(fleet, items=30)
     run.wait_until_at("toil")
 
     fleet.kill("stages")
@@ -82,9 +83,10 @@ def test_a_worker_killed_with_all_its_children_is_survived(fleet: Fleet, report)
     run.check_complete()
 
 
+@pytest.mark.slow
 def test_another_worker_takes_over_from_a_killed_one(fleet: Fleet, report):
     fleet.start("stages-b")
-    run = Run(fleet, items=40)
+    run = Run(fleet, items=30)
     run.wait_until_at("toil", after=10)
     mine = {child.pid for child in fleet.children("stages")}
     lost = [note for note in run.ledger.at_work("toil") if note.pid in mine]
@@ -100,9 +102,9 @@ def test_another_worker_takes_over_from_a_killed_one(fleet: Fleet, report):
     assert all(s is not None and s < SURVIVAL_SECONDS for s in seconds)
 
 
-@pytest.mark.parametrize("name", ["beat", "control"])
+@pytest.mark.parametrize("name", ["control", pytest.param("beat", marks=pytest.mark.slow)])
 def test_a_killed_servant_does_not_stop_the_work(fleet: Fleet, name: str, report):
-    run = Run(fleet, items=40)
+    run = Run(fleet, items=30)
     run.wait_until_at("toil")
 
     fleet.kill(name)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,14 @@ def test_a_missing_database_is_one_sentence(shell, site):
     assert ended.code == 1
     assert ended.err.startswith("Cannot use the database: ")
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.skipif(find_spec("xllamacpp") is not None, reason="the model's packages are installed")
+def test_serving_a_model_without_its_packages_says_what_to_install(shell):
+    ended = shell("serve_llm")
+
+    assert ended.code == 1
+    assert ended.err.endswith("it needs the package xllamacpp; install requirements-llm.txt.\n")
 
 
 @pytest.mark.usefixtures("workers")

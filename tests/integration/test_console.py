@@ -56,6 +56,17 @@ def test_strangers_are_sent_to_the_sign_in_page_and_streams_refuse_them() -> Non
     assert streams == [403, 403]
 
 
+def test_a_verb_after_the_session_has_ended_leads_to_the_sign_in_page_and_back() -> None:
+    run = make_run()
+    headers = {"HX-Request": "true", "HX-Current-URL": f"http://testserver{page_of(run)}"}
+
+    answer = Client().post(reverse("console:control", args=[run.pk]), {"verb": "pause"}, headers=headers)
+
+    run.refresh_from_db()
+    assert answer["HX-Redirect"] == f"/sign-in/?next={page_of(run)}"
+    assert run.paused_at is None
+
+
 def test_a_member_without_the_permission_to_view_is_refused_with_a_page() -> None:
     answer = sign_in("nina", make_site()).get("/")
 
@@ -213,3 +224,40 @@ def test_nobody_starts_a_run_for_another_accounts_site() -> None:
     assert answer.status_code == 422
     assert "the site does not exist, or is not yours" in answer.content.decode()
     assert not AutomationRun.objects.exists()
+
+
+@pytest.mark.req("M-12", "M-13")
+def test_a_paused_run_tells_who_was_at_what_and_what_goes_on() -> None:
+    run = lifecycle.create("drill", site=make_site(), actor=OPERATOR, params={"items": 30, "seconds": 0})
+    claim(run, "anna")
+    client = operator(run.site)
+    control(client, run, "pause")
+
+    pause = client.get(page_of(run)).context["pause"]
+
+    (at_work,) = pause.at_work
+    assert (at_work["stage"], at_work["item"], at_work["name"]) == ("Work", "000", "1")
+    assert [(stage["title"], stage["remaining_count"]) for stage in pause.starts] == [("Work", 30)]
+
+
+def test_a_run_of_a_pipeline_that_is_gone_is_still_shown() -> None:
+    run = make_run()
+    AutomationRun.objects.filter(pk=run.pk).update(pipeline="gone")
+    client = operator(run.site)
+
+    page, listed = client.get(page_of(run)), client.get("/")
+
+    assert "is not installed here" in page.content.decode()
+    assert str(run.pk) in listed.content.decode()
+
+
+def test_failed_items_are_paged_in_order() -> None:
+    params = {"items": 90, "seconds": 0, "fail_every": 2}
+    run = settle(lifecycle.create("drill", site=make_site(), actor=OPERATOR, params=params))
+    client = operator(run.site)
+
+    first = client.get(page_of(run)).context["failures"]
+    second = client.get(page_of(run), {"failures_after": first["next"]}).context["failures"]
+
+    assert [row["item"] for row in first["rows"] + second["rows"]] == [str(n) for n in range(2, 91, 2)]
+    assert second["next"] == ""

@@ -39,13 +39,14 @@ _ANSWERS: dict[int, tuple[type[serializers.Serializer[Any]], str]] = {
     403: (ErrorSerializer, "The caller lacks the permission, or a session request lacks its CSRF token."),
     404: (ErrorSerializer, "There is none, or none that the caller may see."),
     409: (RefusalSerializer, "It does not apply to the run as it is now; nothing was changed."),
+    411: (ErrorSerializer, "The body came in chunks, without its length."),
     413: (ErrorSerializer, "The body is too large."),
     415: (ErrorSerializer, "The body is of a type that is not taken."),
     422: (ErrorSerializer, "The Idempotency-Key was used before with another request."),
     429: (ErrorSerializer, "Too many requests; Retry-After says when to come again."),
 }
 READ = (400, 401, 403, 404, 429)
-COMMAND = (*READ, 409, 413, 415, 422)
+COMMAND = (*READ, 409, 411, 413, 415, 422)
 
 
 def answers(success: dict[int, Any], *others: int) -> dict[int, Any]:

@@ -104,6 +104,24 @@ class RunVerb(AutomationView):
         return Response(self.act(request, run.pk, self.body(ReasonSerializer)["reason"], self.actor))
 
 
+class StartRun(RunVerb):
+    """Start a pending run."""
+
+    verb = staticmethod(lifecycle.start_run)
+
+    @extend_schema(
+        operation_id="start_run",
+        summary="Start a pending run",
+        description="At once, or as soon as the gate opens: then it is `waiting`. A run that has started answers 409.",
+        parameters=[schema.RUN_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: RunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, run_id: str) -> Response:
+        return self.carry_out(request, run_id)
+
+
 class PauseRun(RunVerb):
     """Pause a run."""
 

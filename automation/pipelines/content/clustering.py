@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,23 +16,25 @@ from automation.pipelines.content.language import words_of
 
 EXACT_UP_TO = 2_000
 FIT_ON = 20_000
-PREDICT_BATCH = 20_000
+PREDICT_BATCH = 5_000
 MOST_FEATURES = 8_192
 MOST_CLUSTERS = 1_000
 
 
-def group(keywords: Sequence[str], keywords_per_cluster: int) -> list[list[int]]:
+def group(
+    keywords: Sequence[str], keywords_per_cluster: int, between_batches: Callable[[], None] = lambda: None
+) -> list[list[int]]:
     """Indexes into ``keywords``, grouped; groups in order of their first member, members in order.
 
     Up to 2,000 keywords are merged pairwise (average linkage on cosine distance), and a group of more than twice
     ``keywords_per_cluster`` is divided again; more keywords go to k-means fitted on at most 20,000 evenly spaced ones,
-    so that time and memory stay bounded.
+    so that time and memory stay bounded. ``between_batches`` is called now and then, and may raise to stop it all.
     """
     if not keywords:
         return []
     with threadpool_limits(limits=1):
         if len(keywords) > EXACT_UP_TO:
-            groups = _split_by_kmeans(keywords, keywords_per_cluster)
+            groups = _split_by_kmeans(keywords, keywords_per_cluster, between_batches)
         else:
             groups = _split_exactly(keywords, list(range(len(keywords))), keywords_per_cluster)
     return sorted(groups, key=lambda members: members[0])
@@ -79,7 +81,7 @@ def _split_exactly(keywords: Sequence[str], members: list[int], per_cluster: int
     ]
 
 
-def _split_by_kmeans(keywords: Sequence[str], per_cluster: int) -> list[list[int]]:
+def _split_by_kmeans(keywords: Sequence[str], per_cluster: int, between_batches: Callable[[], None]) -> list[list[int]]:
     wanted = min(MOST_CLUSTERS, round(len(keywords) / per_cluster))
     if wanted < 2:
         return [list(range(len(keywords)))]
@@ -87,9 +89,11 @@ def _split_by_kmeans(keywords: Sequence[str], per_cluster: int) -> list[list[int
     step = -(-len(keywords) // FIT_ON)
     model = MiniBatchKMeans(n_clusters=wanted, random_state=7, n_init=1, batch_size=2_048, max_iter=30)
     model.fit(vectorizer.fit_transform(keywords[::step]))
-    batches = (keywords[at : at + PREDICT_BATCH] for at in range(0, len(keywords), PREDICT_BATCH))
-    labels = np.concatenate([model.predict(vectorizer.transform(batch)) for batch in batches])
-    return _by_label(list(range(len(keywords))), labels)
+    labels = []
+    for at in range(0, len(keywords), PREDICT_BATCH):
+        between_batches()
+        labels.append(model.predict(vectorizer.transform(keywords[at : at + PREDICT_BATCH])))
+    return _by_label(list(range(len(keywords))), np.concatenate(labels))
 
 
 def _by_label(members: Sequence[int], labels: NDArray[Any]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import orjson
 
@@ -12,6 +13,8 @@ from automation.pipelines.content.language import slug_of
 
 ARTIFACT = "clusters.json"
 MOST_SHOWN = 50
+BREATH_SECONDS = 0.001
+"""Long enough to let a stop through."""
 
 
 class Clusters(Stage):
@@ -36,7 +39,7 @@ class Clusters(Stage):
         namer = Namer()
         slugs: set[str] = set()
         clusters: dict[str, Payload] = {}
-        for members in group(keywords, ctx.params["keywords_per_cluster"]):
+        for members in group(keywords, ctx.params["keywords_per_cluster"], partial(ctx.sleep, BREATH_SECONDS)):
             words = [keywords[index] for index in members]
             name = namer.name(words)
             clusters[words[0]] = {

@@ -70,6 +70,7 @@ def test_a_file_is_uploaded_and_an_odd_request_gets_json(server, token):
 
     made = server.post(RUNS, data=form, files={"input": ("words.csv", words)}, headers=token)
     odd = {
+        "chunked": server.post(RUNS, content=iter([b"{}"]), headers=token | {"Content-Type": "application/json"}),
         "malformed": server.post(RUNS, content=b'{"pipeline"', headers=token | {"Content-Type": "application/json"}),
         "nobody": server.get(RUNS),
         "bad token": server.get(RUNS, headers={"Authorization": "Token x"}),
@@ -80,6 +81,7 @@ def test_a_file_is_uploaded_and_an_odd_request_gets_json(server, token):
 
     assert (made.status_code, made.json()["total_items"]) == (201, 50_000)
     assert {name: (answer.status_code, answer.json().get("code")) for name, answer in odd.items()} == {
+        "chunked": (411, "length_required"),
         "malformed": (400, "parse_error"),
         "nobody": (401, "not_authenticated"),
         "bad token": (401, "authentication_failed"),

@@ -166,7 +166,7 @@ def test_a_repeat_while_the_first_is_still_at_work_gives_up_with_409(api, operat
 
 def test_every_verb_takes_a_key(api):
     run = create(api, "one").data["id"]
-    for number, path in enumerate(("pause/", "resume/", "cancel/", "retry-failed/")):
+    for number, path in enumerate(("start/", "pause/", "resume/", "cancel/", "retry-failed/")):
         for replayed in (None, "true"):
             response = api.post(f"{RUNS}{run}/{path}", headers={"Idempotency-Key": f"key-{number}"})
             assert response.headers.get("Idempotency-Replayed") == replayed

@@ -120,11 +120,9 @@ def test_a_run_that_failed_anywhere_is_completed_by_its_retry(site, slug, item):
 
 
 def made_once(slug, *runs):
-    """The outputs of the last stage; of parallel branches without repeats, as an item may pass through both again."""
+    """The outputs of the last stage, without repeats where an item may be done again to the same effect."""
     made = all_outputs(*runs)
-    if slug != "breakable-branches":
-        return made
-    return sorted({(key, str(payload)) for key, payload in made})
+    return made if slug == "breakable" else sorted({(key, str(payload)) for key, payload in made})
 
 
 def test_a_stage_whose_finish_failed_is_done_again_as_a_whole(site):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.callers import RUNS
@@ -76,6 +79,50 @@ def test_a_resume_goes_on_and_sends_work_once(api, run):
     assert (second.status_code, second.data["code"], second.data["status"]) == (409, "transition_refused", "running")
     assert second.data["message"] == f"Cannot resume run {run.pk}: it is running."
     assert tickets(run) == sent
+
+
+@pytest.mark.req("A-42")
+def test_resumes_at_the_same_time_send_work_once(operator, run):
+    from django.db import connection
+
+    from automation import lifecycle
+    from tests.callers import client_of
+    from tests.factories import OPERATOR, events, tickets
+
+    wanted = tickets(run)
+    barrier = threading.Barrier(6)
+
+    def resume(_):
+        try:
+            barrier.wait(10)
+            return client_of(operator).post(url_of(run, "resume/")).status_code
+        finally:
+            connection.close()
+
+    lifecycle.pause(run.pk, actor=OPERATOR)
+    with ThreadPoolExecutor(6) as pool:
+        answers = sorted(pool.map(resume, range(6)))
+
+    assert answers == [200, 409, 409, 409, 409, 409]
+    assert len(events(run, "hold_released")) == 1
+    assert tickets(run) == wanted
+
+
+def test_a_pending_run_is_started_or_waits_for_the_gate(api, site):
+    from pause_manager import holds
+    from tests.factories import OPERATOR, make_run
+
+    pending, waiting = make_run(site=site, start=False), make_run(site=site, start=False)
+
+    started = api.post(url_of(pending, "start/"), {"reason": "go"})
+    again = api.post(url_of(pending, "start/"))
+    holds.place(["fleet"], actor=OPERATOR, reason="upgrade")
+    kept = api.post(url_of(waiting, "start/"))
+    holds.release(["fleet"], actor=OPERATOR)
+
+    assert (started.data["status"], again.status_code, again.data["status"]) == ("running", 409, "running")
+    assert (kept.status_code, kept.data["status"]) == (200, "waiting")
+    assert api.get(url_of(waiting)).data["status"] == "running"
 
 
 @pytest.mark.req("A-04")

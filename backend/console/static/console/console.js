@@ -77,9 +77,15 @@
 
   const connection = () => document.getElementById("connection");
   let lostTimer = 0;
-  function lost() {
+  function lost(event) {
+    const isRefused = [401, 403, 404].includes(event.detail?.status);
+    const sentence = isRefused ? "You are signed out, or this is gone. Reload the page." : "Connection lost. Trying again…";
     clearTimeout(lostTimer);
-    lostTimer = setTimeout(() => { if (!document.hidden) connection().hidden = false; }, 1500);
+    lostTimer = setTimeout(() => {
+      if (document.hidden) return;
+      connection().textContent = sentence;
+      connection().hidden = false;
+    }, 1500);
   }
   function found() {
     clearTimeout(lostTimer);
@@ -90,7 +96,7 @@
     if (event.detail.connection.status === 200) found();
   });
   document.addEventListener("htmx:error", (event) => {
-    if (event.target.matches?.("form")) refuse("Cannot reach the server: nothing was changed. Try again.");
+    if (event.target.matches?.("form")) refuse("Cannot reach the server. Look at the status before you try again.");
   });
   document.addEventListener("htmx:response:error", (event) => {
     const status = event.detail.ctx?.response?.raw?.status ?? event.detail.ctx?.response?.status;

@@ -1,0 +1,83 @@
+"""What a loop costs: its statements grow with its checkpoints, never with its items, and so does its memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from automation import copying, leases
+from automation.leases import Progress
+from automation.models import Lifecycle
+from tests.factories import claim, make_run, run_loop, stage_of
+from tests.pipelines import Buffered, Echo
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def statements_of_a_loop(items: int) -> int:
+    run = make_run("buffered", items=items)
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        run_loop(run)
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.COMPLETED
+    return len(captured)
+
+
+def test_a_loop_says_no_more_to_the_database_for_more_items(monkeypatch):
+    monkeypatch.setattr(Buffered, "slice_size", 10_000)
+
+    assert statements_of_a_loop(items=5) == statements_of_a_loop(items=1_500)
+
+
+def test_a_checkpoint_costs_the_same_however_much_it_commits(monkeypatch):
+    """One UPDATE and one COPY in a transaction, and no more."""
+    monkeypatch.setattr(Buffered, "slice_size", 1_000)
+    run = make_run("buffered", items=1_000)
+    work = claim(run)
+    made_by = str(stage_of(run).pk).encode()
+    rows = [copying.row(made_by, f"{n:03d}.000", b'{"n":1}') for n in range(900)]
+
+    with CaptureQueriesContext(connection) as captured:
+        leases.checkpoint(work, Progress(cursor="899", processed=900, outputs=rows))
+
+    said = [query["sql"].split()[0] for query in captured]
+    assert [word for word in said if word not in ("BEGIN", "COMMIT")] == ["UPDATE", "COPY"]
+    assert stage_of(run).outputs.count() == 900
+
+
+def test_a_claim_says_the_same_to_ten_slices_as_to_a_thousand():
+    counts = []
+    for items in (10, 1_000):
+        run = make_run("few", items=items)
+        with CaptureQueriesContext(connection) as captured:
+            assert claim(run) is not None
+        counts.append(len(captured))
+
+    assert counts[0] == counts[1]
+
+
+def peak_of_a_loop(items: int) -> int:
+    run = make_run("numbers", items=items)
+    tracemalloc.start()
+    run_loop(run)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.COMPLETED
+    return peak
+
+
+def test_a_loop_needs_no_more_memory_for_more_items(monkeypatch):
+    """Items are read in chunks and outputs leave with each checkpoint."""
+    monkeypatch.setattr(Echo, "slice_size", 100_000)
+    monkeypatch.setattr(Echo, "checkpoint_interval", 0.01)
+    peak_of_a_loop(items=100)  # imports and caches
+
+    few, many = peak_of_a_loop(items=4_000), peak_of_a_loop(items=40_000)
+
+    assert many < 1.3 * few + 300_000

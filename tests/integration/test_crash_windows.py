@@ -1,0 +1,28 @@
+"""A worker dies between two statements that belong together: what the next one finds must lead to the same end."""
+
+from __future__ import annotations
+
+import pytest
+
+from automation import leases, maintenance
+from automation.leases import Progress
+from automation.models import ItemFailure, Lifecycle
+from tests.factories import claim, events, make_run, stage_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_too_many_failures_fail_the_run_even_if_the_worker_dies_before_it_says_so():
+    run = make_run("strict", items=3)
+    stage_run = stage_of(run)
+    while work := claim(run):
+        failures = [ItemFailure(stage_run=stage_run, key=work.last_key, payload={}, error="bad") for _ in range(1)]
+        leases.checkpoint(work, Progress(cursor=work.last_key, failed=work.size, failures=failures))
+
+    maintenance.reconcile()
+
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.FAILED
+    assert run.failure == "strict: 3 items failed, at most 2 are allowed"
+    assert len(events(run, "fail")) == 1
+    assert not events(run, "complete", "stage_completed")
