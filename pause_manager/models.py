@@ -160,7 +160,6 @@ class PollState(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     polled_at = models.DateTimeField(null=True, blank=True)
     ramp = models.JSONField(default=dict, blank=True)
-    failures = models.PositiveIntegerField(default=0, help_text="polls that failed running")
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="one_poll_state")]
