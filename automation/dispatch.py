@@ -34,14 +34,16 @@ def on_commit(stage_run_ids: Sequence[int]) -> None:
         transaction.on_commit(lambda: dispatch(stage_run_ids))
 
 
-def of_runs(run_ids: Sequence[UUID | str]) -> int:
-    """Dispatch the running stages of the runs now."""
+def of_runs(run_ids: Sequence[UUID | str], at_most: int | None = None) -> int:
+    """Dispatch the running stages of the runs now, with ``at_most`` loops each."""
     stages = StageRun.objects.filter(run__in=[UUID(str(pk)) for pk in run_ids], lifecycle=Lifecycle.RUNNING)
-    return dispatch(list(stages.values_list("pk", flat=True)))
+    return dispatch(list(stages.values_list("pk", flat=True)), at_most)
 
 
-def dispatch(stage_run_ids: Sequence[int] | None = None) -> int:
+def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = None) -> int:
     """Send as many messages as loops are wanting and have room, for the named stages or for all; returns how many.
+
+    ``at_most`` caps the messages for each stage: a run that comes back from the pause queue starts with one loop.
 
     Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none. A run
     of which nothing is at work and nothing has room is parked in the pause queue.
@@ -58,7 +60,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None) -> int:
         locked = [row[0] for row in cursor.fetchall()]
         if not locked:
             return 0
-        admission = admit(_wanted(cursor, locked))
+        admission = admit(_wanted(cursor, locked), at_most)
         cursor.execute(
             _TICKETS,
             {

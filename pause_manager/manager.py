@@ -15,6 +15,7 @@ from pause_manager.actor import Actor
 from pause_manager.models import PauseQueueEntry, PollState, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.signals import forced_on
 from pause_manager.views import NodeView
 
 logger = logging.getLogger("pause_manager.manager")
@@ -173,7 +174,12 @@ def _poll() -> Poll:
 
 def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
     """Send one entry on whatever the capacity says; False if it does not wait any more."""
-    return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures={"forced": True}))
+    with transaction.atomic():
+        ref = PauseQueueEntry.objects.waiting().filter(pk=entry_id).values_list("ref", flat=True).first()
+        if ref is None:
+            return False
+        forced_on.send(PauseQueueEntry, refs=[ref])
+        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures={"forced": True}))
 
 
 def database_now() -> float:

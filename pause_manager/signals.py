@@ -16,3 +16,6 @@ hold_expired = Signal()
 
 yield_wanted = Signal()
 """Sent when a node is contended, with ``refs`` (of the loads that are to give way), ``reason`` and ``figures``."""
+
+forced_on = Signal()
+"""Sent before an operator forces parked work on, with ``refs``: it is not to be parked again for want of room."""
