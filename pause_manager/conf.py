@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 from django.conf import settings as django_settings
+
+from pause_manager.capacity.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,27 @@ class PauseManagerSettings:
     """Longest wait for Redis when announcing a change."""
     idempotency_hours: float = 24.0
     """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
+    capacity: bool = True
+    """Whether room is asked for before work is sent and started."""
+    poll_interval_seconds: float = 10.0
+    """How often the pause queue is looked through."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
+    pipeline_policies: dict[str, Any] = field(default_factory=dict)
+    """The same for single pipelines, by slug; what is not named is as in ``policy``."""
+
+    def policy_of(self, pipeline: str = "") -> Policy:
+        """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
+        return _policy(_frozen(self.policy), _frozen(self.pipeline_policies.get(pipeline, {})))
+
+
+@lru_cache
+def _policy(fleet: tuple[tuple[str, Any], ...], own: tuple[tuple[str, Any], ...]) -> Policy:
+    return Policy(**{**dict(fleet), **dict(own)})
+
+
+def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(options.items()))
 
 
 def settings() -> PauseManagerSettings:

@@ -42,7 +42,7 @@ class Desk:
 
     def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
         """The policy's verdict on new work with ``needs``; logged with its figures."""
-        verdict = capacity.should_pause(self._views, needs, conf.settings().policy(pipeline), self._now)
+        verdict = capacity.should_pause(self._views, needs, conf.settings().policy_of(pipeline), self._now)
         logger.log(
             logging.INFO if verdict.should_pause else logging.DEBUG, "%s %s", verdict.sentence, verdict.figures
         )
@@ -50,7 +50,7 @@ class Desk:
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
-        book = self._book(conf.settings().policy(pipeline))
+        book = self._book(conf.settings().policy_of(pipeline))
         for count in range(wanted):
             if book.place(needs, self._held) is None:
                 return count
@@ -106,7 +106,7 @@ def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] 
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())
     view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
-    policy = conf.settings().policy(pipeline)
+    policy = conf.settings().policy_of(pipeline)
     now = database_now()
     placement = capacity.place([view], needs, policy, now)
     if placement is not None:
@@ -153,7 +153,7 @@ def _poll() -> Poll:
         state.ramp.get("allowance", 1), state.ramp.get("polled_at", 0.0), tuple(state.ramp.get("held", ()))
     )
     views, unplaced, now = look()
-    policy = conf.settings().policy()
+    policy = conf.settings().policy_of()
     book = capacity.Book(views, policy, now)
     for needs in unplaced:
         book.place(needs)

@@ -29,7 +29,7 @@ class NodeWatch:
 
     def seen(self, view: NodeView, kinds: Sequence[Needs] = (Needs(),)) -> bool:
         """Act on one more sample; returns whether the node's workers are to consume."""
-        policy = conf.settings().policy()
+        policy = conf.settings().policy_of()
         now = manager.database_now()
         view = replace(view, loads=tuple(loads.by_node(self.node).get(self.node, ())))
         before = self._strangers

@@ -152,7 +152,13 @@ LOGGING = {
 }
 
 # Each app declares its options, units and defaults in its own conf.py; these override them.
-PAUSE_MANAGER: dict[str, Any] = {"redis_url": REDIS_URL, "channel": f"{REDIS_PREFIX}control"}
+PAUSE_MANAGER: dict[str, Any] = {
+    "redis_url": REDIS_URL,
+    "channel": f"{REDIS_PREFIX}control",
+    "capacity": env.switch("WATCH_CAPACITY", True),
+    "poll_interval_seconds": POLL_SECONDS,
+    "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
+}
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
 # Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
