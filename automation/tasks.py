@@ -10,7 +10,7 @@ from celery import Task, shared_task
 from automation import dispatch, lifecycle, maintenance, stages
 from automation.admission import GO_ON
 from automation.leases import Worker
-from automation.models import StageRun
+from automation.models import Lifecycle, StageRun
 from automation.stage_loop import Ending, StageLoop
 from pause_manager.probes import processes
 
@@ -23,7 +23,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     if not dispatch.answer(ticket_id):
         return
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
-    if stage_run is None:
+    if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.

@@ -56,6 +56,13 @@ def claim(run: AutomationRun, name: str = "a", slug: str = "") -> Work | None:
     return leases.claim(stage_run.pk, worker(name), queue=stage.queue, concurrency=stage.concurrency)
 
 
+def leased(run: AutomationRun, name: str = "a") -> Work:
+    """A lease that must be granted."""
+    work = claim(run, name)
+    assert work is not None
+    return work
+
+
 def run_loop(run: AutomationRun, slug: str = "") -> None:
     """One stage loop of a running stage, in this thread, with the ticket of a message that was sent for it."""
     stage_run = stage_of(run, slug)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,6 +130,15 @@ class Life(RuleBasedStateMachine):
             self.work_one_item(hand)
             self.die(hand)
             maintenance.reap()
+        return hand
+
+    @rule(target=hands)
+    def claim_and_commit_the_first_item(self) -> Any:
+        """Then stand in the middle of the slice."""
+        hand = self.claim()
+        if isinstance(hand, Hand):
+            self.work_one_item(hand)
+            self.checkpoint(hand, release=False)
         return hand
 
     @rule(hand=hands)
@@ -306,7 +315,7 @@ def _context(stage_run: StageRun) -> StageContext:
         logger=logging.getLogger("tests"),
         artifacts=Artifacts(stage_run.run_id, stage_run.slug),
         gpu_index=None,
-        sleep=threading.Event().wait,
+        sleep=time.sleep,
         items=lambda: iter(()),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,8 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_fleet() -> Iterator[Fleet]:
-    with tempfile.TemporaryDirectory(prefix="sw-chaos-") as root, fleet_in(Path(root)) as fleet:
-        yield fleet
+    """``CHAOS_KEEP=1`` leaves its directory, with every log, behind."""
+    root = Path(tempfile.mkdtemp(prefix="sw-chaos-"))
+    try:
+        with fleet_in(root) as fleet:
+            yield fleet
+    finally:
+        if os.environ.get("CHAOS_KEEP"):
+            print(f"[chaos] kept: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ class Storm:
         self.dice = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.worst = 0.0
+        self.history: list[str] = []
 
     def one_run(self, blows: int) -> None:
         dice = self.dice
@@ -36,6 +37,7 @@ class Storm:
                 time.sleep(dice.uniform(0, 1.5))
                 blow = dice.choice(self.blows())
                 moment = time.time()
+                self.history.append(f"{moment:.2f} {blow.__name__}")
                 blow(run)
                 self.done[blow.__name__] += 1
                 if not self.go_on(run, moment):
@@ -58,7 +60,9 @@ class Storm:
             lambda: len(run.ledger.starts()) > before + 3 or run.try_to("look").get("status") == "completed",
             SURVIVAL_SECONDS + 10,
         )
-        assert moved, f"nothing started for {time.time() - mended:.0f} s: {run.try_to('look')}"
+        assert moved, (
+            f"nothing started for {time.time() - mended:.0f} s after {self.history[-5:]}: {run.try_to('look')}"
+        )
         after = [note.at for note in run.ledger.starts_after(mended)]
         self.worst = max(self.worst, (after[0] - mended) if after else 0.0)
         return run.status != "completed"

@@ -12,12 +12,13 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from automation import leases, lifecycle
-from automation.leases import LeaseLost, Progress
+from automation.errors import LeaseLost
+from automation.leases import Progress
 from automation.models import Lifecycle, WorkSlice
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, claim, drain, expire_leases, make_run, rows, stage_of, worker
+from tests.factories import OPERATOR, claim, drain, expire_leases, leased, make_run, rows, stage_of, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -168,9 +169,9 @@ def test_a_cancel_never_ends_a_run_of_which_a_slice_is_leased():
         run = make_run("few", items=10)
 
         race(
-            lambda run=run: claim(run, "a"),
-            lambda run=run: lifecycle.cancel(run.pk, actor=OPERATOR),
-            lambda run=run: claim(run, "b"),
+            partial(claim, run, "a"),
+            partial(lifecycle.cancel, run.pk, actor=OPERATOR),
+            partial(claim, run, "b"),
         )
 
         run.refresh_from_db()
@@ -184,7 +185,7 @@ def stale_writes(rounds: int) -> int:
     found = 0
     for _ in range(rounds):
         run = make_run("scripted", items=5)
-        stale = claim(run, "stale")
+        stale = leased(run, "stale")
         expire_leases(run)
         leases.reap()
         claim(run, "fresh")
@@ -224,10 +225,10 @@ def test_two_reapers_end_each_lease_once():
 def test_a_lease_that_is_extended_while_it_is_reaped_is_one_or_the_other():
     for _ in range(15):
         run = make_run("few", items=1)
-        work = claim(run, "a")
+        work = leased(run, "a")
         expire_leases(run)
 
-        stop, reaped = race(lambda work=work: leases.heartbeat(work), leases.reap)
+        stop, reaped = race(partial(leases.heartbeat, work), leases.reap)
 
         assert (stop is None) == (reaped == [])
         assert WorkSlice.objects.leased().filter(stage_run__run=run).exists() == (stop is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 from django.db import connection, transaction
@@ -23,7 +24,7 @@ def heartbeat_meets_commit(rounds: int) -> int:
         with transaction.atomic(), connection.cursor() as cursor:
             # The checkpoint has its slice and waits to write the outputs …
             cursor.execute("LOCK TABLE automation_workitem IN SHARE MODE")
-            loop = in_thread(lambda run=run: run_loop(run))
+            loop = in_thread(partial(run_loop, run))
             wait_until_blocked(loop)
             # … while the heartbeat waits for the slice.
             notice.publish([run.scope])

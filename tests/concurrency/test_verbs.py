@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import transaction
 
-from automation import dispatch, leases, lifecycle, maintenance, stages
+from automation import dispatch, leases, lifecycle, maintenance, stages, transitions
 from automation.errors import TransitionRefused
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, claim, drain, events, make_run, settle, stage_of, tickets
+from tests.factories import OPERATOR, drain, events, leased, make_run, settle, stage_of, tickets
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,6 +29,10 @@ def attempt(verb, run: AutomationRun) -> bool:
     except TransitionRefused:
         return False
     return True
+
+
+def drain_fresh(run: AutomationRun) -> None:
+    drain(AutomationRun.objects.get(pk=run.pk))
 
 
 def test_two_seals_make_one():
@@ -64,7 +70,7 @@ def test_pause_cancel_and_the_end_of_the_last_item_leave_one_whole_outcome():
         race(
             partial(attempt, lifecycle.pause, run),
             partial(attempt, lifecycle.cancel, run),
-            lambda run=run: drain(AutomationRun.objects.get(pk=run.pk)),
+            partial(drain_fresh, run),
         )
         settle(run) if not Hold.objects.active().exists() else None
 
@@ -100,7 +106,7 @@ def test_a_timed_hold_that_ends_while_it_is_released_does_not_deadlock():
     holds.place([run.scope], actor=OPERATOR, expires_at=run.created_at)
 
     with transaction.atomic():
-        lifecycle.transitions.lock([str(run.pk)])
+        transitions.lock([str(run.pk)])
         expiring = in_thread(holds.expire)
         wait_until_blocked(expiring)
         assert holds.release([run.scope], actor=OPERATOR) == [run.scope]
@@ -129,23 +135,21 @@ def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end
             own = random.Random(seed)
             for _ in range(8):
                 run = own.choice(runs)
-                action = own.choice(
-                    [
-                        lambda run=run: attempt(lifecycle.pause, run),
-                        lambda run=run: attempt(lifecycle.resume, run),
-                        lambda: lifecycle.pause_runs([one.pk for one in runs], actor=OPERATOR),
-                        lambda: lifecycle.resume_runs([one.pk for one in reversed(runs)], actor=OPERATOR),
-                        lambda: holds.place(scopes[::-1], kind="capacity", actor=OPERATOR),
-                        lambda: holds.release(scopes, kind="capacity", actor=OPERATOR),
-                        lambda run=run: drain(AutomationRun.objects.get(pk=run.pk)),
-                        maintenance.reconcile,
-                        maintenance.reap,
-                        holds.expire,
-                    ]
-                )
-                action()
+                actions: list[Callable[[], Any]] = [
+                    partial(attempt, lifecycle.pause, run),
+                    partial(attempt, lifecycle.resume, run),
+                    partial(lifecycle.pause_runs, [one.pk for one in runs], actor=OPERATOR),
+                    partial(lifecycle.resume_runs, [one.pk for one in reversed(runs)], actor=OPERATOR),
+                    partial(holds.place, scopes[::-1], kind="capacity", actor=OPERATOR),
+                    partial(holds.release, scopes, kind="capacity", actor=OPERATOR),
+                    partial(drain_fresh, run),
+                    maintenance.reconcile,
+                    maintenance.reap,
+                    holds.expire,
+                ]
+                own.choice(actions)()
 
-        race(*[partial(act, chance.random()) for _ in range(4)])
+        race(*[partial(act, chance.randrange(10**6)) for _ in range(4)])
 
         holds.release(scopes, kind="capacity", actor=OPERATOR)
         lifecycle.resume_runs([run.pk for run in runs], actor=OPERATOR)
@@ -156,7 +160,7 @@ def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end
 def test_a_cancel_while_the_last_slice_is_given_back_ends_the_run():
     for _ in range(15):
         run = make_run("scripted", items=3)
-        work = claim(run)
+        work = leased(run)
 
         def give_back(work=work, run=run):
             leases.release(work)

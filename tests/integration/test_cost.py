@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from automation import copying, leases
 from automation.leases import Progress
 from automation.models import Lifecycle
-from tests.factories import claim, make_run, run_loop, stage_of
+from tests.factories import claim, leased, make_run, run_loop, stage_of
 from tests.pipelines import Buffered, Echo
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,7 +38,7 @@ def test_a_checkpoint_costs_the_same_however_much_it_commits(monkeypatch):
     """One UPDATE and one COPY in a transaction, and no more."""
     monkeypatch.setattr(Buffered, "slice_size", 1_000)
     run = make_run("buffered", items=1_000)
-    work = claim(run)
+    work = leased(run)
     made_by = str(stage_of(run).pk).encode()
     rows = [copying.row(made_by, f"{n:03d}.000", b'{"n":1}') for n in range(900)]
 

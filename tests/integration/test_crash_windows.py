@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from automation import leases, maintenance
+from automation import leases, maintenance, tasks
 from automation.leases import Progress
-from automation.models import ItemFailure, Lifecycle
-from tests.factories import claim, events, make_run, stage_of
+from automation.models import ItemFailure, Lifecycle, Ticket
+from tests.factories import claim, drain, events, make_run, stage_of
+from tests.pipelines import Echo
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,3 +27,18 @@ def test_too_many_failures_fail_the_run_even_if_the_worker_dies_before_it_says_s
     assert run.failure == "strict: 3 items failed, at most 2 are allowed"
     assert len(events(run, "fail")) == 1
     assert not events(run, "complete", "stage_completed")
+
+
+def test_a_late_message_of_a_finished_stage_makes_no_stage(monkeypatch):
+    """Making one may mean to load a model, and messages for the last slices often come late."""
+    run = drain(make_run("numbers", items=3))
+    stage_run = run.stages.get(slug="echo")
+    ticket = Ticket.objects.create(stage_run=stage_run, queue="stages")
+
+    def refuse(_: Echo) -> None:
+        raise AssertionError("a stage was made")
+
+    monkeypatch.setattr(Echo, "__init__", refuse)
+    tasks.stage_loop(stage_run.pk, ticket.pk)
+
+    assert not Ticket.objects.filter(stage_run=stage_run).exists()

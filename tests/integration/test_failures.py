@@ -9,9 +9,11 @@ import pytest
 from django.db import DataError, connection, transaction
 
 from automation import leases, lifecycle, maintenance
-from automation.leases import LeaseLost, Progress
+from automation.errors import LeaseLost
+from automation.leases import Progress
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
 from automation.pipeline import TryLater
+from pause_manager.watcher import Stop
 from tests.concurrency.racing import in_thread, wait_until_blocked
 from tests.factories import (
     OPERATOR,
@@ -19,6 +21,7 @@ from tests.factories import (
     drain,
     events,
     expire_leases,
+    leased,
     make_run,
     outputs,
     rows,
@@ -51,7 +54,7 @@ def test_more_failures_than_allowed_fail_the_run_and_stop_it():
     assert run.lifecycle == Lifecycle.FAILED
     assert run.failure == "strict: 3 items failed, at most 2 are allowed"
     assert len(events(run, "fail")) == 1
-    assert not AutomationRun.objects.with_leases().get(pk=run.pk).is_leased
+    assert not WorkSlice.objects.leased().exists()
 
 
 def test_as_many_failures_as_allowed_do_not():
@@ -102,13 +105,16 @@ def test_a_provider_that_asks_for_patience_gets_it_and_no_worker_waits():
 
 def test_a_slice_that_waits_is_not_leased_before_its_time():
     run = make_run("scripted", items=5)
-    work = claim(run)
+    work = leased(run)
 
     leases.release(work, available_in=60)
 
     assert claim(run) is None
     WorkSlice.objects.update(available_at=run.created_at)
     assert claim(run) is not None
+
+
+LOST = Stop("lease_lost", "The slice was taken over by another worker.")
 
 
 def lose_worker(run: AutomationRun) -> None:
@@ -137,7 +143,7 @@ def test_losses_on_different_items_condemn_none():
     run = make_run("scripted", items=5)
     for key in ("000", "001", "002", "003"):
         lose_worker(run)
-        work = claim(run)
+        work = leased(run)
         assert work.crashes == 1
         leases.checkpoint(work, Progress(cursor=key, processed=1), release=True)
 
@@ -169,7 +175,7 @@ def test_a_loop_that_cannot_commit_counts_as_a_crash_and_gives_up_the_item():
                 run_loop(run)
 
     assert [failure.key for failure in stage_run.failures.all()] == ["001"]
-    assert not AutomationRun.objects.with_leases().get(pk=run.pk).is_leased
+    assert not WorkSlice.objects.leased().exists()
     assert settle(run).lifecycle == Lifecycle.COMPLETED
     assert [output["n"] for output in outputs(run)] == [1, 3, 4, 5]
 
@@ -199,10 +205,10 @@ def test_an_item_given_up_counts_towards_the_failures_that_are_allowed(monkeypat
 def test_a_worker_that_lost_its_lease_changes_nothing():
     """Invariant 3, for each thing a worker may write."""
     run = make_run("scripted", items=5)
-    stale = claim(run, "a")
+    stale = leased(run, "a")
     expire_leases(run)
     maintenance.reap()
-    fresh = claim(run, "b")
+    fresh = leased(run, "b")
     before = rows(run)
 
     with pytest.raises(LeaseLost):
@@ -211,7 +217,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing():
         leases.finish_hook(stale, 1.0)
     assert leases.release(stale) is None
     assert leases.release(stale, is_crash=True) is None
-    assert leases.heartbeat(stale).code == "lease_lost"
+    assert leases.heartbeat(stale) == LOST
     assert leases.committed_cursor(stale) is None
 
     assert rows(run) == before
@@ -220,7 +226,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing():
 
 def test_the_same_checkpoint_twice_is_refused_the_second_time():
     run = make_run("scripted", items=5)
-    work = claim(run)
+    work = leased(run)
     leases.checkpoint(work, Progress(cursor="000", processed=1))
     work.cursor = ""
 
@@ -232,12 +238,16 @@ def test_the_same_checkpoint_twice_is_refused_the_second_time():
 
 def test_a_checkpoint_whose_outputs_cannot_be_stored_moves_nothing():
     run = make_run("scripted", items=5)
-    work = claim(run)
+    work = leased(run)
 
     with pytest.raises(DataError):
         leases.checkpoint(work, Progress(cursor="000", processed=1, outputs=[b"1\t000.000\tnot json\n"]))
 
     assert (WorkSlice.objects.get().cursor, WorkSlice.objects.get().processed, work.cursor) == ("", 0, "")
+
+
+def until(event: threading.Event) -> None:
+    assert event.wait(10)
 
 
 @pytest.mark.parametrize("loss", ["while it writes", "while it waits to write"])
@@ -246,7 +256,7 @@ def test_a_checkpoint_outlives_the_loss_of_its_connection(loss):
     table = "automation_workitem" if loss == "while it writes" else "automation_workslice"
     proceed = threading.Event()
 
-    with scripted(lambda payload, ctx: proceed.wait(10)):
+    with scripted(lambda payload, ctx: until(proceed)):
         loop = in_thread(lambda: run_loop(run))
         wait_until(lambda: WorkSlice.objects.leased().exists())
         with transaction.atomic(), connection.cursor() as cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 
 from automation import lifecycle, progress
 from automation.models import AutomationRun, Lifecycle
+from automation.pipeline import get_pipeline
 from tests.factories import OPERATOR, claim, drain, everybody_has_heard, make_run, run_loop, stage_of
 from tests.pipelines import Fan, Scripted, scripted
 
 
-def adds_up(part: dict) -> bool:
-    return part["processed_items"] + part["failed_items"] + part["remaining_count"] == part["total_items"]
+def adds_up(part: dict[str, Any]) -> bool:
+    parts = sum(part[name] for name in ("processed_items", "failed_items", "remaining_count"))
+    return bool(parts == part["total_items"])
 
 
 @pytest.mark.req("A-09")
@@ -45,11 +48,11 @@ def test_34_of_50_are_68_percent_and_16_are_left(monkeypatch):
 @pytest.mark.parametrize("slug", ["numbers", "fan-out", "chain", "failing", "diamond", "empty"])
 def test_counts_add_up_and_never_fall_at_any_item(slug, monkeypatch):
     """Invariant 7, and A-10: totals are fixed when the stage starts."""
-    for stage in set(progress.get_pipeline(slug).stages):
+    for stage in set(get_pipeline(slug).stages):
         monkeypatch.setattr(stage, "checkpoint_interval", 0)
-    seen = []
+    seen: list[dict[str, Any]] = []
     run = make_run(slug, items=13)
-    for stage in set(progress.get_pipeline(slug).stages):
+    for stage in set(get_pipeline(slug).stages):
         if stage is not Fan:
             monkeypatch.setattr(stage, "process", _watching(stage.process, run, seen))
     drain(run)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def age(run, seconds: float) -> None:
-    Ticket.objects.filter(stage_run__run=run).update(sent_at=timezone.now() - timezone.timedelta(seconds=seconds))
+    Ticket.objects.filter(stage_run__run=run).update(sent_at=timezone.now() - timedelta(seconds=seconds))
 
 
 def flush_broker() -> None:
