@@ -8,7 +8,7 @@ from pause_manager.capacity.adaptive import Adaptation, adapt
 from pause_manager.capacity.admission import Placement, Verdict, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
+from pause_manager.capacity.resuming import RampState, Waiting, plan_resume, resuming_book
 from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -34,6 +34,7 @@ __all__ = [
     "judge",
     "place",
     "plan_resume",
+    "resuming_book",
     "room",
     "share",
     "should_pause",

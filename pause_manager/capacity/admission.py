@@ -8,7 +8,7 @@ from typing import Any
 
 from pause_manager.capacity.book import Book, Placement
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Share, can_ever_run, is_readable, share
+from pause_manager.capacity.room import Share, can_ever_run, is_readable, percent, share, word
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
@@ -49,10 +49,10 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
     roomy = [(node, left) for node, left in shares if not left.is_below(policy.pause_threshold(node.pause_below))]
     if roomy:
         best, left = max(roomy, key=lambda pair: (float(pair[1]), pair[0].name))
-        return Verdict(False, "has_room", f"{best.name} has {_percent(left)} of its {_word(left)} free.", figures)
+        return Verdict(False, "has_room", f"{best.name} has {percent(left)} of its {word(left)} free.", figures)
     threshold = policy.pause_threshold(best.pause_below)
     among = "the only node that can run this" if len(shares) == 1 else f"the freest of {len(shares)} nodes"
-    sentence = f"{best.name}, {among}, has {_percent(left)} of its {_word(left)} free; it takes {threshold:.0%}."
+    sentence = f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}."
     return Verdict(True, "below_threshold", sentence, figures)
 
 
@@ -137,11 +137,3 @@ def _gpu_problem(nodes: Sequence[NodeView]) -> str:
             if problem:
                 return f"{node.name}: {problem}"
     return "the sensor gave no figure for their memory"
-
-
-def _percent(left: Share) -> str:
-    return f"{max(float(left), 0.0):.1%}".replace(".0%", "%")
-
-
-def _word(left: Share) -> str:
-    return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]

@@ -23,11 +23,21 @@ class Placement:
     share: float = 0.0
 
 
+@dataclass
+class _Order:
+    """The nodes one kind of needs fits on, best first; a key that is no longer current is dropped when it comes up."""
+
+    heap: list[_Key]
+    current: dict[str, _Key]
+    read: int
+    """How far into the book's list of touched nodes this order has caught up."""
+
+
 class Book:
     """Rooms that shrink with each placement, so that one free slot is given once (P-38).
 
-    ``resuming`` asks for the resume threshold; ``margins`` (by node) is what must be left beside the work.
-    ``rooms`` are rooms measured before, if there are any.
+    ``resuming`` asks for the resume threshold; ``margins`` (by node) is what must be left beside the work; ``closed``
+    nodes take nothing. ``refresh`` brings one node up to date, so that a long-lived book costs little.
     """
 
     def __init__(
@@ -37,55 +47,77 @@ class Book:
         now: float,
         *,
         resuming: bool = False,
+        closed: Collection[str] = (),
         margins: Mapping[str, Margin] | None = None,
-        rooms: Mapping[str, Room] | None = None,
     ) -> None:
         self._policy = policy
         self._resuming = resuming
-        self._margins = margins or {}
-        self.nodes = {node.name: node for node in nodes if is_readable(node, now, policy)}
-        self.rooms = {
-            name: rooms[name].copy() if rooms and name in rooms else room(node, now, policy)
-            for name, node in self.nodes.items()
-        }
-        self._heaps: dict[Needs, list[_Key]] = {}
+        self._margins: dict[str, Margin] = dict(margins or {})
+        self.nodes: dict[str, NodeView] = {}
+        self.rooms: dict[str, Room] = {}
+        self._orders: dict[Needs, _Order] = {}
+        self._touched: list[str] = []
+        for node in nodes:
+            if node.name not in closed:
+                self._measure(node, now)
+
+    def refresh(self, node: NodeView, now: float, *, is_closed: bool = False, margin: Margin | None = None) -> None:
+        """Measure ``node`` again; reservations made there in this book are forgotten for what the view shows."""
+        self._margins[node.name] = margin or {}
+        self.nodes.pop(node.name, None)
+        self.rooms.pop(node.name, None)
+        if not is_closed:
+            self._measure(node, now)
+        self._touched.append(node.name)
 
     def place(self, needs: Needs, barred: Collection[str] = ()) -> Placement | None:
         """Reserve ``needs`` where most is free (nodes without GPUs first for work without); None if nowhere."""
-        heap = self._heap(needs)
+        order = self._order(needs)
         aside: list[_Key] = []
         found: Placement | None = None
-        while heap:
-            key = heapq.heappop(heap)
+        while order.heap and found is None:
+            key = order.heap[0]
             name = key[2]
-            if name in barred:
-                aside.append(key)
-                continue
-            now_key = self._key(needs, name)
-            if now_key is None:
-                continue
-            if now_key > key:
-                heapq.heappush(heap, now_key)
-                continue
-            found = self._take(needs, name, -key[1])
-            now_key = self._key(needs, name)
-            if now_key is not None:
-                heapq.heappush(heap, now_key)
-            break
+            if order.current.get(name) != key:
+                heapq.heappop(order.heap)
+            elif name in barred:
+                aside.append(heapq.heappop(order.heap))
+            else:
+                found = self._take(needs, name, -key[1])
         for key in aside:
-            heapq.heappush(heap, key)
+            heapq.heappush(order.heap, key)
         return found
 
-    def _heap(self, needs: Needs) -> list[_Key]:
-        heap = self._heaps.get(needs)
-        if heap is None:
-            keys = (self._key(needs, name) for name in self.rooms)
-            heap = self._heaps[needs] = [key for key in keys if key is not None]
-            heapq.heapify(heap)
-        return heap
+    def _measure(self, node: NodeView, now: float) -> None:
+        if is_readable(node, now, self._policy):
+            self.nodes[node.name] = node
+            self.rooms[node.name] = room(node, now, self._policy)
+
+    def _order(self, needs: Needs) -> _Order:
+        order = self._orders.get(needs)
+        end = len(self._touched)
+        if order is None or end - order.read > len(self.rooms):
+            keys = {name: key for name in self.rooms if (key := self._key(needs, name)) is not None}
+            order = self._orders[needs] = _Order(list(keys.values()), keys, end)
+            heapq.heapify(order.heap)
+        else:
+            for name in set(self._touched[order.read :]):
+                self._rank(needs, order, name)
+            order.read = end
+        return order
+
+    def _rank(self, needs: Needs, order: _Order, name: str) -> None:
+        key = self._key(needs, name)
+        if key is None:
+            order.current.pop(name, None)
+        elif order.current.get(name) != key:
+            order.current[name] = key
+            heapq.heappush(order.heap, key)
 
     def _key(self, needs: Needs, name: str) -> _Key | None:
-        left = self.rooms[name]
+        left = self.rooms.get(name)
+        if left is None:
+            return None
         threshold = self._threshold(name)
         share = left.share(needs)
         if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
@@ -102,4 +134,5 @@ class Book:
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
         left.take(needs, gpus)
+        self._touched.append(name)
         return Placement(name, gpus, share)

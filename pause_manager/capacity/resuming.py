@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from pause_manager.capacity.book import Book, Placement
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Margin, Room, can_ever_run
-from pause_manager.capacity.strangers import usage
+from pause_manager.capacity.room import can_ever_run
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -38,6 +37,13 @@ class RampState:
     """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
 
 
+def resuming_book(nodes: Iterable[NodeView], policy: Policy, now: float, states: Mapping[str, NodeState]) -> Book:
+    """The rooms parked work may go to: not where a node is saturated or cooling down."""
+    closed = {name for name, state in states.items() if not state.takes_parked_work(now)}
+    margins = {name: state.margin for name, state in states.items() if state.margin}
+    return Book(nodes, policy, now, resuming=True, closed=closed, margins=margins)
+
+
 _Rank = tuple[int, float, int]
 
 
@@ -48,21 +54,22 @@ def plan_resume(
     ramp: RampState,
     now: float,
     states: Mapping[str, NodeState] | None = None,
-    rooms: Mapping[str, Room] | None = None,
+    book: Book | None = None,
 ) -> tuple[list[tuple[Waiting, Placement]], RampState]:
     """The entries to send now, each with its place, and the ramp for the next poll.
 
     Entries that are due go by priority (raised by ageing), then by age. Nodes that are saturated, cooling down or
     not at the resume threshold take none (``states``, from ``judge``). 1, 2, 4, ... are sent per poll; new pressure,
-    or no room for any, sets that back to 1. ``rooms``, where the caller has them measured, saves doing it again.
+    or no room for any, sets that back to 1. A caller that keeps a resuming ``book``
+    up to date itself may bring it.
     """
     states = states or {}
     allowance = 1 if _has_pressure(nodes, states, policy, ramp, now) else ramp.allowance
     groups = _groups(entries, policy, now, allowance)
     if not groups:
         return [], RampState(1, now)
-    takers = [node for node in nodes if node.name not in states or states[node.name].takes_parked_work(now)]
-    book = Book(takers, policy, now, resuming=True, margins=_margins(takers, states, policy), rooms=rooms)
+    if book is None:
+        book = resuming_book(nodes, policy, now, states)
     plan: list[tuple[Waiting, Placement]] = []
     held: dict[str, Needs] = {}
     front = [(waiting[0][0], index) for index, (_, waiting) in enumerate(groups)]
@@ -112,14 +119,6 @@ def _has_pressure(
         state.contended_at is not None and ramp.polled_at <= state.contended_at <= now for state in states.values()
     )
     return pressed > 0 and pressed >= policy.pressure_share * len(nodes)
-
-
-def _margins(nodes: Iterable[NodeView], states: Mapping[str, NodeState], policy: Policy) -> dict[str, Margin]:
-    return {
-        node.name: margin
-        for node in nodes
-        if node.name in states and (margin := states[node.name].swing.margin(usage(node), policy.gap))
-    }
 
 
 def _hold_one(book: Book, needs: Needs, held: dict[str, Needs], before: Collection[str]) -> None:

@@ -133,9 +133,9 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     if loads:
         declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]
         used = node.memory_mib - node.free_memory_mib
-        memory -= _unseen(declared, node.own_memory_mib, used, now, settle)
+        memory -= _unseen(declared, node.own_memory_mib, used, node.sampled_at, now, settle)
     gpus = (
-        [] if node.gpu_problem else [_gpu_room(gpu, loads, now, settle) for gpu in node.gpus if not gpu_is_unknown(gpu)]
+        [] if node.gpu_problem else [_gpu_room(gpu, node, now, settle) for gpu in node.gpus if not gpu_is_unknown(gpu)]
     )
     return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus)
 
@@ -168,6 +168,16 @@ def gpu_is_unknown(gpu: GpuView) -> bool:
     return bool(gpu.problem) or gpu.free_mib is None or gpu.total_mib <= 0
 
 
+def percent(left: Share) -> str:
+    """A share for people: ``7.5%``; nothing is left of what is overdrawn."""
+    return f"{max(float(left), 0.0):.1%}".replace(".0%", "%")
+
+
+def word(left: Share) -> str:
+    """The resource of a share for people."""
+    return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
+
+
 def _of(margin: Margin | None, kind: str, index: int = -1) -> int:
     return margin.get((kind, index), 0) if margin else 0
 
@@ -180,36 +190,37 @@ def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) ->
     return gpu.loads == 0 and gpu.free_mib > 0
 
 
-def _gpu_room(gpu: GpuView, loads: Sequence[Load], now: float, settle: float) -> GpuRoom:
-    here = [load for load in loads if gpu.index in load.gpus]
+def _gpu_room(gpu: GpuView, node: NodeView, now: float, settle: float) -> GpuRoom:
+    here = [load for load in node.loads if gpu.index in load.gpus]
     free = gpu.free_mib or 0
     if not here:
         return GpuRoom(gpu.index, free, gpu.total_mib)
     declared = [(load, load.needs.gpu_memory_mib or gpu.total_mib) for load in here]
-    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, now, settle)
+    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, node.sampled_at, now, settle)
     if any(not load.needs.gpu_memory_mib for load in here):
         free = min(free, unseen)
     return GpuRoom(gpu.index, free - unseen, gpu.total_mib, len(here))
 
 
-def _unseen(declared: Sequence[tuple[Load, int]], own: int, used: int, now: float, settle: float) -> int:
+def _unseen(
+    declared: Sequence[tuple[Load, int]], own: int, used: int, sampled_at: float, now: float, settle: float
+) -> int:
     """How much of the declared memory the sensor does not show yet: the phantom load.
 
-    It is what was declared minus what our processes show. A load that started just now counts for itself as well,
-    less and less until it has settled: an older one that uses more than it declared must not hide it. Where the
-    sensor cannot tell whose memory it is (nothing of ours shows although all has settled), what is used at all is
-    taken for ours, or the same memory would be counted twice for ever.
+    What was sent or started after the sample counts in full; the rest counts for what was declared minus what our
+    processes show. Where the sensor cannot tell whose memory it is (nothing of ours shows although all has settled),
+    what is used at all is taken for ours, or the same memory would be counted twice for ever.
     """
-    total = young = 0
+    new = old = 0
+    has_settled = True
     for load, amount in declared:
-        total += amount
-        age = now - load.started_at
-        if load.is_sent or age <= 0:
-            young += amount
-        elif age < settle:
-            young += round(amount * (1 - age / settle))
-    shown = own if own or young else used
-    return max(total - shown, young, 0)
+        if load.is_sent or load.started_at >= sampled_at:
+            new += amount
+        else:
+            old += amount
+            has_settled = has_settled and now - load.started_at >= settle
+    shown = used if has_settled and not own else own
+    return max(old - shown, 0) + new
 
 
 _DEFAULT = Policy()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Resource, Share, is_readable, milli, room
+from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, word
 from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
 from pause_manager.needs import Needs
 from pause_manager.views import Load, NodeView
@@ -30,6 +30,8 @@ class NodeState:
     yielding: tuple[str, ...] = ()
     """Loops that were told to yield and still show among the node's loads."""
     swing: Swing = field(default_factory=Swing)
+    margin: Margin = field(default_factory=dict)
+    """What to leave free beside parked work that is sent there."""
 
     def takes_parked_work(self, now: float) -> bool:
         return not self.is_saturated and now >= self.cooldown_until
@@ -66,7 +68,8 @@ def judge(
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
     leaving = frozenset(state.yielding).intersection(load.ref for load in view.loads)
     used = usage(view, leaving)
-    after = replace(state, yielding=tuple(sorted(leaving)), swing=state.swing.seen(used, policy, now))
+    swing = state.swing.seen(used, policy, now)
+    after = replace(state, yielding=tuple(sorted(leaving)), swing=swing, margin=swing.margin(used, policy.gap))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
@@ -229,8 +232,8 @@ def _sentence(
         resource = max(deficits, key=lambda key: deficits[key] / used[key].total)
         use = used[resource]
         told = (
-            f"{node} is contended: strangers need {_amount(resource, use.foreign)} of {_amount(resource, use.total)} "
-            f"and our loops declared {_amount(resource, use.declared)}"
+            f"{node} is contended: strangers need {_amount(resource, use.foreign)} "
+            f"and our loops declared {_amount(resource, use.declared)} of its {_amount(resource, use.total)}"
         )
         if not yields:
             return f"{told}; no loop may yield yet."
@@ -238,7 +241,7 @@ def _sentence(
         return f"{told}; {loops} (lowest priority first, then last started)."
     if best is None:
         return f"{node} takes no new work: its GPUs cannot be read."
-    has = f"{max(float(best), 0.0):.1%} of its {best.resource.replace('_', ' ')} free"
+    has = f"{percent(best)} of its {word(best)} free"
     if code == "saturated":
         return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
             f"and goes on at {figures['resume_threshold']:.0%}."
