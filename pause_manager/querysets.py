@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
-    from pause_manager.models import ControlEvent, Hold  # noqa: F401  (named in texts below)
+    from pause_manager.models import ControlEvent, Hold, WorkerNode  # noqa: F401  (named in texts below)
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
@@ -30,3 +32,15 @@ class ControlEventQuerySet(models.QuerySet["ControlEvent"]):
     def of_scope(self, scope: str) -> ControlEventQuerySet:
         """The events of one scope, newest first."""
         return self.filter(scope=scope).order_by("-id")
+
+
+class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):
+    def with_age(self) -> WorkerNodeQuerySet:
+        """Annotates ``db_now`` and ``age``, the time since the node was last seen, both by the database's clock."""
+        return self.annotate(
+            db_now=Now(), age=models.ExpressionWrapper(Now() - F("last_seen_at"), models.DurationField())
+        )
+
+    def seen_within(self, period: timedelta) -> WorkerNodeQuerySet:
+        """Nodes seen in the last ``period``."""
+        return self.filter(last_seen_at__gte=Now() - period)

@@ -152,7 +152,14 @@ LOGGING = {
 }
 
 # Each app declares its options, units and defaults in its own conf.py; these override them.
-PAUSE_MANAGER: dict[str, Any] = {"redis_url": REDIS_URL, "channel": f"{REDIS_PREFIX}control"}
+PAUSE_MANAGER: dict[str, Any] = {
+    "redis_url": REDIS_URL,
+    "channel": f"{REDIS_PREFIX}control",
+    "node_key_prefix": f"{REDIS_PREFIX}node:",
+    "runtime_dir": str(DATA_DIR / "run"),
+}
+if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
+    PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
 # Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
