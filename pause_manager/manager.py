@@ -43,9 +43,7 @@ class Desk:
     def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
         """The policy's verdict on new work with ``needs``; logged with its figures."""
         verdict = capacity.should_pause(self._views, needs, conf.settings().policy_of(pipeline), self._now)
-        logger.log(
-            logging.INFO if verdict.should_pause else logging.DEBUG, "%s %s", verdict.sentence, verdict.figures
-        )
+        logger.log(logging.INFO if verdict.should_pause else logging.DEBUG, "%s %s", verdict.sentence, verdict.figures)
         return verdict
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
@@ -157,7 +155,7 @@ def _poll() -> Poll:
     book = capacity.Book(views, policy, now)
     for needs in unplaced:
         book.place(needs)
-    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=nodes.states(), rooms=book.rooms)
+    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=nodes.watched(), rooms=book.rooms)
     PollState.objects.filter(pk=1).update(
         polled_at=Now(),
         ramp={"allowance": after.allowance, "polled_at": after.polled_at, "held": list(after.held)},
@@ -198,4 +196,3 @@ def _needs(stored: dict[str, Any]) -> Needs:
     if key not in _known_needs:
         _known_needs[key] = Needs(**stored)
     return _known_needs[key]
-

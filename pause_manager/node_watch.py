@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
 from django.db import connection, transaction
 
 from pause_manager import audit, capacity, conf, loads, manager, nodes, notice
-from pause_manager.actor import Actor
-from pause_manager.needs import Needs
+from pause_manager.consumption import consumption
+from pause_manager.pause_queue import CAPACITY
 from pause_manager.signals import yield_wanted
 from pause_manager.views import NodeView
 
@@ -18,48 +17,55 @@ logger = logging.getLogger("pause_manager.node_watch")
 
 
 class NodeWatch:
-    """Judges one node over time. ``consumes`` says whether its workers are to take messages."""
+    """Judges one node over time, in each of its worker processes. One of them, which samples, speaks for the node."""
 
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self._actor = Actor("capacity", "policy")
+    def __init__(self) -> None:
         self._with_loads = capacity.NodeState()
         self._strangers = capacity.NodeState()
         """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
+        self._kept: capacity.NodeState | None = None
 
-    def seen(self, view: NodeView, kinds: Sequence[Needs] = (Needs(),)) -> bool:
-        """Act on one more sample; returns whether the node's workers are to consume."""
+    def __call__(self, view: NodeView, speaks: bool) -> None:
+        """Act on one more sample."""
         policy = conf.settings().policy_of()
-        now = manager.database_now()
-        view = replace(view, loads=tuple(loads.by_node(self.node).get(self.node, ())))
-        before = self._strangers
-        self._strangers, alone = capacity.judge(replace(view, loads=()), self._strangers, policy, now, kinds)
-        self._with_loads, judgement = capacity.judge(view, self._with_loads, policy, now, kinds)
-        state = replace(self._with_loads, is_saturated=self._strangers.is_saturated)
-        nodes.keep_state(self.node, state)
-        if before.is_saturated != self._strangers.is_saturated:
-            action = "node_saturated" if self._strangers.is_saturated else "node_has_room"
-            self._record(action, alone)
-        if judgement.yields:
-            self._ask_to_yield(judgement)
-        return not self._strangers.is_saturated
-
-    def _ask_to_yield(self, judgement: capacity.Judgement) -> None:
-        with transaction.atomic():
-            yield_wanted.send(
-                NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures
-            )
-            self._record("yield_wanted", judgement)
-            notice.publish_on_commit(f"node:{self.node}")
-
-    def _record(self, action: str, judgement: capacity.Judgement) -> None:
-        audit.record(
-            action,
-            scope=f"node:{self.node}",
-            actor=self._actor,
-            reason=judgement.sentence,
-            figures=judgement.figures,
+        was_saturated = self._strangers.is_saturated
+        self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
+        if self._strangers.is_saturated:
+            consumption.stop()
+        else:
+            consumption.start()
+        if not speaks:
+            return
+        if was_saturated != self._strangers.is_saturated:
+            nodes.set_consuming(view.name, not self._strangers.is_saturated)
+            self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
+        carried = tuple(loads.by_node(view.name).get(view.name, ()))
+        self._with_loads, judgement = capacity.judge(
+            replace(view, loads=carried), self._with_loads, policy, view.sampled_at
         )
+        self._keep(view.name)
+        if judgement.yields:
+            self._ask_to_yield(view.name, judgement)
+        poll_if_beat_is_dead()
+
+    def _keep(self, node: str) -> None:
+        state = capacity.NodeState(
+            is_saturated=self._strangers.is_saturated,
+            contended_at=self._with_loads.contended_at,
+            cooldown_until=self._with_loads.cooldown_until,
+        )
+        if state != self._kept:
+            nodes.keep_watch(node, state)
+            self._kept = state
+
+    def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
+        with transaction.atomic():
+            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
+            self._record("yield_wanted", node, judgement)
+            notice.publish_on_commit(f"node:{node}")
+
+    def _record(self, action: str, node: str, judgement: capacity.Judgement) -> None:
+        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, figures=judgement.figures)
 
 
 def poll_if_beat_is_dead() -> None:

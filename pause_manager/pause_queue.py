@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import current_app
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import Count
 from django.db.models.functions import Now
 from django.dispatch import receiver
 from kombu.exceptions import OperationalError
@@ -53,6 +53,8 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
         scopes = [ref for ref in refs if ref.startswith("run:")]
         if scopes:
             holds.place(scopes, kind=Hold.Kind.CAPACITY, actor=CAPACITY, reason=reason)
+        before = PauseQueueEntry.objects.filter(ref__in=refs).order_by().values("ref").annotate(times=Count("id"))
+        parked_before = dict(before.values_list("ref", "times"))
         PauseQueueEntry.objects.bulk_create(
             [
                 PauseQueueEntry(
@@ -65,6 +67,7 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
                     needs=asdict(item.needs),
                     reason=reason,
                     resume_after=item.resume_after,
+                    attempts=parked_before.get(item.ref, 0),
                 )
                 for item in items
             ],
@@ -84,9 +87,7 @@ def send_on(entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: dic
     Returns how many this call sent. Entries that another caller is sending are left to it.
     """
     with transaction.atomic():
-        taken = list(
-            PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids).select_for_update(skip_locked=True)
-        )
+        taken = list(PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids).select_for_update(skip_locked=True))
         if not taken:
             return 0
         # The entries are closed before the holds, so that the release finds nothing left to close.
@@ -97,15 +98,13 @@ def send_on(entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: dic
         if scopes:
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
         audit.record_each(
-            "sent_on", [(entry.ref, {"entry": entry.pk, **(figures or {})}) for entry in taken], actor=actor, reason=reason
+            "sent_on",
+            [(entry.ref, {"entry": entry.pk, **(figures or {})}) for entry in taken],
+            actor=actor,
+            reason=reason,
         )
         transaction.on_commit(lambda: _send(taken))
     return len(taken)
-
-
-def note_attempt(entry_ids: Sequence[int]) -> None:
-    """Count a poll that found no room for these entries."""
-    PauseQueueEntry.objects.filter(pk__in=list(entry_ids)).update(attempts=F("attempts") + 1)
 
 
 def lock_poll() -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
-    from pause_manager.models import ControlEvent, Hold, PauseQueueEntry  # noqa: F401  (named in texts below)
+    from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode  # noqa: F401  (named in texts)
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
@@ -40,3 +42,15 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
     def due(self) -> PauseQueueQuerySet:
         """Waiting entries that may be resumed now by the database's clock."""
         return self.waiting().filter(models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now()))
+
+
+class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):
+    def with_age(self) -> WorkerNodeQuerySet:
+        """Annotates ``db_now`` and ``age``, the time since the node was last seen, both by the database's clock."""
+        return self.annotate(
+            db_now=Now(), age=models.ExpressionWrapper(Now() - F("last_seen_at"), models.DurationField())
+        )
+
+    def seen_within(self, period: timedelta) -> WorkerNodeQuerySet:
+        """Nodes seen in the last ``period``."""
+        return self.filter(last_seen_at__gte=Now() - period)

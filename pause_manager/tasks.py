@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import holds, manager
+from pause_manager import holds, manager, nodes
 from pause_manager.api import idempotency
 
 
@@ -24,3 +24,9 @@ def forget_outcomes() -> None:
 def poll() -> None:
     """Send on what is parked and has room."""
     manager.poll()
+
+
+@shared_task(name="pause_manager.forget_history", ignore_result=True)
+def forget_history() -> None:
+    """Delete samples by the minute, and nodes that are gone, older than ``history_days``."""
+    nodes.forget_history()

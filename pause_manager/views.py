@@ -23,6 +23,11 @@ class GpuView:
     temperature_c: int | None = None
     problem: str = ""
     """Why no new work may go there: lost, ECC errors, driver silent; empty if it is fine."""
+    processes: int = 0
+    """Processes that the driver lists, of everybody."""
+    own_processes: int = 0
+    mig_of: int | None = None
+    """The card that this MIG device is a part of. Its index is then 100 x (that card's index + 1) + its number."""
 
 
 @dataclass(frozen=True)

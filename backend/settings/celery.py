@@ -56,6 +56,7 @@ CONTROL_TASKS = {
     "pause_manager.expire_holds": 5.0,
     "pause_manager.forget_outcomes": 600.0,
     "pause_manager.poll": POLL_SECONDS,
+    "pause_manager.forget_history": 3600.0,
 }
 # A control message that waited for longer than its interval is worth nothing: the next one does the same.
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {

@@ -41,7 +41,7 @@ def number(name: str, default: int) -> int:
 
 
 def forgiving_number(name: str, default: float, *, least: float, most: float) -> float:
-    """The number in ``name``; anything but a number from ``least`` to ``most`` is warned of and is ``default`` (P-07)."""
+    """The number in ``name``; anything but one from ``least`` to ``most`` is warned of and is ``default`` (P-07)."""
     value = text(name)
     if not value:
         return default
