@@ -60,11 +60,11 @@ def plan_resume(
 
     Entries that are due go by priority (raised by ageing), then by age. Nodes that are saturated, cooling down or
     not at the resume threshold take none (``states``, from ``judge``). 1, 2, 4, ... are sent per poll; new pressure,
-    or no room for any, sets that back to 1. A caller that keeps a resuming ``book``
-    up to date itself may bring it.
+    or no room for any, sets that back to 1. A caller that keeps a ``resuming_book``
+    up to date itself may bring it instead of ``nodes``.
     """
     states = states or {}
-    allowance = 1 if _has_pressure(nodes, states, policy, ramp, now) else ramp.allowance
+    allowance = 1 if _has_pressure(states, policy, ramp, now) else ramp.allowance
     groups = _groups(entries, policy, now, allowance)
     if not groups:
         return [], RampState(1, now)
@@ -112,13 +112,11 @@ def _groups(
     return [(needs, heapq.nsmallest(most, group)) for needs, group in kinds.items()]
 
 
-def _has_pressure(
-    nodes: Sequence[NodeView], states: Mapping[str, NodeState], policy: Policy, ramp: RampState, now: float
-) -> bool:
+def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampState, now: float) -> bool:
     pressed = sum(
         state.contended_at is not None and ramp.polled_at <= state.contended_at <= now for state in states.values()
     )
-    return pressed > 0 and pressed >= policy.pressure_share * len(nodes)
+    return pressed > 0 and pressed >= policy.pressure_share * len(states)
 
 
 def _hold_one(book: Book, needs: Needs, held: dict[str, Needs], before: Collection[str]) -> None:
