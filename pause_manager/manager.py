@@ -155,7 +155,7 @@ def _poll() -> Poll:
     book = capacity.Book(views, policy, now)
     for needs in unplaced:
         book.place(needs)
-    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=nodes.watched(), rooms=book.rooms)
+    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=nodes.watched())
     PollState.objects.filter(pk=1).update(
         polled_at=Now(),
         ramp={"allowance": after.allowance, "polled_at": after.polled_at, "held": list(after.held)},
