@@ -26,7 +26,7 @@ class Policy:
     cooldown_seconds: float = 15.0
     """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
     cooldown_max_seconds: float = 900.0
-    swing_seconds: float = 120.0
+    swing_seconds: float = 300.0
     """How long the peak of foreign use is remembered when parked work is placed."""
     settle_seconds: float = 60.0
     """How long a load may take to show in the sensor's figures."""

@@ -248,4 +248,4 @@ class Simulation:
         if state.cooldown_until > now:
             self._judge_at(node, math.ceil(state.cooldown_until))
         if state.margin:
-            self._judge_at(node, math.floor(now + policy.swing_seconds / 2) + 1)
+            self._judge_at(node, math.floor(now + policy.swing_seconds) + 1)
