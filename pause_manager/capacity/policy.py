@@ -32,6 +32,8 @@ class Policy:
     """How long a load may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
     """A node whose sample is older than this is offline: three samples of one second."""
+    packs: bool = True
+    """Fill the fullest node that may take the work, so that whole nodes stay free; otherwise the emptiest first."""
     ramp_max: int = 4096
     """Most entries that one poll sends; the ramp 1, 2, 4, ... ends there."""
     pressure_share: float = 0.05

@@ -38,10 +38,14 @@ class RampState:
     """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
 
 
-def resuming_book(nodes: Iterable[NodeView], policy: Policy, now: float, states: Mapping[str, NodeState]) -> Book:
+def resuming_book(nodes: Sequence[NodeView], policy: Policy, now: float, states: Mapping[str, NodeState]) -> Book:
     """The rooms parked work may go to: not where a node is saturated or cooling down."""
     closed = {name for name, state in states.items() if not state.takes_parked_work(now)}
-    margins = {name: state.margin for name, state in states.items() if state.margin}
+    margins = {
+        node.name: states[node.name].margin(node, policy)
+        for node in nodes
+        if node.name in states and node.name not in closed
+    }
     return Book(nodes, policy, now, resuming=True, closed=closed, margins=margins)
 
 

@@ -30,11 +30,13 @@ class NodeState:
     yielding: tuple[str, ...] = ()
     """Loops that were told to yield and still show among the node's loads."""
     swing: Swing = field(default_factory=Swing)
-    margin: Margin = field(default_factory=dict)
-    """What to leave free beside parked work that is sent there."""
 
     def takes_parked_work(self, now: float) -> bool:
         return not self.is_saturated and now >= self.cooldown_until
+
+    def margin(self, view: NodeView, policy: Policy) -> Margin:
+        """What to leave free beside parked work that is sent there now."""
+        return self.swing.margin(usage(view), policy.gap) if self.swing.latest else {}
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,7 @@ def judge(
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
     leaving = frozenset(state.yielding).intersection(load.ref for load in view.loads)
     used = usage(view, leaving)
-    swing = state.swing.seen(used, policy, now)
-    after = replace(state, yielding=tuple(sorted(leaving)), swing=swing, margin=swing.margin(used, policy.gap))
+    after = replace(state, yielding=tuple(sorted(leaving)), swing=state.swing.seen(used, policy, now))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)

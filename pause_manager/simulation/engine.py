@@ -209,9 +209,13 @@ class Simulation:
 
     def _refresh(self, node: SimNode, now: float) -> None:
         state = node.state
+        takes = state.takes_parked_work(now)
         self.fresh.refresh(node.view, now, is_closed=state.is_saturated)
-        self.resuming.refresh(node.view, now, is_closed=not state.takes_parked_work(now), margin=state.margin)
+        margin = state.margin(node.view, self.policy) if takes else {}
+        self.resuming.refresh(node.view, now, is_closed=not takes, margin=margin)
         self._is_dirty = True
+        if margin:
+            self._judge_at(node, math.floor(now + self.policy.swing_seconds) + 1)
 
     def _judge_at(self, node: SimNode, at: float) -> None:
         if (at, node.number) not in self._due:
@@ -247,5 +251,3 @@ class Simulation:
             self._judge_at(node, math.ceil(max(now + 1, state.roomy_since + policy.resume_dwell_seconds)))
         if state.cooldown_until > now:
             self._judge_at(node, math.ceil(state.cooldown_until))
-        if state.margin:
-            self._judge_at(node, math.floor(now + policy.swing_seconds) + 1)
