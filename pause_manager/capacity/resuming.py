@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pause_manager.capacity.book import Book, Placement
+from pause_manager.capacity.books import resuming_book
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import can_ever_run
 from pause_manager.capacity.strangers import would_fit_alone
@@ -36,17 +37,6 @@ class RampState:
     polled_at: float = 0.0
     held: tuple[str, ...] = ()
     """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
-
-
-def resuming_book(nodes: Sequence[NodeView], policy: Policy, now: float, states: Mapping[str, NodeState]) -> Book:
-    """The rooms parked work may go to: not where a node is saturated or cooling down."""
-    closed = {name for name, state in states.items() if not state.takes_parked_work(now)}
-    margins = {
-        node.name: states[node.name].margin(node, policy)
-        for node in nodes
-        if node.name in states and node.name not in closed
-    }
-    return Book(nodes, policy, now, resuming=True, closed=closed, margins=margins)
 
 
 _Rank = tuple[int, float, int]
