@@ -9,7 +9,7 @@ from typing import Any
 from pause_manager.capacity.book import Placement
 from pause_manager.capacity.books import admission_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Share, can_ever_run, is_readable, percent, share, word
+from pause_manager.capacity.room import Share, can_ever_run, is_readable, percent, share, why_own, word
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -54,7 +54,9 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
         return Verdict(False, "has_room", f"{best.name} has {percent(left)} of its {word(left)} free.", figures)
     threshold = policy.pause_threshold(best.pause_below)
     among = "the only node that can run this" if len(shares) == 1 else f"the freest of {len(shares)} nodes"
-    sentence = f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}."
+    sentence = (
+        f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}{why_own(best)}."
+    )
     return Verdict(True, "below_threshold", sentence, figures)
 
 

@@ -178,6 +178,13 @@ def word(left: Share) -> str:
     return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
 
 
+def why_own(node: NodeView) -> str:
+    """In brackets, why a node has a threshold of its own; empty if it has none."""
+    if node.pause_below is None:
+        return ""
+    return f" ({node.pause_below_reason or 'its own threshold'})"
+
+
 def _of(margin: Margin | None, kind: str, index: int = -1) -> int:
     return margin.get((kind, index), 0) if margin else 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, word
+from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, why_own, word
 from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
 from pause_manager.needs import Needs
 from pause_manager.views import Load, NodeView
@@ -203,7 +203,7 @@ def _judgement(
     return Judgement(
         view.name,
         code,
-        _sentence(view.name, code, best, used, deficits, yields, figures),
+        _sentence(view, code, best, used, deficits, yields, figures),
         is_saturated=after.is_saturated,
         is_contended=is_contended,
         yields=tuple(load.ref for load in yields),
@@ -221,7 +221,7 @@ def _candidate(load: Load, now: float) -> Figures:
 
 
 def _sentence(
-    node: str,
+    view: NodeView,
     code: str,
     best: Share | None,
     used: dict[Resource, Usage],
@@ -229,6 +229,7 @@ def _sentence(
     yields: list[Load],
     figures: Figures,
 ) -> str:
+    node = view.name
     if code == "contended":
         resource = max(deficits, key=lambda key: deficits[key] / used[key].total)
         use = used[resource]
@@ -245,7 +246,7 @@ def _sentence(
     has = f"{percent(best)} of its {word(best)} free"
     if code == "saturated":
         return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
-            f"and goes on at {figures['resume_threshold']:.0%}."
+            f"and goes on at {figures['resume_threshold']:.0%}{why_own(view)}."
         )
     return f"{node} has {has}."
 

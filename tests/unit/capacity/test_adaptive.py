@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pause_manager.capacity import Adaptation, Policy, adapt
+from pause_manager.capacity import Adaptation, NodeState, Policy, adapt, judge, should_pause
+from pause_manager.needs import Needs
+from tests.unit.capacity.fleet import NOW, node
 
 POLICY = Policy(adaptive=True)
 
@@ -43,3 +45,14 @@ def test_it_stays_within_its_bounds():
 
     assert (low.pause_below, high.pause_below) == (0.10, 0.50)
     assert "stays at its bound of 50%" in high.sentence
+
+
+def test_decisions_explain_the_threshold_they_were_made_by():
+    why = "raised after 2 contentions within 600 s: from 20% to 25%"
+    view = node(cores=100, foreign=76, pause_below=0.25, pause_below_reason=why)
+
+    found = should_pause([view], Needs(), POLICY, NOW)
+    _, judgement = judge(view, NodeState(), POLICY, NOW)
+
+    assert found.sentence.endswith(f"it takes 25% ({why}).")
+    assert judgement.sentence.endswith(f"it stops below 25% and goes on at 35% ({why}).")
