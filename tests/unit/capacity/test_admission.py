@@ -19,6 +19,12 @@ def verdict(*nodes, needs=None, policy=POLICY):
     return should_pause(nodes, needs or Needs(), policy, NOW)
 
 
+def where(fleet, needs, policy, **options):
+    found = place(fleet, needs, policy, NOW, **options)
+    assert found
+    return found.node
+
+
 @pytest.mark.req("P-02")
 def test_one_node_with_room_is_enough():
     assert verdict(node("a", foreign=7), node("b", foreign=7)).should_pause
@@ -86,11 +92,11 @@ def test_own_load_counts_for_room():
 def test_work_goes_to_the_fullest_node_that_may_take_it_and_spares_gpu_nodes():
     fleet = [node("gpu", gpus=[gpu()], foreign=6), node("half", foreign=4), node("free", foreign=1)]
 
-    assert place(fleet, Needs(), POLICY, NOW).node == "half"
-    assert place(fleet, Needs(cpu=5), POLICY, NOW).node == "free"
-    assert place(fleet, Needs(gpus=1), POLICY, NOW).node == "gpu"
-    assert place(fleet, Needs(), POLICY, NOW, barred={"half"}).node == "free"
-    assert place(fleet, Needs(), Policy(packs=False), NOW).node == "free"
+    assert where(fleet, Needs(), POLICY) == "half"
+    assert where(fleet, Needs(cpu=5), POLICY) == "free"
+    assert where(fleet, Needs(gpus=1), POLICY) == "gpu"
+    assert where(fleet, Needs(), POLICY, barred={"half"}) == "free"
+    assert where(fleet, Needs(), Policy(packs=False)) == "free"
 
 
 def test_some_but_not_all_fit():

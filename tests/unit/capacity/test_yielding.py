@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pause_manager.capacity import NodeState, Policy, judge
+from pause_manager.capacity import Judgement, NodeState, Policy, judge
 from pause_manager.capacity.yielding import gives
 from tests.unit.capacity.fleet import gpu, load, node
 
@@ -20,7 +20,8 @@ DWELL = POLICY.contended_dwell_seconds
 def watch(views, *, policy=POLICY, state=None):
     """Judge a view a second; gives the last state and all judgements. Loops that must yield are gone at once."""
     state = state or NodeState()
-    judgements, gone = [], set()
+    judgements: list[tuple[float, Judgement]] = []
+    gone: set[str] = set()
     for second, view in views:
         loads = tuple(one for one in view.loads if one.ref not in gone)
         state, judgement = judge(replace(view, sampled_at=second, loads=loads), state, policy, second)
@@ -112,7 +113,7 @@ def test_only_loops_on_the_contended_gpu_yield():
 def test_loops_already_told_are_not_told_again_and_count_as_gone():
     view = node(cores=8, foreign=4, loads=[load("a", cpu=3, priority=5), load("b", cpu=3)])
     state = NodeState()
-    told = []
+    told: list[str] = []
     for second in range(100, 130):
         state, judgement = judge(replace(view, sampled_at=second), state, POLICY, float(second))
         told += judgement.yields
