@@ -66,3 +66,5 @@ class NodeView:
     is_online: bool = True
     pause_below: float | None = None
     """The node's own threshold, where an operator or the adaptive mode has set one."""
+    pause_below_reason: str = ""
+    """Why it has one, for people: ``raised after 2 contentions within 600 s: from 20% to 25%``."""

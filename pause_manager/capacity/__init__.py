@@ -7,8 +7,9 @@ parked work on, ``adapt`` moves a node's threshold. Every decision carries a cod
 from pause_manager.capacity.adaptive import Adaptation, adapt
 from pause_manager.capacity.admission import Placement, Verdict, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
+from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.resuming import RampState, Waiting, plan_resume, resuming_book
+from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
 from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -26,6 +27,7 @@ __all__ = [
     "Verdict",
     "Waiting",
     "adapt",
+    "admission_book",
     "can_ever_run",
     "fits",
     "goes_behind",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pause_manager.capacity.book import Book, Placement
+from pause_manager.capacity.book import Placement
+from pause_manager.capacity.books import admission_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Share, can_ever_run, is_readable, percent, share, word
+from pause_manager.capacity.room import Share, can_ever_run, is_readable, percent, share, why_own, word
+from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
@@ -52,15 +54,24 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
         return Verdict(False, "has_room", f"{best.name} has {percent(left)} of its {word(left)} free.", figures)
     threshold = policy.pause_threshold(best.pause_below)
     among = "the only node that can run this" if len(shares) == 1 else f"the freest of {len(shares)} nodes"
-    sentence = f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}."
+    sentence = (
+        f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}{why_own(best)}."
+    )
     return Verdict(True, "below_threshold", sentence, figures)
 
 
 def how_many_fit(
-    nodes: Sequence[NodeView], needs: Needs, wanted: int, policy: Policy, now: float, barred: Collection[str] = ()
+    nodes: Sequence[NodeView],
+    needs: Needs,
+    wanted: int,
+    policy: Policy,
+    now: float,
+    *,
+    barred: Collection[str] = (),
+    states: Mapping[str, NodeState] | None = None,
 ) -> int:
     """How many of ``wanted`` pieces have room now, each reserved before the next is judged."""
-    book = Book(nodes, policy, now)
+    book = admission_book(nodes, policy, now, states)
     for count in range(wanted):
         if book.place(needs, barred) is None:
             return count
@@ -68,10 +79,20 @@ def how_many_fit(
 
 
 def place(
-    nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, barred: Collection[str] = ()
+    nodes: Sequence[NodeView],
+    needs: Needs,
+    policy: Policy,
+    now: float,
+    *,
+    barred: Collection[str] = (),
+    states: Mapping[str, NodeState] | None = None,
 ) -> Placement | None:
-    """The node (and GPUs) for one piece of work, or None: its share is not below the threshold and the work fits."""
-    return Book(nodes, policy, now).place(needs, barred)
+    """The node (and GPUs) for one piece of work, or None: its share is not below the threshold and the work fits.
+
+    With ``states``, saturated nodes take none and strangers' swings are left their room. ``barred`` are nodes kept
+    free for others (``RampState.held``).
+    """
+    return admission_book(nodes, policy, now, states).place(needs, barred)
 
 
 def goes_behind(waiting: Iterable[tuple[Needs, int]], needs: Needs, priority: int) -> bool:

@@ -71,7 +71,7 @@ class Book:
         self._touched.append(node.name)
 
     def place(self, needs: Needs, barred: Collection[str] = ()) -> Placement | None:
-        """Reserve ``needs`` where most is free (nodes without GPUs first for work without); None if nowhere."""
+        """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without)."""
         order = self._order(needs)
         aside: list[_Key] = []
         found: Placement | None = None
@@ -83,7 +83,7 @@ class Book:
             elif name in barred:
                 aside.append(heapq.heappop(order.heap))
             else:
-                found = self._take(needs, name, -key[1])
+                found = self._take(needs, name, abs(key[1]))
         for key in aside:
             heapq.heappush(order.heap, key)
         return found
@@ -122,7 +122,8 @@ class Book:
         share = left.share(needs)
         if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
             return None
-        return (bool(left.gpus) and not needs.gpus, -float(share), name)
+        freest_last = float(share) if self._policy.packs else -float(share)
+        return (bool(left.gpus) and not needs.gpus, freest_last, name)
 
     def _threshold(self, name: str) -> float:
         own = self.nodes[name].pause_below

@@ -26,12 +26,14 @@ class Policy:
     cooldown_seconds: float = 15.0
     """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
     cooldown_max_seconds: float = 900.0
-    swing_seconds: float = 120.0
+    swing_seconds: float = 300.0
     """How long the peak of foreign use is remembered when parked work is placed."""
     settle_seconds: float = 60.0
     """How long a load may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
     """A node whose sample is older than this is offline: three samples of one second."""
+    packs: bool = True
+    """Fill the fullest node that may take the work, so that whole nodes stay free; otherwise the emptiest first."""
     ramp_max: int = 4096
     """Most entries that one poll sends; the ramp 1, 2, 4, ... ends there."""
     pressure_share: float = 0.05

@@ -8,8 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pause_manager.capacity.book import Book, Placement
+from pause_manager.capacity.books import resuming_book
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import can_ever_run
+from pause_manager.capacity.strangers import would_fit_alone
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -35,13 +37,6 @@ class RampState:
     polled_at: float = 0.0
     held: tuple[str, ...] = ()
     """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
-
-
-def resuming_book(nodes: Iterable[NodeView], policy: Policy, now: float, states: Mapping[str, NodeState]) -> Book:
-    """The rooms parked work may go to: not where a node is saturated or cooling down."""
-    closed = {name for name, state in states.items() if not state.takes_parked_work(now)}
-    margins = {name: state.margin for name, state in states.items() if state.margin}
-    return Book(nodes, policy, now, resuming=True, closed=closed, margins=margins)
 
 
 _Rank = tuple[int, float, int]
@@ -120,13 +115,19 @@ def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampSta
 
 
 def _hold_one(book: Book, needs: Needs, held: dict[str, Needs], before: Collection[str]) -> None:
-    """Keep the node that comes nearest to fitting ``needs`` free for it; at most one node in twenty, and one a kind."""
+    """Keep a node free for ``needs`` that has room for it once our own loops there are done; the freest of them.
+
+    At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
+    """
     if needs in held.values() or len(held) >= max(1, len(book.nodes) // 20) or len(book.nodes) < 2:
         return
     able = [
         (name in before, float(share), name)
         for name, node in book.nodes.items()
-        if name not in held and can_ever_run(node, needs) and (share := book.rooms[name].share(needs)) is not None
+        if name not in held
+        and can_ever_run(node, needs)
+        and (share := book.rooms[name].share(needs)) is not None
+        and would_fit_alone(node, needs)
     ]
     if able:
         held[max(able)[2]] = needs

@@ -107,7 +107,7 @@ class Room:
         self.memory_mib -= needs.memory_mib
         for gpu in self.gpus:
             if gpu.index in gpus:
-                gpu.free_mib -= needs.gpu_memory_mib or gpu.total_mib
+                gpu.free_mib -= needs.gpu_memory_mib or max(gpu.free_mib, 0)
                 gpu.loads += 1
 
     def copy(self) -> Room:
@@ -178,6 +178,13 @@ def word(left: Share) -> str:
     return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
 
 
+def why_own(node: NodeView) -> str:
+    """In brackets, why a node has a threshold of its own; empty if it has none."""
+    if node.pause_below is None:
+        return ""
+    return f" ({node.pause_below_reason or 'its own threshold'})"
+
+
 def _of(margin: Margin | None, kind: str, index: int = -1) -> int:
     return margin.get((kind, index), 0) if margin else 0
 
@@ -195,10 +202,10 @@ def _gpu_room(gpu: GpuView, node: NodeView, now: float, settle: float) -> GpuRoo
     free = gpu.free_mib or 0
     if not here:
         return GpuRoom(gpu.index, free, gpu.total_mib)
-    declared = [(load, load.needs.gpu_memory_mib or gpu.total_mib) for load in here]
-    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, node.sampled_at, now, settle)
     if any(not load.needs.gpu_memory_mib for load in here):
-        free = min(free, unseen)
+        return GpuRoom(gpu.index, 0, gpu.total_mib, len(here))
+    declared = [(load, load.needs.gpu_memory_mib) for load in here]
+    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, node.sampled_at, now, settle)
     return GpuRoom(gpu.index, free - unseen, gpu.total_mib, len(here))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import Resource, gpu_is_unknown, milli
+from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
 CPU: Resource = ("cpu", -1)
@@ -63,13 +64,23 @@ def usage(node: NodeView, leaving: frozenset[str] = frozenset()) -> dict[Resourc
     return found
 
 
+def would_fit_alone(node: NodeView, needs: Needs) -> bool:
+    """Whether strangers leave room for ``needs``, if nothing of ours were there."""
+    found = usage(node)
+    cpu, memory = found[CPU], found[MEMORY]
+    if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
+        return False
+    gpus = [use for (kind, _), use in found.items() if kind == "gpu_memory"]
+    return sum(use.total - use.foreign >= max(needs.gpu_memory_mib, 1) for use in gpus) >= needs.gpus
+
+
 def _foreign(used: int, own: int, declared: int) -> int:
     return max(0, used - (own or min(used, declared)))
 
 
 @dataclass(frozen=True)
 class Swing:
-    """The peak of foreign use over the last ``swing_seconds`` or a little more, in two buckets of half of it."""
+    """The peak of foreign use over the last ``swing_seconds`` at least, in two buckets of that length."""
 
     since: float = 0.0
     before: Mapping[Resource, int] = field(default_factory=dict)
@@ -78,12 +89,12 @@ class Swing:
     def seen(self, now_used: Mapping[Resource, Usage], policy: Policy, now: float) -> Swing:
         """The swing after one more look."""
         foreign = {resource: use.foreign for resource, use in now_used.items()}
-        if now - self.since < policy.swing_seconds / 2:
+        if now - self.since < policy.swing_seconds:
             if all(self.latest.get(resource, -1) >= amount for resource, amount in foreign.items()):
                 return self
             merged = {resource: max(amount, self.latest.get(resource, 0)) for resource, amount in foreign.items()}
             return Swing(self.since, self.before, merged)
-        return Swing(now, self.latest if now - self.since < policy.swing_seconds else {}, foreign)
+        return Swing(now, self.latest if now - self.since < 2 * policy.swing_seconds else {}, foreign)
 
     def margin(self, now_used: Mapping[Resource, Usage], gap: float) -> dict[Resource, int]:
         """What to leave free beside resumed work: as far as strangers were above their present use, at most ``gap``.

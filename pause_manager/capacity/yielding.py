@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, word
+from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, why_own, word
 from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
 from pause_manager.needs import Needs
 from pause_manager.views import Load, NodeView
@@ -30,11 +30,13 @@ class NodeState:
     yielding: tuple[str, ...] = ()
     """Loops that were told to yield and still show among the node's loads."""
     swing: Swing = field(default_factory=Swing)
-    margin: Margin = field(default_factory=dict)
-    """What to leave free beside parked work that is sent there."""
 
     def takes_parked_work(self, now: float) -> bool:
         return not self.is_saturated and now >= self.cooldown_until
+
+    def margin(self, view: NodeView, policy: Policy) -> Margin:
+        """What to leave free beside parked work that is sent there now."""
+        return self.swing.margin(usage(view), policy.gap) if self.swing.latest else {}
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,7 @@ def judge(
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
     leaving = frozenset(state.yielding).intersection(load.ref for load in view.loads)
     used = usage(view, leaving)
-    swing = state.swing.seen(used, policy, now)
-    after = replace(state, yielding=tuple(sorted(leaving)), swing=swing, margin=swing.margin(used, policy.gap))
+    after = replace(state, yielding=tuple(sorted(leaving)), swing=state.swing.seen(used, policy, now))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
@@ -202,7 +203,7 @@ def _judgement(
     return Judgement(
         view.name,
         code,
-        _sentence(view.name, code, best, used, deficits, yields, figures),
+        _sentence(view, code, best, used, deficits, yields, figures),
         is_saturated=after.is_saturated,
         is_contended=is_contended,
         yields=tuple(load.ref for load in yields),
@@ -220,7 +221,7 @@ def _candidate(load: Load, now: float) -> Figures:
 
 
 def _sentence(
-    node: str,
+    view: NodeView,
     code: str,
     best: Share | None,
     used: dict[Resource, Usage],
@@ -228,6 +229,7 @@ def _sentence(
     yields: list[Load],
     figures: Figures,
 ) -> str:
+    node = view.name
     if code == "contended":
         resource = max(deficits, key=lambda key: deficits[key] / used[key].total)
         use = used[resource]
@@ -244,7 +246,7 @@ def _sentence(
     has = f"{percent(best)} of its {word(best)} free"
     if code == "saturated":
         return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
-            f"and goes on at {figures['resume_threshold']:.0%}."
+            f"and goes on at {figures['resume_threshold']:.0%}{why_own(view)}."
         )
     return f"{node} has {has}."
 

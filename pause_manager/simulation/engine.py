@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pause_manager.capacity import (
-    Book,
     Placement,
     Policy,
     RampState,
     Waiting,
+    admission_book,
     can_ever_run,
     goes_behind,
     judge,
@@ -91,8 +91,8 @@ class Simulation:
     def _prepare(self) -> None:
         views = [node.view for node in self.nodes]
         self.states = {node.machine.name: node.state for node in self.nodes}
-        self.fresh = Book(views, self.policy, 0.0)
-        self.resuming = resuming_book(views, self.policy, 0.0, self.states)
+        self.fresh = admission_book(views, self.policy, 0.0)
+        self.resuming = resuming_book(views, self.policy, 0.0)
         runnable = {needs for needs in self._needs if any(can_ever_run(view, needs) for view in views)}
         for number, change in enumerate(self.world.changes):
             self._events.append((change.at, _CHANGE, number, 0, ""))
@@ -209,9 +209,12 @@ class Simulation:
 
     def _refresh(self, node: SimNode, now: float) -> None:
         state = node.state
-        self.fresh.refresh(node.view, now, is_closed=state.is_saturated)
-        self.resuming.refresh(node.view, now, is_closed=not state.takes_parked_work(now), margin=state.margin)
+        margin = state.margin(node.view, self.policy)
+        self.fresh.refresh(node.view, now, is_closed=state.is_saturated, margin=margin)
+        self.resuming.refresh(node.view, now, is_closed=not state.takes_parked_work(now), margin=margin)
         self._is_dirty = True
+        if margin:
+            self._judge_at(node, math.floor(now + self.policy.swing_seconds) + 1)
 
     def _judge_at(self, node: SimNode, at: float) -> None:
         if (at, node.number) not in self._due:
@@ -247,5 +250,3 @@ class Simulation:
             self._judge_at(node, math.ceil(max(now + 1, state.roomy_since + policy.resume_dwell_seconds)))
         if state.cooldown_until > now:
             self._judge_at(node, math.ceil(state.cooldown_until))
-        if state.margin:
-            self._judge_at(node, math.floor(now + policy.swing_seconds / 2) + 1)

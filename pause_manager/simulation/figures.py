@@ -38,7 +38,7 @@ class Figures:
     oversubscribed_blind_seconds: float
     """The same at nodes whose sensor was lost: nobody could know."""
     oversubscribing_starts: int
-    """Starts of ours that overdrew a node."""
+    """Starts of ours that overdrew a node whose last sample told the truth: must be 0."""
     starts: int
     finished: int
     yields: int

@@ -29,7 +29,7 @@ class Ledger:
         self.starts = 0
         self.finishes = 0
         self.bad_starts = 0
-        """Starts that overdrew a node whose sensor worked: must be 0."""
+        """Starts that overdrew a node whose last sample told the truth: must be 0."""
         self.unrunnable = 0
         self.over_seconds = 0.0
         self.over_events = 0
@@ -58,7 +58,7 @@ class Ledger:
 
     def started(self, node: SimNode, job: Job, now: float) -> None:
         self.starts += 1
-        if node.over_since is None and node.overdrawn() and not node.sensor:
+        if node.over_since is None and not node.sensor and now - node.changed_at > 1.0 and node.overdrawn():
             self.bad_starts += 1
         self.own.append((now, job.needs.cpu))
         self.watch(node, now)

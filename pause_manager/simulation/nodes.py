@@ -37,6 +37,7 @@ class SimNode:
         self.foreign_gpus = [0] * machine.gpus
         self.sensor = 0
         self.lost_at = 0.0
+        self.changed_at = -1.0
         self.turns: dict[str, Turn] = {}
         self.state = NodeState()
         self.judged_at = -1.0
@@ -62,6 +63,7 @@ class SimNode:
             self.foreign_memory = change.amount
         else:
             self.foreign_gpus[change.kind] = change.amount
+        self.changed_at = change.at
         self._view = None
 
     def start(self, turn: Turn) -> None:
