@@ -74,7 +74,7 @@ def states() -> list[NodeState]:
     return found
 
 
-def _state(row: WorkerNode, live: bytes | None) -> NodeState:
+def _state(row: WorkerNode, live: bytes | str | None) -> NodeState:
     settings = conf.settings()
     if live is not None:
         return NodeState(row, Sample.of_json(live), is_online=True, age_seconds=0.0)
@@ -83,7 +83,7 @@ def _state(row: WorkerNode, live: bytes | None) -> NodeState:
     return NodeState(row, Sample.of_dict(row.sample), is_online=age <= limit, age_seconds=max(0.0, age))
 
 
-def _live_samples(names: list[str]) -> dict[str, bytes]:
+def _live_samples(names: list[str]) -> dict[str, bytes | str]:
     if not names:
         return {}
     try:
