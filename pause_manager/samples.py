@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -41,8 +42,8 @@ class Sample:
     def of_dict(cls, figures: dict[str, Any]) -> Sample:
         """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
         view = _known(NodeView, figures["view"])
-        view["gpus"] = tuple(GpuView(**_known(GpuView, gpu)) for gpu in view["gpus"])
-        return cls(**{**_known(cls, figures), "view": NodeView(**view)})
+        gpus = tuple(GpuView(**_known(GpuView, gpu)) for gpu in view["gpus"])
+        return cls(**{**_known(cls, figures), "view": NodeView(**{**view, "gpus": gpus})})
 
     @classmethod
     def of_json(cls, text: bytes | str) -> Sample:
@@ -50,5 +51,11 @@ class Sample:
         return cls.of_dict(orjson.loads(text))
 
 
+@lru_cache
+def _names(declared: type[Any]) -> frozenset[str]:
+    return frozenset(field.name for field in fields(declared))
+
+
 def _known(declared: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in declared.__dataclass_fields__}
+    names = _names(declared)
+    return values if values.keys() <= names else {name: value for name, value in values.items() if name in names}
