@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -51,11 +50,6 @@ class Sample:
         return cls.of_dict(orjson.loads(text))
 
 
-@lru_cache
-def _names(declared: type[Any]) -> frozenset[str]:
-    return frozenset(field.name for field in fields(declared))
-
-
 def _known(declared: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    names = _names(declared)
+    names = declared.__dataclass_fields__.keys()
     return values if values.keys() <= names else {name: value for name, value in values.items() if name in names}

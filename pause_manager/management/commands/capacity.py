@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -37,9 +38,11 @@ class Command(BaseCommand):
             elif watch:
                 self._watch()
             else:
-                console = Console(file=self.stdout, width=None if self.stdout.isatty() else WIDE)
-                for part in _picture(nodes.states()):
-                    console.print(part)
+                is_terminal = self.stdout.isatty()
+                console = Console(file=io.StringIO(), width=None if is_terminal else WIDE, force_terminal=is_terminal)
+                with console.capture() as captured:
+                    console.print(Group(*_picture(nodes.states())))
+                self.stdout.write(captured.get(), ending="")
         except KeyboardInterrupt:
             return
 

@@ -24,7 +24,7 @@ class Obedient:
         self.order.write_text("start")
         options = ["-Q", queues, "-P", pool, *(["-c", "2"] if pool != "solo" else [])]
         include = ["--include", "tests.integration.capacity.consuming"]
-        self.process = workers.start("stages", *options, *include, CONSUME=str(self.order))
+        self.process = workers.start("stages", *options, *include, env={"CONSUME": str(self.order)})
 
     def tell(self, order: str) -> None:
         self.order.write_text(order)

@@ -28,7 +28,7 @@ def with_gpus(condition: Any, seconds: float = 20) -> Any:
 
 
 def test_the_gpus_of_a_worker_are_seen_with_our_share(workers: Workers, driver: Driver) -> None:  # noqa: F811
-    worker = workers.start("stages", **driver.env)
+    worker = workers.start("stages", env=driver.env)
     assert with_gpus(lambda view: len(view.gpus) == 2)
     [child] = [
         process.pid for process in psutil.Process(worker.pid).children() if "celery" in " ".join(process.cmdline())
@@ -48,7 +48,7 @@ def test_a_driver_that_hangs_is_unknown_in_time_and_the_worker_works_on(
     driver: Driver,  # noqa: F811
     tmp_path: Any,
 ) -> None:
-    worker = workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.burning", **driver.env)
+    worker = workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.burning", env=driver.env)
     assert with_gpus(lambda view: len(view.gpus) == 2)
 
     driver.hang = "nvmlDeviceGetMemoryInfo"
@@ -77,7 +77,7 @@ def test_nothing_is_left_of_the_driver_process_when_the_worker_is_killed(
     workers: Workers,
     driver: Driver,  # noqa: F811
 ) -> None:
-    worker = workers.start("stages", **driver.env)
+    worker = workers.start("stages", env=driver.env)
     assert with_gpus(lambda view: len(view.gpus) == 2)
     children = psutil.Process(worker.pid).children()
     [probe] = [process for process in children if "gpu_process.py" in " ".join(process.cmdline())]

@@ -13,6 +13,7 @@ from django.conf import LazySettings
 from backend.embedded import Layout, Redis
 from pause_manager import nodes
 from pause_manager.models import WorkerNode
+from pause_manager.samples import Sample
 from tests.integration.capacity.test_sampling import sampled_after, the_node
 from tests.workers import Workers, eventually
 
@@ -62,11 +63,10 @@ def test_while_the_database_is_away_samples_go_on(
 
     with redis.Redis.from_url(workers.env["REDIS_URL"]) as client:
         assert eventually(lambda: client.keys("*node:*"), 10)
-        first = nodes.Sample.of_json(client.get(client.keys("*node:*")[0]) or b"")
+        first = Sample.of_json(client.get(client.keys("*node:*")[0]) or b"")
         assert eventually(
             lambda: (
-                nodes.Sample.of_json(client.get(client.keys("*node:*")[0]) or b"").view.sampled_at
-                > first.view.sampled_at + 1
+                Sample.of_json(client.get(client.keys("*node:*")[0]) or b"").view.sampled_at > first.view.sampled_at + 1
             )
         )
     assert worker.poll() is None
