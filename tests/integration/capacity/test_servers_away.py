@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,3 +73,23 @@ def test_while_the_database_is_away_samples_go_on(
     assert worker.poll() is None
     assert workers.said("stages").count("Cannot keep the node in the database") == 1
     assert not WorkerNode.objects.exists()
+
+
+def test_a_redis_that_hangs_delays_no_more_than_a_sample(workers: Workers, own_redis: Redis) -> None:
+    workers.env["REDIS_URL"] = own_redis.layout.redis_url
+    workers.start("stages")
+    assert sampled_after(0)
+    assert own_redis.process is not None
+
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        stopped = time.time()
+        assert eventually(lambda: WorkerNode.objects.get().sample["view"]["sampled_at"] > stopped + 3, 10)
+        began = time.monotonic()
+        [view] = nodes.live_nodes()
+        took = time.monotonic() - began
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
+
+    assert view.is_online
+    assert took < 1.5
