@@ -13,7 +13,7 @@ BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
 export DATA_DIR
 
-.PHONY: run up test check openapi format bench browser run-llm
+.PHONY: run up test test-slow check openapi format bench browser run-llm
 
 run: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)"
@@ -22,7 +22,10 @@ up: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT)
 
 test: .venv/.dev browser
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+test-slow: .venv/.dev browser
+	@CHAOS_LONG=1 $(BIN)/python -m pytest -n0 -m slow $(PYTEST_ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

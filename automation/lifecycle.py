@@ -17,7 +17,7 @@ from django.db.models import Sum
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from automation import conf, copying, dispatch, gate, in_flight, keys, stages, transitions
+from automation import conf, copying, dispatch, gate, in_flight, keys, stages, status, transitions
 from automation.errors import InvalidInput, TransitionRefused
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
 from automation.pipeline import Payload, Pipeline, get_pipeline
@@ -56,7 +56,11 @@ def create(
     cleaned = pipeline.clean_params(params or {})
     payloads = _payloads(pipeline, cleaned, items)
     with transaction.atomic():
-        run = AutomationRun.objects.create(site=site, pipeline=pipeline.slug, params=cleaned, created_by=actor.name)
+        # Asked for in the same transaction: whoever dies after it leaves a run that the reconciler starts.
+        asked = Now() if start else None
+        run = AutomationRun.objects.create(
+            site=site, pipeline=pipeline.slug, params=cleaned, created_by=actor.name, start_requested_at=asked
+        )
         source = make_stages(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
         copying.write(rows)
@@ -67,10 +71,8 @@ def create(
         StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
         figures = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
         audit.record("create", scope=run.scope, actor=actor, figures=figures)
-    if start:
-        start_run(run.pk, actor=actor)
     run.refresh_from_db()
-    return run
+    return _begin_if_open(run, actor=actor) if start else run
 
 
 def make_stages(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
@@ -97,7 +99,10 @@ def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
     if not asked.update(start_requested_at=Now()):
         raise transitions.refusal("start", run_id)
-    run = AutomationRun.objects.get(pk=run_id)
+    return _begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
+
+
+def _begin_if_open(run: AutomationRun, *, actor: Actor, reason: str = "") -> AutomationRun:
     if gate.may_start(run):
         try:
             stages.begin(run, actor=actor, reason=reason)
@@ -149,8 +154,18 @@ def resume_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> O
     """Release the operator's hold of every run of ``run_ids`` that has one; the others are refused."""
     released = holds.release([f"run:{pk}" for pk in run_ids], actor=actor, reason=reason)
     done = {UUID(scope.removeprefix("run:")) for scope in released}
-    refused = [transitions.refusal("resume", pk) for pk in run_ids if pk not in done]
+    refused = [_not_resumed(pk) for pk in run_ids if pk not in done]
     return Outcome([pk for pk in run_ids if pk in done], refused)
+
+
+def _not_resumed(run_id: UUID) -> TransitionRefused:
+    """Why there was nothing to resume; a hold that is not an operator's is named, since it looks like a pause too."""
+    refused = transitions.refusal("resume", run_id)
+    kinds = Hold.objects.covering([f"run:{run_id}"]).values_list("kind", flat=True)
+    if kinds and refused.status in (status.PAUSED, status.PAUSING):
+        fact = f"is kept by a {' and a '.join(sorted(kinds))} hold, not by an operator's"
+        return TransitionRefused("resume", run_id, fact, refused.status)
+    return refused
 
 
 def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
@@ -288,6 +303,7 @@ def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, **_: 
 def _go_on(run_ids: list[str]) -> None:
     if run_ids:
         stages.start_waiting(run_ids)
+        stages.seal_finished(run_ids)
         dispatch.of_runs(run_ids)
     else:
         stages.start_waiting()

@@ -44,6 +44,8 @@ def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
 def seal(stage_run_id: int) -> bool:
     """Complete a running stage that has no open slice and start what waited for it; True if this call did.
 
+    A run that is held is not sealed, even if its last item is done: what is paused does not end by itself.
+
     The ranges are cut before the locks are taken: the outputs of a stage without open slices are final.
     """
     stage_run = StageRun.objects.select_related("run").get(pk=stage_run_id)
@@ -56,9 +58,9 @@ def seal(stage_run_id: int) -> bool:
     with transaction.atomic():
         transitions.lock([str(run.pk)])
         run.refresh_from_db()
-        if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None:
+        if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:
             return False
-        if not transitions.complete_stage(stage_run.pk, transitions.paused_seconds(run.pk)):
+        if not transitions.complete_stage(stage_run.pk, run.paused_seconds):
             return False
         audit.record(
             "stage_completed",
@@ -84,13 +86,16 @@ def _has_failed_too_often(stage_run: StageRun) -> bool:
     return allowed is not None and lifecycle.fail_if_too_many(stage_run, allowed)
 
 
-def seal_finished(run_ids: Sequence[UUID] | None = None) -> int:
+def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:
     """Seal every running stage that has no open slice, as after a crash between its last checkpoint and its seal."""
     stages = StageRun.objects.filter(
-        lifecycle=Lifecycle.RUNNING, run__lifecycle=Lifecycle.RUNNING, run__cancel_requested_at__isnull=True
+        lifecycle=Lifecycle.RUNNING,
+        run__lifecycle=Lifecycle.RUNNING,
+        run__cancel_requested_at__isnull=True,
+        run__paused_at__isnull=True,
     ).exclude(pk__in=WorkSlice.objects.open().values("stage_run"))
     if run_ids is not None:
-        stages = stages.filter(run__in=run_ids)
+        stages = stages.filter(run__in=[UUID(str(pk)) for pk in run_ids])
     return sum(_sealed(pk) for pk in list(stages.values_list("pk", flat=True)))
 
 
@@ -128,9 +133,8 @@ def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collect
 
 
 def _start(run: AutomationRun, ready: _Ready) -> None:
-    paused_seconds = transitions.paused_seconds(run.pk)
     for stage_run, slices, total in ready:
-        if transitions.start_stage(stage_run.pk, total, paused_seconds):
+        if transitions.start_stage(stage_run.pk, total, run.paused_seconds):
             WorkSlice.objects.bulk_create(slices, batch_size=2_000)
             audit.record(
                 "stage_started",

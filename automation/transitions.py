@@ -90,12 +90,6 @@ def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
     return False
 
 
-def paused_seconds(run_id: UUID) -> float:
-    """Seconds the run has been paused until now, the pause that is going on included."""
-    seconds: float = AutomationRun.objects.values_list(_paused_until_now(), flat=True).get(pk=run_id)
-    return seconds
-
-
 def start_stage(stage_run_id: int, total_items: int, paused_seconds: float) -> bool:
     """Mark a pending stage as running with its fixed total; True if this call did it."""
     return bool(

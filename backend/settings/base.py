@@ -85,6 +85,8 @@ DATABASES = {
         conn_health_checks=True,
     )
 }
+# A database that swallows connections must not hang whoever asks: libpq's own default is to wait for ever.
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.text("REDIS_URL", LAYOUT.redis_url)

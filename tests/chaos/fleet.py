@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,12 @@ class Fleet:
         }
         self._log_starts: dict[str, int] = {}
         self._special: set[str] = set()
+        self._options: dict[str, tuple[str, ...]] = {}
+        self._told_to_end: set[str] = set()
+        self._starting = threading.RLock()
+        self._closing = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
+        self.restarts: list[str] = []
         self._desk: subprocess.Popen[str] | None = None
 
     def open(self) -> None:
@@ -84,9 +91,13 @@ class Fleet:
         for name in ("stages", "control", "beat"):
             self.wait_until_ready(name)
         self.start_seconds = time.monotonic() - began
+        self._supervisor.start()
 
     def close(self) -> None:
         """End everything by force, whatever state it is in."""
+        self._closing.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
         for process in self.everything():
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -115,18 +126,28 @@ class Fleet:
         if not self.redis.is_alive():
             self.redis.start()
         started = []
-        for name, member in list(self.members.items()):
-            if name not in READY:
-                if member.poll() is None:
-                    self.kill(name)
-                del self.members[name]
-            elif member.poll() is not None or name in self._special:
-                if member.poll() is None:
-                    self.kill(name)
-                self.start(name, wait=False)
-                started.append(name)
+        with self._starting:
+            for name, member in list(self.members.items()):
+                if name not in READY:
+                    if member.poll() is None:
+                        self.kill(name)
+                    del self.members[name]
+                elif member.poll() is not None or name in self._special:
+                    if member.poll() is None:
+                        self.kill(name)
+                    self.start(name, wait=False)
+                    started.append(name)
         for name in started:
             self.wait_until_ready(name)
+
+    def _supervise(self) -> None:
+        """Start again what ended without having been told to, as any supervisor does."""
+        while not self._closing.wait(0.5):
+            with self._starting:
+                for name, member in list(self.members.items()):
+                    if member.poll() is not None and name not in self._told_to_end:
+                        self.restarts.append(name)
+                        self.start(name, *self._options[name], wait=False)
 
     # Members
 
@@ -140,7 +161,15 @@ class Fleet:
             "web": [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--port", str(self.port)],
         }
         command = commands.get(name) or [*worker, "-Q", "stages", "-n", f"{name}@%h", *(options or ("-c", "2"))]
+        with self._starting:
+            self._start(name, command, options)
+        if wait:
+            self.wait_until_ready(name)
+
+    def _start(self, name: str, command: list[str], options: tuple[str, ...]) -> None:
         (self._special.add if options else self._special.discard)(name)
+        self._options[name] = options
+        self._told_to_end.discard(name)
         with self.log(name).open("ab") as log:
             self._log_starts[name] = log.tell()
             self.members[name] = subprocess.Popen(
@@ -153,8 +182,6 @@ class Fleet:
                 start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
-        if wait:
-            self.wait_until_ready(name)
 
     def wait_until_ready(self, name: str, seconds: float = 60) -> None:
         sign = WEB_READY if name == "web" else READY.get(name, READY["stages"])
@@ -172,6 +199,7 @@ class Fleet:
 
     def send(self, name: str, signum: int, *, group: bool = False) -> None:
         """Signal the parent process of ``name``, or all of its session."""
+        self._told_to_end.add(name)
         member = self.members[name]
         if group:
             os.killpg(member.pid, signum)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
@@ -12,9 +11,7 @@ from typing import Any
 from automation.context import StageContext
 from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
 from tests.chaos import doubling  # noqa: F401  (it listens)
-
-FAN = 2
-FOLD = 5
+from tests.chaos.sums import FOLD, fan, fold, toil
 
 
 def note(ctx: StageContext, what: str) -> None:
@@ -125,24 +122,3 @@ class Reluctant(Pipeline):
     @classmethod
     def make_items(cls, params: Mapping[str, Any]) -> Iterator[Payload]:
         return iter([{"n": 0}])
-
-
-def fan(n: int) -> list[Payload]:
-    return [{"n": n * FAN + ordinal} for ordinal in range(FAN)]
-
-
-def toil(item: Payload) -> Payload:
-    return {"n": item["n"], "digest": hashlib.sha256(str(item["n"]).encode()).hexdigest()[:12]}
-
-
-def fold(items: Sequence[Payload]) -> Payload:
-    text = " ".join(item["digest"] for item in items)
-    return {"sum": sum(item["n"] for item in items), "digest": hashlib.sha256(text.encode()).hexdigest()[:12]}
-
-
-def expected(items: int, poison: int = -1) -> dict[str, list[Payload]]:
-    """The outputs of each stage, worked out without the engine."""
-    fanned = [output for n in range(items) for output in fan(n)]
-    toiled = [toil(item) for item in fanned if item["n"] != poison]
-    folded = [fold(toiled[at : at + FOLD]) for at in range(0, len(toiled), FOLD)]
-    return {"fan": fanned, "toil": toiled, "fold": folded}

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from tests.chaos.fleet import Fleet
-from tests.chaos.pipelines import expected
 from tests.chaos.runs import SURVIVAL_SECONDS, Run
+from tests.chaos.sums import expected
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from automation import copying, leases, lifecycle, maintenance, progress, stages, status
+from automation import leases, lifecycle, maintenance, progress, status
 from automation.errors import TransitionRefused
-from automation.leases import Progress
 from automation.models import AutomationRun, Lifecycle, WorkItem, WorkSlice
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
@@ -222,30 +221,6 @@ def test_a_pause_with_the_last_item_of_a_stage_is_obeyed_between_the_stages():
     assert AutomationRun.objects.get(pk=run.pk).stages.get(pk=stage_run.pk).lifecycle == Lifecycle.COMPLETED
 
 
-def test_a_stage_whose_last_item_ends_in_a_pause_is_sealed_and_the_next_is_ready():
-    run = make_run("scripted", items=5)
-
-    with scripted(pause_during(run, 5, [])):
-        run_loop(run)
-
-    run.refresh_from_db()
-    assert run.lifecycle == Lifecycle.COMPLETED
-    assert run.paused_at is None
-
-
-@pytest.mark.req("A-41")
-def test_a_run_that_completed_in_spite_of_a_pause_is_held_by_nothing():
-    run = make_run("scripted", items=5)
-    with scripted(pause_during(run, 5, [])):
-        run_loop(run)
-
-    assert not Hold.objects.active().exists()
-    with pytest.raises(TransitionRefused, match="it is completed"):
-        lifecycle.resume(run.pk, actor=OPERATOR)
-    with pytest.raises(TransitionRefused, match="it is completed"):
-        lifecycle.pause(run.pk, actor=OPERATOR)
-
-
 def test_a_pause_of_several_runs_holds_those_it_can_and_names_the_others():
     run, done = make_run("numbers"), drain(make_run("numbers"))
 
@@ -272,26 +247,6 @@ def test_the_times_of_a_pause_are_kept_and_do_not_count_as_work():
     assert 0.3 <= resumed.paused_seconds < 1.5
     durations = progress.snapshot(resumed)["durations"]
     assert durations["total_seconds"] - durations["active_seconds"] == pytest.approx(resumed.paused_seconds, abs=0.02)
-
-
-def test_a_stage_that_starts_while_the_run_is_paused_is_not_charged_for_the_pause_before_it():
-    run = make_run("fan-out", items=3)
-    fan = stage_of(run)
-    while work := claim(run):
-        assert work.source_id is not None
-        *_, (last, _) = copying.read(work.source_id, first=work.first_key, up_to=work.last_key)
-        row = copying.row(str(fan.pk).encode(), f"{last}.000", copying.encode({"n": 1}))
-        lifecycle.pause(run.pk, actor=OPERATOR)
-        time.sleep(0.4)
-        leases.checkpoint(work, Progress(cursor=last, processed=work.size, outputs=[row]))
-    stages.seal(fan.pk)
-
-    run.refresh_from_db()
-    echo = run.stages.get(slug="echo")
-    assert echo.lifecycle == Lifecycle.RUNNING
-    assert run.paused_seconds == 0
-    assert echo.paused_seconds_at_start >= 0.4
-    assert run.stages.get(pk=fan.pk).paused_seconds_at_end >= 0.4
 
 
 @pytest.mark.req("M-14")
@@ -435,3 +390,25 @@ def test_events_cannot_outlive_a_change_that_was_rolled_back():
         lifecycle.resume(run.pk, actor=OPERATOR)
 
     assert ControlEvent.objects.count() == before
+
+
+@pytest.mark.req("M-15")
+@pytest.mark.req("A-41")
+def test_a_run_paused_during_its_last_item_ends_only_after_the_resume():
+    run = make_run("scripted", items=5)
+    with scripted(pause_during(run, 5, [])):
+        run_loop(run)
+
+    maintenance.reconcile()
+    run.refresh_from_db()
+    assert (run.lifecycle, status.of(run)) == (Lifecycle.RUNNING, "paused")
+    assert len(outputs(run)) == 5
+
+    lifecycle.resume(run.pk, actor=OPERATOR)
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.COMPLETED
+    assert not Hold.objects.active().exists()
+    with pytest.raises(TransitionRefused, match="it is completed"):
+        lifecycle.resume(run.pk, actor=OPERATOR)
+    with pytest.raises(TransitionRefused, match="it is completed"):
+        lifecycle.pause(run.pk, actor=OPERATOR)

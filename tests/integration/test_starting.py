@@ -1,0 +1,53 @@
+"""What becomes of a run whose creator dies, and of a resume that finds no operator's hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from automation import lifecycle, maintenance
+from automation.errors import TransitionRefused
+from automation.models import AutomationRun, Lifecycle
+from pause_manager import holds
+from pause_manager.actor import Actor
+from pause_manager.models import Hold
+from tests.factories import OPERATOR, make_run, make_site
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
+def _die_at_the_start(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    if sql.startswith('UPDATE "automation_automationrun" SET "lifecycle"'):
+        raise Died
+    return execute(sql, params, many, context)
+
+
+def test_a_run_whose_creator_died_before_it_began_is_started_by_the_reconciler():
+    """M-21: the wish to start is committed with the run."""
+
+    with connection.execute_wrapper(_die_at_the_start), pytest.raises(Died):
+        lifecycle.create("drill", site=make_site(), actor=OPERATOR, params={"items": 3, "seconds": 0})
+    run = AutomationRun.objects.get()
+    assert run.lifecycle == Lifecycle.PENDING
+
+    maintenance.reconcile()
+
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.RUNNING
+
+
+def test_resuming_what_capacity_holds_says_so():
+    run = make_run()
+    holds.place([run.scope], kind=Hold.Kind.CAPACITY, actor=Actor("capacity", "policy"))
+
+    with pytest.raises(TransitionRefused, match="it is kept by a capacity hold, not by an operator's"):
+        lifecycle.resume(run.pk, actor=OPERATOR)
+
+    assert Hold.objects.covering([run.scope]).exists()
