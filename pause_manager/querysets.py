@@ -40,8 +40,12 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         return self.filter(finished_at__isnull=True).order_by("priority", "paused_at", "id")
 
     def due(self) -> PauseQueueQuerySet:
-        """Waiting entries that may be resumed now by the database's clock."""
-        return self.waiting().filter(models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now()))
+        """Waiting entries that may be resumed now by the database's clock and that no other hold of theirs keeps."""
+        from pause_manager.models import Hold
+
+        others = Hold.objects.active().filter(scope=models.OuterRef("ref")).exclude(kind=Hold.Kind.CAPACITY)
+        is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
+        return self.waiting().filter(is_due, ~models.Exists(others))
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):
