@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from datetime import timedelta
 from functools import partial
 
@@ -22,10 +24,11 @@ from tests.integration.capacity.fleet import deliver, full, gpu, messages, node,
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
+CPU = Needs()
 GPU = Needs(cpu=0, gpu_memory_mib=14_000, gpus=1)
 
 
-def park(*refs: str, needs: Needs = Needs(), **options: object) -> None:
+def park(*refs: str, needs: Needs = CPU, **options: object) -> None:
     """Withhold a task of somebody else's for each ref, one after the other."""
     for ref in refs:
         manager.pause_work(
@@ -246,23 +249,25 @@ def test_a_failing_poll_is_logged_backs_off_and_goes_on(caplog, settings):
     assert polls(1) == [1]
 
 
-def test_while_the_broker_is_away_a_signature_waits_on(settings):
-    from celery import current_app
+SEND_ON = """
+import django; django.setup()
+from pause_manager import pause_queue
+from pause_manager.models import PauseQueueEntry
+ids = list(PauseQueueEntry.objects.values_list("pk", flat=True))
+print(pause_queue.send_on(ids, actor=pause_queue.CAPACITY, reason="room"))
+"""
 
+
+def test_while_the_broker_is_away_a_signature_waits_on(process_env, tmp_path):
     node()
     park("import:1")
-    url = current_app.conf.broker_write_url
-    current_app.conf.broker_write_url = "redis://localhost:1/0"
-    current_app.pool.force_close_all()
-    current_app.amqp._producer_pool = None
-    try:
-        assert polls(1) == [0]
-    finally:
-        current_app.conf.broker_write_url = url
-        current_app.pool.force_close_all()
-        current_app.amqp._producer_pool = None
-    assert PauseQueueEntry.objects.waiting().count() == 1
+    env = {**process_env, "REDIS_URL": f"unix://{tmp_path}/none.sock?db=0"}
 
+    process = subprocess.run([sys.executable, "-c", SEND_ON], env=env, capture_output=True, text=True, timeout=60)
+
+    assert process.stdout.strip() == "0", process.stderr
+    assert "The broker is away" in process.stderr
+    assert PauseQueueEntry.objects.waiting().count() == 1
     assert polls(1) == [1]
     assert refs_sent() == ["import:1"]
 
