@@ -1,4 +1,4 @@
-"""Holds, events and kept outcomes in the admin: for superusers, since this app knows no accounts to limit them to."""
+"""Holds, events, nodes and kept outcomes: for superusers, since this app knows no accounts to limit them to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from pause_manager.models import ControlEvent, Hold, IdempotencyRecord
+from pause_manager.models import CapacitySample, ControlEvent, Hold, IdempotencyRecord, WorkerNode
 from pause_manager.read_only import ReadOnlyAdmin
 
 
@@ -64,3 +64,27 @@ class ControlEventAdmin(SuperuserAdmin):
 class IdempotencyRecordAdmin(SuperuserAdmin):
     list_display = ["key", "actor", "status", "created_at"]
     ordering = ["-created_at"]
+
+
+@admin.register(WorkerNode)
+class WorkerNodeAdmin(SuperuserAdmin):
+    list_display = ["name", "last_seen_at", "is_consuming", "pause_below", "first_seen_at"]
+    list_filter = ["is_consuming"]
+    search_fields = ["name"]
+
+
+@admin.register(CapacitySample)
+class CapacitySampleAdmin(SuperuserAdmin):
+    list_display = [
+        "minute",
+        "node",
+        "cores",
+        "own_cores",
+        "foreign_cores",
+        "foreign_cores_max",
+        "free_memory_mib_min",
+        "samples",
+    ]
+    list_select_related = ["node"]
+    search_fields = ["=node__name"]
+    search_help_text = "The exact name of a node."

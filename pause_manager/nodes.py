@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
+from typing import Any
 
 import redis
 from django.db import connection, transaction
@@ -55,7 +56,7 @@ class NodeState:
 
 
 def live_nodes() -> list[NodeView]:
-    """Every node seen within the last hour, by name, without loads. One query and one look into Redis for all."""
+    """Every node seen within the last hour, by name, without loads. A constant number of queries."""
     return [state.view for state in states()]
 
 
@@ -65,32 +66,36 @@ def live_node(name: str) -> NodeView | None:
 
 
 def states(name: str | None = None) -> list[NodeState]:
-    """Every node (or the named one) seen within the last hour, by name. One query and one look into Redis for all.
+    """Every node (or the named one) seen within the last hour, by name. A look into Redis and at most two queries for all.
 
     A row whose sample cannot be understood (of a much later version, say) is left out, with a warning.
     """
-    seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().order_by("name")
+    seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name")
     rows = list(seen if name is None else seen.filter(name=name))
     live = _live_samples([row.name for row in rows])
+    silent = [row.pk for row in rows if row.name not in live]
+    kept = dict(WorkerNode.objects.filter(pk__in=silent).values_list("name", "sample")) if silent else {}
     found: list[NodeState] = []
     for row in rows:
         try:
-            found.append(_state(row, live.get(row.name)))
+            found.append(_live_state(row, live[row.name]) if row.name in live else _kept_state(row, kept[row.name]))
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("Cannot read the sample of node %s: %s.", row.name, error)
     return found
 
 
-def _state(row: WorkerNode, live: bytes | None) -> NodeState:
+def _live_state(row: WorkerNode, sample: bytes | str) -> NodeState:
+    return NodeState(row, Sample.of_json(sample), is_online=True, age_seconds=0.0)
+
+
+def _kept_state(row: WorkerNode, sample: dict[str, Any]) -> NodeState:
     settings = conf.settings()
-    if live is not None:
-        return NodeState(row, Sample.of_json(live), is_online=True, age_seconds=0.0)
     age: float = row.age.total_seconds()  # type: ignore[attr-defined]
     limit = settings.missed_samples * settings.sample_seconds
-    return NodeState(row, Sample.of_dict(row.sample), is_online=age <= limit, age_seconds=max(0.0, age))
+    return NodeState(row, Sample.of_dict(sample), is_online=age <= limit, age_seconds=max(0.0, age))
 
 
-def _live_samples(names: list[str]) -> dict[str, bytes]:
+def _live_samples(names: list[str]) -> dict[str, bytes | str]:
     if not names:
         return {}
     try:

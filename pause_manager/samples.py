@@ -41,8 +41,8 @@ class Sample:
     def of_dict(cls, figures: dict[str, Any]) -> Sample:
         """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
         view = _known(NodeView, figures["view"])
-        view["gpus"] = tuple(GpuView(**_known(GpuView, gpu)) for gpu in view["gpus"])
-        return cls(**{**_known(cls, figures), "view": NodeView(**view)})
+        gpus = tuple(GpuView(**_known(GpuView, gpu)) for gpu in view["gpus"])
+        return cls(**{**_known(cls, figures), "view": NodeView(**{**view, "gpus": gpus})})
 
     @classmethod
     def of_json(cls, text: bytes | str) -> Sample:
@@ -51,4 +51,5 @@ class Sample:
 
 
 def _known(declared: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in declared.__dataclass_fields__}
+    names = declared.__dataclass_fields__.keys()
+    return values if values.keys() <= names else {name: value for name, value in values.items() if name in names}

@@ -36,7 +36,8 @@ class NodeSampling(bootsteps.StartStopStep):
             self.sampling.stop()
             self.sampling = None
 
-    terminate = stop
+    def terminate(self, worker: Any) -> None:
+        self.stop(worker)
 
 
 @signals.worker_init.connect

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,8 +34,11 @@ class Workers:
         self.root = root
         self.env = env
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._orphans: list[psutil.Process] = []
 
-    def start(self, name: str, *options: str, wait: bool = True, **env: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, *options: str, wait: bool = True, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """A worker of queue ``name`` (prefork, one child), or with ``options`` of your own."""
         command = [
             sys.executable,
@@ -55,7 +58,7 @@ class Workers:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env={**self.env, **env},
+                env={**self.env, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,7 +79,7 @@ class Workers:
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait(10)
-        self._orphans = children
+        self._orphans += children
 
     def stop(self, name: str) -> None:
         """SIGTERM, and wait."""
@@ -92,7 +95,7 @@ class Workers:
                     with contextlib.suppress(psutil.Error):
                         one.kill()
             process.wait(10)
-        for orphan in getattr(self, "_orphans", []):
+        for orphan in self._orphans:
             with contextlib.suppress(psutil.Error):
                 orphan.kill()
 

@@ -50,7 +50,7 @@ def _mounts(root: Path) -> list[_Mount]:
     found: list[_Mount] = []
     for line in _lines(root / "proc/self/mountinfo"):
         own, _, filesystem = line.partition(" - ")
-        fields, (kind, _, options) = own.split(), filesystem.split(" ", 2)
+        fields, (kind, _, options) = own.split(), (*filesystem.split(" ", 2), "", "", "")[:3]
         if kind in ("cgroup", "cgroup2"):
             point = root / _unescaped(fields[4]).lstrip("/")
             version = 2 if kind == "cgroup2" else 1
@@ -74,6 +74,6 @@ def _unescaped(path: str) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return [line for line in path.read_text().splitlines() if line]
     except OSError:
         return []

@@ -67,7 +67,7 @@ class CpuProbe:
         self._groups = _groups(root)
         self._load = KeptFile(root / "proc/loadavg")
         self._last: _Counters | None = None
-        self._running = 0.0
+        self._running: float | None = None
         self._was_busy = False
 
     def read(self, own_roots: frozenset[int]) -> CpuReading | None:
@@ -109,8 +109,9 @@ class CpuProbe:
         fields = (self._load.read() or "").split()
         if len(fields) < 4:
             return os.getloadavg()[0], None
-        weight = min(1.0, seconds / RUN_QUEUE_SECONDS)
-        self._running += weight * (max(0, int(fields[3].partition("/")[0]) - 1) - self._running)
+        running = max(0.0, int(fields[3].partition("/")[0]) - 1.0)
+        last = running if self._running is None else self._running
+        self._running = last + min(1.0, seconds / RUN_QUEUE_SECONDS) * (running - last)
         return float(fields[0]), self._running
 
 

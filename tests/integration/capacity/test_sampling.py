@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from backend.celery import app
 from pause_manager import nodes
 from pause_manager.models import WorkerNode
 from pause_manager.probes.processes import node_name
@@ -22,6 +23,11 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("
 def the_node() -> nodes.NodeState | None:
     """This machine's state, while it is online."""
     return next((state for state in nodes.states() if state.is_online), None)
+
+
+def send(task: str, *args: object, queue: str = "stages") -> None:
+    """A message to a worker."""
+    app.send_task(task, args, queue=queue)
 
 
 def sampled_after(moment: float, seconds: float = 10) -> nodes.NodeState | None:
@@ -118,3 +124,27 @@ def test_a_sigstopped_worker_lets_its_node_go_offline_and_come_back(workers: Wor
     worker.send_signal(signal.SIGCONT)
 
     assert sampled_after(time.time() - 1) is not None
+
+
+def test_what_our_own_tasks_burn_is_not_foreign(workers: Workers) -> None:
+    workers.start("stages", "-Q", "stages", "-c", "2", "--include", "tests.burning")
+    assert sampled_after(0)
+
+    for _ in range(2):
+        send("tests.burn", 12)
+    busy = eventually(lambda: (now := the_node()) and now.sample.own_cores > 0.5 and now, 10)
+    assert busy
+    began, seen = time.time(), []
+    while time.time() < began + 5:
+        if (state := the_node()) is not None:
+            seen.append(state.sample)
+        time.sleep(1)
+
+    own = sum(sample.own_cores for sample in seen) / len(seen)
+    busy_cores = sum(sample.busy_cores for sample in seen) / len(seen)
+    foreign = sum(sample.view.foreign_cores for sample in seen) / len(seen)
+    strangers = max(0.0, busy_cores - own)
+    assert own > 0.5
+    if not any(sample.foreign_corrected_by for sample in seen):
+        assert foreign == pytest.approx(strangers, abs=0.3)
+    assert foreign <= strangers * max(2.0, len(seen)) + 0.3
