@@ -180,14 +180,14 @@ def poll() -> Poll:
 
 def _poll() -> Poll:
     state, _ = PollState.objects.get_or_create(pk=1)
+    policy = conf.settings().policy_of()
     is_fleet_held = Hold.objects.covering(["fleet"]).exists()
-    # While the fleet is held nothing could go on: what waits keeps its place.
-    waiting = [] if is_fleet_held else _due()
     ramp = capacity.RampState(
         state.ramp.get("allowance", 1), state.ramp.get("polled_at", 0.0), tuple(state.ramp.get("held", ()))
     )
+    # While the fleet is held nothing could go on: what waits keeps its place.
+    waiting = [] if is_fleet_held else _foremost(ramp.allowance, policy)
     views, unplaced, now = look()
-    policy = conf.settings().policy_of()
     watched = nodes.watched()
     book = capacity.resuming_book(views, policy, now, watched)
     for needs in unplaced:
@@ -209,19 +209,21 @@ def _poll() -> Poll:
             for entry, placement in plan
         }
         sent = pause_queue.send_on(list(placed), actor=CAPACITY, reason=_why(plan), figures=placed)
-    if waiting:
+    left = PauseQueueEntry.objects.waiting().count()
+    if sent or left:
         logger.info(
-            "Poll: %d of %d entries go on; %d nodes online, allowance %d.",
+            "Poll: %d entries go on, %d wait; %d nodes online, allowance %d.",
             sent,
-            len(waiting),
+            left,
             sum(view.is_online for view in views),
             ramp.allowance,
         )
-    return Poll(sent, len(waiting) - sent, skipped="the fleet is held" if is_fleet_held else "")
+    return Poll(sent, left, skipped="the fleet is held" if is_fleet_held else "")
 
 
-def _due() -> list[capacity.Waiting]:
-    entries = PauseQueueEntry.objects.due().values_list("pk", "needs", "paused_at", "priority")
+def _foremost(count: int, policy: capacity.Policy) -> list[capacity.Waiting]:
+    foremost = PauseQueueEntry.objects.due().foremost(count, policy.ageing_seconds)
+    entries = foremost.values_list("pk", "needs", "paused_at", "priority")
     return [
         capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority)
         for pk, needs, paused_at, priority in entries

@@ -66,7 +66,7 @@ def live_node(name: str) -> NodeView | None:
 
 
 def states(name: str | None = None) -> list[NodeState]:
-    """Every node (or the named one) seen within the last hour, by name. A look into Redis and at most two queries for all.
+    """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
 
     A row whose sample cannot be understood (of a much later version, say) is left out, with a warning.
     """

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import F, Window
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Floor, Greatest, Now, RowNumber
 
 if TYPE_CHECKING:
     from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode  # noqa: F401  (named in texts)
@@ -46,6 +47,20 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         others = Hold.objects.active().filter(scope=models.OuterRef("ref")).exclude(kind=Hold.Kind.CAPACITY)
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
         return self.waiting().filter(is_due, ~models.Exists(others))
+
+    def foremost(self, count: int, ageing_seconds: float) -> PauseQueueQuerySet:
+        """The first ``count`` of each kind of needs, where one step of priority is gained with each ``ageing_seconds``.
+
+        What comes later of the same needs cannot go on before them.
+        """
+        waited = models.Func(
+            Now() - F("paused_at"), template="extract(epoch FROM %(expressions)s)", output_field=models.FloatField()
+        )
+        rank: Combinable = F("priority")
+        if ageing_seconds:
+            rank = Greatest(1.0, F("priority") - Floor(waited / ageing_seconds), output_field=models.FloatField())
+        place = Window(RowNumber(), partition_by=F("needs"), order_by=[rank, F("paused_at"), F("id")])
+        return self.annotate(place=place).filter(place__lte=count)
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):

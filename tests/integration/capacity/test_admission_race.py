@@ -10,7 +10,8 @@ from django.db.backends.utils import CursorWrapper
 
 from automation import admission, leases
 from automation.leases import NoRoom, Worker
-from automation.models import WorkSlice
+from automation.models import Ticket, WorkSlice
+from pause_manager.models import Hold
 from tests.concurrency.racing import race
 from tests.factories import make_run, stage_of
 from tests.integration.capacity.fleet import NeedsGpu, gpu, node
@@ -32,10 +33,18 @@ def claim_here(stage_run_id: int, name: str) -> bool:
     return work is not None
 
 
+def open_stage() -> int:
+    """A running stage that the gate lets claim, and no message out that would reserve the GPU."""
+    stage_run = stage_of(make_run("on-gpu", items=10))
+    Ticket.objects.all().delete()
+    assert not Hold.objects.active().exists()
+    return stage_run.pk
+
+
 def leased_in_a_race(racers: int) -> int:
     """Leases that a race gives out; the stages are of different runs, so that only the node makes them queue."""
     WorkSlice.objects.all().delete()
-    stage_runs = [stage_of(make_run("on-gpu", items=10)).pk for _ in range(10)]
+    stage_runs = [open_stage() for _ in range(10)]
     granted = race(*[partial(claim_here, stage_runs[n % 10], str(n)) for n in range(racers)])
     leased = WorkSlice.objects.leased()
     assert leased.count() == sum(granted)

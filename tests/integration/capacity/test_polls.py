@@ -209,7 +209,7 @@ def test_while_the_fleet_is_held_what_waits_keeps_its_place():
     park("import:1")
     holds.place(["fleet"], actor=OPERATOR, reason="maintenance")
 
-    assert manager.poll() == manager.Poll(0, 0, "the fleet is held")
+    assert manager.poll() == manager.Poll(0, 1, "the fleet is held")
     holds.release(["fleet"], actor=OPERATOR)
     assert polls(1) == [1]
 
