@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import models
 from django.db.models import F, Window
-from django.db.models.expressions import Combinable
-from django.db.models.functions import Floor, Greatest, Now, RowNumber
+from django.db.models.functions import Cast, Floor, Greatest, Now, RowNumber
 
 if TYPE_CHECKING:
     from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode  # noqa: F401  (named in texts)
@@ -54,13 +53,23 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         What comes later of the same needs cannot go on before them.
         """
         waited = models.Func(
-            Now() - F("paused_at"), template="extract(epoch FROM %(expressions)s)", output_field=models.FloatField()
+            Now() - F("paused_at"),
+            template="extract(epoch FROM %(expressions)s)::float8",
+            output_field=models.FloatField(),
         )
-        rank: Combinable = F("priority")
+        rank: models.F | models.Func = F("priority")
         if ageing_seconds:
             rank = Greatest(1.0, F("priority") - Floor(waited / ageing_seconds), output_field=models.FloatField())
-        place = Window(RowNumber(), partition_by=F("needs"), order_by=[rank, F("paused_at"), F("id")])
-        return self.annotate(place=place).filter(place__lte=count)
+        # Numbers are sorted ten times as fast as JSON.
+        kind = models.Func(
+            Cast("needs", models.TextField()),
+            template="hashtextextended(%(expressions)s, 0)",
+            output_field=models.BigIntegerField(),
+        )
+        place = Window(RowNumber(), partition_by=kind, order_by=[rank, F("paused_at"), F("id")])
+        foremost = self.order_by().annotate(place=place).filter(place__lte=count).values("pk")
+        found: PauseQueueQuerySet = self.model._default_manager.filter(pk__in=foremost).order_by("paused_at", "id")
+        return found
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):
