@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,16 +112,38 @@ def look() -> tuple[list[NodeView], list[Needs], float]:
     return views, [load.needs for load in by_node.get(None, ())], database_now()
 
 
+def is_watched() -> bool:
+    """Whether room is asked for before work starts."""
+    return conf.settings().capacity
+
+
 def should_pause(needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
     """Whether new work with ``needs`` must wait, and why. An error while looking means that it must (P-10)."""
+    return judge()(needs, pipeline)
+
+
+def judge() -> Callable[[Needs, str], capacity.Verdict]:
+    """``should_pause`` for many (needs, pipeline), all from one look at the fleet."""
     try:
         desk = open_desk()
+    except Exception as error:
+        problem = _unreadable(error)
+        return lambda needs, pipeline: problem
+
+    def verdict(needs: Needs, pipeline: str) -> capacity.Verdict:
         if desk is None:
             return capacity.Verdict(False, "not_watched", "Capacity is not watched.")
-        return desk.should_pause(needs, pipeline=pipeline)
-    except Exception as error:
-        logger.exception("Capacity could not be judged.")
-        return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
+        try:
+            return desk.should_pause(needs, pipeline=pipeline)
+        except Exception as error:
+            return _unreadable(error)
+
+    return verdict
+
+
+def _unreadable(error: Exception) -> capacity.Verdict:
+    logger.exception("Capacity could not be judged.")
+    return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
 
 
 def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] | str:
