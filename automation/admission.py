@@ -15,8 +15,8 @@ from automation import leases, transitions
 from automation.errors import UnknownPipeline
 from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
-from automation.pipeline import get_pipeline
-from pause_manager import capacity, loads, manager
+from automation.pipeline import all_pipelines, get_pipeline
+from pause_manager import capacity, kinds, loads, manager
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.signals import yield_wanted
@@ -170,6 +170,13 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         needs = _needs(pipeline, slug)
         if needs is not None:
             yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True)
+
+
+@kinds.register
+def _kinds() -> Iterable[kinds.Kind]:
+    for pipeline in all_pipelines():
+        for stage in pipeline.stages:
+            yield kinds.Kind(pipeline.slug, stage.slug, stage.needs)
 
 
 def _needs(pipeline: str, slug: str) -> Needs | None:

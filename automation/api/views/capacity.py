@@ -20,8 +20,7 @@ from automation.api.serializers.run import ReasonSerializer
 from automation.api.views.base import AutomationView
 from automation.api.views.work import page_of
 from automation.models import AutomationRun
-from automation.pipeline import all_pipelines
-from pause_manager import manager
+from pause_manager import kinds, manager
 from pause_manager.api import nodes, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.models import PauseQueueEntry
@@ -62,26 +61,11 @@ class Capacity(AutomationView):
         responses=answers({200: CapacitySerializer}, *READ),
     )
     def get(self, request: Request) -> Response:
-        return Response({"is_watched": manager.is_watched(), "nodes": nodes.shown(), "verdicts": verdicts()})
+        return Response({"is_watched": manager.is_watched(), "nodes": nodes.shown(), "verdicts": _verdicts()})
 
 
-def verdicts(pipeline_slug: str = "") -> list[dict[str, Any]]:
-    """The verdict on new work of each stage of each pipeline (or the named one), from one look at the fleet."""
-    judge = manager.judge()
-    return [
-        {
-            "pipeline": pipeline.slug,
-            "stage": stage.slug,
-            "should_pause": verdict.should_pause,
-            "code": verdict.code,
-            "sentence": verdict.sentence,
-            "figures": verdict.figures,
-        }
-        for pipeline in all_pipelines()
-        if not pipeline_slug or pipeline.slug == pipeline_slug
-        for stage in pipeline.stages
-        for verdict in [judge(stage.needs, pipeline.slug)]
-    ]
+def _verdicts() -> list[dict[str, Any]]:
+    return [{"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)} for kind, verdict in kinds.verdicts()]
 
 
 class NodeCapacity(AutomationView):
