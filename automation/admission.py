@@ -156,12 +156,14 @@ def room_here(node: str, needs: Needs, pipeline: str) -> Sequence[int]:
 
 @loads.register
 def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
-    """Live leases by node, and messages that were sent and not answered."""
+    """Live leases by node, and without a node's name the messages that were sent and not answered."""
     with connection.cursor() as cursor:
         cursor.execute(_LEASED, {"node": node})
         leased = cursor.fetchall()
-        cursor.execute(_SENT)
-        sent = cursor.fetchall()
+        sent = []
+        if node is None:
+            cursor.execute(_SENT)
+            sent = cursor.fetchall()
     for slice_id, name, gpus, started_at, priority, pipeline, slug in leased:
         needs = _needs(pipeline, slug)
         if needs is not None:

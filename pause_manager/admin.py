@@ -1,4 +1,4 @@
-"""Holds, events, nodes, the pause queue, kept outcomes: for superusers, as this app knows no accounts to limit them to."""
+"""Holds, events, nodes, parked work and kept outcomes: for superusers, as this app knows no accounts to limit them."""
 
 from __future__ import annotations
 
