@@ -9,6 +9,7 @@ from typing import Any
 from celery import current_app
 
 from automation import tasks
+from automation.admission import GO_ON
 from automation.pipeline import Pipeline, register
 from pause_manager import manager, nodes
 from pause_manager.needs import Needs
@@ -80,7 +81,7 @@ class Message:
 
 def messages(queue: str = "control") -> list[Message]:
     """Take every message that waits in the broker's ``queue``, oldest first."""
-    found = []
+    found: list[Message] = []
     with current_app.connection_for_read() as broker:
         waiting = broker.SimpleQueue(queue)
         while True:
@@ -97,6 +98,6 @@ def deliver() -> list[Message]:
     """Do what a control worker does with the messages that parked runs are sent on by."""
     sent = messages()
     for message in sent:
-        if message.task == tasks.GO_ON:
+        if message.task == GO_ON:
             tasks.go_on(*message.args)
     return sent

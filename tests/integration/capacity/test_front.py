@@ -66,7 +66,7 @@ def test_a_superuser_forces_entries_in_the_admin(admin_client):
     def act(action: str, *refs: str) -> str:
         chosen = list(PauseQueueEntry.objects.filter(ref__in=refs).values_list("pk", flat=True))
         form = {"action": action, "_selected_action": chosen, "reason": "the demo"}
-        return admin_client.post(path, form, follow=True).content.decode()
+        return str(admin_client.post(path, form, follow=True).content.decode())
 
     assert "Sent on: 1." in act("force_resume", run.scope)
     assert Ticket.objects.filter(stage_run__run=run).exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
@@ -28,7 +29,7 @@ CPU = Needs()
 GPU = Needs(cpu=0, gpu_memory_mib=14_000, gpus=1)
 
 
-def park(*refs: str, needs: Needs = CPU, **options: object) -> None:
+def park(*refs: str, needs: Needs = CPU, **options: Any) -> None:
     """Withhold a task of somebody else's for each ref, one after the other."""
     for ref in refs:
         manager.pause_work(
@@ -245,6 +246,7 @@ def test_a_failing_poll_is_logged_backs_off_and_goes_on(caplog, settings):
 
     settings.PAUSE_MANAGER = good
     assert manager.poll().skipped == "it failed a short time ago"
+    assert manager._failed_at is not None
     manager._failed_at -= manager.BACK_OFF_SECONDS
     assert polls(1) == [1]
 
