@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from automation import conf, copying, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, ItemFailure, StageRun, WorkSlice
+from pause_manager import nodes
 from pause_manager.watcher import Stop
 
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
@@ -32,7 +33,7 @@ class Worker:
 
 
 class NoRoom(Exception):
-    """The node has no room for another loop of the stage; the sentence has the figures."""
+    """The node is held, or has no room for another loop of the stage; the sentence has the figures."""
 
 
 @dataclass
@@ -74,6 +75,8 @@ def claim(
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
+    Raises :class:`NoRoom` on a node that is held.
+
     ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
     that the loop may use, or raises :class:`NoRoom`.
 
@@ -92,6 +95,8 @@ def claim(
         )
         if cursor.fetchone() is None:
             return None
+        if held := nodes.held([worker.node]):
+            raise NoRoom(f"{worker.node} is held: {held[worker.node] or 'no reason given'}")
         gpus = list(room()) if room is not None else []
         cursor.execute(
             _CLAIM,

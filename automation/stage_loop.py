@@ -19,7 +19,7 @@ from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, Unit, attempt, units_of
-from pause_manager import audit
+from pause_manager import audit, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
 
@@ -51,6 +51,7 @@ class StageLoop:
         self._made_by = str(stage_run.pk).encode()
         self._work: Work | None = None
         self._committer = Committer()
+        self._has_worked = False
         self._is_ending = False
         """Whether this loop is giving its slice back, so that a heartbeat that finds it gone has lost nothing."""
         self._ctx = StageContext(
@@ -99,6 +100,7 @@ class StageLoop:
                 self._ctx.gpu_index = work.gpus[0] if work.gpus else None
                 self._is_ending = False
                 self._work = work
+                self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
                 self._work = None
@@ -240,6 +242,8 @@ class StageLoop:
             return Ending.TIME_IS_UP
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
+        if not self._has_worked and nodes.held([self.worker.node]):
+            return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(
             "stopped",

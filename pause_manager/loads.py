@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pause_manager.views import Load
 
 Provider = Callable[[str | None], Iterable[tuple[str | None, Load]]]
-"""Called with a node's name or ``None`` for all; gives (node, load), node ``None`` for what is sent but not placed."""
+"""Called with a node's name, gives (node, load) of that one; with ``None``, of all, and (``None``, load) for what is
+sent but not placed."""
 
 _providers: list[Provider] = []
 
@@ -19,7 +20,7 @@ def register(provider: Provider) -> Provider:
 
 
 def by_node(node: str | None = None) -> dict[str | None, list[Load]]:
-    """Every load of every provider (of one node, with what is not placed, if ``node`` is named), by node."""
+    """Every load of every provider by node, or those of one node if ``node`` is named."""
     found: dict[str | None, list[Load]] = {}
     for provider in _providers:
         for name, load in provider(node):

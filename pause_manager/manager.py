@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, loads, nodes, pause_queue
+from pause_manager import capacity, conf, holds, loads, nodes, pause_queue
 from pause_manager.actor import Actor
-from pause_manager.models import PauseQueueEntry, PollState, WorkerNode
+from pause_manager.errors import InvalidHold
+from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
-from pause_manager.signals import forced_on
+from pause_manager.signals import forced_on, hold_changing
 from pause_manager.views import NodeView
 
 logger = logging.getLogger("pause_manager.manager")
+
+BACK_OFF_SECONDS = 30
+_failed_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,31 @@ class Desk:
         self._now = now
         self._books: dict[capacity.Policy, capacity.Book] = {}
         self._unplaced = unplaced
+        self._verdicts: dict[tuple[Needs, capacity.Policy], capacity.Verdict] = {}
+        self._granted: list[tuple[Needs, capacity.Placement]] = []
 
     def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
-        """The policy's verdict on new work with ``needs``; logged with its figures."""
-        verdict = capacity.should_pause(self._views, needs, conf.settings().policy_of(pipeline), self._now)
-        logger.log(logging.INFO if verdict.should_pause else logging.DEBUG, "%s %s", verdict.sentence, verdict.figures)
+        """The policy's verdict on new work with ``needs``; logged with its figures. What is reserved is not counted."""
+        policy = conf.settings().policy_of(pipeline)
+        verdict = self._verdicts.get((needs, policy))
+        if verdict is None:
+            verdict = _told_with_holds(capacity.should_pause(self._views, needs, policy, self._now))
+            self._verdicts[needs, policy] = verdict
+            level = logging.INFO if verdict.should_pause else logging.DEBUG
+            logger.log(level, "%s %s", verdict.sentence, verdict.figures)
         return verdict
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
         book = self._book(conf.settings().policy_of(pipeline))
         for count in range(wanted):
-            if book.place(needs, self._held) is None:
+            placement = book.place(needs, self._held)
+            if placement is None:
                 return count
+            self._granted.append((needs, placement))
+            for other in self._books.values():
+                if other is not book:
+                    other.reserve(needs, placement)
         return wanted
 
     def _book(self, policy: capacity.Policy) -> capacity.Book:
@@ -59,7 +76,17 @@ class Desk:
             book = self._books[policy] = capacity.Book(self._views, policy, self._now)
             for needs in self._unplaced:
                 book.place(needs)
+            for needs, placement in self._granted:
+                book.reserve(needs, placement)
         return self._books[policy]
+
+
+def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
+    """The same; if no node is online, with the nodes that only a hold keeps out."""
+    if verdict.code != "no_online_node" or not (held := nodes.held()):
+        return verdict
+    names = ", ".join(sorted(held)[:3])
+    return replace(verdict, sentence=f"{verdict.sentence} Held by an operator: {names}.")
 
 
 def open_desk() -> Desk | None:
@@ -72,22 +99,51 @@ def open_desk() -> Desk | None:
 
 
 def look() -> tuple[list[NodeView], list[Needs], float]:
-    """Every node with the loads it carries, what is sent and not placed, and the database's time."""
+    """Every node with the loads it carries, what is sent and not placed, and the database's time.
+
+    A node that is held takes no work, like one that is offline.
+    """
     by_node = loads.by_node()
-    views = [replace(view, loads=tuple(by_node.get(view.name, ()))) for view in nodes.live_nodes()]
+    held = nodes.held()
+    views = [
+        replace(view, loads=tuple(by_node.get(view.name, ())), is_online=view.is_online and view.name not in held)
+        for view in nodes.live_nodes()
+    ]
     return views, [load.needs for load in by_node.get(None, ())], database_now()
+
+
+def is_watched() -> bool:
+    """Whether room is asked for before work starts."""
+    return conf.settings().capacity
 
 
 def should_pause(needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
     """Whether new work with ``needs`` must wait, and why. An error while looking means that it must (P-10)."""
+    return judge()(needs, pipeline)
+
+
+def judge() -> Callable[[Needs, str], capacity.Verdict]:
+    """``should_pause`` for many (needs, pipeline), all from one look at the fleet."""
     try:
         desk = open_desk()
+    except Exception as error:
+        problem = _unreadable(error)
+        return lambda needs, pipeline: problem
+
+    def verdict(needs: Needs, pipeline: str) -> capacity.Verdict:
         if desk is None:
             return capacity.Verdict(False, "not_watched", "Capacity is not watched.")
-        return desk.should_pause(needs, pipeline=pipeline)
-    except Exception as error:
-        logger.exception("Capacity could not be judged.")
-        return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
+        try:
+            return desk.should_pause(needs, pipeline=pipeline)
+        except Exception as error:
+            return _unreadable(error)
+
+    return verdict
+
+
+def _unreadable(error: Exception) -> capacity.Verdict:
+    logger.exception("Capacity could not be judged.")
+    return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
 
 
 def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] | str:
@@ -99,7 +155,7 @@ def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] 
     if not conf.settings().capacity:
         return ()
     WorkerNode.objects.select_for_update(no_key=True).filter(name=node).first()
-    view = next((view for view in nodes.live_nodes() if view.name == node), None)
+    view = nodes.live_node(node)
     if view is None:
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())
@@ -126,58 +182,112 @@ def resume_paused_work() -> int:
 def poll() -> Poll:
     """Send on what has room: in order of priority then age, gently, each exactly once. One poll at a time.
 
-    A failure is logged and never reaches the caller.
+    A failure is logged, keeps this process from polling for ``BACK_OFF_SECONDS``, and never reaches the caller.
     """
+    global _failed_at
+    if _failed_at is not None and time.monotonic() < _failed_at + BACK_OFF_SECONDS:
+        return Poll(skipped="it failed a short time ago")
     try:
         with transaction.atomic():
             if not pause_queue.lock_poll():
                 return Poll(skipped="another poll is under way")
-            return _poll()
+            done = _poll()
+        _failed_at = None
+        return done
     except Exception:
-        # Beat comes again in its interval; a broken database says so in every worker's log already.
-        logger.exception("The poll failed; the next one tries again.")
+        logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
+        _failed_at = time.monotonic()
         return Poll(skipped="it failed")
 
 
 def _poll() -> Poll:
     state, _ = PollState.objects.get_or_create(pk=1)
-    waiting = [
-        capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority)
-        for pk, needs, paused_at, priority in PauseQueueEntry.objects.due().values_list(
-            "pk", "needs", "paused_at", "priority"
-        )
-    ]
+    policy = conf.settings().policy_of()
+    is_fleet_held = Hold.objects.covering(["fleet"]).exists()
     ramp = capacity.RampState(
         state.ramp.get("allowance", 1), state.ramp.get("polled_at", 0.0), tuple(state.ramp.get("held", ()))
     )
+    # While the fleet is held nothing could go on: what waits keeps its place.
+    waiting = [] if is_fleet_held else _foremost(ramp.allowance, policy)
     views, unplaced, now = look()
-    policy = conf.settings().policy_of()
-    book = capacity.Book(views, policy, now)
+    watched = nodes.watched()
+    book = capacity.resuming_book(views, policy, now, watched)
     for needs in unplaced:
         book.place(needs)
-    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=nodes.watched())
+    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=watched, book=book)
     PollState.objects.filter(pk=1).update(
         polled_at=Now(),
         ramp={"allowance": after.allowance, "polled_at": after.polled_at, "held": list(after.held)},
     )
-    for entry, placement in plan:
-        pause_queue.send_on(
-            [int(entry.ref)],
-            actor=CAPACITY,
-            reason=f"{placement.node} has {placement.share:.0%} free",
-            figures={"node": placement.node, "free_share": round(placement.share, 4), "allowance": ramp.allowance},
+    sent = 0
+    if plan:
+        placed = {
+            int(entry.ref): {
+                "node": placement.node,
+                "free_share": round(placement.share, 4),
+                "resume_above": policy.resume_above,
+                "allowance": ramp.allowance,
+            }
+            for entry, placement in plan
+        }
+        sent = pause_queue.send_on(list(placed), actor=CAPACITY, reason=_why(plan), figures=placed)
+    left = PauseQueueEntry.objects.waiting().count()
+    if sent or left:
+        logger.info(
+            "Poll: %d entries go on, %d wait; %d nodes online, allowance %d.",
+            sent,
+            left,
+            sum(view.is_online for view in views),
+            ramp.allowance,
         )
-    return Poll(sent=len(plan), waiting=len(waiting) - len(plan))
+    return Poll(sent, left, skipped="the fleet is held" if is_fleet_held else "")
+
+
+def _foremost(count: int, policy: capacity.Policy) -> list[capacity.Waiting]:
+    foremost = PauseQueueEntry.objects.due().foremost(count, policy.ageing_seconds)
+    entries = foremost.values_list("pk", "needs", "paused_at", "priority")
+    return [
+        capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority)
+        for pk, needs, paused_at, priority in entries
+    ]
+
+
+def _why(plan: Sequence[tuple[capacity.Waiting, capacity.Placement]]) -> str:
+    freest = max((placement for _, placement in plan), key=lambda placement: placement.share)
+    return f"capacity is back: {freest.node} has {freest.share:.0%} free"
 
 
 def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
     """Send one entry on whatever the capacity says; False if it does not wait any more."""
     with transaction.atomic():
+        entry = PauseQueueEntry.objects.waiting().filter(pk=entry_id)
+        ref = entry.values_list("ref", flat=True).first()
+        if ref is None:
+            return False
+        hold_changing.send(Hold, scopes=[ref])
+        if not entry.exists():
+            return False
+        forced_on.send(PauseQueueEntry, refs=[ref])
+        figures = {entry_id: {"forced": True}}
+        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures=figures))
+
+
+def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
+    """Hold the run that waits in an entry until an operator resumes it; it keeps its place. False if it does not wait.
+
+    Raises ``InvalidHold`` if what waits is no run: only a run can be held.
+    """
+    with transaction.atomic():
         ref = PauseQueueEntry.objects.waiting().filter(pk=entry_id).values_list("ref", flat=True).first()
         if ref is None:
             return False
-        forced_on.send(PauseQueueEntry, refs=[ref])
-        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures={"forced": True}))
+        if not ref.startswith("run:"):
+            raise InvalidHold(f"Cannot force-pause entry {entry_id}: {ref} is not a run, and only runs are held.")
+        hold_changing.send(Hold, scopes=[ref])
+        if not PauseQueueEntry.objects.waiting().filter(pk=entry_id).exists():
+            return False
+        holds.place([ref], actor=actor, reason=reason)
+        return True
 
 
 def database_now() -> float:

@@ -181,9 +181,7 @@ class WorkerNode(models.Model):
     first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
     last_seen_at = models.DateTimeField(db_default=Now(), editable=False)
     sample = models.JSONField(help_text="The last sample that was kept here")
-    watch = models.JSONField(
-        default=dict, db_default={}, help_text="What polls must know of its last judgement"
-    )
+    watch = models.JSONField(default=dict, db_default={}, help_text="What polls must know of its last judgement")
     is_consuming = models.BooleanField(db_default=True, help_text="No: it is saturated and takes no new work")
     pause_below = models.FloatField(
         null=True, blank=True, help_text="The node's own threshold, 0 to 1; empty: that of the settings"

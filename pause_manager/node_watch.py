@@ -24,20 +24,24 @@ class NodeWatch:
         self._strangers = capacity.NodeState()
         """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
         self._kept: capacity.NodeState | None = None
+        self._took_work: bool | None = None
 
     def __call__(self, view: NodeView, speaks: bool) -> None:
         """Act on one more sample."""
         policy = conf.settings().policy_of()
         was_saturated = self._strangers.is_saturated
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
-        if self._strangers.is_saturated:
-            consumption.stop()
-        else:
+        takes_work = not self._strangers.is_saturated and not nodes.held([view.name])
+        if takes_work:
             consumption.start()
+        else:
+            consumption.stop()
         if not speaks:
             return
+        if takes_work != self._took_work:
+            nodes.set_consuming(view.name, takes_work)
+            self._took_work = takes_work
         if was_saturated != self._strangers.is_saturated:
-            nodes.set_consuming(view.name, not self._strangers.is_saturated)
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
         carried = tuple(loads.by_node(view.name).get(view.name, ()))
         self._with_loads, judgement = capacity.judge(

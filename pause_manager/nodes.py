@@ -8,6 +8,7 @@ clocks of the nodes are never compared.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -21,7 +22,7 @@ from redis.retry import Retry
 
 from pause_manager import capacity, conf
 from pause_manager.history import Minute
-from pause_manager.models import CapacitySample, WorkerNode
+from pause_manager.models import CapacitySample, Hold, WorkerNode
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
 
@@ -59,12 +60,18 @@ def live_nodes() -> list[NodeView]:
     return [state.view for state in states()]
 
 
-def states() -> list[NodeState]:
-    """Every node seen within the last hour, by name. A look into Redis and at most two queries for all of them.
+def live_node(name: str) -> NodeView | None:
+    """The node of this name, if it was seen within the last hour, without loads."""
+    return next((state.view for state in states(name)), None)
+
+
+def states(name: str | None = None) -> list[NodeState]:
+    """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
 
     A row whose sample cannot be understood (of a much later version, say) is left out, with a warning.
     """
-    rows = list(WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name"))
+    seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name")
+    rows = list(seen if name is None else seen.filter(name=name))
     live = _live_samples([row.name for row in rows])
     silent = [row.pk for row in rows if row.name not in live]
     kept = dict(WorkerNode.objects.filter(pk__in=silent).values_list("name", "sample")) if silent else {}
@@ -137,6 +144,14 @@ def set_consuming(name: str, is_consuming: bool) -> bool:
     return bool(
         WorkerNode.objects.filter(name=name).exclude(is_consuming=is_consuming).update(is_consuming=is_consuming)
     )
+
+
+def held(names: Iterable[str] | None = None) -> dict[str, str]:
+    """The nodes (of ``names``, or all) that a hold keeps from new work, each with the reason."""
+    holds = Hold.objects.active().filter(scope__startswith="node:")
+    if names is not None:
+        holds = Hold.objects.covering(f"node:{name}" for name in names)
+    return {scope.removeprefix("node:"): reason for scope, reason in holds.values_list("scope", "reason")}
 
 
 def keep_watch(name: str, state: capacity.NodeState) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from pause_manager import audit, holds
 from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
-from pause_manager.signals import hold_changed
+from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.pause_queue")
 
@@ -81,30 +81,44 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
     return waiting
 
 
-def send_on(entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: dict[str, Any] | None = None) -> int:
+def send_on(
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+) -> int:
     """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
 
-    Returns how many this call sent. Entries that another caller is sending are left to it.
+    Returns how many this call sent. Entries that another caller is sending are left to it. A run whose message is lost
+    goes on with the next reconcile; any other signature is sent before its entry is closed, and waits on if the broker
+    is away. ``figures`` are kept, by entry, with the events.
     """
     with transaction.atomic():
-        taken = list(PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids).select_for_update(skip_locked=True))
+        candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
+        # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
+        hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
+        locked = list(candidates.select_for_update(skip_locked=True))
+        runs = [entry for entry in locked if entry.ref.startswith("run:")]
+        taken = runs + _sent([entry for entry in locked if not entry.ref.startswith("run:")])
         if not taken:
             return 0
         # The entries are closed before the holds, so that the release finds nothing left to close.
         PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in taken]).update(
             finished_at=Now(), outcome=PauseQueueEntry.Outcome.SENT
         )
-        scopes = [entry.ref for entry in taken if entry.ref.startswith("run:")]
-        if scopes:
+        if runs:
+            scopes = [entry.ref for entry in runs]
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
+            transaction.on_commit(lambda: _sent(runs))
+        details = figures or {}
         audit.record_each(
             "sent_on",
-            [(entry.ref, {"entry": entry.pk, **(figures or {})}) for entry in taken],
+            [(entry.ref, {"entry": entry.pk, **details.get(entry.pk, {})}) for entry in taken],
             actor=actor,
             reason=reason,
         )
-        transaction.on_commit(lambda: _send(taken))
     return len(taken)
+
+
+def _runs(refs: Iterable[str]) -> list[str]:
+    return sorted(ref for ref in refs if ref.startswith("run:"))
 
 
 def lock_poll() -> bool:
@@ -114,8 +128,9 @@ def lock_poll() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _send(entries: Sequence[PauseQueueEntry]) -> None:
-    for entry in entries:
+def _sent(entries: Sequence[PauseQueueEntry]) -> list[PauseQueueEntry]:
+    """Send the signatures; returns those that the broker took. The first that it does not take ends the attempt."""
+    for count, entry in enumerate(entries):
         try:
             # One id for ever: a message that is sent again is the same message.
             current_app.send_task(
@@ -127,7 +142,9 @@ def _send(entries: Sequence[PauseQueueEntry]) -> None:
                 retry=False,
             )
         except (OperationalError, OSError) as error:
-            logger.warning("The broker is away (%s): %s goes on with the next reconcile.", error, entry.ref)
+            logger.warning("The broker is away (%s): %d messages are not sent now.", error, len(entries) - count)
+            return list(entries[:count])
+    return list(entries)
 
 
 @receiver(hold_changed)

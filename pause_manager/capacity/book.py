@@ -88,6 +88,13 @@ class Book:
             heapq.heappush(order.heap, key)
         return found
 
+    def reserve(self, needs: Needs, placement: Placement) -> None:
+        """Make the reservation that another book made for ``needs``; nothing if the node is not in this one."""
+        left = self.rooms.get(placement.node)
+        if left is not None:
+            left.take(needs, placement.gpus)
+            self._touched.append(placement.node)
+
     def _measure(self, node: NodeView, now: float) -> None:
         if is_readable(node, now, self._policy):
             self.nodes[node.name] = node

@@ -8,13 +8,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError, connection
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import nodes
+from pause_manager import kinds, nodes
 from pause_manager.management import capacity_table
 
 NOBODY = "No node was seen in the last hour: no worker is running (start one with: manage.py up)."
@@ -29,11 +29,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--watch", action="store_true", help="keep showing, each second, until Ctrl-C")
+        parser.add_argument("--why", metavar="PIPELINE", help="say whether new work of PIPELINE would wait, and why")
         parser.add_argument("--json", action="store_true", help="one JSON object a node and line")
 
-    def handle(self, *, watch: bool, json: bool, **options: Any) -> None:
+    def handle(self, *, watch: bool, json: bool, why: str | None = None, **options: Any) -> None:
         try:
-            if json:
+            if why is not None:
+                self._why(why, json)
+            elif json:
                 self._json(watch)
             elif watch:
                 self._watch()
@@ -45,6 +48,19 @@ class Command(BaseCommand):
                 self.stdout.write(captured.get(), ending="")
         except KeyboardInterrupt:
             return
+
+    def _why(self, pipeline: str, json: bool) -> None:
+        verdicts = kinds.verdicts(pipeline)
+        if not pipeline or not verdicts:
+            known = ", ".join(sorted({kind.pipeline for kind in kinds.every()})) or "none"
+            raise CommandError(f"Cannot find pipeline {pipeline!r}: expected one of {known}.")
+        for kind, verdict in verdicts:
+            if json:
+                line = {"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)}
+                self.stdout.write(orjson.dumps(line).decode())
+                continue
+            word = "would wait" if verdict.should_pause else "may start"
+            self.stdout.write(f"{kind.stage} (needs {kind.needs}) {word}: {verdict.sentence}")
 
     def _json(self, watch: bool) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +19,16 @@ def workers(process_env: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture
+def watching(settings: Any) -> Iterator[None]:
+    """Capacity is watched; samples stay good for as long as a test takes."""
+    from pause_manager import manager
+
+    given = settings.PAUSE_MANAGER
+    policy = {**given["policy"], "offline_after_seconds": 300.0}
+    settings.PAUSE_MANAGER = {**given, "capacity": True, "missed_samples": 300, "policy": policy}
+    manager._failed_at = None
+    yield
+    manager._failed_at = None

@@ -12,7 +12,7 @@ from tests.burning import burn, note
 __all__ = ["burn", "note"]
 
 
-def obey(view: NodeView) -> None:
+def obey(view: NodeView, speaks: bool) -> None:
     """With each sample: stop or start as told, and write down what is stopped."""
     order = Path(os.environ["CONSUME"])
     (consumption.stop if order.read_text() == "stop" else consumption.start)()
