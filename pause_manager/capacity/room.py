@@ -96,8 +96,11 @@ class Room:
     def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> bool:
         """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
         return (
-            (not needs.cpu or milli(needs.cpu) + _of(margin, "cpu") <= self.cpu_milli)
-            and (not needs.memory_mib or needs.memory_mib + _of(margin, "memory") <= self.memory_mib)
+            (not needs.cpu or _with(margin, ("cpu", -1), milli(needs.cpu), self.cpu_total) <= self.cpu_milli)
+            and (
+                not needs.memory_mib
+                or _with(margin, ("memory", -1), needs.memory_mib, self.memory_total) <= self.memory_mib
+            )
             and self.gpus_for(needs, keep, margin) is not None
         )
 
@@ -185,15 +188,17 @@ def why_own(node: NodeView) -> str:
     return f" ({node.pause_below_reason or 'its own threshold'})"
 
 
-def _of(margin: Margin | None, kind: str, index: int = -1) -> int:
-    return margin.get((kind, index), 0) if margin else 0
+def _with(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
+    """``need`` and its margin; without the margin where both together could never fit, or it would wait for ever."""
+    wanted = need + margin.get(resource, 0) if margin else need
+    return wanted if wanted <= total else need
 
 
 def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) -> bool:
     if keep and Share(gpu.free_mib, gpu.total_mib, "gpu_memory").is_below(keep):
         return False
     if needs.gpu_memory_mib:
-        return needs.gpu_memory_mib + _of(margin, "gpu_memory", gpu.index) <= gpu.free_mib
+        return _with(margin, ("gpu_memory", gpu.index), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
     return gpu.loads == 0 and gpu.free_mib > 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import Resource, gpu_is_unknown, milli
@@ -18,8 +19,7 @@ def gpu_resource(index: int) -> Resource:
     return ("gpu_memory", index)
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """One resource of a node: its total, what strangers use, what our running loops declared."""
 
     total: int
@@ -55,7 +55,10 @@ def usage(node: NodeView, leaving: frozenset[str] = frozenset()) -> dict[Resourc
     for gpu in () if node.gpu_problem else node.gpus:
         if gpu_is_unknown(gpu) or gpu.free_mib is None:
             continue
-        here = [load for load in loads if gpu.index in load.gpus]
+        here = [load for load in loads if gpu.index in load.gpus] if loads else []
+        if not here:
+            found[gpu_resource(gpu.index)] = Usage(gpu.total_mib, max(0, gpu.total_mib - gpu.free_mib - gpu.own_mib), 0)
+            continue
         found[gpu_resource(gpu.index)] = Usage(
             gpu.total_mib,
             _foreign(gpu.total_mib - gpu.free_mib, gpu.own_mib, sum(load.needs.gpu_memory_mib for load in here)),

@@ -142,6 +142,17 @@ def test_where_strangers_swing_parked_work_leaves_them_their_room():
     assert (len(fitting), len(too_big)) == (1, 0)
 
 
+def test_work_that_needs_a_whole_node_goes_on_as_soon_as_strangers_have_left():
+    state, _ = judge(node(cores=1, foreign=1, sampled_at=0.0), NodeState(), POLICY, 0.0)
+    left = node(cores=1)
+    for second in range(16):
+        state, _ = judge(replace(left, sampled_at=1.0 + second), state, POLICY, 1.0 + second)
+
+    plan, _ = plan_resume([waiting("a", cpu=1)], [replace(left, sampled_at=17.0)], POLICY, WIDE, 17.0, {"a": state})
+
+    assert refs(plan) == ["a"]
+
+
 @given(fleets(), st.lists(st.tuples(needs, st.integers(1, 5)), max_size=15), st.integers(1, 20))
 def test_a_plan_never_oversubscribes_and_never_sends_too_many(fleet, wanted, allowance):
     entries = [Waiting(str(n), one, 0.0, priority) for n, (one, priority) in enumerate(wanted)]
