@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from django.db import connection
 
 from automation import lifecycle, maintenance
 from automation.errors import TransitionRefused
@@ -14,25 +10,16 @@ from automation.models import AutomationRun, Lifecycle
 from pause_manager import holds
 from pause_manager.actor import Actor
 from pause_manager.models import Hold
+from tests.dying import AT_THE_START, Died, dying_at
 from tests.factories import OPERATOR, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Died(BaseException):
-    """Stands for the end of the process."""
-
-
-def _die_at_the_start(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    if sql.startswith('UPDATE "automation_automationrun" SET "lifecycle"'):
-        raise Died
-    return execute(sql, params, many, context)
-
-
 def test_a_run_whose_creator_died_before_it_began_is_started_by_the_reconciler():
     """M-21: the wish to start is committed with the run."""
 
-    with connection.execute_wrapper(_die_at_the_start), pytest.raises(Died):
+    with dying_at(AT_THE_START), pytest.raises(Died):
         lifecycle.create("drill", site=make_site(), actor=OPERATOR, params={"items": 3, "seconds": 0})
     run = AutomationRun.objects.get()
     assert run.lifecycle == Lifecycle.PENDING

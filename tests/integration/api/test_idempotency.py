@@ -9,6 +9,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from tests.callers import AUTOMATION, RUNS, client_of, make_user
+from tests.dying import AT_THE_START, dying_at
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.req("W-47")]
 
@@ -79,12 +80,9 @@ def test_a_wrong_request_leaves_the_key_free(api, body):
     assert create(api, "one").status_code == 201
 
 
-def test_a_crash_leaves_the_key_free_and_nothing_behind(api, monkeypatch):
-    from automation import lifecycle
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "start_run", None)
-        api.raise_request_exception = False
+def test_a_crash_leaves_the_key_free_and_nothing_behind(api):
+    api.raise_request_exception = False
+    with dying_at(AT_THE_START, RuntimeError):
         broken = create(api, "one")
     api.raise_request_exception = True
 
