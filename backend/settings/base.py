@@ -158,7 +158,7 @@ LOGGING = {
 PAUSE_MANAGER: dict[str, Any] = {
     "redis_url": REDIS_URL,
     "channel": f"{REDIS_PREFIX}control",
-    "capacity": env.switch("WATCH_CAPACITY", True),
+    "capacity": env.switch("WATCH_CAPACITY", False),
     "poll_interval_seconds": POLL_SECONDS,
     "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
     "node_key_prefix": f"{REDIS_PREFIX}node:",
