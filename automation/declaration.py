@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from automation.errors import InvalidParams, PipelineError
+from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
     from automation.pipeline import BaseStage, Pipeline
 
 SLUG = re.compile(r"[a-z][a-z0-9_-]{0,49}")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one loop of a stage needs of a node: cores, MiB of memory, MiB on each GPU, and number of GPUs."""
-
-    cpu: float = 1.0
-    memory_mib: int = 0
-    gpu_memory_mib: int = 0
-    gpus: int = 0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise PipelineError(f"Cannot declare Needs.{field.name}: expected a number >= 0, got: {value!r}")
-        if self.gpu_memory_mib and not self.gpus:
-            object.__setattr__(self, "gpus", 1)
 
 
 @dataclass(frozen=True)

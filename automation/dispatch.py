@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from kombu.exceptions import ChannelError, OperationalError
 
 from automation import conf, gate
+from automation.admission import Want, admit, park
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.pipeline import all_pipelines
@@ -33,16 +34,19 @@ def on_commit(stage_run_ids: Sequence[int]) -> None:
         transaction.on_commit(lambda: dispatch(stage_run_ids))
 
 
-def of_runs(run_ids: Sequence[UUID | str]) -> int:
-    """Dispatch the running stages of the runs now."""
+def of_runs(run_ids: Sequence[UUID | str], at_most: int | None = None) -> int:
+    """Dispatch the running stages of the runs now, with ``at_most`` loops each."""
     stages = StageRun.objects.filter(run__in=[UUID(str(pk)) for pk in run_ids], lifecycle=Lifecycle.RUNNING)
-    return dispatch(list(stages.values_list("pk", flat=True)))
+    return dispatch(list(stages.values_list("pk", flat=True)), at_most)
 
 
-def dispatch(stage_run_ids: Sequence[int] | None = None) -> int:
-    """Send as many messages as loops are wanting, for the named stages or for all; returns how many.
+def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = None) -> int:
+    """Send as many messages as loops are wanting and have room, for the named stages or for all; returns how many.
 
-    Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none.
+    ``at_most`` caps the messages for each stage: a run that comes back from the pause queue starts with one loop.
+
+    Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none. A run
+    of which nothing is at work and nothing has room is parked in the pause queue.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         which = "" if stage_run_ids is None else "AND id = ANY(%s)"
@@ -56,18 +60,34 @@ def dispatch(stage_run_ids: Sequence[int] | None = None) -> int:
         locked = [row[0] for row in cursor.fetchall()]
         if not locked:
             return 0
-        declared = [
-            (pipeline.slug, stage.slug, stage.queue, stage.concurrency or conf.settings().max_loops)
-            for pipeline in all_pipelines()
-            for stage in pipeline.stages
-        ]
-        pipelines, stages, queues, loops = (list(column) for column in zip(*declared, strict=True))
+        admission = admit(_wanted(cursor, locked), at_most)
         cursor.execute(
-            _SEND, {"ids": locked, "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops}
+            _TICKETS,
+            {
+                "ids": [want.stage_run_id for want, _ in admission.granted],
+                "queues": [want.queue for want, _ in admission.granted],
+                "messages": [messages for _, messages in admission.granted],
+            },
         )
         tickets = cursor.fetchall()
     _send(tickets)
+    # After the stages are free again: a hold locks its run, and whoever has a run may be waiting for its stage.
+    park(admission)
     return len(tickets)
+
+
+def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
+    declared = [
+        (pipeline.slug, stage.slug, stage.queue, stage.concurrency or conf.settings().max_loops)
+        for pipeline in all_pipelines()
+        for stage in pipeline.stages
+    ]
+    pipelines, stages, queues, loops = (list(column) for column in zip(*declared, strict=True))
+    cursor.execute(
+        _WANTED,
+        {"ids": list(stage_run_ids), "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops},
+    )
+    return [Want(*row) for row in cursor.fetchall()]
 
 
 def answer(ticket_id: int) -> bool:
@@ -136,22 +156,30 @@ _OPEN_SLICES = f"""
      ORDER BY slice.ordinal LIMIT declared.loops + 1000
 """
 
-_SEND = f"""
+_WANTED = f"""
     WITH declared AS (
         SELECT * FROM unnest(%(pipelines)s::text[], %(stages)s::text[], %(queues)s::text[], %(loops)s::int[])
                    AS d(pipeline, slug, queue, loops)
     ), wanted AS (
-        SELECT stage.id, declared.queue,
-               least(declared.loops, slices.open) - slices.leased
-               - (SELECT count(*) FROM {TICKET} WHERE stage_run_id = stage.id) AS messages
+        SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
+               declared.queue, slices.leased + tickets.out AS at_work,
+               least(declared.loops, slices.open) - slices.leased - tickets.out AS messages
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
           JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
          CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased FROM ({_OPEN_SLICES}) AS s) AS slices
+         CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
          WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN.format(queue="declared.queue")}
     )
+    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages
+      FROM wanted WHERE messages > 0 ORDER BY priority, id
+"""
+
+_TICKETS = f"""
     INSERT INTO {TICKET} (stage_run_id, queue)
-    SELECT wanted.id, wanted.queue FROM wanted, generate_series(1, wanted.messages)
+    SELECT granted.id, granted.queue
+      FROM unnest(%(ids)s::bigint[], %(queues)s::text[], %(messages)s::int[]) AS granted(id, queue, messages),
+           generate_series(1, granted.messages)
  RETURNING id, stage_run_id, queue
 """
 

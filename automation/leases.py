@@ -6,7 +6,7 @@ All times are the database's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from django.db import connection, transaction
@@ -14,21 +14,26 @@ from django.db import connection, transaction
 from automation import conf, copying, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, ItemFailure, StageRun, WorkSlice
+from pause_manager import nodes
 from pause_manager.watcher import Stop
 
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
 NO_LEASE = (
-    "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpu = NULL, leased_at = NULL, lease_expires_at = NULL"
+    "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpus = '{}', lease_yield = '', "
+    "leased_at = NULL, lease_expires_at = NULL"
 )
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Who leases: ``owner`` is a process identity and a task, ``node`` the host, ``gpu`` a device index."""
+    """Who leases: ``owner`` is a process identity and a task, ``node`` the host."""
 
     owner: str
     node: str
-    gpu: int | None = None
+
+
+class NoRoom(Exception):
+    """The node is held, or has no room for another loop of the stage; the sentence has the figures."""
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Work:
     cursor: str
     size: int
     crashes: int
+    gpus: list[int]
 
 
 @dataclass
@@ -59,8 +65,20 @@ class Progress:
     busy_seconds: float = 0.0
 
 
-def claim(stage_run_id: int, worker: Worker, *, queue: str, concurrency: int | None) -> Work | None:
+def claim(
+    stage_run_id: int,
+    worker: Worker,
+    *,
+    queue: str,
+    concurrency: int | None,
+    room: Callable[[], Sequence[int]] | None = None,
+) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
+
+    Raises :class:`NoRoom` on a node that is held.
+
+    ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
+    that the loop may use, or raises :class:`NoRoom`.
 
     The run's row is shared with other claims and excludes whoever places a hold, so a hold that is committed is
     obeyed. Claims of one stage take turns, so ``concurrency`` is counted from live rows and cannot be exceeded.
@@ -77,13 +95,16 @@ def claim(stage_run_id: int, worker: Worker, *, queue: str, concurrency: int | N
         )
         if cursor.fetchone() is None:
             return None
+        if held := nodes.held([worker.node]):
+            raise NoRoom(f"{worker.node} is held: {held[worker.node] or 'no reason given'}")
+        gpus = list(room()) if room is not None else []
         cursor.execute(
             _CLAIM,
             {
                 "stage": stage_run_id,
                 "owner": worker.owner,
                 "node": worker.node,
-                "gpu": worker.gpu,
+                "gpus": gpus,
                 "lease": conf.settings().lease_seconds,
                 "concurrency": concurrency,
             },
@@ -101,7 +122,7 @@ def take(slice_id: int, worker: Worker) -> Work | None:
                 "slice": slice_id,
                 "owner": worker.owner,
                 "node": worker.node,
-                "gpu": None,
+                "gpus": [],
                 "lease": conf.settings().lease_seconds,
             },
         )
@@ -118,7 +139,8 @@ def heartbeat(work: Work) -> Stop | None:
         row = cursor.fetchone()
     if row is None:
         return Stop("lease_lost", "The slice was taken over by another worker.")
-    return run_stop(*row)
+    lifecycle, is_cancel_requested, gives_way = row
+    return run_stop(lifecycle, is_cancel_requested) or (Stop("yield", gives_way) if gives_way else None)
 
 
 def run_stop(lifecycle: str, is_cancel_requested: bool) -> Stop | None:
@@ -204,6 +226,11 @@ def reap(dead_owners: Sequence[str] = ()) -> list[tuple[int, int, int]]:
         return list(cursor.fetchall())
 
 
+def request_yield(slice_ids: Sequence[int], reason: str) -> int:
+    """Ask the holders of the slices to give them back at the next item; returns how many are held and were asked."""
+    return WorkSlice.objects.leased().filter(pk__in=slice_ids, lease_yield="").update(lease_yield=reason)
+
+
 def owners() -> list[str]:
     """The owners of all leases in force."""
     return list(WorkSlice.objects.leased().order_by().values_list("lease_owner", flat=True).distinct())
@@ -212,11 +239,11 @@ def owners() -> list[str]:
 _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
-           lease_gpu = %(gpu)s, leased_at = statement_timestamp(), available_at = NULL,
+           lease_gpus = %(gpus)s::smallint[], leased_at = statement_timestamp(), available_at = NULL,
            lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
 """
 _LEASED = """
- RETURNING slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes
+ RETURNING slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus
 """
 
 _CLAIM = f"""
@@ -245,7 +272,7 @@ _HEARTBEAT = f"""
     UPDATE {SLICE} AS slice SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
       FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND stage.id = slice.stage_run_id
- RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL
+ RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL, slice.lease_yield
 """
 
 _MOVE = f"""

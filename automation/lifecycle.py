@@ -24,7 +24,8 @@ from automation.pipeline import Payload, Pipeline, get_pipeline
 from pause_manager import audit, holds, notice
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
-from pause_manager.signals import hold_changed, hold_changing, hold_expired
+from pause_manager.pause_queue import CAPACITY
+from pause_manager.signals import forced_on, hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("automation.lifecycle")
 
@@ -287,12 +288,15 @@ def _lock_runs(sender: object, scopes: list[str], **_: object) -> None:
 
 
 @receiver(hold_changed)
-def _keep_up(sender: object, scopes: list[str], change: str, **_: object) -> None:
-    """Keep the pause times of the runs true, and send what a release lets go on."""
+def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, **_: object) -> None:
+    """Keep the pause times of the runs true, and send what a release lets go on.
+
+    What the poll releases is sent on by its own message, one loop at first.
+    """
     run_ids = _run_ids(scopes)
     if run_ids:
         transitions.keep_pause_times(run_ids)
-    if change == "released":
+    if change == "released" and actor != CAPACITY:
         transaction.on_commit(lambda: _go_on(run_ids))
 
 
@@ -313,3 +317,8 @@ def _cancel_held(sender: object, hold: Hold, **_: object) -> None:
             cancel(UUID(run_id), actor=SYSTEM, reason="its hold ended with a cancel")
         except TransitionRefused as refusal:
             logger.info("%s", refusal)
+
+
+@receiver(forced_on)
+def _ignore_capacity(sender: object, refs: Sequence[str], **_: object) -> None:
+    AutomationRun.objects.unfinished().filter(pk__in=_run_ids(refs)).update(ignores_capacity=True)

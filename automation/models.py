@@ -90,6 +90,8 @@ class AutomationRun(models.Model):
     params = models.JSONField(default=dict, blank=True)
     lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
     created_by = models.CharField(max_length=160)
+    priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
+    ignores_capacity = models.BooleanField(default=False, help_text="an operator forced it on: room is not asked for")
     total_items = models.PositiveIntegerField(default=0, help_text="items of the input, fixed at creation")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     start_requested_at = models.DateTimeField(null=True, blank=True, help_text="starts as soon as the gate opens")
@@ -125,6 +127,7 @@ class AutomationRun(models.Model):
             models.CheckConstraint(
                 condition=Q(finished_at__isnull=True) | Q(paused_at__isnull=True), name="run_terminal_is_not_paused"
             ),
+            models.CheckConstraint(condition=Q(priority__range=(1, 5)), name="run_priority_is_1_to_5"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["-created_at", "-id"], name="run_newest"),

@@ -25,8 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from automation.declaration import Needs, Param, check_pipeline
+from automation.declaration import Param, check_pipeline
 from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
+from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
     from automation.context import StageContext

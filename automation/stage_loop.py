@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
-from automation import announce, conf, copying, leases, lifecycle, maintenance
+from automation import admission, announce, conf, copying, leases, lifecycle, maintenance
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
-from automation.leases import Progress, Work, Worker
+from automation.leases import NoRoom, Progress, Work, Worker
 from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, Unit, attempt, units_of
-from pause_manager import audit
+from pause_manager import audit, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
 
@@ -33,6 +33,7 @@ class Ending(StrEnum):
 
     NOTHING_LEFT = "nothing left to lease"
     STOPPED = "stopped"
+    NO_ROOM = "no room on this node"
     TIME_IS_UP = "time is up"
     LEASE_LOST = "lease lost"
 
@@ -50,6 +51,7 @@ class StageLoop:
         self._made_by = str(stage_run.pk).encode()
         self._work: Work | None = None
         self._committer = Committer()
+        self._has_worked = False
         self._is_ending = False
         """Whether this loop is giving its slice back, so that a heartbeat that finds it gone has lost nothing."""
         self._ctx = StageContext(
@@ -61,7 +63,7 @@ class StageLoop:
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
             ),
             artifacts=Artifacts(self.run_row.pk, stage_run.slug),
-            gpu_index=worker.gpu,
+            gpu_index=None,
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,
@@ -82,13 +84,23 @@ class StageLoop:
                     return self._stopped(None, reason)
                 if time.monotonic() >= ends_at:
                     return Ending.TIME_IS_UP
-                work = leases.claim(
-                    self.stage_run.pk, self.worker, queue=self.stage.queue, concurrency=self.stage.concurrency
-                )
+                try:
+                    work = leases.claim(
+                        self.stage_run.pk,
+                        self.worker,
+                        queue=self.stage.queue,
+                        concurrency=self.stage.concurrency,
+                        room=None if self.run_row.ignores_capacity else self._room,
+                    )
+                except NoRoom as full:
+                    logger.info("%s finds no room on %s: %s", self.stage_run, self.worker.node, full)
+                    return Ending.NO_ROOM
                 if work is None:
                     return Ending.NOTHING_LEFT
+                self._ctx.gpu_index = work.gpus[0] if work.gpus else None
                 self._is_ending = False
                 self._work = work
+                self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
                 self._work = None
@@ -230,6 +242,8 @@ class StageLoop:
             return Ending.TIME_IS_UP
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
+        if not self._has_worked and nodes.held([self.worker.node]):
+            return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(
             "stopped",
@@ -290,6 +304,9 @@ class StageLoop:
             if is_interruptible and self._watch.stop is not None:
                 raise Interrupted
             time.sleep(min(left, 0.05))
+
+    def _room(self) -> Sequence[int]:
+        return admission.room_here(self.worker.node, self.stage.needs, self.run_row.pipeline)
 
     def _scopes(self) -> list[str]:
         run = self.run_row

@@ -8,6 +8,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from automation import dispatch, lifecycle, maintenance, stages
+from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
 from automation.stage_loop import Ending, StageLoop
@@ -31,8 +32,16 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     if ending is not Ending.LEASE_LOST:
         stages.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
+    if ending is Ending.NO_ROOM:
+        return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
     dispatch.dispatch([stage_run_id])
+
+
+@shared_task(name=GO_ON, ignore_result=True)
+def go_on(run_id: str) -> None:
+    """What a parked run is sent on by: start its first loop; the reconciler adds more as there is room."""
+    dispatch.of_runs([run_id], at_most=1)
 
 
 @shared_task(name="automation.reconcile", ignore_result=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -67,7 +68,8 @@ class WorkSlice(models.Model):
     lease_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token")
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_node = models.CharField(max_length=200, blank=True)
-    lease_gpu = models.SmallIntegerField(null=True, blank=True)
+    lease_gpus = ArrayField(models.SmallIntegerField(), default=list, blank=True)
+    lease_yield = models.TextField(blank=True, help_text="why the loop is to give the slice back for others")
     leased_at = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
 

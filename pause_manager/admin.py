@@ -1,14 +1,20 @@
-"""Holds, events and kept outcomes in the admin: for superusers, since this app knows no accounts to limit them to."""
+"""Holds, events, nodes, parked work and kept outcomes: for superusers, as this app knows no accounts to limit them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from pause_manager.models import ControlEvent, Hold, IdempotencyRecord
+from pause_manager import manager
+from pause_manager.actor import Actor
+from pause_manager.errors import InvalidHold
+from pause_manager.models import CapacitySample, ControlEvent, Hold, IdempotencyRecord, PauseQueueEntry, WorkerNode
 from pause_manager.read_only import ReadOnlyAdmin
 
 
@@ -64,3 +70,85 @@ class ControlEventAdmin(SuperuserAdmin):
 class IdempotencyRecordAdmin(SuperuserAdmin):
     list_display = ["key", "actor", "status", "created_at"]
     ordering = ["-created_at"]
+
+
+class ReasonForm(ActionForm):
+    """The admin's action bar with a reason."""
+
+    reason = forms.CharField(required=False, max_length=500, label="Reason")
+
+
+@admin.action(description="Force selected entries on")
+def force_resume(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    _force(request, queryset, manager.force_resume, "Sent on")
+
+
+@admin.action(description="Hold the runs of selected entries")
+def force_pause(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    _force(request, queryset, manager.force_pause, "Held")
+
+
+def _force(
+    request: HttpRequest, queryset: QuerySet[PauseQueueEntry], verb: Callable[..., bool], done_word: str
+) -> None:
+    """Tells how many were done and each that was not."""
+    actor = Actor.user(request.user, channel="admin")
+    reason = request.POST.get("reason", "")[:500]
+    done = 0
+    for pk in queryset.values_list("pk", flat=True):
+        try:
+            if verb(pk, actor=actor, reason=reason):
+                done += 1
+            else:
+                messages.warning(request, f"Entry {pk} does not wait any more.")
+        except InvalidHold as refusal:
+            messages.warning(request, str(refusal))
+    if done:
+        messages.success(request, f"{done_word}: {done}.")
+
+
+class IsWaiting(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("waiting", "Waiting"), *PauseQueueEntry.Outcome.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        if self.value() == "waiting":
+            return queryset.filter(finished_at__isnull=True)
+        return queryset.filter(outcome=self.value()) if self.value() else None
+
+
+@admin.register(PauseQueueEntry)
+class PauseQueueEntryAdmin(SuperuserAdmin):
+    list_display = ["id", "ref", "priority", "reason", "paused_at", "resume_after", "attempts", "outcome"]
+    list_filter = [IsWaiting]
+    search_fields = ["=ref"]
+    search_help_text = "What waits, exactly, such as run:<id>."
+    action_form = ReasonForm
+    actions = [force_resume, force_pause]
+
+
+@admin.register(WorkerNode)
+class WorkerNodeAdmin(SuperuserAdmin):
+    list_display = ["name", "last_seen_at", "is_consuming", "pause_below", "first_seen_at"]
+    list_filter = ["is_consuming"]
+    search_fields = ["name"]
+
+
+@admin.register(CapacitySample)
+class CapacitySampleAdmin(SuperuserAdmin):
+    list_display = [
+        "minute",
+        "node",
+        "cores",
+        "own_cores",
+        "foreign_cores",
+        "foreign_cores_max",
+        "free_memory_mib_min",
+        "samples",
+    ]
+    list_select_related = ["node"]
+    search_fields = ["=node__name"]
+    search_help_text = "The exact name of a node."

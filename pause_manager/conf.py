@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 from django.conf import settings as django_settings
+
+from pause_manager.capacity.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,47 @@ class PauseManagerSettings:
     """Longest wait for Redis when announcing a change."""
     idempotency_hours: float = 24.0
     """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
+    sample_seconds: float = 1.0
+    """How often a node is sampled."""
+    missed_samples: int = 3
+    """A node that was silent for so many sample intervals is offline."""
+    with_gpus: bool = True
+    """Whether GPUs are looked for."""
+    gpu_deadline_seconds: float = 2.0
+    """A driver that has not answered by then is killed and its GPUs are unknown."""
+    node_key_prefix: str = "slackwater:node:"
+    """Redis keys of live samples; two systems on one Redis need two prefixes."""
+    save_node_seconds: float = 5.0
+    """How often a node is kept in the database while Redis has it."""
+    history_days: float = 14.0
+    """How long samples by the minute, and nodes that are gone, are kept."""
+    runtime_dir: str = ""
+    """Where the workers of one machine find each other; empty: a directory of this user in the temporary one."""
+    own_root_pid: int = 0
+    """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
+    control_queue: str = "control"
+    """The queue that workers never stop consuming."""
+    capacity: bool = True
+    """Whether room is asked for before work is sent and started."""
+    poll_interval_seconds: float = 10.0
+    """How often the pause queue is looked through."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
+    pipeline_policies: dict[str, Any] = field(default_factory=dict)
+    """The same for single pipelines, by slug; what is not named is as in ``policy``."""
+
+    def policy_of(self, pipeline: str = "") -> Policy:
+        """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
+        return _policy(_frozen(self.policy), _frozen(self.pipeline_policies.get(pipeline, {})))
+
+
+@lru_cache
+def _policy(fleet: tuple[tuple[str, Any], ...], own: tuple[tuple[str, Any], ...]) -> Policy:
+    return Policy(**{**dict(fleet), **dict(own)})
+
+
+def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(options.items()))
 
 
 def settings() -> PauseManagerSettings:

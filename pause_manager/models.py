@@ -9,7 +9,12 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from pause_manager.querysets import ControlEventQuerySet, HoldQuerySet
+from pause_manager.querysets import (
+    ControlEventQuerySet,
+    HoldQuerySet,
+    PauseQueueQuerySet,
+    WorkerNodeQuerySet,
+)
 
 SCOPE = re.compile(r"fleet|(queue|pipeline|lane|run|node):\S{1,100}")
 
@@ -106,3 +111,116 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} of {self.actor}"
+
+
+class PauseQueueEntry(models.Model):
+    """A dispatch withheld for want of capacity, to be sent when it recovers. Written by ``pause_queue``."""
+
+    class Outcome(models.TextChoices):
+        SENT = "sent", "sent on"
+        DROPPED = "dropped", "dropped: what it was for has ended or goes on by itself"
+
+    ref = models.CharField(max_length=120, help_text="what waits: run:x, or a name of the caller's")
+    task_name = models.CharField(max_length=200)
+    args = models.JSONField(default=list, blank=True)
+    kwargs = models.JSONField(default=dict, blank=True)
+    queue = models.CharField(max_length=100)
+    priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
+    needs = models.JSONField(default=dict, help_text="cpu (cores), memory_mib, gpu_memory_mib, gpus")
+    reason = models.TextField(help_text="why it waits, with the figures of the decision")
+    paused_at = models.DateTimeField(db_default=Now(), editable=False)
+    resume_after = models.DateTimeField(null=True, blank=True, help_text="not before this time")
+    attempts = models.PositiveIntegerField(default=0, help_text="how often it had been parked before")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+
+    objects = PauseQueueQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "pause queue entries"
+        ordering: ClassVar = ["priority", "paused_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["ref"], condition=Q(finished_at__isnull=True), name="one_waiting_entry_per_ref"
+            ),
+            models.CheckConstraint(condition=Q(priority__range=(1, 5)), name="priority_is_1_to_5"),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True, outcome="") | (Q(finished_at__isnull=False) & ~Q(outcome="")),
+                name="finished_entry_has_an_outcome",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["priority", "paused_at", "id"], condition=Q(finished_at__isnull=True), name="entry_waiting"
+            ),
+            models.Index(fields=["ref"], name="entry_of_ref"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ref} waits for {self.task_name}"
+
+
+class PollState(models.Model):
+    """The one row that polls share: the ramp, since when there has been room, and when the last poll was."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    polled_at = models.DateTimeField(null=True, blank=True)
+    ramp = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="one_poll_state")]
+
+    def __str__(self) -> str:
+        return f"last poll {self.polled_at}"
+
+
+class WorkerNode(models.Model):
+    """A machine with workers, as it was last seen. Live samples are in Redis. Written by ``nodes``."""
+
+    name = models.CharField(max_length=255, unique=True)
+    first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    sample = models.JSONField(help_text="The last sample that was kept here")
+    watch = models.JSONField(default=dict, db_default={}, help_text="What polls must know of its last judgement")
+    is_consuming = models.BooleanField(db_default=True, help_text="No: it is saturated and takes no new work")
+    pause_below = models.FloatField(
+        null=True, blank=True, help_text="The node's own threshold, 0 to 1; empty: that of the settings"
+    )
+
+    objects = WorkerNodeQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(pause_below__isnull=True) | Q(pause_below__gte=0, pause_below__lte=1),
+                name="a_threshold_is_a_share",
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["-last_seen_at"], name="node_seen")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CapacitySample(models.Model):
+    """One minute of one node. Written by ``nodes``, kept for ``history_days``."""
+
+    node = models.ForeignKey(WorkerNode, on_delete=models.CASCADE, related_name="history")
+    minute = models.DateTimeField()
+    samples = models.PositiveSmallIntegerField(help_text="How many samples it is made of")
+    cores = models.FloatField()
+    foreign_cores = models.FloatField(help_text="Mean")
+    foreign_cores_max = models.FloatField()
+    own_cores = models.FloatField(help_text="Mean")
+    memory_mib = models.PositiveBigIntegerField()
+    free_memory_mib_min = models.PositiveBigIntegerField()
+    gpus = models.JSONField(default=list, blank=True, help_text="Per GPU: least free MiB, mean utilisation, problems")
+
+    class Meta:
+        ordering: ClassVar = ["-minute"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["node", "minute"], name="one_sample_a_minute")]
+        indexes: ClassVar = [models.Index(fields=["minute"], name="sample_age")]
+
+    def __str__(self) -> str:
+        return f"{self.node} at {self.minute:%Y-%m-%d %H:%M}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models import F, Window
+from django.db.models.functions import Cast, Floor, Greatest, Now, RowNumber
 
 if TYPE_CHECKING:
-    from pause_manager.models import ControlEvent, Hold  # noqa: F401  (named in texts below)
+    from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode  # noqa: F401  (named in texts)
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
@@ -30,3 +32,53 @@ class ControlEventQuerySet(models.QuerySet["ControlEvent"]):
     def of_scope(self, scope: str) -> ControlEventQuerySet:
         """The events of one scope, newest first."""
         return self.filter(scope=scope).order_by("-id")
+
+
+class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
+    def waiting(self) -> PauseQueueQuerySet:
+        """Entries that have neither been sent on nor dropped, in the order in which they are resumed."""
+        return self.filter(finished_at__isnull=True).order_by("priority", "paused_at", "id")
+
+    def due(self) -> PauseQueueQuerySet:
+        """Waiting entries that may be resumed now by the database's clock and that no other hold of theirs keeps."""
+        from pause_manager.models import Hold
+
+        others = Hold.objects.active().filter(scope=models.OuterRef("ref")).exclude(kind=Hold.Kind.CAPACITY)
+        is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
+        return self.waiting().filter(is_due, ~models.Exists(others))
+
+    def foremost(self, count: int, ageing_seconds: float) -> PauseQueueQuerySet:
+        """The first ``count`` of each kind of needs, where one step of priority is gained with each ``ageing_seconds``.
+
+        What comes later of the same needs cannot go on before them.
+        """
+        waited = models.Func(
+            Now() - F("paused_at"),
+            template="extract(epoch FROM %(expressions)s)::float8",
+            output_field=models.FloatField(),
+        )
+        rank: models.F | models.Func = F("priority")
+        if ageing_seconds:
+            rank = Greatest(1.0, F("priority") - Floor(waited / ageing_seconds), output_field=models.FloatField())
+        # Numbers are sorted ten times as fast as JSON.
+        kind = models.Func(
+            Cast("needs", models.TextField()),
+            template="hashtextextended(%(expressions)s, 0)",
+            output_field=models.BigIntegerField(),
+        )
+        place = Window(RowNumber(), partition_by=kind, order_by=[rank, F("paused_at"), F("id")])
+        foremost = self.order_by().annotate(place=place).filter(place__lte=count).values("pk")
+        found: PauseQueueQuerySet = self.model._default_manager.filter(pk__in=foremost).order_by("paused_at", "id")
+        return found
+
+
+class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):
+    def with_age(self) -> WorkerNodeQuerySet:
+        """Annotates ``db_now`` and ``age``, the time since the node was last seen, both by the database's clock."""
+        return self.annotate(
+            db_now=Now(), age=models.ExpressionWrapper(Now() - F("last_seen_at"), models.DurationField())
+        )
+
+    def seen_within(self, period: timedelta) -> WorkerNodeQuerySet:
+        """Nodes seen in the last ``period``."""
+        return self.filter(last_seen_at__gte=Now() - period)

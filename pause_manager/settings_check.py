@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error
@@ -36,4 +36,4 @@ def _fits(value: Any, declared: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if declared is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, declared)
+    return isinstance(value, get_origin(declared) or declared)

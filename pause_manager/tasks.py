@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import holds
+from pause_manager import holds, manager, nodes
 from pause_manager.api import idempotency
 
 
@@ -18,3 +18,15 @@ def expire_holds() -> None:
 def forget_outcomes() -> None:
     """Delete the outcomes that are kept for repeats of commands and are too old for one."""
     idempotency.forget_old()
+
+
+@shared_task(name="pause_manager.poll", ignore_result=True)
+def poll() -> None:
+    """Send on what is parked and has room."""
+    manager.poll()
+
+
+@shared_task(name="pause_manager.forget_history", ignore_result=True)
+def forget_history() -> None:
+    """Delete samples by the minute, and nodes that are gone, older than ``history_days``."""
+    nodes.forget_history()

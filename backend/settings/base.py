@@ -13,6 +13,7 @@ import django_stubs_ext
 from backend.embedded import Layout
 from backend.settings import environment as env
 from backend.settings.celery import *
+from backend.settings.celery import PAUSE_BELOW, POLL_SECONDS
 
 django_stubs_ext.monkeypatch()
 
@@ -154,7 +155,17 @@ LOGGING = {
 }
 
 # Each app declares its options, units and defaults in its own conf.py; these override them.
-PAUSE_MANAGER: dict[str, Any] = {"redis_url": REDIS_URL, "channel": f"{REDIS_PREFIX}control"}
+PAUSE_MANAGER: dict[str, Any] = {
+    "redis_url": REDIS_URL,
+    "channel": f"{REDIS_PREFIX}control",
+    "capacity": env.switch("WATCH_CAPACITY", False),
+    "poll_interval_seconds": POLL_SECONDS,
+    "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
+    "node_key_prefix": f"{REDIS_PREFIX}node:",
+    "runtime_dir": str(DATA_DIR / "run"),
+}
+if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
+    PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
 # Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from backend.settings import environment as env
+
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
@@ -23,6 +25,7 @@ CELERY_TASK_DEFAULT_QUEUE = "stages"
 CELERY_TASK_ROUTES = {
     "automation.reconcile": {"queue": "control"},
     "automation.reap_leases": {"queue": "control"},
+    "automation.go_on": {"queue": "control"},
     "pause_manager.*": {"queue": "control"},
 }
 
@@ -44,11 +47,16 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
 
 CELERY_BEAT_SCHEDULER = "backend.beat:TickingScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+# The names that the environment has for these two win over everything (P-05, P-06).
+POLL_SECONDS = env.forgiving_number("PAUSE_POLLING_INTERVAL_SECONDS", 10.0, least=1, most=3600)
+PAUSE_BELOW = env.forgiving_number("PAUSE_CAPACITY_THRESHOLD_PERCENT", 20.0, least=0, most=100) / 100
 CONTROL_TASKS = {
     "automation.reconcile": 5.0,
     "automation.reap_leases": 5.0,
     "pause_manager.expire_holds": 5.0,
     "pause_manager.forget_outcomes": 600.0,
+    "pause_manager.poll": POLL_SECONDS,
+    "pause_manager.forget_history": 3600.0,
 }
 # A control message that waited for longer than its interval is worth nothing: the next one does the same.
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+logger = logging.getLogger("backend.settings")
 
 
 def text(name: str, default: str = "") -> str:
@@ -35,6 +38,21 @@ def number(name: str, default: int) -> int:
         return int(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name}: expected a whole number, got: {value}") from None
+
+
+def forgiving_number(name: str, default: float, *, least: float, most: float) -> float:
+    """The number in ``name``; anything but one from ``least`` to ``most`` is warned of and is ``default`` (P-07)."""
+    value = text(name)
+    if not value:
+        return default
+    try:
+        found = float(value)
+    except ValueError:
+        found = float("nan")
+    if least <= found <= most:
+        return found
+    logger.warning("%s: expected a number from %g to %g, got: %s. Using %g.", name, least, most, value, default)
+    return default
 
 
 def switch(name: str, default: bool = False) -> bool:

@@ -64,6 +64,7 @@ class Command(BaseCommand):
         url = f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
         self._prepare_database(supervisor, url, options["site"])
         env = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "PYTHONUNBUFFERED": "1"}
+        env["SLACKWATER_ROOT_PID"] = str(os.getpid())
         if options["llm_port"]:
             _require_free_port("127.0.0.1", options["llm_port"])
             env["TEXT_PROVIDER_BASE_URL"] = f"http://127.0.0.1:{options['llm_port']}/v1"

@@ -1,0 +1,224 @@
+"""What the engine asks the pause manager before it sends or starts work, and the loads it tells it of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.dispatch import receiver
+
+from automation import leases, transitions
+from automation.errors import UnknownPipeline
+from automation.leases import RUN, SLICE, STAGE, NoRoom
+from automation.models import Ticket
+from automation.pipeline import all_pipelines, get_pipeline
+from pause_manager import capacity, kinds, loads, manager
+from pause_manager.needs import Needs
+from pause_manager.pause_queue import Parked
+from pause_manager.signals import yield_wanted
+from pause_manager.views import Load
+
+logger = logging.getLogger("automation.admission")
+
+GO_ON = "automation.go_on"
+"""The task that a parked run is sent on by."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """A stage that wants ``messages`` more loops; ``at_work`` of them are leased or sent already."""
+
+    stage_run_id: int
+    slug: str
+    run_id: UUID
+    pipeline: str
+    priority: int
+    ignores_capacity: bool
+    queue: str
+    at_work: int
+    messages: int
+
+    @property
+    def needs(self) -> Needs:
+        return get_pipeline(self.pipeline).stage(self.slug).needs
+
+
+@dataclass
+class Admission:
+    """What was granted (want, messages), and what is to be parked and the figures, by the sentence that says why."""
+
+    granted: list[tuple[Want, int]] = field(default_factory=list)
+    parked: dict[str, list[Want]] = field(default_factory=dict)
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
+    """Grant each want as many messages as have room (``at_most`` each), in the order given, reserving as it goes.
+
+    If the capacity cannot be judged, nothing is granted but what ignores it.
+    """
+    admission = Admission()
+    if not wants:
+        return admission
+    desk, problem = _open_desk()
+    for want in wants:
+        asked = want.messages if at_most is None else min(want.messages, at_most)
+        if want.ignores_capacity or (desk is None and not problem):
+            admission.granted.append((want, asked))
+            continue
+        verdict, fitting = _judged(desk, problem, want, asked)
+        if fitting:
+            admission.granted.append((want, fitting))
+        elif not want.at_work:
+            admission.parked.setdefault(verdict.sentence, []).append(want)
+            admission.figures[verdict.sentence] = verdict.figures
+    return admission
+
+
+def _open_desk() -> tuple[manager.Desk | None, str]:
+    """The desk, or why there is none; neither if capacity is not watched."""
+    try:
+        with transaction.atomic():
+            return manager.open_desk(), ""
+    except Exception as error:
+        return None, _unreadable(error)
+
+
+def _judged(desk: manager.Desk | None, problem: str, want: Want, asked: int) -> tuple[capacity.Verdict, int]:
+    """The verdict on ``want``, and how many of ``asked`` loops fit."""
+    if desk is not None:
+        try:
+            verdict = desk.should_pause(want.needs, pipeline=want.pipeline)
+            if verdict.should_pause:
+                return verdict, 0
+            fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline)
+            # There is room, but not so much, or those before took it.
+            sentence = f"No node has room for {want.needs} beside what is on its way: {verdict.sentence}"
+            return replace(verdict, code="does_not_fit", sentence=sentence), fitting
+        except Exception as error:
+            problem = _unreadable(error)
+    return capacity.Verdict(True, "unreadable", problem), 0
+
+
+def _unreadable(error: Exception) -> str:
+    logger.exception("Capacity could not be judged.")
+    return f"Capacity could not be judged: {type(error).__name__}: {error}."
+
+
+def park(admission: Admission) -> None:
+    """Put the runs of which nothing is at work and nothing fits into the pause queue, with a capacity hold.
+
+    Whether something is at work is looked at again under the run's lock: another stage of it, or somebody else's
+    dispatch, may have found room.
+    """
+    for sentence, wants in admission.parked.items():
+        runs = {want.run_id: want for want in reversed(wants)}
+        with transaction.atomic():
+            transitions.lock([str(run_id) for run_id in runs])
+            manager.pause_work(
+                [
+                    Parked(
+                        ref=f"run:{run_id}",
+                        task_name=GO_ON,
+                        args=[str(run_id)],
+                        queue="control",
+                        needs=runs[run_id].needs,
+                        priority=runs[run_id].priority,
+                    )
+                    for run_id in _idle(list(runs))
+                ],
+                reason=sentence,
+                figures=admission.figures[sentence],
+            )
+
+
+def _idle(run_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the runs that are running and of which nothing is leased or sent."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IDLE, {"ids": list(run_ids)})
+        return [row[0] for row in cursor.fetchall()]
+
+
+def room_here(node: str, needs: Needs, pipeline: str) -> Sequence[int]:
+    """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
+
+    Raises ``NoRoom`` with the sentence that says what is short.
+    """
+    admitted = manager.admit_on(node, needs, pipeline=pipeline)
+    if isinstance(admitted, str):
+        raise NoRoom(admitted)
+    return admitted
+
+
+@loads.register
+def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+    """Live leases by node, and without a node's name the messages that were sent and not answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LEASED, {"node": node})
+        leased = cursor.fetchall()
+        sent = []
+        if node is None:
+            cursor.execute(_SENT)
+            sent = cursor.fetchall()
+    for slice_id, name, gpus, started_at, priority, pipeline, slug in leased:
+        needs = _needs(pipeline, slug)
+        if needs is not None:
+            yield name, Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus))
+    for ticket_id, sent_at, priority, pipeline, slug in sent:
+        needs = _needs(pipeline, slug)
+        if needs is not None:
+            yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True)
+
+
+@kinds.register
+def _kinds() -> Iterable[kinds.Kind]:
+    for pipeline in all_pipelines():
+        for stage in pipeline.stages:
+            yield kinds.Kind(pipeline.slug, stage.slug, stage.needs)
+
+
+def _needs(pipeline: str, slug: str) -> Needs | None:
+    try:
+        return get_pipeline(pipeline).stage(slug).needs
+    except (UnknownPipeline, KeyError):
+        return None
+
+
+@receiver(yield_wanted)
+def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
+    slices = [int(ref.removeprefix("slice:")) for ref in refs if ref.startswith("slice:")]
+    leases.request_yield(slices, reason)
+
+
+_LEASED = f"""
+    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
+           run.priority, run.pipeline, stage.slug
+      FROM {SLICE} AS slice
+      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
+      JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
+       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+"""
+
+_SENT = f"""
+    SELECT ticket.id, extract(epoch FROM ticket.sent_at)::float, run.priority, run.pipeline, stage.slug
+      FROM {Ticket._meta.db_table} AS ticket
+      JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
+      JOIN {RUN} AS run ON run.id = stage.run_id
+"""
+
+_IDLE = f"""
+    SELECT run.id FROM {RUN} AS run
+     WHERE run.id = ANY(%(ids)s) AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+       AND NOT run.ignores_capacity
+       AND NOT EXISTS (
+            SELECT 1 FROM {STAGE} AS stage
+              LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+                    AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
+              LEFT JOIN {Ticket._meta.db_table} AS ticket ON ticket.stage_run_id = stage.id
+             WHERE stage.run_id = run.id AND (slice.id IS NOT NULL OR ticket.id IS NOT NULL))
+"""

@@ -1,0 +1,174 @@
+"""What the fleet has left, and what waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.db.models import TextField, Value
+from django.db.models.functions import Cast, Concat
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automation.api import pagination, schema
+from automation.api.errors import EntryNotFound, NodeNotFound
+from automation.api.serializers.errors import COMMAND, READ, answers
+from automation.api.serializers.run import ReasonSerializer
+from automation.api.views.base import AutomationView
+from automation.api.views.work import page_of
+from automation.models import AutomationRun
+from pause_manager import kinds, manager
+from pause_manager.api import nodes, queue
+from pause_manager.api.idempotency import idempotent
+from pause_manager.models import PauseQueueEntry
+from pause_manager.querysets import PauseQueueQuerySet
+
+NODE_ID = OpenApiParameter("agent_id", str, OpenApiParameter.PATH, description="Name of a node.")
+ENTRY_ID = OpenApiParameter("entry_id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Id of an entry.")
+
+
+class VerdictSerializer(serializers.Serializer[Any]):
+    """Whether a new loop of a stage would have to wait now, and why."""
+
+    pipeline = serializers.CharField()
+    stage = serializers.CharField()
+    should_pause = serializers.BooleanField()
+    code = serializers.CharField()
+    sentence = serializers.CharField()
+    figures = serializers.DictField(help_text="What the verdict was made from.")
+
+
+CapacitySerializer = inline_serializer(
+    "Capacity",
+    {
+        "is_watched": serializers.BooleanField(help_text="Whether room is asked for before work starts."),
+        "nodes": nodes.NodeSerializer(many=True),
+        "verdicts": VerdictSerializer(many=True),
+    },
+)
+
+
+class Capacity(AutomationView):
+    """The fleet."""
+
+    @extend_schema(
+        operation_id="show_capacity",
+        summary="Show nodes, GPUs, shares and reservations, and whether new work of each stage would wait",
+        parameters=[schema.REQUEST_ID],
+        responses=answers({200: CapacitySerializer}, *READ),
+    )
+    def get(self, request: Request) -> Response:
+        return Response({"is_watched": manager.is_watched(), "nodes": nodes.shown(), "verdicts": _verdicts()})
+
+
+def _verdicts() -> list[dict[str, Any]]:
+    return [{"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)} for kind, verdict in kinds.verdicts()]
+
+
+class NodeCapacity(AutomationView):
+    """One node."""
+
+    @extend_schema(
+        operation_id="show_node_capacity",
+        summary="Show the capacity of one node",
+        parameters=[NODE_ID, schema.REQUEST_ID],
+        responses=answers({200: nodes.NodeSerializer}, *READ),
+    )
+    def get(self, request: Request, agent_id: str) -> Response:
+        for found in nodes.shown(nodes.check_name(agent_id)):
+            return Response(found)
+        raise NodeNotFound(agent_id)
+
+
+class AvailableCapacity(AutomationView):
+    """The nodes that have room."""
+
+    @extend_schema(
+        operation_id="list_available_nodes",
+        summary="List the online nodes that have so much room",
+        parameters=[nodes.NodeQuery, schema.REQUEST_ID],
+        responses=answers({200: nodes.NodeSerializer(many=True)}, *READ),
+    )
+    def get(self, request: Request) -> Response:
+        query = self.query(nodes.NodeQuery)
+        return Response(nodes.matching(nodes.shown(), query))
+
+
+def visible(user: Any) -> PauseQueueQuerySet:
+    """The waiting entries ``user`` may see: those of runs of their accounts; a superuser's are all."""
+    waiting: PauseQueueQuerySet = PauseQueueEntry.objects.waiting()
+    if user.is_superuser:
+        return waiting
+    refs = (
+        AutomationRun.objects.unfinished()
+        .visible_to(user)
+        .values_list(Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField()))
+    )
+    return waiting.filter(ref__in=refs)
+
+
+class PauseQueue(AutomationView):
+    """What waits."""
+
+    @extend_schema(
+        operation_id="list_pause_queue",
+        summary="List what waits for capacity, in the order in which it goes on",
+        parameters=[pagination.PageQuery, schema.REQUEST_ID],
+        responses=answers({200: page_of("PauseQueuePage", queue.EntrySerializer)}, *READ),
+    )
+    def get(self, request: Request) -> Response:
+        query = self.query(pagination.PageQuery)
+        return Response(pagination.page(request, visible(request.user), queue.IN_ORDER, query, queue.shown))
+
+
+class EntryVerb(AutomationView):
+    """A verb over an entry that waits."""
+
+    verb: ClassVar[Callable[..., bool]]
+
+    def carry_out(self, request: Request, entry_id: str) -> Response:
+        pk = int(entry_id) if entry_id.isascii() and entry_id.isdecimal() and len(entry_id) < 19 else 0
+        entry = visible(request.user).filter(pk=pk).first()
+        reason = self.body(ReasonSerializer)["reason"]
+        if entry is None or not type(self).verb(pk, actor=self.actor, reason=reason):
+            raise EntryNotFound(entry_id)
+        return Response(queue.shown([entry])[0])
+
+
+class ForceResume(EntryVerb):
+    """Send an entry on at once."""
+
+    verb = staticmethod(manager.force_resume)
+
+    @extend_schema(
+        operation_id="force_resume",
+        summary="Send what waits on, whatever the capacity says",
+        description="A run is then never parked again for want of room. Other holds of it stay in force.",
+        parameters=[ENTRY_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: queue.EntrySerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, entry_id: str) -> Response:
+        return self.carry_out(request, entry_id)
+
+
+class ForcePause(EntryVerb):
+    """Hold the run that waits."""
+
+    verb = staticmethod(manager.force_pause)
+
+    @extend_schema(
+        operation_id="force_pause",
+        summary="Hold the run that waits until an operator resumes it",
+        description="It keeps its place in the queue. What is not a run cannot be held and answers 400.",
+        parameters=[ENTRY_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: queue.EntrySerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, entry_id: str) -> Response:
+        return self.carry_out(request, entry_id)

@@ -1,0 +1,43 @@
+"""The capacity policy: pure functions over what the fleet looks like at one time. No I/O, no clock, no Django.
+
+``room`` and ``share`` measure, ``should_pause`` and ``place`` admit, ``judge`` watches one node, ``plan_resume`` sends
+parked work on, ``adapt`` moves a node's threshold. Every decision carries a code, a sentence and its figures.
+"""
+
+from pause_manager.capacity.adaptive import Adaptation, adapt
+from pause_manager.capacity.admission import Placement, Verdict, goes_behind, how_many_fit, place, should_pause
+from pause_manager.capacity.book import Book
+from pause_manager.capacity.books import admission_book, resuming_book
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
+from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
+from pause_manager.capacity.yielding import Judgement, NodeState, judge
+
+__all__ = [
+    "Adaptation",
+    "Book",
+    "GpuRoom",
+    "Judgement",
+    "NodeState",
+    "Placement",
+    "Policy",
+    "RampState",
+    "Room",
+    "Share",
+    "Verdict",
+    "Waiting",
+    "adapt",
+    "admission_book",
+    "can_ever_run",
+    "fits",
+    "goes_behind",
+    "how_many_fit",
+    "is_readable",
+    "judge",
+    "place",
+    "plan_resume",
+    "resuming_book",
+    "room",
+    "share",
+    "should_pause",
+]

@@ -1,0 +1,146 @@
+"""The rooms of many nodes at one time, with reservations made as one goes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.room import Margin, Room, is_readable, room
+from pause_manager.needs import Needs
+from pause_manager.views import NodeView
+
+_Key = tuple[bool, float, str]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A node, the GPUs there, and the free share it had before."""
+
+    node: str
+    gpus: tuple[int, ...] = ()
+    share: float = 0.0
+
+
+@dataclass
+class _Order:
+    """The nodes one kind of needs fits on, best first; a key that is no longer current is dropped when it comes up."""
+
+    heap: list[_Key]
+    current: dict[str, _Key]
+    read: int
+    """How far into the book's list of touched nodes this order has caught up."""
+
+
+class Book:
+    """Rooms that shrink with each placement, so that one free slot is given once (P-38).
+
+    ``resuming`` asks for the resume threshold; ``margins`` (by node) is what must be left beside the work; ``closed``
+    nodes take nothing. ``refresh`` brings one node up to date, so that a long-lived book costs little.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[NodeView],
+        policy: Policy,
+        now: float,
+        *,
+        resuming: bool = False,
+        closed: Collection[str] = (),
+        margins: Mapping[str, Margin] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._resuming = resuming
+        self._margins: dict[str, Margin] = dict(margins or {})
+        self.nodes: dict[str, NodeView] = {}
+        self.rooms: dict[str, Room] = {}
+        self._orders: dict[Needs, _Order] = {}
+        self._touched: list[str] = []
+        for node in nodes:
+            if node.name not in closed:
+                self._measure(node, now)
+
+    def refresh(self, node: NodeView, now: float, *, is_closed: bool = False, margin: Margin | None = None) -> None:
+        """Measure ``node`` again; reservations made there in this book are forgotten for what the view shows."""
+        self._margins[node.name] = margin or {}
+        self.nodes.pop(node.name, None)
+        self.rooms.pop(node.name, None)
+        if not is_closed:
+            self._measure(node, now)
+        self._touched.append(node.name)
+
+    def place(self, needs: Needs, barred: Collection[str] = ()) -> Placement | None:
+        """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without)."""
+        order = self._order(needs)
+        aside: list[_Key] = []
+        found: Placement | None = None
+        while order.heap and found is None:
+            key = order.heap[0]
+            name = key[2]
+            if order.current.get(name) != key:
+                heapq.heappop(order.heap)
+            elif name in barred:
+                aside.append(heapq.heappop(order.heap))
+            else:
+                found = self._take(needs, name, abs(key[1]))
+        for key in aside:
+            heapq.heappush(order.heap, key)
+        return found
+
+    def reserve(self, needs: Needs, placement: Placement) -> None:
+        """Make the reservation that another book made for ``needs``; nothing if the node is not in this one."""
+        left = self.rooms.get(placement.node)
+        if left is not None:
+            left.take(needs, placement.gpus)
+            self._touched.append(placement.node)
+
+    def _measure(self, node: NodeView, now: float) -> None:
+        if is_readable(node, now, self._policy):
+            self.nodes[node.name] = node
+            self.rooms[node.name] = room(node, now, self._policy)
+
+    def _order(self, needs: Needs) -> _Order:
+        order = self._orders.get(needs)
+        end = len(self._touched)
+        if order is None or end - order.read > len(self.rooms):
+            keys = {name: key for name in self.rooms if (key := self._key(needs, name)) is not None}
+            order = self._orders[needs] = _Order(list(keys.values()), keys, end)
+            heapq.heapify(order.heap)
+        else:
+            for name in set(self._touched[order.read :]):
+                self._rank(needs, order, name)
+            order.read = end
+        return order
+
+    def _rank(self, needs: Needs, order: _Order, name: str) -> None:
+        key = self._key(needs, name)
+        if key is None:
+            order.current.pop(name, None)
+        elif order.current.get(name) != key:
+            order.current[name] = key
+            heapq.heappush(order.heap, key)
+
+    def _key(self, needs: Needs, name: str) -> _Key | None:
+        left = self.rooms.get(name)
+        if left is None:
+            return None
+        threshold = self._threshold(name)
+        share = left.share(needs)
+        if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
+            return None
+        freest_last = float(share) if self._policy.packs else -float(share)
+        return (bool(left.gpus) and not needs.gpus, freest_last, name)
+
+    def _threshold(self, name: str) -> float:
+        own = self.nodes[name].pause_below
+        return self._policy.resume_threshold(own) if self._resuming else self._policy.pause_threshold(own)
+
+    def _take(self, needs: Needs, name: str, share: float) -> Placement:
+        left = self.rooms[name]
+        gpus = left.gpus_for(needs, self._threshold(name), self._margins.get(name))
+        if gpus is None:
+            raise AssertionError(f"{name} was said to fit {needs}")
+        left.take(needs, gpus)
+        self._touched.append(name)
+        return Placement(name, gpus, share)

@@ -1,0 +1,83 @@
+"""The numbers the capacity policy goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class InvalidPolicy(ValueError):
+    """A number of the policy is out of its range; the sentence names it."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Thresholds are free shares (0 to 1); times are seconds."""
+
+    pause_below: float = 0.20
+    """No new work on a node whose free share is strictly below this."""
+    resume_above: float = 0.30
+    """Parked work goes to a node whose free share is not below this ..."""
+    resume_dwell_seconds: float = 15.0
+    """... and has not been for this long, if the node was saturated or contended."""
+    contended_dwell_seconds: float = 5.0
+    """Strangers must need what our loops declared for this long before loops give it back."""
+    minimum_run_seconds: float = 15.0
+    """No loop is asked to yield sooner after its start."""
+    cooldown_seconds: float = 15.0
+    """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
+    cooldown_max_seconds: float = 900.0
+    swing_seconds: float = 300.0
+    """How long the peak of foreign use is remembered when parked work is placed."""
+    settle_seconds: float = 60.0
+    """How long a load may take to show in the sensor's figures."""
+    offline_after_seconds: float = 3.0
+    """A node whose sample is older than this is offline: three samples of one second."""
+    packs: bool = True
+    """Fill the fullest node that may take the work, so that whole nodes stay free; otherwise the emptiest first."""
+    ramp_max: int = 4096
+    """Most entries that one poll sends; the ramp 1, 2, 4, ... ends there."""
+    pressure_share: float = 0.05
+    """The ramp goes back to 1 when this share of the online nodes came under pressure since the last poll."""
+    ageing_seconds: float = 1800.0
+    """An entry gains one step of priority for each such time it waits; 0 switches ageing off."""
+    hold_after_seconds: float = 1800.0
+    """An entry that fits nowhere for so long gets a node kept free for it."""
+    adaptive: bool = False
+    """Let what was observed (out of memory, repeated contention) move a node's threshold within the bounds."""
+    adaptive_min: float = 0.10
+    adaptive_max: float = 0.50
+    adaptive_step: float = 0.05
+    adaptive_window_seconds: float = 3600.0
+    """Two contentions within this time count as repeated."""
+    adaptive_calm_seconds: float = 21600.0
+    """After so long without trouble the threshold goes down by one step."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pause_below <= self.resume_above <= 1:
+            raise InvalidPolicy(
+                "Cannot use this policy: expected 0 <= pause_below <= resume_above <= 1, "
+                f"got: {self.pause_below} and {self.resume_above}"
+            )
+        if not 0 <= self.adaptive_min <= self.adaptive_max <= 1:
+            raise InvalidPolicy(
+                "Cannot use this policy: expected 0 <= adaptive_min <= adaptive_max <= 1, "
+                f"got: {self.adaptive_min} and {self.adaptive_max}"
+            )
+        for name, value in vars(self).items():
+            if name.endswith("_seconds") and value < 0:
+                raise InvalidPolicy(f"Cannot use this policy: expected {name} >= 0, got: {value}")
+        if self.ramp_max < 1:
+            raise InvalidPolicy(f"Cannot use this policy: expected ramp_max >= 1, got: {self.ramp_max}")
+
+    def pause_threshold(self, own: float | None) -> float:
+        """The free share below which a node takes no new work; ``own`` is the node's own setting."""
+        return self.pause_below if own is None else own
+
+    def resume_threshold(self, own: float | None) -> float:
+        """The free share a node must have for parked work: as far above its pause threshold as the policy says."""
+        return min(1.0, round(self.pause_threshold(own) + self.gap, 9))
+
+    @property
+    def gap(self) -> float:
+        """The distance of the two thresholds."""
+        return round(self.resume_above - self.pause_below, 9)

@@ -1,0 +1,133 @@
+"""Which parked work goes on now: in order, gently, and never more than there is room for."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pause_manager.capacity.book import Book, Placement
+from pause_manager.capacity.books import resuming_book
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.room import can_ever_run
+from pause_manager.capacity.strangers import would_fit_alone
+from pause_manager.capacity.yielding import NodeState
+from pause_manager.needs import Needs
+from pause_manager.views import NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An entry of the pause queue as the policy sees it."""
+
+    ref: str
+    needs: Needs
+    paused_at: float
+    priority: int = 3
+    resume_after: float | None = None
+
+
+@dataclass(frozen=True)
+class RampState:
+    """What is remembered between two polls."""
+
+    allowance: int = 1
+    """How many entries the next poll may send."""
+    polled_at: float = 0.0
+    held: tuple[str, ...] = ()
+    """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
+
+
+_Rank = tuple[int, float, int]
+
+
+def plan_resume(
+    entries: Iterable[Waiting],
+    nodes: Sequence[NodeView],
+    policy: Policy,
+    ramp: RampState,
+    now: float,
+    states: Mapping[str, NodeState] | None = None,
+    book: Book | None = None,
+) -> tuple[list[tuple[Waiting, Placement]], RampState]:
+    """The entries to send now, each with its place, and the ramp for the next poll.
+
+    Entries that are due go by priority (raised by ageing), then by age. Nodes that are saturated, cooling down or
+    not at the resume threshold take none (``states``, from ``judge``). 1, 2, 4, ... are sent per poll; new pressure,
+    or no room for any, sets that back to 1. A caller that keeps a ``resuming_book``
+    up to date itself may bring it instead of ``nodes``.
+    """
+    states = states or {}
+    allowance = 1 if _has_pressure(states, policy, ramp, now) else ramp.allowance
+    groups = _groups(entries, policy, now, allowance)
+    if not groups:
+        return [], RampState(1, now)
+    if book is None:
+        book = resuming_book(nodes, policy, now, states)
+    plan: list[tuple[Waiting, Placement]] = []
+    held: dict[str, Needs] = {}
+    front = [(waiting[0][0], index) for index, (_, waiting) in enumerate(groups)]
+    heapq.heapify(front)
+    while front and len(plan) < allowance:
+        rank, index = heapq.heappop(front)
+        needs, waiting = groups[index]
+        entry = waiting.pop(0)[1]
+        placement = book.place(needs, held)
+        if placement is None:
+            if now - rank[1] >= policy.hold_after_seconds:
+                _hold_one(book, needs, held, ramp.held)
+            continue
+        plan.append((entry, placement))
+        if waiting:
+            heapq.heappush(front, (waiting[0][0], index))
+    following = min(max(2 * allowance, 1), policy.ramp_max) if plan else 1
+    return plan, RampState(following, now, tuple(sorted(held)))
+
+
+def _groups(
+    entries: Iterable[Waiting], policy: Policy, now: float, most: int
+) -> list[tuple[Needs, list[tuple[_Rank, Waiting]]]]:
+    """The first ``most`` entries that are due for each kind of needs, in order."""
+    kinds: dict[Needs, list[tuple[_Rank, Waiting]]] = defaultdict(list)
+    interned: dict[int, list[tuple[_Rank, Waiting]]] = {}
+    ageing = policy.ageing_seconds
+    for number, entry in enumerate(entries):
+        if entry.resume_after is not None and entry.resume_after > now:
+            continue
+        paused_at = entry.paused_at
+        priority = entry.priority
+        if ageing:
+            priority = max(1, priority - int((now - paused_at) // ageing))
+        key = id(entry.needs)
+        group = interned.get(key)
+        if group is None:
+            group = interned[key] = kinds[entry.needs]
+        group.append(((priority, paused_at, number), entry))
+    return [(needs, heapq.nsmallest(most, group)) for needs, group in kinds.items()]
+
+
+def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampState, now: float) -> bool:
+    pressed = sum(
+        state.contended_at is not None and ramp.polled_at <= state.contended_at <= now for state in states.values()
+    )
+    return pressed > 0 and pressed >= policy.pressure_share * len(states)
+
+
+def _hold_one(book: Book, needs: Needs, held: dict[str, Needs], before: Collection[str]) -> None:
+    """Keep a node free for ``needs`` that has room for it once our own loops there are done; the freest of them.
+
+    At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
+    """
+    if needs in held.values() or len(held) >= max(1, len(book.nodes) // 20) or len(book.nodes) < 2:
+        return
+    able = [
+        (name in before, float(share), name)
+        for name, node in book.nodes.items()
+        if name not in held
+        and can_ever_run(node, needs)
+        and (share := book.rooms[name].share(needs)) is not None
+        and would_fit_alone(node, needs)
+    ]
+    if able:
+        held[max(able)[2]] = needs

@@ -1,0 +1,238 @@
+"""How much of a node is left. Integers throughout (thousandths of a core, MiB), so that comparisons are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pause_manager.capacity.policy import Policy
+from pause_manager.needs import Needs
+from pause_manager.views import GpuView, Load, NodeView
+
+_MILLION = 1_000_000
+
+Resource = tuple[str, int]
+"""("cpu", -1), ("memory", -1) or ("gpu_memory", index of the GPU)."""
+Margin = Mapping[Resource, int]
+"""What to leave free of each resource, in thousandths of a core or MiB."""
+
+
+class Share(NamedTuple):
+    """Free of total for the scarcest resource, exact; ``float(share)`` is for people."""
+
+    free: int
+    total: int
+    resource: str
+
+    def __float__(self) -> float:
+        return self.free / self.total
+
+    def is_below(self, threshold: float) -> bool:
+        """Strictly below: a share of exactly 20 % is not below 0.20."""
+        return self.free * _MILLION < round(threshold * _MILLION) * self.total
+
+    def is_scarcer(self, other: Share) -> bool:
+        return self.free * other.total < other.free * self.total
+
+
+@dataclass(slots=True)
+class GpuRoom:
+    """What is left of one GPU; negative when strangers took what our loads declared."""
+
+    index: int
+    free_mib: int
+    total_mib: int
+    loads: int = 0
+    """How many of our loads are on it."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left of one node. ``gpus`` has the readable ones only."""
+
+    node: str
+    cpu_milli: int
+    cpu_total: int
+    memory_mib: int
+    memory_total: int
+    gpus: list[GpuRoom]
+
+    def share(self, needs: Needs) -> Share | None:
+        """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU."""
+        scarcest: Share | None = None
+        if needs.gpus:
+            if needs.gpus > len(self.gpus):
+                return None
+            best = self.gpus
+            if len(best) > 1:
+                best = sorted(best, key=lambda gpu: gpu.free_mib / gpu.total_mib, reverse=True)
+            gpu = best[needs.gpus - 1]
+            scarcest = Share(gpu.free_mib, gpu.total_mib, "gpu_memory")
+        if needs.memory_mib and self.memory_total:
+            memory = Share(self.memory_mib, self.memory_total, "memory")
+            if scarcest is None or memory.is_scarcer(scarcest):
+                scarcest = memory
+        if (needs.cpu or scarcest is None) and self.cpu_total:
+            cpu = Share(self.cpu_milli, self.cpu_total, "cpu")
+            if scarcest is None or cpu.is_scarcer(scarcest):
+                scarcest = cpu
+        return scarcest
+
+    def gpus_for(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> tuple[int, ...] | None:
+        """Indices of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
+
+        A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
+        share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards.
+        """
+        if not needs.gpus:
+            return ()
+        fitting = [gpu for gpu in self.gpus if _gpu_fits(gpu, needs, keep, margin)]
+        if len(fitting) < needs.gpus:
+            return None
+        fitting.sort(key=lambda gpu: (gpu.free_mib, gpu.index))
+        return tuple(sorted(gpu.index for gpu in fitting[: needs.gpus]))
+
+    def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> bool:
+        """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
+        return (
+            (not needs.cpu or _with(margin, ("cpu", -1), milli(needs.cpu), self.cpu_total) <= self.cpu_milli)
+            and (
+                not needs.memory_mib
+                or _with(margin, ("memory", -1), needs.memory_mib, self.memory_total) <= self.memory_mib
+            )
+            and self.gpus_for(needs, keep, margin) is not None
+        )
+
+    def take(self, needs: Needs, gpus: Sequence[int]) -> None:
+        """Reserve ``needs`` on the GPUs with these indices."""
+        self.cpu_milli -= milli(needs.cpu)
+        self.memory_mib -= needs.memory_mib
+        for gpu in self.gpus:
+            if gpu.index in gpus:
+                gpu.free_mib -= needs.gpu_memory_mib or max(gpu.free_mib, 0)
+                gpu.loads += 1
+
+    def copy(self) -> Room:
+        gpus = [GpuRoom(gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads) for gpu in self.gpus]
+        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus)
+
+
+def milli(cores: float) -> int:
+    """Thousandths of a core."""
+    return round(cores * 1000)
+
+
+def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
+    """What is left of ``node`` for new work, after strangers and everything we declared there.
+
+    CPU is compressible: cores minus foreign use minus declared cores; what our loops burn is not counted. Memory and
+    GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
+    """
+    settle = (policy or _DEFAULT).settle_seconds
+    loads = node.loads
+    cpu = milli(node.cores) - milli(node.foreign_cores) - sum(milli(load.needs.cpu) for load in loads)
+    memory = node.free_memory_mib
+    if loads:
+        declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]
+        used = node.memory_mib - node.free_memory_mib
+        memory -= _unseen(declared, node.own_memory_mib, used, node.sampled_at, now, settle)
+    gpus = (
+        [] if node.gpu_problem else [_gpu_room(gpu, node, now, settle) for gpu in node.gpus if not gpu_is_unknown(gpu)]
+    )
+    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus)
+
+
+def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:
+    """Free of total for the scarcest resource that ``needs`` uses on ``node``; None if its GPUs cannot be read."""
+    return room(node, now, policy).share(needs)
+
+
+def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
+    """Whether one more piece of work has room on ``node`` now, whatever the threshold says."""
+    return room(node, now, policy).fits(needs)
+
+
+def can_ever_run(node: NodeView, needs: Needs) -> bool:
+    """Whether the empty node would be big enough (P-37): only such nodes count."""
+    if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
+        return False
+    if not needs.gpus:
+        return True
+    return sum(gpu.total_mib >= needs.gpu_memory_mib and gpu.total_mib > 0 for gpu in node.gpus) >= needs.gpus
+
+
+def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
+    """Online, with a sample that is not too old."""
+    return node.is_online and now - node.sampled_at <= policy.offline_after_seconds
+
+
+def gpu_is_unknown(gpu: GpuView) -> bool:
+    return bool(gpu.problem) or gpu.free_mib is None or gpu.total_mib <= 0
+
+
+def percent(left: Share) -> str:
+    """A share for people: ``7.5%``; nothing is left of what is overdrawn."""
+    return f"{max(float(left), 0.0):.1%}".replace(".0%", "%")
+
+
+def word(left: Share) -> str:
+    """The resource of a share for people."""
+    return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
+
+
+def why_own(node: NodeView) -> str:
+    """In brackets, why a node has a threshold of its own; empty if it has none."""
+    if node.pause_below is None:
+        return ""
+    return f" ({node.pause_below_reason or 'its own threshold'})"
+
+
+def _with(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
+    """``need`` and its margin; without the margin where both together could never fit, or it would wait for ever."""
+    wanted = need + margin.get(resource, 0) if margin else need
+    return wanted if wanted <= total else need
+
+
+def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) -> bool:
+    if keep and Share(gpu.free_mib, gpu.total_mib, "gpu_memory").is_below(keep):
+        return False
+    if needs.gpu_memory_mib:
+        return _with(margin, ("gpu_memory", gpu.index), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
+    return gpu.loads == 0 and gpu.free_mib > 0
+
+
+def _gpu_room(gpu: GpuView, node: NodeView, now: float, settle: float) -> GpuRoom:
+    here = [load for load in node.loads if gpu.index in load.gpus]
+    free = gpu.free_mib or 0
+    if not here:
+        return GpuRoom(gpu.index, free, gpu.total_mib)
+    if any(not load.needs.gpu_memory_mib for load in here):
+        return GpuRoom(gpu.index, 0, gpu.total_mib, len(here))
+    declared = [(load, load.needs.gpu_memory_mib) for load in here]
+    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, node.sampled_at, now, settle)
+    return GpuRoom(gpu.index, free - unseen, gpu.total_mib, len(here))
+
+
+def _unseen(
+    declared: Sequence[tuple[Load, int]], own: int, used: int, sampled_at: float, now: float, settle: float
+) -> int:
+    """How much of the declared memory the sensor does not show yet: the phantom load.
+
+    What was sent or started after the sample counts in full; the rest counts for what was declared minus what our
+    processes show. Where the sensor cannot tell whose memory it is (nothing of ours shows although all has settled),
+    what is used at all is taken for ours, or the same memory would be counted twice for ever.
+    """
+    new = old = 0
+    has_settled = True
+    for load, amount in declared:
+        if load.is_sent or load.started_at >= sampled_at:
+            new += amount
+        else:
+            old += amount
+            has_settled = has_settled and now - load.started_at >= settle
+    shown = used if has_settled and not own else own
+    return max(old - shown, 0) + new
+
+
+_DEFAULT = Policy()

@@ -1,0 +1,114 @@
+"""What strangers use of a node, and how far that has lately swung."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.room import Resource, gpu_is_unknown, milli
+from pause_manager.needs import Needs
+from pause_manager.views import NodeView
+
+CPU: Resource = ("cpu", -1)
+MEMORY: Resource = ("memory", -1)
+
+
+def gpu_resource(index: int) -> Resource:
+    return ("gpu_memory", index)
+
+
+class Usage(NamedTuple):
+    """One resource of a node: its total, what strangers use, what our running loops declared."""
+
+    total: int
+    foreign: int
+    declared: int
+
+    @property
+    def deficit(self) -> int:
+        """How much our loops must give back. Never more than strangers use: own load alone pauses nothing."""
+        return max(0, min(self.foreign, self.foreign + self.declared - self.total))
+
+
+def usage(node: NodeView, leaving: frozenset[str] = frozenset()) -> dict[Resource, Usage]:
+    """Every readable resource of ``node``; loops whose ref is in ``leaving``, and sent ones, declare nothing.
+
+    Where the sensor shows no memory of ours, what is used is taken for ours as far as we declared it: nobody yields
+    on a guess. A whole GPU taken without a figure declares only what it is seen to use.
+    """
+    loads = [load for load in node.loads if not load.is_sent]
+    staying = [load for load in loads if load.ref not in leaving]
+    found = {
+        CPU: Usage(milli(node.cores), milli(node.foreign_cores), sum(milli(load.needs.cpu) for load in staying)),
+        MEMORY: Usage(
+            node.memory_mib,
+            _foreign(
+                node.memory_mib - node.free_memory_mib,
+                node.own_memory_mib,
+                sum(load.needs.memory_mib for load in loads),
+            ),
+            sum(load.needs.memory_mib for load in staying),
+        ),
+    }
+    for gpu in () if node.gpu_problem else node.gpus:
+        if gpu_is_unknown(gpu) or gpu.free_mib is None:
+            continue
+        here = [load for load in loads if gpu.index in load.gpus] if loads else []
+        if not here:
+            found[gpu_resource(gpu.index)] = Usage(gpu.total_mib, max(0, gpu.total_mib - gpu.free_mib - gpu.own_mib), 0)
+            continue
+        found[gpu_resource(gpu.index)] = Usage(
+            gpu.total_mib,
+            _foreign(gpu.total_mib - gpu.free_mib, gpu.own_mib, sum(load.needs.gpu_memory_mib for load in here)),
+            sum(load.needs.gpu_memory_mib for load in here if load.ref not in leaving),
+        )
+    return found
+
+
+def would_fit_alone(node: NodeView, needs: Needs) -> bool:
+    """Whether strangers leave room for ``needs``, if nothing of ours were there."""
+    found = usage(node)
+    cpu, memory = found[CPU], found[MEMORY]
+    if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
+        return False
+    gpus = [use for (kind, _), use in found.items() if kind == "gpu_memory"]
+    return sum(use.total - use.foreign >= max(needs.gpu_memory_mib, 1) for use in gpus) >= needs.gpus
+
+
+def _foreign(used: int, own: int, declared: int) -> int:
+    return max(0, used - (own or min(used, declared)))
+
+
+@dataclass(frozen=True)
+class Swing:
+    """The peak of foreign use over the last ``swing_seconds`` at least, in two buckets of that length."""
+
+    since: float = 0.0
+    before: Mapping[Resource, int] = field(default_factory=dict)
+    latest: Mapping[Resource, int] = field(default_factory=dict)
+
+    def seen(self, now_used: Mapping[Resource, Usage], policy: Policy, now: float) -> Swing:
+        """The swing after one more look."""
+        foreign = {resource: use.foreign for resource, use in now_used.items()}
+        if now - self.since < policy.swing_seconds:
+            if all(self.latest.get(resource, -1) >= amount for resource, amount in foreign.items()):
+                return self
+            merged = {resource: max(amount, self.latest.get(resource, 0)) for resource, amount in foreign.items()}
+            return Swing(self.since, self.before, merged)
+        return Swing(now, self.latest if now - self.since < 2 * policy.swing_seconds else {}, foreign)
+
+    def margin(self, now_used: Mapping[Resource, Usage], gap: float) -> dict[Resource, int]:
+        """What to leave free beside resumed work: as far as strangers were above their present use, at most ``gap``.
+
+        A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
+        """
+        return {
+            resource: margin
+            for resource, use in now_used.items()
+            if (margin := min(self._peak(resource) - use.foreign, round(gap * use.total))) > 0
+        }
+
+    def _peak(self, resource: Resource) -> int:
+        return max(self.before.get(resource, 0), self.latest.get(resource, 0))

@@ -1,0 +1,262 @@
+"""One node over time: when it stops taking work, and which loops give theirs back to strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, why_own, word
+from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
+from pause_manager.needs import Needs
+from pause_manager.views import Load, NodeView
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What is remembered of a node between two looks at it."""
+
+    is_saturated: bool = False
+    roomy_since: float | None = None
+    """Since when its share has been back at the resume threshold, while it is saturated."""
+    contended_since: float | None = None
+    contended_at: float | None = None
+    """When loops were last told to yield."""
+    cooldown: float = 0.0
+    cooldown_until: float = 0.0
+    yielding: tuple[str, ...] = ()
+    """Loops that were told to yield and still show among the node's loads."""
+    swing: Swing = field(default_factory=Swing)
+
+    def takes_parked_work(self, now: float) -> bool:
+        return not self.is_saturated and now >= self.cooldown_until
+
+    def margin(self, view: NodeView, policy: Policy) -> Margin:
+        """What to leave free beside parked work that is sent there now."""
+        return self.swing.margin(usage(view), policy.gap) if self.swing.latest else {}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What to do at a node now, with the figures it was judged by."""
+
+    node: str
+    code: str
+    """free, saturated, contended or unknown."""
+    sentence: str
+    is_saturated: bool = False
+    """Stop consuming from its queues."""
+    is_contended: bool = False
+    yields: tuple[str, ...] = ()
+    """Refs of the loops that must give their slice back at the next item."""
+    has_changed: bool = False
+    """Worth an event: it saturated, has room again, or loops must yield."""
+    figures: Figures = field(default_factory=dict)
+
+
+def judge(
+    view: NodeView, state: NodeState, policy: Policy, now: float, kinds: Sequence[Needs] = (Needs(),)
+) -> tuple[NodeState, Judgement]:
+    """Look at a node once more. ``kinds`` are the needs of the work its queues carry.
+
+    Without a fresh sample nothing new starts there and what runs is left alone.
+    """
+    if not is_readable(view, now, policy):
+        after = replace(state, roomy_since=None, contended_since=None)
+        sentence = f"{view.name} is unknown: its last sample is {max(now - view.sampled_at, 0):.0f} s old."
+        return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
+    leaving = frozenset(state.yielding).intersection(load.ref for load in view.loads)
+    used = usage(view, leaving)
+    after = replace(state, yielding=tuple(sorted(leaving)), swing=state.swing.seen(used, policy, now))
+    after, best = _saturation(view, after, policy, now, kinds)
+    after, yields, deficits = _contention(view, after, used, policy, now)
+    return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
+
+
+def _saturation(
+    view: NodeView, state: NodeState, policy: Policy, now: float, kinds: Sequence[Needs]
+) -> tuple[NodeState, Share | None]:
+    left = room(view, now, policy)
+    shares = [share for needs in kinds if (share := left.share(needs)) is not None]
+    best: Share | None = None
+    for share in shares:
+        if best is None or best.is_scarcer(share):
+            best = share
+    if best is None or best.is_below(policy.pause_threshold(view.pause_below)):
+        return replace(state, is_saturated=True, roomy_since=None), best
+    if not state.is_saturated:
+        return state, best
+    if best.is_below(policy.resume_threshold(view.pause_below)):
+        return replace(state, roomy_since=None), best
+    since = now if state.roomy_since is None else state.roomy_since
+    if now - since >= policy.resume_dwell_seconds:
+        return replace(state, is_saturated=False, roomy_since=None), best
+    return replace(state, roomy_since=since), best
+
+
+def _contention(
+    view: NodeView, state: NodeState, used: dict[Resource, Usage], policy: Policy, now: float
+) -> tuple[NodeState, list[Load], dict[Resource, int]]:
+    deficits = {resource: use.deficit for resource, use in used.items() if use.deficit}
+    if not deficits:
+        return replace(state, contended_since=None), [], deficits
+    since = now if state.contended_since is None else state.contended_since
+    if now - since < policy.contended_dwell_seconds:
+        return replace(state, contended_since=since), [], deficits
+    threshold = policy.pause_threshold(view.pause_below)
+    overrun = {
+        resource
+        for resource in deficits
+        if Share(used[resource].total - used[resource].foreign, used[resource].total, resource[0]).is_below(threshold)
+    }
+    yields = _who_yields(_candidates(view, state, policy, now), deficits, overrun)
+    if not yields:
+        return replace(state, contended_since=since), [], deficits
+    has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.swing_seconds)
+    cooldown = min(2 * state.cooldown, policy.cooldown_max_seconds) if has_come_again else policy.cooldown_seconds
+    after = replace(
+        state,
+        contended_since=since,
+        contended_at=now,
+        cooldown=cooldown,
+        cooldown_until=now + cooldown,
+        yielding=tuple(sorted({*state.yielding, *(load.ref for load in yields)})),
+    )
+    return after, yields, deficits
+
+
+def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Load]:
+    """Loops that may yield, first to go first: lowest priority (5 before 1), then the most recently started."""
+    may = [
+        load
+        for load in view.loads
+        if not load.is_sent and load.ref not in state.yielding and now - load.started_at >= policy.minimum_run_seconds
+    ]
+    return sorted(may, key=lambda load: (-load.priority, -load.started_at, load.ref))
+
+
+def _who_yields(order: list[Load], deficits: dict[Resource, int], overrun: set[Resource]) -> list[Load]:
+    """Just enough to cover the deficits; everything on a resource of which strangers leave less than the threshold."""
+    must = [load for load in order if any(gives(load, resource) for resource in overrun)]
+    chosen = list(must)
+    missing = _missing(deficits, chosen)
+    for load in order:
+        if missing and load not in must and any(gives(load, resource) for resource in missing):
+            chosen.append(load)
+            missing = _missing(deficits, chosen)
+    for load in reversed([load for load in chosen if load not in must]):
+        others = [other for other in chosen if other is not load]
+        if _missing(deficits, others) == missing:
+            chosen = others
+    return chosen
+
+
+def gives(load: Load, resource: Resource) -> int:
+    """How much of ``resource`` is free again once ``load`` has yielded."""
+    if resource == CPU:
+        return milli(load.needs.cpu)
+    if resource == MEMORY:
+        return load.needs.memory_mib
+    return load.needs.gpu_memory_mib if resource[1] in load.gpus else 0
+
+
+def _missing(deficits: dict[Resource, int], chosen: Iterable[Load]) -> dict[Resource, int]:
+    chosen = list(chosen)
+    left = {resource: amount - sum(gives(load, resource) for load in chosen) for resource, amount in deficits.items()}
+    return {resource: amount for resource, amount in left.items() if amount > 0}
+
+
+def _judgement(
+    view: NodeView,
+    before: NodeState,
+    after: NodeState,
+    policy: Policy,
+    now: float,
+    best: Share | None,
+    used: dict[Resource, Usage],
+    yields: list[Load],
+    deficits: dict[Resource, int],
+) -> Judgement:
+    going = {load.ref for load in yields}
+    figures: Figures = {
+        "free_share": None if best is None else round(float(best), 4),
+        "scarcest": None if best is None else best.resource,
+        "threshold": policy.pause_threshold(view.pause_below),
+        "resume_threshold": policy.resume_threshold(view.pause_below),
+        "deficits": {_name(resource): amount for resource, amount in deficits.items()},
+        "usage": {
+            _name(resource): {"total": use.total, "foreign": use.foreign, "declared": use.declared}
+            for resource, use in used.items()
+            if resource[0] != "gpu_memory" or resource in deficits or len(used) <= 4
+        },
+    }
+    if yields:
+        figures["yields"] = [_candidate(load, now) for load in yields]
+        figures["runners_up"] = [
+            _candidate(load, now) for load in _candidates(view, before, policy, now) if load.ref not in going
+        ]
+    is_contended = bool(deficits) and (bool(yields) or _has_dwelt(after, policy, now))
+    code = "contended" if is_contended else "saturated" if after.is_saturated else "free"
+    return Judgement(
+        view.name,
+        code,
+        _sentence(view, code, best, used, deficits, yields, figures),
+        is_saturated=after.is_saturated,
+        is_contended=is_contended,
+        yields=tuple(load.ref for load in yields),
+        has_changed=bool(yields) or before.is_saturated != after.is_saturated,
+        figures=figures,
+    )
+
+
+def _has_dwelt(state: NodeState, policy: Policy, now: float) -> bool:
+    return state.contended_since is not None and now - state.contended_since >= policy.contended_dwell_seconds
+
+
+def _candidate(load: Load, now: float) -> Figures:
+    return {"ref": load.ref, "priority": load.priority, "ran_seconds": round(now - load.started_at, 1)}
+
+
+def _sentence(
+    view: NodeView,
+    code: str,
+    best: Share | None,
+    used: dict[Resource, Usage],
+    deficits: dict[Resource, int],
+    yields: list[Load],
+    figures: Figures,
+) -> str:
+    node = view.name
+    if code == "contended":
+        resource = max(deficits, key=lambda key: deficits[key] / used[key].total)
+        use = used[resource]
+        told = (
+            f"{node} is contended: strangers need {_amount(resource, use.foreign)} "
+            f"and our loops declared {_amount(resource, use.declared)} of its {_amount(resource, use.total)}"
+        )
+        if not yields:
+            return f"{told}; no loop may yield yet."
+        loops = "one loop yields" if len(yields) == 1 else f"{len(yields)} loops yield"
+        return f"{told}; {loops} (lowest priority first, then last started)."
+    if best is None:
+        return f"{node} takes no new work: its GPUs cannot be read."
+    has = f"{percent(best)} of its {word(best)} free"
+    if code == "saturated":
+        return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
+            f"and goes on at {figures['resume_threshold']:.0%}{why_own(view)}."
+        )
+    return f"{node} has {has}."
+
+
+def _name(resource: Resource) -> str:
+    return resource[0] if resource[1] < 0 else f"gpu {resource[1]}"
+
+
+def _amount(resource: Resource, amount: int) -> str:
+    return f"{amount / 1000:.1f} cores" if resource == CPU else f"{amount:,} MiB"
+
+
+__all__ = ["Judgement", "NodeState", "gives", "gpu_resource", "judge"]

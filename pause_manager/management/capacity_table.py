@@ -1,0 +1,78 @@
+"""The table of nodes and GPUs that ``manage.py capacity`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from pause_manager.nodes import NodeState
+from pause_manager.views import GpuView
+
+COLUMNS = ("node", "state", "cores", "ours", "foreign", "load", "memory free", "GPU", "GPU free", "ours", "busy", "°C")
+RIGHT = {"cores", "ours", "foreign", "load", "memory free", "GPU free", "busy", "°C"}
+
+
+def table(states: Sequence[NodeState]) -> Table:
+    """One row a node, and one more for each GPU after its first."""
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for name in COLUMNS:
+        shown.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=name != "GPU")
+    for state in states:
+        gpus: Sequence[GpuView | None] = state.view.gpus or (None,)
+        for position, gpu in enumerate(gpus):
+            node = _node_cells(state) if position == 0 else [""] * 7
+            shown.add_row(*node, *_gpu_cells(state, gpu), style="" if state.is_online else "dim")
+    return shown
+
+
+def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
+    """The same for machines: one object a node."""
+    return [
+        {
+            "node": state.view.name,
+            "is_online": state.is_online,
+            "is_consuming": state.row.is_consuming,
+            "age_seconds": round(state.age_seconds, 3),
+            "first_seen_at": state.row.first_seen_at.isoformat(),
+            "pause_below": state.row.pause_below,
+            **state.sample.as_dict(),
+        }
+        for state in states
+    ]
+
+
+def _node_cells(state: NodeState) -> list[str | Text]:
+    view, sample = state.view, state.sample
+    foreign = f"{view.foreign_cores:.1f}" + ("*" if sample.foreign_corrected_by else "")
+    return [
+        view.name,
+        _word(state),
+        f"{view.cores:g}",
+        f"{sample.own_cores:.1f}",
+        foreign,
+        f"{sample.load_1m:.1f}",
+        f"{_gib(view.free_memory_mib)} of {_gib(view.memory_mib)} GiB",
+    ]
+
+
+def _gpu_cells(state: NodeState, gpu: GpuView | None) -> list[str | Text]:
+    if gpu is None:
+        return [Text(state.view.gpu_problem, style="yellow"), "", "", "", ""]
+    name = Text.assemble(f"{gpu.index} {gpu.name}", (f" {gpu.problem}" if gpu.problem else "", "yellow"))
+    free = "unknown" if gpu.free_mib is None else f"{_gib(gpu.free_mib)} of {_gib(gpu.total_mib)} GiB"
+    busy = "" if gpu.utilisation is None else f"{gpu.utilisation:.0%}"
+    degrees = "" if gpu.temperature_c is None else str(gpu.temperature_c)
+    return [name, free, _gib(gpu.own_mib) if gpu.own_mib else "", busy, degrees]
+
+
+def _word(state: NodeState) -> Text:
+    if not state.is_online:
+        return Text(f"offline {state.age_seconds:.0f} s", style="red")
+    return Text("online", style="green") if state.row.is_consuming else Text("saturated", style="yellow")
+
+
+def _gib(mib: int) -> str:
+    return f"{mib / 1024:.1f}"

@@ -1,0 +1,308 @@
+"""PauseManager: may this work start, what waits, what goes on. The thin shell round the pure policy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from pause_manager import capacity, conf, holds, loads, nodes, pause_queue
+from pause_manager.actor import Actor
+from pause_manager.errors import InvalidHold
+from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
+from pause_manager.needs import Needs
+from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.signals import forced_on, hold_changing
+from pause_manager.views import NodeView
+
+logger = logging.getLogger("pause_manager.manager")
+
+BACK_OFF_SECONDS = 30
+_failed_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Poll:
+    """What one poll did: entries sent on, entries that wait on, and why it did nothing, if so."""
+
+    sent: int = 0
+    waiting: int = 0
+    skipped: str = ""
+
+
+class Desk:
+    """The fleet at one moment, with reservations made as admissions are granted."""
+
+    def __init__(self, views: Sequence[NodeView], unplaced: Sequence[Needs], held: Sequence[str], now: float) -> None:
+        self._views = views
+        self._held = held
+        self._now = now
+        self._books: dict[capacity.Policy, capacity.Book] = {}
+        self._unplaced = unplaced
+        self._verdicts: dict[tuple[Needs, capacity.Policy], capacity.Verdict] = {}
+        self._granted: list[tuple[Needs, capacity.Placement]] = []
+
+    def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
+        """The policy's verdict on new work with ``needs``; logged with its figures. What is reserved is not counted."""
+        policy = conf.settings().policy_of(pipeline)
+        verdict = self._verdicts.get((needs, policy))
+        if verdict is None:
+            verdict = _told_with_holds(capacity.should_pause(self._views, needs, policy, self._now))
+            self._verdicts[needs, policy] = verdict
+            level = logging.INFO if verdict.should_pause else logging.DEBUG
+            logger.log(level, "%s %s", verdict.sentence, verdict.figures)
+        return verdict
+
+    def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
+        """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
+        book = self._book(conf.settings().policy_of(pipeline))
+        for count in range(wanted):
+            placement = book.place(needs, self._held)
+            if placement is None:
+                return count
+            self._granted.append((needs, placement))
+            for other in self._books.values():
+                if other is not book:
+                    other.reserve(needs, placement)
+        return wanted
+
+    def _book(self, policy: capacity.Policy) -> capacity.Book:
+        if policy not in self._books:
+            book = self._books[policy] = capacity.Book(self._views, policy, self._now)
+            for needs in self._unplaced:
+                book.place(needs)
+            for needs, placement in self._granted:
+                book.reserve(needs, placement)
+        return self._books[policy]
+
+
+def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
+    """The same; if no node is online, with the nodes that only a hold keeps out."""
+    if verdict.code != "no_online_node" or not (held := nodes.held()):
+        return verdict
+    names = ", ".join(sorted(held)[:3])
+    return replace(verdict, sentence=f"{verdict.sentence} Held by an operator: {names}.")
+
+
+def open_desk() -> Desk | None:
+    """Look at the fleet; ``None`` when capacity is not watched, so that everything may start."""
+    if not conf.settings().capacity:
+        return None
+    views, unplaced, now = look()
+    ramp = PollState.objects.values_list("ramp", flat=True).first() or {}
+    return Desk(views, unplaced, ramp.get("held", []), now)
+
+
+def look() -> tuple[list[NodeView], list[Needs], float]:
+    """Every node with the loads it carries, what is sent and not placed, and the database's time.
+
+    A node that is held takes no work, like one that is offline.
+    """
+    by_node = loads.by_node()
+    held = nodes.held()
+    views = [
+        replace(view, loads=tuple(by_node.get(view.name, ())), is_online=view.is_online and view.name not in held)
+        for view in nodes.live_nodes()
+    ]
+    return views, [load.needs for load in by_node.get(None, ())], database_now()
+
+
+def is_watched() -> bool:
+    """Whether room is asked for before work starts."""
+    return conf.settings().capacity
+
+
+def should_pause(needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
+    """Whether new work with ``needs`` must wait, and why. An error while looking means that it must (P-10)."""
+    return judge()(needs, pipeline)
+
+
+def judge() -> Callable[[Needs, str], capacity.Verdict]:
+    """``should_pause`` for many (needs, pipeline), all from one look at the fleet."""
+    try:
+        desk = open_desk()
+    except Exception as error:
+        problem = _unreadable(error)
+        return lambda needs, pipeline: problem
+
+    def verdict(needs: Needs, pipeline: str) -> capacity.Verdict:
+        if desk is None:
+            return capacity.Verdict(False, "not_watched", "Capacity is not watched.")
+        try:
+            return desk.should_pause(needs, pipeline=pipeline)
+        except Exception as error:
+            return _unreadable(error)
+
+    return verdict
+
+
+def _unreadable(error: Exception) -> capacity.Verdict:
+    logger.exception("Capacity could not be judged.")
+    return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
+
+
+def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] | str:
+    """The GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
+
+    Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
+    the leases of those before it.
+    """
+    if not conf.settings().capacity:
+        return ()
+    WorkerNode.objects.select_for_update(no_key=True).filter(name=node).first()
+    view = nodes.live_node(node)
+    if view is None:
+        return f"{node} has no fresh sample."
+    mine = loads.by_node(node).get(node, ())
+    view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
+    policy = conf.settings().policy_of(pipeline)
+    now = database_now()
+    placement = capacity.place([view], needs, policy, now)
+    if placement is not None:
+        return placement.gpus
+    verdict = capacity.should_pause([view], needs, policy, now)
+    return verdict.sentence if verdict.should_pause else f"{node} has not enough left: {needs} are needed."
+
+
+def pause_work(items: Sequence[Parked], *, reason: str, figures: dict[str, Any] | None = None) -> int:
+    """Withhold the dispatches: an entry each, and a capacity hold on those that are runs. Returns how many wait."""
+    return pause_queue.park(items, reason=reason, figures=figures or {})
+
+
+def resume_paused_work() -> int:
+    """One poll; returns how many entries were sent on."""
+    return poll().sent
+
+
+def poll() -> Poll:
+    """Send on what has room: in order of priority then age, gently, each exactly once. One poll at a time.
+
+    A failure is logged, keeps this process from polling for ``BACK_OFF_SECONDS``, and never reaches the caller.
+    """
+    global _failed_at
+    if _failed_at is not None and time.monotonic() < _failed_at + BACK_OFF_SECONDS:
+        return Poll(skipped="it failed a short time ago")
+    try:
+        with transaction.atomic():
+            if not pause_queue.lock_poll():
+                return Poll(skipped="another poll is under way")
+            done = _poll()
+        _failed_at = None
+        return done
+    except Exception:
+        logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
+        _failed_at = time.monotonic()
+        return Poll(skipped="it failed")
+
+
+def _poll() -> Poll:
+    state, _ = PollState.objects.get_or_create(pk=1)
+    policy = conf.settings().policy_of()
+    is_fleet_held = Hold.objects.covering(["fleet"]).exists()
+    ramp = capacity.RampState(
+        state.ramp.get("allowance", 1), state.ramp.get("polled_at", 0.0), tuple(state.ramp.get("held", ()))
+    )
+    # While the fleet is held nothing could go on: what waits keeps its place.
+    waiting = [] if is_fleet_held else _foremost(ramp.allowance, policy)
+    views, unplaced, now = look()
+    watched = nodes.watched()
+    book = capacity.resuming_book(views, policy, now, watched)
+    for needs in unplaced:
+        book.place(needs)
+    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=watched, book=book)
+    PollState.objects.filter(pk=1).update(
+        polled_at=Now(),
+        ramp={"allowance": after.allowance, "polled_at": after.polled_at, "held": list(after.held)},
+    )
+    sent = 0
+    if plan:
+        placed = {
+            int(entry.ref): {
+                "node": placement.node,
+                "free_share": round(placement.share, 4),
+                "resume_above": policy.resume_above,
+                "allowance": ramp.allowance,
+            }
+            for entry, placement in plan
+        }
+        sent = pause_queue.send_on(list(placed), actor=CAPACITY, reason=_why(plan), figures=placed)
+    left = PauseQueueEntry.objects.waiting().count()
+    if sent or left:
+        logger.info(
+            "Poll: %d entries go on, %d wait; %d nodes online, allowance %d.",
+            sent,
+            left,
+            sum(view.is_online for view in views),
+            ramp.allowance,
+        )
+    return Poll(sent, left, skipped="the fleet is held" if is_fleet_held else "")
+
+
+def _foremost(count: int, policy: capacity.Policy) -> list[capacity.Waiting]:
+    foremost = PauseQueueEntry.objects.due().foremost(count, policy.ageing_seconds)
+    entries = foremost.values_list("pk", "needs", "paused_at", "priority")
+    return [
+        capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority)
+        for pk, needs, paused_at, priority in entries
+    ]
+
+
+def _why(plan: Sequence[tuple[capacity.Waiting, capacity.Placement]]) -> str:
+    freest = max((placement for _, placement in plan), key=lambda placement: placement.share)
+    return f"capacity is back: {freest.node} has {freest.share:.0%} free"
+
+
+def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
+    """Send one entry on whatever the capacity says; False if it does not wait any more."""
+    with transaction.atomic():
+        entry = PauseQueueEntry.objects.waiting().filter(pk=entry_id)
+        ref = entry.values_list("ref", flat=True).first()
+        if ref is None:
+            return False
+        hold_changing.send(Hold, scopes=[ref])
+        if not entry.exists():
+            return False
+        forced_on.send(PauseQueueEntry, refs=[ref])
+        figures = {entry_id: {"forced": True}}
+        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures=figures))
+
+
+def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
+    """Hold the run that waits in an entry until an operator resumes it; it keeps its place. False if it does not wait.
+
+    Raises ``InvalidHold`` if what waits is no run: only a run can be held.
+    """
+    with transaction.atomic():
+        ref = PauseQueueEntry.objects.waiting().filter(pk=entry_id).values_list("ref", flat=True).first()
+        if ref is None:
+            return False
+        if not ref.startswith("run:"):
+            raise InvalidHold(f"Cannot force-pause entry {entry_id}: {ref} is not a run, and only runs are held.")
+        hold_changing.send(Hold, scopes=[ref])
+        if not PauseQueueEntry.objects.waiting().filter(pk=entry_id).exists():
+            return False
+        holds.place([ref], actor=actor, reason=reason)
+        return True
+
+
+def database_now() -> float:
+    """Seconds since the epoch by the database's clock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
+        return float(cursor.fetchone()[0])
+
+
+_known_needs: dict[str, Needs] = {}
+
+
+def _needs(stored: dict[str, Any]) -> Needs:
+    """The needs of an entry; equal ones are one object, which the policy groups by."""
+    key = repr(sorted(stored.items()))
+    if key not in _known_needs:
+        _known_needs[key] = Needs(**stored)
+    return _known_needs[key]

@@ -1,0 +1,199 @@
+"""Nodes: the only writer of WorkerNode and CapacitySample, and the one place that says which nodes there are, and how.
+
+Live samples are in Redis and expire by themselves; the database keeps the last one every few seconds. A node is
+online while either of them is younger than ``missed_samples`` intervals, by Redis's or the database's clock: the
+clocks of the nodes are never compared.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import redis
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pause_manager import capacity, conf
+from pause_manager.history import Minute
+from pause_manager.models import CapacitySample, Hold, WorkerNode
+from pause_manager.samples import Sample
+from pause_manager.views import NodeView
+
+logger = logging.getLogger("pause_manager.nodes")
+
+REMEMBERED = timedelta(hours=1)
+"""Nodes that are gone for longer are no longer listed."""
+
+_KEEP = """
+    INSERT INTO {table} (name, sample, first_seen_at, last_seen_at, is_consuming)
+    VALUES (%s, %s, clock_timestamp(), clock_timestamp(), true)
+    ON CONFLICT (name) DO UPDATE SET sample = excluded.sample, last_seen_at = excluded.last_seen_at
+    RETURNING extract(epoch FROM last_seen_at)
+"""
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node as far as it is known: its row, its latest sample, and how old that may be."""
+
+    row: WorkerNode
+    sample: Sample
+    is_online: bool
+    age_seconds: float
+    """Since the node was last seen; 0 while Redis has a live sample."""
+
+    @property
+    def view(self) -> NodeView:
+        """What decisions are made from; without loads."""
+        return replace(self.sample.view, is_online=self.is_online, pause_below=self.row.pause_below)
+
+
+def live_nodes() -> list[NodeView]:
+    """Every node seen within the last hour, by name, without loads. A constant number of queries."""
+    return [state.view for state in states()]
+
+
+def live_node(name: str) -> NodeView | None:
+    """The node of this name, if it was seen within the last hour, without loads."""
+    return next((state.view for state in states(name)), None)
+
+
+def states(name: str | None = None) -> list[NodeState]:
+    """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
+
+    A row whose sample cannot be understood (of a much later version, say) is left out, with a warning.
+    """
+    seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name")
+    rows = list(seen if name is None else seen.filter(name=name))
+    live = _live_samples([row.name for row in rows])
+    silent = [row.pk for row in rows if row.name not in live]
+    kept = dict(WorkerNode.objects.filter(pk__in=silent).values_list("name", "sample")) if silent else {}
+    found: list[NodeState] = []
+    for row in rows:
+        try:
+            found.append(_live_state(row, live[row.name]) if row.name in live else _kept_state(row, kept[row.name]))
+        except (KeyError, TypeError, ValueError) as error:
+            logger.warning("Cannot read the sample of node %s: %s.", row.name, error)
+    return found
+
+
+def _live_state(row: WorkerNode, sample: bytes | str) -> NodeState:
+    return NodeState(row, Sample.of_json(sample), is_online=True, age_seconds=0.0)
+
+
+def _kept_state(row: WorkerNode, sample: dict[str, Any]) -> NodeState:
+    settings = conf.settings()
+    age: float = row.age.total_seconds()  # type: ignore[attr-defined]
+    limit = settings.missed_samples * settings.sample_seconds
+    return NodeState(row, Sample.of_dict(sample), is_online=age <= limit, age_seconds=max(0.0, age))
+
+
+def _live_samples(names: list[str]) -> dict[str, bytes | str]:
+    if not names:
+        return {}
+    try:
+        found = client().mget([_key(name) for name in names])
+    except redis.RedisError as error:
+        logger.warning("Redis is away (%s): nodes are judged by what the database last knew.", error)
+        return {}
+    return {name: text for name, text in zip(names, found, strict=True) if text is not None}
+
+
+def announce(sample: Sample) -> bool:
+    """Put ``sample`` into Redis until it is too old to count; ``False`` if Redis is away."""
+    settings = conf.settings()
+    # Half an interval of grace: the third sample is missed only when its time is over.
+    expires = int((settings.missed_samples + 0.5) * settings.sample_seconds * 1000)
+    try:
+        client().set(_key(sample.view.name), sample.as_json(), px=expires)
+    except redis.RedisError:
+        return False
+    return True
+
+
+def keep(sample: Sample) -> float:
+    """Keep ``sample`` as the last of its node; answers the database's time, in seconds since the epoch."""
+    with connection.cursor() as cursor:
+        statement = _KEEP.format(table=connection.ops.quote_name(WorkerNode._meta.db_table))
+        cursor.execute(statement, [sample.view.name, sample.as_json().decode()])
+        (now,) = cursor.fetchone()
+    return float(now)
+
+
+def keep_minute(minute: Minute) -> None:
+    """Add ``minute`` to the history. If another worker sampled a part of it, the part with more samples stays."""
+    figures = minute.figures()
+    with transaction.atomic():
+        node = WorkerNode.objects.only("pk").get(name=minute.node)
+        row, is_new = CapacitySample.objects.select_for_update().get_or_create(
+            node=node, minute=minute.at, defaults=figures
+        )
+        if not is_new and row.samples < minute.samples:
+            CapacitySample.objects.filter(pk=row.pk).update(**figures)
+
+
+def set_consuming(name: str, is_consuming: bool) -> bool:
+    """Note whether the workers of node ``name`` take new work; answers whether that changed."""
+    return bool(
+        WorkerNode.objects.filter(name=name).exclude(is_consuming=is_consuming).update(is_consuming=is_consuming)
+    )
+
+
+def held(names: Iterable[str] | None = None) -> dict[str, str]:
+    """The nodes (of ``names``, or all) that a hold keeps from new work, each with the reason."""
+    holds = Hold.objects.active().filter(scope__startswith="node:")
+    if names is not None:
+        holds = Hold.objects.covering(f"node:{name}" for name in names)
+    return {scope.removeprefix("node:"): reason for scope, reason in holds.values_list("scope", "reason")}
+
+
+def keep_watch(name: str, state: capacity.NodeState) -> None:
+    """Keep what polls must know of a judged node: whether it takes parked work, and since when it was contended."""
+    WorkerNode.objects.filter(name=name).update(
+        watch={
+            "is_saturated": state.is_saturated,
+            "contended_at": state.contended_at,
+            "cooldown_until": state.cooldown_until,
+        }
+    )
+
+
+def watched() -> dict[str, capacity.NodeState]:
+    """By name, what polls must know of the nodes that were judged."""
+    rows = WorkerNode.objects.seen_within(REMEMBERED).exclude(watch={}).values_list("name", "watch")
+    return {name: capacity.NodeState(**watch) for name, watch in rows}
+
+
+def set_threshold(name: str, pause_below: float | None) -> bool:
+    """Set the node's own threshold, 0 to 1, or take it away; answers whether there is such a node."""
+    return bool(WorkerNode.objects.filter(name=name).update(pause_below=pause_below))
+
+
+def forget_history() -> None:
+    """Delete what is older than ``history_days``."""
+    before = Now() - timedelta(days=conf.settings().history_days)
+    CapacitySample.objects.filter(minute__lt=before).delete()
+    WorkerNode.objects.filter(last_seen_at__lt=before).delete()
+
+
+def _key(name: str) -> str:
+    return f"{conf.settings().node_key_prefix}{name}"
+
+
+@lru_cache(maxsize=1)
+def client() -> redis.Redis:
+    """A client that gives up soon: who samples must not wait for Redis."""
+    settings = conf.settings()
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=settings.redis_timeout_seconds,
+        socket_connect_timeout=settings.redis_timeout_seconds,
+        retry=Retry(NoBackoff(), 1),
+    )

@@ -1,0 +1,159 @@
+"""The durable pause queue: park, send on exactly once, drop. The only writer of :class:`PauseQueueEntry`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from celery import current_app
+from django.db import connection, transaction
+from django.db.models import Count
+from django.db.models.functions import Now
+from django.dispatch import receiver
+from kombu.exceptions import OperationalError
+
+from pause_manager import audit, holds
+from pause_manager.actor import Actor
+from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.needs import Needs
+from pause_manager.signals import hold_changed, hold_changing
+
+logger = logging.getLogger("pause_manager.pause_queue")
+
+CAPACITY = Actor("capacity", "policy")
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A dispatch to withhold: the signature, where it goes, what it needs. ``ref`` names what waits, once."""
+
+    ref: str
+    task_name: str
+    queue: str
+    needs: Needs
+    args: Sequence[Any] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    priority: int = 3
+    resume_after: datetime | None = None
+
+
+def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> int:
+    """Write an entry for each of ``items`` and hold those that are runs, in one transaction; returns how many wait.
+
+    A ``ref`` that waits already keeps its entry, its time and its place. Raises ``RuntimeError``, having written
+    nothing, if the number waiting is not the number given: work is never dropped in silence.
+    """
+    if not items:
+        return 0
+    refs = [item.ref for item in items]
+    with transaction.atomic():
+        scopes = [ref for ref in refs if ref.startswith("run:")]
+        if scopes:
+            holds.place(scopes, kind=Hold.Kind.CAPACITY, actor=CAPACITY, reason=reason)
+        before = PauseQueueEntry.objects.filter(ref__in=refs).order_by().values("ref").annotate(times=Count("id"))
+        parked_before = dict(before.values_list("ref", "times"))
+        PauseQueueEntry.objects.bulk_create(
+            [
+                PauseQueueEntry(
+                    ref=item.ref,
+                    task_name=item.task_name,
+                    args=list(item.args),
+                    kwargs=item.kwargs,
+                    queue=item.queue,
+                    priority=item.priority,
+                    needs=asdict(item.needs),
+                    reason=reason,
+                    resume_after=item.resume_after,
+                    attempts=parked_before.get(item.ref, 0),
+                )
+                for item in items
+            ],
+            ignore_conflicts=True,
+            batch_size=1_000,
+        )
+        waiting = PauseQueueEntry.objects.waiting().filter(ref__in=refs).count()
+        if waiting != len(set(refs)):
+            raise RuntimeError(f"Cannot park {len(set(refs))} dispatches: {waiting} entries were written.")
+        audit.record_each("parked", [(ref, figures) for ref in refs], actor=CAPACITY, reason=reason)
+    return waiting
+
+
+def send_on(
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+) -> int:
+    """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
+
+    Returns how many this call sent. Entries that another caller is sending are left to it. A run whose message is lost
+    goes on with the next reconcile; any other signature is sent before its entry is closed, and waits on if the broker
+    is away. ``figures`` are kept, by entry, with the events.
+    """
+    with transaction.atomic():
+        candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
+        # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
+        hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
+        locked = list(candidates.select_for_update(skip_locked=True))
+        runs = [entry for entry in locked if entry.ref.startswith("run:")]
+        taken = runs + _sent([entry for entry in locked if not entry.ref.startswith("run:")])
+        if not taken:
+            return 0
+        # The entries are closed before the holds, so that the release finds nothing left to close.
+        PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in taken]).update(
+            finished_at=Now(), outcome=PauseQueueEntry.Outcome.SENT
+        )
+        if runs:
+            scopes = [entry.ref for entry in runs]
+            holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
+            transaction.on_commit(lambda: _sent(runs))
+        details = figures or {}
+        audit.record_each(
+            "sent_on",
+            [(entry.ref, {"entry": entry.pk, **details.get(entry.pk, {})}) for entry in taken],
+            actor=actor,
+            reason=reason,
+        )
+    return len(taken)
+
+
+def _runs(refs: Iterable[str]) -> list[str]:
+    return sorted(ref for ref in refs if ref.startswith("run:"))
+
+
+def lock_poll() -> bool:
+    """Take the poll for this transaction; False if another poller has it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('slackwater poll'))")
+        return bool(cursor.fetchone()[0])
+
+
+def _sent(entries: Sequence[PauseQueueEntry]) -> list[PauseQueueEntry]:
+    """Send the signatures; returns those that the broker took. The first that it does not take ends the attempt."""
+    for count, entry in enumerate(entries):
+        try:
+            # One id for ever: a message that is sent again is the same message.
+            current_app.send_task(
+                entry.task_name,
+                args=entry.args,
+                kwargs=entry.kwargs,
+                queue=entry.queue,
+                task_id=f"parked-{entry.pk}",
+                retry=False,
+            )
+        except (OperationalError, OSError) as error:
+            logger.warning("The broker is away (%s): %d messages are not sent now.", error, len(entries) - count)
+            return list(entries[:count])
+    return list(entries)
+
+
+@receiver(hold_changed)
+def _drop_what_is_free(sender: object, scopes: list[str], change: str, **_: object) -> None:
+    """Whoever releases a capacity hold but the poll (an operator, the end of the run) ends the waiting too."""
+    if change != "released":
+        return
+    still = set(Hold.objects.covering(scopes).filter(kind=Hold.Kind.CAPACITY).values_list("scope", flat=True))
+    freed = [scope for scope in scopes if scope not in still]
+    PauseQueueEntry.objects.filter(finished_at__isnull=True, ref__in=freed).update(
+        finished_at=Now(), outcome=PauseQueueEntry.Outcome.DROPPED
+    )

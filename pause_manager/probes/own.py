@@ -1,0 +1,145 @@
+"""Our own processes: the trees below the workers of this machine and below the supervisor, and what they use.
+
+What is ours stays ours: a process whose parent died is still counted, so a worker that lost its pool is no stranger.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+RESCAN_READS = 30
+MOST_THREADS = 512
+
+
+@dataclass(frozen=True)
+class OwnReading:
+    """What our processes did since the last reading."""
+
+    pids: frozenset[int]
+    cpu_seconds: float
+    """Processor time, that of ended children included."""
+    memory_mib: int
+    """Resident memory less what is shared with files; pages that children share with the parent that forked them
+    are counted in each, so it is an upper bound."""
+    stretch: float
+    """(time running + time waiting for a CPU) / time running, of our threads; 1 when they did not wait."""
+
+
+@dataclass(frozen=True)
+class _Stat:
+    parent: int
+    cpu_ticks: int
+    """Own and of ended, waited-for children: when a child ends, its time moves up to its parent."""
+    threads: int
+    started: str
+
+
+class OwnProcesses:
+    """Follows our process trees through /proc, cheaply: of each process that is not ours, one file is read once."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._proc = root / "proc"
+        self._roots: frozenset[int] = frozenset()
+        self._others: set[int] = set()
+        self._own: dict[int, _Stat] = {}
+        self._waits: dict[str, tuple[int, int]] = {}
+        self._reads = 0
+
+    def read(self, roots: Iterable[int], *, with_waits: bool = False) -> OwnReading:
+        """What the trees of ``roots`` have done since the last call. ``with_waits`` costs a file a thread more."""
+        self._follow(frozenset(roots))
+        ticks, now = 0, {}
+        for pid, before in self._own.items():
+            stat = self._stat(pid)
+            if stat is None or stat.started != before.started:
+                # What it had used until the last reading is in its parent's figure now; it was counted then.
+                ticks -= before.cpu_ticks if before.parent in self._own else 0
+                continue
+            now[pid] = stat
+            ticks += stat.cpu_ticks - before.cpu_ticks
+        self._own = now
+        memory = sum(self._resident_bytes(pid) for pid in now) >> 20
+        stretch = self._stretch() if with_waits else 1.0
+        if not with_waits:
+            self._waits.clear()
+        return OwnReading(frozenset(now), max(0, ticks) / TICKS_PER_SECOND, memory, stretch)
+
+    def _follow(self, roots: frozenset[int]) -> None:
+        """Learn which processes are new, and which of them are ours."""
+        everybody = {int(name) for name in os.listdir(self._proc) if name.isdigit()}
+        self._reads += 1
+        is_rescan = roots != self._roots or self._reads % RESCAN_READS == 0
+        known = set(self._own) if is_rescan else self._own.keys() | self._others
+        self._others = set() if is_rescan else self._others & everybody
+        fresh = {pid: stat for pid in everybody - known if (stat := self._stat(pid)) is not None}
+        while ours := [pid for pid, stat in fresh.items() if pid in roots or stat.parent in self._own]:
+            for pid in ours:
+                stat = fresh.pop(pid)
+                # A process of a known tree was born since the last reading: all it used is news. Others just joined.
+                is_born = not is_rescan and pid not in roots
+                self._own[pid] = _Stat(stat.parent, 0, stat.threads, stat.started) if is_born else stat
+        self._others |= fresh.keys()
+        self._roots = roots
+
+    def _stat(self, pid: int) -> _Stat | None:
+        text = _text(self._proc / str(pid) / "stat")
+        if not text:
+            return None
+        fields = text.rpartition(")")[2].split()
+        cpu = sum(int(field) for field in fields[11:15])
+        return _Stat(int(fields[1]), cpu, int(fields[17]), fields[19])
+
+    def _resident_bytes(self, pid: int) -> int:
+        fields = _text(self._proc / str(pid) / "statm").split()
+        return max(0, int(fields[1]) - int(fields[2])) * PAGE_BYTES if len(fields) > 2 else 0
+
+    def _stretch(self) -> float:
+        """From /proc/<pid>/task/<tid>/schedstat: nanoseconds on a CPU, and waiting on a run queue (sched-stats.rst)."""
+        now: dict[str, tuple[int, int]] = {}
+        for thread in self._threads():
+            fields = _text(Path(thread) / "schedstat").split()
+            if len(fields) > 1:
+                now[thread] = (int(fields[0]), int(fields[1]))
+        ran = sum(run - self._waits[thread][0] for thread, (run, _) in now.items() if thread in self._waits)
+        waited = sum(wait - self._waits[thread][1] for thread, (_, wait) in now.items() if thread in self._waits)
+        self._waits = now
+        # Below that, wake-up delays of idle threads would be taken for a queue.
+        return (ran + waited) / ran if ran > 20_000_000 and waited > 0 else 1.0
+
+    def _threads(self) -> list[str]:
+        found: list[str] = []
+        for pid, stat in self._own.items():
+            tasks = f"{self._proc}/{pid}/task"
+            try:
+                names = [str(pid)] if stat.threads == 1 else os.listdir(tasks)
+            except OSError:
+                continue
+            found += [f"{tasks}/{name}" for name in names]
+            if len(found) >= MOST_THREADS:
+                break
+        return found[:MOST_THREADS]
+
+
+def ancestors(pid: int, root: Path = Path("/")) -> list[int]:
+    """The parents of ``pid``, nearest first."""
+    found: list[int] = []
+    while pid > 1:
+        text = _text(root / "proc" / str(pid) / "stat")
+        if not text:
+            break
+        pid = int(text.rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode("ascii", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,67 @@
+"""One sample of this machine: all probes together."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pause_manager.probes.cpu import CpuProbe
+from pause_manager.probes.gpu import GpuProbe, GpuReading
+from pause_manager.probes.memory import MemoryProbe
+from pause_manager.probes.own import OwnProcesses
+from pause_manager.probes.pressure import PressureProbe
+from pause_manager.samples import Sample
+from pause_manager.views import NodeView
+
+
+class Sampler:
+    """Takes samples; keeps descriptors, counters and the driver process in between. One a machine is enough."""
+
+    def __init__(
+        self, node: str, *, gpu_deadline_seconds: float = 2.0, with_gpus: bool = True, root: Path = Path("/")
+    ) -> None:
+        self._node = node
+        self._cpu = CpuProbe(root, OwnProcesses(root))
+        self._memory = MemoryProbe(root)
+        self._pressure = PressureProbe(root)
+        self._gpu = GpuProbe(gpu_deadline_seconds) if with_gpus else None
+
+    def take(self, own_roots: frozenset[int], *, clock_offset: float = 0.0) -> Sample | None:
+        """A sample since the last call; ``None`` the first time, when CPU time has nothing to be compared with.
+
+        ``own_roots`` are the processes whose trees are ours. ``clock_offset`` is added to this machine's clock.
+        """
+        cpu = self._cpu.read(own_roots)
+        pressure = self._pressure.read()
+        # Asked the first time as well, so that the driver has answered when the first sample is due.
+        own_pids = cpu.own_reading.pids if cpu is not None else frozenset[int]()
+        gpus = self._gpu.read(own_pids) if self._gpu is not None else GpuReading(note="GPUs are not looked for")
+        if cpu is None:
+            return None
+        memory = self._memory.read()
+        view = NodeView(
+            name=self._node,
+            sampled_at=round(time.time() + clock_offset, 3),
+            cores=round(cpu.cores, 3),
+            foreign_cores=round(cpu.foreign, 3),
+            memory_mib=memory.total_mib,
+            free_memory_mib=memory.free_mib,
+            own_memory_mib=cpu.own_reading.memory_mib,
+            gpus=gpus.gpus,
+            gpu_problem=gpus.problem,
+        )
+        return Sample(
+            view=view,
+            own_cores=round(cpu.own, 3),
+            busy_cores=round(cpu.busy, 3),
+            load_1m=cpu.load_1m,
+            foreign_corrected_by=cpu.corrected_by,
+            own_processes=len(cpu.own_reading.pids),
+            pressure=pressure,
+            gpu_note=gpus.note,
+        )
+
+    def close(self) -> None:
+        """End the driver process."""
+        if self._gpu is not None:
+            self._gpu.close()

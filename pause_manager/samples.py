@@ -1,0 +1,55 @@
+"""A sample: what one node measured at one time, as a value that goes through JSON and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from pause_manager.views import GpuView, NodeView
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The view that decisions are made from, and the figures behind it for people."""
+
+    view: NodeView
+    own_cores: float = 0.0
+    busy_cores: float = 0.0
+    load_1m: float = 0.0
+    foreign_corrected_by: str = ""
+    """How foreign use was raised to foreign demand on a full CPU; empty: it was not."""
+    own_processes: int = 0
+    pressure: dict[str, float] = field(default_factory=dict)
+    """PSI: the share of time in which something waited, by ``cpu``, ``memory``, ``io`` and ``cpu_group``."""
+    gpu_note: str = ""
+    """Why there are no GPUs."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; loads are not part of a sample."""
+        figures = asdict(self)
+        for absent in ("loads", "is_online", "pause_below"):
+            del figures["view"][absent]
+        return figures
+
+    def as_json(self) -> bytes:
+        """The bytes that :meth:`of_json` reads."""
+        return orjson.dumps(self.as_dict())
+
+    @classmethod
+    def of_dict(cls, figures: dict[str, Any]) -> Sample:
+        """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
+        view = _known(NodeView, figures["view"])
+        gpus = tuple(GpuView(**_known(GpuView, gpu)) for gpu in view["gpus"])
+        return cls(**{**_known(cls, figures), "view": NodeView(**{**view, "gpus": gpus})})
+
+    @classmethod
+    def of_json(cls, text: bytes | str) -> Sample:
+        """The sample of :meth:`as_json`; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+        return cls.of_dict(orjson.loads(text))
+
+
+def _known(declared: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    names = declared.__dataclass_fields__.keys()
+    return values if values.keys() <= names else {name: value for name, value in values.items() if name in names}

@@ -1,0 +1,183 @@
+"""The sampling of one worker process: a thread that ticks each second, and one that keeps the database up to date.
+
+Of several workers on one machine one samples; the others hear what it saw. When it dies, the next tick of another
+takes over. Redis, database and driver may be away in any order: the thread goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from pause_manager import conf, nodes
+from pause_manager.consumption import consumption
+from pause_manager.history import Minute
+from pause_manager.probes.lodging import Lodging
+from pause_manager.probes.processes import node_name
+from pause_manager.probes.sample import Sampler
+from pause_manager.samples import Sample
+from pause_manager.views import NodeView
+
+logger = logging.getLogger("pause_manager.sampling")
+
+PRIMING_SECONDS = 0.25
+
+on_sample: list[Callable[[NodeView, bool], None]] = []
+"""Called in every worker process of a node with each sample and whether this process took it, in the sampling thread.
+
+Failures are logged.
+"""
+
+
+class Sampling:
+    """Start it once in a worker's main process; ``stop`` ends it within a second or so."""
+
+    def __init__(self) -> None:
+        self._settings = conf.settings()
+        self._lodging = Lodging(self._settings.runtime_dir, self._settings.own_root_pid)
+        self._keeper = Keeper(self._settings.save_node_seconds)
+        self._sampler: Sampler | None = None
+        self._stop = threading.Event()
+        self._last_complaint = ""
+        self._last_heard = 0.0
+        self._thread = threading.Thread(target=self._run, name="slackwater-sampling", daemon=True)
+
+    def start(self) -> None:
+        self._keeper.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=2)
+        self._keeper.stop()
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._stop.wait(wait):
+            began = time.monotonic()
+            try:
+                wait = self._tick()
+                self._last_complaint = ""
+            except Exception as error:
+                wait = self._settings.sample_seconds
+                if str(error) != self._last_complaint:
+                    logger.exception("The sampling failed and goes on.")
+                    self._last_complaint = str(error)
+            wait = max(0.0, wait - (time.monotonic() - began))
+        if self._sampler is not None:
+            self._sampler.close()
+        self._lodging.leave()
+
+    def _tick(self) -> float:
+        """One round; answers the seconds until the next, counted from this one's start."""
+        self._lodging.register()
+        consumption.enforce()
+        sample = self._take() if self._lodging.try_to_be_sampler() else self._hear()
+        if sample is None:
+            return PRIMING_SECONDS if self._sampler is not None else self._settings.sample_seconds
+        for react in tuple(on_sample):
+            try:
+                react(sample.view, self._sampler is not None)
+            except Exception:
+                logger.exception("A reaction to the sample failed.")
+        return self._settings.sample_seconds
+
+    def _take(self) -> Sample | None:
+        if self._sampler is None:
+            settings = self._settings
+            self._sampler = Sampler(
+                node_name(), gpu_deadline_seconds=settings.gpu_deadline_seconds, with_gpus=settings.with_gpus
+            )
+        sample = self._sampler.take(self._lodging.roots(), clock_offset=self._keeper.clock_offset)
+        if sample is not None:
+            is_in_redis = nodes.announce(sample)
+            self._keeper.offer(sample, is_urgent=not is_in_redis)
+            self._lodging.tell(sample)
+        return sample
+
+    def _hear(self) -> Sample | None:
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
+        within = self._settings.missed_samples * self._settings.sample_seconds
+        sample = self._lodging.hear(within_seconds=within)
+        if sample is None or sample.view.sampled_at == self._last_heard:
+            return None
+        self._last_heard = sample.view.sampled_at
+        return sample
+
+
+class Keeper:
+    """Writes nodes and minutes to the database, in a thread of its own: a database that hangs delays no sample."""
+
+    def __init__(self, every_seconds: float) -> None:
+        self.clock_offset = 0.0
+        """Seconds to add to this machine's clock to have the database's."""
+        self._every = every_seconds
+        self._due = 0.0
+        self._minute: Minute | None = None
+        self._full: list[Minute] = []
+        self._latest: tuple[Sample, float] | None = None
+        self._lock = threading.Lock()
+        self._bell = threading.Event()
+        self._is_stopping = False
+        self._is_away = False
+        self._thread = threading.Thread(target=self._run, name="slackwater-node-keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._bell.set()
+        self._thread.join(timeout=2)
+
+    def offer(self, sample: Sample, *, is_urgent: bool) -> None:
+        """Count ``sample`` in, and save it if it is time or ``is_urgent``. Never waits."""
+        with self._lock:
+            if self._minute is not None and not self._minute.holds(sample):
+                self._full = [*self._full[-59:], self._minute]
+                self._minute = None
+            self._minute = self._minute or Minute.of(sample)
+            self._minute.add(sample)
+            self._latest = (sample, time.time())
+        if is_urgent or self._full or time.monotonic() >= self._due:
+            self._bell.set()
+
+    def _run(self) -> None:
+        while True:
+            self._bell.wait()
+            self._bell.clear()
+            if self._is_stopping:
+                connection.close()
+                return
+            self._due = time.monotonic() + self._every
+            try:
+                self._save()
+                self._is_away = False
+            except DatabaseError as error:
+                if not self._is_away:
+                    logger.warning("Cannot keep the node in the database: it is away (%s).", str(error).strip())
+                self._is_away = True
+                connection.close()
+            except Exception:
+                logger.exception("Keeping the node failed; it goes on.")
+                connection.close()
+
+    def _save(self) -> None:
+        with self._lock:
+            latest, full = self._latest, list(self._full)
+        if latest is None:
+            return
+        before = time.time()
+        now = nodes.keep(latest[0])
+        self.clock_offset = now - (before + time.time()) / 2
+        for minute in full:
+            nodes.keep_minute(minute)
+            with self._lock:
+                self._full.remove(minute)

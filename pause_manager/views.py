@@ -1,0 +1,70 @@
+"""What the capacity policy looks at: nodes, their GPUs, and the work of ours that they carry. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pause_manager.needs import Needs
+
+
+@dataclass(frozen=True)
+class GpuView:
+    """One GPU at one time. Figures that could not be read are ``None`` and ``problem`` says why."""
+
+    index: int
+    total_mib: int
+    free_mib: int | None
+    own_mib: int = 0
+    """Memory that our own processes show in the driver's process list."""
+    utilisation: float | None = None
+    """0 to 1, of everybody."""
+    name: str = ""
+    uuid: str = ""
+    temperature_c: int | None = None
+    problem: str = ""
+    """Why no new work may go there: lost, ECC errors, driver silent; empty if it is fine."""
+    processes: int = 0
+    """Processes that the driver lists, of everybody."""
+    own_processes: int = 0
+    mig_of: int | None = None
+    """The card that this MIG device is a part of. Its index is then 100 x (that card's index + 1) + its number."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A piece of our own work on a node: a live lease, or a dispatch just sent that will become one."""
+
+    ref: str
+    needs: Needs
+    started_at: float
+    """Seconds since the epoch, by the database's clock."""
+    priority: int = 3
+    """1 goes first, 5 yields first."""
+    gpus: tuple[int, ...] = ()
+    is_sent: bool = False
+    """Sent but not started: it counts like a lease, and cannot yield."""
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One node at one time: its latest sample and the loads it carries."""
+
+    name: str
+    sampled_at: float
+    """Seconds since the epoch."""
+    cores: float
+    """Cores that our processes may use: the cgroup's limit if there is one."""
+    foreign_cores: float
+    """Cores that strangers use or, on a full CPU, want; never what our own processes burn."""
+    memory_mib: int
+    free_memory_mib: int
+    own_memory_mib: int = 0
+    gpus: tuple[GpuView, ...] = ()
+    gpu_problem: str = ""
+    """Why the GPUs cannot be read at all (no answer from the driver); empty if they can, or if there are none."""
+    loads: tuple[Load, ...] = field(default=())
+    is_online: bool = True
+    pause_below: float | None = None
+    """The node's own threshold, where an operator or the adaptive mode has set one."""
+    pause_below_reason: str = ""
+    """Why it has one, for people: ``raised after 2 contentions within 600 s: from 20% to 25%``."""

@@ -1,0 +1,45 @@
+"""What every Celery worker of an app with ``pause_manager`` in INSTALLED_APPS does besides its tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps, signals
+
+from pause_manager import conf
+from pause_manager.consumption import consumption
+from pause_manager.node_watch import NodeWatch
+from pause_manager.sampling import Sampling, on_sample
+
+__all__ = ["NodeSampling", "consumption", "on_sample"]
+
+
+class NodeSampling(bootsteps.StartStopStep):
+    """Samples the node while the worker runs."""
+
+    # After the pool: its processes are forked before our threads are there.
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.sampling: Sampling | None = None
+
+    def start(self, worker: Any) -> None:
+        consumption.attach(worker)
+        if conf.settings().capacity:
+            on_sample.append(NodeWatch())
+        self.sampling = Sampling()
+        self.sampling.start()
+
+    def stop(self, worker: Any) -> None:
+        if self.sampling is not None:
+            self.sampling.stop()
+            self.sampling = None
+
+    def terminate(self, worker: Any) -> None:
+        self.stop(worker)
+
+
+@signals.worker_init.connect
+def _install(sender: Any = None, **_: Any) -> None:
+    sender.app.steps["worker"].add(NodeSampling)

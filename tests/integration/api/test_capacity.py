@@ -1,0 +1,196 @@
+"""Nodes, what they have left, and the pause queue over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator
+
+from automation.api.capacity_urls import urlpatterns
+from tests.callers import client_of, make_user
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
+
+API = "/api/v1/"
+REQUESTS = [
+    ("get", "capacity/", 200),
+    ("get", "agents/here/capacity", 200),
+    ("get", "agents/available-capacity", 200),
+    ("get", "pause-queue/", 200),
+    ("post", "pause-queue/{entry}/force-resume/", 200),
+    ("post", "pause-queue/{entry}/force-pause/", 200),
+]
+
+
+@pytest.fixture
+def watching(settings):
+    policy = {**settings.PAUSE_MANAGER["policy"], "offline_after_seconds": 300.0}
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True, "missed_samples": 300, "policy": policy}
+
+
+@pytest.fixture
+def fleet(site):
+    from tests.integration.capacity import fleet
+
+    fleet.node("here", cores=8, foreign=8, gpus=(fleet.gpu(free=20_000), fleet.gpu(1, problem="fell off the bus")))
+    return fleet
+
+
+@pytest.fixture
+def entry(fleet, site):
+    from pause_manager.models import PauseQueueEntry
+    from tests.factories import make_run
+
+    run = make_run(site=site)
+    return PauseQueueEntry.objects.get(ref=run.scope)
+
+
+def send(user, method, path, entry):
+    return getattr(client_of(user), method)(API + path.format(entry=entry.pk))
+
+
+def is_waiting(entry):
+    from pause_manager.models import PauseQueueEntry
+
+    return PauseQueueEntry.objects.waiting().filter(pk=entry.pk).exists()
+
+
+def test_the_table_names_every_endpoint():
+    paths = {path.replace("here", "<str:agent_id>").replace("{entry}", "<str:entry_id>") for _, path, _ in REQUESTS}
+
+    assert {str(found.pattern) for found in urlpatterns} == paths
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
+def test_who_may_call_what(entry, site, operator, viewer, stranger, method, path, status):
+    from pause_manager.models import Hold
+
+    assert send(None, method, path, entry).status_code == 401
+    assert send(make_user("mary", site), method, path, entry).status_code == 403
+    assert send(viewer, method, path, entry).status_code == (200 if method == "get" else 403)
+    assert send(stranger, method, path, entry).status_code == (200 if method == "get" else 404)
+    assert is_waiting(entry)
+    assert not Hold.objects.active().filter(kind="operator").exists()
+
+    assert send(operator, method, path, entry).status_code == status
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
+def test_answers_are_as_the_schema_says(entry, operator, method, path, status):
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    named = API + path.replace("here", "{agent_id}").replace("{entry}", "{entry_id}")
+    body = schema["paths"][named][method]["responses"]["200"]["content"]["application/json"]["schema"]
+
+    answer = send(operator, method, path, entry)
+
+    Draft202012Validator({**body, "components": schema["components"]}).validate(answer.json())
+
+
+@pytest.mark.req("P-31")
+def test_capacity_shows_nodes_and_a_verdict_for_each_stage(api, entry):
+    from automation.pipeline import all_pipelines
+
+    told = api.get(f"{API}capacity/").data
+
+    (node,) = told["nodes"]
+    assert (node["id"], node["is_online"], node["held"]) == ("here", True, None)
+    assert (node["cores"], node["foreign_cores"], node["room_cores"], node["free_share"]) == (8, 8, 0, 0)
+    assert [(gpu["free_mib"], gpu["room_mib"]) for gpu in node["gpus"]] == [(20_000, 20_000), (24_000, None)]
+    assert len(told["verdicts"]) == sum(len(pipeline.stages) for pipeline in all_pipelines())
+    (numbers,) = (verdict for verdict in told["verdicts"] if verdict["pipeline"] == "numbers")
+    assert (numbers["should_pause"], numbers["code"]) == (True, "below_threshold")
+    assert numbers["figures"]["threshold"] == 0.2
+
+
+def test_what_our_work_has_reserved_is_shown(api, fleet, site):
+    from automation.models import WorkSlice
+    from tests.factories import leased, make_run
+
+    fleet.node("node-1", cores=8)
+    leased(make_run(site=site))
+
+    node = api.get(f"{API}agents/node-1/capacity").data
+
+    (load,) = node["loads"]
+    assert load["ref"] == f"slice:{WorkSlice.objects.leased().get().pk}"
+    assert (load["needs"]["cpu"], node["room_cores"]) == (1.0, 7.0)
+
+
+@pytest.mark.req("P-33")
+def test_one_node(api, fleet):
+    assert api.get(f"{API}agents/here/capacity").data["id"] == "here"
+    unknown = api.get(f"{API}agents/nowhere/capacity")
+    assert (unknown.status_code, unknown.data["code"]) == (404, "not_found")
+    bad = api.get(f"{API}agents/-not;a%20name/capacity")
+    assert (bad.status_code, bad.data["code"]) == (400, "node_id_invalid")
+
+
+@pytest.mark.req("P-33")
+def test_nodes_that_have_room(api, fleet):
+    from pause_manager import holds
+    from tests.factories import OPERATOR
+
+    fleet.node("big", cores=16, foreign=2, gpus=(fleet.gpu(total=80_000, free=60_000),))
+    fleet.node("gone", cores=64)
+    fleet.vanish("gone")
+
+    def found(query=""):
+        return [node["id"] for node in api.get(f"{API}agents/available-capacity{query}").data]
+
+    assert found() == ["big", "here"]
+    assert found("?min_cpu_cores=14") == ["big"]
+    assert found("?min_gpu_vram_gb=19") == ["big", "here"]
+    assert found("?min_gpu_vram_gb=20") == ["big"]
+    assert found("?min_gpu_vram_gb=500") == []
+    holds.place(["node:big"], actor=OPERATOR, reason="repairs")
+    assert found("?min_cpu_cores=14") == []
+    assert api.get(f"{API}agents/available-capacity?min_cpu_cores=lots").status_code == 400
+    assert api.get(f"{API}agents/available-capacity?min_cpus=1").status_code == 400
+
+
+def test_the_queue_is_paged_in_the_order_of_resumption(api, fleet, site):
+    from tests.factories import make_run
+
+    refs = [make_run(site=site).scope for _ in range(5)]
+
+    page, found = api.get(f"{API}pause-queue/?limit=2").data, []
+    while True:
+        found += page["results"]
+        if page["next"] is None:
+            break
+        page = api.get(page["next"]).data
+
+    assert [entry["ref"] for entry in found] == refs
+    assert "takes 20%" in found[0]["reason"]
+
+
+def test_others_see_nothing_of_our_queue_and_a_superuser_all(entry, stranger):
+    from django.contrib.auth.models import User
+
+    from pause_manager import manager
+    from pause_manager.needs import Needs
+    from pause_manager.pause_queue import Parked
+
+    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+
+    assert client_of(stranger).get(f"{API}pause-queue/").data["results"] == []
+    root = client_of(User.objects.create_superuser("root"))
+    assert [found["ref"] for found in root.get(f"{API}pause-queue/").data["results"]] == [entry.ref, "import:1"]
+    (foreign,) = (found for found in root.get(f"{API}pause-queue/").data["results"] if found["ref"] == "import:1")
+    refused = root.post(f"{API}pause-queue/{foreign['id']}/force-pause/")
+    assert (refused.status_code, "only runs are held" in refused.data["message"]) == (400, True)
+
+
+@pytest.mark.req("P-26")
+def test_forcing_an_entry(api, entry):
+    from pause_manager.models import Hold
+
+    path = f"{API}pause-queue/{entry.pk}/"
+
+    assert api.post(f"{path}force-pause/", {"reason": "not now"}).data["ref"] == entry.ref
+    hold = Hold.objects.active().get(scope=entry.ref, kind="operator")
+    assert (hold.reason, hold.actor) == ("not now", "user:alice")
+    assert api.post(f"{path}force-resume/", {"reason": "go"}).status_code == 200
+    assert not is_waiting(entry)
+    assert api.post(f"{path}force-resume/").status_code == 404
+    assert api.post(f"{API}pause-queue/x/force-resume/").status_code == 404

@@ -1,0 +1,117 @@
+"""The simulated fleet, run by the real policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pause_manager.needs import Needs
+from pause_manager.simulation.engine import Simulation
+from pause_manager.simulation.figures import figures
+from pause_manager.simulation.oracle import pack
+from pause_manager.simulation.scenarios import NAMES, scenario
+from pause_manager.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine, World
+
+HOST = Machine("host", 8_000, 64_000, 1, 24_000)
+
+
+def world(jobs, changes=(), *, machines=(HOST,), horizon=3600.0):
+    return World("test", list(machines), list(jobs), sorted(changes), horizon)
+
+
+def job(name="a", *, work=100.0, arrives=0.0, priority=3, cpu=4.0, **needs):
+    return Job(name, Needs(cpu=cpu, **needs), arrives, work, priority)
+
+
+def found(one):
+    return figures(one, Simulation(one).run(), pack(one), seed=0, took=0.0)
+
+
+def test_undisturbed_work_is_done_once_and_without_a_wait():
+    result = found(world([job()]))
+
+    assert (result.finished, result.yields, result.oversubscribed_seconds) == (1, 0, 0.0)
+    assert result.ratio == 1.0
+    assert result.utilisation == pytest.approx(4 * 100 / (8 * 3600), abs=1e-4)
+
+
+def test_strangers_are_given_way_within_ten_seconds_and_work_goes_on_when_they_leave():
+    strangers = [Change(100, 0, CPU, 6_000), Change(400, 0, CPU, 0)]
+    ledger = Simulation(world([job(work=300)], strangers)).run()
+
+    assert (ledger.yields, ledger.finishes) == (1, 1)
+    assert 0 < ledger.over_worst <= 10
+    assert ledger.core_seconds == pytest.approx(4 * 300)
+    assert 300 - 10 <= ledger.waits["a"] <= 300 + 15 + 10 + 1
+
+
+def test_a_loop_pushed_out_of_memory_repeats_its_item():
+    strangers = [Change(100, 0, MEMORY, 40_000), Change(200, 0, MEMORY, 0)]
+    ledger = Simulation(world([job(work=300, memory_mib=40_000)], strangers)).run()
+
+    assert ledger.repeated_seconds == 3.0
+    assert ledger.core_seconds == pytest.approx(4 * 300)
+
+
+def test_work_that_fits_no_node_is_counted_and_not_waited_for():
+    result = found(world([job(cpu=9), job("b")]))
+
+    assert (result.unrunnable, result.finished, result.starved) == (1, 1, 0)
+
+
+def test_without_samples_nothing_starts_and_what_runs_goes_on():
+    jobs = [job("before", work=500), job("after", arrives=200, work=10, cpu=1)]
+    ledger = Simulation(world(jobs, [Change(100, 0, SENSOR, 2)])).run()
+
+    assert (ledger.starts, ledger.finishes) == (1, 1)
+
+
+def test_lost_gpus_take_no_gpu_work_until_they_are_back():
+    lost = [Change(10, 0, SENSOR, 1), Change(500, 0, SENSOR, 0)]
+    jobs = [job("gpu", arrives=20, gpu_memory_mib=4_000, gpus=1), job("cpu", arrives=20, cpu=1)]
+    ledger = Simulation(world(jobs, lost)).run()
+
+    assert ledger.waits["cpu"] == 0
+    assert 480 <= ledger.waits["gpu"] <= 520
+    assert ledger.finishes == 2
+
+
+def test_the_oracle_is_never_beaten_and_moves_loops_for_nothing():
+    machines = [replace(HOST, name=name) for name in "ab"]
+    strangers = [Change(50 * n, n % 2, CPU, 8_000 * ((n // 2) % 2)) for n in range(1, 60)]
+    one = world([job(str(n), work=400) for n in range(8)], strangers, machines=machines)
+
+    assert 0 < found(one).ratio <= 1.0
+
+
+def test_the_oracle_knows_that_nodes_have_edges():
+    machines = [replace(HOST, name=name) for name in "ab"]
+    strangers = [Change(0, n, CPU, 4_000) for n in (0, 1)]
+
+    assert pack(world([job(cpu=6)], strangers, machines=machines)).core_seconds == 0
+    assert pack(world([job(cpu=4), job("b", cpu=4)], strangers, machines=machines)).core_seconds == 800
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_every_scenario_nothing_starts_where_there_is_no_room_and_nobody_starves(name):
+    result = found(scenario(name, seed=7, nodes=12, runs=120, hours=1.0 if name == "flapping" else 6.0))
+
+    assert result.oversubscribing_starts == 0
+    assert result.starved == 0
+    assert result.finished > 0
+    assert result.oversubscribed_seconds <= 10 * max(result.oversubscribed_events, 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_flaps_at_the_threshold(seed):
+    result = found(scenario("flapping", seed=seed, nodes=25, runs=250))
+
+    assert result.flaps == 0
+    assert result.starts > 25
+
+
+def test_the_same_seed_gives_the_same_figures():
+    one, two = (found(scenario("bursts", seed=3, nodes=6, runs=60, hours=4)) for _ in range(2))
+
+    assert one == two
