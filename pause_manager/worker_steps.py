@@ -32,14 +32,25 @@ class NodeSampling(bootsteps.StartStopStep):
         self.sampling.start()
 
     def stop(self, worker: Any) -> None:
+        """Nothing yet: a node is seen until the last of its tasks has ended, see ``_end``."""
+
+    def terminate(self, worker: Any) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop sampling; another worker of the machine takes over."""
         if self.sampling is not None:
             self.sampling.stop()
             self.sampling = None
-
-    def terminate(self, worker: Any) -> None:
-        self.stop(worker)
 
 
 @signals.worker_init.connect
 def _install(sender: Any = None, **_: Any) -> None:
     sender.app.steps["worker"].add(NodeSampling)
+
+
+@signals.worker_shutdown.connect
+def _end(sender: Any = None, **_: Any) -> None:
+    for step in getattr(sender, "steps", ()):
+        if isinstance(step, NodeSampling):
+            step.end()

@@ -15,6 +15,7 @@ from backend.celery import app
 from pause_manager import nodes
 from pause_manager.models import WorkerNode
 from pause_manager.probes.processes import node_name
+from pause_manager.samples import Sample
 from tests.workers import Workers, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("load")]
@@ -126,25 +127,52 @@ def test_a_sigstopped_worker_lets_its_node_go_offline_and_come_back(workers: Wor
     assert sampled_after(time.time() - 1) is not None
 
 
-def test_what_our_own_tasks_burn_is_not_foreign(workers: Workers) -> None:
-    workers.start("stages", "-Q", "stages", "-c", "2", "--include", "tests.burning")
+def cpu_seconds_of(worker: int) -> float:
+    """What the worker and its children have used, by psutil."""
+    top = psutil.Process(worker)
+    return sum(sum(process.cpu_times()[:2]) for process in [top, *top.children(recursive=True)])
+
+
+def test_what_our_own_tasks_burn_is_ours_and_not_foreign(workers: Workers) -> None:
+    worker = workers.start("stages", "-Q", "stages", "-c", "2", "--include", "tests.burning")
     assert sampled_after(0)
-
     for _ in range(2):
-        send("tests.burn", 12)
-    busy = eventually(lambda: (now := the_node()) and now.sample.own_cores > 0.5 and now, 10)
-    assert busy
-    began, seen = time.time(), []
-    while time.time() < began + 5:
-        if (state := the_node()) is not None:
-            seen.append(state.sample)
-        time.sleep(1)
+        send("tests.burn", 14)
+    assert eventually(lambda: (now := the_node()) and now.sample.own_cores > 0.5, 10)
 
+    samples: dict[float, Sample] = {}
+    began, used_before = time.time(), cpu_seconds_of(worker.pid)
+    while time.time() < began + 6:
+        if (state := the_node()) is not None and state.sample.view.sampled_at > began:
+            samples[state.sample.view.sampled_at] = state.sample
+        time.sleep(0.3)
+    own_truth = (cpu_seconds_of(worker.pid) - used_before) / (time.time() - began)
+
+    seen = list(samples.values())
     own = sum(sample.own_cores for sample in seen) / len(seen)
-    busy_cores = sum(sample.busy_cores for sample in seen) / len(seen)
-    foreign = sum(sample.view.foreign_cores for sample in seen) / len(seen)
-    strangers = max(0.0, busy_cores - own)
-    assert own > 0.5
-    if not any(sample.foreign_corrected_by for sample in seen):
-        assert foreign == pytest.approx(strangers, abs=0.3)
-    assert foreign <= strangers * max(2.0, len(seen)) + 0.3
+    assert own_truth > 0.5
+    assert own == pytest.approx(own_truth, rel=0.2, abs=0.1)
+    for sample in seen:
+        strangers = sample.busy_cores - sample.own_cores
+        if sample.foreign_corrected_by:
+            assert sample.view.foreign_cores <= sample.view.cores
+        else:
+            assert sample.view.foreign_cores == pytest.approx(max(0.0, strangers), abs=0.05)
+
+
+def test_a_node_is_seen_until_the_last_task_of_a_stopping_worker_has_ended(workers: Workers) -> None:
+    worker = workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.burning")
+    assert sampled_after(0)
+    send("tests.burn", 6)
+    # Celery waits half a minute for a task that it was told to end within milliseconds of receiving it.
+    assert eventually(lambda: "received" in workers.said("stages"))
+    time.sleep(1)
+
+    worker.terminate()
+    told_at = time.time()
+    time.sleep(3)
+
+    state = sampled_after(told_at + 1.5, 3)
+    assert state is not None
+    assert worker.wait(20) == 0
+    assert eventually(lambda: the_node() is None, 6)
