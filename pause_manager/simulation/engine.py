@@ -27,7 +27,7 @@ from pause_manager.capacity import (
 from pause_manager.needs import Needs
 from pause_manager.simulation.ledger import Ledger
 from pause_manager.simulation.nodes import SimNode, Turn, load_of
-from pause_manager.simulation.world import MEMORY, World
+from pause_manager.simulation.world import MEMORY, SENSOR, World
 
 _CHANGE, _END, _GIVE_BACK, _JUDGE, _ARRIVE, _POLL = range(6)
 
@@ -109,6 +109,8 @@ class Simulation:
     def _on_change(self, now: float, number: int, version: int, ref: str) -> None:
         change = self.world.changes[number]
         node = self.nodes[change.node]
+        if change.kind == SENSOR:
+            self.ledger.stop_watching(node, now)
         node.change(change)
         self.ledger.watch(node, now)
         self._judge_at(node, math.floor(now) + self.tempo.sample_seconds)

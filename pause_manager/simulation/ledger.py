@@ -87,7 +87,12 @@ class Ledger:
         is_over = bool(node.overdrawn())
         if is_over and node.over_since is None:
             node.over_since = now
-        elif not is_over and node.over_since is not None:
+        elif not is_over:
+            self.stop_watching(node, now)
+
+    def stop_watching(self, node: SimNode, now: float) -> None:
+        """Book the time a node was overdrawn by the sensor it had in that time."""
+        if node.over_since is not None:
             self._over(node, now)
             node.over_since = None
 

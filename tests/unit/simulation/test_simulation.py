@@ -67,6 +67,14 @@ def test_without_samples_nothing_starts_and_what_runs_goes_on():
     assert (ledger.starts, ledger.finishes) == (1, 1)
 
 
+def test_time_overdrawn_unseen_is_booked_apart():
+    changes = [Change(100, 0, SENSOR, 2), Change(200, 0, CPU, 6_000), Change(700, 0, SENSOR, 0)]
+    ledger = Simulation(world([job(work=3000)], changes)).run()
+
+    assert ledger.blind_over_seconds == 500
+    assert 0 < ledger.over_worst <= 10
+
+
 def test_lost_gpus_take_no_gpu_work_until_they_are_back():
     lost = [Change(10, 0, SENSOR, 1), Change(500, 0, SENSOR, 0)]
     jobs = [job("gpu", arrives=20, gpu_memory_mib=4_000, gpus=1), job("cpu", arrives=20, cpu=1)]
