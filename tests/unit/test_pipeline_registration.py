@@ -20,6 +20,7 @@ from automation.pipeline import (
     get_pipeline,
     register,
 )
+from pause_manager.needs import InvalidNeeds
 
 
 def process(self: Stage, item: Payload, ctx: StageContext) -> Iterable[Payload]:
@@ -103,7 +104,7 @@ def test_a_mistaken_stage_is_refused_with_its_class_and_mistake(attributes, said
 def test_needs_that_no_node_could_have_are_refused(needs):
     (field,) = needs
 
-    with pytest.raises(PipelineError, match=rf"Cannot declare Needs.{field}: expected a number >= 0"):
+    with pytest.raises(InvalidNeeds, match=rf"Cannot declare Needs.{field}: expected a number >= 0"):
         Needs(**needs)
 
 
