@@ -9,6 +9,8 @@ from benchmarks.site import create_run, start, wait_until_finished
 
 ROUNDS = 3
 ITEMS = 60_000
+WARM_UP = 2_000
+"""Items of a first run that is not measured: a fresh worker imports and connects."""
 MICROSECONDS = 100
 
 
@@ -16,14 +18,19 @@ def main() -> list[Claim]:
     """Interleaved rounds of the bare loop and a run on one worker process; medians."""
     with system():
         bare, ours = [], []
-        for _ in range(ROUNDS):
-            bare.append(_bare())
-            run = create_run("bench-spin", start=False, items=ITEMS, microseconds=MICROSECONDS)
-            with worker("backend", "-Q", "stages", processes=1):
-                start(run)
-                ours.append(ITEMS / wait_until_finished(run))
+        with worker("backend", "-Q", "stages", processes=1):
+            _ours(WARM_UP)
+            for _ in range(ROUNDS):
+                bare.append(_bare())
+                ours.append(_ours(ITEMS))
     note = f"{ITEMS:,} items of {MICROSECONDS} µs, one worker process, outputs committed"
     return [Claim("100 µs items, share of the bare loop", median(ours), median(bare), "items/s", 0.95, 0.98, note=note)]
+
+
+def _ours(items: int) -> float:
+    run = create_run("bench-spin", start=False, items=items, microseconds=MICROSECONDS)
+    start(run)
+    return items / wait_until_finished(run)
 
 
 def _bare() -> float:
