@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 from automation import status
@@ -39,14 +40,14 @@ What people see is derived from the lifecycle and four facts. A dash means that 
 """
 
 
-def page() -> str:
-    """The whole of ``docs/state_machine.md``."""
-    arrows = [f"    {source} --> {arrow.target}: {arrow.name}" for arrow in TABLE for source in arrow.sources]
+def page(table: Sequence[Transition] = TABLE) -> str:
+    """The whole of ``docs/state_machine.md``, for the arrows of ``table``."""
+    arrows = [f"    {source} --> {arrow.target}: {arrow.name}" for arrow in table for source in arrow.sources]
     ends = [f"    {lifecycle} --> [*]" for lifecycle in TERMINAL]
     rows = [
         f"| {arrow.name} | {', '.join(arrow.sources)} | {arrow.target} | "
         f"{', '.join(f'`{stamp}`' for stamp in _stamps(arrow))} |"
-        for arrow in TABLE
+        for arrow in table
     ]
     return _PAGE.format(
         arrows="\n".join(arrows), ends="\n".join(ends), rows="\n".join(rows), statuses="\n".join(_statuses())

@@ -7,6 +7,7 @@ import logging
 import os
 import pwd
 import sys
+from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class RunCommandError(CommandError):
         self.code = code
 
 
-class RunCommand(BaseCommand):
+class RunCommand(BaseCommand, ABC):
     """Base of the run commands. Subclasses define ``arguments`` and ``run_command``."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -79,9 +80,9 @@ class RunCommand(BaseCommand):
         """Add the command's own arguments."""
         parser.add_argument("run", metavar="RUN", help="id of the run, the beginning of it, or 'latest'")
 
+    @abstractmethod
     def run_command(self, **options: Any) -> Exit:
         """Do the work and return the exit code."""
-        raise NotImplementedError
 
     def handle(self, **options: Any) -> None:
         try:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ def die_with_parent(signum: int) -> Callable[[], None] | None:
 
 
 @dataclass
-class Server:
+class Server(ABC):
     """One server process: started, watched and stopped. Subclasses say how."""
 
     layout: Layout
@@ -53,9 +54,9 @@ class Server:
         """Whether the process that :meth:`start` started is still there."""
         return self.process is not None and self.process.poll() is None
 
+    @abstractmethod
     def start(self) -> None:
         """Start and return when it answers, or raise :class:`EmbeddedError`."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """Stop cleanly, by force when that takes too long. Harmless when not running."""
@@ -64,9 +65,9 @@ class Server:
             end(psutil.Process(process.pid) if process.poll() is None else None, self.stop_signals)
             process.wait()
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether the server accepts a connection right now."""
-        raise NotImplementedError
 
     def _spawn(self, command: Sequence[str], die_with: int, env: Mapping[str, str] | None = None) -> None:
         try:

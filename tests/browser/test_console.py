@@ -155,7 +155,7 @@ def test_viewers_only_look_and_strangers_find_nothing(system: System, visit: Vis
     )
     stranger = visit("stan", PASSWORD).page
     statuses = [
-        stranger.request.get(f"{system.url}/runs/{run.pk}/{rest}").status for rest in ("", "live/", "files/work/a.txt")
+        stranger.request.get(f"{system.url}/runs/{run.pk}/{rest}").status for rest in ("", "live/", "files/pages/a.txt")
     ]
 
     assert controls.count() == 2

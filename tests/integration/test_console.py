@@ -147,20 +147,20 @@ def test_retrying_leads_to_the_new_run() -> None:
 def test_files_of_a_run_are_served_to_its_viewers_and_never_run_as_code() -> None:
     ours, theirs = make_run(site=make_site("ours")), make_run(site=make_site("theirs"))
     for run in (ours, theirs):
-        default_storage.save(f"runs/{run.pk}/work/page.html", ContentFile(b"<script>steal()</script>"))
+        default_storage.save(f"runs/{run.pk}/pages/page.html", ContentFile(b"<script>steal()</script>"))
     default_storage.save("secret.txt", ContentFile(b"secret"))
     client = operator(ours.site)
 
     def get(run: AutomationRun, name: str) -> int:
         return client.get(f"{page_of(run)}files/{name}").status_code
 
-    served = client.get(f"{page_of(ours)}files/work/page.html")
+    served = client.get(f"{page_of(ours)}files/pages/page.html")
     assert served.content == b"<script>steal()</script>"
     assert "default-src 'none'" in served["Content-Security-Policy"]
     assert "script-src" not in served["Content-Security-Policy"]
     assert served["X-Content-Type-Options"] == "nosniff"
     assert get(theirs, "work/page.html") == 404
-    assert get(ours, f"../{theirs.pk}/work/page.html") == 404
+    assert get(ours, f"../{theirs.pk}/pages/page.html") == 404
     assert get(ours, "..%2f..%2fsecret.txt") == 404
     assert get(ours, "work") == 404
     assert get(ours, "work/none.png") == 404
