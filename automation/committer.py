@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
-from django.db import connections
+from django.db import InterfaceError, OperationalError
+
+from automation import checkpoint
+from automation.aside import Aside
+from automation.checkpoint import Progress
+from automation.leases import Work
+from automation.recovery import commit_surely
 
 
 class Committer:
-    """One thread with a database connection of its own, for one stage loop. Nothing is started until it is needed."""
+    """Commits checkpoints of one stage loop on a connection beside the loop's own; ``committed`` hears of each."""
 
-    def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-        self._pending: Future[None] | None = None
+    def __init__(self, committed: Callable[[Progress], None]) -> None:
+        self._aside = Aside()
+        self._committed = committed
+        self._pending: tuple[Work, Progress] | None = None
 
-    def begin(self, commit: Callable[[], None]) -> None:
-        """Start ``commit`` once the one before it is done; raises what that one raised."""
+    def begin(self, work: Work, done: Progress) -> None:
+        """Start to commit ``done`` once the checkpoint before it stands; raises what became of that one."""
         self.wait()
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "slackwater-committer")
-        self._pending = self._executor.submit(commit)
+        self._pending = (work, done)
+        try:
+            self._aside.send(*checkpoint.statement(work, done))
+        except (OperationalError, InterfaceError):
+            self._commit_otherwise()
 
     def wait(self) -> None:
-        """Return when nothing is under way; raises what the last commit raised."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        """Return when nothing is under way; raises :class:`LeaseLost` if the last checkpoint was refused."""
+        if self._pending is None:
+            return
+        try:
+            moved = self._aside.result()
+        except (OperationalError, InterfaceError):
+            self._commit_otherwise()
+            return
+        work, done = self._take()
+        checkpoint.accept(work, done, moved == b"1")
+        self._committed(done)
 
     def close(self) -> None:
-        """Let the last commit end, whatever comes of it, and give thread and connection back."""
-        if self._executor is not None:
-            self._executor.submit(connections.close_all)
-            self._executor.shutdown(wait=True)
-            self._executor = None
-            self._pending = None
+        """Let the last commit end, whatever comes of it, and give the connection back."""
+        self._pending = None
+        self._aside.close()
+
+    def _commit_otherwise(self) -> None:
+        """The connection was lost, and perhaps the answer to a commit that was made."""
+        work, done = self._take()
+        commit_surely(work, done, is_repeat=True)
+        self._committed(done)
+
+    def _take(self) -> tuple[Work, Progress]:
+        pending, self._pending = self._pending, None
+        assert pending is not None
+        return pending

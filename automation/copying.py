@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from automation import keys
 from automation.models import WorkItem
 
+if TYPE_CHECKING:
+    from automation.aside import Aside
+
 ITEM = WorkItem._meta.db_table
+FIRST_CHUNK = 500
 CHUNK = 2_000
+CHUNK_BYTES = 1 << 20
+"""Items are read in chunks of about so many bytes, ``CHUNK`` items at most, so that large ones fill no memory."""
 BLOCK = 1 << 18
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -43,16 +49,13 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
     return b"%b\t%b\t%b\n" % (made_by, key.encode(), encoded)
 
 
-def output_rows(made_by: bytes, key: str, outputs: Iterable[Any]) -> list[bytes]:
-    """The COPY rows of the outputs of the item ``key``, or ``UnfitPayload``: ``row`` for the hot path."""
-    start = b"%b\t%b." % (made_by, key.encode())
+def output_rows(key: str, outputs: Iterable[Any]) -> list[bytes]:
+    """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+    start = key.encode()
     rows = []
     for ordinal, output in enumerate(outputs):
-        encoded = encode(output)
-        if b"\\" in encoded:
-            encoded = encoded.replace(b"\\", b"\\\\")
         segment = keys.ENCODED_SEGMENTS[ordinal] if ordinal < 1_000 else keys.segment(ordinal).encode()
-        rows.append(b"%b%b\t%b\n" % (start, segment, encoded))
+        rows.append(b"%b.%b\t%b" % (start, segment, encode(output)))
     return rows
 
 
@@ -72,23 +75,54 @@ def write(rows: Iterable[bytes]) -> None:
         copy.write(b"".join(block))
 
 
+_READ = "SELECT automation_items({}::bigint, {}, {}, {}, {}::int)"
+_READ_HERE = _READ.format(*["%s"] * 5)
+_READ_ASIDE = _READ.format(*[f"${number}" for number in range(1, 6)]).encode()
+_LAST_KEY = "~"
+"""After every key there is."""
+
+
 def read(
-    made_by: int, *, first: str = "", after: str = "", up_to: str | None = None, chunk: int = CHUNK
+    made_by: int, *, first: str = "", after: str = "", up_to: str = _LAST_KEY, ahead: Aside | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(key, payload) of the items of ``made_by`` in order, a chunk at a time, with keys after ``after``."""
-    bound = "AND key <= %(up_to)s" if up_to is not None else ""
-    statement = (
-        f"SELECT key, payload::text FROM {ITEM} "
-        f"WHERE made_by_id = %(made_by)s AND key >= %(first)s AND key > %(after)s {bound} ORDER BY key LIMIT %(chunk)s"
-    )
+    """(key, payload) of the items of ``made_by`` in order, a chunk at a time, with keys after ``after``.
+
+    The first chunk is read on the caller's own connection; with ``ahead``, the others are read there while the caller
+    works on the one before.
+    """
+    size = FIRST_CHUNK
+    is_coming = False
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                statement, {"made_by": made_by, "first": first, "after": after, "up_to": up_to, "chunk": chunk}
-            )
-            rows = cursor.fetchall()
-        for key, text in rows:
-            yield key, orjson.loads(text)
-        if len(rows) < chunk:
+        given = [made_by, first, after, up_to, size]
+        text = _come(ahead, given) if is_coming and ahead is not None else _read_here(given)
+        chunk = orjson.loads(text)
+        is_last = len(chunk) < size
+        if not is_last:
+            after = chunk[-1][0]
+            size = max(1, min(CHUNK, CHUNK_BYTES * len(chunk) // len(text)))
+            is_coming = ahead is not None and _set_off(ahead, [made_by, first, after, up_to, size])
+        yield from chunk
+        if is_last:
             return
-        after = rows[-1][0]
+
+
+def _read_here(given: list[Any]) -> str | bytes:
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_HERE, given)
+        text: str = cursor.fetchone()[0]
+    return text
+
+
+def _set_off(ahead: Aside, given: list[Any]) -> bool:
+    try:
+        ahead.send(_READ_ASIDE, [str(value).encode() for value in given])
+    except (OperationalError, InterfaceError):
+        return False  # the caller's own connection will tell whether the database is away
+    return True
+
+
+def _come(ahead: Aside, given: list[Any]) -> str | bytes:
+    try:
+        return ahead.result() or b"[]"
+    except (OperationalError, InterfaceError):
+        return _read_here(given)

@@ -8,24 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from automation.errors import UnknownPipeline
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
-from pause_manager.models import Hold
+from pause_manager.models import Hold, WorkerNode
 
 ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
 """The order in which reasons are told; the first is the one a list shows."""
 
+NODE_SECONDS = 15
+"""A node that the database has not heard of for so long is nowhere to go, held or not."""
+
+_HOLD = Hold._meta.db_table
+_NODE = WorkerNode._meta.db_table
+_LIVE = f"node.last_seen_at > statement_timestamp() - interval '{NODE_SECONDS} seconds'"
+
 OPEN = f"""
     run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND NOT EXISTS (
-        SELECT 1 FROM {Hold._meta.db_table} AS hold
+        SELECT 1 FROM {_HOLD} AS hold
          WHERE hold.released_at IS NULL
            AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'run:' || run.id, 'queue:' || {{queue}}))
+    AND (EXISTS (
+            SELECT 1 FROM {_NODE} AS node
+             WHERE {_LIVE} AND NOT EXISTS (
+                SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name))
+         OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE}))
 """
 """SQL over ``run``; ``OPEN.format(queue=…)`` takes the expression of the stage's queue."""
 
@@ -72,7 +84,7 @@ def explain(run: AutomationRun) -> list[Reason]:
         reasons.append(
             Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
         )
-    holds = list(Hold.objects.covering(scopes_of(run)))
+    holds = [*Hold.objects.covering(scopes_of(run)), *_holds_of_all_nodes()]
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
     return reasons + [_of_hold(hold) for hold in holds]
 
@@ -82,9 +94,19 @@ def may_start(run: AutomationRun) -> bool:
     return not explain(run)
 
 
+def _holds_of_all_nodes() -> list[Hold]:
+    """The holds on the live nodes, if there is no live node without one: then there is nowhere to go."""
+    live = WorkerNode.objects.seen_within(timedelta(seconds=NODE_SECONDS))
+    names = list(live.values_list("name", flat=True))
+    held = list(Hold.objects.covering(f"node:{name}" for name in names)) if names else []
+    return held if {hold.scope for hold in held} == {f"node:{name}" for name in names} else []
+
+
 def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those pending ``runs`` that ``explain`` has a reason for, in one query for all."""
+    """The ids of those pending ``runs`` that ``explain`` has a reason for, in three queries for all at most."""
     pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
+    if pending and _holds_of_all_nodes():
+        return {run.pk for run in pending}
     scopes = {run.pk: scopes_of(run) for run in pending}
     every = {scope for names in scopes.values() for scope in names}
     held = set(Hold.objects.covering(every).values_list("scope", flat=True)) if every else set()
@@ -92,7 +114,8 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
 
 
 def _code(hold: Hold) -> str:
-    return "fleet" if hold.scope == "fleet" else hold.kind
+    subject = hold.scope.partition(":")[0]
+    return subject if subject in ("fleet", "node") else hold.kind
 
 
 def _of_hold(hold: Hold) -> Reason:
@@ -100,6 +123,8 @@ def _of_hold(hold: Hold) -> Reason:
     what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
     why = f": {hold.reason}" if hold.reason else ", no reason given"
     who = hold.actor.removeprefix("user:")
+    if subject == "node":
+        what = f"No node may take new work: {name}"
     lifted = {
         Hold.Kind.OPERATOR: "an operator resumes it",
         Hold.Kind.FREEZE: "an operator lifts the freeze",

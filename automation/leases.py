@@ -1,4 +1,4 @@
-"""Claim, heartbeat, checkpoint, release, reap: every lock on a slice and every fencing check.
+"""Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check.
 
 Whoever holds a slice proves it with slice id *and* fencing token in every write; no row means the lease is lost.
 All times are the database's.
@@ -7,13 +7,13 @@ All times are the database's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.db import connection, transaction
 
-from automation import conf, copying, gate
+from automation import conf, gate
 from automation.errors import LeaseLost
-from automation.models import AutomationRun, ItemFailure, StageRun, WorkSlice
+from automation.models import AutomationRun, StageRun, WorkSlice
 from pause_manager import nodes
 from pause_manager.watcher import Stop
 
@@ -51,18 +51,6 @@ class Work:
     size: int
     crashes: int
     gpus: list[int]
-
-
-@dataclass
-class Progress:
-    """What a checkpoint commits: the new cursor, counts, outputs as COPY rows, failures, seconds of work."""
-
-    cursor: str
-    processed: int = 0
-    failed: int = 0
-    outputs: list[bytes] = field(default_factory=list)
-    failures: list[ItemFailure] = field(default_factory=list)
-    busy_seconds: float = 0.0
 
 
 def claim(
@@ -150,40 +138,6 @@ def run_stop(lifecycle: str, is_cancel_requested: bool) -> Stop | None:
     if lifecycle != "running":
         return Stop("finished", f"The run is {lifecycle}.")
     return None
-
-
-def checkpoint(work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> bool:
-    """Commit outputs, failures, counts and cursor in one transaction; True if the slice is finished by it.
-
-    ``release`` gives the slice back in the same transaction, ``available_in`` seconds from now at the earliest.
-    Raises :class:`LeaseLost`, having changed nothing, if the token is not in force.
-    """
-    with transaction.atomic(), connection.cursor() as cursor:
-        is_finished = bool(done.cursor) and done.cursor == work.last_key
-        ends = release or is_finished
-        cursor.execute(
-            _CHECKPOINT_AND_END if ends else _CHECKPOINT,
-            {
-                "slice": work.slice_id,
-                "token": work.token,
-                "old": work.cursor,
-                "cursor": done.cursor,
-                "processed": done.processed,
-                "failed": done.failed,
-                "busy": done.busy_seconds,
-                "lease": conf.settings().lease_seconds,
-                "is_finished": is_finished,
-                "available_in": available_in,
-            },
-        )
-        if cursor.rowcount == 0:
-            raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
-        if done.outputs:
-            copying.write(done.outputs)
-        if done.failures:
-            ItemFailure.objects.bulk_create(done.failures)
-    work.cursor = done.cursor
-    return is_finished
 
 
 def finish_hook(work: Work, busy_seconds: float) -> None:
@@ -274,19 +228,6 @@ _HEARTBEAT = f"""
      WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND stage.id = slice.stage_run_id
  RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL, slice.lease_yield
 """
-
-_MOVE = f"""
-    UPDATE {SLICE}
-       SET cursor = %(cursor)s, processed = processed + %(processed)s, failed = failed + %(failed)s,
-           crashes = CASE WHEN %(cursor)s = cursor THEN crashes ELSE 0 END,
-           busy_seconds = busy_seconds + %(busy)s, {{rest}}
-     WHERE id = %(slice)s AND lease_token = %(token)s AND cursor = %(old)s
-"""
-_CHECKPOINT = _MOVE.format(rest="lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)")
-_CHECKPOINT_AND_END = _MOVE.format(
-    rest="finished_at = CASE WHEN %(is_finished)s THEN statement_timestamp() END, "
-    "available_at = statement_timestamp() + make_interval(secs => %(available_in)s), " + NO_LEASE
-)
 
 _REAP = f"""
     WITH lost AS (

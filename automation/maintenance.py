@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from itertools import islice
 
-from automation import conf, dispatch, leases, lifecycle, stages
+from automation import checkpoint, conf, dispatch, leases, lifecycle, stages
+from automation.checkpoint import Progress
 from automation.errors import LeaseLost
-from automation.leases import Progress, Worker
+from automation.leases import Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import get_pipeline
-from automation.units import Outcome, units_of
+from automation.units import units_of
 from pause_manager import audit
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
@@ -84,10 +85,9 @@ def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> N
         return
     stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)()
     for unit in islice(units_of(stage, work, stage_run), 1):
-        outcome = Outcome(error=error, attempts=work.crashes)
-        done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(stage_run, outcome))
+        done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes))
         try:
-            leases.checkpoint(work, done, release=True)
+            checkpoint.commit(work, done, release=True)
         except LeaseLost as lost:
             logger.info("%s", lost)
             return

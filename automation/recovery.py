@@ -7,27 +7,35 @@ import time
 
 from django.db import InterfaceError, OperationalError, connection
 
-from automation import conf, leases
+from automation import checkpoint, conf, leases
+from automation.checkpoint import Progress
 from automation.errors import LeaseLost
-from automation.leases import Progress, Work
+from automation.leases import Work
 
 logger = logging.getLogger("automation.recovery")
 
 
-def commit_surely(work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> None:
-    """``leases.checkpoint``, tried again while the database is away, for as long as the lease can last.
+def commit_surely(
+    work: Work,
+    done: Progress,
+    *,
+    release: bool = False,
+    available_in: float | None = None,
+    is_repeat: bool = False,
+) -> None:
+    """``checkpoint.commit``, tried again while the database is away, for as long as the lease can last.
 
-    If the answer to a commit was lost, the cursor in the database tells whether it was made.
+    If the answer to a commit was lost (``is_repeat``: it may have been lost already), the cursor in the database
+    tells whether it was made.
     """
     gives_up_at = time.monotonic() + 2 * conf.settings().lease_seconds
     pause = 0.1
-    is_repeat = False
     while True:
         try:
             if is_repeat and _was_committed(work, done, release):
                 work.cursor = done.cursor
             else:
-                leases.checkpoint(work, done, release=release, available_in=available_in)
+                checkpoint.commit(work, done, release=release, available_in=available_in)
             return
         except (OperationalError, InterfaceError) as error:
             if time.monotonic() > gives_up_at:

@@ -11,14 +11,16 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connection
 
 from automation import admission, announce, conf, copying, leases, lifecycle, maintenance
+from automation.aside import Aside
+from automation.checkpoint import Progress
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
-from automation.leases import NoRoom, Progress, Work, Worker
+from automation.leases import NoRoom, Work, Worker
 from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
-from automation.units import MAX_BACKOFF, Unit, attempt, units_of
+from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
 from pause_manager import audit, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
@@ -48,9 +50,9 @@ class StageLoop:
         pipeline = get_pipeline(self.run_row.pipeline)
         self.stage = pipeline.stage(stage_run.slug)()
         self._sources = pipeline.predecessors(stage_run.slug)
-        self._made_by = str(stage_run.pk).encode()
         self._work: Work | None = None
-        self._committer = Committer()
+        self._committer = Committer(self._committed)
+        self._ahead = Aside()
         self._has_worked = False
         self._is_ending = False
         """Whether this loop is giving its slice back, so that a heartbeat that finds it gone has lost nothing."""
@@ -115,6 +117,7 @@ class StageLoop:
         finally:
             self._work = None
             self._committer.close()
+            self._ahead.close()
             watcher.forget(self._watch)
             announce.changed([self.run_row.scope])
 
@@ -133,7 +136,7 @@ class StageLoop:
         interval = 0.0 if work.crashes else self.stage.checkpoint_interval
         done = Progress(cursor=work.cursor)
         started = checked = time.monotonic()
-        for unit in units_of(self.stage, work, self.stage_run):
+        for unit in units_of(self.stage, work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= ends_at:
                 self._commit(work, done, started, release=True)
@@ -162,12 +165,11 @@ class StageLoop:
     def _do(self, unit: Unit, done: Progress) -> None:
         """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
         self._ctx.item_key = unit.key
-        outcome = attempt(self.stage, unit, self._ctx, self._made_by)
-        if outcome.error is None:
-            done.outputs += outcome.outputs
+        try:
+            done.outputs += attempt(self.stage, unit, self._ctx)
             done.processed += unit.size
-        else:
-            done.failures += unit.failures(self.stage_run, outcome)
+        except GivenUp as given_up:
+            done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
         done.cursor = unit.last_key
 
@@ -183,17 +185,17 @@ class StageLoop:
         """Commit ``done`` after whatever is under way, and return when it stands."""
         self._committer.wait()
         done.busy_seconds = time.monotonic() - started
-        self._write(work, done, release=release, available_in=available_in)
+        self._is_ending = release or done.cursor == work.last_key
+        commit_surely(work, done, release=release, available_in=available_in)
+        self._committed(done)
 
     def _commit_behind(self, work: Work, done: Progress, started: float) -> None:
         """Commit ``done`` while the loop goes on; a lost lease is noticed at the next checkpoint."""
         done.busy_seconds = time.monotonic() - started
-        self._committer.begin(lambda: self._write(work, done))
+        self._is_ending = done.cursor == work.last_key
+        self._committer.begin(work, done)
 
-    def _write(self, work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> None:
-        if release or done.cursor == work.last_key:
-            self._is_ending = True
-        commit_surely(work, done, release=release, available_in=available_in)
+    def _committed(self, done: Progress) -> None:
         announce.moved(self.run_row.scope)
         if done.failed and self.stage.max_failures is not None:
             lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)

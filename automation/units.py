@@ -3,64 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError, connection
 
 from automation import copying, keys
+from automation.checkpoint import Failure
 from automation.context import StageContext
-from automation.models import ItemFailure, StageRun
+from automation.models import StageRun
 from automation.pipeline import AnyStage, GroupStage, Payload, TryLater, get_pipeline
 
 if TYPE_CHECKING:
+    from automation.aside import Aside
     from automation.leases import Work
 
 MAX_BACKOFF = 60.0
 MAX_ERROR = 2_000
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What came of a unit: COPY rows, or the error of the last of ``attempts``."""
+class GivenUp(Exception):
+    """The last of ``attempts`` at a unit failed with ``error``."""
 
-    outputs: list[bytes] = field(default_factory=list)
-    error: BaseException | None = None
-    attempts: int = 1
+    def __init__(self, error: BaseException, attempts: int) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.attempts = attempts
 
 
-@dataclass(slots=True)
 class Unit:
-    """``key`` is that of the first item, unique in the stage; outputs are keyed by it. ``last_key`` is the cursor's."""
+    """``key`` is that of the first item, unique in the stage; outputs are keyed by it. ``last_key`` is the cursor's.
 
-    key: str
-    last_key: str
-    items: list[tuple[str, Payload]]
-    size: int
-    prefix: str = ""
+    ``given`` is what the stage's ``process`` takes: the payload, or those of the group. A plain class, for one is made
+    for each item.
+    """
 
-    def failures(self, stage_run: StageRun, outcome: Outcome) -> list[ItemFailure]:
+    __slots__ = ("given", "items", "key", "last_key", "prefix", "size")
+
+    def __init__(self, prefix: str, items: list[tuple[str, Payload]], given: Any) -> None:
+        self.key = prefix + items[0][0]
+        self.last_key = items[-1][0]
+        self.items = items
+        self.given = given
+        self.size = len(items)
+        self.prefix = prefix
+
+    def failures(self, error: BaseException, attempts: int) -> list[Failure]:
         """One failure for each item of the unit."""
-        error = f"{type(outcome.error).__name__}: {outcome.error}".replace("\x00", "")[:MAX_ERROR]
-        attempts = outcome.attempts
-        return [
-            ItemFailure(stage_run=stage_run, key=self.prefix + key, payload=payload, error=error, attempts=attempts)
-            for key, payload in self.items
-        ]
+        told = f"{type(error).__name__}: {error}".replace("\x00", "")[:MAX_ERROR]
+        told = told.encode(errors="replace").decode()
+        return [Failure(self.prefix + key, payload, told, attempts) for key, payload in self.items]
 
 
-def units_of(stage: AnyStage, work: Work, stage_run: StageRun) -> Iterator[Unit]:
-    """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries."""
+def units_of(stage: AnyStage, work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
+    """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries.
+
+    Items are read ahead on the connection ``ahead``, if there is one.
+    """
     assert work.source_id is not None
     prefix = _prefix(stage_run, work.source_id)
-    items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)
+    items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead)
     if not isinstance(stage, GroupStage):
         for item in items:
-            yield Unit(prefix + item[0], item[0], [item], 1, prefix)
+            yield Unit(prefix, [item], item[1])
         return
     while group := list(islice(items, stage.group_size)):
-        yield Unit(prefix + group[0][0], group[-1][0], group, len(group), prefix)
+        yield Unit(prefix, group, [payload for _, payload in group])
 
 
 def _prefix(stage_run: StageRun, source_id: int) -> str:
@@ -71,28 +79,22 @@ def _prefix(stage_run: StageRun, source_id: int) -> str:
     return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))
 
 
-def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, made_by: bytes) -> Outcome:
-    """Try ``unit`` as often as the stage allows; waits between tries end with :class:`Interrupted` at a stop."""
-    outcome = Outcome()
-    backoff = stage.retry_backoff
+def attempt(stage: AnyStage, unit: Unit, ctx: StageContext) -> list[bytes]:
+    """The outputs of ``unit`` (``copying.output_rows``), tried as often as the stage allows; else :class:`GivenUp`.
+
+    Waits between tries end with :class:`Interrupted` at a stop.
+    """
+    attempts = 1
     while True:
         try:
-            made = (
-                stage.process([item for _, item in unit.items], ctx)
-                if isinstance(stage, GroupStage)
-                else stage.process(unit.items[0][1], ctx)
-            )
-            outcome.outputs = copying.output_rows(made_by, unit.key, made)
-            return outcome
+            return copying.output_rows(unit.key, stage.process(unit.given, ctx))
         except TryLater:
             raise
         except Exception as error:
             if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
                 raise
-            ctx.logger.warning("Item %s failed (try %d): %s", unit.key, outcome.attempts, error)
-            if outcome.attempts > stage.retries:
-                outcome.error = error
-                return outcome
-            outcome.attempts += 1
-            ctx.back_off(min(backoff, MAX_BACKOFF))
-            backoff *= 2
+            ctx.logger.warning("Item %s failed (try %d): %s", unit.key, attempts, error)
+            if attempts > stage.retries:
+                raise GivenUp(error, attempts) from error
+        ctx.back_off(min(stage.retry_backoff * 2 ** (attempts - 1), MAX_BACKOFF))
+        attempts += 1

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from django.db import transaction
 
 from automation import dispatch, leases, lifecycle, maintenance, tasks
 from automation.leases import Work, Worker
@@ -61,6 +65,15 @@ def leased(run: AutomationRun, name: str = "a") -> Work:
     work = claim(run, name)
     assert work is not None
     return work
+
+
+@contextmanager
+def midway_in_a_checkpoint(run: AutomationRun, key: str = "000.000") -> Iterator[None]:
+    """A checkpoint of the first stage that writes output ``key`` gets no further: it has moved the slice, and waits."""
+    with transaction.atomic():
+        WorkItem.objects.create(made_by=run.stages.get(position=0), key=key, payload={})
+        yield
+        transaction.set_rollback(True)
 
 
 def run_loop(run: AutomationRun, slug: str = "") -> None:

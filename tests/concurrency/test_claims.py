@@ -11,9 +11,9 @@ import pytest
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from automation import leases, lifecycle
+from automation import checkpoint, leases, lifecycle
+from automation.checkpoint import Progress
 from automation.errors import LeaseLost
-from automation.leases import Progress
 from automation.models import Lifecycle, WorkSlice
 from pause_manager import holds
 from pause_manager.models import Hold
@@ -23,12 +23,12 @@ from tests.factories import OPERATOR, claim, drain, expire_leases, leased, make_
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def without(monkeypatch, name: str, guard: str) -> None:
-    """Take ``guard`` out of the statement ``leases.<name>``; it must be in there."""
-    statement = getattr(leases, name)
+def without(monkeypatch, module, name: str, guard: str) -> None:
+    """Take ``guard`` out of the statement ``name`` of ``module``; it must be in there."""
+    statement = getattr(module, name)
     mutated = statement.replace(guard, "")
     assert mutated != statement
-    monkeypatch.setattr(leases, name, mutated)
+    monkeypatch.setattr(module, name, mutated)
 
 
 def without_lock(monkeypatch, pattern: str) -> None:
@@ -69,7 +69,7 @@ def test_two_claims_never_get_the_same_slice():
 
 
 def test_without_skip_locked_two_claims_do(monkeypatch):
-    without(monkeypatch, "_CLAIM", "FOR UPDATE SKIP LOCKED")
+    without(monkeypatch, leases, "_CLAIM", "FOR UPDATE SKIP LOCKED")
 
     assert doubles(rounds=60) > 0
 
@@ -191,7 +191,7 @@ def stale_writes(rounds: int) -> int:
         claim(run, "fresh")
         before = rows(run)
         try:
-            leases.checkpoint(stale, Progress(cursor="000", processed=1))
+            checkpoint.commit(stale, Progress(cursor="000", processed=1))
         except LeaseLost:
             assert rows(run) == before
         else:
@@ -204,7 +204,7 @@ def test_a_stale_worker_changes_nothing():
 
 
 def test_without_the_fencing_token_it_does(monkeypatch):
-    without(monkeypatch, "_CHECKPOINT", "AND lease_token = %(token)s")
+    without(monkeypatch, checkpoint, "_MOVE_ON", "AND lease_token = %(token)s::bigint")
 
     assert stale_writes(rounds=1) == 1
 

@@ -6,12 +6,11 @@ import time
 from functools import partial
 
 import pytest
-from django.db import connection, transaction
 
 from automation import stage_loop
 from pause_manager import notice
 from tests.concurrency.racing import in_thread, wait_until_blocked
-from tests.factories import events, make_run, run_loop
+from tests.factories import events, make_run, midway_in_a_checkpoint, run_loop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,9 +20,8 @@ def heartbeat_meets_commit(rounds: int) -> int:
     mistaken = 0
     for _ in range(rounds):
         run = make_run("buffered", items=5)
-        with transaction.atomic(), connection.cursor() as cursor:
+        with midway_in_a_checkpoint(run):
             # The checkpoint has its slice and waits to write the outputs …
-            cursor.execute("LOCK TABLE automation_workitem IN SHARE MODE")
             loop = in_thread(partial(run_loop, run))
             wait_until_blocked(loop)
             # … while the heartbeat waits for the slice.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from automation import leases, maintenance, tasks
-from automation.leases import Progress
-from automation.models import ItemFailure, Lifecycle, Ticket
-from tests.factories import claim, drain, events, make_run, stage_of
+from automation import checkpoint, maintenance, tasks
+from automation.checkpoint import Failure, Progress
+from automation.models import Lifecycle, Ticket
+from tests.factories import claim, drain, events, make_run
 from tests.pipelines import Echo
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -15,10 +15,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_too_many_failures_fail_the_run_even_if_the_worker_dies_before_it_says_so():
     run = make_run("strict", items=3)
-    stage_run = stage_of(run)
     while work := claim(run):
-        failures = [ItemFailure(stage_run=stage_run, key=work.last_key, payload={}, error="bad") for _ in range(1)]
-        leases.checkpoint(work, Progress(cursor=work.last_key, failed=work.size, failures=failures))
+        failures = [Failure(work.last_key, {}, "bad", 1)]
+        checkpoint.commit(work, Progress(cursor=work.last_key, failed=work.size, failures=failures))
 
     maintenance.reconcile()
 

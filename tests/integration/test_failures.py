@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from django.db import DataError, connection, transaction
+from django.db import DataError, connection
 
-from automation import leases, lifecycle, maintenance
+from automation import checkpoint, leases, lifecycle, maintenance
+from automation.checkpoint import Progress
 from automation.errors import LeaseLost
-from automation.leases import Progress
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
 from automation.pipeline import TryLater
 from pause_manager.watcher import Stop
@@ -23,6 +23,7 @@ from tests.factories import (
     expire_leases,
     leased,
     make_run,
+    midway_in_a_checkpoint,
     outputs,
     rows,
     run_loop,
@@ -30,7 +31,7 @@ from tests.factories import (
     stage_of,
     tickets,
 )
-from tests.pipelines import Flaky, Strict, scripted, wait_until
+from tests.pipelines import Buffered, Flaky, Strict, scripted, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -145,7 +146,7 @@ def test_losses_on_different_items_condemn_none():
         lose_worker(run)
         work = leased(run)
         assert work.crashes == 1
-        leases.checkpoint(work, Progress(cursor=key, processed=1), release=True)
+        checkpoint.commit(work, Progress(cursor=key, processed=1), release=True)
 
     assert not ItemFailure.objects.exists()
 
@@ -212,7 +213,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing():
     before = rows(run)
 
     with pytest.raises(LeaseLost):
-        leases.checkpoint(stale, Progress(cursor="000", processed=1, outputs=[b"not even looked at\n"]))
+        checkpoint.commit(stale, Progress(cursor="000", processed=1, outputs=[b"not even looked at"]))
     with pytest.raises(LeaseLost):
         leases.finish_hook(stale, 1.0)
     assert leases.release(stale) is None
@@ -227,11 +228,11 @@ def test_a_worker_that_lost_its_lease_changes_nothing():
 def test_the_same_checkpoint_twice_is_refused_the_second_time():
     run = make_run("scripted", items=5)
     work = leased(run)
-    leases.checkpoint(work, Progress(cursor="000", processed=1))
+    checkpoint.commit(work, Progress(cursor="000", processed=1))
     work.cursor = ""
 
     with pytest.raises(LeaseLost):
-        leases.checkpoint(work, Progress(cursor="000", processed=1))
+        checkpoint.commit(work, Progress(cursor="000", processed=1))
 
     assert WorkSlice.objects.get().processed == 1
 
@@ -241,7 +242,7 @@ def test_a_checkpoint_whose_outputs_cannot_be_stored_moves_nothing():
     work = leased(run)
 
     with pytest.raises(DataError):
-        leases.checkpoint(work, Progress(cursor="000", processed=1, outputs=[b"1\t000.000\tnot json\n"]))
+        checkpoint.commit(work, Progress(cursor="000", processed=1, outputs=[b"000.000\tnot json"]))
 
     assert (WorkSlice.objects.get().cursor, WorkSlice.objects.get().processed, work.cursor) == ("", 0, "")
 
@@ -253,14 +254,14 @@ def until(event: threading.Event) -> None:
 @pytest.mark.parametrize("loss", ["while it writes", "while it waits to write"])
 def test_a_checkpoint_outlives_the_loss_of_its_connection(loss):
     run = make_run("buffered", items=5)
-    table = "automation_workitem" if loss == "while it writes" else "automation_workslice"
     proceed = threading.Event()
 
     with scripted(lambda payload, ctx: until(proceed)):
         loop = in_thread(lambda: run_loop(run))
         wait_until(lambda: WorkSlice.objects.leased().exists())
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"LOCK TABLE {table} IN SHARE MODE")
+        with midway_in_a_checkpoint(run), connection.cursor() as cursor:
+            if loss == "while it waits to write":
+                cursor.execute("LOCK TABLE automation_workslice IN SHARE MODE")
             proceed.set()
             wait_until_blocked(loop)
             cursor.execute("SELECT pg_terminate_backend(%s)", [loop.backend])
@@ -269,3 +270,73 @@ def test_a_checkpoint_outlives_the_loss_of_its_connection(loss):
     assert settle(run).lifecycle == Lifecycle.COMPLETED
     assert [output["n"] for output in outputs(run)] == [1, 2, 3, 4, 5]
     assert not events(run, "worker_lost")
+
+
+def checkpointing_backends() -> list[int]:
+    """The connections whose last or present statement is a checkpoint, but for the caller's."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND query LIKE '%WITH moved AS%'"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def end(backends: list[int]) -> None:
+    assert backends
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) AS pid", [backends])
+
+
+@pytest.mark.parametrize("loss", ["before it is committed", "after it is committed"])
+def test_a_checkpoint_behind_the_loop_outlives_the_loss_of_its_connection(loss, monkeypatch):
+    monkeypatch.setattr(Buffered, "checkpoint_interval", 0.001)
+    run = make_run("buffered", items=5)
+    proceed = threading.Event()
+
+    def script(payload, ctx):
+        time.sleep(0.01)
+        if payload["n"] == 2:
+            until(proceed)
+
+    with scripted(script):
+        loop = in_thread(lambda: run_loop(run))
+        if loss == "before it is committed":
+            with midway_in_a_checkpoint(run):
+                wait_until(checkpointing_backends)
+                end(checkpointing_backends())
+        else:
+            wait_until(lambda: WorkSlice.objects.filter(cursor="000").exists())
+            end(checkpointing_backends())
+        proceed.set()
+        loop.join()
+
+    assert settle(run).lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [1, 2, 3, 4, 5]
+    assert not events(run, "worker_lost")
+    assert WorkSlice.objects.get(processed=5).failed == 0
+
+
+def test_a_loop_whose_lease_was_lost_while_it_committed_behind_writes_nothing_more(monkeypatch):
+    monkeypatch.setattr(Buffered, "checkpoint_interval", 0.001)
+    run = make_run("buffered", items=5)
+    taken = threading.Event()
+
+    def script(payload, ctx):
+        time.sleep(0.01)
+        if payload["n"] == 2:
+            until(taken)
+
+    with scripted(script):
+        loop = in_thread(lambda: run_loop(run))
+        wait_until(lambda: WorkSlice.objects.filter(cursor="000").exists())
+        expire_leases(run)
+        maintenance.reap()
+        taken.set()
+        loop.join()
+    committed = [output["n"] for output in outputs(run)]
+
+    assert committed == [1]
+    assert settle(run).lifecycle == Lifecycle.COMPLETED
+    assert [output["n"] for output in outputs(run)] == [1, 2, 3, 4, 5]

@@ -13,7 +13,8 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
 from pause_manager import holds
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold
-from tests.factories import OPERATOR, claim, drain, make_run, outputs, run_loop, tickets, worker
+from tests.factories import OPERATOR, claim, drain, make_run, outputs, run_loop, stage_of, tickets, worker
+from tests.factories_nodes import make_node
 from tests.pipelines import scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,11 +24,13 @@ SCOPES = {
     "pipeline": "pipeline:few",
     "queue": "queue:stages",
     "run": "run:{run}",
+    "the only node": "node:node-1",
     "another pipeline": "pipeline:numbers",
     "another queue": "queue:elsewhere",
+    "a node that is gone": "node:node-0",
     "another run": "run:00000000-0000-0000-0000-000000000000",
 }
-COVERING = ("fleet", "pipeline", "queue", "run")
+COVERING = ("fleet", "pipeline", "queue", "run", "the only node")
 
 
 def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
@@ -43,6 +46,7 @@ def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
 @pytest.mark.req("S-14")
 @pytest.mark.parametrize("scope", SCOPES)
 def test_claim_dispatch_and_explain_agree(scope):
+    make_node("node-1")
     run = make_run("few", items=4)
     name = SCOPES[scope].format(run=run.pk)
 
@@ -55,6 +59,13 @@ def test_claim_dispatch_and_explain_agree(scope):
                 assert_agreement(run, state, is_cancelled, is_kept=is_held and scope in COVERING)
 
 
+def claimed(stage_run_id: int) -> leases.Work | None:
+    try:
+        return leases.claim(stage_run_id, worker(), queue="stages", concurrency=None)
+    except leases.NoRoom:
+        return None
+
+
 def assert_agreement(run: AutomationRun, state: Lifecycle, is_cancelled: bool, *, is_kept: bool) -> None:
     put(run, state, is_cancelled)
     stage_run = run.stages.get(slug="few")
@@ -62,7 +73,7 @@ def assert_agreement(run: AutomationRun, state: Lifecycle, is_cancelled: bool, *
     is_open = not is_kept and not is_cancelled and state in (Lifecycle.PENDING, Lifecycle.RUNNING)
 
     sent = dispatch.dispatch([stage_run.pk])
-    work = leases.claim(stage_run.pk, worker(), queue="stages", concurrency=None)
+    work = claimed(stage_run.pk)
 
     assert (gate.explain(now) == []) == gate.may_start(now) == is_open
     assert gate.kept([now]) == ({run.pk} if state == Lifecycle.PENDING and not is_open else set())
@@ -95,6 +106,27 @@ def test_reasons_come_in_the_fixed_order_each_with_all_its_parts():
     ]
     assert all(reason.since and reason.actor == "user:olga" and reason.lifted_by for reason in reasons)
     assert all(set(reason.as_dict()) == {"code", "sentence", "since", "actor", "lifted_by"} for reason in reasons)
+
+
+@pytest.mark.req("M-27")
+def test_a_held_node_is_a_reason_only_where_no_other_is_left():
+    make_node("node-1")
+    make_node("node-2")
+    make_node("long-gone", age_seconds=600, is_live=False)
+    run = make_run("few", items=4)
+    holds.place(["node:node-1"], actor=OPERATOR, reason="new memory")
+    assert gate.may_start(run)
+    assert claimed(stage_of(run).pk) is None, "node-1 takes nothing"
+
+    holds.place(["node:node-2"], actor=OPERATOR, reason="new disks")
+
+    assert [(reason.code, reason.sentence) for reason in gate.explain(run)] == [
+        ("node", "No node may take new work: node-1 was paused by olga: new memory."),
+        ("node", "No node may take new work: node-2 was paused by olga: new disks."),
+    ]
+    holds.release(["node:node-1"], actor=OPERATOR)
+    assert gate.may_start(run)
+    assert claimed(stage_of(run).pk) is not None
 
 
 def test_a_cancel_and_an_end_are_reasons_of_their_own():

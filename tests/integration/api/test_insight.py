@@ -24,17 +24,17 @@ def get(api, run, path):
 
 @pytest.mark.req("A-12")
 def test_34_of_50_are_68_percent_and_16_are_left(api, run):
-    from automation import leases
-    from automation.leases import Progress
+    from automation import checkpoint
+    from automation.checkpoint import Progress
     from tests.factories import claim
 
     for _ in range(6):
         work = claim(run)
         assert work is not None
-        leases.checkpoint(work, Progress(cursor=work.last_key, processed=5))
+        checkpoint.commit(work, Progress(cursor=work.last_key, processed=5))
     work = claim(run, "last")
     assert work is not None
-    leases.checkpoint(work, Progress(cursor="033", processed=3, failed=1))
+    checkpoint.commit(work, Progress(cursor="033", processed=3, failed=1))
 
     told = get(api, run, "progress/")
     current = api.get(f"{AUTOMATION}current_processing/?site_id=ours").data
@@ -135,13 +135,13 @@ def test_events_are_newest_first_and_paged(api, run):
 
 @pytest.mark.req("M-13")
 def test_explain_says_who_keeps_it_and_what_will_start(api, run):
-    from automation import leases
-    from automation.leases import Progress
+    from automation import checkpoint
+    from automation.checkpoint import Progress
     from tests.factories import claim
 
     work = claim(run)
     assert work is not None
-    leases.checkpoint(work, Progress(cursor="001", processed=2))
+    checkpoint.commit(work, Progress(cursor="001", processed=2))
     api.post(f"{RUNS}{run.pk}/pause/", {"reason": "the model is wrong"})
 
     told = get(api, run, "explain/")
