@@ -22,7 +22,8 @@ up: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT)
 
 test: .venv/.dev browser
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow and not quiet" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n0 -m "quiet and not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/.dev browser
 	@CHAOS_LONG=1 $(BIN)/python -m pytest -n0 -m slow $(PYTEST_ARGS)

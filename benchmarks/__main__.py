@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SCRIPTS = ("throughput", "overhead", "stop_check", "pause", "million")
+SCRIPTS = ("throughput", "overhead", "stop_check", "pause", "million", "gate")
 
 
 def main() -> int:

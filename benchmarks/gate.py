@@ -1,0 +1,43 @@
+"""What the gate costs: durable no-op items with capacity watched (admission, claims, loads) and without, in turns."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.harness import Claim, median, system, worker
+from benchmarks.site import create_run, start, wait_until_finished
+
+ROUNDS = 5
+ITEMS = 400_000
+
+
+def main() -> list[Claim]:
+    """Interleaved rounds on two worker processes; medians."""
+    # All that is started here is ours, as under `manage.py up`: no round waits for room.
+    os.environ["SLACKWATER_ROOT_PID"] = str(os.getpid())
+    with system():
+        watched, unwatched = [], []
+        _rate(is_watched=True)
+        for _ in range(ROUNDS):
+            unwatched.append(_rate(is_watched=False))
+            watched.append(_rate(is_watched=True))
+    note = f"{ITEMS:,} no-op items with one output each, 2 worker processes, capacity watched ÷ not watched"
+    return [
+        Claim("throughput with the capacity gate", median(watched), median(unwatched), "items/s", 0.95, 0.97, note=note)
+    ]
+
+
+def _rate(*, is_watched: bool) -> float:
+    from django.conf import settings
+
+    os.environ["WATCH_CAPACITY"] = str(int(is_watched))
+    settings.PAUSE_MANAGER["capacity"] = is_watched
+    run = create_run("bench-noop", start=False, items=ITEMS)
+    with worker("backend", "-Q", "stages"):
+        start(run)
+        return ITEMS / wait_until_finished(run)
+
+
+if __name__ == "__main__":
+    for claim in main():
+        print(claim.as_json())
