@@ -65,6 +65,10 @@ class NodeView:
     loads: tuple[Load, ...] = field(default=())
     is_online: bool = True
     pause_below: float | None = None
-    """The node's own threshold, where an operator or the adaptive mode has set one."""
+    """The node's own threshold, where an operator has set one."""
+    threshold_moved_by: float = 0.0
+    """How far the adaptive mode has moved the threshold here; an operator's own wins."""
     pause_below_reason: str = ""
     """Why it has one, for people: ``raised after 2 contentions within 600 s: from 20% to 25%``."""
+    oom_kills: int = 0
+    """Processes of our control group that the kernel has killed for want of memory, since the group was made."""

@@ -9,7 +9,7 @@ from typing import Any
 from pause_manager.capacity.book import Placement
 from pause_manager.capacity.books import admission_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Share, can_ever_run, is_readable, percent, share, why_own, word
+from pause_manager.capacity.room import Share, can_ever_run, is_readable, pause_threshold, percent, share, why_own, word
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -48,11 +48,11 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
     if not shares:
         return Verdict(True, "no_readable_sample", f"The GPUs cannot be read: {_gpu_problem(eligible)}.", figures)
     best, left = max(shares, key=lambda pair: (float(pair[1]), pair[0].name))
-    roomy = [(node, left) for node, left in shares if not left.is_below(policy.pause_threshold(node.pause_below))]
+    roomy = [(node, left) for node, left in shares if not left.is_below(pause_threshold(node, policy))]
     if roomy:
         best, left = max(roomy, key=lambda pair: (float(pair[1]), pair[0].name))
         return Verdict(False, "has_room", f"{best.name} has {percent(left)} of its {word(left)} free.", figures)
-    threshold = policy.pause_threshold(best.pause_below)
+    threshold = pause_threshold(best, policy)
     among = "the only node that can run this" if len(shares) == 1 else f"the freest of {len(shares)} nodes"
     sentence = (
         f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}{why_own(best)}."

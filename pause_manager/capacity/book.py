@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Margin, Room, is_readable, room
+from pause_manager.capacity.room import Margin, Room, is_readable, pause_threshold, resume_threshold, room
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
 _Key = tuple[bool, float, str]
+_Kind = tuple[Needs, Policy]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class _Order:
 class Book:
     """Rooms that shrink with each placement, so that one free slot is given once (P-38).
 
-    ``resuming`` asks for the resume threshold; ``margins`` (by node) is what must be left beside the work; ``closed``
-    nodes take nothing. ``refresh`` brings one node up to date, so that a long-lived book costs little.
+    ``policy`` is the fleet's; work that has one of its own is placed by the thresholds of that. ``resuming`` asks for
+    the resume threshold; ``margins`` (by node) is what must be left beside the work; ``closed`` nodes take nothing.
+    ``refresh`` brings one node up to date, so that a long-lived book costs little.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Book:
         self._margins: dict[str, Margin] = dict(margins or {})
         self.nodes: dict[str, NodeView] = {}
         self.rooms: dict[str, Room] = {}
-        self._orders: dict[Needs, _Order] = {}
+        self._orders: dict[_Kind, _Order] = {}
         self._touched: list[str] = []
         for node in nodes:
             if node.name not in closed:
@@ -70,9 +72,10 @@ class Book:
             self._measure(node, now)
         self._touched.append(node.name)
 
-    def place(self, needs: Needs, barred: Collection[str] = ()) -> Placement | None:
+    def place(self, needs: Needs, barred: Collection[str] = (), policy: Policy | None = None) -> Placement | None:
         """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without)."""
-        order = self._order(needs)
+        kind = (needs, policy or self._policy)
+        order = self._order(kind)
         aside: list[_Key] = []
         found: Placement | None = None
         while order.heap and found is None:
@@ -83,7 +86,7 @@ class Book:
             elif name in barred:
                 aside.append(heapq.heappop(order.heap))
             else:
-                found = self._take(needs, name, abs(key[1]))
+                found = self._take(kind, name, abs(key[1]))
         for key in aside:
             heapq.heappush(order.heap, key)
         return found
@@ -100,45 +103,46 @@ class Book:
             self.nodes[node.name] = node
             self.rooms[node.name] = room(node, now, self._policy)
 
-    def _order(self, needs: Needs) -> _Order:
-        order = self._orders.get(needs)
+    def _order(self, kind: _Kind) -> _Order:
+        order = self._orders.get(kind)
         end = len(self._touched)
         if order is None or end - order.read > len(self.rooms):
-            keys = {name: key for name in self.rooms if (key := self._key(needs, name)) is not None}
-            order = self._orders[needs] = _Order(list(keys.values()), keys, end)
+            keys = {name: key for name in self.rooms if (key := self._key(kind, name)) is not None}
+            order = self._orders[kind] = _Order(list(keys.values()), keys, end)
             heapq.heapify(order.heap)
         else:
             for name in set(self._touched[order.read :]):
-                self._rank(needs, order, name)
+                self._rank(kind, order, name)
             order.read = end
         return order
 
-    def _rank(self, needs: Needs, order: _Order, name: str) -> None:
-        key = self._key(needs, name)
+    def _rank(self, kind: _Kind, order: _Order, name: str) -> None:
+        key = self._key(kind, name)
         if key is None:
             order.current.pop(name, None)
         elif order.current.get(name) != key:
             order.current[name] = key
             heapq.heappush(order.heap, key)
 
-    def _key(self, needs: Needs, name: str) -> _Key | None:
+    def _key(self, kind: _Kind, name: str) -> _Key | None:
         left = self.rooms.get(name)
         if left is None:
             return None
-        threshold = self._threshold(name)
+        needs, policy = kind
+        threshold = self._threshold(name, policy)
         share = left.share(needs)
         if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
             return None
-        freest_last = float(share) if self._policy.packs else -float(share)
+        freest_last = float(share) if policy.packs else -float(share)
         return (bool(left.gpus) and not needs.gpus, freest_last, name)
 
-    def _threshold(self, name: str) -> float:
-        own = self.nodes[name].pause_below
-        return self._policy.resume_threshold(own) if self._resuming else self._policy.pause_threshold(own)
+    def _threshold(self, name: str, policy: Policy) -> float:
+        return (resume_threshold if self._resuming else pause_threshold)(self.nodes[name], policy)
 
-    def _take(self, needs: Needs, name: str, share: float) -> Placement:
+    def _take(self, kind: _Kind, name: str, share: float) -> Placement:
         left = self.rooms[name]
-        gpus = left.gpus_for(needs, self._threshold(name), self._margins.get(name))
+        needs, policy = kind
+        gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
         left.take(needs, gpus)

@@ -21,8 +21,12 @@ class Policy:
     """... and has not been for this long, if the node was saturated or contended."""
     contended_dwell_seconds: float = 5.0
     """Strangers must need what our loops declared for this long before loops give it back."""
-    minimum_run_seconds: float = 15.0
-    """No loop is asked to yield sooner after its start."""
+    minimum_run_seconds: float = 5.0
+    """No loop is asked to yield sooner after its start. Longer than the dwell, and strangers wait for young loops."""
+    cpu_slack_cores: float = 0.25
+    """Strangers' CPU use up to this ..."""
+    cpu_slack_share: float = 0.02
+    """... or up to this share of the node's cores, if that is more, is noise and counts as none."""
     cooldown_seconds: float = 15.0
     """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
     cooldown_max_seconds: float = 900.0
@@ -66,16 +70,24 @@ class Policy:
         for name, value in vars(self).items():
             if name.endswith("_seconds") and value < 0:
                 raise InvalidPolicy(f"Cannot use this policy: expected {name} >= 0, got: {value}")
+        if self.cpu_slack_cores < 0 or not 0 <= self.cpu_slack_share < 1:
+            raise InvalidPolicy(
+                "Cannot use this policy: expected cpu_slack_cores >= 0 and 0 <= cpu_slack_share < 1, "
+                f"got: {self.cpu_slack_cores} and {self.cpu_slack_share}"
+            )
         if self.ramp_max < 1:
             raise InvalidPolicy(f"Cannot use this policy: expected ramp_max >= 1, got: {self.ramp_max}")
 
-    def pause_threshold(self, own: float | None) -> float:
-        """The free share below which a node takes no new work; ``own`` is the node's own setting."""
-        return self.pause_below if own is None else own
+    def pause_threshold(self, own: float | None, moved_by: float = 0.0) -> float:
+        """The free share below which a node takes no new work.
 
-    def resume_threshold(self, own: float | None) -> float:
+        ``own`` is the node's own setting and wins; otherwise ``moved_by`` is how far the adaptive mode has moved it.
+        """
+        return min(max(round(self.pause_below + moved_by, 9), 0.0), 1.0) if own is None else own
+
+    def resume_threshold(self, own: float | None, moved_by: float = 0.0) -> float:
         """The free share a node must have for parked work: as far above its pause threshold as the policy says."""
-        return min(1.0, round(self.pause_threshold(own) + self.gap, 9))
+        return min(1.0, round(self.pause_threshold(own, moved_by) + self.gap, 9))
 
     @property
     def gap(self) -> float:

@@ -26,6 +26,8 @@ class Waiting:
     paused_at: float
     priority: int = 3
     resume_after: float | None = None
+    policy: Policy | None = None
+    """That of its pipeline; ``None``: the fleet's. Its thresholds and its patience count; the ramp is the fleet's."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class RampState:
 
 
 _Rank = tuple[int, float, int]
+_Kind = tuple[Needs, Policy]
 
 
 def plan_resume(
@@ -71,12 +74,12 @@ def plan_resume(
     heapq.heapify(front)
     while front and len(plan) < allowance:
         rank, index = heapq.heappop(front)
-        needs, waiting = groups[index]
+        (needs, own), waiting = groups[index]
         entry = waiting.pop(0)[1]
-        placement = book.place(needs, held)
+        placement = book.place(needs, held, own)
         if placement is None:
-            if now - rank[1] >= policy.hold_after_seconds:
-                _hold_one(book, needs, held, ramp.held)
+            if now - rank[1] >= own.hold_after_seconds:
+                _hold_one(book, needs, own, held, ramp.held)
             continue
         plan.append((entry, placement))
         if waiting:
@@ -87,10 +90,10 @@ def plan_resume(
 
 def _groups(
     entries: Iterable[Waiting], policy: Policy, now: float, most: int
-) -> list[tuple[Needs, list[tuple[_Rank, Waiting]]]]:
-    """The first ``most`` entries that are due for each kind of needs, in order."""
-    kinds: dict[Needs, list[tuple[_Rank, Waiting]]] = defaultdict(list)
-    interned: dict[int, list[tuple[_Rank, Waiting]]] = {}
+) -> list[tuple[_Kind, list[tuple[_Rank, Waiting]]]]:
+    """The first ``most`` entries that are due for each kind of needs and policy, in order."""
+    kinds: dict[_Kind, list[tuple[_Rank, Waiting]]] = defaultdict(list)
+    interned: dict[tuple[int, int], list[tuple[_Rank, Waiting]]] = {}
     ageing = policy.ageing_seconds
     for number, entry in enumerate(entries):
         if entry.resume_after is not None and entry.resume_after > now:
@@ -99,12 +102,12 @@ def _groups(
         priority = entry.priority
         if ageing:
             priority = max(1, priority - int((now - paused_at) // ageing))
-        key = id(entry.needs)
+        key = (id(entry.needs), id(entry.policy))
         group = interned.get(key)
         if group is None:
-            group = interned[key] = kinds[entry.needs]
+            group = interned[key] = kinds[entry.needs, entry.policy or policy]
         group.append(((priority, paused_at, number), entry))
-    return [(needs, heapq.nsmallest(most, group)) for needs, group in kinds.items()]
+    return [(kind, heapq.nsmallest(most, group)) for kind, group in kinds.items()]
 
 
 def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampState, now: float) -> bool:
@@ -114,7 +117,7 @@ def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampSta
     return pressed > 0 and pressed >= policy.pressure_share * len(states)
 
 
-def _hold_one(book: Book, needs: Needs, held: dict[str, Needs], before: Collection[str]) -> None:
+def _hold_one(book: Book, needs: Needs, policy: Policy, held: dict[str, Needs], before: Collection[str]) -> None:
     """Keep a node free for ``needs`` that has room for it once our own loops there are done; the freest of them.
 
     At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
@@ -127,7 +130,7 @@ def _hold_one(book: Book, needs: Needs, held: dict[str, Needs], before: Collecti
         if name not in held
         and can_ever_run(node, needs)
         and (share := book.rooms[name].share(needs)) is not None
-        and would_fit_alone(node, needs)
+        and would_fit_alone(node, needs, policy)
     ]
     if able:
         held[max(able)[2]] = needs

@@ -123,15 +123,27 @@ def milli(cores: float) -> int:
     return round(cores * 1000)
 
 
+def foreign_milli(node: NodeView, policy: Policy) -> int:
+    """Thousandths of a core that strangers use of ``node``, where that is more than noise."""
+    return beyond_noise(milli(node.foreign_cores), milli(node.cores), policy)
+
+
+def beyond_noise(used: int, total: int, policy: Policy) -> int:
+    """``used`` thousandths of a core of ``total``: up to the slack it is noise and counts as none, above it in full."""
+    slack = max(milli(policy.cpu_slack_cores), round(policy.cpu_slack_share * total))
+    return used if used > slack else 0
+
+
 def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     """What is left of ``node`` for new work, after strangers and everything we declared there.
 
-    CPU is compressible: cores minus foreign use minus declared cores; what our loops burn is not counted. Memory and
-    GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
+    CPU is compressible: cores minus foreign use beyond noise minus declared cores; what our loops burn is not counted.
+    Memory and GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
     """
-    settle = (policy or _DEFAULT).settle_seconds
+    policy = policy or _DEFAULT
+    settle = policy.settle_seconds
     loads = node.loads
-    cpu = milli(node.cores) - milli(node.foreign_cores) - sum(milli(load.needs.cpu) for load in loads)
+    cpu = milli(node.cores) - foreign_milli(node, policy) - sum(milli(load.needs.cpu) for load in loads)
     memory = node.free_memory_mib
     if loads:
         declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]
@@ -181,9 +193,19 @@ def word(left: Share) -> str:
     return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
 
 
+def pause_threshold(node: NodeView, policy: Policy) -> float:
+    """The free share below which ``node`` takes no new work."""
+    return policy.pause_threshold(node.pause_below, node.threshold_moved_by)
+
+
+def resume_threshold(node: NodeView, policy: Policy) -> float:
+    """The free share that ``node`` must have for parked work."""
+    return policy.resume_threshold(node.pause_below, node.threshold_moved_by)
+
+
 def why_own(node: NodeView) -> str:
     """In brackets, why a node has a threshold of its own; empty if it has none."""
-    if node.pause_below is None:
+    if node.pause_below is None and not node.threshold_moved_by:
         return ""
     return f" ({node.pause_below_reason or 'its own threshold'})"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Resource, gpu_is_unknown, milli
+from pause_manager.capacity.room import Resource, foreign_milli, gpu_is_unknown, milli
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
@@ -32,7 +32,7 @@ class Usage(NamedTuple):
         return max(0, min(self.foreign, self.foreign + self.declared - self.total))
 
 
-def usage(node: NodeView, leaving: frozenset[str] = frozenset()) -> dict[Resource, Usage]:
+def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset()) -> dict[Resource, Usage]:
     """Every readable resource of ``node``; loops whose ref is in ``leaving``, and sent ones, declare nothing.
 
     Where the sensor shows no memory of ours, what is used is taken for ours as far as we declared it: nobody yields
@@ -41,7 +41,7 @@ def usage(node: NodeView, leaving: frozenset[str] = frozenset()) -> dict[Resourc
     loads = [load for load in node.loads if not load.is_sent]
     staying = [load for load in loads if load.ref not in leaving]
     found = {
-        CPU: Usage(milli(node.cores), milli(node.foreign_cores), sum(milli(load.needs.cpu) for load in staying)),
+        CPU: Usage(milli(node.cores), foreign_milli(node, policy), sum(milli(load.needs.cpu) for load in staying)),
         MEMORY: Usage(
             node.memory_mib,
             _foreign(
@@ -67,9 +67,9 @@ def usage(node: NodeView, leaving: frozenset[str] = frozenset()) -> dict[Resourc
     return found
 
 
-def would_fit_alone(node: NodeView, needs: Needs) -> bool:
+def would_fit_alone(node: NodeView, needs: Needs, policy: Policy) -> bool:
     """Whether strangers leave room for ``needs``, if nothing of ours were there."""
-    found = usage(node)
+    found = usage(node, policy)
     cpu, memory = found[CPU], found[MEMORY]
     if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
         return False
@@ -81,26 +81,40 @@ def _foreign(used: int, own: int, declared: int) -> int:
     return max(0, used - (own or min(used, declared)))
 
 
+Steps = tuple[tuple[float, int], ...]
+"""Since when strangers have used at least so much, from the least to what they use now."""
+
+
 @dataclass(frozen=True)
 class Swing:
-    """The peak of foreign use over the last ``swing_seconds`` at least, in two buckets of that length."""
+    """The highest use by strangers that lasted, over ``swing_seconds`` at least, in two buckets of that length.
+
+    What lasts less than the contended dwell makes no loop yield, so it is no reason to keep room either.
+    """
 
     since: float = 0.0
     before: Mapping[Resource, int] = field(default_factory=dict)
     latest: Mapping[Resource, int] = field(default_factory=dict)
+    held: Mapping[Resource, Steps] = field(default_factory=dict)
 
     def seen(self, now_used: Mapping[Resource, Usage], policy: Policy, now: float) -> Swing:
         """The swing after one more look."""
-        foreign = {resource: use.foreign for resource, use in now_used.items()}
-        if now - self.since < policy.swing_seconds:
-            if all(self.latest.get(resource, -1) >= amount for resource, amount in foreign.items()):
-                return self
-            merged = {resource: max(amount, self.latest.get(resource, 0)) for resource, amount in foreign.items()}
-            return Swing(self.since, self.before, merged)
-        return Swing(now, self.latest if now - self.since < 2 * policy.swing_seconds else {}, foreign)
+        dwell = policy.contended_dwell_seconds
+        held, lasted = {}, {}
+        for resource, use in now_used.items():
+            steps = self.held.get(resource, ())
+            lasted[resource] = max((amount for since, amount in steps if now - since >= dwell), default=0)
+            held[resource] = _stepped(steps, use.foreign, now, dwell)
+        if now - self.since >= policy.swing_seconds:
+            is_recent = now - self.since < 2 * policy.swing_seconds
+            return Swing(now, self.latest if is_recent else {}, lasted, held)
+        if any(amount > self.latest.get(resource, -1) for resource, amount in lasted.items()):
+            merged = {resource: max(amount, self.latest.get(resource, 0)) for resource, amount in lasted.items()}
+            return Swing(self.since, self.before, merged, held)
+        return self if held == self.held else Swing(self.since, self.before, self.latest, held)
 
     def margin(self, now_used: Mapping[Resource, Usage], gap: float) -> dict[Resource, int]:
-        """What to leave free beside resumed work: as far as strangers were above their present use, at most ``gap``.
+        """What to leave free beside new work: as far as strangers were above their present use, at most ``gap``.
 
         A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
         """
@@ -112,3 +126,14 @@ class Swing:
 
     def _peak(self, resource: Resource) -> int:
         return max(self.before.get(resource, 0), self.latest.get(resource, 0))
+
+
+def _stepped(steps: Steps, amount: int, now: float, dwell: float) -> Steps:
+    if len(steps) == 1 and steps[0][1] == amount:
+        return steps
+    since, kept = now, list(steps)
+    while kept and kept[-1][1] >= amount:
+        since = kept.pop()[0]
+    while len(kept) > 1 and now - kept[1][0] >= dwell:
+        kept.pop(0)
+    return (*kept, (since, amount))

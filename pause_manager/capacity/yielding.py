@@ -7,7 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Margin, Resource, Share, is_readable, milli, percent, room, why_own, word
+from pause_manager.capacity.room import (
+    Margin,
+    Resource,
+    Share,
+    is_readable,
+    milli,
+    pause_threshold,
+    percent,
+    resume_threshold,
+    room,
+    why_own,
+    word,
+)
 from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
 from pause_manager.needs import Needs
 from pause_manager.views import Load, NodeView
@@ -35,8 +47,10 @@ class NodeState:
         return not self.is_saturated and now >= self.cooldown_until
 
     def margin(self, view: NodeView, policy: Policy) -> Margin:
-        """What to leave free beside parked work that is sent there now."""
-        return self.swing.margin(usage(view), policy.gap) if self.swing.latest else {}
+        """What to leave free beside work that is sent there now."""
+        if not self.swing.latest and not self.swing.before:
+            return {}
+        return self.swing.margin(usage(view, policy), policy.gap)
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ def judge(
         sentence = f"{view.name} is unknown: its last sample is {max(now - view.sampled_at, 0):.0f} s old."
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
     leaving = frozenset(state.yielding).intersection(load.ref for load in view.loads)
-    used = usage(view, leaving)
+    used = usage(view, policy, leaving)
     after = replace(state, yielding=tuple(sorted(leaving)), swing=state.swing.seen(used, policy, now))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
@@ -85,11 +99,11 @@ def _saturation(
     for share in shares:
         if best is None or best.is_scarcer(share):
             best = share
-    if best is None or best.is_below(policy.pause_threshold(view.pause_below)):
+    if best is None or best.is_below(pause_threshold(view, policy)):
         return replace(state, is_saturated=True, roomy_since=None), best
     if not state.is_saturated:
         return state, best
-    if best.is_below(policy.resume_threshold(view.pause_below)):
+    if best.is_below(resume_threshold(view, policy)):
         return replace(state, roomy_since=None), best
     since = now if state.roomy_since is None else state.roomy_since
     if now - since >= policy.resume_dwell_seconds:
@@ -106,7 +120,7 @@ def _contention(
     since = now if state.contended_since is None else state.contended_since
     if now - since < policy.contended_dwell_seconds:
         return replace(state, contended_since=since), [], deficits
-    threshold = policy.pause_threshold(view.pause_below)
+    threshold = pause_threshold(view, policy)
     overrun = {
         resource
         for resource in deficits
@@ -184,8 +198,8 @@ def _judgement(
     figures: Figures = {
         "free_share": None if best is None else round(float(best), 4),
         "scarcest": None if best is None else best.resource,
-        "threshold": policy.pause_threshold(view.pause_below),
-        "resume_threshold": policy.resume_threshold(view.pause_below),
+        "threshold": pause_threshold(view, policy),
+        "resume_threshold": resume_threshold(view, policy),
         "deficits": {_name(resource): amount for resource, amount in deficits.items()},
         "usage": {
             _name(resource): {"total": use.total, "foreign": use.foreign, "declared": use.declared}

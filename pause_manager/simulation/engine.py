@@ -192,7 +192,7 @@ class Simulation:
         if node is None or ref not in node.turns or node.turns[ref].version != version:
             return
         job = self.world.jobs[number]
-        over = node.overdrawn()
+        over = node.overdrawn(self.policy)
         turn = self._leave(node, ref, now)
         repeated = self.tempo.item_seconds if any(kind == MEMORY or kind >= 0 for kind in over) else 0.0
         worked = now - turn.since

@@ -43,7 +43,7 @@ class Figures:
     finished: int
     yields: int
     flaps: int
-    """Loops that had to yield within twice the minimum run of having resumed."""
+    """Loops that had to yield within 30 s of having resumed."""
     work_repeated: float
     """Seconds of work done twice: the item under way of a loop that yielded for want of memory."""
     wait_p50: dict[str, float]

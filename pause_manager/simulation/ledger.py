@@ -11,6 +11,8 @@ from pause_manager.simulation.nodes import SimNode, Turn
 from pause_manager.simulation.world import Job, World
 
 STARVE_SECONDS = 3600.0
+FLAP_SECONDS = 30.0
+"""A loop that must yield sooner after it was resumed has flapped."""
 
 
 class Ledger:
@@ -58,7 +60,7 @@ class Ledger:
 
     def started(self, node: SimNode, job: Job, now: float) -> None:
         self.starts += 1
-        if node.over_since is None and not node.sensor and now - node.changed_at > 1.0 and node.overdrawn():
+        if node.over_since is None and not node.sensor and now - node.changed_at > 1.0 and node.overdrawn(self._policy):
             self.bad_starts += 1
         self.own.append((now, job.needs.cpu))
         self.watch(node, now)
@@ -79,12 +81,12 @@ class Ledger:
     def yielded(self, turn: Turn, now: float) -> None:
         self.yields += 1
         turn.is_yielding = True
-        if turn.is_resumed and now - turn.since < 2 * self._policy.minimum_run_seconds:
+        if turn.is_resumed and now - turn.since < FLAP_SECONDS:
             self.flaps += 1
 
     def watch(self, node: SimNode, now: float) -> None:
         """Start or stop the clock of a node that is overdrawn."""
-        is_over = bool(node.overdrawn())
+        is_over = bool(node.overdrawn(self._policy))
         if is_over and node.over_since is None:
             node.over_since = now
         elif not is_over:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pause_manager.capacity import NodeState
+from pause_manager.capacity import NodeState, Policy
+from pause_manager.capacity.room import beyond_noise
 from pause_manager.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine
 from pause_manager.views import GpuView, Load, NodeView
 
@@ -74,8 +75,8 @@ class SimNode:
         self._view = None
         return self.turns.pop(ref)
 
-    def overdrawn(self) -> list[int]:
-        """The resources of which strangers and our loops together need more than there is."""
+    def overdrawn(self, policy: Policy) -> list[int]:
+        """The resources of which strangers and our loops together need more than there is; noise needs none."""
         found = []
         cpu = memory = 0
         gpus = [0] * self.machine.gpus
@@ -85,7 +86,7 @@ class SimNode:
             memory += needs.memory_mib
             for index in turn.gpus:
                 gpus[index] += needs.gpu_memory_mib
-        if cpu and cpu + self.foreign_cpu > self.machine.cpu_milli:
+        if cpu and cpu + beyond_noise(self.foreign_cpu, self.machine.cpu_milli, policy) > self.machine.cpu_milli:
             found.append(CPU)
         if memory and memory + self.foreign_memory > self.machine.memory_mib:
             found.append(MEMORY)
