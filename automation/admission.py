@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import all_pipelines, get_pipeline
 from pause_manager import capacity, kinds, loads, manager
+from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.signals import yield_wanted
@@ -59,18 +61,20 @@ class Admission:
 def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
     """Grant each want as many messages as have room (``at_most`` each), in the order given, reserving as it goes.
 
-    If the capacity cannot be judged, nothing is granted but what ignores it.
+    Newcomers queue behind what waits and is no larger and no less urgent. A run that has worked, or was sent on, keeps
+    one loop. If the capacity cannot be judged, nothing is granted but what ignores it.
     """
     admission = Admission()
     if not wants:
         return admission
     desk, problem = _open_desk()
+    turns = _Turns(wants)
     for want in wants:
         asked = want.messages if at_most is None else min(want.messages, at_most)
         if want.ignores_capacity or (desk is None and not problem):
             admission.granted.append((want, asked))
             continue
-        verdict, fitting = _judged(desk, problem, want, asked)
+        verdict, fitting = _judged(desk, problem, want, asked, turns)
         if fitting:
             admission.granted.append((want, fitting))
         elif not want.at_work:
@@ -88,13 +92,36 @@ def _open_desk() -> tuple[manager.Desk | None, str]:
         return None, _unreadable(error)
 
 
-def _judged(desk: manager.Desk | None, problem: str, want: Want, asked: int) -> tuple[capacity.Verdict, int]:
+class _Turns:
+    """Which runs have had their turn: they have worked, or the pause queue has sent them on. Read when first asked."""
+
+    def __init__(self, wants: Sequence[Want]) -> None:
+        self._wants = wants
+
+    def has(self, run_id: UUID) -> bool:
+        return run_id in self._having
+
+    @cached_property
+    def _having(self) -> set[UUID]:
+        with connection.cursor() as cursor:
+            cursor.execute(_TURNS, {"ids": list({want.run_id for want in self._wants})})
+            return {row[0] for row in cursor.fetchall()}
+
+
+def _judged(
+    desk: manager.Desk | None, problem: str, want: Want, asked: int, turns: _Turns
+) -> tuple[capacity.Verdict, int]:
     """The verdict on ``want``, and how many of ``asked`` loops fit."""
     if desk is not None:
         try:
             verdict = desk.should_pause(want.needs, pipeline=want.pipeline)
             if verdict.should_pause:
                 return verdict, 0
+            if desk.goes_behind(want.needs, want.priority, pipeline=want.pipeline):
+                asked = min(asked, 1) if not want.at_work and turns.has(want.run_id) else 0
+            if not asked:
+                sentence = "It waits its turn: work that needs no more and is no less urgent waits already."
+                return replace(verdict, code="goes_behind", sentence=sentence), 0
             fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline)
             # There is room, but not so much, or those before took it.
             sentence = f"No node has room for {want.needs} beside what is on its way: {verdict.sentence}"
@@ -128,6 +155,7 @@ def park(admission: Admission) -> None:
                         queue="control",
                         needs=runs[run_id].needs,
                         priority=runs[run_id].priority,
+                        pipeline=runs[run_id].pipeline,
                     )
                     for run_id in _idle(list(runs))
                 ],
@@ -209,6 +237,15 @@ _SENT = f"""
       FROM {Ticket._meta.db_table} AS ticket
       JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
+"""
+
+_TURNS = f"""
+    SELECT run.id FROM {RUN} AS run
+     WHERE run.id = ANY(%(ids)s)
+       AND (EXISTS (SELECT 1 FROM {PauseQueueEntry._meta.db_table} AS entry
+                     WHERE entry.ref = 'run:' || run.id AND entry.outcome = 'sent')
+            OR EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+                        WHERE stage.run_id = run.id AND (slice.finished_at IS NOT NULL OR slice.cursor <> '')))
 """
 
 _IDLE = f"""

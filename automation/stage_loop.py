@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
@@ -21,7 +22,7 @@ from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
-from pause_manager import audit, nodes
+from pause_manager import adapting, audit, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
 
@@ -169,6 +170,7 @@ class StageLoop:
             done.outputs += attempt(self.stage, unit, self._ctx)
             done.processed += unit.size
         except GivenUp as given_up:
+            self._note_if_out_of_memory(given_up.error)
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
         done.cursor = unit.last_key
@@ -229,6 +231,7 @@ class StageLoop:
             except Exception as error:
                 if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
                     raise
+                self._note_if_out_of_memory(error)
                 self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
                 failure = error
         why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
@@ -264,6 +267,7 @@ class StageLoop:
 
     def _give_back(self, error: BaseException) -> None:
         """Something unforeseen ended the loop. It counts like a lost worker, so that it cannot go on for ever."""
+        self._note_if_out_of_memory(error)
         work, self._work = self._work, None
         self._committer.close()
         if work is None:
@@ -276,6 +280,14 @@ class StageLoop:
                 maintenance.settle([(work.slice_id, work.stage_run_id, crashes)], error)
         except Exception:
             logger.exception("Slice %d could not be given back: it is free when its lease runs out.", work.slice_id)
+
+    def _note_if_out_of_memory(self, error: BaseException) -> None:
+        if adapting.is_out_of_memory(error):
+            adapting.note_out_of_memory(
+                self.worker.node,
+                reason=f"A loop of {self.stage_run.slug} ran out of memory: {type(error).__name__}: {error}"[:500],
+                figures={"stage": self.stage_run.slug, "run": str(self.run_row.pk), "needs": asdict(self.stage.needs)},
+            )
 
     def _heartbeat(self) -> Stop | None:
         """Called by the watcher's thread: extends the lease, or reads the run's state between two slices."""

@@ -33,6 +33,7 @@ def record_each(action: str, scopes: Iterable[tuple[str, dict[str, Any]]], *, ac
         for scope, figures in scopes
     ]
     ControlEvent.objects.bulk_create(events, batch_size=1000)
-    event_recorded.send(ControlEvent, action=action, scopes=[event.scope for event in events])
+    scoped = [event.scope for event in events]
+    event_recorded.send(ControlEvent, action=action, scopes=scoped, actor=actor, reason=reason)
     for event in events:
         logger.info("%s %s by %s through %s: %s", action, event.scope, actor.name, actor.channel, reason or "-")

@@ -18,6 +18,8 @@ class PauseManagerSettings:
     """The doorbell. Without it changes are heard by polling."""
     channel: str = "slackwater:control"
     """Pub/sub channel of control changes; two systems on one Redis need two names."""
+    events_channel: str = "slackwater:events"
+    """Pub/sub channel on which pauses and resumes are announced, for anybody; two systems on one Redis need two."""
     poll_seconds: float = 5.0
     """How often a worker process reads the control state while Redis tells it of changes."""
     poll_seconds_without_redis: float = 1.0

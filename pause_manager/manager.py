@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from django.db import connection, transaction
@@ -35,50 +36,77 @@ class Poll:
     skipped: str = ""
 
 
-class Desk:
-    """The fleet at one moment, with reservations made as admissions are granted."""
+@dataclass(frozen=True)
+class Fleet:
+    """The fleet at one moment, by the database's clock."""
 
-    def __init__(self, views: Sequence[NodeView], unplaced: Sequence[Needs], held: Sequence[str], now: float) -> None:
-        self._views = views
+    views: list[NodeView]
+    """Every node with the loads it carries. One that is held takes no work, like one that is offline."""
+    unplaced: list[Needs]
+    """What is sent and not placed."""
+    states: dict[str, capacity.NodeState]
+    """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
+    now: float
+
+    def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
+        """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
+        anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
+        for needs in self.unplaced:
+            book.place(needs, policy=anywhere)
+        return book
+
+
+class Desk:
+    """A fleet with reservations made as admissions are granted."""
+
+    def __init__(self, fleet: Fleet, held: Sequence[str]) -> None:
+        self._fleet = fleet
         self._held = held
-        self._now = now
-        self._books: dict[capacity.Policy, capacity.Book] = {}
-        self._unplaced = unplaced
         self._verdicts: dict[tuple[Needs, capacity.Policy], capacity.Verdict] = {}
-        self._granted: list[tuple[Needs, capacity.Placement]] = []
 
     def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
         """The policy's verdict on new work with ``needs``; logged with its figures. What is reserved is not counted."""
         policy = conf.settings().policy_of(pipeline)
         verdict = self._verdicts.get((needs, policy))
         if verdict is None:
-            verdict = _told_with_holds(capacity.should_pause(self._views, needs, policy, self._now))
+            verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now))
             self._verdicts[needs, policy] = verdict
-            level = logging.INFO if verdict.should_pause else logging.DEBUG
-            logger.log(level, "%s %s", verdict.sentence, verdict.figures)
+            word = "pause" if verdict.should_pause else "go"
+            logger.info("Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
         return verdict
+
+    def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
+        """Whether newcomers must queue: something that waits is no larger and no less urgent.
+
+        What waits by a policy that keeps more free than theirs is not in their way.
+        """
+        own = conf.settings().policy_of(pipeline).pause_below
+        front = ((other, urgency) for other, pause_below, urgency in self._front if pause_below <= own)
+        return capacity.goes_behind(front, needs, priority)
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
-        book = self._book(conf.settings().policy_of(pipeline))
+        policy = conf.settings().policy_of(pipeline)
         for count in range(wanted):
-            placement = book.place(needs, self._held)
-            if placement is None:
+            if self._book.place(needs, self._held, policy) is None:
                 return count
-            self._granted.append((needs, placement))
-            for other in self._books.values():
-                if other is not book:
-                    other.reserve(needs, placement)
         return wanted
 
-    def _book(self, policy: capacity.Policy) -> capacity.Book:
-        if policy not in self._books:
-            book = self._books[policy] = capacity.Book(self._views, policy, self._now)
-            for needs in self._unplaced:
-                book.place(needs)
-            for needs, placement in self._granted:
-                book.reserve(needs, placement)
-        return self._books[policy]
+    @cached_property
+    def _book(self) -> capacity.Book:
+        fleet = self._fleet
+        policy = conf.settings().policy_of()
+        return fleet.reserve_unplaced(capacity.admission_book(fleet.views, policy, fleet.now, fleet.states))
+
+    @cached_property
+    def _front(self) -> list[tuple[Needs, float, int]]:
+        """(needs, pause threshold, highest priority) of what waits and is due."""
+        settings = conf.settings()
+        front = PauseQueueEntry.objects.due().front(settings.policy_of().ageing_seconds)
+        return [
+            (_needs(needs), settings.policy_of(pipeline).pause_below, int(urgency))
+            for needs, pipeline, urgency in front
+        ]
 
 
 def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
@@ -93,23 +121,21 @@ def open_desk() -> Desk | None:
     """Look at the fleet; ``None`` when capacity is not watched, so that everything may start."""
     if not conf.settings().capacity:
         return None
-    views, unplaced, now = look()
     ramp = PollState.objects.values_list("ramp", flat=True).first() or {}
-    return Desk(views, unplaced, ramp.get("held", []), now)
+    return Desk(look(), ramp.get("held", []))
 
 
-def look() -> tuple[list[NodeView], list[Needs], float]:
-    """Every node with the loads it carries, what is sent and not placed, and the database's time.
-
-    A node that is held takes no work, like one that is offline.
-    """
+def look() -> Fleet:
+    """The fleet as it is now, in a constant number of queries."""
     by_node = loads.by_node()
     held = nodes.held()
+    found = nodes.states()
     views = [
         replace(view, loads=tuple(by_node.get(view.name, ())), is_online=view.is_online and view.name not in held)
-        for view in nodes.live_nodes()
+        for view in (state.view for state in found)
     ]
-    return views, [load.needs for load in by_node.get(None, ())], database_now()
+    states = {state.row.name: state.watch.state for state in found if state.row.watch}
+    return Fleet(views, [load.needs for load in by_node.get(None, ())], states, database_now())
 
 
 def is_watched() -> bool:
@@ -166,7 +192,9 @@ def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] 
     if placement is not None:
         return placement.gpus
     verdict = capacity.should_pause([view], needs, policy, now)
-    return verdict.sentence if verdict.should_pause else f"{node} has not enough left: {needs} are needed."
+    sentence = verdict.sentence if verdict.should_pause else f"{node} has not enough left: {needs} are needed."
+    logger.info("No room for a loop: %s %s", sentence, verdict.figures)
+    return sentence
 
 
 def pause_work(items: Sequence[Parked], *, reason: str, figures: dict[str, Any] | None = None) -> int:
@@ -209,12 +237,10 @@ def _poll() -> Poll:
     )
     # While the fleet is held nothing could go on: what waits keeps its place.
     waiting = [] if is_fleet_held else _foremost(ramp.allowance, policy)
-    views, unplaced, now = look()
-    watched = nodes.watched()
-    book = capacity.resuming_book(views, policy, now, watched)
-    for needs in unplaced:
-        book.place(needs)
-    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=watched, book=book)
+    fleet = look()
+    views, now = fleet.views, fleet.now
+    book = fleet.reserve_unplaced(capacity.resuming_book(views, policy, now, fleet.states))
+    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=fleet.states, book=book)
     PollState.objects.filter(pk=1).update(
         polled_at=Now(),
         ramp={"allowance": after.allowance, "polled_at": after.polled_at, "held": list(after.held)},
@@ -225,7 +251,7 @@ def _poll() -> Poll:
             int(entry.ref): {
                 "node": placement.node,
                 "free_share": round(placement.share, 4),
-                "resume_above": policy.resume_above,
+                "resume_above": (entry.policy or policy).resume_above,
                 "allowance": ramp.allowance,
             }
             for entry, placement in plan
@@ -233,22 +259,19 @@ def _poll() -> Poll:
         sent = pause_queue.send_on(list(placed), actor=CAPACITY, reason=_why(plan), figures=placed)
     left = PauseQueueEntry.objects.waiting().count()
     if sent or left:
-        logger.info(
-            "Poll: %d entries go on, %d wait; %d nodes online, allowance %d.",
-            sent,
-            left,
-            sum(view.is_online for view in views),
-            ramp.allowance,
-        )
+        figures = capacity.should_pause(views, Needs(), policy, now).figures
+        logger.info("Poll: %d entries go on, %d wait; allowance %d, %s", sent, left, ramp.allowance, figures)
     return Poll(sent, left, skipped="the fleet is held" if is_fleet_held else "")
 
 
 def _foremost(count: int, policy: capacity.Policy) -> list[capacity.Waiting]:
     foremost = PauseQueueEntry.objects.due().foremost(count, policy.ageing_seconds)
-    entries = foremost.values_list("pk", "needs", "paused_at", "priority")
+    entries = foremost.values_list("pk", "needs", "paused_at", "priority", "pipeline")
+    policy_of = conf.settings().policy_of
+    policies = {pipeline: policy_of(pipeline) for *_, pipeline in entries}
     return [
-        capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority)
-        for pk, needs, paused_at, priority in entries
+        capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority, policy=policies[pipeline])
+        for pk, needs, paused_at, priority, pipeline in entries
     ]
 
 

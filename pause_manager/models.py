@@ -130,6 +130,7 @@ class PauseQueueEntry(models.Model):
     reason = models.TextField(help_text="why it waits, with the figures of the decision")
     paused_at = models.DateTimeField(db_default=Now(), editable=False)
     resume_after = models.DateTimeField(null=True, blank=True, help_text="not before this time")
+    pipeline = models.CharField(max_length=100, blank=True, db_default="", help_text="whose policy it goes on by")
     attempts = models.PositiveIntegerField(default=0, help_text="how often it had been parked before")
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)

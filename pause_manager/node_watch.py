@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 from django.db import connection, transaction
 
-from pause_manager import audit, capacity, conf, loads, manager, nodes, notice
+from pause_manager import adapting, audit, capacity, conf, loads, manager, nodes, notice
+from pause_manager.capacity.strangers import Swing
 from pause_manager.consumption import consumption
+from pause_manager.kept_watch import KeptWatch
 from pause_manager.pause_queue import CAPACITY
 from pause_manager.signals import yield_wanted
 from pause_manager.views import NodeView
@@ -17,18 +20,31 @@ logger = logging.getLogger("pause_manager.node_watch")
 
 
 class NodeWatch:
-    """Judges one node over time, in each of its worker processes. One of them, which samples, speaks for the node."""
+    """Judges one node over time, in each of its worker processes. One of them, which samples, speaks for the node.
+
+    Who begins to speak takes up what the last speaker has kept in the database.
+    """
 
     def __init__(self) -> None:
         self._with_loads = capacity.NodeState()
         self._strangers = capacity.NodeState()
         """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
-        self._kept: capacity.NodeState | None = None
+        self._own_threshold: float | None = None
+        self._kept: KeptWatch | None = None
+        self._adaptation: capacity.Adaptation | None = None
+        self._oom_kills: int | None = None
+        self._read_due = self._keep_due = 0.0
+        self._spoke = False
         self._took_work: bool | None = None
 
     def __call__(self, view: NodeView, speaks: bool) -> None:
         """Act on one more sample."""
         policy = conf.settings().policy_of()
+        self._read(view.name, speaks)
+        if speaks:
+            self._notice_kills(view)
+            self._adaptation = adapting.adapted(view.name, self._adaptation, policy, view.sampled_at)
+        view = capacity.with_threshold(view, self._own_threshold, self._adaptation, policy)
         was_saturated = self._strangers.is_saturated
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
         takes_work = not self._strangers.is_saturated and not nodes.held([view.name])
@@ -52,15 +68,51 @@ class NodeWatch:
             self._ask_to_yield(view.name, judgement)
         poll_if_beat_is_dead()
 
+    def _read(self, node: str, speaks: bool) -> None:
+        """The node's thresholds, every few seconds; and all that was kept of it, when this process begins to speak."""
+        begins, self._spoke = speaks and not self._spoke, speaks
+        if not begins and time.monotonic() < self._read_due:
+            return
+        self._read_due = time.monotonic() + conf.settings().save_node_seconds
+        self._own_threshold, kept = nodes.kept_watch(node)
+        if begins or not speaks:
+            self._adaptation = kept.adaptation
+        if begins:
+            # What the sample says is judged anew; what only time can tell is taken up.
+            self._with_loads = replace(kept.state, is_saturated=False)
+            self._oom_kills = kept.oom_kills
+            self._kept = None
+
+    def _notice_kills(self, view: NodeView) -> None:
+        before, self._oom_kills = self._oom_kills, view.oom_kills
+        if before is not None and view.oom_kills > before:
+            killed = view.oom_kills - before
+            what = "a process" if killed == 1 else f"{killed} processes"
+            adapting.note_out_of_memory(
+                view.name,
+                reason=f"The kernel killed {what} of the workers' control group for want of memory.",
+                figures={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
+            )
+
     def _keep(self, node: str) -> None:
-        state = capacity.NodeState(
-            is_saturated=self._strangers.is_saturated,
-            contended_at=self._with_loads.contended_at,
-            cooldown_until=self._with_loads.cooldown_until,
+        """Keep what has changed; how far strangers swing, which moves with many samples, every few seconds."""
+        state, swing = self._with_loads, self._with_loads.swing
+        kept = KeptWatch(
+            capacity.NodeState(
+                is_saturated=self._strangers.is_saturated,
+                contended_at=state.contended_at,
+                cooldown=state.cooldown,
+                cooldown_until=state.cooldown_until,
+                swing=Swing(swing.since, swing.before, swing.latest),
+            ),
+            self._adaptation,
+            self._oom_kills,
         )
-        if state != self._kept:
-            nodes.keep_watch(node, state)
-            self._kept = state
+        if kept == self._kept or (kept.has_only_swung(self._kept) and time.monotonic() < self._keep_due):
+            return
+        if nodes.keep_watch(node, kept):
+            self._kept = kept
+            self._keep_due = time.monotonic() + conf.settings().save_node_seconds
 
     def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
         with transaction.atomic():

@@ -22,6 +22,7 @@ from redis.retry import Retry
 
 from pause_manager import capacity, conf
 from pause_manager.history import Minute
+from pause_manager.kept_watch import KeptWatch
 from pause_manager.models import CapacitySample, Hold, WorkerNode
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
@@ -52,7 +53,14 @@ class NodeState:
     @property
     def view(self) -> NodeView:
         """What decisions are made from; without loads."""
-        return replace(self.sample.view, is_online=self.is_online, pause_below=self.row.pause_below)
+        view = replace(self.sample.view, is_online=self.is_online)
+        policy = conf.settings().policy_of()
+        return capacity.with_threshold(view, self.row.pause_below, self.watch.adaptation, policy)
+
+    @property
+    def watch(self) -> KeptWatch:
+        """What its last sampler kept of it."""
+        return KeptWatch.of_dict(self.row.watch)
 
 
 def live_nodes() -> list[NodeView]:
@@ -154,21 +162,15 @@ def held(names: Iterable[str] | None = None) -> dict[str, str]:
     return {scope.removeprefix("node:"): reason for scope, reason in holds.values_list("scope", "reason")}
 
 
-def keep_watch(name: str, state: capacity.NodeState) -> None:
-    """Keep what polls must know of a judged node: whether it takes parked work, and since when it was contended."""
-    WorkerNode.objects.filter(name=name).update(
-        watch={
-            "is_saturated": state.is_saturated,
-            "contended_at": state.contended_at,
-            "cooldown_until": state.cooldown_until,
-        }
-    )
+def keep_watch(name: str, watch: KeptWatch) -> bool:
+    """Keep what is known of a judged node; ``False`` if the database does not know the node yet."""
+    return bool(WorkerNode.objects.filter(name=name).update(watch=watch.as_dict()))
 
 
-def watched() -> dict[str, capacity.NodeState]:
-    """By name, what polls must know of the nodes that were judged."""
-    rows = WorkerNode.objects.seen_within(REMEMBERED).exclude(watch={}).values_list("name", "watch")
-    return {name: capacity.NodeState(**watch) for name, watch in rows}
+def kept_watch(name: str) -> tuple[float | None, KeptWatch]:
+    """The node's own threshold and what was kept of it, if anything."""
+    row = WorkerNode.objects.filter(name=name).values_list("pause_below", "watch").first()
+    return (row[0], KeptWatch.of_dict(row[1])) if row else (None, KeptWatch())
 
 
 def set_threshold(name: str, pause_below: float | None) -> bool:

@@ -38,6 +38,8 @@ class Parked:
     kwargs: dict[str, Any] = field(default_factory=dict)
     priority: int = 3
     resume_after: datetime | None = None
+    pipeline: str = ""
+    """Whose policy it goes on by; empty: the fleet's."""
 
 
 def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> int:
@@ -67,6 +69,7 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
                     needs=asdict(item.needs),
                     reason=reason,
                     resume_after=item.resume_after,
+                    pipeline=item.pipeline,
                     attempts=parked_before.get(item.ref, 0),
                 )
                 for item in items

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import F, Window
-from django.db.models.functions import Cast, Floor, Greatest, Now, RowNumber
+from django.db.models.functions import Cast, Concat, Floor, Greatest, Now, RowNumber
 
 if TYPE_CHECKING:
     from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode  # noqa: F401  (named in texts)
@@ -47,22 +47,20 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
         return self.waiting().filter(is_due, ~models.Exists(others))
 
+    def front(self, ageing_seconds: float) -> Iterable[tuple[dict[str, Any], str, float]]:
+        """(needs, pipeline, highest priority) of each kind of entries, with ageing as in ``foremost``."""
+        kinds = self.order_by().values("needs", "pipeline").annotate(urgency=models.Min(_rank(ageing_seconds)))
+        return kinds.values_list("needs", "pipeline", "urgency")
+
     def foremost(self, count: int, ageing_seconds: float) -> PauseQueueQuerySet:
         """The first ``count`` of each kind of needs, where one step of priority is gained with each ``ageing_seconds``.
 
-        What comes later of the same needs cannot go on before them.
+        What comes later of the same needs and pipeline cannot go on before them.
         """
-        waited = models.Func(
-            Now() - F("paused_at"),
-            template="extract(epoch FROM %(expressions)s)::float8",
-            output_field=models.FloatField(),
-        )
-        rank: models.F | models.Func = F("priority")
-        if ageing_seconds:
-            rank = Greatest(1.0, F("priority") - Floor(waited / ageing_seconds), output_field=models.FloatField())
+        rank = _rank(ageing_seconds)
         # Numbers are sorted ten times as fast as JSON.
         kind = models.Func(
-            Cast("needs", models.TextField()),
+            Concat(Cast("needs", models.TextField()), F("pipeline")),
             template="hashtextextended(%(expressions)s, 0)",
             output_field=models.BigIntegerField(),
         )
@@ -70,6 +68,18 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         foremost = self.order_by().annotate(place=place).filter(place__lte=count).values("pk")
         found: PauseQueueQuerySet = self.model._default_manager.filter(pk__in=foremost).order_by("paused_at", "id")
         return found
+
+
+def _rank(ageing_seconds: float) -> models.Expression | models.F:
+    """The priority of an entry, one step higher (down to 1) for each ``ageing_seconds`` it has waited."""
+    if not ageing_seconds:
+        return F("priority")
+    waited = models.Func(
+        Now() - F("paused_at"),
+        template="extract(epoch FROM %(expressions)s)::float8",
+        output_field=models.FloatField(),
+    )
+    return Greatest(1.0, F("priority") - Floor(waited / ageing_seconds), output_field=models.FloatField())
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):

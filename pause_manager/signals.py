@@ -9,7 +9,8 @@ hold_changed = Signal()
 """Sent by ``holds`` inside its transaction, with ``scopes`` (texts), ``actor``, ``change`` ("placed" | "released")."""
 
 event_recorded = Signal()
-"""Sent by ``audit`` with the ``action`` and ``scopes`` (list of str) of new events, inside the caller's transaction."""
+"""Sent by ``audit`` with ``action``, ``scopes`` (list of str), ``actor`` and ``reason`` of new events, inside the
+caller's transaction."""
 
 hold_expired = Signal()
 """Sent by ``holds.expire`` after a timed hold whose end action is not ours to carry out, with ``hold``."""

@@ -4,7 +4,7 @@
 parked work on, ``adapt`` moves a node's threshold. Every decision carries a code, a sentence and its figures.
 """
 
-from pause_manager.capacity.adaptive import Adaptation, adapt
+from pause_manager.capacity.adaptive import Adaptation, adapt, with_threshold
 from pause_manager.capacity.admission import Placement, Verdict, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
@@ -40,4 +40,5 @@ __all__ = [
     "room",
     "share",
     "should_pause",
+    "with_threshold",
 ]

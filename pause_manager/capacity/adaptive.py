@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pause_manager.capacity.policy import Policy
+from pause_manager.views import NodeView
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ def adapt(
             current, -policy.adaptive_step, policy, now, f"lowered after {now - current.changed_at:.0f} s calm"
         )
     return current
+
+
+def with_threshold(view: NodeView, own: float | None, adaptation: Adaptation | None, policy: Policy) -> NodeView:
+    """``view`` with the threshold it is judged by: an operator's ``own`` wins, then what the adaptive mode has found.
+
+    Found for the fleet's threshold, it moves that of every pipeline by as much.
+    """
+    if own is not None or not policy.adaptive or adaptation is None:
+        return replace(view, pause_below=own)
+    by = round(adaptation.pause_below - policy.pause_below, 9)
+    return replace(view, threshold_moved_by=by, pause_below_reason=adaptation.sentence if by else "")
 
 
 def _moved(current: Adaptation, by: float, policy: Policy, now: float, why: str) -> Adaptation:

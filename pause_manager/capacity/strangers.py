@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Resource, foreign_milli, gpu_is_unknown, milli
+from pause_manager.capacity.room import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
@@ -113,16 +113,19 @@ class Swing:
             return Swing(self.since, self.before, merged, held)
         return self if held == self.held else Swing(self.since, self.before, self.latest, held)
 
-    def margin(self, now_used: Mapping[Resource, Usage], gap: float) -> dict[Resource, int]:
-        """What to leave free beside new work: as far as strangers were above their present use, at most ``gap``.
+    def margin(self, now_used: Mapping[Resource, Usage], policy: Policy) -> dict[Resource, int]:
+        """What to leave free beside new work: as far as strangers were above their present use, at most the gap.
 
         A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
         """
-        return {
-            resource: margin
-            for resource, use in now_used.items()
-            if (margin := min(self._peak(resource) - use.foreign, round(gap * use.total))) > 0
-        }
+        found = {}
+        for resource, use in now_used.items():
+            back = use.foreign + min(self._peak(resource) - use.foreign, round(policy.gap * use.total))
+            if resource == CPU:
+                back = beyond_noise(back, use.total, policy)
+            if back > use.foreign:
+                found[resource] = back - use.foreign
+        return found
 
     def _peak(self, resource: Resource) -> int:
         return max(self.before.get(resource, 0), self.latest.get(resource, 0))

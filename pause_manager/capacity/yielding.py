@@ -50,7 +50,7 @@ class NodeState:
         """What to leave free beside work that is sent there now."""
         if not self.swing.latest and not self.swing.before:
             return {}
-        return self.swing.margin(usage(view, policy), policy.gap)
+        return self.swing.margin(usage(view, policy), policy)
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ def _judgement(
         },
     }
     if yields:
+        figures["contended_since"] = after.contended_since
         figures["yields"] = [_candidate(load, now) for load in yields]
         figures["runners_up"] = [
             _candidate(load, now) for load in _candidates(view, before, policy, now) if load.ref not in going

@@ -19,6 +19,8 @@ class MemoryReading:
 
     total_mib: int
     free_mib: int
+    oom_kills: int = 0
+    """Processes of our control group, and those below it, that the kernel has killed for want of memory."""
 
 
 class MemoryProbe:
@@ -32,6 +34,11 @@ class MemoryProbe:
     def __init__(self, root: Path = Path("/")) -> None:
         found = cgroups.levels("memory", root)
         self._groups = [_Group(path, found.version) for path in found.paths]
+        # Of our own group only: who was killed further up may be anybody's.
+        self._events = [
+            KeptFile(path / ("memory.events" if found.version == 2 else "memory.oom_control"))
+            for path in found.paths[:1]
+        ]
 
     def read(self) -> MemoryReading:
         machine = psutil.virtual_memory()
@@ -41,7 +48,8 @@ class MemoryProbe:
             if limit is not None and limit < machine.total:
                 total = min(total, limit)
                 free = min(free, max(0, limit - group.working_set()))
-        return MemoryReading(total // MIB, free // MIB)
+        kills = sum(file.field("oom_kill") or 0 for file in self._events)
+        return MemoryReading(total // MIB, free // MIB, kills)
 
 
 class _Group:

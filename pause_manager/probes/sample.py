@@ -47,6 +47,7 @@ class Sampler:
             memory_mib=memory.total_mib,
             free_memory_mib=memory.free_mib,
             own_memory_mib=cpu.own_reading.memory_mib,
+            oom_kills=memory.oom_kills,
             gpus=gpus.gpus,
             gpu_problem=gpus.problem,
         )
