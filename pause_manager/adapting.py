@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from django.db import models
 from django.db.models.functions import Extract, Now
 
-from pause_manager import audit, capacity
+from pause_manager import audit, capacity, manager
 from pause_manager.models import ControlEvent
 from pause_manager.pause_queue import CAPACITY
 
@@ -26,17 +26,16 @@ _looked_at: dict[str, float] = {}
 _told_at: dict[str, float] = {}
 
 
-def adapted(
-    node: str, current: capacity.Adaptation | None, policy: capacity.Policy, now: float
-) -> capacity.Adaptation | None:
+def adapted(node: str, current: capacity.Adaptation | None, policy: capacity.Policy) -> capacity.Adaptation | None:
     """The threshold of ``node`` from now on; a move is an event with what it was made from.
 
-    ``now`` is the time of a sample, by the database's clock. The trail is read every ``LOOK_SECONDS``.
+    The trail is read every ``LOOK_SECONDS``; in between, and while the mode is off, it stays as it is.
     """
     if not policy.adaptive or time.monotonic() < _looked_at.get(node, 0.0) + LOOK_SECONDS:
         return current
     _looked_at[node] = time.monotonic()
     contended_at, out_of_memory_at = _trouble(node, policy.adaptive_window_seconds)
+    now = manager.database_now()
     after = capacity.adapt(current, policy, now, contended_at=contended_at, out_of_memory_at=out_of_memory_at)
     if after is not None and current is not None and after.pause_below != current.pause_below:
         figures = {

@@ -43,7 +43,7 @@ class NodeWatch:
         self._read(view.name, speaks)
         if speaks:
             self._notice_kills(view)
-            self._adaptation = adapting.adapted(view.name, self._adaptation, policy, view.sampled_at)
+            self._adaptation = adapting.adapted(view.name, self._adaptation, policy)
         view = capacity.with_threshold(view, self._own_threshold, self._adaptation, policy)
         was_saturated = self._strangers.is_saturated
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)

@@ -97,7 +97,7 @@ def send_on(
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
         # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
         hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
-        locked = list(candidates.select_for_update(skip_locked=True))
+        locked = list(candidates.with_wait().select_for_update(skip_locked=True))
         runs = [entry for entry in locked if entry.ref.startswith("run:")]
         taken = runs + _sent([entry for entry in locked if not entry.ref.startswith("run:")])
         if not taken:
@@ -113,7 +113,10 @@ def send_on(
         details = figures or {}
         audit.record_each(
             "sent_on",
-            [(entry.ref, {"entry": entry.pk, **details.get(entry.pk, {})}) for entry in taken],
+            [
+                (entry.ref, {"entry": entry.pk, "waited_seconds": round(entry.waited, 3), **details.get(entry.pk, {})})
+                for entry in taken
+            ],
             actor=actor,
             reason=reason,
         )

@@ -47,6 +47,10 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
         return self.waiting().filter(is_due, ~models.Exists(others))
 
+    def with_wait(self) -> PauseQueueQuerySet:
+        """Annotate ``waited``, the seconds that an entry has waited, by the database's clock."""
+        return self.annotate(waited=_waited())
+
     def front(self, ageing_seconds: float) -> Iterable[tuple[dict[str, Any], str, float]]:
         """(needs, pipeline, highest priority) of each kind of entries, with ageing as in ``foremost``."""
         kinds = self.order_by().values("needs", "pipeline").annotate(urgency=models.Min(_rank(ageing_seconds)))
@@ -74,12 +78,15 @@ def _rank(ageing_seconds: float) -> models.Expression | models.F:
     """The priority of an entry, one step higher (down to 1) for each ``ageing_seconds`` it has waited."""
     if not ageing_seconds:
         return F("priority")
-    waited = models.Func(
+    return Greatest(1.0, F("priority") - Floor(_waited() / ageing_seconds), output_field=models.FloatField())
+
+
+def _waited() -> models.Func:
+    return models.Func(
         Now() - F("paused_at"),
         template="extract(epoch FROM %(expressions)s)::float8",
         output_field=models.FloatField(),
     )
-    return Greatest(1.0, F("priority") - Floor(waited / ageing_seconds), output_field=models.FloatField())
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):

@@ -1,5 +1,10 @@
 """The readers of the environment."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -34,6 +39,30 @@ def test_a_bad_value_is_named(monkeypatch):
 
     with pytest.raises(ImproperlyConfigured, match="DATABASE_CONN_MAX_AGE: expected a whole number, got: soon"):
         environment.number("DATABASE_CONN_MAX_AGE", 0)
+
+
+@pytest.mark.req("P-05", "P-06", "P-07")
+def test_threshold_and_interval_come_from_the_environment_and_a_bad_one_is_warned_of():
+    """As a process that starts reads them: threshold, resume threshold, interval of the poll, of beat, of the check."""
+
+    def read(**env):
+        program = (
+            "import json; from django.conf import settings as s; p = s.PAUSE_MANAGER; "
+            "print(json.dumps([*p['policy'].values(), p['poll_interval_seconds'], "
+            "s.CELERY_BEAT_SCHEDULE['pause_manager.poll']['schedule']]))"
+        )
+        given = {**os.environ, "DJANGO_SETTINGS_MODULE": "backend.settings.test", **env}
+        done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout), done.stderr
+
+    defaults = [0.2, 0.3, 10.0, 10.0]
+    names = ("PAUSE_CAPACITY_THRESHOLD_PERCENT", "PAUSE_POLLING_INTERVAL_SECONDS")
+
+    assert read(**dict.fromkeys(names, ""))[0] == defaults
+    assert read(**dict(zip(names, ("35", "4"), strict=True)))[0] == [0.35, 0.45, 4.0, 4.0]
+    found, warned = read(**dict(zip(names, ("a lot", "-3"), strict=True)))
+    assert found == defaults
+    assert all(name in warned for name in names)
 
 
 def test_a_missing_value_is_named(monkeypatch):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -66,6 +66,55 @@ def test_any_signature_can_wait_and_is_sent_once():
     assert (event.scope, event.figures["free_share"], event.figures["resume_above"]) == ("import:7", 1.0, 0.3)
 
 
+@pytest.mark.req("P-28")
+def test_pauses_can_be_counted_and_timed_from_their_events():
+    full()
+    park("import:1", "import:2")
+    run = make_run()
+    later(90)
+    node()
+
+    assert polls(2) == [1, 2]
+
+    parked, sent = (ControlEvent.objects.filter(action=action).order_by("pk") for action in ("parked", "sent_on"))
+    assert parked.count() == sent.count() == 3
+    assert all(90 <= event.figures["waited_seconds"] < 150 for event in sent)
+    held = ControlEvent.objects.get(action="hold_released", scope=run.scope)
+    assert held.figures["held_seconds"] < 90, "the hold is as old as it is"
+
+
+@pytest.mark.req("P-31")
+def test_every_decision_is_logged_with_its_figures(caplog):
+    figures = ("'nodes': 1", "'average_free_share': ", "'threshold': 0.2", "'totals': {'cores': 8")
+    for view, word in ((full, "pause (below_threshold)"), (node, "go (has_room)")):
+        view()
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "pause_manager.manager"):
+            manager.should_pause(CPU)
+        (line,) = [record.getMessage() for record in caplog.records if "Verdict" in record.getMessage()]
+        assert line.startswith(f"Verdict {word}: ")
+        assert all(figure in line for figure in figures), line
+
+    park("import:1")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "pause_manager.manager"):
+        assert polls(1) == [1]
+    line = next(record.getMessage() for record in caplog.records if "Poll: " in record.getMessage())
+    assert line.startswith("Poll: 1 entries go on, 0 wait; allowance 1, ")
+    assert all(figure in line for figure in figures), line
+
+
+@pytest.mark.req("P-31")
+def test_a_claim_that_finds_no_room_is_logged_with_its_figures(caplog):
+    full("other")
+
+    with caplog.at_level(logging.INFO, "pause_manager.manager"), transaction.atomic():
+        told = manager.admit_on("other", CPU)
+
+    assert told == "other, the only node that can run this, has 0% of its cores free; it takes 20%."
+    assert "'average_free_share': 0.0" in caplog.text
+
+
 @pytest.mark.req("P-20")
 def test_a_parked_run_goes_on_and_completes():
     full()
@@ -97,8 +146,6 @@ def test_racing_pollers_and_operators_send_each_entry_once():
 def test_a_second_poll_does_not_wait_for_the_first():
     node()
     park("import:1")
-    from django.db import transaction
-
     with transaction.atomic():
         assert pause_queue.lock_poll()
         other = in_thread(manager.poll)
@@ -114,8 +161,6 @@ def test_the_poll_and_a_cancel_do_not_wait_for_each_other_for_ever():
     full()
     run = make_run()
     node()
-    from django.db import transaction
-
     with transaction.atomic():
         transitions.lock([str(run.pk)])
         poll = in_thread(manager.poll)

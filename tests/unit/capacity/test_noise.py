@@ -30,7 +30,8 @@ def filled(view, needs):
 
 def yields(view, seconds=60, state=None):
     """What is told to yield while ``view`` stays as it is."""
-    state, told = state or NodeState(), []
+    state = state or NodeState()
+    told: list[str] = []
     for second in range(seconds):
         now = NOW + second
         state, judgement = judge(replace(view, sampled_at=now), state, POLICY, now)

@@ -21,6 +21,7 @@ def test_cpu_room_is_cores_less_strangers_less_what_we_declared():
     assert room(view, NOW).cpu_milli == 2500
 
 
+@pytest.mark.req("P-04")
 def test_the_scarcest_needed_resource_decides():
     view = node(cores=8, foreign=2, free=6_400, gpus=[gpu(free=12_000)])
 

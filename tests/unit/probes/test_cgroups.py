@@ -122,6 +122,22 @@ def test_the_tightest_memory_limit_up_the_tree_decides(v2: Machine) -> None:
     assert (reading.total_mib, reading.free_mib) == (1000, 500), "inactive page cache counts as free"
 
 
+@pytest.mark.req("P-29")
+def test_kills_for_want_of_memory_are_counted_in_the_own_group_only(v2: Machine) -> None:
+    assert MemoryProbe(v2.root).read().oom_kills == 0, "a kernel that does not count them"
+    v2.write("sys/fs/cgroup/batch.slice/worker.service/memory.events", "low 0\noom 2\noom_kill 2\noom_group_kill 0")
+    v2.write("sys/fs/cgroup/batch.slice/memory.events", "low 0\noom 9\noom_kill 9")
+
+    assert MemoryProbe(v2.root).read().oom_kills == 2
+
+
+def test_kills_of_v1_are_in_another_file(machine: Machine) -> None:
+    machine.mounted(V1, "4:memory:/a")
+    machine.write("sys/fs/cgroup/memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3")
+
+    assert MemoryProbe(machine.root).read().oom_kills == 3
+
+
 def test_memory_high_is_a_limit_too(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.high", 300 * MIB)
 
