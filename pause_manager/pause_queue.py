@@ -111,10 +111,11 @@ def send_on(
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
             transaction.on_commit(lambda: _sent(runs))
         details = figures or {}
+        waited = {entry.pk: round(entry.waited, 3) for entry in taken}  # type: ignore[attr-defined]
         audit.record_each(
             "sent_on",
             [
-                (entry.ref, {"entry": entry.pk, "waited_seconds": round(entry.waited, 3), **details.get(entry.pk, {})})
+                (entry.ref, {"entry": entry.pk, "waited_seconds": waited[entry.pk], **details.get(entry.pk, {})})
                 for entry in taken
             ],
             actor=actor,

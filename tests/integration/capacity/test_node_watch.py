@@ -6,17 +6,21 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from automation import admission, leases, maintenance
+from automation.models import AutomationRun, Ticket
+from automation.pipeline import get_pipeline
 from pause_manager import adapting, loads, manager, nodes
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.node_watch import NodeWatch
 from pause_manager.pause_queue import Parked
 from pause_manager.views import Load
-from tests.factories import make_run, run_loop
+from tests.factories import make_run, run_loop, stage_of, tickets
 from tests.integration.capacity.fleet import HERE, node
 from tests.pipelines import scripted
 
@@ -211,3 +215,37 @@ def test_without_the_adaptive_mode_nothing_moves():
 
     assert (events("threshold_moved"), nodes.live_nodes()[0].threshold_moved_by) == ([], 0.0)
     assert not PauseQueueEntry.objects.exists()
+
+
+def start(run: AutomationRun, name: str) -> bool:
+    """A loop of the run starts here, if there is room."""
+    stage_run = stage_of(run)
+    stage = get_pipeline(run.pipeline).stage(stage_run.slug)
+    room = partial(admission.room_here, HERE, stage.needs, run.pipeline)
+    here = leases.Worker(f"test/{name}", HERE)
+    try:
+        return bool(leases.claim(stage_run.pk, here, queue="stages", concurrency=stage.concurrency, room=room))
+    except leases.NoRoom:
+        return False
+
+
+@pytest.mark.req("P-04", "P-36")
+@pytest.mark.parametrize("cores", [1, 2])
+def test_on_a_small_machine_noise_keeps_no_loop_from_starting_and_makes_none_yield(cores):
+    node(cores=cores, foreign=0.1)
+    run = make_run("few", items=10)
+
+    assert tickets(run) == cores
+    Ticket.objects.all().delete()
+    started = [start(run, str(number)) for number in range(cores + 1)]
+    machine = Machine(NodeWatch())
+    for foreign in (0.05, 0.2, 0.24) * 10:
+        machine.sees(1, cores=cores, foreign=foreign)
+    maintenance.reconcile()
+
+    assert started == [*[True] * cores, False]
+    assert events("yield_wanted") == []
+    assert events("node_saturated") == []
+    assert not PauseQueueEntry.objects.exists()
+    machine.sees(8, cores=cores, foreign=0.5)
+    assert len(events("yield_wanted")) == 1, "more than noise"
