@@ -71,6 +71,7 @@ def test_a_worker_killed_while_pausing(fleet: Fleet, report):
     run.check_complete()
 
 
+@pytest.mark.req("P-35")
 @pytest.mark.parametrize(
     ("at_pause", "at_resume"),
     [

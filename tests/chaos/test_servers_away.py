@@ -86,6 +86,7 @@ def test_postgres_restarted(fleet: Fleet, how: str, report):
 
 
 @pytest.mark.slow
+@pytest.mark.req("P-35")
 def test_postgres_and_redis_restarted_together(fleet: Fleet, report):
     run = Run(fleet, items=40)
     run.wait_until_at("toil")
