@@ -159,7 +159,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "redis_url": REDIS_URL,
     "channel": f"{REDIS_PREFIX}control",
     "events_channel": f"{REDIS_PREFIX}events",
-    "capacity": env.switch("WATCH_CAPACITY", False),
+    "capacity": env.switch("WATCH_CAPACITY", True),
     "poll_interval_seconds": POLL_SECONDS,
     "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
     "node_key_prefix": f"{REDIS_PREFIX}node:",
