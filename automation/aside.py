@@ -1,13 +1,17 @@
 """A database connection beside the caller's own, on which a statement is under way while the caller works on.
 
-No thread: one that waits for a busy interpreter takes it away some twenty times a statement (ADR 4).
+A thread does nothing but send; the caller collects. A thread that did both would take the interpreter from the caller
+some twenty times a statement, and a caller that sent by itself would lose its core to the server it wakes (ADR 4).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
+import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -29,33 +33,27 @@ class Aside:
 
     def __init__(self) -> None:
         self._wrapper: BaseDatabaseWrapper | None = None
-        self.is_under_way = False
+        self._parcel: _Parcel | None = None
 
     def send(self, statement: bytes, params: Sequence[bytes | None]) -> None:
         """Begin ``statement``, with ``$1`` … for ``params`` in their text form, once the one before it is done.
 
         The result of the one before, if nobody asked for it, is dropped.
         """
-        if self.is_under_way:
+        if self._parcel is not None:
             self.result()
-        try:
-            pgconn = self._pgconn()
-            with self._errors():
-                pgconn.send_query_params(statement, params)
-                while pgconn.flush():
-                    _wait(pgconn, selectors.EVENT_READ | selectors.EVENT_WRITE)
-                    pgconn.consume_input()
-        except BaseException:
-            self._give_up()
-            raise
-        self.is_under_way = True
+        self._parcel = _Parcel(self._pgconn(), statement, params)
+        _sender.put(self._parcel)
 
     def result(self) -> bytes | None:
         """Wait for the statement that is under way; returns the first column of its first row."""
-        self.is_under_way = False
+        parcel, self._parcel = self._parcel, None
+        if parcel is None:
+            raise RuntimeError("Cannot wait for a result: no statement is under way.")
         try:
             with self._errors():
-                result = _last_result(self._pgconn())
+                parcel.wait()
+                result = _last_result(parcel.pgconn)
                 if result.status not in _FINE:
                     raise errors.error_from_result(result)
                 return result.get_value(0, 0) if result.ntuples else None
@@ -66,7 +64,7 @@ class Aside:
     def close(self) -> None:
         """Let what is under way end, whatever comes of it, and give the connection back."""
         with contextlib.suppress(Exception):
-            if self.is_under_way:
+            if self._parcel is not None:
                 self.result()
         self._give_up()
 
@@ -86,6 +84,64 @@ class Aside:
         if wrapper is not None:
             with contextlib.suppress(Exception):
                 wrapper.close()
+
+
+class _Parcel:
+    """A statement to be sent."""
+
+    def __init__(self, pgconn: PGconn, statement: bytes, params: Sequence[bytes | None]) -> None:
+        self.pgconn = pgconn
+        self._statement = statement
+        self._params = params
+        self._error: Exception | None = None
+        self._is_sent = threading.Event()
+
+    def send(self) -> None:
+        """Called by the sending thread."""
+        try:
+            self.pgconn.send_query_params(self._statement, self._params)
+            while self.pgconn.flush():
+                _wait(self.pgconn, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                self.pgconn.consume_input()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._is_sent.set()
+
+    def wait(self) -> None:
+        """Return when it is sent, or raise what kept it from it."""
+        self._is_sent.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class _Sender:
+    """The sending thread of this process, started by the first parcel."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._parcels: SimpleQueue[_Parcel] = SimpleQueue()
+
+    def put(self, parcel: _Parcel) -> None:
+        if self._pid != os.getpid():
+            self._start()
+        self._parcels.put(parcel)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._parcels = SimpleQueue()
+                threading.Thread(target=self._run, args=(self._parcels,), name="slackwater-sender", daemon=True).start()
+                self._pid = os.getpid()
+
+    @staticmethod
+    def _run(parcels: SimpleQueue[_Parcel]) -> None:
+        while True:
+            parcels.get().send()
+
+
+_sender = _Sender()
 
 
 def _last_result(pgconn: PGconn) -> PGresult:

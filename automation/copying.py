@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ITEM = WorkItem._meta.db_table
 FIRST_CHUNK = 500
-CHUNK = 2_000
+CHUNK = 5_000
 CHUNK_BYTES = 1 << 20
 """Items are read in chunks of about so many bytes, ``CHUNK`` items at most, so that large ones fill no memory."""
 BLOCK = 1 << 18
