@@ -21,8 +21,8 @@ class Policy:
     """... and has not been for this long, if the node was saturated or contended."""
     contended_dwell_seconds: float = 5.0
     """Strangers must need what our loops declared for this long before loops give it back."""
-    minimum_run_seconds: float = 5.0
-    """No loop is asked to yield sooner after its start. Longer than the dwell, and strangers wait for young loops."""
+    minimum_run_seconds: float = 15.0
+    """Of loops of equal priority, one that started sooner than this yields last; strangers wait for nobody's."""
     cpu_slack_cores: float = 0.25
     """Strangers' CPU use up to this ..."""
     cpu_slack_share: float = 0.02

@@ -143,13 +143,13 @@ def _contention(
 
 
 def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Load]:
-    """Loops that may yield, first to go first: lowest priority (5 before 1), then the most recently started."""
-    may = [
-        load
-        for load in view.loads
-        if not load.is_sent and load.ref not in state.yielding and now - load.started_at >= policy.minimum_run_seconds
-    ]
-    return sorted(may, key=lambda load: (-load.priority, -load.started_at, load.ref))
+    """Loops that may yield, first to go first.
+
+    Lowest priority (5 before 1); of equal priority those that have had their minimum run, then the last started.
+    """
+    may = [load for load in view.loads if not load.is_sent and load.ref not in state.yielding]
+    young = policy.minimum_run_seconds
+    return sorted(may, key=lambda load: (-load.priority, now - load.started_at < young, -load.started_at, load.ref))
 
 
 def _who_yields(order: list[Load], deficits: dict[Resource, int], overrun: set[Resource]) -> list[Load]:
@@ -253,7 +253,7 @@ def _sentence(
             f"and our loops declared {_amount(resource, use.declared)} of its {_amount(resource, use.total)}"
         )
         if not yields:
-            return f"{told}; no loop may yield yet."
+            return f"{told}; no loop can yield."
         loops = "one loop yields" if len(yields) == 1 else f"{len(yields)} loops yield"
         return f"{told}; {loops} (lowest priority first, then last started)."
     if best is None:

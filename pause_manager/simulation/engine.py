@@ -243,9 +243,6 @@ class Simulation:
         policy, state = self.policy, node.state
         if state.contended_since is not None:
             due = state.contended_since + policy.contended_dwell_seconds
-            if due <= now:
-                young = [turn.since for turn in node.turns.values()]
-                due = min((at for since in young if (at := since + policy.minimum_run_seconds) > now), default=0.0)
             if due > now:
                 self._judge_at(node, math.ceil(due))
         if state.roomy_since is not None:

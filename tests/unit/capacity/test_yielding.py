@@ -90,14 +90,25 @@ def test_all_yield_when_strangers_leave_less_than_the_threshold():
     assert [sorted(refs) for _, refs in yields(judgements)] == [["0", "1", "2", "3"]]
 
 
-def test_none_yields_before_its_minimum_run_nor_before_it_has_started():
-    loads = [load("young", cpu=6, started_at=100), load("sent", cpu=6, started_at=0, is_sent=True)]
+def test_none_yields_before_it_has_started():
+    loads = [load("sent", cpu=6, started_at=0, is_sent=True)]
 
-    patient = Policy(minimum_run_seconds=15)
+    _, judgements = watch(every_second(101, 30, node(cores=8, foreign=5, loads=loads)))
 
-    _, judgements = watch(every_second(101, 30, node(cores=8, foreign=5, loads=loads)), policy=patient)
+    assert yields(judgements) == []
 
-    assert yields(judgements) == [(115, ("young",))]
+
+def test_of_equal_priority_those_that_had_their_minimum_run_go_first():
+    loads = [
+        load("older", cpu=2, started_at=10),
+        load("old", cpu=2, started_at=50),
+        load("young", cpu=2, started_at=95),
+        load("low", cpu=2, started_at=99, priority=4),
+    ]
+
+    for foreign, expected in ((2, {"low"}), (4, {"low", "old"}), (6, {"low", "old", "older"})):
+        _, judgements = watch(every_second(100, 10, node(cores=8, foreign=foreign, loads=loads)))
+        assert [set(refs) for _, refs in yields(judgements)] == [expected]
 
 
 @pytest.mark.req("P-36")
