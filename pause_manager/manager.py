@@ -92,6 +92,21 @@ class Desk:
                 return count
         return wanted
 
+    @property
+    def settling(self) -> str:
+        """In brackets, which online nodes are closed to new work for a while, and what for; empty if none is."""
+        names = [view.name for view in self._fleet.views if view.is_online and self._is_saturated(view.name)]
+        if not names:
+            return ""
+        policy = conf.settings().policy_of()
+        return (
+            f" ({', '.join(names[:3])} must first have had {policy.resume_above:.0%} free"
+            f" for {policy.resume_dwell_seconds:g} s)"
+        )
+
+    def _is_saturated(self, node: str) -> bool:
+        return node in self._fleet.states and self._fleet.states[node].is_saturated
+
     @cached_property
     def _book(self) -> capacity.Book:
         fleet = self._fleet

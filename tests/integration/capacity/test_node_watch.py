@@ -104,6 +104,19 @@ def test_the_cooldown_outlives_the_sampler():
     assert manager.poll().sent == 1
 
 
+def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_when():
+    machine = Machine(NodeWatch())
+    machine.sees(1, foreign=8)
+    machine.sees(5)
+
+    run = make_run()
+
+    entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
+    assert f"({HERE} must first have had 30% free for 15 s): {HERE} has 100%" in entry.reason
+    machine.sees(11)
+    assert manager.poll().sent == 1
+
+
 def test_an_operators_threshold_is_what_the_node_is_judged_by():
     node()
     nodes.set_threshold(HERE, 0.5)
