@@ -59,8 +59,8 @@ def meddle(monkeypatch, *, without_lock: bool) -> None:
     def slowly(self, sql, params=None):
         if isinstance(sql, str) and "nextval" in sql:
             time.sleep(0.03)
-        if isinstance(sql, str) and without_lock and "workernode" in sql:
-            sql = sql.replace("FOR NO KEY UPDATE", "")
+        if isinstance(sql, str) and without_lock and "workernode" in sql and sql.endswith("FOR NO KEY UPDATE"):
+            sql = sql.removesuffix("FOR NO KEY UPDATE")
         return execute(self, sql, params)
 
     monkeypatch.setattr(CursorWrapper, "execute", slowly)
