@@ -18,6 +18,7 @@ from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import all_pipelines, get_pipeline
 from pause_manager import capacity, kinds, loads, manager
+from pause_manager.desk import Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
@@ -83,11 +84,11 @@ def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
     return admission
 
 
-def _open_desk() -> tuple[manager.Desk | None, str]:
+def _open_desk() -> tuple[Desk | None, str]:
     """The desk, or why there is none; neither if capacity is not watched."""
     try:
         with transaction.atomic():
-            return manager.open_desk(), ""
+            return open_desk(), ""
     except Exception as error:
         return None, _unreadable(error)
 
@@ -108,9 +109,7 @@ class _Turns:
             return {row[0] for row in cursor.fetchall()}
 
 
-def _judged(
-    desk: manager.Desk | None, problem: str, want: Want, asked: int, turns: _Turns
-) -> tuple[capacity.Verdict, int]:
+def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Turns) -> tuple[capacity.Verdict, int]:
     """The verdict on ``want``, and how many of ``asked`` loops fit."""
     if desk is not None:
         try:

@@ -6,20 +6,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from pause_manager import capacity, conf, holds, loads, nodes, pause_queue
 from pause_manager.actor import Actor
+from pause_manager.desk import database_now, look, needs_of, open_desk
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
 from pause_manager.signals import forced_on, hold_changing
-from pause_manager.views import NodeView
 
 logger = logging.getLogger("pause_manager.manager")
 
@@ -34,123 +33,6 @@ class Poll:
     sent: int = 0
     waiting: int = 0
     skipped: str = ""
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """The fleet at one moment, by the database's clock."""
-
-    views: list[NodeView]
-    """Every node with the loads it carries. One that is held takes no work, like one that is offline."""
-    unplaced: list[Needs]
-    """What is sent and not placed."""
-    states: dict[str, capacity.NodeState]
-    """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
-    now: float
-
-    def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
-        """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
-        anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
-        for needs in self.unplaced:
-            book.place(needs, policy=anywhere)
-        return book
-
-
-class Desk:
-    """A fleet with reservations made as admissions are granted."""
-
-    def __init__(self, fleet: Fleet, held: Sequence[str]) -> None:
-        self._fleet = fleet
-        self._held = held
-        self._verdicts: dict[tuple[Needs, capacity.Policy], capacity.Verdict] = {}
-
-    def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
-        """The policy's verdict on new work with ``needs``; logged with its figures. What is reserved is not counted."""
-        policy = conf.settings().policy_of(pipeline)
-        verdict = self._verdicts.get((needs, policy))
-        if verdict is None:
-            verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now))
-            self._verdicts[needs, policy] = verdict
-            word = "pause" if verdict.should_pause else "go"
-            logger.info("Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
-        return verdict
-
-    def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
-        """Whether newcomers must queue: something that waits is no larger and no less urgent.
-
-        What waits by a policy that keeps more free than theirs is not in their way.
-        """
-        own = conf.settings().policy_of(pipeline).pause_below
-        front = ((other, urgency) for other, pause_below, urgency in self._front if pause_below <= own)
-        return capacity.goes_behind(front, needs, priority)
-
-    def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
-        """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
-        policy = conf.settings().policy_of(pipeline)
-        for count in range(wanted):
-            if self._book.place(needs, self._held, policy) is None:
-                return count
-        return wanted
-
-    @property
-    def settling(self) -> str:
-        """In brackets, which online nodes are closed to new work for a while, and what for; empty if none is."""
-        names = [view.name for view in self._fleet.views if view.is_online and self._is_saturated(view.name)]
-        if not names:
-            return ""
-        policy = conf.settings().policy_of()
-        return (
-            f" ({', '.join(names[:3])} must first have had {policy.resume_above:.0%} free"
-            f" for {policy.resume_dwell_seconds:g} s)"
-        )
-
-    def _is_saturated(self, node: str) -> bool:
-        return node in self._fleet.states and self._fleet.states[node].is_saturated
-
-    @cached_property
-    def _book(self) -> capacity.Book:
-        fleet = self._fleet
-        policy = conf.settings().policy_of()
-        return fleet.reserve_unplaced(capacity.admission_book(fleet.views, policy, fleet.now, fleet.states))
-
-    @cached_property
-    def _front(self) -> list[tuple[Needs, float, int]]:
-        """(needs, pause threshold, highest priority) of what waits and is due."""
-        settings = conf.settings()
-        front = PauseQueueEntry.objects.due().front(settings.policy_of().ageing_seconds)
-        return [
-            (_needs(needs), settings.policy_of(pipeline).pause_below, int(urgency))
-            for needs, pipeline, urgency in front
-        ]
-
-
-def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
-    """The same; if no node is online, with the nodes that only a hold keeps out."""
-    if verdict.code != "no_online_node" or not (held := nodes.held()):
-        return verdict
-    names = ", ".join(sorted(held)[:3])
-    return replace(verdict, sentence=f"{verdict.sentence} Held by an operator: {names}.")
-
-
-def open_desk() -> Desk | None:
-    """Look at the fleet; ``None`` when capacity is not watched, so that everything may start."""
-    if not conf.settings().capacity:
-        return None
-    ramp = PollState.objects.values_list("ramp", flat=True).first() or {}
-    return Desk(look(), ramp.get("held", []))
-
-
-def look() -> Fleet:
-    """The fleet as it is now, in a constant number of queries."""
-    by_node = loads.by_node()
-    held = nodes.held()
-    found = nodes.states()
-    views = [
-        replace(view, loads=tuple(by_node.get(view.name, ())), is_online=view.is_online and view.name not in held)
-        for view in (state.view for state in found)
-    ]
-    states = {state.row.name: state.watch.state for state in found if state.row.watch}
-    return Fleet(views, [load.needs for load in by_node.get(None, ())], states, database_now())
 
 
 def is_watched() -> bool:
@@ -285,7 +167,7 @@ def _foremost(count: int, policy: capacity.Policy) -> list[capacity.Waiting]:
     policy_of = conf.settings().policy_of
     policies = {pipeline: policy_of(pipeline) for *_, pipeline in entries}
     return [
-        capacity.Waiting(str(pk), _needs(needs), paused_at.timestamp(), priority, policy=policies[pipeline])
+        capacity.Waiting(str(pk), needs_of(needs), paused_at.timestamp(), priority, policy=policies[pipeline])
         for pk, needs, paused_at, priority, pipeline in entries
     ]
 
@@ -326,21 +208,3 @@ def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
             return False
         holds.place([ref], actor=actor, reason=reason)
         return True
-
-
-def database_now() -> float:
-    """Seconds since the epoch by the database's clock."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
-        return float(cursor.fetchone()[0])
-
-
-_known_needs: dict[str, Needs] = {}
-
-
-def _needs(stored: dict[str, Any]) -> Needs:
-    """The needs of an entry; equal ones are one object, which the policy groups by."""
-    key = repr(sorted(stored.items()))
-    if key not in _known_needs:
-        _known_needs[key] = Needs(**stored)
-    return _known_needs[key]

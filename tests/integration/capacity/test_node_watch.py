@@ -15,6 +15,7 @@ from automation import admission, leases, maintenance
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from pause_manager import adapting, loads, manager, nodes
+from pause_manager.desk import database_now, open_desk
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.node_watch import NodeWatch
@@ -34,7 +35,7 @@ class Machine:
 
     def __init__(self, watch: NodeWatch, ahead: float = 0.0) -> None:
         self.watch = watch
-        self.now = manager.database_now() + ahead
+        self.now = database_now() + ahead
 
     def sees(self, seconds: int, **view: Any) -> None:
         for _ in range(seconds):
@@ -82,7 +83,7 @@ def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_t
     Machine(NodeWatch(), ahead=8).sees(3, cores=10, foreign=4)
 
     assert manager.poll().sent == 0, "6 cores are free, and strangers were at 5 of 10 a moment ago"
-    desk = manager.open_desk()
+    desk = open_desk()
     assert desk is not None
     assert (desk.reserve(Needs(cpu=5.5), 1), desk.reserve(Needs(cpu=5), 1)) == (0, 1)
 

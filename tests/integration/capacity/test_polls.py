@@ -89,7 +89,7 @@ def test_every_decision_is_logged_with_its_figures(caplog):
     for view, word in ((full, "pause (below_threshold)"), (node, "go (has_room)")):
         view()
         caplog.clear()
-        with caplog.at_level(logging.INFO, "pause_manager.manager"):
+        with caplog.at_level(logging.INFO, "pause_manager"):
             manager.should_pause(CPU)
         (line,) = [record.getMessage() for record in caplog.records if "Verdict" in record.getMessage()]
         assert line.startswith(f"Verdict {word}: ")
