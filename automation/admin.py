@@ -6,13 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
-from automation import gate, run_actions, status
+from automation import admin_audit, gate, run_actions, status
 from automation.models import Account, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.pipeline import all_pipelines
 from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice
@@ -40,6 +41,21 @@ class OfAccount(admin.ModelAdmin[Any]):
         if db_field.related_model is Account and not request.user.is_superuser:
             kwargs["queryset"] = _accounts_of(request)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """Called once a saved form, in its transaction: where the event belongs."""
+        admin_audit.saved(request, form, formsets, is_new=add)
+        return super().construct_change_message(request, form, formsets, add)
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        with transaction.atomic():
+            admin_audit.deleted(request, [obj])
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            admin_audit.deleted(request, list(queryset))
+            super().delete_queryset(request, queryset)
 
 
 class MembershipInline(admin.TabularInline[Membership, Account]):

@@ -17,7 +17,7 @@ from automation.errors import UnknownPipeline
 from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import all_pipelines, get_pipeline
-from pause_manager import capacity, kinds, loads, manager
+from pause_manager import capacity, kinds, loads, manager, metrics
 from pause_manager.desk import Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
@@ -76,11 +76,12 @@ def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
             admission.granted.append((want, asked))
             continue
         verdict, fitting = _judged(desk, problem, want, asked, turns)
+        manager.DECISIONS.add(code="granted" if fitting else verdict.code)
         if fitting:
             admission.granted.append((want, fitting))
         elif not want.at_work:
             admission.parked.setdefault(verdict.sentence, []).append(want)
-            admission.figures[verdict.sentence] = verdict.figures
+            admission.figures[verdict.sentence] = {"code": verdict.code, **verdict.figures}
     return admission
 
 
@@ -132,6 +133,7 @@ def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Tur
 
 def _unreadable(error: Exception) -> str:
     logger.exception("Capacity could not be judged.")
+    metrics.DEGRADED.add(layer="capacity")
     return f"Capacity could not be judged: {type(error).__name__}: {error}."
 
 
@@ -177,6 +179,7 @@ def room_here(node: str, needs: Needs, pipeline: str) -> Sequence[int]:
     """
     admitted = manager.admit_on(node, needs, pipeline=pipeline)
     if isinstance(admitted, str):
+        manager.DECISIONS.add(code="no_room_on_node")
         raise NoRoom(admitted)
     return admitted
 

@@ -70,7 +70,8 @@ def create(
         run.save(update_fields=["total_items"])
         StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
         figures = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
-        audit.record("create", scope=run.scope, actor=actor, figures=figures)
+        after = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
+        audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
     run.refresh_from_db()
     return _begin_if_open(run, actor=actor) if start else run
 
@@ -96,9 +97,12 @@ def make_stages(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
 
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     """Start a pending run, or note that it is to start when the gate opens. Raises ``TransitionRefused``."""
-    asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
-    if not asked.update(start_requested_at=Now()):
-        raise transitions.refusal("start", run_id)
+    with transaction.atomic():
+        asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
+        if not asked.update(start_requested_at=Now()):
+            raise transitions.refusal("start", run_id)
+        # If the gate is shut, the start itself comes later, and by the system.
+        audit.record("start_requested", scope=f"run:{run_id}", actor=actor, reason=reason)
     return _begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
 
 
@@ -180,7 +184,15 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
         if transitions.request_cancel(run_id, actor=actor):
             scope = f"run:{run_id}"
             figures = in_flight.of_runs([run_id]).get(scope)
-            audit.record("cancel_requested", scope=scope, actor=actor, reason=reason, figures=figures)
+            audit.record(
+                "cancel_requested",
+                scope=scope,
+                actor=actor,
+                reason=reason,
+                figures=figures,
+                before={"cancel_requested": False},
+                after={"cancel_requested": True},
+            )
             notice.publish_on_commit(scope)
             _end_if_idle(run_id, actor=actor, reason=reason)
     return AutomationRun.objects.with_leases().get(pk=run_id)
@@ -209,6 +221,27 @@ def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
             transitions.lock([str(pk)])
             ended += _end_if_idle(pk, actor=Actor(name, "worker"), reason="the last worker has given its slice back")
     return ended
+
+
+def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
+    """Note which held runs have come to rest: no slice of theirs is leased any more. Returns for how many holds.
+
+    While a run is held nothing of it is leased anew, so what is found at rest stays so.
+    """
+    holds_on_runs = Hold.objects.active().filter(settled_at__isnull=True, scope__startswith="run:")
+    if run_ids is not None:
+        holds_on_runs = holds_on_runs.filter(scope__in=[f"run:{pk}" for pk in run_ids])
+    at_rest = _idle(_run_ids(holds_on_runs.values_list("scope", flat=True)))
+    return holds.settled(at_rest) if at_rest else 0
+
+
+def _idle(run_ids: Sequence[str]) -> list[str]:
+    """The scopes of those of the runs of which nothing is leased."""
+    if not run_ids:
+        return []
+    leased = WorkSlice.objects.leased().filter(stage_run__run__in=run_ids)
+    at_work = {str(pk) for pk in leased.values_list("stage_run__run", flat=True)}
+    return [f"run:{pk}" for pk in run_ids if pk not in at_work]
 
 
 def fail(run_id: UUID, *, reason: str) -> None:
@@ -296,6 +329,8 @@ def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, **_: 
     run_ids = _run_ids(scopes)
     if run_ids:
         transitions.keep_pause_times(run_ids)
+        if change == "placed" and (idle := _idle(run_ids)):
+            holds.settled(idle, had_work=False)
     if change == "released" and actor != CAPACITY:
         transaction.on_commit(lambda: _go_on(run_ids))
 

@@ -12,11 +12,19 @@ from automation.leases import Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.units import units_of
-from pause_manager import audit
+from pause_manager import audit, metrics
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.maintenance")
+
+RECONCILING = metrics.histogram("slackwater_reconcile_duration_seconds", "How long one reconcile took.")
+FAILURES = metrics.counter("slackwater_reconcile_failures_total", "Repairs of a reconcile that failed.", ("part",))
+LOST = metrics.counter(
+    "slackwater_leases_lost_total",
+    "Leases lost by their holders, by why: worker_lost, loop_failed.",
+    ("why",),
+)
 
 
 class WorkerLost(Exception):
@@ -25,8 +33,14 @@ class WorkerLost(Exception):
 
 def reconcile() -> None:
     """Repair whatever is missing, each part by itself: starts, seals, ends of cancels, messages."""
+    with RECONCILING.timed():
+        _reconcile()
+
+
+def _reconcile() -> None:
     for part in (
         lifecycle.finish_cancels,
+        lifecycle.settle_pauses,
         stages.start_waiting,
         stages.seal_finished,
         dispatch.replace_lost_tickets,
@@ -36,6 +50,7 @@ def reconcile() -> None:
             part()
         except Exception:
             logger.exception("%s failed; the other repairs go on.", part.__name__)
+            FAILURES.add(part=part.__name__)
 
 
 def reap() -> int:
@@ -56,6 +71,7 @@ def settle(reaped: list[tuple[int, int, int]], error: BaseException | None = Non
     stage_run_ids = sorted({stage_run_id for _, stage_run_id, _ in reaped})
     if not reaped:
         return 0
+    LOST.add(len(reaped), why="worker_lost" if error is None else "loop_failed")
     stage_runs = StageRun.objects.select_related("run").in_bulk(stage_run_ids)
     for slice_id, stage_run_id, crashes in reaped:
         stage_run = stage_runs[stage_run_id]
@@ -68,7 +84,9 @@ def settle(reaped: list[tuple[int, int, int]], error: BaseException | None = Non
         )
         if crashes >= conf.settings().poison_crashes:
             _give_up_item(stage_run, slice_id, error or WorkerLost("worker lost while processing"))
-    lifecycle.finish_cancels([stage_run.run_id for stage_run in stage_runs.values()])
+    run_ids = [stage_run.run_id for stage_run in stage_runs.values()]
+    lifecycle.finish_cancels(run_ids)
+    metrics.guarded(lifecycle.settle_pauses)(run_ids)
     dispatch.dispatch(stage_run_ids)
     return len(reaped)
 

@@ -22,11 +22,14 @@ from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
-from pause_manager import adapting, audit, nodes
+from pause_manager import adapting, audit, holds, log_context, metrics, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
 
 logger = logging.getLogger("automation.stage_loop")
+
+PROCESSED = metrics.counter("slackwater_items_processed_total", "Items that were done.", ("pipeline", "stage"))
+FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given up.", ("pipeline", "stage"))
 
 Phase = WorkSlice.Phase
 
@@ -79,6 +82,10 @@ class StageLoop:
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
+        with log_context.bound(run=str(self.run_row.pk), stage=self.stage_run.slug):
+            return self._run()
+
+    def _run(self) -> Ending:
         ends_at = time.monotonic() + conf.settings().loop_seconds
         try:
             while True:
@@ -103,6 +110,8 @@ class StageLoop:
                 self._ctx.gpu_index = work.gpus[0] if work.gpus else None
                 self._is_ending = False
                 self._work = work
+                if not self._has_worked:
+                    metrics.guarded(holds.went_on)(self._scopes())
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
@@ -199,6 +208,8 @@ class StageLoop:
 
     def _committed(self, done: Progress) -> None:
         announce.moved(self.run_row.scope)
+        PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
+        FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         if done.failed and self.stage.max_failures is not None:
             lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)
 

@@ -12,6 +12,7 @@ from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
 from automation.stage_loop import Ending, StageLoop
+from pause_manager import metrics
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.tasks")
@@ -32,6 +33,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     if ending is not Ending.LEASE_LOST:
         stages.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
+    metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
     if ending is Ending.NO_ROOM:
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.

@@ -64,12 +64,27 @@ def apply(
     if transition is FAIL:
         changes["failure"] = reason
     with transaction.atomic():
+        was = _lifecycle_before(transition, run_id)
         moved = AutomationRun.objects.filter(pk=run_id, lifecycle__in=transition.sources).update(**changes)
         if not moved:
             raise refusal(transition.name, run_id)
-        audit.record(transition.name, scope=f"run:{run_id}", actor=actor, reason=reason, figures=figures)
+        audit.record(
+            transition.name,
+            scope=f"run:{run_id}",
+            actor=actor,
+            reason=reason,
+            figures=figures,
+            before={"lifecycle": was},
+            after={"lifecycle": str(transition.target)},
+        )
         if transition.is_final:
             _drop_holds(f"run:{run_id}")
+
+
+def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:
+    if len(transition.sources) == 1:
+        return str(transition.sources[0])
+    return AutomationRun.objects.filter(pk=run_id).values_list("lifecycle", flat=True).first()
 
 
 def _drop_holds(scope: str) -> None:

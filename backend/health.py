@@ -71,7 +71,8 @@ def check_migrations() -> str:
     return "ok"
 
 
-def _redis() -> redis.Redis:
+def redis_client() -> redis.Redis:
+    """A client that gives up soon."""
     return redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=SOCKET_TIMEOUT_SECONDS
     )
@@ -80,7 +81,7 @@ def _redis() -> redis.Redis:
 def check_redis() -> str:
     """Whether Redis answers."""
     try:
-        with _redis() as client:
+        with redis_client() as client:
             client.ping()
     except redis.RedisError as error:
         raise NotReady("Redis does not answer") from error
@@ -90,7 +91,7 @@ def check_redis() -> str:
 def check_beat() -> str:
     """Whether beat ticked lately."""
     try:
-        with _redis() as client:
+        with redis_client() as client:
             last = client.get(tick_key())
     except redis.RedisError as error:
         raise NotReady("unknown while Redis does not answer") from error

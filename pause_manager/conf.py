@@ -52,6 +52,14 @@ class PauseManagerSettings:
     """Whether room is asked for before work is sent and started."""
     poll_interval_seconds: float = 10.0
     """How often the pause queue is looked through."""
+    tally_seconds: float = 5.0
+    """How often a process adds what it counted for ``/metrics`` to the database."""
+    metrics_token: str = ""
+    """Whoever sends it as a bearer token may read ``/metrics``."""
+    metrics_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Who may read ``/metrics`` without a token or a sign-in, if they come without a proxy. With a token: nobody."""
+    statsd_url: str = ""
+    """Where counts and times are sent by UDP as well, such as ``udp://localhost:8125/slackwater``; empty: nowhere."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)

@@ -9,13 +9,26 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import audit, notice
+from pause_manager import audit, metrics, notice
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.models import SCOPE, Hold
 from pause_manager.signals import hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("pause_manager.holds")
+
+SETTLING = metrics.histogram(
+    "slackwater_pause_settle_seconds",
+    "From a hold on work that was running until the last of it had stopped, by kind of hold.",
+    ("kind",),
+    metrics.LONG_SECONDS,
+)
+GOING_ON = metrics.histogram(
+    "slackwater_resume_seconds",
+    "From the release of a hold to the first work after it, by kind of hold.",
+    ("kind",),
+    metrics.LONG_SECONDS,
+)
 
 _PLACE = f"""
     INSERT INTO {Hold._meta.db_table}
@@ -30,7 +43,19 @@ _RELEASE = f"""
     UPDATE {Hold._meta.db_table}
        SET released_at = statement_timestamp(), released_by = %(actor)s, release_reason = %(reason)s
      WHERE released_at IS NULL AND kind = %(kind)s AND scope = ANY(%(scopes)s)
- RETURNING scope, id, extract(epoch FROM statement_timestamp() - created_at)::float
+ RETURNING scope, id, extract(epoch FROM statement_timestamp() - created_at)::float, mode, reason, actor, created_at
+"""
+
+_SETTLE = f"""
+    UPDATE {Hold._meta.db_table} SET settled_at = statement_timestamp()
+     WHERE released_at IS NULL AND settled_at IS NULL AND scope = ANY(%s)
+ RETURNING kind, extract(epoch FROM statement_timestamp() - created_at)::float
+"""
+
+_GO_ON = f"""
+    UPDATE {Hold._meta.db_table} SET went_on_at = statement_timestamp()
+     WHERE released_at IS NOT NULL AND went_on_at IS NULL AND scope = ANY(%s)
+ RETURNING kind, extract(epoch FROM statement_timestamp() - released_at)::float
 """
 
 
@@ -80,6 +105,7 @@ def place(
             ],
             actor=actor,
             reason=reason,
+            changes={scope: (None, _facts(values)) for scope in placed},
         )
         _announce(list(placed), actor, "placed")
     return list(placed)
@@ -96,13 +122,50 @@ def release(scopes: Sequence[str], *, kind: str = Hold.Kind.OPERATOR, actor: Act
             released = cursor.fetchall()
         audit.record_each(
             "hold_released",
-            [(scope, {"hold": pk, "kind": kind, "held_seconds": round(held, 3)}) for scope, pk, held in released],
+            [(scope, {"hold": pk, "kind": kind, "held_seconds": round(held, 3)}) for scope, pk, held, *_ in released],
             actor=actor,
             reason=reason,
+            changes={
+                scope: ({"kind": kind, "mode": mode, "reason": why, "actor": who, "since": since.isoformat()}, None)
+                for scope, _, _, mode, why, who, since in released
+            },
         )
-        scopes_released = [scope for scope, _, _ in released]
+        scopes_released = [scope for scope, *_ in released]
         _announce(scopes_released, actor, "released")
     return scopes_released
+
+
+def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event tells of a hold that is placed."""
+    ends = values["expires_at"]
+    told = {name: str(values[name]) for name in ("kind", "mode", "reason", "actor")}
+    return told | ({"expires_at": ends.isoformat(), "on_expiry": str(values["on_expiry"])} if ends else {})
+
+
+def settled(scopes: Sequence[str], *, had_work: bool = True) -> int:
+    """Note, once a hold, that nothing of ``scopes`` is at work any more; returns for how many holds that was news.
+
+    How long it took is measured, unless nothing was at work in the first place.
+    """
+    return _noted(_SETTLE, scopes, SETTLING if had_work else None)
+
+
+def went_on(scopes: Sequence[str]) -> int:
+    """Note, once a hold, that the first work under ``scopes`` after its release has begun, and measure how long after.
+
+    Where several were released, work waited for the last of them only.
+    """
+    return _noted(_GO_ON, scopes, GOING_ON)
+
+
+def _noted(statement: str, scopes: Sequence[str], measure: metrics.Histogram | None) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [sorted(set(scopes))])
+        found = cursor.fetchall()
+    if found and measure is not None:
+        kind, seconds = min(found, key=lambda row: row[1])
+        transaction.on_commit(lambda: measure.observe(seconds, kind=kind))
+    return len(found)
 
 
 def expire() -> int:
@@ -128,8 +191,15 @@ def _expire(hold: Hold) -> bool:
             return False
         if hold.on_expiry == Hold.OnExpiry.KEEP:
             Hold.objects.filter(pk=hold.pk).update(expires_at=None)
-            figures = {"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()}
-            audit.record("hold_overdue", scope=hold.scope, actor=SYSTEM, reason=hold.reason, figures=figures)
+            audit.record(
+                "hold_overdue",
+                scope=hold.scope,
+                actor=SYSTEM,
+                reason=hold.reason,
+                figures={"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()},
+                before={"expires_at": hold.expires_at.isoformat() if hold.expires_at else None},
+                after={"expires_at": None},
+            )
             return True
         if hold.on_expiry == Hold.OnExpiry.CANCEL:
             hold_expired.send(Hold, hold=hold)

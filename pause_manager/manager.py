@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, holds, loads, nodes, pause_queue
+from pause_manager import capacity, conf, holds, loads, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.desk import database_now, look, needs_of, open_desk
 from pause_manager.errors import InvalidHold
@@ -21,6 +21,14 @@ from pause_manager.pause_queue import CAPACITY, Parked
 from pause_manager.signals import forced_on, hold_changing
 
 logger = logging.getLogger("pause_manager.manager")
+
+POLLING = metrics.histogram("slackwater_poll_duration_seconds", "How long one poll of the pause queue took.")
+POLL_FAILURES = metrics.counter("slackwater_poll_failures_total", "Polls of the pause queue that failed.")
+DECISIONS = metrics.counter(
+    "slackwater_capacity_decisions_total",
+    "Answers to work that asks for room: granted, or why not.",
+    ("code",),
+)
 
 BACK_OFF_SECONDS = 30
 _failed_at: float | None = None
@@ -66,6 +74,7 @@ def judge() -> Callable[[Needs, str], capacity.Verdict]:
 
 def _unreadable(error: Exception) -> capacity.Verdict:
     logger.exception("Capacity could not be judged.")
+    metrics.DEGRADED.add(layer="capacity")
     return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
 
 
@@ -116,11 +125,13 @@ def poll() -> Poll:
         with transaction.atomic():
             if not pause_queue.lock_poll():
                 return Poll(skipped="another poll is under way")
-            done = _poll()
+            with POLLING.timed():
+                done = _poll()
         _failed_at = None
         return done
     except Exception:
         logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
+        POLL_FAILURES.add()
         _failed_at = time.monotonic()
         return Poll(skipped="it failed")
 

@@ -50,6 +50,8 @@ class Hold(models.Model):
     released_at = models.DateTimeField(null=True, blank=True)
     released_by = models.CharField(max_length=160, blank=True)
     release_reason = models.TextField(blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True, help_text="when the last of what it stops had stopped")
+    went_on_at = models.DateTimeField(null=True, blank=True, help_text="first work after its release")
 
     objects = HoldQuerySet.as_manager()
 
@@ -67,6 +69,11 @@ class Hold(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["expires_at"], condition=Q(released_at__isnull=True), name="hold_due"),
             models.Index(fields=["scope", "-id"], name="hold_of_scope"),
+            models.Index(
+                fields=["scope"],
+                condition=Q(released_at__isnull=False, went_on_at__isnull=True),
+                name="hold_not_gone_on",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -74,7 +81,10 @@ class Hold(models.Model):
 
 
 class ControlEvent(models.Model):
-    """What was done, by whom, through which door, why, and with which figures. Append-only; written by ``audit``."""
+    """What was done, by whom, through which door, why, and with which figures. Written by ``audit``.
+
+    Append-only: a trigger refuses UPDATE, DELETE and TRUNCATE. Kept for ever; only ``audit.erase`` takes some away.
+    """
 
     at = models.DateTimeField(db_default=Now(), editable=False)
     action = models.CharField(max_length=40)
@@ -84,12 +94,22 @@ class ControlEvent(models.Model):
     reason = models.TextField(blank=True)
     request_id = models.CharField(max_length=100, blank=True)
     figures = models.JSONField(default=dict, blank=True)
+    before = models.JSONField(null=True, blank=True, help_text="what it was; empty where nothing was there before")
+    after = models.JSONField(null=True, blank=True, help_text="what it is since; empty where nothing is left")
 
     objects = ControlEventQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["-id"]
-        indexes: ClassVar = [models.Index(fields=["scope", "-id"], name="event_of_scope")]
+        indexes: ClassVar = [
+            models.Index(fields=["scope", "-id"], name="event_of_scope"),
+            # For the audit's own pages, newest first, by any one filter and by time.
+            models.Index(fields=["-at", "-id"], name="event_newest"),
+            models.Index(fields=["action", "-at", "-id"], name="event_of_action"),
+            models.Index(fields=["actor", "-at", "-id"], name="event_of_actor"),
+            models.Index(fields=["channel", "-at", "-id"], name="event_of_channel"),
+            models.Index(fields=["request_id"], condition=~Q(request_id=""), name="event_of_request"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.scope} by {self.actor}"
@@ -225,3 +245,22 @@ class CapacitySample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node} at {self.minute:%Y-%m-%d %H:%M}"
+
+
+class Tally(models.Model):
+    """What all processes together have counted under one name and set of labels. Written by ``tallies``.
+
+    A few hundred rows whatever the fleet does: one a counter, one a bucket of a histogram.
+    """
+
+    name = models.CharField(max_length=100, help_text="of the sample, such as x_total, x_sum or x_bucket")
+    labels = models.CharField(max_length=300, blank=True, help_text="JSON with sorted names")
+    value = models.FloatField(default=0)
+    counted_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "tallies"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["name", "labels"], name="one_tally_per_sample")]
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.labels}"

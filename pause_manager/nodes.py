@@ -20,7 +20,8 @@ from django.db.models.functions import Now
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pause_manager import capacity, conf
+from pause_manager import audit, capacity, conf
+from pause_manager.actor import Actor
 from pause_manager.history import Minute
 from pause_manager.kept_watch import KeptWatch
 from pause_manager.models import CapacitySample, Hold, WorkerNode
@@ -173,9 +174,26 @@ def kept_watch(name: str) -> tuple[float | None, KeptWatch]:
     return (row[0], KeptWatch.of_dict(row[1])) if row else (None, KeptWatch())
 
 
-def set_threshold(name: str, pause_below: float | None) -> bool:
-    """Set the node's own threshold, 0 to 1, or take it away; answers whether there is such a node."""
-    return bool(WorkerNode.objects.filter(name=name).update(pause_below=pause_below))
+def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason: str = "") -> bool:
+    """Set the node's own threshold, 0 to 1, or take it away; answers whether there is such a node.
+
+    A threshold that it has already is no change and leaves no event.
+    """
+    with transaction.atomic():
+        node = WorkerNode.objects.select_for_update(no_key=True).filter(name=name).only("pause_below").first()
+        if node is None:
+            return False
+        if node.pause_below != pause_below:
+            WorkerNode.objects.filter(pk=node.pk).update(pause_below=pause_below)
+            audit.record(
+                "threshold_set",
+                scope=f"node:{name}",
+                actor=actor,
+                reason=reason,
+                before={"pause_below": node.pause_below},
+                after={"pause_below": pause_below},
+            )
+        return True
 
 
 def forget_history() -> None:

@@ -57,6 +57,7 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
             holds.place(scopes, kind=Hold.Kind.CAPACITY, actor=CAPACITY, reason=reason)
         before = PauseQueueEntry.objects.filter(ref__in=refs).order_by().values("ref").annotate(times=Count("id"))
         parked_before = dict(before.values_list("ref", "times"))
+        waited = set(PauseQueueEntry.objects.waiting().filter(ref__in=refs).values_list("ref", flat=True))
         PauseQueueEntry.objects.bulk_create(
             [
                 PauseQueueEntry(
@@ -80,7 +81,13 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
         waiting = PauseQueueEntry.objects.waiting().filter(ref__in=refs).count()
         if waiting != len(set(refs)):
             raise RuntimeError(f"Cannot park {len(set(refs))} dispatches: {waiting} entries were written.")
-        audit.record_each("parked", [(ref, figures) for ref in refs], actor=CAPACITY, reason=reason)
+        audit.record_each(
+            "parked",
+            [(ref, figures) for ref in dict.fromkeys(refs) if ref not in waited],
+            actor=CAPACITY,
+            reason=reason,
+            changes={item.ref: (None, {"task": item.task_name, "priority": item.priority}) for item in items},
+        )
     return waiting
 
 
@@ -120,6 +127,7 @@ def send_on(
             ],
             actor=actor,
             reason=reason,
+            changes={entry.ref: (_waiting(entry), {"outcome": "sent"}) for entry in taken},
         )
     return len(taken)
 
@@ -155,12 +163,26 @@ def _sent(entries: Sequence[PauseQueueEntry]) -> list[PauseQueueEntry]:
 
 
 @receiver(hold_changed)
-def _drop_what_is_free(sender: object, scopes: list[str], change: str, **_: object) -> None:
+def _drop_what_is_free(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
     """Whoever releases a capacity hold but the poll (an operator, the end of the run) ends the waiting too."""
     if change != "released":
         return
     still = set(Hold.objects.covering(scopes).filter(kind=Hold.Kind.CAPACITY).values_list("scope", flat=True))
     freed = [scope for scope in scopes if scope not in still]
-    PauseQueueEntry.objects.filter(finished_at__isnull=True, ref__in=freed).update(
-        finished_at=Now(), outcome=PauseQueueEntry.Outcome.DROPPED
+    waiting = PauseQueueEntry.objects.waiting().filter(ref__in=freed)
+    dropped = list(waiting.select_for_update())
+    if not dropped:
+        return
+    waiting.update(finished_at=Now(), outcome=PauseQueueEntry.Outcome.DROPPED)
+    audit.record_each(
+        "dropped",
+        [(entry.ref, {"entry": entry.pk}) for entry in dropped],
+        actor=actor,
+        reason="what held it was released",
+        changes={entry.ref: (_waiting(entry), {"outcome": "dropped"}) for entry in dropped},
     )
+
+
+def _waiting(entry: PauseQueueEntry) -> dict[str, Any]:
+    """What an event tells of an entry that waited."""
+    return {"paused_at": entry.paused_at.isoformat(), "priority": entry.priority, "reason": entry.reason}

@@ -9,6 +9,7 @@ from typing import Any
 
 import dj_database_url
 import django_stubs_ext
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 from backend.embedded import Layout
 from backend.settings import environment as env
@@ -45,6 +46,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "pause_manager.request_id.middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -147,11 +149,34 @@ def is_not_readyz(record: logging.LogRecord) -> bool:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"not_readyz": {"()": "django.utils.log.CallbackFilter", "callback": is_not_readyz}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["not_readyz"]}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "{levelname}{name}{message}",
+            "style": "{",
+            "timestamp": "at",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "reserved_attrs": [*RESERVED_ATTRS, "request", "status_code", "server_time", "data"],
+        },
+    },
+    "filters": {
+        "not_readyz": {"()": "django.utils.log.CallbackFilter", "callback": is_not_readyz},
+        "context": {"()": "pause_manager.log_context.AddContext"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": env.choice("LOG_FORMAT", ("line", "json")),
+            "filters": ["not_readyz", "context"],
+        }
+    },
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "httpx": {"level": "WARNING"},
+        "statsd": {"level": "CRITICAL"},  # a count that is lost is not worth a line
+    },
 }
 
 # Each app declares its options, units and defaults in its own conf.py; these override them.
@@ -164,6 +189,9 @@ PAUSE_MANAGER: dict[str, Any] = {
     "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
     "node_key_prefix": f"{REDIS_PREFIX}node:",
     "runtime_dir": str(DATA_DIR / "run"),
+    "metrics_token": env.text("METRICS_TOKEN"),
+    "metrics_networks": tuple(env.words("METRICS_NETWORKS", "127.0.0.0/8,::1/128")),
+    "statsd_url": env.text("STATSD_URL"),
 }
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)

@@ -31,6 +31,14 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def choice(name: str, allowed: tuple[str, ...]) -> str:
+    """The value of ``name``, one of ``allowed``; the first when unset."""
+    value = text(name, allowed[0])
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name}: expected one of {', '.join(allowed)}, got: {value}")
+    return value
+
+
 def number(name: str, default: int) -> int:
     """The whole number in ``name``."""
     value = text(name, str(default))

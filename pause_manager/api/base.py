@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from pause_manager import request_id
 from pause_manager.actor import Actor
 from pause_manager.api import errors
 from pause_manager.api.parsers import JsonParser
-
-REQUEST_ID_HEADER = "X-Request-ID"
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
 
 
 class ControlView(APIView):
@@ -34,8 +30,7 @@ class ControlView(APIView):
     request_id: str = ""
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        given = request.headers.get(REQUEST_ID_HEADER, "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.request_id = request_id.of(request)
         return super().initialize_request(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -44,7 +39,7 @@ class ControlView(APIView):
             raise errors.LengthRequired  # the framework would take it for a request without a body
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        response.headers[REQUEST_ID_HEADER] = self.request_id
+        response.headers[request_id.HEADER] = self.request_id
         return super().finalize_response(request, response, *args, **kwargs)
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:

@@ -23,6 +23,7 @@ from pause_manager.history import Minute
 from pause_manager.models import CapacitySample, WorkerNode
 from pause_manager.samples import Sample
 from pause_manager.views import GpuView
+from tests.factories import OPERATOR
 from tests.factories_nodes import make_node, make_sample
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -84,7 +85,7 @@ def test_an_unreadable_sample_hides_its_node_and_no_other(caplog: pytest.LogCapt
 def test_the_nodes_own_threshold_is_in_its_view() -> None:
     make_node()
 
-    assert nodes.set_threshold("n1", 0.4)
+    assert nodes.set_threshold("n1", 0.4, actor=OPERATOR)
 
     assert nodes.live_nodes()[0].pause_below == 0.4
 

@@ -1,0 +1,114 @@
+"""The gauges of the engine: runs by status, slices, messages on their way. Nothing here looks at what is finished."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import connection
+from prometheus_client import Metric
+
+from automation import gate, status
+from automation.leases import RUN, SLICE, STAGE
+from automation.models import TERMINAL, AutomationRun, Ticket
+from pause_manager.exposition import gauge, register
+from pause_manager.models import Hold
+
+RUNS = f"""
+    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, count(*), max(held_seconds)
+      FROM (SELECT run.pipeline, run.lifecycle, run.cancel_requested_at IS NOT NULL AS is_cancelling,
+                   run.paused_at IS NOT NULL AS is_held,
+                   run.paused_at IS NOT NULL AND EXISTS (
+                        SELECT 1 FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+                         WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
+                   ) AS is_leased,
+                   extract(epoch FROM statement_timestamp() - run.paused_at)::float8 AS held_seconds
+              FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished
+     GROUP BY 1, 2, 3, 4, 5
+"""
+OPEN = f"""
+    SELECT count(*) FILTER (WHERE slice.available_at IS NULL OR slice.available_at <= statement_timestamp()),
+           count(*) FILTER (WHERE slice.available_at > statement_timestamp())
+      FROM {RUN} AS run
+      JOIN {STAGE} AS stage ON stage.run_id = run.id
+      JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+     WHERE run.finished_at IS NULL AND stage.lifecycle = 'running'
+       AND slice.finished_at IS NULL AND slice.lease_token IS NULL
+"""
+LEASED = f"""
+    SELECT count(*) FILTER (WHERE lease_expires_at >= statement_timestamp()),
+           count(*) FILTER (WHERE lease_expires_at < statement_timestamp())
+      FROM {SLICE} WHERE lease_token IS NOT NULL AND finished_at IS NULL
+"""
+MESSAGES = f"""
+    SELECT queue, count(*), max(extract(epoch FROM statement_timestamp() - sent_at))::float8
+      FROM {Ticket._meta.db_table} GROUP BY 1
+"""
+STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES)
+
+UNFINISHED = tuple(name for name in status.ALL if name not in TERMINAL)
+
+
+def _rows(statement: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+@register("runs")
+def _runs() -> Iterable[Metric]:
+    """Runs that are not final, by the status that people see. Those that are final are events, and counted as such."""
+    count = gauge("slackwater_runs", "Runs that are not final, by status and pipeline.", "status", "pipeline")
+    oldest = gauge(
+        "slackwater_pausing_oldest_age_seconds",
+        "Since the oldest pause that has not come to rest was asked for; 0 if all have.",
+    )
+    kept = _kept_pipelines()
+    found: Counter[tuple[str, str]] = Counter()
+    longest = 0.0
+    for pipeline, lifecycle, is_cancelling, is_held, is_leased, runs, held_seconds in _rows(RUNS):
+        name = status.derive(
+            lifecycle,
+            is_held=is_held,
+            is_cancel_requested=is_cancelling,
+            is_leased=is_leased,
+            has_reasons=pipeline in kept,
+        )
+        found[name, pipeline] += runs
+        if name == status.PAUSING:
+            longest = max(longest, held_seconds)
+    for pipeline in sorted({pipeline for _, pipeline in found}):
+        for name in UNFINISHED:
+            count.add_metric([name, pipeline], found[name, pipeline])
+    oldest.add_metric([], longest)
+    return count, oldest
+
+
+def _kept_pipelines() -> set[str]:
+    """Pipelines whose pending runs wait for a hold wider than a run."""
+    wide = Hold.objects.active().exclude(scope__startswith="run:").exclude(scope__startswith="node:")
+    held = set(wide.values_list("scope", flat=True))
+    if not held:
+        return set()
+    slugs = AutomationRun.objects.unfinished().order_by().values_list("pipeline", flat=True).distinct()
+    return {slug for slug in slugs if not held.isdisjoint(gate.scopes_of(AutomationRun(pipeline=slug)))}
+
+
+@register("slices")
+def _slices() -> Iterable[Metric]:
+    slices = gauge(
+        "slackwater_slices",
+        "Slices with work left: due, later (a provider asked for patience), leased, stale (its lease has run out).",
+        "state",
+    )
+    messages = gauge("slackwater_messages", "Messages sent to workers and not answered yet, by queue.", "queue")
+    oldest = gauge("slackwater_message_oldest_age_seconds", "How long the oldest of them has waited.", "queue")
+    ((due, later),) = _rows(OPEN)
+    ((leased, stale),) = _rows(LEASED)
+    for state, value in (("due", due), ("later", later), ("leased", leased), ("stale", stale)):
+        slices.add_metric([state], value)
+    for queue, sent, age in _rows(MESSAGES):
+        messages.add_metric([queue], sent)
+        oldest.add_metric([queue], age)
+    return slices, messages, oldest

@@ -1,0 +1,65 @@
+"""``/metrics``: who may read it, and the one gauge of the composition root, beat's age."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import Metric
+from prometheus_client.exposition import choose_encoder
+
+from backend.beat import tick_key
+from backend.health import redis_client
+from pause_manager import conf
+from pause_manager.exposition import gauge, register, state
+
+PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+
+
+@register("beat", reads_database=False)
+def _beat() -> Iterable[Metric]:
+    age = gauge("slackwater_beat_age_seconds", "Since beat last ticked; absent if no tick is known.")
+    with redis_client() as client:
+        last = client.get(tick_key())
+    if last is not None:
+        age.add_metric([], max(0.0, time.time() - float(last)))
+    return (age,)
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Everything there is to tell, in the format that the caller asks for (Prometheus' or OpenMetrics' text)."""
+    if not may_read(request):
+        answer = HttpResponse("Cannot show metrics: expected a bearer token, got none that is right.\n", status=401)
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
+        return answer
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(state), content_type=content_type)
+
+
+def may_read(request: HttpRequest) -> bool:
+    """Whether the caller has the token, is signed in as staff, or (where there is no token) comes from a network."""
+    options = conf.settings()
+    if request.user.is_active and request.user.is_staff:
+        return True
+    if options.metrics_token:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return hmac.compare_digest(given.encode(), options.metrics_token.encode())
+    return _is_from(request, options.metrics_networks)
+
+
+def _is_from(request: HttpRequest, networks: Iterable[str]) -> bool:
+    """Whether the other end of the connection is in ``networks`` and is no proxy, behind which anybody may be."""
+    if any(name in request.headers for name in PROXY_HEADERS):
+        return False
+    try:
+        caller = ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    return any(caller in ip_network(network) for network in networks)

@@ -1,0 +1,190 @@
+"""The gauges of the pause manager: holds, pause queue, nodes and GPUs, and what has been counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.db import connection
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from pause_manager import metrics, nodes
+from pause_manager.api.nodes import shown
+from pause_manager.exposition import gauge, register
+
+MIB = 1024 * 1024
+DEGRADED_SECONDS = 60.0
+
+HOLDS = """
+    SELECT split_part(scope, ':', 1), kind, mode, count(*),
+           max(extract(epoch FROM statement_timestamp() - created_at))::float8
+      FROM pause_manager_hold WHERE released_at IS NULL GROUP BY 1, 2, 3
+"""
+QUEUE = """
+    SELECT priority, count(*), max(extract(epoch FROM statement_timestamp() - paused_at))::float8
+      FROM pause_manager_pausequeueentry WHERE finished_at IS NULL GROUP BY 1
+"""
+POLL = """
+    SELECT extract(epoch FROM statement_timestamp() - polled_at)::float8
+      FROM pause_manager_pollstate WHERE polled_at IS NOT NULL
+"""
+TALLIES = """
+    SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
+"""
+STATEMENTS = (HOLDS, QUEUE, POLL, TALLIES)
+
+
+def _rows(statement: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+@register("holds")
+def _holds() -> Iterable[Metric]:
+    count = gauge("slackwater_holds", "Holds in force, by kind of scope, kind and mode.", "scope", "kind", "mode")
+    oldest = gauge("slackwater_hold_oldest_age_seconds", "Age of the oldest hold in force.", "scope", "kind", "mode")
+    for scope, kind, mode, holds, age in _rows(HOLDS):
+        count.add_metric([scope, kind, mode], holds)
+        oldest.add_metric([scope, kind, mode], age)
+    return count, oldest
+
+
+@register("pause_queue")
+def _pause_queue() -> Iterable[Metric]:
+    count = gauge("slackwater_pause_queue_entries", "Dispatches that wait for capacity, by priority.", "priority")
+    oldest = gauge(
+        "slackwater_pause_queue_oldest_age_seconds", "How long the oldest has waited; 0 if none waits.", "priority"
+    )
+    polled = gauge("slackwater_poll_age_seconds", "Since the pause queue was last looked through.")
+    found = {priority: (entries, age) for priority, entries, age in _rows(QUEUE)}
+    for priority in range(1, 6):
+        entries, age = found.get(priority, (0, 0.0))
+        count.add_metric([str(priority)], entries)
+        oldest.add_metric([str(priority)], age)
+    for (age,) in _rows(POLL):
+        polled.add_metric([], age)
+    return count, oldest, polled
+
+
+@register("nodes")
+def _nodes() -> Iterable[Metric]:
+    told = {
+        name: gauge(f"slackwater_node_{name}", help, "node")
+        for name, help in (
+            ("online", "1 if the node was sampled lately."),
+            ("consuming", "1 if its workers take new work."),
+            ("saturated", "1 if strangers leave less than its threshold."),
+            ("held", "1 if a hold keeps it from new work."),
+            ("sample_age_seconds", "Since the node was last seen; 0 while it is live."),
+            ("cores", "Cores that our processes may use."),
+            ("foreign_cores", "Cores that strangers use or want."),
+            ("own_cores", "Cores that our processes use."),
+            ("free_cores", "Cores, less foreign ones, less those our work declared; below 0 if contended."),
+            ("free_ratio", "Free share for work that needs one core, 0 to 1."),
+            ("pause_below_ratio", "The share below which it takes no new work, 0 to 1."),
+            ("memory_bytes", "Memory that our processes may use."),
+            ("free_memory_bytes", "Free memory, as its sensor says."),
+        )
+    }
+    of_gpu = {
+        name: gauge(f"slackwater_gpu_{name}", help, "node", "gpu")
+        for name, help in (
+            ("usable", "1 if new work may go there; 0 if it is lost, has errors or its driver is silent."),
+            ("memory_bytes", "Memory of the GPU."),
+            ("free_memory_bytes", "Free memory, as its driver says."),
+            ("own_memory_bytes", "Memory that our processes have."),
+            ("utilisation_ratio", "How busy it is, of everybody, 0 to 1."),
+            ("temperature_celsius", "Temperature of the GPU."),
+        )
+    }
+    watched = nodes.watched()
+    for node in shown():
+        name = node["id"]
+        saturated = name in watched and watched[name].is_saturated
+        values = {
+            "online": node["is_online"],
+            "consuming": node["is_consuming"],
+            "saturated": saturated,
+            "held": node["held"] is not None,
+            "sample_age_seconds": node["age_seconds"],
+            "cores": node["cores"],
+            "foreign_cores": node["foreign_cores"],
+            "own_cores": node["own_cores"],
+            "free_cores": node["room_cores"],
+            "free_ratio": node["free_share"],
+            "pause_below_ratio": node["pause_below"],
+            "memory_bytes": node["memory_mib"] * MIB,
+            "free_memory_bytes": node["free_memory_mib"] * MIB,
+        }
+        _add(told, [name], values)
+        for gpu in node["gpus"]:
+            figures = {
+                "usable": not gpu["problem"],
+                "memory_bytes": gpu["total_mib"] * MIB,
+                "free_memory_bytes": None if gpu["free_mib"] is None else gpu["free_mib"] * MIB,
+                "own_memory_bytes": gpu["own_mib"] * MIB,
+                "utilisation_ratio": gpu["utilisation"],
+                "temperature_celsius": gpu["temperature_c"],
+            }
+            _add(of_gpu, [name, str(gpu["index"])], figures)
+    return [*told.values(), *of_gpu.values()]
+
+
+def _add(families: dict[str, Any], labels: list[str], values: dict[str, Any]) -> None:
+    """A sample for each value that is known."""
+    for name, value in values.items():
+        if value is not None:
+            families[name].add_metric(labels, float(value))
+
+
+@register("tallies")
+def _tallies() -> Iterator[Metric]:
+    rows: dict[str, list[tuple[dict[str, str], float]]] = {}
+    degraded = gauge("slackwater_gate_degraded", "1 if a layer of the gate failed within a minute.", "layer")
+    for name, labels, value, age in _rows(TALLIES):
+        rows.setdefault(name, []).append((json.loads(labels) if labels else {}, value))
+        if name == metrics.DEGRADED.name:
+            degraded.add_metric([json.loads(labels)["layer"]], float(age <= DEGRADED_SECONDS))
+    yield degraded
+    for metric in metrics.catalogue.values():
+        if isinstance(metric, metrics.Counter):
+            yield _counter(metric, rows.get(metric.name, []))
+        else:
+            yield _histogram(metric, rows.get(f"{metric.name}_sum", []), rows.get(f"{metric.name}_bucket", []))
+
+
+def _counter(metric: metrics.Counter, rows: list[tuple[dict[str, str], float]]) -> Metric:
+    family = CounterMetricFamily(metric.name.removesuffix("_total"), metric.help, labels=list(metric.labels))
+    known = [(labels, value) for labels, value in rows if labels.keys() == set(metric.labels)]
+    for labels, value in known if known or metric.labels else [({}, 0.0)]:
+        family.add_metric([labels[name] for name in metric.labels], value)
+    return family
+
+
+def _histogram(
+    metric: metrics.Histogram, sums: list[tuple[dict[str, str], float]], buckets: list[tuple[dict[str, str], float]]
+) -> Metric:
+    """Rows hold what fell between two bounds; a bound of another version counts for the next one that is known."""
+    family = HistogramMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+    bounds = [*metric.buckets, float("inf")]
+    counts: dict[tuple[str, ...], list[float]] = {} if metric.labels else {(): [0.0] * len(bounds)}
+    for labels, value in buckets:
+        if labels.keys() == {*metric.labels, "le"}:
+            key = tuple(labels[name] for name in metric.labels)
+            place = next(index for index, bound in enumerate(bounds) if float(labels["le"]) <= bound)
+            counts.setdefault(key, [0.0] * len(bounds))[place] += value
+    totals = {tuple(labels[name] for name in metric.labels): value for labels, value in sums if _fits(metric, labels)}
+    for key, found in counts.items():
+        running, cumulative = 0.0, []
+        for bound, value in zip(bounds, found, strict=True):
+            running += value
+            cumulative.append(("+Inf" if bound == float("inf") else f"{bound:g}", running))
+        family.add_metric(list(key), cumulative, totals.get(key, 0.0))
+    return family
+
+
+def _fits(metric: metrics.Histogram, labels: dict[str, str]) -> bool:
+    return labels.keys() == set(metric.labels)
