@@ -10,6 +10,6 @@ class AutomationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation import announce, checks, gauges, lifecycle, worker_signals  # noqa: F401  (they register themselves)
+        from automation import announce, audit_readers, checks, gauges, lifecycle, worker_signals  # noqa: F401  (they register themselves)
 
         autodiscover_modules("pipelines")

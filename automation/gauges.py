@@ -53,7 +53,7 @@ UNFINISHED = tuple(name for name in status.ALL if name not in TERMINAL)
 def _rows(statement: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 @register("runs")

@@ -239,7 +239,7 @@ def _idle(run_ids: Sequence[str]) -> list[str]:
     """The scopes of those of the runs of which nothing is leased."""
     if not run_ids:
         return []
-    leased = WorkSlice.objects.leased().filter(stage_run__run__in=run_ids)
+    leased = WorkSlice.objects.leased().filter(stage_run__run__in=[UUID(pk) for pk in run_ids])
     at_work = {str(pk) for pk in leased.values_list("stage_run__run", flat=True)}
     return [f"run:{pk}" for pk in run_ids if pk not in at_work]
 

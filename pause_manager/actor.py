@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,15 @@ class Actor:
     def user(cls, user: Any, *, channel: str, request_id: str = "") -> Actor:
         """The actor of an authenticated ``user``."""
         return cls(f"user:{user.get_username()}", channel, request_id)
+
+    @classmethod
+    def shell(cls) -> Actor:
+        """Whoever is logged in on this machine."""
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            name = str(os.getuid())
+        return cls(f"shell:{name}", "cli")
 
 
 SYSTEM = Actor("system", "worker")

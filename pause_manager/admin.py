@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.db.models.functions import Now
+from django.http import HttpRequest, StreamingHttpResponse
 
 from pause_manager import manager
 from pause_manager.actor import Actor
+from pause_manager.api.audit import exported
 from pause_manager.errors import InvalidHold
 from pause_manager.models import CapacitySample, ControlEvent, Hold, IdempotencyRecord, PauseQueueEntry, WorkerNode
 from pause_manager.read_only import ReadOnlyAdmin
@@ -59,11 +62,55 @@ class HoldAdmin(SuperuserAdmin):
     search_help_text = "An exact scope: fleet, queue:x, pipeline:x, lane:x, run:x or node:x."
 
 
+class ByUsedValue(admin.SimpleListFilter):
+    """The values that there are, without a walk over all rows."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, value) for value in ControlEvent.objects.values_used(self.parameter_name or "")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else None
+
+
+class ByAction(ByUsedValue):
+    title = parameter_name = "action"
+
+
+class ByChannel(ByUsedValue):
+    title = parameter_name = "channel"
+
+
+class ByAge(admin.SimpleListFilter):
+    title = "age"
+    parameter_name = "hours"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "The last hour"), ("24", "The last day"), ("168", "The last week"), ("720", "The last 30 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        hours = self.value() or ""
+        known = {value for value, _ in self.lookup_choices}
+        return queryset.filter(at__gte=Now() - timedelta(hours=int(hours))) if hours in known else None
+
+
+@admin.action(description="Download selected events as CSV")
+def download_csv(model_admin: Any, request: HttpRequest, queryset: QuerySet[ControlEvent]) -> StreamingHttpResponse:
+    return exported(request, queryset, "csv")
+
+
+@admin.action(description="Download selected events as JSON lines")
+def download_jsonl(model_admin: Any, request: HttpRequest, queryset: QuerySet[ControlEvent]) -> StreamingHttpResponse:
+    return exported(request, queryset, "jsonl")
+
+
 @admin.register(ControlEvent)
 class ControlEventAdmin(SuperuserAdmin):
     list_display = ["at", "action", "scope", "actor", "channel", "reason"]
-    search_fields = ["=scope"]
-    search_help_text = "An exact scope, such as run:<id>."
+    list_filter = [ByAction, ByChannel, ByAge]
+    ordering = ["-at", "-id"]
+    search_fields = ["=scope", "=actor", "=request_id"]
+    search_help_text = "An exact scope (run:<id>), actor (user:<name>) or request id."
+    actions = [download_csv, download_jsonl]
 
 
 @admin.register(IdempotencyRecord)

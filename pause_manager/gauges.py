@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from django.apps import apps
 from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -16,6 +17,7 @@ from pause_manager.exposition import gauge, register
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0
+WORKER_SEEN_SECONDS = 30.0
 
 HOLDS = """
     SELECT split_part(scope, ':', 1), kind, mode, count(*),
@@ -30,16 +32,24 @@ POLL = """
     SELECT extract(epoch FROM statement_timestamp() - polled_at)::float8
       FROM pause_manager_pollstate WHERE polled_at IS NOT NULL
 """
+FLEET = """
+    SELECT mode, version, extract(epoch FROM statement_timestamp() - mode_since)::float8 FROM pause_manager_controlstate
+"""
+WORKERS = """
+    SELECT count(*), count(*) FILTER (WHERE acknowledged_version >= (SELECT version FROM pause_manager_controlstate))
+      FROM pause_manager_fleetworker
+     WHERE last_seen_at > statement_timestamp() - make_interval(secs => %s)
+"""
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
 STATEMENTS = (HOLDS, QUEUE, POLL, TALLIES)
 
 
-def _rows(statement: str) -> list[Any]:
+def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall()
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
 
 
 @register("holds")
@@ -50,6 +60,24 @@ def _holds() -> Iterable[Metric]:
         count.add_metric([scope, kind, mode], holds)
         oldest.add_metric([scope, kind, mode], age)
     return count, oldest
+
+
+@register("fleet")
+def _fleet() -> Iterable[Metric]:
+    paused = gauge("slackwater_fleet_paused", "1 for the mode in which the fleet is paused, else 0.", "mode")
+    since = gauge("slackwater_fleet_paused_age_seconds", "Since the fleet was paused in this mode; 0 while it is not.")
+    version = gauge("slackwater_fleet_version", "Version of the fleet switch; rises by one with each change.")
+    workers = gauge("slackwater_workers", "Live Celery workers, by whether they obey the present version.", "obeys")
+    if apps.is_installed("pause_manager") and "controlstate" in apps.all_models["pause_manager"]:
+        for mode, number, age in _rows(FLEET):
+            for known in ("drain", "quiesce"):
+                paused.add_metric([known], mode == known)
+            since.add_metric([], age if mode else 0.0)
+            version.add_metric([], number)
+        ((total, acknowledged),) = _rows(WORKERS, [WORKER_SEEN_SECONDS])
+        workers.add_metric(["yes"], acknowledged)
+        workers.add_metric(["no"], total - acknowledged)
+    return paused, since, version, workers
 
 
 @register("pause_queue")

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Mapping
 
+from celery.signals import worker_process_shutdown
 from django.db import connection
 
 from pause_manager import conf
@@ -71,7 +72,7 @@ def _run() -> None:
         _try_to_flush()
 
 
-def _last_flush() -> None:
+def _last_flush(**_: object) -> None:
     with contextlib.suppress(Exception):
         flush()
 
@@ -95,3 +96,4 @@ def _forget() -> None:
 
 os.register_at_fork(after_in_child=_forget)
 atexit.register(_last_flush)
+worker_process_shutdown.connect(_last_flush)  # children of a pool end without the rest of the interpreter

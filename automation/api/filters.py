@@ -8,11 +8,11 @@ from django.db.models import Q
 from rest_framework import serializers
 
 from automation import gate, status
-from automation.api.pagination import PageQuery
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import all_pipelines
 from automation.querysets import RunQuerySet
 from automation.status import ALL as STATUSES
+from pause_manager.api.pagination import PageQuery
 from pause_manager.models import Hold
 
 

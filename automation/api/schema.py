@@ -5,13 +5,11 @@ from __future__ import annotations
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
+from pause_manager.api.answers import REQUEST_ID
+
+__all__ = ["COMMAND", "IDEMPOTENCY_KEY", "REQUEST_ID", "RUN_ID"]
+
 RUN_ID = OpenApiParameter("run_id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="Id of a run.")
-REQUEST_ID = OpenApiParameter(
-    "X-Request-ID",
-    str,
-    OpenApiParameter.HEADER,
-    description="Kept with the events that the request causes and sent back; made up if left out.",
-)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     str,

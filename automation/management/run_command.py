@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import pwd
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
@@ -22,7 +20,6 @@ from django.db import DatabaseError, connections
 from automation import status
 from automation.errors import AutomationError, TransitionRefused
 from automation.models import AutomationRun, Lifecycle
-from pause_manager.actor import Actor
 
 SHORTEST_PREFIX = 4
 
@@ -169,12 +166,3 @@ def find_run(wanted: str) -> AutomationRun:
     if len(found) > 1:
         raise RunCommandError(f"Cannot tell which run {wanted} is: several begin so.", Exit.USAGE, "ambiguous")
     return found[0]
-
-
-def shell_actor() -> Actor:
-    """Whoever is logged in on this machine."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = str(os.getuid())
-    return Actor(f"shell:{name}", "cli")

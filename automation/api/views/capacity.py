@@ -13,16 +13,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation.api import pagination, schema
+from automation.api import schema
 from automation.api.errors import EntryNotFound, NodeNotFound
 from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import ReasonSerializer
 from automation.api.views.base import AutomationView
-from automation.api.views.work import page_of
 from automation.models import AutomationRun
 from pause_manager import kinds, manager
-from pause_manager.api import nodes, queue
+from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
+from pause_manager.api.pagination import page_of
 from pause_manager.models import PauseQueueEntry
 from pause_manager.querysets import PauseQueueQuerySet
 

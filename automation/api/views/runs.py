@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation import conf, lifecycle, retries
-from automation.api import creation, filters, pagination, runs, schema
+from automation.api import creation, filters, runs, schema
 from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import (
     NewRunFormSerializer,
@@ -26,6 +26,7 @@ from automation.api.serializers.run import (
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
 from pause_manager.actor import Actor
+from pause_manager.api import pagination
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.parsers import JsonParser, MultiPartParser
 

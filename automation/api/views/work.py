@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation.api import pagination, runs, schema
+from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.work import (
     EventSerializer,
@@ -22,12 +20,9 @@ from automation.api.views.base import AutomationView
 from automation.models import AutomationRun, StageRun
 from automation.pipeline import all_pipelines
 from automation.work import ItemFailure, WorkItem
+from pause_manager.api import pagination
+from pause_manager.api.pagination import page_of
 from pause_manager.models import ControlEvent
-
-
-def page_of(name: str, serializer: type[serializers.BaseSerializer[Any]]) -> Any:
-    """The schema of a page."""
-    return inline_serializer(name, {"next": serializers.URLField(allow_null=True), "results": serializer(many=True)})
 
 
 class ItemQuery(pagination.PageQuery):

@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from automation import lifecycle, status
-from automation.management.run_command import Exit, RunCommand, find_run, shell_actor
+from automation.management.run_command import Exit, RunCommand, find_run
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
@@ -19,6 +20,6 @@ class Command(RunCommand):
         parser.add_argument("--reason", default="", help="why, for the audit trail")
 
     def run_command(self, **options: Any) -> Exit:
-        run = lifecycle.cancel(find_run(options["run"]).pk, actor=shell_actor(), reason=options["reason"])
+        run = lifecycle.cancel(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
         self.tell(run, f"Run {run.pk} is {status.of(run)}.", as_json=options["json"])
         return Exit.OK

@@ -13,8 +13,9 @@ from automation import lifecycle
 from automation.errors import InvalidInput, InvalidParams
 from automation.inputs import Input, read_keywords
 from automation.management.commands.watch_run import follow
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run, shell_actor
+from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from automation.models import AutomationRun, Site
+from pause_manager.actor import Actor
 
 SPOOL_BYTES = 16 << 20
 
@@ -49,7 +50,7 @@ class Command(RunCommand):
 
     def _create(self, site: Site, options: dict[str, Any]) -> tuple[AutomationRun, Input | None]:
         params = parsed_params(options["param"])
-        actor = shell_actor()
+        actor = Actor.shell()
         if options["input"] is None:
             run = lifecycle.create(options["pipeline"], site=site, actor=actor, params=params)
             return find_run(str(run.pk)), None

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
+from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -34,6 +35,11 @@ class PageQuery(StrictSerializer):
         default=DEFAULT_LIMIT, min_value=1, max_value=MAX_LIMIT, help_text="Rows a page at most."
     )
     cursor = serializers.CharField(default="", max_length=1_000, help_text="From `next` of the page before.")
+
+
+def page_of(name: str, serializer: type[serializers.BaseSerializer[Any]]) -> Any:
+    """The schema of a page."""
+    return inline_serializer(name, {"next": serializers.URLField(allow_null=True), "results": serializer(many=True)})
 
 
 def page(
@@ -62,12 +68,15 @@ def page(
 
 def _after(order: Sequence[str], values: Sequence[Any]) -> Q:
     """The rows after the one with ``values``: later in the first column, or equal there and later in the next, …"""
+    first = order[0].lstrip("-")
+    # Said apart as well: of a lone comparison an index knows where to begin, of alternatives it does not.
+    bound = Q(**{f"{first}__{'lte' if order[0].startswith('-') else 'gte'}": values[0]})
     after, equal = Q(), Q()
     for name, value in zip(order, values, strict=True):
         field, lookup = name.lstrip("-"), "lt" if name.startswith("-") else "gt"
         after |= equal & Q(**{f"{field}__{lookup}": value})
         equal &= Q(**{field: value})
-    return after
+    return bound & after
 
 
 def _write(values: Sequence[Any]) -> str:

@@ -1,0 +1,153 @@
+"""The audit trail over HTTP: pages and downloads of the events that the caller may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from pause_manager import audit_export, audit_readers
+from pause_manager.api import pagination
+from pause_manager.api.answers import REQUEST_ID, answers
+from pause_manager.api.base import ControlView
+from pause_manager.api.pagination import page_of
+from pause_manager.api.strict import StrictSerializer
+from pause_manager.models import ControlEvent
+from pause_manager.querysets import ControlEventQuerySet
+from pause_manager.streaming import download
+
+NEWEST_FIRST = ("-at", "-id")
+EQUAL = ("scope", "action", "actor", "channel", "request_id")
+
+
+class EventFilter(serializers.Serializer[Any]):
+    """Which events; all that are given must fit."""
+
+    scope = serializers.CharField(max_length=120, required=False, help_text="Exactly, such as `run:<id>` or `fleet`.")
+    action = serializers.CharField(max_length=40, required=False, help_text="Such as `hold_placed`.")
+    actor = serializers.CharField(max_length=160, required=False, help_text="Such as `user:alice` or `capacity`.")
+    channel = serializers.CharField(max_length=20, required=False, help_text="Such as `api`, `admin` or `cli`.")
+    request_id = serializers.CharField(max_length=100, required=False)
+    since = serializers.DateTimeField(required=False, help_text="At or after this time.")
+    until = serializers.DateTimeField(required=False, help_text="Before this time.")
+
+
+class EventQuery(EventFilter, pagination.PageQuery):
+    """A page of them."""
+
+
+class ExportQuery(EventFilter, StrictSerializer):
+    """All of them."""
+
+    type = serializers.ChoiceField(choices=sorted(audit_export.ENCODERS), default="jsonl", help_text="Of the file.")
+
+
+class ControlEventSerializer(serializers.ModelSerializer[ControlEvent]):
+    """What was done to a scope, by whom, through which door and why."""
+
+    figures = serializers.DictField()
+    before = serializers.DictField(allow_null=True, help_text="What it was; null where nothing was there.")
+    after = serializers.DictField(allow_null=True, help_text="What it is since; null where nothing is left.")
+
+    class Meta:
+        model = ControlEvent
+        fields: ClassVar = list(audit_export.COLUMNS)
+        read_only_fields = fields
+
+
+class MayReadEvents(BasePermission):
+    """Those whose events there are: all of them, or those of their own."""
+
+    message = f"Cannot show events: it needs the permission {audit_readers.READ_ALL}, or one to view runs."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return audit_readers.visible_to(request.user) is not None
+
+
+class AuditView(ControlView):
+    """A view over events."""
+
+    permission_classes = [MayReadEvents]
+
+    def events(self, query: Mapping[str, Any]) -> ControlEventQuerySet:
+        """The events that the caller may read and that ``query`` asks for."""
+        visible = audit_readers.visible_to(self.request.user)
+        return narrowed(ControlEvent.objects.none() if visible is None else visible, query)
+
+    def query(self, serializer: Callable[..., serializers.Serializer[Any]]) -> dict[str, Any]:
+        """The query parameters as ``serializer`` takes them, else a ``ValidationError``."""
+        given = serializer(data=self.request.query_params)
+        given.is_valid(raise_exception=True)
+        found: dict[str, Any] = given.validated_data
+        return found
+
+
+def narrowed(events: ControlEventQuerySet, query: Mapping[str, Any]) -> ControlEventQuerySet:
+    """``events`` by the filters of an :class:`EventFilter`."""
+    events = events.filter(**{name: query[name] for name in EQUAL if name in query})
+    if "since" in query:
+        events = events.filter(at__gte=query["since"])
+    return events.filter(at__lt=query["until"]) if "until" in query else events
+
+
+class AnyType(DefaultContentNegotiation):
+    """A download is of the type that was asked for by name, whatever the caller says it accepts."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class Audit(AuditView):
+    """The audit trail."""
+
+    @extend_schema(
+        operation_id="list_audit",
+        summary="List what was done, by whom and why, newest first",
+        description="Members see the events of runs of their accounts; who may view events sees all.",
+        parameters=[EventQuery, REQUEST_ID],
+        responses=answers({200: page_of("AuditPage", ControlEventSerializer)}),
+    )
+    def get(self, request: Request) -> Response:
+        query = self.query(EventQuery)
+        return Response(pagination.page(request, self.events(query), NEWEST_FIRST, query, _shown))
+
+
+class AuditExport(AuditView):
+    """The audit trail as a file."""
+
+    content_negotiation_class = AnyType
+
+    @extend_schema(
+        operation_id="export_audit",
+        summary="Download what was done as CSV or JSON lines, newest first",
+        description="Sent as it is read. In CSV a text that a spreadsheet would take for a formula starts with an "
+        "apostrophe.",
+        parameters=[ExportQuery, REQUEST_ID],
+        responses=answers({(200, media): OpenApiTypes.BINARY for _, media in audit_export.ENCODERS.values()}),
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        query = self.query(ExportQuery)
+        return exported(request, self.events(query), query["type"])
+
+
+def exported(request: Any, events: QuerySet[ControlEvent], format: str) -> StreamingHttpResponse:
+    """The download of ``events``."""
+    pieces = (piece for piece, _ in audit_export.encoded(events, format))
+    name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{format}"
+    plain = getattr(request, "_request", request)
+    return download(plain, pieces, name=name, content_type=audit_export.ENCODERS[format][1])
+
+
+def _shown(events: list[ControlEvent]) -> list[dict[str, Any]]:
+    return list(ControlEventSerializer(events, many=True).data)

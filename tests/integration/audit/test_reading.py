@@ -1,0 +1,275 @@
+"""Reading the audit trail: pages, filters, who sees what, downloads, and that none of it walks over everything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import AsyncClient, Client
+from django.urls import reverse
+from django.utils import timezone
+
+from pause_manager import audit, audit_export
+from pause_manager.api.audit import NEWEST_FIRST, narrowed
+from pause_manager.models import ControlEvent
+from tests.callers import OPERATE, VIEW, client_of, make_user
+from tests.factories import OPERATOR, make_run, make_site
+
+pytestmark = pytest.mark.django_db
+
+AUDIT = "/api/v1/audit/"
+EXPORT = f"{AUDIT}export/"
+READ_ALL = "view_controlevent"
+
+
+@pytest.fixture
+def auditor() -> Any:
+    return client_of(make_user("ada", None, READ_ALL))
+
+
+def whole(client: Any, path: str) -> list[dict[str, Any]]:
+    found = []
+    following: str | None = path
+    while following:
+        answer = client.get(following)
+        assert answer.status_code == 200, answer.content
+        found += answer.data["results"]
+        following = answer.data["next"]
+    return found
+
+
+def test_pages_are_newest_first_and_miss_none_of_the_same_time(auditor, make_events):
+    make_events(20)
+    audit.record_each("bulk", [(f"queue:{n}", {}) for n in range(30)], actor=OPERATOR)  # all at one time
+
+    found = whole(auditor, f"{AUDIT}?limit=7")
+
+    expected = list(ControlEvent.objects.order_by("-at", "-id").values_list("pk", flat=True))
+    assert [event["id"] for event in found] == expected
+    assert len(found) == 50
+
+
+def test_every_filter_narrows(auditor):
+    before = timezone.now()
+    audit.record("one", scope="queue:a", actor=OPERATOR, reason="because", before={"n": 1}, after={"n": 2})
+    audit.record("two", scope="queue:b", actor=audit_actor("user:bob", "mcp", "request-2"))
+    after = timezone.now() + timedelta(seconds=1)
+
+    for query, wanted in (
+        ("", ["two", "one"]),
+        ("scope=queue:a", ["one"]),
+        ("action=two", ["two"]),
+        ("actor=user:olga", ["one"]),
+        ("channel=mcp", ["two"]),
+        ("request_id=request-2", ["two"]),
+        (f"since={before:%Y-%m-%dT%H:%M:%S.%fZ}", ["two", "one"]),
+        (f"until={before:%Y-%m-%dT%H:%M:%S.%fZ}", []),
+        (f"since={after:%Y-%m-%dT%H:%M:%SZ}", []),
+        ("scope=queue:a&actor=user:bob", []),
+    ):
+        assert [event["action"] for event in whole(auditor, f"{AUDIT}?{query}")] == wanted, query
+        lines = b"".join(auditor.get(f"{EXPORT}?{query}").streaming_content).splitlines()
+        assert [json.loads(line)["action"] for line in lines] == wanted, query
+    one = auditor.get(f"{AUDIT}?action=one").data["results"][0]
+    assert (one["actor"], one["channel"], one["reason"], one["request_id"]) == (
+        "user:olga",
+        "test",
+        "because",
+        "request-1",
+    )
+    assert (one["before"], one["after"]) == ({"n": 1}, {"n": 2})
+
+
+def audit_actor(name: str, channel: str, request_id: str) -> Any:
+    from pause_manager.actor import Actor
+
+    return Actor(name, channel, request_id)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "cursor=nonsense", "since=yesterday", "scoop=fleet", "type=xml", "scope=%00"]
+)
+def test_what_cannot_be_asked_is_refused_in_a_sentence(auditor, query):
+    path = EXPORT if query.startswith("type") else AUDIT
+
+    answer = auditor.get(f"{path}?{query}")
+
+    assert answer.status_code == 400
+    assert answer.data["code"]
+    assert answer.data["message"]
+
+
+def test_members_see_the_events_of_their_runs_and_auditors_see_all():
+    ours, theirs = make_site("ours"), make_site("theirs")
+    our_run, their_run = make_run(site=ours, start=False), make_run(site=theirs, start=False)
+    audit.record("fleet_paused", scope="fleet", actor=OPERATOR)
+    member = client_of(make_user("mia", ours, VIEW))
+    operator = client_of(make_user("max", ours, VIEW, OPERATE))
+    auditor = client_of(make_user("ada", None, READ_ALL))
+    root = client_of(User.objects.create_superuser("root"))
+
+    for client in (member, operator):
+        assert {event["scope"] for event in whole(client, AUDIT)} == {our_run.scope}
+        assert whole(client, f"{AUDIT}?scope={their_run.scope}") == []
+        assert whole(client, f"{AUDIT}?scope=fleet") == []
+        exported = b"".join(client.get(EXPORT).streaming_content).splitlines()
+        assert {json.loads(line)["scope"] for line in exported} == {our_run.scope}
+    for client in (auditor, root):
+        assert {event["scope"] for event in whole(client, AUDIT)} == {our_run.scope, their_run.scope, "fleet"}
+    for path in (AUDIT, EXPORT):
+        assert client_of(None).get(path).status_code == 401
+        assert client_of(make_user(f"nobody{len(path)}", ours)).get(path).status_code == 403
+
+
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_spreadsheet_runs_nothing_of_what_people_wrote(auditor, formula):
+    audit.record("said", scope="fleet", actor=audit_actor(formula, "api", formula.strip()), reason=formula)
+
+    answer = auditor.get(f"{EXPORT}?type=csv", headers={"Accept": "text/csv"})
+
+    text = b"".join(answer.streaming_content).decode()
+    header, line = csv.reader(io.StringIO(text, newline=""))
+    assert answer["Content-Type"] == "text/csv"
+    assert 'filename="audit-' in answer["Content-Disposition"]
+    assert tuple(header) == audit_export.COLUMNS
+    cells = dict(zip(header, line, strict=True))
+    assert cells["reason"] == cells["actor"] == f"'{formula}"
+    assert not any(cell.startswith(audit_export.FORMULA_STARTS) for cell in line)
+
+
+def test_csv_keeps_quotes_lines_and_structures_whole(auditor):
+    reason = 'said "no",\nthen left'
+    audit.record("said", scope="fleet", actor=OPERATOR, reason=reason, figures={"a": [1, "é"]}, after={"b": None})
+
+    text = b"".join(auditor.get(f"{EXPORT}?type=csv").streaming_content).decode()
+
+    _, line = csv.reader(io.StringIO(text, newline=""))
+    cells = dict(zip(audit_export.COLUMNS, line, strict=True))
+    assert cells["reason"] == reason
+    assert json.loads(cells["figures"]) == {"a": [1, "é"]}
+    assert (cells["before"], json.loads(cells["after"])) == ("", {"b": None})
+
+
+def test_an_empty_export_has_a_header_and_nothing_else(auditor):
+    assert b"".join(auditor.get(f"{EXPORT}?type=csv").streaming_content).count(b"\r\n") == 1
+    assert b"".join(auditor.get(EXPORT).streaming_content) == b""
+
+
+def test_memory_does_not_grow_with_what_is_exported(make_events):
+    make_events(20_000, reason=2_000)  # some 45 MB of it
+
+    tracemalloc.start()
+    size = sum(len(piece) for piece, _ in audit_export.encoded(ControlEvent.objects.all(), "csv"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert size > 40_000_000
+    assert peak < 20_000_000
+
+
+@pytest.mark.django_db(transaction=True)
+def test_under_asgi_the_export_is_sent_piece_by_piece(make_events):
+    make_events(2_500)
+    User.objects.create_superuser("root")
+
+    async def fetch() -> list[int]:
+        client = AsyncClient()
+        await client.aforce_login(await User.objects.aget(username="root"))
+        answer = await client.get(EXPORT)
+        assert answer.is_async
+        return [len(piece.splitlines()) async for piece in answer.streaming_content]
+
+    assert async_to_sync(fetch)() == [1_000, 1_000, 500]
+
+
+def plan_of(rows: Any) -> str:
+    sql, values = rows.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}", values)
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+def test_no_page_and_no_filter_walks_over_everything(make_events):
+    make_events(30_000)
+    make_events(20, action="rare")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE pause_manager_controlevent")
+    middle = timezone.now() - timedelta(seconds=15_000)
+
+    for query in (
+        {},
+        {"action": "rare"},
+        {"actor": "user:u7"},
+        {"channel": "none"},
+        {"request_id": "none"},
+        {"scope": "queue:q7"},
+        {"until": middle},
+        {"since": middle, "until": middle + timedelta(seconds=60)},
+    ):
+        plan = plan_of(narrowed(ControlEvent.objects.all(), query).order_by(*NEWEST_FIRST)[:101])
+        assert "Seq Scan" not in plan, (query, plan)
+    assert ControlEvent.objects.values_used("action") == ["made", "rare"]
+    assert ControlEvent.objects.values_used("channel") == ["test"]
+
+
+def test_the_admin_filters_and_exports(make_events):
+    make_events(30)
+    audit.record("said", scope="fleet", actor=OPERATOR, reason="=1+1")
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    page = reverse("admin:pause_manager_controlevent_changelist")
+
+    shown = client.get(page, {"action": "said", "channel": "test", "hours": "1"})
+    searched = client.get(page, {"q": "user:olga"})
+    ids = list(ControlEvent.objects.values_list("pk", flat=True))
+    file = client.post(page, {"action": "download_csv", "_selected_action": ids[:2]})
+    added = client.get(reverse("admin:pause_manager_controlevent_add"))
+
+    assert b"1 control event" in shown.content
+    assert b"1 control event" in searched.content
+    lines = b"".join(file.streaming_content).decode().splitlines()
+    assert len(lines) == 3
+    assert "'=1+1" in lines[1]
+    assert added.status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_writes_a_whole_file_or_none(process_env, make_events, tmp_path):
+    make_events(1_500)
+    file, root = tmp_path / "audit.csv", Path(__file__).parents[3]
+    file.write_text("old")
+
+    def export(*words: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "manage.py", "export_audit", *words]
+        return subprocess.run(command, cwd=root, env=process_env, capture_output=True, check=False, timeout=100)
+
+    since = (timezone.now() - timedelta(seconds=1_000)).isoformat()
+    done = export("--format", "csv", "--output", str(file), "--since", since)
+    lines = export("--actor", "user:u7").stdout.splitlines()
+    missing = export("--output", str(tmp_path / "no" / "file"))
+    wrong = export("--since", "yesterday")
+
+    assert done.returncode == 0, done.stderr
+    written = len(file.read_text().splitlines()) - 1
+    assert 900 <= written <= 1_000
+    assert f"Wrote {written:,} events" in done.stderr.decode()
+    assert [json.loads(line)["actor"] for line in lines] == ["user:u7"] * 30
+    assert missing.returncode == 1
+    assert b"Cannot write" in missing.stderr
+    assert b"Traceback" not in missing.stderr + wrong.stderr
+    assert b"expected a time such as" in wrong.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.csv"]
