@@ -49,8 +49,8 @@ def may_read(request: HttpRequest) -> bool:
     if request.user.is_active and request.user.is_staff:
         return True
     if options.metrics_token:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return hmac.compare_digest(given.encode(), options.metrics_token.encode())
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {options.metrics_token}".encode())
     return _is_from(request, options.metrics_networks)
 
 

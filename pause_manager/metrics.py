@@ -53,7 +53,14 @@ def complain(what: str, error: Exception) -> None:
     with contextlib.suppress(Exception):
         if time.monotonic() >= _next_complaint:
             _next_complaint = time.monotonic() + COMPLAIN_SECONDS
-            logger.warning("%s failed and the work goes on: %s: %s", what, type(error).__name__, error)
+            logger.warning("%s failed and the work goes on: %s", what, _told(error))
+
+
+def _told(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 
 from celery.signals import worker_process_shutdown
-from django.db import connection
+from django.db import connection, transaction
 
 from pause_manager import conf
 
@@ -62,7 +62,7 @@ def flush() -> None:
 def _write(counted: Mapping[tuple[str, str], float]) -> None:
     # In order, so that two processes never wait for each other's rows.
     rows = sorted((name, labels, amount) for (name, labels), amount in counted.items())
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_ADD, [list(column) for column in zip(*rows, strict=True)])
 
 
