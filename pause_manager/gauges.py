@@ -68,7 +68,11 @@ def _fleet() -> Iterable[Metric]:
     since = gauge("slackwater_fleet_paused_age_seconds", "Since the fleet was paused in this mode; 0 while it is not.")
     version = gauge("slackwater_fleet_version", "Version of the fleet switch; rises by one with each change.")
     workers = gauge("slackwater_workers", "Live Celery workers, by whether they obey the present version.", "obeys")
-    if apps.is_installed("pause_manager") and "controlstate" in apps.all_models["pause_manager"]:
+    if "controlstate" not in apps.all_models["pause_manager"]:
+        paused.add_metric(["drain"], 0)
+        since.add_metric([], 0)
+        workers.add_metric(["no"], 0)
+    else:
         for mode, number, age in _rows(FLEET):
             for known in ("drain", "quiesce"):
                 paused.add_metric([known], mode == known)

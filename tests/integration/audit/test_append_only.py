@@ -19,7 +19,7 @@ TABLE = ControlEvent._meta.db_table
 PERMIT = "SELECT set_config('pause_manager.erasing_in', %s, false)"
 
 
-def run(statement: str, *values: object) -> None:
+def run(statement: str, *values: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement, values or None)
 

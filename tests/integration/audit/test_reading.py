@@ -38,6 +38,11 @@ def auditor() -> Any:
     return client_of(make_user("ada", None, READ_ALL))
 
 
+def body(answer: Any) -> bytes:
+    """All that is streamed."""
+    return b"".join(answer.streaming_content)
+
+
 def whole(client: Any, path: str) -> list[dict[str, Any]]:
     found = []
     following: str | None = path
@@ -79,7 +84,7 @@ def test_every_filter_narrows(auditor):
         ("scope=queue:a&actor=user:bob", []),
     ):
         assert [event["action"] for event in whole(auditor, f"{AUDIT}?{query}")] == wanted, query
-        lines = b"".join(auditor.get(f"{EXPORT}?{query}").streaming_content).splitlines()
+        lines = body(auditor.get(f"{EXPORT}?{query}")).splitlines()
         assert [json.loads(line)["action"] for line in lines] == wanted, query
     one = auditor.get(f"{AUDIT}?action=one").data["results"][0]
     assert (one["actor"], one["channel"], one["reason"], one["request_id"]) == (
@@ -123,7 +128,7 @@ def test_members_see_the_events_of_their_runs_and_auditors_see_all():
         assert {event["scope"] for event in whole(client, AUDIT)} == {our_run.scope}
         assert whole(client, f"{AUDIT}?scope={their_run.scope}") == []
         assert whole(client, f"{AUDIT}?scope=fleet") == []
-        exported = b"".join(client.get(EXPORT).streaming_content).splitlines()
+        exported = body(client.get(EXPORT)).splitlines()
         assert {json.loads(line)["scope"] for line in exported} == {our_run.scope}
     for client in (auditor, root):
         assert {event["scope"] for event in whole(client, AUDIT)} == {our_run.scope, their_run.scope, "fleet"}
@@ -141,7 +146,7 @@ def test_a_spreadsheet_runs_nothing_of_what_people_wrote(auditor, formula):
 
     answer = auditor.get(f"{EXPORT}?type=csv", headers={"Accept": "text/csv"})
 
-    text = b"".join(answer.streaming_content).decode()
+    text = body(answer).decode()
     header, line = csv.reader(io.StringIO(text, newline=""))
     assert answer["Content-Type"] == "text/csv"
     assert 'filename="audit-' in answer["Content-Disposition"]
@@ -155,7 +160,7 @@ def test_csv_keeps_quotes_lines_and_structures_whole(auditor):
     reason = 'said "no",\nthen left'
     audit.record("said", scope="fleet", actor=OPERATOR, reason=reason, figures={"a": [1, "é"]}, after={"b": None})
 
-    text = b"".join(auditor.get(f"{EXPORT}?type=csv").streaming_content).decode()
+    text = body(auditor.get(f"{EXPORT}?type=csv")).decode()
 
     _, line = csv.reader(io.StringIO(text, newline=""))
     cells = dict(zip(audit_export.COLUMNS, line, strict=True))
@@ -165,8 +170,8 @@ def test_csv_keeps_quotes_lines_and_structures_whole(auditor):
 
 
 def test_an_empty_export_has_a_header_and_nothing_else(auditor):
-    assert b"".join(auditor.get(f"{EXPORT}?type=csv").streaming_content).count(b"\r\n") == 1
-    assert b"".join(auditor.get(EXPORT).streaming_content) == b""
+    assert body(auditor.get(f"{EXPORT}?type=csv")).count(b"\r\n") == 1
+    assert body(auditor.get(EXPORT)) == b""
 
 
 def test_memory_does_not_grow_with_what_is_exported(make_events):
@@ -189,7 +194,7 @@ def test_under_asgi_the_export_is_sent_piece_by_piece(make_events):
     async def fetch() -> list[int]:
         client = AsyncClient()
         await client.aforce_login(await User.objects.aget(username="root"))
-        answer = await client.get(EXPORT)
+        answer: Any = await client.get(EXPORT)
         assert answer.is_async
         return [len(piece.splitlines()) async for piece in answer.streaming_content]
 
@@ -241,7 +246,7 @@ def test_the_admin_filters_and_exports(make_events):
 
     assert b"1 control event" in shown.content
     assert b"1 control event" in searched.content
-    lines = b"".join(file.streaming_content).decode().splitlines()
+    lines = body(file).decode().splitlines()
     assert len(lines) == 3
     assert "'=1+1" in lines[1]
     assert added.status_code == 403

@@ -352,7 +352,7 @@ class TestAccess:
     def given(self, **options: Any) -> None:
         self.settings.PAUSE_MANAGER = {**self.settings.PAUSE_MANAGER, **options}
 
-    def status(self, client: Client | None = None, address: str = "10.1.2.3", **headers: str) -> int:
+    def status(self, client: Any = None, address: Any = "10.1.2.3", **headers: str) -> int:
         return (client or Client()).get(METRICS, REMOTE_ADDR=address, headers=headers).status_code
 
     def test_without_a_token_the_machine_itself_and_staff_may_read(self):
