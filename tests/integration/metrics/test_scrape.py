@@ -264,7 +264,7 @@ def test_a_scrape_takes_the_same_few_statements_however_much_there_is(scrape):
     assert few < 60
 
 
-MANY = 50_000
+MANY = 20_000
 FINISHED = f"""
     INSERT INTO automation_automationrun (id, site_id, pipeline, params, lifecycle, created_by, priority,
            ignores_capacity, total_items, started_at, finished_at, paused_seconds, cancel_requested_by, failure)
