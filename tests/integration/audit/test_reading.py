@@ -262,7 +262,7 @@ def test_the_command_writes_a_whole_file_or_none(make_events, tmp_path):
 
     call_command("export_audit", "--format", "csv", "--output", str(file), "--since", since)
     call_command("export_audit", "--output", str(lines), "--actor", "user:u7")
-    with pytest.raises(CommandError, match="Cannot write .*: no such file or directory"):
+    with pytest.raises(CommandError, match=r"Cannot write .*: no such file or directory"):
         call_command("export_audit", "--output", str(tmp_path / "no" / "file"))
     with pytest.raises(CommandError, match="expected a time such as"):
         call_command("export_audit", "--since", "yesterday")
