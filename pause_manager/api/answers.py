@@ -37,6 +37,7 @@ READS: dict[int, Answer] = {
     400: (InvalidSerializer, "The request is wrong; the sentence says what was expected."),
     401: (ErrorSerializer, "Nobody is signed in."),
     403: (ErrorSerializer, "The caller lacks the permission, or a session request lacks its CSRF token."),
+    404: (ErrorSerializer, "There is none, or none that the caller may see."),
     429: (ErrorSerializer, "Too many requests; Retry-After says when to come again."),
 }
 

@@ -21,7 +21,6 @@ class RefusalSerializer(ErrorSerializer):
 
 _ANSWERS: dict[int, Answer] = {
     **READS,
-    404: (ErrorSerializer, "There is none, or none that the caller may see."),
     409: (RefusalSerializer, "It does not apply to the run as it is now; nothing was changed."),
     411: (ErrorSerializer, "The body came in chunks, without its length."),
     413: (ErrorSerializer, "The body is too large."),
