@@ -46,17 +46,16 @@ _RELEASE = f"""
  RETURNING scope, id, extract(epoch FROM statement_timestamp() - created_at)::float, mode, reason, actor, created_at
 """
 
-_SETTLE = f"""
-    UPDATE {Hold._meta.db_table} SET settled_at = statement_timestamp()
-     WHERE released_at IS NULL AND settled_at IS NULL AND scope = ANY(%s)
- RETURNING kind, extract(epoch FROM statement_timestamp() - created_at)::float
+# Whoever has a hold locked is changing it: what is only noted waits for nobody, so that nobody can wait for it in turn.
+_NOTE = f"""
+    UPDATE {Hold._meta.db_table} AS hold SET {{noted}} = statement_timestamp()
+      FROM (SELECT id FROM {Hold._meta.db_table} WHERE {{due}} AND scope = ANY(%s)
+             ORDER BY id FOR UPDATE SKIP LOCKED) AS due
+     WHERE hold.id = due.id
+ RETURNING hold.kind, extract(epoch FROM statement_timestamp() - hold.{{since}})::float
 """
-
-_GO_ON = f"""
-    UPDATE {Hold._meta.db_table} SET went_on_at = statement_timestamp()
-     WHERE released_at IS NOT NULL AND went_on_at IS NULL AND scope = ANY(%s)
- RETURNING kind, extract(epoch FROM statement_timestamp() - released_at)::float
-"""
+_SETTLE = _NOTE.format(noted="settled_at", due="released_at IS NULL AND settled_at IS NULL", since="created_at")
+_GO_ON = _NOTE.format(noted="went_on_at", due="released_at IS NOT NULL AND went_on_at IS NULL", since="released_at")
 
 
 def place(
