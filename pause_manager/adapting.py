@@ -47,7 +47,15 @@ def adapted(node: str, current: capacity.Adaptation | None, policy: capacity.Pol
             "window_seconds": policy.adaptive_window_seconds,
             "bounds": [policy.adaptive_min, policy.adaptive_max],
         }
-        audit.record("threshold_moved", scope=f"node:{node}", actor=CAPACITY, reason=after.sentence, figures=figures)
+        audit.record(
+            "threshold_moved",
+            scope=f"node:{node}",
+            actor=CAPACITY,
+            reason=after.sentence,
+            figures=figures,
+            before={"pause_below": current.pause_below},
+            after={"pause_below": after.pause_below},
+        )
     return after
 
 

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from pause_manager import metrics, nodes
 from pause_manager.api.nodes import shown
 from pause_manager.exposition import gauge, register
+from pause_manager.models import WorkerNode
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0
@@ -132,14 +133,13 @@ def _nodes() -> Iterable[Metric]:
             ("temperature_celsius", "Temperature of the GPU."),
         )
     }
-    watched = nodes.watched()
+    saturated = set(_saturated())
     for node in shown():
         name = node["id"]
-        saturated = name in watched and watched[name].is_saturated
         values = {
             "online": node["is_online"],
             "consuming": node["is_consuming"],
-            "saturated": saturated,
+            "saturated": name in saturated,
             "held": node["held"] is not None,
             "sample_age_seconds": node["age_seconds"],
             "cores": node["cores"],
@@ -163,6 +163,11 @@ def _nodes() -> Iterable[Metric]:
             }
             _add(of_gpu, [name, str(gpu["index"])], figures)
     return [*told.values(), *of_gpu.values()]
+
+
+def _saturated() -> Iterable[str]:
+    seen = WorkerNode.objects.seen_within(nodes.REMEMBERED).filter(watch__is_saturated=True)
+    return seen.values_list("name", flat=True)
 
 
 def _add(families: dict[str, Any], labels: list[str], values: dict[str, Any]) -> None:

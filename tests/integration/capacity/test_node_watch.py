@@ -21,7 +21,7 @@ from pause_manager.needs import Needs
 from pause_manager.node_watch import NodeWatch
 from pause_manager.pause_queue import Parked
 from pause_manager.views import Load
-from tests.factories import make_run, run_loop, stage_of, tickets
+from tests.factories import OPERATOR, make_run, run_loop, stage_of, tickets
 from tests.integration.capacity.fleet import HERE, node
 from tests.pipelines import scripted
 
@@ -120,7 +120,7 @@ def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_w
 
 def test_an_operators_threshold_is_what_the_node_is_judged_by():
     node()
-    nodes.set_threshold(HERE, 0.5)
+    nodes.set_threshold(HERE, 0.5, actor=OPERATOR)
 
     Machine(NodeWatch()).sees(1, foreign=5)
 
@@ -177,7 +177,7 @@ def test_an_operators_own_threshold_wins_over_the_adapted_one():
     machine.sees(1, oom_kills=1)
     assert nodes.live_nodes()[0].threshold_moved_by == 0.05
 
-    nodes.set_threshold(HERE, 0.1)
+    nodes.set_threshold(HERE, 0.1, actor=OPERATOR)
 
     node(cores=100, foreign=90)
     assert not manager.should_pause(Needs()).should_pause

@@ -16,6 +16,7 @@ import pause_manager.gauges
 from automation import leases, lifecycle, maintenance
 from automation.models import WorkSlice
 from pause_manager import capacity, exposition, holds, manager, metrics, nodes
+from pause_manager.kept_watch import KeptWatch
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.views import GpuView
@@ -101,7 +102,7 @@ def test_nodes_and_gpus_are_told_in_base_units(scrape):
     make_node("big", cores=16.0, foreign_cores=4.0, gpus=(gpu, lost))
     make_node("gone", age_seconds=600, is_live=False)
     nodes.set_consuming("big", False)
-    nodes.keep_watch("big", capacity.NodeState(is_saturated=True))
+    nodes.keep_watch("big", KeptWatch(capacity.NodeState(is_saturated=True)))
     holds.place(["node:gone"], actor=OPERATOR)
 
     told = scrape()
