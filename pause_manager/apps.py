@@ -9,4 +9,4 @@ class PauseManagerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pause_manager import announcements, checks, worker_steps  # noqa: F401  (register checks, receiver, bootstep)
+        from pause_manager import announcements, checks, fleet, worker_steps  # noqa: F401  (they register themselves)

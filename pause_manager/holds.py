@@ -72,20 +72,21 @@ def place(
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())
         details = figures or {}
-        audit.record_each(
-            "hold_placed",
-            [
-                (scope, {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})})
-                for scope, pk in placed.items()
-            ],
-            actor=actor,
-            reason=reason,
-        )
-        _announce(list(placed), actor, "placed")
+        known = {
+            scope: {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})} for scope, pk in placed.items()
+        }
+        _tell("placed", known, kind=kind, actor=actor, reason=reason)
     return list(placed)
 
 
-def release(scopes: Sequence[str], *, kind: str = Hold.Kind.OPERATOR, actor: Actor, reason: str = "") -> list[str]:
+def release(
+    scopes: Sequence[str],
+    *,
+    kind: str = Hold.Kind.OPERATOR,
+    actor: Actor,
+    reason: str = "",
+    figures: Mapping[str, dict[str, Any]] | None = None,
+) -> list[str]:
     """Release the holds of ``kind`` on ``scopes`` and no others; returns the scopes that had one."""
     with transaction.atomic():
         hold_changing.send(Hold, scopes=sorted(set(scopes)))
@@ -94,15 +95,13 @@ def release(scopes: Sequence[str], *, kind: str = Hold.Kind.OPERATOR, actor: Act
                 _RELEASE, {"scopes": sorted(set(scopes)), "kind": kind, "actor": actor.name, "reason": reason}
             )
             released = cursor.fetchall()
-        audit.record_each(
-            "hold_released",
-            [(scope, {"hold": pk, "kind": kind, "held_seconds": round(held, 3)}) for scope, pk, held in released],
-            actor=actor,
-            reason=reason,
-        )
-        scopes_released = [scope for scope, _, _ in released]
-        _announce(scopes_released, actor, "released")
-    return scopes_released
+        details = figures or {}
+        known = {
+            scope: {"hold": pk, "kind": kind, "held_seconds": round(held, 3), **details.get(scope, {})}
+            for scope, pk, held in released
+        }
+        _tell("released", known, kind=kind, actor=actor, reason=reason)
+    return list(known)
 
 
 def expire() -> int:
@@ -137,7 +136,11 @@ def _expire(hold: Hold) -> bool:
         return True
 
 
-def _announce(scopes: list[str], actor: Actor, change: str) -> None:
-    if scopes:
-        hold_changed.send(Hold, scopes=scopes, actor=actor, change=change)
-        notice.publish_on_commit(*scopes)
+def _tell(change: str, known: dict[str, dict[str, Any]], *, kind: str, actor: Actor, reason: str) -> None:
+    """Tell the receivers, which may add to the figures that are ``known`` by scope; then the log, then the workers."""
+    if not known:
+        return
+    scopes = list(known)
+    hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
+    audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason)
+    notice.publish_on_commit(*scopes)
