@@ -10,6 +10,6 @@ class AutomationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation import announce, checks, lifecycle, worker_signals  # noqa: F401  (register checks and receivers)
+        from automation import announce, checks, lifecycle, work_left, worker_signals  # noqa: F401  (they register)
 
         autodiscover_modules("pipelines")

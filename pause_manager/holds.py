@@ -1,4 +1,4 @@
-"""Place, release and expire holds: the only writer of :class:`Hold`. One event each."""
+"""Place, alter, release and expire holds: the only writer of :class:`Hold`. One event each."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from pause_manager.signals import hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("pause_manager.holds")
 
+TAKE_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtext('slackwater holds'))"
+"""Whoever starts work takes this share in the transaction that does so, and reads the holds in a later statement of it.
+
+A hold on anything but a run waits for all shares before it is placed: once it is committed, nothing starts under it. A
+run's own holds exclude by the lock on the run. Take the share after the lock on the run, never before it.
+"""
+_TAKE_ALL = "SELECT pg_advisory_xact_lock(hashtext('slackwater holds'))"
+
 _PLACE = f"""
     INSERT INTO {Hold._meta.db_table}
            (scope, kind, mode, reason, actor, idempotency_key, expires_at, on_expiry, released_by, release_reason)
@@ -24,6 +32,19 @@ _PLACE = f"""
       FROM unnest(%(scopes)s::text[]) AS scope
         ON CONFLICT DO NOTHING
  RETURNING scope, id
+"""
+
+_ALTER = f"""
+    UPDATE {Hold._meta.db_table} AS hold
+       SET mode = %(mode)s, reason = %(reason)s, actor = coalesce(%(owner)s, hold.actor), expires_at = %(expires_at)s,
+           on_expiry = %(on_expiry)s, idempotency_key = %(idempotency_key)s
+      FROM (SELECT id, mode, reason, expires_at FROM {Hold._meta.db_table}
+             WHERE released_at IS NULL AND kind = %(kind)s AND scope = ANY(%(scopes)s)
+               AND (mode, reason, expires_at, on_expiry)
+                   IS DISTINCT FROM (%(mode)s, %(reason)s, %(expires_at)s::timestamptz, %(on_expiry)s)
+             ORDER BY id FOR UPDATE) AS was
+     WHERE hold.id = was.id
+ RETURNING hold.scope, hold.id, was.mode, was.reason, was.expires_at
 """
 
 _RELEASE = f"""
@@ -69,6 +90,8 @@ def place(
         }
         hold_changing.send(Hold, scopes=values["scopes"])
         with connection.cursor() as cursor:
+            if any(not scope.startswith("run:") for scope in scopes):
+                cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())
         details = figures or {}
@@ -77,6 +100,57 @@ def place(
         }
         _tell("placed", known, kind=kind, actor=actor, reason=reason)
     return list(placed)
+
+
+def alter(
+    scopes: Sequence[str],
+    *,
+    kind: str = Hold.Kind.OPERATOR,
+    mode: str,
+    actor: Actor,
+    reason: str,
+    expires_at: datetime | None = None,
+    on_expiry: str = Hold.OnExpiry.RESUME,
+    idempotency_key: str = "",
+    figures: Mapping[str, dict[str, Any]] | None = None,
+) -> list[str]:
+    """Give the holds of ``kind`` on ``scopes`` another mode, reason or end; returns those that were changed by it.
+
+    They are in force all the while, and keep the time they were placed at.
+    """
+    if "fleet" in scopes and not reason.strip():
+        raise InvalidHold("Cannot hold the fleet: expected a reason, got none.")
+    values = {
+        "scopes": sorted(set(scopes)),
+        "kind": kind,
+        "mode": mode,
+        "reason": reason,
+        "owner": actor.name,
+        "idempotency_key": idempotency_key,
+        "expires_at": expires_at,
+        "on_expiry": on_expiry,
+    }
+    return _alter(values, actor=actor, figures=figures or {})
+
+
+def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[str, Any]]) -> list[str]:
+    with transaction.atomic():
+        hold_changing.send(Hold, scopes=values["scopes"])
+        with connection.cursor() as cursor:
+            cursor.execute(_ALTER, values)
+            altered = cursor.fetchall()
+        known = {
+            scope: {
+                "hold": pk,
+                "kind": values["kind"],
+                "mode": values["mode"],
+                "before": {"mode": mode, "reason": reason, "expires_at": ends and ends.isoformat()},
+                **figures.get(scope, {}),
+            }
+            for scope, pk, mode, reason, ends in altered
+        }
+        _tell("altered", known, kind=values["kind"], actor=actor, reason=values["reason"])
+    return list(known)
 
 
 def release(
@@ -108,7 +182,7 @@ def expire() -> int:
     """Carry out the end action of every timed hold that is due; returns how many. Safe to run twice at once.
 
     ``resume`` releases. ``cancel`` releases and tells ``hold_expired`` to whoever owns the scope. ``keep`` stays in
-    force, loses its end, and leaves an event as the alert.
+    force, loses its end, and leaves an event as the alert. ``quiesce`` stays in force and stops at the next item.
     """
     ended = 0
     for hold in list(Hold.objects.due().order_by("id")):
@@ -129,6 +203,19 @@ def _expire(hold: Hold) -> bool:
             Hold.objects.filter(pk=hold.pk).update(expires_at=None)
             figures = {"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()}
             audit.record("hold_overdue", scope=hold.scope, actor=SYSTEM, reason=hold.reason, figures=figures)
+            return True
+        if hold.on_expiry == Hold.OnExpiry.QUIESCE:
+            values = {
+                "scopes": [hold.scope],
+                "kind": hold.kind,
+                "mode": Hold.Mode.QUIESCE,
+                "reason": hold.reason,
+                "owner": None,
+                "idempotency_key": hold.idempotency_key,
+                "expires_at": None,
+                "on_expiry": hold.on_expiry,
+            }
+            _alter(values, actor=SYSTEM, figures={hold.scope: {"deadline": True}})
             return True
         if hold.on_expiry == Hold.OnExpiry.CANCEL:
             hold_expired.send(Hold, hold=hold)
