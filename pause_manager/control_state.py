@@ -55,7 +55,7 @@ class State:
 
 
 _remembered: State | None = None
-"""What this process read last; exchanged when the version it reads is another."""
+"""What this process read last."""
 
 
 def read() -> State:
@@ -68,8 +68,7 @@ def read() -> State:
     except DatabaseError as error:
         logger.warning("Cannot read the state of the fleet: %s.", str(error).strip())
         return unreadable()
-    if _remembered is None or row["version"] != _remembered.version or row["updated_at"] != _remembered.updated_at:
-        _remembered = State(**row)
+    _remembered = State(**row)
     return _remembered
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from django.db import connection, transaction
 
-from automation import leases, maintenance
+from automation import leases
 from automation.leases import NoRoom
 from automation.models import WorkSlice
 from automation.pipeline import get_pipeline
@@ -16,7 +16,7 @@ from pause_manager import fleet, holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.concurrency.test_claims import without_lock
-from tests.factories import OPERATOR, claim, expire_leases, leased, make_run, rows, stage_of, worker
+from tests.factories import OPERATOR, claim, leased, make_run, stage_of, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -133,18 +133,28 @@ def test_bulk_holds_and_claims_of_the_same_runs_never_wait_for_each_other():
     assert not WorkSlice.objects.leased().exists()
 
 
+def pause_during_a_reap() -> bool:
+    """Whether a pause was committed while a reaper had not yet committed what it hands out again."""
+    leased(make_run("few", items=3))
+    with transaction.atomic():
+        leases.reap(["test/a"])
+        pausing = in_thread(partial(fleet.pause, mode="drain", reason="upgrade", actor=OPERATOR))
+        try:
+            wait_until_blocked(pausing, seconds=3)
+        except TimeoutError:
+            pausing.join()
+        is_paused = in_thread(Hold.objects.active().exists)
+        is_paused.join()
+    pausing.join()
+    return bool(is_paused.result)
+
+
 @pytest.mark.req("W-11")
-def test_a_reaper_that_comes_with_the_pause_ends_a_lease_before_it_or_not_at_all():
-    for _ in range(10):
-        run = make_run("few", items=3)
-        leased(run)
-        expire_leases(run)
+def test_a_pause_waits_for_a_reaper_that_is_under_way():
+    assert not pause_during_a_reap()
 
-        def pause(run=run):
-            fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR)
-            return rows(run)["slices"]
 
-        at_commit, _ = race(pause, maintenance.reap)
+def test_without_the_share_it_does_not(monkeypatch):
+    without_lock(monkeypatch, GUARD, "1")
 
-        assert rows(run)["slices"] == at_commit
-        fleet.resume(reason="done", actor=OPERATOR, force=True)
+    assert pause_during_a_reap()
