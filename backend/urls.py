@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
+    path("api/", include("pause_manager.api.urls")),
     path("api/v1/automation/", include("automation.api.urls")),
     path("api/v1/", include("automation.api.capacity_urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
