@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
-import pwd
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -22,7 +17,9 @@ from django.db import DatabaseError, connections
 from automation import status
 from automation.errors import AutomationError, TransitionRefused
 from automation.models import AutomationRun, Lifecycle
-from pause_manager.actor import Actor
+from pause_manager.management.shell import quiet, shell_actor
+
+__all__ = ["Exit", "RunCommand", "RunCommandError", "facts_of", "find_run", "quiet", "shell_actor"]
 
 SHORTEST_PREFIX = 4
 
@@ -126,18 +123,6 @@ class RunCommand(BaseCommand, ABC):
         self.stdout.flush()
 
 
-@contextmanager
-def quiet(verbosity: int) -> Iterator[None]:
-    """The log lines that a service writes are no part of a command's output; ``-v 2`` shows them."""
-    before = logging.root.manager.disable
-    if verbosity < 2:
-        logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
 def facts_of(run: AutomationRun) -> dict[str, Any]:
     """The run as the commands print it."""
     return {
@@ -169,12 +154,3 @@ def find_run(wanted: str) -> AutomationRun:
     if len(found) > 1:
         raise RunCommandError(f"Cannot tell which run {wanted} is: several begin so.", Exit.USAGE, "ambiguous")
     return found[0]
-
-
-def shell_actor() -> Actor:
-    """Whoever is logged in on this machine."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = str(os.getuid())
-    return Actor(f"shell:{name}", "cli")

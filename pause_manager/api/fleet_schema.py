@@ -11,7 +11,7 @@ from pause_manager.api.strict import StrictSerializer
 from pause_manager.fleet_report import MOST_EVENTS
 from pause_manager.models import Hold
 
-MODES = Hold.Mode.values
+MODES = Hold.Mode.choices
 LONGEST_TEXT = 500
 LONGEST_DEADLINE = 30 * 24 * 3600
 
