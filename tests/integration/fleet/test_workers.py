@@ -118,14 +118,18 @@ def test_a_worker_that_is_cut_off_keeps_what_it_knew_and_lags_until_it_is_back(
     }
     notes = Notes(tmp_path)
     paused = pause()
+    notes.send(1)
+    wires[0].cut()
     workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.burning", env=env)
+    time.sleep(1)
+    assert notes.done() == [], "what it cannot read counts as held"
+    wires[0].mend()
     assert eventually(lambda: obeyed(paused))
 
     for wire in wires:
         wire.cut()
     assert eventually(lambda: acknowledgements.of_version(paused).lagging)
     version = pause(reason="another")
-    notes.send(1)
     assert not obeyed(version)
     for wire in wires:
         wire.mend()
