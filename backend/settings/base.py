@@ -164,6 +164,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
     "node_key_prefix": f"{REDIS_PREFIX}node:",
     "runtime_dir": str(DATA_DIR / "run"),
+    "open_to": env.text("FLEET_OPEN_TO"),
 }
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)

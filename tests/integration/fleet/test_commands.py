@@ -50,7 +50,8 @@ def test_pause_status_resume_and_their_exit_codes(shell):
     event = ControlEvent.objects.filter(scope="fleet", action="hold_placed").get()
     assert event.actor.startswith("shell:")
     assert event.channel == "cli"
-    assert all(f"\n  {code}  " in shell("fleet", "--help").out for code in range(6))
+    told = shell("fleet", "--help").out
+    assert all(f"\n  {code}  " in told for code in range(6))
 
 
 def test_waiting_ends_when_the_last_lease_is_given_back(shell):

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from automation import gate, leases, maintenance
 from automation.models import Lifecycle, WorkSlice
@@ -18,7 +19,19 @@ from pause_manager.models import ControlEvent, ControlState, FleetWorker, Hold
 from pause_manager.tasks import expire_holds
 from tests import factories
 from tests.concurrency.racing import race
-from tests.factories import OPERATOR, claim, expire_leases, leased, make_run, rows, settle, tickets
+from tests.factories import (
+    OPERATOR,
+    claim,
+    everybody_has_heard,
+    expire_leases,
+    leased,
+    make_run,
+    rows,
+    run_loop,
+    settle,
+    tickets,
+)
+from tests.pipelines import scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -209,6 +222,41 @@ def test_while_paused_no_lost_lease_goes_back_into_the_queue():
     resume(force=True)
     assert maintenance.reap() == 1
     assert settle(run).lifecycle == Lifecycle.COMPLETED
+
+
+@pytest.mark.req("W-10")
+def test_a_claim_while_paused_runs_no_claim_query():
+    run = make_run("few", items=5)
+    with CaptureQueriesContext(connection) as open_:
+        leases.release(leased(run))
+    pause()
+
+    with CaptureQueriesContext(connection) as shut:
+        assert claim(run) is None
+
+    assert any("SKIP LOCKED" in query["sql"] for query in open_)
+    assert not any("SKIP LOCKED" in query["sql"] or "UPDATE automation" in query["sql"] for query in shut)
+
+
+@pytest.mark.req("W-28")
+@pytest.mark.parametrize("scope", ["fleet", "queue:stages"])
+def test_an_event_tells_when_work_parks_and_when_it_goes_on(scope):
+    run, other = make_run("scripted", items=5), make_run("few", items=5)
+
+    def hold(item, ctx):
+        if item["n"] == 2:
+            holds.place([scope], actor=OPERATOR, reason="upgrade")
+            everybody_has_heard()
+
+    with scripted(hold):
+        run_loop(run)
+    assert [event.figures["code"] for event in factories.events(run, "stopped", "continued")] == ["held"]
+
+    holds.release([scope], actor=OPERATOR, reason="done")
+
+    [went_on] = factories.events(run, "continued")
+    assert (went_on.actor, went_on.reason) == ("user:olga", "done")
+    assert not factories.events(other, "continued"), "it was not stopped"
 
 
 @pytest.mark.req("W-46")
