@@ -18,7 +18,7 @@ LOST_SECONDS = 30.0
 Say = Callable[[str], None]
 
 
-def wait(say: Say, *, version: int, at_most: float | None) -> Exit:
+def wait(say: Say, *, version: int, at_most: float | None, lost_seconds: float = LOST_SECONDS) -> Exit:
     """Return ``OK`` once the pause of ``version`` (or a change of it) has drained and every live worker has obeyed."""
     began = time.monotonic()
     lost_since: float | None = None
@@ -33,7 +33,7 @@ def wait(say: Say, *, version: int, at_most: float | None) -> Exit:
                 return Exit.OK
             is_lost = metrics["staleRunning"] and not metrics["running"]
             lost_since = (lost_since or time.monotonic()) if is_lost else None
-            if lost_since is not None and time.monotonic() - lost_since >= LOST_SECONDS:
+            if lost_since is not None and time.monotonic() - lost_since >= lost_seconds:
                 return Exit.LOST_LEASES
         if at_most is not None and time.monotonic() - began >= at_most:
             return Exit.TIME_IS_UP
@@ -53,13 +53,13 @@ def _looked() -> dict[str, Any] | None:
 def sentence(shot: dict[str, Any]) -> str:
     """Where the drain stands, in one line."""
     system, metrics, workers = shot["system"], shot["metrics"], shot["workers"]
-    if not system["workersPaused"]:
-        return "The fleet is not paused."
     if metrics["status"] == "unavailable":
         return "It cannot be read what is still at work."
     parts = [f"{metrics['running']:,} running", f"{metrics['queued']:,} queued"]
     if metrics["staleRunning"]:
         parts.append(f"{metrics['staleRunning']:,} of lost workers")
+    if not system["workersPaused"]:
+        return f"Not paused: {', '.join(parts)}."
     parts.append(f"{workers['acknowledged']:,} of {workers['total']:,} workers have obeyed")
     if metrics["isDrained"] and not workers["lagging"]:
         return f"Drained: safe to upgrade ({', '.join(parts[1:])})."

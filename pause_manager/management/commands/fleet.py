@@ -90,8 +90,8 @@ exit codes:
             if self._is_live(json):
                 self.stdout.write(f"\r\x1b[2K{sentence}", ending="")
                 self.stdout.flush()
-            elif not json and sentence != last:
+            elif not json and sentence.partition(";")[0] != last:  # an estimate that moves is no change
                 self.line(sentence)
-            last = sentence
+            last = sentence.partition(";")[0]
 
         return say

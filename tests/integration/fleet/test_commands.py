@@ -11,6 +11,8 @@ import pytest
 
 from automation import leases
 from pause_manager import fleet
+from pause_manager.management import drain_watch
+from pause_manager.management.shell import Exit
 from pause_manager.models import ControlEvent
 from tests.factories import OPERATOR, expire_leases, leased, make_run
 from tests.integration.test_commands import ROOT, Shell
@@ -45,7 +47,7 @@ def test_pause_status_resume_and_their_exit_codes(shell):
     assert late.code == 5
     assert "Draining (quiesce)" in late.out
     assert forced.code == 0
-    assert "not paused" in forced.out
+    assert "Not paused: 1 running" in forced.out
     assert shell("fleet", "resume", "--reason", "done").code == 3
     event = ControlEvent.objects.filter(scope="fleet", action="hold_placed").get()
     assert event.actor.startswith("shell:")
@@ -78,6 +80,18 @@ def test_waiting_tells_a_resume_by_somebody_else(shell):
 
     process.communicate(timeout=60)
     assert process.returncode == 3
+
+
+def test_waiting_is_given_up_when_only_lost_leases_are_left():
+    run = make_run("few", items=3)
+    leased(run)
+    version = fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR).version
+    expire_leases(run)
+    said: list[str] = []
+
+    code = drain_watch.wait(said.append, version=version, at_most=60, lost_seconds=0)
+
+    assert (code, "1 of lost workers" in said[-1]) == (Exit.LOST_LEASES, True)
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")

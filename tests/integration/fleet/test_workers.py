@@ -197,3 +197,20 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
     assert work_until(run, lambda: run.stages.filter(lifecycle=Lifecycle.RUNNING).count() == 0)
     assert [output["n"] for output in outputs(run)] == list(range(1, 401))
     assert dispatch.queue_depth("stages") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_every_pool_obeys(workers: Workers, tmp_path: Path, pool: str) -> None:
+    notes = Notes(tmp_path)
+    options = ["-Q", "stages", "-P", pool, *(["-c", "2"] if pool != "solo" else [])]
+    workers.start("stages", *options, "--include", "tests.burning")
+    assert eventually(lambda: obeyed(fleet.state().version)), workers.said("stages")[-2000:]
+    version = pause()
+    assert eventually(lambda: obeyed(version)), workers.said("stages")[-2000:]
+
+    notes.send(1)
+    time.sleep(1)
+    assert notes.done() == []
+    resume()
+    assert eventually(lambda: notes.done() == [1])
