@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from automation import leases
+from automation.models import WorkSlice
 from pause_manager import fleet
 from pause_manager.management import drain_watch
 from pause_manager.management.shell import Exit
@@ -26,8 +27,14 @@ def shell(process_env: dict[str, str]) -> Shell:
     return Shell(process_env)
 
 
+def keep_leases() -> None:
+    """Commands take their time to start: the lease must not run out meanwhile."""
+    WorkSlice.objects.leased().update(lease_expires_at="2100-01-01T00:00:00Z")
+
+
 def test_pause_status_resume_and_their_exit_codes(shell):
     leased(make_run("few", items=3))
+    keep_leases()
 
     paused = shell("fleet", "pause", "--mode", "drain", "--reason", "upgrade", "--deadline", "10m")
     wrong = shell("fleet", "pause", "--mode", "drain", "--reason", "upgrade", "--deadline", "soon")
@@ -59,6 +66,7 @@ def test_pause_status_resume_and_their_exit_codes(shell):
 def test_waiting_ends_when_the_last_lease_is_given_back(shell):
     fleet.state()
     work = leased(make_run("few", items=3))
+    keep_leases()
     process = shell.start("fleet", "pause", "--mode", "drain", "--reason", "upgrade", "--wait")
     assert process.stdout is not None
     assert "1 running" in process.stdout.readline()
@@ -72,6 +80,7 @@ def test_waiting_ends_when_the_last_lease_is_given_back(shell):
 
 def test_waiting_tells_a_resume_by_somebody_else(shell):
     leased(make_run("few", items=3))
+    keep_leases()
     process = shell.start("fleet", "pause", "--mode", "drain", "--reason", "upgrade", "--wait")
     assert process.stdout is not None
     process.stdout.readline()

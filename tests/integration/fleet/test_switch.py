@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
@@ -319,7 +319,7 @@ def test_the_row_follows_the_hold_whoever_changes_it():
     holds.place(["fleet"], kind=Hold.Kind.BUDGET, actor=OPERATOR, reason="broke")
     assert (fleet.state().is_paused, fleet.state().version) == (False, version)
 
-    holds.place(["fleet", "queue:x"], actor=OPERATOR, reason="storm", expires_at="2020-01-01T00:00:00Z")
+    holds.place(["fleet", "queue:x"], actor=OPERATOR, reason="storm", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
     assert (fleet.state().is_paused, fleet.state().mode, fleet.state().version) == (True, "quiesce", version + 1)
 
     holds.expire()

@@ -110,7 +110,8 @@ def test_a_worker_that_is_cut_off_keeps_what_it_knew_and_lags_until_it_is_back(
         Wire(tmp_path / port, f"{unquote(database.hostname or '')}/{port}"),
         Wire(tmp_path / "redis", unquote(broker.path)),
     ]
-    request.addfinalizer(lambda: [wire.cut() for wire in wires])
+    for wire in wires:
+        request.addfinalizer(wire.cut)
     there = quote(str(tmp_path), safe="")
     env = {
         "DATABASE_URL": database._replace(netloc=f"{database.username}@{there}").geturl(),
@@ -146,7 +147,7 @@ def work_until(run, is_over, seconds: float = 60) -> bool:
 
     def look() -> bool:
         maintenance.reconcile()
-        return is_over()
+        return bool(is_over())
 
     return bool(eventually(look, seconds, every=0.3))
 
