@@ -158,7 +158,7 @@ def work_until(run, is_over, seconds: float = 60) -> bool:
 @pytest.mark.req("W-28")
 @pytest.mark.req("W-45")
 def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(workers: Workers) -> None:
-    run = make_run("slow", items=numbers(400), params={"seconds": 0.1})
+    run = make_run("slow", items=numbers(200), params={"seconds": 0.1})
     slices = WorkSlice.objects.filter(stage_run=stage_of(run))
     options = ["-Q", "stages", "-c", "8", "--include", "tests.pipelines"]
     workers.start("stages", *options)
@@ -171,7 +171,7 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
     assert eventually(lambda: obeyed(version))
     assert drawn() == token + 1, "no lease was granted after the commit"
     done = len(outputs(run))
-    assert 0 < done < 400
+    assert 0 < done < 200
     assert {event.figures["code"] for event in events(run, "stopped")} == {"held"}
 
     workers.kill("stages")
@@ -196,8 +196,8 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
 
     resume()
     assert work_until(run, lambda: run.stages.filter(lifecycle=Lifecycle.RUNNING).count() == 0)
-    assert [output["n"] for output in outputs(run)] == list(range(1, 401))
-    assert dispatch.queue_depth("stages") == 0
+    assert [output["n"] for output in outputs(run)] == list(range(1, 201))
+    assert eventually(lambda: dispatch.queue_depth("stages") == 0), "late messages end at once"
 
 
 @pytest.mark.slow
