@@ -10,6 +10,14 @@ class AutomationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation import announce, audit_readers, checks, gauges, lifecycle, worker_signals  # noqa: F401  (they register themselves)
+        from automation import (  # noqa: F401  (they register themselves)
+            announce,
+            audit_readers,
+            checks,
+            gauges,
+            lifecycle,
+            work_left,
+            worker_signals,
+        )
 
         autodiscover_modules("pipelines")

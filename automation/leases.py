@@ -14,7 +14,8 @@ from django.db import connection, transaction
 from automation import conf, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
-from pause_manager import nodes
+from pause_manager import holds, nodes
+from pause_manager.models import Hold
 from pause_manager.watcher import Stop
 
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
@@ -68,13 +69,12 @@ def claim(
     ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
     that the loop may use, or raises :class:`NoRoom`.
 
-    The run's row is shared with other claims and excludes whoever places a hold, so a hold that is committed is
-    obeyed. Claims of one stage take turns, so ``concurrency`` is counted from live rows and cannot be exceeded.
+    The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
+    ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
+    one stage take turns, so ``concurrency`` is counted from live rows and cannot be exceeded.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM {STAGE} WHERE id = %s) FOR SHARE", [stage_run_id]
-        )
+        cursor.execute(_TAKE_SHARES, [stage_run_id])
         cursor.execute(
             f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
             f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
@@ -173,9 +173,11 @@ def committed_cursor(work: Work) -> str | None:
 def reap(dead_owners: Sequence[str] = ()) -> list[tuple[int, int, int]]:
     """End the leases that have run out or whose owner is known to be dead.
 
-    Returns (slice id, stage run id, crashes of its current item) of each, at most once over all callers.
+    Returns (slice id, stage run id, crashes of its current item) of each, at most once over all callers. While the
+    fleet is held none ends: nothing goes back into the queue, and what was lost is shown as such.
     """
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(holds.TAKE_SHARE)
         cursor.execute(_REAP, {"dead": list(dead_owners)})
         return list(cursor.fetchall())
 
@@ -189,6 +191,13 @@ def owners() -> list[str]:
     """The owners of all leases in force."""
     return list(WorkSlice.objects.leased().order_by().values_list("lease_owner", flat=True).distinct())
 
+
+# The run first: who places a hold on it has locked the run before it waits for the shares.
+_TAKE_SHARES = f"""
+    WITH run AS MATERIALIZED (
+        SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM {STAGE} WHERE id = %s) FOR SHARE)
+    {holds.TAKE_SHARE} FROM run
+"""
 
 _LEASE = f"""
     UPDATE {SLICE} AS slice
@@ -234,6 +243,7 @@ _REAP = f"""
         SELECT id FROM {SLICE}
          WHERE lease_token IS NOT NULL AND finished_at IS NULL
            AND (lease_expires_at < statement_timestamp() OR lease_owner = ANY(%(dead)s))
+           AND NOT EXISTS (SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = 'fleet')
          ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE {SLICE} AS slice SET crashes = crashes + 1, {NO_LEASE}

@@ -17,7 +17,7 @@ from django.db.models import Sum
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from automation import conf, copying, dispatch, gate, in_flight, keys, stages, status, transitions
+from automation import conf, continuing, copying, dispatch, gate, in_flight, keys, stages, status, transitions
 from automation.errors import InvalidInput, TransitionRefused
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
 from automation.pipeline import Payload, Pipeline, get_pipeline
@@ -321,7 +321,7 @@ def _lock_runs(sender: object, scopes: list[str], **_: object) -> None:
 
 
 @receiver(hold_changed)
-def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, **_: object) -> None:
+def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, reason: str, **_: object) -> None:
     """Keep the pause times of the runs true, and send what a release lets go on.
 
     What the poll releases is sent on by its own message, one loop at first.
@@ -332,10 +332,10 @@ def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, **_: 
         if change == "placed" and (idle := _idle(run_ids)):
             holds.settled(idle, had_work=False)
     if change == "released" and actor != CAPACITY:
-        transaction.on_commit(lambda: _go_on(run_ids))
+        transaction.on_commit(lambda: _go_on(run_ids, actor, reason))
 
 
-def _go_on(run_ids: list[str]) -> None:
+def _go_on(run_ids: list[str], actor: Actor, reason: str) -> None:
     if run_ids:
         stages.start_waiting(run_ids)
         stages.seal_finished(run_ids)
@@ -343,6 +343,7 @@ def _go_on(run_ids: list[str]) -> None:
     else:
         stages.start_waiting()
         dispatch.dispatch()
+        continuing.record(actor, reason)
 
 
 @receiver(hold_expired)

@@ -56,7 +56,8 @@ def _reconcile() -> None:
 def reap() -> int:
     """End the leases that have run out, and at once those of processes of this machine that have died.
 
-    An item whose worker was lost ``poison_crashes`` times running is given up. Returns how many leases ended.
+    An item whose worker was lost ``poison_crashes`` times running is given up. Returns how many leases ended: none
+    while the fleet is held.
     """
     dead = [owner for owner in leases.owners() if processes.is_dead(owner)]
     return settle(leases.reap(dead))

@@ -15,11 +15,13 @@ class Actor:
     name: str
     channel: str
     request_id: str = ""
+    user_id: str = ""
+    """The primary key of the signed-in user, as text; empty for everybody else."""
 
     @classmethod
     def user(cls, user: Any, *, channel: str, request_id: str = "") -> Actor:
         """The actor of an authenticated ``user``."""
-        return cls(f"user:{user.get_username()}", channel, request_id)
+        return cls(f"user:{user.get_username()}", channel, request_id, str(user.pk))
 
     @classmethod
     def shell(cls) -> Actor:

@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models.functions import Extract, Now
 
 from pause_manager import audit, capacity
-from pause_manager.desk import database_now
+from pause_manager.clock import database_seconds
 from pause_manager.models import ControlEvent
 from pause_manager.pause_queue import CAPACITY
 
@@ -36,7 +36,7 @@ def adapted(node: str, current: capacity.Adaptation | None, policy: capacity.Pol
         return current
     _looked_at[node] = time.monotonic()
     contended_at, out_of_memory_at = _trouble(node, policy.adaptive_window_seconds)
-    now = database_now()
+    now = database_seconds()
     after = capacity.adapt(current, policy, now, contended_at=contended_at, out_of_memory_at=out_of_memory_at)
     if after is not None and current is not None and after.pause_below != current.pause_below:
         figures = {

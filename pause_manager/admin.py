@@ -13,11 +13,20 @@ from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, StreamingHttpResponse
 
-from pause_manager import manager
+from pause_manager import hold_actions, manager
 from pause_manager.actor import Actor
 from pause_manager.api.audit import exported
 from pause_manager.errors import InvalidHold
-from pause_manager.models import CapacitySample, ControlEvent, Hold, IdempotencyRecord, PauseQueueEntry, WorkerNode
+from pause_manager.models import (
+    CapacitySample,
+    ControlEvent,
+    ControlState,
+    FleetWorker,
+    Hold,
+    IdempotencyRecord,
+    PauseQueueEntry,
+    WorkerNode,
+)
 from pause_manager.read_only import ReadOnlyAdmin
 
 
@@ -44,6 +53,12 @@ class IsActive(admin.SimpleListFilter):
         return None
 
 
+class ReasonForm(ActionForm):
+    """The admin's action bar with a reason."""
+
+    reason = forms.CharField(required=False, max_length=500, label="Reason")
+
+
 @admin.register(Hold)
 class HoldAdmin(SuperuserAdmin):
     list_display = [
@@ -60,6 +75,8 @@ class HoldAdmin(SuperuserAdmin):
     list_filter = [IsActive, "kind", "mode"]
     search_fields = ["=scope"]
     search_help_text = "An exact scope: fleet, queue:x, pipeline:x, lane:x, run:x or node:x."
+    action_form = ReasonForm
+    actions = [hold_actions.release_selected]
 
 
 class ByUsedValue(admin.SimpleListFilter):
@@ -119,12 +136,6 @@ class IdempotencyRecordAdmin(SuperuserAdmin):
     ordering = ["-created_at"]
 
 
-class ReasonForm(ActionForm):
-    """The admin's action bar with a reason."""
-
-    reason = forms.CharField(required=False, max_length=500, label="Reason")
-
-
 @admin.action(description="Force selected entries on")
 def force_resume(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
     _force(request, queryset, manager.force_resume, "Sent on")
@@ -181,6 +192,19 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
 class WorkerNodeAdmin(SuperuserAdmin):
     list_display = ["name", "last_seen_at", "is_consuming", "pause_below", "first_seen_at"]
     list_filter = ["is_consuming"]
+    search_fields = ["name"]
+    action_form = ReasonForm
+    actions = [hold_actions.hold_nodes, hold_actions.release_nodes]
+
+
+@admin.register(ControlState)
+class ControlStateAdmin(SuperuserAdmin):
+    list_display = ["version", "is_paused", "mode", "reason", "requested_by", "requested_at", "updated_at"]
+
+
+@admin.register(FleetWorker)
+class FleetWorkerAdmin(SuperuserAdmin):
+    list_display = ["name", "node", "queues", "acknowledged_version", "acknowledged_at", "last_seen_at"]
     search_fields = ["name"]
 
 

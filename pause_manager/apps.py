@@ -9,4 +9,4 @@ class PauseManagerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pause_manager import announcements, checks, gauges, worker_steps  # noqa: F401  (they register themselves)
+        from pause_manager import announcements, checks, fleet, gauges, worker_steps  # noqa: F401  (they register)

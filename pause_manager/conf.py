@@ -60,6 +60,14 @@ class PauseManagerSettings:
     """Who may read ``/metrics`` without a token or a sign-in, if they come without a proxy. With a token: nobody."""
     statsd_url: str = ""
     """Where counts and times are sent by UDP as well, such as ``udp://localhost:8125/slackwater``; empty: nowhere."""
+    worker_beat_seconds: float = 5.0
+    """How often a worker says that it lives and which version of the fleet switch it obeys."""
+    missed_worker_beats: int = 6
+    """A worker that was silent for so many beats is gone; after two it counts as lagging."""
+    quiesce_seconds: float = 60.0
+    """Work that is not given back so long after a quiesce is warned of."""
+    open_to: str = ""
+    """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from django.db import connection
-
 from pause_manager import capacity, conf, loads, nodes
+from pause_manager.clock import database_seconds
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -132,14 +131,7 @@ def look() -> Fleet:
         for view in (state.view for state in found)
     ]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
-    return Fleet(views, [load.needs for load in by_node.get(None, ())], states, database_now())
-
-
-def database_now() -> float:
-    """Seconds since the epoch by the database's clock."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
-        return float(cursor.fetchone()[0])
+    return Fleet(views, [load.needs for load in by_node.get(None, ())], states, database_seconds())
 
 
 _known_needs: dict[str, Needs] = {}

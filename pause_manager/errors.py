@@ -19,3 +19,17 @@ class IdempotencyConflict(PauseManagerError):
     """The idempotency key was used before with another request."""
 
     code = "idempotency_conflict"
+
+
+class InvalidFleetCommand(PauseManagerError):
+    """The fleet switch was asked for something that makes no sense whatever its state; the sentence names it."""
+
+    code = "worker_pause_invalid_request"
+
+
+class FleetRefused(PauseManagerError):
+    """The fleet switch does not do that in its state; nothing was changed, and the refusal is in the audit trail."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code

@@ -6,19 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from django.apps import apps
 from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import metrics, nodes
+from pause_manager import conf, metrics, nodes
 from pause_manager.api.nodes import shown
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0
-WORKER_SEEN_SECONDS = 30.0
 
 HOLDS = """
     SELECT split_part(scope, ':', 1), kind, mode, count(*),
@@ -44,7 +42,7 @@ WORKERS = """
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
-STATEMENTS = (HOLDS, QUEUE, POLL, TALLIES)
+STATEMENTS = (HOLDS, QUEUE, POLL, FLEET, WORKERS, TALLIES)
 
 
 def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -69,19 +67,15 @@ def _fleet() -> Iterable[Metric]:
     since = gauge("slackwater_fleet_paused_age_seconds", "Since the fleet was paused in this mode; 0 while it is not.")
     version = gauge("slackwater_fleet_version", "Version of the fleet switch; rises by one with each change.")
     workers = gauge("slackwater_workers", "Live Celery workers, by whether they obey the present version.", "obeys")
-    if "controlstate" not in apps.all_models["pause_manager"]:
-        paused.add_metric(["drain"], 0)
-        since.add_metric([], 0)
-        workers.add_metric(["no"], 0)
-    else:
-        for mode, number, age in _rows(FLEET):
-            for known in ("drain", "quiesce"):
-                paused.add_metric([known], mode == known)
-            since.add_metric([], age if mode else 0.0)
-            version.add_metric([], number)
-        ((total, acknowledged),) = _rows(WORKERS, [WORKER_SEEN_SECONDS])
-        workers.add_metric(["yes"], acknowledged)
-        workers.add_metric(["no"], total - acknowledged)
+    for mode, number, age in _rows(FLEET):
+        for known in ("drain", "quiesce"):
+            paused.add_metric([known], mode == known)
+        since.add_metric([], age if mode else 0.0)
+        version.add_metric([], number)
+    limit = conf.settings()
+    ((total, acknowledged),) = _rows(WORKERS, [limit.worker_beat_seconds * limit.missed_worker_beats])
+    workers.add_metric(["yes"], acknowledged)
+    workers.add_metric(["no"], total - acknowledged)
     return paused, since, version, workers
 
 

@@ -1,4 +1,4 @@
-"""Place, release and expire holds: the only writer of :class:`Hold`. One event each."""
+"""Place, alter, release and expire holds: the only writer of :class:`Hold`. One event each."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ GOING_ON = metrics.histogram(
     ("kind",),
     metrics.LONG_SECONDS,
 )
+TAKE_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtext('slackwater holds'))"
+"""Whoever starts work takes this share in the transaction that does so, and reads the holds in a later statement of it.
+
+A hold on anything but a run waits for all shares before it is placed: once it is committed, nothing starts under it. A
+run's own holds exclude by the lock on the run. Take the share after the lock on the run, never before it.
+"""
+_TAKE_ALL = "SELECT pg_advisory_xact_lock(hashtext('slackwater holds'))"
 
 _PLACE = f"""
     INSERT INTO {Hold._meta.db_table}
@@ -37,6 +44,19 @@ _PLACE = f"""
       FROM unnest(%(scopes)s::text[]) AS scope
         ON CONFLICT DO NOTHING
  RETURNING scope, id
+"""
+
+_ALTER = f"""
+    UPDATE {Hold._meta.db_table} AS hold
+       SET mode = %(mode)s, reason = %(reason)s, actor = coalesce(%(owner)s, hold.actor), expires_at = %(expires_at)s,
+           on_expiry = %(on_expiry)s, idempotency_key = %(idempotency_key)s
+      FROM (SELECT id, mode, reason, expires_at FROM {Hold._meta.db_table}
+             WHERE released_at IS NULL AND kind = %(kind)s AND scope = ANY(%(scopes)s)
+               AND (mode, reason, expires_at, on_expiry)
+                   IS DISTINCT FROM (%(mode)s, %(reason)s, %(expires_at)s::timestamptz, %(on_expiry)s)
+             ORDER BY id FOR UPDATE) AS was
+     WHERE hold.id = was.id
+ RETURNING hold.scope, hold.id, was.mode, was.reason, was.expires_at
 """
 
 _RELEASE = f"""
@@ -93,24 +113,83 @@ def place(
         }
         hold_changing.send(Hold, scopes=values["scopes"])
         with connection.cursor() as cursor:
+            if any(not scope.startswith("run:") for scope in scopes):
+                cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())
         details = figures or {}
-        audit.record_each(
-            "hold_placed",
-            [
-                (scope, {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})})
-                for scope, pk in placed.items()
-            ],
-            actor=actor,
-            reason=reason,
-            changes={scope: (None, _facts(values)) for scope in placed},
-        )
-        _announce(list(placed), actor, "placed")
+        known = {
+            scope: {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})} for scope, pk in placed.items()
+        }
+        changes: dict[str, audit.Change] = {scope: (None, _facts(values)) for scope in placed}
+        _tell("placed", known, changes, kind=kind, actor=actor, reason=reason)
     return list(placed)
 
 
-def release(scopes: Sequence[str], *, kind: str = Hold.Kind.OPERATOR, actor: Actor, reason: str = "") -> list[str]:
+def alter(
+    scopes: Sequence[str],
+    *,
+    kind: str = Hold.Kind.OPERATOR,
+    mode: str,
+    actor: Actor,
+    reason: str,
+    expires_at: datetime | None = None,
+    on_expiry: str = Hold.OnExpiry.RESUME,
+    idempotency_key: str = "",
+    figures: Mapping[str, dict[str, Any]] | None = None,
+) -> list[str]:
+    """Give the holds of ``kind`` on ``scopes`` another mode, reason or end; returns those that were changed by it.
+
+    They are in force all the while, and keep the time they were placed at.
+    """
+    if "fleet" in scopes and not reason.strip():
+        raise InvalidHold("Cannot hold the fleet: expected a reason, got none.")
+    values = {
+        "scopes": sorted(set(scopes)),
+        "kind": kind,
+        "mode": mode,
+        "reason": reason,
+        "owner": actor.name,
+        "idempotency_key": idempotency_key,
+        "expires_at": expires_at,
+        "on_expiry": on_expiry,
+    }
+    return _alter(values, actor=actor, figures=figures or {})
+
+
+def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[str, Any]]) -> list[str]:
+    with transaction.atomic():
+        hold_changing.send(Hold, scopes=values["scopes"])
+        with connection.cursor() as cursor:
+            cursor.execute(_ALTER, values)
+            altered = cursor.fetchall()
+        known = {
+            scope: {
+                "hold": pk,
+                "kind": values["kind"],
+                "mode": values["mode"],
+                **figures.get(scope, {}),
+            }
+            for scope, pk, mode, reason, ends in altered
+        }
+        ends_at = values["expires_at"]
+        after = {"mode": values["mode"], "reason": values["reason"], "expires_at": ends_at and ends_at.isoformat()}
+        changes: dict[str, audit.Change] = {
+            scope: ({"mode": mode, "reason": reason, "expires_at": ends and ends.isoformat()}, after)
+            for scope, _, mode, reason, ends in altered
+        }
+        _tell("altered", known, changes, kind=values["kind"], actor=actor, reason=values["reason"])
+    return list(known)
+
+
+def release(
+    scopes: Sequence[str],
+    *,
+    kind: str = Hold.Kind.OPERATOR,
+    actor: Actor,
+    reason: str = "",
+    figures: Mapping[str, dict[str, Any]] | None = None,
+) -> list[str]:
     """Release the holds of ``kind`` on ``scopes`` and no others; returns the scopes that had one."""
     with transaction.atomic():
         hold_changing.send(Hold, scopes=sorted(set(scopes)))
@@ -119,19 +198,17 @@ def release(scopes: Sequence[str], *, kind: str = Hold.Kind.OPERATOR, actor: Act
                 _RELEASE, {"scopes": sorted(set(scopes)), "kind": kind, "actor": actor.name, "reason": reason}
             )
             released = cursor.fetchall()
-        audit.record_each(
-            "hold_released",
-            [(scope, {"hold": pk, "kind": kind, "held_seconds": round(held, 3)}) for scope, pk, held, *_ in released],
-            actor=actor,
-            reason=reason,
-            changes={
-                scope: ({"kind": kind, "mode": mode, "reason": why, "actor": who, "since": since.isoformat()}, None)
-                for scope, _, _, mode, why, who, since in released
-            },
-        )
-        scopes_released = [scope for scope, *_ in released]
-        _announce(scopes_released, actor, "released")
-    return scopes_released
+        details = figures or {}
+        known = {
+            scope: {"hold": pk, "kind": kind, "held_seconds": round(held, 3), **details.get(scope, {})}
+            for scope, pk, held, *_ in released
+        }
+        changes: dict[str, audit.Change] = {
+            scope: ({"kind": kind, "mode": mode, "reason": why, "actor": who, "since": since.isoformat()}, None)
+            for scope, _, _, mode, why, who, since in released
+        }
+        _tell("released", known, changes, kind=kind, actor=actor, reason=reason)
+    return list(known)
 
 
 def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +248,7 @@ def expire() -> int:
     """Carry out the end action of every timed hold that is due; returns how many. Safe to run twice at once.
 
     ``resume`` releases. ``cancel`` releases and tells ``hold_expired`` to whoever owns the scope. ``keep`` stays in
-    force, loses its end, and leaves an event as the alert.
+    force, loses its end, and leaves an event as the alert. ``quiesce`` stays in force and stops at the next item.
     """
     ended = 0
     for hold in list(Hold.objects.due().order_by("id")):
@@ -200,13 +277,38 @@ def _expire(hold: Hold) -> bool:
                 after={"expires_at": None},
             )
             return True
+        if hold.on_expiry == Hold.OnExpiry.QUIESCE:
+            values = {
+                "scopes": [hold.scope],
+                "kind": hold.kind,
+                "mode": Hold.Mode.QUIESCE,
+                "reason": hold.reason,
+                "owner": None,
+                "idempotency_key": hold.idempotency_key,
+                "expires_at": None,
+                "on_expiry": hold.on_expiry,
+            }
+            _alter(values, actor=SYSTEM, figures={hold.scope: {"deadline": True}})
+            return True
         if hold.on_expiry == Hold.OnExpiry.CANCEL:
             hold_expired.send(Hold, hold=hold)
         release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="its time is over")
         return True
 
 
-def _announce(scopes: list[str], actor: Actor, change: str) -> None:
-    if scopes:
-        hold_changed.send(Hold, scopes=scopes, actor=actor, change=change)
-        notice.publish_on_commit(*scopes)
+def _tell(
+    change: str,
+    known: dict[str, dict[str, Any]],
+    changes: dict[str, audit.Change],
+    *,
+    kind: str,
+    actor: Actor,
+    reason: str,
+) -> None:
+    """Tell the receivers, which may add to the figures that are ``known`` by scope; then the log, then the workers."""
+    if not known:
+        return
+    scopes = list(known)
+    hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
+    audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
+    notice.publish_on_commit(*scopes)

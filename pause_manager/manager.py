@@ -13,7 +13,8 @@ from django.db.models.functions import Now
 
 from pause_manager import capacity, conf, holds, loads, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
-from pause_manager.desk import database_now, look, needs_of, open_desk
+from pause_manager.clock import database_seconds
+from pause_manager.desk import look, needs_of, open_desk
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
 from pause_manager.needs import Needs
@@ -93,7 +94,7 @@ def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] 
     mine = loads.by_node(node).get(node, ())
     view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
     policy = conf.settings().policy_of(pipeline)
-    now = database_now()
+    now = database_seconds()
     placement = capacity.place([view], needs, policy, now)
     if placement is not None:
         return placement.gpus

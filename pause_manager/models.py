@@ -16,6 +16,22 @@ from pause_manager.querysets import (
     WorkerNodeQuerySet,
 )
 
+from pause_manager.control import ControlState, FleetWorker  # isort: skip
+
+__all__ = [
+    "SCOPE",
+    "CapacitySample",
+    "ControlEvent",
+    "ControlState",
+    "FleetWorker",
+    "Hold",
+    "IdempotencyRecord",
+    "PauseQueueEntry",
+    "PollState",
+    "Tally",
+    "WorkerNode",
+]
+
 SCOPE = re.compile(r"fleet|(queue|pipeline|lane|run|node):\S{1,100}")
 
 
@@ -37,6 +53,7 @@ class Hold(models.Model):
         RESUME = "resume", "resume"
         CANCEL = "cancel", "cancel"
         KEEP = "keep", "keep and alert"
+        QUIESCE = "quiesce", "from then on stop at the next item"
 
     scope = models.CharField(max_length=120, help_text="fleet, queue:x, pipeline:x, lane:x, run:x or node:x")
     kind = models.CharField(max_length=20, choices=Kind.choices)

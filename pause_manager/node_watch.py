@@ -47,13 +47,14 @@ class NodeWatch:
         view = capacity.with_threshold(view, self._own_threshold, self._adaptation, policy)
         was_saturated = self._strangers.is_saturated
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
-        takes_work = not self._strangers.is_saturated and not nodes.held([view.name])
-        if takes_work:
-            consumption.start()
-        else:
+        # Holds stop the queues by themselves, see ``obedience``.
+        if self._strangers.is_saturated:
             consumption.stop()
+        else:
+            consumption.start()
         if not speaks:
             return
+        takes_work = not self._strangers.is_saturated and not nodes.held([view.name])
         if takes_work != self._took_work:
             nodes.set_consuming(view.name, takes_work)
             self._took_work = takes_work

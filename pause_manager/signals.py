@@ -6,7 +6,8 @@ hold_changing = Signal()
 """Sent by ``holds`` inside its transaction before it writes, with ``scopes``: lock what goes with them, in order."""
 
 hold_changed = Signal()
-"""Sent by ``holds`` inside its transaction, with ``scopes`` (texts), ``actor``, ``change`` ("placed" | "released")."""
+"""Sent by ``holds`` inside its transaction, with ``scopes`` (texts), ``kind``, ``actor``, ``reason``, ``change``
+("placed" | "altered" | "released") and ``figures``: by scope, kept with the event; a receiver may add to them."""
 
 event_recorded = Signal()
 """Sent by ``audit`` with ``action``, ``scopes`` (list of str), ``actor`` and ``reason`` of new events, inside the

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import holds, manager, nodes
+from pause_manager import fleet, holds, manager, nodes
 from pause_manager.api import idempotency
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True)
 def expire_holds() -> None:
-    """End the timed holds that are due."""
+    """End the timed holds that are due; warn of what outlasts a quiesce."""
     holds.expire()
+    fleet.look_after()
 
 
 @shared_task(name="pause_manager.forget_outcomes", ignore_result=True)

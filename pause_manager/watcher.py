@@ -67,12 +67,18 @@ class Watcher:
         *,
         heartbeat: Callable[[], Stop | None] | None = None,
         beat_seconds: float = 5.0,
+        is_read_now: bool = True,
     ) -> Watch:
-        """Keep a new :class:`Watch` true from now on. Its state is read at once, on the caller's connection."""
+        """Keep a new :class:`Watch` true from now on. Its state is read at once, on the caller's connection.
+
+        Without ``is_read_now`` the thread reads it, and goes on trying while the database is away.
+        """
         watch = Watch(scopes, heartbeat, beat_seconds)
         with self._lock:
             self._watches.add(watch)
             self._ensure_thread()
+        if not is_read_now:
+            return watch
         try:
             self.refresh([watch])
         except BaseException:

@@ -9,13 +9,14 @@ from celery import bootsteps, signals
 from pause_manager import conf
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
+from pause_manager.obedience import Obedience
 from pause_manager.sampling import Sampling, on_sample
 
 __all__ = ["NodeSampling", "consumption", "on_sample"]
 
 
 class NodeSampling(bootsteps.StartStopStep):
-    """Samples the node while the worker runs."""
+    """Obeys holds and samples the node while the worker runs; starts before the worker takes its first message."""
 
     # After the pool: its processes are forked before our threads are there.
     requires = ("celery.worker.components:Pool",)
@@ -23,9 +24,12 @@ class NodeSampling(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self.sampling: Sampling | None = None
+        self.obedience: Obedience | None = None
 
     def start(self, worker: Any) -> None:
         consumption.attach(worker)
+        self.obedience = Obedience(worker)
+        self.obedience.start()
         if conf.settings().capacity:
             on_sample.append(NodeWatch())
         self.sampling = Sampling()
@@ -39,6 +43,9 @@ class NodeSampling(bootsteps.StartStopStep):
 
     def end(self) -> None:
         """Stop sampling; another worker of the machine takes over."""
+        if self.obedience is not None:
+            self.obedience.stop()
+            self.obedience = None
         if self.sampling is not None:
             self.sampling.stop()
             self.sampling = None

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -20,6 +17,9 @@ from django.db import DatabaseError, connections
 from automation import status
 from automation.errors import AutomationError, TransitionRefused
 from automation.models import AutomationRun, Lifecycle
+from pause_manager.management.shell import quiet, shell_actor
+
+__all__ = ["Exit", "RunCommand", "RunCommandError", "facts_of", "find_run", "quiet", "shell_actor"]
 
 SHORTEST_PREFIX = 4
 
@@ -121,18 +121,6 @@ class RunCommand(BaseCommand, ABC):
     def line(self, what: str | dict[str, Any]) -> None:
         self.stdout.write(what if isinstance(what, str) else orjson.dumps(what, default=str).decode())
         self.stdout.flush()
-
-
-@contextmanager
-def quiet(verbosity: int) -> Iterator[None]:
-    """The log lines that a service writes are no part of a command's output; ``-v 2`` shows them."""
-    before = logging.root.manager.disable
-    if verbosity < 2:
-        logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def facts_of(run: AutomationRun) -> dict[str, Any]:

@@ -192,6 +192,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "metrics_token": env.text("METRICS_TOKEN"),
     "metrics_networks": tuple(env.words("METRICS_NETWORKS", "127.0.0.0/8,::1/128")),
     "statsd_url": env.text("STATSD_URL"),
+    "open_to": env.text("FLEET_OPEN_TO"),
 }
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)

@@ -19,9 +19,9 @@ from rest_framework.views import APIView
 
 from pause_manager import audit_export, audit_readers
 from pause_manager.api import pagination
-from pause_manager.api.answers import REQUEST_ID, answers
 from pause_manager.api.base import ControlView
 from pause_manager.api.pagination import page_of
+from pause_manager.api.schema import READS, REQUEST_ID, answers
 from pause_manager.api.strict import StrictSerializer
 from pause_manager.models import ControlEvent
 from pause_manager.querysets import ControlEventQuerySet
@@ -29,6 +29,9 @@ from pause_manager.streaming import download
 
 NEWEST_FIRST = ("-at", "-id")
 EQUAL = ("scope", "action", "actor", "channel", "request_id")
+
+
+FILES: dict[Any, Any] = {(200, media): OpenApiTypes.BINARY for _, media in audit_export.ENCODERS.values()}
 
 
 class EventFilter(serializers.Serializer[Any]):
@@ -116,7 +119,7 @@ class Audit(AuditView):
         summary="List what was done, by whom and why, newest first",
         description="Members see the events of runs of their accounts; who may view events sees all.",
         parameters=[EventQuery, REQUEST_ID],
-        responses=answers({200: page_of("AuditPage", ControlEventSerializer)}),
+        responses=answers({200: page_of("AuditPage", ControlEventSerializer)}, *READS, 404),
     )
     def get(self, request: Request) -> Response:
         query = self.query(EventQuery)
@@ -134,7 +137,7 @@ class AuditExport(AuditView):
         description="Sent as it is read. In CSV a text that a spreadsheet would take for a formula starts with an "
         "apostrophe.",
         parameters=[ExportQuery, REQUEST_ID],
-        responses=answers({(200, media): OpenApiTypes.BINARY for _, media in audit_export.ENCODERS.values()}),
+        responses=answers(FILES, *READS, 404),
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         query = self.query(ExportQuery)

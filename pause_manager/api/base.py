@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from pause_manager import request_id
@@ -26,6 +27,9 @@ class ControlView(APIView):
     parser_classes: Sequence[type[BaseParser]] = [JsonParser]
     max_body_bytes: int = 1 << 20
     """Bodies larger than this are refused with 413 before they are read."""
+
+    idempotency_field: str = ""
+    """A member of the body that may carry the key of ``Idempotency-Key`` instead of the header."""
 
     request_id: str = ""
 
@@ -49,3 +53,17 @@ class ControlView(APIView):
     def actor(self) -> Actor:
         """Who acts through this request."""
         return Actor.user(self.request.user, channel="api", request_id=self.request_id)
+
+    def body(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+        """The request's body as ``serializer`` takes it, else a ``ValidationError``."""
+        return self._valid(serializer(data=self.request.data))
+
+    def query(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+        """The same for the query parameters."""
+        return self._valid(serializer(data=self.request.query_params))
+
+    @staticmethod
+    def _valid(given: Serializer[Any]) -> dict[str, Any]:
+        given.is_valid(raise_exception=True)
+        found: dict[str, Any] = given.validated_data
+        return found

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -58,11 +58,9 @@ def idempotent(method: Method[V, P]) -> Method[V, P]:
 
     @functools.wraps(method)
     def wrapper(view: V, request: Request, *args: P.args, **kwargs: P.kwargs) -> Response:
-        key = request.headers.get(HEADER)
+        key = key_of(view, request)
         if key is None:
             return method(view, request, *args, **kwargs)
-        if not _KEY.fullmatch(key):
-            raise InvalidKey(f"{HEADER}: expected 1 to 200 visible ASCII characters, got: {key[:40]!r}.")
         fingerprint = fingerprint_of(request)
         with transaction.atomic():
             if not _take(key, view.actor.name, fingerprint):
@@ -79,6 +77,20 @@ def idempotent(method: Method[V, P]) -> Method[V, P]:
             return response
 
     return cast("Method[V, P]", wrapper)
+
+
+def key_of(view: ControlView, request: Request) -> str | None:
+    """The key of the header, or of the member of the body that the view names; raises :class:`InvalidKey`."""
+    keys = [request.headers.get(HEADER)]
+    if view.idempotency_field and isinstance(request.data, Mapping):
+        keys.append(request.data.get(view.idempotency_field))
+    given = [key for key in keys if key is not None]
+    for key in given:
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise InvalidKey(f"{HEADER}: expected 1 to 200 visible ASCII characters, got: {str(key)[:40]!r}.")
+    if len(set(given)) > 1:
+        raise InvalidKey(f"{HEADER}: expected the same key as in {view.idempotency_field}, got another.")
+    return given[0] if given else None
 
 
 def fingerprint_of(request: Request) -> str:

@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from pause_manager import capacity, conf, loads, nodes
 from pause_manager.api.strict import StrictSerializer
-from pause_manager.desk import database_now
+from pause_manager.clock import database_seconds
 from pause_manager.errors import PauseManagerError
 from pause_manager.needs import Needs
 from pause_manager.views import GpuView, Load
@@ -100,7 +100,7 @@ def check_name(name: str) -> str:
 
 def shown(name: str | None = None) -> list[dict[str, Any]]:
     """Every node, or the named one, in a fixed number of queries."""
-    carried, held, now = loads.by_node(name), nodes.held(), database_now()
+    carried, held, now = loads.by_node(name), nodes.held(), database_seconds()
     return [_node(state, carried.get(state.view.name, ()), held, now) for state in nodes.states(name)]
 
 

@@ -31,12 +31,12 @@ def without(monkeypatch, module, name: str, guard: str) -> None:
     monkeypatch.setattr(module, name, mutated)
 
 
-def without_lock(monkeypatch, pattern: str) -> None:
+def without_lock(monkeypatch, pattern: str, instead: str = "") -> None:
     """Take what matches ``pattern`` out of every statement of a claim, which is built where it is used."""
     execute = CursorWrapper.execute
 
     def mutated(self, sql, params=None):
-        return execute(self, re.sub(pattern, "", sql) if isinstance(sql, str) else sql, params)
+        return execute(self, re.sub(pattern, instead, sql) if isinstance(sql, str) else sql, params)
 
     monkeypatch.setattr(CursorWrapper, "execute", mutated)
 

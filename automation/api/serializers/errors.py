@@ -7,8 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from automation.status import ALL as STATUSES
-from pause_manager.api.answers import READS, Answer, ErrorSerializer
-from pause_manager.api.answers import answers as answered
+from pause_manager.api import schema
+from pause_manager.api.schema import ErrorSerializer
 
 
 class RefusalSerializer(ErrorSerializer):
@@ -19,13 +19,9 @@ class RefusalSerializer(ErrorSerializer):
     )
 
 
-_ANSWERS: dict[int, Answer] = {
-    **READS,
+_ANSWERS: dict[int, schema.Answer] = {
+    **schema.ANSWERS,
     409: (RefusalSerializer, "It does not apply to the run as it is now; nothing was changed."),
-    411: (ErrorSerializer, "The body came in chunks, without its length."),
-    413: (ErrorSerializer, "The body is too large."),
-    415: (ErrorSerializer, "The body is of a type that is not taken."),
-    422: (ErrorSerializer, "The Idempotency-Key was used before with another request."),
 }
 READ = (400, 401, 403, 404, 429)
 COMMAND = (*READ, 409, 411, 413, 415, 422)
@@ -33,4 +29,4 @@ COMMAND = (*READ, 409, 411, 413, 415, 422)
 
 def answers(success: dict[int, Any], *others: int) -> dict[int, Any]:
     """The answers of an endpoint for the OpenAPI schema: the good ones and the errors it can give."""
-    return answered(success, {code: _ANSWERS[code] for code in others})
+    return schema.answers(success, *others, table=_ANSWERS)

@@ -12,7 +12,7 @@ from automation import tasks
 from automation.admission import GO_ON
 from automation.pipeline import Pipeline, register
 from pause_manager import nodes
-from pause_manager.desk import database_now
+from pause_manager.clock import database_seconds
 from pause_manager.needs import Needs
 from pause_manager.probes.processes import node_name
 from pause_manager.samples import Sample
@@ -46,7 +46,7 @@ def node(
     """A node is what its latest sample says: publish one, as its worker would."""
     view = NodeView(
         name=name,
-        sampled_at=database_now(),
+        sampled_at=database_seconds(),
         cores=cores,
         foreign_cores=foreign,
         memory_mib=32_000,

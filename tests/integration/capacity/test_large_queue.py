@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pause_manager import manager, nodes
-from pause_manager.desk import database_now
+from pause_manager.clock import database_seconds
 from pause_manager.models import PauseQueueEntry, PollState, WorkerNode
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
@@ -25,7 +25,7 @@ KINDS = [
 
 
 def fleet_of(count: int) -> None:
-    now = database_now()
+    now = database_seconds()
     samples = [
         Sample(
             NodeView(

@@ -15,7 +15,8 @@ from automation import admission, leases, maintenance
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from pause_manager import adapting, loads, manager, nodes
-from pause_manager.desk import database_now, open_desk
+from pause_manager.clock import database_seconds
+from pause_manager.desk import open_desk
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.node_watch import NodeWatch
@@ -35,7 +36,7 @@ class Machine:
 
     def __init__(self, watch: NodeWatch, ahead: float = 0.0) -> None:
         self.watch = watch
-        self.now = database_now() + ahead
+        self.now = database_seconds() + ahead
 
     def sees(self, seconds: int, **view: Any) -> None:
         for _ in range(seconds):

@@ -14,7 +14,7 @@ import yaml
 
 from automation import lifecycle, maintenance
 from automation.stage_loop import FAILED
-from pause_manager import holds, manager, metrics
+from pause_manager import fleet, holds, manager, metrics
 from pause_manager.holds import GOING_ON, SETTLING
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
@@ -71,6 +71,7 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     metrics.DEGRADED.add(layer="capacity")
     SETTLING.observe(1, kind="operator")
     GOING_ON.observe(1, kind="operator")
+    fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR, confirmation="pause")
     scrape = Scrape.of_the_view()
     assert not scrape.errors()
     found: dict[str, set[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 import automation.gauges
 import pause_manager.gauges
 from automation import leases, lifecycle, maintenance
 from automation.models import WorkSlice
-from pause_manager import capacity, exposition, holds, manager, metrics, nodes
+from pause_manager import capacity, exposition, fleet, holds, manager, metrics, nodes
+from pause_manager.control import FleetWorker
 from pause_manager.kept_watch import KeptWatch
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
@@ -94,6 +97,27 @@ def test_holds_and_the_pause_queue_are_told_with_their_ages(scrape):
     assert told.value("slackwater_pause_queue_entries", priority="2") == 3
     assert told.value("slackwater_pause_queue_oldest_age_seconds", priority="2") == pytest.approx(3600, abs=60)
     assert told.value("slackwater_pause_queue_entries", priority="1") == 0
+
+
+@pytest.mark.req("W-41")
+def test_the_fleet_switch_is_told_with_who_obeys(scrape):
+    running = scrape()
+    for name, version in (("old", 1), ("new", 2)):
+        FleetWorker.objects.create(name=name, node="n1", acknowledged_version=version)
+    FleetWorker.objects.create(name="gone", node="n1", last_seen_at=timezone.now() - timedelta(hours=1))
+
+    fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR, confirmation="pause")
+
+    paused = scrape()
+    for told, drains, version, yes, no in ((running, 0, 1, 0, 0), (paused, 1, 2, 1, 1)):
+        assert told.value("slackwater_fleet_paused", mode="drain") == drains
+        assert told.value("slackwater_fleet_paused", mode="quiesce") == 0
+        assert told.value("slackwater_fleet_version") == version
+        assert told.value("slackwater_workers", obeys="yes") == yes
+        assert told.value("slackwater_workers", obeys="no") == no
+    assert running.value("slackwater_fleet_paused_age_seconds") == 0
+    assert paused.value("slackwater_fleet_paused_age_seconds") == pytest.approx(0, abs=60)
+    assert paused.value("slackwater_holds", scope="fleet", kind="operator", mode="drain") == 1
 
 
 def test_nodes_and_gpus_are_told_in_base_units(scrape):
@@ -304,7 +328,7 @@ def test_nothing_that_is_finished_is_looked_at(site_with_history):
     plans = {}
     with connection.cursor() as cursor:
         for statement in (*automation.gauges.STATEMENTS, *pause_manager.gauges.STATEMENTS):
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", [30.0] * statement.count("%s"))
             plans[statement] = cursor.fetchone()[0][0]["Plan"]
 
     for statement, plan in plans.items():

@@ -33,7 +33,7 @@ NOT_MEASURED = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0004_pipeline_of_entries'),
+        ('pause_manager', '0005_fleet'),
     ]
 
     operations = [

@@ -1,0 +1,29 @@
+"""Who may see the fleet and who may operate it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from pause_manager import conf
+
+OPERATE = "pause_manager.operate_fleet"
+
+
+def may_operate(user: Any) -> bool:
+    """Whether ``user`` may pause, resume and hold, and see whose work is at hand."""
+    return bool(user.has_perm(OPERATE)) if user.is_authenticated else bool(conf.settings().open_to)
+
+
+class MayUseFleet(BasePermission):
+    """Signed in to read, ``operate_fleet`` to change; everybody, where the settings open the fleet to all."""
+
+    message = f"Cannot do that: it needs the permission {OPERATE}."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if request.method in SAFE_METHODS and request.user.is_authenticated:
+            return True
+        return may_operate(request.user)

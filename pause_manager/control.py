@@ -1,0 +1,59 @@
+"""The fleet switch and the workers that obey it, as rows."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class ControlState(models.Model):
+    """The one row that says whether the fleet is paused. Written by ``fleet``, with the operator's hold on ``fleet``.
+
+    ``version`` rises by one with each accepted change: workers acknowledge the version they obey.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    version = models.PositiveBigIntegerField(default=1)
+    is_paused = models.BooleanField(default=False)
+    mode = models.CharField(max_length=10, blank=True, help_text="drain or quiesce; empty while not paused")
+    mode_since = models.DateTimeField(null=True, blank=True, help_text="since when this mode has been in force")
+    reason = models.TextField(blank=True)
+    requested_by = models.CharField(max_length=160, blank=True, help_text="the actor of the last change")
+    requested_by_user_id = models.CharField(max_length=64, blank=True, help_text="empty if no signed-in user asked")
+    requested_at = models.DateTimeField(null=True, blank=True, help_text="when a person last asked for a change")
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        permissions: ClassVar = [("operate_fleet", "Can pause and resume the fleet, and place and release holds")]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(id=1), name="one_control_state"),
+            models.CheckConstraint(condition=Q(version__gte=1), name="control_version_counts_from_1"),
+            models.CheckConstraint(
+                condition=Q(is_paused=True, mode__in=["drain", "quiesce"]) | Q(is_paused=False, mode=""),
+                name="control_mode_iff_paused",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"fleet {f'paused ({self.mode})' if self.is_paused else 'running'}, version {self.version}"
+
+
+class FleetWorker(models.Model):
+    """A live Celery worker and the version of the switch that it obeys. Written by ``acknowledgements``."""
+
+    name = models.CharField(max_length=255, unique=True)
+    node = models.CharField(max_length=255)
+    queues = ArrayField(models.CharField(max_length=255), default=list, help_text="what it serves, held or not")
+    acknowledged_version = models.PositiveBigIntegerField(default=0)
+    acknowledged_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} obeys version {self.acknowledged_version}"

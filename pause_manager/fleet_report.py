@@ -1,0 +1,126 @@
+"""What an operator sees of the fleet switch: figures, who has obeyed, what is overdue, what may be done now."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pause_manager import acknowledgements, conf
+from pause_manager.acknowledgements import Workers
+from pause_manager.clock import database_now
+from pause_manager.control_state import FLEET, State
+from pause_manager.drain import Blocker, Metrics
+from pause_manager.models import ControlEvent, Hold
+
+MOST_EVENTS = 50
+_ACTIONS = {"hold_placed": "pause", "hold_altered": "pause", "hold_released": "resume"}
+
+IMPACTS = {
+    "pause": "Workers take no new work. With drain, what is leased and every running task goes on to its end; with "
+    "quiesce, it stops at its next item. Nothing is lost.",
+    "resume": "Workers take work again and what was stopped goes on from where it is. Other holds stay in force.",
+    "forceResume": "The same although something is still at work: what was lost is handed out again, and an upgrade "
+    "that is under way may meet new work.",
+}
+
+
+def picture(state: State, metrics: Metrics, *, latest: int, with_blockers: bool) -> dict[str, Any]:
+    """The snapshot, for JSON."""
+    workers = acknowledgements.of_version(state.version) if state.is_readable else Workers()
+    figures = metrics.as_dict()
+    figures["blockers"] = [one.as_dict() for one in metrics.blockers] if with_blockers else None
+    return {
+        "system": state.as_dict(),
+        "deadline": _deadline(state),
+        "metrics": figures,
+        "workers": workers.as_dict(),
+        "warnings": _warnings(state, metrics, workers, with_blockers),
+        "commands": commands(state, metrics),
+        "audit": {"latest": changes(latest) if state.is_readable else []},
+    }
+
+
+def changes(count: int) -> list[dict[str, Any]]:
+    """The last accepted changes of the switch, newest first."""
+    events = ControlEvent.objects.of_scope(FLEET).filter(action__in=_ACTIONS, figures__kind=Hold.Kind.OPERATOR)
+    return [
+        {
+            "id": event.pk,
+            "action": _ACTIONS[event.action],
+            "mode": event.figures.get("mode"),
+            "reason": event.reason,
+            "actor": event.actor,
+            "channel": event.channel,
+            "requestId": event.request_id or None,
+            "version": event.figures.get("version"),
+            "forced": bool(event.figures.get("forced")),
+            "createdAt": event.at.isoformat(),
+        }
+        for event in events[: min(count, MOST_EVENTS)]
+    ]
+
+
+def commands(state: State, metrics: Metrics) -> list[dict[str, Any]]:
+    """What can be done now, what it does and what undoes it; or why it cannot be done."""
+    not_paused = "" if state.is_paused else "The fleet is not paused."
+    not_drained = "" if metrics.is_drained else "The fleet is not drained: something is still at work."
+    unreadable = "" if state.is_readable else "The state of the fleet cannot be read."
+    listed = (
+        ("pause", unreadable, "resume", True),
+        ("resume", unreadable or not_paused or not_drained, "pause", False),
+        ("forceResume", unreadable or not_paused, "pause", True),
+    )
+    return [
+        {
+            "name": name,
+            "available": not reason,
+            "unavailableReason": reason or None,
+            "impact": IMPACTS[name],
+            "rollbackAction": rollback,
+            "needsConfirmation": needs_confirmation,
+        }
+        for name, reason, rollback, needs_confirmation in listed
+    ]
+
+
+def overdue(state: State, metrics: Metrics) -> list[tuple[Blocker, str]]:
+    """Work that was not given back within ``quiesce_seconds`` of a quiesce, each with the sentence that warns of it."""
+    allowed = conf.settings().quiesce_seconds
+    if state.mode != Hold.Mode.QUIESCE or state.mode_since is None or not metrics.blockers:
+        return []
+    late = database_now() - state.mode_since
+    if late <= timedelta(seconds=allowed):
+        return []
+    return [
+        (
+            one,
+            f"{one.worker} still has item {one.item or '?'} of {one.stage} of {one.ref}, "
+            f"{late.total_seconds():.0f} s after the quiesce.",
+        )
+        for one in metrics.blockers
+    ]
+
+
+def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: bool) -> list[str]:
+    found = [] if metrics.is_available else ["It cannot be read what is still at work: count nothing as drained."]
+    if metrics.stale_running:
+        found.append(
+            f"{metrics.stale_running} leases are of workers that were lost. They end only after the resume; if no "
+            "worker process of them is left, nothing is at work in them."
+        )
+    if workers.lagging:
+        names = ", ".join(worker["name"] for worker in workers.lagging[:5])
+        found.append(f"{len(workers.lagging)} of {workers.total} workers have not acknowledged the change: {names}.")
+    late = overdue(state, metrics)
+    if with_blockers:
+        found += [sentence for _, sentence in late]
+    elif late:
+        found.append(f"{len(late)} pieces of work outlast the quiesce.")
+    return found
+
+
+def _deadline(state: State) -> str | None:
+    if not state.is_paused or not state.is_readable:
+        return None
+    hold = Hold.objects.covering([FLEET]).filter(kind=Hold.Kind.OPERATOR, expires_at__isnull=False).first()
+    return hold.expires_at.isoformat() if hold and hold.expires_at else None

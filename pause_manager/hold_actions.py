@@ -1,0 +1,61 @@
+"""Admin actions on holds and nodes: each tells what was done and what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from pause_manager import bulk
+from pause_manager.actor import Actor
+from pause_manager.errors import InvalidHold
+from pause_manager.models import Hold, WorkerNode
+
+
+@admin.action(description="Release selected operators' holds")
+def release_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[Hold]) -> None:
+    active = queryset.filter(released_at__isnull=True)
+    for hold in active.exclude(kind=Hold.Kind.OPERATOR):
+        messages.warning(request, f"Cannot release the {hold}: it is not an operator's.")
+    for scope in active.filter(kind=Hold.Kind.OPERATOR).values_list("scope", flat=True):
+        _release(request, [scope])
+
+
+@admin.action(description="Hold selected nodes")
+def hold_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
+    scopes = [f"node:{name}" for name in queryset.values_list("name", flat=True)]
+    try:
+        outcome = bulk.place(scopes, mode=Hold.Mode.DRAIN, actor=_actor(request), reason=_reason(request))
+    except InvalidHold as refusal:
+        messages.warning(request, str(refusal))
+        return
+    done = [*outcome.placed, *outcome.altered]
+    messages.success(request, f"Held: {', '.join(done) or 'none that was not'}.")
+
+
+@admin.action(description="Release selected nodes")
+def release_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
+    _release(request, [f"node:{name}" for name in queryset.values_list("name", flat=True)])
+
+
+def _release(request: HttpRequest, scopes: Sequence[str]) -> None:
+    try:
+        released, not_held = bulk.release(scopes, actor=_actor(request), reason=_reason(request))
+    except InvalidHold as refusal:
+        messages.warning(request, str(refusal))
+        return
+    if released:
+        messages.success(request, f"Released: {', '.join(released)}.")
+    if not_held:
+        messages.warning(request, f"Not held by an operator: {', '.join(not_held)}.")
+
+
+def _actor(request: HttpRequest) -> Actor:
+    return Actor.user(request.user, channel="admin")
+
+
+def _reason(request: HttpRequest) -> str:
+    return request.POST.get("reason", "").strip()[:500]

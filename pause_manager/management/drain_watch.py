@@ -1,0 +1,89 @@
+"""Follows a drain until nothing is at work: one line that is kept up to date on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connection
+
+from pause_manager import fleet
+from pause_manager.management.shell import Exit
+
+POLL_SECONDS = 1.0
+LOST_SECONDS = 30.0
+"""So long nothing but lost leases must be left before waiting is given up: nobody ends them during a pause."""
+
+Say = Callable[[str], None]
+
+
+def wait(say: Say, *, version: int, at_most: float | None, lost_seconds: float = LOST_SECONDS) -> Exit:
+    """Return ``OK`` once the pause of ``version`` (or a change of it) has drained and every live worker has obeyed."""
+    began = time.monotonic()
+    lost_since: float | None = None
+    while True:
+        shot = _looked()
+        if shot is not None:
+            say(sentence(shot))
+            if not shot["system"]["workersPaused"]:
+                return Exit.REFUSED
+            metrics = shot["metrics"]
+            if metrics["isDrained"] and not shot["workers"]["lagging"] and shot["system"]["version"] >= version:
+                return Exit.OK
+            is_lost = metrics["staleRunning"] and not metrics["running"]
+            lost_since = (lost_since or time.monotonic()) if is_lost else None
+            if lost_since is not None and time.monotonic() - lost_since >= lost_seconds:
+                return Exit.LOST_LEASES
+        if at_most is not None and time.monotonic() - began >= at_most:
+            return Exit.TIME_IS_UP
+        time.sleep(POLL_SECONDS)
+
+
+def _looked() -> dict[str, Any] | None:
+    """The snapshot; ``None`` while the database is away, which is waited for."""
+    try:
+        shot = fleet.snapshot()
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return None
+    return shot
+
+
+def sentence(shot: dict[str, Any]) -> str:
+    """Where the drain stands, in one line."""
+    system, metrics, workers = shot["system"], shot["metrics"], shot["workers"]
+    if metrics["status"] == "unavailable":
+        return "It cannot be read what is still at work."
+    parts = [f"{metrics['running']:,} running", f"{metrics['queued']:,} queued"]
+    if metrics["staleRunning"]:
+        parts.append(f"{metrics['staleRunning']:,} of lost workers")
+    if not system["workersPaused"]:
+        return f"Not paused: {', '.join(parts)}."
+    parts.append(f"{workers['acknowledged']:,} of {workers['total']:,} workers have obeyed")
+    if metrics["isDrained"] and not workers["lagging"]:
+        return f"Drained: safe to upgrade ({', '.join(parts[1:])})."
+    ends = [blocker["estimatedEnd"] for blocker in metrics["blockers"] or () if blocker["estimatedEnd"]]
+    last = f"; the last ends at about {max(ends)[11:19]} UTC" if ends else ""
+    return f"Draining ({system['mode']}): {', '.join(parts)}{last}."
+
+
+def table(shot: dict[str, Any]) -> list[str]:
+    """The state in full, as lines."""
+    system = shot["system"]
+    lines = [f"Version {system['version']}. {sentence(shot)}"]
+    if system["workersPaused"]:
+        by = shot["audit"]["latest"][0]["actor"] if shot["audit"]["latest"] else "?"
+        lines.append(f"Paused ({system['mode']}) since {system['requestedAt']} by {by}: {system['reason']}")
+    if shot["deadline"]:
+        lines.append(f"Becomes a quiesce at {shot['deadline']}.")
+    lines += [_line(blocker) for blocker in shot["metrics"]["blockers"] or ()]
+    return [*lines, *(f"Warning: {warning}" for warning in shot["warnings"])]
+
+
+def _line(blocker: dict[str, Any]) -> str:
+    end = "its worker is lost" if blocker["isStale"] else f"ends at about {blocker['estimatedEnd'] or '?'}"
+    return (
+        f"  {blocker['worker']}: item {blocker['item'] or '?'} of {blocker['stage']}, run {blocker['run']}, since "
+        f"{blocker['since']}, {end}"
+    )
