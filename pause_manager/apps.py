@@ -9,4 +9,5 @@ class PauseManagerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pause_manager import announcements, checks, worker_steps  # noqa: F401  (register checks, receiver, bootstep)
+        # They register the system checks, receivers, the loads of running tasks, and the bootstep.
+        from pause_manager import announcements, checks, kept, worker_steps  # noqa: F401
