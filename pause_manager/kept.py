@@ -59,6 +59,8 @@ class Turn:
 def settle(delivery: Delivery) -> Turn | None:
     """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
 
+    The caller keeps the row of the :class:`Turn` fresh and deletes it in the end, with ``running.register``.
+
     One transaction: a message is kept, or its entry answered and its row written, before it is acknowledged. A second
     delivery of a message that was kept or answered ends here, unless the first one's process was lost at work.
     """
@@ -95,7 +97,6 @@ def settle(delivery: Delivery) -> Turn | None:
             gpus=list(admitted),
             entry=entry,
         )
-    running.register.add(row.pk)
     return Turn(row.pk, entry.pk if entry else None, admitted)
 
 
@@ -116,7 +117,6 @@ def keep_rest(
         pk = _keep(delivery, entry, hold or reason, args, kwargs)
         if was_told and hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
-    running.register.forget(turn.row)
 
 
 def _entry_of(named: tuple[int, int]) -> PauseQueueEntry | None:

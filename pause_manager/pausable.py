@@ -174,7 +174,11 @@ def _turn(delivery: Delivery) -> Any:
                 row = register.enter(delivery)
                 if row is not None:
                     return kept.Turn(row)
-            return kept.settle(delivery) or _ignored(f"{delivery.task_name} waits or was answered before")
+            turn = kept.settle(delivery)
+            if turn is None:
+                return _ignored(f"{delivery.task_name} waits or was answered before")
+            register.add(turn.row)
+            return turn
         except DatabaseError as error:
             # What cannot be read starts nothing, and what cannot be written is not let go.
             logger.warning("The database is away (%s): %s waits.", error, delivery.ref)

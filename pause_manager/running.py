@@ -83,7 +83,7 @@ class Register:
         return int(row[0])
 
     def add(self, pk: int) -> None:
-        """Keep a row fresh that was written elsewhere."""
+        """Keep a row fresh from now on, until :meth:`leave`."""
         self._ids.add(pk)
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._beat, name="slackwater-running", daemon=True)
@@ -99,10 +99,6 @@ class Register:
             logger.warning("The database is away (%s): a task that has ended is shown as running for now.", error)
             self._left.add(pk)
             self._is_needed.set()
-
-    def forget(self, pk: int) -> None:
-        """The row has been deleted elsewhere."""
-        self._ids.discard(pk)
 
     def _execute(self, statement: str, values: list[Any]) -> Any:
         if self._pid != os.getpid():
@@ -138,6 +134,8 @@ class Register:
                         self._is_needed.set()
             except DatabaseError as error:
                 logger.warning("The database is away (%s): the running tasks are not confirmed.", error)
+            except Exception:
+                logger.exception("The running tasks were not confirmed; the next time they may be.")
 
 
 register = Register()

@@ -11,6 +11,7 @@ from typing import Any
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.foreign.settings"
 
 import django
+from celery import chord
 
 django.setup()
 
@@ -37,13 +38,22 @@ def send(task: str, *args: Any, **options: Any) -> str:
     return str(getattr(tasks, task).apply_async(args, **options).id)
 
 
+def pieces(seconds: float) -> str:
+    """Two tasks that work piece by piece, as the header of a chord; the id of its body."""
+    return str(chord([tasks.slow.s("a", seconds), tasks.slow.s("b", seconds)], tasks.joined.s()).apply_async().id)
+
+
+def revoke(task_id: str) -> None:
+    app.control.revoke(task_id)
+
+
 def state(task_id: str) -> list[Any]:
     result = app.AsyncResult(task_id)
     value = result.result
     return [result.state, repr(value) if isinstance(value, Exception) else value]
 
 
-VERBS = {verb.__name__: verb for verb in (start, outcomes, send, state)}
+VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, revoke, state)}
 
 
 def main() -> None:

@@ -168,6 +168,12 @@ def slow(self, name, seconds, pieces=10):
 
 
 @shared_task
+def joined(names):
+    note("joined", sorted(names))
+    return sorted(names)
+
+
+@shared_task
 def steady(name, seconds):
     note("steady", name)
     time.sleep(seconds)

@@ -1,18 +1,31 @@
-"""A pausable task that arrives while held waits, and runs once when it may."""
+"""A pausable task that arrives while held waits, and runs once when it may; in every pool."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from pause_manager import pausable
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask
-from tests.integration.pausable.project import Foreign, hold, release, waiting
+from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
 from tests.workers import eventually
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
+
+POOLS = {
+    "prefork": ("-c", "2"),
+    "threads": ("-P", "threads", "-c", "2"),
+    "gevent": ("-P", "gevent", "-c", "2"),
+    "solo": ("-P", "solo"),
+}
 
 
-def test_a_task_that_arrives_while_held_waits_and_runs_once(foreign: Foreign):
-    foreign.worker()
+@pytest.mark.parametrize(
+    ("pool", "acks_late"), [("prefork", "0"), ("prefork", "1"), ("threads", "1"), ("gevent", "0"), ("solo", "1")]
+)
+def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str, acks_late: str):
+    foreign.worker("one", *POOLS[pool], FOREIGN_ACKS_LATE=acks_late)
     hold()
 
     sent = foreign.send("add", 1, 2)
@@ -29,6 +42,48 @@ def test_a_task_that_arrives_while_held_waits_and_runs_once(foreign: Foreign):
     assert foreign.notes() == [["add", 1, 2]]
     entry.refresh_from_db()
     assert (entry.outcome, entry.sending, entry.answered_at is not None) == ("sent", 1, True)
-    assert eventually(lambda: not RunningTask.objects.exists())
     told = ControlEvent.objects.filter(scope=entry.ref).order_by("id").values_list("action", "actor")
     assert list(told) == [("parked", "system"), ("sent_on", "user:operator")]
+
+    chord = foreign.desk().ask("pieces", 3.0)
+    assert eventually(lambda: len(foreign.notes("piece")) >= 3)
+    at_work = {(task.task_name, task.queue, task.is_stale) for task in pausable.running()}
+    assert at_work == {("tests.foreign.tasks.slow", "foreign", False)}
+
+    hold(mode="quiesce")
+
+    assert waiting(2), foreign.workers.said("one")[-3000:]
+    assert eventually(lambda: not RunningTask.objects.exists())
+    done = len(foreign.notes("piece"))
+    assert done < 20
+    assert all(note[3] == "operator hold: upgrade" for note in foreign.notes("left"))
+
+    release()
+
+    assert foreign.ended(chord) == ["SUCCESS", ["a", "b"]]
+    assert len(foreign.notes("piece")) == 20, "no piece was lost or done twice"
+    assert len(foreign.notes("joined")) == 1
+    assert eventually(lambda: not RunningTask.objects.exists())
+    assert not PauseQueueEntry.objects.waiting().exists()
+
+
+def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: Foreign):
+    foreign.worker()
+    hold()
+    revoked, expiring, good = (
+        foreign.send("add", 1, 1),
+        foreign.send("add", 2, 2, expires=2),
+        foreign.send("add", 3, 3, expires=600),
+    )
+    assert waiting(3)
+    foreign.desk().ask("revoke", revoked)
+    time.sleep(2.5)
+
+    release()
+
+    assert foreign.ended(good) == ["SUCCESS", 6]
+    assert foreign.ended(revoked)[0] == "REVOKED"
+    assert foreign.ended(expiring)[0] == "REVOKED"
+    assert foreign.notes() == [["add", 3, 3]]
+    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists()), "nobody waits for their answer"
+    assert not PauseQueueEntry.objects.filter(sending__gt=1).exists()
