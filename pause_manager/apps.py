@@ -1,6 +1,10 @@
 """The pause manager: who may not proceed, and why. Works with any Celery task; knows nothing of runs."""
 
+import django_stubs_ext
 from django.apps import AppConfig
+
+# Our admin names the models of Django's generic classes; in a project of somebody else's nobody has made that legal.
+django_stubs_ext.monkeypatch()
 
 
 class PauseManagerConfig(AppConfig):

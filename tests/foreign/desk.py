@@ -43,6 +43,20 @@ def pieces(seconds: float) -> str:
     return str(chord([tasks.slow.s("a", seconds), tasks.slow.s("b", seconds)], tasks.joined.s()).apply_async().id)
 
 
+def pour(first: int, size: int) -> list[str]:
+    """``size`` bundles of work, numbered from ``first``; the keys of all that will be done."""
+    keys: list[str] = []
+    for number in range(first, first + size):
+        parts = [f"{number}-{part}" for part in range(3)]
+        keys += [*parts, f"{number}-all", f"{number}-one", f"{number}-two"]
+        chord([tasks.count.s(part) for part in parts], tasks.gathered.s(f"{number}-all")).apply_async()
+        (tasks.count.si(f"{number}-one") | tasks.count.si(f"{number}-two")).apply_async()
+        if number % 3 == 0:
+            tasks.steps.delay(f"{number}-steps")
+            keys += [f"{number}-steps/{piece}" for piece in range(10)]
+    return keys
+
+
 def revoke(task_id: str) -> None:
     app.control.revoke(task_id)
 
@@ -53,7 +67,7 @@ def state(task_id: str) -> list[Any]:
     return [result.state, repr(value) if isinstance(value, Exception) else value]
 
 
-VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, revoke, state)}
+VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, pour, revoke, state)}
 
 
 def main() -> None:

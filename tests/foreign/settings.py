@@ -4,7 +4,7 @@ import os
 
 import dj_database_url
 
-from pause_manager.schedule import BEAT_SCHEDULE
+from pause_manager.schedule import beat_schedule
 
 SECRET_KEY = "only-for-tests-and-worthless-anywhere-else"
 USE_TZ = True
@@ -21,13 +21,14 @@ CELERY_RESULT_BACKEND = BROKER
 CELERY_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_TASK_ACKS_LATE = os.environ.get("FOREIGN_ACKS_LATE") == "1"
+CELERY_TASK_REJECT_ON_WORKER_LOST = os.environ.get("FOREIGN_REJECTS_LOST") == "1"
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_DEFAULT_QUEUE = "foreign"
 CELERY_TASK_DEFAULT_PRIORITY = 3
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": int(os.environ.get("FOREIGN_VISIBILITY", "3600"))}
-CELERY_BEAT_SCHEDULE = {**BEAT_SCHEDULE}
+CELERY_BEAT_SCHEDULE = beat_schedule(poll=float(os.environ.get("FOREIGN_POLL", "10")))
 
 PAUSE_MANAGER = {
     "redis_url": REDIS_URL,

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 from celery import current_task, shared_task
+from django.db import connection
 
 from tests.foreign.celery import app
 
@@ -185,3 +186,37 @@ def steady(name, seconds):
 def needy(name):
     note("needy", name)
     return name
+
+
+@shared_task
+def count(key):
+    """Writes that it starts and, as its last act, that it is done: both on PostgreSQL's clock, with its process."""
+    entered("starts", key)
+    time.sleep(0.05 + (hash(key) % 10) / 50)
+    entered("done", key)
+    return key
+
+
+@shared_task(bind=True)
+def steps(self, key, first=0):
+    """Ten pieces of work, left at a boundary when told to."""
+    for piece in range(first, 10):
+        should_stop, _ = self.check_should_stop()
+        if should_stop:
+            raise self.park(key, first=piece)
+        entered("starts", f"{key}/{piece}")
+        time.sleep(0.1)
+        entered("done", f"{key}/{piece}")
+    return key
+
+
+@shared_task
+def gathered(keys, key):
+    entered("starts", key)
+    entered("done", key)
+    return len(keys)
+
+
+def entered(what: str, key: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO foreign_ledger (what, key, pid) VALUES (%s, %s, %s)", [what, str(key), os.getpid()])
