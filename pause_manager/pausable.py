@@ -152,11 +152,16 @@ def _trace(task: PausableTask, tracer: Tracer, uuid: str, args: Any, kwargs: Any
         left = traced.info.retval if traced.info is not None else None
         if isinstance(left, Parked):
             _keep_rest(run, left)
-            return _ignored(str(left))
-        return traced
+            traced = _ignored(str(left))
+        elif isinstance(left, Reject) and left.requeue:
+            register.abandon(turn.row)
+    except BaseException:
+        register.abandon(turn.row)
+        raise
     finally:
         _current.run = outer
         register.leave(turn.row)
+    return traced
 
 
 def _turn(delivery: Delivery) -> Any:
@@ -225,8 +230,7 @@ def _on_revoked(sender: Any = None, request: Any = None, terminated: bool = Fals
     if isinstance(sender, PausableTask) and sender.pausable:
         if terminated:
             _forget_run(request.id, request.hostname)
-        else:
-            _close(getattr(request, ENTRY, None))
+        _close(getattr(request, ENTRY, None))
 
 
 @signals.task_unknown.connect
@@ -237,8 +241,12 @@ def _on_unknown(message: Any = None, **_: Any) -> None:
 @signals.task_failure.connect
 def _on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
     """In the worker: the pool's process was lost or its time was over, and Celery has said that the task failed."""
-    if type(exception).__name__ in ("WorkerLostError", "TimeLimitExceeded") and isinstance(sender, PausableTask):
+    if not isinstance(sender, PausableTask):
+        return
+    is_over = type(exception).__name__ == "TimeLimitExceeded" and not (sender.acks_late and not sender.acks_on_timeout)
+    if is_over or type(exception).__name__ == "WorkerLostError":
         _forget_run(task_id, sender.request.hostname)
+        _close(getattr(sender.request, ENTRY, None))
 
 
 def _close(header: Any) -> None:

@@ -35,6 +35,10 @@ _ENTER = f"""
 """
 _SEEN = f"UPDATE {RunningTask._meta.db_table} SET seen_at = statement_timestamp() WHERE id = ANY(%s)"
 _LEAVE = f"DELETE FROM {RunningTask._meta.db_table} WHERE id = ANY(%s)"
+_ABANDON = f"""
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND acks_late RETURNING entry_id)
+    UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL WHERE id IN (SELECT entry_id FROM gone)
+"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,14 @@ class Register:
             logger.warning("The database is away (%s): a task that has ended is shown as running for now.", error)
             self._left.add(pk)
             self._is_needed.set()
+
+    def abandon(self, pk: int) -> None:
+        """The task was broken off: its message will come again, if it acknowledges late, and may be answered again."""
+        self._ids.discard(pk)
+        try:
+            self._execute(_ABANDON, [pk])
+        except DatabaseError as error:
+            logger.warning("The database is away (%s): a task that was broken off is found by the poll.", error)
 
     def _execute(self, statement: str, values: list[Any]) -> Any:
         if self._pid != os.getpid():

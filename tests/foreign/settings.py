@@ -17,7 +17,7 @@ BROKER = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtu
 TASK_CLS = os.environ.get("FOREIGN_TASK_CLS", "pause_manager.pausable:PausableTask")
 
 CELERY_BROKER_URL = BROKER
-CELERY_RESULT_BACKEND = BROKER
+CELERY_RESULT_BACKEND = os.environ.get("FOREIGN_BACKEND", BROKER)
 CELERY_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_TASK_ACKS_LATE = os.environ.get("FOREIGN_ACKS_LATE") == "1"

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 from celery import current_task, shared_task
+from celery.exceptions import Reject
 from django.db import connection
 
 from tests.foreign.celery import app
@@ -166,6 +167,19 @@ def slow(self, name, seconds, pieces=10):
         time.sleep(seconds / 10)
         note("piece", name)
     return name
+
+
+@shared_task(bind=True, acks_late=True)
+def rejects(self):
+    note("rejects")
+    if store().incr("rejected") == 1:
+        raise Reject("not now", requeue=True)
+    return "taken"
+
+
+@shared_task(pausable=False)
+def unheld():
+    note("unheld")
 
 
 @shared_task

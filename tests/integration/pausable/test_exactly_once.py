@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
 import redis
+from django.db import connection
 
 from pause_manager import broker, kept
 from pause_manager.delivery import ENTRY
@@ -118,6 +122,51 @@ def test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late(foreig
     assert eventually(is_idle)
     names = sorted(note[1] for note in foreign.notes("steady"))
     assert names == ["failing", "sent", "sent"], "what failed is not run again, and what was cut off is, once"
+
+
+def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
+    foreign.worker("one", "-c", "2", FOREIGN_ACKS_LATE="1", FOREIGN_REJECTS_LOST="1")
+    hold()
+    rejecting, ending = foreign.send("rejects"), foreign.send("steady", "ending", 3)
+    assert waiting(2)
+    release()
+    assert eventually(lambda: foreign.notes("steady"))
+    pid = int(RunningTask.objects.get(task_id=ending).owner.split("/")[-2])
+    os.kill(pid, signal.SIGTERM)
+
+    assert foreign.ended(rejecting) == ["SUCCESS", "taken"]
+    assert foreign.ended(ending, 60) == ["SUCCESS", "ending"]
+    assert eventually(is_idle)
+    assert len(foreign.notes("rejects")) == len(foreign.notes("steady")) == 2
+    assert len(foreign.notes("steady-end")) == 1
+    kept.reconcile()
+    assert not PauseQueueEntry.objects.waiting().exists()
+
+
+def test_without_a_result_backend_and_without_the_database(foreign: Foreign, process_env: dict[str, str]):
+    """The first task of a process finds no database: it is given back, and runs when there is one."""
+    at = connection.settings_dict
+    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
+        door = Path(directory) / "door"
+        door.symlink_to(at["HOST"])
+        url = process_env["DATABASE_URL"].replace(quote(at["HOST"], safe=""), quote(str(door), safe=""))
+        env = {"DATABASE_URL": url, "FOREIGN_BACKEND": "disabled://", "FOREIGN_ACKS_LATE": "1"}
+        foreign.worker("one", "-P", "threads", "-c", "2", **env)
+        door.unlink()
+        foreign.send("add", 1, 2)
+        assert eventually(lambda: "The database is away" in foreign.workers.said("one"))
+        received = "Task tests.foreign.tasks.add["
+        assert eventually(lambda: foreign.workers.said("one").count(received) > 1), "it was given back to the broker"
+        assert foreign.notes() == []
+
+        hold()
+        door.symlink_to(at["HOST"])
+
+        assert waiting(1)
+        assert foreign.notes() == []
+        release()
+        assert eventually(lambda: foreign.notes() == [["add", 1, 2]])
+        assert eventually(is_idle)
 
 
 def test_a_task_that_acknowledges_early_is_lost_with_its_worker_as_ever(foreign: Foreign):

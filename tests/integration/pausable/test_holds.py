@@ -70,6 +70,8 @@ def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str
 def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: Foreign):
     foreign.worker()
     hold()
+    foreign.send("unheld")
+    assert eventually(lambda: foreign.notes("unheld")), "this one is not pausable"
     revoked, expiring, good = (
         foreign.send("add", 1, 1),
         foreign.send("add", 2, 2, expires=2),
@@ -84,6 +86,6 @@ def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: 
     assert foreign.ended(good) == ["SUCCESS", 6]
     assert foreign.ended(revoked)[0] == "REVOKED"
     assert foreign.ended(expiring)[0] == "REVOKED"
-    assert foreign.notes() == [["add", 3, 3]]
+    assert foreign.notes("add") == [["add", 3, 3]]
     assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists()), "nobody waits for their answer"
     assert not PauseQueueEntry.objects.filter(sending__gt=1).exists()

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from celery import current_app
 from django.db import connection, transaction
+from kombu.common import Broadcast
 
 from pause_manager import kept, loads, manager, running
 from pause_manager.delivery import Delivery
@@ -224,3 +225,49 @@ def test_what_an_operator_forces_on_is_not_kept_for_want_of_room(needy: Pausable
     assert manager.force_resume(PauseQueueEntry.objects.get().pk, actor=kept.SYSTEM, reason="now")
 
     assert kept.settle(returned(needy)) is not None
+
+
+def test_a_task_of_a_silent_machine_is_given_up_and_its_message_sent_again(task: PausableTask):
+    type(task).acks_late = True
+    hold()
+    kept.settle(delivery(task))
+    release()
+    first = returned(task)
+    assert kept.settle(first) is not None
+    RunningTask.objects.update(owner="elsewhere/pid:[1]/1/1")
+    kept.reconcile()
+    assert messages(QUEUE) == [], "it was heard of a moment ago"
+    assert not running.running()[0].is_stale
+
+    RunningTask.objects.update(seen_at="2020-01-01T00:00:00Z")
+    assert running.running()[0].is_stale
+    kept.reconcile()
+
+    assert not RunningTask.objects.exists()
+    second = returned(task)
+    assert kept.settle(first) is None, "the broker delivers the first one after all"
+    assert kept.settle(second) is not None
+
+
+def test_broadcasts_and_control_messages_are_not_kept(task: PausableTask):
+    everybody = current_app.amqp.queues.add(Broadcast("everybody"))
+    try:
+        for exchange, routing_key in (("everybody", ""), ("", "control"), (None, None)):
+            address = {"exchange": exchange, "routing_key": routing_key}
+            assert Delivery.of(task, "id", (), {}, {"delivery_info": address}) is None
+        assert delivery(task, "anything").queue == "anything"
+    finally:
+        del current_app.amqp.queues[everybody.name]
+
+
+def test_answered_messages_are_forgotten_in_time(task: PausableTask):
+    hold()
+    kept.settle(delivery(task))
+    kept.settle(delivery(task))
+    release()
+    answered, open_one = PauseQueueEntry.objects.order_by("pk")
+    PauseQueueEntry.objects.filter(pk=answered.pk).update(answered_at="2020-01-01T00:00:00Z")
+
+    assert kept.forget() == 1
+
+    assert list(PauseQueueEntry.objects.all()) == [open_one]
