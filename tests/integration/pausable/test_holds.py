@@ -21,6 +21,7 @@ POOLS = {
 }
 
 
+@pytest.mark.req("W-23", "W-24", "W-26", "W-28")
 @pytest.mark.parametrize(
     ("pool", "acks_late"), [("prefork", "0"), ("prefork", "1"), ("threads", "1"), ("gevent", "0"), ("solo", "1")]
 )

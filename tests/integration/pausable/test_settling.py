@@ -73,6 +73,7 @@ def returned(task: PausableTask, queue: str = QUEUE) -> Delivery:
     return delivery(task, queue, **{"pause-entry": f"{entry.pk}.{entry.sending}"})
 
 
+@pytest.mark.req("W-29", "P-20")
 def test_a_message_waits_for_every_hold_that_covers_it(task: PausableTask):
     hold()
     hold(f"queue:{QUEUE}")
@@ -103,6 +104,7 @@ def test_a_held_node_gives_its_messages_to_others(task: PausableTask):
     assert kept.settle(returned(task)) is not None
 
 
+@pytest.mark.req("P-22")
 def test_messages_go_on_by_priority_and_then_age(task: PausableTask):
     hold()
     for priority in (9, 0, 5, 0):
