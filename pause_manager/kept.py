@@ -59,7 +59,7 @@ class Turn:
 def settle(delivery: Delivery) -> Turn | None:
     """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
 
-    The caller keeps the row of the :class:`Turn` fresh and deletes it in the end, with ``running.register``.
+    The caller asks ``running.register`` whether the :class:`Turn` may start, and deletes its row in the end.
 
     One transaction: a message is kept, or its entry answered and its row written, before it is acknowledged. A second
     delivery of a message that was kept or answered ends here, unless the first one's process was lost at work.

@@ -182,8 +182,8 @@ def _turn(delivery: Delivery) -> Any:
             turn = kept.settle(delivery)
             if turn is None:
                 return _ignored(f"{delivery.task_name} waits or was answered before")
-            register.add(turn.row)
-            return turn
+            if register.may_start(turn.row, delivery):
+                return turn
         except DatabaseError as error:
             # What cannot be read starts nothing, and what cannot be written is not let go.
             logger.warning("The database is away (%s): %s waits.", error, delivery.ref)

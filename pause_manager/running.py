@@ -26,17 +26,18 @@ from pause_manager.views import Load
 
 logger = logging.getLogger("pause_manager.running")
 
+_HOLDS = f"SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = ANY(%s)"
 _ENTER = f"""
     INSERT INTO {RunningTask._meta.db_table}
            (task_id, task_name, queue, node, worker, owner, acks_late, needs, gpus)
     SELECT %s, %s, %s, %s, %s, %s, %s, %s::jsonb, '[]'::jsonb
-     WHERE NOT EXISTS (SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = ANY(%s))
+     WHERE NOT EXISTS ({_HOLDS})
  RETURNING id
 """
 _SEEN = f"UPDATE {RunningTask._meta.db_table} SET seen_at = statement_timestamp() WHERE id = ANY(%s)"
 _LEAVE = f"DELETE FROM {RunningTask._meta.db_table} WHERE id = ANY(%s)"
 _ABANDON = f"""
-    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND acks_late RETURNING entry_id)
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND (acks_late OR %s) RETURNING entry_id)
     UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL WHERE id IN (SELECT entry_id FROM gone)
 """
 
@@ -75,19 +76,27 @@ class Register:
 
         Raises ``DatabaseError``: what cannot be read starts nothing.
         """
-        node = processes.node_name()
         values = [
-            *(delivery.task_id, delivery.task_name, delivery.queue, node, delivery.worker),
-            *(processes.identity(), delivery.acks_late, None, [*delivery.scopes, f"node:{node}"]),
+            *(delivery.task_id, delivery.task_name, delivery.queue, processes.node_name(), delivery.worker),
+            *(processes.identity(), delivery.acks_late, None, _scopes(delivery)),
         ]
         row = self._execute(_ENTER, values)
-        if row is None:
-            return None
-        self.add(row[0])
-        return int(row[0])
+        return int(row[0]) if row is not None and self.may_start(int(row[0]), delivery) else None
+
+    def may_start(self, pk: int, delivery: Delivery) -> bool:
+        """Whether still nothing holds ``delivery`` now that its row is there for all to see; if not, the row goes.
+
+        We write the row and then look for holds; who holds writes the hold and then looks for rows. One of the two
+        sees the other, so nothing starts after a drain was seen to be complete.
+        """
+        if self._execute(f"{_HOLDS} LIMIT 1", [_scopes(delivery)]) is not None:
+            self._execute(_ABANDON, [pk, True])
+            return False
+        self.add(pk)
+        return True
 
     def add(self, pk: int) -> None:
-        """Keep a row fresh from now on, until :meth:`leave`."""
+        """Keep a row fresh until :meth:`leave`."""
         self._ids.add(pk)
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._beat, name="slackwater-running", daemon=True)
@@ -108,9 +117,16 @@ class Register:
         """The task was broken off: its message will come again, if it acknowledges late, and may be answered again."""
         self._ids.discard(pk)
         try:
-            self._execute(_ABANDON, [pk])
+            self._execute(_ABANDON, [pk, False])
         except DatabaseError as error:
             logger.warning("The database is away (%s): a task that was broken off is found by the poll.", error)
+
+    def close(self) -> None:
+        """Let the connection go; the next statement opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def _execute(self, statement: str, values: list[Any]) -> Any:
         if self._pid != os.getpid():
@@ -148,6 +164,10 @@ class Register:
                 logger.warning("The database is away (%s): the running tasks are not confirmed.", error)
             except Exception:
                 logger.exception("The running tasks were not confirmed; the next time they may be.")
+
+
+def _scopes(delivery: Delivery) -> list[str]:
+    return [*delivery.scopes, f"node:{processes.node_name()}"]
 
 
 register = Register()

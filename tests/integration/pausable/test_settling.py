@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -182,6 +183,46 @@ def test_a_message_kept_while_its_hold_is_released_is_sent_on(task: PausableTask
 
     assert not Hold.objects.active().exists()
     assert len(messages(QUEUE)) == 1, "whoever released it saw it, or it would not have been kept"
+
+
+@pytest.fixture
+def slow_rows() -> Iterator[None]:
+    """The row of a running task takes half a second to write."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; "
+            "CREATE TRIGGER dawdle BEFORE INSERT ON pause_manager_runningtask FOR EACH ROW EXECUTE FUNCTION dawdle()"
+        )
+        yield
+        cursor.execute("DROP FUNCTION dawdle() CASCADE")
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["at once", "in a transaction"])
+def test_nothing_starts_when_a_drain_has_seen_nothing_run(task: PausableTask, slow_rows: None, is_settled: bool):
+    register = running.Register()
+    one = delivery(task)
+
+    def start() -> Any:
+        try:
+            if not is_settled:
+                return register.enter(one)
+            turn = kept.settle(one)
+            return turn if turn is not None and register.may_start(turn.row, one) else None
+        finally:
+            connection.close()
+            register.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(start)
+        time.sleep(0.25)
+        hold()
+        saw_nothing = not RunningTask.objects.exists()
+        has_started = started.result() is not None
+
+    assert saw_nothing, "the row was still being written"
+    assert not has_started
+    assert not RunningTask.objects.exists()
 
 
 @pytest.mark.usefixtures("watching")
