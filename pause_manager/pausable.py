@@ -149,7 +149,7 @@ def _trace(task: PausableTask, tracer: Tracer, uuid: str, args: Any, kwargs: Any
     run = _current.run = _Run(delivery, turn)
     try:
         traced = tracer(uuid, args, kwargs, delivery.request)
-        left = traced.info.retval if traced.info is not None else None
+        left: Any = traced.info.retval if traced.info is not None else None
         if isinstance(left, Parked):
             _keep_rest(run, left)
             traced = _ignored(str(left))
@@ -243,8 +243,9 @@ def _on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **
     """In the worker: the pool's process was lost or its time was over, and Celery has said that the task failed."""
     if not isinstance(sender, PausableTask):
         return
-    is_over = type(exception).__name__ == "TimeLimitExceeded" and not (sender.acks_late and not sender.acks_on_timeout)
-    if is_over or type(exception).__name__ == "WorkerLostError":
+    what = type(exception).__name__
+    comes_again = sender.acks_late and not getattr(sender, "acks_on_timeout", True)
+    if what == "WorkerLostError" or (what == "TimeLimitExceeded" and not comes_again):
         _forget_run(task_id, sender.request.hostname)
         _close(getattr(sender.request, ENTRY, None))
 

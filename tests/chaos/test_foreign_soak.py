@@ -62,7 +62,8 @@ def foreign(process_env: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
 def ask(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def left(keys: set[str]) -> set[str]:

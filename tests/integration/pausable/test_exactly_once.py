@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -33,7 +34,7 @@ def is_idle() -> bool:
     return broker.queue_depth(QUEUE) == 0 and not RunningTask.objects.exists()
 
 
-def lists(store: redis.Redis) -> list[bytes]:
+def lists(store: redis.Redis) -> list[Any]:
     """The broker's lists of the queue, one for each priority."""
     return [key for key in store.keys(f"{QUEUE}*") if store.type(key) == b"list"]
 

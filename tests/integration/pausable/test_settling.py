@@ -22,7 +22,7 @@ from pause_manager.pausable import PausableTask
 from pause_manager.probes.processes import node_name
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import full, messages, node
-from tests.integration.pausable.project import hold, release
+from tests.integration.pausable.project import OPERATOR, hold, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUEUE = "foreign"
@@ -265,7 +265,7 @@ def test_after_a_hold_what_has_needs_waits_for_room_too(needy: PausableTask):
 def test_what_an_operator_forces_on_is_not_kept_for_want_of_room(needy: PausableTask):
     full()
     kept.settle(delivery(needy))
-    assert manager.force_resume(PauseQueueEntry.objects.get().pk, actor=kept.SYSTEM, reason="now")
+    assert manager.force_resume(PauseQueueEntry.objects.get().pk, actor=OPERATOR, reason="now")
 
     assert kept.settle(returned(needy)) is not None
 
@@ -293,7 +293,8 @@ def test_a_task_of_a_silent_machine_is_given_up_and_its_message_sent_again(task:
 
 
 def test_broadcasts_and_control_messages_are_not_kept(task: PausableTask):
-    everybody = current_app.amqp.queues.add(Broadcast("everybody"))
+    everybody = Broadcast("everybody")
+    current_app.amqp.queues.add(everybody)
     try:
         for exchange, routing_key in (("everybody", ""), ("", "control"), (None, None)):
             address = {"exchange": exchange, "routing_key": routing_key}
