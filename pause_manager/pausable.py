@@ -153,7 +153,7 @@ def _trace(task: PausableTask, tracer: Tracer, uuid: str, args: Any, kwargs: Any
         if isinstance(left, Parked):
             _keep_rest(run, left)
             traced = _ignored(str(left))
-        elif isinstance(left, Reject) and left.requeue:
+        elif isinstance(left, Reject) and getattr(left, "requeue", False):
             register.abandon(turn.row)
     except BaseException:
         register.abandon(turn.row)

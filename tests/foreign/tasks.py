@@ -177,7 +177,7 @@ def rejects(self):
     return "taken"
 
 
-@shared_task(pausable=False)
+@shared_task(base=app.Task, pausable=False)
 def unheld():
     note("unheld")
 

@@ -82,6 +82,23 @@ class Foreign:
     def send(self, task: str, *args: Any, **options: Any) -> str:
         return str(self.desk().ask("send", task, *args, **options))
 
+    def keep(self, *calls: tuple[Any, ...], seconds: float = 3, **options: Any) -> list[str]:
+        """Have worker ``one`` take a message for each call ``(task, *args)``, and hold the fleet before they start.
+
+        Each is due in ``seconds``; until then it is in the worker's hand, whatever is consumed. Returns the ids.
+        """
+        before = self.notes()
+        ids = [self.send(*call, countdown=seconds, **options) for call in calls]
+        self.are_taken(ids)
+        hold()
+        assert waiting(len(ids)), self.workers.said("one")[-3000:]
+        assert self.notes() == before, "none has started"
+        return ids
+
+    def are_taken(self, ids: list[str]) -> None:
+        """Wait until worker ``one`` has taken the messages."""
+        assert eventually(lambda: all(f"{sent}] received" in self.workers.said("one") for sent in ids), every=0.02)
+
     def ended(self, task_id: str, seconds: float = 30) -> list[Any]:
         """State and value of a task once it has ended, or whatever they are after ``seconds``."""
         told: list[Any] = []

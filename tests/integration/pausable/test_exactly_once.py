@@ -40,12 +40,13 @@ def lists(store: redis.Redis) -> list[Any]:
 
 
 def test_a_message_delivered_twice_runs_once(foreign: Foreign):
-    sent = foreign.send("add", 1, 2)
+    sent = foreign.send("add", 1, 2, countdown=15)
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as store:
         (key,) = lists(store)
         original = json.loads(store.lindex(key, 0))
-    hold()
     foreign.worker("one", "-P", "threads", "-c", "4")
+    foreign.are_taken([sent])
+    hold()
     assert waiting(1)
     entry = PauseQueueEntry.objects.get()
     release()
@@ -58,9 +59,7 @@ def test_a_message_delivered_twice_runs_once(foreign: Foreign):
     assert eventually(lambda: foreign.workers.said("one").count("was delivered again") == 2), "both ended at once"
 
     # Sent on by hand before anybody starts on it, four times over.
-    hold()
-    again = foreign.send("add", 5, 5)
-    assert waiting(1)
+    (again,) = foreign.keep(("add", 5, 5))
     second = PauseQueueEntry.objects.waiting().get()
     for _ in range(4):
         send_again(second, 1)
@@ -74,9 +73,7 @@ def test_a_message_delivered_twice_runs_once(foreign: Foreign):
 def test_a_lost_message_is_sent_again_and_a_late_one_ends(foreign: Foreign, settings):
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "answer_grace_seconds": 1.0}
     foreign.worker("one")
-    hold()
-    sent = foreign.send("add", 1, 2)
-    assert waiting(1)
+    (sent,) = foreign.keep(("add", 1, 2))
     foreign.workers.stop("one")
     release()
     entry = PauseQueueEntry.objects.unanswered().get()
@@ -99,9 +96,7 @@ def test_a_lost_message_is_sent_again_and_a_late_one_ends(foreign: Foreign, sett
 def test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late(foreign: Foreign):
     late = {"FOREIGN_ACKS_LATE": "1"}
     foreign.worker("one", "-c", "2", **late)
-    hold()
-    sent, failing = foreign.send("steady", "sent", 4), foreign.send("steady", "failing", 60)
-    assert waiting(2)
+    sent, failing = foreign.keep(("steady", "sent", 4), ("steady", "failing", 60))
     release()
     assert eventually(lambda: len(foreign.notes("steady")) == 2)
 
@@ -127,9 +122,7 @@ def test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late(foreig
 
 def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
     foreign.worker("one", "-c", "2", FOREIGN_ACKS_LATE="1", FOREIGN_REJECTS_LOST="1")
-    hold()
-    rejecting, ending = foreign.send("rejects"), foreign.send("steady", "ending", 3)
-    assert waiting(2)
+    rejecting, ending = foreign.keep(("rejects",), ("steady", "ending", 3))
     release()
     assert eventually(lambda: foreign.notes("steady"))
     pid = int(RunningTask.objects.get(task_id=ending).owner.split("/")[-2])
@@ -145,7 +138,7 @@ def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
 
 
 def test_without_a_result_backend_and_without_the_database(foreign: Foreign, process_env: dict[str, str]):
-    """The first task of a process finds no database: it is given back, and runs when there is one."""
+    """The first task of a worker finds no database: it is given back to the broker, and runs when there is one."""
     at = connection.settings_dict
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
         door = Path(directory) / "door"
@@ -160,21 +153,18 @@ def test_without_a_result_backend_and_without_the_database(foreign: Foreign, pro
         assert eventually(lambda: foreign.workers.said("one").count(received) > 1), "it was given back to the broker"
         assert foreign.notes() == []
 
-        hold()
         door.symlink_to(at["HOST"])
 
-        assert waiting(1)
-        assert foreign.notes() == []
-        release()
         assert eventually(lambda: foreign.notes() == [["add", 1, 2]])
+        foreign.keep(("add", 3, 4))
+        release()
+        assert eventually(lambda: foreign.notes() == [["add", 1, 2], ["add", 3, 4]])
         assert eventually(is_idle)
 
 
 def test_a_task_that_acknowledges_early_is_lost_with_its_worker_as_ever(foreign: Foreign):
     foreign.worker("one", "-P", "solo")
-    hold()
-    foreign.send("steady", "lost", 60)
-    assert waiting(1)
+    foreign.keep(("steady", "lost", 60))
     release()
     assert eventually(lambda: foreign.notes("steady"))
 

@@ -68,13 +68,14 @@ def test_the_example_works_alone(project: Project):
 
     assert "3 customers were told; 10 shelves are full" in project.manage("place_orders", "3", "--wait", "60")
 
-    project.shell("holds.place(['fleet'], mode='drain', actor=me, reason='upgrade')")
-    project.manage("place_orders", "4")
-    assert eventually(lambda: project.manage("pause_queue", "--json").count("task:") == 5, 30, every=0.5)
+    project.manage("place_orders", "4", "--shelves", "75")
+    project.shell("holds.place(['fleet'], mode='quiesce', actor=me, reason='upgrade')")
+    assert eventually(lambda: "orders.tasks.restock" in project.manage("pause_queue"), 30, every=0.5)
     assert "operator hold on fleet: upgrade" in project.manage("pause_queue")
+    assert "[]" in project.shell("from pause_manager.pausable import running; print(running())")
     project.shell("holds.release(['fleet'], actor=me)")
-    assert eventually(lambda: project.manage("pause_queue").startswith("Nothing waits"), 30, every=0.5)
     assert "1 customers were told; 10 shelves are full" in project.manage("place_orders", "1", "--wait", "60")
+    assert project.manage("pause_queue").startswith("Nothing waits")
 
 
 def test_a_project_that_forgot_a_line_is_told(project: Project, tmp_path: Path):

@@ -23,19 +23,23 @@ POOLS = {
 
 @pytest.mark.req("W-23", "W-24", "W-26", "W-28")
 @pytest.mark.parametrize(
-    ("pool", "acks_late"), [("prefork", "0"), ("prefork", "1"), ("threads", "1"), ("gevent", "0"), ("solo", "1")]
+    ("pool", "acks_late"),
+    [
+        ("prefork", "0"),
+        pytest.param("prefork", "1", marks=pytest.mark.slow),
+        ("threads", "1"),
+        pytest.param("gevent", "0", marks=pytest.mark.slow),
+        pytest.param("solo", "1", marks=pytest.mark.slow),
+    ],
 )
 def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str, acks_late: str):
     foreign.worker("one", *POOLS[pool], FOREIGN_ACKS_LATE=acks_late)
-    hold()
 
-    sent = foreign.send("add", 1, 2)
+    (sent,) = foreign.keep(("add", 1, 2))
 
-    assert waiting(1)
     entry = PauseQueueEntry.objects.waiting().get()
     assert (entry.ref, entry.task_name, entry.queue) == (f"task:{sent}", "tests.foreign.tasks.add", "foreign")
     assert foreign.desk().ask("state", sent) == ["PENDING", None], "it has neither started nor ended"
-    assert foreign.notes() == []
 
     release()
 
@@ -70,17 +74,15 @@ def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str
 
 def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: Foreign):
     foreign.worker()
+    unheld = foreign.send("unheld", countdown=3)
+    expiring = foreign.send("add", 2, 2, countdown=3, expires=5)
+    revoked, good = (foreign.send("add", n, n, countdown=3, expires=600) for n in (1, 3))
+    foreign.are_taken([unheld, expiring, revoked, good])
     hold()
-    foreign.send("unheld")
-    assert eventually(lambda: foreign.notes("unheld")), "this one is not pausable"
-    revoked, expiring, good = (
-        foreign.send("add", 1, 1),
-        foreign.send("add", 2, 2, expires=2),
-        foreign.send("add", 3, 3, expires=600),
-    )
     assert waiting(3)
+    assert eventually(lambda: foreign.notes("unheld")), "this one is not pausable"
     foreign.desk().ask("revoke", revoked)
-    time.sleep(2.5)
+    time.sleep(3)
 
     release()
 
