@@ -59,6 +59,7 @@ def project(process_env: dict[str, str], tmp_path: Path) -> Iterator[Project]:
             server.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
 
 
+@pytest.mark.slow
 def test_the_example_works_alone(project: Project):
     project.manage("check", "--fail-level", "WARNING")
     project.manage("migrate", "--verbosity", "0")
