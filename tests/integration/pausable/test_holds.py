@@ -57,7 +57,10 @@ def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str
 
     hold(mode="quiesce")
 
-    assert waiting(2), foreign.workers.said("one")[-3000:]
+    # A solo pool has one of them in hand; the other may have stayed in the broker.
+    left = 1 if pool == "solo" else 2
+    assert eventually(lambda: len(foreign.notes("left")) >= left), foreign.workers.said("one")[-3000:]
+    assert eventually(lambda: PauseQueueEntry.objects.waiting().count() >= left)
     assert eventually(lambda: not RunningTask.objects.exists())
     done = len(foreign.notes("piece"))
     assert done < 20
