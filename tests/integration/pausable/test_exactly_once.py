@@ -93,10 +93,11 @@ def test_a_lost_message_is_sent_again_and_a_late_one_ends(foreign: Foreign, sett
     assert not PauseQueueEntry.objects.unanswered().exists()
 
 
+@pytest.mark.slow
 def test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late(foreign: Foreign):
     late = {"FOREIGN_ACKS_LATE": "1"}
     foreign.worker("one", "-c", "2", **late)
-    sent, failing = foreign.keep(("steady", "sent", 4), ("steady", "failing", 60))
+    sent, failing = foreign.keep(("steady", "sent", 12), ("steady", "failing", 60))
     release()
     assert eventually(lambda: len(foreign.notes("steady")) == 2)
 
@@ -120,9 +121,10 @@ def test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late(foreig
     assert names == ["failing", "sent", "sent"], "what failed is not run again, and what was cut off is, once"
 
 
+@pytest.mark.slow
 def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
     foreign.worker("one", "-c", "2", FOREIGN_ACKS_LATE="1", FOREIGN_REJECTS_LOST="1")
-    rejecting, ending = foreign.keep(("rejects",), ("steady", "ending", 3))
+    rejecting, ending = foreign.keep(("rejects",), ("steady", "ending", 8))
     release()
     assert eventually(lambda: foreign.notes("steady"))
     pid = int(RunningTask.objects.get(task_id=ending).owner.split("/")[-2])
