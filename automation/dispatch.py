@@ -13,19 +13,18 @@ from uuid import UUID
 
 from celery import current_app
 from django.db import connection, transaction
-from kombu.exceptions import ChannelError, OperationalError
 
 from automation import conf, gate
 from automation.admission import Want, admit, park
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.pipeline import all_pipelines
+from pause_manager.broker import BROKER_ERRORS, queue_depth
 
 logger = logging.getLogger("automation.dispatch")
 
 TASK = "automation.stage_loop"
 TICKET = Ticket._meta.db_table
-BROKER_ERRORS = (OperationalError, ChannelError, ConnectionError, TimeoutError, OSError)
 
 
 def on_commit(stage_run_ids: Sequence[int]) -> None:
@@ -120,20 +119,6 @@ def replace_lost_tickets() -> int:
     if gone:
         logger.warning("%d messages were lost; the stages are dispatched again.", gone)
     return gone
-
-
-def queue_depth(queue: str) -> int | None:
-    """Messages that wait in the broker's ``queue``, or ``None`` if it cannot say."""
-    try:
-        with current_app.connection_for_read() as broker:
-            broker.ensure_connection(max_retries=1, timeout=1)
-            channel: Any = broker.default_channel
-            return int(channel.queue_declare(queue, passive=True).message_count)
-    except ChannelError:
-        return 0  # Redis forgets an empty queue.
-    except BROKER_ERRORS as error:
-        logger.warning("The broker is away (%s).", error)
-        return None
 
 
 def _send(tickets: Sequence[tuple[int, int, str]]) -> None:

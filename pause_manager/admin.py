@@ -25,6 +25,7 @@ from pause_manager.models import (
     Hold,
     IdempotencyRecord,
     PauseQueueEntry,
+    RunningTask,
     WorkerNode,
 )
 from pause_manager.read_only import ReadOnlyAdmin
@@ -180,12 +181,31 @@ class IsWaiting(admin.SimpleListFilter):
 
 @admin.register(PauseQueueEntry)
 class PauseQueueEntryAdmin(SuperuserAdmin):
-    list_display = ["id", "ref", "priority", "reason", "paused_at", "resume_after", "attempts", "outcome"]
-    list_filter = [IsWaiting]
+    list_display = [
+        "id",
+        "ref",
+        "task_name",
+        "queue",
+        "priority",
+        "kept_by",
+        "reason",
+        "paused_at",
+        "attempts",
+        "outcome",
+    ]
+    list_filter = [IsWaiting, "kept_by"]
     search_fields = ["=ref"]
     search_help_text = "What waits, exactly, such as run:<id>."
     action_form = ReasonForm
     actions = [force_resume, force_pause]
+
+
+@admin.register(RunningTask)
+class RunningTaskAdmin(SuperuserAdmin):
+    list_display = ["task_name", "task_id", "queue", "worker", "started_at", "seen_at", "acks_late"]
+    list_filter = ["queue"]
+    search_fields = ["=task_id"]
+    search_help_text = "An exact task id."
 
 
 @admin.register(WorkerNode)

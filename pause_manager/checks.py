@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from celery import current_app
 from django.apps import AppConfig
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
+from pause_manager import loads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import PauseManagerSettings, settings
+from pause_manager.schedule import CONTROL_TASKS
 from pause_manager.settings_check import check_declared
+
+TASK_CLASS = "pause_manager.pausable:PausableTask"
 
 
 @register(Tags.models)
@@ -47,3 +53,48 @@ def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:
             known = ", ".join(field.name for field in fields(Policy))
             errors.append(Error(f"{where}: {error}", hint=f"Options: {known}", id="pause_manager.E014"))
     return errors
+
+
+@register()
+def check_celery(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Django loads the Celery app, which has a broker, tasks that obey, and beat entries for ours."""
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    if app.main == "default":
+        return [
+            Warning(
+                "Django loads no Celery app: what a hold kept cannot be sent on from here when it is released.",
+                hint="Import it in the project's __init__.py: from <project>.celery import app as celery_app",
+                id="pause_manager.W015",
+            )
+        ]
+    warnings: list[CheckMessage] = []
+    if not app.conf.broker_url:
+        hint = 'Set CELERY_BROKER_URL, for example to "redis://localhost:6379/0".'
+        warnings.append(Warning("Celery has no broker URL.", hint=hint, id="pause_manager.W016"))
+    if not _is_obeyed(app):
+        warnings.append(
+            Warning(
+                "No task obeys holds: a pause of the fleet stops consumption, and what workers have taken runs on.",
+                hint=f'Write app = Celery("{app.main}", task_cls="{TASK_CLASS}"), or give single tasks '
+                "@shared_task(base=PausableTask).",
+                id="pause_manager.W017",
+            )
+        )
+    if "DatabaseScheduler" not in str(app.conf.beat_scheduler):
+        scheduled = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
+        if missing := [task for task in CONTROL_TASKS if task not in scheduled]:
+            warnings.append(
+                Warning(
+                    f"Beat does not ask for {', '.join(missing)}.",
+                    hint="Write CELERY_BEAT_SCHEDULE = {**BEAT_SCHEDULE, ...} with the one of pause_manager.schedule, "
+                    "and have a worker consume the control queue.",
+                    id="pause_manager.W018",
+                )
+            )
+    return warnings
+
+
+def _is_obeyed(app: Any) -> bool:
+    """Whether tasks are pausable by class or one by one, or somebody else brings work that asks before it starts."""
+    is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules
+    return is_class or any(provider.__module__ != "pause_manager.running" for provider in loads.providers())

@@ -68,6 +68,12 @@ class PauseManagerSettings:
     """Work that is not given back so long after a quiesce is warned of."""
     open_to: str = ""
     """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
+    running_beat_seconds: float = 5.0
+    """How often a process says that its pausable tasks still run."""
+    running_lost_seconds: float = 60.0
+    """A task of another machine that was not heard of for so long is lost; of this one, the process is looked at."""
+    answer_grace_seconds: float = 10.0
+    """A message sent on and not started on by then is sent again if the broker has too few; doubles each time."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)

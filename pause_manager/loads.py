@@ -19,6 +19,11 @@ def register(provider: Provider) -> Provider:
     return provider
 
 
+def providers() -> tuple[Provider, ...]:
+    """Everybody who has registered."""
+    return tuple(_providers)
+
+
 def by_node(node: str | None = None) -> dict[str | None, list[Load]]:
     """Every load of every provider by node, or those of one node if ``node`` is named."""
     found: dict[str | None, list[Load]] = {}

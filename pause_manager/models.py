@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -13,6 +14,7 @@ from pause_manager.querysets import (
     ControlEventQuerySet,
     HoldQuerySet,
     PauseQueueQuerySet,
+    RunningTaskQuerySet,
     WorkerNodeQuerySet,
 )
 
@@ -28,6 +30,7 @@ __all__ = [
     "IdempotencyRecord",
     "PauseQueueEntry",
     "PollState",
+    "RunningTask",
     "Tally",
     "WorkerNode",
 ]
@@ -151,11 +154,19 @@ class IdempotencyRecord(models.Model):
 
 
 class PauseQueueEntry(models.Model):
-    """A dispatch withheld for want of capacity, to be sent when it recovers. Written by ``pause_queue``."""
+    """A dispatch withheld until capacity recovers or a hold ends. Written by ``pause_queue`` and ``kept``.
+
+    What is withheld is a signature, or the whole message of a ``PausableTask``. Sent on, a message names its entry and
+    the number of the sending; the task that starts answers the entry, once.
+    """
 
     class Outcome(models.TextChoices):
         SENT = "sent", "sent on"
         DROPPED = "dropped", "dropped: what it was for has ended or goes on by itself"
+
+    class KeptBy(models.TextChoices):
+        CAPACITY = "capacity", "want of room: the poll sends it on when there is some"
+        HOLD = "hold", "a hold alone: sent on as soon as none covers it"
 
     ref = models.CharField(max_length=120, help_text="what waits: run:x, or a name of the caller's")
     task_name = models.CharField(max_length=200)
@@ -171,6 +182,19 @@ class PauseQueueEntry(models.Model):
     attempts = models.PositiveIntegerField(default=0, help_text="how often it had been parked before")
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+    kept_by = models.CharField(
+        max_length=10, choices=KeptBy.choices, default=KeptBy.CAPACITY, db_default=KeptBy.CAPACITY
+    )
+    message = models.JSONField(
+        null=True, blank=True, encoder=DjangoJSONEncoder, help_text="headers, properties and address of a kept message"
+    )
+    body = models.BinaryField(null=True, blank=True, help_text="its body, as it was serialised")
+    message_key = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="the broker's own name for the message"
+    )
+    sending = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
+    sent_at = models.DateTimeField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True, help_text="when a task started on the message it sent")
 
     objects = PauseQueueQuerySet.as_manager()
 
@@ -179,7 +203,12 @@ class PauseQueueEntry(models.Model):
         ordering: ClassVar = ["priority", "paused_at", "id"]
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["ref"], condition=Q(finished_at__isnull=True), name="one_waiting_entry_per_ref"
+                fields=["ref"],
+                condition=Q(finished_at__isnull=True, message__isnull=True),
+                name="one_waiting_entry_per_ref",
+            ),
+            models.UniqueConstraint(
+                fields=["message_key"], condition=~Q(message_key=""), name="a_message_is_kept_once"
             ),
             models.CheckConstraint(condition=Q(priority__range=(1, 5)), name="priority_is_1_to_5"),
             models.CheckConstraint(
@@ -192,10 +221,41 @@ class PauseQueueEntry(models.Model):
                 fields=["priority", "paused_at", "id"], condition=Q(finished_at__isnull=True), name="entry_waiting"
             ),
             models.Index(fields=["ref"], name="entry_of_ref"),
+            models.Index(
+                fields=["queue", "sent_at"],
+                condition=Q(message__isnull=False, finished_at__isnull=False, answered_at__isnull=True),
+                name="entry_unanswered",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.ref} waits for {self.task_name}"
+
+
+class RunningTask(models.Model):
+    """A ``PausableTask`` at work. Its process keeps ``seen_at`` fresh. Written by ``running`` and ``kept``."""
+
+    task_id = models.CharField(max_length=255)
+    task_name = models.CharField(max_length=255)
+    queue = models.CharField(max_length=255)
+    node = models.CharField(max_length=255)
+    worker = models.CharField(max_length=255, help_text="Celery's name of the worker")
+    owner = models.CharField(max_length=200, help_text="the process, told apart from any other")
+    acks_late = models.BooleanField(help_text="whether it is run again if its worker is lost")
+    needs = models.JSONField(null=True, blank=True)
+    gpus = models.JSONField(default=list, blank=True)
+    entry = models.ForeignKey(PauseQueueEntry, on_delete=models.SET_NULL, null=True, blank=True, related_name="running")
+    started_at = models.DateTimeField(db_default=Now(), editable=False)
+    seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = RunningTaskQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        indexes: ClassVar = [models.Index(fields=["task_id"], name="running_by_task")]
+
+    def __str__(self) -> str:
+        return f"{self.task_name}[{self.task_id}] on {self.worker}"
 
 
 class PollState(models.Model):

@@ -10,13 +10,14 @@ from typing import Any
 
 from celery import current_app
 from django.db import connection, transaction
-from django.db.models import Count
+from django.db.models import Count, F
 from django.db.models.functions import Now
 from django.dispatch import receiver
 from kombu.exceptions import OperationalError
 
-from pause_manager import audit, holds
+from pause_manager import audit, broker, holds
 from pause_manager.actor import Actor
+from pause_manager.delivery import ENTRY
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.signals import hold_changed, hold_changing
@@ -97,8 +98,8 @@ def send_on(
     """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
 
     Returns how many this call sent. Entries that another caller is sending are left to it. A run whose message is lost
-    goes on with the next reconcile; any other signature is sent before its entry is closed, and waits on if the broker
-    is away. ``figures`` are kept, by entry, with the events.
+    goes on with the next reconcile, and a kept message that is lost is sent again by ``kept``; any other signature is
+    sent before its entry is closed, and waits on if the broker is away. ``figures`` go, by entry, with the events.
     """
     with transaction.atomic():
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
@@ -106,13 +107,17 @@ def send_on(
         hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
         locked = list(candidates.with_wait().select_for_update(skip_locked=True))
         runs = [entry for entry in locked if entry.ref.startswith("run:")]
-        taken = runs + _sent([entry for entry in locked if not entry.ref.startswith("run:")])
+        kept = [entry for entry in locked if entry.message is not None]
+        others = [entry for entry in locked if entry.message is None and not entry.ref.startswith("run:")]
+        taken = runs + kept + _sent(others)
         if not taken:
             return 0
         # The entries are closed before the holds, so that the release finds nothing left to close.
         PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in taken]).update(
-            finished_at=Now(), outcome=PauseQueueEntry.Outcome.SENT
+            finished_at=Now(), outcome=PauseQueueEntry.Outcome.SENT, sent_at=Now(), sending=F("sending") + 1
         )
+        if kept:
+            transaction.on_commit(lambda: _send_kept(kept))
         if runs:
             scopes = [entry.ref for entry in runs]
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
@@ -136,11 +141,23 @@ def _runs(refs: Iterable[str]) -> list[str]:
     return sorted(ref for ref in refs if ref.startswith("run:"))
 
 
+def lock(what: str) -> bool:
+    """Take ``what`` for this transaction; False if somebody else has it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [what])
+        return bool(cursor.fetchone()[0])
+
+
 def lock_poll() -> bool:
     """Take the poll for this transaction; False if another poller has it."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('slackwater poll'))")
-        return bool(cursor.fetchone()[0])
+    return lock("slackwater poll")
+
+
+def _send_kept(entries: Sequence[PauseQueueEntry]) -> None:
+    """After the commit: a message that is lost from here on is missed by ``kept.reconcile``."""
+    broker.publish(
+        ((entry.message or {}, bytes(entry.body or b""), f"{entry.pk}.{entry.sending + 1}") for entry in entries), ENTRY
+    )
 
 
 def _sent(entries: Sequence[PauseQueueEntry]) -> list[PauseQueueEntry]:

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
 from django.db.models import F, Window
-from django.db.models.functions import Cast, Concat, Floor, Greatest, Now, RowNumber
+from django.db.models.functions import Cast, Concat, Floor, Greatest, Now, RowNumber, Substr
 
 if TYPE_CHECKING:
-    from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode  # noqa: F401  (named in texts)
+    from pause_manager.models import (  # noqa: F401  (named in texts)
+        ControlEvent,
+        Hold,
+        PauseQueueEntry,
+        RunningTask,
+        WorkerNode,
+    )
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
@@ -51,12 +57,28 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         return self.filter(finished_at__isnull=True).order_by("priority", "paused_at", "id")
 
     def due(self) -> PauseQueueQuerySet:
-        """Waiting entries that may be resumed now by the database's clock and that no other hold of theirs keeps."""
+        """Entries that wait for room, may be resumed now by the database's clock, and that no other hold keeps."""
         from pause_manager.models import Hold
 
         others = Hold.objects.active().filter(scope=models.OuterRef("ref")).exclude(kind=Hold.Kind.CAPACITY)
+        return self._uncovered().filter(~models.Exists(others), kept_by="capacity")
+
+    def free(self) -> PauseQueueQuerySet:
+        """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
+        return self._uncovered().filter(kept_by="hold")
+
+    def unanswered(self) -> PauseQueueQuerySet:
+        """Messages that were sent on and on which no task has started yet."""
+        return self.filter(message__isnull=False, finished_at__isnull=False, answered_at__isnull=True, outcome="sent")
+
+    def _uncovered(self) -> PauseQueueQuerySet:
+        """Waiting, due, and covered by no hold on the fleet or on their queue."""
+        from pause_manager.models import Hold
+
+        fleet = Hold.objects.active().filter(scope="fleet")
+        queues = Hold.objects.active().filter(scope__startswith="queue:").values(name=Substr("scope", 7))
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
-        return self.waiting().filter(is_due, ~models.Exists(others))
+        return self.waiting().filter(is_due, ~models.Exists(fleet)).exclude(queue__in=queues)
 
     def with_wait(self) -> PauseQueueQuerySet:
         """Annotate ``waited``, the seconds that an entry has waited, by the database's clock."""
@@ -98,6 +120,12 @@ def _waited() -> models.Func:
         template="extract(epoch FROM %(expressions)s)::float8",
         output_field=models.FloatField(),
     )
+
+
+class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
+    def with_age(self) -> RunningTaskQuerySet:
+        """Annotates ``unseen``, the time since its process last said that it runs, by the database's clock."""
+        return self.annotate(unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()))
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):

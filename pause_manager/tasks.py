@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+from celery import Task, shared_task
 
-from pause_manager import fleet, holds, manager, nodes
+from pause_manager import fleet, holds, kept, manager, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.api import idempotency
 
 
-@shared_task(name="pause_manager.expire_holds", ignore_result=True)
+@shared_task(name="pause_manager.expire_holds", ignore_result=True, base=Task)
 def expire_holds() -> None:
     """End the timed holds that are due; warn of what outlasts a quiesce."""
     holds.expire()
     fleet.look_after()
 
 
-@shared_task(name="pause_manager.forget_outcomes", ignore_result=True)
+@shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=Task)
 def forget_outcomes() -> None:
     """Delete the outcomes that are kept for repeats of commands and are too old for one."""
     idempotency.forget_old()
 
 
-@shared_task(name="pause_manager.poll", ignore_result=True)
+@shared_task(name="pause_manager.poll", ignore_result=True, base=Task)
 def poll() -> None:
-    """Send on what is parked and has room."""
+    """Send on what is parked and has room, and what was kept by a hold that is gone."""
+    kept.reconcile()
     manager.poll()
 
 
-@shared_task(name="pause_manager.forget_history", ignore_result=True)
+@shared_task(name=kept.SEND_TASK, ignore_result=True, base=Task)
+def send_kept() -> None:
+    """Send on what a released hold kept and its releaser left to us."""
+    kept.go_on(actor=SYSTEM, reason="the hold was released")
+
+
+@shared_task(name="pause_manager.forget_history", ignore_result=True, base=Task)
 def forget_history() -> None:
-    """Delete samples by the minute, and nodes that are gone, older than ``history_days``."""
+    """Delete samples by the minute, nodes that are gone, and answered messages, older than ``history_days``."""
     nodes.forget_history()
+    kept.forget()

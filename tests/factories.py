@@ -9,10 +9,11 @@ from typing import Any
 
 from django.db import transaction
 
-from automation import dispatch, leases, lifecycle, maintenance, tasks
+from automation import leases, lifecycle, maintenance, tasks
 from automation.leases import Work, Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
+from pause_manager import broker
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.watcher import watcher
@@ -162,4 +163,4 @@ def tickets(run: AutomationRun) -> int:
 
 def depth() -> int | None:
     """Messages in the broker's queue of stage loops."""
-    return dispatch.queue_depth("stages")
+    return broker.queue_depth("stages")

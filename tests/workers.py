@@ -30,9 +30,11 @@ def eventually(condition: Callable[[], T], seconds: float = 20, every: float = 0
 class Workers:
     """Starts ``celery worker`` processes by name and kills what is left of them."""
 
-    def __init__(self, root: Path, env: dict[str, str]) -> None:
+    def __init__(self, root: Path, env: dict[str, str], app: str = "backend", directory: Path = REPOSITORY) -> None:
         self.root = root
         self.env = env
+        self.app = app
+        self.directory = directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._orphans: list[psutil.Process] = []
 
@@ -46,7 +48,7 @@ class Workers:
             "celery",
             "--quiet",
             "-A",
-            "backend",
+            self.app,
             "worker",
             "-l",
             "INFO",
@@ -57,7 +59,7 @@ class Workers:
         with self._log(name).open("wb") as log:
             process = subprocess.Popen(
                 command,
-                cwd=REPOSITORY,
+                cwd=self.directory,
                 env={**self.env, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from backend.settings import environment as env
+from pause_manager.schedule import CONTROL_TASKS as PAUSE_MANAGER_TASKS
 
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
@@ -53,10 +54,8 @@ PAUSE_BELOW = env.forgiving_number("PAUSE_CAPACITY_THRESHOLD_PERCENT", 20.0, lea
 CONTROL_TASKS = {
     "automation.reconcile": 5.0,
     "automation.reap_leases": 5.0,
-    "pause_manager.expire_holds": 5.0,
-    "pause_manager.forget_outcomes": 600.0,
+    **PAUSE_MANAGER_TASKS,
     "pause_manager.poll": POLL_SECONDS,
-    "pause_manager.forget_history": 3600.0,
 }
 # A control message that waited for longer than its interval is worth nothing: the next one does the same.
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {

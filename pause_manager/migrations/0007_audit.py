@@ -33,7 +33,7 @@ NOT_MEASURED = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0005_fleet'),
+        ('pause_manager', '0006_kept_messages'),
     ]
 
     operations = [

@@ -51,6 +51,12 @@ def _started(pid: int) -> str:
         return f"{psutil.Process(pid).create_time():.2f}"
 
 
+def is_here(owner: str) -> bool:
+    """Whether ``owner``, an :func:`identity`, is of this machine and can be looked at."""
+    place, _, process = owner.partition("/pid:")
+    return f"{place}/pid:{process.partition('/')[0]}" == _place()
+
+
 def is_dead(owner: str) -> bool:
     """True only if ``owner``, an :func:`identity`, is of this machine and its process has ended."""
     place, _, process = owner.partition("/pid:")

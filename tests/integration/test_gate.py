@@ -52,9 +52,10 @@ def test_claim_dispatch_and_explain_agree(scope):
 
     for kind, mode in product(Hold.Kind, Hold.Mode):
         for is_held in (True, False):
-            change = holds.place if is_held else holds.release
-            options = {"mode": mode} if is_held else {}
-            change([name], kind=kind, actor=OPERATOR, reason="because", **options)
+            if is_held:
+                holds.place([name], kind=kind, mode=mode, actor=OPERATOR, reason="because")
+            else:
+                holds.release([name], kind=kind, actor=OPERATOR, reason="because")
             for state, is_cancelled in product(Lifecycle, (False, True)):
                 assert_agreement(run, state, is_cancelled, is_kept=is_held and scope in COVERING)
 

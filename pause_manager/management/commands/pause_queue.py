@@ -1,4 +1,4 @@
-"""``manage.py pause_queue``: what waits for capacity, in the order in which it goes on."""
+"""``manage.py pause_queue``: what waits for capacity or the end of a hold, in the order in which it goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDE = 160
 class Command(BaseCommand):
     """A table, or with ``--json`` one object an entry and line."""
 
-    help = "Show what waits for capacity, in the order in which it goes on, each with why."
+    help = "Show what waits for capacity or the end of a hold, in the order in which it goes on, each with why."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object an entry and line")
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         polled_at = PollState.objects.values_list("polled_at", flat=True).first()
         last = f"the last poll was at {polled_at:%H:%M:%S %Z}" if polled_at else "nobody has polled yet"
         if not count:
-            self.stdout.write(f"Nothing waits for capacity; {last}.")
+            self.stdout.write(f"Nothing waits; {last}.")
             return
         is_terminal = self.stdout.isatty()
         console = Console(file=io.StringIO(), width=None if is_terminal else WIDE, force_terminal=is_terminal)
@@ -52,10 +52,12 @@ def _table(entries: list[PauseQueueEntry]) -> Table:
         shown.add_column(name, justify="right" if name in ("entry", "priority") else "left")
     for entry in entries:
         since = f"{entry.paused_at:%Y-%m-%d %H:%M:%S}"
-        shown.add_row(str(entry.pk), str(entry.priority), entry.ref, since, str(Needs(**entry.needs)), entry.reason)
+        what = entry.ref if entry.message is None else f"{entry.task_name} {entry.ref}"
+        needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "no hold"
+        shown.add_row(str(entry.pk), str(entry.priority), what, since, needs, entry.reason)
     return shown
 
 
 def _line(entry: PauseQueueEntry) -> dict[str, Any]:
-    names = ("id", "ref", "task_name", "queue", "priority", "needs", "reason", "paused_at", "resume_after", "attempts")
-    return {name: getattr(entry, name) for name in names}
+    names = ("id", "ref", "task_name", "queue", "priority", "needs", "kept_by", "reason", "paused_at", "resume_after")
+    return {name: getattr(entry, name) for name in (*names, "attempts")}

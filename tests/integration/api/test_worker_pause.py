@@ -173,7 +173,7 @@ def test_who_cannot_be_named_cannot_act():
             return ""
 
     client = APIClient()
-    client.force_authenticate(Nameless())
+    client.force_authenticate(Nameless())  # type: ignore[arg-type]
 
     refused = client.post(URL, PAUSE, format="json")
 
@@ -213,7 +213,7 @@ def test_what_nobody_expected_is_500_with_a_code_and_changes_nothing(boss):
     from django.db import connection
 
     client = APIClient(raise_request_exception=False)
-    client.handler._force_user = boss.handler._force_user
+    client.handler._force_user = boss.handler._force_user  # type: ignore[attr-defined]
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE pause_manager_controlevent RENAME TO hidden")
     try:

@@ -8,7 +8,7 @@ import pytest
 from celery import current_app
 
 from automation import dispatch
-from pause_manager import holds, nodes
+from pause_manager import broker, holds, nodes
 from pause_manager.models import Hold, WorkerNode
 from tests.factories import OPERATOR
 from tests.integration.capacity.fleet import HERE
@@ -33,7 +33,7 @@ def test_a_held_node_leaves_messages_to_others_until_it_is_released(workers: Wor
     workers.start("stages", env=SETTINGS)
     assert eventually(lambda: nodes.live_node(HERE))
     send()
-    assert eventually(lambda: dispatch.queue_depth("stages") == 0)
+    assert eventually(lambda: broker.queue_depth("stages") == 0)
 
     holds.place([f"node:{HERE}"], mode=mode, actor=OPERATOR, reason="new memory")
     assert eventually(lambda: is_consuming(False))
@@ -44,10 +44,10 @@ def test_a_held_node_leaves_messages_to_others_until_it_is_released(workers: Wor
 
     holds.release([f"node:{HERE}"], actor=OPERATOR)
     assert eventually(lambda: is_consuming(True))
-    assert eventually(lambda: dispatch.queue_depth("stages") == 0)
+    assert eventually(lambda: broker.queue_depth("stages") == 0)
 
 
 def _takes() -> bool:
     """Whether a message is taken from the queue within two seconds."""
     send()
-    return bool(eventually(lambda: dispatch.queue_depth("stages") == 0, 2))
+    return bool(eventually(lambda: broker.queue_depth("stages") == 0, 2))

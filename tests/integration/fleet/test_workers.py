@@ -10,9 +10,9 @@ import pytest
 from celery import current_app
 from django.db import connection
 
-from automation import dispatch, maintenance
+from automation import maintenance
 from automation.models import Lifecycle, WorkSlice
-from pause_manager import acknowledgements, drain, fleet, holds
+from pause_manager import acknowledgements, broker, drain, fleet, holds
 from tests.factories import OPERATOR, events, make_run, numbers, outputs, stage_of
 from tests.integration.capacity.fleet import HERE
 from tests.integration.fleet.cutting import Wire
@@ -197,7 +197,7 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
     resume()
     assert work_until(run, lambda: run.stages.filter(lifecycle=Lifecycle.RUNNING).count() == 0)
     assert [output["n"] for output in outputs(run)] == list(range(1, 201))
-    assert eventually(lambda: dispatch.queue_depth("stages") == 0), "late messages end at once"
+    assert eventually(lambda: broker.queue_depth("stages") == 0), "late messages end at once"
 
 
 @pytest.mark.slow

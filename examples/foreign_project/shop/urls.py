@@ -1,0 +1,6 @@
+"""Only the admin, which shows holds, what waits, and what runs."""
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]

@@ -1,0 +1,289 @@
+"""Messages of pausable tasks in the pause queue: kept while held, sent on once, answered once, sent again if lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from celery import current_app
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.dispatch import receiver
+
+from pause_manager import audit, broker, conf, manager, pause_queue, running
+from pause_manager.actor import SYSTEM, Actor
+from pause_manager.delivery import Delivery
+from pause_manager.models import Hold, PauseQueueEntry, RunningTask
+from pause_manager.needs import Needs
+from pause_manager.probes import processes
+from pause_manager.signals import forced_on, hold_changed
+
+logger = logging.getLogger("pause_manager.kept")
+
+BATCH = 100
+AT_ONCE = 500
+"""How many are sent on by whoever releases a hold; the rest is left to the control worker."""
+SEND_TASK = "pause_manager.send_kept"
+
+_COVERING = f"""
+    SELECT scope, kind, reason FROM {Hold._meta.db_table}
+     WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
+"""
+
+_LOST = f"""
+    SELECT id FROM {PauseQueueEntry._meta.db_table}
+     WHERE queue = %(queue)s AND message IS NOT NULL AND outcome = 'sent' AND answered_at IS NULL
+       AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s * 2 ^ least(sending - 1, 6))
+       AND (%(depth)s::int < (SELECT count(*) FROM {PauseQueueEntry._meta.db_table}
+                               WHERE queue = %(queue)s AND message IS NOT NULL AND outcome = 'sent'
+                                 AND answered_at IS NULL
+                                 AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s))
+            OR sent_at < statement_timestamp() - make_interval(secs => 60 * %(grace)s))
+"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A delivery that may run: its row, the entry that it answered, and the GPUs it was given."""
+
+    row: int
+    entry: int | None = None
+    gpus: tuple[int, ...] = ()
+
+
+def settle(delivery: Delivery) -> Turn | None:
+    """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
+
+    The caller asks ``running.register`` whether the :class:`Turn` may start, and deletes its row in the end.
+
+    One transaction: a message is kept, or its entry answered and its row written, before it is acknowledged. A second
+    delivery of a message that was kept or answered ends here, unless the first one's process was lost at work.
+    """
+    with transaction.atomic():
+        entry = None
+        if delivery.entry is not None:
+            entry = _entry_of(delivery.entry)
+            if entry is None:
+                logger.info("%s was delivered again: it has been answered.", delivery.ref)
+                return None
+        elif delivery.is_redelivered and _was_kept(delivery):
+            logger.info("%s was delivered again: its message is kept.", delivery.ref)
+            return None
+        if (hold := _covering([*delivery.scopes, f"node:{processes.node_name()}"])) is not None:
+            _keep(delivery, entry, hold)
+            return None
+        admitted: tuple[int, ...] | str = ()
+        if delivery.needs is not None and not (entry and (entry.message or {}).get("is_forced")):
+            admitted = manager.admit_on(processes.node_name(), delivery.needs)
+        if isinstance(admitted, str):
+            _keep(delivery, entry, admitted)
+            return None
+        if entry is not None:
+            PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=Now())
+        row = RunningTask.objects.create(
+            task_id=delivery.task_id,
+            task_name=delivery.task_name,
+            queue=delivery.queue,
+            node=processes.node_name(),
+            worker=delivery.worker,
+            owner=processes.identity(),
+            acks_late=delivery.acks_late,
+            needs=running.needs_as_json(delivery.needs),
+            gpus=list(admitted),
+            entry=entry,
+        )
+    return Turn(row.pk, entry.pk if entry else None, admitted)
+
+
+def keep_rest(
+    delivery: Delivery, turn: Turn, args: Sequence[Any], kwargs: Mapping[str, Any], *, reason: str, was_told: bool
+) -> None:
+    """Keep the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
+
+    ``was_told``: it leaves because a hold said so. If that hold has gone by now, the rest is sent on at once.
+    """
+    with transaction.atomic():
+        deleted, _ = RunningTask.objects.filter(pk=turn.row).delete()
+        if not deleted:
+            logger.warning("%s was taken for lost and is run elsewhere: its rest is not kept.", delivery.ref)
+            return
+        entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+        hold = _covering(delivery.scopes)
+        pk = _keep(delivery, entry, hold or reason, args, kwargs)
+        if was_told and hold is None:
+            pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
+
+
+def _entry_of(named: tuple[int, int]) -> PauseQueueEntry | None:
+    """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
+    pk, sending = named
+    sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, sending=sending, outcome="sent")
+    entry = sent.first()
+    if entry is None or entry.answered_at is None:
+        return entry
+    runs = list(entry.running.all())
+    if not runs or not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
+        return None
+    entry.running.all().delete()
+    return entry
+
+
+def _was_kept(delivery: Delivery) -> bool:
+    if delivery.key:
+        return PauseQueueEntry.objects.filter(message_key=delivery.key).exists()
+    same = PauseQueueEntry.objects.filter(ref=delivery.ref, task_name=delivery.task_name, message__isnull=False)
+    return same.filter(message__headers__retries=delivery.request.get("retries")).exists()
+
+
+def _covering(scopes: Sequence[str]) -> str | None:
+    """The sentence of a hold on any of ``scopes``, which cannot be released before this transaction has ended."""
+    with connection.cursor() as cursor:
+        # All of them: one that is being released while we wait must not hide another.
+        cursor.execute(_COVERING, [list(scopes)])
+        rows = cursor.fetchall()
+    if not rows:
+        return None
+    scope, kind, reason = rows[0]
+    return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
+
+
+def _keep(
+    delivery: Delivery,
+    entry: PauseQueueEntry | None,
+    reason: str,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
+    needs = delivery.needs
+    values: dict[str, Any] = {
+        "reason": reason,
+        "kept_by": PauseQueueEntry.KeptBy.HOLD if needs is None else PauseQueueEntry.KeptBy.CAPACITY,
+        "message": delivery.message(args, kwargs),
+        "body": delivery.body(args, kwargs),
+    }
+    if entry is not None:
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(**values, attempts=F("attempts") + 1, **_WAITING)
+        pk = entry.pk
+    else:
+        kept, is_new = PauseQueueEntry.objects.get_or_create(
+            message_key=delivery.key or f"no-tag:{uuid4()}",
+            defaults={
+                **values,
+                "ref": delivery.ref,
+                "task_name": delivery.task_name,
+                "queue": delivery.queue,
+                "priority": delivery.priority,
+                "needs": asdict(needs or Needs(cpu=0)),
+            },
+        )
+        pk = kept.pk
+        if not is_new:
+            return pk
+    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"entry": pk})
+    return pk
+
+
+_WAITING: dict[str, Any] = {"finished_at": None, "outcome": "", "sent_at": None, "answered_at": None}
+
+
+def go_on(*, actor: Actor, reason: str, at_most: int | None = None) -> int:
+    """Send on, in order of priority then age, what no hold covers any more; returns how many.
+
+    With the broker away nothing is sent and everything waits on.
+    """
+    sent = 0
+    while at_most is None or sent < at_most:
+        ids = list(PauseQueueEntry.objects.free().values_list("pk", flat=True)[:BATCH])
+        if not ids or not broker.is_reachable():
+            break
+        done = pause_queue.send_on(ids, actor=actor, reason=reason)
+        sent += done
+        if not done:
+            break
+    return sent
+
+
+def reconcile() -> None:
+    """Repair what is missing: tasks whose worker was lost, messages that were lost, and what is free and not sent."""
+    with transaction.atomic():
+        if not pause_queue.lock("slackwater kept"):
+            return
+        _give_up_lost_runs()
+        _reopen(_lost_messages(), "its message was lost")
+    go_on(actor=SYSTEM, reason="nothing holds it any more")
+
+
+def _give_up_lost_runs() -> None:
+    """Delete the rows of lost processes; what acknowledges late and came from an entry is sent again from there.
+
+    Of what never waited the broker has the message; what acknowledges early is lost with its worker, as ever.
+    """
+    gone = running.lost()
+    again = [row.entry_id for row in gone if row.acks_late and row.entry_id is not None]
+    _reopen(again, "its worker was lost")
+    RunningTask.objects.filter(pk__in=[row.pk for row in gone]).delete()
+
+
+def _lost_messages() -> list[int]:
+    """The entries sent and not answered for longer than the grace time, where the broker holds fewer than are out."""
+    found: list[int] = []
+    grace = conf.settings().answer_grace_seconds
+    old = PauseQueueEntry.objects.unanswered().filter(sent_at__lt=Now() - timedelta(seconds=grace))
+    for queue in old.order_by().values_list("queue", flat=True).distinct():
+        with connection.cursor() as cursor:
+            cursor.execute(_LOST, {"queue": queue, "depth": broker.queue_depth(queue), "grace": grace})
+            found += [row[0] for row in cursor.fetchall()]
+    return found
+
+
+def _reopen(ids: Sequence[int], reason: str) -> None:
+    if not ids:
+        return
+    reopened = PauseQueueEntry.objects.filter(pk__in=ids, outcome="sent").order_by("pk").select_for_update()
+    refs = dict(reopened.values_list("pk", "ref"))
+    PauseQueueEntry.objects.filter(pk__in=refs).update(**_WAITING, attempts=F("attempts") + 1)
+    audit.record_each(
+        "parked", [(ref, {"entry": pk, "again": True}) for pk, ref in refs.items()], actor=SYSTEM, reason=reason
+    )
+    logger.warning("%d messages wait again: %s.", len(refs), reason)
+
+
+def close(named: tuple[int, int]) -> None:
+    """A worker has thrown the message away by Celery's own rules (revoked, expired, unknown): nobody will answer it."""
+    pk, sending = named
+    PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now())
+
+
+def forget() -> int:
+    """Delete the entries of messages that were answered more than ``history_days`` ago; returns how many."""
+    old = Now() - timedelta(days=conf.settings().history_days)
+    deleted, _ = PauseQueueEntry.objects.filter(message__isnull=False, answered_at__lt=old, running=None).delete()
+    return deleted
+
+
+@receiver(hold_changed)
+def _on_release(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
+    if change == "released" and any(scope.partition(":")[0] in ("fleet", "queue", "node") for scope in scopes):
+        transaction.on_commit(lambda: _send_after_release(actor))
+
+
+def _send_after_release(actor: Actor) -> None:
+    """The hold is gone whatever happens here; the poll sends what this leaves."""
+    try:
+        if go_on(actor=actor, reason="the hold was released", at_most=AT_ONCE) >= AT_ONCE:
+            current_app.send_task(SEND_TASK, queue=conf.settings().control_queue, retry=False)
+    except Exception:
+        logger.exception("What the released hold kept was not all sent: the poll sends it.")
+
+
+@receiver(forced_on)
+def _on_forced(sender: object, refs: list[str], **_: object) -> None:
+    """What an operator forces on is not kept again for want of room."""
+    for entry in PauseQueueEntry.objects.waiting().filter(ref__in=refs, message__isnull=False):
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(message={**(entry.message or {}), "is_forced": True})

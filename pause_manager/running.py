@@ -1,0 +1,228 @@
+"""The tasks at work in this process: a row each, entered and left with one statement, kept fresh by one thread.
+
+The connection is our own and stays open: Celery closes Django's after each task.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from pause_manager import conf, loads
+from pause_manager.delivery import Delivery
+from pause_manager.models import Hold, PauseQueueEntry, RunningTask
+from pause_manager.needs import Needs
+from pause_manager.probes import processes
+from pause_manager.views import Load
+
+logger = logging.getLogger("pause_manager.running")
+
+_HOLDS = f"SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = ANY(%s)"
+_ENTER = f"""
+    INSERT INTO {RunningTask._meta.db_table}
+           (task_id, task_name, queue, node, worker, owner, acks_late, needs, gpus)
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s::jsonb, '[]'::jsonb
+     WHERE NOT EXISTS ({_HOLDS})
+ RETURNING id
+"""
+_SEEN = f"UPDATE {RunningTask._meta.db_table} SET seen_at = statement_timestamp() WHERE id = ANY(%s)"
+_LEAVE = f"DELETE FROM {RunningTask._meta.db_table} WHERE id = ANY(%s)"
+_ABANDON = f"""
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND (acks_late OR %s) RETURNING entry_id)
+    UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL WHERE id IN (SELECT entry_id FROM gone)
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A task at work, as anybody may ask."""
+
+    task_id: str
+    task_name: str
+    queue: str
+    node: str
+    worker: str
+    started_at: datetime
+    is_stale: bool
+    """Its process has not been heard of for three beats, or has ended."""
+
+
+class Register:
+    """The rows of this process. Safe with prefork, threads, gevent and solo pools."""
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._ids: set[int] = set()
+        self._left: set[int] = set()
+        self._is_needed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def enter(self, delivery: Delivery) -> int | None:
+        """Write that ``delivery`` runs here, unless a hold covers it; the row's id, or ``None`` if one does.
+
+        Raises ``DatabaseError``: what cannot be read starts nothing.
+        """
+        values = [
+            *(delivery.task_id, delivery.task_name, delivery.queue, processes.node_name(), delivery.worker),
+            *(processes.identity(), delivery.acks_late, None, _scopes(delivery)),
+        ]
+        row = self._execute(_ENTER, values)
+        return int(row[0]) if row is not None and self.may_start(int(row[0]), delivery) else None
+
+    def may_start(self, pk: int, delivery: Delivery) -> bool:
+        """Whether still nothing holds ``delivery`` now that its row is there for all to see; if not, the row goes.
+
+        We write the row and then look for holds; who holds writes the hold and then looks for rows. One of the two
+        sees the other, so nothing starts after a drain was seen to be complete.
+        """
+        if self._execute(f"{_HOLDS} LIMIT 1", [_scopes(delivery)]) is not None:
+            self._execute(_ABANDON, [pk, True])
+            return False
+        self.add(pk)
+        return True
+
+    def add(self, pk: int) -> None:
+        """Keep a row fresh until :meth:`leave`."""
+        self._ids.add(pk)
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._beat, name="slackwater-running", daemon=True)
+            self._thread.start()
+        self._is_needed.set()
+
+    def leave(self, pk: int) -> None:
+        """The task has ended. With the database away its row goes later, or by itself."""
+        self._ids.discard(pk)
+        try:
+            self._execute(_LEAVE, [[pk]])
+        except DatabaseError as error:
+            logger.warning("The database is away (%s): a task that has ended is shown as running for now.", error)
+            self._left.add(pk)
+            self._is_needed.set()
+
+    def abandon(self, pk: int) -> None:
+        """The task was broken off: its message will come again, if it acknowledges late, and may be answered again."""
+        self._ids.discard(pk)
+        try:
+            self._execute(_ABANDON, [pk, False])
+        except DatabaseError as error:
+            logger.warning("The database is away (%s): a task that was broken off is found by the poll.", error)
+
+    def close(self) -> None:
+        """Let the connection go; the next statement opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _execute(self, statement: str, values: list[Any]) -> Any:
+        if self._pid != os.getpid():
+            self._renew()
+        with self._lock:
+            if self._connection is None:
+                self._connection = connections.create_connection("default")
+                self._connection.inc_thread_sharing()
+            try:
+                with self._connection.cursor() as cursor:
+                    cursor.execute(statement, values)
+                    return cursor.fetchone() if cursor.description else None
+            except DatabaseError:
+                self._connection.close()
+                self._connection = None
+                raise
+
+    def _beat(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._is_needed.wait()
+            pause.wait(conf.settings().running_beat_seconds)
+            ids, left = list(self._ids), list(self._left)
+            try:
+                if left:
+                    self._execute(_LEAVE, [left])
+                    self._left.difference_update(left)
+                if ids:
+                    self._execute(_SEEN, [ids])
+                else:
+                    self._is_needed.clear()
+                    if self._ids or self._left:
+                        self._is_needed.set()
+            except DatabaseError as error:
+                logger.warning("The database is away (%s): the running tasks are not confirmed.", error)
+            except Exception:
+                logger.exception("The running tasks were not confirmed; the next time they may be.")
+
+
+def _scopes(delivery: Delivery) -> list[str]:
+    return [*delivery.scopes, f"node:{processes.node_name()}"]
+
+
+register = Register()
+"""The one of this process."""
+
+
+def running() -> list[Running]:
+    """Every task at work, the oldest first. ``is_stale`` by the database's clock."""
+    beat = timedelta(seconds=3 * conf.settings().running_beat_seconds)
+    return [
+        Running(
+            row.task_id,
+            row.task_name,
+            row.queue,
+            row.node,
+            row.worker,
+            row.started_at,
+            is_stale=row.unseen > beat or processes.is_dead(row.owner),
+        )
+        for row in _with_age()
+    ]
+
+
+def _with_age() -> Iterable[Any]:
+    return RunningTask.objects.with_age()
+
+
+def lost() -> list[RunningTask]:
+    """The rows whose process has ended (of this machine) or has not been heard of for long (of another)."""
+    settings = conf.settings()
+    elsewhere = timedelta(seconds=settings.running_lost_seconds)
+    return [row for row in _with_age() if _is_lost(row, elsewhere)]
+
+
+def _is_lost(row: Any, elsewhere: timedelta) -> bool:
+    if processes.is_here(row.owner):
+        # One that lives and says nothing is frozen, or left its row behind when the database went away.
+        return processes.is_dead(row.owner) or row.unseen > 10 * elsewhere
+    return bool(row.unseen > elsewhere)
+
+
+@loads.register
+def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+    """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
+    rows = RunningTask.objects.exclude(needs=None)
+    for row in rows if node is None else rows.filter(node=node):
+        needs = Needs(**(row.needs or {}))
+        yield row.node, Load(f"task:{row.task_id}", needs, row.started_at.timestamp(), gpus=tuple(row.gpus))
+    if node is None:
+        capacity = PauseQueueEntry.KeptBy.CAPACITY
+        for entry in PauseQueueEntry.objects.unanswered().filter(kept_by=capacity):
+            sent_at = entry.sent_at.timestamp() if entry.sent_at else 0.0
+            yield None, Load(entry.ref, Needs(**entry.needs), sent_at, entry.priority, is_sent=True)
+
+
+def needs_as_json(needs: Needs | None) -> Any:
+    """As the row keeps it."""
+    return None if needs is None else orjson.loads(orjson.dumps(needs))

@@ -1,0 +1,85 @@
+"""A process of the foreign project that sends its tasks and waits for them: one JSON order and answer a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.foreign.settings"
+
+import django
+from celery import chord
+
+django.setup()
+
+from tests.foreign import canvas, tasks
+from tests.foreign.celery import app
+
+app.loader.import_default_modules()
+_started: dict[str, Any] = {}
+
+
+def start(names: list[str] | None = None) -> list[str]:
+    for name in names or list(canvas.SCENARIOS):
+        _started[name] = canvas.SCENARIOS[name]()
+    return list(_started)
+
+
+def outcomes() -> dict[str, Any]:
+    told = {name: canvas.outcome(name, result) for name, result in _started.items()}
+    _started.clear()
+    return told
+
+
+def send(task: str, *args: Any, **options: Any) -> str:
+    return str(getattr(tasks, task).apply_async(args, **options).id)
+
+
+def pieces(seconds: float) -> str:
+    """Two tasks that work piece by piece, as the header of a chord; the id of its body."""
+    return str(chord([tasks.slow.s("a", seconds), tasks.slow.s("b", seconds)], tasks.joined.s()).apply_async().id)
+
+
+def pour(first: int, size: int) -> list[str]:
+    """``size`` bundles of work, numbered from ``first``; the keys of all that will be done."""
+    keys: list[str] = []
+    for number in range(first, first + size):
+        parts = [f"{number}-{part}" for part in range(3)]
+        keys += [*parts, f"{number}-all", f"{number}-one", f"{number}-two"]
+        chord([tasks.count.s(part) for part in parts], tasks.gathered.s(f"{number}-all")).apply_async()
+        (tasks.count.si(f"{number}-one") | tasks.count.si(f"{number}-two")).apply_async()
+        if number % 3 == 0:
+            tasks.steps.delay(f"{number}-steps")
+            keys += [f"{number}-steps/{piece}" for piece in range(10)]
+    return keys
+
+
+def revoke(task_id: str) -> None:
+    app.control.revoke(task_id)
+
+
+def state(task_id: str) -> list[Any]:
+    result = app.AsyncResult(task_id)
+    value = result.result
+    return [result.state, repr(value) if isinstance(value, Exception) else value]
+
+
+VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, pour, revoke, state)}
+
+
+def main() -> None:
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            answer = {"answer": VERBS[order["verb"]](*order.get("args", ()), **order.get("options", {}))}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer, default=str), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The settings of a foreign project; the test gives it the servers, and says whether its tasks are pausable."""
+
+import os
+
+import dj_database_url
+
+from pause_manager.schedule import beat_schedule
+
+SECRET_KEY = "only-for-tests-and-worthless-anywhere-else"
+USE_TZ = True
+INSTALLED_APPS = ["pause_manager"]
+DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = os.environ["REDIS_URL"]
+BROKER = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+TASK_CLS = os.environ.get("FOREIGN_TASK_CLS", "pause_manager.pausable:PausableTask")
+
+CELERY_BROKER_URL = BROKER
+CELERY_RESULT_BACKEND = os.environ.get("FOREIGN_BACKEND", BROKER)
+CELERY_ACCEPT_CONTENT = ["json", "pickle"]
+CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
+CELERY_TASK_ACKS_LATE = os.environ.get("FOREIGN_ACKS_LATE") == "1"
+CELERY_TASK_REJECT_ON_WORKER_LOST = os.environ.get("FOREIGN_REJECTS_LOST") == "1"
+CELERY_TASK_TRACK_STARTED = True
+CELERY_TASK_DEFAULT_QUEUE = "foreign"
+CELERY_TASK_DEFAULT_PRIORITY = 3
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": int(os.environ.get("FOREIGN_VISIBILITY", "3600"))}
+CELERY_BEAT_SCHEDULE = beat_schedule(poll=float(os.environ.get("FOREIGN_POLL", "10")))
+
+PAUSE_MANAGER = {
+    "redis_url": REDIS_URL,
+    "channel": f"{os.environ['REDIS_PREFIX']}control",
+    "node_key_prefix": f"{os.environ['REDIS_PREFIX']}node:",
+    "runtime_dir": os.environ["DATA_DIR"],
+    "with_gpus": False,
+    "capacity": os.environ.get("FOREIGN_CAPACITY") == "1",
+    "answer_grace_seconds": float(os.environ.get("FOREIGN_GRACE", "10")),
+    "running_beat_seconds": 1.0,
+}

@@ -1,0 +1,236 @@
+"""Tasks of all sorts. Each writes a line into the ledger, a list in Redis, as it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from functools import lru_cache
+from typing import Any
+
+import redis
+from celery import current_task, shared_task
+from celery.exceptions import Reject
+from django.db import connection
+
+from tests.foreign.celery import app
+
+LEDGER = "foreign-ledger"
+
+
+@lru_cache
+def store() -> redis.Redis:
+    return redis.Redis.from_url(os.environ["REDIS_URL"])
+
+
+def note(what: str, *args: Any) -> None:
+    store().rpush(LEDGER, json.dumps([what, *args]))
+
+
+@shared_task
+def add(x, y):
+    note("add", x, y)
+    return x + y
+
+
+@shared_task
+def total(numbers):
+    note("total", sorted(numbers))
+    return sum(numbers)
+
+
+@shared_task
+def fail(why="broken"):
+    note("fail", why)
+    raise ValueError(why)
+
+
+@shared_task
+def on_error(request, error, traceback):
+    note("on_error", type(error).__name__)
+
+
+@shared_task(bind=True, max_retries=3)
+def flaky(self, times):
+    note("flaky", self.request.retries)
+    if self.request.retries < times:
+        raise self.retry(countdown=0.3)
+    return self.request.retries
+
+
+@shared_task(autoretry_for=(KeyError,), retry_backoff=1, retry_jitter=False, max_retries=1)
+def gives_up():
+    note("gives_up")
+    raise KeyError("never")
+
+
+@shared_task(rate_limit="20/s")
+def limited(number):
+    note("limited", number)
+    return number
+
+
+@shared_task(ignore_result=True)
+def silent(number):
+    note("silent", number)
+    return number
+
+
+@shared_task(bind=True)
+def replaced(self, x):
+    note("replaced", x)
+    raise self.replace(add.s(x, 1) | add.s(10))
+
+
+@shared_task(bind=True)
+def spawns(self):
+    note("spawns")
+    add.delay(100, 1)
+    silent.delay(100)
+    return "spawned"
+
+
+@shared_task
+def size(things):
+    note("size", len(things))
+    return len(things)
+
+
+@shared_task(bind=True)
+def who(self, tag=None):
+    """What a task can know of its own message."""
+    note("who", tag)
+    request = self.request
+    return {
+        "id": request.id,
+        "root": request.root_id,
+        "parent": request.parent_id,
+        "correlation": request.correlation_id,
+        "is_correlated": request.correlation_id == request.id,
+        "group": bool(request.group),
+        "group_index": request.group_index,
+        "retries": request.retries,
+        "timelimit": request.timelimit,
+        "priority": request.delivery_info["priority"],
+        "routing_key": request.delivery_info["routing_key"],
+        "exchange": request.delivery_info["exchange"],
+        "headers": {name: value for name, value in (request.headers or {}).items() if name != "redelivered"},
+        "reply_to": bool(request.reply_to),
+        "origin": bool(request.origin),
+        "ignore_result": request.ignore_result,
+        "stamps": request.stamps,
+        "shadow": request.shadow,
+        "expires": bool(request.expires),
+        "eta": bool(request.eta),
+        "is_current": current_task.request.id == request.id,
+    }
+
+
+class Hooks(app.Task):  # type: ignore[misc, name-defined]
+    """A base class of the foreign project's own, over whatever the app's is."""
+
+    abstract = True
+
+    def before_start(self, task_id, args, kwargs):
+        note("before_start", *args)
+
+    def on_success(self, retval, task_id, args, kwargs):
+        note("on_success", *args)
+
+    def on_failure(self, exc, task_id, args, kwargs, einfo):
+        note("on_failure", *args)
+
+    def after_return(self, status, retval, task_id, args, kwargs, einfo):
+        note("after_return", status, *args)
+
+    def __call__(self, *args, **kwargs):
+        note("call", *args)
+        return super().__call__(*args, **kwargs)
+
+
+@shared_task(base=Hooks)
+def hooked(x):
+    if x < 0:
+        raise ValueError(x)
+    return x
+
+
+@shared_task(bind=True)
+def slow(self, name, seconds, pieces=10):
+    """Works piece by piece, and leaves when it is told to."""
+    note("slow", name, pieces)
+    for piece in range(pieces):
+        should_stop, reason = self.check_should_stop()
+        if should_stop:
+            note("left", name, piece, reason)
+            raise self.park(name, seconds, pieces=pieces - piece)
+        time.sleep(seconds / 10)
+        note("piece", name)
+    return name
+
+
+@shared_task(bind=True, acks_late=True)
+def rejects(self):
+    note("rejects")
+    if store().incr("rejected") == 1:
+        raise Reject("not now", requeue=True)
+    return "taken"
+
+
+@shared_task(base=app.Task, pausable=False)
+def unheld():
+    note("unheld")
+
+
+@shared_task
+def joined(names):
+    note("joined", sorted(names))
+    return sorted(names)
+
+
+@shared_task
+def steady(name, seconds):
+    note("steady", name)
+    time.sleep(seconds)
+    note("steady-end", name)
+    return name
+
+
+@shared_task(base=app.Task, needs={"cpu": 1.0})
+def needy(name):
+    note("needy", name)
+    return name
+
+
+@shared_task
+def count(key):
+    """Writes that it starts and, as its last act, that it is done: both on PostgreSQL's clock, with its process."""
+    entered("starts", key)
+    time.sleep(0.05 + (hash(key) % 10) / 50)
+    entered("done", key)
+    return key
+
+
+@shared_task(bind=True)
+def steps(self, key, first=0):
+    """Ten pieces of work, left at a boundary when told to."""
+    for piece in range(first, 10):
+        should_stop, _ = self.check_should_stop()
+        if should_stop:
+            raise self.park(key, first=piece)
+        entered("starts", f"{key}/{piece}")
+        time.sleep(0.1)
+        entered("done", f"{key}/{piece}")
+    return key
+
+
+@shared_task
+def gathered(keys, key):
+    entered("starts", key)
+    entered("done", key)
+    return len(keys)
+
+
+def entered(what: str, key: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO foreign_ledger (what, key, pid) VALUES (%s, %s, %s)", [what, str(key), os.getpid()])

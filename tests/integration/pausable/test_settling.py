@@ -1,0 +1,317 @@
+"""What a delivery does at each state of the holds and of the fleet's room, without a worker in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import current_app
+from django.db import connection, transaction
+from kombu.common import Broadcast
+
+from pause_manager import kept, loads, manager, running
+from pause_manager.delivery import Delivery
+from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTask
+from pause_manager.needs import Needs
+from pause_manager.pausable import PausableTask
+from pause_manager.probes.processes import node_name
+from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
+from tests.integration.capacity.fleet import full, messages, node
+from tests.integration.pausable.project import OPERATOR, hold, release
+
+pytestmark = pytest.mark.django_db(transaction=True)
+QUEUE = "foreign"
+
+
+@pytest.fixture
+def task() -> Iterator[PausableTask]:
+    declare = current_app.task(base=PausableTask, name="foreign.something", serializer="json", lazy=False)
+    yield declare(_nothing)
+    current_app.tasks.unregister("foreign.something")
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """What the task does."""
+
+
+@pytest.fixture
+def needy(task: PausableTask) -> PausableTask:
+    type(task).needs = Needs(cpu=1)
+    return task
+
+
+def delivery(task: PausableTask, queue: str = QUEUE, **request: Any) -> Delivery:
+    """One delivery as a worker's tracer is called with it."""
+    made = Delivery.of(
+        task,
+        task_id := str(uuid4()),
+        (1,),
+        {"x": 2},
+        {
+            "id": task_id,
+            "task": task.name,
+            "retries": 0,
+            "hostname": "worker@here",
+            "delivery_info": {"exchange": "", "routing_key": queue, "priority": None, "redelivered": False},
+            "properties": {"delivery_tag": str(uuid4()), "correlation_id": task_id},
+            **request,
+        },
+    )
+    assert made is not None
+    return made
+
+
+def returned(task: PausableTask, queue: str = QUEUE) -> Delivery:
+    """The message that has come back to the broker, as it is delivered."""
+    (message,) = messages(queue)
+    entry = PauseQueueEntry.objects.unanswered().get()
+    assert (message.args, message.kwargs) == ([1], {"x": 2})
+    return delivery(task, queue, **{"pause-entry": f"{entry.pk}.{entry.sending}"})
+
+
+@pytest.mark.req("W-29", "P-20")
+def test_a_message_waits_for_every_hold_that_covers_it(task: PausableTask):
+    hold()
+    hold(f"queue:{QUEUE}")
+    hold("queue:other")
+    assert kept.settle(delivery(task)) is None
+    assert PauseQueueEntry.objects.get().reason == "operator hold on fleet: upgrade"
+
+    release()
+    kept.reconcile()
+    assert messages(QUEUE) == []
+
+    release(f"queue:{QUEUE}")
+    turn = kept.settle(returned(task))
+    assert turn is not None
+    assert RunningTask.objects.get().entry_id == PauseQueueEntry.objects.get().pk == turn.entry
+
+
+def test_a_held_node_gives_its_messages_to_others(task: PausableTask):
+    hold(f"node:{node_name()}")
+    assert kept.settle(delivery(task)) is None
+    assert messages(QUEUE) == [], "not at once: it might come back as fast"
+
+    kept.reconcile()
+
+    assert kept.settle(returned(task)) is None
+    assert PauseQueueEntry.objects.get().attempts == 1
+    release(f"node:{node_name()}")
+    assert kept.settle(returned(task)) is not None
+
+
+@pytest.mark.req("P-22")
+def test_messages_go_on_by_priority_and_then_age(task: PausableTask):
+    hold()
+    for priority in (9, 0, 5, 0):
+        info = {"exchange": "", "routing_key": QUEUE, "priority": priority}
+        assert kept.settle(delivery(task, delivery_info=info, argsrepr=f"{priority}")) is None
+    order = list(PauseQueueEntry.objects.waiting().values_list("priority", flat=True))
+
+    release()
+
+    assert order == [1, 1, 3, 5]
+    by_rank = PauseQueueEntry.objects.order_by("priority", "id").values_list("ref", flat=True)
+    assert list(ControlEvent.objects.filter(action="sent_on").order_by("id").values_list("scope", flat=True)) == list(
+        by_rank
+    )
+
+
+def test_two_deliveries_of_one_entry_give_one_turn(task: PausableTask):
+    hold()
+    kept.settle(delivery(task))
+    release()
+    first = returned(task)
+    entry = PauseQueueEntry.objects.get()
+    second = delivery(task, **{"pause-entry": f"{entry.pk}.1"})
+    rounds = 20
+    start = threading.Barrier(2)
+
+    def settle(one: Delivery) -> list[bool]:
+        connection.ensure_connection()
+        ran = []
+        try:
+            for _ in range(rounds):
+                start.wait(20)
+                ran.append(kept.settle(one) is not None)
+                if start.wait(20) == 0:
+                    RunningTask.objects.all().delete()
+                    PauseQueueEntry.objects.update(answered_at=None)
+        finally:
+            connection.close()
+        return ran
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(settle, [first, second])
+
+    assert [a + b for a, b in zip(one, other, strict=True)] == [1] * rounds
+
+
+def test_a_message_kept_while_its_hold_is_released_is_sent_on(task: PausableTask):
+    hold()
+    is_kept, may_commit = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        try:
+            with transaction.atomic():
+                assert kept.settle(delivery(task)) is None
+                is_kept.set()
+                may_commit.wait(20)
+        finally:
+            connection.close()
+
+    def let_go() -> None:
+        try:
+            release()
+        finally:
+            connection.close()
+
+    keeper = threading.Thread(target=keep)
+    releaser = threading.Thread(target=let_go)
+    keeper.start()
+    assert is_kept.wait(20)
+    releaser.start()
+    releaser.join(1)
+    may_commit.set()
+    keeper.join(20)
+    releaser.join(20)
+
+    assert not Hold.objects.active().exists()
+    assert len(messages(QUEUE)) == 1, "whoever released it saw it, or it would not have been kept"
+
+
+@pytest.fixture
+def slow_rows() -> Iterator[None]:
+    """The row of a running task takes half a second to write."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; "
+            "CREATE TRIGGER dawdle BEFORE INSERT ON pause_manager_runningtask FOR EACH ROW EXECUTE FUNCTION dawdle()"
+        )
+        yield
+        cursor.execute("DROP FUNCTION dawdle() CASCADE")
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["at once", "in a transaction"])
+def test_nothing_starts_when_a_drain_has_seen_nothing_run(task: PausableTask, slow_rows: None, is_settled: bool):
+    register = running.Register()
+    one = delivery(task)
+
+    def start() -> Any:
+        try:
+            if not is_settled:
+                return register.enter(one)
+            turn = kept.settle(one)
+            return turn if turn is not None and register.may_start(turn.row, one) else None
+        finally:
+            connection.close()
+            register.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(start)
+        time.sleep(0.25)
+        hold()
+        saw_nothing = not RunningTask.objects.exists()
+        has_started = started.result() is not None
+
+    assert saw_nothing, "the row was still being written"
+    assert not has_started
+    assert not RunningTask.objects.exists()
+
+
+@pytest.mark.usefixtures("watching")
+def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask):
+    full()
+    assert kept.settle(delivery(needy)) is None
+    entry = PauseQueueEntry.objects.get()
+    assert (entry.kept_by, entry.needs["cpu"]) == ("capacity", 1)
+    assert "0% of its cores free" in entry.reason
+    kept.reconcile()
+    assert manager.poll().sent == 0
+
+    node()
+    assert manager.poll().sent == 1
+    assert [load.ref for load in loads.by_node()[None]] == [entry.ref], "sent, and not placed yet"
+    turn = kept.settle(returned(needy))
+
+    assert turn is not None
+    assert [load.needs.cpu for load in loads.by_node()[node_name()]] == [1]
+    running.register.leave(turn.row)
+    assert loads.by_node() == {}
+
+
+@pytest.mark.usefixtures("watching")
+def test_after_a_hold_what_has_needs_waits_for_room_too(needy: PausableTask):
+    full()
+    hold()
+    assert kept.settle(delivery(needy)) is None
+
+    release()
+    assert manager.poll().sent == 0
+    assert messages(QUEUE) == []
+
+    node()
+    assert manager.poll().sent == 1
+    assert kept.settle(returned(needy)) is not None
+
+
+@pytest.mark.usefixtures("watching")
+def test_what_an_operator_forces_on_is_not_kept_for_want_of_room(needy: PausableTask):
+    full()
+    kept.settle(delivery(needy))
+    assert manager.force_resume(PauseQueueEntry.objects.get().pk, actor=OPERATOR, reason="now")
+
+    assert kept.settle(returned(needy)) is not None
+
+
+def test_a_task_of_a_silent_machine_is_given_up_and_its_message_sent_again(task: PausableTask):
+    type(task).acks_late = True
+    hold()
+    kept.settle(delivery(task))
+    release()
+    first = returned(task)
+    assert kept.settle(first) is not None
+    RunningTask.objects.update(owner="elsewhere/pid:[1]/1/1")
+    kept.reconcile()
+    assert messages(QUEUE) == [], "it was heard of a moment ago"
+    assert not running.running()[0].is_stale
+
+    RunningTask.objects.update(seen_at="2020-01-01T00:00:00Z")
+    assert running.running()[0].is_stale
+    kept.reconcile()
+
+    assert not RunningTask.objects.exists()
+    second = returned(task)
+    assert kept.settle(first) is None, "the broker delivers the first one after all"
+    assert kept.settle(second) is not None
+
+
+def test_broadcasts_and_control_messages_are_not_kept(task: PausableTask):
+    everybody = Broadcast("everybody")
+    current_app.amqp.queues.add(everybody)
+    try:
+        for exchange, routing_key in (("everybody", ""), ("", "control"), (None, None)):
+            address = {"exchange": exchange, "routing_key": routing_key}
+            assert Delivery.of(task, "id", (), {}, {"delivery_info": address}) is None
+        assert delivery(task, "anything").queue == "anything"
+    finally:
+        del current_app.amqp.queues[everybody.name]
+
+
+def test_answered_messages_are_forgotten_in_time(task: PausableTask):
+    hold()
+    kept.settle(delivery(task))
+    kept.settle(delivery(task))
+    release()
+    answered, open_one = PauseQueueEntry.objects.order_by("pk")
+    PauseQueueEntry.objects.filter(pk=answered.pk).update(answered_at="2020-01-01T00:00:00Z")
+
+    assert kept.forget() == 1
+
+    assert list(PauseQueueEntry.objects.all()) == [open_one]
