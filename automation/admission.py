@@ -23,7 +23,7 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.signals import yield_wanted
-from pause_manager.views import Load
+from pause_manager.views import Load, NodeView
 
 logger = logging.getLogger("automation.admission")
 
@@ -172,12 +172,13 @@ def _idle(run_ids: Sequence[UUID]) -> list[UUID]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def room_here(node: str, needs: Needs, pipeline: str) -> Sequence[int]:
+def room_here(node: str, needs: Needs, pipeline: str, told: NodeView | None = None) -> Sequence[int]:
     """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
 
-    Raises ``NoRoom`` with the sentence that says what is short.
+    ``told`` is what an agent says of its machine, where no worker of ours samples it. Raises ``NoRoom`` with the
+    sentence that says what is short.
     """
-    admitted = manager.admit_on(node, needs, pipeline=pipeline)
+    admitted = manager.admit_on(node, needs, pipeline=pipeline, told=told)
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")
         raise NoRoom(admitted)

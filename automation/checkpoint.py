@@ -114,6 +114,7 @@ _MOVE = f"""
 _MOVE_ON = _MOVE.format(rest="lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s::float8)")
 _END = _MOVE.format(
     rest="finished_at = CASE WHEN %(is_finished)s::boolean THEN statement_timestamp() END, "
+    "finished_token = CASE WHEN %(is_finished)s::boolean THEN lease_token END, "
     "available_at = statement_timestamp() + make_interval(secs => %(available_in)s::float8), " + NO_LEASE
 )
 

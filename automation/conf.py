@@ -32,6 +32,11 @@ class AutomationSettings:
     max_upload_bytes: int = 1024 * 1024 * 1024
     """Largest form with a file that creates a run; it is kept on disk."""
 
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often whoever holds a slice says so."""
+        return min(max(1.0, self.lease_seconds / 3), 5.0)
+
 
 def settings() -> AutomationSettings:
     """The settings in force; system checks have vouched for the names and types."""

@@ -12,9 +12,12 @@ from automation.errors import InvalidParams, PipelineError
 from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
-    from automation.pipeline import BaseStage, Pipeline
+    from automation.pipeline import AnyStage, Pipeline
 
 SLUG = re.compile(r"[a-z][a-z0-9_-]{0,49}")
+
+CELERY, AGENT = "celery", "agent"
+EXECUTORS = (CELERY, AGENT)
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,30 @@ def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
         raise PipelineError(f"{refuse_prefix}: {name}.title expected a text, got: {title!r}.")
 
 
-def _check_stage(stage: type[BaseStage], prefix: str) -> None:
+def _check_executor(stage: type[AnyStage], prefix: str) -> None:
+    from automation.pipeline import BaseStage, GroupStage, Stage
+
+    if stage.executor not in EXECUTORS:
+        raise PipelineError(f"{prefix}.executor expected one of {', '.join(EXECUTORS)}, got: {stage.executor!r}.")
+    if stage.executor == CELERY:
+        if stage.process in (Stage.process, GroupStage.process):
+            raise PipelineError(f"{prefix} does not define process().")
+        return
+    if issubclass(stage, GroupStage):
+        raise PipelineError(f"{prefix} expected a subclass of Stage, got a GroupStage: agents take items one by one.")
+    # A hook is code of the stage, and no worker here runs it: an agent knows payloads only.
+    for hook in ("prepare", "finish"):
+        if getattr(stage, hook) is not getattr(BaseStage, hook):
+            raise PipelineError(f"{prefix}.{hook} is never called: its executor is {AGENT}.")
+
+
+def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     from automation.pipeline import GroupStage, Stage
 
     if not (isinstance(stage, type) and issubclass(stage, Stage | GroupStage)):
         raise PipelineError(f"{prefix} expected a subclass of Stage or GroupStage, got: {stage!r}.")
     _check_names(stage.__name__, stage, prefix)
-    if stage.process in (Stage.process, GroupStage.process):
-        raise PipelineError(f"{prefix} does not define process().")
+    _check_executor(stage, prefix)
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
     for field, least, optional in (

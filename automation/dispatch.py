@@ -18,7 +18,7 @@ from automation import conf, gate
 from automation.admission import Want, admit, park
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
-from automation.pipeline import all_pipelines
+from automation.pipeline import AGENT, all_pipelines
 from pause_manager.broker import BROKER_ERRORS, queue_depth
 
 logger = logging.getLogger("automation.dispatch")
@@ -76,8 +76,14 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
 
 
 def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
+    # Agents come by themselves: their stages want no messages.
     declared = [
-        (pipeline.slug, stage.slug, stage.queue, stage.concurrency or conf.settings().max_loops)
+        (
+            pipeline.slug,
+            stage.slug,
+            stage.queue,
+            0 if stage.executor == AGENT else stage.concurrency or conf.settings().max_loops,
+        )
         for pipeline in all_pipelines()
         for stage in pipeline.stages
     ]

@@ -48,6 +48,30 @@ class TransitionRefused(AutomationError):
         self.status = status
 
 
+class JobNotFound(AutomationError):
+    """There is no such slice, or none that the agent may hold."""
+
+    code = "job_not_found"
+
+
+class InvalidCheckpoint(AutomationError):
+    """What an agent hands in does not fit its slice; the sentence names the item. Nothing of it was kept."""
+
+    code = "checkpoint_invalid"
+
+
+class CheckpointConflict(AutomationError):
+    """What an agent hands in differs from what it has handed in before, up to the same item."""
+
+    code = "checkpoint_conflict"
+
+
+class JobIncomplete(AutomationError):
+    """An agent says that its slice is done while items of it are left."""
+
+    code = "job_incomplete"
+
+
 class LeaseLost(AutomationError):
     """The slice is no longer held under this fencing token; the caller must discard what it has and leave."""
 

@@ -74,6 +74,11 @@ def scopes_of(run: AutomationRun) -> list[str]:
     return ["fleet", f"pipeline:{run.pipeline}", run.scope, *sorted({f"queue:{stage.queue}" for stage in stages})]
 
 
+def scopes_at_work(run: AutomationRun, *, queue: str, node: str) -> list[str]:
+    """Every scope whose holds reach who works for ``run`` on ``node``, in a stage of ``queue``."""
+    return ["fleet", f"pipeline:{run.pipeline}", run.scope, f"queue:{queue}", f"node:{node}"]
+
+
 def explain(run: AutomationRun) -> list[Reason]:
     """Every reason why ``run`` may not proceed now, in the fixed order; empty means it may."""
     if run.lifecycle in TERMINAL:

@@ -118,6 +118,14 @@ def take(slice_id: int, worker: Worker) -> Work | None:
     return Work(*row) if row else None
 
 
+def held(slice_id: int, token: int, owner: str) -> Work | None:
+    """The slice if ``owner``, or one of its ``owner/…``, holds it under ``token``; locked till the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, {"slice": slice_id, "token": token, "owner": owner})
+        row = cursor.fetchone()
+    return Work(*row) if row else None
+
+
 def heartbeat(work: Work) -> Stop | None:
     """Extend the lease of ``work`` and return why its holder must stop, if it must."""
     with connection.cursor() as cursor:
@@ -205,8 +213,15 @@ _LEASE = f"""
            lease_gpus = %(gpus)s::smallint[], leased_at = statement_timestamp(), available_at = NULL,
            lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
 """
-_LEASED = """
- RETURNING slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus
+_WORK = """
+    slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus
+"""
+_LEASED = f" RETURNING {_WORK}"
+
+_HELD = f"""
+    SELECT {_WORK} FROM {SLICE} AS slice
+     WHERE id = %(slice)s AND lease_token = %(token)s AND split_part(lease_owner, '/', 1) = %(owner)s
+       FOR NO KEY UPDATE
 """
 
 _CLAIM = f"""

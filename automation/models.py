@@ -9,6 +9,9 @@ import uuid
 from typing import ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -20,6 +23,7 @@ from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice  # isort: s
 __all__ = [
     "TERMINAL",
     "Account",
+    "Agent",
     "AutomationRun",
     "ItemFailure",
     "Lifecycle",
@@ -30,6 +34,9 @@ __all__ = [
     "WorkItem",
     "WorkSlice",
 ]
+
+
+AGENT_NAME = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z", "Expected letters, digits, dots, - and _.")
 
 
 class Account(models.Model):
@@ -68,6 +75,36 @@ class Site(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Agent(models.Model):
+    """Whoever leases slices over HTTP: a program on a machine without a broker. Written by ``agents``.
+
+    It may take work of these pipelines for the sites of its account (or for the one site), and do nothing else.
+    """
+
+    name = models.CharField(max_length=63, unique=True, validators=[AGENT_NAME])
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="agents")
+    site = models.ForeignKey(
+        Site, on_delete=models.CASCADE, null=True, blank=True, related_name="agents", help_text="Empty: every site."
+    )
+    pipelines = ArrayField(models.CharField(max_length=50), help_text="Whose work it may take.")
+    node = models.CharField(max_length=200, help_text="Its machine, for holds on node:x and for capacity.")
+    is_enabled = models.BooleanField(default=True)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """The site is one of the account's."""
+        if self.site is not None and self.site.account_id != self.account_id:
+            raise ValidationError({"site": f"Expected a site of {self.account}, got: {self.site}."})
 
 
 class Lifecycle(models.TextChoices):

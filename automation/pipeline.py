@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from automation.declaration import Param, check_pipeline
+from automation.declaration import AGENT, CELERY, Param, check_pipeline
 from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
 from pause_manager.needs import Needs
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from automation.context import StageContext
 
 __all__ = [
+    "AGENT",
+    "CELERY",
     "GroupStage",
     "Needs",
     "Param",
@@ -65,6 +67,8 @@ class BaseStage:
 
     slug: ClassVar[str]
     title: ClassVar[str]
+    executor: ClassVar[str] = CELERY
+    """Who does the work: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
     needs: ClassVar[Needs] = Needs()
     concurrency: ClassVar[int | None] = None
     """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
-from automation import admission, announce, conf, copying, leases, lifecycle, maintenance
+from automation import admission, announce, conf, copying, gate, leases, lifecycle, maintenance
 from automation.aside import Aside
 from automation.checkpoint import Progress
 from automation.committer import Committer
@@ -75,9 +75,9 @@ class StageLoop:
             items=self._all_items,
         )
         self._watch = watcher.watch(
-            self._scopes(),
+            gate.scopes_at_work(self.run_row, queue=self.stage.queue, node=self.worker.node),
             heartbeat=self._heartbeat,
-            beat_seconds=min(max(1.0, conf.settings().lease_seconds / 3), 5.0),
+            beat_seconds=conf.settings().heartbeat_seconds,
         )
 
     def run(self) -> Ending:
@@ -332,10 +332,6 @@ class StageLoop:
 
     def _room(self) -> Sequence[int]:
         return admission.room_here(self.worker.node, self.stage.needs, self.run_row.pipeline)
-
-    def _scopes(self) -> list[str]:
-        run = self.run_row
-        return ["fleet", f"pipeline:{run.pipeline}", run.scope, f"queue:{self.stage.queue}", f"node:{self.worker.node}"]
 
     def _all_items(self) -> Iterator[Payload]:
         slugs = self._sources or ("input",)

@@ -11,6 +11,7 @@ from automation import dispatch, lifecycle, maintenance, stages
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
+from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
 from pause_manager import metrics
 from pause_manager.probes import processes
@@ -26,6 +27,8 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
+    if get_pipeline(stage_run.run.pipeline).stage(stage_run.slug).executor == AGENT:
+        return  # Sent before the stage was given to agents.
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
     ending = StageLoop(stage_run, worker).run()

@@ -50,8 +50,11 @@ class Unit:
 
     def failures(self, error: BaseException, attempts: int) -> list[Failure]:
         """One failure for each item of the unit."""
-        told = f"{type(error).__name__}: {error}".replace("\x00", "")[:MAX_ERROR]
-        told = told.encode(errors="replace").decode()
+        return self.given_up(f"{type(error).__name__}: {error}", attempts)
+
+    def given_up(self, why: str, attempts: int) -> list[Failure]:
+        """``failures`` in the words of whoever gave the unit up."""
+        told = why.replace("\x00", "")[:MAX_ERROR].encode(errors="replace").decode()
         return [Failure(self.prefix + key, payload, told, attempts) for key, payload in self.items]
 
 
@@ -61,7 +64,7 @@ def units_of(stage: AnyStage, work: Work, stage_run: StageRun, ahead: Aside | No
     Items are read ahead on the connection ``ahead``, if there is one.
     """
     assert work.source_id is not None
-    prefix = _prefix(stage_run, work.source_id)
+    prefix = prefix_of(stage_run, work.source_id)
     items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead)
     if not isinstance(stage, GroupStage):
         for item in items:
@@ -71,8 +74,11 @@ def units_of(stage: AnyStage, work: Work, stage_run: StageRun, ahead: Aside | No
         yield Unit(prefix, group, [payload for _, payload in group])
 
 
-def _prefix(stage_run: StageRun, source_id: int) -> str:
-    """Two branches make items of the same keys from the same items: where they meet, the keys say which is which."""
+def prefix_of(stage_run: StageRun, source_id: int) -> str:
+    """What the keys of the units begin with, before the key of the first item.
+
+    Two branches make items of the same keys from the same items: where they meet, the keys say which is which.
+    """
     sources = get_pipeline(stage_run.run.pipeline).predecessors(stage_run.slug)
     if len(sources) < 2:
         return ""

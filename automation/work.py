@@ -63,6 +63,7 @@ class WorkSlice(models.Model):
     failed = models.PositiveIntegerField(default=0)
     busy_seconds = models.FloatField(default=0, help_text="worker time spent in it")
     finished_at = models.DateTimeField(null=True, blank=True)
+    finished_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token it was finished under")
     available_at = models.DateTimeField(null=True, blank=True, help_text="not before this time")
     crashes = models.PositiveSmallIntegerField(default=0, help_text="workers lost since the cursor last moved")
     lease_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token")

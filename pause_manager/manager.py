@@ -79,16 +79,20 @@ def _unreadable(error: Exception) -> capacity.Verdict:
     return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
 
 
-def admit_on(node: str, needs: Needs, *, pipeline: str = "") -> tuple[int, ...] | str:
+def admit_on(node: str, needs: Needs, *, pipeline: str = "", told: NodeView | None = None) -> tuple[int, ...] | str:
     """The GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
-    the leases of those before it.
+    the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
+    and a lock on its name takes the place of the row.
     """
     if not conf.settings().capacity:
         return ()
+    if told is not None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])
     WorkerNode.objects.select_for_update(no_key=True).filter(name=node).first()
-    view = nodes.live_node(node)
+    view = nodes.live_node(node) or told
     if view is None:
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())

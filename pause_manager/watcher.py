@@ -35,6 +35,15 @@ class Stop:
         return self.sentence
 
 
+def quiesced(scopes: Iterable[str]) -> dict[str, Stop]:
+    """Those of ``scopes`` of which a hold stops at the next item what is at work, each with that stop. One query."""
+    holds = Hold.objects.covering(scopes).filter(mode=Hold.Mode.QUIESCE).values_list("scope", "kind", "reason")
+    return {
+        scope: Stop("held", f"{kind} hold: {reason}" if reason else f"{kind} hold on {scope.split(':')[0]}")
+        for scope, kind, reason in holds
+    }
+
+
 class Watch:
     """What one loop watches: its scopes, and the heartbeat it handed in. The watcher sets ``stop``, or ``None``."""
 
@@ -105,12 +114,7 @@ class Watcher:
         scopes = frozenset().union(*(watch.scopes for watch in watches))
         # Two reads must not overtake each other, or the older one's answer would stand.
         with self._reading:
-            holds = {
-                scope: Stop("held", f"{kind} hold: {reason}" if reason else f"{kind} hold on {scope.split(':')[0]}")
-                for scope, kind, reason in Hold.objects.covering(scopes)
-                .filter(mode=Hold.Mode.QUIESCE)
-                .values_list("scope", "kind", "reason")
-            }
+            holds = quiesced(scopes)
             held = {watch: next((holds[scope] for scope in watch.scopes if scope in holds), None) for watch in watches}
             for watch, hold in held.items():
                 # At once: the heartbeats below wait for a commit each.

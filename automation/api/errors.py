@@ -7,7 +7,14 @@ from typing import Any
 from rest_framework import status
 from rest_framework.response import Response
 
-from automation.errors import AutomationError, TransitionRefused
+from automation.errors import (
+    AutomationError,
+    CheckpointConflict,
+    JobIncomplete,
+    JobNotFound,
+    LeaseLost,
+    TransitionRefused,
+)
 from pause_manager.api import errors
 
 
@@ -66,6 +73,10 @@ _STATUS: dict[type[AutomationError], int] = {
     EntryNotFound: status.HTTP_404_NOT_FOUND,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,
+    JobNotFound: status.HTTP_404_NOT_FOUND,
+    LeaseLost: status.HTTP_409_CONFLICT,
+    CheckpointConflict: status.HTTP_409_CONFLICT,
+    JobIncomplete: status.HTTP_409_CONFLICT,
 }
 
 

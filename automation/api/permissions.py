@@ -1,10 +1,12 @@
-"""Who may read and who may change runs; which runs is decided by ``visible_to``."""
+"""Who may read and who may change runs, and who may lease slices; which ones is decided by ``visible_to``."""
 
 from __future__ import annotations
 
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
+
+from automation.models import Agent
 
 VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationrun"
 
@@ -18,3 +20,13 @@ class MayUseRuns(BasePermission):
         needed = VIEW if request.method in SAFE_METHODS else OPERATE
         self.message = f"Cannot do that: it needs the permission {needed}."
         return request.user.has_perm(needed)
+
+
+class IsAgent(BasePermission):
+    """Agents alone, whatever a user may do elsewhere."""
+
+    message = "Cannot do that: it needs the token of an agent."
+    code = "agent_required"
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.auth, Agent)

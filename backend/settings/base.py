@@ -112,6 +112,7 @@ MEDIA_ROOT = DATA_DIR / "media"
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
+        "automation.api.authentication.NoAgents",
         "rest_framework.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],

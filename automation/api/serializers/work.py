@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from automation import keys
+from automation.declaration import EXECUTORS
 from automation.models import Lifecycle
 from automation.pipeline import AnyStage, Param, Pipeline
 from automation.work import ItemFailure, WorkItem
@@ -89,6 +90,7 @@ class StageSerializer(serializers.Serializer[type[AnyStage]]):
 
     slug = serializers.CharField()
     title = serializers.CharField()
+    executor = serializers.ChoiceField(choices=EXECUTORS, help_text="Who does the work.")
     after = serializers.ListField(child=serializers.CharField(), help_text="Stages that feed it; `input` is the input.")
     concurrency = serializers.IntegerField(allow_null=True, help_text="Loops of one run at most; null is no limit.")
     retries = serializers.IntegerField()
@@ -139,4 +141,14 @@ def pipeline_as_dict(pipeline: type[Pipeline]) -> dict[str, Any]:
     }
 
 
-_PLAIN = ("slug", "title", "concurrency", "retries", "group_size", "max_failures", "irreversible", "queue")
+_PLAIN = (
+    "slug",
+    "title",
+    "executor",
+    "concurrency",
+    "retries",
+    "group_size",
+    "max_failures",
+    "irreversible",
+    "queue",
+)

@@ -1,0 +1,98 @@
+"""What an agent hands in, checked against the items of its slice before anything of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from automation import copying, units
+from automation.checkpoint import Progress
+from automation.errors import CheckpointConflict, InvalidCheckpoint
+from automation.leases import Work
+from automation.models import ItemFailure, StageRun
+from automation.pipeline import Stage
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """An item that the agent could not do, in its own words."""
+
+    key: str
+    error: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class HandedIn:
+    """The outputs of every item up to ``cursor`` that is done, none left out, and the items that were given up."""
+
+    cursor: str
+    outputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    failures: Sequence[GivenUp] = ()
+    busy_seconds: float = 0.0
+
+
+def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+    """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``."""
+    given_up = {failure.key: failure for failure in handed.failures}
+    if len(given_up) < len(handed.failures):
+        raise InvalidCheckpoint("Cannot checkpoint: an item is named twice among the failures.")
+    left = {*handed.outputs, *given_up}
+    done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
+    for unit in units.units_of(stage, work, stage_run):
+        if unit.key not in left:
+            raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is before the cursor and was left out.")
+        left.discard(unit.key)
+        _add(done, unit, handed.outputs.get(unit.key), given_up.get(unit.key))
+        if unit.key == handed.cursor:
+            break
+    else:
+        raise InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
+    if left:
+        raise InvalidCheckpoint(f"Cannot checkpoint: {min(left)!r} is none of the items up to {handed.cursor}.")
+    return done
+
+
+def _add(done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None) -> None:
+    if failure is None:
+        done.outputs += _rows(unit.key, outputs or ())
+        done.processed += unit.size
+    elif outputs is None:
+        done.failures += unit.given_up(failure.error, failure.attempts)
+        done.failed += unit.size
+    else:
+        raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is named as done and as failed.")
+    done.cursor = unit.last_key
+
+
+def _rows(key: str, outputs: Sequence[Any]) -> list[bytes]:
+    try:
+        return copying.output_rows(key, outputs)
+    except copying.UnfitPayload as error:
+        raise InvalidCheckpoint(f"Cannot keep the outputs of item {key}: {error}.") from None
+
+
+def check_repeat(stage_run: StageRun, handed: HandedIn) -> None:
+    """Return if all that was handed in is committed already, as it is here; else raise ``CheckpointConflict``."""
+    rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs)]
+    with connection.cursor() as cursor:
+        cursor.execute(_SAME, {"stage": stage_run.pk, "outputs": b"\n".join(rows).decode()})
+        (same,) = cursor.fetchone()
+    failed = {failure.key for failure in handed.failures}
+    known = ItemFailure.objects.filter(stage_run=stage_run, key__in=failed).count()
+    if same != len(rows) or known != len(failed):
+        raise CheckpointConflict(
+            f"Cannot checkpoint: all up to item {handed.cursor} is committed, and it is not what comes now."
+        )
+
+
+_SAME = f"""
+    SELECT count(*) FROM string_to_table(%(outputs)s, E'\\n') AS line
+      JOIN {copying.ITEM} AS item
+        ON item.made_by_id = %(stage)s AND item.key = split_part(line, E'\\t', 1)
+       AND item.payload = split_part(line, E'\\t', 2)::jsonb
+     WHERE line <> ''
+"""

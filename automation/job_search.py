@@ -1,0 +1,127 @@
+"""Which slices an agent may hold, which of them it holds, and which it gets next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from django.db import connection, transaction
+
+from automation import admission, gate, leases
+from automation.jobs import Job
+from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
+from automation.models import Agent, Site, StageRun, WorkSlice
+from automation.pipeline import AGENT, all_pipelines, get_pipeline
+from automation.querysets import SliceQuerySet
+from pause_manager.views import NodeView
+
+MOST_TRIED = 20
+"""Stages that are asked for a slice before the agent is told to come again."""
+
+
+def owner_of(agent: Agent) -> str:
+    """The lease owner's name; that of one claim has its id after a slash."""
+    return f"agent:{agent.name}"
+
+
+def visible_to(agent: Agent) -> SliceQuerySet:
+    """The slices of the runs that ``agent`` may work for, with stage run and run."""
+    slices: SliceQuerySet = WorkSlice.objects.filter(
+        stage_run__run__site__account=agent.account_id, stage_run__run__pipeline__in=agent.pipelines
+    ).select_related("stage_run__run")
+    return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
+
+
+def held_by(agent: Agent, slice_id: int, token: int) -> Work | None:
+    """The slice if ``agent`` holds it under ``token``, locked until the caller's transaction ends."""
+    return leases.held(slice_id, token, owner_of(agent))
+
+
+def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView | None) -> tuple[Job | None, str]:
+    """A job for ``agent``, leased, of the most urgent run; or ``None``, and what its node lacks, if that is why."""
+    owner = f"{owner_of(agent)}/{claim_id}" if claim_id else owner_of(agent)
+    if claim_id and (known := _claimed_before(agent, owner)):
+        return known, ""
+    why = ""
+    for stage_run in _candidates(agent, stages):
+        stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+        room = partial(admission.room_here, agent.node, stage.needs, stage_run.run.pipeline, told)
+        try:
+            work = leases.claim(
+                stage_run.pk,
+                Worker(owner, agent.node),
+                queue=stage.queue,
+                concurrency=stage.concurrency,
+                room=None if stage_run.run.ignores_capacity else room,
+            )
+        except NoRoom as full:
+            why = why or str(full)
+            continue
+        if work is not None:
+            return Job(agent, stage_run, work), ""
+    return None, why
+
+
+def _claimed_before(agent: Agent, owner: str) -> Job | None:
+    """The job of a claim whose answer was lost."""
+    row = visible_to(agent).leased().filter(lease_owner=owner).first()
+    if row is None or row.lease_token is None:
+        return None
+    with transaction.atomic():
+        work = held_by(agent, row.pk, row.lease_token)
+        if work is None:
+            return None
+        job = Job(agent, row.stage_run, work)
+        job.keep()
+        return job
+
+
+def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
+    """Stages with a slice that is due, nothing in the way, and a place for one more loop, the most urgent first."""
+    declared = [
+        (pipeline.slug, stage.slug, stage.queue, stage.concurrency)
+        for pipeline in all_pipelines()
+        for stage in pipeline.stages
+        if stage.executor == AGENT and pipeline.slug in agent.pipelines and (not stages or stage.slug in stages)
+    ]
+    if not declared:
+        return
+    pipelines, slugs, queues, concurrency = (list(column) for column in zip(*declared, strict=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _DUE,
+            {
+                "pipelines": pipelines,
+                "stages": slugs,
+                "queues": queues,
+                "concurrency": concurrency,
+                "account": agent.account_id,
+                "site": agent.site_id,
+                "limit": MOST_TRIED,
+            },
+        )
+        ids = [row[0] for row in cursor.fetchall()]
+    known = StageRun.objects.select_related("run").in_bulk(ids)
+    yield from (known[pk] for pk in ids if pk in known)
+
+
+_DUE = f"""
+    WITH declared AS (
+        SELECT * FROM unnest(%(pipelines)s::text[], %(stages)s::text[], %(queues)s::text[], %(concurrency)s::int[])
+                   AS d(pipeline, slug, queue, concurrency)
+    )
+    SELECT stage.id
+      FROM {STAGE} AS stage
+      JOIN {RUN} AS run ON run.id = stage.run_id
+      JOIN {Site._meta.db_table} AS site ON site.id = run.site_id
+      JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
+     WHERE stage.lifecycle = 'running' AND site.account_id = %(account)s
+       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.OPEN.format(queue="declared.queue")}
+       AND EXISTS (
+            SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
+               AND (available_at IS NULL OR available_at <= statement_timestamp()))
+       AND (declared.concurrency IS NULL OR declared.concurrency > (
+            SELECT count(*) FROM {SLICE}
+             WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))
+     ORDER BY run.priority, run.started_at, stage.id LIMIT %(limit)s
+"""
