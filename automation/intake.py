@@ -40,6 +40,9 @@ def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn)
     given_up = {failure.key: failure for failure in handed.failures}
     if len(given_up) < len(handed.failures):
         raise InvalidCheckpoint("Cannot checkpoint: an item is named twice among the failures.")
+    position = handed.cursor.removeprefix(units.prefix_of(stage_run, work.source_id or 0))
+    if not work.cursor < position <= work.last_key:
+        raise _not_left(handed)
     left = {*handed.outputs, *given_up}
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
     for unit in units.units_of(stage, work, stage_run):
@@ -50,10 +53,14 @@ def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn)
         if unit.key == handed.cursor:
             break
     else:
-        raise InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
+        raise _not_left(handed)
     if left:
         raise InvalidCheckpoint(f"Cannot checkpoint: {min(left)!r} is none of the items up to {handed.cursor}.")
     return done
+
+
+def _not_left(handed: HandedIn) -> InvalidCheckpoint:
+    return InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
 
 
 def _add(done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None) -> None:

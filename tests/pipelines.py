@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from automation.context import StageContext
-from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, TryLater, register
+from automation.pipeline import AGENT, GroupStage, Needs, Param, Payload, Pipeline, Stage, TryLater, register
 
 Script = Callable[[Payload, StageContext], None]
 _script: Script | None = None
@@ -355,6 +355,44 @@ class Chain(Pipeline):
     slug = "chain"
     title = "Chain"
     stages = (Fan, Sum, Few)
+
+
+class Remote(Stage):
+    """Done by agents; ten items a slice."""
+
+    slug = "remote"
+    title = "Remote"
+    executor = AGENT
+    slice_size = 10
+    retries = 1
+    max_failures = 3
+
+
+@register
+class RemotePipeline(Pipeline):
+    """A stage for agents, and one for workers after it."""
+
+    slug = "remote"
+    title = "Remote"
+    stages = (Remote, Echo)
+
+
+class Graphics(Stage):
+    """For agents with a GPU; one at a time."""
+
+    slug = "graphics"
+    title = "Graphics"
+    executor = AGENT
+    concurrency = 1
+    slice_size = 2
+    needs = Needs(cpu=1, gpu_memory_mib=8_000)
+
+
+@register
+class GraphicsPipeline(Pipeline):
+    slug = "graphics"
+    title = "Graphics"
+    stages = (Graphics,)
 
 
 def wait_until(fact: Callable[[], Any], seconds: float = 5.0) -> None:
