@@ -270,3 +270,6 @@ class TicketAdmin(StateAdmin):
 
 def _start(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
+
+
+from automation import agent_admin  # noqa: E402, F401  (registers; needs what is above)

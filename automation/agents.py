@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -21,20 +23,25 @@ SEEN_EVERY = timedelta(seconds=10)
 
 def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
     """Save ``agent`` (a new one, or one that is there) with a new token and return that; an old one ends at once."""
-    is_new = agent.pk is None
+    action = "agent_created" if agent.pk is None else "agent_token_rotated"
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     agent.token_hash = _hash(token)
+    _save(agent, action, actor=actor, reason=reason)
+    return token
+
+
+def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
+    """Save what was changed in ``agent``; its token stays."""
+    _save(agent, "agent_changed", actor=actor, figures={"changed": list(changed), "enabled": agent.is_enabled})
+
+
+def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", figures: dict[str, Any] | None = None) -> None:
     agent.node = agent.node or agent.name
+    scope = {"pipelines": agent.pipelines, "account": agent.account.name, "site": agent.site and agent.site.slug}
     with transaction.atomic():
         agent.save()
-        audit.record(
-            "agent_created" if is_new else "agent_token_rotated",
-            scope=f"agent:{agent.name}",
-            actor=actor,
-            reason=reason,
-            figures={"pipelines": agent.pipelines, "account": agent.account.name, "node": agent.node},
-        )
-    return token
+        known = {**scope, "node": agent.node, **(figures or {})}
+        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, figures=known)
 
 
 def of_token(token: str) -> Agent | None:
