@@ -369,4 +369,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.modules["agent"] = sys.modules[__name__]  # or work that imports this would get a second TryLater
     sys.exit(main())

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from automation.context import StageContext
+from automation.declaration import check_pipeline
 from automation.errors import InvalidParams, PipelineError, UnknownPipeline
 from automation.pipeline import (
+    AGENT,
     GroupStage,
     Needs,
     Param,
@@ -81,6 +83,8 @@ def test_a_mistaken_pipeline_is_refused_with_its_class_and_mistake(attributes, s
         ({"slug": "No Spaces"}, "MyStage.slug expected lower-case letters, digits, - and _, got: 'No Spaces'."),
         ({"title": ""}, "MyStage.title expected a text, got: ''."),
         ({"needs": 2}, "stage MyStage.needs expected Needs(...), got: 2."),
+        ({"executor": "cloud"}, "stage MyStage.executor expected one of celery, agent, got: 'cloud'."),
+        ({"executor": AGENT, "finish": process}, "stage MyStage.finish is never called: its executor is agent."),
         ({"concurrency": 0}, "stage MyStage.concurrency expected a whole number >= 1, got: 0."),
         ({"concurrency": True}, "stage MyStage.concurrency expected a whole number >= 1, got: True."),
         ({"retries": -1}, "stage MyStage.retries expected a whole number >= 0, got: -1."),
@@ -98,6 +102,14 @@ def test_a_mistaken_pipeline_is_refused_with_its_class_and_mistake(attributes, s
 )
 def test_a_mistaken_stage_is_refused_with_its_class_and_mistake(attributes, said):
     assert said in refusal(lambda: a_pipeline(stages=(a_stage(**attributes),)))
+
+
+def test_agents_take_no_groups_and_need_no_process():
+    grouped = type("MyGroups", (GroupStage,), {"slug": "one", "title": "One", "executor": AGENT})
+    plain = type("MyStage", (Stage,), {"slug": "one", "title": "One", "executor": AGENT})
+
+    assert "expected a subclass of Stage, got a GroupStage" in refusal(lambda: a_pipeline(stages=(grouped,)))
+    check_pipeline(a_pipeline(stages=(plain,)), {})
 
 
 @pytest.mark.parametrize("needs", [{"cpu": -1}, {"memory_mib": "1"}, {"gpus": True}])

@@ -130,6 +130,7 @@ def test_an_agent_killed_in_the_middle_is_followed_by_another_from_the_cursor(pl
     until(lambda: stage_of(run, "remote").lifecycle == Lifecycle.COMPLETED, place)
 
     assert min(place.starts("second")) > committed
+    assert "HTTP 429" in place.said("second")
     assert len(place.starts("second")) == len(set(place.starts("second")))
     assert settle(run).lifecycle == Lifecycle.COMPLETED
     assert [output["n"] for output in outputs(run)] == [10 * n for n in range(1, 31)]
