@@ -27,6 +27,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import machine
+
 Json = dict[str, Any]
 Process = Callable[[Json, Json], list[Json]]
 
@@ -168,6 +170,7 @@ class Agent:
         self._pause_interval = max(1.0, pause_interval)
         self._is_ending = threading.Event()
         self._failures = 0
+        self._reason: str | None = None
 
     def end(self, *_: Any) -> None:
         """Stop at the next item."""
@@ -179,16 +182,28 @@ class Agent:
         while not self._is_ending.is_set():
             try:
                 # The same id until there is an answer: a job whose answer was lost is not forgotten.
-                job = self._server.post("claim", {"claimId": claim_id, "stages": self._stages})["job"]
+                answer = self._server.post("claim", self._wish(claim_id))
             except Unreachable as error:
                 self._back_off(error)
                 continue
             self._failures = 0
             claim_id = uuid.uuid4().hex
+            job = answer["job"]
+            self._tell_once(answer["reason"])
             if job is None:
                 self._is_ending.wait(self._pause_interval)
             else:
                 self._work(job)
+
+    def _wish(self, claim_id: str) -> Json:
+        figures = machine.sample()
+        return {"claimId": claim_id, "stages": self._stages, **({"sample": figures} if figures else {})}
+
+    def _tell_once(self, reason: str | None) -> None:
+        """Why there is no job although there is work: what this machine lacks."""
+        if reason and reason != self._reason:
+            logger.info("No job: %s", reason)
+        self._reason = reason
 
     def _work(self, job: Json) -> None:
         logger.info("Job %s: %s of run %s, after %r.", job["id"], job["stage"], job["run"], job["cursor"])

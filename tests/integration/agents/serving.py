@@ -1,4 +1,4 @@
-"""The settings of a web server that knows the pipelines of the tests, and leases that are soon heard of."""
+"""A web server that knows the pipelines of the tests, and soon hears of lost agents."""
 
 from backend.settings.test import *  # noqa: F403
 from backend.settings.test import AUTOMATION as BASE
