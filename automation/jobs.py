@@ -72,11 +72,15 @@ class Job:
     def last_key(self) -> str:
         return self.prefix + self.work.last_key
 
+    @property
+    def scopes(self) -> list[str]:
+        """Every scope whose holds reach it."""
+        return gate.scopes_at_work(self.run, queue=self.stage.queue, node=self.agent.node)
+
     def keep(self) -> Stop | None:
         """Extend the lease; why the agent must stop at the next item, if it must."""
         stop = leases.heartbeat(self.work)
-        scopes = gate.scopes_at_work(self.run, queue=self.stage.queue, node=self.agent.node)
-        return stop or next(iter(quiesced(scopes).values()), None)
+        return stop or next(iter(quiesced(self.scopes).values()), None)
 
     def as_dict(self, limit: int | None = None) -> dict[str, Any]:
         """All that an agent needs to begin, with the first ``limit`` items."""

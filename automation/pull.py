@@ -17,7 +17,8 @@ from automation.errors import JobIncomplete, JobNotFound, LeaseLost
 from automation.intake import HandedIn
 from automation.jobs import Job, page_of
 from automation.models import Agent, WorkSlice
-from pause_manager import audit, fleet
+from automation.stage_loop import FAILED, PROCESSED
+from pause_manager import audit, fleet, holds, metrics
 from pause_manager.actor import Actor
 from pause_manager.views import NodeView
 from pause_manager.watcher import Stop
@@ -47,6 +48,7 @@ def claim(
         return {"job": None, "reason": None, "system": state.as_dict()}
     found, why = job_search.find(agent, claim_id=claim_id, stages=stages, told=told)
     if found is not None:
+        metrics.guarded(holds.went_on)(found.scopes)
         announce.moved(found.run.scope)
     return {"job": found.as_dict(limit) if found else None, "reason": why or None, "system": state.as_dict()}
 
@@ -81,7 +83,7 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
                 raise LeaseLost(f"Cannot checkpoint job {job_id}: it is finished.")
             intake.check_repeat(job.stage_run, handed)
             return {"cursor": job.cursor, "finished": True, "released": False, "stop": None, **_system()}
-        has_failures = False
+        processed = failed = 0
         stop = job.keep()
         if handed.cursor == job.cursor:
             intake.check_repeat(job.stage_run, handed)
@@ -91,11 +93,14 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
         else:
             progress = intake.progress_of(job.stage, job.work, job.stage_run, handed)
             finished = checkpoint.commit(job.work, progress, release=release)
-            has_failures = progress.failed > 0
+            processed, failed = progress.processed, progress.failed
         released = release and not finished
         if released and stop is not None:
             _record_stop(job, stop, actor)
-    _carry_on(job, has_failures=has_failures, has_ended=finished or released)
+    kind = {"pipeline": job.run.pipeline, "stage": job.stage_run.slug}
+    PROCESSED.add(processed, **kind)
+    FAILED.add(failed, **kind)
+    _carry_on(job, has_failures=failed > 0, has_ended=finished or released)
     over = finished or released
     return {
         "cursor": job.cursor,
@@ -167,6 +172,7 @@ def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) 
         return
     stages.seal_finished([job.run.pk])
     lifecycle.finish_cancels([job.run.pk])
+    metrics.guarded(lifecycle.settle_pauses)([job.run.pk])
     announce.changed([job.run.scope])
 
 

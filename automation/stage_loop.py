@@ -74,8 +74,9 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
         )
+        self._scopes = gate.scopes_at_work(self.run_row, queue=self.stage.queue, node=self.worker.node)
         self._watch = watcher.watch(
-            gate.scopes_at_work(self.run_row, queue=self.stage.queue, node=self.worker.node),
+            self._scopes,
             heartbeat=self._heartbeat,
             beat_seconds=conf.settings().heartbeat_seconds,
         )
@@ -111,7 +112,7 @@ class StageLoop:
                 self._is_ending = False
                 self._work = work
                 if not self._has_worked:
-                    metrics.guarded(holds.went_on)(self._scopes())
+                    metrics.guarded(holds.went_on)(self._scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)

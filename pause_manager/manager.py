@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from pause_manager import capacity, conf, holds, loads, metrics, nodes, pause_queue
@@ -20,6 +20,7 @@ from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
 from pause_manager.signals import forced_on, hold_changing
+from pause_manager.views import NodeView
 
 logger = logging.getLogger("pause_manager.manager")
 
