@@ -15,13 +15,15 @@ from automation.pipeline import AGENT, all_pipelines, get_pipeline
 from automation.querysets import SliceQuerySet
 from pause_manager.views import NodeView
 
+OWNER = "agent:"
+"""What the names of lease owners that are agents begin with."""
 MOST_TRIED = 20
 """Stages that are asked for a slice before the agent is told to come again."""
 
 
 def owner_of(agent: Agent) -> str:
     """The lease owner's name; that of one claim has its id after a slash."""
-    return f"agent:{agent.name}"
+    return OWNER + agent.name
 
 
 def visible_to(agent: Agent) -> SliceQuerySet:

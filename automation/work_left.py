@@ -9,6 +9,7 @@ from django.db import connection
 
 from automation import conf
 from automation.copying import ITEM
+from automation.job_search import OWNER
 from automation.leases import RUN, SLICE, STAGE
 from automation.work import WorkSlice
 from pause_manager import drain
@@ -48,7 +49,7 @@ def _end(row: dict[str, Any], mode: str) -> datetime | None:
     """When the slice is given back, by its own rate, else that of its stage; ``None`` while neither is known.
 
     In ``quiesce`` that is after the item at hand, else at the slice's end or after the item at which the loop's time
-    is up.
+    is up. An agent's time is never up.
     """
     done = row["done"] or row["stage_done"]
     if not done or row["phase"] != WorkSlice.Phase.WORK:
@@ -58,6 +59,8 @@ def _end(row: dict[str, Any], mode: str) -> datetime | None:
     if mode == "quiesce":
         return now + timedelta(seconds=an_item)
     slice_ends = now + timedelta(seconds=an_item * row["left"])
+    if row["lease_owner"].startswith(OWNER):
+        return slice_ends
     loop_ends: datetime = row["leased_at"] + timedelta(seconds=conf.settings().loop_seconds + an_item)
     return max(now, min(slice_ends, loop_ends))
 
