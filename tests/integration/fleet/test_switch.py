@@ -304,7 +304,7 @@ def test_a_drain_becomes_a_quiesce_at_its_deadline():
     assert (state.mode, state.version, state.reason) == ("quiesce", version + 1, "upgrade")
     assert state.requested_by == "user:olga"
     [event] = events("hold_altered")
-    assert (event.actor, event.figures["before"]["mode"], event.figures["version"]) == ("system", "drain", version + 1)
+    assert (event.actor, event.before["mode"], event.figures["version"]) == ("system", "drain", version + 1)
     assert fleet.snapshot()["deadline"] is None
 
 
