@@ -176,6 +176,7 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
+        "mcp": {"level": "WARNING"},
         "statsd": {"level": "CRITICAL"},  # a count that is lost is not worth a line
     },
 }
@@ -202,3 +203,6 @@ AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 # Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
+
+# Who `manage.py mcp` acts as, unless it is told a user: the token of a user or of an agent.
+MCP_TOKEN = env.text("SLACKWATER_MCP_TOKEN")

@@ -31,6 +31,9 @@ class ControlView(APIView):
     idempotency_field: str = ""
     """A member of the body that may carry the key of ``Idempotency-Key`` instead of the header."""
 
+    channel: str = "api"
+    """The door that events tell of; another transport that calls this view names its own with ``as_view``."""
+
     request_id: str = ""
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
@@ -52,7 +55,7 @@ class ControlView(APIView):
     @property
     def actor(self) -> Actor:
         """Who acts through this request."""
-        return Actor.user(self.request.user, channel="api", request_id=self.request_id)
+        return Actor.user(self.request.user, channel=self.channel, request_id=self.request_id)
 
     def body(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
         """The request's body as ``serializer`` takes it, else a ``ValidationError``."""

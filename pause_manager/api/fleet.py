@@ -78,9 +78,9 @@ class FleetView(ControlView):
         user, default = self.request.user, conf.settings().open_to
         if not user.is_authenticated and default:
             known = get_user_model()._default_manager.filter(**{get_user_model().USERNAME_FIELD: default}).first()
-            return Actor(f"user:{default}", "api", self.request_id, str(known.pk) if known else "")
+            return Actor(f"user:{default}", self.channel, self.request_id, str(known.pk) if known else "")
         name = getattr(user, "get_username", str)()
-        return super().actor if name else Actor("", "api", self.request_id)
+        return super().actor if name else Actor("", self.channel, self.request_id)
 
 
 class WorkerPause(FleetView):

@@ -56,7 +56,7 @@ class JobView(ControlView):
 
     @property
     def actor(self) -> Actor:
-        return agents.actor_of(self.agent, channel="api", request_id=self.request_id)
+        return agents.actor_of(self.agent, channel=self.channel, request_id=self.request_id)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.max_body_bytes = conf.settings().max_json_bytes

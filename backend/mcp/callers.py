@@ -1,0 +1,110 @@
+"""Who calls: found by the same tokens as over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError
+from django.http import HttpRequest
+from rest_framework.authentication import BaseAuthentication, TokenAuthentication
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from automation.api.authentication import AgentAuthentication, AgentForbidden
+from automation.models import Agent
+from pause_manager import request_id
+from pause_manager.api.base import ControlView
+from pause_manager.api.errors import answer
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A user, or an agent in the place of one."""
+
+    user: Any
+    auth: Any = None
+    request_id: str = ""
+    """Kept with the events that the call causes; empty: each call gets one of its own."""
+
+    @property
+    def is_agent(self) -> bool:
+        return isinstance(self.auth, Agent)
+
+
+class NotAdmitted(Exception):
+    """Nobody could be found to act as; ``response`` says why."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.data["message"])
+        self.response = response
+
+
+Identify = Callable[[], Caller]
+"""Finds the caller, or raises :class:`NotAdmitted`. Asked before each call: a token may have ended meanwhile."""
+
+
+class BearerAuthentication(TokenAuthentication):
+    """A user's token as clients of this protocol send it."""
+
+    keyword = "Bearer"
+
+
+class Door(ControlView):
+    """Lets in whoever has a token, at the rate that REST allows."""
+
+    authentication_classes = (AgentAuthentication, TokenAuthentication, BearerAuthentication)
+    permission_classes = (IsAuthenticated,)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+    def post(self, request: Request) -> Response:
+        return Response(status=204)
+
+
+def of_request(request: HttpRequest) -> Caller:
+    """The caller whose token ``request`` carries."""
+    response = Door.as_view()(request)
+    assert isinstance(response, Response)
+    if response.status_code >= 400:
+        raise NotAdmitted(response)
+    return Caller(request.user, request.auth, request_id.of(request))  # type: ignore[attr-defined]
+
+
+def of_token(token: str) -> Caller:
+    """The caller whose token this is."""
+    request = HttpRequest()
+    request.method = "POST"
+    request.META |= {"HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": "127.0.0.1"}
+    found = of_request(request)
+    return Caller(found.user, found.auth)
+
+
+def of_name(name: str) -> Caller:
+    """The active user of this name, for whoever has a shell here anyway."""
+    users = get_user_model()._default_manager
+    try:
+        user = users.filter(**{get_user_model().USERNAME_FIELD: name}, is_active=True).first()
+    except DatabaseError as error:
+        fact = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise NotAdmitted(answer(500, "database_unavailable", f"Cannot use the database: {fact}")) from error
+    if user is None:
+        sentence = f"Cannot act as {name}: there is no active user of that name."
+        raise NotAdmitted(answer(401, "authentication_failed", sentence))
+    return Caller(user)
+
+
+class Known(BaseAuthentication):
+    """Tells a view who calls; an agent is refused where it is refused over REST."""
+
+    def __init__(self, caller: Caller, for_agents: bool) -> None:
+        self.caller, self.for_agents = caller, for_agents
+
+    def authenticate(self, request: Request) -> tuple[Any, Any]:
+        if self.caller.is_agent and not self.for_agents:
+            raise AgentForbidden("Cannot do that: an agent's token is for the tools queue.* alone.")
+        return self.caller.user, self.caller.auth
