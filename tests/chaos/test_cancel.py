@@ -55,7 +55,7 @@ def test_cancelled_while_its_worker_is_dead(fleet: Fleet, report):
 
     fleet.kill("stages")
     asked = time.time()
-    assert run.ask("cancel")["status"] == "cancelling"
+    assert run.ask("cancel")["status"] in {"cancelling", "cancelled"}, "the reaper may have been at it just now"
     run.wait_for("cancelled", seconds=SURVIVAL_SECONDS + 5)
 
     report("worker dead: cancelled after", time.time() - asked)
