@@ -63,7 +63,7 @@ def processed(system: System, run_id: str) -> int:
 
 def actions(system: System, run_id: str) -> dict[str, dict[str, Any]]:
     """The events of the run by action; of several the oldest."""
-    return {event["action"]: event for event in system.call(f"{RUNS}{run_id}/events/?page_size=100")["results"]}
+    return {event["action"]: event for event in system.call(f"{RUNS}{run_id}/events/?limit=100")["results"]}
 
 
 @pytest.mark.req("P-13", "P-19", "P-36")
