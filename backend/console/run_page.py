@@ -41,6 +41,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     return render(request, "console/run.html", found)
 
 
+@require_safe
 async def stream(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """The stream of the card. Refuses rather than redirects: nobody reads a sign-in page in a stream."""
     user = await request.auser()

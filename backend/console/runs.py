@@ -38,6 +38,7 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "console/runs.html", context(request.user, request.GET.dict()))
 
 
+@require_safe
 async def stream(request: HttpRequest) -> HttpResponseBase:
     """The stream of the same part of the list."""
     user = await request.auser()
