@@ -10,9 +10,9 @@ app_name = "jobs-api"
 
 urlpatterns = [
     path("claim", jobs.Claim.as_view(), name="claim"),
-    path("<int:job_id>/heartbeat", jobs.Heartbeat.as_view(), name="heartbeat"),
-    path("<int:job_id>/items", jobs.Items.as_view(), name="items"),
-    path("<int:job_id>/checkpoint", jobs.Checkpoint.as_view(), name="checkpoint"),
-    path("<int:job_id>/complete", jobs.Complete.as_view(), name="complete"),
-    path("<int:job_id>/fail", jobs.Fail.as_view(), name="fail"),
+    path("<str:job_id>/heartbeat", jobs.Heartbeat.as_view(), name="heartbeat"),
+    path("<str:job_id>/items", jobs.Items.as_view(), name="items"),
+    path("<str:job_id>/checkpoint", jobs.Checkpoint.as_view(), name="checkpoint"),
+    path("<str:job_id>/complete", jobs.Complete.as_view(), name="complete"),
+    path("<str:job_id>/fail", jobs.Fail.as_view(), name="fail"),
 ]

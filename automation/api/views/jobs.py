@@ -17,6 +17,7 @@ from automation.api import errors
 from automation.api.authentication import AgentAuthentication
 from automation.api.permissions import IsAgent
 from automation.api.serializers import jobs
+from automation.errors import JobNotFound
 from automation.models import Agent
 from pause_manager import clock, control_state, fleet
 from pause_manager.actor import Actor
@@ -39,6 +40,7 @@ _ANSWERS: dict[int, schema.Answer] = {
 }
 _READ = (400, 401, 403, 404, 409, 429, 500)
 _COMMAND = (*_READ, 411, 413, 415)
+LONGEST_ID = 19
 _JOB_ID = OpenApiParameter("job_id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="From the claim's answer.")
 _HERE = [_JOB_ID, schema.REQUEST_ID]
 
@@ -128,8 +130,11 @@ class OneJob(JobView):
     """A job that the agent holds."""
 
     def job_id(self) -> int:
-        # Larger numbers are no ids; the database would not even look.
-        return min(int(self.kwargs["job_id"]), jobs.LARGEST)
+        """The id in the path, or ``JobNotFound`` for what is none."""
+        text = str(self.kwargs["job_id"])  # MCP hands in a number
+        if not (text.isascii() and text.isdecimal() and len(text) < LONGEST_ID):
+            raise JobNotFound(f"Cannot find job {text[:64]}: there is none that this agent may hold.")
+        return int(text)
 
 
 class Heartbeat(OneJob):
@@ -143,7 +148,7 @@ class Heartbeat(OneJob):
         responses=schema.answers({200: jobs.HeartbeatAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
-    def post(self, request: Request, job_id: int) -> Response:
+    def post(self, request: Request, job_id: str) -> Response:
         return Response(pull.heartbeat(self.agent, self.job_id(), self.body(jobs.TokenSerializer)["token"]))
 
 
@@ -157,7 +162,7 @@ class Items(OneJob):
         responses=schema.answers({200: jobs.JobItemsSerializer}, *_READ, table=_ANSWERS),
         tags=["agents"],
     )
-    def get(self, request: Request, job_id: int) -> Response:
+    def get(self, request: Request, job_id: str) -> Response:
         query = self.query(jobs.ItemPageQuery)
         answer = pull.items(
             self.agent, self.job_id(), query["token"], after=query.get("after", ""), limit=query["limit"]
@@ -177,7 +182,7 @@ class Checkpoint(OneJob):
         responses=schema.answers({200: jobs.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
-    def post(self, request: Request, job_id: int) -> Response:
+    def post(self, request: Request, job_id: str) -> Response:
         given = self.body(jobs.CheckpointSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
         return Response(pull.commit(self.agent, job, token, handed, actor=self.actor, release=given["release"]))
@@ -195,7 +200,7 @@ class Complete(OneJob):
         responses=schema.answers({200: jobs.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
-    def post(self, request: Request, job_id: int) -> Response:
+    def post(self, request: Request, job_id: str) -> Response:
         given = self.body(jobs.HandedInSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
         return Response(pull.complete(self.agent, job, token, handed, actor=self.actor))
@@ -214,7 +219,7 @@ class Fail(OneJob):
         responses=schema.answers({200: jobs.SystemAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
-    def post(self, request: Request, job_id: int) -> Response:
+    def post(self, request: Request, job_id: str) -> Response:
         given = self.body(jobs.JobFailSerializer)
         job, token, error = self.job_id(), given["token"], given["error"]
         return Response(pull.fail(self.agent, job, token, error, actor=self.actor, retry_after=given.get("retryAfter")))
