@@ -16,7 +16,7 @@ REQUEST_ID = OpenApiParameter(
 )
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    {"type": "string", "pattern": "^[!-~]{1,200}$"},
     OpenApiParameter.HEADER,
     description="1 to 200 visible characters. A repeat within 24 hours by the same caller gets the first answer "
     "(with `Idempotency-Replayed: true`) and changes nothing; the same key with another request is refused with 422.",
