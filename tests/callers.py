@@ -9,6 +9,7 @@ from automation.models import Membership, Site
 
 AUTOMATION = "/api/v1/automation/"
 RUNS = f"{AUTOMATION}runs/"
+JOBS = "/api/queue/jobs/"
 VIEW, OPERATE = "view_automationrun", "operate_automationrun"
 
 

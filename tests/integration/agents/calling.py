@@ -12,9 +12,8 @@ from rest_framework.test import APIClient
 
 from automation import agents
 from automation.models import Agent, Site
+from tests.callers import JOBS
 from tests.factories import OPERATOR, make_site
-
-JOBS = "/api/queue/jobs/"
 
 
 def make_agent(name: str = "gpu-1", **given: Any) -> tuple[Agent, str]:

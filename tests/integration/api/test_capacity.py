@@ -6,8 +6,7 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
-from automation.api.capacity_urls import urlpatterns
-from tests.callers import client_of, make_user
+from tests.callers import client_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -53,26 +52,6 @@ def is_waiting(entry):
     from pause_manager.models import PauseQueueEntry
 
     return PauseQueueEntry.objects.waiting().filter(pk=entry.pk).exists()
-
-
-def test_the_table_names_every_endpoint():
-    paths = {path.replace("here", "<str:agent_id>").replace("{entry}", "<str:entry_id>") for _, path, _ in REQUESTS}
-
-    assert {str(found.pattern) for found in urlpatterns} == paths
-
-
-@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
-def test_who_may_call_what(entry, site, operator, viewer, stranger, method, path, status):
-    from pause_manager.models import Hold
-
-    assert send(None, method, path, entry).status_code == 401
-    assert send(make_user("mary", site), method, path, entry).status_code == 403
-    assert send(viewer, method, path, entry).status_code == (200 if method == "get" else 403)
-    assert send(stranger, method, path, entry).status_code == (200 if method == "get" else 404)
-    assert is_waiting(entry)
-    assert not Hold.objects.active().filter(kind="operator").exists()
-
-    assert send(operator, method, path, entry).status_code == status
 
 
 @pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
