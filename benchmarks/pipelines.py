@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automation.context import StageContext
-from automation.pipeline import Param, Payload, Pipeline, Stage, register
+from automation.pipeline import AGENT, Param, Payload, Pipeline, Stage, register
 
 
 class Noop(Stage):
@@ -43,6 +43,28 @@ class Stamp(Stage):
         started_at = time.time()
         spin(ctx.params["microseconds"] / 1e6)
         return ({"started_at": started_at},)
+
+
+class StampShort(Stage):
+    """The same in slices of a tenth of a second; it tells the number of the item as well."""
+
+    slug = "stamp"
+    title = "Stamp"
+    slice_size = 100
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        started_at = time.time()
+        spin(ctx.params["microseconds"] / 1e6)
+        return ({"started_at": started_at, "n": item["n"]},)
+
+
+class Remote(Stage):
+    """For agents; each item is a slice."""
+
+    slug = "remote"
+    title = "Remote"
+    executor = AGENT
+    slice_size = 1
 
 
 def spin(seconds: float) -> None:
@@ -83,3 +105,17 @@ class StampPipeline(_Numbers):
     slug = "bench-stamp"
     title = "Items that note their start"
     stages = (Stamp,)
+
+
+@register
+class StampShortPipeline(_Numbers):
+    slug = "bench-stamp-short"
+    title = "Items that note their start, in short slices"
+    stages = (StampShort,)
+
+
+@register
+class AgentPipeline(_Numbers):
+    slug = "bench-agent"
+    title = "Work for remote agents"
+    stages = (Remote,)
