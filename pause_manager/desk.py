@@ -40,9 +40,10 @@ class Fleet:
 class Desk:
     """A fleet with reservations made as admissions are granted."""
 
-    def __init__(self, fleet: Fleet, held: Sequence[str]) -> None:
+    def __init__(self, fleet: Fleet, held: Sequence[str], level: int = logging.INFO) -> None:
         self._fleet = fleet
         self._held = held
+        self._level = level
         self._verdicts: dict[tuple[Needs, capacity.Policy], capacity.Verdict] = {}
 
     def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
@@ -53,7 +54,7 @@ class Desk:
             verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now))
             self._verdicts[needs, policy] = verdict
             word = "pause" if verdict.should_pause else "go"
-            logger.info("Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
+            logger.log(self._level, "Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
         return verdict
 
     def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
@@ -113,12 +114,15 @@ def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
     return replace(verdict, sentence=f"{verdict.sentence} Held by an operator: {names}.")
 
 
-def open_desk() -> Desk | None:
-    """Look at the fleet; ``None`` when capacity is not watched, so that everything may start."""
+def open_desk(level: int = logging.INFO) -> Desk | None:
+    """Look at the fleet; ``None`` when capacity is not watched, so that everything may start.
+
+    Verdicts are logged at ``level``: those that are only shown to somebody need not be.
+    """
     if not conf.settings().capacity:
         return None
     ramp = PollState.objects.values_list("ramp", flat=True).first() or {}
-    return Desk(look(), ramp.get("held", []))
+    return Desk(look(), ramp.get("held", []), level)
 
 
 def look() -> Fleet:

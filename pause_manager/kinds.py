@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -36,6 +37,6 @@ def every() -> list[Kind]:
 
 def verdicts(pipeline: str = "") -> list[tuple[Kind, capacity.Verdict]]:
     """The verdict on new work of each kind (of the named pipeline), from one look at the fleet."""
-    judge = manager.judge()
+    judge = manager.judge(logging.DEBUG)
     found = [kind for kind in every() if not pipeline or kind.pipeline == pipeline]
     return [(kind, judge(kind.needs, kind.pipeline)) for kind in found]

@@ -55,10 +55,10 @@ def should_pause(needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
     return judge()(needs, pipeline)
 
 
-def judge() -> Callable[[Needs, str], capacity.Verdict]:
-    """``should_pause`` for many (needs, pipeline), all from one look at the fleet."""
+def judge(level: int = logging.INFO) -> Callable[[Needs, str], capacity.Verdict]:
+    """``should_pause`` for many (needs, pipeline), all from one look at the fleet; logged at ``level``."""
     try:
-        desk = open_desk()
+        desk = open_desk(level)
     except Exception as error:
         problem = _unreadable(error)
         return lambda needs, pipeline: problem

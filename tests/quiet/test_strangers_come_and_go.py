@@ -33,7 +33,7 @@ def system() -> Iterator[System]:
             Path(directory) / "data", port=unused_port(), concurrency=CORES, PAUSE_POLLING_INTERVAL_SECONDS="2"
         )
         try:
-            assert eventually(running.is_ready), running.printed
+            assert eventually(lambda: "ready: " in running.printed), running.printed
             yield running
         finally:
             running.process.terminate()

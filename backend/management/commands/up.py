@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser, ArgumentTypeError
@@ -18,11 +19,15 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_slug
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 
 from backend import bootstrap
 from backend.embedded import EmbeddedError, Postgres, Redis, Server
 from backend.supervisor import Supervisor
+from pause_manager import manager, nodes
+
+FIRST_SAMPLE_SECONDS = 10
+"""Longest wait for the first sample of this machine."""
 
 
 class Command(BaseCommand):
@@ -77,7 +82,16 @@ class Command(BaseCommand):
             if options["run_pipeline"]:
                 supervisor.foreground = subprocess.Popen(_run_pipeline(options), env=env)
 
-        supervisor.run(lambda: _what_is_missing(f"http://{host}:{port}/readyz"), when_ready)
+        since: list[float] = []
+
+        def what_is_missing() -> str:
+            if missing := _what_is_missing(f"http://{host}:{port}/readyz"):
+                return missing
+            since.append(time.monotonic())
+            # Before a node has told of itself there is no room to be seen, and the first run would be parked.
+            return _unseen_nodes() if time.monotonic() < since[0] + FIRST_SAMPLE_SECONDS else ""
+
+        supervisor.run(what_is_missing, when_ready)
 
     def _prepare_database(self, supervisor: Supervisor, url: str, site: str) -> None:
         try:
@@ -165,6 +179,18 @@ def _run_pipeline(options: dict[str, Any]) -> list[str]:
     for param in options["param"]:
         command += ["--param", param]
     return [*command, "--site", options["site"], "--wait"]
+
+
+def _unseen_nodes() -> str:
+    """Whether capacity is watched and no worker has sampled this machine yet."""
+    try:
+        if not manager.is_watched() or any(state.is_online for state in nodes.states()):
+            return ""
+    except DatabaseError:
+        pass
+    finally:
+        connections.close_all()
+    return "no worker has told of this machine yet"
 
 
 def _what_is_missing(url: str) -> str:
