@@ -16,7 +16,7 @@ from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
 from pause_manager.desk import look, needs_of, open_desk
 from pause_manager.errors import InvalidHold
-from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
+from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
 from pause_manager.signals import forced_on, hold_changing
@@ -92,14 +92,14 @@ def admit_on(node: str, needs: Needs, *, pipeline: str = "", told: NodeView | No
     if told is not None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])
-    WorkerNode.objects.select_for_update(no_key=True).filter(name=node).first()
-    view = nodes.live_node(node) or told
+    known, now = nodes.lock(node)
+    view = known or told
     if view is None:
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())
     view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
     policy = conf.settings().policy_of(pipeline)
-    now = database_seconds()
+    now = now or database_seconds()
     placement = capacity.place([view], needs, policy, now)
     if placement is not None:
         return placement.gpus

@@ -74,13 +74,28 @@ def live_node(name: str) -> NodeView | None:
     return next((state.view for state in states(name)), None)
 
 
+def lock(name: str) -> tuple[NodeView | None, float | None]:
+    """The node of this name, without loads, and the database's time; its row is locked until the transaction ends.
+
+    (``None``, ``None``) if the database does not know it.
+    """
+    row = WorkerNode.objects.with_age().defer("sample").select_for_update(no_key=True).filter(name=name).first()
+    if row is None:
+        return None, None
+    view = next((state.view for state in _states([row])), None)
+    return view, row.db_now.timestamp()  # type: ignore[attr-defined]
+
+
 def states(name: str | None = None) -> list[NodeState]:
     """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
 
     A row whose sample cannot be understood (of a much later version, say) is left out, with a warning.
     """
     seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name")
-    rows = list(seen if name is None else seen.filter(name=name))
+    return _states(list(seen if name is None else seen.filter(name=name)))
+
+
+def _states(rows: list[WorkerNode]) -> list[NodeState]:
     live = _live_samples([row.name for row in rows])
     silent = [row.pk for row in rows if row.name not in live]
     kept = dict(WorkerNode.objects.filter(pk__in=silent).values_list("name", "sample")) if silent else {}
