@@ -126,7 +126,7 @@ def _code(hold: Hold) -> str:
 def _of_hold(hold: Hold) -> Reason:
     subject, _, name = hold.scope.partition(":")
     what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
-    why = f": {hold.reason}" if hold.reason else ", no reason given"
+    why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
     who = hold.actor.removeprefix("user:")
     if subject == "node":
         what = f"No node may take new work: {name}"

@@ -130,6 +130,15 @@ def test_a_held_node_is_a_reason_only_where_no_other_is_left():
     assert claimed(stage_of(run).pk) is not None
 
 
+def test_a_reason_that_is_a_sentence_gets_no_second_full_stop():
+    run = make_run("few", items=4)
+    holds.place([run.scope], kind="capacity", actor=OPERATOR, reason="vm has 5% of its cores free; it takes 20%.")
+
+    [reason] = gate.explain(AutomationRun.objects.get(pk=run.pk))
+
+    assert reason.sentence == "This run was paused by olga: vm has 5% of its cores free; it takes 20%."
+
+
 def test_a_cancel_and_an_end_are_reasons_of_their_own():
     run = make_run("few", items=4)
     claim(run)
