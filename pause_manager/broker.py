@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -42,27 +42,36 @@ def is_reachable() -> bool:
         return False
 
 
-def publish(messages: Iterable[tuple[dict[str, Any], bytes, str]], header: str) -> int:
-    """Send messages as they came, each (message, body, value of ``header``); returns how many the broker took.
+Sending = Callable[[Any], object]
+"""Sends one message by the producer that it is given."""
+
+
+def publish(sendings: Iterable[Sending]) -> int:
+    """Make the ``sendings``, in order; returns how many messages the broker took.
 
     The first that it does not take ends the attempt.
     """
     taken = 0
     try:
         with _producer() as producer:
-            for message, body, value in messages:
-                _publish(producer, message, body, {**message["headers"], header: value})
+            for send in sendings:
+                send(producer)
                 taken += 1
     except BROKER_ERRORS as error:
-        logger.warning("The broker is away (%s): kept messages are sent later.", error)
+        logger.warning("The broker is away (%s): what is left is sent later.", error)
     return taken
+
+
+def as_it_came(message: Mapping[str, Any], body: bytes, headers: Mapping[str, Any]) -> Sending:
+    """A message that was kept whole, with ``headers`` besides its own."""
+    return lambda producer: _publish(producer, message, body, {**message["headers"], **headers})
 
 
 def _producer() -> AbstractContextManager[Any]:
     return current_app.producer_pool.acquire(block=True, timeout=2)
 
 
-def _publish(producer: Any, message: dict[str, Any], body: bytes, headers: dict[str, Any]) -> None:
+def _publish(producer: Any, message: Mapping[str, Any], body: bytes, headers: dict[str, Any]) -> None:
     properties = {name: value for name, value in message["properties"].items() if name in _KEPT_PROPERTIES}
     queues = current_app.amqp.queues
     known = queues.get(message["queue"]) if message["exchange"] else None

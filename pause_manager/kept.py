@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from celery import current_app
 from django.db import connection, transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
 from django.dispatch import receiver
 
 from pause_manager import audit, broker, conf, manager, pause_queue, running
@@ -37,11 +37,10 @@ _COVERING = f"""
 
 _LOST = f"""
     SELECT id FROM {PauseQueueEntry._meta.db_table}
-     WHERE queue = %(queue)s AND message IS NOT NULL AND outcome = 'sent' AND answered_at IS NULL
-       AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s * 2 ^ least(sending - 1, 6))
+     WHERE queue = %(queue)s AND outcome = 'sent' AND answered_at IS NULL
+       AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s * 2 ^ least(losses, 6))
        AND (%(depth)s::int < (SELECT count(*) FROM {PauseQueueEntry._meta.db_table}
-                               WHERE queue = %(queue)s AND message IS NOT NULL AND outcome = 'sent'
-                                 AND answered_at IS NULL
+                               WHERE queue = %(queue)s AND outcome = 'sent' AND answered_at IS NULL
                                  AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s))
             OR sent_at < statement_timestamp() - make_interval(secs => 60 * %(grace)s))
 """
@@ -84,7 +83,7 @@ def settle(delivery: Delivery) -> Turn | None:
             _keep(delivery, entry, admitted)
             return None
         if entry is not None:
-            PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=Now())
+            PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=Now(), losses=0)
         row = RunningTask.objects.create(
             task_id=delivery.task_id,
             task_name=delivery.task_name,
@@ -168,7 +167,9 @@ def _keep(
         "body": delivery.body(args, kwargs),
     }
     if entry is not None:
-        PauseQueueEntry.objects.filter(pk=entry.pk).update(**values, attempts=F("attempts") + 1, **_WAITING)
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(
+            **values, **pause_queue.WAITING, attempts=F("attempts") + 1, losses=0
+        )
         pk = entry.pk
     else:
         kept, is_new = PauseQueueEntry.objects.get_or_create(
@@ -187,9 +188,6 @@ def _keep(
             return pk
     audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"entry": pk})
     return pk
-
-
-_WAITING: dict[str, Any] = {"finished_at": None, "outcome": "", "sent_at": None, "answered_at": None}
 
 
 def go_on(*, actor: Actor, reason: str, at_most: int | None = None) -> int:
@@ -215,7 +213,7 @@ def reconcile() -> None:
         if not pause_queue.lock("slackwater kept"):
             return
         _give_up_lost_runs()
-        _reopen(_lost_messages(), "its message was lost")
+        pause_queue.reopen(PauseQueueEntry.objects.unanswered().filter(pk__in=_lost_messages()), "its message was lost")
     go_on(actor=SYSTEM, reason="nothing holds it any more")
 
 
@@ -225,8 +223,9 @@ def _give_up_lost_runs() -> None:
     Of what never waited the broker has the message; what acknowledges early is lost with its worker, as ever.
     """
     gone = running.lost()
-    again = [row.entry_id for row in gone if row.acks_late and row.entry_id is not None]
-    _reopen(again, "its worker was lost")
+    again = [row.pk for row in gone if row.acks_late and row.entry_id is not None]
+    # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
+    pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost")
     RunningTask.objects.filter(pk__in=[row.pk for row in gone]).delete()
 
 
@@ -242,20 +241,20 @@ def _lost_messages() -> list[int]:
     return found
 
 
-def _reopen(ids: Sequence[int], reason: str) -> None:
-    if not ids:
-        return
-    reopened = PauseQueueEntry.objects.filter(pk__in=ids, outcome="sent").order_by("pk").select_for_update()
-    refs = dict(reopened.values_list("pk", "ref"))
-    PauseQueueEntry.objects.filter(pk__in=refs).update(**_WAITING, attempts=F("attempts") + 1)
-    audit.record_each(
-        "parked", [(ref, {"entry": pk, "again": True}) for pk, ref in refs.items()], actor=SYSTEM, reason=reason
-    )
-    logger.warning("%d messages wait again: %s.", len(refs), reason)
+def take_up(named: tuple[int, int], key: str, *, is_redelivered: bool) -> bool:
+    """Answer the entry of a message whose task answers for nothing itself; False if another message has answered it.
+
+    ``key`` is the broker's own name for the message, the same when it is delivered again: what is redelivered after a
+    crash is taken up again, as any message would be.
+    """
+    pk, sending = named
+    is_this = Q(answered_by=key) if key or is_redelivered else Q(pk=None)
+    sent = PauseQueueEntry.objects.filter(Q(answered_at=None) | is_this, pk=pk, sending=sending, outcome="sent")
+    return bool(sent.update(answered_at=Coalesce("answered_at", Now()), answered_by=key, losses=0))
 
 
 def close(named: tuple[int, int]) -> None:
-    """A worker has thrown the message away by Celery's own rules (revoked, expired, unknown): nobody will answer it."""
+    """A worker has thrown the message away by Celery's own rules (revoked, expired, unknown): nobody will run it."""
     pk, sending = named
     PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now())
 
@@ -263,7 +262,7 @@ def close(named: tuple[int, int]) -> None:
 def forget() -> int:
     """Delete the entries of messages that were answered more than ``history_days`` ago; returns how many."""
     old = Now() - timedelta(days=conf.settings().history_days)
-    deleted, _ = PauseQueueEntry.objects.filter(message__isnull=False, answered_at__lt=old, running=None).delete()
+    deleted, _ = PauseQueueEntry.objects.messages().filter(answered_at__lt=old, running=None).delete()
     return deleted
 
 

@@ -157,7 +157,7 @@ class PauseQueueEntry(models.Model):
     """A dispatch withheld until capacity recovers or a hold ends. Written by ``pause_queue`` and ``kept``.
 
     What is withheld is a signature, or the whole message of a ``PausableTask``. Sent on, a message names its entry and
-    the number of the sending; the task that starts answers the entry, once.
+    the number of the sending; the worker that takes it up answers the entry, once.
     """
 
     class Outcome(models.TextChoices):
@@ -194,7 +194,13 @@ class PauseQueueEntry(models.Model):
     )
     sending = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
     sent_at = models.DateTimeField(null=True, blank=True)
-    answered_at = models.DateTimeField(null=True, blank=True, help_text="when a task started on the message it sent")
+    losses = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="how often its message was lost since one was last answered"
+    )
+    answered_at = models.DateTimeField(null=True, blank=True, help_text="when a worker took up the message it sent")
+    answered_by = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="the broker's own name for that message"
+    )
 
     objects = PauseQueueQuerySet.as_manager()
 
@@ -223,13 +229,18 @@ class PauseQueueEntry(models.Model):
             models.Index(fields=["ref"], name="entry_of_ref"),
             models.Index(
                 fields=["queue", "sent_at"],
-                condition=Q(message__isnull=False, finished_at__isnull=False, answered_at__isnull=True),
+                condition=Q(outcome="sent", answered_at__isnull=True),
                 name="entry_unanswered",
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.ref} waits for {self.task_name}"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether what waits is a run, whose message nobody answers."""
+        return self.ref.startswith("run:")
 
 
 class RunningTask(models.Model):

@@ -10,21 +10,24 @@ from typing import Any
 
 from celery import current_app
 from django.db import connection, transaction
-from django.db.models import Count, F
+from django.db.models import Case, Count, F, When
 from django.db.models.functions import Now
 from django.dispatch import receiver
-from kombu.exceptions import OperationalError
 
 from pause_manager import audit, broker, holds
-from pause_manager.actor import Actor
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.delivery import ENTRY
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
+from pause_manager.querysets import PauseQueueQuerySet
 from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.pause_queue")
 
 CAPACITY = Actor("capacity", "policy")
+
+WAITING: dict[str, Any] = {"finished_at": None, "outcome": "", "sent_at": None, "answered_at": None, "answered_by": ""}
+"""What an entry says of itself that waits again."""
 
 
 @dataclass(frozen=True)
@@ -97,31 +100,33 @@ def send_on(
 ) -> int:
     """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
 
-    Returns how many this call sent. Entries that another caller is sending are left to it. A run whose message is lost
-    goes on with the next reconcile, and a kept message that is lost is sent again by ``kept``; any other signature is
-    sent before its entry is closed, and waits on if the broker is away. ``figures`` go, by entry, with the events.
+    Returns how many this call sent. Entries that another caller is sending are left to it, and messages wait on while
+    the broker is away. A message goes out after the entry is closed and is answered by the worker that takes it; one
+    that is lost is sent again by ``kept``. A run goes on with the next reconcile, whatever becomes of its message.
+    ``figures`` go, by entry, with the events.
     """
     with transaction.atomic():
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
         # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
         hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
-        locked = list(candidates.with_wait().select_for_update(skip_locked=True))
-        runs = [entry for entry in locked if entry.ref.startswith("run:")]
-        kept = [entry for entry in locked if entry.message is not None]
-        others = [entry for entry in locked if entry.message is None and not entry.ref.startswith("run:")]
-        taken = runs + kept + _sent(others)
+        taken = list(candidates.with_wait().select_for_update(skip_locked=True))
+        if not all(entry.is_run for entry in taken) and not broker.is_reachable():
+            logger.warning("The broker is away: only runs go on.")
+            taken = [entry for entry in taken if entry.is_run]
         if not taken:
             return 0
         # The entries are closed before the holds, so that the release finds nothing left to close.
         PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in taken]).update(
-            finished_at=Now(), outcome=PauseQueueEntry.Outcome.SENT, sent_at=Now(), sending=F("sending") + 1
+            finished_at=Now(),
+            outcome=PauseQueueEntry.Outcome.SENT,
+            sent_at=Now(),
+            sending=F("sending") + 1,
+            # A run is answered for by dispatch, which looks after it from here.
+            answered_at=Case(When(ref__startswith="run:", then=Now())),
         )
-        if kept:
-            transaction.on_commit(lambda: _send_kept(kept))
-        if runs:
-            scopes = [entry.ref for entry in runs]
+        if scopes := _runs(entry.ref for entry in taken):
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
-            transaction.on_commit(lambda: _sent(runs))
+        transaction.on_commit(lambda: _send(taken))
         details = figures or {}
         waited = {entry.pk: round(entry.waited, 3) for entry in taken}  # type: ignore[attr-defined]
         audit.record_each(
@@ -153,30 +158,47 @@ def lock_poll() -> bool:
     return lock("slackwater poll")
 
 
-def _send_kept(entries: Sequence[PauseQueueEntry]) -> None:
-    """After the commit: a message that is lost from here on is missed by ``kept.reconcile``."""
-    broker.publish(
-        ((entry.message or {}, bytes(entry.body or b""), f"{entry.pk}.{entry.sending + 1}") for entry in entries), ENTRY
+def _send(entries: Sequence[PauseQueueEntry]) -> None:
+    """After the commit. What the broker does not take waits again; what is lost later ``kept.reconcile`` misses."""
+    taken = broker.publish(_sending(entry) for entry in entries)
+    left = [entry.pk for entry in entries[taken:]]
+    if left:
+        reopen(PauseQueueEntry.objects.unanswered().filter(pk__in=left), "the broker is away")
+
+
+def _sending(entry: PauseQueueEntry) -> broker.Sending:
+    headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.sending + 1}"}
+    if entry.message is not None:
+        return broker.as_it_came(entry.message, bytes(entry.body or b""), headers)
+    return lambda producer: current_app.send_task(
+        entry.task_name,
+        args=entry.args,
+        kwargs=entry.kwargs,
+        queue=entry.queue,
+        # One id for ever: a message that is sent again is the same message.
+        task_id=f"parked-{entry.pk}",
+        headers=headers,
+        producer=producer,
+        retry=False,
     )
 
 
-def _sent(entries: Sequence[PauseQueueEntry]) -> list[PauseQueueEntry]:
-    """Send the signatures; returns those that the broker took. The first that it does not take ends the attempt."""
-    for count, entry in enumerate(entries):
-        try:
-            # One id for ever: a message that is sent again is the same message.
-            current_app.send_task(
-                entry.task_name,
-                args=entry.args,
-                kwargs=entry.kwargs,
-                queue=entry.queue,
-                task_id=f"parked-{entry.pk}",
-                retry=False,
-            )
-        except (OperationalError, OSError) as error:
-            logger.warning("The broker is away (%s): %d messages are not sent now.", error, len(entries) - count)
-            return list(entries[:count])
-    return list(entries)
+def reopen(sent: PauseQueueQuerySet, reason: str) -> int:
+    """Let the entries of ``sent`` wait again, to be sent with a new number; returns how many."""
+    with transaction.atomic():
+        # What they are chosen by is judged once more when they are locked: an answer may have come.
+        locked = sent.filter(outcome=PauseQueueEntry.Outcome.SENT).order_by("pk").select_for_update()
+        refs = dict(locked.values_list("pk", "ref"))
+        if not refs:
+            return 0
+        PauseQueueEntry.objects.filter(pk__in=refs).update(
+            **WAITING, attempts=F("attempts") + 1, losses=F("losses") + 1
+        )
+        audit.record_each(
+            "parked", [(ref, {"entry": pk, "again": True}) for pk, ref in refs.items()], actor=SYSTEM, reason=reason
+        )
+    logger.warning("%d messages wait again: %s.", len(refs), reason)
+    return len(refs)
 
 
 @receiver(hold_changed)

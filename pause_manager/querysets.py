@@ -67,9 +67,13 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
         return self._uncovered().filter(kept_by="hold")
 
+    def messages(self) -> PauseQueueQuerySet:
+        """Entries that are sent on as a message. Runs are not: dispatch sees to theirs."""
+        return self.exclude(ref__startswith="run:")
+
     def unanswered(self) -> PauseQueueQuerySet:
-        """Messages that were sent on and on which no task has started yet."""
-        return self.filter(message__isnull=False, finished_at__isnull=False, answered_at__isnull=True, outcome="sent")
+        """Messages that were sent on and that no worker has taken up yet."""
+        return self.filter(outcome="sent", answered_at__isnull=True)
 
     def _uncovered(self) -> PauseQueueQuerySet:
         """Waiting, due, and covered by no hold on the fleet or on their queue."""

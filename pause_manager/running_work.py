@@ -25,5 +25,5 @@ def work(mode: str) -> Work:
         )
         for task in tasks[: drain.MOST_BLOCKERS]
     )
-    queued = PauseQueueEntry.objects.waiting().filter(message__isnull=False).count()
+    queued = PauseQueueEntry.objects.waiting().messages().count()
     return Work(queued, len(tasks) - lost, lost, blockers)

@@ -11,6 +11,7 @@ from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
 from pause_manager.obedience import Obedience
 from pause_manager.sampling import Sampling, on_sample
+from pause_manager.taking_up import TakingUp
 
 __all__ = ["NodeSampling", "consumption", "on_sample"]
 
@@ -54,6 +55,7 @@ class NodeSampling(bootsteps.StartStopStep):
 @signals.worker_init.connect
 def _install(sender: Any = None, **_: Any) -> None:
     sender.app.steps["worker"].add(NodeSampling)
+    sender.app.steps["consumer"].add(TakingUp)
 
 
 @signals.worker_shutdown.connect

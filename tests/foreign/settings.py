@@ -27,7 +27,11 @@ CELERY_TASK_DEFAULT_QUEUE = "foreign"
 CELERY_TASK_DEFAULT_PRIORITY = 3
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": int(os.environ.get("FOREIGN_VISIBILITY", "3600"))}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": int(os.environ.get("FOREIGN_VISIBILITY", "3600")),
+    "unacked_restore_throttle": 1,
+    "client_name": os.environ.get("FOREIGN_CLIENT") or None,
+}
 CELERY_BEAT_SCHEDULE = beat_schedule(poll=float(os.environ.get("FOREIGN_POLL", "10")))
 
 PAUSE_MANAGER = {

@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 def send_again(entry: PauseQueueEntry, sending: int) -> None:
     """The broker delivers a message a second time."""
-    assert broker.publish([(entry.message or {}, bytes(entry.body or b""), f"{entry.pk}.{sending}")], ENTRY) == 1
+    again = broker.as_it_came(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{sending}"})
+    assert broker.publish([again]) == 1
 
 
 def is_idle() -> bool:
