@@ -79,6 +79,19 @@ def resume_twice(run: str) -> dict[str, Any]:
         return {"answers": list(operators.map(resume, range(2)))}
 
 
+def fleet_pause(mode: str) -> dict[str, Any]:
+    from pause_manager import fleet
+
+    return {"version": fleet.pause(mode=mode, reason="chaos", actor=actor()).version}
+
+
+def fleet_resume() -> dict[str, Any]:
+    """Whether it is drained or not."""
+    from pause_manager import fleet
+
+    return {"version": fleet.resume(reason="chaos", actor=actor(), force=True).version}
+
+
 def actor() -> Any:
     from pause_manager.actor import Actor
 
@@ -95,6 +108,8 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
         "look": look,
         "resume_twice": resume_twice,
         "start": start,
+        "fleet_pause": fleet_pause,
+        "fleet_resume": fleet_resume,
     }
     return commands[name](**order)
 

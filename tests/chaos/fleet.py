@@ -264,6 +264,10 @@ class Fleet:
         with psycopg.connect(self.layout.database_url, autocommit=True) as connection:
             return connection.execute(statement, values).fetchall()
 
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.layout.database_url, autocommit=True) as connection:
+            connection.execute(statement)
+
     def ask(self, verb: str, **order: Any) -> dict[str, Any]:
         """Have the desk do something; its answer, or an ``AssertionError`` with its complaint."""
         answer = self.try_to(verb, **order)
