@@ -13,11 +13,12 @@ DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = os.environ["REDIS_URL"]
-BROKER = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+RESULTS = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+BROKER = os.environ.get("FOREIGN_BROKER", RESULTS)
 TASK_CLS = os.environ.get("FOREIGN_TASK_CLS", "pause_manager.pausable:PausableTask")
 
 CELERY_BROKER_URL = BROKER
-CELERY_RESULT_BACKEND = os.environ.get("FOREIGN_BACKEND", BROKER)
+CELERY_RESULT_BACKEND = os.environ.get("FOREIGN_BACKEND", RESULTS)
 CELERY_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_TASK_ACKS_LATE = os.environ.get("FOREIGN_ACKS_LATE") == "1"
@@ -27,11 +28,12 @@ CELERY_TASK_DEFAULT_QUEUE = "foreign"
 CELERY_TASK_DEFAULT_PRIORITY = 3
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": int(os.environ.get("FOREIGN_VISIBILITY", "3600")),
-    "unacked_restore_throttle": 1,
-    "client_name": os.environ.get("FOREIGN_CLIENT") or None,
-}
+if BROKER.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "visibility_timeout": int(os.environ.get("FOREIGN_VISIBILITY", "3600")),
+        "unacked_restore_throttle": 1,
+        "client_name": os.environ.get("FOREIGN_CLIENT"),
+    }
 CELERY_BEAT_SCHEDULE = beat_schedule(poll=float(os.environ.get("FOREIGN_POLL", "10")))
 
 PAUSE_MANAGER = {
