@@ -19,7 +19,6 @@ from django.db import connection
 
 from pause_manager import kept
 from pause_manager.delivery import ENTRY, parsed
-from pause_manager.pausable import PausableTask
 
 logger = logging.getLogger("pause_manager.taking_up")
 
@@ -35,6 +34,9 @@ class TakingUp(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Celery builds the strategies anew with each connection."""
+        # Not above: an app that uses no pausable tasks has not imported their module, and is told so by the checks.
+        from pause_manager.pausable import PausableTask
+
         for name, task in consumer.app.tasks.items():
             if not (isinstance(task, PausableTask) and task.pausable):
                 consumer.strategies[name] = partial(self.receive, consumer, consumer.strategies[name])

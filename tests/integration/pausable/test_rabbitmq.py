@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,16 @@ def foreign(rabbitmq: RabbitMQ, process_env: dict[str, str], tmp_path: Path) -> 
         yield project
     finally:
         project.close()
-        _channel(operator).queue_delete(QUEUE)
+        with _channel(operator) as channel:
+            channel.queue_delete(QUEUE)
         operator.close()
         ours.set_current()
 
 
-def _channel(app: Any) -> Any:
-    return app.connection_for_write().default_channel
+@contextmanager
+def _channel(app: Any) -> Iterator[Any]:
+    with app.connection_for_write() as connection:
+        yield connection.default_channel
 
 
 def test_a_parked_signature_runs_once(foreign: Foreign):
@@ -75,7 +79,8 @@ def test_a_parked_signature_runs_once(foreign: Foreign):
     lost, doubled = park("import:1", "add", 1, 1), park("import:2", "add", 2, 2)
     assert send(lost) == 1
     assert broker.queue_depth(QUEUE) == 1
-    _channel(current_app).queue_purge(QUEUE)
+    with _channel(current_app) as channel:
+        channel.queue_purge(QUEUE)
     assert send(doubled) == 1
     doubled.refresh_from_db()
     doubled.sending -= 1

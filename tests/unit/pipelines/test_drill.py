@@ -40,7 +40,7 @@ def test_burning_takes_processor_time():
     processor = time.thread_time()
     work({"n": 1}, seconds=0.3, mode="burn")
 
-    assert time.thread_time() - processor > 0.1
+    assert time.thread_time() - processor > 0.02, "even if others use the machine; sleeping takes a hundredth of that"
 
 
 @pytest.mark.parametrize("mode", ["sleep", "burn"])
