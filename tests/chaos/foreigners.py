@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -9,7 +10,6 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil
 import redis
@@ -49,24 +49,26 @@ class Foreigners:
         self.keys: set[str] = set()
         self.bundles = 0
         self.killed: set[int] = set()
-        self.clients: dict[str, str] = {}
-        """By worker the name of its connections to Redis."""
+        self.starts = 0
+        self.names: dict[str, str] = {}
+        """By kind the worker that is there now; each has a name, and a log, of its own."""
 
     def open(self) -> None:
         self.fleet.execute(
             "CREATE TABLE IF NOT EXISTS foreign_ledger (id bigserial PRIMARY KEY, what text, key text, pid int, "
             "at timestamptz DEFAULT clock_timestamp())"
         )
-        for name in OPTIONS:
-            self.start(name)
+        for kind in OPTIONS:
+            self.start(kind)
 
     def close(self) -> None:
         self.project.close()
         self.store.close()
 
-    def start(self, name: str) -> None:
-        self.clients[name] = f"{name}-{uuid4().hex[:8]}"
-        self.project.worker(name, *OPTIONS[name], FOREIGN_CLIENT=self.clients[name])
+    def start(self, kind: str) -> None:
+        self.starts += 1
+        name = self.names[kind] = f"{kind}-{self.starts}"
+        self.project.worker(name, *OPTIONS[kind], FOREIGN_CLIENT=name)
 
     def pour(self) -> None:
         """Keep some work in the queue: chords, chains, and tasks that leave at a boundary."""
@@ -77,30 +79,47 @@ class Foreigners:
     def left(self) -> set[str]:
         return self.keys - {key for (key,) in self.fleet.query("SELECT key FROM foreign_ledger WHERE what = 'done'")}
 
-    def kill_child(self) -> None:
-        """SIGKILL to one process of the pool, at any moment."""
-        children = psutil.Process(self.project.workers.processes["prefork"].pid).children(recursive=True)
-        if children:
-            self._kill(self.dice.choice(children))
+    def kill_child(self) -> bool:
+        """SIGKILL to one process of the pool in the middle of a task; False if none was met there.
+
+        Not a moment later: of a process that is lost after it has stored its result Celery takes the task for done,
+        though it has not yet told the chord.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        main = psutil.Process(self.project.workers.processes[self.names["prefork"]].pid)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psutil.Error, IndexError):
+                child = self.dice.choice(main.children(recursive=True))
+                child.suspend()
+                if self._is_at_work(child.pid):
+                    self._kill(child)
+                    return True
+                child.resume()
+            time.sleep(self.dice.uniform(0.01, 0.05))
+        return False
+
+    def _is_at_work(self, pid: int) -> bool:
+        last = self.fleet.query("SELECT what FROM foreign_ledger WHERE pid = %s ORDER BY id DESC LIMIT 1", pid)
+        return last == [("starts",)]
 
     def kill_worker(self) -> bool:
         """SIGKILL to a whole worker, with all that it works on, and another in its place; False if it was spared."""
-        name = self.dice.choice(list(OPTIONS))
-        process = self.project.workers.processes[name]
+        kind = self.dice.choice(list(OPTIONS))
+        process = self.project.workers.processes[self.names[kind]]
         main = psutil.Process(process.pid)
-        if not self._stop_between_messages(name, process.pid):
+        if not self._stop_between_messages(self.names[kind], process.pid):
             return False
         for victim in [main, *main.children(recursive=True)]:
             self._kill(victim)
         process.wait(20)
-        self.start(name)
+        self.start(kind)
         return True
 
     def restart(self) -> None:
         """SIGTERM, as a supervisor does."""
-        name = self.dice.choice(list(OPTIONS))
-        self.project.workers.stop(name)
-        self.start(name)
+        kind = self.dice.choice(list(OPTIONS))
+        self.project.workers.stop(self.names[kind])
+        self.start(kind)
 
     def _kill(self, victim: psutil.Process) -> None:
         victim.kill()
@@ -124,7 +143,7 @@ class Foreigners:
 
     def _clients(self, name: str) -> list[dict[str, Any]]:
         clients: list[dict[str, Any]] = self.store.client_list()
-        return [one for one in clients if one["name"] == self.clients[name]]
+        return [one for one in clients if one["name"] == name]
 
     def _takes_no_more(self, client: dict[str, Any]) -> bool:
         # Unblocked by us, it has been given nothing; long idle, it has noted what it was given.
