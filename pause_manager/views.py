@@ -70,5 +70,12 @@ class NodeView:
     """How far the adaptive mode has moved the threshold here; an operator's own wins."""
     pause_below_reason: str = ""
     """Why it has one, for people: ``raised after 2 contentions within 600 s: from 20% to 25%``."""
+    steady_foreign_cores: float | None = None
+    """``foreign_cores`` without spikes: the middle of the last five samples; None if it is not known."""
     oom_kills: int = 0
     """Processes of our control group that the kernel has killed for want of memory, since the group was made."""
+
+    @property
+    def counted_foreign_cores(self) -> float:
+        """What new work counts with. A spike of a second or two keeps none away."""
+        return self.foreign_cores if self.steady_foreign_cores is None else self.steady_foreign_cores

@@ -79,7 +79,8 @@ class NodeSerializer(serializers.Serializer[Any]):
     cores = serializers.FloatField()
     own_cores = serializers.FloatField(help_text="Used by us now.")
     foreign_cores = serializers.FloatField(help_text="Used or wanted by others.")
-    room_cores = serializers.FloatField(help_text="Cores, less foreign ones, less those our work declared.")
+    steady_foreign_cores = serializers.FloatField(help_text="The middle of its last five figures.")
+    room_cores = serializers.FloatField(help_text="Cores, less steady foreign ones, less those our work declared.")
     load_1m = serializers.FloatField()
     memory_mib = serializers.IntegerField()
     free_memory_mib = serializers.IntegerField()
@@ -135,6 +136,7 @@ def _node(state: nodes.NodeState, carried: Sequence[Load], held: dict[str, str],
         "cores": view.cores,
         "own_cores": state.sample.own_cores,
         "foreign_cores": view.foreign_cores,
+        "steady_foreign_cores": view.counted_foreign_cores,
         "room_cores": room.cpu_milli / 1000,
         "load_1m": state.sample.load_1m,
         "memory_mib": view.memory_mib,

@@ -142,6 +142,7 @@ def _figures(
         "totals": {
             "cores": round(sum(node.cores for node in eligible), 3),
             "foreign_cores": round(sum(node.foreign_cores for node in eligible), 3),
+            "steady_foreign_cores": round(sum(node.counted_foreign_cores for node in eligible), 3),
             "memory_mib": sum(node.memory_mib for node in eligible),
             "free_memory_mib": sum(node.free_memory_mib for node in eligible),
             "gpus": sum(len(node.gpus) for node in eligible),

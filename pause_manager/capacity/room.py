@@ -124,8 +124,13 @@ def milli(cores: float) -> int:
 
 
 def foreign_milli(node: NodeView, policy: Policy) -> int:
-    """Thousandths of a core that strangers use of ``node``, where that is more than noise."""
+    """Thousandths of a core that strangers use of ``node`` at this moment, where that is more than noise."""
     return beyond_noise(milli(node.foreign_cores), milli(node.cores), policy)
+
+
+def steady_foreign_milli(node: NodeView, policy: Policy) -> int:
+    """The same without its spikes, where that is known: what keeps new work away."""
+    return beyond_noise(milli(node.counted_foreign_cores), milli(node.cores), policy)
 
 
 def beyond_noise(used: int, total: int, policy: Policy) -> int:
@@ -137,13 +142,14 @@ def beyond_noise(used: int, total: int, policy: Policy) -> int:
 def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     """What is left of ``node`` for new work, after strangers and everything we declared there.
 
-    CPU is compressible: cores minus foreign use beyond noise minus declared cores; what our loops burn is not counted.
+    CPU is compressible: cores minus steady foreign use beyond noise minus declared cores; what our loops burn is not
+    counted.
     Memory and GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
     """
     policy = policy or _DEFAULT
     settle = policy.settle_seconds
     loads = node.loads
-    cpu = milli(node.cores) - foreign_milli(node, policy) - sum(milli(load.needs.cpu) for load in loads)
+    cpu = milli(node.cores) - steady_foreign_milli(node, policy) - sum(milli(load.needs.cpu) for load in loads)
     memory = node.free_memory_mib
     if loads:
         declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
+from statistics import median_low
 
 from pause_manager.probes.cpu import CpuProbe
 from pause_manager.probes.gpu import GpuProbe, GpuReading
@@ -12,6 +14,9 @@ from pause_manager.probes.own import OwnProcesses
 from pause_manager.probes.pressure import PressureProbe
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
+
+STEADY_SAMPLES = 5
+"""The middle one of so many is what strangers steadily use."""
 
 
 class Sampler:
@@ -25,6 +30,7 @@ class Sampler:
         self._memory = MemoryProbe(root)
         self._pressure = PressureProbe(root)
         self._gpu = GpuProbe(gpu_deadline_seconds) if with_gpus else None
+        self._foreign: deque[float] = deque(maxlen=STEADY_SAMPLES)
 
     def take(self, own_roots: frozenset[int], *, clock_offset: float = 0.0) -> Sample | None:
         """A sample since the last call; ``None`` the first time, when CPU time has nothing to be compared with.
@@ -39,11 +45,13 @@ class Sampler:
         if cpu is None:
             return None
         memory = self._memory.read()
+        self._foreign.append(cpu.foreign)
         view = NodeView(
             name=self._node,
             sampled_at=round(time.time() + clock_offset, 3),
             cores=round(cpu.cores, 3),
             foreign_cores=round(cpu.foreign, 3),
+            steady_foreign_cores=round(median_low(self._foreign), 3),
             memory_mib=memory.total_mib,
             free_memory_mib=memory.free_mib,
             own_memory_mib=cpu.own_reading.memory_mib,

@@ -41,7 +41,13 @@ def gpu(index: int = 0, total: int = 24_000, free: int | None = 24_000, problem:
 
 
 def node(
-    name: str = HERE, *, cores: float = 8, foreign: float = 0, free_memory: int = 32_000, gpus: tuple[GpuView, ...] = ()
+    name: str = HERE,
+    *,
+    cores: float = 8,
+    foreign: float = 0,
+    steady: float | None = None,
+    free_memory: int = 32_000,
+    gpus: tuple[GpuView, ...] = (),
 ) -> NodeView:
     """A node is what its latest sample says: publish one, as its worker would."""
     view = NodeView(
@@ -49,6 +55,7 @@ def node(
         sampled_at=database_seconds(),
         cores=cores,
         foreign_cores=foreign,
+        steady_foreign_cores=steady,
         memory_mib=32_000,
         free_memory_mib=free_memory,
         gpus=gpus,

@@ -6,7 +6,7 @@ import pytest
 
 from automation import dispatch, gate, lifecycle, maintenance, status, tasks
 from automation.models import AutomationRun, Lifecycle, Ticket
-from pause_manager import holds, loads, manager, pause_queue
+from pause_manager import capacity, holds, loads, manager, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
@@ -60,6 +60,17 @@ def test_a_node_at_the_threshold_takes_the_run():
     node(cores=10, foreign=8)
 
     assert tickets(make_run()) > 0
+
+
+def test_a_spike_of_a_second_parks_nothing_and_saturates_nothing():
+    spike = node(foreign=8, steady=0)
+
+    run = make_run()
+
+    assert not is_waiting(run)
+    assert drain(run).lifecycle == Lifecycle.COMPLETED, "its loops were admitted to the node"
+    _, judgement = capacity.judge(spike, capacity.NodeState(), capacity.Policy(), spike.sampled_at)
+    assert judgement.code == "free"
 
 
 @pytest.mark.req("P-08")

@@ -13,6 +13,7 @@ from pause_manager.probes.cpu import CpuProbe, CpuReading
 from pause_manager.probes.memory import MIB, MemoryProbe
 from pause_manager.probes.own import TICKS_PER_SECOND
 from pause_manager.probes.pressure import PressureProbe
+from pause_manager.probes.sample import Sampler
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 V1 = "".join(
@@ -277,3 +278,23 @@ def test_pressure_is_the_share_of_time_since_the_last_reading(machine: Machine) 
     machine.write("proc/pressure/cpu", f"some avg10=9.99 avg60=0.00 avg300=0.00 total={1_000_000 + int(seconds * 5e5)}")
 
     assert probe.read() == {"cpu": pytest.approx(0.5, abs=0.05)}
+
+
+def test_a_spike_of_strangers_is_told_and_does_not_count_as_steady(two_cores: Machine) -> None:
+    two_cores.write("proc/meminfo", Path("/proc/meminfo").read_text().strip())
+    sampler = Sampler("here", with_gpus=False, root=two_cores.root)
+    assert sampler.take(OUR_TREE) is None
+    told, steady, busy, last = [], [], 0.0, time.monotonic()
+
+    for cores in (0, 0, 0, 1.5, 1.5, 0, 1.5, 1.5, 1.5):
+        time.sleep(0.2)
+        now = time.monotonic()
+        busy, last = busy + cores * (now - last), now
+        two_cores.works(busy=busy, own=0)
+        sample = sampler.take(OUR_TREE)
+        assert sample is not None
+        told.append(int(sample.view.foreign_cores > 0.7))
+        steady.append(int(sample.view.counted_foreign_cores > 0.7))
+
+    assert told == [0, 0, 0, 1, 1, 0, 1, 1, 1]
+    assert steady == [0, 0, 0, 0, 0, 0, 1, 1, 1], "the middle of the last five"
