@@ -18,7 +18,7 @@ from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import all_pipelines, get_pipeline
 from pause_manager import capacity, kinds, loads, manager, metrics
-from pause_manager.desk import Desk, open_desk
+from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
@@ -120,8 +120,7 @@ def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Tur
             if desk.goes_behind(want.needs, want.priority, pipeline=want.pipeline):
                 asked = min(asked, 1) if not want.at_work and turns.has(want.run_id) else 0
             if not asked:
-                sentence = "It waits its turn: work that needs no more and is no less urgent waits already."
-                return replace(verdict, code="goes_behind", sentence=sentence), 0
+                return replace(verdict, code="goes_behind", sentence=ITS_TURN), 0
             fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline)
             # There is room, but not so much, or those before took it.
             sentence = f"No node has room for {want.needs} beside what is on its way{desk.settling}: {verdict.sentence}"

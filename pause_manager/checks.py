@@ -94,6 +94,26 @@ def check_celery(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     return warnings
 
 
+@register()
+def check_policies_of_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """The policies that tasks name are declared. Only of tasks that are loaded: in a worker, all."""
+    pausable = sys.modules.get(TASK_CLASS.partition(":")[0])
+    if pausable is None:
+        return []
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    known = settings().pipeline_policies
+    tasks = [task for _, task in sorted(app.tasks.items()) if isinstance(task, pausable.PausableTask)]
+    return [
+        Warning(
+            f"{task.name} goes by the fleet's policy: PAUSE_MANAGER['pipeline_policies'] has no {task.policy!r}.",
+            hint="Declared: " + (", ".join(sorted(known)) or "none"),
+            id="pause_manager.W019",
+        )
+        for task in tasks
+        if task.policy and task.policy not in known
+    ]
+
+
 def _is_obeyed(app: Any) -> bool:
     """Whether tasks are pausable by class or one by one, or somebody else brings work that asks before it starts."""
     is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules

@@ -27,6 +27,7 @@ _NOT_HEADERS = frozenset(
 """What a worker adds to the headers of a message to make a task's request of them."""
 
 _LONGEST_REF = 120
+_LONGEST_POLICY = 100
 
 _NAMES: dict[str, str] = serialization.registry.type_to_name  # type: ignore[attr-defined]
 
@@ -79,6 +80,12 @@ class Delivery:
         """What the task declares; ``None`` if it waits for no room."""
         declared = self.task.needs
         return declared if declared is None or isinstance(declared, Needs) else Needs(**declared)
+
+    @property
+    def policy(self) -> str:
+        """The name, in ``pipeline_policies``, of the policy it is admitted and goes on by; empty: the fleet's."""
+        named = self.task.policy
+        return named[:_LONGEST_POLICY] if isinstance(named, str) else ""
 
     @property
     def priority(self) -> int:

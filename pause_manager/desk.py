@@ -16,6 +16,10 @@ from pause_manager.views import NodeView
 
 logger = logging.getLogger("pause_manager.desk")
 
+Front = Sequence[tuple[Needs, float, int]]
+"""(needs, pause threshold, highest priority) of each kind of what waits."""
+ITS_TURN = "It waits its turn: work that needs no more and is no less urgent waits already."
+
 
 @dataclass(frozen=True)
 class Fleet:
@@ -58,13 +62,8 @@ class Desk:
         return verdict
 
     def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
-        """Whether newcomers must queue: something that waits is no larger and no less urgent.
-
-        What waits by a policy that keeps more free than theirs is not in their way.
-        """
-        own = conf.settings().policy_of(pipeline).pause_below
-        front = ((other, urgency) for other, pause_below, urgency in self._front if pause_below <= own)
-        return capacity.goes_behind(front, needs, priority)
+        """:func:`goes_behind` by what waited when first asked."""
+        return goes_behind(self._front, needs, priority, pipeline=pipeline)
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
@@ -96,14 +95,27 @@ class Desk:
         return fleet.reserve_unplaced(capacity.admission_book(fleet.views, policy, fleet.now, fleet.states))
 
     @cached_property
-    def _front(self) -> list[tuple[Needs, float, int]]:
-        """(needs, pause threshold, highest priority) of what waits and is due."""
-        settings = conf.settings()
-        front = PauseQueueEntry.objects.due().front(settings.policy_of().ageing_seconds)
-        return [
-            (needs_of(needs), settings.policy_of(pipeline).pause_below, int(urgency))
-            for needs, pipeline, urgency in front
-        ]
+    def _front(self) -> Front:
+        return front()
+
+
+def front() -> Front:
+    """What waits and is due."""
+    settings = conf.settings()
+    found = PauseQueueEntry.objects.due().front(settings.policy_of().ageing_seconds)
+    return [
+        (needs_of(needs), settings.policy_of(pipeline).pause_below, int(urgency)) for needs, pipeline, urgency in found
+    ]
+
+
+def goes_behind(waiting: Front, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
+    """Whether newcomers must queue: something that waits is no larger and no less urgent.
+
+    What waits by a policy that keeps more free than theirs is not in their way.
+    """
+    own = conf.settings().policy_of(pipeline).pause_below
+    ahead = ((other, urgency) for other, pause_below, urgency in waiting if pause_below <= own)
+    return capacity.goes_behind(ahead, needs, priority)
 
 
 def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:

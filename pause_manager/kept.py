@@ -78,7 +78,12 @@ def settle(delivery: Delivery) -> Turn | None:
             return None
         admitted: tuple[int, ...] | str = ()
         if delivery.needs is not None and not (entry and (entry.message or {}).get("is_forced")):
-            admitted = manager.admit_on(processes.node_name(), delivery.needs)
+            admitted = manager.admit_on(
+                processes.node_name(),
+                delivery.needs,
+                pipeline=delivery.policy,
+                newcomer=delivery.priority if entry is None else None,
+            )
         if isinstance(admitted, str):
             _keep(delivery, entry, admitted)
             return None
@@ -92,6 +97,7 @@ def settle(delivery: Delivery) -> Turn | None:
             worker=delivery.worker,
             owner=processes.identity(),
             acks_late=delivery.acks_late,
+            priority=delivery.priority,
             needs=running.needs_as_json(delivery.needs),
             gpus=list(admitted),
             entry=entry,
@@ -181,6 +187,7 @@ def _keep(
                 "queue": delivery.queue,
                 "priority": delivery.priority,
                 "needs": asdict(needs or Needs(cpu=0)),
+                "pipeline": delivery.policy,
             },
         )
         pk = kept.pk

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from pause_manager import capacity, conf, holds, loads, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
-from pause_manager.desk import look, needs_of, open_desk
+from pause_manager.desk import ITS_TURN, front, goes_behind, look, needs_of, open_desk
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
@@ -80,12 +80,15 @@ def _unreadable(error: Exception) -> capacity.Verdict:
     return capacity.Verdict(True, "unreadable", f"Capacity could not be judged: {type(error).__name__}: {error}.")
 
 
-def admit_on(node: str, needs: Needs, *, pipeline: str = "", told: NodeView | None = None) -> tuple[int, ...] | str:
+def admit_on(
+    node: str, needs: Needs, *, pipeline: str = "", told: NodeView | None = None, newcomer: int | None = None
+) -> tuple[int, ...] | str:
     """The GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
-    and a lock on its name takes the place of the row.
+    and a lock on its name takes the place of the row. ``newcomer`` is the priority of work that nobody has admitted
+    before: it queues behind what waits.
     """
     if not conf.settings().capacity:
         return ()
@@ -101,6 +104,9 @@ def admit_on(node: str, needs: Needs, *, pipeline: str = "", told: NodeView | No
     policy = conf.settings().policy_of(pipeline)
     now = now or database_seconds()
     placement = capacity.place([view], needs, policy, now)
+    if placement is not None and newcomer is not None and goes_behind(front(), needs, newcomer, pipeline=pipeline):
+        logger.info("No turn for a newcomer: %s", ITS_TURN)
+        return ITS_TURN
     if placement is not None:
         return placement.gpus
     verdict = capacity.should_pause([view], needs, policy, now)

@@ -58,13 +58,15 @@ class PausableRequest(Request):
 class PausableTask(Task):  # type: ignore[type-arg]
     """A task that does not start while a hold covers it (fleet, its queue, its node): its message waits and is sent on.
 
-    With ``needs`` it also waits for room. ``pausable = False`` switches it off for a task.
+    With ``needs`` it also waits for room, by the ``policy`` of that name. ``pausable = False`` switches it off.
     """
 
     abstract = True
     Request = "pause_manager.pausable:PausableRequest"
     pausable: ClassVar[bool] = True
     needs: ClassVar[Needs | Mapping[str, Any] | None] = None
+    policy: ClassVar[str] = ""
+    """One of ``PAUSE_MANAGER["pipeline_policies"]``; the fleet's if it is none of them."""
 
     _trace: Tracer | None = None
 
@@ -78,9 +80,10 @@ class PausableTask(Task):  # type: ignore[type-arg]
         self._trace = partial(_trace, self, tracer) if tracer is not None and self.pausable else tracer
 
     def check_should_stop(self) -> tuple[bool, str]:
-        """Whether a quiesce covers this task, and why: for its own loops, from memory, in under a microsecond.
+        """Whether it should leave, and why: a quiesce covers it, or strangers need what it declared.
 
-        The first call of a process reads the database. Called outside a worker it says no.
+        For its own loops: from memory, in under a microsecond. The first call of a process, or of a task with needs,
+        asks the database. Called outside a worker it says no.
         """
         run: _Run | None = getattr(_current, "run", None)
         if run is None:
@@ -104,23 +107,48 @@ class PausableTask(Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("delivery", "turn", "watch")
+    __slots__ = ("delivery", "has_own_watch", "turn", "watch")
 
     def __init__(self, delivery: Delivery, turn: Turn) -> None:
         self.delivery = delivery
         self.turn = turn
         self.watch: Watch | None = None
+        self.has_own_watch = False
 
     def watched(self) -> Watch:
-        """The watch of the task's queue, which all its tasks in this process share."""
-        from pause_manager.probes.processes import node_name
+        """The watch of the task's queue, which its tasks in this process share; of one that may yield, its own."""
+        from pause_manager import conf
+        from pause_manager.running import scopes
         from pause_manager.watcher import watcher
 
         key = (os.getpid(), self.delivery.queue)
-        if key not in _watches:
-            _watches[key] = watcher.watch([*self.delivery.scopes, f"node:{node_name()}"])
-        self.watch = _watches[key]
+        if self.delivery.needs is not None and conf.settings().capacity:
+            self.watch, self.has_own_watch = self._own_watch(), True
+        else:
+            if key not in _watches:
+                _watches[key] = watcher.watch(scopes(self.delivery))
+            self.watch = _watches[key]
         return self.watch
+
+    def _own_watch(self) -> Watch:
+        from django.db import Error as DatabaseError
+
+        from pause_manager.running import register, scopes
+        from pause_manager.watcher import watcher
+
+        covering, ask = scopes(self.delivery), partial(register.ask, self.turn.row)
+        try:
+            return watcher.watch(covering, heartbeat=ask)
+        except DatabaseError as error:
+            logger.warning("The database is away (%s): %s is told later what it asks.", error, self.delivery.ref)
+            return watcher.watch(covering, heartbeat=ask, is_read_now=False)
+
+    def forget(self) -> None:
+        """It has ended."""
+        if self.has_own_watch and self.watch is not None:
+            from pause_manager.watcher import watcher
+
+            watcher.forget(self.watch)
 
 
 _GO_ON = (False, "")
@@ -160,6 +188,7 @@ def _trace(task: PausableTask, tracer: Tracer, uuid: str, args: Any, kwargs: Any
         raise
     finally:
         _current.run = outer
+        run.forget()
         register.leave(turn.row)
     return traced
 
@@ -198,13 +227,16 @@ def _keep_rest(run: _Run, left: Parked) -> None:
     from django.db import connection
 
     from pause_manager import kept
+    from pause_manager.running import YIELD
 
     args, kwargs = left.arguments or (run.delivery.args, run.delivery.kwargs)
     stop = run.watch.stop if run.watch is not None else None
     reason = stop.sentence if stop is not None else "the task left at a boundary of its own"
+    # What gives way to strangers waits for room, not for a hold to go.
+    was_held = stop is not None and stop.code != YIELD
     while True:
         try:
-            kept.keep_rest(run.delivery, run.turn, args, kwargs, reason=reason, was_told=stop is not None)
+            kept.keep_rest(run.delivery, run.turn, args, kwargs, reason=reason, was_told=was_held)
             return
         except DatabaseError as error:
             logger.warning("The database is away (%s): the rest of %s waits.", error, run.delivery.ref)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,25 +16,37 @@ from typing import Any
 import orjson
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.dispatch import receiver
 
 from pause_manager import conf, loads
 from pause_manager.delivery import Delivery
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.probes import processes
+from pause_manager.signals import yield_wanted
 from pause_manager.views import Load
+from pause_manager.watcher import Stop
 
 logger = logging.getLogger("pause_manager.running")
+
+YIELD = "yield"
+"""The code of the stop of a task that gives way to strangers."""
+
+_REF = "task:"
 
 _HOLDS = f"SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = ANY(%s)"
 _ENTER = f"""
     INSERT INTO {RunningTask._meta.db_table}
-           (task_id, task_name, queue, node, worker, owner, acks_late, needs, gpus)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s::jsonb, '[]'::jsonb
+           (task_id, task_name, queue, node, worker, owner, acks_late, priority, gpus)
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s, '[]'::jsonb
      WHERE NOT EXISTS ({_HOLDS})
  RETURNING id
 """
 _SEEN = f"UPDATE {RunningTask._meta.db_table} SET seen_at = statement_timestamp() WHERE id = ANY(%s)"
+_ASK = f"""
+    WITH asks AS (UPDATE {RunningTask._meta.db_table} SET asks = true WHERE id = %s AND NOT asks)
+    SELECT gives_way FROM {RunningTask._meta.db_table} WHERE id = %s
+"""
 _LEAVE = f"DELETE FROM {RunningTask._meta.db_table} WHERE id = ANY(%s)"
 _ABANDON = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND (acks_late OR %s) RETURNING entry_id)
@@ -78,7 +90,7 @@ class Register:
         """
         values = [
             *(delivery.task_id, delivery.task_name, delivery.queue, processes.node_name(), delivery.worker),
-            *(processes.identity(), delivery.acks_late, None, _scopes(delivery)),
+            *(processes.identity(), delivery.acks_late, delivery.priority, scopes(delivery)),
         ]
         row = self._execute(_ENTER, values)
         return int(row[0]) if row is not None and self.may_start(int(row[0]), delivery) else None
@@ -89,7 +101,7 @@ class Register:
         We write the row and then look for holds; who holds writes the hold and then looks for rows. One of the two
         sees the other, so nothing starts after a drain was seen to be complete.
         """
-        if self._execute(f"{_HOLDS} LIMIT 1", [_scopes(delivery)]) is not None:
+        if self._execute(f"{_HOLDS} LIMIT 1", [scopes(delivery)]) is not None:
             self._execute(_ABANDON, [pk, True])
             return False
         self.add(pk)
@@ -102,6 +114,11 @@ class Register:
             self._thread = threading.Thread(target=self._beat, name="slackwater-running", daemon=True)
             self._thread.start()
         self._is_needed.set()
+
+    def ask(self, pk: int) -> Stop | None:
+        """Why the task must give way, if it must; whoever decides that knows from now on that this one asks."""
+        row = self._execute(_ASK, [pk, pk])
+        return Stop(YIELD, row[0]) if row is not None and row[0] else None
 
     def leave(self, pk: int) -> None:
         """The task has ended. With the database away its row goes later, or by itself."""
@@ -166,7 +183,8 @@ class Register:
                 logger.exception("The running tasks were not confirmed; the next time they may be.")
 
 
-def _scopes(delivery: Delivery) -> list[str]:
+def scopes(delivery: Delivery) -> list[str]:
+    """The scopes whose holds cover ``delivery`` here."""
     return [*delivery.scopes, f"node:{processes.node_name()}"]
 
 
@@ -214,13 +232,28 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
     rows = RunningTask.objects.exclude(needs=None)
     for row in rows if node is None else rows.filter(node=node):
-        needs = Needs(**(row.needs or {}))
-        yield row.node, Load(f"task:{row.task_id}", needs, row.started_at.timestamp(), gpus=tuple(row.gpus))
+        yield (
+            row.node,
+            Load(
+                f"{_REF}{row.task_id}/{row.pk}",
+                Needs(**(row.needs or {})),
+                row.started_at.timestamp(),
+                row.priority,
+                tuple(row.gpus),
+                can_yield=row.asks,
+            ),
+        )
     if node is None:
         capacity = PauseQueueEntry.KeptBy.CAPACITY
         for entry in PauseQueueEntry.objects.unanswered().filter(kept_by=capacity):
             sent_at = entry.sent_at.timestamp() if entry.sent_at else 0.0
             yield None, Load(entry.ref, Needs(**entry.needs), sent_at, entry.priority, is_sent=True)
+
+
+@receiver(yield_wanted)
+def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
+    rows = [int(ref.rpartition("/")[2]) for ref in refs if ref.startswith(_REF)]
+    RunningTask.objects.filter(pk__in=rows, gives_way="").update(gives_way=reason)
 
 
 def needs_as_json(needs: Needs | None) -> Any:

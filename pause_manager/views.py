@@ -43,6 +43,8 @@ class Load:
     gpus: tuple[int, ...] = ()
     is_sent: bool = False
     """Sent but not started: it counts like a lease, and cannot yield."""
+    can_yield: bool = True
+    """Whether it asks if it should stop. What never asks counts, and is left alone."""
 
 
 @dataclass(frozen=True)

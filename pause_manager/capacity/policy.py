@@ -23,6 +23,8 @@ class Policy:
     """Strangers must need what our loops declared for this long before loops give it back."""
     minimum_run_seconds: float = 15.0
     """Of loops of equal priority, one that started sooner than this yields last; strangers wait for nobody's."""
+    yield_patience_seconds: float = 60.0
+    """What was told to yield and is there for longer counts again: others go in its stead."""
     cpu_slack_cores: float = 0.25
     """Strangers' CPU use up to this ..."""
     cpu_slack_share: float = 0.02

@@ -20,7 +20,7 @@ def gpu_resource(index: int) -> Resource:
 
 
 class Usage(NamedTuple):
-    """One resource of a node: its total, what strangers use, what our running loops declared."""
+    """One resource of a node: its total, what strangers use, what our loops and tasks at work declared."""
 
     total: int
     foreign: int
@@ -28,12 +28,12 @@ class Usage(NamedTuple):
 
     @property
     def deficit(self) -> int:
-        """How much our loops must give back. Never more than strangers use: own load alone pauses nothing."""
+        """How much our work must give back. Never more than strangers use: own load alone pauses nothing."""
         return max(0, min(self.foreign, self.foreign + self.declared - self.total))
 
 
 def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset()) -> dict[Resource, Usage]:
-    """Every readable resource of ``node``; loops whose ref is in ``leaving``, and sent ones, declare nothing.
+    """Every readable resource of ``node``; what is named in ``leaving``, and what is only sent, declares nothing.
 
     Where the sensor shows no memory of ours, what is used is taken for ours as far as we declared it: nobody yields
     on a guess. A whole GPU taken without a figure declares only what it is seen to use.

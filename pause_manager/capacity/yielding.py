@@ -1,4 +1,4 @@
-"""One node over time: when it stops taking work, and which loops give theirs back to strangers."""
+"""One node over time: when it stops taking work, and which loops and tasks give theirs back to strangers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class NodeState:
     """Since when its share has been back at the resume threshold, while it is saturated."""
     contended_since: float | None = None
     contended_at: float | None = None
-    """When loops were last told to yield."""
+    """When work was last told to yield."""
     cooldown: float = 0.0
     cooldown_until: float = 0.0
-    yielding: tuple[str, ...] = ()
-    """Loops that were told to yield and still show among the node's loads."""
+    yielding: tuple[tuple[str, float], ...] = ()
+    """Refs of what was told to yield and still shows among the node's loads, each with the time it was told."""
     swing: Swing = field(default_factory=Swing)
 
     def takes_parked_work(self, now: float) -> bool:
@@ -65,9 +65,9 @@ class Judgement:
     """Stop consuming from its queues."""
     is_contended: bool = False
     yields: tuple[str, ...] = ()
-    """Refs of the loops that must give their slice back at the next item."""
+    """Refs of the loops and tasks that must leave at the next item."""
     has_changed: bool = False
-    """Worth an event: it saturated, has room again, or loops must yield."""
+    """Worth an event: it saturated, has room again, or work must yield."""
     figures: Figures = field(default_factory=dict)
 
 
@@ -82,9 +82,12 @@ def judge(
         after = replace(state, roomy_since=None, contended_since=None)
         sentence = f"{view.name} is unknown: its last sample is {max(now - view.sampled_at, 0):.0f} s old."
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
-    leaving = frozenset(state.yielding).intersection(load.ref for load in view.loads)
+    here = {load.ref for load in view.loads}
+    told = tuple((ref, at) for ref, at in state.yielding if ref in here)
+    # What has not left by then may never leave: strangers are not served by counting it as gone.
+    leaving = frozenset(ref for ref, at in told if now - at < policy.yield_patience_seconds)
     used = usage(view, policy, leaving)
-    after = replace(state, yielding=tuple(sorted(leaving)), swing=state.swing.seen(used, policy, now))
+    after = replace(state, yielding=told, swing=state.swing.seen(used, policy, now))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
@@ -137,17 +140,18 @@ def _contention(
         contended_at=now,
         cooldown=cooldown,
         cooldown_until=now + cooldown,
-        yielding=tuple(sorted({*state.yielding, *(load.ref for load in yields)})),
+        yielding=(*state.yielding, *((load.ref, now) for load in yields)),
     )
     return after, yields, deficits
 
 
 def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Load]:
-    """Loops that may yield, first to go first.
+    """Loops and tasks that may yield, first to go first.
 
     Lowest priority (5 before 1); of equal priority those that have had their minimum run, then the last started.
     """
-    may = [load for load in view.loads if not load.is_sent and load.ref not in state.yielding]
+    told = {ref for ref, _ in state.yielding}
+    may = [load for load in view.loads if load.can_yield and not load.is_sent and load.ref not in told]
     young = policy.minimum_run_seconds
     return sorted(may, key=lambda load: (-load.priority, now - load.started_at < young, -load.started_at, load.ref))
 
@@ -250,12 +254,12 @@ def _sentence(
         use = used[resource]
         told = (
             f"{node} is contended: strangers need {_amount(resource, use.foreign)} "
-            f"and our loops declared {_amount(resource, use.declared)} of its {_amount(resource, use.total)}"
+            f"and our work declared {_amount(resource, use.declared)} of its {_amount(resource, use.total)}"
         )
         if not yields:
-            return f"{told}; no loop can yield."
-        loops = "one loop yields" if len(yields) == 1 else f"{len(yields)} loops yield"
-        return f"{told}; {loops} (lowest priority first, then last started)."
+            return f"{told}; none of it can yield."
+        some = "one piece of it yields" if len(yields) == 1 else f"{len(yields)} pieces of it yield"
+        return f"{told}; {some} (lowest priority first, then last started)."
     if best is None:
         return f"{node} takes no new work: its GPUs cannot be read."
     has = f"{percent(best)} of its {word(best)} free"

@@ -45,7 +45,7 @@ def test_loops_give_back_after_the_dwell_and_not_before():
 
     assert yields(judgements) == [(100 + DWELL, ("r",))]
     assert judgements[5][1].code == "contended"
-    assert "strangers need 4.0 cores and our loops declared 6.0 cores" in judgements[5][1].sentence
+    assert "strangers need 4.0 cores and our work declared 6.0 cores" in judgements[5][1].sentence
 
 
 def test_a_short_burst_makes_nobody_yield():
@@ -142,7 +142,7 @@ def test_loops_already_told_are_not_told_again_and_count_as_gone():
         told += judgement.yields
 
     assert told == ["a"]
-    assert state.yielding == ("a",)
+    assert state.yielding == (("a", 100 + DWELL),)
 
 
 def test_a_decision_names_the_runners_up():
