@@ -1,5 +1,6 @@
 """The settings of a foreign project; the test gives it the servers, and says whether its tasks are pausable."""
 
+import json
 import os
 
 import dj_database_url
@@ -45,4 +46,5 @@ PAUSE_MANAGER = {
     "capacity": os.environ.get("FOREIGN_CAPACITY") == "1",
     "answer_grace_seconds": float(os.environ.get("FOREIGN_GRACE", "10")),
     "running_beat_seconds": 1.0,
+    **json.loads(os.environ.get("FOREIGN_OPTIONS", "{}")),
 }

@@ -202,6 +202,31 @@ def needy(name):
     return name
 
 
+@shared_task(bind=True, base=app.Task, needs={"cpu": 2})
+def patient(self, name, first=0):
+    """Works piece by piece until it is enough, and leaves when it is told to."""
+    note("patient", name, first)
+    piece = first
+    while not store().exists("enough"):
+        should_stop, reason = self.check_should_stop()
+        if should_stop:
+            note("left", name, piece, reason)
+            raise self.park(name, first=piece)
+        time.sleep(0.05)
+        note("piece", name, piece)
+        piece += 1
+    return piece
+
+
+@shared_task(base=app.Task, needs={"cpu": 2})
+def deaf():
+    """Works until it is enough, and asks nobody."""
+    note("deaf")
+    while not store().exists("enough"):
+        time.sleep(0.05)
+    return "done"
+
+
 @shared_task
 def count(key):
     """Writes that it starts and, as its last act, that it is done: both on PostgreSQL's clock, with its process."""

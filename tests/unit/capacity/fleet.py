@@ -30,8 +30,8 @@ def node(name="a", *, cores=8.0, foreign=0.0, free=60_000, gpus=(), loads=(), **
     )
 
 
-def load(ref, *, cpu=1.0, started_at=0.0, priority=3, gpus=(), is_sent=False, **needs):
-    return Load(ref, Needs(cpu=cpu, **needs), started_at, priority, tuple(gpus), is_sent)
+def load(ref, *, cpu=1.0, started_at=0.0, priority=3, gpus=(), is_sent=False, can_yield=True, **needs):
+    return Load(ref, Needs(cpu=cpu, **needs), started_at, priority, tuple(gpus), is_sent, can_yield)
 
 
 def with_load(view, ref, needs, gpus, now):

@@ -145,6 +145,31 @@ def test_loops_already_told_are_not_told_again_and_count_as_gone():
     assert state.yielding == (("a", 100 + DWELL),)
 
 
+def test_what_never_asks_is_left_alone_and_counts():
+    loads = [load("deaf", cpu=3, priority=5, can_yield=False), load("a", cpu=3), load("b", cpu=1, priority=1)]
+
+    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=4, loads=loads)))
+    _, alone = watch(every_second(100, 10, node(cores=8, foreign=6, loads=loads[:1])))
+
+    assert yields(judgements) == [(100 + DWELL, ("a",))]
+    assert judgements[-1][1].figures["usage"]["cpu"]["declared"] == 4000
+    assert [one["ref"] for one in judgements[5][1].figures["runners_up"]] == ["b"]
+    assert yields(alone) == []
+    assert alone[-1][1].code == "contended"
+    assert alone[-1][1].sentence.endswith("our work declared 3.0 cores of its 8.0 cores; none of it can yield.")
+
+
+def test_others_go_in_the_stead_of_what_was_told_and_does_not_leave():
+    view = node(cores=8, foreign=4, loads=[load("a", cpu=3, priority=5), load("b", cpu=3)])
+    state, told = NodeState(), []
+    for second in range(100, 300):
+        state, judgement = judge(replace(view, sampled_at=second), state, POLICY, float(second))
+        told += [(second, ref) for ref in judgement.yields]
+
+    patience = POLICY.yield_patience_seconds
+    assert told == [(100 + DWELL, "a"), (100 + DWELL + patience + DWELL, "b")]
+
+
 def test_a_decision_names_the_runners_up():
     loads = [load("a", cpu=4, priority=5), load("b", cpu=4)]
 
