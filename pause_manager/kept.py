@@ -166,9 +166,10 @@ def _keep(
 ) -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
     needs = delivery.needs
+    waits_for_room = needs is not None and conf.settings().capacity
     values: dict[str, Any] = {
         "reason": reason,
-        "kept_by": PauseQueueEntry.KeptBy.HOLD if needs is None else PauseQueueEntry.KeptBy.CAPACITY,
+        "kept_by": PauseQueueEntry.KeptBy.CAPACITY if waits_for_room else PauseQueueEntry.KeptBy.HOLD,
         "message": delivery.message(args, kwargs),
         "body": delivery.body(args, kwargs),
     }

@@ -113,7 +113,9 @@ def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(fo
     node(cores=8)
     pieces = Pieces(foreign)
     deaf = foreign.send("deaf", priority=9)
-    urgent, usual = foreign.send("patient", "urgent", priority=0), foreign.send("patient", "usual")
+    usual = foreign.send("patient", "usual")
+    assert pieces.work("usual")
+    urgent = foreign.send("patient", "urgent", priority=0)
     assert eventually(lambda: RunningTask.objects.filter(asks=True).count() == 2, 30)
     assert eventually(lambda: foreign.notes("deaf"), 30)
 

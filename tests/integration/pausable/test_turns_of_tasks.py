@@ -15,6 +15,7 @@ from pause_manager.pausable import PausableTask
 from pause_manager.pause_queue import Parked
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import full, messages, node
+from tests.integration.pausable.project import hold, release
 from tests.integration.pausable.test_settling import QUEUE, delivery, needy, returned, task  # noqa: F401  (fixtures)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
@@ -112,3 +113,14 @@ def test_a_task_that_names_no_known_policy_goes_by_the_fleets_and_the_check_says
     RunningTask.objects.all().delete()
     node(cores=10, foreign=8.5)
     assert starts(needy, priority=0), "15 % are enough for it now"
+
+
+def test_where_no_room_is_watched_a_held_task_waits_for_the_hold_alone(needy: PausableTask, settings: Any):  # noqa: F811
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": False}
+    full()
+    hold()
+    assert not starts(needy)
+
+    release()
+
+    assert kept.settle(returned(needy)) is not None
