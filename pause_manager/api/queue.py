@@ -6,14 +6,25 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
+from pause_manager.api.pagination import PageQuery
 from pause_manager.models import PauseQueueEntry
 
 IN_ORDER = ("priority", "paused_at", "id")
 """The order in which entries are resumed, ageing aside."""
 
 
+class EntryQuery(PageQuery):
+    """Filters of the pause queue."""
+
+    kept_by = serializers.ChoiceField(
+        choices=PauseQueueEntry.KeptBy.values,
+        required=False,
+        help_text="`capacity`: waits for room; `hold`: waits only for the end of a hold.",
+    )
+
+
 class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
-    """A dispatch that waits for capacity."""
+    """A dispatch that waits for capacity, or for the end of a hold: see ``kept_by``."""
 
     needs = serializers.DictField(child=serializers.FloatField())
 
@@ -27,6 +38,7 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
             "priority",
             "needs",
             "reason",
+            "kept_by",
             "paused_at",
             "resume_after",
             "attempts",

@@ -115,13 +115,16 @@ class PauseQueue(AutomationView):
 
     @extend_schema(
         operation_id="list_pause_queue",
-        summary="List what waits for capacity, in the order in which it goes on",
-        parameters=[pagination.PageQuery, schema.REQUEST_ID],
+        summary="List what waits for capacity or for the end of a hold, in the order in which it goes on",
+        parameters=[queue.EntryQuery, schema.REQUEST_ID],
         responses=answers({200: page_of("PauseQueuePage", queue.EntrySerializer)}, *READ),
     )
     def get(self, request: Request) -> Response:
-        query = self.query(pagination.PageQuery)
-        return Response(pagination.page(request, visible(request.user), queue.IN_ORDER, query, queue.shown))
+        query = self.query(queue.EntryQuery)
+        rows = visible(request.user)
+        if "kept_by" in query:
+            rows = rows.filter(kept_by=query["kept_by"])
+        return Response(pagination.page(request, rows, queue.IN_ORDER, query, queue.shown))
 
 
 class EntryVerb(AutomationView):
