@@ -46,11 +46,20 @@ def rotate_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[A
 class AgentAdmin(OfAccount):
     to_account = "account__"
     form = AgentForm
-    list_display = ["name", "account", "site", "pipelines", "node", "is_enabled", "last_seen_at"]
+    list_display = [
+        "name",
+        "account",
+        "site",
+        "pipelines",
+        "node",
+        "is_enabled",
+        "last_seen_at",
+        "acknowledged_version",
+    ]
     list_select_related = ["account", "site"]
     list_filter = ["is_enabled"]
     search_fields = ["name", "node"]
-    readonly_fields = ["created_at", "last_seen_at"]
+    readonly_fields = ["created_at", "last_seen_at", "acknowledged_version", "acknowledged_at"]
     actions = [rotate_selected]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Agent | None = None) -> list[str]:

@@ -1,20 +1,26 @@
-"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and kept as a hash."""
+"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and kept as a hash.
+
+An agent that was answered with a version of the fleet switch obeys that version: what it would claim is refused here,
+and what it holds is told ``stop``. So the answer is its acknowledgement.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from automation.models import Agent
-from pause_manager import audit
+from automation.models import Agent, WorkSlice
+from pause_manager import acknowledgements, audit, fleet, metrics
+from pause_manager.acknowledgements import AGENT, Member
 from pause_manager.actor import Actor
+from pause_manager.control_state import State
 
 TOKEN_PREFIX = "swa_"
 SEEN_EVERY = timedelta(seconds=10)
@@ -60,6 +66,49 @@ def seen(agent: Agent) -> None:
     Agent.objects.filter(pk=agent.pk).exclude(lately).update(last_seen_at=Now())
 
 
+def answered(agent: Agent, state: State | None = None) -> dict[str, Any]:
+    """The ``system`` block of an answer to ``agent``, which obeys it from here on: of ``state``, else of now.
+
+    Nothing is written, or asked of the database, while the version is the one that it was told before.
+    """
+    state = state or fleet.state()
+    if state.is_readable and agent.acknowledged_version < state.version:
+        metrics.guarded(_acknowledge)(agent, state.version)
+    return state.as_dict()
+
+
+def _acknowledge(agent: Agent, version: int) -> None:
+    # The guard is for an answer that was overtaken by a later one.
+    older = Agent.objects.filter(pk=agent.pk, acknowledged_version__lt=version)
+    older.update(acknowledged_version=version, acknowledged_at=Now(), last_seen_at=Now())
+    agent.acknowledged_version = version
+
+
+@acknowledgements.register
+def _obeying() -> Iterable[Member]:
+    """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
+
+    One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.
+    """
+    gone = timedelta(seconds=acknowledgements.gone_seconds()) + SEEN_EVERY
+    with connection.cursor() as cursor:
+        cursor.execute(OBEYING, [gone.total_seconds()])
+        return [Member(AGENT, *row) for row in cursor.fetchall()]
+
+
 def _hash(token: str) -> str:
     # A token is 256 random bits: there is nothing to guess, so nothing to make slow.
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+OBEYING = f"""
+    SELECT 'agent:' || agent.name, agent.node, agent.acknowledged_version, seen.at,
+           extract(epoch FROM statement_timestamp() - seen.at)::float
+      FROM {Agent._meta.db_table} AS agent
+     CROSS JOIN LATERAL (SELECT coalesce(agent.last_seen_at, agent.created_at) AS at) AS seen
+     WHERE (agent.is_enabled AND agent.last_seen_at >= statement_timestamp() - make_interval(secs => %s))
+        OR 'agent:' || agent.name IN (
+            SELECT split_part(lease_owner, '/', 1) FROM {WorkSlice._meta.db_table}
+             WHERE lease_token IS NOT NULL AND finished_at IS NULL AND lease_expires_at >= statement_timestamp())
+     ORDER BY agent.name
+"""

@@ -11,6 +11,7 @@ class AutomationConfig(AppConfig):
 
     def ready(self) -> None:
         from automation import (  # noqa: F401  (they register themselves)
+            agents,
             announce,
             audit_readers,
             checks,

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 from prometheus_client import Metric
 
-from automation import gate, status
+from automation import agents, gate, status
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import TERMINAL, AutomationRun, Ticket
 from pause_manager.exposition import gauge, register
@@ -45,7 +45,7 @@ MESSAGES = f"""
     SELECT queue, count(*), max(extract(epoch FROM statement_timestamp() - sent_at))::float8
       FROM {Ticket._meta.db_table} GROUP BY 1
 """
-STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES)
+STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
 
 UNFINISHED = tuple(name for name in status.ALL if name not in TERMINAL)
 

@@ -94,6 +94,10 @@ class Agent(models.Model):
     token_hash = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+    acknowledged_version = models.PositiveBigIntegerField(
+        default=0, db_default=0, editable=False, help_text="of the fleet switch: the last one that it was told"
+    )
+    acknowledged_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         ordering: ClassVar = ["name"]

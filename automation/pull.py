@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
-from automation import announce, checkpoint, intake, job_search, leases, lifecycle, maintenance, stages
+from automation import agents, announce, checkpoint, intake, job_search, leases, lifecycle, maintenance, stages
 from automation.errors import JobIncomplete, JobNotFound, LeaseLost
 from automation.intake import HandedIn
 from automation.jobs import Job, page_of
@@ -45,12 +45,16 @@ def claim(
     """
     state = fleet.state()
     if state.is_paused:
-        return {"job": None, "reason": None, "system": state.as_dict()}
+        return {"job": None, "reason": None, "system": agents.answered(agent, state)}
     found, why = job_search.find(agent, claim_id=claim_id, stages=stages, told=told)
     if found is not None:
         metrics.guarded(holds.went_on)(found.scopes)
         announce.moved(found.run.scope)
-    return {"job": found.as_dict(limit) if found else None, "reason": why or None, "system": state.as_dict()}
+    return {
+        "job": found.as_dict(limit) if found else None,
+        "reason": why or None,
+        "system": agents.answered(agent, state),
+    }
 
 
 def heartbeat(agent: Agent, job_id: int, token: int) -> Answer:
@@ -60,14 +64,14 @@ def heartbeat(agent: Agent, job_id: int, token: int) -> Answer:
     """
     with transaction.atomic():
         stop = _held(agent, job_id, token).keep()
-    return {"stop": _told(stop), **_system()}
+    return {"stop": _told(stop), **_system(agent)}
 
 
 def items(agent: Agent, job_id: int, token: int, *, after: str = "", limit: int | None = None) -> Answer:
     """``{items, more, system}``: the items after the one with key ``after``, else those after the cursor."""
     with transaction.atomic():
         job = _held(agent, job_id, token)
-    return {**page_of(job, after=after, limit=limit), **_system()}
+    return {**page_of(job, after=after, limit=limit), **_system(agent)}
 
 
 def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Actor, release: bool = False) -> Answer:
@@ -82,7 +86,7 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
             if handed.cursor != job.cursor:
                 raise LeaseLost(f"Cannot checkpoint job {job_id}: it is finished.")
             intake.check_repeat(job.stage_run, handed)
-            return {"cursor": job.cursor, "finished": True, "released": False, "stop": None, **_system()}
+            return {"cursor": job.cursor, "finished": True, "released": False, "stop": None, **_system(agent)}
         processed = failed = 0
         stop = job.keep()
         if handed.cursor == job.cursor:
@@ -107,7 +111,7 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
         "finished": finished,
         "released": released,
         "stop": None if over else _told(stop),
-        **_system(),
+        **_system(agent),
     }
 
 
@@ -139,7 +143,7 @@ def fail(
     if retry_after is None and crashes is not None:
         maintenance.settle([(job_id, job.stage_run.pk, crashes)], AgentFailed(error))
     _carry_on(job, has_ended=True)
-    return _system()
+    return _system(agent)
 
 
 def _held(agent: Agent, job_id: int, token: int) -> Job:
@@ -197,5 +201,5 @@ def _told(stop: Stop | None) -> dict[str, str] | None:
     return None if stop is None else {"code": stop.code, "sentence": stop.sentence}
 
 
-def _system() -> Answer:
-    return {"system": fleet.state().as_dict()}
+def _system(agent: Agent) -> Answer:
+    return {"system": agents.answered(agent)}

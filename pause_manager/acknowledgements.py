@@ -1,10 +1,13 @@
-"""Which workers live and which version of the fleet switch each obeys: the only writer of :class:`FleetWorker`."""
+"""Who must obey the fleet switch and which version each obeys: the only writer of :class:`FleetWorker`.
+
+Celery workers have rows here. Whoever else takes work registers a provider of the members that it knows of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -17,17 +20,73 @@ SILENT_BEATS = 2
 _REMEMBERED = timedelta(hours=1)
 
 
+WORKER, AGENT = KINDS = ("worker", "agent")
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody who lives (or has work in hand), and the version that was acknowledged."""
+
+    kind: str
+    name: str
+    node: str
+    version: int
+    seen_at: datetime
+    silent_seconds: float
+
+    def lags(self, version: int) -> bool:
+        """Whether it has not acknowledged ``version``. A worker that was silent for two beats may have missed it.
+
+        An agent is silent between two calls and takes nothing unasked: its last answer holds.
+        """
+        silent = self.kind == WORKER and self.silent_seconds > SILENT_BEATS * conf.settings().worker_beat_seconds
+        return self.version < version or silent
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, in the style of the endpoint."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "node": self.node,
+            "acknowledgedVersion": self.version,
+            "lastSeenAt": self.seen_at.isoformat(),
+            "silentSeconds": round(self.silent_seconds, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many there are of a kind, and how many of them obey."""
+
+    total: int = 0
+    acknowledged: int = 0
+
+
 @dataclass(frozen=True)
 class Workers:
-    """The workers that live, those of them that obey the version asked about, and the others, by name."""
+    """Workers and agents that live, those of them that obey the version asked about, and the others, by name."""
 
     total: int = 0
     acknowledged: int = 0
     lagging: list[dict[str, Any]] = field(default_factory=list)
+    by_kind: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(KINDS, Count()))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"total": self.total, "acknowledged": self.acknowledged, "lagging": self.lagging}
+        by_kind = {kind: vars(count) for kind, count in self.by_kind.items()}
+        return {"total": self.total, "acknowledged": self.acknowledged, "lagging": self.lagging, "byKind": by_kind}
+
+
+Provider = Callable[[], Iterable[Member]]
+"""One statement, whatever there is."""
+
+_providers: list[Provider] = []
+
+
+def register(provider: Provider) -> Provider:
+    """Have ``provider`` asked who must obey; usable as a decorator."""
+    _providers.append(provider)
+    return provider
 
 
 def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int) -> None:
@@ -42,29 +101,31 @@ def leave(name: str) -> None:
 
 
 def of_version(version: int) -> Workers:
-    """Who obeys ``version``. A worker that was silent for two beats may have missed it, and counts as lagging."""
-    settings = conf.settings()
-    beat = settings.worker_beat_seconds
+    """Who obeys ``version``, and who lags."""
+    members = [member for provider in _providers for member in provider()]
+    late = [member for member in members if member.lags(version)]
+    by_kind = {}
+    for kind in KINDS:
+        total = sum(member.kind == kind for member in members)
+        by_kind[kind] = Count(total, total - sum(member.kind == kind for member in late))
+    return Workers(len(members), len(members) - len(late), [member.as_dict() for member in late], by_kind)
+
+
+def gone_seconds() -> float:
+    """After so long a silence nobody is waited for any more."""
+    return conf.settings().worker_beat_seconds * conf.settings().missed_worker_beats
+
+
+@register
+def _workers() -> Iterable[Member]:
     with connection.cursor() as cursor:
-        cursor.execute(_LIVE, {"gone": beat * settings.missed_worker_beats})
-        rows = cursor.fetchall()
-    lagging = [
-        {
-            "name": name,
-            "node": node,
-            "acknowledgedVersion": acknowledged,
-            "lastSeenAt": seen_at.isoformat(),
-            "silentSeconds": round(silent, 1),
-        }
-        for name, node, acknowledged, seen_at, silent in rows
-        if acknowledged < version or silent > SILENT_BEATS * beat
-    ]
-    return Workers(len(rows), len(rows) - len(lagging), lagging)
+        cursor.execute(LIVE, [gone_seconds()])
+        return [Member(WORKER, *row) for row in cursor.fetchall()]
 
 
 def queues() -> list[str]:
     """The queues that live workers serve, held or not."""
-    gone = timedelta(seconds=conf.settings().worker_beat_seconds * conf.settings().missed_worker_beats)
+    gone = timedelta(seconds=gone_seconds())
     rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - gone).values_list("queues", flat=True)
     return sorted({queue for served in rows for queue in served})
 
@@ -86,8 +147,8 @@ _ACKNOWLEDGE = f"""
            acknowledged_version = excluded.acknowledged_version
 """
 
-_LIVE = f"""
+LIVE = f"""
     SELECT name, node, acknowledged_version, last_seen_at,
            extract(epoch FROM statement_timestamp() - last_seen_at)::float
-      FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %(gone)s) ORDER BY name
+      FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %s) ORDER BY name
 """

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from pause_manager import acknowledgements, conf
-from pause_manager.acknowledgements import Workers
+from pause_manager.acknowledgements import AGENT, Workers
 from pause_manager.clock import database_now
 from pause_manager.control_state import FLEET, State
 from pause_manager.drain import Blocker, Metrics
@@ -110,7 +110,8 @@ def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: b
         )
     if workers.lagging:
         names = ", ".join(worker["name"] for worker in workers.lagging[:5])
-        found.append(f"{len(workers.lagging)} of {workers.total} workers have not acknowledged the change: {names}.")
+        who = "workers and agents" if workers.by_kind[AGENT].total else "workers"
+        found.append(f"{len(workers.lagging)} of {workers.total} {who} have not acknowledged the change: {names}.")
     late = overdue(state, metrics)
     if with_blockers:
         found += [sentence for _, sentence in late]

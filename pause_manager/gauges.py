@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import conf, metrics, nodes
+from pause_manager import acknowledgements, metrics, nodes
 from pause_manager.api.nodes import shown
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
@@ -34,15 +34,10 @@ POLL = """
 FLEET = """
     SELECT mode, version, extract(epoch FROM statement_timestamp() - mode_since)::float8 FROM pause_manager_controlstate
 """
-WORKERS = """
-    SELECT count(*), count(*) FILTER (WHERE acknowledged_version >= (SELECT version FROM pause_manager_controlstate))
-      FROM pause_manager_fleetworker
-     WHERE last_seen_at > statement_timestamp() - make_interval(secs => %s)
-"""
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
-STATEMENTS = (HOLDS, QUEUE, POLL, FLEET, WORKERS, TALLIES)
+STATEMENTS = (HOLDS, QUEUE, POLL, FLEET, acknowledgements.LIVE, TALLIES)
 
 
 def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -66,16 +61,22 @@ def _fleet() -> Iterable[Metric]:
     paused = gauge("slackwater_fleet_paused", "1 for the mode in which the fleet is paused, else 0.", "mode")
     since = gauge("slackwater_fleet_paused_age_seconds", "Since the fleet was paused in this mode; 0 while it is not.")
     version = gauge("slackwater_fleet_version", "Version of the fleet switch; rises by one with each change.")
-    workers = gauge("slackwater_workers", "Live Celery workers, by whether they obey the present version.", "obeys")
+    workers = gauge(
+        "slackwater_workers",
+        "Live Celery workers and remote agents, by whether they obey the present version.",
+        "kind",
+        "obeys",
+    )
+    current = 0
     for mode, number, age in _rows(FLEET):
         for known in ("drain", "quiesce"):
             paused.add_metric([known], mode == known)
         since.add_metric([], age if mode else 0.0)
         version.add_metric([], number)
-    limit = conf.settings()
-    ((total, acknowledged),) = _rows(WORKERS, [limit.worker_beat_seconds * limit.missed_worker_beats])
-    workers.add_metric(["yes"], acknowledged)
-    workers.add_metric(["no"], total - acknowledged)
+        current = number
+    for kind, count in acknowledgements.of_version(current).by_kind.items():
+        workers.add_metric([kind, "yes"], count.acknowledged)
+        workers.add_metric([kind, "no"], count.total - count.acknowledged)
     return paused, since, version, workers
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from pause_manager.acknowledgements import KINDS
 from pause_manager.api.schema import ErrorSerializer
 from pause_manager.api.strict import StrictSerializer
 from pause_manager.fleet_report import MOST_EVENTS
@@ -108,8 +109,9 @@ class FleetMetricsSerializer(WorkCountsSerializer):
 
 
 class LaggingSerializer(serializers.Serializer[Any]):
-    """A worker that has not acknowledged the version, or has been silent."""
+    """Who has not acknowledged the version; or a worker that has been silent."""
 
+    kind = serializers.ChoiceField(choices=KINDS, help_text="A Celery worker, or a remote agent.")
     name = serializers.CharField()
     node = serializers.CharField()
     acknowledgedVersion = serializers.IntegerField()  # noqa: N815
@@ -117,12 +119,25 @@ class LaggingSerializer(serializers.Serializer[Any]):
     silentSeconds = serializers.FloatField()  # noqa: N815
 
 
-class WorkersSerializer(serializers.Serializer[Any]):
-    """The live workers and how many of them obey this version."""
+class ObeyingSerializer(serializers.Serializer[Any]):
+    """How many there are of a kind, and how many of them obey this version."""
 
     total = serializers.IntegerField()
     acknowledged = serializers.IntegerField()
+
+
+class ByKindSerializer(serializers.Serializer[Any]):
+    """Workers and agents apart."""
+
+    worker = ObeyingSerializer()
+    agent = ObeyingSerializer()
+
+
+class WorkersSerializer(ObeyingSerializer):
+    """The live workers and agents, and how many of them obey this version."""
+
     lagging = LaggingSerializer(many=True)
+    byKind = ByKindSerializer()  # noqa: N815
 
 
 class CommandSerializer(serializers.Serializer[Any]):

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
-from pause_manager import fleet
+from pause_manager import acknowledgements, fleet
 from pause_manager.management.shell import Exit
 
 POLL_SECONDS = 1.0
@@ -60,12 +60,22 @@ def sentence(shot: dict[str, Any]) -> str:
         parts.append(f"{metrics['staleRunning']:,} of lost workers")
     if not system["workersPaused"]:
         return f"Not paused: {', '.join(parts)}."
-    parts.append(f"{workers['acknowledged']:,} of {workers['total']:,} workers have obeyed")
+    parts.append(_obeyed(workers["byKind"]))
     if metrics["isDrained"] and not workers["lagging"]:
         return f"Drained: safe to upgrade ({', '.join(parts[1:])})."
     ends = [blocker["estimatedEnd"] for blocker in metrics["blockers"] or () if blocker["estimatedEnd"]]
     last = f"; the last ends at about {max(ends)[11:19]} UTC" if ends else ""
     return f"Draining ({system['mode']}): {', '.join(parts)}{last}."
+
+
+def _obeyed(by_kind: dict[str, dict[str, int]]) -> str:
+    """Agents are told of where there are some."""
+    told = [
+        f"{count['acknowledged']:,} of {count['total']:,} {kind}s"
+        for kind, count in by_kind.items()
+        if kind == acknowledgements.WORKER or count["total"]
+    ]
+    return f"{' and '.join(told)} have obeyed"
 
 
 def table(shot: dict[str, Any]) -> list[str]:

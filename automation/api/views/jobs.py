@@ -19,7 +19,7 @@ from automation.api.permissions import IsAgent
 from automation.api.serializers import jobs
 from automation.errors import JobNotFound
 from automation.models import Agent
-from pause_manager import clock, control_state, fleet
+from pause_manager import clock, control_state
 from pause_manager.actor import Actor
 from pause_manager.api import schema
 from pause_manager.api.base import ControlView
@@ -72,8 +72,9 @@ class JobView(ControlView):
         if response is None or not isinstance(response.data, dict):
             return response
         # Who asks may be the very thing that could not be read.
-        if isinstance(getattr(context["request"], "_auth", None), Agent):
-            response.data["system"] = fleet.state().as_dict()
+        agent = getattr(context["request"], "_auth", None)
+        if isinstance(agent, Agent):
+            response.data["system"] = agents.answered(agent)
         elif response.status_code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
             response.data["system"] = control_state.unreadable().as_dict()
         return response

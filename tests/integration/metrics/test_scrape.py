@@ -113,8 +113,8 @@ def test_the_fleet_switch_is_told_with_who_obeys(scrape):
         assert told.value("slackwater_fleet_paused", mode="drain") == drains
         assert told.value("slackwater_fleet_paused", mode="quiesce") == 0
         assert told.value("slackwater_fleet_version") == version
-        assert told.value("slackwater_workers", obeys="yes") == yes
-        assert told.value("slackwater_workers", obeys="no") == no
+        assert told.value("slackwater_workers", kind="worker", obeys="yes") == yes
+        assert told.value("slackwater_workers", kind="worker", obeys="no") == no
     assert running.value("slackwater_fleet_paused_age_seconds") == 0
     assert paused.value("slackwater_fleet_paused_age_seconds") == pytest.approx(0, abs=60)
     assert paused.value("slackwater_holds", scope="fleet", kind="operator", mode="drain") == 1
