@@ -32,7 +32,8 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
     ending = StageLoop(stage_run, worker).run()
-    logger.info("Loop of %s ended: %s.", stage_run, ending)
+    about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
+    logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
     if ending is not Ending.LEASE_LOST:
         stages.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])

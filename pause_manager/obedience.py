@@ -9,7 +9,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import acknowledgements, conf, fleet
+from pause_manager import acknowledgements, conf, fleet, log_context
 from pause_manager.consumption import consumption
 from pause_manager.models import Hold
 from pause_manager.probes.processes import node_name
@@ -87,6 +87,8 @@ class Obedience:
         """Stop what is held and nothing else; answers the version that this is true for."""
         # The version first: the holds that are read after it are at least as new.
         state = fleet.state()
+        if state.is_readable:
+            log_context.know_version(state.version)
         queues = consumption.queues
         scopes = {"fleet", f"node:{self.node}", *(f"queue:{queue}" for queue in queues)}
         held = set(Hold.objects.covering(scopes).values_list("scope", flat=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 
-from pause_manager import conf
+from pause_manager import conf, log_context
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
 from pause_manager.obedience import Obedience
@@ -54,6 +54,7 @@ class NodeSampling(bootsteps.StartStopStep):
 
 @signals.worker_init.connect
 def _install(sender: Any = None, **_: Any) -> None:
+    log_context.share_version()
     sender.app.steps["worker"].add(NodeSampling)
     sender.app.steps["consumer"].add(TakingUp)
 
