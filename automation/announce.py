@@ -15,7 +15,7 @@ from django.db import transaction
 from django.dispatch import receiver
 
 from automation import conf
-from pause_manager import notice
+from pause_manager import metrics, notice
 from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("automation.announce")
@@ -50,6 +50,7 @@ def changed(scopes: Iterable[str]) -> None:
     except redis.RedisError as error:
         _away_until = time.monotonic() + BACK_OFF_SECONDS
         logger.warning("Redis is away (%s): pages will see the change at their next look.", error)
+        metrics.DEGRADED.add(layer="progress")
 
 
 @receiver(event_recorded)

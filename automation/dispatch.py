@@ -19,6 +19,7 @@ from automation.admission import Want, admit, park
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.pipeline import AGENT, all_pipelines
+from pause_manager import layers
 from pause_manager.broker import BROKER_ERRORS, queue_depth
 
 logger = logging.getLogger("automation.dispatch")
@@ -88,10 +89,11 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
         for stage in pipeline.stages
     ]
     pipelines, stages, queues, loops = (list(column) for column in zip(*declared, strict=True))
-    cursor.execute(
-        _WANTED,
-        {"ids": list(stage_run_ids), "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops},
-    )
+    with layers.telling("gate"):
+        cursor.execute(
+            _WANTED,
+            {"ids": list(stage_run_ids), "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops},
+        )
     return [Want(*row) for row in cursor.fetchall()]
 
 

@@ -1,4 +1,4 @@
-"""The one gate: why a run may not proceed. Reads the local database only.
+"""The one gate: why a run may not proceed. Reads the local database only. What cannot be read forbids, see ``layers``.
 
 ``explain`` lists every reason in a fixed order; ``may_start`` is "the list is empty"; ``OPEN`` is the same predicate
 for the statements that claim and dispatch.
@@ -6,7 +6,7 @@ for the statements that claim and dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,8 @@ from uuid import UUID
 from automation.errors import UnknownPipeline
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
+from pause_manager import layers
+from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
 ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
@@ -89,9 +91,26 @@ def explain(run: AutomationRun) -> list[Reason]:
         reasons.append(
             Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
         )
-    holds = [*Hold.objects.covering(scopes_of(run)), *_holds_of_all_nodes()]
+    holds: list[Hold] = []
+    judged: dict[str, Callable[[], list[Hold]]] = {
+        "holds": lambda: list(Hold.objects.covering(scopes_of(run))),
+        "node": _holds_of_all_nodes,
+    }
+    for layer, read in judged.items():
+        try:
+            with layers.judging(layer):
+                holds += read()
+        except Exception as error:
+            reasons.append(_unreadable(layer, error))
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
     return reasons + [_of_hold(hold) for hold in holds]
+
+
+def _unreadable(layer: str, error: Exception) -> Reason:
+    """What cannot be judged forbids, and says so; the other layers keep their verdicts."""
+    what = {"holds": "the holds on it", "node": "which nodes are held"}[layer]
+    sentence = f"It cannot be read: {what} ({type(error).__name__})."
+    return Reason("unreadable", sentence, None, SYSTEM.name, "it can be read again; see the log and /readyz")
 
 
 def may_start(run: AutomationRun) -> bool:
@@ -110,11 +129,18 @@ def _holds_of_all_nodes() -> list[Hold]:
 def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
     """The ids of those pending ``runs`` that ``explain`` has a reason for, in three queries for all at most."""
     pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
-    if pending and _holds_of_all_nodes():
-        return {run.pk for run in pending}
     scopes = {run.pk: scopes_of(run) for run in pending}
     every = {scope for names in scopes.values() for scope in names}
-    held = set(Hold.objects.covering(every).values_list("scope", flat=True)) if every else set()
+    held: set[str] = set()
+    try:
+        with layers.judging("node"):
+            if pending and _holds_of_all_nodes():
+                return {run.pk for run in pending}
+        with layers.judging("holds"):
+            if every:
+                held = set(Hold.objects.covering(every).values_list("scope", flat=True))
+    except Exception:
+        return {run.pk for run in pending}
     return {run.pk for run in pending if run.cancel_requested_at is not None or not held.isdisjoint(scopes[run.pk])}
 
 

@@ -13,6 +13,7 @@ from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
 from automation.models import Agent, Site, StageRun, WorkSlice
 from automation.pipeline import AGENT, all_pipelines, get_pipeline
 from automation.querysets import SliceQuerySet
+from pause_manager import layers
 from pause_manager.views import NodeView
 
 OWNER = "agent:"
@@ -89,7 +90,7 @@ def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
     if not declared:
         return
     pipelines, slugs, queues, concurrency = (list(column) for column in zip(*declared, strict=True))
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, layers.telling("gate"):
         cursor.execute(
             _DUE,
             {

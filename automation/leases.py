@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from automation import conf, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
-from pause_manager import holds, nodes
+from pause_manager import holds, layers, nodes
 from pause_manager.models import Hold
 from pause_manager.watcher import Stop
 
@@ -75,15 +75,18 @@ def claim(
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_TAKE_SHARES, [stage_run_id])
-        cursor.execute(
-            f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
-            f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
-            f"AND {gate.OPEN.format(queue='%(queue)s::text')} FOR NO KEY UPDATE OF stage",
-            {"stage": stage_run_id, "queue": queue},
-        )
+        with layers.telling("gate"):
+            cursor.execute(
+                f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
+                f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
+                f"AND {gate.OPEN.format(queue='%(queue)s::text')} FOR NO KEY UPDATE OF stage",
+                {"stage": stage_run_id, "queue": queue},
+            )
         if cursor.fetchone() is None:
             return None
-        if held := nodes.held([worker.node]):
+        with layers.telling("node"):
+            held = nodes.held([worker.node])
+        if held:
             raise NoRoom(f"{worker.node} is held: {held[worker.node] or 'no reason given'}")
         gpus = list(room()) if room is not None else []
         cursor.execute(

@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.dispatch import receiver
 
+from pause_manager import metrics
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import ControlEvent, ControlState, Hold
 from pause_manager.signals import hold_changed, hold_changing
@@ -67,6 +68,7 @@ def read() -> State:
             row = _row() or _recreated()
     except DatabaseError as error:
         logger.warning("Cannot read the state of the fleet: %s.", str(error).strip())
+        metrics.DEGRADED.add(layer="fleet")
         return unreadable()
     _remembered = State(**row)
     return _remembered

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, holds, loads, metrics, nodes, pause_queue
+from pause_manager import capacity, conf, holds, layers, loads, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
 from pause_manager.desk import ITS_TURN, front, goes_behind, look, needs_of, open_desk
@@ -88,10 +88,15 @@ def admit_on(
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
     and a lock on its name takes the place of the row. ``newcomer`` is the priority of work that nobody has admitted
-    before: it queues behind what waits.
+    before: it queues behind what waits. What cannot be judged admits nothing: the error is raised.
     """
     if not conf.settings().capacity:
         return ()
+    with layers.judging("capacity"):
+        return _admit_on(node, needs, pipeline, told)
+
+
+def _admit_on(node: str, needs: Needs, pipeline: str, told: NodeView | None) -> tuple[int, ...] | str:
     if told is not None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])

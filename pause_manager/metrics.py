@@ -18,7 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec
 
+from django.dispatch import receiver
+
 from pause_manager import statsd_sender, tallies
+from pause_manager.signals import layer_failed
 
 logger = logging.getLogger("pause_manager.metrics")
 
@@ -54,6 +57,9 @@ def complain(what: str, error: Exception) -> None:
         if time.monotonic() >= _next_complaint:
             _next_complaint = time.monotonic() + COMPLAIN_SECONDS
             logger.warning("%s failed and the work goes on: %s", what, _told(error))
+    with contextlib.suppress(Exception):
+        # Past what may have failed: what complains must not complain of itself.
+        tallies.add((DEGRADED.name, _labels(DEGRADED.labels, {"layer": "telemetry"}), 1.0))
 
 
 def _told(error: Exception) -> str:
@@ -128,7 +134,12 @@ def histogram(
 DEGRADED = counter(
     "slackwater_gate_degradations_total", "Times a layer of the gate could not be judged, by layer.", ("layer",)
 )
-"""A layer that keeps failing shows as ``slackwater_gate_degraded`` until a minute after the last time."""
+"""By the names in ``layers``. A layer that keeps failing shows as ``slackwater_gate_degraded`` until a minute later."""
+
+
+@receiver(layer_failed)
+def _count_failure(sender: object, layer: str, **_: object) -> None:
+    DEGRADED.add(layer=layer)
 
 
 def _labels(names: tuple[str, ...], given: dict[str, object]) -> str:

@@ -198,7 +198,7 @@ def _turn(delivery: Delivery) -> Any:
     from django.db import Error as DatabaseError
     from django.db import connection
 
-    from pause_manager import kept
+    from pause_manager import kept, metrics
     from pause_manager.running import register
 
     since = time.monotonic()
@@ -216,6 +216,7 @@ def _turn(delivery: Delivery) -> Any:
         except DatabaseError as error:
             # What cannot be read starts nothing, and what cannot be written is not let go.
             logger.warning("The database is away (%s): %s waits.", error, delivery.ref)
+            metrics.DEGRADED.add(layer="holds")
             connection.close()
             if delivery.acks_late and time.monotonic() > since + GIVE_BACK_SECONDS:
                 return _told(REJECTED, Reject(error, requeue=True))

@@ -21,3 +21,6 @@ yield_wanted = Signal()
 
 forced_on = Signal()
 """Sent before an operator forces parked work on, with ``refs``: it is not to be parked again for want of room."""
+
+layer_failed = Signal()
+"""Sent when a layer of the gate could not be judged: ``layer``, by the names in ``layers``."""

@@ -15,7 +15,7 @@ import redis
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import conf
+from pause_manager import conf, metrics
 from pause_manager.models import Hold
 
 logger = logging.getLogger("pause_manager.watcher")
@@ -145,6 +145,7 @@ class Watcher:
             except DatabaseError as error:
                 # Last known state stays; what cannot be read starts nothing new, and leases run out by themselves.
                 logger.warning("The database is away (%s): keeping the last known control state.", error)
+                metrics.DEGRADED.add(layer="holds")
                 connection.close()
                 time.sleep(conf.settings().poll_seconds_without_redis)
             except Exception:
