@@ -13,6 +13,7 @@ class AutomationConfig(AppConfig):
         from automation import (  # noqa: F401  (they register themselves)
             agents,
             announce,
+            at_hand,
             audit_readers,
             checks,
             gauges,

@@ -21,7 +21,7 @@ from automation import conf, continuing, copying, dispatch, gate, in_flight, key
 from automation.errors import InvalidInput, TransitionRefused
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
 from automation.pipeline import Payload, Pipeline, get_pipeline
-from pause_manager import audit, holds, notice
+from pause_manager import audit, holds, notice, settling
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 from pause_manager.pause_queue import CAPACITY
@@ -232,7 +232,7 @@ def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
     if run_ids is not None:
         holds_on_runs = holds_on_runs.filter(scope__in=[f"run:{pk}" for pk in run_ids])
     at_rest = _idle(_run_ids(holds_on_runs.values_list("scope", flat=True)))
-    return holds.settled(at_rest) if at_rest else 0
+    return settling.settled(at_rest)
 
 
 def _idle(run_ids: Sequence[str]) -> list[str]:
@@ -330,7 +330,7 @@ def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, reaso
     if run_ids:
         transitions.keep_pause_times(run_ids)
         if change == "placed" and (idle := _idle(run_ids)):
-            holds.settled(idle, had_work=False)
+            settling.settled(idle, had_work=False)
     if change == "released" and actor != CAPACITY:
         transaction.on_commit(lambda: _go_on(run_ids, actor, reason))
 

@@ -18,7 +18,7 @@ from automation.intake import HandedIn
 from automation.jobs import Job, page_of
 from automation.models import Agent, WorkSlice
 from automation.stage_loop import FAILED, PROCESSED
-from pause_manager import audit, fleet, holds, metrics
+from pause_manager import audit, fleet, metrics, settling
 from pause_manager.actor import Actor
 from pause_manager.views import NodeView
 from pause_manager.watcher import Stop
@@ -48,7 +48,7 @@ def claim(
         return {"job": None, "reason": None, "system": agents.answered(agent, state)}
     found, why = job_search.find(agent, claim_id=claim_id, stages=stages, told=told)
     if found is not None:
-        metrics.guarded(holds.went_on)(found.scopes)
+        metrics.guarded(settling.went_on)(found.scopes)
         announce.moved(found.run.scope)
     return {
         "job": found.as_dict(limit) if found else None,
@@ -177,6 +177,7 @@ def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) 
     stages.seal_finished([job.run.pk])
     lifecycle.finish_cancels([job.run.pk])
     metrics.guarded(lifecycle.settle_pauses)([job.run.pk])
+    metrics.guarded(settling.look)(job.scopes)
     announce.changed([job.run.scope])
 
 

@@ -22,7 +22,7 @@ from automation.models import Lifecycle, StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
-from pause_manager import adapting, audit, holds, log_context, metrics, nodes
+from pause_manager import adapting, audit, log_context, metrics, nodes, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.watcher import Stop, watcher
 
@@ -112,7 +112,7 @@ class StageLoop:
                 self._is_ending = False
                 self._work = work
                 if not self._has_worked:
-                    metrics.guarded(holds.went_on)(self._scopes)
+                    metrics.guarded(settling.went_on)(self._scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)

@@ -7,13 +7,13 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import dispatch, lifecycle, maintenance, stages
+from automation import dispatch, gate, lifecycle, maintenance, stages
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
 from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
-from pause_manager import metrics
+from pause_manager import metrics, settling
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.tasks")
@@ -27,7 +27,8 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
-    if get_pipeline(stage_run.run.pipeline).stage(stage_run.slug).executor == AGENT:
+    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+    if stage.executor == AGENT:
         return  # Sent before the stage was given to agents.
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
@@ -38,6 +39,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         stages.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
+    metrics.guarded(settling.look)(gate.scopes_at_work(stage_run.run, queue=stage.queue, node=worker.node))
     if ending is Ending.NO_ROOM:
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.

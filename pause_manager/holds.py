@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import audit, metrics, notice
+from pause_manager import audit, notice
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.models import SCOPE, Hold
@@ -17,18 +18,6 @@ from pause_manager.signals import hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("pause_manager.holds")
 
-SETTLING = metrics.histogram(
-    "slackwater_pause_settle_seconds",
-    "From a hold on work that was running until the last of it had stopped, by kind of hold.",
-    ("kind",),
-    metrics.LONG_SECONDS,
-)
-GOING_ON = metrics.histogram(
-    "slackwater_resume_seconds",
-    "From the release of a hold to the first work after it, by kind of hold.",
-    ("kind",),
-    metrics.LONG_SECONDS,
-)
 TAKE_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtext('slackwater holds'))"
 """Whoever starts work takes this share in the transaction that does so, and reads the holds in a later statement of it.
 
@@ -72,10 +61,22 @@ _NOTE = f"""
       FROM (SELECT id FROM {Hold._meta.db_table} WHERE {{due}} AND scope = ANY(%s)
              ORDER BY id FOR UPDATE SKIP LOCKED) AS due
      WHERE hold.id = due.id
- RETURNING hold.kind, extract(epoch FROM statement_timestamp() - hold.{{since}})::float
+ RETURNING hold.scope, hold.id, hold.kind, hold.mode,
+           round(extract(epoch FROM statement_timestamp() - hold.{{since}}), 3)::float
 """
 _SETTLE = _NOTE.format(noted="settled_at", due="released_at IS NULL AND settled_at IS NULL", since="created_at")
 _GO_ON = _NOTE.format(noted="went_on_at", due="released_at IS NOT NULL AND went_on_at IS NULL", since="released_at")
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A hold of which something was noted, ``seconds`` after it was placed or released."""
+
+    scope: str
+    hold: int
+    kind: str
+    mode: str
+    seconds: float
 
 
 def place(
@@ -218,30 +219,20 @@ def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
     return told | ({"expires_at": ends.isoformat(), "on_expiry": str(values["on_expiry"])} if ends else {})
 
 
-def settled(scopes: Sequence[str], *, had_work: bool = True) -> int:
-    """Note, once a hold, that nothing of ``scopes`` is at work any more; returns for how many holds that was news.
-
-    How long it took is measured, unless nothing was at work in the first place.
-    """
-    return _noted(_SETTLE, scopes, SETTLING if had_work else None)
+def note_settled(scopes: Sequence[str]) -> list[Noted]:
+    """Note, once a hold, that nothing of ``scopes`` is at work any more; the holds of which that was news."""
+    return _noted(_SETTLE, scopes)
 
 
-def went_on(scopes: Sequence[str]) -> int:
-    """Note, once a hold, that the first work under ``scopes`` after its release has begun, and measure how long after.
-
-    Where several were released, work waited for the last of them only.
-    """
-    return _noted(_GO_ON, scopes, GOING_ON)
+def note_went_on(scopes: Sequence[str]) -> list[Noted]:
+    """Note, once a hold that was released, that work under ``scopes`` has begun; the holds of which that was news."""
+    return _noted(_GO_ON, scopes)
 
 
-def _noted(statement: str, scopes: Sequence[str], measure: metrics.Histogram | None) -> int:
+def _noted(statement: str, scopes: Sequence[str]) -> list[Noted]:
     with connection.cursor() as cursor:
         cursor.execute(statement, [sorted(set(scopes))])
-        found = cursor.fetchall()
-    if found and measure is not None:
-        kind, seconds = min(found, key=lambda row: row[1])
-        transaction.on_commit(lambda: measure.observe(seconds, kind=kind))
-    return len(found)
+        return [Noted(*row) for row in cursor.fetchall()]
 
 
 def expire() -> int:

@@ -93,10 +93,12 @@ def admit_on(
     if not conf.settings().capacity:
         return ()
     with layers.judging("capacity"):
-        return _admit_on(node, needs, pipeline, told)
+        return _admit_on(node, needs, pipeline, told, newcomer)
 
 
-def _admit_on(node: str, needs: Needs, pipeline: str, told: NodeView | None) -> tuple[int, ...] | str:
+def _admit_on(
+    node: str, needs: Needs, pipeline: str, told: NodeView | None, newcomer: int | None
+) -> tuple[int, ...] | str:
     if told is not None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])

@@ -189,7 +189,7 @@ def _trace(task: PausableTask, tracer: Tracer, uuid: str, args: Any, kwargs: Any
     finally:
         _current.run = outer
         run.forget()
-        register.leave(turn.row)
+        register.leave(turn.row, delivery)
     return traced
 
 

@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from django.dispatch import receiver
 
-from pause_manager import conf, loads
+from pause_manager import conf, loads, metrics, settling
 from pause_manager.delivery import Delivery
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
@@ -48,6 +48,15 @@ _ASK = f"""
     SELECT gives_way FROM {RunningTask._meta.db_table} WHERE id = %s
 """
 _LEAVE = f"DELETE FROM {RunningTask._meta.db_table} WHERE id = ANY(%s)"
+_LEAVE_AND_LOOK = f"""
+    WITH gone AS ({_LEAVE})
+    SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND settled_at IS NULL AND scope = ANY(%s) LIMIT 1
+"""
+_MAY_START = f"""
+    SELECT EXISTS ({_HOLDS}),
+           EXISTS (SELECT 1 FROM {Hold._meta.db_table}
+                    WHERE released_at IS NOT NULL AND went_on_at IS NULL AND scope = ANY(%s))
+"""
 _ABANDON = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND (acks_late OR %s) RETURNING entry_id)
     UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL WHERE id IN (SELECT entry_id FROM gone)
@@ -101,10 +110,14 @@ class Register:
         We write the row and then look for holds; who holds writes the hold and then looks for rows. One of the two
         sees the other, so nothing starts after a drain was seen to be complete.
         """
-        if self._execute(f"{_HOLDS} LIMIT 1", [scopes(delivery)]) is not None:
+        covering = scopes(delivery)
+        is_held, is_first = self._execute(_MAY_START, [covering, covering])
+        if is_held:
             self._execute(_ABANDON, [pk, True])
             return False
         self.add(pk)
+        if is_first:
+            metrics.guarded(settling.went_on)(covering)
         return True
 
     def add(self, pk: int) -> None:
@@ -120,11 +133,13 @@ class Register:
         row = self._execute(_ASK, [pk, pk])
         return Stop(YIELD, row[0]) if row is not None and row[0] else None
 
-    def leave(self, pk: int) -> None:
-        """The task has ended. With the database away its row goes later, or by itself."""
+    def leave(self, pk: int, delivery: Delivery | None = None) -> None:
+        """The task has ended, perhaps the last that a hold stops. With the database away its row goes later."""
         self._ids.discard(pk)
+        covering = scopes(delivery) if delivery is not None else []
         try:
-            self._execute(_LEAVE, [[pk]])
+            if self._execute(_LEAVE_AND_LOOK, [[pk], covering]) is not None:
+                metrics.guarded(settling.look)(covering)
         except DatabaseError as error:
             logger.warning("The database is away (%s): a task that has ended is shown as running for now.", error)
             self._left.add(pk)

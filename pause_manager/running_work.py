@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pause_manager import drain
+from collections.abc import Collection, Mapping
+
+from django.db.models import Count
+
+from pause_manager import drain, settling
 from pause_manager.drain import Blocker, Work
-from pause_manager.models import PauseQueueEntry
+from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.running import running
+from pause_manager.settling import Counts
 
 
 @drain.register
@@ -27,3 +32,15 @@ def work(mode: str) -> Work:
     )
     queued = PauseQueueEntry.objects.waiting().messages().count()
     return Work(queued, len(tasks) - lost, lost, blockers)
+
+
+@settling.register
+def at_hand(scopes: Collection[str]) -> Mapping[str, Counts]:
+    """Tasks by scope. One statement."""
+    found: dict[str, Counts] = {}
+    rows = RunningTask.objects.order_by().values_list("queue", "node").annotate(count=Count("pk"))
+    for queue, node, count in rows:
+        for scope in {"fleet", f"queue:{queue}", f"node:{node}"}.intersection(scopes):
+            counts = found.setdefault(scope, {"tasks": 0})
+            counts["tasks"] += count
+    return found

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from celery import Task, shared_task
 
-from pause_manager import fleet, holds, kept, manager, nodes
+from pause_manager import fleet, holds, kept, manager, metrics, nodes, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.api import idempotency
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=Task)
 def expire_holds() -> None:
-    """End the timed holds that are due; warn of what outlasts a quiesce."""
+    """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
+    metrics.guarded(settling.look)()
     fleet.look_after()
 
 

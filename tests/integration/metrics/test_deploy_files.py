@@ -15,9 +15,9 @@ import yaml
 from automation import lifecycle, maintenance
 from automation.stage_loop import FAILED
 from pause_manager import fleet, holds, manager, metrics
-from pause_manager.holds import GOING_ON, SETTLING
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from pause_manager.settling import GOING_ON, SETTLING
 from pause_manager.views import GpuView
 from tests.factories import OPERATOR, leased, make_run, settle
 from tests.factories_nodes import make_node
@@ -69,8 +69,8 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     maintenance.LOST.add(why="worker_lost")
     maintenance.FAILURES.add(part="seal")
     metrics.DEGRADED.add(layer="capacity")
-    SETTLING.observe(1, kind="operator")
-    GOING_ON.observe(1, kind="operator")
+    SETTLING.observe(1, scope="run", kind="operator", mode="quiesce")
+    GOING_ON.observe(1, scope="run", kind="operator")
     fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR, confirmation="pause")
     scrape = Scrape.of_the_view()
     assert not scrape.errors()

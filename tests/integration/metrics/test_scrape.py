@@ -185,13 +185,15 @@ def test_work_is_counted_and_durations_are_measured(scrape):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_pause_is_measured_once_until_it_rests_and_once_until_it_goes_on(scrape):
+    going_on = {"scope": "run", "kind": "operator"}
+    settling = {**going_on, "mode": "quiesce"}
     run, idle = make_run(items=6), make_run(items=6)
     first, second = leased(run), leased(run)
 
     lifecycle.pause_runs([run.pk, idle.pk], actor=OPERATOR)
     leases.release(first)
     maintenance.reconcile()
-    assert scrape().value("slackwater_pause_settle_seconds_count", kind="operator") is None  # one is still at work
+    assert scrape().value("slackwater_pause_settle_seconds_count", **settling) is None  # one is still at work
     leases.release(second)
     for _ in range(3):
         maintenance.reconcile()
@@ -203,10 +205,10 @@ def test_a_pause_is_measured_once_until_it_rests_and_once_until_it_goes_on(scrap
 
     told = scrape()
     # The idle run was paused the moment it was held, which says nothing of how fast work stops.
-    assert settled.value("slackwater_pause_settle_seconds_count", kind="operator") == 1
-    assert told.value("slackwater_pause_settle_seconds_count", kind="operator") == 1
-    assert told.value("slackwater_resume_seconds_count", kind="operator") == 1
-    assert told.value("slackwater_resume_seconds_bucket", kind="operator", le="+Inf") == 1
+    assert settled.value("slackwater_pause_settle_seconds_count", **settling) == 1
+    assert told.value("slackwater_pause_settle_seconds_count", **settling) == 1
+    assert told.value("slackwater_resume_seconds_count", **going_on) == 1
+    assert told.value("slackwater_resume_seconds_bucket", **going_on, le="+Inf") == 1
 
 
 @pytest.mark.django_db(transaction=True)
