@@ -28,7 +28,7 @@ def counted(name: str, **labels: str) -> float | None:
     return Scrape.of_the_view().value(f"slackwater_{name}_seconds_count", kind="operator", **labels)
 
 
-@pytest.mark.req("W-25", "W-28")
+@pytest.mark.req("W-28")
 def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
     foreign.worker("one", "-c", "2")
 
