@@ -19,7 +19,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
 from pause_manager.signals import layer_failed
@@ -41,9 +40,9 @@ def judging(layer: str) -> Iterator[None]:
 
 @contextmanager
 def telling(layer: str) -> Iterator[None]:
-    """The same for the statement of a transaction that ends with it anyway: one statement, no savepoint."""
+    """The same where the error ends the caller's transaction and work anyway, as in a claim: no savepoint, no line."""
     try:
         yield
-    except DatabaseError:
+    except Exception:
         layer_failed.send(None, layer=layer)
         raise

@@ -92,7 +92,7 @@ def admit_on(
     """
     if not conf.settings().capacity:
         return ()
-    with layers.judging("capacity"):
+    with layers.telling("capacity"):
         return _admit_on(node, needs, pipeline, told, newcomer)
 
 
