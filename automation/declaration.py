@@ -81,6 +81,9 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     other = registry.get(pipeline.slug)
     if other is not None and f"{other.__module__}.{other.__qualname__}" != f"{pipeline.__module__}.{name}":
         raise refuse(f"its slug {pipeline.slug!r} is taken by {other.__module__}.{other.__qualname__}")
+    timeout = pipeline.timeout
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
     seen: list[str] = []

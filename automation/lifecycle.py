@@ -46,11 +46,13 @@ def create(
     params: dict[str, Any] | None = None,
     items: Iterable[Payload] | None = None,
     start: bool = True,
+    timeout_seconds: float | None = None,
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
-    ``items`` are JSON objects; ``None`` for a pipeline that makes its own. Raises ``UnknownPipeline``,
-    ``InvalidParams`` or ``InvalidInput``, each naming what was wrong.
+    ``items`` are JSON objects; ``None`` for a pipeline that makes its own. ``timeout_seconds`` (> 0) is working time;
+    ``None`` for what the pipeline says. Raises ``UnknownPipeline``, ``InvalidParams`` or ``InvalidInput``, each naming
+    what was wrong.
     """
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
@@ -59,7 +61,12 @@ def create(
         # Asked for in the same transaction: whoever dies after it leaves a run that the reconciler starts.
         asked = Now() if start else None
         run = AutomationRun.objects.create(
-            site=site, pipeline=pipeline.slug, params=cleaned, created_by=actor.name, start_requested_at=asked
+            site=site,
+            pipeline=pipeline.slug,
+            params=cleaned,
+            created_by=actor.name,
+            start_requested_at=asked,
+            timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
         )
         source = make_stages(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
@@ -244,14 +251,14 @@ def _idle(run_ids: Sequence[str]) -> list[str]:
     return [f"run:{pk}" for pk in run_ids if pk not in at_work]
 
 
-def fail(run_id: UUID, *, reason: str) -> None:
+def fail(run_id: UUID, *, reason: str, figures: dict[str, Any] | None = None) -> None:
     """Fail a running run. Nothing happens if it has ended meanwhile or is being cancelled."""
     try:
         with transaction.atomic():
             transitions.lock([str(run_id)])
             if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
                 return  # who asked for the end gets the end that was asked for
-            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason)
+            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, figures=figures)
             notice.publish_on_commit(f"run:{run_id}")
     except TransitionRefused as refusal:
         logger.info("%s", refusal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from itertools import islice
 
-from automation import checkpoint, conf, dispatch, leases, lifecycle, stages
+from automation import checkpoint, conf, dispatch, leases, lifecycle, stages, time_limits
 from automation.checkpoint import Progress
 from automation.errors import LeaseLost
 from automation.leases import Worker
@@ -43,6 +43,7 @@ def _reconcile() -> None:
         lifecycle.settle_pauses,
         stages.start_waiting,
         stages.seal_finished,
+        time_limits.fail_overdue,
         dispatch.replace_lost_tickets,
         dispatch.dispatch,
     ):

@@ -132,6 +132,9 @@ class AutomationRun(models.Model):
     lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
     created_by = models.CharField(max_length=160)
     priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
+    timeout_seconds = models.FloatField(
+        null=True, blank=True, help_text="working time after which it fails, pauses excluded; empty: no limit"
+    )
     ignores_capacity = models.BooleanField(default=False, help_text="an operator forced it on: room is not asked for")
     total_items = models.PositiveIntegerField(default=0, help_text="items of the input, fixed at creation")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -169,6 +172,9 @@ class AutomationRun(models.Model):
                 condition=Q(finished_at__isnull=True) | Q(paused_at__isnull=True), name="run_terminal_is_not_paused"
             ),
             models.CheckConstraint(condition=Q(priority__range=(1, 5)), name="run_priority_is_1_to_5"),
+            models.CheckConstraint(
+                condition=Q(timeout_seconds__isnull=True) | Q(timeout_seconds__gt=0), name="run_timeout_is_positive"
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["-created_at", "-id"], name="run_newest"),

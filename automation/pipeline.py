@@ -131,6 +131,8 @@ class Pipeline:
     title: ClassVar[str]
     stages: ClassVar[Sequence[type[AnyStage]]] = ()
     params: ClassVar[Sequence[Param]] = ()
+    timeout: ClassVar[float | None] = None
+    """Seconds of working time after which a run fails; pauses do not count. ``None`` is no limit."""
     needs_input: ClassVar[bool] = True
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
 

@@ -37,7 +37,12 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         old = _retryable(run_id)
         pipeline = get_pipeline(old.pipeline)
         new = AutomationRun.objects.create(
-            site=old.site, pipeline=old.pipeline, params=old.params, created_by=actor.name, retry_of=old
+            site=old.site,
+            pipeline=old.pipeline,
+            params=old.params,
+            created_by=actor.name,
+            retry_of=old,
+            timeout_seconds=old.timeout_seconds,
         )
         lifecycle.make_stages(new, pipeline)
         new.total_items = _copy_undone(old, new, pipeline)

@@ -19,6 +19,7 @@ def create(user: Any, given: dict[str, Any], actor: Actor) -> AutomationRun:
         params=given.get("params"),
         items=_items(given),
         start=given["start"],
+        timeout_seconds=given.get("timeout_seconds"),
     )
 
 

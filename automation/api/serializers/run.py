@@ -33,6 +33,21 @@ class ItemsField(serializers.Field[Any, Any, Any, Any]):
         return value
 
 
+class TimeoutField(serializers.FloatField):
+    """Working time; what the pipeline says if it is left out."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            required=False, help_text="It fails when it has worked for so long. Pauses and waiting do not count."
+        )
+
+    def to_internal_value(self, data: Any) -> float:
+        seconds = super().to_internal_value(data)
+        if not 0 < seconds < float("inf"):
+            raise serializers.ValidationError(f"expected seconds > 0, got: {data!r:.80}")
+        return seconds
+
+
 class NewRunSerializer(StrictSerializer):
     """A run to create from JSON."""
 
@@ -45,6 +60,7 @@ class NewRunSerializer(StrictSerializer):
         required=False, help_text="The input, in order. Left out for a pipeline that makes its own items."
     )
     start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
+    timeout_seconds = TimeoutField()
 
 
 class NewRunFormSerializer(StrictSerializer):
@@ -57,6 +73,7 @@ class NewRunFormSerializer(StrictSerializer):
         required=False, allow_empty_file=True, help_text="CSV with a header, or one keyword a line."
     )
     start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
+    timeout_seconds = TimeoutField()
 
     def validate_params(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -116,6 +133,7 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
             "failure",
             "retry_of",
             "retried_by",
+            "timeout_seconds",
         )
         read_only_fields = fields
 

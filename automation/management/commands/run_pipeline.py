@@ -6,6 +6,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from automation.management.commands.watch_run import follow
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from automation.models import AutomationRun, Site
 from pause_manager.actor import Actor
+from pause_manager.management.shell import period
 
 SPOOL_BYTES = 16 << 20
 
@@ -30,6 +32,7 @@ class Command(RunCommand):
         parser.add_argument("--input", metavar="F", help="CSV file with a header, or one keyword a line; - is stdin")
         parser.add_argument("--site", default="default", help="slug of the site (default)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
+        parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this working time: 90m, 2h")
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
     def run_command(self, **options: Any) -> Exit:
@@ -51,13 +54,17 @@ class Command(RunCommand):
     def _create(self, site: Site, options: dict[str, Any]) -> tuple[AutomationRun, Input | None]:
         params = parsed_params(options["param"])
         actor = Actor.shell()
+        timeout = options["timeout"].total_seconds() if options["timeout"] else None
+        create = partial(
+            lifecycle.create, options["pipeline"], site=site, actor=actor, params=params, timeout_seconds=timeout
+        )
         if options["input"] is None:
-            run = lifecycle.create(options["pipeline"], site=site, actor=actor, params=params)
+            run = create()
             return find_run(str(run.pk)), None
         with opened(options["input"]) as file:
             name = "standard input" if options["input"] == "-" else options["input"]
             given = read_keywords(file, name)
-            run = lifecycle.create(options["pipeline"], site=site, actor=actor, params=params, items=given.items())
+            run = create(items=given.items())
         return find_run(str(run.pk)), given
 
 

@@ -1,0 +1,83 @@
+"""The time-out of a run. Only working time counts: while a hold keeps the run, whoever placed it, its clock stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Func
+from django.db.models.functions import Now
+
+from automation import lifecycle
+from automation.errors import UnknownPipeline
+from automation.leases import RUN
+from automation.models import AutomationRun, Lifecycle
+from automation.pipeline import get_pipeline
+from pause_manager.models import Hold
+
+_WORKED = f"""
+    SELECT run.id,
+           (extract(epoch FROM least(run.finished_at, statement_timestamp()) - run.started_at)
+            - coalesce(held.seconds, 0))::float8
+      FROM {RUN} AS run
+     CROSS JOIN LATERAL (
+            SELECT sum(extract(epoch FROM upper(stretch) - lower(stretch))) AS seconds
+              FROM (SELECT unnest(range_agg(tstzrange(
+                               greatest(hold.created_at, run.started_at),
+                               least(hold.released_at, run.finished_at, statement_timestamp())))) AS stretch
+                      FROM {Hold._meta.db_table} AS hold
+                     WHERE hold.scope IN (SELECT scope FROM unnest(%(of)s::uuid[], %(scopes)s::text[]) AS one(id, scope)
+                                           WHERE one.id = run.id)
+                       AND hold.created_at < least(run.finished_at, statement_timestamp())
+                       AND (hold.released_at IS NULL OR hold.released_at > run.started_at)) AS stretches) AS held
+     WHERE run.id = ANY(%(ids)s::uuid[]) AND run.started_at IS NOT NULL
+"""
+
+
+def worked_seconds(runs: Iterable[AutomationRun]) -> dict[UUID, float]:
+    """For how long each started run of ``runs`` has not been held, by the database's clock. One statement.
+
+    Holds on the fleet, on the run, on its pipeline and on any queue of its stages stop the clock; what several of them
+    hold at a time counts once.
+    """
+    covers = [(run.pk, scope) for run in runs for scope in _scopes(run)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WORKED,
+            {
+                "ids": list({pk for pk, _ in covers}),
+                "of": [pk for pk, _ in covers],
+                "scopes": [scope for _, scope in covers],
+            },
+        )
+        return {pk: max(0.0, seconds) for pk, seconds in cursor.fetchall()}
+
+
+def fail_overdue() -> int:
+    """Fail the running runs that have worked for longer than they may; returns how many."""
+    limit = Func(F("timeout_seconds"), template="make_interval(secs => %(expressions)s)", output_field=DurationField())
+    started = ExpressionWrapper(Now() - limit, output_field=DateTimeField())
+    could = AutomationRun.objects.filter(
+        lifecycle=Lifecycle.RUNNING, cancel_requested_at=None, timeout_seconds__isnull=False, started_at__lt=started
+    )
+    runs = list(could)
+    allowed = {run.pk: run.timeout_seconds or 0.0 for run in runs}
+    failed = 0
+    for pk, worked in worked_seconds(runs).items():
+        if worked <= allowed[pk]:
+            continue
+        sentence = f"It has worked for {worked:.0f} s, and may work for {allowed[pk]:g} s. Pauses do not count."
+        figures = {"worked_seconds": round(worked, 3), "timeout_seconds": allowed[pk]}
+        lifecycle.fail(pk, reason=sentence, figures=figures)
+        failed += 1
+    return failed
+
+
+def _scopes(run: AutomationRun) -> list[str]:
+    always = ["fleet", f"pipeline:{run.pipeline}", run.scope]
+    try:
+        queues = {stage.queue for stage in get_pipeline(run.pipeline).stages}
+    except UnknownPipeline:
+        return always
+    return [*always, *(f"queue:{queue}" for queue in sorted(queues))]
