@@ -100,6 +100,7 @@ class RunCommand(BaseCommand, ABC):
             sys.exit(code)
 
     def run_from_argv(self, argv: list[str]) -> None:
+        self._called_from_command_line = True  # what cannot be parsed is told in a line, not as a traceback
         options = vars(self.create_parser(argv[0], argv[1]).parse_args(argv[2:]))
         options.pop("args", None)
         try:

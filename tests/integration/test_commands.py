@@ -109,13 +109,15 @@ def test_a_run_is_created_from_a_file(shell, site, tmp_path):
     words = tmp_path / "words.csv"
     words.write_text("keyword\nfood stamps\nstate tax\nFood Stamps\n")
 
-    ended = shell("run_pipeline", "content", "--input", str(words), "--site", "blog", "--param", "words=300")
+    ended = shell(
+        "run_pipeline", "content", "--input", str(words), "--site", "blog", "--param", "words=300", "--timeout", "90m"
+    )
 
     run = AutomationRun.objects.get()
     assert ended.code == 0, ended.err
     assert ended.err == ""
     assert f"Run {run.pk} of content: 2 items, 1 duplicate left out." in ended.out
-    assert (run.site, run.total_items, run.params["words"]) == (site, 2, 300)
+    assert (run.site, run.total_items, run.params["words"], run.timeout_seconds) == (site, 2, 300, 5400)
     assert run.created_by.startswith("shell:")
 
 
@@ -136,6 +138,7 @@ def test_a_run_is_created_from_standard_input_and_told_as_json(shell, site):
         (("content", "--input", "{good}", "--param", "words"), 2, "expected name=value, got: 'words'"),
         (("content",), 2, "it needs input items"),
         (("drill", "--input", "{good}"), 2, "it makes its own items and takes no input"),
+        (("drill", "--timeout", "soon"), 2, "expected a time such as 90s, 10m or 2h, got: 'soon'"),
         (("nothing",), 2, "Cannot find pipeline 'nothing': expected one of content, drill"),
         (("drill", "--site", "elsewhere"), 4, "Cannot find site 'elsewhere'."),
     ],

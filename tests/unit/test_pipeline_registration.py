@@ -55,6 +55,8 @@ def refusal(make: Callable[[], type[Pipeline]]) -> str:
         ({"slug": "1st"}, "MyPipeline.slug expected lower-case letters"),
         ({"title": " "}, "MyPipeline.title expected a text"),
         ({"title": 7}, "MyPipeline.title expected a text, got: 7."),
+        ({"timeout": 0}, "its timeout expected seconds > 0 or None, got: 0."),
+        ({"timeout": "1h"}, "its timeout expected seconds > 0 or None, got: '1h'."),
         ({"stages": ()}, "Cannot register pipeline MyPipeline: it has no stages."),
         ({"stages": (a_stage(), a_stage())}, "two stages have the slug 'one'"),
         ({"stages": ("one",)}, "expected a subclass of Stage or GroupStage, got: 'one'."),

@@ -39,6 +39,21 @@ def test_a_run_is_created_started_and_shown_alike(api):
     assert {**shown, **dict.fromkeys(moving)} == {**json.loads(made.content), **dict.fromkeys(moving)}
 
 
+@pytest.mark.req("W-52")
+def test_a_run_can_have_a_time_out(api):
+    made = api.post(RUNS, {"pipeline": "drill", "site": "ours", "timeout_seconds": 90, "start": False})
+    uploaded = upload(api, b"kettle\n", timeout_seconds="0.5")
+    without = api.post(RUNS, {"pipeline": "drill", "site": "ours", "start": False})
+
+    assert [each.data["timeout_seconds"] for each in (made, uploaded, without)] == [90.0, 0.5, None]
+    before = everything()
+    for wrong in (0, -1, "soon", "inf", None):
+        refused = api.post(RUNS, {"pipeline": "drill", "site": "ours", "timeout_seconds": wrong})
+        assert refused.status_code == 400, refused.data
+        assert "timeout_seconds" in json.dumps(refused.json())
+    assert everything() == before
+
+
 def test_start_false_leaves_it_pending(api):
     made = api.post(RUNS, {"pipeline": "drill", "site": "ours", "start": False})
 
@@ -252,6 +267,7 @@ def test_filters_by_site_and_pipeline(api, operator, site, their_site):
     assert api.get(f"{RUNS}?site=nowhere").status_code == 404
 
 
+@pytest.mark.django_db(transaction=True)  # as in production: a request is no transaction, and has no savepoints
 def test_a_list_takes_the_same_queries_for_one_run_as_for_many(operator, site, django_assert_num_queries):
     from django.contrib.auth.models import User
 
