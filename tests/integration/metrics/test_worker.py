@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import current_app
@@ -73,7 +74,7 @@ def test_the_counts_of_another_process_are_told_and_its_log_is_json(workers, ser
     assert all(line["level"] and line["logger"] and line["at"] for line in lines)
 
 
-def lines_of(workers: Workers, name: str) -> list[dict]:
+def lines_of(workers: Workers, name: str) -> list[dict[str, Any]]:
     # Celery's farewell is no record of a log.
     return [json.loads(line) for line in workers.said(name).splitlines() if line and not line.startswith("worker: ")]
 

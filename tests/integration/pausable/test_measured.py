@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from pause_manager import tallies
@@ -24,8 +26,9 @@ def actions(scope: str) -> list[str]:
     return list(found.values_list("action", flat=True))
 
 
-def counted(name: str, **labels: str) -> float | None:
-    return Scrape.of_the_view().value(f"slackwater_{name}_seconds_count", kind="operator", **labels)
+def is_counted(name: str, **labels: str) -> bool:
+    """Whether exactly one is."""
+    return Scrape.of_the_view().value(f"slackwater_{name}_seconds_count", kind="operator", **labels) == 1
 
 
 @pytest.mark.req("W-28")
@@ -65,8 +68,8 @@ def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
 
     # Counted by the worker's processes, which write every few seconds.
     for scope, mode in (("queue", "drain"), ("fleet", "quiesce")):
-        assert eventually(lambda s=scope, m=mode: counted("pause_settle", scope=s, mode=m) == 1, 30), (scope, mode)
-        assert eventually(lambda s=scope: counted("resume", scope=s) == 1, 30), scope
+        assert eventually(partial(is_counted, "pause_settle", scope=scope, mode=mode), 30), (scope, mode)
+        assert eventually(partial(is_counted, "resume", scope=scope), 30), scope
 
     # A layer that cannot be read starts nothing, and is shown.
     with renamed(RunningTask._meta.db_table):
