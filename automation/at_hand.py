@@ -21,8 +21,9 @@ def leased(scopes: Collection[str]) -> Mapping[str, Counts]:
         rows = cursor.fetchall()
     leases: dict[str, int] = {}
     runs: dict[str, set[str]] = {}
-    for pipeline, stage, node, count, run_ids in rows:
-        for scope in {"fleet", f"pipeline:{pipeline}", f"node:{node}", *_queue(pipeline, stage)}.intersection(scopes):
+    for pipeline, lane, stage, node, count, run_ids in rows:
+        covering = {"fleet", f"pipeline:{pipeline}", f"lane:{lane}", f"node:{node}", *_queue(pipeline, stage)}
+        for scope in covering.intersection(scopes):
             leases[scope] = leases.get(scope, 0) + count
             runs.setdefault(scope, set()).update(run_ids)
     return {scope: {"leases": count, "runs": len(runs[scope])} for scope, count in leases.items()}
@@ -36,10 +37,10 @@ def _queue(pipeline: str, stage: str) -> list[str]:
 
 
 _LEASED = f"""
-    SELECT run.pipeline, stage.slug, slice.lease_node, count(*), array_agg(DISTINCT run.id::text)
+    SELECT run.pipeline, run.lane, stage.slug, slice.lease_node, count(*), array_agg(DISTINCT run.id::text)
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-     GROUP BY 1, 2, 3
+     GROUP BY 1, 2, 3, 4
 """

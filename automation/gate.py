@@ -34,7 +34,8 @@ OPEN = f"""
     AND NOT EXISTS (
         SELECT 1 FROM {_HOLD} AS hold
          WHERE hold.released_at IS NULL
-           AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'run:' || run.id, 'queue:' || {{queue}}))
+           AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
+                              'queue:' || {{queue}}))
     AND (EXISTS (
             SELECT 1 FROM {_NODE} AS node
              WHERE {_LIVE} AND NOT EXISTS (
@@ -68,17 +69,30 @@ def scopes_of(run: AutomationRun) -> list[str]:
     try:
         pipeline = get_pipeline(run.pipeline)
     except UnknownPipeline:
-        return ["fleet", f"pipeline:{run.pipeline}", run.scope]
+        return _scopes(run)
     running: set[str] = set()
     if run.lifecycle != Lifecycle.PENDING:
         running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
     stages = [stage for stage in pipeline.stages if stage.slug in running] or pipeline.stages[:1]
-    return ["fleet", f"pipeline:{run.pipeline}", run.scope, *sorted({f"queue:{stage.queue}" for stage in stages})]
+    return [*_scopes(run), *sorted({f"queue:{stage.queue}" for stage in stages})]
 
 
 def scopes_at_work(run: AutomationRun, *, queue: str, node: str) -> list[str]:
     """Every scope whose holds reach who works for ``run`` on ``node``, in a stage of ``queue``."""
-    return ["fleet", f"pipeline:{run.pipeline}", run.scope, f"queue:{queue}", f"node:{node}"]
+    return [*_scopes(run), f"queue:{queue}", f"node:{node}"]
+
+
+def scopes_of_all_stages(run: AutomationRun) -> list[str]:
+    """Every scope whose holds cover any stage of ``run``, whichever of them are running; no query."""
+    try:
+        queues = {stage.queue for stage in get_pipeline(run.pipeline).stages}
+    except UnknownPipeline:
+        queues = set()
+    return [*_scopes(run), *(f"queue:{queue}" for queue in sorted(queues))]
+
+
+def _scopes(run: AutomationRun) -> list[str]:
+    return ["fleet", f"pipeline:{run.pipeline}", f"lane:{run.lane}", run.scope]
 
 
 def explain(run: AutomationRun) -> list[Reason]:

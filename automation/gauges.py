@@ -16,16 +16,18 @@ from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 
 RUNS = f"""
-    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, count(*), max(held_seconds)
+    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_lane_held, count(*), max(held_seconds)
       FROM (SELECT run.pipeline, run.lifecycle, run.cancel_requested_at IS NOT NULL AS is_cancelling,
                    run.paused_at IS NOT NULL AS is_held,
                    run.paused_at IS NOT NULL AND EXISTS (
                         SELECT 1 FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
                          WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
                    ) AS is_leased,
+                   EXISTS (SELECT 1 FROM {Hold._meta.db_table} AS hold
+                            WHERE hold.released_at IS NULL AND hold.scope = 'lane:' || run.lane) AS is_lane_held,
                    extract(epoch FROM statement_timestamp() - run.paused_at)::float8 AS held_seconds
               FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished
-     GROUP BY 1, 2, 3, 4, 5
+     GROUP BY 1, 2, 3, 4, 5, 6
 """
 OPEN = f"""
     SELECT count(*) FILTER (WHERE slice.available_at IS NULL OR slice.available_at <= statement_timestamp()),
@@ -67,13 +69,13 @@ def _runs() -> Iterable[Metric]:
     kept = _kept_pipelines()
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
-    for pipeline, lifecycle, is_cancelling, is_held, is_leased, runs, held_seconds in _rows(RUNS):
+    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_lane_held, runs, held_seconds in _rows(RUNS):
         name = status.derive(
             lifecycle,
             is_held=is_held,
             is_cancel_requested=is_cancelling,
             is_leased=is_leased,
-            has_reasons=pipeline in kept,
+            has_reasons=is_lane_held or pipeline in kept,
         )
         found[name, pipeline] += runs
         if name == status.PAUSING:
@@ -87,7 +89,7 @@ def _runs() -> Iterable[Metric]:
 
 def _kept_pipelines() -> set[str]:
     """Pipelines whose pending runs wait for a hold wider than a run."""
-    wide = Hold.objects.active().exclude(scope__startswith="run:").exclude(scope__startswith="node:")
+    wide = Hold.objects.active().exclude(scope__regex="^(run|node|lane):")
     held = set(wide.values_list("scope", flat=True))
     if not held:
         return set()

@@ -63,6 +63,7 @@ def create(
         run = AutomationRun.objects.create(
             site=site,
             pipeline=pipeline.slug,
+            lane=site.slug,
             params=cleaned,
             created_by=actor.name,
             start_requested_at=asked,

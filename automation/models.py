@@ -128,6 +128,9 @@ class AutomationRun(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="runs")
     pipeline = models.CharField(max_length=50)
+    lane = models.CharField(
+        max_length=60, editable=False, db_default="", help_text="slug of its site when it was created"
+    )
     params = models.JSONField(default=dict, blank=True)
     lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
     created_by = models.CharField(max_length=160)

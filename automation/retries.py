@@ -39,6 +39,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         new = AutomationRun.objects.create(
             site=old.site,
             pipeline=old.pipeline,
+            lane=old.lane,
             params=old.params,
             created_by=actor.name,
             retry_of=old,

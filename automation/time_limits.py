@@ -9,11 +9,9 @@ from django.db import connection
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Func
 from django.db.models.functions import Now
 
-from automation import lifecycle
-from automation.errors import UnknownPipeline
+from automation import gate, lifecycle
 from automation.leases import RUN
 from automation.models import AutomationRun, Lifecycle
-from automation.pipeline import get_pipeline
 from pause_manager.models import Hold
 
 _WORKED = f"""
@@ -38,10 +36,10 @@ _WORKED = f"""
 def worked_seconds(runs: Iterable[AutomationRun]) -> dict[UUID, float]:
     """For how long each started run of ``runs`` has not been held, by the database's clock. One statement.
 
-    Holds on the fleet, on the run, on its pipeline and on any queue of its stages stop the clock; what several of them
+    Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock; what several of them
     hold at a time counts once.
     """
-    covers = [(run.pk, scope) for run in runs for scope in _scopes(run)]
+    covers = [(run.pk, scope) for run in runs for scope in gate.scopes_of_all_stages(run)]
     with connection.cursor() as cursor:
         cursor.execute(
             _WORKED,
@@ -72,12 +70,3 @@ def fail_overdue() -> int:
         lifecycle.fail(pk, reason=sentence, figures=figures)
         failed += 1
     return failed
-
-
-def _scopes(run: AutomationRun) -> list[str]:
-    always = ["fleet", f"pipeline:{run.pipeline}", run.scope]
-    try:
-        queues = {stage.queue for stage in get_pipeline(run.pipeline).stages}
-    except UnknownPipeline:
-        return always
-    return [*always, *(f"queue:{queue}" for queue in sorted(queues))]

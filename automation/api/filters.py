@@ -52,7 +52,8 @@ def _kept() -> Q:
         for pipeline in all_pipelines()
         if not held.isdisjoint(gate.scopes_of(AutomationRun(pipeline=pipeline.slug)))
     ]
-    return Q(pipeline__in=[*of_pipelines, *by_queue])
+    lanes = [scope.removeprefix("lane:") for scope in held if scope.startswith("lane:")]
+    return Q(pipeline__in=[*of_pipelines, *by_queue]) | Q(lane__in=lanes)
 
 
 def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:

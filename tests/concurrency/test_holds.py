@@ -10,18 +10,23 @@ from django.db import connection, transaction
 
 from automation import leases
 from automation.leases import NoRoom
-from automation.models import WorkSlice
+from automation.models import AutomationRun, Site, WorkSlice
 from automation.pipeline import get_pipeline
 from pause_manager import fleet, holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.concurrency.test_claims import without_lock
-from tests.factories import OPERATOR, claim, leased, make_run, stage_of, worker
+from tests.factories import OPERATOR, claim, leased, make_run, make_site, stage_of, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SCOPES = ("fleet", "pipeline:few", "queue:stages", "node:node-1")
+SCOPES = ("fleet", "pipeline:few", "lane:site", "queue:stages", "node:node-1")
 GUARD = r"pg_advisory_xact_lock_shared\(hashtext\('slackwater holds'\)\)"
+
+
+def few() -> AutomationRun:
+    """A run of a site by this name."""
+    return make_run("few", items=10, site=Site.objects.filter(slug="site").first() or make_site("site"))
 
 
 def place(scope: str) -> list[str]:
@@ -33,7 +38,7 @@ def claim_that_is_under_way(scope: str) -> tuple[bool, bool]:
 
     The claim has found every gate open and asks the node for room when the hold is placed.
     """
-    run = make_run("few", items=10)
+    run = few()
     is_asked, may_go_on = threading.Event(), threading.Event()
 
     def room():
@@ -73,7 +78,7 @@ def test_without_the_share_a_lease_follows_the_hold(monkeypatch, scope):
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_claim_that_comes_after_a_hold_waits_for_it_and_obeys(scope):
-    run = make_run("few", items=10)
+    run = few()
 
     def claims():
         try:
@@ -94,7 +99,7 @@ def test_a_claim_that_comes_after_a_hold_waits_for_it_and_obeys(scope):
 def test_no_lease_is_granted_after_the_hold_is_committed(scope):
     """The token tells: one drawn right after the commit is larger than any that was granted before it."""
     for _ in range(15):
-        run = make_run("few", items=10)
+        run = few()
 
         def hold():
             place(scope)
@@ -114,7 +119,7 @@ def test_no_lease_is_granted_after_the_hold_is_committed(scope):
 
 
 def test_bulk_holds_and_claims_of_the_same_runs_never_wait_for_each_other():
-    runs = [make_run("few", items=10) for _ in range(3)]
+    runs = [few() for _ in range(3)]
 
     def hold_and_release():
         for _ in range(10):

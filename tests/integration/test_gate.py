@@ -13,7 +13,19 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
 from pause_manager import holds
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold
-from tests.factories import OPERATOR, claim, drain, make_run, outputs, run_loop, stage_of, tickets, worker
+from tests.factories import (
+    OPERATOR,
+    claim,
+    drain,
+    everybody_has_heard,
+    make_run,
+    make_site,
+    outputs,
+    run_loop,
+    stage_of,
+    tickets,
+    worker,
+)
 from tests.factories_nodes import make_node
 from tests.pipelines import scripted
 
@@ -22,15 +34,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SCOPES = {
     "fleet": "fleet",
     "pipeline": "pipeline:few",
+    "lane": "lane:{run.lane}",
     "queue": "queue:stages",
-    "run": "run:{run}",
+    "run": "run:{run.pk}",
     "the only node": "node:node-1",
     "another pipeline": "pipeline:numbers",
+    "another lane": "lane:elsewhere",
     "another queue": "queue:elsewhere",
     "a node that is gone": "node:node-0",
     "another run": "run:00000000-0000-0000-0000-000000000000",
 }
-COVERING = ("fleet", "pipeline", "queue", "run", "the only node")
+COVERING = ("fleet", "pipeline", "lane", "queue", "run", "the only node")
 
 
 def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
@@ -48,7 +62,7 @@ def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
 def test_claim_dispatch_and_explain_agree(scope):
     make_node("node-1")
     run = make_run("few", items=4)
-    name = SCOPES[scope].format(run=run.pk)
+    name = SCOPES[scope].format(run=run)
 
     for kind, mode in product(Hold.Kind, Hold.Mode):
         for is_held in (True, False):
@@ -128,6 +142,35 @@ def test_a_held_node_is_a_reason_only_where_no_other_is_left():
     holds.release(["node:node-1"], actor=OPERATOR)
     assert gate.may_start(run)
     assert claimed(stage_of(run).pk) is not None
+
+
+def test_the_lane_of_a_run_is_its_site():
+    run, other = make_run("few", items=4, site=make_site("blog")), make_run("few", items=4, site=make_site("shop"))
+
+    holds.place(["lane:blog"], actor=OPERATOR, reason="moving the blog")
+
+    assert (run.lane, other.lane) == ("blog", "shop")
+    assert [reason.sentence for reason in gate.explain(run)] == ["The lane blog was paused by olga: moving the blog."]
+    assert claimed(stage_of(run).pk) is None
+    assert claimed(stage_of(other).pk) is not None
+
+
+def test_a_quiesced_lane_stops_at_the_next_item():
+    run = make_run("scripted", items=6)
+    seen: list[int] = []
+
+    def script(payload, ctx):
+        seen.append(payload["n"])
+        if payload["n"] == 2:
+            holds.place([f"lane:{run.lane}"], mode="quiesce", actor=OPERATOR, reason="moving")
+            everybody_has_heard()
+
+    with scripted(script):
+        run_loop(run)
+    assert seen == [1, 2]
+
+    holds.release([f"lane:{run.lane}"], actor=OPERATOR)
+    assert drain(run).lifecycle == Lifecycle.COMPLETED
 
 
 def test_a_reason_that_is_a_sentence_gets_no_second_full_stop():

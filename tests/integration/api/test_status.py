@@ -47,7 +47,7 @@ def test_detail_list_and_filter_agree_on_every_status(api, zoo):
     assert listed == shown == told == filtered == expected
 
 
-@pytest.mark.parametrize("scope", ["fleet", "pipeline:scripted", "queue:stages"])
+@pytest.mark.parametrize("scope", ["fleet", "pipeline:scripted", "lane:ours", "queue:stages"])
 def test_a_pending_run_that_a_wider_hold_keeps_is_waiting(api, zoo, scope):
     from pause_manager import holds
     from tests.factories import OPERATOR

@@ -23,7 +23,7 @@ from pause_manager.kept_watch import KeptWatch
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.views import GpuView
-from tests.factories import OPERATOR, drain, expire_leases, leased, make_run, settle
+from tests.factories import OPERATOR, drain, expire_leases, leased, make_run, make_site, settle
 from tests.factories_nodes import make_node
 from tests.integration.metrics.scraping import METRICS, renamed
 
@@ -64,11 +64,12 @@ def test_runs_and_slices_are_told_as_people_see_them(scrape):
     assert told.errors() == set()
 
 
-def test_pending_runs_wait_when_a_wider_hold_keeps_them(scrape):
-    make_run(items=2, start=False)
-    make_run("scripted", items=2, start=False)
+@pytest.mark.parametrize("scope", ["pipeline:numbers", "lane:blog"])
+def test_pending_runs_wait_when_a_wider_hold_keeps_them(scrape, scope):
+    make_run(items=2, start=False, site=make_site("blog"))
+    make_run("scripted", items=2, start=False, site=make_site("shop"))
 
-    holds.place(["pipeline:numbers"], actor=OPERATOR, reason="the demo")
+    holds.place([scope], actor=OPERATOR, reason="the demo")
 
     told = scrape()
     assert told.value("slackwater_runs", status="waiting", pipeline="numbers") == 1

@@ -11,7 +11,7 @@ from pause_manager import holds, settling
 from pause_manager.models import ControlEvent, Hold, RunningTask
 from pause_manager.probes.processes import node_name
 from pause_manager.tasks import expire_holds
-from tests.factories import OPERATOR, drain, leased, make_run, run_loop, stage_of
+from tests.factories import OPERATOR, drain, leased, make_run, make_site, run_loop, stage_of
 from tests.integration.agents.calling import Caller, done, make_agent
 from tests.integration.metrics.scraping import Scrape, renamed
 from tests.pipelines import scripted
@@ -41,9 +41,10 @@ def here(run: AutomationRun) -> Work:
     return work
 
 
-@pytest.mark.parametrize("scope", ["fleet", "pipeline:few", "queue:stages", f"node:{node_name()}"])
+@pytest.mark.parametrize("scope", ["fleet", "pipeline:few", "lane:blog", "queue:stages", f"node:{node_name()}"])
 def test_a_drain_is_told_when_the_last_lease_is_given_back_and_when_work_goes_on(scope):
-    first, second, other = (make_run("few", items=3) for _ in range(3))
+    blog = make_site("blog")
+    first, second, other = (make_run("few", items=3, site=blog) for _ in range(3))
     works = [here(first), here(first), here(second)]
 
     hold = place(scope)
