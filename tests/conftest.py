@@ -21,10 +21,15 @@ import pytest
 import pytest_django
 import redis
 from django.db import connection
+from hypothesis import settings as hypothesis_settings
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings.test"
 
 from backend.embedded import Layout, Postgres, Redis, Server
+
+# No test may fail because the machine was busy.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 _ROOT_NAME = "slackwater-test-{pid}-"
 _servers: list[Server] = []

@@ -339,7 +339,6 @@ def live(examples: int, steps: int, **options: Any) -> None:
         settings=hypothesis_settings(
             max_examples=examples,
             stateful_step_count=steps,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
             **options,

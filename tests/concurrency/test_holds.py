@@ -76,6 +76,7 @@ def test_without_the_share_a_lease_follows_the_hold(monkeypatch, scope):
     assert claim_that_is_under_way(scope) == (True, True)
 
 
+@pytest.mark.req("W-17")
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_claim_that_comes_after_a_hold_waits_for_it_and_obeys(scope):
     run = few()

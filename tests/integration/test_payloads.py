@@ -28,7 +28,7 @@ payloads = st.dictionaries(texts, values, max_size=5)
 
 
 @pytest.mark.django_db
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.lists(payloads, min_size=1, max_size=5))
 def test_payloads_come_back_as_they_went_in(given_payloads):
     WorkItem.objects.all().delete()
@@ -67,7 +67,7 @@ def test_texts_that_mean_something_to_copy_or_json_survive(text):
 
 
 @pytest.mark.django_db
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_large_float_comes_back_as_a_number_of_the_same_value(number):
     """PostgreSQL keeps JSON numbers as decimals: 1e16 may come back as the integer, which is the same float."""

@@ -47,7 +47,7 @@ def told(*actions):
     return list(ControlEvent.objects.filter(scope="fleet", action__in=actions).order_by("pk"))
 
 
-@pytest.mark.req("W-05")
+@pytest.mark.req("W-05", "W-17")
 @pytest.mark.req("W-06")
 @pytest.mark.req("W-48")
 def test_pause_change_resume_answer_with_the_whole_picture(boss, run, schema):

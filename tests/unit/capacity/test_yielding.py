@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pause_manager.capacity import Judgement, NodeState, Policy, judge
@@ -196,7 +196,6 @@ def test_a_saturated_node_takes_up_work_at_the_higher_threshold_after_the_dwell(
     assert judgements[0][1].has_changed
 
 
-@settings(deadline=None)
 @given(st.integers(2, 120), st.sampled_from((0.8, 0.7)), st.integers(0, 50))
 def test_load_that_swings_by_five_percent_changes_nothing_twice(half, middle, phase):
     views = [
