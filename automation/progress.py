@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
@@ -13,6 +14,7 @@ from automation import in_flight, status
 from automation.leases import SLICE, STAGE
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
+from automation.working_time import worked_seconds
 
 _FACTS = f"""
     SELECT stage.slug, stage.lifecycle, stage.total_items, stage.started_at, stage.finished_at,
@@ -26,7 +28,7 @@ _FACTS = f"""
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds since the start: ``total`` by the clock, ``active`` without the pauses."""
+    """Seconds since the start: ``total`` by the clock, ``active`` without what it was held, whoever held it."""
 
     total: float
     active: float
@@ -41,7 +43,7 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
     stage weighs the same, so it never falls when a stage turns out larger than the one before it.
     """
     stages, shares, now = _stages(run)
-    durations = durations_of(run, now)
+    durations = durations_of(run, now, worked_seconds([run]))
     total = run.total_items
     overall = whole(total, shares)
     done = total - overall["remaining_count"]
@@ -72,12 +74,12 @@ def whole(total: int, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return counts
 
 
-def durations_of(run: AutomationRun, now: datetime) -> Durations:
-    """How long the run has taken until ``now`` or its end."""
+def durations_of(run: AutomationRun, now: datetime, worked: Mapping[UUID, float]) -> Durations:
+    """How long the run has taken until ``now`` or its end; ``worked`` is what ``worked_seconds`` says of it."""
     if run.started_at is None:
         return Durations(0.0, 0.0)
-    total = ((run.finished_at or now) - run.started_at).total_seconds()
-    return Durations(total, max(0.0, total - _paused_until(run, now)))
+    total = max(0.0, ((run.finished_at or now) - run.started_at).total_seconds())
+    return Durations(total, min(total, worked.get(run.pk, total)))
 
 
 def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float, float]], datetime]:

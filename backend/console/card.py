@@ -20,6 +20,7 @@ from automation.pipeline import get_pipeline
 from automation.retries import RETRYABLE
 from automation.up_next import title_of
 from automation.work import WorkItem, WorkSlice
+from automation.working_time import worked_seconds
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
 
@@ -112,7 +113,7 @@ def _titles(slug: str) -> tuple[str, dict[str, str]]:
 
 def _without_pipeline(run: AutomationRun) -> dict[str, Any]:
     """What can be told of a run whose pipeline this code does not have."""
-    seconds = progress.durations_of(run, timezone.now())
+    seconds = progress.durations_of(run, timezone.now(), worked_seconds([run]))
     durations = {"total_seconds": seconds.total, "active_seconds": seconds.active}
     return {"overall": None, "stages": [], "in_flight": [], "durations": durations}
 

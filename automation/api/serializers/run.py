@@ -12,6 +12,7 @@ from automation import progress
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
 from automation.status import ALL as STATUSES
+from automation.working_time import worked_seconds
 from pause_manager.api.strict import StrictSerializer
 
 REASON_LENGTH = 500
@@ -101,7 +102,9 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     )
     paused_seconds = serializers.SerializerMethodField(help_text="All pauses, the one that is going on included.")
     total_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses included.")
-    active_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses excluded.")
+    active_seconds = serializers.SerializerMethodField(
+        help_text="Since its start, without the time that a hold kept it."
+    )
     retry_of = serializers.UUIDField(
         source="retry_of_id", allow_null=True, help_text="The run whose failures it retries."
     )
@@ -147,10 +150,13 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
         return round(run.paused_seconds + max(0.0, going_on), 3)
 
     def get_total_seconds(self, run: AutomationRun) -> float:
-        return round(progress.durations_of(run, self._read_at(run)).total, 3)
+        return round(self._durations(run).total, 3)
 
     def get_active_seconds(self, run: AutomationRun) -> float:
-        return round(progress.durations_of(run, self._read_at(run)).active, 3)
+        return round(self._durations(run).active, 3)
+
+    def _durations(self, run: AutomationRun) -> progress.Durations:
+        return progress.durations_of(run, self._read_at(run), self.context["worked"])
 
     @staticmethod
     def _read_at(run: AutomationRun) -> Any:
@@ -164,5 +170,5 @@ def shown(run: AutomationRun) -> dict[str, Any]:
 
 def shown_all(found: Sequence[AutomationRun]) -> list[dict[str, Any]]:
     """Runs from ``runs.visible`` as JSON."""
-    context = {"statuses": runs.status_of_each(found)}
+    context = {"statuses": runs.status_of_each(found), "worked": worked_seconds(found)}
     return [dict(entry) for entry in RunSerializer(found, many=True, context=context).data]

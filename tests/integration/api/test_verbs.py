@@ -252,6 +252,7 @@ def test_active_seconds_leave_the_pause_out(api, run):
             "UPDATE automation_automationrun SET started_at = started_at - interval '1 hour', "
             "paused_at = paused_at - interval '50 minutes'"
         )
+        cursor.execute("UPDATE pause_manager_hold SET created_at = created_at - interval '50 minutes'")
 
     shown = api.get(url_of(run)).data
 
