@@ -53,7 +53,7 @@ class Watch:
         self.scopes = frozenset(scopes)
         self.heartbeat = heartbeat
         self.beat_seconds = beat_seconds
-        self.next_beat = time.monotonic() + beat_seconds
+        self.next_beat = float("inf") if heartbeat is None else time.monotonic() + beat_seconds
         self.stop: Stop | None = None
 
 
@@ -123,8 +123,9 @@ class Watcher:
                 self._judge(watch, hold)
 
     def _judge(self, watch: Watch, held: Stop | None) -> None:
-        stop = self._shutdown
-        if stop is None and watch.heartbeat is not None:
+        stop = None
+        if watch.heartbeat is not None:
+            # In a shutdown too: the item at hand may take longer than the lease lasts.
             stop = watch.heartbeat()
             watch.next_beat = time.monotonic() + watch.beat_seconds
         watch.stop = self._shutdown or stop or held

@@ -38,6 +38,21 @@ def test_a_worker_stops_at_the_next_item(fleet: Fleet, group: bool, report):
 
 
 @pytest.mark.slow
+def test_an_item_that_outlasts_its_lease_is_finished_by_a_worker_that_is_told_to_end(fleet: Fleet):
+    run = Run(fleet, items=1, seconds=20)
+    run.wait_until_at("toil", after=1)
+
+    fleet.stop("stages")
+
+    assert run.leases() == 0
+    assert len(run.outputs()["toil"]) == 1
+    fleet.start("stages")
+    run.check_complete()
+    assert run.ledger.repeats() == {}
+    assert not run.events("worker_lost")
+
+
+@pytest.mark.slow
 def test_a_cold_shutdown_ends_too(fleet: Fleet, report):
     """SIGQUIT makes Celery end its children without waiting for their tasks."""
     run = Run(fleet, items=8, seconds=0.5)
