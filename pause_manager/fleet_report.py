@@ -11,6 +11,7 @@ from pause_manager.clock import database_now
 from pause_manager.control_state import FLEET, State
 from pause_manager.drain import Blocker, Metrics
 from pause_manager.models import ControlEvent, Hold
+from pause_manager.probes import processes
 
 MOST_EVENTS = 50
 _ACTIONS = {"hold_placed": "pause", "hold_altered": "pause", "hold_released": "resume"}
@@ -84,7 +85,10 @@ def commands(state: State, metrics: Metrics) -> list[dict[str, Any]]:
 
 
 def overdue(state: State, metrics: Metrics) -> list[tuple[Blocker, str]]:
-    """Work that was not given back within ``quiesce_seconds`` of a quiesce, each with the sentence that warns of it."""
+    """Work that was not given back within ``quiesce_seconds`` of a quiesce, each with the sentence that warns of it.
+
+    What lost workers had is told of elsewhere.
+    """
     allowed = conf.settings().quiesce_seconds
     if state.mode != Hold.Mode.QUIESCE or state.mode_since is None or not metrics.blockers:
         return []
@@ -94,20 +98,24 @@ def overdue(state: State, metrics: Metrics) -> list[tuple[Blocker, str]]:
     return [
         (
             one,
-            f"{one.worker} still has item {one.item or '?'} of {one.stage} of {one.ref}, "
+            f"{processes.name_of(one.worker, one.node)} still has item {one.item or '?'} of {one.stage} of {one.ref}, "
             f"{late.total_seconds():.0f} s after the quiesce.",
         )
         for one in metrics.blockers
+        if not one.is_stale
     ]
+
+
+_LOST = {
+    True: "They end only after the resume; if no process of those workers is left, nothing is at work in them.",
+    False: "They are about to be handed out again.",
+}
 
 
 def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: bool) -> list[str]:
     found = [] if metrics.is_available else ["It cannot be read what is still at work: count nothing as drained."]
     if metrics.stale_running:
-        found.append(
-            f"{metrics.stale_running} leases are of workers that were lost. They end only after the resume; if no "
-            "worker process of them is left, nothing is at work in them."
-        )
+        found.append(f"Leases of workers that were lost: {metrics.stale_running}. {_LOST[state.is_paused]}")
     if workers.lagging:
         names = ", ".join(worker["name"] for worker in workers.lagging[:5])
         who = "workers and agents" if workers.by_kind[AGENT].total else "workers"

@@ -23,6 +23,7 @@ from automation.work import WorkItem, WorkSlice
 from automation.working_time import worked_seconds
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
+from pause_manager.probes import processes
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _without_pipeline(run: AutomationRun) -> dict[str, Any]:
 def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
     items = lease["items"]
     return {
-        "worker": worker_name(lease["worker"], lease["node"]),
+        "worker": processes.name_of(lease["worker"], lease["node"]),
         "stage": titles.get(lease["stage"], lease["stage"]),
         "item": title_of(items[0]["payload"], items[0]["key"]) if items else lease["item"],
         "next": title_of(items[1]["payload"], items[1]["key"]) if len(items) > 1 else "",
@@ -136,7 +137,7 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     names = _names(in_flight)
     at_work = [
         {
-            "worker": worker_name(entry["worker"], entry["node"]),
+            "worker": processes.name_of(entry["worker"], entry["node"]),
             "stage": titles.get(entry["stage"], entry["stage"]),
             "item": entry["item"],
             "name": names.get((entry["slice"], entry["item"]), ""),
@@ -162,10 +163,3 @@ def _names(in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
             chosen |= Q(made_by=source, key=key)
     found = WorkItem.objects.filter(chosen).values_list("made_by", "key", "payload")
     return {wanted[source, key]: title_of(payload, key) for source, key, payload in found}
-
-
-def worker_name(owner: str, node: str) -> str:
-    """``node`` and process id of a lease's owner (host, namespace, process id, start time, task)."""
-    parts = owner.split("/")
-    pid = next((part for part in reversed(parts[:-1]) if part.isdigit()), "")
-    return f"{node} · {pid}" if pid else node

@@ -10,6 +10,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from pause_manager import acknowledgements, fleet
 from pause_manager.management.shell import Exit
+from pause_manager.probes import processes
 
 POLL_SECONDS = 1.0
 LOST_SECONDS = 30.0
@@ -17,8 +18,18 @@ LOST_SECONDS = 30.0
 
 Say = Callable[[str], None]
 
+ENDINGS = {
+    Exit.REFUSED: "Somebody has resumed the fleet: it is not safe to upgrade.",
+    Exit.LOST_LEASES: "Not drained: nothing runs any more, but what lost workers had is left and ends only after the "
+    "resume. See what is left of them with `fleet status`: a frozen process can be woken (it goes on) or killed. When "
+    "no process of them is left it is safe to upgrade; afterwards: `fleet resume --force`.",
+    Exit.TIME_IS_UP: "Not drained within --timeout; the fleet stays paused. `fleet status` names what is at work, "
+    "`fleet status --wait` waits on, `fleet resume --force` gives up.",
+}
+"""What to do when waiting has ended without a drained fleet."""
 
-def wait(say: Say, *, version: int, at_most: float | None, lost_seconds: float = LOST_SECONDS) -> Exit:
+
+def wait(say: Say, *, version: int = 0, at_most: float | None, lost_seconds: float = LOST_SECONDS) -> Exit:
     """Return ``OK`` once the pause of ``version`` (or a change of it) has drained and every live worker has obeyed."""
     began = time.monotonic()
     lost_since: float | None = None
@@ -92,8 +103,19 @@ def table(shot: dict[str, Any]) -> list[str]:
 
 
 def _line(blocker: dict[str, Any]) -> str:
-    end = "its worker is lost" if blocker["isStale"] else f"ends at about {blocker['estimatedEnd'] or '?'}"
-    return (
-        f"  {blocker['worker']}: item {blocker['item'] or '?'} of {blocker['stage']}, run {blocker['run']}, since "
-        f"{blocker['since']}, {end}"
-    )
+    end = blocker["estimatedEnd"]
+    until = _lost(blocker) if blocker["isStale"] else f"ends at about {end}" if end else "nobody knows until when"
+    who = processes.name_of(blocker["worker"], blocker["node"])
+    what = f"item {blocker['item'] or '?'} of {blocker['stage']}, run {blocker['run']}"
+    return f"  {who}: {what}, since {blocker['since']}, {until}"
+
+
+def _lost(blocker: dict[str, Any]) -> str:
+    """What became of a lost worker, as far as this machine can see."""
+    owner = blocker["worker"]
+    if processes.is_dead(owner):
+        return "its worker is lost: the process has ended"
+    if processes.is_here(owner):
+        return "its worker is lost: the process is there and does not answer"
+    where = f"for process {pid} on {blocker['node']}" if (pid := processes.pid_of(owner)) else f"on {blocker['node']}"
+    return f"its worker is lost: look {where}"

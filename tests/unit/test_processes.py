@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -70,3 +71,12 @@ def test_what_is_no_identity_is_not_dead():
     assert processes.is_dead("") is False
     assert processes.is_dead("somebody") is False
     assert processes.is_dead(f"{processes.identity().rsplit('/', 2)[0]}/x/y") is False
+
+
+def test_people_are_told_the_node_and_the_process():
+    mine = processes.identity()
+
+    assert processes.pid_of(mine) == processes.pid_of(f"{mine}/a-task") == str(os.getpid())
+    assert processes.pid_of("mac/pid/77/1795575446.91/a-task") == "77"
+    assert processes.name_of(f"{mine}/a-task", "gpu-7") == f"gpu-7 · {os.getpid()}"
+    assert processes.name_of("agent:12/0b7d", "gpu-7") == "gpu-7"

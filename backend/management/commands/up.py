@@ -43,6 +43,9 @@ class Command(BaseCommand):
         parser.add_argument("--input", type=Path, help="input file of that run")
         parser.add_argument("--site", type=_slug, default="default", help="site of that run, created if new (default)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter of that run")
+        parser.add_argument(
+            "--servers-only", action="store_true", help="PostgreSQL and Redis alone, to restore a backup"
+        )
         parser.add_argument("--llm-port", type=int, help="serve a small model on this port, for the provider openai")
 
     def handle(self, **options: Any) -> None:
@@ -51,11 +54,16 @@ class Command(BaseCommand):
         try:
             settings.LAYOUT.create()
             with _only_one(settings.DATA_DIR):
-                _require_free_port(options["host"], options["port"])
+                if not options["servers_only"]:
+                    _require_free_port(options["host"], options["port"])
                 supervisor.install_signals()
                 for server in servers:
                     server.start()
-                self._run(supervisor, **options)
+                if options["servers_only"]:
+                    names = " and ".join(server.name for server in servers)
+                    supervisor.run(lambda: "", lambda: supervisor.say(f"only {names or 'nothing'} started"))
+                else:
+                    self._run(supervisor, **options)
                 for server in reversed(servers):
                     server.stop()
         except EmbeddedError as error:

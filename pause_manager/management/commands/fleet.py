@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from pause_manager import fleet
@@ -29,18 +29,20 @@ exit codes:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        pause = verbs.add_parser("pause", help="take no new work", epilog=self.epilog)
+        told: dict[str, Any] = {"epilog": self.epilog, "formatter_class": RawDescriptionHelpFormatter}
+        pause = verbs.add_parser("pause", help="take no new work", **told)
         pause.add_argument(
             "--mode", choices=Hold.Mode.values, required=True, help="drain: what runs goes on to its end"
         )
         pause.add_argument("--reason", required=True, help="why, for the audit trail")
         pause.add_argument("--deadline", type=period, help="a drain becomes a quiesce after this time: 10m")
-        pause.add_argument("--wait", action="store_true", help="return when drained")
-        pause.add_argument("--timeout", type=period, help="with --wait: wait no longer than this")
         resume = verbs.add_parser("resume", help="take work again")
         resume.add_argument("--reason", required=True, help="why, for the audit trail")
         resume.add_argument("--force", action="store_true", help="although something is still at work")
-        status = verbs.add_parser("status", help="show state, work at hand and workers")
+        status = verbs.add_parser("status", help="show state, work at hand and workers", **told)
+        for verb in (pause, status):
+            verb.add_argument("--wait", action="store_true", help="return when drained")
+            verb.add_argument("--timeout", type=period, help="with --wait: wait no longer than this")
         for verb in (pause, resume, status):
             add_json(verb)
 
@@ -52,6 +54,8 @@ exit codes:
             fleet.resume(
                 reason=options["reason"], actor=shell_actor(), force=options["force"], confirmation=confirmation
             )
+        if options["verb"] == "status" and options["wait"]:
+            return self._wait(options)
         self._show(options["json"])
         return Exit.OK
 
@@ -63,14 +67,21 @@ exit codes:
             deadline=options["deadline"],
             confirmation="fleet pause",
         )
-        code, json, timeout = Exit.OK, options["json"], options["timeout"]
         if options["wait"]:
-            at_most = timeout.total_seconds() if timeout else None
-            code = drain_watch.wait(self._teller(json), version=state.version, at_most=at_most)
-            if self._is_live(json):
-                self.stdout.write("")
-        if json or not options["wait"]:
+            return self._wait(options, version=state.version)
+        self._show(options["json"])
+        return Exit.OK
+
+    def _wait(self, options: dict[str, Any], version: int = 0) -> Exit:
+        json, timeout = options["json"], options["timeout"]
+        at_most = timeout.total_seconds() if timeout else None
+        code = drain_watch.wait(self._teller(json), version=version, at_most=at_most)
+        if self._is_live(json):
+            self.stdout.write("")
+        if json:
             self._show(json)
+        elif code in drain_watch.ENDINGS:
+            self.stderr.write(drain_watch.ENDINGS[code], style_func=None if sys.stderr.isatty() else str)
         return code
 
     def _show(self, json: bool) -> None:

@@ -49,7 +49,7 @@ def test_pause_status_resume_and_their_exit_codes(shell):
     assert wrong.code == 2
     assert (told["system"]["mode"], told["metrics"]["running"]) == ("drain", 1)
     assert told["deadline"] is not None
-    assert "test/a: item" in shown
+    assert "node-1: item" in shown
     assert (refused.code, json.loads(refused.err)["error"]) == (3, "worker_pause_not_drained")
     assert late.code == 5
     assert "Draining (quiesce)" in late.out
@@ -87,8 +87,8 @@ def test_waiting_tells_a_resume_by_somebody_else(shell):
 
     fleet.resume(reason="no", actor=OPERATOR, force=True)
 
-    process.communicate(timeout=60)
-    assert process.returncode == 3
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "not safe to upgrade" in err) == (3, True)
 
 
 def test_waiting_is_given_up_when_only_lost_leases_are_left():
@@ -101,6 +101,23 @@ def test_waiting_is_given_up_when_only_lost_leases_are_left():
     code = drain_watch.wait(said.append, version=version, at_most=60, lost_seconds=0)
 
     assert (code, "1 of lost workers" in said[-1]) == (Exit.LOST_LEASES, True)
+
+
+def test_who_waits_in_vain_is_told_what_to_do_and_can_wait_on(shell):
+    run = make_run("few", items=3)
+    work = leased(run)
+    keep_leases()
+
+    late = shell("fleet", "pause", "--mode", "drain", "--reason", "upgrade", "--wait", "--timeout", "1s")
+    expire_leases(run)
+    stuck = shell("fleet", "status")
+    leases.release(work)
+    waited = shell("fleet", "status", "--wait")
+
+    assert (late.code, "`fleet status --wait` waits on" in late.err) == (5, True)
+    assert "its worker is lost: look on node-1" in stuck.out
+    assert "They end only after the resume" in stuck.out
+    assert (waited.code, "safe to upgrade" in waited.out) == (0, True)
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
