@@ -268,6 +268,11 @@ class Fleet:
         with psycopg.connect(self.layout.database_url, autocommit=True) as connection:
             connection.execute(statement)
 
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``manage.py`` as an operator has it."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, cwd=REPOSITORY, env=self.env, capture_output=True, text=True, timeout=120)
+
     def ask(self, verb: str, **order: Any) -> dict[str, Any]:
         """Have the desk do something; its answer, or an ``AssertionError`` with its complaint."""
         answer = self.try_to(verb, **order)
