@@ -79,6 +79,12 @@ class Consumption:
         with self._lock:
             return self._want(because, None if queues is None else frozenset(queues))
 
+    def reconnect(self, channel: Any) -> None:
+        """Have the worker's loop connect to the broker anew, if ``channel`` is still the one it consumes from."""
+        consumer = getattr(self._worker, "consumer", None)
+        if consumer is not None:
+            consumer.call_soon(_lose_connection, consumer, channel)
+
     def enforce(self) -> None:
         """Hand what is wanted and not so to the worker's loop; called with each tick, it heals what was lost."""
         consumer = getattr(self._worker, "consumer", None)
@@ -134,6 +140,12 @@ class Consumption:
                 self._applied = max(self._applied, changes)
         except Exception as error:
             logger.warning("Cannot change the consumed queues yet: %s.", error)
+
+
+def _lose_connection(consumer: Any, channel: Any) -> None:
+    """In the worker's loop, which answers such an error with a new connection."""
+    if consumer.task_consumer is not None and consumer.task_consumer.channel is channel:
+        raise ConnectionError("Cannot acknowledge a message: the broker is away.")
 
 
 consumption = Consumption()

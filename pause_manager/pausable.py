@@ -19,8 +19,8 @@ from celery import Task, signals
 from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Ignore, Reject
 from celery.states import IGNORED, REJECTED
-from celery.worker.request import Request
 
+from pause_manager.acknowledging import SureRequest
 from pause_manager.delivery import CONTENT, ENTRY, Delivery, parsed
 from pause_manager.needs import Needs
 
@@ -46,7 +46,7 @@ class Parked(Ignore):
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
 
-class PausableRequest(Request):
+class PausableRequest(SureRequest):
     """Celery's request, which also tells the pool how the body was serialised."""
 
     def __init__(self, message: Any, *args: Any, **options: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 
-from pause_manager import conf, log_context
+from pause_manager import acknowledging, conf, log_context
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
 from pause_manager.obedience import Obedience
@@ -57,6 +57,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     log_context.share_version()
     sender.app.steps["worker"].add(NodeSampling)
     sender.app.steps["consumer"].add(TakingUp)
+    acknowledging.install(sender.app)
 
 
 @signals.worker_shutdown.connect

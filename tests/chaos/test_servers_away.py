@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -68,6 +69,26 @@ def test_a_run_created_while_redis_is_away(fleet: Fleet, report):
 
     report("created without Redis: starts after its return", run.goes_on(back - 1, SURVIVAL_SECONDS))
     run.check_complete()
+
+
+@pytest.mark.slow
+def test_a_redis_that_hung_while_loops_ended_is_heard_again(fleet: Fleet, report):
+    """Unlike one that is gone it closes no connection: acknowledgements run into their time-outs."""
+    run = Run(fleet, items=8, seconds=1)
+    run.wait_until_at("toil", after=3)
+    redis = fleet.redis.process
+    assert redis is not None
+
+    redis.send_signal(signal.SIGSTOP)
+    time.sleep(25)
+    redis.send_signal(signal.SIGCONT)
+    back = time.time()
+
+    run.check_complete()
+    assert "Couldn't ack" in fleet.said("stages")
+    report("Redis hung: longest silence after its return", run.ledger.longest_silence(back))
+    assert run.ledger.longest_silence(back) < SURVIVAL_SECONDS
+    assert run.ledger.repeats() == {}
 
 
 @pytest.mark.parametrize("how", ["crash", pytest.param("restart", marks=pytest.mark.slow)])
