@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery, Task
+from celery.utils.log import get_logger
 from celery.worker.request import Request
 
 from pause_manager.consumption import consumption
 
+logger = get_logger("celery.worker.request")
 _REQUEST = "pause_manager.acknowledging:SureRequest"
 
 
@@ -18,9 +22,22 @@ class SureRequest(Request):
     """
 
     def acknowledge(self) -> None:
-        super().acknowledge()
-        if self.acknowledged and not self.message.acknowledged:
-            consumption.reconnect(self.message.channel)
+        if not self.acknowledged:
+            # celery-types knows neither.
+            acknowledge, errors = self._on_ack, self._connection_errors  # type: ignore[attr-defined]
+            acknowledge(_Complaints(self.message.channel), errors)
+            self.acknowledged = True
+
+
+class _Complaints:
+    """Celery's logger, to whom alone a failure is told: the acknowledgement is made later, by the worker's loop."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+
+    def critical(self, *args: Any, **options: Any) -> None:
+        logger.critical(*args, **options)
+        consumption.reconnect(self.channel)
 
 
 def install(app: Celery) -> None:
