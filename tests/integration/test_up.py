@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
+from backend.embedded import Layout
 from tests.system import CHILDREN, System, eventually, launch, unused_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
@@ -116,6 +118,19 @@ def test_it_stops_in_order_and_the_next_start_goes_on(signum: signal.Signals):
         assert credentials["url"].endswith(f":{second.port}")
         assert second.printed.count(password) == 1
         second.stop()
+
+
+def test_the_servers_alone_are_there_to_restore_a_backup():
+    with tempfile.TemporaryDirectory(prefix="sw-up-") as directory:
+        data_dir = Path(directory) / "data"
+        system = launch(data_dir, "--servers-only", port=unused_port())
+        try:
+            assert eventually(lambda: "only PostgreSQL and Redis started" in system.printed), system.printed
+            assert not any(system.child(name) for name in CHILDREN)
+            with psycopg.connect(Layout(data_dir).database_url) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+        finally:
+            assert system.stop() == 0
 
 
 def test_nothing_is_left_when_it_is_killed():
