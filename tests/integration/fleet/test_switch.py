@@ -370,7 +370,7 @@ def test_work_that_outlasts_a_quiesce_is_named(caplog):
         fleet.look_after()
 
     [warning] = [record.message for record in caplog.records if record.name == "pause_manager.fleet"]
-    assert all(word in warning for word in (run.scope, "000", "test/a", "few"))
+    assert all(word in warning for word in (run.scope, "000", "node-1", "few"))
     assert any(run.scope in said for said in fleet.snapshot()["warnings"])
     assert run.scope not in str(fleet.snapshot(with_blockers=False)["warnings"])
 
