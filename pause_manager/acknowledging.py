@@ -25,11 +25,11 @@ class SureRequest(Request):
         if not self.acknowledged:
             # celery-types knows neither.
             acknowledge, errors = self._on_ack, self._connection_errors  # type: ignore[attr-defined]
-            acknowledge(_Complaints(self.message.channel), errors)
+            acknowledge(Complaints(self.message.channel), errors)
             self.acknowledged = True
 
 
-class _Complaints:
+class Complaints:
     """Celery's logger, to whom alone a failure is told: the acknowledgement is made later, by the worker's loop."""
 
     def __init__(self, channel: Any) -> None:

@@ -18,6 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from pause_manager import kept
+from pause_manager.acknowledging import Complaints
 from pause_manager.delivery import ENTRY, parsed
 
 logger = logging.getLogger("pause_manager.taking_up")
@@ -72,4 +73,4 @@ class TakingUp(bootsteps.StartStopStep):
             consumer.call_soon(go_on)
         else:
             logger.info("A message of entry %s was delivered again: it has been taken up.", header)
-            consumer.call_soon(message.ack_log_error, logger, consumer.connection_errors)
+            consumer.call_soon(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
