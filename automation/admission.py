@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from automation.errors import UnknownPipeline
 from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import all_pipelines, get_pipeline
-from pause_manager import capacity, kinds, loads, manager, metrics
+from pause_manager import capacity, forced, kinds, loads, manager, metrics
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
@@ -194,14 +195,25 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug in leased:
+    for slice_id, name, gpus, started_at, priority, pipeline, slug, is_forced in leased:
         needs = _needs(pipeline, slug)
         if needs is not None:
-            yield name, Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus))
+            load = Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus), can_yield=not is_forced)
+            yield name, load
     for ticket_id, sent_at, priority, pipeline, slug in sent:
         needs = _needs(pipeline, slug)
         if needs is not None:
             yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True)
+
+
+@forced.register
+def _forced_queues() -> Iterable[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(_FORCED)
+        stages = cursor.fetchall()
+    for pipeline, slug in stages:
+        with suppress(UnknownPipeline, KeyError):
+            yield get_pipeline(pipeline).stage(slug).queue
 
 
 @kinds.register
@@ -226,12 +238,18 @@ def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> 
 
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, stage.slug
+           run.priority, run.pipeline, stage.slug, run.ignores_capacity
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+"""
+
+_FORCED = f"""
+    SELECT DISTINCT run.pipeline, stage.slug
+      FROM {RUN} AS run JOIN {STAGE} AS stage ON stage.run_id = run.id
+     WHERE run.lifecycle = 'running' AND run.ignores_capacity AND stage.lifecycle = 'running'
 """
 
 _SENT = f"""

@@ -77,7 +77,7 @@ def settle(delivery: Delivery) -> Turn | None:
             _keep(delivery, entry, hold)
             return None
         admitted: tuple[int, ...] | str = ()
-        if delivery.needs is not None and not (entry and (entry.message or {}).get("is_forced")):
+        if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = manager.admit_on(
                 processes.node_name(),
                 delivery.needs,
@@ -175,7 +175,7 @@ def _keep(
     }
     if entry is not None:
         PauseQueueEntry.objects.filter(pk=entry.pk).update(
-            **values, **pause_queue.WAITING, attempts=F("attempts") + 1, losses=0
+            **values, **pause_queue.WAITING, attempts=F("attempts") + 1, losses=0, is_forced=False
         )
         pk = entry.pk
     else:
@@ -292,5 +292,4 @@ def _send_after_release(actor: Actor) -> None:
 @receiver(forced_on)
 def _on_forced(sender: object, refs: list[str], **_: object) -> None:
     """What an operator forces on is not kept again for want of room."""
-    for entry in PauseQueueEntry.objects.waiting().filter(ref__in=refs, message__isnull=False):
-        PauseQueueEntry.objects.filter(pk=entry.pk).update(message={**(entry.message or {}), "is_forced": True})
+    PauseQueueEntry.objects.waiting().filter(ref__in=refs).update(is_forced=True)

@@ -194,6 +194,9 @@ class PauseQueueEntry(models.Model):
     )
     sending = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
     sent_at = models.DateTimeField(null=True, blank=True)
+    is_forced = models.BooleanField(
+        default=False, db_default=False, help_text="an operator forced it on: it waits for no room"
+    )
     losses = models.PositiveIntegerField(
         default=0, db_default=0, help_text="how often its message was lost since one was last answered"
     )

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from django.db import connection, transaction
 
-from pause_manager import adapting, audit, capacity, conf, loads, manager, nodes, notice
+from pause_manager import adapting, audit, capacity, conf, forced, loads, manager, nodes, notice
 from pause_manager.capacity.strangers import Swing
-from pause_manager.consumption import consumption
+from pause_manager.consumption import NODE, consumption
 from pause_manager.kept_watch import KeptWatch
 from pause_manager.pause_queue import CAPACITY
 from pause_manager.signals import yield_wanted
@@ -36,6 +36,8 @@ class NodeWatch:
         self._read_due = self._keep_due = 0.0
         self._spoke = False
         self._took_work: bool | None = None
+        self._forced: frozenset[str] = frozenset()
+        """Queues that are served on a saturated node as well."""
 
     def __call__(self, view: NodeView, speaks: bool) -> None:
         """Act on one more sample."""
@@ -48,10 +50,10 @@ class NodeWatch:
         was_saturated = self._strangers.is_saturated
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
         # Holds stop the queues by themselves, see ``obedience``.
-        if self._strangers.is_saturated:
-            consumption.stop()
-        else:
+        if not self._strangers.is_saturated:
             consumption.start()
+        else:
+            consumption.hold(consumption.queues - self._forced if self._forced else None, because=NODE)
         if not speaks:
             return
         takes_work = not self._strangers.is_saturated and not nodes.held([view.name])
@@ -76,6 +78,7 @@ class NodeWatch:
             return
         self._read_due = time.monotonic() + conf.settings().save_node_seconds
         self._own_threshold, kept = nodes.kept_watch(node)
+        self._forced = forced.queues() if self._strangers.is_saturated else frozenset()
         if begins or not speaks:
             self._adaptation = kept.adaptation
         if begins:

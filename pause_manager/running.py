@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.db.models import F
 from django.dispatch import receiver
 
 from pause_manager import conf, loads, metrics, settling
@@ -245,7 +246,7 @@ def _is_lost(row: Any, elsewhere: timedelta) -> bool:
 @loads.register
 def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
-    rows = RunningTask.objects.exclude(needs=None)
+    rows = RunningTask.objects.exclude(needs=None).annotate(is_forced=F("entry__is_forced"))
     for row in rows if node is None else rows.filter(node=node):
         yield (
             row.node,
@@ -255,7 +256,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                 row.started_at.timestamp(),
                 row.priority,
                 tuple(row.gpus),
-                can_yield=row.asks,
+                can_yield=row.asks and not row.is_forced,  # type: ignore[attr-defined]
             ),
         )
     if node is None:

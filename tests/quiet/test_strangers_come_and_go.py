@@ -93,6 +93,26 @@ def test_a_run_gives_way_to_strangers_and_goes_on_when_they_are_gone(system: Sys
     assert told["sent_on"]["actor"] == "capacity"
 
 
+@pytest.mark.req("P-26")
+def test_a_run_that_is_forced_on_goes_on_among_strangers(system: System):
+    """Also where the only node takes no new work any more, and its workers no messages."""
+    items = 8 * CORES
+    params = {"items": items, "seconds": 0.5}
+    with strangers(2 * CORES):
+        assert eventually(lambda: not system.call("capacity/")["nodes"][0]["is_consuming"], 60)
+        run_id = system.call(RUNS, {"pipeline": "drill", "site": "default", "params": params})["id"]
+        [entry] = system.call("pause-queue/")["results"]
+        assert entry["ref"] == f"run:{run_id}"
+        time.sleep(6)
+        assert processed(system, run_id) == 0
+
+        system.call(f"pause-queue/{entry['id']}/force-resume/", {"reason": "the demo is now"})
+
+        assert eventually(lambda: of(system, run_id)["status"] == "completed", 120), actions(system, run_id)
+        assert not system.call("capacity/")["nodes"][0]["is_consuming"], "the strangers are still there"
+    assert not {"stopped"} & set(actions(system, run_id)), "it gave way to nobody"
+
+
 def test_own_load_pauses_nothing(system: System):
     """Loops that burn every core they declared are no strangers to themselves."""
     params = {"items": 20 * CORES, "seconds": 0.5, "mode": "burn"}

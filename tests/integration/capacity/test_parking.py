@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from automation import dispatch, gate, lifecycle, maintenance, status, tasks
+from automation import dispatch, gate, leases, lifecycle, maintenance, status, tasks
 from automation.models import AutomationRun, Lifecycle, Ticket
-from pause_manager import capacity, holds, loads, manager, pause_queue
+from pause_manager import capacity, forced, holds, loads, manager, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
@@ -60,6 +60,24 @@ def test_a_node_at_the_threshold_takes_the_run():
     node(cores=10, foreign=8)
 
     assert tickets(make_run()) > 0
+
+
+@pytest.mark.req("P-26")
+def test_the_queues_of_forced_runs_are_served_and_their_loops_give_way_to_nobody():
+    full()
+    run, other = make_run(), make_run()
+    assert forced.queues() == frozenset()
+
+    assert manager.force_resume(waiting(run).pk, actor=OPERATOR, reason="the demo")
+    deliver()
+
+    assert forced.queues() == {"stages"}
+    assert is_waiting(other)
+    work = leased(run)
+    assert [load.can_yield for load in loads.by_node("node-1")["node-1"]] == [False]
+    leases.release(work)
+    assert drain(run).lifecycle == Lifecycle.COMPLETED
+    assert forced.queues() == frozenset()
 
 
 def test_a_spike_of_a_second_parks_nothing_and_saturates_nothing():
