@@ -36,3 +36,5 @@ class Messaging(AMQP):
 app = Celery("slackwater", amqp=Messaging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+from backend import ticks  # noqa: E402, F401  (it listens to signals)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import redis
@@ -13,9 +12,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from backend.beat import tick_key
+from backend import ticks
 
-BEAT_LATE_SECONDS = 30
+LATE_SECONDS = 30
 SOCKET_TIMEOUT_SECONDS = 1
 
 
@@ -33,12 +32,13 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when database, migrations, Redis and beat are fine, else 503; each with its own word."""
+    """200 when database, migrations, Redis, beat and a control worker are fine, else 503; each with its own word."""
     checks: dict[str, Callable[[], str]] = {
         "database": check_database,
         "migrations": check_migrations,
         "redis": check_redis,
         "beat": check_beat,
+        "control": check_control,
     }
     found, ready = {}, True
     for name, check in checks.items():
@@ -90,14 +90,26 @@ def check_redis() -> str:
 
 def check_beat() -> str:
     """Whether beat ticked lately."""
-    try:
-        with redis_client() as client:
-            last = client.get(tick_key())
-    except redis.RedisError as error:
-        raise NotReady("unknown while Redis does not answer") from error
-    if last is None:
+    age = _since(ticks.BEAT)
+    if age is None:
         raise NotReady("no tick of beat is known")
-    age = time.time() - float(last)
-    if age > BEAT_LATE_SECONDS:
+    if age > LATE_SECONDS:
         raise NotReady(f"the last tick was {age:.0f} s ago")
     return "ok"
+
+
+def check_control() -> str:
+    """Whether a control worker started or reconciled lately."""
+    age = _since(ticks.CONTROL)
+    if age is None:
+        raise NotReady("no control worker is known")
+    if age > LATE_SECONDS:
+        raise NotReady(f"a control worker last did its work {age:.0f} s ago")
+    return "ok"
+
+
+def _since(who: str) -> float | None:
+    try:
+        return ticks.age(who)
+    except redis.RedisError as error:
+        raise NotReady("unknown while Redis does not answer") from error

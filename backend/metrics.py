@@ -1,9 +1,8 @@
-"""``/metrics``: who may read it, and the one gauge of the composition root, beat's age."""
+"""``/metrics``: who may read it, and the gauges of the composition root: how long ago beat and control gave a sign."""
 
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
@@ -13,8 +12,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 
-from backend.beat import tick_key
-from backend.health import redis_client
+from backend import ticks
 from pause_manager import conf
 from pause_manager.exposition import gauge, register, state
 
@@ -22,13 +20,13 @@ PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 
 
 @register("beat", reads_database=False)
-def _beat() -> Iterable[Metric]:
-    age = gauge("slackwater_beat_age_seconds", "Since beat last ticked; absent if no tick is known.")
-    with redis_client() as client:
-        last = client.get(tick_key())
-    if last is not None:
-        age.add_metric([], max(0.0, time.time() - float(last)))
-    return (age,)
+def _signs_of_life() -> Iterable[Metric]:
+    beat = gauge("slackwater_beat_age_seconds", "Since beat last ticked; absent if no tick is known.")
+    control = gauge("slackwater_control_age_seconds", "Since a control worker reconciled; absent if none is known.")
+    for metric, who in ((beat, ticks.BEAT), (control, ticks.CONTROL)):
+        if (age := ticks.age(who)) is not None:
+            metric.add_metric([], max(0.0, age))
+    return beat, control
 
 
 @never_cache

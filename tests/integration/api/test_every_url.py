@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import pytest
-import redis
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
@@ -46,11 +44,11 @@ def differences(patterns: Iterable[URLPattern | URLResolver]) -> tuple[set[str],
 
 @pytest.fixture(autouse=True)
 def _beat_ticks_and_metrics_need_a_token(settings: Any) -> None:
-    from backend.beat import tick_key
+    from backend import ticks
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "metrics_token": "only-for-this-test"}
-    with redis.Redis.from_url(settings.REDIS_URL) as client:
-        client.set(tick_key(), time.time())
+    for who in (ticks.BEAT, ticks.CONTROL):
+        assert ticks.mark(who)
 
 
 @pytest.fixture
