@@ -98,8 +98,8 @@ def check_celery(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 def check_policies_of_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """The policies that tasks name are declared. Only of tasks that are loaded: in a worker, all."""
     pausable = sys.modules.get(TASK_CLASS.partition(":")[0])
-    if pausable is None:
-        return []
+    if pausable is None or check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
+        return []  # options that cannot be read are told of by check_options
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
     known = settings().pipeline_policies
     tasks = [task for _, task in sorted(app.tasks.items()) if isinstance(task, pausable.PausableTask)]

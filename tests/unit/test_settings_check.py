@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from django.core.checks import run_checks
 
@@ -57,6 +59,7 @@ def test_something_else_than_a_dictionary_is_refused(settings):
 
 
 def test_the_checks_run_with_all_others(settings):
+    importlib.import_module("pause_manager.pausable")  # as in a worker: its tasks are checked, too
     settings.AUTOMATION = {"leese_seconds": 1}
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "chanel": "x"}
 
