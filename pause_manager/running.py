@@ -15,8 +15,7 @@ from typing import Any
 
 import orjson
 from django.db import Error as DatabaseError
-from django.db import connections
-from django.db.models import F
+from django.db import connection, connections
 from django.dispatch import receiver
 
 from pause_manager import conf, loads, metrics, settling
@@ -61,6 +60,16 @@ _MAY_START = f"""
 _ABANDON = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND (acks_late OR %s) RETURNING entry_id)
     UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL WHERE id IN (SELECT entry_id FROM gone)
+"""
+
+
+# Read by every claim of a loop, too.
+_LOADS = f"""
+    SELECT task.id, task.node, task.task_id, task.needs::text, extract(epoch FROM task.started_at)::float8,
+           task.priority, task.gpus::text, task.asks AND NOT coalesce(entry.is_forced, false)
+      FROM {RunningTask._meta.db_table} AS task
+      LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
+     WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
 """
 
 
@@ -246,17 +255,20 @@ def _is_lost(row: Any, elsewhere: timedelta) -> bool:
 @loads.register
 def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
-    rows = RunningTask.objects.exclude(needs=None).annotate(is_forced=F("entry__is_forced"))
-    for row in rows if node is None else rows.filter(node=node):
+    with connection.cursor() as cursor:
+        cursor.execute(_LOADS, {"node": node})
+        rows = cursor.fetchall()
+    for pk, name, task_id, needs, started_at, priority, gpus, can_yield in rows:
+        declared = Needs(**orjson.loads(needs))
         yield (
-            row.node,
+            name,
             Load(
-                f"{_REF}{row.task_id}/{row.pk}",
-                Needs(**(row.needs or {})),
-                row.started_at.timestamp(),
-                row.priority,
-                tuple(row.gpus),
-                can_yield=row.asks and not row.is_forced,  # type: ignore[attr-defined]
+                f"{_REF}{task_id}/{pk}",
+                declared,
+                started_at,
+                priority,
+                tuple(orjson.loads(gpus)),
+                can_yield=can_yield,
             ),
         )
     if node is None:
