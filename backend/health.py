@@ -90,26 +90,21 @@ def check_redis() -> str:
 
 def check_beat() -> str:
     """Whether beat ticked lately."""
-    age = _since(ticks.BEAT)
-    if age is None:
-        raise NotReady("no tick of beat is known")
-    if age > LATE_SECONDS:
-        raise NotReady(f"the last tick was {age:.0f} s ago")
-    return "ok"
+    return _lately(ticks.BEAT, "no tick of beat is known", "the last tick was {:.0f} s ago")
 
 
 def check_control() -> str:
     """Whether a control worker started or reconciled lately."""
-    age = _since(ticks.CONTROL)
-    if age is None:
-        raise NotReady("no control worker is known")
-    if age > LATE_SECONDS:
-        raise NotReady(f"a control worker last did its work {age:.0f} s ago")
-    return "ok"
+    return _lately(ticks.CONTROL, "no control worker is known", "a control worker last did its work {:.0f} s ago")
 
 
-def _since(who: str) -> float | None:
+def _lately(who: str, never: str, late: str) -> str:
     try:
-        return ticks.age(who)
+        age = ticks.age(who)
     except redis.RedisError as error:
         raise NotReady("unknown while Redis does not answer") from error
+    if age is None:
+        raise NotReady(never)
+    if age > LATE_SECONDS:
+        raise NotReady(late.format(age))
+    return "ok"
