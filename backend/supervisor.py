@@ -26,7 +26,8 @@ from honcho.printer import Message, Printer
 
 from backend.embedded import EmbeddedError, Server, die_with_parent
 
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 40.0
+"""Longer than the 30 s that Celery's pool waits for the results of its children: it misses one now and then."""
 ORPHAN_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
 SLOW_START_SECONDS = 15.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SCRIPTS = ("throughput", "overhead", "stop_check", "pause", "million", "gate", "paused_claim", "fleet_toggle")
+SCRIPTS = ("throughput", "overhead", "stop_check", "pause", "million", "gate", "poll", "paused_claim", "fleet_toggle")
 
 
 def main() -> int:

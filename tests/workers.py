@@ -84,10 +84,14 @@ class Workers:
         self._orphans += children
 
     def stop(self, name: str) -> None:
-        """SIGTERM, and wait."""
-        process = self.processes.pop(name)
+        """SIGTERM, and wait: a child whose result was lost to its pool is let go by it after 30 s."""
+        process = self.processes[name]
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{name} does not end: {self.said(name)[-3000:]}") from None
+        del self.processes[name]
 
     def close(self) -> None:
         for process in self.processes.values():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -65,17 +63,15 @@ def queue_of(count: int) -> None:
         cursor.execute(f"ANALYZE {PauseQueueEntry._meta.db_table}")
 
 
-def polled(allowance: int) -> tuple[int, int, float]:
-    """Entries sent, statements, seconds."""
+def polled(allowance: int) -> tuple[int, int]:
+    """Entries sent, statements. The seconds are measured in ``benchmarks/poll.py``."""
     PollState.objects.update_or_create(pk=1, defaults={"ramp": {"allowance": allowance, "polled_at": 0.0}})
     with CaptureQueriesContext(connection) as queries:
-        started = time.perf_counter()
         done = manager.poll()
-        seconds = time.perf_counter() - started
-    return done.sent, len(queries), seconds
+    return done.sent, len(queries)
 
 
-def test_a_poll_stays_cheap_however_much_waits(record_property):
+def test_a_poll_asks_no_more_however_much_waits():
     fleet_of(10)
     queue_of(100)
     few = polled(allowance=4)
@@ -89,9 +85,5 @@ def test_a_poll_stays_cheap_however_much_waits(record_property):
     one = polled(allowance=1)
     many = polled(allowance=64)
 
-    record_property("figures", {"few": few, "one": one, "many": many})
-    print(few, one, many)
     assert (few[0], one[0], many[0]) == (4, 1, 64)
     assert few[1] == one[1] == many[1]
-    assert one[2] < 1.5
-    assert many[2] < 1.5

@@ -1,0 +1,106 @@
+"""One poll of the pause queue: 1,000 nodes and 100,000 parked messages, the peer a hundredth of it, on a tenth."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.harness import Claim, median, system
+
+ROUNDS = 9
+ALLOWANCE = 64
+"""Entries that one poll may send on: the most there are for a poll to do."""
+
+
+def main() -> list[Claim]:
+    """Medians of polls that send as many on as they may."""
+    with system():
+        from django.conf import settings
+
+        settings.PAUSE_MANAGER["capacity"] = True
+        few = _polls(nodes=100, entries=1_000)
+        many = _polls(nodes=1_000, entries=100_000)
+    note = f"{ALLOWANCE} entries sent on by each poll, nodes with 8 GPUs"
+    return [
+        Claim(
+            "a poll over 1,000 nodes and 100,000 parked messages (peer: 100 and 1,000)",
+            *(median(many), median(few), "s", 1.0, 0.5),
+            of_ratio=False,
+            is_larger_better=False,
+            note=note,
+        )
+    ]
+
+
+def _polls(*, nodes: int, entries: int) -> list[float]:
+    """Seconds of each poll over so many nodes and entries; samples are renewed before each, as they would be."""
+    from pause_manager import manager
+    from pause_manager.models import PauseQueueEntry, PollState, WorkerNode
+
+    WorkerNode.objects.all().delete()
+    PauseQueueEntry.objects.all().delete()
+    _park(entries)
+    spent = []
+    for _ in range(ROUNDS):
+        _sample(nodes)
+        PollState.objects.update_or_create(pk=1, defaults={"ramp": {"allowance": ALLOWANCE, "polled_at": 0.0}})
+        begun = time.perf_counter()
+        done = manager.poll()
+        spent.append(time.perf_counter() - begun)
+        if done.sent != ALLOWANCE:
+            raise RuntimeError(f"expected a poll that sends {ALLOWANCE} on, got: {done}")
+    return spent
+
+
+def _sample(count: int) -> None:
+    from pause_manager import nodes
+    from pause_manager.clock import database_seconds
+    from pause_manager.samples import Sample
+    from pause_manager.views import GpuView, NodeView
+
+    gpus = tuple(GpuView(index, total_mib=24_000, free_mib=24_000, utilisation=0.0) for index in range(8))
+    for number in range(count):
+        view = NodeView(
+            name=f"node-{number:04}",
+            sampled_at=database_seconds(),
+            cores=64,
+            foreign_cores=number % 48,
+            memory_mib=256_000,
+            free_memory_mib=128_000,
+            gpus=gpus,
+        )
+        nodes.keep(Sample(view))
+        nodes.announce(Sample(view))
+
+
+def _park(count: int) -> None:
+    from django.db import connection
+
+    from pause_manager.models import PauseQueueEntry
+
+    kinds = [
+        {"cpu": 1.0, "memory_mib": 0, "gpu_memory_mib": 0, "gpus": 0},
+        {"cpu": 4.0, "memory_mib": 8_000, "gpu_memory_mib": 0, "gpus": 0},
+        {"cpu": 2.0, "memory_mib": 0, "gpu_memory_mib": 14_000, "gpus": 1},
+    ]
+    PauseQueueEntry.objects.bulk_create(
+        [
+            PauseQueueEntry(
+                ref=f"bench:{number}",
+                task_name="peer.noop",
+                args=[number],
+                queue="bench",
+                priority=1 + number % 5,
+                needs=kinds[number % len(kinds)],
+                reason="full",
+            )
+            for number in range(count)
+        ],
+        batch_size=5_000,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {PauseQueueEntry._meta.db_table}")
+
+
+if __name__ == "__main__":
+    for claim in main():
+        print(claim.as_json())
