@@ -229,6 +229,11 @@ class PauseQueueEntry(models.Model):
             models.Index(
                 fields=["priority", "paused_at", "id"], condition=Q(finished_at__isnull=True), name="entry_waiting"
             ),
+            models.Index(
+                fields=["pipeline", "priority", "needs", "paused_at", "id"],
+                condition=Q(finished_at__isnull=True),
+                name="entry_of_kind",
+            ),
             models.Index(fields=["ref"], name="entry_of_ref"),
             models.Index(
                 fields=["queue", "sent_at"],

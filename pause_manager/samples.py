@@ -40,9 +40,10 @@ class Sample:
     @classmethod
     def of_dict(cls, figures: dict[str, Any]) -> Sample:
         """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
-        view = _known(NodeView, figures["view"])
-        gpus = tuple(GpuView(**_known(GpuView, gpu)) for gpu in view["gpus"])
-        return cls(**{**_known(cls, figures), "view": NodeView(**{**view, "gpus": gpus})})
+        view = figures["view"]
+        gpus = tuple(_of(GpuView, gpu) for gpu in view["gpus"])
+        made: Sample = _of(cls, {**figures, "view": _of(NodeView, {**view, "gpus": gpus})})
+        return made
 
     @classmethod
     def of_json(cls, text: bytes | str) -> Sample:
@@ -50,6 +51,9 @@ class Sample:
         return cls.of_dict(orjson.loads(text))
 
 
-def _known(declared: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    names = declared.__dataclass_fields__.keys()
-    return values if values.keys() <= names else {name: value for name, value in values.items() if name in names}
+def _of(declared: Any, values: dict[str, Any]) -> Any:
+    try:
+        return declared(**values)
+    except TypeError:
+        names = declared.__dataclass_fields__.keys()
+        return declared(**{name: value for name, value in values.items() if name in names})
