@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pause_manager.capacity import NodeState, Policy, RampState, Waiting, fits, judge, plan_resume
+from pause_manager.capacity import NodeState, Placement, Policy, RampState, Waiting, fits, judge, plan_resume
 from pause_manager.needs import Needs
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
@@ -184,7 +184,7 @@ def test_ten_times_the_nodes_and_entries_take_ten_times_the_work():
     assert many < 12 * few
 
 
-def calls_of_a_plan(nodes: int, entries: int) -> tuple[int, list[tuple[Waiting, str]]]:
+def calls_of_a_plan(nodes: int, entries: int) -> tuple[int, list[tuple[Waiting, Placement]]]:
     """How many functions one plan calls, and the plan: the machine's speed plays no part."""
     kinds = [Needs(cpu=cpu, gpu_memory_mib=mib) for cpu in (1, 4, 8) for mib in (0, 4_000, 24_000)]
     fleet = [
