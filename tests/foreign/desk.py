@@ -63,8 +63,9 @@ def revoke(task_id: str) -> None:
 
 def state(task_id: str) -> list[Any]:
     result = app.AsyncResult(task_id)
-    value = result.result
-    return [result.state, repr(value) if isinstance(value, Exception) else value]
+    # The state first: once that is final, the value that is read after it is its own.
+    state, value = result.state, result.result
+    return [state, repr(value) if isinstance(value, Exception) else value]
 
 
 VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, pour, revoke, state)}
