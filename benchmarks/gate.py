@@ -36,7 +36,8 @@ def main() -> list[Claim]:
     return [
         Claim(
             "throughput with the capacity gate",
-            *(median([one.rate for one in rounds[is_watched]]) for is_watched in (True, False)),
+            median([one.rate for one in rounds[True]]),
+            median([one.rate for one in rounds[False]]),
             "items/s",
             0.95,
             0.97,
@@ -44,7 +45,8 @@ def main() -> list[Claim]:
         ),
         Claim(
             "processor time with the capacity gate",
-            *(median([one.processor_seconds for one in rounds[is_watched]]) for is_watched in (True, False)),
+            median([one.processor_seconds for one in rounds[True]]),
+            median([one.processor_seconds for one in rounds[False]]),
             "s",
             1.05,
             1.03,
