@@ -12,7 +12,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import django
@@ -21,11 +20,13 @@ import pytest
 import pytest_django
 import redis
 from django.db import connection
+from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings.test"
 
 from backend.embedded import Layout, Postgres, Redis, Server
+from tests.emptying import empty_tables
 
 # No test may fail because the machine was busy.
 hypothesis_settings.register_profile("untimed", deadline=None)
@@ -94,21 +95,13 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
     """The test database can be dropped only when the watcher's thread, which lives on, has let go of it."""
-    connection.execute_wrappers.append(_let_flush_through)
+    TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-
-
-def _let_flush_through(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-    """What empties every table after a test may empty the audit trail too; one table alone stays refused."""
-    if isinstance(sql, str) and sql.startswith("TRUNCATE ") and "," in sql:
-        permit = "SELECT set_config('pause_manager.erasing_in', pg_current_xact_id()::text, true)"
-        execute(permit, None, False, context)
-    return execute(sql, params, many, context)
 
 
 @pytest.fixture(autouse=True)
@@ -121,8 +114,6 @@ def _empty_redis() -> Iterator[None]:
 @pytest.fixture
 def process_env(transactional_db: None) -> dict[str, str]:
     """The environment for a real process (a worker, beat, a command) that shares this test's database and Redis."""
-    from django.db import connection
-
     at = connection.settings_dict
     user = f"{at['USER']}:{quote(at['PASSWORD'])}" if at["PASSWORD"] else at["USER"]
     port = f":{at['PORT']}" if at["PORT"] else ""

@@ -50,6 +50,16 @@ def send(*entries: PauseQueueEntry) -> int:
     return pause_queue.send_on([entry.pk for entry in entries], actor=CAPACITY, reason="room")
 
 
+def deliver_again(*sent: PauseQueueEntry) -> None:
+    """Have the broker hold one more copy of the message that was sent from each of the entries."""
+    copies = []
+    for entry in sent:
+        entry.refresh_from_db()
+        entry.sending -= 1
+        copies.append(pause_queue._sending(entry))
+    assert broker.publish(copies) == len(copies)
+
+
 def is_over() -> bool:
     return broker.queue_depth(QUEUE) == 0 and not PauseQueueEntry.objects.unanswered().exists()
 
@@ -72,9 +82,7 @@ def test_it_runs_once_whatever_becomes_of_its_message(foreign: Foreign, process_
     # The broker delivers it three times.
     doubled, retrying = park("import:3", "add", 3, 3), park("import:4", "flaky", 2)
     assert send(doubled, retrying) == 2
-    doubled.refresh_from_db()
-    doubled.sending -= 1
-    assert broker.publish([pause_queue._sending(doubled)] * 2) == 2
+    deliver_again(doubled, doubled)
 
     foreign.worker("one", **PLAIN)
 
@@ -83,7 +91,9 @@ def test_it_runs_once_whatever_becomes_of_its_message(foreign: Foreign, process_
         return is_over() and len(foreign.notes()) == 6
 
     assert reconciled(all_ran), foreign.workers.said("one")[-3000:]
-    assert eventually(lambda: foreign.workers.said("one").count("it has been taken up") == 2)
+    # On a slow machine the message may have been given up meanwhile and sent once more: then all three are refused.
+    refused = f"A message of entry {doubled.pk}.1 was delivered again"
+    assert eventually(lambda: foreign.workers.said("one").count(refused) >= 2)
     assert sorted(foreign.notes("add")) == [["add", 1, 1], ["add", 2, 2], ["add", 3, 3]]
     assert foreign.notes("flaky") == [["flaky", 0], ["flaky", 1], ["flaky", 2]], "a retry is a message of its own"
     assert foreign.ended(f"parked-{retrying.pk}") == ["SUCCESS", 2]
