@@ -203,6 +203,8 @@ AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 # Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
+# Hosts (`name` or `name:port`) that a run's parameter `base_url` may name besides.
+TEXT_PROVIDER_HOSTS = tuple(env.words("TEXT_PROVIDER_HOSTS", ""))
 
 # Who `manage.py mcp` acts as, unless it is told a user: the token of a user or of an agent.
 MCP_TOKEN = env.text("SLACKWATER_MCP_TOKEN")

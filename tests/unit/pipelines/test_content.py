@@ -200,3 +200,39 @@ def test_an_endpoint_is_needed_to_ask_one(settings):
 
     settings.TEXT_PROVIDER_BASE_URL = "http://localhost:1/v1"
     assert ContentPipeline.clean_params({"provider": "openai"})["base_url"] == ""
+
+
+@pytest.mark.parametrize("url", ["https://llm.internal/v1", "http://other:8089/v1", "https://given.example/v1/"])
+def test_a_run_may_name_the_endpoints_that_the_settings_allow(settings, url):
+    settings.TEXT_PROVIDER_BASE_URL = "https://given.example/v1"
+    settings.TEXT_PROVIDER_HOSTS = ["LLM.internal", "other:8089"]
+
+    assert ContentPipeline.clean_params({"provider": "openai", "base_url": url})["base_url"] == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest",
+        "http://other:8090/v1",
+        "http://other/v1",
+        "http://llm.internal@elsewhere/v1",
+        "https://llm.internal.elsewhere/v1",
+        "https://given.example/admin",
+    ],
+)
+def test_a_run_cannot_have_the_workers_call_any_host(settings, url):
+    settings.TEXT_PROVIDER_BASE_URL = "https://given.example/v1"
+    settings.TEXT_PROVIDER_HOSTS = ["llm.internal", "other:8089"]
+
+    for asked in ({"provider": "openai"}, {"image_provider": "openai"}):
+        with pytest.raises(InvalidParams, match=r"TEXT_PROVIDER_HOSTS \(llm\.internal, other:8089\)"):
+            ContentPipeline.clean_params({**asked, "base_url": url})
+
+
+@pytest.mark.parametrize("url", ["ftp://llm.internal/v1", "llm.internal", "http://", "http://[::1/v1", "http://a:x/v1"])
+def test_what_is_no_address_is_refused(settings, url):
+    settings.TEXT_PROVIDER_HOSTS = ["llm.internal", "a"]
+
+    with pytest.raises(InvalidParams, match="to be an http"):
+        ContentPipeline.clean_params({"provider": "openai", "base_url": url})

@@ -26,6 +26,11 @@ from tests.unit.pipelines.stage_runs import context, run_pipeline
 CLUSTER = {"name": "Food Stamps", "slug": "food-stamps", "keywords": ["ohio food stamps", "food stamps"], "size": 2}
 
 
+@pytest.fixture(autouse=True)
+def hosts(settings):
+    settings.TEXT_PROVIDER_HOSTS = ["127.0.0.1"]
+
+
 def params(server: EndpointServer, **more: Any) -> dict[str, Any]:
     return ContentPipeline.clean_params({"provider": "openai", "base_url": server.url, **more})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -67,19 +68,37 @@ def image_provider(params: Mapping[str, Any]) -> ImageProvider:
 
 def endpoint(params: Mapping[str, Any]) -> Endpoint:
     """Where the ``openai`` providers call. The key goes only to the address that the settings name for it."""
-    configured = str(getattr(settings, "TEXT_PROVIDER_BASE_URL", "") or "")
-    url = str(params["base_url"] or configured)
+    url, configured = _address(params), _configured()
     key = str(getattr(settings, "TEXT_PROVIDER_API_KEY", "") or "")
     return Endpoint(url, key if url.rstrip("/") == configured.rstrip("/") else "", timeout_seconds=params["timeout"])
 
 
 def check_params(params: Mapping[str, Any]) -> None:
-    """Raise ``InvalidParams`` if the chosen provider cannot be asked at all."""
+    """Raise ``InvalidParams`` if the chosen provider cannot be asked at all, or is none that a run may name."""
     if "openai" not in (params["provider"], params["image_provider"]):
         return
-    url = str(params["base_url"] or getattr(settings, "TEXT_PROVIDER_BASE_URL", "") or "")
-    if not url.startswith(("http://", "https://")):
+    url = _address(params)
+    try:
+        parts = urlsplit(url)
+        host, place = parts.hostname, f"{parts.hostname}:{parts.port}"
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
         raise InvalidParams(
             "Cannot use provider openai: expected parameter base_url or setting TEXT_PROVIDER_BASE_URL"
             f" to be an http(s) address, got: {url!r}."
         )
+    allowed = [str(name).lower() for name in getattr(settings, "TEXT_PROVIDER_HOSTS", ())]
+    if url.rstrip("/") != _configured().rstrip("/") and host not in allowed and place not in allowed:
+        raise InvalidParams(
+            f"Cannot let the workers call base_url {url!r}: its host is not among those of the setting"
+            f" TEXT_PROVIDER_HOSTS ({', '.join(allowed) or 'none'}). Without base_url they call TEXT_PROVIDER_BASE_URL."
+        )
+
+
+def _configured() -> str:
+    return str(getattr(settings, "TEXT_PROVIDER_BASE_URL", "") or "")
+
+
+def _address(params: Mapping[str, Any]) -> str:
+    return str(params["base_url"] or _configured())
