@@ -31,7 +31,7 @@ class ContentPipeline(Pipeline):
         Param("images_per_article", int, 1, "Pictures drawn for each article.", minimum=1, maximum=10),
         Param("provider", str, "offline", "Who writes the texts.", choices=("offline", "openai")),
         Param("image_provider", str, "offline", "Who draws the pictures.", choices=("offline", "openai")),
-        Param("base_url", str, "", "OpenAI-compatible, its host in TEXT_PROVIDER_HOSTS; empty: TEXT_PROVIDER_BASE_URL."),
+        Param("base_url", str, "", "OpenAI-compatible, host in TEXT_PROVIDER_HOSTS; empty: TEXT_PROVIDER_BASE_URL."),
         Param("model", str, "", "Model of the text provider."),
         Param("image_model", str, "", "Model of the image provider."),
         Param(
