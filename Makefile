@@ -12,6 +12,8 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
 export DATA_DIR
+# Where it is set, each of the many processes would compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run up test test-slow check openapi format bench browser run-llm
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -21,9 +21,10 @@ from automation.pipelines.content.providers.base import (
     TextProvider,
 )
 from automation.pipelines.content.providers.drawing import OfflineImages
-from automation.pipelines.content.providers.endpoint import Endpoint
 from automation.pipelines.content.providers.offline import OfflineText
-from automation.pipelines.content.providers.openai import OpenAIImages, OpenAIText
+
+if TYPE_CHECKING:
+    from automation.pipelines.content.providers.endpoint import Endpoint
 
 __all__ = [
     "Article",
@@ -55,6 +56,9 @@ class TextStage:
 def text_provider(params: Mapping[str, Any]) -> TextProvider:
     """The provider of texts that ``params`` ask for."""
     if params["provider"] == "openai":
+        # Here, as in the two below: most processes ask no endpoint, and the HTTP client is slow to import.
+        from automation.pipelines.content.providers.openai import OpenAIText
+
         return OpenAIText(endpoint(params), model=params["model"], is_chat=params["api"] == "chat")
     return OfflineText()
 
@@ -62,12 +66,16 @@ def text_provider(params: Mapping[str, Any]) -> TextProvider:
 def image_provider(params: Mapping[str, Any]) -> ImageProvider:
     """The provider of pictures that ``params`` ask for."""
     if params["image_provider"] == "openai":
+        from automation.pipelines.content.providers.openai import OpenAIImages
+
         return OpenAIImages(endpoint(params), model=params["image_model"])
     return OfflineImages()
 
 
 def endpoint(params: Mapping[str, Any]) -> Endpoint:
     """Where the ``openai`` providers call. The key goes only to the address that the settings name for it."""
+    from automation.pipelines.content.providers.endpoint import Endpoint
+
     url, configured = _address(params), _configured()
     key = str(getattr(settings, "TEXT_PROVIDER_API_KEY", "") or "")
     return Endpoint(url, key if url.rstrip("/") == configured.rstrip("/") else "", timeout_seconds=params["timeout"])
