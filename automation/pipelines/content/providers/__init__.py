@@ -59,7 +59,7 @@ def text_provider(params: Mapping[str, Any]) -> TextProvider:
         # Here, as in the two below: most processes ask no endpoint, and the HTTP client is slow to import.
         from automation.pipelines.content.providers.openai import OpenAIText
 
-        return OpenAIText(endpoint(params), model=params["model"], is_chat=params["api"] == "chat")
+        return OpenAIText(_endpoint(params), model=params["model"], is_chat=params["api"] == "chat")
     return OfflineText()
 
 
@@ -68,11 +68,11 @@ def image_provider(params: Mapping[str, Any]) -> ImageProvider:
     if params["image_provider"] == "openai":
         from automation.pipelines.content.providers.openai import OpenAIImages
 
-        return OpenAIImages(endpoint(params), model=params["image_model"])
+        return OpenAIImages(_endpoint(params), model=params["image_model"])
     return OfflineImages()
 
 
-def endpoint(params: Mapping[str, Any]) -> Endpoint:
+def _endpoint(params: Mapping[str, Any]) -> Endpoint:
     """Where the ``openai`` providers call. The key goes only to the address that the settings name for it."""
     from automation.pipelines.content.providers.endpoint import Endpoint
 
