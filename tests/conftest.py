@@ -28,6 +28,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings.test"
 
 from backend.embedded import Layout, Postgres, Redis, Server
 from tests.emptying import empty_tables
+from tests.shell import Shell
 
 # No test may fail because the machine was busy.
 hypothesis_settings.register_profile("untimed", deadline=None)
@@ -122,3 +123,8 @@ def process_env(transactional_db: None) -> dict[str, str]:
     port = f":{at['PORT']}" if at["PORT"] else ""
     url = f"postgresql://{user}@{quote(at['HOST'], safe='')}{port}/{quote(str(at['NAME']))}"
     return {**os.environ, "DATABASE_URL": url}
+
+
+@pytest.fixture
+def shell(process_env: dict[str, str]) -> Shell:
+    return Shell(process_env)

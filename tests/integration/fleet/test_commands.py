@@ -16,15 +16,9 @@ from pause_manager.management import drain_watch
 from pause_manager.management.shell import Exit
 from pause_manager.models import ControlEvent
 from tests.factories import OPERATOR, expire_leases, leased, make_run
-from tests.integration.test_commands import ROOT, Shell
-from tests.workers import eventually
+from tests.workers import REPOSITORY, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def shell(process_env: dict[str, str]) -> Shell:
-    return Shell(process_env)
 
 
 def keep_leases() -> None:
@@ -126,7 +120,7 @@ def test_a_terminal_shows_the_drain_in_place_and_lost_leases_are_told(shell):
     work = leased(run)
     main, terminal = os.openpty()
     command = [sys.executable, "manage.py", "fleet", "pause", "--mode", "drain", "--reason", "upgrade", "--wait"]
-    process = subprocess.Popen(command, cwd=ROOT, env=shell.env, stdout=terminal, stderr=terminal)
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=shell.env, stdout=terminal, stderr=terminal)
     os.close(terminal)
     assert eventually(lambda: fleet.state().is_paused)
     expire_leases(run)

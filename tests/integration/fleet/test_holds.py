@@ -15,7 +15,6 @@ from pause_manager.models import ControlEvent, Hold, WorkerNode
 from tests.callers import client_of, make_user
 from tests.factories import OPERATOR, claim, make_run
 from tests.factories_nodes import make_node
-from tests.integration.test_commands import Shell
 
 URL = "/api/v1/holds/"
 RELEASE = f"{URL}release/"
@@ -25,11 +24,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def boss():
     return client_of(make_user("olga", None, "operate_fleet"))
-
-
-@pytest.fixture
-def shell(process_env: dict[str, str]) -> Shell:
-    return Shell(process_env)
 
 
 def active() -> dict[str, str]:
