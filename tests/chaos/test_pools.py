@@ -12,7 +12,9 @@ from tests.chaos.runs import SURVIVAL_SECONDS, Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
-@pytest.mark.parametrize("pool", [pytest.param("prefork", marks=pytest.mark.slow), "threads", "gevent", "solo"])
+@pytest.mark.parametrize(
+    "pool", [*(pytest.param(pool, marks=pytest.mark.slow) for pool in ("prefork", "solo")), "threads", "gevent"]
+)
 def test_a_run_in_a_pool(fleet: Fleet, pool: str, report):
     fleet.restart("stages", "--pool", pool, "--concurrency", "2")
     run = Run(fleet, items=16, seconds=0.1)

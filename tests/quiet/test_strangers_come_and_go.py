@@ -68,7 +68,7 @@ def actions(system: System, run_id: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.req("P-13", "P-19", "P-36")
 def test_a_run_gives_way_to_strangers_and_goes_on_when_they_are_gone(system: System):
-    items = 60 * CORES
+    items = 40 * CORES
     params = {"items": items, "seconds": 0.5}
     run_id = system.call(RUNS, {"pipeline": "drill", "site": "default", "params": params})["id"]
     assert eventually(lambda: processed(system, run_id) > 4)

@@ -13,7 +13,7 @@ from tests.workers import Workers, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("load")]
 
-POOLS = ("prefork", "threads", "gevent", "solo")
+POOLS = ("prefork", "gevent", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("threads", "solo")))
 
 
 class Obedient:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -99,7 +98,7 @@ def test_consuming_is_noted_once() -> None:
     assert WorkerNode.objects.get().is_consuming is False, "a new sample does not change it"
 
 
-def test_a_thousand_nodes_cost_one_query_and_little_time() -> None:
+def test_a_thousand_nodes_cost_one_query() -> None:
     cards = tuple(GpuView(index=index, total_mib=81_920, free_mib=80_000, name="H100") for index in range(8))
     sample = make_sample(gpus=cards)
     WorkerNode.objects.bulk_create(WorkerNode(name=f"n{number:04}", sample=sample.as_dict()) for number in range(1000))
@@ -107,18 +106,12 @@ def test_a_thousand_nodes_cost_one_query_and_little_time() -> None:
         prefix = conf.settings().node_key_prefix
         client.mset({f"{prefix}n{number:04}": sample.as_json() for number in range(1000)})
 
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        began = time.monotonic()
+    with CaptureQueriesContext(connection) as queries:
         found = nodes.live_nodes()
-        took = time.monotonic() - began
 
     assert len(found) == 1000
     assert all(view.is_online for view in found)
     assert len(queries) == 1
-    print(f"[nodes] 1,000 nodes x 8 GPUs read in {took * 1000:.0f} ms")
-    assert took < 1.0
 
 
 def test_nodes_that_are_gone_for_an_hour_are_not_listed_and_old_history_is_forgotten() -> None:

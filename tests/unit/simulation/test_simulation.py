@@ -124,7 +124,7 @@ def test_in_every_scenario_nothing_starts_where_there_is_no_room_and_nobody_star
 
 
 @pytest.mark.req("P-39")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 def test_nothing_flaps_at_the_threshold(seed):
     result = found(scenario("flapping", seed=seed, nodes=25, runs=250))
 
