@@ -7,7 +7,8 @@ LLM_PORT ?= 8089
 DATA_DIR ?= .data
 SITE ?= default
 INPUT ?= automation/pipelines/content/sample/keywords-400.csv
-PYTEST_WORKERS ?= logical
+# Many tests wait for processes, so there may be one more than there are cores.
+PYTEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST_ARGS ?=
 BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py

@@ -50,6 +50,7 @@ def test_a_pause_is_heard_at_once_and_paused_is_never_said_too_early(fleet: Flee
     assert run.ledger.repeats() == {}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_pausing(fleet: Fleet, report):
     run = Run(fleet, items=3, seconds=2)
     run.wait_until_at("toil", after=2)

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
 @pytest.mark.parametrize(
-    "pool", [*(pytest.param(pool, marks=pytest.mark.slow) for pool in ("prefork", "solo")), "threads", "gevent"]
+    "pool", ["gevent", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("prefork", "threads", "solo"))]
 )
 def test_a_run_in_a_pool(fleet: Fleet, pool: str, report):
     fleet.restart("stages", "--pool", pool, "--concurrency", "2")

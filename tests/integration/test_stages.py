@@ -155,7 +155,7 @@ def test_a_group_stage_gets_its_items_in_groups_of_neighbours():
     ]
 
 
-@pytest.mark.parametrize("slice_size", [1, 2, 5, 1000])
+@pytest.mark.parametrize("slice_size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 5, 1000))])
 @pytest.mark.parametrize("slug", ["fan-out", "grouped", "diamond", "hooked"])
 def test_outputs_do_not_depend_on_the_slicing(slug, slice_size, monkeypatch):
     expected = everything(drain(make_run(slug, items=11)))
