@@ -33,10 +33,11 @@ def post(fleet: Fleet, run: Run, verb: str, key: str) -> dict[str, Any]:
         return answer
 
 
+@pytest.mark.slow
 def test_the_web_process_killed_during_requests(fleet: Fleet, seed: int):
     dice = random.Random(seed)
     fleet.start("web")
-    run = Run(fleet, items=60)
+    run = Run(fleet, items=200)  # it must not end while the web process is started again, twice
     run.wait_until_at("toil")
     post(fleet, run, "pause", "warm")
     post(fleet, run, "resume", "warm-up")

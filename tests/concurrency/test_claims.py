@@ -68,6 +68,7 @@ def test_two_claims_never_get_the_same_slice():
     assert doubles(rounds=15) == 0
 
 
+@pytest.mark.slow
 def test_without_skip_locked_two_claims_do(monkeypatch):
     without(monkeypatch, leases, "_CLAIM", "FOR UPDATE SKIP LOCKED")
 
@@ -88,6 +89,7 @@ def test_racing_claims_never_exceed_the_concurrency():
     assert overruns(rounds=15) == 0
 
 
+@pytest.mark.slow
 def test_without_the_lock_on_the_stage_they_do(monkeypatch):
     without_lock(monkeypatch, r"FOR NO KEY UPDATE OF stage")
 

@@ -69,6 +69,7 @@ def test_a_hold_waits_for_a_claim_that_is_under_way(scope):
     assert claim_that_is_under_way(scope) == (False, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", SCOPES)
 def test_without_the_share_a_lease_follows_the_hold(monkeypatch, scope):
     without_lock(monkeypatch, GUARD, "1")

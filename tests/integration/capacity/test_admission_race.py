@@ -73,6 +73,7 @@ def test_a_hundred_admissions_for_one_gpu_give_one_lease(monkeypatch):
     assert leased_in_a_race(100) == 1
 
 
+@pytest.mark.slow
 def test_without_the_lock_on_the_node_there_are_more(monkeypatch):
     meddle(monkeypatch, without_lock=True)
     node("gpu-node", cores=64, gpus=(gpu(),))
