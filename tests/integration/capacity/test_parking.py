@@ -149,6 +149,25 @@ def test_two_runs_share_what_there_is_and_a_third_waits():
     assert shown(third) == "paused"
 
 
+@pytest.mark.parametrize("end", [lifecycle.pause, lifecycle.cancel, "completed"])
+def test_messages_that_will_start_nothing_take_nobodys_room(end):
+    node(cores=2)
+    run = make_run("scripted", items=10)
+    assert tickets(run) == 2
+    if end == "completed":  # one loop did it all, and the other's message is still in the broker
+        run_loop(run)
+        run.refresh_from_db()
+        assert (run.lifecycle, tickets(run)) == ("completed", 1)
+    else:
+        end(run.pk, actor=OPERATOR)
+        assert tickets(run) == 2
+
+    other = make_run("scripted", items=10)
+
+    assert not is_waiting(other)
+    assert tickets(other) == 2
+
+
 def test_a_run_with_one_loop_at_work_is_never_parked():
     node()
     run = make_run("scripted", items=100)
