@@ -35,7 +35,9 @@ def check_cancelled(run: Run) -> None:
     assert run.status == "cancelled"
 
 
-@pytest.mark.parametrize("phase", ["pending", "running", "pausing", "paused"])
+@pytest.mark.parametrize(
+    "phase", ["pending", "pausing", *(pytest.param(phase, marks=pytest.mark.slow) for phase in ("running", "paused"))]
+)
 def test_cancelled_in_each_phase(fleet: Fleet, phase: str):
     run = Run(fleet, items=5, seconds=0.5, start=phase != "pending")
     if phase != "pending":

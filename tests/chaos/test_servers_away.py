@@ -13,6 +13,7 @@ from tests.chaos.runs import SURVIVAL_SECONDS, Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
+@pytest.mark.slow
 def test_redis_emptied(fleet: Fleet, report):
     run = Run(fleet, items=40)
     run.wait_until_at("fan")

@@ -70,6 +70,7 @@ def test_a_cold_shutdown_ends_too(fleet: Fleet, report):
     run.check_complete()
 
 
+@pytest.mark.slow
 def test_a_child_told_to_end_stops_at_the_next_item_and_is_replaced(fleet: Fleet, report):
     """``celery control terminate`` and Flower send SIGTERM to one child; nothing may spin after that."""
     fleet.restart("stages", "--concurrency", "1")
