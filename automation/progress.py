@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db import connection
 
@@ -14,7 +12,7 @@ from automation import in_flight, status
 from automation.leases import SLICE, STAGE
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
-from automation.working_time import worked_seconds
+from automation.working_time import durations_of
 
 _FACTS = f"""
     SELECT stage.slug, stage.lifecycle, stage.total_items, stage.started_at, stage.finished_at,
@@ -26,14 +24,6 @@ _FACTS = f"""
 """
 
 
-@dataclass(frozen=True)
-class Durations:
-    """Seconds since the start: ``total`` by the clock, ``active`` without what it was held, whoever held it."""
-
-    total: float
-    active: float
-
-
 def snapshot(run: AutomationRun) -> dict[str, Any]:
     """``{"status", "overall": {…}, "stages": [{slug, title, status, …}], "in_flight": […], "durations": {…}}``.
 
@@ -42,8 +32,8 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
     time; ``None`` while unknown). ``overall`` is told in items of the run's input as fixed at its creation: every
     stage weighs the same, so it never falls when a stage turns out larger than the one before it.
     """
-    stages, shares, now = _stages(run)
-    durations = durations_of(run, now, worked_seconds([run]))
+    stages, shares = _stages(run)
+    durations = durations_of([run])[run.pk]
     total = run.total_items
     overall = whole(total, shares)
     done = total - overall["remaining_count"]
@@ -74,15 +64,7 @@ def whole(total: int, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return counts
 
 
-def durations_of(run: AutomationRun, now: datetime, worked: Mapping[UUID, float]) -> Durations:
-    """How long the run has taken until ``now`` or its end; ``worked`` is what ``worked_seconds`` says of it."""
-    if run.started_at is None:
-        return Durations(0.0, 0.0)
-    total = max(0.0, ((run.finished_at or now) - run.started_at).total_seconds())
-    return Durations(total, min(total, worked.get(run.pk, total)))
-
-
-def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float, float]], datetime]:
+def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float, float]]]:
     titles = {stage.slug: stage.title for stage in get_pipeline(run.pipeline).stages}
     with connection.cursor() as cursor:
         cursor.execute(_FACTS, [run.pk])
@@ -106,7 +88,7 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
         entry["items_per_second"] = _rounded(rate)
         entry["eta_seconds"] = _eta(run, (total or 0) - done, rate) if lifecycle == Lifecycle.RUNNING else None
         stages.append(entry)
-    return stages, shares, now
+    return stages, shares
 
 
 def _paused_until(run: AutomationRun, now: datetime) -> float:

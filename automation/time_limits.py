@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle
-from automation.working_time import worked_seconds
+from automation.working_time import durations_of
 
 
 def fail_overdue() -> int:
@@ -20,11 +20,11 @@ def fail_overdue() -> int:
     runs = list(could)
     allowed = {run.pk: run.timeout_seconds or 0.0 for run in runs}
     failed = 0
-    for pk, worked in worked_seconds(runs).items():
-        if worked <= allowed[pk]:
+    for pk, taken in durations_of(runs).items():
+        if taken.active <= allowed[pk]:
             continue
-        sentence = f"It has worked for {worked:.0f} s, and may work for {allowed[pk]:g} s. Pauses do not count."
-        figures = {"worked_seconds": round(worked, 3), "timeout_seconds": allowed[pk]}
+        sentence = f"It has worked for {taken.active:.0f} s, and may work for {allowed[pk]:g} s. Pauses do not count."
+        figures = {"worked_seconds": round(taken.active, 3), "timeout_seconds": allowed[pk]}
         lifecycle.fail(pk, reason=sentence, figures=figures)
         failed += 1
     return failed

@@ -167,17 +167,19 @@ def _paused_until_now() -> Combinable:
 
 _KEEP_PAUSE_TIMES = f"""
     WITH held AS (
-        SELECT substr(scope, 5)::uuid AS run_id, min(created_at) AS since
+        SELECT substr(scope, 5)::uuid AS run_id, min(created_at) FILTER (WHERE released_at IS NULL) AS since,
+               max(released_at) AS ended
           FROM {Hold._meta.db_table}
-         WHERE released_at IS NULL AND scope = ANY(%(scopes)s)
+         WHERE scope = ANY(%(scopes)s)
          GROUP BY scope
     )
     UPDATE {_RUN} AS run
        SET paused_at = CASE WHEN held.since IS NULL THEN NULL ELSE coalesce(run.paused_at, held.since) END,
            resumed_at = CASE WHEN held.since IS NULL AND run.paused_at IS NOT NULL
-                             THEN statement_timestamp() ELSE run.resumed_at END,
+                             THEN coalesce(held.ended, statement_timestamp()) ELSE run.resumed_at END,
            paused_seconds = run.paused_seconds + CASE WHEN held.since IS NULL AND run.paused_at IS NOT NULL
-                             THEN extract(epoch FROM statement_timestamp() - run.paused_at) ELSE 0 END
+                             THEN extract(epoch FROM coalesce(held.ended, statement_timestamp()) - run.paused_at)
+                             ELSE 0 END
       FROM unnest(%(runs)s::uuid[]) AS wanted(id) LEFT JOIN held ON held.run_id = wanted.id
      WHERE run.id = wanted.id AND run.finished_at IS NULL
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection
@@ -12,11 +13,12 @@ from automation.leases import RUN
 from automation.models import AutomationRun
 from pause_manager.models import Hold
 
-_WORKED = f"""
-    SELECT run.id,
-           (extract(epoch FROM least(run.finished_at, statement_timestamp()) - run.started_at)
-            - coalesce(held.seconds, 0))::float8
+_DURATIONS = f"""
+    SELECT run.id, clock.seconds::float8, (clock.seconds - coalesce(held.seconds, 0))::float8
       FROM {RUN} AS run
+     CROSS JOIN LATERAL (
+            SELECT extract(epoch FROM least(run.finished_at, statement_timestamp()) - run.started_at) AS seconds
+           ) AS clock
      CROSS JOIN LATERAL (
             SELECT sum(extract(epoch FROM upper(stretch) - lower(stretch))) AS seconds
               FROM (SELECT unnest(range_agg(tstzrange(
@@ -31,20 +33,30 @@ _WORKED = f"""
 """
 
 
-def worked_seconds(runs: Iterable[AutomationRun]) -> dict[UUID, float]:
-    """For how long each started run of ``runs`` has not been held, by the database's clock. One statement.
+@dataclass(frozen=True)
+class Durations:
+    """Seconds since the start: ``total`` by the clock, ``active`` without what it was held, whoever held it."""
 
-    Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock; what several of them
-    hold at a time counts once.
+    total: float
+    active: float
+
+
+def durations_of(runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:
+    """How long each of ``runs`` has taken until now or its end: both figures at one moment. One statement.
+
+    Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock of ``active``; what
+    several of them hold at a time counts once. A run that has not started has taken no time.
     """
+    runs = list(runs)
     covers = [(run.pk, scope) for run in runs for scope in gate.scopes_of_all_stages(run)]
     with connection.cursor() as cursor:
         cursor.execute(
-            _WORKED,
+            _DURATIONS,
             {
                 "ids": list({pk for pk, _ in covers}),
                 "of": [pk for pk, _ in covers],
                 "scopes": [scope for _, scope in covers],
             },
         )
-        return {pk: max(0.0, seconds) for pk, seconds in cursor.fetchall()}
+        taken = {pk: Durations(max(0.0, total), max(0.0, active)) for pk, total, active in cursor.fetchall()}
+    return {run.pk: taken.get(run.pk, Durations(0.0, 0.0)) for run in runs}

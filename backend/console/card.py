@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.db.models import Q
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from automation import gate, progress, status
@@ -20,7 +19,7 @@ from automation.pipeline import get_pipeline
 from automation.retries import RETRYABLE
 from automation.up_next import title_of
 from automation.work import WorkItem, WorkSlice
-from automation.working_time import worked_seconds
+from automation.working_time import durations_of
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
@@ -114,7 +113,7 @@ def _titles(slug: str) -> tuple[str, dict[str, str]]:
 
 def _without_pipeline(run: AutomationRun) -> dict[str, Any]:
     """What can be told of a run whose pipeline this code does not have."""
-    seconds = progress.durations_of(run, timezone.now(), worked_seconds([run]))
+    seconds = durations_of([run])[run.pk]
     durations = {"total_seconds": seconds.total, "active_seconds": seconds.active}
     return {"overall": None, "stages": [], "in_flight": [], "durations": durations}
 

@@ -10,7 +10,7 @@ from django.db.models import F
 
 from automation import lifecycle, maintenance, progress
 from automation.models import AutomationRun, Lifecycle
-from automation.working_time import worked_seconds
+from automation.working_time import durations_of
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.factories import OPERATOR, drain, events, leased, make_run, outputs, run_loop
@@ -103,10 +103,10 @@ def test_holds_that_overlap_count_once_and_those_of_others_not_at_all():
     held("fleet", 5000, 2000)
 
     run.refresh_from_db()
-    worked = worked_seconds([run, other])
+    taken = durations_of([run, other])
 
-    assert worked[run.pk] == pytest.approx(1000 - 800, abs=20)
-    assert worked[other.pk] == pytest.approx(0, abs=20)
+    assert taken[run.pk].active == pytest.approx(1000 - 800, abs=20)
+    assert taken[other.pk].active == pytest.approx(0, abs=20)
     shown = progress.snapshot(run)["durations"]
     assert shown["total_seconds"] == pytest.approx(1000, abs=20)
     assert shown["active_seconds"] == pytest.approx(200, abs=20), "the page, the API and the time-out say the same"
@@ -119,8 +119,8 @@ def test_a_run_that_ended_has_its_figure_for_ever_and_a_retry_has_its_limit():
     started_ago(run, 100)
     run.refresh_from_db()
 
-    assert worked_seconds([run])[run.pk] == pytest.approx(100, abs=20)
-    assert worked_seconds([run]) == worked_seconds([run])
+    assert durations_of([run])[run.pk].active == pytest.approx(100, abs=20)
+    assert durations_of([run]) == durations_of([run])
 
 
 def test_a_cancel_that_is_under_way_is_not_overtaken():

@@ -8,11 +8,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation import progress
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
 from automation.status import ALL as STATUSES
-from automation.working_time import worked_seconds
+from automation.working_time import Durations, durations_of
 from pause_manager.api.strict import StrictSerializer
 
 REASON_LENGTH = 500
@@ -155,8 +154,9 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     def get_active_seconds(self, run: AutomationRun) -> float:
         return round(self._durations(run).active, 3)
 
-    def _durations(self, run: AutomationRun) -> progress.Durations:
-        return progress.durations_of(run, self._read_at(run), self.context["worked"])
+    def _durations(self, run: AutomationRun) -> Durations:
+        known: Durations = self.context["durations"][run.pk]
+        return known
 
     @staticmethod
     def _read_at(run: AutomationRun) -> Any:
@@ -170,5 +170,5 @@ def shown(run: AutomationRun) -> dict[str, Any]:
 
 def shown_all(found: Sequence[AutomationRun]) -> list[dict[str, Any]]:
     """Runs from ``runs.visible`` as JSON."""
-    context = {"statuses": runs.status_of_each(found), "worked": worked_seconds(found)}
+    context = {"statuses": runs.status_of_each(found), "durations": durations_of(found)}
     return [dict(entry) for entry in RunSerializer(found, many=True, context=context).data]
