@@ -8,6 +8,7 @@ from typing import Any
 
 from automation.context import StageContext
 from automation.pipeline import AGENT, Param, Payload, Pipeline, Stage, register
+from pause_manager.needs import Needs
 
 
 class Noop(Stage):
@@ -18,6 +19,19 @@ class Noop(Stage):
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         return (item,)
+
+
+class NoopHere(Noop):
+    """The same for one of two runs on one machine: both have room there whatever else it does."""
+
+    slice_size = 10_000
+    needs = Needs(cpu=0.1)
+
+
+class NoopThere(NoopHere):
+    """The same on a queue of its own, for a second worker beside the first."""
+
+    queue = "there"
 
 
 class Spin(Stage):
@@ -91,6 +105,20 @@ class NoopPipeline(_Numbers):
     slug = "bench-noop"
     title = "No-op items"
     stages = (Noop,)
+
+
+@register
+class HerePipeline(_Numbers):
+    slug = "bench-here"
+    title = "No-op items beside others"
+    stages = (NoopHere,)
+
+
+@register
+class TherePipeline(_Numbers):
+    slug = "bench-there"
+    title = "No-op items on a queue of their own"
+    stages = (NoopThere,)
 
 
 @register
