@@ -85,9 +85,9 @@ def claim(
         if cursor.fetchone() is None:
             return None
         with layers.telling("node"):
-            held = nodes.held([worker.node])
-        if held:
-            raise NoRoom(f"{worker.node} is held: {held[worker.node] or 'no reason given'}")
+            held_because = nodes.held_because(worker.node)
+        if held_because is not None:
+            raise NoRoom(f"{worker.node} is held: {held_because or 'no reason given'}")
         gpus = list(room()) if room is not None else []
         cursor.execute(
             _CLAIM,

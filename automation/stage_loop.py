@@ -259,7 +259,7 @@ class StageLoop:
             return Ending.TIME_IS_UP
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
-        if not self._has_worked and nodes.held([self.worker.node]):
+        if not self._has_worked and nodes.held_because(self.worker.node) is not None:
             return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(

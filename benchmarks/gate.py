@@ -1,140 +1,109 @@
-"""What the gate costs: two runs at a time on one machine, capacity watched for one of them, and for the other not.
+"""What the gate costs: one run in which every other slice is claimed with capacity watched, and what a sample costs.
 
-Minutes on a shared machine differ by a quarter, one and the same minute does not: so both work beside each other, each
-with a worker process of its own. The sides differ by a tenth by themselves (who was started first, whose rows lie
-where), so that they change over, and what is told is the geometric mean, in which that cancels out.
+Minutes on a shared machine differ by a quarter; neighbouring slices of one process do not.
 """
 
 from __future__ import annotations
 
-import statistics
+import os
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
-import psutil
+from benchmarks.harness import Claim, mean, median, system, worker
+from benchmarks.site import create_run, wait_until_finished
 
-from benchmarks.harness import Claim, system, worker
-from benchmarks.site import create_run, start, wait_until_finished
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from automation.models import AutomationRun
-
-ROUNDS = 8
-"""An even number: each side is watched as often as the other."""
-ITEMS = 500_000
-SIDES = {"bench-here": "stages", "bench-there": "there"}
-"""Pipeline and queue of each side."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """What a side did while both were at work."""
-
-    rate: float
-    """Items a second."""
-    processor_us: float
-    """Processor time of the worker's processes an item, sampling with it."""
+RUNS = 6
+ITEMS = 1_600_000
+SLICE = 10_000
+SAMPLES = 30
+LEFT_OUT = 0.05
+"""Of the longest and of the shortest slices: in some the database's checkpoint falls."""
 
 
 def main() -> list[Claim]:
-    """Means of rounds in which now one side is watched and now the other."""
+    """Slices of several runs on two worker processes; then samples of this machine while one more is at work."""
     with system():
-        _round("bench-here")
-        rounds = [_round(list(SIDES)[number % 2]) for number in range(ROUNDS)]
-    note = f"{ITEMS:,} no-op items a run in slices of 10,000; two runs side by side, capacity watched ÷ not watched"
+        from django.conf import settings
+
+        os.environ["WATCH_CAPACITY"] = "1"
+        settings.PAUSE_MANAGER["capacity"] = True
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        with worker("backend", "-Q", "stages"):
+            _wait_for_room()
+            for _ in range(RUNS):
+                _take_turns(seconds)
+            run = create_run("bench-turns", start=True, items=ITEMS)
+            sample_ms = _sample_ms()
+            wait_until_finished(run)
+    count = min(len(taken) for taken in seconds.values())
     return [
         Claim(
             "throughput with the capacity gate",
-            statistics.geometric_mean([watched.rate for watched, _ in rounds]),
-            statistics.geometric_mean([other.rate for _, other in rounds]),
-            "items/s",
+            SLICE / _trimmed(seconds[True]),
+            SLICE / _trimmed(seconds[False]),
+            "items/s a process",
             0.95,
             0.97,
-            note=note,
+            note=f"no-op items with one output each, 2 worker processes; {count} slices of {SLICE:,} items claimed "
+            "with capacity watched ÷ as many without, in turns",
         ),
         Claim(
-            "processor time with the capacity gate",
-            statistics.geometric_mean([watched.processor_us for watched, _ in rounds]),
-            statistics.geometric_mean([other.processor_us for _, other in rounds]),
-            "µs an item",
-            1.05,
-            1.03,
+            "processor time of a sample of the node",
+            median(sample_ms),
+            1_000,
+            "ms",
+            10,
+            5,
+            of_ratio=False,
             is_larger_better=False,
-            note=f"{note}; of the worker's processes, sampling with it",
+            note="one a second on each machine, under load: probes, loads, judgement; the peer is a second of one core",
         ),
     ]
 
 
-def _round(watched: str) -> tuple[Side, Side]:
-    """The side of ``watched`` and the other one."""
-    from django.conf import settings
-
-    settings.PAUSE_MANAGER["capacity"] = True
-    runs = {pipeline: create_run(pipeline, start=False, items=ITEMS) for pipeline in SIDES}
-    with ExitStack() as stack:
-        workers = {
-            pipeline: stack.enter_context(
-                worker(
-                    "backend",
-                    *("-Q", queue, "-n", f"{queue}@%h"),
-                    processes=1,
-                    env={"WATCH_CAPACITY": str(int(pipeline == watched))},
-                )
-            )
-            for pipeline, queue in SIDES.items()
-        }
-        _wait_for_room()
-        before = {pipeline: _processor_seconds(workers[pipeline]) for pipeline in SIDES}
-        for run in runs.values():
-            start(run)
-        _wait_until_one_is_done(list(runs.values()))
-        spent = {pipeline: _processor_seconds(workers[pipeline]) - before[pipeline] for pipeline in SIDES}
-        done = {pipeline: sum(size for _, size in _finished(run)) for pipeline, run in runs.items()}
-        for run in runs.values():
-            wait_until_finished(run)
-    rates = _rates(runs)
-    sides = {pipeline: Side(rates[pipeline], 1e6 * spent[pipeline] / done[pipeline]) for pipeline in SIDES}
-    (other,) = SIDES.keys() - {watched}
-    return sides[watched], sides[other]
+def _take_turns(seconds: dict[bool, list[float]]) -> None:
+    """Add how long each slice of one run took, from the first item of the one before it, by how it was claimed."""
+    run = create_run("bench-turns", start=True, items=ITEMS)
+    wait_until_finished(run)
+    notes = run.stages.get(position=0).outputs.filter(payload__has_key="process").values_list("payload", flat=True)
+    by_process: dict[int, list[tuple[float, bool]]] = {}
+    for note in notes:
+        by_process.setdefault(note["process"], []).append((note["at"], note["is_watched"]))
+    for begun in by_process.values():
+        for (before, _), (at, is_watched) in pairwise(sorted(begun)):
+            seconds[is_watched].append(at - before)
 
 
-def _rates(runs: dict[str, AutomationRun]) -> dict[str, float]:
-    """Items a second of each, from its first slice to the last one that it finished while both were at work."""
-    finished = {pipeline: _finished(run) for pipeline, run in runs.items()}
-    until = min(slices[-1][0] for slices in finished.values())
-    rates = {}
-    for pipeline, slices in finished.items():
-        common = [(at, size) for at, size in slices if at <= until]
-        seconds = (common[-1][0] - common[0][0]).total_seconds()
-        rates[pipeline] = sum(size for _, size in common[1:]) / seconds
-    return rates
+def _trimmed(values: list[float]) -> float:
+    """The mean without the extremes."""
+    ordered = sorted(values)
+    cut = int(len(ordered) * LEFT_OUT)
+    return mean(ordered[cut : len(ordered) - cut])
 
 
-def _finished(run: AutomationRun) -> list[tuple[datetime, int]]:
-    """When each finished slice of ``run`` ended, in order, and the items in it."""
-    from automation.models import WorkSlice
+def _sample_ms() -> list[float]:
+    """Processor time of this thread for one sample and all that is done with it, each second."""
+    from pause_manager import nodes
+    from pause_manager.node_watch import NodeWatch
+    from pause_manager.probes.sample import Sampler
 
-    slices = WorkSlice.objects.filter(stage_run__run=run, stage_run__position=0)
-    rows = slices.order_by("finished_at").values_list("finished_at", "size")
-    return [(at, size) for at, size in rows if at is not None]
-
-
-def _wait_until_one_is_done(runs: list[AutomationRun]) -> None:
-    from automation.models import AutomationRun
-
-    ids = [run.pk for run in runs]
-    while not AutomationRun.objects.filter(pk__in=ids, finished_at__isnull=False).exists():
-        time.sleep(0.02)
-
-
-def _processor_seconds(parent: psutil.Process) -> float:
-    """Of the worker and all its children that live."""
-    times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
-    return float(sum(one.user + one.system for one in times))
+    sampler, watch = Sampler("bench"), NodeWatch()
+    spent: list[float] = []
+    try:
+        for _ in range(SAMPLES):
+            time.sleep(1)
+            begun = time.thread_time()
+            sample = sampler.take(frozenset({os.getpid()}))
+            if sample is None:
+                continue
+            nodes.announce(sample)
+            if not spent:
+                nodes.keep(sample)
+            watch(sample.view, speaks=True)
+            spent.append((time.thread_time() - begun) * 1_000)
+    finally:
+        sampler.close()
+    return spent
 
 
 def _wait_for_room() -> None:

@@ -65,6 +65,11 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean."""
+    return statistics.fmean(values)
+
+
 @dataclass(frozen=True)
 class Servers:
     """The servers of a benchmark."""

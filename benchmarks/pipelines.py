@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automation.context import StageContext
 from automation.pipeline import AGENT, Param, Payload, Pipeline, Stage, register
-from pause_manager.needs import Needs
 
 
 class Noop(Stage):
@@ -21,17 +21,21 @@ class Noop(Stage):
         return (item,)
 
 
-class NoopHere(Noop):
-    """The same for one of two runs on one machine: both have room there whatever else it does."""
+class Turns(Stage):
+    """No-op items; each process asks for capacity before every other slice of its own, and notes when one begins."""
 
+    slug = "turns"
+    title = "Slices in turns"
     slice_size = 10_000
-    needs = Needs(cpu=0.1)
 
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        if item["n"] % self.slice_size:
+            return (item,)
+        from django.conf import settings
 
-class NoopThere(NoopHere):
-    """The same on a queue of its own, for a second worker beside the first."""
-
-    queue = "there"
+        is_watched = settings.PAUSE_MANAGER["capacity"]
+        settings.PAUSE_MANAGER["capacity"] = not is_watched
+        return ({"process": os.getpid(), "at": time.perf_counter(), "is_watched": is_watched},)
 
 
 class Spin(Stage):
@@ -108,17 +112,10 @@ class NoopPipeline(_Numbers):
 
 
 @register
-class HerePipeline(_Numbers):
-    slug = "bench-here"
-    title = "No-op items beside others"
-    stages = (NoopHere,)
-
-
-@register
-class TherePipeline(_Numbers):
-    slug = "bench-there"
-    title = "No-op items on a queue of their own"
-    stages = (NoopThere,)
+class TurnsPipeline(_Numbers):
+    slug = "bench-turns"
+    title = "No-op items, with the gate and without in turns"
+    stages = (Turns,)
 
 
 @register

@@ -56,7 +56,7 @@ class NodeWatch:
             consumption.hold(consumption.queues - self._forced if self._forced else None, because=NODE)
         if not speaks:
             return
-        takes_work = not self._strangers.is_saturated and not nodes.held([view.name])
+        takes_work = not self._strangers.is_saturated and nodes.held_because(view.name) is None
         if takes_work != self._took_work:
             nodes.set_consuming(view.name, takes_work)
             self._took_work = takes_work

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pause_manager.probes.kept_file import LARGEST_BYTES
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 RESCAN_READS = 30
@@ -36,14 +38,14 @@ class _Stat:
     cpu_ticks: int
     """Own and of ended, waited-for children: when a child ends, its time moves up to its parent."""
     threads: int
-    started: str
+    started: bytes
 
 
 class OwnProcesses:
     """Follows our process trees through /proc, cheaply: of each process that is not ours, one file is read once."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._proc = root / "proc"
+        self._proc = str(root / "proc")
         self._roots: frozenset[int] = frozenset()
         self._others: set[int] = set()
         self._own: dict[int, _Stat] = {}
@@ -87,22 +89,22 @@ class OwnProcesses:
         self._roots = roots
 
     def _stat(self, pid: int) -> _Stat | None:
-        text = _text(self._proc / str(pid) / "stat")
+        text = _read(f"{self._proc}/{pid}/stat")
         if not text:
             return None
-        fields = text.rpartition(")")[2].split()
-        cpu = sum(int(field) for field in fields[11:15])
+        fields = text.rpartition(b")")[2].split()
+        cpu = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
         return _Stat(int(fields[1]), cpu, int(fields[17]), fields[19])
 
     def _resident_bytes(self, pid: int) -> int:
-        fields = _text(self._proc / str(pid) / "statm").split()
+        fields = _read(f"{self._proc}/{pid}/statm").split()
         return max(0, int(fields[1]) - int(fields[2])) * PAGE_BYTES if len(fields) > 2 else 0
 
     def _stretch(self) -> float:
         """From /proc/<pid>/task/<tid>/schedstat: nanoseconds on a CPU, and waiting on a run queue (sched-stats.rst)."""
         now: dict[str, tuple[int, int]] = {}
         for thread in self._threads():
-            fields = _text(Path(thread) / "schedstat").split()
+            fields = _read(f"{thread}/schedstat").split()
             if len(fields) > 1:
                 now[thread] = (int(fields[0]), int(fields[1]))
         ran = sum(run - self._waits[thread][0] for thread, (run, _) in now.items() if thread in self._waits)
@@ -129,17 +131,23 @@ def ancestors(pid: int, root: Path = Path("/")) -> list[int]:
     """The parents of ``pid``, nearest first."""
     found: list[int] = []
     while pid > 1:
-        text = _text(root / "proc" / str(pid) / "stat")
+        text = _read(f"{root}/proc/{pid}/stat")
         if not text:
             break
-        pid = int(text.rpartition(")")[2].split()[1])
+        pid = int(text.rpartition(b")")[2].split()[1])
         found.append(pid)
     return found
 
 
-def _text(path: Path) -> str:
+def _read(path: str) -> bytes:
+    """All of a small file, empty if it cannot be read: by system calls, as hundreds are read each second."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read().decode("ascii", "replace")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
+    try:
+        return os.read(descriptor, LARGEST_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
