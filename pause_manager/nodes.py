@@ -74,13 +74,11 @@ def live_node(name: str) -> NodeView | None:
     return next((state.view for state in states(name)), None)
 
 
-# Every claim locks its node: read without the ORM, which takes longer than the statement.
+# Every claim asks both: read without the ORM, which takes longer than the statements.
 _LOCK = f"""
     SELECT watch::text, pause_below, statement_timestamp() - last_seen_at,
            extract(epoch FROM statement_timestamp())::float8
       FROM {WorkerNode._meta.db_table} WHERE name = %s FOR NO KEY UPDATE"""
-
-
 _HELD = f"SELECT reason FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = %s LIMIT 1"
 
 
@@ -192,10 +190,7 @@ def held() -> dict[str, str]:
 
 
 def held_because(name: str) -> str | None:
-    """The reason of the hold that keeps the node of this name from new work, perhaps empty; ``None`` without one.
-
-    Every claim and every sample asks: read without the ORM, which takes longer than the statement.
-    """
+    """The reason of the hold that keeps the node of this name from new work, perhaps empty; ``None`` without one."""
     with connection.cursor() as cursor:
         cursor.execute(_HELD, [f"node:{name}"])
         found = cursor.fetchone()

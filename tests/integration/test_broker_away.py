@@ -48,8 +48,8 @@ def seconds_to_refusal(redis_url: str) -> float:
 
 
 def test_publishing_fails_fast_when_redis_is_gone(tmp_path):
-    assert seconds_to_refusal(f"redis://127.0.0.1:{unused_port()}/0") < 1
-    assert seconds_to_refusal(f"unix://{tmp_path}/none.sock?db=0") < 1
+    assert seconds_to_refusal(f"redis://127.0.0.1:{unused_port()}/0") < 5
+    assert seconds_to_refusal(f"unix://{tmp_path}/none.sock?db=0") < 5
 
 
 def test_publishing_fails_in_time_when_redis_hangs(silent_server):

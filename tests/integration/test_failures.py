@@ -82,7 +82,7 @@ def test_a_pause_interrupts_the_wait_before_a_retry(is_irreversible, monkeypatch
     lifecycle.pause(run.pk, actor=OPERATOR)
     loop.join()
 
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 10, "it would have waited for 30 s"
     assert outputs(run) == []
     lifecycle.resume(run.pk, actor=OPERATOR)
     assert drain(run).lifecycle == Lifecycle.COMPLETED

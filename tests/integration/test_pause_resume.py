@@ -277,7 +277,7 @@ def test_an_interrupted_sleep_leaves_the_item_undone_for_the_resume():
     lifecycle.pause(run.pk, actor=OPERATOR)
     loop.join()
 
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 10, "it would have slept for 30 s"
     assert WorkItem.objects.filter(made_by=stage_of(run)).count() == 0
     assert not WorkSlice.objects.leased().exists()
 

@@ -69,7 +69,7 @@ def test_a_live_sample_ends_by_itself() -> None:
     with redis.Redis.from_url(conf.settings().redis_url) as client:
         [key] = client.keys("*node:n1")
 
-        assert 3000 < client.pttl(key) <= 3500
+        assert 1500 < client.pttl(key) <= 3500
 
 
 def test_an_unreadable_sample_hides_its_node_and_no_other(caplog: pytest.LogCaptureFixture) -> None:

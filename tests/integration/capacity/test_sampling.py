@@ -89,7 +89,7 @@ def test_a_node_is_offline_after_three_missed_samples_and_not_before(workers: Wo
     gone = eventually(lambda: the_node() is None, 10)
 
     assert gone
-    assert 2.0 <= time.monotonic() - killed_at <= 4.5
+    assert 2.0 <= time.monotonic() - killed_at <= 6
     [offline] = nodes.live_nodes()
     assert (offline.name, offline.is_online) == (node_name(), False)
 

@@ -92,4 +92,4 @@ def test_a_redis_that_hangs_delays_no_more_than_a_sample(workers: Workers, own_r
         own_redis.process.send_signal(signal.SIGCONT)
 
     assert view.is_online
-    assert took < 1.5
+    assert took < 3, "a frozen Redis would keep it for ever"
