@@ -64,18 +64,20 @@ browser: .venv/.dev
 	  fi; \
 	  $(BIN)/python -m playwright install chromium || echo "No browser could be installed: the browser tests will be skipped."
 
+# The pip of today takes half the time of the one that came with Python, and most modules are never imported: those
+# that are, Python compiles then.
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cannot set up: Python 3.11 or later is needed (set PYTHON=), found " + sys.version.split()[0])'
-	@$(PYTHON) -m venv .venv || { echo "Cannot create .venv: on Debian and Ubuntu, install python3-venv."; exit 1; }
+	@$(PYTHON) -m venv --upgrade-deps .venv || { echo "Cannot create .venv: on Debian and Ubuntu, install python3-venv."; exit 1; }
 
 .venv/.runtime: requirements.txt | .venv/bin/python
 	@echo "installing requirements.txt into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	@touch $@
 
 .venv/.dev: requirements-dev.txt requirements-statsd.txt .venv/.runtime
 	@echo "installing requirements-dev.txt into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
 	@touch $@
 
 .venv/.llm: requirements-llm.txt .venv/.runtime
