@@ -127,7 +127,7 @@ def test_a_worker_frozen_in_a_pause_keeps_the_drain_open_and_finishes_it_when_wo
     os.killpg(group, signal.SIGSTOP)
     try:
         waited = running.manage(
-            "fleet", "pause", "--mode", "quiesce", "--reason", "upgrade", "--wait", "--timeout", "20s"
+            "fleet", "pause", "--mode", "quiesce", "--reason", "upgrade", "--wait", "--timeout", "14s"
         )
         status = running.manage("fleet", "status")
     finally:

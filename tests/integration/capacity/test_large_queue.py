@@ -13,7 +13,12 @@ from pause_manager.samples import Sample
 from pause_manager.views import NodeView
 from tests.integration.capacity.fleet import gpu
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("watching"),
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 
 KINDS = [
     {"cpu": 1.0, "memory_mib": 0, "gpu_memory_mib": 0, "gpus": 0},
