@@ -74,16 +74,20 @@ class Desk:
         return wanted
 
     @property
-    def settling(self) -> str:
-        """In brackets, which online nodes are closed to new work for a while, and what for; empty if none is."""
-        names = [view.name for view in self._fleet.views if view.is_online and self._is_saturated(view.name)]
-        if not names:
-            return ""
-        policy = conf.settings().policy_of()
-        return (
-            f" ({', '.join(names[:3])} must first have had {policy.resume_above:.0%} free"
-            f" for {policy.resume_dwell_seconds:g} s)"
-        )
+    def kept_back(self) -> str:
+        """In brackets, what of online nodes new work may not have for a while, and why; empty if it may have all."""
+        policy, online = conf.settings().policy_of(), [view for view in self._fleet.views if view.is_online]
+        found = []
+        if closed := [view.name for view in online if self._is_saturated(view.name)]:
+            found.append(
+                f"{', '.join(closed[:3])} must first have had {policy.resume_above:.0%} free"
+                f" for {policy.resume_dwell_seconds:g} s"
+            )
+        states = self._fleet.states
+        margins = [states[view.name].told_margin(view, policy) for view in online if view.name in states]
+        if swung := [margin for margin in margins if margin]:
+            found.append(f"strangers, who lately used more, are left {', '.join(swung[:3])}")
+        return f" ({'; '.join(found)})" if found else ""
 
     def _is_saturated(self, node: str) -> bool:
         return node in self._fleet.states and self._fleet.states[node].is_saturated

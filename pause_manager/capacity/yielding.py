@@ -52,6 +52,18 @@ class NodeState:
             return {}
         return self.swing.margin(usage(view, policy), policy)
 
+    def told_margin(self, view: NodeView, policy: Policy) -> str:
+        """``margin`` for people, such as ``0.2 cores of node-1``; empty if nothing is left free."""
+        parts = [_told(resource, amount) for resource, amount in self.margin(view, policy).items()]
+        return f"{' and '.join(parts)} of {view.name}" if parts else ""
+
+
+def _told(resource: Resource, amount: int) -> str:
+    kind, index = resource
+    if kind == "cpu":
+        return f"{amount / 1000:.2g} cores"
+    return f"{amount:,} MiB" if kind == "memory" else f"{amount:,} MiB on GPU {index}"
+
 
 @dataclass(frozen=True)
 class Judgement:

@@ -106,6 +106,18 @@ def test_the_cooldown_outlives_the_sampler():
     assert manager.poll().sent == 1
 
 
+def test_what_is_left_to_strangers_who_lately_used_more_is_named():
+    machine = Machine(NodeWatch())
+    machine.sees(15, cores=2, foreign=1.5)
+    machine.sees(3, cores=2, foreign=0.95)
+
+    run = make_run()
+
+    entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
+    beside = f"beside what is on its way (strangers, who lately used more, are left 0.2 cores of {HERE})"
+    assert entry.reason.startswith(f"No node has room for 1 cores {beside}: {HERE} has 5")
+
+
 def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_when():
     machine = Machine(NodeWatch())
     machine.sees(1, foreign=8)
