@@ -124,10 +124,8 @@ def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Tur
                 return replace(verdict, code="goes_behind", sentence=ITS_TURN), 0
             fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline)
             # There is room, but not so much, or those before took it.
-            sentence = (
-                f"No node has room for {want.needs} beside what is on its way{desk.kept_back}: {verdict.sentence}"
-            )
-            return replace(verdict, code="does_not_fit", sentence=sentence), fitting
+            short = f"No node has room for {want.needs} beside what is on its way{desk.kept_back}"
+            return replace(verdict, code="does_not_fit", sentence=f"{short}: {verdict.sentence}"), fitting
         except Exception as error:
             problem = _unreadable(error)
     return capacity.Verdict(True, "unreadable", problem), 0
