@@ -61,7 +61,7 @@ class NodeState:
 def _told(resource: Resource, amount: int) -> str:
     kind, index = resource
     if kind == "cpu":
-        return f"{amount / 1000:.2g} cores"
+        return f"{round(amount / 1000, 2):g} cores"
     return f"{amount:,} MiB" if kind == "memory" else f"{amount:,} MiB on GPU {index}"
 
 
