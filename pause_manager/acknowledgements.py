@@ -5,7 +5,8 @@ Celery workers have rows here. Whoever else takes work registers a provider of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,10 +90,48 @@ def register(provider: Provider) -> Provider:
     return provider
 
 
-def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int) -> None:
-    """Note that the worker lives and obeys ``version``; times are the database's."""
+@dataclass(frozen=True)
+class Report:
+    """What a worker says of itself, all of it at one moment."""
+
+    name: str
+    node: str
+    queues: Iterable[str]
+    version: int
+    """Of the fleet switch, that it obeys."""
+    revision: int = 0
+    """Of the holds on the fleet, queues and nodes, that it obeys."""
+    owner: str = ""
+    """Its main process, see ``processes.identity``."""
+    in_hand: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By queue: how many tasks are at work, how many messages were received and neither started nor given back."""
+    tasks: Sequence[Mapping[str, Any]] = ()
+    """The oldest tasks at work: ``task_id``, ``task_name``, ``queue``, and ``seconds`` since each started."""
+    task_names: Iterable[str] = ()
+    """The tasks that it knows."""
+    clock: float | None = None
+    """The time of its machine, in seconds since the epoch."""
+
+    def values(self) -> dict[str, Any]:
+        """As parameters of :data:`REPORT`."""
+        return {
+            "name": self.name,
+            "node": self.node,
+            "serves": json.dumps(sorted(self.queues)),
+            "version": self.version,
+            "revision": self.revision,
+            "owner": self.owner,
+            "in_hand": json.dumps({queue: list(counts) for queue, counts in self.in_hand.items()}),
+            "tasks": json.dumps(list(self.tasks)),
+            "task_names": json.dumps(sorted(self.task_names)),
+            "clock": self.clock,
+        }
+
+
+def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int, **known: Any) -> None:
+    """Note that the worker lives and obeys ``version``; times are the database's. ``known`` as in :class:`Report`."""
     with connection.cursor() as cursor:
-        cursor.execute(_ACKNOWLEDGE, {"name": name, "node": node, "queues": sorted(queues), "version": version})
+        cursor.execute(REPORT, Report(name, node, queues, version, **known).values())
 
 
 def leave(name: str) -> None:
@@ -126,7 +165,7 @@ def _workers() -> Iterable[Member]:
 def queues() -> list[str]:
     """The queues that live workers serve, held or not."""
     gone = timedelta(seconds=gone_seconds())
-    rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - gone).values_list("queues", flat=True)
+    rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - gone).values_list("serves", flat=True)
     return sorted({queue for served in rows for queue in served})
 
 
@@ -137,14 +176,20 @@ def forget_gone() -> None:
 
 _WORKER = FleetWorker._meta.db_table
 
-_ACKNOWLEDGE = f"""
-    INSERT INTO {_WORKER} AS worker (name, node, queues, acknowledged_version, acknowledged_at, last_seen_at)
-    VALUES (%(name)s, %(node)s, %(queues)s, %(version)s, clock_timestamp(), clock_timestamp())
+REPORT = f"""
+    INSERT INTO {_WORKER} AS worker
+           (name, node, serves, acknowledged_version, acknowledged_at, last_seen_at,
+            revision, owner, in_hand, tasks, task_names, clock_offset)
+    VALUES (%(name)s, %(node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
+            %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
+            extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
         ON CONFLICT (name) DO UPDATE
-       SET node = excluded.node, queues = excluded.queues, last_seen_at = clock_timestamp(),
+       SET node = excluded.node, serves = excluded.serves, last_seen_at = clock_timestamp(),
            acknowledged_at = CASE WHEN worker.acknowledged_version = excluded.acknowledged_version
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
-           acknowledged_version = excluded.acknowledged_version
+           acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
+           owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
+           task_names = excluded.task_names, clock_offset = excluded.clock_offset
 """
 
 LIVE = f"""

@@ -224,7 +224,7 @@ class ControlStateAdmin(SuperuserAdmin):
 
 @admin.register(FleetWorker)
 class FleetWorkerAdmin(SuperuserAdmin):
-    list_display = ["name", "node", "queues", "acknowledged_version", "acknowledged_at", "last_seen_at"]
+    list_display = ["name", "node", "serves", "acknowledged_version", "acknowledged_at", "last_seen_at"]
     search_fields = ["name"]
 
 

@@ -14,4 +14,4 @@ class PauseManagerConfig(AppConfig):
 
     def ready(self) -> None:
         # They register system checks, receivers, gauges, loads and blockers, and the bootstep.
-        from pause_manager import announcements, checks, fleet, gauges, kept, running_work, worker_steps  # noqa: F401
+        from pause_manager import announcements, checks, fleet, gauges, redispatch, running_work, worker_steps  # noqa: F401

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -18,6 +17,9 @@ class ControlState(models.Model):
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     version = models.PositiveBigIntegerField(default=1)
+    revision = models.PositiveBigIntegerField(
+        default=1, db_default=1, help_text="rises with each change of a hold on the fleet, a queue or a node"
+    )
     is_paused = models.BooleanField(default=False)
     mode = models.CharField(max_length=10, blank=True, help_text="drain or quiesce; empty while not paused")
     mode_since = models.DateTimeField(null=True, blank=True, help_text="since when this mode has been in force")
@@ -47,7 +49,19 @@ class FleetWorker(models.Model):
 
     name = models.CharField(max_length=255, unique=True)
     node = models.CharField(max_length=255)
-    queues = ArrayField(models.CharField(max_length=255), default=list, help_text="what it serves, held or not")
+    serves = models.JSONField(default=list, db_default=[], help_text="the queues it serves, held or not")
+    owner = models.CharField(
+        max_length=200, default="", db_default="", help_text="its main process, told apart from any other"
+    )
+    revision = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="of the holds that it obeys; see ControlState"
+    )
+    in_hand = models.JSONField(
+        default=dict, db_default={}, help_text="by queue: [at work, received and neither started nor given back]"
+    )
+    tasks = models.JSONField(default=list, db_default=[], help_text="the oldest tasks at work in it")
+    task_names = models.JSONField(default=list, db_default=[], help_text="the tasks that it knows")
+    clock_offset = models.FloatField(null=True, help_text="seconds by which the database's clock is ahead of its own")
     acknowledged_version = models.PositiveBigIntegerField(default=0)
     acknowledged_at = models.DateTimeField(db_default=Now(), editable=False)
     last_seen_at = models.DateTimeField(db_default=Now(), editable=False)

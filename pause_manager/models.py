@@ -72,6 +72,9 @@ class Hold(models.Model):
     release_reason = models.TextField(blank=True)
     settled_at = models.DateTimeField(null=True, blank=True, help_text="when the last of what it stops had stopped")
     went_on_at = models.DateTimeField(null=True, blank=True, help_text="first work after its release")
+    revision = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="of the holds that workers obey, when it was last placed or altered"
+    )
 
     objects = HoldQuerySet.as_manager()
 
@@ -162,17 +165,25 @@ class PauseQueueEntry(models.Model):
 
     class Outcome(models.TextChoices):
         SENT = "sent", "sent on"
-        DROPPED = "dropped", "dropped: what it was for has ended or goes on by itself"
+        DROPPED = "dropped", "dropped: what it was for has ended or goes on by itself, or a person dropped it"
+        EXPIRED = "expired", "its time to run was over while it waited"
+        REVOKED = "revoked", "revoked while it waited"
 
     class KeptBy(models.TextChoices):
         CAPACITY = "capacity", "want of room: the poll sends it on when there is some"
         HOLD = "hold", "a hold alone: sent on as soon as none covers it"
 
+    class Problem(models.TextChoices):
+        REFUSED = "refused", "the broker refuses the message"
+        UNKNOWN_TASK = "unknown_task", "no worker that received it knows the task"
+        UNREADABLE = "unreadable", "the worker that received it refuses its content"
+        UNCONFIRMED = "unconfirmed", "it was sent several times and no worker took it up"
+
     ref = models.CharField(max_length=120, help_text="what waits: run:x, or a name of the caller's")
-    task_name = models.CharField(max_length=200)
+    task_name = models.TextField()
     args = models.JSONField(default=list, blank=True)
     kwargs = models.JSONField(default=dict, blank=True)
-    queue = models.CharField(max_length=100)
+    queue = models.TextField()
     priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
     needs = models.JSONField(default=dict, help_text="cpu (cores), memory_mib, gpu_memory_mib, gpus")
     reason = models.TextField(help_text="why it waits, with the figures of the decision")
@@ -186,7 +197,10 @@ class PauseQueueEntry(models.Model):
         max_length=10, choices=KeptBy.choices, default=KeptBy.CAPACITY, db_default=KeptBy.CAPACITY
     )
     message = models.JSONField(
-        null=True, blank=True, encoder=DjangoJSONEncoder, help_text="headers, properties and address of a kept message"
+        null=True, blank=True, encoder=DjangoJSONEncoder, help_text="what people read of a kept message"
+    )
+    envelope = models.BinaryField(
+        null=True, blank=True, help_text="headers, properties and address of a kept message, whatever they contain"
     )
     body = models.BinaryField(null=True, blank=True, help_text="its body, as it was serialised")
     message_key = models.CharField(
@@ -202,8 +216,22 @@ class PauseQueueEntry(models.Model):
     )
     answered_at = models.DateTimeField(null=True, blank=True, help_text="when a worker took up the message it sent")
     answered_by = models.CharField(
-        max_length=200, blank=True, default="", db_default="", help_text="the broker's own name for that message"
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="the turn that took it up, or the tag of its message",
     )
+    problem = models.CharField(
+        max_length=20,
+        choices=Problem.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="why nobody takes it up, if something is wrong with it",
+    )
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="after this time its task no longer runs")
+    revoked_at = models.DateTimeField(null=True, blank=True, help_text="when its task was revoked while it waited")
 
     objects = PauseQueueQuerySet.as_manager()
 
@@ -240,6 +268,8 @@ class PauseQueueEntry(models.Model):
                 condition=Q(outcome="sent", answered_at__isnull=True),
                 name="entry_unanswered",
             ),
+            models.Index(fields=["problem"], condition=~Q(problem=""), name="entry_with_problem"),
+            models.Index(fields=["expires_at"], condition=Q(finished_at__isnull=True), name="entry_expires"),
         ]
 
     def __str__(self) -> str:
@@ -254,12 +284,13 @@ class PauseQueueEntry(models.Model):
 class RunningTask(models.Model):
     """A ``PausableTask`` at work. Its process keeps ``seen_at`` fresh. Written by ``running`` and ``kept``."""
 
-    task_id = models.CharField(max_length=255)
-    task_name = models.CharField(max_length=255)
-    queue = models.CharField(max_length=255)
-    node = models.CharField(max_length=255)
-    worker = models.CharField(max_length=255, help_text="Celery's name of the worker")
-    owner = models.CharField(max_length=200, help_text="the process, told apart from any other")
+    task_id = models.TextField()
+    task_name = models.TextField()
+    queue = models.TextField()
+    node = models.TextField()
+    worker = models.TextField(help_text="Celery's name of the worker")
+    owner = models.CharField(max_length=200, help_text="the main process of the worker, told apart from any other")
+    turn = models.UUIDField(unique=True, null=True, help_text="the delivery that wrote the row: a repeat finds it")
     acks_late = models.BooleanField(help_text="whether it is run again if its worker is lost")
     needs = models.JSONField(null=True, blank=True)
     gpus = models.JSONField(default=list, blank=True)

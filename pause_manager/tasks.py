@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Task, shared_task
 
-from pause_manager import fleet, holds, kept, manager, metrics, nodes, settling
+from pause_manager import fleet, holds, manager, metrics, nodes, redispatch, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.api import idempotency
 
@@ -26,18 +26,18 @@ def forget_outcomes() -> None:
 @shared_task(name="pause_manager.poll", ignore_result=True, base=Task)
 def poll() -> None:
     """Send on what is parked and has room, and what was kept by a hold that is gone."""
-    kept.reconcile()
+    redispatch.reconcile()
     manager.poll()
 
 
-@shared_task(name=kept.SEND_TASK, ignore_result=True, base=Task)
+@shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=Task)
 def send_kept() -> None:
     """Send on what a released hold kept and its releaser left to us."""
-    kept.go_on(actor=SYSTEM, reason="the hold was released")
+    redispatch.go_on(actor=SYSTEM, reason="the hold was released")
 
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=Task)
 def forget_history() -> None:
     """Delete samples by the minute, nodes that are gone, and answered messages, older than ``history_days``."""
     nodes.forget_history()
-    kept.forget()
+    redispatch.forget()

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from pause_manager import holds, kept
+from pause_manager import holds, redispatch
 from pause_manager.actor import Actor
 from pause_manager.models import PauseQueueEntry
 from tests.workers import REPOSITORY, Workers, eventually
@@ -139,7 +139,7 @@ def reconciled(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """``condition`` once it is true, with the poll coming by meanwhile as beat would send it."""
 
     def look() -> Any:
-        kept.reconcile()
+        redispatch.reconcile()
         return condition()
 
     return eventually(look, seconds, every=0.3)

@@ -16,7 +16,7 @@ import pytest
 import redis
 from django.db import connection
 
-from pause_manager import broker, kept
+from pause_manager import broker, redispatch
 from pause_manager.delivery import ENTRY
 from pause_manager.models import PauseQueueEntry, RunningTask
 from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release, waiting
@@ -90,7 +90,7 @@ def test_a_lost_message_is_sent_again_and_a_late_one_ends(foreign: Foreign, sett
     assert foreign.ended(sent) == ["SUCCESS", 3]
     assert eventually(is_idle)
     assert foreign.notes() == [["add", 1, 2]]
-    kept.reconcile()
+    redispatch.reconcile()
     assert not PauseQueueEntry.objects.unanswered().exists()
 
 
@@ -136,7 +136,7 @@ def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
     assert eventually(is_idle)
     assert len(foreign.notes("rejects")) == len(foreign.notes("steady")) == 2
     assert len(foreign.notes("steady-end")) == 1
-    kept.reconcile()
+    redispatch.reconcile()
     assert not PauseQueueEntry.objects.waiting().exists()
 
 
@@ -174,6 +174,6 @@ def test_a_task_that_acknowledges_early_is_lost_with_its_worker_as_ever(foreign:
     foreign.workers.kill("one")
 
     assert reconciled(lambda: not RunningTask.objects.exists())
-    kept.reconcile()
+    redispatch.reconcile()
     assert broker.queue_depth(QUEUE) == 0
     assert not PauseQueueEntry.objects.waiting().exists()

@@ -14,7 +14,7 @@ from celery import current_app
 from django.db import connection, transaction
 from kombu.common import Broadcast
 
-from pause_manager import kept, loads, manager, running
+from pause_manager import kept, loads, manager, redispatch, running
 from pause_manager.delivery import Delivery
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
@@ -83,7 +83,7 @@ def test_a_message_waits_for_every_hold_that_covers_it(task: PausableTask):
     assert PauseQueueEntry.objects.get().reason == "operator hold on fleet: upgrade"
 
     release()
-    kept.reconcile()
+    redispatch.reconcile()
     assert messages(QUEUE) == []
 
     release(f"queue:{QUEUE}")
@@ -97,7 +97,7 @@ def test_a_held_node_gives_its_messages_to_others(task: PausableTask):
     assert kept.settle(delivery(task)) is None
     assert messages(QUEUE) == [], "not at once: it might come back as fast"
 
-    kept.reconcile()
+    redispatch.reconcile()
 
     assert kept.settle(returned(task)) is None
     assert PauseQueueEntry.objects.get().attempts == 1
@@ -232,7 +232,7 @@ def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask
     entry = PauseQueueEntry.objects.get()
     assert (entry.kept_by, entry.needs["cpu"]) == ("capacity", 1)
     assert "0% of its cores free" in entry.reason
-    kept.reconcile()
+    redispatch.reconcile()
     assert manager.poll().sent == 0
 
     node()
@@ -278,13 +278,13 @@ def test_a_task_of_a_silent_machine_is_given_up_and_its_message_sent_again(task:
     first = returned(task)
     assert kept.settle(first) is not None
     RunningTask.objects.update(owner="elsewhere/pid:[1]/1/1")
-    kept.reconcile()
+    redispatch.reconcile()
     assert messages(QUEUE) == [], "it was heard of a moment ago"
     assert not running.running()[0].is_stale
 
     RunningTask.objects.update(seen_at="2020-01-01T00:00:00Z")
     assert running.running()[0].is_stale
-    kept.reconcile()
+    redispatch.reconcile()
 
     assert not RunningTask.objects.exists()
     second = returned(task)
@@ -312,6 +312,6 @@ def test_answered_messages_are_forgotten_in_time(task: PausableTask):
     answered, open_one = PauseQueueEntry.objects.order_by("pk")
     PauseQueueEntry.objects.filter(pk=answered.pk).update(answered_at="2020-01-01T00:00:00Z")
 
-    assert kept.forget() == 1
+    assert redispatch.forget() == 1
 
     assert list(PauseQueueEntry.objects.all()) == [open_one]
