@@ -159,7 +159,7 @@ def lock_poll() -> bool:
 
 
 def _send(entries: Sequence[PauseQueueEntry]) -> None:
-    """After the commit. What the broker does not take waits again; ``redispatch.reconcile`` misses what is lost later."""
+    """After the commit. What the broker does not take waits again; ``redispatch`` misses what is lost later."""
     taken = broker.publish(_sending(entry) for entry in entries)
     left = [entry.pk for entry in entries[taken:]]
     if left:

@@ -92,7 +92,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='pausequeueentry',
             name='answered_by',
-            field=models.CharField(blank=True, db_default='', default='', help_text="the turn, or the message's tag, that took it up", max_length=200),
+            field=models.CharField(blank=True, db_default='', default='', help_text='the turn that took it up, or the tag of its message', max_length=200),
         ),
         migrations.AlterField(
             model_name='pausequeueentry',
