@@ -62,6 +62,12 @@ class PauseManagerSettings:
     """Where counts and times are sent by UDP as well, such as ``udp://localhost:8125/slackwater``; empty: nowhere."""
     worker_beat_seconds: float = 5.0
     """How often a worker says that it lives and which version of the fleet switch it obeys."""
+    permit_seconds: float = 20.0
+    """For so long a worker starts tasks by what it read last of the holds, while they cannot be read anew."""
+    when_blind: str = "stop"
+    """What a worker does after that: ``stop`` (start nothing and give back what it has not started) or ``go_on``."""
+    every_task: bool = False
+    """Whether tasks of any class are pausable, but for those with ``pausable = False``; else those of our class."""
     missed_worker_beats: int = 6
     """A worker that was silent for so many beats is gone; after two it counts as lagging."""
     quiesce_seconds: float = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 
@@ -44,8 +44,14 @@ class ControlState(models.Model):
         return f"fleet {f'paused ({self.mode})' if self.is_paused else 'running'}, version {self.version}"
 
 
+class FleetWorkerQuerySet(models.QuerySet["FleetWorker"]):
+    def with_age(self) -> FleetWorkerQuerySet:
+        """Annotates ``unseen``, the time since its last report, by the database's clock."""
+        return self.annotate(unseen=models.ExpressionWrapper(Now() - F("last_seen_at"), models.DurationField()))
+
+
 class FleetWorker(models.Model):
-    """A live Celery worker and the version of the switch that it obeys. Written by ``acknowledgements``."""
+    """A Celery worker as it last reported: what it obeys, serves and has in hand. Written by ``acknowledgements``."""
 
     name = models.CharField(max_length=255, unique=True)
     node = models.CharField(max_length=255)
@@ -65,6 +71,8 @@ class FleetWorker(models.Model):
     acknowledged_version = models.PositiveBigIntegerField(default=0)
     acknowledged_at = models.DateTimeField(db_default=Now(), editable=False)
     last_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = FleetWorkerQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["name"]

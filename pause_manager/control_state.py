@@ -123,8 +123,24 @@ def _recreated() -> dict[str, Any]:
 
 @receiver(hold_changing)
 def _lock_first(sender: object, scopes: list[str], **_: object) -> None:
-    if FLEET in scopes:
+    if any(is_obeyed_by_workers(scope) for scope in scopes):
         lock()
+
+
+def is_obeyed_by_workers(scope: str) -> bool:
+    """Whether workers stop taking messages for a hold on ``scope``: the fleet, a queue or a node."""
+    return scope.partition(":")[0] in (FLEET, "queue", "node")
+
+
+def next_revision() -> int:
+    """Count a change of the holds that workers obey, in the transaction that changes them; the row is locked before.
+
+    Changes take turns by that lock. So a worker that has read revision *r*, and the holds in a later statement or the
+    same one, knows every hold up to *r*.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {_STATE} SET revision = revision + 1 WHERE id = 1 RETURNING revision")
+        return int(cursor.fetchone()[0])
 
 
 @receiver(hold_changed)

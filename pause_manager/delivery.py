@@ -2,73 +2,139 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from celery.utils.saferepr import saferepr
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu import serialization
 
-from pause_manager import conf
+from pause_manager.messaging import envelope
 from pause_manager.needs import Needs
+
+if TYPE_CHECKING:
+    from pause_manager.worker.request import PausableRequest
 
 ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
 
-CONTENT = "pause-content"
-"""Where :class:`~pause_manager.pausable.PausableRequest` puts the content type and encoding of the body."""
-
-_NOT_HEADERS = frozenset(
-    {
-        *("args", "kwargs", "callbacks", "errbacks", "chain", "chord", "properties", "reply_to", "correlation_id"),
-        *("hostname", "delivery_info", "is_eager", "loglevel", "logfile", "redelivered"),
-    }
-)
-"""What a worker adds to the headers of a message to make a task's request of them."""
-
 _LONGEST_REF = 120
+_LONGEST_KEY = 200
+_LONGEST_NAME = 1000
 _LONGEST_POLICY = 100
 
 _NAMES: dict[str, str] = serialization.registry.type_to_name  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
+class Rest:
+    """What is left of a task that leaves at a boundary: the arguments of its next part, serialised as its own were."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+    argsrepr: str
+    kwargsrepr: str
+    reason: str
+    was_held: bool
+    """It leaves because a hold said so; else it waits for room, or left of its own accord."""
+
+    @classmethod
+    def of(
+        cls,
+        task: Any,
+        request: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        reason: str,
+        was_held: bool,
+    ) -> Rest:
+        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays."""
+        embed = {name: request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
+        came_as = _NAMES.get((request.get("delivery_info") or {}).get("content_type") or "")
+        content_type, content_encoding, payload = serialization.dumps(
+            (list(args), dict(kwargs), embed), serializer=came_as or task.serializer or task.app.conf.task_serializer
+        )
+        return cls(
+            _as_bytes(payload),
+            content_type,
+            content_encoding,
+            saferepr(args, 1024),
+            saferepr(kwargs, 1024),
+            reason,
+            was_held,
+        )
+
+
+@dataclass(frozen=True)
 class Delivery:
-    """A message as the worker's tracer sees it. ``request`` is Celery's, without what only we put there."""
+    """A message in a worker's hand, as it came."""
 
     task: Any
     task_id: str
     queue: str
-    request: dict[str, Any]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
+    """The queue that it was taken from."""
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    exchange: str
+    routing_key: str
+    body: bytes
+    content_type: str | None
+    content_encoding: str | None
+    turn: UUID
+    """Made for this delivery before anything is written: what is written twice under it is written once."""
     entry: tuple[int, int] | None
     """The entry that it was sent from, and the number of the sending; ``None`` for a message that never waited."""
-    content_type: str | None
-    """How the body came; ``None`` if the worker could not tell."""
+    is_redelivered: bool
+    """Whether the broker says that it has delivered this message before."""
+    worker: str
+    """Celery's name of the worker."""
 
     @classmethod
-    def of(cls, task: Any, task_id: str, args: Any, kwargs: Any, request: dict[str, Any]) -> Delivery | None:
-        """The delivery, or ``None`` for one that no hold keeps: on the control queue, broadcast, or a local call."""
-        address = request.get("delivery_info") or {}
-        queue = queue_of(task.app, address.get("exchange"), address.get("routing_key"))
-        if queue is None or queue == conf.settings().control_queue:
-            return None
+    def of(cls, request: PausableRequest) -> Delivery:
+        message = request.message
+        address = message.delivery_info or {}
         return cls(
-            task=task,
-            task_id=task_id,
-            queue=queue,
-            request={name: value for name, value in request.items() if name not in (ENTRY, CONTENT)},
-            args=args,
-            kwargs=kwargs,
-            entry=parsed(request.get(ENTRY)),
-            content_type=request.get(CONTENT),
+            task=request.task,
+            task_id=str(request.id),
+            queue=request.queue or "",
+            headers={name: value for name, value in (message.headers or {}).items() if name != ENTRY},
+            properties=dict(message.properties or {}),
+            exchange=address.get("exchange") or "",
+            routing_key=address.get("routing_key") or "",
+            body=_as_bytes(message.body),
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            turn=request.name_of_turn,
+            entry=request.entry,
+            is_redelivered=bool(address.get("redelivered")),
+            worker=str(request.hostname),
+        )
+
+    def left_with(self, rest: Rest) -> Delivery:
+        """The same message with the arguments of ``rest``."""
+        return replace(
+            self,
+            headers={**self.headers, "argsrepr": rest.argsrepr, "kwargsrepr": rest.kwargsrepr},
+            body=rest.body,
+            content_type=rest.content_type,
+            content_encoding=rest.content_encoding,
         )
 
     @property
     def task_name(self) -> str:
         """The registered name."""
-        return str(self.task.name)
+        return short(str(self.task.name), _LONGEST_NAME)
+
+    @property
+    def short_queue(self) -> str:
+        """The queue as a column takes it: the name itself, but for one that no index could hold."""
+        return short(self.queue, _LONGEST_NAME)
 
     @property
     def acks_late(self) -> bool:
@@ -78,19 +144,18 @@ class Delivery:
     @property
     def needs(self) -> Needs | None:
         """What the task declares; ``None`` if it waits for no room."""
-        declared = self.task.needs
-        return declared if declared is None or isinstance(declared, Needs) else Needs(**declared)
+        return needs_of(self.task)
 
     @property
     def policy(self) -> str:
         """The name, in ``pipeline_policies``, of the policy it is admitted and goes on by; empty: the fleet's."""
-        named = self.task.policy
+        named = getattr(self.task, "policy", "")
         return named[:_LONGEST_POLICY] if isinstance(named, str) else ""
 
     @property
     def priority(self) -> int:
         """1 (first) to 5, in the broker's own order: Redis takes priority 0 first, AMQP 9."""
-        given = (self.request.get("delivery_info") or {}).get("priority")
+        given = self.properties.get("priority")
         if given is None:
             return 3
         step = max(0, min(int(given), 9)) // 2
@@ -99,64 +164,62 @@ class Delivery:
     @property
     def ref(self) -> str:
         """What waits, by name; several messages may have one task id."""
-        return f"task:{self.task_id}"[:_LONGEST_REF]
+        return short(f"task:{clean(self.task_id)}", _LONGEST_REF)
 
     @property
     def scopes(self) -> list[str]:
         """The scopes whose holds cover it, besides that of the node."""
-        return ["fleet", f"queue:{self.queue}"]
-
-    @property
-    def is_redelivered(self) -> bool:
-        """Whether the broker says that it has delivered this message before."""
-        return bool((self.request.get("delivery_info") or {}).get("redelivered"))
+        return ["fleet", f"queue:{clean(self.queue)}"]
 
     @property
     def key(self) -> str:
         """The broker's own name for the message, the same when it comes again; empty where it has none (AMQP)."""
-        tag = (self.request.get("properties") or {}).get("delivery_tag")
-        return tag if isinstance(tag, str) else ""
+        tag = self.properties.get("delivery_tag")
+        return short(clean(tag), _LONGEST_KEY) if isinstance(tag, str) else ""
 
     @property
-    def worker(self) -> str:
-        """Celery's name of the worker."""
-        return str(self.request.get("hostname") or "")
+    def expires_at(self) -> datetime | None:
+        """When Celery would throw it away."""
+        try:
+            expires = maybe_iso8601(self.headers.get("expires"))
+            return maybe_make_aware(expires, self.task.app.timezone) if isinstance(expires, datetime) else None
+        except (ValueError, TypeError, AttributeError):
+            return None
 
-    def message(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Headers, properties and address, with the descriptions of other arguments if there are some."""
-        headers = {name: value for name, value in self.request.items() if name not in _NOT_HEADERS}
-        if args is not None:
-            headers |= {"argsrepr": saferepr(args, 1024), "kwargsrepr": saferepr(kwargs, 1024)}
-        properties = dict(self.request.get("properties") or {})
-        address = self.request["delivery_info"]
-        content_type, content_encoding, _ = self._dumped((), {})
+    def envelope(self) -> bytes:
+        """All but the body, whatever it contains; see :mod:`~pause_manager.messaging.envelope`."""
+        return envelope.dump(self._told())
+
+    def message(self) -> dict[str, Any]:
+        """The same for people and for queries: what JSON in a database cannot say is said in other words."""
+        readable: dict[str, Any] = _readable(self._told())
+        return readable
+
+    def _told(self) -> dict[str, Any]:
         return {
-            "headers": headers,
-            "properties": {name: properties[name] for name in properties if not isinstance(properties[name], dict)},
-            "exchange": address.get("exchange") or "",
-            "routing_key": address.get("routing_key"),
+            "headers": dict(self.headers),
+            "properties": {
+                name: value for name, value in self.properties.items() if name not in ("delivery_info", "delivery_tag")
+            },
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
             "queue": self.queue,
-            "content_type": content_type,
-            "content_encoding": content_encoding,
+            "content_type": self.content_type,
+            "content_encoding": self.content_encoding,
         }
 
-    def body(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None) -> bytes:
-        """The arguments and the place in the canvas (callbacks, chain, chord), serialised as they came."""
-        _, _, payload = self._dumped(self.args if args is None else args, self.kwargs if kwargs is None else kwargs)
-        return payload.encode() if isinstance(payload, str) else bytes(payload)
 
-    def _dumped(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str, Any]:
-        embed = {name: self.request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
-        name = _NAMES.get(self.content_type or "")
-        serialiser = name or self.task.serializer or self.task.app.conf.task_serializer
-        content_type, content_encoding, payload = serialization.dumps(
-            (list(args), dict(kwargs), embed), serializer=serialiser
-        )
-        return content_type, content_encoding, payload
+def needs_of(task: Any) -> Needs | None:
+    """What ``task`` declares; ``None`` if it waits for no room."""
+    declared = getattr(task, "needs", None)
+    return declared if declared is None or isinstance(declared, Needs) else Needs(**declared)
 
 
 def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | None:
-    """The name of the queue that a message with this address came from; ``None`` if it has none or was broadcast."""
+    """The name of the queue that a message with this address came from, as far as the address tells.
+
+    ``None`` if it has no address or was broadcast.
+    """
     if not routing_key and not exchange:
         return None
     if not exchange:
@@ -169,8 +232,38 @@ def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | N
 
 
 def parsed(header: Any) -> tuple[int, int] | None:
-    """The entry and the number of the sending that a message names in :data:`ENTRY`."""
-    if not header:
+    """The entry and the number of the sending that a message names in :data:`ENTRY`; ``None`` if it names none."""
+    entry, _, sending = str(header or "").partition(".")
+    try:
+        return int(entry), int(sending or 0)
+    except ValueError:
         return None
-    entry, _, sending = str(header).partition(".")
-    return int(entry), int(sending or 0)
+
+
+def short(text: str, longest: int) -> str:
+    """``text``, or if it is longer its beginning and a digest of all of it."""
+    if len(text) <= longest:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{text[: longest - len(digest) - 1]}#{digest}"
+
+
+def clean(text: str) -> str:
+    """``text`` as PostgreSQL takes it: without NUL and without halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(name)): _readable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_readable(inner) for inner in value]
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    return clean(str(value))
+
+
+def _as_bytes(payload: Any) -> bytes:
+    return payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else bytes(payload)

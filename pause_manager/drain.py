@@ -55,6 +55,8 @@ class Work:
     running: int = 0
     stale: int = 0
     blockers: tuple[Blocker, ...] = ()
+    unreported: int = 0
+    """Workers that live and have not said that they obey the pause: what they have in hand is not known yet."""
 
 
 Provider = Callable[[str], Work]
@@ -79,11 +81,12 @@ class Metrics:
     stale_running: int = 0
     blockers: list[Blocker] = field(default_factory=list)
     is_available: bool = True
+    unreported: int = 0
 
     @property
     def is_drained(self) -> bool:
         """Whether nothing is at work any more; what is queued does not count, what is unknown counts as at work."""
-        return self.is_available and not self.running and not self.stale_running
+        return self.is_available and not (self.running or self.stale_running or self.unreported)
 
     def as_dict(self) -> dict[str, Any]:
         """The counts for JSON: ``null`` where they could not be read."""
@@ -93,6 +96,7 @@ class Metrics:
             "queued": self.queued if known else None,
             "running": self.running if known else None,
             "staleRunning": self.stale_running if known else None,
+            "unreported": self.unreported if known else None,
             "isDrained": self.is_drained,
         }
 
@@ -110,5 +114,6 @@ def measure(mode: str = "") -> Metrics:
         queued=sum(work.queued for work in found),
         running=sum(work.running for work in found),
         stale_running=sum(work.stale for work in found),
+        unreported=sum(work.unreported for work in found),
         blockers=sorted((one for work in found for one in work.blockers), key=lambda one: one.since)[:MOST_BLOCKERS],
     )

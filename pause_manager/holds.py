@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import F
 
-from pause_manager import audit, notice
+from pause_manager import audit, control_state, notice
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.errors import InvalidHold
+from pause_manager.messaging import doorbell
 from pause_manager.models import SCOPE, Hold
 from pause_manager.signals import hold_changed, hold_changing, hold_expired
 
@@ -62,7 +64,7 @@ _NOTE = f"""
              ORDER BY id FOR UPDATE SKIP LOCKED) AS due
      WHERE hold.id = due.id
  RETURNING hold.scope, hold.id, hold.kind, hold.mode,
-           round(extract(epoch FROM statement_timestamp() - hold.{{since}}), 3)::float
+           round(extract(epoch FROM statement_timestamp() - hold.{{since}}), 3)::float, hold.stopped
 """
 _SETTLE = _NOTE.format(noted="settled_at", due="released_at IS NULL AND settled_at IS NULL", since="created_at")
 _GO_ON = _NOTE.format(noted="went_on_at", due="released_at IS NOT NULL AND went_on_at IS NULL", since="released_at")
@@ -77,6 +79,8 @@ class Noted:
     kind: str
     mode: str
     seconds: float
+    stopped: int = 0
+    """Tasks that workers had in hand when they began to obey it."""
 
 
 def place(
@@ -123,7 +127,7 @@ def place(
             scope: {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})} for scope, pk in placed.items()
         }
         changes: dict[str, audit.Change] = {scope: (None, _facts(values)) for scope in placed}
-        _tell("placed", known, changes, kind=kind, actor=actor, reason=reason)
+        _tell("placed", known, changes, kind=kind, actor=actor, reason=reason, mode=mode)
     return list(placed)
 
 
@@ -179,7 +183,7 @@ def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[s
             scope: ({"mode": mode, "reason": reason, "expires_at": ends and ends.isoformat()}, after)
             for scope, _, mode, reason, ends in altered
         }
-        _tell("altered", known, changes, kind=values["kind"], actor=actor, reason=values["reason"])
+        _tell("altered", known, changes, kind=values["kind"], actor=actor, reason=values["reason"], mode=values["mode"])
     return list(known)
 
 
@@ -217,6 +221,12 @@ def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
     ends = values["expires_at"]
     told = {name: str(values[name]) for name in ("kind", "mode", "reason", "actor")}
     return told | ({"expires_at": ends.isoformat(), "on_expiry": str(values["on_expiry"])} if ends else {})
+
+
+def note_stopped(counts: Mapping[str, int]) -> None:
+    """Note that a worker which begins to obey the holds on these scopes has so many tasks in hand under each."""
+    for scope, count in counts.items():
+        Hold.objects.covering([scope]).filter(settled_at=None).update(stopped=F("stopped") + count)
 
 
 def note_settled(scopes: Sequence[str]) -> list[Noted]:
@@ -295,11 +305,16 @@ def _tell(
     kind: str,
     actor: Actor,
     reason: str,
+    mode: str = "",
 ) -> None:
-    """Tell the receivers, which may add to the figures that are ``known`` by scope; then the log, then the workers."""
+    """Count the change; tell the receivers, which may add to the figures ``known`` by scope; the log; the workers."""
     if not known:
         return
     scopes = list(known)
+    if wide := [scope for scope in scopes if control_state.is_obeyed_by_workers(scope)]:
+        revision = control_state.next_revision()
+        Hold.objects.filter(pk__in=[known[scope]["hold"] for scope in wide]).update(revision=revision)
     hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
     audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
+    doorbell.ring(change, scopes, mode)
     notice.publish_on_commit(*scopes)

@@ -1,12 +1,18 @@
-"""Messages of pausable tasks in the pause queue: kept while held, sent on once, answered once, sent again if lost."""
+"""Messages of tasks in the pause queue: kept while held, answered once when they come back.
+
+Whatever is written here is written under the turn of a delivery, and may be written again by the same turn: when the
+answer to a COMMIT is lost, the second try finds the first one's work and changes nothing.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import F, Q
@@ -14,24 +20,41 @@ from django.db.models.functions import Coalesce, Now
 
 from pause_manager import audit, conf, manager, pause_queue, running
 from pause_manager.actor import SYSTEM
-from pause_manager.delivery import Delivery
+from pause_manager.delivery import Delivery, Rest, clean
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.probes import processes
 
 logger = logging.getLogger("pause_manager.kept")
 
+_UNTAGGED = "untagged:"
+_SAME_MESSAGE = timedelta(minutes=10)
+"""For so long a message without a tag that comes again, with the id of one that was kept, is taken for that one."""
+
 _COVERING = f"""
     SELECT scope, kind, reason FROM {Hold._meta.db_table}
      WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
 """
 
+_LEFT = f"""
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
+    UPDATE {PauseQueueEntry._meta.db_table} SET body = NULL, envelope = NULL
+     WHERE outcome = 'sent' AND answered_at IS NOT NULL AND id IN (SELECT entry_id FROM gone)
+"""
+
+_COMES_AGAIN = f"""
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
+    UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL, answered_by = ''
+     WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
+"""
+
 
 @dataclass(frozen=True)
 class Turn:
-    """A delivery that may run: its row, the entry that it answered, and the GPUs it was given."""
+    """A delivery that may run. ``row`` is the row that says so; none if nobody needs to find it."""
 
-    row: int
+    id: UUID
+    row: int | None = None
     entry: int | None = None
     gpus: tuple[int, ...] = ()
 
@@ -39,19 +62,26 @@ class Turn:
 def settle(delivery: Delivery) -> Turn | None:
     """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
 
-    The caller asks ``running.register`` whether the :class:`Turn` may start, and deletes its row in the end.
+    One transaction, before the message is acknowledged:
 
-    One transaction: a message is kept, or its entry answered and its row written, before it is acknowledged. A second
-    delivery of a message that was kept or answered ends here, unless the first one's process was lost at work.
+    1. What this turn has written before stands.
+    2. A message of an entry that somebody has answered, and one that was kept, end here; unless the process that
+       answered was lost at work.
+    3. Held, or without room: it is kept, in the place that it had.
+    4. Else its entry is answered, and a row says that it runs if somebody must be able to find it: whoever counts what
+       it needs, or whoever sends its entry again should this worker be lost.
     """
-    with transaction.atomic():
+    with _bounded():
+        row = RunningTask.objects.filter(turn=delivery.turn).first()
+        if row is not None:
+            return Turn(delivery.turn, row.pk, row.entry_id, tuple(row.gpus))
         entry = None
         if delivery.entry is not None:
-            entry = _entry_of(delivery.entry)
+            entry = _entry_of(delivery.entry, delivery.turn)
             if entry is None:
                 logger.info("%s was delivered again: it has been answered.", delivery.ref)
                 return None
-        elif delivery.is_redelivered and _was_kept(delivery):
+        elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
             return None
         if (hold := _covering([*delivery.scopes, f"node:{processes.node_name()}"])) is not None:
@@ -68,12 +98,17 @@ def settle(delivery: Delivery) -> Turn | None:
         if isinstance(admitted, str):
             _keep(delivery, entry, admitted)
             return None
+        if entry is None and delivery.needs is None:
+            return Turn(delivery.turn)
         if entry is not None:
-            PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=Now(), losses=0)
+            PauseQueueEntry.objects.filter(pk=entry.pk).update(
+                answered_at=Now(), answered_by=str(delivery.turn), losses=0, problem=""
+            )
         row = RunningTask.objects.create(
-            task_id=delivery.task_id,
-            task_name=delivery.task_name,
-            queue=delivery.queue,
+            turn=delivery.turn,
+            task_id=clean(delivery.task_id),
+            task_name=clean(delivery.task_name),
+            queue=clean(delivery.short_queue),
             node=processes.node_name(),
             worker=delivery.worker,
             owner=processes.identity(),
@@ -83,34 +118,71 @@ def settle(delivery: Delivery) -> Turn | None:
             gpus=list(admitted),
             entry=entry,
         )
-    return Turn(row.pk, entry.pk if entry else None, admitted)
+    return Turn(delivery.turn, row.pk, entry.pk if entry else None, admitted)
 
 
-def keep_rest(
-    delivery: Delivery, turn: Turn, args: Sequence[Any], kwargs: Mapping[str, Any], *, reason: str, was_told: bool
-) -> None:
+def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
     """Keep the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
 
-    ``was_told``: it leaves because a hold said so. If that hold has gone by now, the rest is sent on at once.
+    If it leaves because a hold said so, and that hold has gone by now, the rest is sent on at once.
     """
-    with transaction.atomic():
-        deleted, _ = RunningTask.objects.filter(pk=turn.row).delete()
-        if not deleted:
-            logger.warning("%s was taken for lost and is run elsewhere: its rest is not kept.", delivery.ref)
-            return
-        entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+    with _bounded():
+        entry = None
+        if turn is not None and turn.row is not None:
+            deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
+            if not deleted:
+                logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
+                return
+            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
         hold = _covering(delivery.scopes)
-        pk = _keep(delivery, entry, hold or reason, args, kwargs)
-        if was_told and hold is None:
+        key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
+        pk = _keep(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
+        if rest.was_held and hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
 
 
-def _entry_of(named: tuple[int, int]) -> PauseQueueEntry | None:
+def keep_again(delivery: Delivery, turn: Turn) -> None:
+    """A hold came between the turn and the task's first line: the message waits again, in the place that it had."""
+    with _bounded():
+        entry = None
+        if turn.row is not None:
+            deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
+            if not deleted:
+                return
+            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+        hold = _covering([*delivery.scopes, f"node:{processes.node_name()}"])
+        pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
+        if hold is None:
+            pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
+
+
+def left(turns: Collection[UUID]) -> None:
+    """The tasks of ``turns`` have ended: nobody needs their rows, nor the bodies of the messages they came by."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LEFT, {"turns": list(turns)})
+
+
+def come_again(turns: Collection[UUID]) -> None:
+    """The tasks of ``turns`` were broken off and the broker will deliver their messages again: they may be answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COMES_AGAIN, {"turns": list(turns)})
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """A transaction that waits for no lock for long: whoever decides about messages has others to decide about."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+        yield
+
+
+def _entry_of(named: tuple[int, int], turn: UUID) -> PauseQueueEntry | None:
     """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
     pk, sending = named
     sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, sending=sending, outcome="sent")
-    entry = sent.first()
-    if entry is None or entry.answered_at is None:
+    entry = sent.defer("body", "envelope").first()
+    if entry is None or entry.answered_at is None or entry.answered_by == str(turn):
         return entry
     runs = list(entry.running.all())
     if not runs or not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
@@ -120,10 +192,14 @@ def _entry_of(named: tuple[int, int]) -> PauseQueueEntry | None:
 
 
 def _was_kept(delivery: Delivery) -> bool:
-    if delivery.key:
-        return PauseQueueEntry.objects.filter(message_key=delivery.key).exists()
+    """Whether this message, or a delivery of it before this one, is in the pause queue or was sent on from it."""
+    entries = PauseQueueEntry.objects.filter(message_key__in=[delivery.key or f"{_UNTAGGED}{delivery.turn}"])
+    if delivery.key or not delivery.is_redelivered:
+        return entries.exists()
+    # The broker has no name for it: it is the one that was kept lately, unless its id is used again and again.
     same = PauseQueueEntry.objects.filter(ref=delivery.ref, task_name=delivery.task_name, message__isnull=False)
-    return same.filter(message__headers__retries=delivery.request.get("retries")).exists()
+    same = same.filter(message__headers__retries=delivery.headers.get("retries"))
+    return entries.exists() or same.filter(paused_at__gt=Now() - _SAME_MESSAGE).exists()
 
 
 def _covering(scopes: Sequence[str]) -> str | None:
@@ -138,21 +214,17 @@ def _covering(scopes: Sequence[str]) -> str | None:
     return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
 
 
-def _keep(
-    delivery: Delivery,
-    entry: PauseQueueEntry | None,
-    reason: str,
-    args: Sequence[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-) -> int:
+def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "") -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
     needs = delivery.needs
     waits_for_room = needs is not None and conf.settings().capacity
     values: dict[str, Any] = {
         "reason": reason,
         "kept_by": PauseQueueEntry.KeptBy.CAPACITY if waits_for_room else PauseQueueEntry.KeptBy.HOLD,
-        "message": delivery.message(args, kwargs),
-        "body": delivery.body(args, kwargs),
+        "message": delivery.message(),
+        "envelope": delivery.envelope(),
+        "body": delivery.body,
+        "expires_at": delivery.expires_at,
     }
     if entry is not None:
         PauseQueueEntry.objects.filter(pk=entry.pk).update(
@@ -161,12 +233,12 @@ def _keep(
         pk = entry.pk
     else:
         kept, is_new = PauseQueueEntry.objects.get_or_create(
-            message_key=delivery.key or f"no-tag:{uuid4()}",
+            message_key=key or delivery.key or f"{_UNTAGGED}{delivery.turn}",
             defaults={
                 **values,
                 "ref": delivery.ref,
-                "task_name": delivery.task_name,
-                "queue": delivery.queue,
+                "task_name": clean(delivery.task_name),
+                "queue": clean(delivery.short_queue),
                 "priority": delivery.priority,
                 "needs": asdict(needs or Needs(cpu=0)),
                 "pipeline": delivery.policy,
@@ -179,19 +251,22 @@ def _keep(
     return pk
 
 
-def take_up(named: tuple[int, int], key: str, *, is_redelivered: bool) -> bool:
+def take_up(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:
     """Answer the entry of a message whose task answers for nothing itself; False if another message has answered it.
 
     ``key`` is the broker's own name for the message, the same when it is delivered again: what is redelivered after a
-    crash is taken up again, as any message would be.
+    crash is taken up again, as any message would be. Where the broker has none, ``turn`` names this delivery.
     """
     pk, sending = named
-    is_this = Q(answered_by=key) if key or is_redelivered else Q(pk=None)
+    answered_by = key or f"{_UNTAGGED}{turn}"
+    is_this = Q(answered_by=answered_by)
+    if not key and is_redelivered:
+        is_this |= Q(answered_by__startswith=_UNTAGGED)
     sent = PauseQueueEntry.objects.filter(Q(answered_at=None) | is_this, pk=pk, sending=sending, outcome="sent")
-    return bool(sent.update(answered_at=Coalesce("answered_at", Now()), answered_by=key, losses=0))
+    return bool(sent.update(answered_at=Coalesce("answered_at", Now()), answered_by=answered_by, losses=0, problem=""))
 
 
 def close(named: tuple[int, int]) -> None:
-    """A worker has thrown the message away by Celery's own rules (revoked, expired, unknown): nobody will run it."""
+    """A worker has thrown the message away by Celery's own rules (revoked, expired): nobody will run it."""
     pk, sending = named
     PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now())

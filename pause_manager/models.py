@@ -75,6 +75,9 @@ class Hold(models.Model):
     revision = models.PositiveBigIntegerField(
         default=0, db_default=0, help_text="of the holds that workers obey, when it was last placed or altered"
     )
+    stopped = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="tasks that workers had in hand when they began to obey it"
+    )
 
     objects = HoldQuerySet.as_manager()
 

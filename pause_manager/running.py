@@ -1,31 +1,27 @@
-"""The tasks at work in this process: a row each, entered and left with one statement, kept fresh by one thread.
+"""The tasks at work in the fleet: those that workers report, and the rows of those that somebody must be able to find.
 
-The connection is our own and stays open: Celery closes Django's after each task.
+A row stands for a task that needs room or that came from the pause queue. Its worker's main process is its owner: it
+writes the row before the task starts, keeps it fresh with each beat, and deletes it when the task has ended.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from django.db import Error as DatabaseError
-from django.db import connection, connections
+from django.db import connection
 from django.dispatch import receiver
 
-from pause_manager import conf, loads, metrics, settling
-from pause_manager.delivery import Delivery
-from pause_manager.models import Hold, PauseQueueEntry, RunningTask
+from pause_manager import conf, loads
+from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.probes import processes
 from pause_manager.signals import yield_wanted
 from pause_manager.views import Load
-from pause_manager.watcher import Stop
 
 logger = logging.getLogger("pause_manager.running")
 
@@ -33,35 +29,6 @@ YIELD = "yield"
 """The code of the stop of a task that gives way to strangers."""
 
 _REF = "task:"
-
-_HOLDS = f"SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = ANY(%s)"
-_ENTER = f"""
-    INSERT INTO {RunningTask._meta.db_table}
-           (task_id, task_name, queue, node, worker, owner, acks_late, priority, gpus)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s, '[]'::jsonb
-     WHERE NOT EXISTS ({_HOLDS})
- RETURNING id
-"""
-_SEEN = f"UPDATE {RunningTask._meta.db_table} SET seen_at = statement_timestamp() WHERE id = ANY(%s)"
-_ASK = f"""
-    WITH asks AS (UPDATE {RunningTask._meta.db_table} SET asks = true WHERE id = %s AND NOT asks)
-    SELECT gives_way FROM {RunningTask._meta.db_table} WHERE id = %s
-"""
-_LEAVE = f"DELETE FROM {RunningTask._meta.db_table} WHERE id = ANY(%s)"
-_LEAVE_AND_LOOK = f"""
-    WITH gone AS ({_LEAVE})
-    SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND settled_at IS NULL AND scope = ANY(%s) LIMIT 1
-"""
-_MAY_START = f"""
-    SELECT EXISTS ({_HOLDS}),
-           EXISTS (SELECT 1 FROM {Hold._meta.db_table}
-                    WHERE released_at IS NOT NULL AND went_on_at IS NULL AND scope = ANY(%s))
-"""
-_ABANDON = f"""
-    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE id = %s AND (acks_late OR %s) RETURNING entry_id)
-    UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL WHERE id IN (SELECT entry_id FROM gone)
-"""
-
 
 # Read by every claim of a loop, too.
 _LOADS = f"""
@@ -84,154 +51,32 @@ class Running:
     worker: str
     started_at: datetime
     is_stale: bool
-    """Its process has not been heard of for three beats, or has ended."""
-
-
-class Register:
-    """The rows of this process. Safe with prefork, threads, gevent and solo pools."""
-
-    def __init__(self) -> None:
-        self._renew()
-
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._connection: Any = None
-        self._ids: set[int] = set()
-        self._left: set[int] = set()
-        self._is_needed = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def enter(self, delivery: Delivery) -> int | None:
-        """Write that ``delivery`` runs here, unless a hold covers it; the row's id, or ``None`` if one does.
-
-        Raises ``DatabaseError``: what cannot be read starts nothing.
-        """
-        values = [
-            *(delivery.task_id, delivery.task_name, delivery.queue, processes.node_name(), delivery.worker),
-            *(processes.identity(), delivery.acks_late, delivery.priority, scopes(delivery)),
-        ]
-        row = self._execute(_ENTER, values)
-        return int(row[0]) if row is not None and self.may_start(int(row[0]), delivery) else None
-
-    def may_start(self, pk: int, delivery: Delivery) -> bool:
-        """Whether still nothing holds ``delivery`` now that its row is there for all to see; if not, the row goes.
-
-        We write the row and then look for holds; who holds writes the hold and then looks for rows. One of the two
-        sees the other, so nothing starts after a drain was seen to be complete.
-        """
-        covering = scopes(delivery)
-        is_held, is_first = self._execute(_MAY_START, [covering, covering])
-        if is_held:
-            self._execute(_ABANDON, [pk, True])
-            return False
-        self.add(pk)
-        if is_first:
-            metrics.guarded(settling.went_on)(covering)
-        return True
-
-    def add(self, pk: int) -> None:
-        """Keep a row fresh until :meth:`leave`."""
-        self._ids.add(pk)
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._beat, name="slackwater-running", daemon=True)
-            self._thread.start()
-        self._is_needed.set()
-
-    def ask(self, pk: int) -> Stop | None:
-        """Why the task must give way, if it must; whoever decides that knows from now on that this one asks."""
-        row = self._execute(_ASK, [pk, pk])
-        return Stop(YIELD, row[0]) if row is not None and row[0] else None
-
-    def leave(self, pk: int, delivery: Delivery | None = None) -> None:
-        """The task has ended, perhaps the last that a hold stops. With the database away its row goes later."""
-        self._ids.discard(pk)
-        covering = scopes(delivery) if delivery is not None else []
-        try:
-            if self._execute(_LEAVE_AND_LOOK, [[pk], covering]) is not None:
-                metrics.guarded(settling.look)(covering)
-        except DatabaseError as error:
-            logger.warning("The database is away (%s): a task that has ended is shown as running for now.", error)
-            self._left.add(pk)
-            self._is_needed.set()
-
-    def abandon(self, pk: int) -> None:
-        """The task was broken off: its message will come again, if it acknowledges late, and may be answered again."""
-        self._ids.discard(pk)
-        try:
-            self._execute(_ABANDON, [pk, False])
-        except DatabaseError as error:
-            logger.warning("The database is away (%s): a task that was broken off is found by the poll.", error)
-
-    def close(self) -> None:
-        """Let the connection go; the next statement opens another."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _execute(self, statement: str, values: list[Any]) -> Any:
-        if self._pid != os.getpid():
-            self._renew()
-        with self._lock:
-            if self._connection is None:
-                self._connection = connections.create_connection("default")
-                self._connection.inc_thread_sharing()
-            try:
-                with self._connection.cursor() as cursor:
-                    cursor.execute(statement, values)
-                    return cursor.fetchone() if cursor.description else None
-            except DatabaseError:
-                self._connection.close()
-                self._connection = None
-                raise
-
-    def _beat(self) -> None:
-        pause = threading.Event()
-        while True:
-            self._is_needed.wait()
-            pause.wait(conf.settings().running_beat_seconds)
-            ids, left = list(self._ids), list(self._left)
-            try:
-                if left:
-                    self._execute(_LEAVE, [left])
-                    self._left.difference_update(left)
-                if ids:
-                    self._execute(_SEEN, [ids])
-                else:
-                    self._is_needed.clear()
-                    if self._ids or self._left:
-                        self._is_needed.set()
-            except DatabaseError as error:
-                logger.warning("The database is away (%s): the running tasks are not confirmed.", error)
-            except Exception:
-                logger.exception("The running tasks were not confirmed; the next time they may be.")
-
-
-def scopes(delivery: Delivery) -> list[str]:
-    """The scopes whose holds cover ``delivery`` here."""
-    return [*delivery.scopes, f"node:{processes.node_name()}"]
-
-
-register = Register()
-"""The one of this process."""
+    """Its worker has not been heard of for three beats, or has ended."""
 
 
 def running() -> list[Running]:
-    """Every task at work, the oldest first. ``is_stale`` by the database's clock."""
-    beat = timedelta(seconds=3 * conf.settings().running_beat_seconds)
-    return [
-        Running(
-            row.task_id,
-            row.task_name,
-            row.queue,
-            row.node,
-            row.worker,
-            row.started_at,
-            is_stale=row.unseen > beat or processes.is_dead(row.owner),
-        )
-        for row in _with_age()
-    ]
+    """The tasks at work, the oldest first; of a worker that has many at work its oldest fifty. By the database's clock.
+
+    A task that has just started is told with the next beat of its worker.
+    """
+    beat = timedelta(seconds=3 * conf.settings().worker_beat_seconds)
+    found: dict[tuple[str, str], Running] = {}
+    for worker in workers():
+        is_stale = worker.unseen > beat or processes.is_dead(worker.owner)
+        for task in worker.tasks:
+            started = worker.last_seen_at - timedelta(seconds=task["seconds"])
+            known = (task["task_id"], task["task_name"], task["queue"], worker.node, worker.name, started, is_stale)
+            found[worker.name, task["task_id"]] = Running(*known)
+    for row in _with_age():
+        is_stale = row.unseen > beat or processes.is_dead(row.owner)
+        known = (row.task_id, row.task_name, row.queue, row.node, row.worker, row.started_at, is_stale)
+        found[row.worker, row.task_id] = Running(*known)
+    return sorted(found.values(), key=lambda task: task.started_at)
+
+
+def workers() -> list[Any]:
+    """Every worker that is not forgotten, with ``unseen``, the time since its last beat. One statement."""
+    return list(FleetWorker.objects.with_age().order_by("name"))
 
 
 def _with_age() -> Iterable[Any]:
@@ -273,9 +118,9 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         )
     if node is None:
         capacity = PauseQueueEntry.KeptBy.CAPACITY
-        for entry in PauseQueueEntry.objects.unanswered().filter(kept_by=capacity):
-            sent_at = entry.sent_at.timestamp() if entry.sent_at else 0.0
-            yield None, Load(entry.ref, Needs(**entry.needs), sent_at, entry.priority, is_sent=True)
+        sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
+        for ref, wanted, sent_at, priority in sent.values_list("ref", "needs", "sent_at", "priority"):
+            yield None, Load(ref, Needs(**wanted), sent_at.timestamp() if sent_at else 0.0, priority, is_sent=True)
 
 
 @receiver(yield_wanted)

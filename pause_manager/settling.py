@@ -45,6 +45,18 @@ def register(provider: Provider) -> Provider:
     return provider
 
 
+Reporting = Callable[[Collection[str]], set[str]]
+"""Of the held scopes, those of which somebody who may be at work has not yet said that he obeys the hold."""
+
+_reporting: list[Reporting] = []
+
+
+def register_reporting(provider: Reporting) -> Reporting:
+    """Have ``provider`` asked before a hold is said to have settled; usable as a decorator."""
+    _reporting.append(provider)
+    return provider
+
+
 def at_hand(scopes: Collection[str]) -> dict[str, Counts]:
     """Those of ``scopes`` under which something is at work, with how much of what."""
     found: dict[str, Counts] = {}
@@ -65,7 +77,7 @@ def look(scopes: Collection[str] | None = None) -> int:
     unsettled = set(due.values_list("scope", flat=True))
     if not unsettled:
         return 0
-    busy = at_hand(unsettled)
+    busy = set(at_hand(unsettled)).union(*(provider(unsettled) for provider in _reporting))
     return settled([scope for scope in unsettled if scope not in busy])
 
 
@@ -109,6 +121,9 @@ def _that_stopped(noted: Sequence[Noted], had_work: bool = True) -> list[tuple[N
         placed = ControlEvent.objects.filter(action="hold_placed", scope__in={one.scope for one in wide})
         of_these = placed.filter(figures__hold__in=[one.hold for one in wide])
         counts = {figures["hold"]: figures.get("at_hand", {}) for figures in of_these.values_list("figures", flat=True)}
+    for one in wide:
+        if one.stopped:
+            counts[one.hold] = {**counts.get(one.hold, {}), "tasks": one.stopped}
     return [
         (one, counts.get(one.hold, {}))
         for one in noted

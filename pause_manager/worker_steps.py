@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import Task, bootsteps, signals
 
-from pause_manager import acknowledging, conf, log_context
+from pause_manager import conf, log_context
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
-from pause_manager.obedience import Obedience
 from pause_manager.sampling import Sampling, on_sample
-from pause_manager.taking_up import TakingUp
+from pause_manager.worker import page
 
-__all__ = ["NodeSampling", "consumption", "on_sample"]
+__all__ = ["WorkerSupervision", "consumption", "on_sample"]
 
 
-class NodeSampling(bootsteps.StartStopStep):
+class WorkerSupervision(bootsteps.StartStopStep):
     """Obeys holds and samples the node while the worker runs; starts before the worker takes its first message."""
 
     # After the pool: its processes are forked before our threads are there.
@@ -25,12 +25,20 @@ class NodeSampling(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self.sampling: Sampling | None = None
-        self.obedience: Obedience | None = None
+        self.is_supervising = False
 
     def start(self, worker: Any) -> None:
+        from pause_manager.worker.database_thread import database_thread
+        from pause_manager.worker.decisions import decisions
+        from pause_manager.worker.loop import loop
+        from pause_manager.worker.supervisor import supervisor
+
         consumption.attach(worker)
-        self.obedience = Obedience(worker)
-        self.obedience.start()
+        loop.attach(worker)
+        decisions.attach(worker)
+        database_thread.start()
+        supervisor.start(worker)
+        self.is_supervising = True
         if conf.settings().capacity:
             on_sample.append(NodeWatch())
         self.sampling = Sampling()
@@ -44,9 +52,13 @@ class NodeSampling(bootsteps.StartStopStep):
 
     def end(self) -> None:
         """Stop sampling; another worker of the machine takes over."""
-        if self.obedience is not None:
-            self.obedience.stop()
-            self.obedience = None
+        from pause_manager.worker.database_thread import database_thread
+        from pause_manager.worker.supervisor import supervisor
+
+        if self.is_supervising:
+            self.is_supervising = False
+            database_thread.stop()
+            supervisor.stop()
         if self.sampling is not None:
             self.sampling.stop()
             self.sampling = None
@@ -54,14 +66,41 @@ class NodeSampling(bootsteps.StartStopStep):
 
 @signals.worker_init.connect
 def _install(sender: Any = None, **_: Any) -> None:
+    from pause_manager.worker.delivery_step import ParkedDeliveryStep
+    from pause_manager.worker.request import REQUEST
+
     log_context.share_version()
-    sender.app.steps["worker"].add(NodeSampling)
-    sender.app.steps["consumer"].add(TakingUp)
-    acknowledging.install(sender.app)
+    page.make()
+    sender.app.steps["worker"].add(WorkerSupervision)
+    sender.app.steps["consumer"].add(ParkedDeliveryStep)
+    for task in sender.app.tasks.values():
+        if task.Request == Task.Request:
+            task.Request = REQUEST
+
+
+@signals.celeryd_after_setup.connect
+def _share_memory(**_: Any) -> None:
+    """What is loaded by now stays: the pool's processes share it with us, as long as nobody writes to it.
+
+    Before the pool forks. Collecting in a child would write into every object, and so copy every page of memory.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @signals.worker_shutdown.connect
 def _end(sender: Any = None, **_: Any) -> None:
     for step in getattr(sender, "steps", ()):
-        if isinstance(step, NodeSampling):
+        if isinstance(step, WorkerSupervision):
             step.end()
+
+
+@signals.task_unknown.connect
+def _on_unknown(sender: Any = None, message: Any = None, name: str = "", **_: Any) -> None:
+    """A message of the pause queue whose task this worker does not know is not lost: it waits, and people see why."""
+    from pause_manager.delivery import ENTRY
+    from pause_manager.models import PauseQueueEntry
+    from pause_manager.worker.delivery_step import set_aside
+
+    reason = f"{getattr(sender, 'hostname', 'A worker')}, which received it, knows no task {name}."
+    set_aside((getattr(message, "headers", None) or {}).get(ENTRY), PauseQueueEntry.Problem.UNKNOWN_TASK, reason)

@@ -65,6 +65,11 @@ class Migration(migrations.Migration):
             field=models.PositiveBigIntegerField(db_default=0, default=0, help_text='of the holds that workers obey, when it was last placed or altered'),
         ),
         migrations.AddField(
+            model_name='hold',
+            name='stopped',
+            field=models.PositiveIntegerField(db_default=0, default=0, help_text='tasks that workers had in hand when they began to obey it'),
+        ),
+        migrations.AddField(
             model_name='pausequeueentry',
             name='envelope',
             field=models.BinaryField(blank=True, help_text='headers, properties and address of a kept message, whatever they contain', null=True),

@@ -64,9 +64,9 @@ def test_the_canvas_is_as_without_it_and_goes_on_after_pauses(foreign: Foreign, 
     foreign.desk().ask("start")
     assert eventually(lambda: foreign.workers.said("one").count("] received") >= 30)
     hold()
-    # The pool is busy until then; what the worker has taken comes to the front of it while all is held.
+    # The pool is busy; what the worker has taken besides does not wait for it.
     assert eventually(lambda: PauseQueueEntry.objects.waiting().count() >= 20, 30)
-    assert {note[0] for note in foreign.notes()} == {"steady", "steady-end"}
+    assert {note[0] for note in foreign.notes()} <= {"steady", "steady-end"}
     for _ in range(3):
         release()
         time.sleep(0.4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from pause_manager import kept, manager, running
+from pause_manager import kept, manager
 from pause_manager.desk import ITS_TURN
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask, WorkerNode
 from pause_manager.needs import Needs
@@ -39,13 +39,12 @@ def start(one: PausableTask, priority: int, *, asks: bool = True) -> RunningTask
     info = {"exchange": "", "routing_key": QUEUE, "priority": priority}
     turn = kept.settle(delivery(one, delivery_info=info))
     assert turn is not None
-    if asks:
-        assert running.register.ask(turn.row) is None
+    RunningTask.objects.filter(pk=turn.row).update(asks=asks)
     return RunningTask.objects.get(pk=turn.row)
 
 
 def told(*tasks: RunningTask) -> list[str]:
-    return [stop.sentence if (stop := running.register.ask(one.pk)) else "" for one in tasks]
+    return [RunningTask.objects.get(pk=one.pk).gives_way for one in tasks]
 
 
 @pytest.mark.req("P-36")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -127,7 +128,7 @@ def test_what_is_taken_up_is_not_sent_again():
         sent = PauseQueueEntry.objects.unanswered().filter(pk=entry.pk)
 
         took, reopened = race(
-            partial(kept.take_up, (entry.pk, 1), f"tag-{start}", is_redelivered=False),
+            partial(kept.take_up, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
             partial(pause_queue.reopen, sent, "lost"),
         )
 
@@ -141,8 +142,20 @@ def test_an_entry_knows_the_message_that_it_was_taken_up_by():
     send(entry)
     take_up = partial(kept.take_up, (entry.pk, 1))
 
-    assert take_up("first", is_redelivered=False)
-    assert not take_up("second", is_redelivered=False)
-    assert take_up("first", is_redelivered=True), "after a crash"
-    assert not take_up("", is_redelivered=True), "AMQP names no message; this one was another's"
-    assert not kept.take_up((entry.pk, 2), "first", is_redelivered=False), "nothing was sent so often"
+    assert take_up("first", uuid4(), is_redelivered=False)
+    assert not take_up("second", uuid4(), is_redelivered=False)
+    assert take_up("first", uuid4(), is_redelivered=True), "after a crash"
+    assert not take_up("", uuid4(), is_redelivered=True), "AMQP names no message; this one was another's"
+    assert not kept.take_up((entry.pk, 2), "first", uuid4(), is_redelivered=False), "nothing was sent so often"
+
+
+def test_a_message_without_a_name_is_known_by_its_turn():
+    entry = park("import:1", "add", 1, 1)
+    send(entry)
+    take_up = partial(kept.take_up, (entry.pk, 1), "")
+    turn = uuid4()
+
+    assert take_up(turn, is_redelivered=False)
+    assert take_up(turn, is_redelivered=False), "the answer to the first COMMIT was lost"
+    assert not take_up(uuid4(), is_redelivered=False), "another message"
+    assert take_up(uuid4(), is_redelivered=True), "the broker delivers it again, after a crash"

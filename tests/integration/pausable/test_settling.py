@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from celery import current_app
 from django.db import connection, transaction
 from kombu.common import Broadcast
+from kombu.message import Message
 
 from pause_manager import kept, loads, manager, redispatch, running
 from pause_manager.delivery import Delivery
@@ -20,8 +19,10 @@ from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTas
 from pause_manager.needs import Needs
 from pause_manager.pausable import PausableTask
 from pause_manager.probes.processes import node_name
+from pause_manager.worker.request import queue_of_message
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import full, messages, node
+from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.project import OPERATOR, hold, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,27 +44,6 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 def needy(task: PausableTask) -> PausableTask:
     type(task).needs = Needs(cpu=1)
     return task
-
-
-def delivery(task: PausableTask, queue: str = QUEUE, **request: Any) -> Delivery:
-    """One delivery as a worker's tracer is called with it."""
-    made = Delivery.of(
-        task,
-        task_id := str(uuid4()),
-        (1,),
-        {"x": 2},
-        {
-            "id": task_id,
-            "task": task.name,
-            "retries": 0,
-            "hostname": "worker@here",
-            "delivery_info": {"exchange": "", "routing_key": queue, "priority": None, "redelivered": False},
-            "properties": {"delivery_tag": str(uuid4()), "correlation_id": task_id},
-            **request,
-        },
-    )
-    assert made is not None
-    return made
 
 
 def returned(task: PausableTask, queue: str = QUEUE) -> Delivery:
@@ -185,46 +165,6 @@ def test_a_message_kept_while_its_hold_is_released_is_sent_on(task: PausableTask
     assert len(messages(QUEUE)) == 1, "whoever released it saw it, or it would not have been kept"
 
 
-@pytest.fixture
-def slow_rows() -> Iterator[None]:
-    """The row of a running task takes half a second to write."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; "
-            "CREATE TRIGGER dawdle BEFORE INSERT ON pause_manager_runningtask FOR EACH ROW EXECUTE FUNCTION dawdle()"
-        )
-        yield
-        cursor.execute("DROP FUNCTION dawdle() CASCADE")
-
-
-@pytest.mark.parametrize("is_settled", [False, True], ids=["at once", "in a transaction"])
-def test_nothing_starts_when_a_drain_has_seen_nothing_run(task: PausableTask, slow_rows: None, is_settled: bool):
-    register = running.Register()
-    one = delivery(task)
-
-    def start() -> Any:
-        try:
-            if not is_settled:
-                return register.enter(one)
-            turn = kept.settle(one)
-            return turn if turn is not None and register.may_start(turn.row, one) else None
-        finally:
-            connection.close()
-            register.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        started = pool.submit(start)
-        time.sleep(0.25)
-        hold()
-        saw_nothing = not RunningTask.objects.exists()
-        has_started = started.result() is not None
-
-    assert saw_nothing, "the row was still being written"
-    assert not has_started
-    assert not RunningTask.objects.exists()
-
-
 @pytest.mark.usefixtures("watching")
 def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask):
     full()
@@ -242,7 +182,7 @@ def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask
 
     assert turn is not None
     assert [load.needs.cpu for load in loads.by_node()[node_name()]] == [1]
-    running.register.leave(turn.row)
+    kept.left([turn.id])
     assert loads.by_node() == {}
 
 
@@ -297,8 +237,8 @@ def test_broadcasts_and_control_messages_are_not_kept(task: PausableTask):
     current_app.amqp.queues.add(everybody)
     try:
         for exchange, routing_key in (("everybody", ""), ("", "control"), (None, None)):
-            address = {"exchange": exchange, "routing_key": routing_key}
-            assert Delivery.of(task, "id", (), {}, {"delivery_info": address}) is None
+            message = Message(delivery_info={"exchange": exchange, "routing_key": routing_key})
+            assert queue_of_message(current_app, message) in (None, "control")
         assert delivery(task, "anything").queue == "anything"
     finally:
         del current_app.amqp.queues[everybody.name]

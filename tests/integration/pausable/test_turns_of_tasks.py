@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_new_task_does_not_pass_what_waits_and_is_no_larger(needy: PausableTas
     node(cores=10)
     assert manager.poll().sent == 1
     assert [message.task for message in messages()] == ["others.work"], "the older one goes first"
-    assert kept.take_up((PauseQueueEntry.objects.get(ref="import:1").pk, 1), "its tag", is_redelivered=False)
+    assert kept.take_up((PauseQueueEntry.objects.get(ref="import:1").pk, 1), "its tag", uuid4(), is_redelivered=False)
     assert manager.poll().sent == 1
     between()
     manager.pause_work([Parked("import:2", "others.work", "control", Needs())], reason="full")

@@ -1,0 +1,50 @@
+"""The doorbell in PostgreSQL: a notification with its content, sent by the transaction that changes a hold.
+
+It arrives when that transaction commits and never when it rolls back, two hops sooner than Redis: the committing server
+process rings, and nobody has to wake up first. Through PgBouncer in transaction mode it is not heard; Redis is, and the
+poll stands behind both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+CHANNEL = "slackwater_holds"
+_LONGEST = 7_000
+"""PostgreSQL takes fewer than 8,000 bytes."""
+
+
+@dataclass(frozen=True)
+class Ring:
+    """What changed: the holds on ``scopes`` were ``placed``, ``altered`` or ``released``. No scopes: look at all."""
+
+    change: str
+    scopes: tuple[str, ...]
+    mode: str = ""
+
+
+def ring(change: str, scopes: Sequence[str], mode: str = "") -> None:
+    """Have every listener told, once and only if the caller's transaction commits."""
+    payload = json.dumps({"change": change, "scopes": sorted(set(scopes)), "mode": mode})
+    if len(payload.encode()) > _LONGEST:
+        payload = json.dumps({"change": change, "scopes": [], "mode": mode})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+
+def listen(raw: Any) -> None:
+    """Have ``raw``, a psycopg connection in autocommit, hear the doorbell."""
+    raw.execute(f"LISTEN {CHANNEL}")
+
+
+def heard(raw: Any) -> Iterator[Ring]:
+    """The rings that have arrived at ``raw``. Never waits."""
+    for notification in raw.notifies(timeout=0):
+        if notification.channel == CHANNEL:
+            told = json.loads(notification.payload)
+            yield Ring(told["change"], tuple(told["scopes"]), told["mode"])

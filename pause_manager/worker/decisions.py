@@ -1,0 +1,360 @@
+"""What becomes of a message in a worker's hand: it starts, is kept, is given back. Decided in the main process.
+
+A message that nothing holds, that needs no room and comes from no entry starts without a question. Every other one is
+handed to the database thread; until its fate is committed it is not acknowledged, and it counts as in hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+
+from pause_manager import audit, conf, database, kept, metrics, settling
+from pause_manager.actor import SYSTEM
+from pause_manager.delivery import Delivery, Rest, needs_of
+from pause_manager.worker import page
+from pause_manager.worker.database_thread import database_thread
+from pause_manager.worker.in_hand import in_hand
+from pause_manager.worker.loop import loop
+from pause_manager.worker.request import PausableRequest, State
+
+logger = logging.getLogger("pause_manager.worker.decisions")
+
+AT_A_TIME = 200
+"""Decisions of one round; then others who wait for the database have their turn."""
+AGAIN_SECONDS = 0.05
+
+Step = Callable[[], Callable[[], None] | None]
+"""Works in the database, maybe several times; answers what the worker's loop is to do when that is committed."""
+
+
+class Decisions:
+    """The decisions of one worker that are not made yet. ``worker`` is Celery's ``WorkController``."""
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[PausableRequest | None, Step]] = deque()
+        self._left: set[UUID] = set()
+        self._lock = threading.Lock()
+        self._worker: Any = None
+        self._resumed: frozenset[str] = frozenset()
+        self.capacity = True
+        self.tell_supervisor: Callable[[], None] = lambda: None
+        """Set by the supervisor: it is to look at the holds at once."""
+
+    def attach(self, worker: Any) -> None:
+        self._worker = worker
+        self.capacity = conf.settings().capacity
+
+    def lets_start(self, request: PausableRequest) -> bool:
+        """Whether the pool may have ``request`` now; if not, it is taken, and something will become of it.
+
+        In the worker's loop, for each task: reads memory only.
+        """
+        if request.queue == conf.settings().control_queue:
+            return True
+        task = request.task
+        pausable = is_pausable(task)
+        if not pausable and request.entry is None:
+            return self._ordinary_may_start(request)
+        if request.turn is None and (
+            request.entry is not None
+            or (pausable and needs_of(task) is not None)
+            or request.request_dict["delivery_info"].get("redelivered")
+        ):
+            self.take(request)
+            return False
+        here = page.current()
+        if here is None or _is_clear(here, request):
+            if self._resumed:
+                self._went_on(request)
+            return True
+        self.take(request)
+        return False
+
+    def _ordinary_may_start(self, request: PausableRequest) -> bool:
+        """A task that is not pausable is not kept, but it need not start under a hold: it goes back to the broker."""
+        here = page.current()
+        if here is None or is_left_out(request.task):
+            return True
+        if _is_clear(here, request):
+            return True
+        request.take()
+        request.goes_back = True
+        return False
+
+    def take(self, request: PausableRequest) -> None:
+        """Decide about ``request``: it starts later, or is kept."""
+        request.take()
+        self._add(request, partial(self._settle, request))
+
+    def take_back(self, queues: Collection[str] | None) -> None:
+        """In the loop: take what Celery has of ``queues`` (``None``: all) and has not given to the pool.
+
+        So that it waits in the pause queue, or with the broker, and not behind a task that runs for hours.
+        """
+        for request in in_hand.received(queues):
+            if is_left_out(request.task):
+                continue
+            _unschedule(self._worker, request)
+            if is_pausable(request.task) or request.entry is not None:
+                self.take(request)
+            else:
+                request.take()
+                request.goes_back = True
+        for request in in_hand:
+            # The pool of threads has a queue of its own.
+            is_meant = (queues is None or request.queue in queues) and not is_left_out(request.task)
+            if request.state is State.SUBMITTED and is_meant:
+                future = getattr(request._apply_result and request._apply_result(), "f", None)
+                if future is not None and future.cancel():
+                    request.take()
+                    if is_pausable(request.task):
+                        self.take(request)
+                    else:
+                        request.goes_back = True
+
+    def give_back(self, *, is_blind: bool) -> None:
+        """In the loop, when nothing held is consumed any more: what is not ours to keep goes back to the broker.
+
+        ``is_blind``: nothing can be decided, so everything goes that nobody has begun to decide about.
+        """
+        if is_blind:
+            for request in in_hand.received(None):
+                _unschedule(self._worker, request)
+                request.goes_back = True
+            with self._lock:
+                waiting = [one for one, _ in self._steps if one is not None and not (one.leaves or one.acknowledged)]
+                self._steps = deque((one, step) for one, step in self._steps if one not in waiting)
+            for request in waiting:
+                request.goes_back = True
+        for request in in_hand:
+            if request.goes_back and request.state in (State.RECEIVED, State.TAKEN):
+                request.take()
+                request.reject(requeue=True)
+                if request.turn is not None and request.turn.row is not None:
+                    self._add(None, partial(_come_again, request.turn.id))
+                request.drop()
+
+    def ended(self, request: PausableRequest, exception: BaseException | None) -> None:
+        """The task of ``request`` has ended, or Celery threw its message away."""
+        if request.turn is not None and request.turn.row is not None:
+            if request.requeued or not request.acknowledged:
+                self._add(None, partial(_come_again, request.turn.id))
+            else:
+                with self._lock:
+                    self._left.add(request.turn.id)
+                self._ask()
+        elif request.turn is None and request.entry is not None and request.acknowledged and not request.requeued:
+            self._add(None, partial(_close, request.entry))
+
+    def keep_rest(self, request: PausableRequest, rest: Rest) -> None:
+        """A task has left at a boundary: its rest waits."""
+        request.leaves = True
+        self._add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
+
+    def went_on(self, scopes: Iterable[str]) -> None:
+        """Holds on ``scopes`` were released: the first task that starts under them is told of."""
+        self._resumed |= frozenset(scopes)
+
+    def do(self, step: Step) -> None:
+        """Have ``step`` made in its turn; again while the database is away."""
+        self._add(None, step)
+
+    def retry(self) -> None:
+        """Go on with what is not decided; called with each tick."""
+        if self._steps or self._left:
+            self._ask()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._steps and not self._left
+
+    def lost_connection(self) -> None:
+        """In the loop: the broker delivers again what was not acknowledged, so what has not started is forgotten.
+
+        An entry that was answered for it may be answered again. A rest is kept all the same.
+        """
+        for request in in_hand:
+            is_ours = request.state is State.TAKEN and (request.leaves or request.acknowledged)
+            if request.state not in (State.RECEIVED, State.TAKEN) or is_ours:
+                continue
+            self._forget(request)
+            if request.turn is not None and request.turn.row is not None:
+                self._add(None, partial(_come_again, request.turn.id))
+            request.drop()
+
+    def _add(self, request: PausableRequest | None, step: Step) -> None:
+        with self._lock:
+            self._steps.append((request, step))
+        self._ask()
+
+    def _ask(self) -> None:
+        database_thread.soon("deliveries", self._work, first=True)
+
+    def _forget(self, request: PausableRequest) -> None:
+        with self._lock:
+            self._steps = deque(one for one in self._steps if one[0] is not request)
+
+    def _work(self) -> None:
+        """In the database thread. What the database cannot do now stays, in its place."""
+        self._let_go()
+        for _ in range(AT_A_TIME):
+            with self._lock:
+                if not self._steps:
+                    break
+                request, step = self._steps.popleft()
+            try:
+                then = step()
+            except DatabaseError as error:
+                if not database.is_away(error):
+                    self._cannot(request, step, error)
+                    database.close()
+                    continue
+                with self._lock:
+                    self._steps.appendleft((request, step))
+                metrics.DEGRADED.add(layer="holds")
+                raise
+            except Exception as error:
+                self._cannot(request, step, error)
+                continue
+            if then is not None:
+                loop.call(then)
+        else:
+            self._ask()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            turns = list(self._left)
+        if turns:
+            kept.left(turns)
+            with self._lock:
+                self._left.difference_update(turns)
+            self.tell_supervisor()
+
+    def _cannot(self, request: PausableRequest | None, step: Step, error: Exception) -> None:
+        """Asking again would change nothing: the message goes back to the broker after a while, and people are told."""
+        logger.error("Cannot decide about %s: %s", request or step, error, exc_info=error)
+        if request is None:
+            return
+        reason = f"{type(error).__name__}: {error}"[:500]
+        metrics.guarded(_tell_of)(request, reason)
+        loop.call(partial(self._later, min(60.0, 2.0 ** min(request.failures, 6)), partial(_return, request)))
+        request.failures += 1
+
+    def _settle(self, request: PausableRequest) -> Callable[[], None]:
+        delivery = Delivery.of(request)
+        if request.turn is not None:
+            kept.keep_again(delivery, request.turn)
+            request.turn = None
+            return partial(_is_kept, request)
+        if not is_pausable(request.task):
+            assert request.entry is not None
+            if kept.take_up(request.entry, delivery.key, delivery.turn, is_redelivered=delivery.is_redelivered):
+                return partial(self._submit, request, kept.Turn(delivery.turn))
+            logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
+            return partial(_is_kept, request)
+        turn = kept.settle(delivery)
+        return partial(_is_kept, request) if turn is None else partial(self._submit, request, turn)
+
+    def _submit(self, request: PausableRequest, turn: kept.Turn) -> None:
+        """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
+        here = page.current()
+        is_asked = here is not None and is_pausable(request.task)
+        if is_asked and here is not None and not _is_clear(here, request):
+            self.tell_supervisor()
+            if turn.row is not None:
+                request.turn = turn
+            self._later(min(1.0, AGAIN_SECONDS * 2**request.detours), partial(self.take, request))
+            request.detours += 1
+            return
+        request.turn = turn
+        if turn.row is not None:
+            from pause_manager.worker.supervisor import supervisor
+
+            request.request_dict["delivery_info"]["turn"] = str(turn.id)
+            request.request_dict["delivery_info"]["mark"] = supervisor.mark_for(turn)
+            request.request_dict["delivery_info"]["gpus"] = list(turn.gpus)
+        request.state = State.RECEIVED
+        self._worker.process_task(request)
+
+    def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Rest) -> Callable[[], None]:
+        kept.keep_rest(delivery, request.turn, rest)
+        return partial(_is_kept, request)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, partial(loop.call, call))
+        timer.daemon = True
+        timer.start()
+
+    def _went_on(self, request: PausableRequest) -> None:
+        covering = self._resumed & set(_scopes(request))
+        if covering:
+            self._resumed -= covering
+            database_thread.soon(f"first work after {covering}", partial(settling.went_on, sorted(covering)))
+
+
+def _is_clear(here: page.Page, request: PausableRequest) -> bool:
+    return here.is_permitted and here.control.covering(request.queue or "") is None
+
+
+def _scopes(request: PausableRequest) -> list[str]:
+    from pause_manager.probes.processes import node_name
+
+    return ["fleet", f"queue:{request.queue}", f"node:{node_name()}"]
+
+
+def is_left_out(task: Any) -> bool:
+    """Whether ``task`` starts whatever is held, once a worker has its message: it says so, or answers for itself."""
+    return getattr(task, "pausable", None) is False or getattr(task, "answers_for_itself", False)
+
+
+def is_pausable(task: Any) -> bool:
+    """Whether ``task`` is kept while held: by its class, or because every task is."""
+    own = getattr(task, "pausable", None)
+    return bool(own) if own is not None else getattr(conf.settings(), "every_task", False)
+
+
+def _is_kept(request: PausableRequest) -> None:
+    """In the loop, after the commit: the message is in the pause queue, or somebody else's."""
+    request.acknowledge()
+    request.drop()
+
+
+def _return(request: PausableRequest) -> None:
+    if request.state is State.TAKEN:
+        request.reject(requeue=True)
+        request.drop()
+
+
+def _close(entry: tuple[int, int]) -> None:
+    kept.close(entry)
+
+
+def _come_again(turn: UUID) -> None:
+    kept.come_again([turn])
+
+
+def _tell_of(request: PausableRequest, reason: str) -> None:
+    delivery = Delivery.of(request)
+    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"queue": delivery.short_queue})
+
+
+def _unschedule(worker: Any, request: PausableRequest) -> None:
+    """Have Celery's timer forget a request that waits for its time."""
+    entry = getattr(request, "_eta_timer_entry", None)
+    if entry is None or request.eta is None:
+        return
+    if not getattr(entry, "canceled", False):
+        worker.consumer.timer.cancel(entry)
+        worker.consumer.qos.decrement_eventually()
+
+
+decisions = Decisions()
+"""Those of this process."""

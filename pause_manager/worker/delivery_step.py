@@ -1,0 +1,119 @@
+"""The consumer's step: it learns which queue a message comes from, and what becomes of messages that no task takes.
+
+Celery makes the consumer's connection and strategies anew whenever it has lost the broker, and this step with them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from celery import bootsteps
+from celery.exceptions import InvalidTaskError
+from kombu.exceptions import ContentDisallowed, DecodeError
+
+from pause_manager import kept, pause_queue
+from pause_manager.acknowledging import Complaints
+from pause_manager.delivery import ENTRY, parsed
+from pause_manager.models import PauseQueueEntry
+from pause_manager.pausable import guard_tasks_of_any_class
+from pause_manager.worker.decisions import decisions
+from pause_manager.worker.loop import loop
+from pause_manager.worker.request import PausableRequest, know_tags
+
+logger = logging.getLogger("pause_manager.worker.delivery_step")
+
+Strategy = Callable[..., Any]
+
+
+class ParkedDeliveryStep(bootsteps.StartStopStep):
+    """Stands before the strategies of all tasks."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        decisions.lost_connection()
+        _tell_queues(consumer)
+        guard_tasks_of_any_class(consumer.app)
+        for name, task in consumer.app.tasks.items():
+            consumer.strategies[name] = partial(_receive, consumer, task, consumer.strategies[name])
+
+    def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+        loop.open(hub)
+
+
+def _tell_queues(consumer: Any) -> None:
+    """See that each message says which queue it was taken from: its address may name another, or several."""
+    if consumer.task_consumer is not None:
+        know_tags(dict(getattr(consumer.task_consumer, "_active_tags", {})))
+    transport = getattr(consumer.connection, "transport", None)
+    deliver = getattr(transport, "_deliver", None)
+    if transport is not None and deliver is not None and getattr(deliver, "func", None) is not _deliver:
+        transport._deliver = partial(_deliver, deliver)
+
+
+def _deliver(deliver: Callable[[Any, str], Any], message: Any, queue: str) -> Any:
+    """Of kombu's transports without AMQP: the raw message, and the queue that it was read from."""
+    try:
+        message["properties"]["delivery_info"]["queue"] = queue
+    except (KeyError, TypeError):
+        logger.debug("A message of %s has no address.", queue)
+    return deliver(message, queue)
+
+
+def _receive(consumer: Any, task: Any, strategy: Strategy, message: Any, *rest: Any, **named: Any) -> Any:
+    """What Celery calls with each message; ``rest`` is body, ack, reject and callbacks."""
+    tag = (message.delivery_info or {}).get("consumer_tag")
+    if tag is not None and consumer.task_consumer is not None:
+        know_tags(consumer.task_consumer._active_tags)
+    header = (message.headers or {}).get(ENTRY)
+    if header is None:
+        return strategy(message, *rest, **named)
+    entry = parsed(header)
+    if entry is not None and not _has_our_request(consumer.app, task):
+        return _take_up(consumer, entry, message, partial(strategy, message, *rest, **named))
+    try:
+        return strategy(message, *rest, **named)
+    except (InvalidTaskError, ContentDisallowed, DecodeError) as error:
+        set_aside(header, PauseQueueEntry.Problem.UNREADABLE, f"A worker refuses its content: {error}")
+        raise
+
+
+def _has_our_request(app: Any, task: Any) -> bool:
+    from celery.utils.imports import symbol_by_name
+
+    try:
+        return issubclass(symbol_by_name(task.Request), PausableRequest)
+    except (TypeError, ImportError, AttributeError):
+        return False
+
+
+def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callable[[], Any]) -> None:
+    """The message of a task with a request of its own: its entry is answered before Celery sees it."""
+    # What the task sends itself, such as a retry, is no message of the entry.
+    message.headers = {name: value for name, value in message.headers.items() if name != ENTRY}
+    key = message.delivery_tag if isinstance(message.delivery_tag, str) else ""
+    turn = uuid4()
+    is_redelivered = bool((message.delivery_info or {}).get("redelivered"))
+
+    def answer() -> Callable[[], Any]:
+        if kept.take_up(entry, key, turn, is_redelivered=is_redelivered):
+            return go_on
+        logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)
+        return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
+
+    decisions.do(answer)
+
+
+def set_aside(header: Any, problem: str, reason: str) -> None:
+    """A message of an entry that this worker cannot run waits again, where people see it and why."""
+    entry = parsed(header)
+    if entry is not None:
+        decisions.do(partial(_aside, entry, problem, reason))
+
+
+def _aside(entry: tuple[int, int], problem: str, reason: str) -> None:
+    pause_queue.set_aside(*entry, problem, reason)

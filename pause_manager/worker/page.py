@@ -1,0 +1,228 @@
+"""A page of memory that a worker's main process writes and the processes of its pool read: what is held, until when.
+
+Reading it costs tens of nanoseconds and no statement. In pools that are one process the same object serves its threads.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PATH_VARIABLE = "SLACKWATER_PAGE"
+"""Where a pool process that was spawned, not forked, finds the page."""
+
+_MAGIC = b"slkwtr01"
+_SEQUENCE = struct.Struct("<Q")
+_PERMIT = struct.Struct("<d")
+_LENGTH = struct.Struct("<I")
+_TEXT = 4096
+_TEXT_SIZE = 252 * 1024
+_MARKS = _TEXT + _TEXT_SIZE
+MOST_MARKS = 16 * 1024
+_SIZE = _MARKS + MOST_MARKS
+_LONGEST_SENTENCE = 500
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    """Seconds by a clock that all processes of the machine share, that never jumps, and that runs while it sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One hold that covers something of the worker's."""
+
+    mode: str
+    sentence: str
+
+    @property
+    def quiesces(self) -> bool:
+        return self.mode == "quiesce"
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a worker has read of the holds on the fleet, its node and its queues, and whom it asks to give way."""
+
+    revision: int = 0
+    everything: Held | None = None
+    """Of the fleet or of the node."""
+    queues: Mapping[str, Held] = field(default_factory=dict)
+    yields: Mapping[str, str] = field(default_factory=dict)
+    """By turn, the sentence that says why that task must go."""
+
+    def covering(self, queue: str) -> Held | None:
+        """The hold that keeps work of ``queue`` from starting."""
+        return self.everything or self.queues.get(queue)
+
+    def quiescing(self, queue: str) -> Held | None:
+        """The hold that stops work of ``queue`` at its next boundary."""
+        for held in (self.everything, self.queues.get(queue)):
+            if held is not None and held.quiesces:
+                return held
+        return None
+
+
+class Page:
+    """One writer, in the process that made it; any number of readers."""
+
+    def __init__(self, memory: mmap.mmap, descriptor: int | None = None) -> None:
+        self._memory = memory
+        self._descriptor = descriptor
+        self._writing = threading.Lock()
+        self._seen = b""
+        self._control = Control()
+
+    @classmethod
+    def make(cls) -> Page:
+        """A new page. Its path is put into the environment, for pool processes that are spawned."""
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("slackwater-page", getattr(os, "MFD_CLOEXEC", 0))
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            page = cls._mapped(descriptor)
+        else:
+            descriptor, path = tempfile.mkstemp(prefix="slackwater-page-")
+            page = cls._mapped(descriptor)
+        os.environ[PATH_VARIABLE] = path
+        return page
+
+    @classmethod
+    def _mapped(cls, descriptor: int) -> Page:
+        os.ftruncate(descriptor, _SIZE)
+        memory = mmap.mmap(descriptor, _SIZE)
+        memory[:8] = _MAGIC
+        return cls(memory, descriptor)
+
+    @classmethod
+    def open(cls, path: str) -> Page:
+        """The page that another process has made. Raises ``OSError`` for no file, ``ValueError`` for no page."""
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        try:
+            memory = mmap.mmap(descriptor, _SIZE)
+        finally:
+            os.close(descriptor)
+        if memory[:8] != _MAGIC:
+            raise ValueError(f"Cannot read {path}: it is no page of a Slackwater worker.")
+        return cls(memory)
+
+    def write(self, control: Control, *, permit_until: float) -> None:
+        """Tell every reader ``control``, good until ``permit_until`` (see :func:`now`; ``inf``: for good)."""
+        text = _encoded(control)
+        with self._writing:
+            (sequence,) = _SEQUENCE.unpack_from(self._memory, 8)
+            # Odd while it changes: who reads then reads again.
+            _SEQUENCE.pack_into(self._memory, 8, sequence | 1)
+            _LENGTH.pack_into(self._memory, 24, len(text))
+            self._memory[_TEXT : _TEXT + len(text)] = text
+            _PERMIT.pack_into(self._memory, 16, permit_until)
+            _SEQUENCE.pack_into(self._memory, 8, (sequence | 1) + 1)
+
+    def renew(self, *, permit_until: float) -> None:
+        """The same is true for longer, or (0) for no longer."""
+        with self._writing:
+            _PERMIT.pack_into(self._memory, 16, permit_until)
+
+    @property
+    def control(self) -> Control:
+        """What was written last."""
+        sequence = self._memory[8:16]
+        if sequence != self._seen:
+            self._read()
+        return self._control
+
+    @property
+    def is_permitted(self) -> bool:
+        """Whether what was written last is still good."""
+        permit_until: float = _PERMIT.unpack_from(self._memory, 16)[0]
+        return now() < permit_until
+
+    def mark(self, number: int) -> None:
+        """Set mark ``number`` (0 to ``MOST_MARKS - 1``): the task it was given to asks whether it should stop."""
+        self._memory[_MARKS + number] = 1
+
+    def is_marked(self, number: int) -> bool:
+        return self._memory[_MARKS + number] == 1
+
+    def unmark(self, number: int) -> None:
+        self._memory[_MARKS + number] = 0
+
+    def _read(self) -> None:
+        for _ in range(1000):
+            before = self._memory[8:16]
+            if before[0] & 1:
+                time.sleep(0.0001)
+                continue
+            (length,) = _LENGTH.unpack_from(self._memory, 24)
+            text = self._memory[_TEXT : _TEXT + length]
+            if self._memory[8:16] == before:
+                # The control first: who sees the new sequence in another thread must not read the old control.
+                self._control = _decoded(text) if text else Control()
+                self._seen = before
+                return
+        raise RuntimeError("Cannot read the page of the worker: it is being written all the time.")
+
+
+def _encoded(control: Control) -> bytes:
+    def told(longest: int) -> dict[str, Any]:
+        return {
+            "revision": control.revision,
+            "everything": control.everything and [control.everything.mode, control.everything.sentence[:longest]],
+            "queues": {queue: [held.mode, held.sentence[:longest]] for queue, held in control.queues.items()},
+            "yields": {turn: sentence[:longest] for turn, sentence in control.yields.items()},
+        }
+
+    for longest in (_LONGEST_SENTENCE, 60, 0):
+        text = json.dumps(told(longest)).encode()
+        if len(text) <= _TEXT_SIZE:
+            return text
+    # Thousands of held queues in one worker: then it takes nothing at all.
+    everything = ["drain", "more holds than a worker can tell its processes"]
+    return json.dumps({"revision": control.revision, "everything": everything, "queues": {}, "yields": {}}).encode()
+
+
+def _decoded(text: bytes) -> Control:
+    told = json.loads(text)
+    return Control(
+        revision=told["revision"],
+        everything=Held(*told["everything"]) if told["everything"] else None,
+        queues={queue: Held(*held) for queue, held in told["queues"].items()},
+        yields=told["yields"],
+    )
+
+
+_page: Page | None = None
+_page_pid = 0
+
+
+def make() -> Page:
+    """The page of this worker, made anew; called in its main process before the pool starts."""
+    global _page, _page_pid
+    _page, _page_pid = Page.make(), os.getpid()
+    return _page
+
+
+def current() -> Page | None:
+    """The page of the worker that this process belongs to; ``None`` outside a worker."""
+    global _page
+    if _page is None and (path := os.environ.get(PATH_VARIABLE)):
+        try:
+            _page = Page.open(path)
+        except (OSError, ValueError):
+            # Inherited by a process that is of no worker's, or the worker has ended.
+            os.environ.pop(PATH_VARIABLE, None)
+    return _page
+
+
+def is_main() -> bool:
+    """Whether this process made the page: the main process of a worker."""
+    return _page is not None and _page_pid == os.getpid()

@@ -1,0 +1,197 @@
+"""Celery's request of a message, which asks the supervisor before it goes to the pool, and tells when it has ended.
+
+What is decided about a message is decided here, in the worker's main process, before the pool has it: no clock of the
+task runs meanwhile, nothing is acknowledged, and a pool process needs no connection to ask anybody.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from celery.exceptions import TaskRevokedError
+from celery.worker import state as celery_state
+
+from pause_manager.acknowledging import SureRequest
+from pause_manager.delivery import ENTRY, parsed, queue_of
+from pause_manager.pausable import LEFT, REFUSED
+from pause_manager.worker.in_hand import in_hand
+
+if TYPE_CHECKING:
+    from pause_manager.kept import Turn
+
+REQUEST = "pause_manager.worker.request:PausableRequest"
+
+
+class State(enum.Enum):
+    """Where a request is."""
+
+    RECEIVED = "received"
+    """Celery has it: it waits for its time, for a token of a rate limit, or for a free process."""
+    TAKEN = "taken"
+    """We have it: it is to be decided about, kept, or given back."""
+    SUBMITTED = "submitted"
+    """The pool has it."""
+    ENDED = "ended"
+
+
+class PausableRequest(SureRequest):
+    """A request of a task of any class; what is decided before it starts depends on the task."""
+
+    def __init__(self, message: Any, *args: Any, **options: Any) -> None:
+        super().__init__(message, *args, **options)
+        told = self.request_dict
+        # A retry that Celery makes of this request must not pass for another message of the entry.
+        self.entry = parsed(told.pop(ENTRY, None))
+        self.queue = queue_of_message(self.app, message)
+        self.state = State.RECEIVED
+        self.turn: Turn | None = None
+        self.turn_id: UUID | None = None
+        self.requeued = False
+        """Whether the broker was told to deliver it again."""
+        self.leaves = False
+        """Whether its task has left at a boundary and its rest is about to be kept."""
+        self.goes_back = False
+        """Whether the broker is to have it back as soon as its queue is not consumed any more."""
+        self.failures = self.detours = 0
+        address = told["delivery_info"]
+        address["queue"] = self.queue
+        if not options.get("decoded"):
+            address["content_type"] = message.content_type
+        if self.queue is not None:
+            in_hand.add(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Celery makes a class of each task's with faster methods of its own: ours stand before them."""
+        super().__init_subclass__(**options)
+        if "execute_using_pool" in cls.__dict__:
+            cls.execute_using_pool = _asking(cls.execute_using_pool)  # type: ignore[method-assign]
+        if "on_success" in cls.__dict__:
+            cls.on_success = _telling(cls.on_success)  # type: ignore[method-assign]
+
+    @property
+    def name_of_turn(self) -> UUID:
+        """The id of this delivery: whatever is written for it names it, so that writing it again changes nothing."""
+        if self.turn_id is None:
+            self.turn_id = uuid4()
+        return self.turn_id
+
+    def acknowledge(self) -> None:
+        super().acknowledge()
+        if self.state is State.RECEIVED:  # thrown away by Celery's own rules: revoked, expired
+            self._end()
+
+    def reject(self, requeue: bool = False) -> None:
+        self.requeued = self.requeued or (requeue and not self.acknowledged)
+        super().reject(requeue=requeue)
+        if self.state is State.RECEIVED:
+            self._end()
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        try:
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        finally:
+            self._end(exc_info.exception)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._end(TimeoutError())
+
+    def take(self) -> None:
+        """It is ours from now on: Celery will not give it to the pool, and forgets it."""
+        self.state = State.TAKEN
+
+    def drop(self) -> None:
+        """Nothing more will come of it here."""
+        self.state = State.ENDED
+        in_hand.remove(self)
+        celery_state.task_ready(self)
+
+    def _end(self, exception: BaseException | None = None) -> None:
+        if self.state is State.ENDED:
+            return
+        self.state = State.ENDED
+        in_hand.remove(self)
+        if self.turn is not None or self.entry is not None:
+            from pause_manager.worker.decisions import decisions
+
+            decisions.ended(self, exception)
+
+
+def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
+    def execute_using_pool(self: PausableRequest, pool: Any, **options: Any) -> Any:
+        if self.queue is not None and not _may_start(self):
+            # What Celery raises itself for a task that does not run: its place in the pool is free again.
+            raise TaskRevokedError(self.id)
+        self.state = State.SUBMITTED
+        try:
+            return submit(self, pool, **options)
+        except TaskRevokedError:
+            self._end()
+            raise
+
+    return execute_using_pool
+
+
+def _may_start(request: PausableRequest) -> bool:
+    if request.state is not State.RECEIVED:
+        # Celery's timer, bucket or semaphore still had it.
+        if request.state is not State.SUBMITTED:
+            celery_state.task_ready(request)
+        return False
+    from pause_manager.worker.decisions import decisions
+
+    return decisions.lets_start(request)
+
+
+def _telling(on_success: Callable[..., Any]) -> Callable[..., Any]:
+    def told(self: PausableRequest, failed__retval__runtime: tuple[Any, Any, Any], **options: Any) -> Any:
+        answer = failed__retval__runtime[1]
+        if type(answer) is tuple and answer and answer[0] in (REFUSED, LEFT):
+            return _came_back(self, answer)
+        try:
+            return on_success(self, failed__retval__runtime, **options)
+        finally:
+            if not failed__retval__runtime[0]:
+                self._end()
+
+    return told
+
+
+def _came_back(request: PausableRequest, answer: tuple[Any, ...]) -> None:
+    from pause_manager.worker.decisions import decisions
+
+    celery_state.task_ready(request)
+    request.take()
+    if answer[0] == REFUSED:
+        decisions.take(request)
+    else:
+        decisions.keep_rest(request, answer[1])
+
+
+def queue_of_message(app: Any, message: Any) -> str | None:
+    """The queue that ``message`` was taken from; ``None`` if it was broadcast.
+
+    What the transport says (see ``delivery_step``), else the consumer's tag, else a guess by exchange and routing key.
+    """
+    address = message.delivery_info or {}
+    queue = address.get("queue")
+    if queue is None:
+        queue = _tags.get(address.get("consumer_tag"))
+    if queue is None:
+        return queue_of(app, address.get("exchange"), address.get("routing_key"))
+    declared = app.amqp.queues.get(queue)
+    if declared is not None and declared.exchange is not None and declared.exchange.type == "fanout":
+        return None
+    return str(queue)
+
+
+_tags: dict[Any, str] = {}
+
+
+def know_tags(tags: dict[str, str]) -> None:
+    """Learn the consumer's tags, by queue."""
+    _tags.update({tag: queue for queue, tag in tags.items()})

@@ -1,0 +1,558 @@
+"""The supervisor of a worker: one watcher, in its main process, for all processes of its pool.
+
+It hears the doorbell, reads the holds once, writes them to the page that the pool reads, stops the queues that they
+cover, and reports what the worker obeys and has in hand. One connection, one statement a beat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import redis
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from pause_manager import acknowledgements, conf, control_state, database, holds, log_context, metrics, settling
+from pause_manager.acknowledgements import Report
+from pause_manager.consumption import consumption
+from pause_manager.kept import Turn
+from pause_manager.messaging import doorbell
+from pause_manager.messaging.doorbell import Ring
+from pause_manager.models import ControlState, Hold, RunningTask
+from pause_manager.probes import processes
+from pause_manager.probes.processes import node_name
+from pause_manager.watcher import BACKGROUND_WAIT
+from pause_manager.worker import page
+from pause_manager.worker.database_thread import database_thread
+from pause_manager.worker.decisions import decisions
+from pause_manager.worker.in_hand import in_hand
+from pause_manager.worker.loop import loop
+from pause_manager.worker.page import Control, Held
+
+logger = logging.getLogger("pause_manager.worker.supervisor")
+
+HOLD, UNREADABLE = "hold", "unreadable"
+SOON = 0.05
+TICK = 1.0
+HUNG_SECONDS = 10.0
+"""A statement that has not been answered by then is broken off with its connection."""
+
+_HOLD, _CONTROL, _RUNNING = (model._meta.db_table for model in (Hold, ControlState, RunningTask))
+
+_READ = f"""
+    SELECT control.revision, control.version, control.is_paused, control.mode, control.reason,
+           (SELECT coalesce(json_agg(json_build_array(scope, kind, mode, reason) ORDER BY id), '[]'::json)
+              FROM {_HOLD} WHERE released_at IS NULL AND scope = ANY(%(scopes)s)),
+           {{yields}}
+      FROM {_CONTROL} AS control WHERE id = 1
+"""
+_LOOK = _READ.format(yields="'[]'::json")
+_BEAT = f"""
+    WITH report AS ({acknowledgements.REPORT}),
+         beat AS (
+             UPDATE {_RUNNING} SET seen_at = statement_timestamp(), asks = asks OR turn = ANY(%(asking)s::uuid[])
+              WHERE owner = %(owner)s RETURNING turn, gives_way
+         )
+""" + _READ.format(
+    yields="(SELECT coalesce(json_agg(json_build_array(turn, gives_way)), '[]'::json) FROM beat WHERE gives_way <> '')"
+)
+
+
+class Supervisor:
+    """Of one worker. ``worker`` is Celery's ``WorkController``."""
+
+    def __init__(self) -> None:
+        self._page: page.Page | None = None
+        self._worker: Any = None
+        self._thread: threading.Thread | None = None
+        self._is_stopping = False
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+        self._raw: Any = None
+        self._pubsub: Any = None
+        self._redis_due = 0.0
+        self._is_told = False
+        """Whether a change was heard of by the doorbell lately; if not, and Redis is away, it polls faster."""
+        self._was_rung = False
+        self._control = Control()
+        self._version = 0
+        self._obeyed = (0, 0)
+        """Revision and version that are obeyed: nothing comes from a held queue any more."""
+        self._told: Any = None
+        self._told_at = 0.0
+        self._last_complaint = ""
+        self._read_at = 0.0
+        self._read_due = 0.0
+        self._report_due = 0.0
+        self._blind_since: float | None = None
+        self._stopped: set[str] = set()
+        self._watchdog: threading.Thread | None = None
+        self._statement_since: float | None = None
+        self._marks: dict[int, Turn] = {}
+        self._marks_lock = threading.Lock()
+        self._next_mark = 0
+        self.name = ""
+        self.node = ""
+
+    def start(self, worker: Any) -> None:
+        """Obey before the first message is asked for, and from now on. What cannot be read counts as held."""
+        self._worker, self._is_stopping = worker, False
+        self._page = page.current()
+        assert self._page is not None
+        self.name, self.node = worker.hostname, node_name()
+        # In pools of threads the tasks and we share one interpreter.
+        sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
+        self._bell = socket.socketpair()
+        for end in self._bell:
+            end.setblocking(False)
+        self._control, self._obeyed, self._told, self._blind_since = Control(), (0, 0), None, None
+        try:
+            self._obey(self._read(_LOOK, {}))
+            self._settle_obeyed()
+        except DatabaseError as error:
+            logger.warning("Cannot read the holds (%s): nothing is taken until they can be read.", str(error).strip())
+            self._go_blind()
+        finally:
+            database.close()
+        # What was released while no worker was there may still wait to be told of.
+        decisions.went_on(self._scopes())
+        self._thread = threading.Thread(target=self._run, name="slackwater-supervisor", daemon=True)
+        self._thread.start()
+        self._watchdog = threading.Thread(target=self._watch_for_hangs, name="slackwater-watchdog", daemon=True)
+        self._watchdog.start()
+
+    def stop(self) -> None:
+        """Say goodbye, so that nobody waits for a report."""
+        if self._thread is None:
+            return
+        self._is_stopping = True
+        self.wake()
+        self._thread.join(timeout=2)
+        self._thread = None
+        if not decisions.is_empty:
+            return  # What it has in hand is told by its last report, until it counts as lost.
+        try:
+            acknowledgements.leave(self.name)
+        except DatabaseError:
+            logger.info("Nobody could be told that %s ends: the database is away.", self.name)
+        finally:
+            database.close()
+
+    def wake(self) -> None:
+        """Read the holds now. From any thread; costs a write to a socket."""
+        self._was_rung = True
+        self._nudge()
+
+    def something_ended(self) -> None:
+        """A task has ended, perhaps the last that a hold waits for."""
+        if self._stopped:
+            self._nudge()
+
+    def _nudge(self) -> None:
+        if self._bell is not None:
+            with contextlib.suppress(OSError):
+                self._bell[1].send(b"x")
+
+    def mark_for(self, turn: Turn) -> int | None:
+        """A number by which the task of ``turn`` says that it asks whether it should stop."""
+        if turn.row is None or self._page is None:
+            return None
+        with self._marks_lock:
+            for _ in range(page.MOST_MARKS):
+                number = self._next_mark
+                self._next_mark = (number + 1) % page.MOST_MARKS
+                if number not in self._marks:
+                    self._page.unmark(number)
+                    self._marks[number] = turn
+                    return number
+        return None
+
+    def _scopes(self) -> list[str]:
+        return ["fleet", f"node:{self.node}", *(f"queue:{queue}" for queue in sorted(consumption.queues))]
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read(self, statement: str, values: dict[str, Any]) -> Any:
+        """One statement; the row, with its times kept. Raises ``DatabaseError``."""
+        asked = page.now()
+        self._statement_since = time.monotonic()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, {"scopes": self._scopes(), **values})
+                row = cursor.fetchone()
+                if row is None:
+                    self._statement_since = time.monotonic()
+                    control_state.read()  # makes the row again
+                    cursor.execute(statement, {"scopes": self._scopes(), **values})
+                    row = cursor.fetchone()
+        finally:
+            self._statement_since = None
+        self._read_at, self._last_complaint = asked, ""
+        return row
+
+    def _obey(self, row: Any) -> None:
+        """Tell the pool what was read, and stop and start queues by it."""
+        revision, version, is_paused, mode, reason, holds, yields = row
+        held = {scope: _held(scope, kind, mode_, why) for scope, kind, mode_, why in _decoded(holds)}
+        everything = [held[scope] for scope in ("fleet", f"node:{self.node}") if scope in held]
+        queues = {scope.removeprefix("queue:"): one for scope, one in held.items() if scope.startswith("queue:")}
+        control = Control(
+            revision=revision,
+            everything=next((one for one in everything if one.quiesces), everything[0] if everything else None),
+            queues=queues,
+            yields={str(turn): sentence for turn, sentence in _decoded(yields)},
+        )
+        assert self._page is not None
+        if control != self._control or self._blind_since is not None:
+            self._page.write(control, permit_until=self._permit())
+        else:
+            self._page.renew(permit_until=self._permit())
+        before, self._control = self._control, control
+        self._version = version
+        log_context.know_version(version)
+        if self._blind_since is not None:
+            self._blind_since = None
+            logger.info("The holds can be read again.")
+        changed = consumption.hold(None if control.everything else set(queues), because=HOLD)
+        changed |= consumption.start(because=UNREADABLE)
+        if changed:
+            logger.info(
+                "Version %d of the fleet switch (%s): stopped are %s.",
+                version,
+                f"{mode}: {reason}" if is_paused else "not paused",
+                ", ".join(sorted(consumption.stopped)) or "none",
+            )
+        now_stopped = set(held)
+        if new := now_stopped - self._stopped:
+            self._tell_what_stops(new)
+        self._take_back(before, control)
+        if released := self._stopped - now_stopped:
+            decisions.went_on(released)
+        self._stopped = now_stopped
+        decisions.retry()
+
+    def _tell_what_stops(self, scopes: set[str]) -> None:
+        """How much of ours a new hold stops, for those who measure how long it takes."""
+        counts = in_hand.counts()
+        everything = sum(sum(of_queue) for of_queue in counts.values())
+        found = {"fleet": everything, f"node:{self.node}": everything}
+        found |= {f"queue:{queue}": sum(of_queue) for queue, of_queue in counts.items()}
+        if told := {scope: found[scope] for scope in scopes if found.get(scope)}:
+            decisions.do(partial(holds.note_stopped, told))
+
+    def _take_back(self, before: Control, control: Control) -> None:
+        """What a new hold covers and Celery has not started waits elsewhere within moments."""
+        if control.everything and not before.everything:
+            loop.call(partial(decisions.take_back, None))
+        elif new := set(control.queues) - set(before.queues):
+            loop.call(partial(decisions.take_back, new))
+
+    def _permit(self) -> float:
+        if conf.settings().when_blind == "go_on":
+            return float("inf")
+        return self._read_at + conf.settings().permit_seconds
+
+    def _go_blind(self) -> None:
+        """The permit has run out, or never was: take nothing more, and give back what nothing can decide about."""
+        if conf.settings().when_blind == "go_on" and self._read_at:
+            return
+        if self._blind_since is None:
+            self._blind_since = time.monotonic()
+            metrics.DEGRADED.add(layer="holds")
+            logger.warning("The holds cannot be read: nothing starts until they can.")
+            if self._page is not None:
+                self._page.renew(permit_until=0.0)
+        consumption.hold(None, because=UNREADABLE)
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            try:
+                self._round()
+            except DatabaseError as error:
+                self._failed(error)
+            except Exception:
+                logger.exception("The supervisor failed and goes on.")
+                self._close()
+                time.sleep(TICK)
+        self._close()
+
+    def _failed(self, error: DatabaseError) -> None:
+        if str(error) != self._last_complaint:
+            self._last_complaint = str(error)
+            if database.is_away(error):
+                logger.warning("The database is away (%s): the last known holds are obeyed.", str(error).strip())
+            else:
+                logger.exception("The holds cannot be read, whatever the database's state.")
+        metrics.DEGRADED.add(layer="holds")
+        self._close()
+        self._if_blind()
+        self._wait(min(TICK, conf.settings().poll_seconds_without_redis))
+
+    def _if_blind(self) -> None:
+        if self._page is not None and (self._blind_since is not None or not self._page.is_permitted):
+            self._go_blind()
+            self._give_back()
+
+    def _round(self) -> None:
+        """Wait for something to happen or to be due; then read and report, and see that what was read is so."""
+        self._listen()
+        now = time.monotonic()
+        self._wait(max(0.0, min(self._read_due, self._report_due, now + TICK) - now))
+        if self._is_stopping:
+            return
+        rings = self._rings()
+        is_due = time.monotonic() >= min(self._read_due, self._report_due)
+        if self._was_rung or is_due or self._is_unsettled() or self._has_news():
+            self._beat(rings)
+        consumption.enforce()
+        self._give_back()
+        decisions.retry()
+
+    def _beat(self, rings: Sequence[Ring]) -> None:
+        heard, self._was_rung = self._was_rung, False
+        if rings:
+            self._foresee(rings)
+        before = self._control.revision
+        told = self._what_to_report()
+        self._obey(self._read(_BEAT, told))
+        self._told, self._told_at = self._key(told), time.monotonic()
+        if self._control.revision != before:
+            # A change that nobody rang for: the doorbell does not reach us.
+            self._is_told = heard
+        settled = self._settle_obeyed()
+        now = time.monotonic()
+        settings = conf.settings()
+        is_told = self._is_told or self._pubsub is not None
+        self._read_due = now + (settings.poll_seconds if is_told else settings.poll_seconds_without_redis)
+        self._report_due = now + settings.worker_beat_seconds
+        if not settled or self._key(self._what_to_report()) != self._told:
+            self._report_due = now + SOON
+        elif self._stopped:
+            database_thread.soon("rest of holds", metrics.guarded(settling.look))
+
+    def _foresee(self, rings: Sequence[Ring]) -> None:
+        """Obey a hold as soon as it is heard of; reading it takes a moment more."""
+        placed = {scope for ring in rings if ring.change == "placed" for scope in ring.scopes}
+        if not placed.intersection(self._scopes()):
+            return
+        everything, queues = self._control.everything, dict(self._control.queues)
+        mode = next(ring.mode for ring in rings if ring.change == "placed")
+        told = Held(mode, "a hold that was just placed")
+        if placed & {"fleet", f"node:{self.node}"}:
+            everything = everything or told
+        for scope in placed:
+            if scope.startswith("queue:"):
+                queues.setdefault(scope.removeprefix("queue:"), told)
+        assert self._page is not None
+        foreseen = Control(self._control.revision, everything, queues, self._control.yields)
+        self._page.write(foreseen, permit_until=self._permit())
+
+    def _settle_obeyed(self) -> bool:
+        """Whether what was read is so: the worker's loop has stopped what is held."""
+        if not consumption.is_settled:
+            return False
+        obeyed = (self._control.revision, self._version)
+        if obeyed[1] != self._obeyed[1]:
+            logger.info("Obeys version %d of the fleet switch.", obeyed[1])
+        self._obeyed = obeyed
+        return True
+
+    def _is_unsettled(self) -> bool:
+        return (self._control.revision, self._version) != self._obeyed or (
+            bool(self._stopped) and self._key(self._what_to_report()) != self._told
+        )
+
+    def _has_news(self) -> bool:
+        """Whether what is in hand has changed since the last report; asked once a tick."""
+        if time.monotonic() < self._told_at + TICK:
+            return False
+        return self._key(self._what_to_report()) != self._told
+
+    def _what_to_report(self) -> dict[str, Any]:
+        revision, version = self._obeyed
+        assert self._page is not None
+        at_work = {request.turn.id for request in in_hand if request.turn is not None}
+        with self._marks_lock:
+            self._marks = {number: turn for number, turn in self._marks.items() if turn.id in at_work}
+            asking = [str(turn.id) for number, turn in self._marks.items() if self._page.is_marked(number)]
+        report = Report(
+            self.name,
+            self.node,
+            consumption.queues,
+            version,
+            revision=revision,
+            owner=processes.identity(),
+            in_hand=in_hand.counts(),
+            tasks=in_hand.oldest(),
+            task_names=list(self._worker.app.tasks),
+            clock=time.time(),
+        )
+        return {**report.values(), "asking": asking}
+
+    @staticmethod
+    def _key(told: dict[str, Any]) -> Any:
+        """What of a report others wait for."""
+        return (told["revision"], told["version"], told["in_hand"], told["serves"])
+
+    def _give_back(self) -> None:
+        if consumption.is_settled:
+            is_blind = self._blind_since is not None
+            if is_blind or any(request.goes_back for request in in_hand):
+                loop.call(partial(decisions.give_back, is_blind=is_blind))
+
+    # -- hearing ------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        if self._raw is None or connection.connection is not self._raw or self._raw.closed:
+            self._statement_since = time.monotonic()
+            try:
+                connection.ensure_connection()
+                self._raw = connection.connection
+                _bound_socket(self._raw)
+                with connection.wrap_database_errors:
+                    doorbell.listen(self._raw)
+            finally:
+                self._statement_since = None
+            self._was_rung = True  # What changed before was not told.
+        if self._pubsub is None and time.monotonic() >= self._redis_due:
+            self._listen_to_redis()
+
+    def _listen_to_redis(self) -> None:
+        settings = conf.settings()
+        self._redis_due = time.monotonic() + settings.poll_seconds
+        try:
+            client = redis.Redis.from_url(
+                settings.redis_url,
+                socket_connect_timeout=settings.redis_timeout_seconds,
+                socket_timeout=settings.redis_timeout_seconds,
+                health_check_interval=5,
+            )
+            pubsub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            pubsub.subscribe(settings.channel)
+            self._pubsub, self._was_rung = pubsub, True
+        except redis.RedisError as error:
+            self._lose_redis(error)
+
+    def _lose_redis(self, error: Exception) -> None:
+        if self._pubsub is not None:
+            logger.warning("Redis is away (%s): the database tells of changes.", error)
+            try:
+                self._pubsub.close()
+            except Exception:
+                logger.debug("The connection to Redis could not be closed.")
+        self._pubsub = None
+
+    def _wait(self, seconds: float) -> None:
+        """Until something can be heard, somebody wakes us, or so many seconds are over."""
+        readers: list[Any] = []
+        assert self._bell is not None
+        readers.append(self._bell[0])
+        if self._raw is not None and not self._raw.closed:
+            readers.append(self._raw.fileno())
+        if (at := _socket_of(self._pubsub)) is not None:
+            readers.append(at)
+        try:
+            ready, _, _ = select.select(readers, [], [], seconds)
+        except (OSError, ValueError):
+            self._close()
+            time.sleep(SOON)
+            return
+        if self._bell[0] in ready:
+            with contextlib.suppress(BlockingIOError):
+                while self._bell[0].recv(4096):
+                    pass
+
+    def _rings(self) -> list[Ring]:
+        rings: list[Ring] = []
+        if self._raw is not None:
+            with connection.wrap_database_errors:
+                rings = list(doorbell.heard(self._raw))
+            if rings:
+                self._is_told = True
+        mine = set(self._scopes())
+        if any(not ring.scopes or mine.intersection(ring.scopes) for ring in rings):
+            self._was_rung = True
+        if self._pubsub is not None:
+            try:
+                while (message := self._pubsub.get_message(timeout=0)) is not None:
+                    if message["type"] == "message" and mine.intersection(json.loads(message["data"])):
+                        self._was_rung = True
+            except (redis.RedisError, OSError) as error:
+                self._lose_redis(error)
+        return rings
+
+    def _close(self) -> None:
+        self._raw = None
+        database.close()
+        if self._is_stopping and self._pubsub is not None:
+            self._lose_redis(ConnectionError("the worker ends"))
+
+    def _watch_for_hangs(self) -> None:
+        """A server that takes a statement and never answers it must not keep us waiting for ever."""
+        pause = threading.Event()
+        while not self._is_stopping:
+            pause.wait(TICK)
+            since, raw = self._statement_since, connection_of(self._raw)
+            if since is not None and raw is not None and time.monotonic() > since + HUNG_SECONDS:
+                logger.warning("The database has not answered for %d s: the connection is broken off.", HUNG_SECONDS)
+                _cut(raw)
+
+
+def connection_of(raw: Any) -> int | None:
+    """The socket of a psycopg connection that is open."""
+    try:
+        return None if raw is None or raw.closed else int(raw.fileno())
+    except Exception:
+        return None
+
+
+def _cut(descriptor: int) -> None:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _bound_socket(raw: Any) -> None:
+    """Have the kernel notice a peer that has vanished, whatever the project's settings say."""
+    try:
+        with socket.socket(fileno=os.dup(raw.fileno())) as copy:
+            if copy.family in (socket.AF_INET, socket.AF_INET6):
+                copy.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_USER_TIMEOUT", 10_000)):
+                    if hasattr(socket, option):
+                        copy.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    except OSError:
+        logger.debug("The socket of the database could not be bounded.")
+
+
+def _socket_of(pubsub: Any) -> Any:
+    at = getattr(getattr(pubsub, "connection", None), "_sock", None)
+    return at if at is not None and at.fileno() >= 0 else None
+
+
+def _held(scope: str, kind: str, mode: str, reason: str) -> Held:
+    return Held(mode, f"{kind} hold: {reason}" if reason else f"{kind} hold on {scope.split(':')[0]}")
+
+
+def _decoded(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+supervisor = Supervisor()
+"""The one of this process; it runs in the main process of a worker only."""
+in_hand.on_change = supervisor.something_ended
+decisions.tell_supervisor = supervisor.wake
