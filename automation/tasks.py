@@ -19,7 +19,7 @@ from pause_manager.probes import processes
 logger = logging.getLogger("automation.tasks")
 
 
-@shared_task(base=Task, name=dispatch.TASK, bind=True, ignore_result=True)
+@shared_task(base=Task, name=dispatch.TASK, bind=True, ignore_result=True, answers_for_itself=True)
 def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     """Work on stage run ``stage_run_id`` if the ticket is still out; a duplicate or late message ends at once."""
     if not dispatch.answer(ticket_id):
@@ -46,7 +46,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     dispatch.dispatch([stage_run_id])
 
 
-@shared_task(base=Task, name=GO_ON, ignore_result=True)
+@shared_task(base=Task, name=GO_ON, ignore_result=True, answers_for_itself=True)
 def go_on(run_id: str) -> None:
     """What a parked run is sent on by: start its first loop; the reconciler adds more as there is room."""
     dispatch.of_runs([run_id], at_most=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import select
@@ -42,14 +41,6 @@ def _ring_bell(**_: Any) -> None:
     watcher.stop_all(SHUTDOWN)
     if _bell is not None:
         os.write(_bell[1], b"x")
-
-
-@signals.worker_process_init.connect
-@signals.worker_ready.connect
-def _spare_what_is_loaded(**_: Any) -> None:
-    """What a worker has loaded by now stays: looking through it for garbage took 50 ms every few seconds."""
-    gc.collect()
-    gc.freeze()
 
 
 @signals.worker_process_init.connect

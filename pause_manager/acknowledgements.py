@@ -36,12 +36,16 @@ class Member:
     silent_seconds: float
 
     def lags(self, version: int) -> bool:
-        """Whether it has not acknowledged ``version``. A worker that was silent for two beats may have missed it.
+        """Whether it is heard of and has not acknowledged ``version``."""
+        return self.version < version and not self.is_lost
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has been silent for two beats, so that nobody knows what it obeys and has in hand.
 
         An agent is silent between two calls and takes nothing unasked: its last answer holds.
         """
-        silent = self.kind == WORKER and self.silent_seconds > SILENT_BEATS * conf.settings().worker_beat_seconds
-        return self.version < version or silent
+        return self.kind == WORKER and self.silent_seconds > SILENT_BEATS * conf.settings().worker_beat_seconds
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in the style of the endpoint."""
@@ -57,25 +61,36 @@ class Member:
 
 @dataclass(frozen=True)
 class Count:
-    """How many there are of a kind, and how many of them obey."""
+    """How many there are of a kind, how many of them obey, and how many are lost."""
 
     total: int = 0
     acknowledged: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Workers and agents that live, those of them that obey the version asked about, and the others, by name."""
+    """Workers and agents that live, those of them that obey the version asked about, and the others, by name.
+
+    Who lags is heard of and has not obeyed yet; who is lost has been silent, and nobody knows.
+    """
 
     total: int = 0
     acknowledged: int = 0
     lagging: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[dict[str, Any]] = field(default_factory=list)
     by_kind: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(KINDS, Count()))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         by_kind = {kind: vars(count) for kind, count in self.by_kind.items()}
-        return {"total": self.total, "acknowledged": self.acknowledged, "lagging": self.lagging, "byKind": by_kind}
+        return {
+            "total": self.total,
+            "acknowledged": self.acknowledged,
+            "lagging": self.lagging,
+            "lost": self.lost,
+            "byKind": by_kind,
+        }
 
 
 Provider = Callable[[], Iterable[Member]]
@@ -140,14 +155,21 @@ def leave(name: str) -> None:
 
 
 def of_version(version: int) -> Workers:
-    """Who obeys ``version``, and who lags."""
+    """Who obeys ``version``, who lags, and who is lost."""
     members = [member for provider in _providers for member in provider()]
     late = [member for member in members if member.lags(version)]
+    lost = [member for member in members if member.is_lost]
     by_kind = {}
     for kind in KINDS:
-        total = sum(member.kind == kind for member in members)
-        by_kind[kind] = Count(total, total - sum(member.kind == kind for member in late))
-    return Workers(len(members), len(members) - len(late), [member.as_dict() for member in late], by_kind)
+        total, lagging, gone = (sum(one.kind == kind for one in some) for some in (members, late, lost))
+        by_kind[kind] = Count(total, total - lagging - gone, gone)
+    return Workers(
+        len(members),
+        len(members) - len(late) - len(lost),
+        [member.as_dict() for member in late],
+        [member.as_dict() for member in lost],
+        by_kind,
+    )
 
 
 def gone_seconds() -> float:

@@ -69,7 +69,7 @@ class PauseManagerSettings:
     every_task: bool = False
     """Whether tasks of any class are pausable, but for those with ``pausable = False``; else those of our class."""
     missed_worker_beats: int = 6
-    """A worker that was silent for so many beats is gone; after two it counts as lagging."""
+    """A worker that was silent for so many beats is gone; after two it counts as lost: nobody knows what it obeys."""
     quiesce_seconds: float = 60.0
     """Work that is not given back so long after a quiesce is warned of."""
     open_to: str = ""

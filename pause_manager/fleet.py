@@ -97,6 +97,8 @@ def undrained(metrics: Metrics) -> str:
     parts = [f"{metrics.running} running"] if metrics.running else []
     if metrics.stale_running:
         parts.append(f"{metrics.stale_running} of lost workers")
+    if metrics.unreported:
+        parts.append(f"{metrics.unreported} workers that have not said what they have in hand")
     return f"it is not drained: {' and '.join(parts)}"
 
 

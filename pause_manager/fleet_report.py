@@ -116,6 +116,13 @@ def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: b
     found = [] if metrics.is_available else ["It cannot be read what is still at work: count nothing as drained."]
     if metrics.stale_running:
         found.append(f"Leases of workers that were lost: {metrics.stale_running}. {_LOST[state.is_paused]}")
+    if metrics.unreported:
+        found.append(f"Workers that have not said yet what they have in hand under this pause: {metrics.unreported}.")
+    if workers.lost:
+        names = ", ".join(worker["name"] for worker in workers.lost[:5])
+        found.append(
+            f"{len(workers.lost)} of {workers.total} workers are silent, so nobody knows what they do: {names}."
+        )
     if workers.lagging:
         names = ", ".join(worker["name"] for worker in workers.lagging[:5])
         who = "workers and agents" if workers.by_kind[AGENT].total else "workers"

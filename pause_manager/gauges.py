@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, metrics, nodes
+from pause_manager import acknowledgements, drain, metrics, nodes
 from pause_manager.api.nodes import shown
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
@@ -63,7 +63,7 @@ def _fleet() -> Iterable[Metric]:
     version = gauge("slackwater_fleet_version", "Version of the fleet switch; rises by one with each change.")
     workers = gauge(
         "slackwater_workers",
-        "Live Celery workers and remote agents, by whether they obey the present version.",
+        "Live Celery workers and remote agents, by whether they obey the present version, or are silent: lost.",
         "kind",
         "obeys",
     )
@@ -76,8 +76,17 @@ def _fleet() -> Iterable[Metric]:
         current = number
     for kind, count in acknowledgements.of_version(current).by_kind.items():
         workers.add_metric([kind, "yes"], count.acknowledged)
-        workers.add_metric([kind, "no"], count.total - count.acknowledged)
-    return paused, since, version, workers
+        workers.add_metric([kind, "no"], count.total - count.acknowledged - count.lost)
+        workers.add_metric([kind, "lost"], count.lost)
+    in_hand = gauge("slackwater_in_hand", "Work that workers have in hand, by what is known of it.", "state")
+    readable = gauge("slackwater_in_hand_readable", "1 if it can be read what is in hand.")
+    found = drain.measure()
+    readable.add_metric([], found.is_available)
+    if found.is_available:
+        in_hand.add_metric(["running"], found.running)
+        in_hand.add_metric(["of_lost_workers"], found.stale_running)
+        in_hand.add_metric(["unreported_workers"], found.unreported)
+    return paused, since, version, workers, in_hand, readable
 
 
 @register("pause_queue")

@@ -97,6 +97,9 @@ class WorkCountsSerializer(serializers.Serializer[Any]):
     queued = serializers.IntegerField(allow_null=True, help_text="Pieces of work that are due.")
     running = serializers.IntegerField(allow_null=True, help_text="Leases in force and tasks that run.")
     staleRunning = serializers.IntegerField(allow_null=True, help_text="Leases of lost workers.")  # noqa: N815
+    unreported = serializers.IntegerField(
+        allow_null=True, help_text="Live workers that have not said yet what they have in hand under this pause."
+    )
     isDrained = serializers.BooleanField(  # noqa: N815
         help_text="Nothing is at work; what is queued does not count, what cannot be read does."
     )
@@ -109,7 +112,7 @@ class FleetMetricsSerializer(WorkCountsSerializer):
 
 
 class LaggingSerializer(serializers.Serializer[Any]):
-    """Who has not acknowledged the version; or a worker that has been silent."""
+    """Who has not acknowledged the version, or has been silent."""
 
     kind = serializers.ChoiceField(choices=KINDS, help_text="A Celery worker, or a remote agent.")
     name = serializers.CharField()
@@ -124,6 +127,7 @@ class ObeyingSerializer(serializers.Serializer[Any]):
 
     total = serializers.IntegerField()
     acknowledged = serializers.IntegerField()
+    lost = serializers.IntegerField(help_text="Silent for two beats: nobody knows what they obey.")
 
 
 class ByKindSerializer(serializers.Serializer[Any]):
@@ -133,10 +137,13 @@ class ByKindSerializer(serializers.Serializer[Any]):
     agent = ObeyingSerializer()
 
 
-class WorkersSerializer(ObeyingSerializer):
+class WorkersSerializer(serializers.Serializer[Any]):
     """The live workers and agents, and how many of them obey this version."""
 
-    lagging = LaggingSerializer(many=True)
+    total = serializers.IntegerField()
+    acknowledged = serializers.IntegerField()
+    lagging = LaggingSerializer(many=True, help_text="Heard of, and not obeying yet.")
+    lost = LaggingSerializer(many=True, help_text="Silent for two beats: nobody knows what they obey.")
     byKind = ByKindSerializer()  # noqa: N815
 
 

@@ -40,7 +40,7 @@ def wait(say: Say, *, version: int = 0, at_most: float | None, lost_seconds: flo
             if not shot["system"]["workersPaused"]:
                 return Exit.REFUSED
             metrics = shot["metrics"]
-            if metrics["isDrained"] and not shot["workers"]["lagging"] and shot["system"]["version"] >= version:
+            if metrics["isDrained"] and _all_obey(shot["workers"]) and shot["system"]["version"] >= version:
                 return Exit.OK
             is_lost = metrics["staleRunning"] and not metrics["running"]
             lost_since = (lost_since or time.monotonic()) if is_lost else None
@@ -49,6 +49,10 @@ def wait(say: Say, *, version: int = 0, at_most: float | None, lost_seconds: flo
         if at_most is not None and time.monotonic() - began >= at_most:
             return Exit.TIME_IS_UP
         time.sleep(POLL_SECONDS)
+
+
+def _all_obey(workers: dict[str, Any]) -> bool:
+    return not workers["lagging"] and not workers["lost"]
 
 
 def _looked() -> dict[str, Any] | None:
@@ -72,7 +76,9 @@ def sentence(shot: dict[str, Any]) -> str:
     if not system["workersPaused"]:
         return f"Not paused: {', '.join(parts)}."
     parts.append(_obeyed(workers["byKind"]))
-    if metrics["isDrained"] and not workers["lagging"]:
+    if metrics["unreported"]:
+        parts.append(f"{metrics['unreported']:,} workers not heard of yet")
+    if metrics["isDrained"] and _all_obey(workers):
         return f"Drained: safe to upgrade ({', '.join(parts[1:])})."
     ends = [blocker["estimatedEnd"] for blocker in metrics["blockers"] or () if blocker["estimatedEnd"]]
     last = f"; the last ends at about {max(ends)[11:19]} UTC" if ends else ""

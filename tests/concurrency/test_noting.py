@@ -7,20 +7,24 @@ from functools import partial
 import pytest
 from django.db import connection, transaction
 
-from pause_manager import holds, settling
-from pause_manager.models import ControlEvent, Hold, RunningTask
+from pause_manager import acknowledgements, holds, settling
+from pause_manager.models import ControlEvent, Hold
 from tests.concurrency.racing import race
 from tests.factories import OPERATOR
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+def report(worker: str, queue: str, *, at_work: int) -> None:
+    """A worker that obeys whatever is held says what it has in hand."""
+    in_hand = {queue: (at_work, 0)} if at_work else {}
+    acknowledgements.acknowledge(worker, node="n", queues=[queue], version=1, revision=10**6, in_hand=in_hand)
+
+
 def hold_at_work(*queues: str) -> None:
     """Hold the queues, each with a task at work."""
     for queue in queues:
-        RunningTask.objects.create(
-            task_id=f"of-{queue}", task_name="shop.sell", queue=queue, node="n", worker="w", owner="o", acks_late=False
-        )
+        report(f"of-{queue}", queue, at_work=1)
     holds.place([f"queue:{queue}" for queue in queues], actor=OPERATOR)
 
 
@@ -41,17 +45,13 @@ def test_of_many_who_see_it_one_notes_it():
 def test_of_the_last_that_end_together_one_tells():
     for n in range(20):
         hold_at_work(f"{n}-a")
-        RunningTask.objects.create(
-            task_id="b", task_name="shop.sell", queue=f"{n}-a", node="n", worker="w", owner="o", acks_late=False
-        )
+        report("another", f"{n}-a", at_work=1)
 
-        def end(pk: int, scope: str = f"queue:{n}-a") -> int:
-            RunningTask.objects.filter(pk=pk).delete()
-            return settling.look([scope])
+        def end(worker: str, queue: str = f"{n}-a") -> int:
+            report(worker, queue, at_work=0)
+            return settling.look([f"queue:{queue}"])
 
-        seen = race(
-            *[partial(end, pk) for pk in RunningTask.objects.filter(queue=f"{n}-a").values_list("pk", flat=True)]
-        )
+        seen = race(partial(end, f"of-{n}-a"), partial(end, "another"))
 
         assert sum(seen) == 1, "whoever is the last sees it, and one of them tells"
 

@@ -135,7 +135,7 @@ def test_a_worker_that_is_cut_off_keeps_what_it_knew_and_lags_until_it_is_back(
 
     for wire in wires:
         wire.cut()
-    assert eventually(lambda: acknowledgements.of_version(paused).lagging)
+    assert eventually(lambda: acknowledgements.of_version(paused).lost)
     version = pause(reason="another")
     assert not obeyed(version)
     for wire in wires:

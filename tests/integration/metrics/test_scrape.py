@@ -239,6 +239,7 @@ COUNTED = {  # gauges that count things have no unit
     "slackwater_holds",
     "slackwater_pause_queue_entries",
     "slackwater_workers",
+    "slackwater_in_hand",
     "slackwater_fleet_version",
     "slackwater_scrape_errors",
 }
@@ -247,6 +248,7 @@ FLAGS = {  # 0 or 1
     "slackwater_gate_degraded",
     *(f"slackwater_node_{name}" for name in ("online", "consuming", "saturated", "held")),
     "slackwater_gpu_usable",
+    "slackwater_in_hand_readable",
 }
 
 

@@ -8,7 +8,7 @@ from automation import leases, maintenance
 from automation.leases import Work, Worker
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from pause_manager import holds, settling
-from pause_manager.models import ControlEvent, Hold, RunningTask
+from pause_manager.models import ControlEvent, FleetWorker, Hold
 from pause_manager.probes.processes import node_name
 from pause_manager.tasks import expire_holds
 from tests.factories import OPERATOR, drain, leased, make_run, make_site, run_loop, stage_of
@@ -163,7 +163,7 @@ def test_a_run_that_is_paused_at_work_has_both_events_too():
 def test_counting_that_fails_keeps_no_hold_from_being_placed():
     leased(make_run("few", items=3))
 
-    with renamed(RunningTask._meta.db_table):
+    with renamed(FleetWorker._meta.db_table):
         hold = place("queue:stages")
 
     assert hold.mode == "drain"
@@ -176,7 +176,7 @@ def test_what_a_hold_stops_is_looked_for_by_one_statement_that_needs_no_scan(dja
     leased(run)
     place("fleet")
 
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(5):
         settling.look(["fleet"])
     with django_assert_num_queries(1):
         settling.look(["queue:nothing"])
