@@ -68,6 +68,8 @@ class PauseManagerSettings:
     """Work that is not given back so long after a quiesce is warned of."""
     open_to: str = ""
     """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
+    every_task: bool = False
+    """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
     running_beat_seconds: float = 5.0
     """How often a process says that its pausable tasks still run."""
     running_lost_seconds: float = 60.0
