@@ -10,7 +10,7 @@ from typing import Any
 import celery
 import django
 from celery import Task, current_app
-from celery.loaders.base import autodiscover_tasks
+from celery.loaders.base import autodiscover_tasks  # type: ignore[attr-defined]
 from celery.utils.imports import symbol_by_name
 from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
@@ -143,7 +143,7 @@ def _package(task: Any) -> str:
     return str(task.run.__module__ or task.__module__).partition(".")[0]
 
 
-def _why_deaf(task: Any, classes: tuple[type, ...], pausable: Any) -> str:
+def _why_deaf(task: Any, classes: tuple[Any, ...], pausable: Any) -> str:
     if getattr(task, "pausable", True) is False:
         return ""
     if not isinstance(task, classes):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery.bootsteps import RUN
+from celery.bootsteps import RUN  # type: ignore[attr-defined]
 from vine import promise
 
 from pause_manager import conf

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     """Test each pair; ``arguments`` go to pytest. Answers the exit code: 0 if none failed and at least one ran."""
     outcomes: list[tuple[Versions, str]] = []
     with tempfile.TemporaryDirectory(prefix="slackwater-matrix-", ignore_cleanup_errors=True) as directory:
-        wheel = _built(Path(directory))
+        wheel = built(Path(directory))
         servers = [Postgres(layout := Layout(Path(directory)), durable=False), Redis(layout)]
         try:
             for server in servers:
@@ -91,7 +91,7 @@ def _outcome(versions: Versions, wheel: Path, env: dict[str, str], arguments: Se
     if complaint := _installed(versions, interpreter, wheel):
         return f"failed: cannot install: {complaint}"
     began = time.monotonic()
-    command = [versions.root / "bin" / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    command = [str(versions.root / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     log = versions.root / "tests.log"
     with log.open("w") as file:
         done = subprocess.run(
@@ -122,7 +122,7 @@ def _output(*command: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _built(directory: Path) -> Path:
+def built(directory: Path) -> Path:
     """The wheel of this tree; built from a copy, so that nothing is left in it."""
     print("building the wheel", flush=True)
     copy = directory / "tree"
@@ -139,7 +139,7 @@ def _installed(versions: Versions, interpreter: str, wheel: Path) -> str:
     """Make the environment, or bring it up to date; answers what went wrong."""
     print("      installing", flush=True)
     pip = [str(versions.root / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    wanted = [f"celery[redis]=={versions.celery}.*", f"Django=={versions.django}.*", str(wheel)]
+    wanted = [f"celery=={versions.celery}.*", f"Django=={versions.django}.*", str(wheel)]
     steps = [
         [interpreter, "-m", "venv", str(versions.root)],
         [*pip, "--upgrade", "pip"],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task, current_app
 from celery.worker.request import Request
+from django.core.checks import ERROR
 
 from pause_manager import checks
 from pause_manager.pausable import PausableTask
@@ -45,16 +46,16 @@ class Gathering(PausableTask):
 
     abstract = True
 
-    def Strategy(self, *args: Any) -> Any:  # noqa: N802  (Celery's name)
+    def Strategy(self, *args: Any) -> Any:  # type: ignore[override]  # noqa: N802  (Celery's name)
         return lambda message, *rest: None
 
 
 def test_tasks_that_do_not_obey_are_named_with_why(shop: Celery):
-    shop.task(name="shop.obeys")(work)
-    shop.task(name="shop.left_out", base=Task, pausable=False)(work)
-    shop.task(name="shop.plain", base=Task)(work)
-    shop.task(name="shop.gathers", base=Gathering)(work)
-    shop.task(name="shop.asks", Request=Own)(work)
+    shop.task(shared=False, name="shop.obeys")(work)
+    shop.task(shared=False, name="shop.left_out", base=Task, pausable=False)(work)
+    shop.task(shared=False, name="shop.plain", base=Task)(work)
+    shop.task(shared=False, name="shop.gathers", base=Gathering)(work)
+    shop.task(shared=False, name="shop.asks", Request=Own)(work)
 
     (sentence,) = told()
 
@@ -66,10 +67,10 @@ def test_tasks_that_do_not_obey_are_named_with_why(shop: Celery):
 
 
 def test_nothing_is_said_where_all_obey(shop: Celery, settings: Any):
-    shop.task(name="shop.obeys")(work)
+    shop.task(shared=False, name="shop.obeys")(work)
     assert told() == []
 
-    shop.task(name="shop.plain", base=Task)(work)
+    shop.task(shared=False, name="shop.plain", base=Task)(work)
     assert len(told()) == 1
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "every_task": True}
@@ -82,7 +83,7 @@ def test_message_protocol_1_is_refused(shop: Celery):
     shop.conf.task_protocol = 1
 
     (error,) = checks.check_protocol(None)
-    assert (error.id, error.level) == ("pause_manager.E022", checks.Error("", id="").level)
+    assert (error.id, error.level) == ("pause_manager.E022", ERROR)
 
 
 @pytest.mark.parametrize(

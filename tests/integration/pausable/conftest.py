@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 
 HERE = Path(__file__).parent
-NEED_MORE = ("test_giving_way.py", "test_measured.py", "test_settling.py", "test_turns_of_tasks.py", "test_example.py")
+NEED_MORE = (
+    "test_giving_way.py",
+    "test_measured.py",
+    "test_settling.py",
+    "test_turns_of_tasks.py",
+    "test_example.py",
+    "test_wheel.py",
+)
 """Those that use the product's API or fleets of nodes, or make an environment of their own."""
 
 collect_ignore = list(NEED_MORE) if os.environ.get("DROP_IN_ALONE") else []
