@@ -1,5 +1,6 @@
 # make run      the whole system and one run of the content pipeline, in front of you
 # make test     the tests
+# make test-matrix  the drop-in's tests on each Python, Celery and Django that this machine has
 # make run-llm  as `make run`, with texts by a real small language model on this machine
 PYTHON ?= python3
 PORT ?= 8000
@@ -16,7 +17,7 @@ export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run up test test-slow check openapi format bench browser run-llm
+.PHONY: run up test test-slow test-matrix check openapi format bench browser run-llm
 
 run: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)"
@@ -30,6 +31,9 @@ test: .venv/.dev browser
 
 test-slow: .venv/.dev browser
 	@CHAOS_LONG=1 $(BIN)/python -m pytest -n0 -m slow $(PYTEST_ARGS)
+
+test-matrix: .venv/.dev
+	@$(BIN)/python -m tests.matrix $(PYTEST_ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

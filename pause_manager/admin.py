@@ -15,7 +15,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 from pause_manager import hold_actions, manager
 from pause_manager.actor import Actor
-from pause_manager.api.audit import exported
+from pause_manager.audit_export import exported
 from pause_manager.errors import InvalidHold
 from pause_manager.models import (
     CapacitySample,

@@ -1,10 +1,8 @@
 """The pause manager: who may not proceed, and why. Works with any Celery task; knows nothing of runs."""
 
-import django_stubs_ext
-from django.apps import AppConfig
+from importlib.util import find_spec
 
-# Our admin names the models of Django's generic classes; in a project of somebody else's nobody has made that legal.
-django_stubs_ext.monkeypatch()
+from django.apps import AppConfig
 
 
 class PauseManagerConfig(AppConfig):
@@ -13,5 +11,8 @@ class PauseManagerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # They register system checks, receivers, gauges, loads and blockers, and the bootstep.
-        from pause_manager import announcements, checks, fleet, gauges, redispatch, running_work, worker_steps  # noqa: F401
+        # They register system checks, receivers, loads and blockers, and the bootstep.
+        from pause_manager import announcements, checks, fleet, redispatch, running_work, worker_steps  # noqa: F401
+
+        if find_spec("prometheus_client"):  # the extra "metrics"
+            from pause_manager import gauges  # noqa: F401

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import orjson
 from django.db.models import Q, QuerySet
+from django.http import StreamingHttpResponse
+from django.utils import timezone
 
 from pause_manager.models import ControlEvent
+from pause_manager.querysets import ControlEventQuerySet
+from pause_manager.streaming import download
 
 CHUNK = 1_000
 COLUMNS = (
@@ -25,6 +30,8 @@ COLUMNS = (
     "after",
     "figures",
 )
+EQUAL = ("scope", "action", "actor", "channel", "request_id")
+"""What events are asked for by."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -70,6 +77,22 @@ def encoded(events: QuerySet[ControlEvent], format: str) -> Iterator[tuple[bytes
         is_first = False
     if is_first:
         yield encode([], with_header=True), 0
+
+
+def narrowed(events: ControlEventQuerySet, query: Mapping[str, Any]) -> ControlEventQuerySet:
+    """``events`` by any of :data:`EQUAL`, and ``since`` and ``until``."""
+    events = events.filter(**{name: query[name] for name in EQUAL if name in query})
+    if "since" in query:
+        events = events.filter(at__gte=query["since"])
+    return events.filter(at__lt=query["until"]) if "until" in query else events
+
+
+def exported(request: Any, events: QuerySet[ControlEvent], format: str) -> StreamingHttpResponse:
+    """The download of ``events``."""
+    pieces = (piece for piece, _ in encoded(events, format))
+    name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{format}"
+    plain = getattr(request, "_request", request)
+    return download(plain, pieces, name=name, content_type=ENCODERS[format][1])
 
 
 def _cell(value: object) -> object:

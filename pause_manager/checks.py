@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from celery import current_app
-from django.apps import AppConfig
+import celery
+import django
+from celery import Task, current_app
+from celery.loaders.base import autodiscover_tasks  # type: ignore[attr-defined]
+from celery.utils.imports import symbol_by_name
+from django.apps import AppConfig, apps
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
@@ -19,6 +24,15 @@ from pause_manager.schedule import CONTROL_TASKS
 from pause_manager.settings_check import check_declared
 
 TASK_CLASS = "pause_manager.pausable:PausableTask"
+WAYS_IN = ("PausableTask", "PausableMixin")
+"""Of the module of ``TASK_CLASS``: whose tasks obey."""
+
+VERSIONS = {
+    "Celery": (celery.VERSION[:2], (5, 4), (5, 7)),
+    "Django": (django.VERSION[:2], (5, 2), (6, 0)),
+    "Python": (sys.version_info[:2], (3, 11), (3, 13)),
+}
+"""What is installed, and the oldest and newest that the tests are run on."""
 
 
 @register(Tags.models)
@@ -56,9 +70,95 @@ def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:
 
 
 @register()
+def check_versions(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Celery, Django and Python are those that the tests are run on."""
+    return [message for name, known in VERSIONS.items() for message in _check_version(name, *known)]
+
+
+def _check_version(
+    name: str, found: tuple[int, ...], oldest: tuple[int, int], newest: tuple[int, int]
+) -> Iterable[CheckMessage]:
+    here, first, last = (".".join(map(str, version)) for version in (found, oldest, newest))
+    if found < oldest:
+        hint = f"Install {name} {first} to {last}."
+        yield Error(f"Cannot work with {name} {here}: it is older than {first}.", hint=hint, id="pause_manager.E020")
+    elif found > newest:
+        hint = f"Tested are {first} to {last}. To go on in silence: SILENCED_SYSTEM_CHECKS."
+        yield Warning(f"Nobody has tested this with {name} {here}.", hint=hint, id="pause_manager.W021")
+
+
+@register()
+def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Messages are of protocol 2: those of protocol 1 have no headers that could say where they waited."""
+    if (protocol := _app().conf.task_protocol) == 2:
+        return []
+    return [
+        Error(
+            f"Cannot keep messages of task protocol {protocol}: they name their entry nowhere.",
+            hint="Set CELERY_TASK_PROTOCOL = 2, or leave it out.",
+            id="pause_manager.E022",
+        )
+    ]
+
+
+@register()
+def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Where tasks obey holds, those that do not are named, with why; those aside that say ``pausable=False``."""
+    app = _app()
+    if app.main == "default" or check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
+        return []  # both are told of elsewhere
+    if settings().every_task:
+        return []
+    _load_tasks(app)
+    ours = sys.modules.get(TASK_CLASS.partition(":")[0])
+    if ours is None:
+        return []
+    classes = tuple(getattr(ours, name) for name in WAYS_IN if hasattr(ours, name))
+    # Who declares loads has work that asks by itself before it starts.
+    others = {"celery", "pause_manager", *(provider.__module__.partition(".")[0] for provider in loads.providers())}
+    tasks = [task for _, task in sorted(app.tasks.items()) if _package(task) not in others]
+    if not any(isinstance(task, classes) for task in tasks):
+        return []
+    deaf = [f"{task.name} ({why})" for task in tasks if (why := _why_deaf(task, classes, ours.PausableTask))]
+    if not deaf:
+        return []
+    return [
+        Warning(
+            f"Holds do not keep these tasks from starting: {', '.join(deaf)}.",
+            hint='Set PAUSE_MANAGER = {"every_task": True}, or derive their class from '
+            "pause_manager.pausable.PausableMixin, or say that it is meant: @shared_task(pausable=False).",
+            id="pause_manager.W023",
+        )
+    ]
+
+
+def _load_tasks(app: Any) -> None:
+    # Not by the loader: its signal has Celery run all these checks again.
+    for module in (*app.conf.imports, *app.conf.include):
+        app.loader.import_task_module(module)
+    autodiscover_tasks([config.name for config in apps.get_app_configs()])
+
+
+def _package(task: Any) -> str:
+    return str(task.run.__module__ or task.__module__).partition(".")[0]
+
+
+def _why_deaf(task: Any, classes: tuple[Any, ...], pausable: Any) -> str:
+    if getattr(task, "pausable", True) is False:
+        return ""
+    if not isinstance(task, classes):
+        return f"its class, {type(task).__mro__[1].__qualname__}, is not pausable"
+    if task.Strategy not in (Task.Strategy, pausable.Strategy):
+        return "it takes its messages by a Strategy of its own"
+    if not issubclass(symbol_by_name(task.Request), symbol_by_name(pausable.Request)):
+        return f"its Request, {symbol_by_name(task.Request).__qualname__}, is not PausableRequest"
+    return ""
+
+
+@register()
 def check_celery(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Django loads the Celery app, which has a broker, tasks that obey, and beat entries for ours."""
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    app = _app()
     if app.main == "default":
         return [
             Warning(
@@ -100,7 +200,7 @@ def check_policies_of_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: A
     pausable = sys.modules.get(TASK_CLASS.partition(":")[0])
     if pausable is None or check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
         return []  # options that cannot be read are told of by check_options
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    app = _app()
     known = settings().pipeline_policies
     tasks = [task for _, task in sorted(app.tasks.items()) if isinstance(task, pausable.PausableTask)]
     return [
@@ -114,7 +214,14 @@ def check_policies_of_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: A
     ]
 
 
+def _app() -> Any:
+    return current_app._get_current_object()  # type: ignore[attr-defined]
+
+
 def _is_obeyed(app: Any) -> bool:
-    """Whether tasks are pausable by class or one by one, or somebody else brings work that asks before it starts."""
+    """Whether tasks obey, all or by class or one by one, or somebody else brings work that asks before it starts."""
+    declared = getattr(django_settings, "PAUSE_MANAGER", {})
+    if isinstance(declared, dict) and declared.get("every_task") is True:
+        return True
     is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules
     return is_class or any(provider.__module__ != "pause_manager.running" for provider in loads.providers())

@@ -66,14 +66,14 @@ class PauseManagerSettings:
     """For so long a worker starts tasks by what it read last of the holds, while they cannot be read anew."""
     when_blind: str = "stop"
     """What a worker does after that: ``stop`` (start nothing and give back what it has not started) or ``go_on``."""
-    every_task: bool = False
-    """Whether tasks of any class are pausable, but for those with ``pausable = False``; else those of our class."""
     missed_worker_beats: int = 6
     """A worker that was silent for so many beats is gone; after two it counts as lost: nobody knows what it obeys."""
     quiesce_seconds: float = 60.0
     """Work that is not given back so long after a quiesce is warned of."""
     open_to: str = ""
     """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
+    every_task: bool = False
+    """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
     running_beat_seconds: float = 5.0
     """How often a process says that its pausable tasks still run."""
     running_lost_seconds: float = 60.0

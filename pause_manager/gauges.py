@@ -11,9 +11,9 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from pause_manager import acknowledgements, drain, metrics, nodes
-from pause_manager.api.nodes import shown
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
+from pause_manager.node_report import shown
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0

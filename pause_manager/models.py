@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from pause_manager.querysets import (
     ControlEventQuerySet,
     HoldQuerySet,
+    IdempotencyQuerySet,
     PauseQueueQuerySet,
     RunningTaskQuerySet,
     WorkerNodeQuerySet,
@@ -150,6 +151,8 @@ class IdempotencyRecord(models.Model):
     status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status; empty while the first is at work")
     body = models.JSONField(null=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = IdempotencyQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["actor", "key"], name="one_outcome_per_key")]

@@ -11,10 +11,13 @@ from django.db import connections, models
 from django.db.models import F, Window
 from django.db.models.functions import Floor, Greatest, Now, RowNumber, Substr
 
+from pause_manager import conf
+
 if TYPE_CHECKING:
     from pause_manager.models import (  # noqa: F401  (named in texts)
         ControlEvent,
         Hold,
+        IdempotencyRecord,
         PauseQueueEntry,
         RunningTask,
         WorkerNode,
@@ -33,6 +36,12 @@ class HoldQuerySet(models.QuerySet["Hold"]):
     def due(self) -> HoldQuerySet:
         """Timed holds whose time is over by the database's clock."""
         return self.active().filter(expires_at__lte=Now())
+
+
+class IdempotencyQuerySet(models.QuerySet["IdempotencyRecord"]):
+    def expired(self) -> IdempotencyQuerySet:
+        """Outcomes that are older than ``idempotency_hours``: too old for a repeat."""
+        return self.filter(created_at__lt=Now() - timedelta(hours=conf.settings().idempotency_hours))
 
 
 class ControlEventQuerySet(models.QuerySet["ControlEvent"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import admin
 from django.core.paginator import Paginator
@@ -18,7 +18,19 @@ MOST_PAGES = 100
 M = TypeVar("M", bound=Model)
 
 
-class EstimatingPaginator(Paginator[Any]):
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin
+    AnyPaginator = Paginator[Any]
+else:
+    # Django's are generic for type checkers alone.
+    AnyPaginator = Paginator
+
+    class ModelAdmin(admin.ModelAdmin):
+        def __class_getitem__(cls, model):
+            return cls
+
+
+class EstimatingPaginator(AnyPaginator):
     """Counts up to 10,000 rows, then asks the planner; offers the first hundred pages, since far ones are slow."""
 
     @cached_property
@@ -41,7 +53,7 @@ class EstimatingPaginator(Paginator[Any]):
         return int(plan[0]["Plan"]["Plan Rows"])
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[M]):
+class ReadOnlyAdmin(ModelAdmin[M]):
     """Shows rows and changes none: their writers keep rules that a form does not know."""
 
     show_full_result_count = False

@@ -6,7 +6,7 @@ from celery import Task, shared_task
 
 from pause_manager import fleet, holds, manager, metrics, nodes, redispatch, settling
 from pause_manager.actor import SYSTEM
-from pause_manager.api import idempotency
+from pause_manager.models import IdempotencyRecord
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=Task)
@@ -20,7 +20,7 @@ def expire_holds() -> None:
 @shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=Task)
 def forget_outcomes() -> None:
     """Delete the outcomes that are kept for repeats of commands and are too old for one."""
-    idempotency.forget_old()
+    IdempotencyRecord.objects.expired().delete()
 
 
 @shared_task(name="pause_manager.poll", ignore_result=True, base=Task)

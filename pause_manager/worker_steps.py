@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, bootsteps, signals
 
-from pause_manager import conf, log_context
+from pause_manager import acknowledging, conf, log_context
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
 from pause_manager.sampling import Sampling, on_sample
@@ -76,6 +76,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     for task in sender.app.tasks.values():
         if task.Request == Task.Request:
             task.Request = REQUEST
+    acknowledging.install(sender.app)
 
 
 @signals.celeryd_after_setup.connect

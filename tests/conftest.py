@@ -24,7 +24,9 @@ from django.db import connection
 from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "backend.settings.test"
+# `make test-matrix` tests the drop-in where nothing else of ours can be imported.
+SETTINGS = "tests.foreign.settings" if os.environ.get("DROP_IN_ALONE") else "backend.settings.test"
+os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
 
 from backend.embedded import Layout, Postgres, Redis, Server
 from tests.emptying import empty_tables

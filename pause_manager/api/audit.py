@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
-from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -25,11 +23,8 @@ from pause_manager.api.schema import READS, REQUEST_ID, answers
 from pause_manager.api.strict import StrictSerializer
 from pause_manager.models import ControlEvent
 from pause_manager.querysets import ControlEventQuerySet
-from pause_manager.streaming import download
 
 NEWEST_FIRST = ("-at", "-id")
-EQUAL = ("scope", "action", "actor", "channel", "request_id")
-
 
 FILES: dict[Any, Any] = {(200, media): OpenApiTypes.BINARY for _, media in audit_export.ENCODERS.values()}
 
@@ -86,7 +81,7 @@ class AuditView(ControlView):
     def events(self, query: Mapping[str, Any]) -> ControlEventQuerySet:
         """The events that the caller may read and that ``query`` asks for."""
         visible = audit_readers.visible_to(self.request.user)
-        return narrowed(ControlEvent.objects.none() if visible is None else visible, query)
+        return audit_export.narrowed(ControlEvent.objects.none() if visible is None else visible, query)
 
     def query(self, serializer: Callable[..., serializers.Serializer[Any]]) -> dict[str, Any]:
         """The query parameters as ``serializer`` takes them, else a ``ValidationError``."""
@@ -94,14 +89,6 @@ class AuditView(ControlView):
         given.is_valid(raise_exception=True)
         found: dict[str, Any] = given.validated_data
         return found
-
-
-def narrowed(events: ControlEventQuerySet, query: Mapping[str, Any]) -> ControlEventQuerySet:
-    """``events`` by the filters of an :class:`EventFilter`."""
-    events = events.filter(**{name: query[name] for name in EQUAL if name in query})
-    if "since" in query:
-        events = events.filter(at__gte=query["since"])
-    return events.filter(at__lt=query["until"]) if "until" in query else events
 
 
 class AnyType(DefaultContentNegotiation):
@@ -141,15 +128,7 @@ class AuditExport(AuditView):
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         query = self.query(ExportQuery)
-        return exported(request, self.events(query), query["type"])
-
-
-def exported(request: Any, events: QuerySet[ControlEvent], format: str) -> StreamingHttpResponse:
-    """The download of ``events``."""
-    pieces = (piece for piece, _ in audit_export.encoded(events, format))
-    name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{format}"
-    plain = getattr(request, "_request", request)
-    return download(plain, pieces, name=name, content_type=audit_export.ENCODERS[format][1])
+        return audit_export.exported(request, self.events(query), query["type"])
 
 
 def _shown(events: list[ControlEvent]) -> list[dict[str, Any]]:

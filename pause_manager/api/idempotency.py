@@ -11,12 +11,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import OperationalError, connection, transaction
-from django.db.models.functions import Now
 from django.http import QueryDict
 from psycopg.errors import LockNotAvailable
 from rest_framework import exceptions, status
@@ -24,7 +22,6 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import conf
 from pause_manager.api.base import ControlView
 from pause_manager.errors import IdempotencyConflict
 from pause_manager.models import IdempotencyRecord
@@ -106,13 +103,6 @@ def fingerprint_of(request: Request) -> str:
     else:
         digest.update(json.dumps(data, sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def forget_old() -> int:
-    """Delete the records that are older than ``idempotency_hours``; returns how many."""
-    age = timedelta(hours=conf.settings().idempotency_hours)
-    deleted, _ = IdempotencyRecord.objects.filter(created_at__lt=Now() - age).delete()
-    return deleted
 
 
 def _parts(value: Any) -> Iterator[bytes]:

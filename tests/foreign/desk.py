@@ -61,6 +61,16 @@ def revoke(task_id: str) -> None:
     app.control.revoke(task_id)
 
 
+def control(verb: str, *args: Any) -> Any:
+    with app.connection_for_write() as connection:
+        return getattr(app.control, verb)(*args, connection=connection, reply=True, timeout=5, limit=1)
+
+
+def inspect(verb: str) -> Any:
+    with app.connection_for_write() as connection:
+        return getattr(app.control.inspect(connection=connection, timeout=5, limit=1), verb)() or {}
+
+
 def state(task_id: str) -> list[Any]:
     result = app.AsyncResult(task_id)
     # The state first: once that is final, the value that is read after it is its own.
@@ -68,7 +78,7 @@ def state(task_id: str) -> list[Any]:
     return [state, repr(value) if isinstance(value, Exception) else value]
 
 
-VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, pour, revoke, state)}
+VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, pour, revoke, control, inspect, state)}
 
 
 def main() -> None:

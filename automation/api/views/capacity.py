@@ -19,7 +19,7 @@ from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import ReasonSerializer
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
-from pause_manager import kinds, manager
+from pause_manager import kinds, manager, node_report
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
@@ -61,7 +61,7 @@ class Capacity(AutomationView):
         responses=answers({200: CapacitySerializer}, *READ),
     )
     def get(self, request: Request) -> Response:
-        return Response({"is_watched": manager.is_watched(), "nodes": nodes.shown(), "verdicts": _verdicts()})
+        return Response({"is_watched": manager.is_watched(), "nodes": node_report.shown(), "verdicts": _verdicts()})
 
 
 def _verdicts() -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ class NodeCapacity(AutomationView):
         responses=answers({200: nodes.NodeSerializer}, *READ),
     )
     def get(self, request: Request, agent_id: str) -> Response:
-        for found in nodes.shown(nodes.check_name(agent_id)):
+        for found in node_report.shown(nodes.check_name(agent_id)):
             return Response(found)
         raise NodeNotFound(agent_id)
 
@@ -94,7 +94,7 @@ class AvailableCapacity(AutomationView):
     )
     def get(self, request: Request) -> Response:
         query = self.query(nodes.NodeQuery)
-        return Response(nodes.matching(nodes.shown(), query))
+        return Response(node_report.matching(node_report.shown(), query))
 
 
 def visible(user: Any) -> PauseQueueQuerySet:

@@ -2,7 +2,7 @@
 
 import os
 
-import dj_database_url
+from psycopg.conninfo import conninfo_to_dict
 
 from pause_manager.schedule import BEAT_SCHEDULE  # pause_manager
 
@@ -45,7 +45,10 @@ TEMPLATES = [
 ]
 STATIC_URL = "/static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
+_database = conninfo_to_dict(os.environ["DATABASE_URL"])
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.postgresql", "NAME": _database.pop("dbname"), "OPTIONS": _database}
+}
 
 REDIS_URL = os.environ["REDIS_URL"]
 # Celery writes the URL of a socket its own way.

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pause_manager import audit_export
-from pause_manager.api.audit import EQUAL, narrowed
+from pause_manager.audit_export import EQUAL, narrowed
 from pause_manager.management.moment import moment
 from pause_manager.models import ControlEvent
 from pause_manager.querysets import ControlEventQuerySet

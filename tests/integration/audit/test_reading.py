@@ -23,7 +23,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from pause_manager import audit, audit_export
-from pause_manager.api.audit import NEWEST_FIRST, narrowed
+from pause_manager.api.audit import NEWEST_FIRST
+from pause_manager.audit_export import narrowed
 from pause_manager.models import ControlEvent
 from tests.callers import OPERATE, VIEW, client_of, make_user
 from tests.factories import OPERATOR, make_run, make_site

@@ -1,0 +1,68 @@
+"""The wheel, in an environment that has nothing else: the example passes its checks there and runs a task."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.pausable.test_example import EXAMPLE, Project, project  # noqa: F401  (a fixture)
+from tests.matrix import built
+from tests.workers import eventually
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.slow]
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    """The interpreter of a new environment with the wheel and what it asks for."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    inside = str(tmp_path / "venv" / "bin" / "python")
+    wheel = built(tmp_path)
+    pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", str(wheel)]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return inside
+
+
+@pytest.fixture
+def manage(python: str, project: Project, tmp_path: Path) -> Iterator[list[str]]:  # noqa: F811
+    """What starts a command of the example, with a worker of it at work."""
+    command = [python, "-P", "manage.py"]
+    environment = {name: value for name, value in project.env.items() if name != "PYTHONPATH"}
+    project.env = environment | {"PYTHONPATH": str(EXAMPLE)}
+    subprocess.run([*command, "migrate", "--verbosity", "0"], cwd=EXAMPLE, env=project.env, check=True)
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(
+            [python, "-P", "-m", "celery", "-A", "shop", "worker", "-l", "INFO", "-Q", "celery,control", "-c", "2"],
+            cwd=EXAMPLE,
+            env=project.env | {"C_FORCE_ROOT": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        assert eventually(lambda: " ready." in (tmp_path / "worker.log").read_text(), 60)
+        yield command
+    finally:
+        worker.terminate()
+        worker.wait(60)
+
+
+def test_the_wheel_brings_all_that_the_example_needs(manage: list[str], project: Project):  # noqa: F811
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [*manage, *arguments], cwd=EXAMPLE, env=project.env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    said("check", "--fail-level", "WARNING")
+    where = said("shell", "--no-imports", "-c", "import pause_manager, sys; print(pause_manager.__file__, sys.prefix)")
+    assert where.split()[0].startswith(where.split()[1]), "it is the wheel's"
+    assert "2 customers were told" in said("place_orders", "2", "--wait", "60")
+    assert said("pause_queue").startswith("Nothing waits")
+    assert "pause_manager" in said("showmigrations")
