@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
-from django.db import connection
+from celery import Celery, current_app
 
+from tests.rabbitmq import is_installed
 from tests.support.proxy import PostgresProxy
 
 if TYPE_CHECKING:
     from tests.integration.pausable.project import Foreign
-    from tests.support.lives import Lives, Outcome
+    from tests.rabbitmq import RabbitMQ
+    from tests.support.lives import Lives, Orders, Outcome
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
-GRACE = {"FOREIGN_GRACE": "1"}
 OPTIONS = {"prefork": ("-c", "3"), "threads": ("-P", "threads", "-c", "6")}
 CONFIGURATIONS = [(pool, acks) for pool in OPTIONS for acks in ("early", "late")]
-ORDINARY_CASES = 12
-
-
-@pytest.fixture
-def proxy(transactional_db: None) -> Iterator[PostgresProxy]:
-    with PostgresProxy.of(connection.settings_dict) as opened:
-        yield opened
-
-
-@pytest.fixture
-def behind(proxy: PostgresProxy, process_env: dict[str, str]) -> dict[str, str]:
-    """The environment of a process whose database is behind the proxy."""
-    at = connection.settings_dict
-    user = f"{at['USER']}:{quote(at['PASSWORD'])}" if at["PASSWORD"] else at["USER"]
-    url = f"postgresql://{user}@{quote(proxy.host, safe='')}/{quote(str(at['NAME']))}"
-    return {**process_env, "DATABASE_URL": url}
-
-
-@pytest.fixture
-def foreign(behind: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
-    from tests.integration.pausable.project import Foreign
-
-    project = Foreign(tmp_path, behind)
-    try:
-        yield project
-    finally:
-        project.close()
+ORDINARY_CASES = 6
+needs_rabbitmq = pytest.mark.skipif(not is_installed(), reason="no RabbitMQ is installed (Debian: rabbitmq-server)")
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +30,39 @@ def short_grace(settings: Any) -> None:
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "answer_grace_seconds": 1.0}
 
 
-def lives_of(foreign: Foreign, proxy: PostgresProxy, pool: str, acks: str) -> Lives:
+@pytest.fixture(scope="module")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    from tests.rabbitmq import RabbitMQ
+
+    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def sending_to(broker: str) -> Iterator[None]:
+    """This process as one of those that use the broker at this URL."""
+    ours: Any = current_app
+    ours = ours._get_current_object()
+    operator = Celery("operator", broker=broker)
+    operator.set_current()
+    try:
+        yield
+    finally:
+        operator.close()
+        ours.set_current()
+
+
+def lives_of(
+    foreign: Foreign, proxy: PostgresProxy, pool: str, acks: str, orders: Orders | None = None, **env: str
+) -> Lives:
     from tests.support.lives import Lives
 
-    foreign.worker("one", *OPTIONS[pool], **GRACE, FOREIGN_ACKS_LATE=str(int(acks == "late")))
-    return Lives(lambda: foreign.workers.said("one"), proxy)
+    foreign.worker("one", *OPTIONS[pool], FOREIGN_ACKS_LATE=str(int(acks == "late")), **env)
+    return Lives(lambda: foreign.workers.said("one"), proxy, orders)
 
 
 def check(lives: Lives, outcomes: list[Outcome]) -> None:
@@ -73,20 +76,48 @@ def check(lives: Lives, outcomes: list[Outcome]) -> None:
 
 
 @pytest.mark.parametrize("acks", ["early", "late"])
-def test_a_connection_that_breaks_loses_and_doubles_nothing(foreign: Foreign, proxy: PostgresProxy, acks: str):
+def test_a_connection_that_breaks_loses_and_doubles_nothing(foreign_behind: Foreign, proxy: PostgresProxy, acks: str):
     from tests.support.lives import spread
 
-    lives = lives_of(foreign, proxy, "prefork", acks)
-
+    lives = lives_of(foreign_behind, proxy, "prefork", acks)
     writes = [case for case in lives.learn() if case.is_of_a_write]
 
-    check(lives, lives.try_each(spread(writes, ORDINARY_CASES // 2)))
+    check(lives, lives.try_each(spread(writes, ORDINARY_CASES)))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("pool", "acks"), CONFIGURATIONS)
-def test_wherever_a_worker_s_connection_breaks(foreign: Foreign, proxy: PostgresProxy, pool: str, acks: str):
-    lives = lives_of(foreign, proxy, pool, acks)
+def test_wherever_a_worker_s_connection_breaks(foreign_behind: Foreign, proxy: PostgresProxy, pool: str, acks: str):
+    lives = lives_of(foreign_behind, proxy, pool, acks)
 
     check(lives, lives.try_each(lives.learn()))
+
+
+@needs_rabbitmq
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("acks", ["early", "late"])
+def test_wherever_it_breaks_over_rabbitmq(foreign_behind: Foreign, proxy: PostgresProxy, rabbitmq: RabbitMQ, acks: str):
+    with sending_to(rabbitmq.url):
+        lives = lives_of(foreign_behind, proxy, "prefork", acks, FOREIGN_BROKER=rabbitmq.url)
+
+        check(lives, lives.try_each(lives.learn()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_wherever_the_connection_of_an_operator_breaks(
+    foreign_behind: Foreign, proxy: PostgresProxy, process_env: dict[str, str]
+):
+    """Of whoever holds, parks, releases, sends on and polls, and does it again if it failed."""
+    from tests.support.lives import Elsewhere
+
+    project = foreign_behind
+    operator = Elsewhere(project.env, project.root / "operator.log")
+    try:
+        lives = lives_of(project, proxy, "prefork", "early", operator, DATABASE_URL=process_env["DATABASE_URL"])
+
+        check(lives, lives.try_each(lives.learn()))
+    finally:
+        operator.close()
