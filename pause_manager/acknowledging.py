@@ -70,9 +70,9 @@ class GivingBack(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Before messages are taken from a new connection; a broker that still refuses is asked again with the next."""
-        channel = consumer.connection.default_channel
-        if hasattr(channel.qos, "give_back"):
-            channel.qos.give_back()
+        known = getattr(consumer.connection.default_channel, "qos", None)
+        if known is not None and hasattr(known, "give_back"):  # a Redis; RabbitMQ keeps what is unacknowledged itself
+            known.give_back()
 
 
 _orphans: dict[str, tuple[Any, str, str]] = {}

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from backend.embedded import Layout, Redis
+from tests.rabbitmq import RabbitMQ, is_installed
 from tests.workers import eventually
 
 if TYPE_CHECKING:
@@ -98,3 +99,28 @@ def test_workers_outlive_a_broker_that_hangs(foreign: Foreign, server: Redis, po
     assert eventually(lambda: sorted(ran(foreign)) == list(range(100)), 60)
     assert foreign.workers.processes["one"].poll() is None
     assert set(ran(foreign).values()) == {1}
+
+
+@pytest.mark.skipif(not is_installed(), reason="no RabbitMQ is installed (Debian: rabbitmq-server)")
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_workers_outlive_a_rabbitmq_that_restarts(process_env: dict[str, str], tmp_path: Path, pool: str):
+    from tests.integration.pausable.project import Foreign
+
+    rabbitmq = RabbitMQ(tmp_path / "rabbitmq")
+    foreign = Foreign(tmp_path, {**process_env, "FOREIGN_BROKER": rabbitmq.url})
+    try:
+        rabbitmq.start()
+        foreign.worker("one", *POOLS[pool], FOREIGN_ACKS_LATE="1")
+        for number in range(200):
+            foreign.send("silent", number)
+        assert eventually(lambda: len(ran(foreign)) >= 5)
+
+        rabbitmq.stop()
+        time.sleep(3)
+        rabbitmq.start()
+
+        assert eventually(lambda: sorted(ran(foreign)) == list(range(200)), 60)
+        assert foreign.workers.processes["one"].poll() is None
+    finally:
+        foreign.close()
+        rabbitmq.stop()
