@@ -52,8 +52,13 @@ class Loop:
                 consumer.call_soon(partial(_make, call))
             return
         self._calls.append(call)
-        with contextlib.suppress(BlockingIOError):  # it is awake already
-            os.write(self._pipe[1], b"x")
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the loop come round now: for what others have asked it for without waking it."""
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._pipe[1], b"x")
 
     def _woken(self, *_: object) -> None:
         assert self._pipe is not None

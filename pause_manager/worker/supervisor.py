@@ -25,7 +25,7 @@ from django.db import connection
 
 from pause_manager import acknowledgements, conf, control_state, database, holds, log_context, metrics, settling
 from pause_manager.acknowledgements import Report
-from pause_manager.consumption import consumption
+from pause_manager.consumption import HOLD, consumption
 from pause_manager.kept import Turn
 from pause_manager.messaging import doorbell
 from pause_manager.messaging.doorbell import Ring
@@ -42,7 +42,7 @@ from pause_manager.worker.page import Control, Held
 
 logger = logging.getLogger("pause_manager.worker.supervisor")
 
-HOLD, UNREADABLE = "hold", "unreadable"
+UNREADABLE = "unreadable"
 SOON = 0.05
 TICK = 1.0
 HUNG_SECONDS = 10.0
@@ -92,6 +92,7 @@ class Supervisor:
         self._told_at = 0.0
         self._last_complaint = ""
         self._read_at = 0.0
+        self._read_queues: frozenset[str] = frozenset()
         self._read_due = 0.0
         self._report_due = 0.0
         self._blind_since: float | None = None
@@ -185,15 +186,17 @@ class Supervisor:
     def _read(self, statement: str, values: dict[str, Any]) -> Any:
         """One statement; the row, with its times kept. Raises ``DatabaseError``."""
         asked = page.now()
+        self._read_queues = consumption.queues
+        values = {"scopes": self._scopes(), **values}
         self._statement_since = time.monotonic()
         try:
             with connection.cursor() as cursor:
-                cursor.execute(statement, {"scopes": self._scopes(), **values})
+                cursor.execute(statement, values)
                 row = cursor.fetchone()
                 if row is None:
                     self._statement_since = time.monotonic()
                     control_state.read()  # makes the row again
-                    cursor.execute(statement, {"scopes": self._scopes(), **values})
+                    cursor.execute(statement, values)
                     row = cursor.fetchone()
         finally:
             self._statement_since = None
@@ -223,9 +226,11 @@ class Supervisor:
         if self._blind_since is not None:
             self._blind_since = None
             logger.info("The holds can be read again.")
-        changed = consumption.hold(None if control.everything else set(queues), because=HOLD)
+        stopped = None if control.everything else set(queues)
+        changed = consumption.hold(stopped, because=HOLD, among=self._read_queues)
         changed |= consumption.start(because=UNREADABLE)
         if changed:
+            loop.wake()
             logger.info(
                 "Version %d of the fleet switch (%s): stopped are %s.",
                 version,
@@ -272,7 +277,8 @@ class Supervisor:
             logger.warning("The holds cannot be read: nothing starts until they can.")
             if self._page is not None:
                 self._page.renew(permit_until=0.0)
-        consumption.hold(None, because=UNREADABLE)
+        if consumption.hold(None, because=UNREADABLE):
+            loop.wake()
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -378,7 +384,7 @@ class Supervisor:
         """Whether what is in hand has changed since the last report; asked once a tick."""
         if time.monotonic() < self._told_at + TICK:
             return False
-        return self._key(self._what_to_report()) != self._told
+        return bool(self._key(self._what_to_report()) != self._told)
 
     def _what_to_report(self) -> dict[str, Any]:
         revision, version = self._obeyed

@@ -20,13 +20,15 @@ def delivery(task: Any, queue: str = QUEUE, **told: Any) -> Delivery:
     task_id = str(told.pop("id", uuid4()))
     address = {"exchange": "", "routing_key": queue, "redelivered": False, **told.pop("delivery_info", {})}
     properties = {"delivery_tag": str(uuid4()), "correlation_id": task_id, "priority": address.pop("priority", None)}
+    properties |= told.pop("properties", {})
+    headers: dict[str, Any] = {"id": task_id, "task": task.name, "retries": 0, "lang": "py", **told}
     message = Message(
         body=json.dumps([[1], {"x": 2}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]),
         content_type="application/json",
         content_encoding="utf-8",
         delivery_info=address,
-        properties={**properties, **told.pop("properties", {})},
-        headers={"id": task_id, "task": task.name, "retries": 0, "lang": "py", **told},
+        properties=properties,
+        headers=headers,
     )
     request = PausableRequest(message, app=current_app, task=task, hostname="worker@here")
     request.drop()  # It counts as in nobody's hand: there is no worker.

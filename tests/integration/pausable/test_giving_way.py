@@ -18,8 +18,9 @@ from pause_manager.pausable import PausableTask
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import HERE, node
 from tests.integration.capacity.test_node_watch import Machine, carrying, events
+from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.project import QUEUE, Foreign, hold, release, waiting
-from tests.integration.pausable.test_settling import delivery, needy, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.test_settling import needy, task  # noqa: F401  (fixtures)
 from tests.workers import eventually
 
 pytestmark = [
@@ -39,6 +40,7 @@ def start(one: PausableTask, priority: int, *, asks: bool = True) -> RunningTask
     info = {"exchange": "", "routing_key": QUEUE, "priority": priority}
     turn = kept.settle(delivery(one, delivery_info=info))
     assert turn is not None
+    assert turn.row is not None
     RunningTask.objects.filter(pk=turn.row).update(asks=asks)
     return RunningTask.objects.get(pk=turn.row)
 

@@ -16,8 +16,9 @@ from pause_manager.pausable import PausableTask
 from pause_manager.pause_queue import Parked
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import full, messages, node
+from tests.integration.pausable.deliveries import QUEUE, delivery
 from tests.integration.pausable.project import hold, release
-from tests.integration.pausable.test_settling import QUEUE, delivery, needy, returned, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
