@@ -164,7 +164,7 @@ class Delivery:
     @property
     def ref(self) -> str:
         """What waits, by name; several messages may have one task id."""
-        return short(f"task:{clean(self.task_id)}", _LONGEST_REF)
+        return ref_of(self.task_id)
 
     @property
     def scopes(self) -> list[str]:
@@ -207,6 +207,11 @@ class Delivery:
             "content_type": self.content_type,
             "content_encoding": self.content_encoding,
         }
+
+
+def ref_of(task_id: str) -> str:
+    """The name by which the messages of a task wait."""
+    return short(f"task:{clean(task_id)}", _LONGEST_REF)
 
 
 def needs_of(task: Any) -> Needs | None:

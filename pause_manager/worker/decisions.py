@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
 
 from pause_manager import audit, conf, database, kept, metrics, settling
@@ -90,7 +91,9 @@ class Decisions:
         return False
 
     def take(self, request: PausableRequest) -> None:
-        """Decide about ``request``: it starts later, or is kept."""
+        """In the loop: decide about ``request``. It starts later, is kept, or ends if it is revoked."""
+        if request.is_thrown_away():
+            return
         request.take()
         self._add(request, partial(self._settle, request))
 
@@ -158,6 +161,8 @@ class Decisions:
         """A task has left at a boundary: its rest waits."""
         request.leaves = True
         self._add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
+        if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
+            self.do(partial(_mark_revoked, str(request.id)))
 
     def went_on(self, scopes: Iterable[str]) -> None:
         """Holds on ``scopes`` were released: the first task that starts under them is told of."""
@@ -256,12 +261,16 @@ class Decisions:
             return partial(_is_kept, request)
         if not is_pausable(request.task):
             assert request.entry is not None
+            if kept.is_revoked(request.entry):
+                return request.end_as_revoked
             if kept.take_up(request.entry, delivery.key, delivery.turn, is_redelivered=delivery.is_redelivered):
                 return partial(self._submit, request, kept.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
         turn = kept.settle(delivery)
-        return partial(_is_kept, request) if turn is None else partial(self._submit, request, turn)
+        if turn is None:
+            return partial(_is_kept, request)
+        return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
     def _submit(self, request: PausableRequest, turn: kept.Turn) -> None:
         """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
@@ -335,6 +344,10 @@ def _return(request: PausableRequest) -> None:
 
 def _close(entry: tuple[int, int]) -> None:
     kept.close(entry)
+
+
+def _mark_revoked(task_id: str) -> None:
+    kept.mark_revoked([task_id])
 
 
 def _come_again(turn: UUID) -> None:

@@ -7,7 +7,8 @@ task runs meanwhile, nothing is acknowledged, and a pool process needs no connec
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -100,6 +101,18 @@ class PausableRequest(SureRequest):
         if not soft:
             self._end(TimeoutError())
 
+    def is_thrown_away(self) -> bool:
+        """Whether it is revoked or expired by Celery's own rules; if so it has ended."""
+        if not self.revoked():
+            return False
+        self._end()
+        return True
+
+    def end_as_revoked(self) -> None:
+        """Have Celery end it as it ends what it knows to be revoked."""
+        with known_as_revoked(str(self.id)):
+            self.is_thrown_away()
+
     def take(self) -> None:
         """It is ours from now on: Celery will not give it to the pool, and forgets it."""
         self.state = State.TAKEN
@@ -170,6 +183,19 @@ def _came_back(request: PausableRequest, answer: tuple[Any, ...]) -> None:
         decisions.take(request)
     else:
         decisions.keep_rest(request, answer[1])
+
+
+@contextmanager
+def known_as_revoked(task_id: str) -> Iterator[None]:
+    """Within, Celery takes the task for revoked, as if this worker had heard of it."""
+    is_new = task_id not in celery_state.revoked
+    celery_state.revoked.add(task_id)
+    try:
+        yield
+    finally:
+        if is_new:
+            # Another message of the same id is another matter.
+            celery_state.revoked.discard(task_id)
 
 
 def queue_of_message(app: Any, message: Any) -> str | None:
