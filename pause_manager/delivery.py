@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
 
+ADDRESS = "slackwater"
+"""The key of a request, in the pool, under which it says where it comes from. Not in Celery's ``delivery_info``: that
+becomes the options of a retry."""
+
 _LONGEST_REF = 120
 _LONGEST_KEY = 200
 _LONGEST_NAME = 1000
@@ -56,7 +60,7 @@ class Rest:
     ) -> Rest:
         """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays."""
         embed = {name: request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
-        came_as = _NAMES.get((request.get("delivery_info") or {}).get("content_type") or "")
+        came_as = _NAMES.get((request.get(ADDRESS) or {}).get("content_type") or "")
         content_type, content_encoding, payload = serialization.dumps(
             (list(args), dict(kwargs), embed), serializer=came_as or task.serializer or task.app.conf.task_serializer
         )

@@ -15,7 +15,7 @@ from celery import Task, signals
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore
 
-from pause_manager.delivery import Rest
+from pause_manager.delivery import ADDRESS, Rest
 from pause_manager.needs import Needs
 from pause_manager.worker import page
 
@@ -146,7 +146,7 @@ def guarded(task: Any, tracer: Tracer) -> Tracer:
 
 def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
     """What Celery calls in the pool instead of ``tracer``."""
-    address = (request or {}).get("delivery_info") or {}
+    address = (request or {}).get(ADDRESS) or {}
     queue: str | None = address.get("queue")
     here = page.current() if queue is not None else None
     if here is None or queue is None:  # a broadcast, a local call, or no worker of ours

@@ -287,9 +287,8 @@ class Decisions:
         if turn.row is not None:
             from pause_manager.worker.supervisor import supervisor
 
-            request.request_dict["delivery_info"]["turn"] = str(turn.id)
-            request.request_dict["delivery_info"]["mark"] = supervisor.mark_for(turn)
-            request.request_dict["delivery_info"]["gpus"] = list(turn.gpus)
+            mark = supervisor.mark_for(turn)
+            request.address.update(turn=str(turn.id), mark=mark, gpus=list(turn.gpus))
         request.state = State.RECEIVED
         self._worker.process_task(request)
 

@@ -16,7 +16,7 @@ from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
 from pause_manager.acknowledging import SureRequest
-from pause_manager.delivery import ENTRY, parsed, queue_of
+from pause_manager.delivery import ADDRESS, ENTRY, parsed, queue_of
 from pause_manager.pausable import LEFT, REFUSED
 from pause_manager.worker.in_hand import in_hand
 
@@ -57,10 +57,11 @@ class PausableRequest(SureRequest):
         self.goes_back = False
         """Whether the broker is to have it back as soon as its queue is not consumed any more."""
         self.failures = self.detours = 0
-        address = told["delivery_info"]
-        address["queue"] = self.queue
+        self.address: dict[str, Any] = {"queue": self.queue}
+        """What the pool is told of it besides the message."""
+        told[ADDRESS] = self.address
         if not options.get("decoded"):
-            address["content_type"] = message.content_type
+            self.address["content_type"] = message.content_type
         if self.queue is not None:
             in_hand.add(self)
 
