@@ -71,6 +71,10 @@ def inspect(verb: str) -> Any:
         return getattr(app.control.inspect(connection=connection, timeout=5, limit=1), verb)() or {}
 
 
+def restart_pools() -> None:
+    app.control.pool_restart()
+
+
 def state(task_id: str) -> list[Any]:
     result = app.AsyncResult(task_id)
     # The state first: once that is final, the value that is read after it is its own.
@@ -78,7 +82,13 @@ def state(task_id: str) -> list[Any]:
     return [state, repr(value) if isinstance(value, Exception) else value]
 
 
-VERBS = {verb.__name__: verb for verb in (start, outcomes, send, pieces, pour, revoke, control, inspect, state)}
+VERBS = {
+    verb.__name__: verb
+    for verb in (start, outcomes, send, pieces, pour, restart_pools, revoke, control, inspect, state)
+}
+    verb.__name__: verb
+    for verb in (start, outcomes, send, pieces, pour, restart_pools, revoke, control, inspect, state)
+}
 
 
 def main() -> None:
