@@ -86,9 +86,6 @@ VERBS = {
     verb.__name__: verb
     for verb in (start, outcomes, send, pieces, pour, restart_pools, revoke, control, inspect, state)
 }
-    verb.__name__: verb
-    for verb in (start, outcomes, send, pieces, pour, restart_pools, revoke, control, inspect, state)
-}
 
 
 def main() -> None:

@@ -116,7 +116,12 @@ def test_a_pool_that_is_started_anew_obeys(foreign: Foreign):
     before = {child.pid for child in psutil.Process(foreign.workers.processes["one"].pid).children()}
     foreign.desk().ask("restart_pools")
     children = psutil.Process(foreign.workers.processes["one"].pid).children
-    assert eventually(lambda: len({child.pid for child in children()} - before) == 2), foreign.workers.said("one")
+
+    def are_new() -> bool:
+        foreign.send("silent", 1)  # each process ends after its next task
+        return len({child.pid for child in children()} - before) == 2
+
+    assert eventually(are_new, every=0.3), foreign.workers.said("one")[-3000:]
 
     (kept,) = foreign.keep(("add", 1, 2))
     release()
