@@ -89,8 +89,11 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
 
     def stuck(self) -> PauseQueueQuerySet:
         """Entries that something is wrong with: nobody takes them up. Those on their way once more are among them."""
-        is_open = models.Q(finished_at__isnull=True) | models.Q(outcome="sent", answered_at__isnull=True)
-        return self.filter(is_open, ~models.Q(problem=""))
+        return self.unfinished().exclude(problem="")
+
+    def unfinished(self) -> PauseQueueQuerySet:
+        """Entries that wait, or that were sent on and that no worker has taken up yet."""
+        return self.filter(models.Q(finished_at__isnull=True) | models.Q(outcome="sent", answered_at__isnull=True))
 
     def light(self) -> PauseQueueQuerySet:
         """Without what may be large: the message. It is read when it is asked for."""

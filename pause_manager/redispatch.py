@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from celery import current_app
@@ -15,9 +15,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from pause_manager import acknowledgements, audit, broker, conf, database, pause_queue, running
+from pause_manager import acknowledgements, audit, broker, conf, database, known_tasks, pause_queue, running
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.clock import database_now
+from pause_manager.known_tasks import unknown_names as unknown_names
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.signals import forced_on, hold_changed
 
@@ -226,7 +227,7 @@ def _send_what_is_known_again() -> None:
     )
     if not unknown.exists():
         return
-    known = names_by_queue()
+    known = known_tasks.names_by_queue()
     with transaction.atomic():
         rows = unknown.select_for_update(skip_locked=True).values_list("pk", "ref", "queue", "task_name", "reason")
         found = [row for row in rows[: 10 * BATCH] if row[3] in known.get(row[2], ())]
@@ -238,16 +239,6 @@ def _send_what_is_known_again() -> None:
             reason="a live worker of its queue knows its task",
             changes={ref: ({"problem": "unknown_task", "reason": why}, {"problem": ""}) for _, ref, _, _, why in found},
         )
-
-
-def names_by_queue() -> dict[str, set[str]]:
-    """The tasks that live workers know, by each queue that they serve. Workers that tell no names are left out."""
-    gone = timedelta(seconds=acknowledgements.gone_seconds())
-    found: dict[str, set[str]] = {}
-    for queues, names in FleetWorker.objects.filter(last_seen_at__gte=Now() - gone).values_list("serves", "task_names"):
-        for queue in queues if names else ():
-            found.setdefault(queue, set()).update(names)
-    return found
 
 
 def _send_expired() -> None:
