@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, drain, metrics, nodes
+from pause_manager import acknowledgements, drain, metrics, nodes, stuck
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
 from pause_manager.node_report import shown
@@ -37,7 +37,7 @@ FLEET = """
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
-STATEMENTS = (HOLDS, QUEUE, POLL, FLEET, acknowledgements.LIVE, TALLIES)
+STATEMENTS = (HOLDS, QUEUE, stuck.COUNTS, POLL, FLEET, acknowledgements.LIVE, TALLIES)
 
 
 def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -96,6 +96,11 @@ def _pause_queue() -> Iterable[Metric]:
         "slackwater_pause_queue_oldest_age_seconds", "How long the oldest has waited; 0 if none waits.", "priority"
     )
     polled = gauge("slackwater_poll_age_seconds", "Since the pause queue was last looked through.")
+    stuck_now = gauge(
+        "slackwater_pause_queue_stuck", "Parked messages that nobody takes up, by what is wrong with them.", "problem"
+    )
+    for problem, entries in stuck.counts().items():
+        stuck_now.add_metric([problem], entries)
     found = {priority: (entries, age) for priority, entries, age in _rows(QUEUE)}
     for priority in range(1, 6):
         entries, age = found.get(priority, (0, 0.0))
@@ -103,7 +108,7 @@ def _pause_queue() -> Iterable[Metric]:
         oldest.add_metric([str(priority)], age)
     for (age,) in _rows(POLL):
         polled.add_metric([], age)
-    return count, oldest, polled
+    return count, oldest, polled, stuck_now
 
 
 @register("nodes")
