@@ -92,7 +92,14 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
     with layers.telling("gate"):
         cursor.execute(
             _WANTED,
-            {"ids": list(stage_run_ids), "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops},
+            {
+                "ids": list(stage_run_ids),
+                "pipelines": pipelines,
+                "stages": stages,
+                "queues": queues,
+                "loops": loops,
+                "node_seconds": gate.node_seconds(),
+            },
         )
     return [Want(*row) for row in cursor.fetchall()]
 
@@ -162,7 +169,7 @@ _WANTED = f"""
           JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
          CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased FROM ({_OPEN_SLICES}) AS s) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
-         WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN.format(queue="declared.queue")}
+         WHERE stage.id = ANY(%(ids)s) AND {gate.open_for("declared.queue")}
     )
     SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages
       FROM wanted WHERE messages > 0 ORDER BY priority, id

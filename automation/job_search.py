@@ -101,6 +101,7 @@ def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
                 "account": agent.account_id,
                 "site": agent.site_id,
                 "limit": MOST_TRIED,
+                "node_seconds": gate.node_seconds(),
             },
         )
         ids = [row[0] for row in cursor.fetchall()]
@@ -119,7 +120,7 @@ _DUE = f"""
       JOIN {Site._meta.db_table} AS site ON site.id = run.site_id
       JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
      WHERE stage.lifecycle = 'running' AND site.account_id = %(account)s
-       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.OPEN.format(queue="declared.queue")}
+       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.open_for("declared.queue")}
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
                AND (available_at IS NULL OR available_at <= statement_timestamp()))

@@ -104,8 +104,7 @@ class Sampling:
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
-        within = self._settings.missed_samples * self._settings.sample_seconds
-        sample = self._lodging.hear(within_seconds=within)
+        sample = self._lodging.hear(within_seconds=self._settings.offline_seconds)
         if sample is None or sample.view.sampled_at == self._last_heard:
             return None
         self._last_heard = sample.view.sampled_at
