@@ -15,7 +15,7 @@ from celery import current_app
 from django.db import connection, transaction
 
 from automation import conf, gate
-from automation.admission import Want, admit, park
+from automation.admission import Want, admit, look_ahead, park
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.pipeline import AGENT, all_pipelines
@@ -31,7 +31,7 @@ TICKET = Ticket._meta.db_table
 def on_commit(stage_run_ids: Sequence[int]) -> None:
     """Dispatch the stages once the surrounding transaction has committed."""
     if stage_run_ids:
-        transaction.on_commit(lambda: dispatch(stage_run_ids))
+        transaction.on_commit(lambda: dispatch(stage_run_ids), robust=True)
 
 
 def of_runs(run_ids: Sequence[UUID | str], at_most: int | None = None) -> int:
@@ -48,6 +48,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none. A run
     of which nothing is at work and nothing has room is parked in the pause queue.
     """
+    seen = look_ahead()
     with transaction.atomic(), connection.cursor() as cursor:
         which = "" if stage_run_ids is None else "AND id = ANY(%s)"
         # Whoever is dispatching a stage is waited for: its count may be older than the lease that was just given back.
@@ -60,7 +61,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
         locked = [row[0] for row in cursor.fetchall()]
         if not locked:
             return 0
-        admission = admit(_wanted(cursor, locked), at_most)
+        admission = admit(_wanted(cursor, locked), seen, at_most)
         cursor.execute(
             _TICKETS,
             {

@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from backend import ticks
+from pause_manager.redis_clients import bounded
 
 LATE_SECONDS = 30
 SOCKET_TIMEOUT_SECONDS = 1
@@ -73,9 +74,7 @@ def check_migrations() -> str:
 
 def redis_client() -> redis.Redis:
     """A client that gives up soon."""
-    return redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=SOCKET_TIMEOUT_SECONDS
-    )
+    return bounded(settings.REDIS_URL, SOCKET_TIMEOUT_SECONDS)
 
 
 def check_redis() -> str:
