@@ -75,6 +75,8 @@ class PauseManagerSettings:
     """A task of another machine that was not heard of for so long is lost; of this one, the process is looked at."""
     answer_grace_seconds: float = 10.0
     """A message sent on and not started on by then is sent again if the broker has too few; doubles each time."""
+    clock_tolerance_seconds: float = 2.0
+    """A host whose clock differs from the database's by more is named by ``/readyz`` and an alert."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)

@@ -72,6 +72,14 @@ def told(error: BaseException) -> str:
     return f"away ({first})"
 
 
+def sentence(error: BaseException) -> str:
+    """What a command says instead of a traceback."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if is_read_only(error):
+        return "Cannot change anything: the database is read-only, as after a failover."
+    return f"Cannot use the database: {first}"
+
+
 @contextmanager
 def own_connection() -> Iterator[None]:
     """For each round of a long-lived thread: a connection that has failed is closed, so that the next round has one.

@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, metrics, nodes
+from pause_manager import acknowledgements, clocks, metrics, nodes
 from pause_manager.api.nodes import shown
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
@@ -78,6 +78,23 @@ def _fleet() -> Iterable[Metric]:
         workers.add_metric([kind, "yes"], count.acknowledged)
         workers.add_metric([kind, "no"], count.total - count.acknowledged)
     return paused, since, version, workers
+
+
+@register("clocks")
+def _clocks() -> Iterable[Metric]:
+    offset = gauge(
+        "slackwater_clock_offset_seconds",
+        "By how much the database's clock is ahead of a host's, as its workers, web processes and beat see it.",
+        "host",
+        "who",
+    )
+    worst: dict[tuple[str, str], float] = {}
+    for clock in clocks.all_clocks():
+        key = (clock.host, clock.who)
+        worst[key] = max(worst.get(key, 0.0), clock.offset, key=abs)
+    for (host, who), seconds in worst.items():
+        offset.add_metric([host, who], seconds)
+    return [offset]
 
 
 @register("pause_queue")

@@ -19,12 +19,12 @@ _BOUNDED = frozenset({"socket_timeout", "socket_connect_timeout", "retry_on_time
 
 
 def bounded(url: str, seconds: float) -> redis.Redis:
-    """A client that gives up after ``seconds``, for each of two attempts."""
+    """A client that gives up after ``seconds``. A connection that was lost meanwhile is replaced once."""
     return redis.Redis.from_url(
         _without_time_outs(url),
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
 
 
