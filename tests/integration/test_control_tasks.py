@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,15 @@ from celery import current_app
 from django.conf import settings
 from django.db import OperationalError, connection
 from django.db.models import F
+from django.test import Client
 
 from automation import tasks as engine
 from pause_manager import control_task, holds, tallies, tasks
 from pause_manager.models import Hold, PollState, Tally
+from pause_manager.redis_clients import bounded
 from pause_manager.schedule import BEAT_SCHEDULE, INTERVAL
 from tests.factories import OPERATOR
-from tests.integration.capacity.fleet import messages
-from tests.workers import Workers, eventually
+from tests.workers import REPOSITORY, Workers, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -112,21 +115,48 @@ def control(process_env: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
         workers.close()
 
 
+BEAT = """
+import sys, time
+import time_machine
+time_machine.travel(time.time() - 90, tick=True).start()
+sys.argv[1:] = ["-A", "backend", "beat", "-l", "WARNING"]
+from celery.__main__ import main
+main()
+"""
+
+
 @pytest.mark.slow
-def test_a_beat_that_lives_in_the_past_ends_timed_holds_all_the_same(control: Workers):
-    """A message that it sent is two intervals old by any other clock, and used to be thrown away for that."""
-    holds.place(["queue:a"], actor=OPERATOR, reason="for a moment", expires_at="2020-01-01T00:00:00Z")
-    sent_at = time.time() - 90
-    for entry in settings.CELERY_BEAT_SCHEDULE.values():
-        options = {**entry["options"], "headers": {**entry["options"]["headers"], "sent_at": sent_at}}
-        current_app.send_task(entry["task"], queue="control", **options)
-    for _ in range(30):
-        current_app.send_task("pause_manager.expire_holds", queue="control", headers={INTERVAL: 5.0})
+def test_a_beat_that_lives_in_the_past_ends_timed_holds_all_the_same_and_is_named(control: Workers, client: Client):
+    """By the worker's clock each of its messages had expired long ago."""
+    ended = datetime(2020, 1, 1, tzinfo=UTC)
+    holds.place(["queue:a"], actor=OPERATOR, reason="for a moment", expires_at=ended)
+    control.start("control")
+    pipe = subprocess.PIPE
+
+    beat = subprocess.Popen([sys.executable, "-c", BEAT], cwd=REPOSITORY, env=control.env, stderr=pipe, text=True)
+    try:
+        assert eventually(lambda: not Hold.objects.active().exists(), 30)
+        assert eventually(lambda: times_done(engine.reconcile) >= 2, 30)
+        checks = client.get("/readyz").json()["checks"]
+    finally:
+        beat.kill()
+        beat.communicate()
+
+    named = re.fullmatch(r"the clock of beat on .* is (\d+\.\d) s behind the database's", checks["clocks"])
+    assert named, checks
+    assert float(named[1]) > 89
+    assert checks["beat"] == "ok"
+
+
+@pytest.mark.slow
+def test_a_backlog_of_control_messages_is_gone_at_once(control: Workers):
+    for _ in range(200):
+        for task in ("pause_manager.expire_holds", "automation.reconcile"):
+            current_app.send_task(task, queue="control", headers={INTERVAL: 5.0})
 
     control.start("control")
 
-    assert eventually(lambda: not Hold.objects.active().exists(), 20)
-    assert eventually(lambda: times_done(engine.reconcile) == 1, 20)
-    assert eventually(lambda: not messages(), 20)
-    time.sleep(1)
-    assert times_done(tasks.expire_holds) <= 2
+    assert eventually(lambda: times_done(engine.reconcile) >= 1, 20)
+    with bounded(settings.REDIS_URL, 1) as broker:
+        assert eventually(lambda: not broker.exists("control", "unacked"), 40), control.said("control")[-2000:]
+    assert times_done(tasks.expire_holds) <= 5
