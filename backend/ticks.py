@@ -49,7 +49,9 @@ def mark(who: str) -> bool:
 def last(who: str) -> Tick | None:
     """The last sign of life; None if there was none lately. Raises ``redis.RedisError``."""
     with _client(settings.REDIS_URL).pipeline() as both:
-        told, left = both.get(key(who)).pttl(key(who)).execute()
+        both.get(key(who))
+        both.pttl(key(who))
+        told, left = both.execute()
     if told is None or left < 0:
         return None
     found = orjson.loads(told)

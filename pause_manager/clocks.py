@@ -59,6 +59,7 @@ def _of_workers() -> Iterable[Clock]:
         last_seen_at__gte=Now() - timedelta(seconds=acknowledgements.gone_seconds()), clock_offset__isnull=False
     )
     for name, node, offset in live.values_list("name", "node", "clock_offset"):
+        assert offset is not None
         yield Clock("worker", f"worker {name}", node, offset)
 
 

@@ -254,7 +254,13 @@ def test_a_connection_that_was_ended_while_it_was_idle_costs_no_job(
     end_all_other_connections()
 
     rounds: list[int] = []
-    thread.soon("look", lambda: (rounds.append(1), execute("SELECT 1"), rounds.append(2)))
+
+    def job() -> None:
+        rounds.append(1)
+        execute("SELECT 1")
+        rounds.append(2)
+
+    thread.soon("look", job)
 
     assert eventually(lambda: rounds == [1, 2], 5)
 
@@ -297,8 +303,9 @@ def test_a_job_that_makes_no_sense_is_told_once_and_keeps_nobody(
 
 
 def test_rounds_come_again_and_once_more_at_the_end():
-    thread, seen = DatabaseThread(), []
-    thread.every("count", lambda: seen.append(1), lambda: 0.1)
+    thread = DatabaseThread()
+    seen: list[str] = []
+    thread.every("count", lambda: seen.append("count"), lambda: 0.1)
     thread.start()
 
     assert eventually(lambda: len(seen) >= 3, 5)
