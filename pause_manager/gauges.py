@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, drain, metrics, nodes, stuck
+from pause_manager import acknowledgements, clocks, drain, metrics, nodes, stuck
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
 from pause_manager.node_report import shown
@@ -87,6 +87,23 @@ def _fleet() -> Iterable[Metric]:
         in_hand.add_metric(["of_lost_workers"], found.stale_running)
         in_hand.add_metric(["unreported_workers"], found.unreported)
     return paused, since, version, workers, in_hand, readable
+
+
+@register("clocks")
+def _clocks() -> Iterable[Metric]:
+    offset = gauge(
+        "slackwater_clock_offset_seconds",
+        "By how much the database's clock is ahead of a host's, as its workers, web processes and beat see it.",
+        "host",
+        "who",
+    )
+    worst: dict[tuple[str, str], float] = {}
+    for clock in clocks.all_clocks():
+        key = (clock.host, clock.who)
+        worst[key] = max(worst.get(key, 0.0), clock.offset, key=abs)
+    for (host, who), seconds in worst.items():
+        offset.add_metric([host, who], seconds)
+    return [offset]
 
 
 @register("pause_queue")

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import time
-from typing import Any
-
 import psutil
 import pytest
 from django.db import connection
@@ -32,7 +30,7 @@ POOLS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 _ORDINARY = ("prefork", "spawn", "gevent")
 
 
-def pools(*names: str) -> Any:
+def pools(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "pool", [pytest.param(name, marks=[] if name in _ORDINARY else [pytest.mark.slow]) for name in names or POOLS]
     )
