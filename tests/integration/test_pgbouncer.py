@@ -95,7 +95,7 @@ def test_runs_that_wait_are_started_however_many_pages_they_fill(through: None, 
     holds.place(["fleet"], actor=OPERATOR, reason="a storm")
     for _ in range(9):
         make_run(items=1)
-    AutomationRun.objects.update(start_requested_at=AutomationRun.objects.values_list("created_at").first()[0])
+    AutomationRun.objects.update(start_requested_at=AutomationRun.objects.earliest("created_at").created_at)
     holds.release(["fleet"], actor=OPERATOR, reason="it is over")
 
     stages.start_waiting()
