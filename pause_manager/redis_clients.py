@@ -95,6 +95,12 @@ class Ear:
         self._pubsub.close()
         self._client.close()
 
+    @property
+    def socket(self) -> Any:
+        """What to wait at for the next message, among other things; ``None`` if there is none."""
+        at = getattr(self._pubsub.connection, "_sock", None)
+        return at if at is not None and at.fileno() >= 0 else None
+
     def get(self, seconds: float) -> dict[str, Any] | None:
         """The next message, or ``None`` after ``seconds`` (at most one) without any."""
         if self._pings.is_due():

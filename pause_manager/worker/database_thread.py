@@ -15,10 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pause_manager import database
+from pause_manager.worker.watchdog import watchdog
 
 logger = logging.getLogger("pause_manager.worker.database")
 
 Job = Callable[[], object]
+HUNG_SECONDS = 30.0
+"""A job that takes longer is broken off with its connection."""
 TELL_SECONDS = 60.0
 """A job that fails again and again in the same way is told of once in so long."""
 
@@ -113,7 +116,7 @@ class DatabaseThread:
 
     def _do(self, name: str, job: Job) -> None:
         try:
-            with database.own_connection():
+            with watchdog.over(name, HUNG_SECONDS), database.own_connection():
                 job()
             self.is_away = False
         except Exception as error:

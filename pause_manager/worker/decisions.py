@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -16,7 +17,7 @@ from uuid import UUID
 
 from django.db import Error as DatabaseError
 
-from pause_manager import audit, conf, database, kept, metrics, settling
+from pause_manager import audit, broker, conf, database, kept, metrics, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest, needs_of
 from pause_manager.worker import page
@@ -30,6 +31,7 @@ logger = logging.getLogger("pause_manager.worker.decisions")
 AT_A_TIME = 200
 """Decisions of one round; then others who wait for the database have their turn."""
 AGAIN_SECONDS = 0.05
+LOCKED = "55P03"
 
 Step = Callable[[], Callable[[], None] | None]
 """Works in the database, maybe several times; answers what the worker's loop is to do when that is committed."""
@@ -130,7 +132,9 @@ class Decisions:
                 _unschedule(self._worker, request)
                 request.goes_back = True
             with self._lock:
-                waiting = [one for one, _ in self._steps if one is not None and not (one.leaves or one.acknowledged)]
+                waiting = [
+                    one for one, _ in self._steps if one is not None and not (one.rest is not None or one.acknowledged)
+                ]
                 self._steps = deque((one, step) for one, step in self._steps if one not in waiting)
             for request in waiting:
                 request.goes_back = True
@@ -156,7 +160,7 @@ class Decisions:
 
     def keep_rest(self, request: PausableRequest, rest: Rest) -> None:
         """A task has left at a boundary: its rest waits."""
-        request.leaves = True
+        request.rest = rest
         self._add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
 
     def went_on(self, scopes: Iterable[str]) -> None:
@@ -182,13 +186,47 @@ class Decisions:
         An entry that was answered for it may be answered again. A rest is kept all the same.
         """
         for request in in_hand:
-            is_ours = request.state is State.TAKEN and (request.leaves or request.acknowledged)
-            if request.state not in (State.RECEIVED, State.TAKEN) or is_ours:
+            is_ours = request.state is State.TAKEN and (request.rest is not None or request.acknowledged)
+            is_at_work = request.state is State.SUBMITTED and not self._is_discarded(request)
+            if request.state is State.ENDED or is_ours or is_at_work:
                 continue
             self._forget(request)
             if request.turn is not None and request.turn.row is not None:
                 self._add(None, partial(_come_again, request.turn.id))
             request.drop()
+
+    def _is_discarded(self, request: PausableRequest) -> bool:
+        """Whether the pool forgot it: it forgets what no process had accepted when the broker was lost."""
+        jobs = getattr(getattr(self._worker.pool, "_pool", None), "_cache", None)
+        if jobs is None or request.time_start is not None:
+            return False
+        result: Any = getattr(request, "_apply_result", None)
+        job = result() if result is not None else None
+        return job is None or getattr(job, "_job", None) not in jobs
+
+    def let_go(self, seconds: float) -> None:
+        """The worker ends: what is acknowledged and not kept yet goes back to the broker if the database is away.
+
+        Everything else the broker delivers again by itself.
+        """
+        deadline = time.monotonic() + seconds
+        while self._acknowledged() and time.monotonic() < deadline:
+            self._ask()
+            time.sleep(AGAIN_SECONDS)
+        for request, rest in self._acknowledged():
+            delivery = Delivery.of(request)
+            message = (delivery if rest is None else delivery.left_with(rest)).as_it_came()
+            (fate,) = broker.publish([message])
+            if fate.what == "taken":
+                self._forget(request)
+            else:
+                logger.critical("Lost is %s, which was neither kept nor taken back: %s", delivery.ref, fate.why)
+
+    def _acknowledged(self) -> list[tuple[PausableRequest, Rest | None]]:
+        """Those of which nobody but us has the message any more, with their rests."""
+        with self._lock:
+            waiting = [request for request, _ in self._steps if request is not None]
+        return [(one, one.rest) for one in waiting if one.acknowledged and one.state is State.TAKEN]
 
     def _add(self, request: PausableRequest | None, step: Step) -> None:
         with self._lock:
@@ -217,8 +255,10 @@ class Decisions:
                     self._cannot(request, step, error)
                     database.close()
                     continue
+                is_locked = database.sqlstate(error) == LOCKED
                 with self._lock:
-                    self._steps.appendleft((request, step))
+                    # One that waits for somebody's lock does not keep the others waiting.
+                    (self._steps.append if is_locked else self._steps.appendleft)((request, step))
                 metrics.DEGRADED.add(layer="holds")
                 raise
             except Exception as error:

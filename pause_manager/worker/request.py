@@ -15,7 +15,7 @@ from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
 from pause_manager.acknowledging import SureRequest
-from pause_manager.delivery import ENTRY, parsed, queue_of
+from pause_manager.delivery import ENTRY, Rest, parsed, queue_of
 from pause_manager.pausable import LEFT, REFUSED
 from pause_manager.worker.in_hand import in_hand
 
@@ -51,8 +51,8 @@ class PausableRequest(SureRequest):
         self.turn_id: UUID | None = None
         self.requeued = False
         """Whether the broker was told to deliver it again."""
-        self.leaves = False
-        """Whether its task has left at a boundary and its rest is about to be kept."""
+        self.rest: Rest | None = None
+        """Of a task that has left at a boundary, until it is kept."""
         self.goes_back = False
         """Whether the broker is to have it back as soon as its queue is not consumed any more."""
         self.failures = self.detours = 0

@@ -16,9 +16,8 @@ ALLOWED = {
     "automation/worker_signals.py": "waits for one byte and then sets stops in memory",
     "automation/aside.py": "sends on the connection that its caller owns, and gives up after any error",
     "backend/supervisor.py": "copies the output of a process",
-    # To be taken off the list with their rewrite: they close their connection after errors by themselves.
-    "pause_manager/running.py": "has a connection of its own, which it renews at each error",
-    "pause_manager/taking_up.py": "lives for one message and closes its connection at its end",
+    "pause_manager/worker/loop.py": "makes the calls of others in green pools, which touch the broker alone",
+    "pause_manager/worker/watchdog.py": "ends the connections of others",
 }
 """Why a module that starts a thread needs no connection of its own."""
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+
 import psutil
 import pytest
 from django.db import connection
