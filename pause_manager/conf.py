@@ -75,8 +75,6 @@ class PauseManagerSettings:
     """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
     every_task: bool = False
     """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
-    running_beat_seconds: float = 5.0
-    """How often a process says that its pausable tasks still run."""
     running_lost_seconds: float = 60.0
     """A task of another machine that was not heard of for so long is lost; of this one, the process is looked at."""
     answer_grace_seconds: float = 10.0

@@ -47,6 +47,5 @@ PAUSE_MANAGER = {
     "with_gpus": False,
     "capacity": os.environ.get("FOREIGN_CAPACITY") == "1",
     "answer_grace_seconds": float(os.environ.get("FOREIGN_GRACE", "10")),
-    "running_beat_seconds": 1.0,
     **json.loads(os.environ.get("FOREIGN_OPTIONS", "{}")),
 }
