@@ -49,7 +49,7 @@ class NodeWatch:
             self._adaptation = adapting.adapted(view.name, self._adaptation, policy)
         view = capacity.with_threshold(view, self._own_threshold, self._adaptation, policy)
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
-        # Holds stop the queues by themselves, see ``obedience``.
+        # Holds stop the queues by themselves, see ``worker.supervisor``.
         if not self._strangers.is_saturated:
             consumption.start()
         else:
