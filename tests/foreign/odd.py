@@ -13,7 +13,7 @@ _OF_THE_DELIVERY = ("redelivered",)
 
 
 @shared_task(bind=True)
-def tells(self, *args, what, **kwargs):
+def tells(self, /, *args, what, **kwargs):
     request = self.request
     headers = {name: value for name, value in (request.headers or {}).items() if name not in _OF_THE_DELIVERY}
     told = (args, kwargs, headers, request.shadow, request.reply_to, request.stamps, self.name)
@@ -21,5 +21,5 @@ def tells(self, *args, what, **kwargs):
 
 
 @shared_task(bind=True, name="tests.foreign.odd." + "x" * 300)
-def named_at_length(self, *args, what, **kwargs):
+def named_at_length(self, /, *args, what, **kwargs):
     store().rpush(TOLD, pickle.dumps((what, (args, kwargs, self.name))))
