@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 
 from pause_manager import audit, broker, conf, database, kept, metrics, settling
 from pause_manager.actor import SYSTEM
-from pause_manager.delivery import Delivery, Rest, needs_of
+from pause_manager.delivery import Delivery, Rest
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.in_hand import in_hand
@@ -46,20 +46,22 @@ class Decisions:
         self._lock = threading.Lock()
         self._worker: Any = None
         self._resumed: frozenset[str] = frozenset()
-        self.capacity = True
+        self._control_queue = ""
         self.tell_supervisor: Callable[[], None] = lambda: None
         """Set by the supervisor: it is to look at the holds at once."""
 
     def attach(self, worker: Any) -> None:
         self._worker = worker
-        self.capacity = conf.settings().capacity
+        self._control_queue = conf.settings().control_queue
+        _every_task.cache_clear()
 
     def lets_start(self, request: PausableRequest) -> bool:
         """Whether the pool may have ``request`` now; if not, it is taken, and something will become of it.
 
         In the worker's loop, for each task: reads memory only.
         """
-        if request.queue == conf.settings().control_queue:
+        queue = request.queue
+        if queue == self._control_queue:
             return True
         task = request.task
         pausable = is_pausable(task)
@@ -67,8 +69,8 @@ class Decisions:
             return self._ordinary_may_start(request)
         if request.turn is None and (
             request.entry is not None
-            or (pausable and needs_of(task) is not None)
-            or request.request_dict["delivery_info"].get("redelivered")
+            or (pausable and getattr(task, "needs", None) is not None)
+            or request.delivery_info["redelivered"]
         ):
             self.take(request)
             return False
@@ -358,7 +360,12 @@ def is_left_out(task: Any) -> bool:
 def is_pausable(task: Any) -> bool:
     """Whether ``task`` is kept while held: by its class, or because every task is."""
     own = getattr(task, "pausable", None)
-    return bool(own) if own is not None else getattr(conf.settings(), "every_task", False)
+    return bool(own) if own is not None else _every_task()
+
+
+@lru_cache(maxsize=1)
+def _every_task() -> bool:
+    return conf.settings().every_task
 
 
 def _is_kept(request: PausableRequest) -> None:
