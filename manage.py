@@ -10,15 +10,19 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings.dev")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
-    from django.db import OperationalError
+    from django.db import Error as DatabaseError
 
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
-    except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", None):  # the server answered: that is no matter of being away
+    except DatabaseError as error:
+        from pause_manager import database
+
+        if not database.is_away(error):
             raise
+        if database.sqlstate(error):  # the server answered
+            sys.exit(database.sentence(error))
         sys.exit(f"Cannot reach the database: {str(error).splitlines()[0]}. Is the system up (make up)?")
 
 

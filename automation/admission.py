@@ -18,11 +18,12 @@ from automation.errors import UnknownPipeline
 from automation.leases import RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import all_pipelines, get_pipeline
-from pause_manager import capacity, forced, kinds, loads, manager, metrics
+from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from pause_manager.samples import Sample
 from pause_manager.signals import yield_wanted
 from pause_manager.views import Load, NodeView
 
@@ -60,16 +61,29 @@ class Admission:
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
+Seen = Sequence[nodes.NodeState] | str
+"""The nodes, or the sentence that says why they could not be looked at."""
+
+
+def look_ahead() -> Seen:
+    """Look at the nodes before anything is locked: their samples are in Redis, which may hang."""
+    try:
+        return nodes.states() if manager.is_watched() else []
+    except Exception as error:
+        return _unreadable(error)
+
+
+def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admission:
     """Grant each want as many messages as have room (``at_most`` each), in the order given, reserving as it goes.
 
     Newcomers queue behind what waits and is no larger and no less urgent. A run that has worked, or was sent on, keeps
-    one loop. If the capacity cannot be judged, nothing is granted but what ignores it.
+    one loop. If the capacity cannot be judged, nothing is granted but what ignores it. ``seen`` is from
+    :func:`look_ahead`.
     """
     admission = Admission()
     if not wants:
         return admission
-    desk, problem = _open_desk()
+    desk, problem = _open_desk(seen)
     turns = _Turns(wants)
     for want in wants:
         asked = want.messages if at_most is None else min(want.messages, at_most)
@@ -86,11 +100,13 @@ def admit(wants: Sequence[Want], at_most: int | None = None) -> Admission:
     return admission
 
 
-def _open_desk() -> tuple[Desk | None, str]:
+def _open_desk(seen: Seen) -> tuple[Desk | None, str]:
     """The desk, or why there is none; neither if capacity is not watched."""
+    if isinstance(seen, str):
+        return None, seen
     try:
         with transaction.atomic():
-            return open_desk(), ""
+            return open_desk(seen=seen), ""
     except Exception as error:
         return None, _unreadable(error)
 
@@ -172,13 +188,16 @@ def _idle(run_ids: Sequence[UUID]) -> list[UUID]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def room_here(node: str, needs: Needs, pipeline: str, told: NodeView | None = None) -> Sequence[int]:
+def room_here(
+    node: str, needs: Needs, pipeline: str, told: NodeView | None = None, sample: Sample | None = None
+) -> Sequence[int]:
     """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
 
-    ``told`` is what an agent says of its machine, where no worker of ours samples it. Raises ``NoRoom`` with the
+    ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
+    another machine before the transaction began. Raises ``NoRoom`` with the
     sentence that says what is short.
     """
-    admitted = manager.admit_on(node, needs, pipeline=pipeline, told=told)
+    admitted = manager.admit_on(node, needs, pipeline=pipeline, told=told, sample=sample)
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")
         raise NoRoom(admitted)

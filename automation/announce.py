@@ -57,4 +57,4 @@ def changed(scopes: Iterable[str]) -> None:
 def _tell(action: str, scopes: list[str], **_: object) -> None:
     # Holds ring the control channel, which the pages hear too.
     if not action.startswith("hold_"):
-        transaction.on_commit(lambda: changed(scopes))
+        transaction.on_commit(lambda: changed(scopes), robust=True)

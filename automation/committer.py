@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error as DatabaseError
 
 from automation import checkpoint
 from automation.aside import Aside
 from automation.checkpoint import Progress
 from automation.leases import Work
 from automation.recovery import commit_surely
+from pause_manager import database
 
 
 class Committer:
@@ -27,8 +28,8 @@ class Committer:
         self._pending = (work, done)
         try:
             self._aside.send(*checkpoint.statement(work, done))
-        except (OperationalError, InterfaceError):
-            self._commit_otherwise()
+        except DatabaseError as error:
+            self._commit_otherwise(error)
 
     def wait(self) -> None:
         """Return when nothing is under way; raises :class:`LeaseLost` if the last checkpoint was refused."""
@@ -36,8 +37,8 @@ class Committer:
             return
         try:
             moved = self._aside.result()
-        except (OperationalError, InterfaceError):
-            self._commit_otherwise()
+        except DatabaseError as error:
+            self._commit_otherwise(error)
             return
         work, done = self._take()
         checkpoint.accept(work, done, moved == b"1")
@@ -48,8 +49,10 @@ class Committer:
         self._pending = None
         self._aside.close()
 
-    def _commit_otherwise(self) -> None:
-        """The connection was lost, and perhaps the answer to a commit that was made."""
+    def _commit_otherwise(self, error: DatabaseError) -> None:
+        """The connection was lost, and perhaps the answer to a commit that was made. Raises any other ``error``."""
+        if not database.is_away(error):
+            raise error
         work, done = self._take()
         commit_surely(work, done, is_repeat=True)
         self._committed(done)

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 
 from automation import keys
 from automation.models import WorkItem
+from pause_manager import database
 
 if TYPE_CHECKING:
     from automation.aside import Aside
@@ -116,7 +118,9 @@ def _read_here(given: list[Any]) -> str | bytes:
 def _set_off(ahead: Aside, given: list[Any]) -> bool:
     try:
         ahead.send(_READ_ASIDE, [str(value).encode() for value in given])
-    except (OperationalError, InterfaceError):
+    except DatabaseError as error:
+        if not database.is_away(error):
+            raise
         return False  # the caller's own connection will tell whether the database is away
     return True
 
@@ -124,5 +128,7 @@ def _set_off(ahead: Aside, given: list[Any]) -> bool:
 def _come(ahead: Aside, given: list[Any]) -> str | bytes:
     try:
         return ahead.result() or b"[]"
-    except (OperationalError, InterfaceError):
+    except DatabaseError as error:
+        if not database.is_away(error):
+            raise
         return _read_here(given)

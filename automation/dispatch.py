@@ -15,7 +15,7 @@ from celery import current_app
 from django.db import connection, transaction
 
 from automation import conf, gate
-from automation.admission import Want, admit, park
+from automation.admission import Want, admit, look_ahead, park
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.pipeline import AGENT, all_pipelines
@@ -31,7 +31,7 @@ TICKET = Ticket._meta.db_table
 def on_commit(stage_run_ids: Sequence[int]) -> None:
     """Dispatch the stages once the surrounding transaction has committed."""
     if stage_run_ids:
-        transaction.on_commit(lambda: dispatch(stage_run_ids))
+        transaction.on_commit(lambda: dispatch(stage_run_ids), robust=True)
 
 
 def of_runs(run_ids: Sequence[UUID | str], at_most: int | None = None) -> int:
@@ -48,6 +48,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none. A run
     of which nothing is at work and nothing has room is parked in the pause queue.
     """
+    seen = look_ahead()
     with transaction.atomic(), connection.cursor() as cursor:
         which = "" if stage_run_ids is None else "AND id = ANY(%s)"
         # Whoever is dispatching a stage is waited for: its count may be older than the lease that was just given back.
@@ -60,7 +61,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
         locked = [row[0] for row in cursor.fetchall()]
         if not locked:
             return 0
-        admission = admit(_wanted(cursor, locked), at_most)
+        admission = admit(_wanted(cursor, locked), seen, at_most)
         cursor.execute(
             _TICKETS,
             {
@@ -92,7 +93,14 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
     with layers.telling("gate"):
         cursor.execute(
             _WANTED,
-            {"ids": list(stage_run_ids), "pipelines": pipelines, "stages": stages, "queues": queues, "loops": loops},
+            {
+                "ids": list(stage_run_ids),
+                "pipelines": pipelines,
+                "stages": stages,
+                "queues": queues,
+                "loops": loops,
+                "node_seconds": gate.node_seconds(),
+            },
         )
     return [Want(*row) for row in cursor.fetchall()]
 
@@ -162,7 +170,7 @@ _WANTED = f"""
           JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
          CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased FROM ({_OPEN_SLICES}) AS s) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
-         WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN.format(queue="declared.queue")}
+         WHERE stage.id = ANY(%(ids)s) AND {gate.open_for("declared.queue")}
     )
     SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages
       FROM wanted WHERE messages > 0 ORDER BY priority, id

@@ -15,19 +15,16 @@ from uuid import UUID
 from automation.errors import UnknownPipeline
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
-from pause_manager import layers
+from pause_manager import conf, layers
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
 ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
 """The order in which reasons are told; the first is the one a list shows."""
 
-NODE_SECONDS = 15
-"""A node that the database has not heard of for so long is nowhere to go, held or not."""
-
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
-_LIVE = f"node.last_seen_at > statement_timestamp() - interval '{NODE_SECONDS} seconds'"
+_LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => {node_seconds}::float8)"
 
 OPEN = f"""
     run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
@@ -42,7 +39,20 @@ OPEN = f"""
                 SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name))
          OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE}))
 """
-"""SQL over ``run``; ``OPEN.format(queue=…)`` takes the expression of the stage's queue."""
+"""SQL over ``run``, see :func:`open_for`."""
+
+
+def open_for(queue: str) -> str:
+    """SQL over ``run``: nothing keeps it. ``queue`` is the expression of the stage's queue.
+
+    The statement is given ``node_seconds``, see :func:`node_seconds`.
+    """
+    return OPEN.format(queue=queue, node_seconds="%(node_seconds)s")
+
+
+def node_seconds() -> float:
+    """A node that the database has not heard of for so long is nowhere to go, held or not."""
+    return conf.settings().unknown_seconds
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ def may_start(run: AutomationRun) -> bool:
 
 def _holds_of_all_nodes() -> list[Hold]:
     """The holds on the live nodes, if there is no live node without one: then there is nowhere to go."""
-    live = WorkerNode.objects.seen_within(timedelta(seconds=NODE_SECONDS))
+    live = WorkerNode.objects.seen_within(timedelta(seconds=node_seconds()))
     names = list(live.values_list("name", flat=True))
     held = list(Hold.objects.covering(f"node:{name}" for name in names)) if names else []
     return held if {hold.scope for hold in held} == {f"node:{name}" for name in names} else []

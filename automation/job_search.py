@@ -13,7 +13,7 @@ from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
 from automation.models import Agent, Site, StageRun, WorkSlice
 from automation.pipeline import AGENT, all_pipelines, get_pipeline
 from automation.querysets import SliceQuerySet
-from pause_manager import layers
+from pause_manager import layers, manager, nodes
 from pause_manager.views import NodeView
 
 OWNER = "agent:"
@@ -46,9 +46,10 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
     if claim_id and (known := _claimed_before(agent, owner)):
         return known, ""
     why = ""
+    sample = nodes.latest(agent.node) if manager.is_watched() else None
     for stage_run in _candidates(agent, stages):
         stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
-        room = partial(admission.room_here, agent.node, stage.needs, stage_run.run.pipeline, told)
+        room = partial(admission.room_here, agent.node, stage.needs, stage_run.run.pipeline, told, sample)
         try:
             work = leases.claim(
                 stage_run.pk,
@@ -101,6 +102,7 @@ def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
                 "account": agent.account_id,
                 "site": agent.site_id,
                 "limit": MOST_TRIED,
+                "node_seconds": gate.node_seconds(),
             },
         )
         ids = [row[0] for row in cursor.fetchall()]
@@ -119,7 +121,7 @@ _DUE = f"""
       JOIN {Site._meta.db_table} AS site ON site.id = run.site_id
       JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
      WHERE stage.lifecycle = 'running' AND site.account_id = %(account)s
-       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.OPEN.format(queue="declared.queue")}
+       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.open_for("declared.queue")}
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
                AND (available_at IS NULL OR available_at <= statement_timestamp()))

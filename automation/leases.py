@@ -79,8 +79,8 @@ def claim(
             cursor.execute(
                 f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
                 f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
-                f"AND {gate.OPEN.format(queue='%(queue)s::text')} FOR NO KEY UPDATE OF stage",
-                {"stage": stage_run_id, "queue": queue},
+                f"AND {gate.open_for('%(queue)s::text')} FOR NO KEY UPDATE OF stage",
+                {"stage": stage_run_id, "queue": queue, "node_seconds": gate.node_seconds()},
             )
         if cursor.fetchone() is None:
             return None

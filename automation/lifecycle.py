@@ -340,7 +340,7 @@ def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, reaso
         if change == "placed" and (idle := _idle(run_ids)):
             settling.settled(idle, had_work=False)
     if change == "released" and actor != CAPACITY:
-        transaction.on_commit(lambda: _go_on(run_ids, actor, reason))
+        transaction.on_commit(lambda: _go_on(run_ids, actor, reason), robust=True)
 
 
 def _go_on(run_ids: list[str], actor: Actor, reason: str) -> None:

@@ -12,7 +12,7 @@ from automation.leases import Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.units import units_of
-from pause_manager import audit, metrics
+from pause_manager import audit, database, metrics
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
 
@@ -49,9 +49,12 @@ def _reconcile() -> None:
     ):
         try:
             part()
-        except Exception:
-            logger.exception("%s failed; the other repairs go on.", part.__name__)
+        except Exception as error:
             FAILURES.add(part=part.__name__)
+            if database.is_away(error):
+                database.note_away(error, f"the repair {part.__name__}")
+            else:
+                logger.exception("%s failed; the other repairs go on.", part.__name__)
 
 
 def reap() -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
 
 from automation import checkpoint, conf, leases
 from automation.checkpoint import Progress
 from automation.errors import LeaseLost
 from automation.leases import Work
+from pause_manager import database
 
 logger = logging.getLogger("automation.recovery")
 
@@ -37,13 +38,13 @@ def commit_surely(
             else:
                 checkpoint.commit(work, done, release=release, available_in=available_in)
             return
-        except (OperationalError, InterfaceError) as error:
-            if time.monotonic() > gives_up_at:
+        except DatabaseError as error:
+            if not database.is_away(error) or time.monotonic() > gives_up_at:
                 raise
             logger.warning(
-                "The database is away (%s): slice %d keeps what is done and asks again.", error, work.slice_id
+                "The database is %s: slice %d keeps what is done and asks again.", database.told(error), work.slice_id
             )
-            connection.close()
+            database.close()
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
             is_repeat = True

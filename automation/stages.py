@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from automation import dispatch, gate, slicing, transitions
 from automation.errors import TransitionRefused
@@ -19,6 +20,8 @@ logger = logging.getLogger("automation.stages")
 
 INPUT = "input"
 """Slug of the stage run at position -1, which stands for the run's input."""
+PAGE = 500
+"""Runs that wait to start are read so many at a time."""
 
 
 def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
@@ -163,7 +166,7 @@ def start_waiting(run_ids: Sequence[str] | None = None) -> int:
     )
     if run_ids is not None:
         waiting = waiting.filter(pk__in=run_ids)
-    for run in waiting.order_by("start_requested_at").iterator(chunk_size=500):
+    for run in _in_order(waiting):
         try:
             if not gate.may_start(run):
                 continue
@@ -173,3 +176,14 @@ def start_waiting(run_ids: Sequence[str] | None = None) -> int:
         except Exception:
             logger.exception("Run %s could not be started; the others are.", run.pk)
     return begun
+
+
+def _in_order(waiting: QuerySet[AutomationRun]) -> Iterator[AutomationRun]:
+    """Who asked first comes first, a page at a time: a cursor would not outlive its transaction behind PgBouncer."""
+    pages = waiting.order_by("start_requested_at", "pk")
+    after = Q()
+    while page := list(pages.filter(after)[:PAGE]):
+        yield from page
+        last = page[-1]
+        at = last.start_requested_at
+        after = Q(start_requested_at__gt=at) | Q(start_requested_at=at, pk__gt=last.pk)

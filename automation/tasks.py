@@ -14,6 +14,7 @@ from automation.models import Lifecycle, StageRun
 from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
 from pause_manager import metrics, settling
+from pause_manager.control_task import ControlTask
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.tasks")
@@ -52,13 +53,13 @@ def go_on(run_id: str) -> None:
     dispatch.of_runs([run_id], at_most=1)
 
 
-@shared_task(base=Task, name="automation.reconcile", ignore_result=True)
+@shared_task(base=ControlTask, name="automation.reconcile", ignore_result=True)
 def reconcile() -> None:
     """Repair whatever is missing: starts, seals, ends of cancels, messages."""
     maintenance.reconcile()
 
 
-@shared_task(base=Task, name="automation.reap_leases", ignore_result=True)
+@shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)
 def reap_leases() -> None:
     """End lost leases, give up poison items, send the slices on."""
     maintenance.reap()

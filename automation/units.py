@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from automation import copying, keys
 from automation.checkpoint import Failure
 from automation.context import StageContext
 from automation.models import StageRun
 from automation.pipeline import AnyStage, GroupStage, Payload, TryLater, get_pipeline
+from pause_manager import database
 
 if TYPE_CHECKING:
     from automation.aside import Aside
@@ -97,7 +98,7 @@ def attempt(stage: AnyStage, unit: Unit, ctx: StageContext) -> list[bytes]:
         except TryLater:
             raise
         except Exception as error:
-            if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
+            if database.is_away(error) and (database.is_read_only(error) or not connection.is_usable()):
                 raise
             ctx.logger.warning("Item %s failed (try %d): %s", unit.key, attempts, error)
             if attempts > stage.retries:

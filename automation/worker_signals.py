@@ -11,10 +11,9 @@ from types import FrameType
 from typing import Any
 
 from celery import signals
-from django.db import Error as DatabaseError
-from django.db import connection
 
 from automation import dispatch, leases, maintenance
+from pause_manager import database
 from pause_manager.watcher import Stop, watcher
 
 logger = logging.getLogger("automation.worker_signals")
@@ -102,8 +101,10 @@ def _child_was_lost(sender: Any = None, task_id: str = "", exception: BaseExcept
     try:
         lost = [owner for owner in leases.owners() if owner.endswith(f"/{task_id}")]
         maintenance.settle(leases.reap(lost))
-    except DatabaseError:
-        logger.warning("The lease of task %s ends by itself: the database is away.", task_id)
+    except Exception as error:
+        if not database.is_away(error):
+            raise
+        logger.warning("The lease of task %s ends by itself: the database is %s.", task_id, database.told(error))
     finally:
         # The parent forks new children: they must not inherit an open connection.
-        connection.close()
+        database.close()

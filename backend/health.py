@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import redis
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from backend import ticks
+from pause_manager import clocks
+from pause_manager.clock import database_seconds
+from pause_manager.redis_clients import bounded
 
 LATE_SECONDS = 30
 SOCKET_TIMEOUT_SECONDS = 1
@@ -20,6 +25,10 @@ SOCKET_TIMEOUT_SECONDS = 1
 
 class NotReady(Exception):
     """Something that the system needs is not there; the message says what."""
+
+
+class Notable(Exception):
+    """Something is wrong that keeps nobody from working; the message says what."""
 
 
 @never_cache
@@ -32,13 +41,17 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when database, migrations, Redis, beat and a control worker are fine, else 503; each with its own word."""
+    """200 when database, migrations, Redis, beat and a control worker are fine, else 503; each with its own word.
+
+    A clock that differs from the database's is named and changes nothing.
+    """
     checks: dict[str, Callable[[], str]] = {
         "database": check_database,
         "migrations": check_migrations,
         "redis": check_redis,
         "beat": check_beat,
         "control": check_control,
+        "clocks": check_clocks,
     }
     found, ready = {}, True
     for name, check in checks.items():
@@ -46,16 +59,21 @@ def readyz(request: HttpRequest) -> JsonResponse:
             found[name] = check()
         except NotReady as problem:
             found[name], ready = str(problem), False
+        except Notable as problem:
+            found[name] = str(problem)
     return JsonResponse({"ready": ready, "checks": found}, status=200 if ready else 503)
 
 
 def check_database() -> str:
-    """Whether PostgreSQL answers a query."""
+    """Whether PostgreSQL answers a query and takes changes."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
+            is_read_only = cursor.fetchone()[0]
     except DatabaseError as error:
         raise NotReady("the database does not answer") from error
+    if is_read_only:
+        raise NotReady("the database is read-only")
     return "ok"
 
 
@@ -73,9 +91,7 @@ def check_migrations() -> str:
 
 def redis_client() -> redis.Redis:
     """A client that gives up soon."""
-    return redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=SOCKET_TIMEOUT_SECONDS
-    )
+    return bounded(settings.REDIS_URL, SOCKET_TIMEOUT_SECONDS)
 
 
 def check_redis() -> str:
@@ -96,6 +112,25 @@ def check_beat() -> str:
 def check_control() -> str:
     """Whether a control worker started or reconciled lately."""
     return _lately(ticks.CONTROL, "no control worker is known", "a control worker last did its work {:.0f} s ago")
+
+
+def check_clocks() -> str:
+    """Whether the clocks of workers, of beat and of this host agree with the database's."""
+    try:
+        wrong = [clock.sentence for clock in clocks.all_clocks() if clock.is_wrong]
+    except DatabaseError as error:
+        raise Notable("unknown while the database does not answer") from error
+    if wrong:
+        raise Notable("; ".join(wrong))
+    return "ok"
+
+
+@clocks.register
+def _of_beat() -> Iterator[clocks.Clock]:
+    with contextlib.suppress(redis.RedisError):
+        tick = ticks.last(ticks.BEAT)
+        if tick is not None:
+            yield clocks.Clock("beat", "beat", tick.host, database_seconds() - tick.at - tick.age)
 
 
 def _lately(who: str, never: str, late: str) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SCRIPTS = ("throughput", "overhead", "stop_check", "pause", "million", "gate", "poll", "paused_claim", "fleet_toggle")
+SCRIPTS = (
+    "throughput",
+    "overhead",
+    "stop_check",
+    "pause",
+    "million",
+    "gate",
+    "poll",
+    "paused_claim",
+    "fleet_toggle",
+    "drop_in",
+)
 
 
 def main() -> int:

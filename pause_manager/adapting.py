@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from django.db import models
 from django.db.models.functions import Extract, Now
 
-from pause_manager import audit, capacity
+from pause_manager import audit, capacity, database
 from pause_manager.clock import database_seconds
 from pause_manager.models import ControlEvent
 from pause_manager.pause_queue import CAPACITY
@@ -67,7 +67,7 @@ def note_out_of_memory(node: str, *, reason: str, figures: dict[str, Any]) -> No
     try:
         audit.record(OUT_OF_MEMORY, scope=f"node:{node}", actor=CAPACITY, reason=reason, figures=figures)
     except DatabaseError as error:
-        logger.warning("%s ran out of memory, and the database is away (%s).", node, error)
+        logger.warning("%s ran out of memory, which cannot be noted: %s", node, database.sentence(error))
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -13,7 +13,7 @@ from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, StreamingHttpResponse
 
-from pause_manager import hold_actions, manager
+from pause_manager import hold_actions, manager, stuck
 from pause_manager.actor import Actor
 from pause_manager.audit_export import exported
 from pause_manager.errors import InvalidHold
@@ -147,6 +147,48 @@ def force_pause(model_admin: Any, request: HttpRequest, queryset: QuerySet[Pause
     _force(request, queryset, manager.force_pause, "Held")
 
 
+class EntryForm(ReasonForm):
+    """The action bar with the name that a verb needs: of a queue or of a task."""
+
+    name = forms.CharField(required=False, max_length=1_000, label="Queue or task")
+
+
+@admin.action(description="Drop selected messages")
+def drop(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    _change(request, queryset, lambda meant, **who: stuck.drop(meant, **who), "Dropped")
+
+
+@admin.action(description="Reroute selected messages to the queue named")
+def reroute(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    queue = request.POST.get("name", "")
+    _change(request, queryset, lambda meant, **who: stuck.reroute(meant, queue, **who), "Rerouted")
+
+
+@admin.action(description="Rename the task of selected messages to the name given")
+def rename(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    new = request.POST.get("name", "")
+    _change(request, queryset, lambda meant, **who: stuck.rename_entries(meant, new, **who), "Renamed")
+
+
+def _change(
+    request: HttpRequest, queryset: QuerySet[PauseQueueEntry], verb: Callable[..., list[int]], done_word: str
+) -> None:
+    """Tells how many were changed and which were not."""
+    who = {"actor": Actor.user(request.user, channel="admin"), "reason": request.POST.get("reason", "")[:500]}
+    chosen = list(queryset.values_list("pk", flat=True))
+    try:
+        changed = verb(stuck.Selection(ids=tuple(chosen)), **who) if chosen else []
+    except stuck.InvalidEntryCommand as refusal:
+        messages.warning(request, str(refusal))
+        return
+    left = sorted(set(chosen) - set(changed))
+    if left:
+        named = ", ".join(map(str, left[:10]))
+        messages.warning(request, f"Not changed, as they are runs or no longer wait: {len(left)} ({named}).")
+    if changed:
+        messages.success(request, f"{done_word}: {len(changed)}.")
+
+
 def _force(
     request: HttpRequest, queryset: QuerySet[PauseQueueEntry], verb: Callable[..., bool], done_word: str
 ) -> None:
@@ -191,13 +233,17 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
         "reason",
         "paused_at",
         "attempts",
+        "problem",
         "outcome",
     ]
-    list_filter = [IsWaiting, "kept_by"]
+    list_filter = [IsWaiting, "kept_by", "problem"]
     search_fields = ["=ref"]
     search_help_text = "What waits, exactly, such as run:<id>."
-    action_form = ReasonForm
-    actions = [force_resume, force_pause]
+    action_form = EntryForm
+    actions = [force_resume, force_pause, drop, rename, reroute]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("body", "envelope", "message")
 
 
 @admin.register(RunningTask)

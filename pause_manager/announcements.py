@@ -45,7 +45,7 @@ _away_until = 0.0
 @receiver(event_recorded)
 def _announce(action: str, scopes: Sequence[str], actor: Actor, reason: str, **_: object) -> None:
     if action in ACTIONS and scopes:
-        transaction.on_commit(partial(_tell, action, list(scopes), actor.name, reason))
+        transaction.on_commit(partial(_tell, action, list(scopes), actor.name, reason), robust=True)
 
 
 def _tell(action: str, refs: Sequence[str], actor: str, reason: str) -> None:

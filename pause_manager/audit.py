@@ -66,7 +66,7 @@ def record_each(
     ControlEvent.objects.bulk_create(events, batch_size=1000)
     scoped = [event.scope for event in events]
     event_recorded.send(ControlEvent, action=action, scopes=scoped, actor=actor, reason=reason)
-    transaction.on_commit(lambda: EVENTS.add(len(events), action=action))
+    transaction.on_commit(lambda: EVENTS.add(len(events), action=action), robust=True)
     for event in events:
         logger.info(
             "%s %s by %s through %s: %s",

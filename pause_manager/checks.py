@@ -110,13 +110,14 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     if settings().every_task:
         return []
     _load_tasks(app)
+    registered = sorted(app.tasks.items())  # which makes them, and so loads their classes
     ours = sys.modules.get(TASK_CLASS.partition(":")[0])
     if ours is None:
         return []
     classes = tuple(getattr(ours, name) for name in WAYS_IN if hasattr(ours, name))
     # Who declares loads has work that asks by itself before it starts.
     others = {"celery", "pause_manager", *(provider.__module__.partition(".")[0] for provider in loads.providers())}
-    tasks = [task for _, task in sorted(app.tasks.items()) if _package(task) not in others]
+    tasks = [task for _, task in registered if _package(task) not in others]
     if not any(isinstance(task, classes) for task in tasks):
         return []
     deaf = [f"{task.name} ({why})" for task in tasks if (why := _why_deaf(task, classes, ours.PausableTask))]

@@ -43,7 +43,8 @@ class PauseManagerSettings:
     history_days: float = 14.0
     """How long samples by the minute, and nodes that are gone, are kept."""
     runtime_dir: str = ""
-    """Where the workers of one machine find each other; empty: a directory of this user in the temporary one."""
+    """Where the workers of one machine find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
+    ``/run/user`` or the temporary one. It must belong to the workers' user."""
     own_root_pid: int = 0
     """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
     control_queue: str = "control"
@@ -74,12 +75,12 @@ class PauseManagerSettings:
     """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
     every_task: bool = False
     """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
-    running_beat_seconds: float = 5.0
-    """How often a process says that its pausable tasks still run."""
     running_lost_seconds: float = 60.0
     """A task of another machine that was not heard of for so long is lost; of this one, the process is looked at."""
     answer_grace_seconds: float = 10.0
     """A message sent on and not started on by then is sent again if the broker has too few; doubles each time."""
+    clock_tolerance_seconds: float = 2.0
+    """A host whose clock differs from the database's by more is named by ``/readyz`` and an alert."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +88,18 @@ class PauseManagerSettings:
 
     def policy_of(self, pipeline: str = "") -> Policy:
         """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
-        return _policy(_frozen(self.policy), _frozen(self.pipeline_policies.get(pipeline, {})))
+        given = {"offline_after_seconds": self.offline_seconds, **self.policy}
+        return _policy(_frozen(given), _frozen(self.pipeline_policies.get(pipeline, {})))
+
+    @property
+    def offline_seconds(self) -> float:
+        """A node whose last sample is older is offline."""
+        return self.missed_samples * self.sample_seconds
+
+    @property
+    def unknown_seconds(self) -> float:
+        """A node that the database has not heard of for so long is nowhere to go: it hears of some samples only."""
+        return self.missed_samples * max(self.sample_seconds, self.save_node_seconds)
 
 
 @lru_cache

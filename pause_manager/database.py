@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, connection
+from django.db import InterfaceError, OperationalError, connection
 
-AWAY = ("08", "40", "53", "55", "57")
-"""Classes of SQLSTATE that pass: connection, rollback, resources, object in use, operator intervention."""
-_READ_ONLY = "25006"
-_NEVER_PASS = ("40002", "57014", "57P04")
-"""Of those classes: an integrity constraint, a statement that was cancelled, a database that was dropped."""
+logger = logging.getLogger("pause_manager.database")
+
+AWAY = ("08", "40", "53", "55", "57", "58")
+"""Classes of SQLSTATE that pass: connection, rollback, resources, object in use, operator intervention, system."""
+_PASSES_TOO = ("25006", "25P03", "25P04")
+"""A read-only transaction, as after a failover; and a connection that was ended for what it was idle in."""
+_NEVER_PASSES = ("40002", "55P02", "55P04")
+"""Of those classes: a constraint at commit, and two that say what was asked for is wrong."""
+READ_ONLY = "25006"
+
+IDLE_SECONDS = 5.0
+"""A connection that was unused for longer is tried before it is believed: proxies and time-outs end idle ones."""
+QUIET_SECONDS = 30.0
+"""An outage that nobody met for so long is over: the next is told anew."""
+
+_ANY = (DatabaseError, psycopg.Error)
+_LOST = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 def sqlstate(error: BaseException | None) -> str:
@@ -30,13 +47,37 @@ def is_away(error: BaseException) -> bool:
 
     Anything else is a fault of what was asked for, and asking again changes nothing.
     """
-    if not isinstance(error, DatabaseError):
+    if not isinstance(error, _ANY):
         return False
-    state = sqlstate(error)
-    if state:
-        return state == _READ_ONLY or (state[:2] in AWAY and state not in _NEVER_PASS)
-    # The driver says nothing of a connection that it lost by itself: "the connection is closed", "server closed the …".
-    return isinstance(error, InterfaceError) or type(error).__name__ == "OperationalError"
+    if state := sqlstate(error):
+        return state in _PASSES_TOO or (state[:2] in AWAY and state not in _NEVER_PASSES)
+    # Of what it found out by itself the driver gives no state: "the connection is closed", a pool's time-out, a server
+    # that does not let anybody in. Django's word of a broken transaction names what broke it as its cause.
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, _LOST):
+        cause = cause.__cause__
+    return cause is not None
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database takes no changes: a standby, or a primary that was demoted."""
+    return sqlstate(error) == READ_ONLY
+
+
+def told(error: BaseException) -> str:
+    """What is the matter with the database, for people: the end of a sentence that begins with "the database is"."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
+    if is_read_only(error):
+        return "read-only: it takes no changes, as after a failover"
+    return f"away ({first})"
+
+
+def sentence(error: BaseException) -> str:
+    """What a command says instead of a traceback."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if is_read_only(error):
+        return "Cannot change anything: the database is read-only, as after a failover."
+    return f"Cannot use the database: {first}"
 
 
 @contextmanager
@@ -45,6 +86,8 @@ def own_connection() -> Iterator[None]:
 
     Django renews connections only between requests and tasks; a thread beside them would keep a dead one for ever.
     """
+    if connection.connection is not None and time.monotonic() > _used.at + IDLE_SECONDS and not connection.is_usable():
+        close()
     try:
         yield
     except DatabaseError:
@@ -54,8 +97,57 @@ def own_connection() -> Iterator[None]:
         # A failure that the round has dealt with itself, as a reaction to a sample does.
         if connection.errors_occurred or (connection.connection is not None and connection.connection.closed):
             close()
+    finally:
+        _used.at = time.monotonic()
+
+
+class _Used(threading.local):
+    at = float("-inf")
+
+
+_used = _Used()
+"""When this thread last let go of its own connection."""
 
 
 def close() -> None:
     """Let this thread's connection go, whatever it is in the middle of; the next statement opens another."""
-    connection.close()
+    with contextlib.suppress(DatabaseError):
+        connection.close()
+
+
+class _Outage:
+    """Tells of an outage once a process, however many meet it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = ""
+        self._met_at = float("-inf")
+
+    def meet(self, error: BaseException, what: str) -> None:
+        with self._lock:
+            state = "read-only" if is_read_only(error) else "away"
+            is_news = state != self._state or time.monotonic() > self._met_at + QUIET_SECONDS
+            self._state, self._met_at = state, time.monotonic()
+        if is_news:
+            logger.warning("The database is %s: %s waits, and so does all else.", told(error), what)
+        else:
+            logger.debug("The database is %s: %s waits.", told(error), what)
+
+
+_outage = _Outage()
+
+
+def note_away(error: BaseException, what: str) -> None:
+    """Say that ``what`` waits for the database: the first to say so in an outage is heard, the others at DEBUG."""
+    _outage.meet(error, what)
+
+
+@contextmanager
+def waited_for(what: str) -> Iterator[None]:
+    """Let the block end early if the database is away, which is told: it comes again. Other errors are raised."""
+    try:
+        yield
+    except Exception as error:
+        if not is_away(error):
+            raise
+        note_away(error, what)

@@ -13,6 +13,7 @@ from celery.utils.saferepr import saferepr
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu import serialization
 
+from pause_manager import broker
 from pause_manager.messaging import envelope
 from pause_manager.needs import Needs
 
@@ -189,6 +190,10 @@ class Delivery:
             return maybe_make_aware(expires, self.task.app.timezone) if isinstance(expires, datetime) else None
         except (ValueError, TypeError, AttributeError):
             return None
+
+    def as_it_came(self) -> broker.Sending:
+        """The message, to be sent to its queue once more."""
+        return broker.as_it_came(self._told(), self.body, {})
 
     def envelope(self) -> bytes:
         """All but the body, whatever it contains; see :mod:`~pause_manager.messaging.envelope`."""

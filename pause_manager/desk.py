@@ -130,22 +130,25 @@ def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
     return replace(verdict, sentence=f"{verdict.sentence} Held by an operator: {names}.")
 
 
-def open_desk(level: int = logging.INFO) -> Desk | None:
+def open_desk(level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None = None) -> Desk | None:
     """Look at the fleet; ``None`` when capacity is not watched, so that everything may start.
 
-    Verdicts are logged at ``level``: those that are only shown to somebody need not be.
+    Verdicts are logged at ``level``: those that are only shown to somebody need not be. ``seen`` as in :func:`look`.
     """
     if not conf.settings().capacity:
         return None
     ramp = PollState.objects.values_list("ramp", flat=True).first() or {}
-    return Desk(look(), ramp.get("held", []), level)
+    return Desk(look(seen), ramp.get("held", []), level)
 
 
-def look() -> Fleet:
-    """The fleet as it is now, in a constant number of queries."""
+def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
+    """The fleet as it is now, in a constant number of queries.
+
+    Whoever holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
+    """
     by_node = loads.by_node()
     held = nodes.held()
-    found = nodes.states()
+    found = nodes.states() if seen is None else seen
     views = [
         replace(view, loads=tuple(by_node.get(view.name, ())), is_online=view.is_online and view.name not in held)
         for view in (state.view for state in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pause_manager import acknowledgements, conf
+from pause_manager import acknowledgements, conf, known_tasks, stuck
 from pause_manager.acknowledgements import AGENT, Workers
 from pause_manager.clock import database_now
 from pause_manager.control_state import FLEET, State
@@ -14,6 +14,7 @@ from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
 
 MOST_EVENTS = 50
+MOST_NAMES = 20
 _ACTIONS = {"hold_placed": "pause", "hold_altered": "pause", "hold_released": "resume"}
 
 IMPACTS = {
@@ -132,6 +133,18 @@ def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: b
         found += [sentence for _, sentence in late]
     elif late:
         found.append(f"{len(late)} pieces of work outlast the quiesce.")
+    return found + _parked(with_blockers) if state.is_readable else found
+
+
+def _parked(with_names: bool) -> list[str]:
+    """What is parked and would find nobody after the resume, or has found nobody."""
+    unknown = known_tasks.unknown_names_of_late()
+    found = [str(one) for one in unknown[:MOST_NAMES]] if with_names else []
+    if more := sum(one.count for one in unknown[len(found) :]):
+        found.append(f"{more:,} {'more ' if found else ''}parked messages are of tasks that no live worker knows.")
+    if problems := {problem: count for problem, count in stuck.counts().items() if count}:
+        told = ", ".join(f"{count:,} {problem}" for problem, count in problems.items())
+        found.append(f"Parked messages that nobody takes up: {told}. `manage.py pause_queue` says why.")
     return found
 
 

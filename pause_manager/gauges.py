@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, drain, metrics, nodes
+from pause_manager import acknowledgements, clocks, drain, metrics, nodes, stuck
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
 from pause_manager.node_report import shown
@@ -37,7 +37,7 @@ FLEET = """
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
-STATEMENTS = (HOLDS, QUEUE, POLL, FLEET, acknowledgements.LIVE, TALLIES)
+STATEMENTS = (HOLDS, QUEUE, stuck.COUNTS, POLL, FLEET, acknowledgements.LIVE, TALLIES)
 
 
 def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -89,6 +89,23 @@ def _fleet() -> Iterable[Metric]:
     return paused, since, version, workers, in_hand, readable
 
 
+@register("clocks")
+def _clocks() -> Iterable[Metric]:
+    offset = gauge(
+        "slackwater_clock_offset_seconds",
+        "By how much the database's clock is ahead of a host's, as its workers, web processes and beat see it.",
+        "host",
+        "who",
+    )
+    worst: dict[tuple[str, str], float] = {}
+    for clock in clocks.all_clocks():
+        key = (clock.host, clock.who)
+        worst[key] = max(worst.get(key, 0.0), clock.offset, key=abs)
+    for (host, who), seconds in worst.items():
+        offset.add_metric([host, who], seconds)
+    return [offset]
+
+
 @register("pause_queue")
 def _pause_queue() -> Iterable[Metric]:
     count = gauge("slackwater_pause_queue_entries", "Dispatches that wait for capacity, by priority.", "priority")
@@ -96,6 +113,11 @@ def _pause_queue() -> Iterable[Metric]:
         "slackwater_pause_queue_oldest_age_seconds", "How long the oldest has waited; 0 if none waits.", "priority"
     )
     polled = gauge("slackwater_poll_age_seconds", "Since the pause queue was last looked through.")
+    stuck_now = gauge(
+        "slackwater_pause_queue_stuck", "Parked messages that nobody takes up, by what is wrong with them.", "problem"
+    )
+    for problem, entries in stuck.counts().items():
+        stuck_now.add_metric([problem], entries)
     found = {priority: (entries, age) for priority, entries, age in _rows(QUEUE)}
     for priority in range(1, 6):
         entries, age = found.get(priority, (0, 0.0))
@@ -103,7 +125,7 @@ def _pause_queue() -> Iterable[Metric]:
         oldest.add_metric([str(priority)], age)
     for (age,) in _rows(POLL):
         polled.add_metric([], age)
-    return count, oldest, polled
+    return count, oldest, polled, stuck_now
 
 
 @register("nodes")

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, holds, layers, loads, metrics, nodes, pause_queue
+from pause_manager import capacity, conf, database, holds, layers, loads, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
 from pause_manager.desk import ITS_TURN, front, goes_behind, look, needs_of, open_desk
@@ -19,6 +19,7 @@ from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.samples import Sample
 from pause_manager.signals import forced_on, hold_changing
 from pause_manager.views import NodeView
 
@@ -81,28 +82,35 @@ def _unreadable(error: Exception) -> capacity.Verdict:
 
 
 def admit_on(
-    node: str, needs: Needs, *, pipeline: str = "", told: NodeView | None = None, newcomer: int | None = None
+    node: str,
+    needs: Needs,
+    *,
+    pipeline: str = "",
+    told: NodeView | None = None,
+    newcomer: int | None = None,
+    sample: Sample | None = None,
 ) -> tuple[int, ...] | str:
     """The GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
     and a lock on its name takes the place of the row. ``newcomer`` is the priority of work that nobody has admitted
-    before: it queues behind what waits. What cannot be judged admits nothing: the error is raised.
+    before: it queues behind what waits. ``sample`` is what ``nodes.latest`` gave before the transaction; whoever admits
+    to this machine needs none. What cannot be judged admits nothing: the error is raised.
     """
     if not conf.settings().capacity:
         return ()
     with layers.telling("capacity"):
-        return _admit_on(node, needs, pipeline, told, newcomer)
+        return _admit_on(node, needs, pipeline, told, newcomer, sample)
 
 
 def _admit_on(
-    node: str, needs: Needs, pipeline: str, told: NodeView | None, newcomer: int | None
+    node: str, needs: Needs, pipeline: str, told: NodeView | None, newcomer: int | None, sample: Sample | None
 ) -> tuple[int, ...] | str:
     if told is not None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])
-    known, now = nodes.lock(node)
+    known, now = nodes.lock(node, sample)
     view = known or told
     if view is None:
         return f"{node} has no fresh sample."
@@ -141,21 +149,26 @@ def poll() -> Poll:
     if _failed_at is not None and time.monotonic() < _failed_at + BACK_OFF_SECONDS:
         return Poll(skipped="it failed a short time ago")
     try:
+        seen = nodes.states()
         with transaction.atomic():
             if not pause_queue.lock_poll():
                 return Poll(skipped="another poll is under way")
             with POLLING.timed():
-                done = _poll()
+                done = _poll(seen)
         _failed_at = None
         return done
-    except Exception:
-        logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
+    except Exception as error:
         POLL_FAILURES.add()
+        if database.is_away(error):
+            database.note_away(error, "the poll of the pause queue")
+            database.close()
+            return Poll(skipped="the database is away")
+        logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
         _failed_at = time.monotonic()
         return Poll(skipped="it failed")
 
 
-def _poll() -> Poll:
+def _poll(seen: Sequence[nodes.NodeState]) -> Poll:
     state, _ = PollState.objects.get_or_create(pk=1)
     policy = conf.settings().policy_of()
     is_fleet_held = Hold.objects.covering(["fleet"]).exists()
@@ -164,7 +177,7 @@ def _poll() -> Poll:
     )
     # While the fleet is held nothing could go on: what waits keeps its place.
     waiting = [] if is_fleet_held else _foremost(ramp.allowance, policy)
-    fleet = look()
+    fleet = look(seen)
     views, now = fleet.views, fleet.now
     book = fleet.reserve_unplaced(capacity.resuming_book(views, policy, now, fleet.states))
     plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=fleet.states, book=book)

@@ -36,6 +36,7 @@ class NodeWatch:
         self._read_due = self._keep_due = 0.0
         self._spoke = False
         self._took_work: bool | None = None
+        self._told_saturated = False
         self._forced: frozenset[str] = frozenset()
         """Queues that are served on a saturated node as well."""
 
@@ -47,21 +48,22 @@ class NodeWatch:
             self._notice_kills(view)
             self._adaptation = adapting.adapted(view.name, self._adaptation, policy)
         view = capacity.with_threshold(view, self._own_threshold, self._adaptation, policy)
-        was_saturated = self._strangers.is_saturated
         self._strangers, alone = capacity.judge(view, self._strangers, policy, view.sampled_at)
-        # Holds stop the queues by themselves, see ``obedience``.
+        # Holds stop the queues by themselves, see ``worker.supervisor``.
         if not self._strangers.is_saturated:
             consumption.start()
         else:
             consumption.hold(consumption.queues - self._forced if self._forced else None, because=NODE)
         if not speaks:
+            self._told_saturated = self._strangers.is_saturated
             return
         takes_work = not self._strangers.is_saturated and nodes.held_because(view.name) is None
         if takes_work != self._took_work:
             nodes.set_consuming(view.name, takes_work)
             self._took_work = takes_work
-        if was_saturated != self._strangers.is_saturated:
+        if self._told_saturated != self._strangers.is_saturated:
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
+            self._told_saturated = self._strangers.is_saturated
         carried = tuple(loads.by_node(view.name).get(view.name, ()))
         self._with_loads, judgement = capacity.judge(
             replace(view, loads=carried), self._with_loads, policy, view.sampled_at

@@ -10,21 +10,21 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 import orjson
 import redis
 from django.db import connection, transaction
 from django.db.models.functions import Now
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from pause_manager import audit, capacity, conf
 from pause_manager.actor import Actor
 from pause_manager.history import Minute
 from pause_manager.kept_watch import KeptWatch
 from pause_manager.models import CapacitySample, Hold, WorkerNode
+from pause_manager.probes.lodging import Lodging
+from pause_manager.probes.processes import node_name
+from pause_manager.redis_clients import client as client
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
 
@@ -82,11 +82,14 @@ _LOCK = f"""
 _HELD = f"SELECT reason FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = %s LIMIT 1"
 
 
-def lock(name: str) -> tuple[NodeView | None, float | None]:
+def lock(name: str, sample: Sample | None = None) -> tuple[NodeView | None, float | None]:
     """The node of this name, without loads, and the database's time; its row is locked until the transaction ends.
 
-    (``None``, ``None``) if the database does not know it.
+    ``sample`` is what :func:`latest` gave before the transaction. Without it the node is judged by what the workers of
+    this machine tell each other, or by what the database was told last: Redis is never asked while a row is locked.
+    (``None``, ``None``) if the database does not know the node.
     """
+    sample = sample or own_sample(name)
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, [name])
         found = cursor.fetchone()
@@ -95,41 +98,66 @@ def lock(name: str) -> tuple[NodeView | None, float | None]:
     watch, pause_below, age, now = found
     row: Any = WorkerNode(name=name, watch=orjson.loads(watch), pause_below=pause_below)
     row.age = age
-    view = next((state.view for state in _states([row])), None)
-    return view, now
+    if sample is not None:
+        return _live_state(row, sample).view, now
+    return next((state.view for state in _states([row], {})), None), now
+
+
+def latest(name: str) -> Sample | None:
+    """The live sample of the node, if there is one; looks into Redis, so not within a transaction."""
+    return own_sample(name) or _readable(name, _live_samples([name]).get(name))
+
+
+def own_sample(name: str) -> Sample | None:
+    """The live sample of the node if it is this machine, by the file that its workers share."""
+    settings = conf.settings()
+    if name != node_name():
+        return None
+    return Lodging(settings.runtime_dir).hear(within_seconds=settings.offline_seconds)
 
 
 def states(name: str | None = None) -> list[NodeState]:
     """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
 
-    A row whose sample cannot be understood (of a much later version, say) is left out, with a warning.
+    Whoever locks something calls it before: Redis may hang. A row whose sample cannot be understood (of a much later
+    version, say) is left out, with a warning.
     """
     seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name")
-    return _states(list(seen if name is None else seen.filter(name=name)))
+    rows = list(seen if name is None else seen.filter(name=name))
+    return _states(rows, _live_samples([row.name for row in rows]))
 
 
-def _states(rows: list[WorkerNode]) -> list[NodeState]:
-    live = _live_samples([row.name for row in rows])
+def _states(rows: list[WorkerNode], live: dict[str, bytes | str]) -> list[NodeState]:
     silent = [row.name for row in rows if row.name not in live]
     kept = dict(WorkerNode.objects.filter(name__in=silent).values_list("name", "sample")) if silent else {}
     found: list[NodeState] = []
     for row in rows:
         try:
-            found.append(_live_state(row, live[row.name]) if row.name in live else _kept_state(row, kept[row.name]))
+            if row.name in live:
+                found.append(_live_state(row, Sample.of_json(live[row.name])))
+            else:
+                found.append(_kept_state(row, kept[row.name]))
         except (KeyError, TypeError, ValueError) as error:
             logger.warning("Cannot read the sample of node %s: %s.", row.name, error)
     return found
 
 
-def _live_state(row: WorkerNode, sample: bytes | str) -> NodeState:
-    return NodeState(row, Sample.of_json(sample), is_online=True, age_seconds=0.0)
+def _readable(name: str, sample: bytes | str | None) -> Sample | None:
+    try:
+        return None if sample is None else Sample.of_json(sample)
+    except (KeyError, TypeError, ValueError) as error:
+        logger.warning("Cannot read the sample of node %s: %s.", name, error)
+        return None
+
+
+def _live_state(row: WorkerNode, sample: Sample) -> NodeState:
+    return NodeState(row, sample, is_online=True, age_seconds=0.0)
 
 
 def _kept_state(row: WorkerNode, sample: dict[str, Any]) -> NodeState:
-    settings = conf.settings()
     age: float = row.age.total_seconds()  # type: ignore[attr-defined]
-    limit = settings.missed_samples * settings.sample_seconds
-    return NodeState(row, Sample.of_dict(sample), is_online=age <= limit, age_seconds=max(0.0, age))
+    is_online = age <= conf.settings().offline_seconds
+    return NodeState(row, Sample.of_dict(sample), is_online=is_online, age_seconds=max(0.0, age))
 
 
 def _live_samples(names: list[str]) -> dict[str, bytes | str]:
@@ -239,15 +267,3 @@ def forget_history() -> None:
 
 def _key(name: str) -> str:
     return f"{conf.settings().node_key_prefix}{name}"
-
-
-@lru_cache(maxsize=1)
-def client() -> redis.Redis:
-    """A client that gives up soon: who samples must not wait for Redis."""
-    settings = conf.settings()
-    return redis.Redis.from_url(
-        settings.redis_url,
-        socket_timeout=settings.redis_timeout_seconds,
-        socket_connect_timeout=settings.redis_timeout_seconds,
-        retry=Retry(NoBackoff(), 1),
-    )

@@ -5,25 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from functools import lru_cache
 
 import redis
 from django.db import transaction
 
 from pause_manager import conf
+from pause_manager.redis_clients import client
+
+__all__ = ["client", "publish", "publish_on_commit"]
 
 logger = logging.getLogger("pause_manager.notice")
-
-
-@lru_cache(maxsize=1)
-def client() -> redis.Redis:
-    """The Redis client of this process, with short time-outs: a caller never hangs on the doorbell."""
-    settings = conf.settings()
-    return redis.Redis.from_url(
-        settings.redis_url,
-        socket_timeout=settings.redis_timeout_seconds,
-        socket_connect_timeout=settings.redis_timeout_seconds,
-    )
 
 
 def publish(scopes: Iterable[str]) -> None:
@@ -35,5 +26,5 @@ def publish(scopes: Iterable[str]) -> None:
 
 
 def publish_on_commit(*scopes: str) -> None:
-    """Ring once the surrounding transaction has committed."""
-    transaction.on_commit(lambda: publish(scopes))
+    """Ring once the surrounding transaction has committed, whatever becomes of what else was to follow it."""
+    transaction.on_commit(lambda: publish(scopes), robust=True)

@@ -1,14 +1,14 @@
-"""The durable pause queue: park, send on exactly once, drop. The only writer of :class:`PauseQueueEntry`."""
+"""The durable pause queue: park, send on exactly once, drop. Writes :class:`PauseQueueEntry`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from celery import current_app
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, When
 from django.db.models.functions import Now
@@ -17,17 +17,21 @@ from django.dispatch import receiver
 from pause_manager import audit, broker, holds
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.delivery import ENTRY
+from pause_manager.messaging import envelope
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
-from pause_manager.querysets import PauseQueueQuerySet
+from pause_manager.returning import WAITING as WAITING
+from pause_manager.returning import refuse, take_back
+from pause_manager.returning import reopen as reopen
+from pause_manager.returning import set_aside as set_aside
 from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.pause_queue")
 
 CAPACITY = Actor("capacity", "policy")
 
-WAITING: dict[str, Any] = {"finished_at": None, "outcome": "", "sent_at": None, "answered_at": None, "answered_by": ""}
-"""What an entry says of itself that waits again."""
+BODIES_AT_ONCE = 50
+"""Bodies are read when they are sent, so many at a time, however many entries go on."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +105,36 @@ def send_on(
     """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
 
     Returns how many this call sent. Entries that another caller is sending are left to it, and messages wait on while
-    the broker is away. A message goes out after the entry is closed and is answered by the worker that takes it; one
-    that is lost is sent again by ``kept``. A run goes on with the next reconcile, whatever becomes of its message.
-    ``figures`` go, by entry, with the events.
+    the broker is known to be away. A message goes out after the commit and is answered by the worker that takes it;
+    what the broker refuses or does not take waits again, and one that is lost is sent again by ``redispatch``. A run
+    goes on with the next reconcile, whatever becomes of its message. ``figures`` go, by entry, with the events.
     """
+    if connection.in_atomic_block:
+        # Nobody is asked for anything while we hold locks.
+        taken = close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures)
+        transaction.on_commit(lambda: deliver(taken), robust=True)
+        return len(taken)
+    with suppress(broker.BrokerAway), broker.sender() as sender:
+        taken = close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures)
+        deliver(taken, by=sender)
+        return len(taken)
+    return len(close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures))
+
+
+def close_as_sent(
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+) -> list[PauseQueueEntry]:
+    """The first half of :func:`send_on`: what is returned must be given to :func:`deliver` after the commit."""
     with transaction.atomic():
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
         # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
         hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
-        taken = list(candidates.with_wait().select_for_update(skip_locked=True))
-        if not all(entry.is_run for entry in taken) and not broker.is_reachable():
+        taken = list(candidates.light().with_wait().select_for_update(skip_locked=True))
+        if broker.seems_away() and not all(entry.is_run for entry in taken):
             logger.warning("The broker is away: only runs go on.")
             taken = [entry for entry in taken if entry.is_run]
         if not taken:
-            return 0
+            return []
         # The entries are closed before the holds, so that the release finds nothing left to close.
         PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in taken]).update(
             finished_at=Now(),
@@ -126,7 +146,6 @@ def send_on(
         )
         if scopes := _runs(entry.ref for entry in taken):
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
-        transaction.on_commit(lambda: _send(taken))
         details = figures or {}
         waited = {entry.pk: round(entry.waited, 3) for entry in taken}  # type: ignore[attr-defined]
         audit.record_each(
@@ -139,7 +158,7 @@ def send_on(
             reason=reason,
             changes={entry.ref: (_waiting(entry), {"outcome": "sent"}) for entry in taken},
         )
-    return len(taken)
+    return taken
 
 
 def _runs(refs: Iterable[str]) -> list[str]:
@@ -158,47 +177,108 @@ def lock_poll() -> bool:
     return lock("slackwater poll")
 
 
-def _send(entries: Sequence[PauseQueueEntry]) -> None:
-    """After the commit. What the broker does not take waits again; ``redispatch`` misses what is lost later."""
-    taken = broker.publish(_sending(entry) for entry in entries)
-    left = [entry.pk for entry in entries[taken:]]
-    if left:
-        reopen(PauseQueueEntry.objects.unanswered().filter(pk__in=left), "the broker is away")
+def deliver(entries: Sequence[PauseQueueEntry], *, by: broker.Sender | None = None, until: float | None = None) -> int:
+    """Send the messages of entries that were closed as sent and committed; returns how many the broker took.
+
+    Each has its own fate: one that the broker refuses waits alone, with the reason and a time to try again; with the
+    broker away what is left waits on. What is lost later, or with this process, ``redispatch`` misses.
+    """
+    if not entries:
+        return 0
+    try:
+        with nullcontext(by) if by is not None else broker.sender() as sender:
+            return sum(
+                _deliver(entries[first : first + BODIES_AT_ONCE], sender, until)
+                for first in range(0, len(entries), BODIES_AT_ONCE)
+            )
+    except broker.BrokerAway as error:
+        sent = PauseQueueEntry.objects.unanswered().filter(pk__in=[entry.pk for entry in entries])
+        take_back(sent, f"the broker is away ({error})")
+        return 0
+
+
+def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: float | None) -> int:
+    # Bodies are read when they are sent; what somebody has taken back or sent anew meanwhile is not ours any more.
+    sendings = {entry.pk: entry.sending + 1 for entry in entries}
+    order = {pk: place for place, pk in enumerate(sendings)}
+    whole = [
+        entry
+        for entry in PauseQueueEntry.objects.filter(pk__in=sendings, outcome=PauseQueueEntry.Outcome.SENT)
+        if entry.sending == sendings[entry.pk] and (entry.is_run or entry.answered_at is None)
+    ]
+    whole.sort(key=lambda entry: order[entry.pk])
+    messages: list[broker.Sending] = []
+    left: dict[int, broker.Fate] = {}
+    for entry in whole:
+        entry.sending -= 1
+        try:
+            messages.append(_sending(entry))
+        except Exception as error:
+            left[entry.pk] = broker.Fate("refused", f"it cannot be built ({type(error).__name__}: {error})")
+    built = [entry.pk for entry in whole if entry.pk not in left]
+    fates = sender.publish(messages, until=until)
+    left |= {pk: fate for pk, fate in zip(built, fates, strict=True) if fate != broker.TAKEN}
+    messages_left = [entry for entry in whole if entry.pk in left and not entry.is_run]
+    away = [entry.pk for entry in messages_left if left[entry.pk].what == "away"]
+    for entry in messages_left:
+        if left[entry.pk].what == "refused":
+            refuse(entry.pk, entry.sending + 1, left[entry.pk].why)
+    if away:
+        why = f"the broker is away ({left[away[0]].why})"
+        take_back(PauseQueueEntry.objects.unanswered().filter(pk__in=away), why)
+    return len(whole) - len(left)
+
+
+def let_expire(entries: Sequence[PauseQueueEntry], sender: broker.Sender) -> int:
+    """Send the messages of waiting entries whose time is over as if they had never waited, and close the entries.
+
+    Returns how many were closed: all but those for which the broker is away. One that it refuses is closed too, with
+    the reason in the event: nobody could run it any more.
+    """
+    fates = []
+    for entry in entries:
+        try:
+            (fate,) = sender.publish([_built(entry, {})])
+        except Exception as error:
+            fate = broker.Fate("refused", f"it cannot be built ({type(error).__name__}: {error})")
+        fates.append(fate)
+    why = {entry.pk: fate.why for entry, fate in zip(entries, fates, strict=True) if fate.what != "away"}
+    with transaction.atomic():
+        waiting = PauseQueueEntry.objects.waiting().light().filter(pk__in=why)
+        closed = list(waiting.select_for_update())
+        PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in closed]).update(
+            finished_at=Now(), outcome=PauseQueueEntry.Outcome.EXPIRED
+        )
+        audit.record_each(
+            "expired",
+            [(one.ref, {"entry": one.pk, **({"refused": why[one.pk]} if why[one.pk] else {})}) for one in closed],
+            actor=SYSTEM,
+            reason="its time to run was over while it waited",
+            changes={entry.ref: (_waiting(entry), {"outcome": "expired"}) for entry in closed},
+        )
+    return len(why)
 
 
 def _sending(entry: PauseQueueEntry) -> broker.Sending:
     headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.sending + 1}"}
-    if entry.message is not None:
-        return broker.as_it_came(entry.message, bytes(entry.body or b""), headers)
-    return lambda producer: current_app.send_task(
+    return _built(entry, headers)
+
+
+def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> broker.Sending:
+    """The entry's message, to the entry's queue, of the entry's task: both may have been changed since it was kept."""
+    message = envelope.load(bytes(entry.envelope)) if entry.envelope is not None else entry.message
+    if message is not None:
+        told = {**headers, "task": entry.task_name}
+        return broker.as_it_came(message, bytes(entry.body or b""), told, queue=entry.queue)
+    return broker.signature(
         entry.task_name,
-        args=entry.args,
-        kwargs=entry.kwargs,
-        queue=entry.queue,
+        entry.args,
+        entry.kwargs,
         # One id for ever: a message that is sent again is the same message.
         task_id=f"parked-{entry.pk}",
+        queue=entry.queue,
         headers=headers,
-        producer=producer,
-        retry=False,
     )
-
-
-def reopen(sent: PauseQueueQuerySet, reason: str) -> int:
-    """Let the entries of ``sent`` wait again, to be sent with a new number; returns how many."""
-    with transaction.atomic():
-        # What they are chosen by is judged once more when they are locked: an answer may have come.
-        locked = sent.filter(outcome=PauseQueueEntry.Outcome.SENT).order_by("pk").select_for_update()
-        refs = dict(locked.values_list("pk", "ref"))
-        if not refs:
-            return 0
-        PauseQueueEntry.objects.filter(pk__in=refs).update(
-            **WAITING, attempts=F("attempts") + 1, losses=F("losses") + 1
-        )
-        audit.record_each(
-            "parked", [(ref, {"entry": pk, "again": True}) for pk, ref in refs.items()], actor=SYSTEM, reason=reason
-        )
-    logger.warning("%d messages wait again: %s.", len(refs), reason)
-    return len(refs)
 
 
 @receiver(hold_changed)
@@ -209,7 +289,7 @@ def _drop_what_is_free(sender: object, scopes: list[str], actor: Actor, change: 
     still = set(Hold.objects.covering(scopes).filter(kind=Hold.Kind.CAPACITY).values_list("scope", flat=True))
     freed = [scope for scope in scopes if scope not in still]
     waiting = PauseQueueEntry.objects.waiting().filter(ref__in=freed)
-    dropped = list(waiting.select_for_update())
+    dropped = list(waiting.light().select_for_update())
     if not dropped:
         return
     waiting.update(finished_at=Now(), outcome=PauseQueueEntry.Outcome.DROPPED)

@@ -92,7 +92,21 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         fleet = Hold.objects.active().filter(scope="fleet")
         queues = Hold.objects.active().filter(scope__startswith="queue:").values(name=Substr("scope", 7))
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
-        return self.waiting().filter(is_due, ~models.Exists(fleet)).exclude(queue__in=queues)
+        # What the broker refused and the like is tried again in time; a task that nobody knows when somebody does.
+        is_known = ~models.Q(problem="unknown_task")
+        return self.waiting().filter(is_due, is_known, ~models.Exists(fleet)).exclude(queue__in=queues)
+
+    def stuck(self) -> PauseQueueQuerySet:
+        """Entries that something is wrong with: nobody takes them up. Those on their way once more are among them."""
+        return self.unfinished().exclude(problem="")
+
+    def unfinished(self) -> PauseQueueQuerySet:
+        """Entries that wait, or that were sent on and that no worker has taken up yet."""
+        return self.filter(models.Q(finished_at__isnull=True) | models.Q(outcome="sent", answered_at__isnull=True))
+
+    def light(self) -> PauseQueueQuerySet:
+        """Without what may be large: the message. It is read when it is asked for."""
+        return self.defer("body", "envelope", "message")
 
     def with_wait(self) -> PauseQueueQuerySet:
         """Annotate ``waited``, the seconds that an entry has waited, by the database's clock."""

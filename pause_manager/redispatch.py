@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from celery import current_app
 from django.db import connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from pause_manager import broker, conf, pause_queue, running
+from pause_manager import acknowledgements, audit, broker, conf, database, known_tasks, pause_queue, running
 from pause_manager.actor import SYSTEM, Actor
-from pause_manager.models import PauseQueueEntry, RunningTask
+from pause_manager.clock import database_now
+from pause_manager.known_tasks import unknown_names as unknown_names
+from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.signals import forced_on, hold_changed
 
 logger = logging.getLogger("pause_manager.redispatch")
@@ -20,43 +27,125 @@ logger = logging.getLogger("pause_manager.redispatch")
 BATCH = 100
 AT_ONCE = 500
 """How many are sent on by whoever releases a hold; the rest is left to the control worker."""
+MOMENT_SECONDS = 1.0
+"""How long the releaser of a hold waits for the broker at the most."""
 SEND_TASK = "pause_manager.send_kept"
 
+_ENTRY = PauseQueueEntry._meta.db_table
+_WORKER = FleetWorker._meta.db_table
+
+_OUT = f"""
+    SELECT queue, min(sent_at) FROM {_ENTRY}
+     WHERE outcome = 'sent' AND answered_at IS NULL GROUP BY queue
+    HAVING min(sent_at) < statement_timestamp() - make_interval(secs => %(grace)s)
+"""
+
+# What lives was, when the queue was counted, either in it or in the hand of a worker that has reported since.
+_HANDS = f"""
+    SELECT coalesce(sum(CASE WHEN jsonb_typeof(in_hand -> %(queue)s -> 1) = 'number'
+                             THEN (in_hand -> %(queue)s ->> 1)::bigint ELSE 0 END), 0),
+           coalesce(bool_and(last_seen_at > %(counted_at)s), true)
+      FROM {_WORKER}
+     WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %(gone)s)
+       AND (serves ? %(queue)s OR in_hand ? %(queue)s)
+"""
+
 _LOST = f"""
-    SELECT id FROM {PauseQueueEntry._meta.db_table}
-     WHERE queue = %(queue)s AND outcome = 'sent' AND answered_at IS NULL
-       AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s * 2 ^ least(losses, 6))
-       AND (%(depth)s::int < (SELECT count(*) FROM {PauseQueueEntry._meta.db_table}
-                               WHERE queue = %(queue)s AND outcome = 'sent' AND answered_at IS NULL
-                                 AND sent_at < statement_timestamp() - make_interval(secs => %(grace)s))
-            OR sent_at < statement_timestamp() - make_interval(secs => 60 * %(grace)s))
+    WITH old AS (
+        SELECT id, sent_at, losses FROM {_ENTRY}
+         WHERE queue = %(queue)s AND outcome = 'sent' AND answered_at IS NULL
+           AND sent_at < %(counted_at)s - make_interval(secs => %(grace)s)
+    ), late AS (
+        SELECT id, sent_at, sent_at < %(counted_at)s - make_interval(secs => 360 * %(grace)s * 2 ^ least(losses, 6))
+                            AS is_long_ago
+          FROM old WHERE sent_at < %(counted_at)s - make_interval(secs => %(grace)s * 2 ^ least(losses, 6))
+    )
+    SELECT id FROM late ORDER BY sent_at, id
+     LIMIT greatest(0, (SELECT count(*) FROM old) - %(depth)s - %(received)s,
+                       (SELECT count(*) FROM late WHERE is_long_ago) - %(received)s)
 """
 
 
-def go_on(*, actor: Actor, reason: str, at_most: int | None = None) -> int:
-    """Send on, in order of priority then age, what no hold covers any more; returns how many.
+def go_on(
+    *, actor: Actor, reason: str, at_most: int | None = None, within: float = broker.SECONDS, until: float | None = None
+) -> int:
+    """Send on, in order of priority then age, what no hold covers any more; returns how many the broker took.
 
-    With the broker away nothing is sent and everything waits on.
+    With the broker away nothing is sent and everything waits on. It ends when the broker takes nothing more, after
+    ``at_most``, or at ``until`` (monotonic), and waits for no single answer longer than ``within`` seconds.
     """
-    sent = 0
-    while at_most is None or sent < at_most:
-        ids = list(PauseQueueEntry.objects.free().values_list("pk", flat=True)[:BATCH])
-        if not ids or not broker.is_reachable():
+    ids = _free()
+    if not ids:
+        return 0
+    try:
+        with broker.sender(within) as sender:
+            taken = _go_on(ids, sender, actor, reason, at_most, until)
+            if at_most is not None and taken >= at_most:
+                sender.publish([_send_the_rest], until=until)
+            return taken
+    except broker.BrokerAway as error:
+        logger.warning("The broker is away (%s): what is free waits on.", error)
+        return 0
+
+
+def _go_on(
+    ids: list[int], sender: broker.Sender, actor: Actor, reason: str, at_most: int | None, until: float | None
+) -> int:
+    taken = 0
+    while ids and (at_most is None or taken < at_most) and (until is None or time.monotonic() < until):
+        sent = pause_queue.close_as_sent(ids, actor=actor, reason=reason)
+        took = pause_queue.deliver(sent, by=sender, until=until)
+        taken += took
+        if not took:
             break
-        done = pause_queue.send_on(ids, actor=actor, reason=reason)
-        sent += done
-        if not done:
-            break
-    return sent
+        ids = _free()
+    return taken
+
+
+def _free() -> list[int]:
+    return list(PauseQueueEntry.objects.free().values_list("pk", flat=True)[:BATCH])
+
+
+def _send_the_rest(producer: Any) -> None:
+    current_app.send_task(SEND_TASK, queue=conf.settings().control_queue, retry=False, producer=producer)
 
 
 def reconcile() -> None:
-    """Repair what is missing: tasks whose worker was lost, messages that were lost, and what is free and not sent."""
+    """Repair what is missing: tasks whose worker was lost, messages that were lost, and what is free and not sent.
+
+    Never raises: each part is on its own, so that none keeps another, or the poll after it, from being done.
+    """
+    for part in (
+        _look_for_the_broker,
+        _give_up_lost_runs,
+        _send_lost_again,
+        _send_what_is_known_again,
+        _send_expired,
+        _send_free,
+    ):
+        try:
+            part()
+        except Exception as error:
+            if database.is_away(error):
+                logger.warning("The database is away (%s): %s is done later.", error, part.__name__.strip("_"))
+                connection.close_if_unusable_or_obsolete()
+            else:
+                logger.exception("Part %s of the repair failed; the others are done.", part.__name__.strip("_"))
+
+
+def _look_for_the_broker() -> None:
+    """So that the poll, which asks nobody inside its transaction, knows whether messages could be sent."""
+    if PauseQueueEntry.objects.waiting().messages().exists():
+        broker.is_reachable()
+
+
+def _one_at_a_time(part: Callable[[], None]) -> None:
     with transaction.atomic():
-        if not pause_queue.lock("slackwater kept"):
-            return
-        _give_up_lost_runs()
-        pause_queue.reopen(PauseQueueEntry.objects.unanswered().filter(pk__in=_lost_messages()), "its message was lost")
+        if pause_queue.lock("slackwater kept"):
+            part()
+
+
+def _send_free() -> None:
     go_on(actor=SYSTEM, reason="nothing holds it any more")
 
 
@@ -65,6 +154,10 @@ def _give_up_lost_runs() -> None:
 
     Of what never waited the broker has the message; what acknowledges early is lost with its worker, as ever.
     """
+    _one_at_a_time(_delete_lost_runs)
+
+
+def _delete_lost_runs() -> None:
     gone = running.lost()
     again = [row.pk for row in gone if row.acks_late and row.entry_id is not None]
     # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
@@ -72,36 +165,148 @@ def _give_up_lost_runs() -> None:
     RunningTask.objects.filter(pk__in=[row.pk for row in gone]).delete()
 
 
-def _lost_messages() -> list[int]:
-    """The entries sent and not answered for longer than the grace time, where the broker holds fewer than are out."""
-    found: list[int] = []
+@dataclass(frozen=True)
+class _Count:
+    """How many messages were in a queue of the broker, and when, by the database's clock."""
+
+    counted_at: datetime
+    depth: int
+
+
+_counts: dict[str, _Count] = {}
+"""Of queues with messages that are overdue, until each worker of the queue has reported what it has in hand."""
+
+
+def _send_lost_again() -> None:
+    """Let the messages wait again that are neither in the broker's queue nor in the hand of a worker that lives."""
     grace = conf.settings().answer_grace_seconds
-    old = PauseQueueEntry.objects.unanswered().filter(sent_at__lt=Now() - timedelta(seconds=grace))
-    for queue in old.order_by().values_list("queue", flat=True).distinct():
+    with connection.cursor() as cursor:
+        cursor.execute(_OUT, {"grace": grace})
+        queues = [row[0] for row in cursor.fetchall()]
+    for queue in set(_counts) - set(queues):
+        del _counts[queue]
+    for queue in queues:
+        counted_at = database_now()
+        depth = broker.queue_depth(queue)
+        if depth is None:
+            return  # The broker is away, and so is what it holds.
+        count = _counts.setdefault(queue, _Count(counted_at, depth))
+        if _reopen_lost(queue, count, grace):
+            _counts[queue] = _Count(counted_at, depth)
+
+
+def _reopen_lost(queue: str, count: _Count, grace: float) -> bool:
+    """Reopen what was lost before ``count``, as far as that can be told yet; whether it could."""
+    values: dict[str, Any] = {
+        "queue": queue,
+        "counted_at": count.counted_at,
+        "depth": count.depth,
+        "grace": grace,
+        "gone": acknowledgements.gone_seconds(),
+    }
+    with transaction.atomic():
+        if not pause_queue.lock("slackwater kept"):
+            return False
         with connection.cursor() as cursor:
-            cursor.execute(_LOST, {"queue": queue, "depth": broker.queue_depth(queue), "grace": grace})
-            found += [row[0] for row in cursor.fetchall()]
-    return found
+            cursor.execute(_HANDS, values)
+            received, have_reported = cursor.fetchone()
+            if not have_reported:
+                return False
+            cursor.execute(_LOST, {**values, "received": received})
+            lost = [row[0] for row in cursor.fetchall()]
+        if lost:
+            pause_queue.reopen(PauseQueueEntry.objects.unanswered().filter(pk__in=lost), "its message was lost")
+    return True
+
+
+def _send_what_is_known_again() -> None:
+    """Free the entries whose task nobody knew and a live worker that serves their queue knows now."""
+    is_due = Q(resume_after=None) | Q(resume_after__lte=Now())
+    unknown = (
+        PauseQueueEntry.objects.waiting().order_by("pk").filter(is_due, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
+    )
+    if not unknown.exists():
+        return
+    known = known_tasks.names_by_queue()
+    with transaction.atomic():
+        rows = unknown.select_for_update(skip_locked=True).values_list("pk", "ref", "queue", "task_name", "reason")
+        found = [row for row in rows[: 10 * BATCH] if row[3] in known.get(row[2], ())]
+        PauseQueueEntry.objects.filter(pk__in=[row[0] for row in found]).update(problem="", resume_after=None)
+        audit.record_each(
+            "known_again",
+            [(ref, {"entry": pk, "task": name, "queue": queue}) for pk, ref, queue, name, _ in found],
+            actor=SYSTEM,
+            reason="a live worker of its queue knows its task",
+            changes={ref: ({"problem": "unknown_task", "reason": why}, {"problem": ""}) for _, ref, _, _, why in found},
+        )
+
+
+def _send_expired() -> None:
+    """Send the messages on whose time to run is over, whatever holds them, and close their entries as expired.
+
+    A worker discards such a message by Celery's own rules: it acknowledges it, tells the result backend ``REVOKED``
+    and sends ``task_revoked``. So nobody who waits for the result waits for ever, and we need not know the backend.
+    The message goes as one that never waited. It goes first and the entry is closed then: one that is sent twice,
+    because somebody died in between, is discarded twice. While its queue is held it is in the queue, as it would be
+    without us, and is discarded after the release.
+    """
+    expired = PauseQueueEntry.objects.filter(finished_at=None, expires_at__lte=Now()).order_by("expires_at", "pk")
+    if not expired.exists():
+        return
+    with broker.sender() as sender:
+        while found := list(expired[: pause_queue.BODIES_AT_ONCE]):
+            closed = pause_queue.let_expire(found, sender)
+            if closed < len(found):
+                return
 
 
 def forget() -> int:
-    """Delete the entries of messages that were answered more than ``history_days`` ago; returns how many."""
-    old = Now() - timedelta(days=conf.settings().history_days)
-    deleted, _ = PauseQueueEntry.objects.messages().filter(answered_at__lt=old, running=None).delete()
-    return deleted
+    """Delete what ended more than ``history_days`` ago, runs and what was dropped included; returns how many.
+
+    In batches, each a transaction of its own, without reading a body. A message that was sent on has ended when it was
+    answered.
+    """
+    deleted = after = 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(_FORGET, {"days": conf.settings().history_days, "batch": FORGET_BATCH, "after": after})
+            gone = [row[0] for row in cursor.fetchall()]
+        deleted += len(gone)
+        if len(gone) < FORGET_BATCH:
+            return deleted
+        after = max(gone)
+
+
+FORGET_BATCH = 1_000
+
+# By the key, so that each batch goes on where the last one ended.
+_FORGET = f"""
+    WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment)
+    DELETE FROM {_ENTRY} WHERE id IN (
+        SELECT id FROM {_ENTRY} AS entry, old
+         WHERE id > %(after)s AND finished_at < moment AND (outcome <> 'sent' OR answered_at < moment)
+           AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
+         ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
+    RETURNING id
+"""
 
 
 @receiver(hold_changed)
 def _on_release(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
     if change == "released" and any(scope.partition(":")[0] in ("fleet", "queue", "node") for scope in scopes):
-        transaction.on_commit(lambda: _send_after_release(actor))
+        transaction.on_commit(lambda: _send_after_release(actor), robust=True)
 
 
 def _send_after_release(actor: Actor) -> None:
     """The hold is gone whatever happens here; the poll sends what this leaves."""
     try:
-        if go_on(actor=actor, reason="the hold was released", at_most=AT_ONCE) >= AT_ONCE:
-            current_app.send_task(SEND_TASK, queue=conf.settings().control_queue, retry=False)
+        go_on(
+            actor=actor,
+            reason="the hold was released",
+            at_most=AT_ONCE,
+            within=MOMENT_SECONDS,
+            until=time.monotonic() + MOMENT_SECONDS,
+        )
     except Exception:
         logger.exception("What the released hold kept was not all sent: the poll sends it.")
 

@@ -1,7 +1,7 @@
-"""The sampling of one worker process: a thread that ticks each second, and one that keeps the database up to date.
+"""The sampling of one worker: a thread that ticks each second, and hands what the database is to know to another.
 
 Of several workers on one machine one samples; the others hear what it saw. When it dies, the next tick of another
-takes over. Redis, database and driver may be away in any order: the thread goes on.
+takes over. Redis, database and driver may be away in any order, or hang: the thread goes on.
 """
 
 from __future__ import annotations
@@ -10,27 +10,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-
-from django.db import Error as DatabaseError
-from django.db import connection
+from functools import partial
 
 from pause_manager import conf, nodes
 from pause_manager.consumption import consumption
 from pause_manager.history import Minute
-from pause_manager.probes.lodging import Lodging
+from pause_manager.probes.lodging import Lodging, UnsafeDirectory
 from pause_manager.probes.processes import node_name
 from pause_manager.probes.sample import Sampler
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
+from pause_manager.worker.database_thread import database_thread
 
 logger = logging.getLogger("pause_manager.sampling")
 
 PRIMING_SECONDS = 0.25
 
 on_sample: list[Callable[[NodeView, bool], None]] = []
-"""Called in every worker process of a node with each sample and whether this process took it, in the sampling thread.
+"""Called in every worker of a node with a sample and whether this worker took it, in its database thread.
 
-Failures are logged.
+While that is busy only the latest sample waits for it. Failures are logged.
 """
 
 
@@ -41,6 +40,7 @@ class Sampling:
         self._settings = conf.settings()
         self._lodging = Lodging(self._settings.runtime_dir, self._settings.own_root_pid)
         self._keeper = Keeper(self._settings.save_node_seconds)
+        self._has_started_database = False
         self._sampler: Sampler | None = None
         self._stop = threading.Event()
         self._last_complaint = ""
@@ -48,13 +48,16 @@ class Sampling:
         self._thread = threading.Thread(target=self._run, name="slackwater-sampling", daemon=True)
 
     def start(self) -> None:
-        self._keeper.start()
+        if not database_thread.is_running:
+            self._has_started_database = True
+            database_thread.start()
         self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
         self._thread.join(timeout=2)
-        self._keeper.stop()
+        if self._has_started_database:
+            database_thread.stop()
 
     def _run(self) -> None:
         wait = 0.0
@@ -66,7 +69,10 @@ class Sampling:
             except Exception as error:
                 wait = self._settings.sample_seconds
                 if str(error) != self._last_complaint:
-                    logger.exception("The sampling failed and goes on.")
+                    if isinstance(error, UnsafeDirectory):
+                        logger.error("The node cannot be sampled: %s", error)
+                    else:
+                        logger.exception("The sampling failed and goes on.")
                     self._last_complaint = str(error)
             wait = max(0.0, wait - (time.monotonic() - began))
         if self._sampler is not None:
@@ -80,11 +86,9 @@ class Sampling:
         sample = self._take() if self._lodging.try_to_be_sampler() else self._hear()
         if sample is None:
             return PRIMING_SECONDS if self._sampler is not None else self._settings.sample_seconds
-        for react in tuple(on_sample):
-            try:
-                react(sample.view, self._sampler is not None)
-            except Exception:
-                logger.exception("A reaction to the sample failed.")
+        for number, react in enumerate(on_sample):
+            job = partial(react, sample.view, self._sampler is not None)
+            database_thread.soon(f"the reaction {number} to a sample", job)
         return self._settings.sample_seconds
 
     def _take(self) -> Sample | None:
@@ -104,8 +108,7 @@ class Sampling:
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
-        within = self._settings.missed_samples * self._settings.sample_seconds
-        sample = self._lodging.hear(within_seconds=within)
+        sample = self._lodging.hear(within_seconds=self._settings.offline_seconds)
         if sample is None or sample.view.sampled_at == self._last_heard:
             return None
         self._last_heard = sample.view.sampled_at
@@ -113,7 +116,7 @@ class Sampling:
 
 
 class Keeper:
-    """Writes nodes and minutes to the database, in a thread of its own: a database that hangs delays no sample."""
+    """Has nodes and minutes written to the database: a database that hangs delays no sample."""
 
     def __init__(self, every_seconds: float) -> None:
         self.clock_offset = 0.0
@@ -122,60 +125,30 @@ class Keeper:
         self._due = 0.0
         self._minute: Minute | None = None
         self._full: list[Minute] = []
-        self._latest: tuple[Sample, float] | None = None
+        self._latest: Sample | None = None
         self._lock = threading.Lock()
-        self._bell = threading.Event()
-        self._is_stopping = False
-        self._is_away = False
-        self._thread = threading.Thread(target=self._run, name="slackwater-node-keeper", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._is_stopping = True
-        self._bell.set()
-        self._thread.join(timeout=2)
 
     def offer(self, sample: Sample, *, is_urgent: bool) -> None:
-        """Count ``sample`` in, and save it if it is time or ``is_urgent``. Never waits."""
+        """Count ``sample`` in, and have it saved if it is time or ``is_urgent``. Never waits."""
         with self._lock:
             if self._minute is not None and not self._minute.holds(sample):
                 self._full = [*self._full[-59:], self._minute]
                 self._minute = None
             self._minute = self._minute or Minute.of(sample)
             self._minute.add(sample)
-            self._latest = (sample, time.time())
-        if is_urgent or self._full or time.monotonic() >= self._due:
-            self._bell.set()
-
-    def _run(self) -> None:
-        while True:
-            self._bell.wait()
-            self._bell.clear()
-            if self._is_stopping:
-                connection.close()
-                return
-            self._due = time.monotonic() + self._every
-            try:
-                self._save()
-                self._is_away = False
-            except DatabaseError as error:
-                if not self._is_away:
-                    logger.warning("Cannot keep the node in the database: it is away (%s).", str(error).strip())
-                self._is_away = True
-                connection.close()
-            except Exception:
-                logger.exception("Keeping the node failed; it goes on.")
-                connection.close()
+            self._latest = sample
+            is_due = is_urgent or bool(self._full) or time.monotonic() >= self._due
+        if is_due:
+            database_thread.soon("keeping the node", self._save)
 
     def _save(self) -> None:
+        self._due = time.monotonic() + self._every
         with self._lock:
             latest, full = self._latest, list(self._full)
         if latest is None:
             return
         before = time.time()
-        now = nodes.keep(latest[0])
+        now = nodes.keep(latest)
         self.clock_offset = now - (before + time.time()) / 2
         for minute in full:
             nodes.keep_minute(minute)

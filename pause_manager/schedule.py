@@ -12,18 +12,26 @@ CONTROL_TASKS: dict[str, float] = {
 }
 """Each control task and its interval in seconds."""
 
+INTERVAL = "control_interval"
+"""The header of a control message that says how often it comes, in seconds."""
+
+
+def entry(task: str, seconds: float, queue: str | None = None) -> dict[str, Any]:
+    """The entry of one control task for beat.
+
+    Its messages do not expire: that would go by beat's clock and by the worker's, which may differ. A message that
+    comes too soon after another was acted on costs one statement instead, see ``control_task``.
+    """
+    options = {"headers": {INTERVAL: seconds}, **({"queue": queue} if queue else {})}
+    return {"task": task, "schedule": seconds, "options": options}
+
 
 def beat_schedule(control_queue: str = "control", **seconds: float) -> dict[str, dict[str, Any]]:
-    """The entries for beat; intervals by the last part of a task's name (``poll=5``).
-
-    A control message that waited for longer than two intervals is worth nothing: the next one does the same.
-    """
-    entries = {}
-    for task, default in CONTROL_TASKS.items():
-        interval = seconds.get(task.rpartition(".")[2], default)
-        options = {"queue": control_queue, "expires": interval * 2}
-        entries[task] = {"task": task, "schedule": interval, "options": options}
-    return entries
+    """The entries for beat; intervals by the last part of a task's name (``poll=5``)."""
+    return {
+        task: entry(task, seconds.get(task.rpartition(".")[2], default), control_queue)
+        for task, default in CONTROL_TASKS.items()
+    }
 
 
 BEAT_SCHEDULE = beat_schedule()

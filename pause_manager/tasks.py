@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from celery import Task, shared_task
+from celery import shared_task
 
 from pause_manager import fleet, holds, manager, metrics, nodes, redispatch, settling
 from pause_manager.actor import SYSTEM
+from pause_manager.control_task import ControlTask
 from pause_manager.models import IdempotencyRecord
 
 
-@shared_task(name="pause_manager.expire_holds", ignore_result=True, base=Task)
+@shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
 def expire_holds() -> None:
     """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
@@ -17,26 +18,26 @@ def expire_holds() -> None:
     fleet.look_after()
 
 
-@shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=Task)
+@shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=ControlTask)
 def forget_outcomes() -> None:
     """Delete the outcomes that are kept for repeats of commands and are too old for one."""
     IdempotencyRecord.objects.expired().delete()
 
 
-@shared_task(name="pause_manager.poll", ignore_result=True, base=Task)
+@shared_task(name="pause_manager.poll", ignore_result=True, base=ControlTask)
 def poll() -> None:
     """Send on what is parked and has room, and what was kept by a hold that is gone."""
     redispatch.reconcile()
     manager.poll()
 
 
-@shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=Task)
+@shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=ControlTask)
 def send_kept() -> None:
     """Send on what a released hold kept and its releaser left to us."""
     redispatch.go_on(actor=SYSTEM, reason="the hold was released")
 
 
-@shared_task(name="pause_manager.forget_history", ignore_result=True, base=Task)
+@shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)
 def forget_history() -> None:
     """Delete samples by the minute, nodes that are gone, and answered messages, older than ``history_days``."""
     nodes.forget_history()

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import redis
-from django.db import Error as DatabaseError
-from django.db import connection
 
-from pause_manager import conf, metrics
+from pause_manager import conf, database, metrics
 from pause_manager.models import Hold
+from pause_manager.redis_clients import Ear
 
 logger = logging.getLogger("pause_manager.watcher")
 
@@ -111,7 +110,7 @@ class Watcher:
         watches = list(watches)
         if not watches:
             return
-        scopes = frozenset().union(*(watch.scopes for watch in watches))
+        scopes = frozenset[str]().union(*(watch.scopes for watch in watches))
         # Two reads must not overtake each other, or the older one's answer would stand.
         with self._reading:
             holds = quiesced(scopes)
@@ -143,16 +142,14 @@ class Watcher:
         while True:
             try:
                 self._listen_or_poll()
-            except DatabaseError as error:
+            except Exception as error:
                 # Last known state stays; what cannot be read starts nothing new, and leases run out by themselves.
-                logger.warning("The database is away (%s): keeping the last known control state.", error)
-                metrics.DEGRADED.add(layer="holds")
-                connection.close()
+                if database.is_away(error):
+                    database.note_away(error, "the control state, of which the last known stays,")
+                    metrics.DEGRADED.add(layer="holds")
+                else:
+                    logger.exception("The watcher failed and goes on.")
                 time.sleep(conf.settings().poll_seconds_without_redis)
-            except Exception:
-                logger.exception("The watcher failed and goes on.")
-                connection.close()
-                time.sleep(1)
 
     def _listen_or_poll(self) -> None:
         try:
@@ -166,14 +163,12 @@ class Watcher:
 
     def _listen(self) -> None:
         settings = conf.settings()
-        client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, health_check_interval=1)
-        with client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe(settings.channel)
+        with Ear(settings.redis_url, settings.channel) as ear:
             next_poll = 0.0
             while True:
                 # Due at once after subscribing: what changed before it was not told.
                 wait = max(0.0, min(next_poll, self._next_beat()) - time.monotonic())
-                message = pubsub.get_message(timeout=min(wait, 1.0))
+                message = ear.get(wait)
                 if message is not None and message["type"] == "subscribe":
                     self.is_listening = True
                 elif message is not None and message["type"] == "message":
@@ -187,12 +182,18 @@ class Watcher:
         scopes = set(json.loads(data))
         with self._lock:
             watches = [watch for watch in self._watches if not scopes.isdisjoint(watch.scopes)]
-        self.refresh(watches)
+        self._refresh(watches)
 
     def _refresh_all(self) -> None:
         with self._lock:
             watches = list(self._watches)
-        self.refresh(watches)
+        self._refresh(watches)
+
+    def _refresh(self, watches: list[Watch]) -> None:
+        """``refresh`` in our own thread, on its own connection."""
+        if watches:
+            with database.own_connection():
+                self.refresh(watches)
 
     def _next_beat(self) -> float:
         with self._lock:
@@ -202,7 +203,7 @@ class Watcher:
         now = time.monotonic()
         with self._lock:
             due = [watch for watch in self._watches if watch.next_beat <= now]
-        self.refresh(due)
+        self._refresh(due)
 
 
 watcher = Watcher()

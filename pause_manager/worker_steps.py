@@ -13,6 +13,8 @@ from pause_manager.node_watch import NodeWatch
 from pause_manager.sampling import Sampling, on_sample
 from pause_manager.worker import page
 
+LET_GO_SECONDS = 5.0
+
 __all__ = ["WorkerSupervision", "consumption", "on_sample"]
 
 
@@ -32,10 +34,12 @@ class WorkerSupervision(bootsteps.StartStopStep):
         from pause_manager.worker.decisions import decisions
         from pause_manager.worker.loop import loop
         from pause_manager.worker.supervisor import supervisor
+        from pause_manager.worker.watchdog import watchdog
 
         consumption.attach(worker)
         loop.attach(worker)
         decisions.attach(worker)
+        watchdog.start()
         database_thread.start()
         supervisor.start(worker)
         self.is_supervising = True
@@ -51,14 +55,18 @@ class WorkerSupervision(bootsteps.StartStopStep):
         self.end()
 
     def end(self) -> None:
-        """Stop sampling; another worker of the machine takes over."""
+        """Let go of what is in hand, and stop sampling: another worker of the machine takes over."""
         from pause_manager.worker.database_thread import database_thread
+        from pause_manager.worker.decisions import decisions
         from pause_manager.worker.supervisor import supervisor
+        from pause_manager.worker.watchdog import watchdog
 
         if self.is_supervising:
             self.is_supervising = False
+            decisions.let_go(LET_GO_SECONDS)
             database_thread.stop()
             supervisor.stop()
+            watchdog.stop()
         if self.sampling is not None:
             self.sampling.stop()
             self.sampling = None

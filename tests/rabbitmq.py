@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -55,14 +56,27 @@ class RabbitMQ:
             assert alive, (self.root / "server.log").read_text()
             time.sleep(0.2)
 
+    def shut_down(self) -> None:
+        """Have the server write down what it has and end, as for a restart."""
+        for process in self._processes():
+            if process.name().startswith("beam"):
+                process.terminate()
+        if self._process is not None:
+            self._process.wait(30)
+
     def stop(self) -> None:
         """End all that the server has started, daemons of Erlang's included."""
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if self._process is not None:
+            self._process.wait(10)
+
+    def _processes(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("RABBITMQ_NODENAME") == self._env["RABBITMQ_NODENAME"]:
-                    process.kill()
-        if self._process is not None:
-            self._process.wait(10)
+                    yield process
 
     def _answers(self) -> bool:
         try:

@@ -13,6 +13,9 @@ urlpatterns = [
     path("agents/available-capacity", capacity.AvailableCapacity.as_view(), name="available"),
     path("agents/<str:agent_id>/capacity", capacity.NodeCapacity.as_view(), name="node"),
     path("pause-queue/", capacity.PauseQueue.as_view(), name="pause-queue"),
+    path("pause-queue/rename/", capacity.RenameTask.as_view(), name="rename-task"),
+    path("pause-queue/<str:entry_id>/drop/", capacity.DropEntry.as_view(), name="drop-entry"),
+    path("pause-queue/<str:entry_id>/reroute/", capacity.RerouteEntry.as_view(), name="reroute-entry"),
     path("pause-queue/<str:entry_id>/force-resume/", capacity.ForceResume.as_view(), name="force-resume"),
     path("pause-queue/<str:entry_id>/force-pause/", capacity.ForcePause.as_view(), name="force-pause"),
 ]

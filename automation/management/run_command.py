@@ -12,11 +12,13 @@ from typing import Any
 import orjson
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseError
+from django.db import connections
 
 from automation import status
 from automation.errors import AutomationError, TransitionRefused
 from automation.models import AutomationRun, Lifecycle
+from pause_manager import database
 from pause_manager.management.shell import quiet, shell_actor
 
 __all__ = ["Exit", "RunCommand", "RunCommandError", "facts_of", "find_run", "quiet", "shell_actor"]
@@ -92,8 +94,8 @@ class RunCommand(BaseCommand, ABC):
         except AutomationError as error:
             raise RunCommandError(str(error), Exit.USAGE, error.code) from error
         except (DatabaseError, ImproperlyConfigured) as error:
-            fact = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RunCommandError(f"Cannot use the database: {fact}", Exit.FAILED, "database_unavailable") from error
+            fact = database.sentence(error)
+            raise RunCommandError(fact, Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise RunCommandError("interrupted", Exit.INTERRUPTED, "interrupted") from None
         if code:

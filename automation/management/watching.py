@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from automation import gate, progress
 from automation.models import TERMINAL, AutomationRun
+from pause_manager import database
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 2.0
@@ -34,8 +35,10 @@ def snapshots(run_id: UUID) -> Iterator[Snapshot]:
             shot = {"run": str(run_id), **progress.snapshot(run)}
             shot["reasons"] = [] if run.lifecycle in TERMINAL else [reason.sentence for reason in gate.explain(run)]
             lost_since = None
-        except (OperationalError, InterfaceError):
-            connection.close()
+        except DatabaseError as error:
+            if not database.is_away(error):
+                raise
+            database.close()
             lost_since = lost_since or time.monotonic()
             if time.monotonic() - lost_since > PATIENCE_SECONDS:
                 raise

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 
 import redis
-import redis.asyncio
 
 from automation import conf as automation_conf
 from pause_manager import conf
+from pause_manager.redis_clients import AsyncEar
 
 logger = logging.getLogger("backend.console.bell")
 
@@ -79,11 +79,10 @@ class Bell:
 
     async def _hear(self) -> None:
         settings = conf.settings()
-        client = redis.asyncio.Redis.from_url(settings.redis_url, socket_connect_timeout=1, health_check_interval=5)
-        async with client, client.pubsub() as pubsub:
-            await pubsub.subscribe(settings.channel, automation_conf.settings().progress_channel)
+        channels = (settings.channel, automation_conf.settings().progress_channel)
+        async with AsyncEar(settings.redis_url, *channels) as ear:
             while True:
-                message = await pubsub.get_message(timeout=5.0)
+                message = await ear.get()
                 if message is not None and message["type"] == "subscribe":
                     self._ring_all()  # what changed before was not heard
                 elif message is not None and message["type"] == "message":

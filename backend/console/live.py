@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from asgiref.sync import SyncToAsync, sync_to_async
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseError
+from django.db import connections
 from django.http import StreamingHttpResponse
 
 from backend.console.bell import bell
+from pause_manager import database
 
 logger = logging.getLogger("backend.console.live")
 
@@ -72,7 +74,9 @@ async def _stream(
             try:
                 update = await _fresh(key, render, wanted)
             except DatabaseError as error:
-                logger.warning("The database is away (%s): a page waits.", error)
+                if not database.is_away(error):
+                    raise
+                database.note_away(error, "a page")
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 continue
             if update is None:

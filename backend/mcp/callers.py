@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication, TokenAuthentication
 from rest_framework.permissions import IsAuthenticated
@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from automation.api.authentication import AgentAuthentication, AgentForbidden
 from automation.models import Agent
-from pause_manager import request_id
+from pause_manager import database, request_id
 from pause_manager.api.base import ControlView
 from pause_manager.api.errors import answer
 
@@ -90,8 +90,7 @@ def of_name(name: str) -> Caller:
     try:
         user = users.filter(**{get_user_model().USERNAME_FIELD: name}, is_active=True).first()
     except DatabaseError as error:
-        fact = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise NotAdmitted(answer(500, "database_unavailable", f"Cannot use the database: {fact}")) from error
+        raise NotAdmitted(answer(500, "database_unavailable", database.sentence(error))) from error
     if user is None:
         sentence = f"Cannot act as {name}: there is no active user of that name."
         raise NotAdmitted(answer(401, "authentication_failed", sentence))

@@ -9,6 +9,7 @@ from typing import Any
 
 from backend.settings import environment as env
 from pause_manager.schedule import CONTROL_TASKS as PAUSE_MANAGER_TASKS
+from pause_manager.schedule import entry
 
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
@@ -57,8 +58,4 @@ CONTROL_TASKS = {
     **PAUSE_MANAGER_TASKS,
     "pause_manager.poll": POLL_SECONDS,
 }
-# A control message that waited for longer than its interval is worth nothing: the next one does the same.
-CELERY_BEAT_SCHEDULE: dict[str, Any] = {
-    task: {"task": task, "schedule": seconds, "options": {"expires": seconds * 2}}
-    for task, seconds in CONTROL_TASKS.items()
-}
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {task: entry(task, seconds) for task, seconds in CONTROL_TASKS.items()}

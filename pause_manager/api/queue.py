@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 
 from pause_manager.api.pagination import PageQuery
+from pause_manager.api.strict import StrictSerializer
 from pause_manager.models import PauseQueueEntry
+
+REASON_LENGTH = 500
 
 IN_ORDER = ("priority", "paused_at", "id")
 """The order in which entries are resumed, ageing aside."""
@@ -20,6 +23,11 @@ class EntryQuery(PageQuery):
         choices=PauseQueueEntry.KeptBy.values,
         required=False,
         help_text="`capacity`: waits for room; `hold`: waits only for the end of a hold.",
+    )
+    problem = serializers.ChoiceField(
+        choices=PauseQueueEntry.Problem.values,
+        required=False,
+        help_text="Only what nobody takes up for this reason, also while it is on its way once more.",
     )
 
 
@@ -42,7 +50,35 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
             "paused_at",
             "resume_after",
             "attempts",
+            "problem",
+            "expires_at",
         ]
+
+
+class RenameSerializer(StrictSerializer):
+    """The task that waiting messages name, and the one that they are to run."""
+
+    old = serializers.CharField(max_length=1_000, help_text="Name of the task that the messages name.")
+    new = serializers.CharField(max_length=1_000, help_text="Name of the task that they are to run.")
+    queue = serializers.CharField(max_length=1_000, required=False, default="", help_text="Only those of this queue.")
+    reason = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
+    )
+
+
+class RerouteSerializer(StrictSerializer):
+    """The queue that the message is to go to."""
+
+    queue = serializers.CharField(max_length=1_000, help_text="Name of the queue that it is to go to.")
+    reason = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
+    )
+
+
+class ChangedSerializer(serializers.Serializer[Any]):
+    """The entries that were changed."""
+
+    entries = serializers.ListField(child=serializers.IntegerField())
 
 
 def shown(entries: list[PauseQueueEntry]) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
 
-from pause_manager import acknowledgements, fleet
+from pause_manager import acknowledgements, database, fleet
 from pause_manager.management.shell import Exit
 from pause_manager.probes import processes
 
@@ -59,8 +59,10 @@ def _looked() -> dict[str, Any] | None:
     """The snapshot; ``None`` while the database is away, which is waited for."""
     try:
         shot = fleet.snapshot()
-    except (OperationalError, InterfaceError):
-        connection.close()
+    except DatabaseError as error:
+        if not database.is_away(error):
+            raise
+        database.close()
         return None
     return shot
 

@@ -18,8 +18,10 @@ from typing import Any
 import orjson
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseError
+from django.db import connections
 
+from pause_manager import database
 from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, PauseManagerError
 
@@ -60,8 +62,8 @@ class ControlCommand(BaseCommand, ABC):
         except PauseManagerError as error:
             raise _Refusal(str(error), Exit.USAGE, error.code) from error
         except (DatabaseError, ImproperlyConfigured) as error:
-            fact = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise _Refusal(f"Cannot use the database: {fact}", Exit.FAILED, "database_unavailable") from error
+            fact = database.sentence(error)
+            raise _Refusal(fact, Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise _Refusal("interrupted", Exit.INTERRUPTED, "interrupted") from None
         if code:

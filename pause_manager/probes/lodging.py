@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -13,20 +14,36 @@ from pause_manager.probes import own, processes
 from pause_manager.samples import Sample
 
 
-class Lodging:
-    """A directory of this machine. Everything in it may be lost at any time; it is made again."""
+class UnsafeDirectory(Exception):
+    """Somebody else could write what the workers of this machine believe; the sentence names the directory."""
 
-    def __init__(self, directory: str, own_root_pid: int = 0) -> None:
-        base = Path(directory or f"{tempfile.gettempdir()}/slackwater-{os.getuid()}")
-        self._path = base / processes.node_name()
+
+def default_directory() -> Path:
+    """A directory that no other user can have made: of this login or service, else one in the temporary directory."""
+    for home in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}"):
+        if home and _is_private(Path(home)):
+            return Path(home) / "slackwater"
+    return Path(tempfile.gettempdir()) / f"slackwater-{os.getuid()}"
+
+
+class Lodging:
+    """A directory of this machine. Everything in it may be lost at any time; it is made again.
+
+    What is in it is believed, so it must be this user's alone. Without ``directory`` it is :func:`default_directory`.
+    """
+
+    def __init__(self, directory: str = "", own_root_pid: int = 0) -> None:
+        self._base = None if directory else default_directory()
+        self._path = (self._base or Path(directory)) / processes.node_name()
         self._workers = self._path / "workers"
         self._sample = self._path / "sample.json"
         self._lock: int | None = None
         self._root = own_root_pid if own_root_pid in own.ancestors(os.getpid()) else 0
 
     def register(self) -> None:
-        """Say that this process is a worker; known until it ends."""
-        self._workers.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Say that this process is a worker; known until it ends. Raises :class:`UnsafeDirectory`."""
+        self._make()
+        _make_private(self._workers)
         mine = self._workers / str(os.getpid())
         if not mine.exists():
             _replace(mine, processes.identity().encode())
@@ -38,7 +55,7 @@ class Lodging:
             for entry in self._workers.iterdir():
                 if not entry.name.isdigit():
                     continue
-                if processes.is_dead(entry.read_text()):
+                if processes.is_dead(_read(entry).decode()):
                     entry.unlink(missing_ok=True)
                 else:
                     found.add(int(entry.name))
@@ -49,8 +66,9 @@ class Lodging:
         if self._lock is not None and not self._is_lock_in_place():
             self.stop_sampling()
         if self._lock is None:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self._path / "sampler.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._make()
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.open(self._path / "sampler.lock", flags, 0o600)
             try:
                 # A lock of this kind is not inherited: what a killed worker leaves behind does not hold it.
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,11 +97,18 @@ class Lodging:
     def hear(self, *, within_seconds: float) -> Sample | None:
         """What the sampler told last, if it is no older than that."""
         try:
-            if time.time() - self._sample.stat().st_mtime > within_seconds:
+            if not _is_private(self._path) or time.time() - self._sample.lstat().st_mtime > within_seconds:
                 return None
-            return Sample.of_json(self._sample.read_bytes())
+            return Sample.of_json(_read(self._sample))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _make(self) -> None:
+        if self._base is not None:
+            _make_private(self._base)
+        else:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self._path)
 
     def _is_lock_in_place(self) -> bool:
         """Whether the file we hold is still the one that others would lock."""
@@ -94,7 +119,45 @@ class Lodging:
             return False
 
 
+def _make_private(path: Path) -> None:
+    """Have a directory at ``path`` that only this user can write to. Raises :class:`UnsafeDirectory`."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise UnsafeDirectory(f"Cannot use {path}: it is no directory.")
+    if found.st_uid != os.geteuid():
+        raise UnsafeDirectory(
+            f"Cannot use {path}: it belongs to the user with id {found.st_uid}, and this worker's user has id "
+            f"{os.geteuid()}. Remove it, or name another directory in PAUSE_MANAGER['runtime_dir']."
+        )
+    if found.st_mode & 0o022:
+        path.chmod(0o700)  # made by an earlier version, with the mask of that time
+
+
+def _is_private(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _read(path: Path) -> bytes:
+    """All of a file of ours, which is no link."""
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to somebody else")
+        return file.read()
+
+
 def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise

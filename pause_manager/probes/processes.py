@@ -70,15 +70,26 @@ def is_here(owner: str) -> bool:
 
 
 def is_dead(owner: str) -> bool:
-    """True only if ``owner``, an :func:`identity`, is of this machine and its process has ended."""
+    """True only if ``owner``, an :func:`identity`, is of this machine and its process has ended.
+
+    The kernel decides: /proc may hide the processes of other users (``hidepid``, ``ProtectProc``).
+    """
     place, _, process = owner.partition("/pid:")
     namespace, _, rest = process.partition("/")
     if f"{place}/pid:{namespace}" != _place():
         return False
     pid, _, started = rest.partition("/")
+    if not pid.isdecimal() or not int(pid):
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # somebody else's, and alive
+    except OverflowError:
+        return False
     try:
         return _started(int(pid)) != started.partition("/")[0]
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.AccessDenied, ValueError):
+    except psutil.Error:
         return False

@@ -7,17 +7,30 @@ however large its pool is, and whatever hangs in the database hangs one thread.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
-
-from django.db import Error as DatabaseError
+from dataclasses import dataclass
 
 from pause_manager import database
+from pause_manager.worker.watchdog import watchdog
 
 logger = logging.getLogger("pause_manager.worker.database")
 
 Job = Callable[[], object]
+HUNG_SECONDS = 30.0
+"""A job that takes longer is broken off with its connection."""
+TELL_SECONDS = 60.0
+"""A job that fails again and again in the same way is told of once in so long."""
+
+
+@dataclass
+class _Round:
+    job: Job
+    seconds: Callable[[], float]
+    due: float = 0.0
 
 
 class DatabaseThread:
@@ -28,21 +41,32 @@ class DatabaseThread:
     """
 
     def __init__(self) -> None:
+        self._rounds: dict[str, _Round] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        """In a child of the process: the thread is not here, and what was handed in is the parent's."""
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
         self._bell = threading.Event()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
+        self._told: dict[str, tuple[str, float]] = {}
         self.is_away = False
         """Whether the last job found the database away."""
 
     def start(self) -> None:
+        """Begin, unless it runs already."""
+        if self.is_running:
+            return
         self._is_stopping = False
+        for one in self._rounds.values():
+            one.due = time.monotonic() + one.seconds()
         self._thread = threading.Thread(target=self._run, name="slackwater-database", daemon=True)
         self._thread.start()
 
     def stop(self, seconds: float = 2.0) -> None:
-        """Do what is handed in already, and end; waits so long for it."""
+        """Do what is handed in already, each round once more, and end; waits so long for it."""
         self._is_stopping = True
         self._bell.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -50,7 +74,8 @@ class DatabaseThread:
 
     @property
     def is_running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        """Whether what is handed in will be done."""
+        return self._thread is not None and self._thread.is_alive() and not self._is_stopping
 
     def soon(self, name: str, job: Job, *, first: bool = False) -> None:
         """Have ``job`` run in its turn, or before all others. One of the same name that has not begun is replaced."""
@@ -60,15 +85,30 @@ class DatabaseThread:
                 self._jobs.move_to_end(name, last=False)
         self._bell.set()
 
+    def every(self, name: str, job: Job, seconds: Callable[[], float]) -> None:
+        """Have ``job`` run each so many seconds for as long as the thread runs; ``seconds`` is asked each time.
+
+        Declare it when the module is imported: it starts nothing.
+        """
+        self._rounds[name] = _Round(job, seconds)
+
     def _run(self) -> None:
         while True:
-            self._bell.wait()
+            self._bell.wait(max(0.0, self._next_round() - time.monotonic()))
             self._bell.clear()
+            is_stopping = self._is_stopping
+            for name, one in self._rounds.items():
+                if is_stopping or one.due <= time.monotonic():
+                    one.due = time.monotonic() + one.seconds()
+                    self.soon(name, one.job)
             while (job := self._next()) is not None:
                 self._do(*job)
-            if self._is_stopping:
+            if is_stopping:
                 database.close()
                 return
+
+    def _next_round(self) -> float:
+        return min((one.due for one in self._rounds.values()), default=time.monotonic() + 60.0)
 
     def _next(self) -> tuple[str, Job] | None:
         with self._lock:
@@ -76,19 +116,26 @@ class DatabaseThread:
 
     def _do(self, name: str, job: Job) -> None:
         try:
-            with database.own_connection():
+            with watchdog.over(name, HUNG_SECONDS), database.own_connection():
                 job()
             self.is_away = False
-        except DatabaseError as error:
-            if not database.is_away(error):
-                logger.exception("%s failed: what it asked of the database makes no sense.", name)
-            elif not self.is_away:
-                logger.warning("The database is away (%s): %s waits.", str(error).strip(), name)
+        except Exception as error:
             self.is_away = database.is_away(error)
-        except Exception:
-            logger.exception("%s failed; the others go on.", name)
+            if self.is_away:
+                database.note_away(error, name)
+                return
+            self._complain(name, error)
             database.close()
+
+    def _complain(self, name: str, error: Exception) -> None:
+        word = f"{type(error).__name__}: {error}"
+        before, at = self._told.get(name, ("", 0.0))
+        if word != before or time.monotonic() > at + TELL_SECONDS:
+            self._told[name] = (word, time.monotonic())
+            logger.error("The job %r failed; the others go on.", name, exc_info=error)
 
 
 database_thread = DatabaseThread()
 """The one of this process; it runs in the main process of a worker only."""
+
+os.register_at_fork(after_in_child=database_thread._forget)

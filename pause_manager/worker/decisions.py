@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
 from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
 
-from pause_manager import audit, conf, database, kept, metrics, settling
+from pause_manager import audit, broker, conf, database, kept, metrics, settling
 from pause_manager.actor import SYSTEM
-from pause_manager.delivery import Delivery, Rest, needs_of
+from pause_manager.delivery import Delivery, Rest
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.in_hand import in_hand
@@ -31,6 +32,7 @@ logger = logging.getLogger("pause_manager.worker.decisions")
 AT_A_TIME = 200
 """Decisions of one round; then others who wait for the database have their turn."""
 AGAIN_SECONDS = 0.05
+LOCKED = "55P03"
 
 Step = Callable[[], Callable[[], None] | None]
 """Works in the database, maybe several times; answers what the worker's loop is to do when that is committed."""
@@ -45,20 +47,22 @@ class Decisions:
         self._lock = threading.Lock()
         self._worker: Any = None
         self._resumed: frozenset[str] = frozenset()
-        self.capacity = True
+        self._control_queue = ""
         self.tell_supervisor: Callable[[], None] = lambda: None
         """Set by the supervisor: it is to look at the holds at once."""
 
     def attach(self, worker: Any) -> None:
         self._worker = worker
-        self.capacity = conf.settings().capacity
+        self._control_queue = conf.settings().control_queue
+        _every_task.cache_clear()
 
     def lets_start(self, request: PausableRequest) -> bool:
         """Whether the pool may have ``request`` now; if not, it is taken, and something will become of it.
 
         In the worker's loop, for each task: reads memory only.
         """
-        if request.queue == conf.settings().control_queue:
+        queue = request.queue
+        if queue == self._control_queue:
             return True
         task = request.task
         pausable = is_pausable(task)
@@ -66,8 +70,8 @@ class Decisions:
             return self._ordinary_may_start(request)
         if request.turn is None and (
             request.entry is not None
-            or (pausable and needs_of(task) is not None)
-            or request.request_dict["delivery_info"].get("redelivered")
+            or (pausable and getattr(task, "needs", None) is not None)
+            or request.delivery_info["redelivered"]
         ):
             self.take(request)
             return False
@@ -133,7 +137,9 @@ class Decisions:
                 _unschedule(self._worker, request)
                 request.goes_back = True
             with self._lock:
-                waiting = [one for one, _ in self._steps if one is not None and not (one.leaves or one.acknowledged)]
+                waiting = [
+                    one for one, _ in self._steps if one is not None and not (one.rest is not None or one.acknowledged)
+                ]
                 self._steps = deque((one, step) for one, step in self._steps if one not in waiting)
             for request in waiting:
                 request.goes_back = True
@@ -159,10 +165,8 @@ class Decisions:
 
     def keep_rest(self, request: PausableRequest, rest: Rest) -> None:
         """A task has left at a boundary: its rest waits."""
-        request.leaves = True
+        request.rest = rest
         self._add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
-        if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
-            self.do(partial(_mark_revoked, str(request.id)))
 
     def went_on(self, scopes: Iterable[str]) -> None:
         """Holds on ``scopes`` were released: the first task that starts under them is told of."""
@@ -187,13 +191,47 @@ class Decisions:
         An entry that was answered for it may be answered again. A rest is kept all the same.
         """
         for request in in_hand:
-            is_ours = request.state is State.TAKEN and (request.leaves or request.acknowledged)
-            if request.state not in (State.RECEIVED, State.TAKEN) or is_ours:
+            is_ours = request.state is State.TAKEN and (request.rest is not None or request.acknowledged)
+            is_at_work = request.state is State.SUBMITTED and not self._is_discarded(request)
+            if request.state is State.ENDED or is_ours or is_at_work:
                 continue
             self._forget(request)
             if request.turn is not None and request.turn.row is not None:
                 self._add(None, partial(_come_again, request.turn.id))
             request.drop()
+
+    def _is_discarded(self, request: PausableRequest) -> bool:
+        """Whether the pool forgot it: it forgets what no process had accepted when the broker was lost."""
+        jobs = getattr(getattr(self._worker.pool, "_pool", None), "_cache", None)
+        if jobs is None or request.time_start is not None:
+            return False
+        result: Any = getattr(request, "_apply_result", None)
+        job = result() if result is not None else None
+        return job is None or getattr(job, "_job", None) not in jobs
+
+    def let_go(self, seconds: float) -> None:
+        """The worker ends: what is acknowledged and not kept yet goes back to the broker if the database is away.
+
+        Everything else the broker delivers again by itself.
+        """
+        deadline = time.monotonic() + seconds
+        while self._acknowledged() and time.monotonic() < deadline:
+            self._ask()
+            time.sleep(AGAIN_SECONDS)
+        for request, rest in self._acknowledged():
+            delivery = Delivery.of(request)
+            message = (delivery if rest is None else delivery.left_with(rest)).as_it_came()
+            (fate,) = broker.publish([message])
+            if fate.what == "taken":
+                self._forget(request)
+            else:
+                logger.critical("Lost is %s, which was neither kept nor taken back: %s", delivery.ref, fate.why)
+
+    def _acknowledged(self) -> list[tuple[PausableRequest, Rest | None]]:
+        """Those of which nobody but us has the message any more, with their rests."""
+        with self._lock:
+            waiting = [request for request, _ in self._steps if request is not None]
+        return [(one, one.rest) for one in waiting if one.acknowledged and one.state is State.TAKEN]
 
     def _add(self, request: PausableRequest | None, step: Step) -> None:
         with self._lock:
@@ -222,8 +260,10 @@ class Decisions:
                     self._cannot(request, step, error)
                     database.close()
                     continue
+                is_locked = database.sqlstate(error) == LOCKED
                 with self._lock:
-                    self._steps.appendleft((request, step))
+                    # One that waits for somebody's lock does not keep the others waiting.
+                    (self._steps.append if is_locked else self._steps.appendleft)((request, step))
                 metrics.DEGRADED.add(layer="holds")
                 raise
             except Exception as error:
@@ -254,6 +294,8 @@ class Decisions:
         request.failures += 1
 
     def _settle(self, request: PausableRequest) -> Callable[[], None]:
+        if request.id in celery_state.revoked:
+            return request.end_as_revoked
         delivery = Delivery.of(request)
         if request.turn is not None:
             kept.keep_again(delivery, request.turn)
@@ -294,6 +336,8 @@ class Decisions:
 
     def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Rest) -> Callable[[], None]:
         kept.keep_rest(delivery, request.turn, rest)
+        if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
+            kept.mark_revoked([str(request.id)])
         return partial(_is_kept, request)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -326,7 +370,12 @@ def is_left_out(task: Any) -> bool:
 def is_pausable(task: Any) -> bool:
     """Whether ``task`` is kept while held: by its class, or because every task is."""
     own = getattr(task, "pausable", None)
-    return bool(own) if own is not None else getattr(conf.settings(), "every_task", False)
+    return bool(own) if own is not None else _every_task()
+
+
+@lru_cache(maxsize=1)
+def _every_task() -> bool:
+    return conf.settings().every_task
 
 
 def _is_kept(request: PausableRequest) -> None:
@@ -343,10 +392,6 @@ def _return(request: PausableRequest) -> None:
 
 def _close(entry: tuple[int, int]) -> None:
     kept.close(entry)
-
-
-def _mark_revoked(task_id: str) -> None:
-    kept.mark_revoked([task_id])
 
 
 def _come_again(turn: UUID) -> None:

@@ -22,7 +22,7 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import guard_tasks_of_any_class
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.loop import loop
-from pause_manager.worker.request import PausableRequest, know_tags, known_as_revoked
+from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked
 
 logger = logging.getLogger("pause_manager.worker.delivery_step")
 
@@ -67,7 +67,7 @@ def _deliver(deliver: Callable[[Any, str], Any], message: Any, queue: str) -> An
 def _receive(consumer: Any, task: Any, strategy: Strategy, message: Any, *rest: Any, **named: Any) -> Any:
     """What Celery calls with each message; ``rest`` is body, ack, reject and callbacks."""
     tag = (message.delivery_info or {}).get("consumer_tag")
-    if tag is not None and consumer.task_consumer is not None:
+    if tag is not None and not is_known(tag) and consumer.task_consumer is not None:
         know_tags(consumer.task_consumer._active_tags)
     header = (message.headers or {}).get(ENTRY)
     if header is None:

@@ -16,7 +16,7 @@ from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
 from pause_manager.acknowledging import SureRequest
-from pause_manager.delivery import ADDRESS, ENTRY, parsed, queue_of
+from pause_manager.delivery import ADDRESS, ENTRY, Rest, parsed, queue_of
 from pause_manager.pausable import LEFT, REFUSED
 from pause_manager.worker.in_hand import in_hand
 
@@ -41,22 +41,27 @@ class State(enum.Enum):
 class PausableRequest(SureRequest):
     """A request of a task of any class; what is decided before it starts depends on the task."""
 
+    state = State.RECEIVED
+    turn: Turn | None = None
+    """What it may run by, once that is decided."""
+    requeued = False
+    """Whether the broker was told to deliver it again."""
+    rest: Rest | None = None
+    """Of a task that has left at a boundary, until it is kept."""
+    goes_back = False
+    """Whether the broker is to have it back as soon as its queue is not consumed any more."""
+    failures = 0
+    """How often it could not be decided about."""
+    detours = 0
+    """How often the page was not as the database."""
+    _turn_id: UUID | None = None
+
     def __init__(self, message: Any, *args: Any, **options: Any) -> None:
         super().__init__(message, *args, **options)
         told = self.request_dict
         # A retry that Celery makes of this request must not pass for another message of the entry.
         self.entry = parsed(told.pop(ENTRY, None))
         self.queue = queue_of_message(self.app, message)
-        self.state = State.RECEIVED
-        self.turn: Turn | None = None
-        self.turn_id: UUID | None = None
-        self.requeued = False
-        """Whether the broker was told to deliver it again."""
-        self.leaves = False
-        """Whether its task has left at a boundary and its rest is about to be kept."""
-        self.goes_back = False
-        """Whether the broker is to have it back as soon as its queue is not consumed any more."""
-        self.failures = self.detours = 0
         self.address: dict[str, Any] = {"queue": self.queue}
         """What the pool is told of it besides the message."""
         told[ADDRESS] = self.address
@@ -76,9 +81,9 @@ class PausableRequest(SureRequest):
     @property
     def name_of_turn(self) -> UUID:
         """The id of this delivery: whatever is written for it names it, so that writing it again changes nothing."""
-        if self.turn_id is None:
-            self.turn_id = uuid4()
-        return self.turn_id
+        if self._turn_id is None:
+            self._turn_id = uuid4()
+        return self._turn_id
 
     def acknowledge(self) -> None:
         super().acknowledge()
@@ -210,13 +215,22 @@ def queue_of_message(app: Any, message: Any) -> str | None:
         queue = _tags.get(address.get("consumer_tag"))
     if queue is None:
         return queue_of(app, address.get("exchange"), address.get("routing_key"))
-    declared = app.amqp.queues.get(queue)
-    if declared is not None and declared.exchange is not None and declared.exchange.type == "fanout":
-        return None
-    return str(queue)
+    known = _broadcast.get(queue)
+    if known is None:
+        declared = app.amqp.queues.get(queue)
+        exchange = declared.exchange if declared is not None else None
+        known = _broadcast[queue] = exchange is not None and exchange.type == "fanout"
+    return None if known else queue
 
 
 _tags: dict[Any, str] = {}
+_broadcast: dict[str, bool] = {}
+"""By queue whether its exchange sends every message to all."""
+
+
+def is_known(tag: Any) -> bool:
+    """Whether the queue of this consumer's tag is known."""
+    return tag in _tags
 
 
 def know_tags(tags: dict[str, str]) -> None:

@@ -32,6 +32,7 @@ from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
 from pause_manager.probes import processes
 from pause_manager.probes.processes import node_name
+from pause_manager.redis_clients import Ear
 from pause_manager.watcher import BACKGROUND_WAIT
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
@@ -39,6 +40,7 @@ from pause_manager.worker.decisions import decisions
 from pause_manager.worker.in_hand import in_hand
 from pause_manager.worker.loop import loop
 from pause_manager.worker.page import Control, Held
+from pause_manager.worker.watchdog import watchdog
 
 logger = logging.getLogger("pause_manager.worker.supervisor")
 
@@ -79,7 +81,7 @@ class Supervisor:
         self._is_stopping = False
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._raw: Any = None
-        self._pubsub: Any = None
+        self._ear: Ear | None = None
         self._redis_due = 0.0
         self._is_told = False
         """Whether a change was heard of by the doorbell lately; if not, and Redis is away, it polls faster."""
@@ -97,8 +99,6 @@ class Supervisor:
         self._report_due = 0.0
         self._blind_since: float | None = None
         self._stopped: set[str] = set()
-        self._watchdog: threading.Thread | None = None
-        self._statement_since: float | None = None
         self._marks: dict[int, Turn] = {}
         self._marks_lock = threading.Lock()
         self._next_mark = 0
@@ -129,8 +129,6 @@ class Supervisor:
         decisions.went_on(self._scopes())
         self._thread = threading.Thread(target=self._run, name="slackwater-supervisor", daemon=True)
         self._thread.start()
-        self._watchdog = threading.Thread(target=self._watch_for_hangs, name="slackwater-watchdog", daemon=True)
-        self._watchdog.start()
 
     def stop(self) -> None:
         """Say goodbye, so that nobody waits for a report."""
@@ -188,18 +186,13 @@ class Supervisor:
         asked = page.now()
         self._read_queues = consumption.queues
         values = {"scopes": self._scopes(), **values}
-        self._statement_since = time.monotonic()
-        try:
-            with connection.cursor() as cursor:
+        with watchdog.over("the holds", HUNG_SECONDS), connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            row = cursor.fetchone()
+            if row is None:
+                control_state.read()  # makes the row again
                 cursor.execute(statement, values)
                 row = cursor.fetchone()
-                if row is None:
-                    self._statement_since = time.monotonic()
-                    control_state.read()  # makes the row again
-                    cursor.execute(statement, values)
-                    row = cursor.fetchone()
-        finally:
-            self._statement_since = None
         self._read_at, self._last_complaint = asked, ""
         return row
 
@@ -285,7 +278,8 @@ class Supervisor:
     def _run(self) -> None:
         while not self._is_stopping:
             try:
-                self._round()
+                with database.own_connection():
+                    self._round()
             except DatabaseError as error:
                 self._failed(error)
             except Exception:
@@ -340,7 +334,7 @@ class Supervisor:
         settled = self._settle_obeyed()
         now = time.monotonic()
         settings = conf.settings()
-        is_told = self._is_told or self._pubsub is not None
+        is_told = self._is_told or self._ear is not None
         self._read_due = now + (settings.poll_seconds if is_told else settings.poll_seconds_without_redis)
         self._report_due = now + settings.worker_beat_seconds
         if not settled or self._key(self._what_to_report()) != self._told:
@@ -422,43 +416,31 @@ class Supervisor:
 
     def _listen(self) -> None:
         if self._raw is None or connection.connection is not self._raw or self._raw.closed:
-            self._statement_since = time.monotonic()
-            try:
+            with watchdog.over("the doorbell", HUNG_SECONDS):
                 connection.ensure_connection()
                 self._raw = connection.connection
                 _bound_socket(self._raw)
                 with connection.wrap_database_errors:
                     doorbell.listen(self._raw)
-            finally:
-                self._statement_since = None
             self._was_rung = True  # What changed before was not told.
-        if self._pubsub is None and time.monotonic() >= self._redis_due:
+        if self._ear is None and time.monotonic() >= self._redis_due:
             self._listen_to_redis()
 
     def _listen_to_redis(self) -> None:
         settings = conf.settings()
         self._redis_due = time.monotonic() + settings.poll_seconds
         try:
-            client = redis.Redis.from_url(
-                settings.redis_url,
-                socket_connect_timeout=settings.redis_timeout_seconds,
-                socket_timeout=settings.redis_timeout_seconds,
-                health_check_interval=5,
-            )
-            pubsub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-            pubsub.subscribe(settings.channel)
-            self._pubsub, self._was_rung = pubsub, True
-        except redis.RedisError as error:
+            self._ear = Ear(settings.redis_url, settings.channel).__enter__()
+            self._was_rung = True
+        except (redis.RedisError, OSError) as error:
             self._lose_redis(error)
 
     def _lose_redis(self, error: Exception) -> None:
-        if self._pubsub is not None:
+        if self._ear is not None:
             logger.warning("Redis is away (%s): the database tells of changes.", error)
-            try:
-                self._pubsub.close()
-            except Exception:
-                logger.debug("The connection to Redis could not be closed.")
-        self._pubsub = None
+            with contextlib.suppress(Exception):
+                self._ear.__exit__()
+        self._ear = None
 
     def _wait(self, seconds: float) -> None:
         """Until something can be heard, somebody wakes us, or so many seconds are over."""
@@ -467,7 +449,7 @@ class Supervisor:
         readers.append(self._bell[0])
         if self._raw is not None and not self._raw.closed:
             readers.append(self._raw.fileno())
-        if (at := _socket_of(self._pubsub)) is not None:
+        if self._ear is not None and (at := self._ear.socket) is not None:
             readers.append(at)
         try:
             ready, _, _ = select.select(readers, [], [], seconds)
@@ -490,10 +472,13 @@ class Supervisor:
         mine = set(self._scopes())
         if any(not ring.scopes or mine.intersection(ring.scopes) for ring in rings):
             self._was_rung = True
-        if self._pubsub is not None:
+        if self._ear is not None:
             try:
-                while (message := self._pubsub.get_message(timeout=0)) is not None:
-                    if message["type"] == "message" and mine.intersection(json.loads(message["data"])):
+                silences = 0
+                while silences < 2:  # one may be the answer to a ping
+                    message = self._ear.get(0)
+                    silences = 0 if message else silences + 1
+                    if message and message["type"] == "message" and mine.intersection(json.loads(message["data"])):
                         self._was_rung = True
             except (redis.RedisError, OSError) as error:
                 self._lose_redis(error)
@@ -502,34 +487,8 @@ class Supervisor:
     def _close(self) -> None:
         self._raw = None
         database.close()
-        if self._is_stopping and self._pubsub is not None:
+        if self._is_stopping and self._ear is not None:
             self._lose_redis(ConnectionError("the worker ends"))
-
-    def _watch_for_hangs(self) -> None:
-        """A server that takes a statement and never answers it must not keep us waiting for ever."""
-        pause = threading.Event()
-        while not self._is_stopping:
-            pause.wait(TICK)
-            since, raw = self._statement_since, connection_of(self._raw)
-            if since is not None and raw is not None and time.monotonic() > since + HUNG_SECONDS:
-                logger.warning("The database has not answered for %d s: the connection is broken off.", HUNG_SECONDS)
-                _cut(raw)
-
-
-def connection_of(raw: Any) -> int | None:
-    """The socket of a psycopg connection that is open."""
-    try:
-        return None if raw is None or raw.closed else int(raw.fileno())
-    except Exception:
-        return None
-
-
-def _cut(descriptor: int) -> None:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
 
 
 def _bound_socket(raw: Any) -> None:
@@ -543,11 +502,6 @@ def _bound_socket(raw: Any) -> None:
                         copy.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     except OSError:
         logger.debug("The socket of the database could not be bounded.")
-
-
-def _socket_of(pubsub: Any) -> Any:
-    at = getattr(getattr(pubsub, "connection", None), "_sock", None)
-    return at if at is not None and at.fileno() >= 0 else None
 
 
 def _held(scope: str, kind: str, mode: str, reason: str) -> Held:

@@ -79,6 +79,10 @@ def inspect(verb: str) -> Any:
         return getattr(app.control.inspect(connection=connection, timeout=5, limit=1), verb)() or {}
 
 
+def restart_pools() -> None:
+    app.control.pool_restart()
+
+
 def state(task_id: str) -> list[Any]:
     result = app.AsyncResult(task_id)
     # The state first: once that is final, the value that is read after it is its own.
@@ -87,7 +91,8 @@ def state(task_id: str) -> list[Any]:
 
 
 VERBS = {
-    verb.__name__: verb for verb in (start, outcomes, send, pieces, chorded, pour, revoke, control, inspect, state)
+    verb.__name__: verb
+    for verb in (start, outcomes, send, pieces, chorded, pour, restart_pools, revoke, control, inspect, state)
 }
 
 

@@ -20,11 +20,13 @@ TASK_CLS = os.environ.get("FOREIGN_TASK_CLS", "pause_manager.pausable:PausableTa
 
 CELERY_BROKER_URL = BROKER
 CELERY_RESULT_BACKEND = os.environ.get("FOREIGN_BACKEND", RESULTS)
-CELERY_ACCEPT_CONTENT = ["json", "pickle"]
+CELERY_ACCEPT_CONTENT = os.environ.get("FOREIGN_ACCEPT", "json,pickle").split(",")
 CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_TASK_ACKS_LATE = os.environ.get("FOREIGN_ACKS_LATE") == "1"
 CELERY_TASK_REJECT_ON_WORKER_LOST = os.environ.get("FOREIGN_REJECTS_LOST") == "1"
 CELERY_TASK_TRACK_STARTED = True
+CELERY_WORKER_POOL_START_METHOD = os.environ.get("FOREIGN_START_METHOD", "fork")
+CELERY_WORKER_POOL_RESTARTS = os.environ.get("FOREIGN_POOL_RESTARTS") == "1"
 CELERY_TASK_DEFAULT_QUEUE = "foreign"
 CELERY_TASK_DEFAULT_PRIORITY = 3
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -45,6 +47,5 @@ PAUSE_MANAGER = {
     "with_gpus": False,
     "capacity": os.environ.get("FOREIGN_CAPACITY") == "1",
     "answer_grace_seconds": float(os.environ.get("FOREIGN_GRACE", "10")),
-    "running_beat_seconds": 1.0,
     **json.loads(os.environ.get("FOREIGN_OPTIONS", "{}")),
 }

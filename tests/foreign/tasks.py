@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 import redis
-from celery import current_task, shared_task
+from celery import Task, current_task, shared_task
 from celery.exceptions import Reject
 from django.db import connection
 
+from pause_manager import metrics
 from tests.foreign.celery import app
 
 LEDGER = "foreign-ledger"
@@ -259,3 +260,17 @@ def gathered(keys, key):
 def entered(what: str, key: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO foreign_ledger (what, key, pid) VALUES (%s, %s, %s)", [what, str(key), os.getpid()])
+
+
+COUNTED = metrics.counter("foreign_counted_total", "What tasks of this project have counted.")
+
+
+@shared_task
+def counts():
+    COUNTED.add()
+
+
+@shared_task(base=Task, pausable=False)
+def counts_only():
+    """Ours in nothing but that it counts."""
+    COUNTED.add()

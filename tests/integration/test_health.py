@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from datetime import timedelta
 
 import pytest
 import redis
 from django.conf import settings
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from backend import ticks
+from pause_manager.models import FleetWorker
+from pause_manager.probes.processes import node_name
+from tests.integration.metrics.scraping import Scrape
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def test_ready_when_everything_is_there(client: Client, alive):
     assert response.status_code == 200
     assert response.json() == {
         "ready": True,
-        "checks": {"database": "ok", "migrations": "ok", "redis": "ok", "beat": "ok", "control": "ok"},
+        "checks": {"database": "ok", "migrations": "ok", "redis": "ok", "beat": "ok", "control": "ok", "clocks": "ok"},
     }
 
 
@@ -48,7 +55,7 @@ def test_ready_when_everything_is_there(client: Client, alive):
 )
 def test_not_ready_without_beat_or_control_worker(client: Client, alive, who: str, never: str, late: str):
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
-        broker.set(ticks.key(who), time.time() - 90)
+        broker.pexpire(ticks.key(who), (ticks.EXPIRES_SECONDS - 90) * 1000)
         response = client.get("/readyz")
         assert (response.status_code, response.json()["checks"][who]) == (503, late)
 
@@ -88,3 +95,57 @@ def test_not_ready_without_the_database(client: Client, alive, monkeypatch):
     assert response.status_code == 503
     assert response.json()["checks"]["database"] == "the database does not answer"
     assert response.json()["checks"]["migrations"] == "the database does not answer"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_not_ready_on_a_standby_or_a_demoted_primary(client: Client, alive):
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        response = client.get("/readyz")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET default_transaction_read_only")
+
+    assert response.status_code == 503
+    assert response.json()["checks"]["database"] == "the database is read-only"
+
+
+@pytest.mark.django_db
+def test_whose_clock_differs_is_named_and_keeps_nobody_from_working(client: Client, alive):
+    report = FleetWorker.objects.create
+    report(name="one@gpu-7", node="gpu-7", clock_offset=90.0)
+    report(name="two@cpu-1", node="cpu-1", clock_offset=-1.9)
+    report(name="old@cpu-2", node="cpu-2")
+    report(name="gone@x", node="x", clock_offset=500.0, last_seen_at=timezone.now() - timedelta(hours=1))
+    with redis.Redis.from_url(settings.REDIS_URL) as broker:
+        beat = {"host": "beat-host", "at": time.time() + 7}
+        broker.set(ticks.key(ticks.BEAT), json.dumps(beat), ex=ticks.EXPIRES_SECONDS)
+
+    response = client.get("/readyz")
+    told = {
+        (sample.labels["host"], sample.labels["who"]): sample.value
+        for sample in Scrape.of_the_view().samples
+        if sample.name == "slackwater_clock_offset_seconds"
+    }
+
+    assert response.status_code == 200
+    worker, its_beat = response.json()["checks"]["clocks"].split("; ")
+    assert worker == "the clock of worker one@gpu-7 on gpu-7 is 90.0 s behind the database's"
+    assert re.fullmatch(r"the clock of beat on beat-host is 7\.\d s ahead of the database's", its_beat)
+    assert told["gpu-7", "worker"] == 90.0
+    assert told["cpu-1", "worker"] == -1.9
+    assert abs(told[node_name(), "web"]) < 2
+    assert -8 < told["beat-host", "beat"] < -6
+    assert "x" not in {host for host, _ in told}
+
+
+def test_a_beat_whose_clock_is_wrong_is_no_dead_beat(client: Client, transactional_db):
+    with redis.Redis.from_url(settings.REDIS_URL) as broker:
+        behind = {"host": "beat-host", "at": time.time() - 90}
+        broker.set(ticks.key(ticks.BEAT), json.dumps(behind), ex=ticks.EXPIRES_SECONDS)
+
+    checks = client.get("/readyz").json()["checks"]
+
+    assert checks["beat"] == "ok"
+    assert "the clock of beat on beat-host is 90." in checks["clocks"]

@@ -31,6 +31,25 @@ def test_an_absent_database_is_one_sentence():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("hold", "place", "queue:a", "--reason", "disks"),
+        ("fleet", "pause", "--mode", "drain", "--reason", "upgrade"),
+        ("erase_audit", "--before", "2020-01-01", "--reason", "old", "--yes"),
+        ("prepare",),
+    ],
+)
+def test_a_read_only_database_is_one_sentence(words: tuple[str, ...], process_env: dict[str, str], tmp_path: Path):
+    env = {**process_env, "DATA_DIR": str(tmp_path), "PGOPTIONS": "-c default_transaction_read_only=on"}
+
+    done = run(*words, **env)
+
+    said = done.stderr.strip().removeprefix("CommandError: ")
+    assert done.returncode != 0
+    assert said == "Cannot change anything: the database is read-only, as after a failover.", done.stderr[-600:]
+
+
 PRODUCTION = {
     "DJANGO_SETTINGS_MODULE": "backend.settings.prod",
     "SECRET_KEY": "a-key-for-this-test-only-and-long-enough-for-django-to-like-it",

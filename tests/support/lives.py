@@ -244,8 +244,8 @@ class Lives:
         return str(current_app.send_task(f"{TASKS}.{task}", [key], queue=QUEUE, **options).id)
 
     def is_kept(self, key: str) -> bool:
-        """Whether nothing of it runs, and the fleet says so."""
-        waits = PauseQueueEntry.objects.waiting().count()
+        """Whether nothing of it runs, and the fleet says so. What was sent on a moment before waits in the broker."""
+        waits = PauseQueueEntry.objects.waiting().count() + PauseQueueEntry.objects.unanswered().count()
         enough = waits >= 3 - self.count(key, "once") - self.count(key, "rest")
         return enough and drain.measure().is_drained
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,40 @@ def test_a_process_is_alive_until_it_has_ended():
     assert processes.is_dead(owner) is True, "its parent has not gathered it yet"
     other.communicate()
     assert processes.is_dead(owner) is True
+
+
+@ONLY_LINUX
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounts over /proc")
+def test_what_proc_hides_from_another_user_is_alive_until_the_kernel_says_otherwise():
+    """As under ``hidepid=2``, or ``ProtectProc=invisible`` of systemd."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", ASK], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    owner = other.stdout.readline().strip()
+    ask = f"""
+import os
+from pathlib import Path
+from pause_manager.probes import processes
+os.setuid(65534)
+print(Path("/proc/{other.pid}/stat").exists(), processes.is_here({owner!r}), processes.is_dead({owner!r}))
+"""
+    hide = f'[ ! -d /proc/{other.pid} ] || mount -t tmpfs none /proc/{other.pid} && exec {sys.executable} -c "$0"'
+
+    def asked() -> str:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", hide, ask], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        if "mount:" in done.stderr:
+            pytest.skip("may not mount /proc here")
+        return done.stdout.strip() or done.stderr
+
+    alive = asked()
+    other.kill()
+    other.communicate()
+
+    assert alive == "False True False", "hidden, of this machine, and not dead"
+    assert asked() == "False True True"
 
 
 def test_a_process_id_that_was_given_to_another_is_dead():
@@ -70,7 +105,9 @@ def test_another_machine_of_the_same_name_is_not_judged():
 def test_what_is_no_identity_is_not_dead():
     assert processes.is_dead("") is False
     assert processes.is_dead("somebody") is False
-    assert processes.is_dead(f"{processes.identity().rsplit('/', 2)[0]}/x/y") is False
+    place = processes.identity().rsplit("/", 2)[0]
+    for pid in ("x", "0", "-1", "", "9" * 30):
+        assert processes.is_dead(f"{place}/{pid}/1") is False
 
 
 def test_people_are_told_the_node_and_the_process():

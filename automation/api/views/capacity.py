@@ -19,7 +19,7 @@ from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import ReasonSerializer
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
-from pause_manager import kinds, manager, node_report
+from pause_manager import kinds, manager, node_report, stuck
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
@@ -99,15 +99,18 @@ class AvailableCapacity(AutomationView):
 
 def visible(user: Any) -> PauseQueueQuerySet:
     """The waiting entries ``user`` may see: those of runs of their accounts; a superuser's are all."""
-    waiting: PauseQueueQuerySet = PauseQueueEntry.objects.waiting()
+    return _of(user, PauseQueueEntry.objects.waiting())
+
+
+def _of(user: Any, entries: PauseQueueQuerySet) -> PauseQueueQuerySet:
     if user.is_superuser:
-        return waiting
+        return entries
     refs = (
         AutomationRun.objects.unfinished()
         .visible_to(user)
         .values_list(Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField()))
     )
-    return waiting.filter(ref__in=refs)
+    return entries.filter(ref__in=refs)
 
 
 class PauseQueue(AutomationView):
@@ -122,9 +125,16 @@ class PauseQueue(AutomationView):
     def get(self, request: Request) -> Response:
         query = self.query(queue.EntryQuery)
         rows = visible(request.user)
+        if "problem" in query:
+            rows = _of(request.user, PauseQueueEntry.objects.stuck()).filter(problem=query["problem"])
+        rows = rows.light()
         if "kept_by" in query:
             rows = rows.filter(kept_by=query["kept_by"])
         return Response(pagination.page(request, rows, queue.IN_ORDER, query, queue.shown))
+
+
+def _key(entry_id: str) -> int:
+    return int(entry_id) if entry_id.isascii() and entry_id.isdecimal() and len(entry_id) < 19 else 0
 
 
 class EntryVerb(AutomationView):
@@ -133,8 +143,8 @@ class EntryVerb(AutomationView):
     verb: ClassVar[Callable[..., bool]]
 
     def carry_out(self, request: Request, entry_id: str) -> Response:
-        pk = int(entry_id) if entry_id.isascii() and entry_id.isdecimal() and len(entry_id) < 19 else 0
-        entry = visible(request.user).filter(pk=pk).first()
+        pk = _key(entry_id)
+        entry = visible(request.user).light().filter(pk=pk).first()
         reason = self.body(ReasonSerializer)["reason"]
         if entry is None or not type(self).verb(pk, actor=self.actor, reason=reason):
             raise EntryNotFound(entry_id)
@@ -175,3 +185,86 @@ class ForcePause(EntryVerb):
     @idempotent
     def post(self, request: Request, entry_id: str) -> Response:
         return self.carry_out(request, entry_id)
+
+
+class MessageVerb(AutomationView):
+    """A verb over a message that waits, or that is on its way and that nobody has taken up."""
+
+    def message(self, request: Request, entry_id: str) -> PauseQueueEntry:
+        """The entry that is meant. Raises ``EntryNotFound``, and ``InvalidEntryCommand`` for a run."""
+        found = _of(request.user, PauseQueueEntry.objects.unfinished()).light().filter(pk=_key(entry_id)).first()
+        if found is None:
+            raise EntryNotFound(entry_id)
+        if found.is_run:
+            raise stuck.InvalidEntryCommand(
+                f"Cannot change entry {found.pk}: {found.ref} is a run; pause, resume or cancel the run."
+            )
+        return found
+
+    def told(self, entry: PauseQueueEntry, changed: list[int]) -> Response:
+        """The entry as it is now. Raises ``EntryNotFound`` if a worker has taken it up meanwhile."""
+        if not changed:
+            raise EntryNotFound(str(entry.pk))
+        entry.refresh_from_db()
+        return Response(queue.shown([entry])[0])
+
+
+class DropEntry(MessageVerb):
+    """Take a message out of the queue for good."""
+
+    @extend_schema(
+        operation_id="drop_entry",
+        summary="Take a message out of the pause queue for good",
+        description="Its task never runs. What is a run cannot be dropped and answers 400: cancel the run.",
+        parameters=[ENTRY_ID, *schema.COMMAND],
+        request=ReasonSerializer,
+        responses=answers({200: queue.EntrySerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, entry_id: str) -> Response:
+        reason = self.body(ReasonSerializer)["reason"]
+        entry = self.message(request, entry_id)
+        return self.told(entry, stuck.drop(stuck.Selection((entry.pk,)), actor=self.actor, reason=reason))
+
+
+class RerouteEntry(MessageVerb):
+    """Send a message to another queue."""
+
+    @extend_schema(
+        operation_id="reroute_entry",
+        summary="Let a message of the pause queue go to another queue",
+        description="It goes on as soon as nothing holds that queue and there is room. A run answers 400.",
+        parameters=[ENTRY_ID, *schema.COMMAND],
+        request=queue.RerouteSerializer,
+        responses=answers({200: queue.EntrySerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request, entry_id: str) -> Response:
+        body = self.body(queue.RerouteSerializer)
+        entry, meant = self.message(request, entry_id), {"actor": self.actor, "reason": body["reason"]}
+        return self.told(entry, stuck.reroute(stuck.Selection((entry.pk,)), body["queue"], **meant))
+
+
+class RenameTask(AutomationView):
+    """Let the messages of a task run another one."""
+
+    @extend_schema(
+        operation_id="rename_task_of_entries",
+        summary="Let the messages of the pause queue that name a task run another one",
+        description="For what an upgrade has renamed. Answers with the entries that were changed; perhaps none.",
+        parameters=[*schema.COMMAND],
+        request=queue.RenameSerializer,
+        responses=answers({200: queue.ChangedSerializer}, *COMMAND),
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        body = self.body(queue.RenameSerializer)
+        changed = stuck.rename(
+            body["old"],
+            body["new"],
+            queue=body["queue"],
+            actor=self.actor,
+            reason=body["reason"],
+            among=_of(request.user, PauseQueueEntry.objects.all()),
+        )
+        return Response({"entries": changed})

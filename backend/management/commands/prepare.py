@@ -7,9 +7,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
+from django.db import Error as DatabaseError
 
 from backend import bootstrap
+from pause_manager import database
 
 
 class Command(BaseCommand):
@@ -26,7 +27,9 @@ class Command(BaseCommand):
             credentials, fresh = bootstrap.prepare(
                 settings.DATA_DIR / "credentials.json", options["url"], may_reset_password=settings.EMBEDDED_POSTGRES
             )
-        except OperationalError as error:
-            raise CommandError(f"Cannot use the database: {str(error).splitlines()[0]}.") from error
+        except DatabaseError as error:
+            if not database.is_away(error):
+                raise
+            raise CommandError(f"{database.sentence(error).removesuffix('.')}.") from error
         if fresh:
             self.stdout.write(f"{credentials.username}'s password: {credentials.password} (shown only once)")

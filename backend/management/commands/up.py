@@ -19,12 +19,13 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_slug
-from django.db import DatabaseError, OperationalError, connections
+from django.db import Error as DatabaseError
+from django.db import connections
 
 from backend import bootstrap
 from backend.embedded import EmbeddedError, Postgres, Redis, Server
 from backend.supervisor import Supervisor
-from pause_manager import manager, nodes
+from pause_manager import database, manager, nodes
 
 FIRST_SAMPLE_SECONDS = 10
 """Longest wait for the first sample of this machine."""
@@ -109,8 +110,10 @@ class Command(BaseCommand):
                 may_reset_password=settings.EMBEDDED_POSTGRES,
                 site=site,
             )
-        except OperationalError as error:
-            raise CommandError(f"Cannot use the database: {str(error).splitlines()[0]}.") from error
+        except DatabaseError as error:
+            if not database.is_away(error):
+                raise
+            raise CommandError(f"{database.sentence(error).removesuffix('.')}.") from error
         finally:
             connections.close_all()
         if fresh:

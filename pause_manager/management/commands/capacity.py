@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 from django.core.management.base import BaseCommand, CommandError
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import kinds, nodes
+from pause_manager import database, kinds, nodes
 from pause_manager.management import capacity_table
 
 NOBODY = "No node was seen in the last hour: no worker is running (start one with: manage.py up)."
@@ -76,9 +76,11 @@ class Command(BaseCommand):
             while True:
                 try:
                     live.update(Group(*_picture(nodes.states())), refresh=True)
-                except (OperationalError, InterfaceError) as error:
-                    connection.close()
-                    live.update(Text(f"The database is away: {str(error).splitlines()[0]}", style="red"), refresh=True)
+                except DatabaseError as error:
+                    if not database.is_away(error):
+                        raise
+                    database.close()
+                    live.update(Text(f"The database is {database.told(error)}.", style="red"), refresh=True)
                 time.sleep(1)
 
 

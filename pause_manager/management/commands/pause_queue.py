@@ -1,49 +1,126 @@
-"""``manage.py pause_queue``: what waits for capacity or the end of a hold, in the order in which it goes on."""
+"""``manage.py pause_queue``: what waits, in the order in which it goes on, and verbs for what nobody takes up."""
 
 from __future__ import annotations
 
 import io
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
+from pause_manager import stuck
+from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 
 WIDE = 160
 
 
-class Command(BaseCommand):
-    """A table, or with ``--json`` one object an entry and line."""
+class Command(ControlCommand):
+    """Without a verb a table, or with ``--json`` one object an entry and line."""
 
     help = "Show what waits for capacity or the end of a hold, in the order in which it goes on, each with why."
+    epilog = """\
+exit codes of drop, rename and reroute:
+  0    done
+  1    an unexpected error, such as no database
+  2    wrong usage
+  3    nothing was changed: no message of the pause queue is meant
+"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object an entry and line")
         parser.add_argument("--limit", type=int, default=50, help="show so many at most (default 50; --json: all)")
+        parser.add_argument(
+            "--problem", choices=PauseQueueEntry.Problem.values, help="only what has this problem, on its way or not"
+        )
+        verbs = parser.add_subparsers(dest="verb")
+        told: dict[str, Any] = {"epilog": self.epilog, "formatter_class": RawDescriptionHelpFormatter}
+        drop = verbs.add_parser("drop", help="take messages out for good: their tasks never run", **told)
+        _add_selection(drop)
+        rename = verbs.add_parser("rename", help="let the messages of a task run another one", **told)
+        rename.add_argument("old", help="the task that they name")
+        rename.add_argument("new", help="the task that they are to run")
+        rename.add_argument("--queue", default="", help="only those of this queue")
+        reroute = verbs.add_parser("reroute", help="let messages go to another queue", **told)
+        _add_selection(reroute)
+        reroute.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they go to")
+        for verb in (drop, rename, reroute):
+            verb.add_argument("--reason", required=True, help="why, for the audit trail")
+            verb.add_argument("--json", action="store_true", help="one JSON object, for machines")
 
-    def handle(self, *, json: bool, limit: int, **options: Any) -> None:
-        waiting = PauseQueueEntry.objects.waiting()
-        if json:
-            for entry in waiting.iterator(chunk_size=1_000):
+    def carry_out(self, options: dict[str, Any]) -> Exit:
+        verb = options.get("verb")
+        if verb is None:
+            self._show(options)
+            return Exit.OK
+        who: dict[str, Any] = {"actor": shell_actor(), "reason": options["reason"]}
+        if verb == "rename":
+            changed = stuck.rename(options["old"], options["new"], queue=options["queue"], **who)
+        elif verb == "drop":
+            changed = stuck.drop(_selection(options), **who)
+        else:
+            changed = stuck.reroute(_selection(options), options["to"], **who)
+        if options["json"]:
+            self.line({"verb": verb, "entries": changed})
+        else:
+            self.line(f"{_DONE[verb]}: {len(changed):,}." if changed else "Nothing was changed: no message is meant.")
+        return Exit.OK if changed else Exit.REFUSED
+
+    def _show(self, options: dict[str, Any]) -> None:
+        shown = PauseQueueEntry.objects.waiting()
+        if options["problem"]:
+            shown = PauseQueueEntry.objects.stuck().filter(problem=options["problem"])
+        shown = shown.light()
+        if options["json"]:
+            for entry in shown.iterator(chunk_size=1_000):
                 self.stdout.write(orjson.dumps(_line(entry)).decode())
             return
-        count = waiting.count()
+        count = shown.count()
         polled_at = PollState.objects.values_list("polled_at", flat=True).first()
         last = f"the last poll was at {polled_at:%H:%M:%S %Z}" if polled_at else "nobody has polled yet"
-        if not count:
-            self.stdout.write(f"Nothing waits; {last}.")
-            return
+        if count:
+            self._draw(list(shown[: max(1, options["limit"])]))
+        self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
+        self._tell_the_rest()
+
+    def _draw(self, entries: list[PauseQueueEntry]) -> None:
         is_terminal = self.stdout.isatty()
         console = Console(file=io.StringIO(), width=None if is_terminal else WIDE, force_terminal=is_terminal)
         with console.capture() as captured:
-            console.print(_table(list(waiting[: max(1, limit)])))
+            console.print(_table(entries))
         self.stdout.write(captured.get(), ending="")
-        self.stdout.write(f"{count:,} wait{'s' if count == 1 else ''}; {last}.")
+
+    def _tell_the_rest(self) -> None:
+        """What is on its way and not taken up, and what nobody takes up."""
+        on_its_way = PauseQueueEntry.objects.unanswered().count()
+        if on_its_way:
+            self.stdout.write(f"Sent on and not taken up yet: {on_its_way:,}.")
+        for problem, count in stuck.counts().items():
+            if count:
+                label = PauseQueueEntry.Problem(problem).label
+                self.stdout.write(f"Nobody takes up {count:,}: {label} (--problem {problem}; drop, rename, reroute).")
+
+
+_DONE = {"drop": "Dropped", "rename": "Renamed", "reroute": "Rerouted"}
+
+
+def _add_selection(parser: ArgumentParser) -> None:
+    parser.add_argument("entries", nargs="*", type=int, metavar="ENTRY", help="numbers of entries")
+    parser.add_argument("--task", default="", help="only those of this task")
+    parser.add_argument("--queue", default="", help="only those of this queue")
+    parser.add_argument("--problem", default="", help="only those with this problem")
+
+
+def _selection(options: dict[str, Any]) -> stuck.Selection:
+    return stuck.Selection(
+        ids=tuple(options["entries"]),
+        task_name=options["task"],
+        queue=options["queue"],
+        problem=options["problem"] or "",
+    )
 
 
 def _table(entries: list[PauseQueueEntry]) -> Table:
@@ -52,12 +129,13 @@ def _table(entries: list[PauseQueueEntry]) -> Table:
         shown.add_column(name, justify="right" if name in ("entry", "priority") else "left")
     for entry in entries:
         since = f"{entry.paused_at:%Y-%m-%d %H:%M:%S}"
-        what = entry.ref if entry.message is None else f"{entry.task_name} {entry.ref}"
+        what = f"{entry.task_name} {entry.ref}" if entry.ref.startswith("task:") else entry.ref
         needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "no hold"
-        shown.add_row(str(entry.pk), str(entry.priority), what, since, needs, entry.reason)
+        why = f"{entry.get_problem_display()}: {entry.reason}" if entry.problem else entry.reason
+        shown.add_row(str(entry.pk), str(entry.priority), what, since, needs, why)
     return shown
 
 
 def _line(entry: PauseQueueEntry) -> dict[str, Any]:
     names = ("id", "ref", "task_name", "queue", "priority", "needs", "kept_by", "reason", "paused_at", "resume_after")
-    return {name: getattr(entry, name) for name in (*names, "attempts")}
+    return {name: getattr(entry, name) for name in (*names, "attempts", "problem", "expires_at")}

@@ -125,6 +125,15 @@ FLEET_ROWS = [
     Row("GET", "api/v1/pause-queue/", lists_runs()),
     Row("POST", f"{_ENTRY}force-resume/", changes_a_run()),
     Row("POST", f"{_ENTRY}force-pause/", changes_a_run()),
+    # A run is no message: whoever sees it is told so.
+    Row("POST", f"{_ENTRY}drop/", changes_a_run(400)),
+    Row("POST", f"{_ENTRY}reroute/", changes_a_run(400), body={"queue": "elsewhere"}),
+    Row(
+        "POST",
+        "api/v1/pause-queue/rename/",
+        changes_a_run()._replace(stranger=200),
+        body={"old": "shop.old", "new": "shop.new"},
+    ),
     # Members see the events of runs of their accounts.
     Row("GET", "api/v1/audit/", lists_runs()),
     Row("GET", "api/v1/audit/export/", lists_runs()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +18,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from pause_manager import conf, nodes, tasks
+from automation import gate
+from pause_manager import conf, holds, manager, nodes, tasks
 from pause_manager.history import Minute
 from pause_manager.models import CapacitySample, WorkerNode
+from pause_manager.needs import Needs
 from pause_manager.samples import Sample
 from pause_manager.views import GpuView
-from tests.factories import OPERATOR
+from tests.factories import OPERATOR, make_run
 from tests.factories_nodes import make_node, make_sample
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -214,3 +217,20 @@ def test_the_admin_shows_nodes_and_history_and_changes_neither(model: str, clien
     assert shown.status_code == 200
     assert "n1" in shown.content.decode()
     assert add.status_code == 403
+
+
+def test_a_node_that_is_sampled_every_ten_seconds_is_online_in_between_and_takes_work(settings: Any) -> None:
+    """One time for all: the list of nodes, the policy and the gate agree on who is there."""
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True, "sample_seconds": 10.0}
+    make_node("slow", age_seconds=20, is_live=False, sampled_at=time.time() - 20)
+
+    [view] = nodes.live_nodes()
+
+    assert view.is_online
+    assert not manager.should_pause(Needs(cpu=1)).should_pause
+    holds.place(["node:slow"], actor=OPERATOR, reason="new disks")
+    run = make_run(items=1)
+    assert [reason.code for reason in gate.explain(run)] == ["node"], "it lives, and is the only one"
+    WorkerNode.objects.update(last_seen_at=Now() - timedelta(seconds=31))
+    assert not nodes.live_nodes()[0].is_online
+    assert gate.explain(run) == []

@@ -339,5 +339,5 @@ def test_a_database_that_is_away_does_not_reach_the_caller(caplog):
         raise OperationalError("the server closed the connection")
 
     with connection.execute_wrapper(away):
-        assert manager.poll().skipped == "it failed"
+        assert manager.poll().skipped == "the database is away"
         assert manager.should_pause(Needs()).code == "unreadable"

@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection
 from automation import admission, announce, gate, leases, maintenance
 from automation.models import Lifecycle, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
-from pause_manager import fleet, holds, layers, notice
+from pause_manager import fleet, holds, layers
 from pause_manager.models import ControlState
 from tests.factories import OPERATOR, claim, drain, make_run, outputs, stage_of, tickets, worker
 from tests.factories_nodes import make_node
@@ -133,13 +133,11 @@ def test_what_is_only_noted_or_told_fails_open(scrape, settings):
     assert degraded(scrape) == {"telemetry"}
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "redis_url": "redis://127.0.0.1:9/0"}
-    notice.client.cache_clear()
     announce._away_until = 0.0
     try:
         other = make_run(items=3)
         drain(other)
     finally:
-        notice.client.cache_clear()
         announce._away_until = 0.0
     assert (other.lifecycle, len(outputs(other))) == (Lifecycle.COMPLETED, 3)
     assert degraded(scrape) == {"telemetry", "progress"}

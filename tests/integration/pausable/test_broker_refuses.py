@@ -115,7 +115,7 @@ def test_workers_outlive_a_rabbitmq_that_restarts(process_env: dict[str, str], t
             foreign.send("silent", number)
         assert eventually(lambda: len(ran(foreign)) >= 5)
 
-        rabbitmq.stop()
+        rabbitmq.shut_down()
         time.sleep(3)
         rabbitmq.start()
 

@@ -91,3 +91,16 @@ def test_a_project_that_forgot_a_line_is_told(project: Project, tmp_path: Path):
     assert 'app = Celery("shop", task_cls="pause_manager.pausable:PausableTask")' in told
     assert "Beat does not ask for pause_manager.expire_holds, pause_manager.poll" in told
     assert "Celery has no broker URL" in told
+
+
+def test_a_task_of_another_class_is_named(project: Project, tmp_path: Path):
+    (tmp_path / "stray.py").write_text(
+        "from shop.settings import *\nfrom celery import Task, shared_task\n"
+        "@shared_task(base=Task, name='shop.stray')\ndef stray(): ...\n"
+    )
+    project.env |= {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "DJANGO_SETTINGS_MODULE": "stray"}
+
+    told = project.manage("check", "--fail-level", "WARNING", succeeds=False)
+
+    assert "shop.stray (its class, Task, is not pausable)" in told
+    assert "orders.tasks" not in told

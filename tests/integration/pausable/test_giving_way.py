@@ -15,6 +15,8 @@ from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask, Wor
 from pause_manager.needs import Needs
 from pause_manager.node_watch import NodeWatch
 from pause_manager.pausable import PausableTask
+from pause_manager.probes.lodging import Lodging
+from pause_manager.samples import Sample
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import HERE, node
 from tests.integration.capacity.test_node_watch import Machine, carrying, events
@@ -111,7 +113,7 @@ def polled(count: int) -> bool:
 def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(foreign: Foreign):
     foreign.worker("one", "-c", "4", FOREIGN_CAPACITY="1", FOREIGN_OPTIONS=json.dumps(NOISY))
     assert eventually(lambda: WorkerNode.objects.filter(name=HERE).exists(), 60), foreign.workers.said("one")[-3000:]
-    node(cores=8)
+    Lodging(str(foreign.root)).tell(Sample(node(cores=8)))
     pieces = Pieces(foreign)
     deaf = foreign.send("deaf", priority=9)
     usual = foreign.send("patient", "usual")

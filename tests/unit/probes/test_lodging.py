@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pause_manager.probes.lodging import Lodging
+from pause_manager.probes import processes
+from pause_manager.probes.lodging import Lodging, UnsafeDirectory, default_directory
 from tests.factories_nodes import make_sample
 
 ROOT = Path(__file__).parents[3]
@@ -122,3 +125,69 @@ def test_a_directory_that_vanishes_is_made_again(lodging: Lodging, tmp_path: Pat
     neighbour = Neighbour(tmp_path)
     assert not neighbour.samples
     neighbour.close()
+
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("whose", ["", processes.node_name(), f"{processes.node_name()}/workers"])
+def test_a_directory_of_somebody_else_is_an_error_that_names_it(
+    whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever planted ``workers/1`` there would make every process of the machine ours."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    planted = default_directory() / whose
+    planted.mkdir(parents=True)
+    os.chown(planted, 65534, 65534)
+
+    with pytest.raises(UnsafeDirectory, match=f"Cannot use {re.escape(str(planted))}: it belongs to .* 65534"):
+        Lodging().register()
+
+
+def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    default_directory().symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(UnsafeDirectory, match="it is no directory"):
+        Lodging().register()
+
+
+def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> None:
+    here = tmp_path / processes.node_name()
+    here.mkdir()
+    here.chmod(0o777)
+
+    Lodging(str(tmp_path)).register()
+
+    assert here.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_planted_link_overwrites_nothing(lodging: Lodging, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    here = tmp_path / processes.node_name()
+    (here / f".sample.json.{os.getpid()}").symlink_to(victim)
+    (here / "sample.json").symlink_to(victim)
+    (here / "sampler.lock").unlink(missing_ok=True)
+    (here / "sampler.lock").symlink_to(victim)
+
+    assert lodging.hear(within_seconds=60) is None
+    lodging.tell(make_sample())
+
+    with pytest.raises(OSError, match="symbolic"):
+        lodging.try_to_be_sampler()
+    assert victim.read_text() == "precious"
+    assert lodging.hear(within_seconds=60) is not None
+
+
+def test_the_directory_of_the_login_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    assert default_directory() == tmp_path / "slackwater"
+
+    tmp_path.chmod(0o777)
+    assert default_directory().parent != tmp_path, "anybody may make one there"
