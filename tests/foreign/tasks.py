@@ -277,10 +277,19 @@ def counts_only():
     COUNTED.add()
 
 
-@shared_task(bind=True, acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
+@shared_task(bind=True, base=app.Task, acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
 def lost_once(self):
     """The first process that runs it is killed; Celery's main process makes the retry."""
     note("lost_once", self.request.retries)
     if not self.request.retries:
         os.kill(os.getpid(), signal.SIGKILL)
+    return self.request.retries
+
+
+@shared_task(bind=True, max_retries=3)
+def flaky_slowly(self, times):
+    """Retries by whole seconds, as the broker delays."""
+    note("flaky_slowly", self.request.retries)
+    if self.request.retries < times:
+        raise self.retry(countdown=2)
     return self.request.retries
