@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from celery.utils.saferepr import saferepr
 from celery.utils.time import maybe_iso8601, maybe_make_aware
@@ -73,6 +73,17 @@ class Rest:
 
 
 @dataclass(frozen=True)
+class UnknownTask:
+    """Stands for a task that this worker does not know: of its message nothing more can be said."""
+
+    app: Any
+    name: str
+    acks_late: bool = True
+    needs: None = None
+    policy: str = ""
+
+
+@dataclass(frozen=True)
 class Delivery:
     """A message in a worker's hand, as it came."""
 
@@ -115,6 +126,27 @@ class Delivery:
             entry=request.entry,
             is_redelivered=bool(address.get("redelivered")),
             worker=str(request.hostname),
+        )
+
+    @classmethod
+    def of_unknown(cls, app: Any, message: Any, queue: str, worker: str) -> Delivery:
+        """The delivery of a message whose task this worker does not know."""
+        address, headers = message.delivery_info or {}, dict(message.headers or {})
+        return cls(
+            task=UnknownTask(app, str(headers.get("task", ""))),
+            task_id=str(headers.get("id", "")),
+            queue=queue,
+            headers={name: value for name, value in headers.items() if name != ENTRY},
+            properties=dict(message.properties or {}),
+            exchange=address.get("exchange") or "",
+            routing_key=address.get("routing_key") or "",
+            body=_as_bytes(message.body),
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            turn=uuid4(),
+            entry=parsed(headers.get(ENTRY)),
+            is_redelivered=bool(address.get("redelivered")),
+            worker=worker,
         )
 
     def left_with(self, rest: Rest) -> Delivery:

@@ -156,6 +156,13 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
 
 
+def keep_unknown(delivery: Delivery, reason: str) -> None:
+    """Keep a message that never waited and whose task its worker does not know, for one that does, or for a person."""
+    with _bounded():
+        if not _was_kept(delivery):
+            _keep(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
+
+
 def left(turns: Collection[UUID]) -> None:
     """The tasks of ``turns`` have ended: nobody needs their rows, nor the bodies of the messages they came by."""
     with connection.cursor() as cursor:
@@ -214,7 +221,7 @@ def _covering(scopes: Sequence[str]) -> str | None:
     return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
 
 
-def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "") -> int:
+def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
     needs = delivery.needs
     waits_for_room = needs is not None and conf.settings().capacity
@@ -242,6 +249,7 @@ def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
                 "priority": delivery.priority,
                 "needs": asdict(needs or Needs(cpu=0)),
                 "pipeline": delivery.policy,
+                "problem": problem,
             },
         )
         pk = kept.pk

@@ -274,3 +274,18 @@ def counts():
 def counts_only():
     """Ours in nothing but that it counts."""
     COUNTED.add()
+
+
+if os.environ.get("FOREIGN_RELEASE") == "2":
+
+    @shared_task
+    def bill_card(number):
+        note("bill", number)
+        return number
+
+else:
+
+    @shared_task
+    def bill(number):
+        note("bill", number)
+        return number
