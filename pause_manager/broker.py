@@ -125,6 +125,11 @@ class Sender:
         self._line = _Line(within)
         self._gone = ""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the broker was found away: nothing more is sent by this sender."""
+        return bool(self._gone)
+
     def close(self) -> None:
         """Let the connection go, without waiting for a broker that does not answer."""
         self._line.close()
@@ -146,7 +151,9 @@ class Sender:
         return fates + [Fate("away", self._gone or NOT_IN_TIME)] * (len(messages) - len(fates))
 
     def _some(self, messages: Sequence[Sending]) -> list[Fate]:
-        told = self._line.send(messages)
+        told: list[Fate | None] = self._line.send(messages)
+        if self._line.missing is not None:
+            told = [None]  # There was one, whose queue may be made.
         fates: list[Fate] = []
         for message, fate in zip(messages, told, strict=True):
             if fates and fates[-1].what == "away":
