@@ -91,7 +91,6 @@ def is_reachable() -> bool:
     """Whether the broker takes connections now; :func:`seems_away` remembers it. Never ask inside a transaction."""
     try:
         with _connected(current_app.connection_for_write, SECONDS):
-            _note(is_away=False)
             return True
     except BrokerAway:
         return False
@@ -318,6 +317,7 @@ def _connect(make: Callable[..., Any], within: float) -> Any:
         _hang_up(found, is_polite=False)
         _note(is_away=True)
         raise BrokerAway(_sentence(error)) from error
+    _note(is_away=False)
     return found
 
 

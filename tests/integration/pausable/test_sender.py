@@ -318,10 +318,11 @@ def test_what_a_release_does_not_send_is_left_to_the_control_worker():
 
     release()
 
-    assert by_outcome()["sent"] < redispatch.AT_ONCE + 30
-    left = by_outcome().get("waits:", 0)
-    assert left <= 30 or broker.queue_depth("control") == 0, "as far as it came within its moment"
-    assert go_on() == left
+    sent = by_outcome()["sent"]
+    assert 0 < sent <= redispatch.AT_ONCE
+    # On a slow machine its moment is over before; then the poll finds what is left.
+    assert broker.queue_depth("control") == (1 if sent == redispatch.AT_ONCE else 0)
+    assert go_on() == redispatch.AT_ONCE + 30 - sent
 
 
 def test_a_callback_that_fails_stops_no_other_at_the_release():
