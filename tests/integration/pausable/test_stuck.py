@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -189,7 +190,7 @@ class TestVerbs:
         entry = sent_one()
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="nobody needs it") == [entry.pk]
 
-        assert not kept.take_up((entry.pk, 1), "tag", is_redelivered=False)
+        assert not kept.take_up((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="again") == []
         (event,) = events("dropped")
         assert (event.before or {})["outcome"] == "sent"
