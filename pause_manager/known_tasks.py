@@ -86,7 +86,7 @@ def look_of_late() -> Parked:
     if _latest is None or began >= _latest[0]:
         found = look()
         took = time.monotonic() - began
-        _latest = (began + (50 * took if took > 0.02 else 0.0), found)
+        _latest = (began + (50 * took if took > 0.2 else 0.0), found)
     return _latest[1]
 
 
