@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
 
+ADDRESS = "slackwater"
+"""The key of a request under which the pool is told where it comes from, taken out before the task sees it. It is not in
+Celery's ``delivery_info``: that becomes the options of a retry."""
+
 _LONGEST_REF = 120
 _LONGEST_KEY = 200
 _LONGEST_NAME = 1000
@@ -52,18 +56,22 @@ class Rest:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         *,
+        content_type: str | None,
         reason: str,
         was_held: bool,
     ) -> Rest:
-        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays."""
+        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays.
+
+        ``content_type``: as its message came, if that is known.
+        """
         embed = {name: request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
-        came_as = _NAMES.get((request.get("delivery_info") or {}).get("content_type") or "")
-        content_type, content_encoding, payload = serialization.dumps(
+        came_as = _NAMES.get(content_type or "")
+        serialised_as, content_encoding, payload = serialization.dumps(
             (list(args), dict(kwargs), embed), serializer=came_as or task.serializer or task.app.conf.task_serializer
         )
         return cls(
             _as_bytes(payload),
-            content_type,
+            serialised_as,
             content_encoding,
             saferepr(args, 1024),
             saferepr(kwargs, 1024),
@@ -197,7 +205,7 @@ class Delivery:
     @property
     def ref(self) -> str:
         """What waits, by name; several messages may have one task id."""
-        return short(f"task:{clean(self.task_id)}", _LONGEST_REF)
+        return ref_of(self.task_id)
 
     @property
     def scopes(self) -> list[str]:
@@ -244,6 +252,11 @@ class Delivery:
             "content_type": self.content_type,
             "content_encoding": self.content_encoding,
         }
+
+
+def ref_of(task_id: str) -> str:
+    """The name by which the messages of a task wait."""
+    return short(f"task:{clean(task_id)}", _LONGEST_REF)
 
 
 def needs_of(task: Any) -> Needs | None:

@@ -6,8 +6,10 @@ answer to a COMMIT is lost, the second try finds the first one's work and change
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -15,12 +17,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from pause_manager import audit, conf, manager, pause_queue, running
 from pause_manager.actor import SYSTEM
-from pause_manager.delivery import Delivery, Rest, clean
+from pause_manager.delivery import Delivery, Rest, clean, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.probes import processes
@@ -48,6 +50,21 @@ _COMES_AGAIN = f"""
      WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
 """
 
+_REVOKED = f"""
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET revoked_at = statement_timestamp(), kept_by = 'hold'
+      FROM (SELECT id FROM {PauseQueueEntry._meta.db_table} AS waiting
+             WHERE revoked_at IS NULL AND (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL))
+               AND ref NOT LIKE 'run:%%'
+               AND (ref = ANY(%(refs)s) OR (message IS NULL AND id = ANY(%(signatures)s)) OR EXISTS (
+                   SELECT FROM jsonb_each(%(stamps)s::jsonb) AS revoked
+                     JOIN jsonb_each(CASE WHEN jsonb_typeof(message -> 'headers' -> 'stamps') = 'object'
+                                          THEN message -> 'headers' -> 'stamps' END) AS own ON own.key = revoked.key,
+                          jsonb_array_elements(revoked.value) AS one
+                    WHERE own.value @> one))
+             ORDER BY id FOR UPDATE) AS marked
+     WHERE entry.id = marked.id RETURNING entry.id, entry.ref
+"""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -57,6 +74,8 @@ class Turn:
     row: int | None = None
     entry: int | None = None
     gpus: tuple[int, ...] = ()
+    is_revoked: bool = False
+    """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
 
 def settle(delivery: Delivery) -> Turn | None:
@@ -81,6 +100,8 @@ def settle(delivery: Delivery) -> Turn | None:
             if entry is None:
                 logger.info("%s was delivered again: it has been answered.", delivery.ref)
                 return None
+            if entry.revoked_at is not None:
+                return Turn(delivery.turn, is_revoked=True)
         elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
             return None
@@ -277,4 +298,36 @@ def take_up(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: boo
 def close(named: tuple[int, int]) -> None:
     """A worker has thrown the message away by Celery's own rules (revoked, expired): nobody will run it."""
     pk, sending = named
-    PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now())
+    outcome = Case(When(revoked_at__isnull=False, then=Value(PauseQueueEntry.Outcome.REVOKED)), default=F("outcome"))
+    PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now(), outcome=outcome)
+
+
+def is_revoked(named: tuple[int, int]) -> bool:
+    """Whether the task of this message was revoked while it waited."""
+    return PauseQueueEntry.objects.filter(pk=named[0], revoked_at__isnull=False).exists()
+
+
+def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str]] | None = None) -> int:
+    """Note in the entries of these tasks, and of those with any of these stamps, that they were revoked; how many.
+
+    Of those that wait, or were sent on and nobody has taken up: no worker starts them any more, whatever it remembers.
+    What waits for room waits no longer: its end needs none.
+    """
+    ids = list(task_ids)
+    of_signatures = [int(one[7:]) for one in ids if re.fullmatch(r"parked-\d{1,18}", one)]
+    told = {
+        "refs": [ref_of(one) for one in ids],
+        "signatures": of_signatures,
+        "stamps": json.dumps({clean(name): [clean(one) for one in values] for name, values in (stamps or {}).items()}),
+    }
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_REVOKED, told)
+            rows = cursor.fetchall()
+        audit.record_each(
+            "revoked",
+            [(ref, {"entry": pk}) for pk, ref in rows],
+            actor=SYSTEM,
+            reason="its task was revoked while it waited",
+        )
+    return len(rows)

@@ -15,7 +15,7 @@ from celery import Task, signals
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore
 
-from pause_manager.delivery import Rest
+from pause_manager.delivery import ADDRESS, Rest
 from pause_manager.needs import Needs
 from pause_manager.worker import page
 
@@ -89,13 +89,14 @@ class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("here", "is_told", "mark", "queue", "turn")
+    __slots__ = ("content_type", "here", "is_told", "mark", "queue", "turn")
 
     def __init__(self, here: page.Page, address: Mapping[str, Any]) -> None:
         self.here = here
         self.queue: str = address["queue"]
         self.turn: str = address.get("turn") or ""
         self.mark: int | None = address.get("mark")
+        self.content_type: str | None = address.get("content_type")
         self.is_told = self.mark is None
 
     def stop(self) -> tuple[str, str] | None:
@@ -146,7 +147,8 @@ def guarded(task: Any, tracer: Tracer) -> Tracer:
 
 def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
     """What Celery calls in the pool instead of ``tracer``."""
-    address = (request or {}).get("delivery_info") or {}
+    # Not the task's to see: what it sends itself would carry it along.
+    address = request.pop(ADDRESS, None) or {} if request else {}
     queue: str | None = address.get("queue")
     here = page.current() if queue is not None else None
     if here is None or queue is None:  # a broadcast, a local call, or no worker of ours
@@ -171,6 +173,7 @@ def _rest(task: Any, run: _Run, left: Parked, args: Any, kwargs: Any, request: M
         task,
         request,
         *(left.arguments or (args, kwargs)),
+        content_type=run.content_type,
         reason=stop[1] if stop is not None else "the task left at a boundary of its own",
         # What gives way to strangers waits for room, not for a hold to go.
         was_held=stop is not None and stop[0] != YIELD,

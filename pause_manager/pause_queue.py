@@ -21,7 +21,6 @@ from pause_manager.messaging import envelope
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.returning import WAITING as WAITING
-from pause_manager.returning import mark_revoked as mark_revoked
 from pause_manager.returning import refuse, take_back
 from pause_manager.returning import reopen as reopen
 from pause_manager.returning import set_aside as set_aside

@@ -6,7 +6,7 @@ Beside ``pause_queue``, and with the same right, it writes :class:`PauseQueueEnt
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
@@ -55,25 +55,6 @@ def set_aside(entry_id: int, sending: int, problem: str, reason: str) -> bool:
             return False
         _wait_again(rows, problem, reason, _time_of(problem))
     return True
-
-
-def mark_revoked(task_ids: Iterable[str]) -> int:
-    """Note in the waiting entries of these tasks that they were revoked; how many had not been."""
-    refs = {f"task:{task_id}"[:120] for task_id in task_ids}
-    with transaction.atomic():
-        waiting = PauseQueueEntry.objects.waiting().filter(ref__in=refs, revoked_at=None).order_by("pk")
-        rows = list(waiting.select_for_update().values_list("pk", "ref"))
-        if not rows:
-            return 0
-        PauseQueueEntry.objects.filter(pk__in=[pk for pk, _ in rows]).update(revoked_at=Now())
-        audit.record_each(
-            "revoked",
-            [(ref, {"entry": pk}) for pk, ref in rows],
-            actor=SYSTEM,
-            reason="its task was revoked while it waited",
-            changes={ref: ({"revoked": False}, {"revoked": True}) for _, ref in rows},
-        )
-    return len(rows)
 
 
 def refuse(pk: int, sending: int, why: str) -> None:

@@ -74,9 +74,11 @@ class WorkerSupervision(bootsteps.StartStopStep):
 
 @signals.worker_init.connect
 def _install(sender: Any = None, **_: Any) -> None:
+    from pause_manager.worker import revocations
     from pause_manager.worker.delivery_step import ParkedDeliveryStep
     from pause_manager.worker.request import REQUEST
 
+    revocations.listen()
     log_context.share_version()
     page.make()
     sender.app.steps["worker"].add(WorkerSupervision)

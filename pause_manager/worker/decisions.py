@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
+from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
 
 from pause_manager import audit, broker, conf, database, kept, metrics, settling
@@ -94,7 +95,9 @@ class Decisions:
         return False
 
     def take(self, request: PausableRequest) -> None:
-        """Decide about ``request``: it starts later, or is kept."""
+        """In the loop: decide about ``request``. It starts later, is kept, or ends if it is revoked."""
+        if request.is_thrown_away():
+            return
         request.take()
         self._add(request, partial(self._settle, request))
 
@@ -291,6 +294,8 @@ class Decisions:
         request.failures += 1
 
     def _settle(self, request: PausableRequest) -> Callable[[], None]:
+        if request.id in celery_state.revoked:
+            return request.end_as_revoked
         delivery = Delivery.of(request)
         if request.turn is not None:
             kept.keep_again(delivery, request.turn)
@@ -298,12 +303,16 @@ class Decisions:
             return partial(_is_kept, request)
         if not is_pausable(request.task):
             assert request.entry is not None
+            if kept.is_revoked(request.entry):
+                return request.end_as_revoked
             if kept.take_up(request.entry, delivery.key, delivery.turn, is_redelivered=delivery.is_redelivered):
                 return partial(self._submit, request, kept.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
         turn = kept.settle(delivery)
-        return partial(_is_kept, request) if turn is None else partial(self._submit, request, turn)
+        if turn is None:
+            return partial(_is_kept, request)
+        return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
     def _submit(self, request: PausableRequest, turn: kept.Turn) -> None:
         """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
@@ -320,14 +329,15 @@ class Decisions:
         if turn.row is not None:
             from pause_manager.worker.supervisor import supervisor
 
-            request.request_dict["delivery_info"]["turn"] = str(turn.id)
-            request.request_dict["delivery_info"]["mark"] = supervisor.mark_for(turn)
-            request.request_dict["delivery_info"]["gpus"] = list(turn.gpus)
+            mark = supervisor.mark_for(turn)
+            request.address.update(turn=str(turn.id), mark=mark, gpus=list(turn.gpus))
         request.state = State.RECEIVED
         self._worker.process_task(request)
 
     def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Rest) -> Callable[[], None]:
         kept.keep_rest(delivery, request.turn, rest)
+        if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
+            kept.mark_revoked([str(request.id)])
         return partial(_is_kept, request)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:

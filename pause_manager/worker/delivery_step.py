@@ -22,7 +22,7 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import guard_tasks_of_any_class
 from pause_manager.worker.decisions import decisions, is_pausable
 from pause_manager.worker.loop import loop
-from pause_manager.worker.request import PausableRequest, is_known, know_tags, queue_of_message
+from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked, queue_of_message
 
 logger = logging.getLogger("pause_manager.worker.delivery_step")
 
@@ -128,12 +128,20 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
     is_redelivered = bool((message.delivery_info or {}).get("redelivered"))
 
     def answer() -> Callable[[], Any]:
+        if kept.is_revoked(entry):
+            kept.close(entry)
+            return partial(_as_revoked, str(message.headers.get("id")), go_on)
         if kept.take_up(entry, key, turn, is_redelivered=is_redelivered):
             return go_on
         logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)
         return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
 
     decisions.do(answer)
+
+
+def _as_revoked(task_id: str, go_on: Callable[[], Any]) -> None:
+    with known_as_revoked(task_id):
+        go_on()
 
 
 def set_aside(header: Any, problem: str, reason: str) -> None:

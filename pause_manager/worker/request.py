@@ -7,7 +7,8 @@ task runs meanwhile, nothing is acknowledged, and a pool process needs no connec
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,7 @@ from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
 from pause_manager.acknowledging import SureRequest
-from pause_manager.delivery import ENTRY, Rest, parsed, queue_of
+from pause_manager.delivery import ADDRESS, ENTRY, Rest, parsed, queue_of
 from pause_manager.pausable import LEFT, REFUSED
 from pause_manager.worker.in_hand import in_hand
 
@@ -61,10 +62,10 @@ class PausableRequest(SureRequest):
         # A retry that Celery makes of this request must not pass for another message of the entry.
         self.entry = parsed(told.pop(ENTRY, None))
         self.queue = queue_of_message(self.app, message)
-        address = told["delivery_info"]
-        address["queue"] = self.queue
+        self.address: dict[str, Any] = {"queue": self.queue}
+        """What the pool is told of it besides the message."""
         if not options.get("decoded"):
-            address["content_type"] = message.content_type
+            self.address["content_type"] = message.content_type
         if self.queue is not None:
             in_hand.add(self)
 
@@ -95,6 +96,8 @@ class PausableRequest(SureRequest):
             self._end()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        # A retry of it that Celery makes here is another message.
+        self.request_dict.pop(ADDRESS, None)
         try:
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         finally:
@@ -104,6 +107,18 @@ class PausableRequest(SureRequest):
         super().on_timeout(soft, timeout)
         if not soft:
             self._end(TimeoutError())
+
+    def is_thrown_away(self) -> bool:
+        """Whether it is revoked or expired by Celery's own rules; if so it has ended."""
+        if not self.revoked():
+            return False
+        self._end()
+        return True
+
+    def end_as_revoked(self) -> None:
+        """Have Celery end it as it ends what it knows to be revoked."""
+        with known_as_revoked(str(self.id)):
+            self.is_thrown_away()
 
     def take(self) -> None:
         """It is ours from now on: Celery will not give it to the pool, and forgets it."""
@@ -132,6 +147,7 @@ def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
             # What Celery raises itself for a task that does not run: its place in the pool is free again.
             raise TaskRevokedError(self.id)
         self.state = State.SUBMITTED
+        self.request_dict[ADDRESS] = self.address
         try:
             return submit(self, pool, **options)
         except TaskRevokedError:
@@ -175,6 +191,19 @@ def _came_back(request: PausableRequest, answer: tuple[Any, ...]) -> None:
         decisions.take(request)
     else:
         decisions.keep_rest(request, answer[1])
+
+
+@contextmanager
+def known_as_revoked(task_id: str) -> Iterator[None]:
+    """Within, Celery takes the task for revoked, as if this worker had heard of it."""
+    is_new = task_id not in celery_state.revoked
+    celery_state.revoked.add(task_id)
+    try:
+        yield
+    finally:
+        if is_new:
+            # Another message of the same id is another matter.
+            celery_state.revoked.discard(task_id)
 
 
 def queue_of_message(app: Any, message: Any) -> str | None:

@@ -43,6 +43,14 @@ def pieces(seconds: float) -> str:
     return str(chord([tasks.slow.s("a", seconds), tasks.slow.s("b", seconds)], tasks.joined.s()).apply_async().id)
 
 
+def chorded(seconds: float, numbers: list[int]) -> list[str]:
+    """A chord of as many tasks, the last of which is due in ``seconds``; their ids, and then that of its body."""
+    parts = [tasks.add.s(number, number) for number in numbers]
+    parts[-1].set(countdown=seconds)
+    body = chord(parts, tasks.total.s()).apply_async()
+    return [*(part.id for part in body.parent.results), body.id]
+
+
 def pour(first: int, size: int) -> list[str]:
     """``size`` bundles of work, numbered from ``first``; the keys of all that will be done."""
     keys: list[str] = []
@@ -84,7 +92,7 @@ def state(task_id: str) -> list[Any]:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (start, outcomes, send, pieces, pour, restart_pools, revoke, control, inspect, state)
+    for verb in (start, outcomes, send, pieces, chorded, pour, restart_pools, revoke, control, inspect, state)
 }
 
 
