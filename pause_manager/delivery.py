@@ -24,8 +24,10 @@ ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
 
 ADDRESS = "slackwater"
-"""The key of a request under which the pool is told where it comes from, taken out before the task sees it. It is not in
-Celery's ``delivery_info``: that becomes the options of a retry."""
+"""The key of a request under which the pool is told where it comes from, taken out before its task sees it.
+
+It is not in Celery's ``delivery_info``: that becomes the options of a retry.
+"""
 
 _LONGEST_REF = 120
 _LONGEST_KEY = 200

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task, signals
@@ -140,6 +140,20 @@ def running() -> list[Running]:
     return running()
 
 
+def is_pausable(task: Any) -> bool:
+    """Whether ``task`` is kept while held: by its class, or because every task is."""
+    own = getattr(task, "pausable", None)
+    return bool(own) if own is not None else every_task()
+
+
+@lru_cache(maxsize=1)
+def every_task() -> bool:
+    """Whether tasks of any class obey in this project."""
+    from pause_manager import conf
+
+    return conf.settings().every_task
+
+
 def guarded(task: Any, tracer: Tracer) -> Tracer:
     """``tracer``, Celery's own, with a last look at the holds before it."""
     return partial(_trace, task, tracer)
@@ -216,9 +230,7 @@ def _guard_every_task(**_: Any) -> None:
 
 def guard_tasks_of_any_class(app: Any) -> None:
     """Have the tracers of tasks that are not of our class look at the holds, if ``every_task`` is set."""
-    from pause_manager import conf
-
-    if not conf.settings().every_task:
+    if not every_task():
         return
     for task in app.tasks.values():
         tracer = getattr(task, "__trace__", None)

@@ -19,8 +19,8 @@ from pause_manager import conf, kept, pause_queue
 from pause_manager.acknowledging import Complaints
 from pause_manager.delivery import ENTRY, Delivery, parsed
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pausable import guard_tasks_of_any_class
-from pause_manager.worker.decisions import decisions, is_pausable
+from pause_manager.pausable import guard_tasks_of_any_class, is_pausable
+from pause_manager.worker.decisions import decisions
 from pause_manager.worker.loop import loop
 from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked, queue_of_message
 

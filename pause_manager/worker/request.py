@@ -17,7 +17,7 @@ from celery.worker import state as celery_state
 
 from pause_manager.acknowledging import SureRequest
 from pause_manager.delivery import ADDRESS, ENTRY, Rest, parsed, queue_of
-from pause_manager.pausable import LEFT, REFUSED
+from pause_manager.pausable import LEFT, REFUSED, is_pausable
 from pause_manager.worker.in_hand import in_hand
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
             # What Celery raises itself for a task that does not run: its place in the pool is free again.
             raise TaskRevokedError(self.id)
         self.state = State.SUBMITTED
-        self.request_dict[ADDRESS] = self.address
+        if is_pausable(self.task):
+            self.request_dict[ADDRESS] = self.address
         try:
             return submit(self, pool, **options)
         except TaskRevokedError:
