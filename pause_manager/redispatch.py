@@ -287,7 +287,7 @@ _FORGET = f"""
     WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment)
     DELETE FROM {_ENTRY} WHERE id IN (
         SELECT id FROM {_ENTRY} AS entry, old
-         WHERE id > %(after)s AND finished_at < moment AND (outcome <> 'sent' OR answered_at < moment)
+         WHERE id > %(after)s AND CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END < moment
            AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
          ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
     RETURNING id
