@@ -315,7 +315,7 @@ def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str
     """
     ids = list(task_ids)
     of_signatures = [int(one[7:]) for one in ids if re.fullmatch(r"parked-\d{1,18}", one)]
-    told = {
+    told: dict[str, Any] = {
         "refs": [ref_of(one) for one in ids],
         "signatures": of_signatures,
         "stamps": json.dumps({clean(name): [clean(one) for one in values] for name, values in (stamps or {}).items()}),

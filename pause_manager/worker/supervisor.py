@@ -289,12 +289,11 @@ class Supervisor:
         self._close()
 
     def _failed(self, error: DatabaseError) -> None:
-        if str(error) != self._last_complaint:
+        if database.is_away(error):
+            database.note_away(error, "reading the holds")
+        elif str(error) != self._last_complaint:
             self._last_complaint = str(error)
-            if database.is_away(error):
-                logger.warning("The database is away (%s): the last known holds are obeyed.", str(error).strip())
-            else:
-                logger.exception("The holds cannot be read, whatever the database's state.")
+            logger.exception("The holds cannot be read, whatever the database's state.")
         metrics.DEGRADED.add(layer="holds")
         self._close()
         self._if_blind()
