@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from pause_manager import loads
+from pause_manager import chord_results, loads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import PauseManagerSettings, settings
 from pause_manager.schedule import CONTROL_TASKS
@@ -181,6 +181,8 @@ def check_celery(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
                 id="pause_manager.W017",
             )
         )
+    else:
+        warnings += chord_results.check(app)
     if "DatabaseScheduler" not in str(app.conf.beat_scheduler):
         scheduled = {entry.get("task") for entry in (app.conf.beat_schedule or {}).values()}
         if missing := [task for task in CONTROL_TASKS if task not in scheduled]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,14 @@ ADDRESS = "slackwater"
 It is not in Celery's ``delivery_info``: that becomes the options of a retry.
 """
 
+GROUPS = "groups"
+"""In what people and queries read of a kept message: the groups that wait for it."""
+
 _LONGEST_REF = 120
 _LONGEST_KEY = 200
 _LONGEST_NAME = 1000
 _LONGEST_POLICY = 100
+_MOST_SIGNATURES = 1_000
 
 _NAMES: dict[str, str] = serialization.registry.type_to_name  # type: ignore[attr-defined]
 
@@ -116,6 +120,8 @@ class Delivery:
     """Whether the broker says that it has delivered this message before."""
     worker: str
     """Celery's name of the worker."""
+    groups: tuple[str, ...] = ()
+    """The groups and chords that cannot be complete before it has ended."""
 
     @classmethod
     def of(cls, request: PausableRequest) -> Delivery:
@@ -136,6 +142,7 @@ class Delivery:
             entry=request.entry,
             is_redelivered=bool(address.get("redelivered")),
             worker=str(request.hostname),
+            groups=groups_of(message.headers or {}, request._payload[2]),  # type: ignore[attr-defined]
         )
 
     @classmethod
@@ -240,7 +247,7 @@ class Delivery:
     def message(self) -> dict[str, Any]:
         """The same for people and for queries: what JSON in a database cannot say is said in other words."""
         readable: dict[str, Any] = _readable(self._told())
-        return readable
+        return {**readable, GROUPS: [clean(group) for group in self.groups]} if self.groups else readable
 
     def _told(self) -> dict[str, Any]:
         return {
@@ -292,6 +299,26 @@ def parsed(header: Any) -> tuple[int, int] | None:
         return None
 
 
+def groups_of(headers: Mapping[str, Any], embedded: Any) -> tuple[str, ...]:
+    """The groups that cannot be complete before a message is answered: its own, and those of what comes after it.
+
+    ``embedded`` is the third part of its body: the rest of its chain, its chord, its links.
+    """
+    found = [headers.get("group")]
+    after = embedded if isinstance(embedded, Mapping) else {}
+    left = [*_several(after.get("chain")), after.get("chord"), *_several(after.get("callbacks"))]
+    for _ in range(_MOST_SIGNATURES):
+        if not left:
+            break
+        signature = left.pop()
+        if isinstance(signature, Mapping):
+            options = signature.get("options")
+            if isinstance(options, Mapping):
+                found.append(options.get("group_id"))
+                left += [options.get("chord"), *_several(options.get("link"))]
+    return tuple(dict.fromkeys(str(group) for group in found if group))
+
+
 def short(text: str, longest: int) -> str:
     """``text``, or if it is longer its beginning and a digest of all of it."""
     if len(text) <= longest:
@@ -315,6 +342,10 @@ def _readable(value: Any) -> Any:
     if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
         return value
     return clean(str(value))
+
+
+def _several(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _as_bytes(payload: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import fleet, holds, manager, metrics, nodes, redispatch, settling
+from pause_manager import chord_results, fleet, holds, manager, metrics, nodes, redispatch, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.models import IdempotencyRecord
@@ -29,6 +29,7 @@ def poll() -> None:
     """Send on what is parked and has room, and what was kept by a hold that is gone."""
     redispatch.reconcile()
     manager.poll()
+    metrics.guarded(chord_results.keep_alive)()
 
 
 @shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=ControlTask)

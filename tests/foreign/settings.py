@@ -20,6 +20,7 @@ TASK_CLS = os.environ.get("FOREIGN_TASK_CLS", "pause_manager.pausable:PausableTa
 
 CELERY_BROKER_URL = BROKER
 CELERY_RESULT_BACKEND = os.environ.get("FOREIGN_BACKEND", RESULTS)
+CELERY_RESULT_EXPIRES = int(os.environ.get("FOREIGN_RESULT_EXPIRES", "86400"))
 CELERY_ACCEPT_CONTENT = os.environ.get("FOREIGN_ACCEPT", "json,pickle").split(",")
 CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
 CELERY_TASK_ACKS_LATE = os.environ.get("FOREIGN_ACKS_LATE") == "1"

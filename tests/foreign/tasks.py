@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from functools import lru_cache
 from typing import Any
@@ -289,3 +290,12 @@ else:
     def bill(number):
         note("bill", number)
         return number
+
+
+@shared_task(bind=True, acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
+def lost_once(self):
+    """The first process that runs it is killed; Celery's main process makes the retry."""
+    note("lost_once", self.request.retries)
+    if not self.request.retries:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return self.request.retries

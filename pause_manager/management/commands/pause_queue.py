@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from django.db.models import Q
 from rich.console import Console
 from rich.table import Table
 
-from pause_manager import stuck
+from pause_manager import chord_results, stuck
+from pause_manager.delivery import GROUPS
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.needs import Needs
@@ -73,24 +76,26 @@ exit codes of drop, rename and reroute:
         shown = PauseQueueEntry.objects.waiting()
         if options["problem"]:
             shown = PauseQueueEntry.objects.stuck().filter(problem=options["problem"])
-        shown = shown.light()
+        # The message itself, which may be large, is not read.
+        shown = shown.light().annotate(is_in_group=Q(message__has_key=GROUPS))
+        forgotten = chord_results.forgotten_after()
         if options["json"]:
             for entry in shown.iterator(chunk_size=1_000):
-                self.stdout.write(orjson.dumps(_line(entry)).decode())
+                self.stdout.write(orjson.dumps(_line(entry, forgotten)).decode())
             return
         count = shown.count()
         polled_at = PollState.objects.values_list("polled_at", flat=True).first()
         last = f"the last poll was at {polled_at:%H:%M:%S %Z}" if polled_at else "nobody has polled yet"
         if count:
-            self._draw(list(shown[: max(1, options["limit"])]))
+            self._draw(list(shown[: max(1, options["limit"])]), forgotten)
         self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
         self._tell_the_rest()
 
-    def _draw(self, entries: list[PauseQueueEntry]) -> None:
+    def _draw(self, entries: list[PauseQueueEntry], forgotten: timedelta | None) -> None:
         is_terminal = self.stdout.isatty()
         console = Console(file=io.StringIO(), width=None if is_terminal else WIDE, force_terminal=is_terminal)
         with console.capture() as captured:
-            console.print(_table(entries))
+            console.print(_table(entries, forgotten))
         self.stdout.write(captured.get(), ending="")
 
     def _tell_the_rest(self) -> None:
@@ -123,7 +128,12 @@ def _selection(options: dict[str, Any]) -> stuck.Selection:
     )
 
 
-def _table(entries: list[PauseQueueEntry]) -> Table:
+def _forgotten_from(entry: PauseQueueEntry, after: timedelta | None) -> datetime | None:
+    """From when on the backend may have forgotten what the others of its chord or group have done."""
+    return entry.paused_at + after if after is not None and entry.is_in_group else None  # type: ignore[attr-defined]
+
+
+def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("entry", "priority", "what", "since", "needs", "why"):
         shown.add_column(name, justify="right" if name in ("entry", "priority") else "left")
@@ -132,10 +142,13 @@ def _table(entries: list[PauseQueueEntry]) -> Table:
         what = f"{entry.task_name} {entry.ref}" if entry.ref.startswith("task:") else entry.ref
         needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "no hold"
         why = f"{entry.get_problem_display()}: {entry.reason}" if entry.problem else entry.reason
+        if (at := _forgotten_from(entry, forgotten)) is not None:
+            why += f"; its chord's results expire from {at:%Y-%m-%d %H:%M:%S} on"
         shown.add_row(str(entry.pk), str(entry.priority), what, since, needs, why)
     return shown
 
 
-def _line(entry: PauseQueueEntry) -> dict[str, Any]:
+def _line(entry: PauseQueueEntry, forgotten: timedelta | None) -> dict[str, Any]:
     names = ("id", "ref", "task_name", "queue", "priority", "needs", "kept_by", "reason", "paused_at", "resume_after")
-    return {name: getattr(entry, name) for name in (*names, "attempts", "problem", "expires_at")}
+    told = {name: getattr(entry, name) for name in (*names, "attempts", "problem", "expires_at")}
+    return {**told, "results_expire_from": _forgotten_from(entry, forgotten)}

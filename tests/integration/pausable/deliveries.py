@@ -16,14 +16,17 @@ QUEUE = "foreign"
 
 
 def delivery(task: Any, queue: str = QUEUE, **told: Any) -> Delivery:
-    """One delivery of a call ``(1, x=2)``. ``told``: headers, ``properties``, and ``delivery_info`` (with priority)."""
+    """One delivery of a call ``(1, x=2)``. ``told``: headers, ``properties``, ``delivery_info`` (with priority),
+    and what is ``embedded`` in its body.
+    """
     task_id = str(told.pop("id", uuid4()))
     address = {"exchange": "", "routing_key": queue, "redelivered": False, **told.pop("delivery_info", {})}
     properties = {"delivery_tag": str(uuid4()), "correlation_id": task_id, "priority": address.pop("priority", None)}
     properties |= told.pop("properties", {})
+    embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None, **told.pop("embedded", {})}
     headers: dict[str, Any] = {"id": task_id, "task": task.name, "retries": 0, "lang": "py", **told}
     message = Message(
-        body=json.dumps([[1], {"x": 2}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]),
+        body=json.dumps([[1], {"x": 2}, embedded]),
         content_type="application/json",
         content_encoding="utf-8",
         delivery_info=address,
