@@ -47,7 +47,7 @@ def chorded(seconds: float, numbers: list[int]) -> list[str]:
     """A chord of as many tasks, the last of which is due in ``seconds``; their ids, and then that of its body."""
     parts = [tasks.add.s(number, number) for number in numbers]
     parts[-1].set(countdown=seconds)
-    body = chord(parts, tasks.total.s()).apply_async()
+    body: Any = chord(parts, tasks.total.s()).apply_async()
     return [*(part.id for part in body.parent.results), body.id]
 
 

@@ -292,7 +292,7 @@ else:
         return number
 
 
-@shared_task(bind=True, acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
+@shared_task(bind=True, base=app.Task, acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
 def lost_once(self):
     """The first process that runs it is killed; Celery's main process makes the retry."""
     note("lost_once", self.request.retries)

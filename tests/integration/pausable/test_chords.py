@@ -59,8 +59,8 @@ def app() -> Iterator[Celery]:
     made = Celery("chords", broker="memory://", backend=results, set_as_current=False)
     made.conf.result_expires = 100
     yield made
-    client: Any = made.backend.client
-    client.connection_pool.disconnect()
+    backend: Any = made.backend
+    backend.client.connection_pool.disconnect()
     made.close()
 
 

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from pause_manager import acknowledgements, broker, fleet, known_tasks, pause_queue, redispatch, stuck
+from pause_manager import acknowledgements, broker, fleet, kept, known_tasks, pause_queue, redispatch, stuck
 from pause_manager.actor import SYSTEM
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.stuck import InvalidEntryCommand, Selection
@@ -132,8 +132,8 @@ def test_revoked_tasks_are_marked_once():
     entries = keep(3)
     ids = [entry.ref.removeprefix("task:") for entry in entries[:2]]
 
-    assert pause_queue.mark_revoked([*ids, "of-nobody"]) == 2
-    assert pause_queue.mark_revoked(ids) == 0
+    assert kept.mark_revoked([*ids, "of-nobody"]) == 2
+    assert kept.mark_revoked(ids) == 0
     assert PauseQueueEntry.objects.filter(revoked_at=None).count() == 1
     assert [event.after for event in events("revoked")] == [{"revoked": True}] * 2
 
@@ -185,8 +185,6 @@ class TestVerbs:
                 verb()
 
     def test_a_dropped_message_on_its_way_is_not_run(self):
-        from pause_manager import kept
-
         entry = sent_one()
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="nobody needs it") == [entry.pk]
 
