@@ -15,6 +15,7 @@ from celery import Task, signals
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore
 
+from pause_manager import sentry
 from pause_manager.delivery import ADDRESS, Rest
 from pause_manager.needs import Needs
 from pause_manager.worker import page
@@ -130,6 +131,7 @@ def park(task: Any, *args: Any, **kwargs: Any) -> Parked:
         raise RuntimeError(f"Cannot park {task.name}: it does not run in a worker.")
     parked = Parked(f"{task.name} is parked")
     parked.arguments = (args, kwargs) if args or kwargs else None
+    sentry.tell_of_park()
     return parked
 
 

@@ -9,6 +9,11 @@ from celery.exceptions import SecurityWarning
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.foreign.settings")
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+if os.environ.get("FOREIGN_TELEMETRY"):
+    from tests.foreign import telemetry
+
+    telemetry.start(os.environ["FOREIGN_TELEMETRY"])
+
 app = Celery("foreign", task_cls=os.environ.get("FOREIGN_TASK_CLS", "pause_manager.pausable:PausableTask"))
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
