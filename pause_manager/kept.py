@@ -329,5 +329,6 @@ def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str
             [(ref, {"entry": pk}) for pk, ref in rows],
             actor=SYSTEM,
             reason="its task was revoked while it waited",
+            changes={ref: ({"revoked": False}, {"revoked": True}) for _, ref in rows},
         )
     return len(rows)
