@@ -91,7 +91,6 @@ def is_reachable() -> bool:
     """Whether the broker takes connections now; :func:`seems_away` remembers it. Never ask inside a transaction."""
     try:
         with _connected(current_app.connection_for_write, SECONDS):
-            _note(is_away=False)
             return True
     except BrokerAway:
         return False
@@ -125,6 +124,11 @@ class Sender:
         self._line = _Line(within)
         self._gone = ""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the broker was found away: nothing more is sent by this sender."""
+        return bool(self._gone)
+
     def close(self) -> None:
         """Let the connection go, without waiting for a broker that does not answer."""
         self._line.close()
@@ -146,7 +150,9 @@ class Sender:
         return fates + [Fate("away", self._gone or NOT_IN_TIME)] * (len(messages) - len(fates))
 
     def _some(self, messages: Sequence[Sending]) -> list[Fate]:
-        told = self._line.send(messages)
+        told: list[Fate | None] = self._line.send(messages)
+        if self._line.missing is not None:
+            told = [None]  # There was one, whose queue may be made.
         fates: list[Fate] = []
         for message, fate in zip(messages, told, strict=True):
             if fates and fates[-1].what == "away":
@@ -311,6 +317,7 @@ def _connect(make: Callable[..., Any], within: float) -> Any:
         _hang_up(found, is_polite=False)
         _note(is_away=True)
         raise BrokerAway(_sentence(error)) from error
+    _note(is_away=False)
     return found
 
 

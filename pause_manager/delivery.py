@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from celery.utils.saferepr import saferepr
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu import serialization
 
 from pause_manager import broker
+from pause_manager.message_names import PROPERTY
 from pause_manager.messaging import envelope
 from pause_manager.needs import Needs
 
@@ -24,8 +25,10 @@ ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
 
 ADDRESS = "slackwater"
-"""The key of a request, in the pool, under which it says where it comes from. Not in Celery's ``delivery_info``: that
-becomes the options of a retry."""
+"""The key of a request under which the pool is told where it comes from, taken out before its task sees it.
+
+It is not in Celery's ``delivery_info``: that becomes the options of a retry.
+"""
 
 GROUPS = "groups"
 """In what people and queries read of a kept message: the groups that wait for it."""
@@ -60,24 +63,39 @@ class Rest:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         *,
+        content_type: str | None,
         reason: str,
         was_held: bool,
     ) -> Rest:
-        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays."""
+        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays.
+
+        ``content_type``: as its message came, if that is known.
+        """
         embed = {name: request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
-        came_as = _NAMES.get((request.get(ADDRESS) or {}).get("content_type") or "")
-        content_type, content_encoding, payload = serialization.dumps(
+        came_as = _NAMES.get(content_type or "")
+        serialised_as, content_encoding, payload = serialization.dumps(
             (list(args), dict(kwargs), embed), serializer=came_as or task.serializer or task.app.conf.task_serializer
         )
         return cls(
             _as_bytes(payload),
-            content_type,
+            serialised_as,
             content_encoding,
             saferepr(args, 1024),
             saferepr(kwargs, 1024),
             reason,
             was_held,
         )
+
+
+@dataclass(frozen=True)
+class UnknownTask:
+    """Stands for a task that this worker does not know: of its message nothing more can be said."""
+
+    app: Any
+    name: str
+    acks_late: bool = True
+    needs: None = None
+    policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,27 @@ class Delivery:
             is_redelivered=bool(address.get("redelivered")),
             worker=str(request.hostname),
             groups=groups_of(message.headers or {}, request._payload[2]),  # type: ignore[attr-defined]
+        )
+
+    @classmethod
+    def of_unknown(cls, app: Any, message: Any, queue: str, worker: str) -> Delivery:
+        """The delivery of a message whose task this worker does not know."""
+        address, headers = message.delivery_info or {}, dict(message.headers or {})
+        return cls(
+            task=UnknownTask(app, str(headers.get("task", ""))),
+            task_id=str(headers.get("id", "")),
+            queue=queue,
+            headers={name: value for name, value in headers.items() if name != ENTRY},
+            properties=dict(message.properties or {}),
+            exchange=address.get("exchange") or "",
+            routing_key=address.get("routing_key") or "",
+            body=_as_bytes(message.body),
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            turn=uuid4(),
+            entry=parsed(headers.get(ENTRY)),
+            is_redelivered=bool(address.get("redelivered")),
+            worker=worker,
         )
 
     def left_with(self, rest: Rest) -> Delivery:
@@ -184,10 +223,21 @@ class Delivery:
         return ["fleet", f"queue:{clean(self.queue)}"]
 
     @property
-    def key(self) -> str:
+    def tag(self) -> str:
         """The broker's own name for the message, the same when it comes again; empty where it has none (AMQP)."""
         tag = self.properties.get("delivery_tag")
         return short(clean(tag), _LONGEST_KEY) if isinstance(tag, str) else ""
+
+    @property
+    def key(self) -> str:
+        """What names the message, the same when it comes again: the broker's name or its sender's; else empty.
+
+        By a topic exchange several queues have a message of the same name.
+        """
+        named = self.properties.get(PROPERTY)
+        if self.tag or not isinstance(named, str) or not named:
+            return self.tag
+        return short(clean(f"{named}@{self.queue}"), _LONGEST_KEY)
 
     @property
     def expires_at(self) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pause_manager import acknowledgements, conf, known_tasks, stuck
+from pause_manager import acknowledgements, conf, known_tasks
 from pause_manager.acknowledgements import AGENT, Workers
 from pause_manager.clock import database_now
 from pause_manager.control_state import FLEET, State
@@ -138,12 +138,12 @@ def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: b
 
 def _parked(with_names: bool) -> list[str]:
     """What is parked and would find nobody after the resume, or has found nobody."""
-    unknown = known_tasks.unknown_names_of_late()
-    found = [str(one) for one in unknown[:MOST_NAMES]] if with_names else []
-    if more := sum(one.count for one in unknown[len(found) :]):
+    parked = known_tasks.look_of_late()
+    found = [str(one) for one in parked.unknown[:MOST_NAMES]] if with_names else []
+    if more := sum(one.count for one in parked.unknown[len(found) :]):
         found.append(f"{more:,} {'more ' if found else ''}parked messages are of tasks that no live worker knows.")
-    if problems := {problem: count for problem, count in stuck.counts().items() if count}:
-        told = ", ".join(f"{count:,} {problem}" for problem, count in problems.items())
+    if parked.stuck:
+        told = ", ".join(f"{count:,} {problem}" for problem, count in sorted(parked.stuck.items()))
         found.append(f"Parked messages that nobody takes up: {told}. `manage.py pause_queue` says why.")
     return found
 

@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, chord_results, clocks, drain, metrics, nodes, stuck
+from pause_manager import acknowledgements, chord_results, clocks, drain, known_tasks, metrics, nodes, stuck
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
 from pause_manager.node_report import shown
@@ -37,7 +37,7 @@ FLEET = """
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
-STATEMENTS = (HOLDS, QUEUE, stuck.COUNTS, POLL, FLEET, acknowledgements.LIVE, TALLIES)
+STATEMENTS = (HOLDS, QUEUE, known_tasks.STUCK, POLL, FLEET, acknowledgements.LIVE, TALLIES)
 
 
 def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:

@@ -31,7 +31,10 @@ logger = logging.getLogger("pause_manager.kept")
 
 _UNTAGGED = "untagged:"
 _SAME_MESSAGE = timedelta(minutes=10)
-"""For so long a message without a tag that comes again, with the id of one that was kept, is taken for that one."""
+"""For so long a message without a name that comes again, with the id of one that was kept, is taken for that one.
+
+Only a sender without us gives it none (see ``message_names``). Longer would take the next use of an id for the last.
+"""
 
 _COVERING = f"""
     SELECT scope, kind, reason FROM {Hold._meta.db_table}
@@ -177,6 +180,13 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
 
 
+def keep_unknown(delivery: Delivery, reason: str) -> None:
+    """Keep a message that never waited and whose task its worker does not know, for one that does, or for a person."""
+    with _bounded():
+        if not _was_kept(delivery):
+            _keep(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
+
+
 def left(turns: Collection[UUID]) -> None:
     """The tasks of ``turns`` have ended: nobody needs their rows, nor the bodies of the messages they came by."""
     with connection.cursor() as cursor:
@@ -217,7 +227,7 @@ def _was_kept(delivery: Delivery) -> bool:
     entries = PauseQueueEntry.objects.filter(message_key__in=[delivery.key or f"{_UNTAGGED}{delivery.turn}"])
     if delivery.key or not delivery.is_redelivered:
         return entries.exists()
-    # The broker has no name for it: it is the one that was kept lately, unless its id is used again and again.
+    # Nobody has named it: it is the one that was kept lately, unless its id is used again and again.
     same = PauseQueueEntry.objects.filter(ref=delivery.ref, task_name=delivery.task_name, message__isnull=False)
     same = same.filter(message__headers__retries=delivery.headers.get("retries"))
     return entries.exists() or same.filter(paused_at__gt=Now() - _SAME_MESSAGE).exists()
@@ -235,7 +245,7 @@ def _covering(scopes: Sequence[str]) -> str | None:
     return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
 
 
-def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "") -> int:
+def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
     needs = delivery.needs
     waits_for_room = needs is not None and conf.settings().capacity
@@ -263,6 +273,7 @@ def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
                 "priority": delivery.priority,
                 "needs": asdict(needs or Needs(cpu=0)),
                 "pipeline": delivery.policy,
+                "problem": problem,
             },
         )
         pk = kept.pk
@@ -321,5 +332,6 @@ def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str
             [(ref, {"entry": pk}) for pk, ref in rows],
             actor=SYSTEM,
             reason="its task was revoked while it waited",
+            changes={ref: ({"revoked": False}, {"revoked": True}) for _, ref in rows},
         )
     return len(rows)

@@ -35,34 +35,58 @@ class UnknownName:
         return {"task_name": self.task_name, "queue": self.queue, "count": self.count}
 
 
-_WAITING = f"""
-    SELECT task_name, queue, count(*) FROM {PauseQueueEntry._meta.db_table}
-     WHERE finished_at IS NULL AND ref NOT LIKE 'run:%%' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+@dataclass(frozen=True)
+class Parked:
+    """What nobody would take up, or takes up."""
+
+    unknown: list[UnknownName]
+    """What would find nobody, the most first. Left out are queues some of whose workers do not tell what they know."""
+    stuck: dict[str, int]
+    """How many entries have each problem; only those that some have."""
+
+
+STUCK = f"""
+    SELECT problem, count(*) FROM {PauseQueueEntry._meta.db_table}
+     WHERE problem <> '' AND (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL)) GROUP BY problem
+"""
+
+_LOOK = f"""
+    SELECT * FROM (SELECT '', task_name, queue, count(*) FROM {PauseQueueEntry._meta.db_table}
+                    WHERE finished_at IS NULL AND ref NOT LIKE 'run:%%' GROUP BY task_name, queue
+                    ORDER BY count(*) DESC, task_name, queue) AS waiting
+     UNION ALL SELECT problem, '', '', count FROM ({STUCK}) AS stuck
 """
 
 
-def unknown_names() -> list[UnknownName]:
-    """What would find nobody, the most first. Left out are queues some of whose workers do not tell what they know."""
+def look() -> Parked:
+    """What is parked and has no prospect of being run. One statement where nothing waits."""
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [])
-        waiting = [UnknownName(*row) for row in cursor.fetchall()]
-    if not waiting:
-        return []
-    known, silent = names_by_queue(), _queues_of_silent_workers()
-    return [one for one in waiting if one.queue not in silent and one.task_name not in known.get(one.queue, ())]
+        cursor.execute(_LOOK, [])
+        rows = cursor.fetchall()
+    waiting = [UnknownName(*row[1:]) for row in rows if not row[0]]
+    problems = {row[0]: row[3] for row in rows if row[0]}
+    if waiting:
+        known, silent = names_by_queue(), _queues_of_silent_workers()
+        waiting = [one for one in waiting if one.queue not in silent and one.task_name not in known.get(one.queue, ())]
+    return Parked(waiting, problems)
 
 
-_latest: tuple[float, list[UnknownName]] | None = None
+def unknown_names() -> list[UnknownName]:
+    """The messages that would find nobody after a resume."""
+    return look().unknown
 
 
-def unknown_names_of_late() -> list[UnknownName]:
-    """The same, for what is asked for all the time: where much waits, the answer is good for some seconds."""
+_latest: tuple[float, Parked] | None = None
+
+
+def look_of_late() -> Parked:
+    """The same as :func:`look`, for what is asked all the time: where much waits, it is good for some seconds."""
     global _latest
     began = time.monotonic()
     if _latest is None or began >= _latest[0]:
-        found = unknown_names()
+        found = look()
         took = time.monotonic() - began
-        _latest = (began + (50 * took if took > 0.02 else 0.0), found)
+        _latest = (began + (50 * took if took > 0.2 else 0.0), found)
     return _latest[1]
 
 

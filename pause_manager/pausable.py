@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task, signals
@@ -90,13 +90,14 @@ class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("here", "is_told", "mark", "queue", "turn")
+    __slots__ = ("content_type", "here", "is_told", "mark", "queue", "turn")
 
     def __init__(self, here: page.Page, address: Mapping[str, Any]) -> None:
         self.here = here
         self.queue: str = address["queue"]
         self.turn: str = address.get("turn") or ""
         self.mark: int | None = address.get("mark")
+        self.content_type: str | None = address.get("content_type")
         self.is_told = self.mark is None
 
     def stop(self) -> tuple[str, str] | None:
@@ -141,6 +142,20 @@ def running() -> list[Running]:
     return running()
 
 
+def is_pausable(task: Any) -> bool:
+    """Whether ``task`` is kept while held: by its class, or because every task is."""
+    own = getattr(task, "pausable", None)
+    return bool(own) if own is not None else every_task()
+
+
+@lru_cache(maxsize=1)
+def every_task() -> bool:
+    """Whether tasks of any class obey in this project."""
+    from pause_manager import conf
+
+    return conf.settings().every_task
+
+
 def guarded(task: Any, tracer: Tracer) -> Tracer:
     """``tracer``, Celery's own, with a last look at the holds before it."""
     return partial(_trace, task, tracer)
@@ -148,7 +163,8 @@ def guarded(task: Any, tracer: Tracer) -> Tracer:
 
 def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
     """What Celery calls in the pool instead of ``tracer``."""
-    address = (request or {}).get(ADDRESS) or {}
+    # Not the task's to see: what it sends itself would carry it along.
+    address = request.pop(ADDRESS, None) or {} if request else {}
     queue: str | None = address.get("queue")
     here = page.current() if queue is not None else None
     if here is None or queue is None:  # a broadcast, a local call, or no worker of ours
@@ -173,6 +189,7 @@ def _rest(task: Any, run: _Run, left: Parked, args: Any, kwargs: Any, request: M
         task,
         request,
         *(left.arguments or (args, kwargs)),
+        content_type=run.content_type,
         reason=stop[1] if stop is not None else "the task left at a boundary of its own",
         # What gives way to strangers waits for room, not for a hold to go.
         was_held=stop is not None and stop[0] != YIELD,
@@ -215,9 +232,7 @@ def _guard_every_task(**_: Any) -> None:
 
 def guard_tasks_of_any_class(app: Any) -> None:
     """Have the tracers of tasks that are not of our class look at the holds, if ``every_task`` is set."""
-    from pause_manager import conf
-
-    if not conf.settings().every_task:
+    if not every_task():
         return
     for task in app.tasks.values():
         tracer = getattr(task, "__trace__", None)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
-from celery import current_app
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -29,6 +29,8 @@ AT_ONCE = 500
 """How many are sent on by whoever releases a hold; the rest is left to the control worker."""
 MOMENT_SECONDS = 1.0
 """How long the releaser of a hold waits for the broker at the most."""
+MOST_IN_VAIN = 3
+"""After so many batches of which the broker took nothing the rest is left to the next poll."""
 SEND_TASK = "pause_manager.send_kept"
 
 _ENTRY = PauseQueueEntry._meta.db_table
@@ -81,7 +83,9 @@ def go_on(
         with broker.sender(within) as sender:
             taken = _go_on(ids, sender, actor, reason, at_most, until)
             if at_most is not None and taken >= at_most:
-                sender.publish([_send_the_rest], until=until)
+                queue = conf.settings().control_queue
+                rest = broker.signature(SEND_TASK, (), {}, task_id=str(uuid4()), queue=queue, headers={})
+                sender.publish([rest], until=until)
             return taken
     except broker.BrokerAway as error:
         logger.warning("The broker is away (%s): what is free waits on.", error)
@@ -91,12 +95,14 @@ def go_on(
 def _go_on(
     ids: list[int], sender: broker.Sender, actor: Actor, reason: str, at_most: int | None, until: float | None
 ) -> int:
-    taken = 0
+    taken = in_vain = 0
     while ids and (at_most is None or taken < at_most) and (until is None or time.monotonic() < until):
         sent = pause_queue.close_as_sent(ids, actor=actor, reason=reason)
         took = pause_queue.deliver(sent, by=sender, until=until)
         taken += took
-        if not took:
+        # What was refused waits alone, and what comes after it may be taken; a broker that takes nothing is let alone.
+        in_vain = 0 if took else in_vain + 1
+        if not sent or sender.is_gone or in_vain == MOST_IN_VAIN:
             break
         ids = _free()
     return taken
@@ -104,10 +110,6 @@ def _go_on(
 
 def _free() -> list[int]:
     return list(PauseQueueEntry.objects.free().values_list("pk", flat=True)[:BATCH])
-
-
-def _send_the_rest(producer: Any) -> None:
-    current_app.send_task(SEND_TASK, queue=conf.settings().control_queue, retry=False, producer=producer)
 
 
 def reconcile() -> None:
@@ -135,7 +137,8 @@ def reconcile() -> None:
 
 def _look_for_the_broker() -> None:
     """So that the poll, which asks nobody inside its transaction, knows whether messages could be sent."""
-    if PauseQueueEntry.objects.waiting().messages().exists():
+    # In their order, so that the first is found by the index.
+    if PauseQueueEntry.objects.waiting().messages().values_list("pk", flat=True).first() is not None:
         broker.is_reachable()
 
 
@@ -284,7 +287,7 @@ _FORGET = f"""
     WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment)
     DELETE FROM {_ENTRY} WHERE id IN (
         SELECT id FROM {_ENTRY} AS entry, old
-         WHERE id > %(after)s AND finished_at < moment AND (outcome <> 'sent' OR answered_at < moment)
+         WHERE id > %(after)s AND CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END < moment
            AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
          ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
     RETURNING id

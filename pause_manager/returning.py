@@ -100,10 +100,10 @@ def _locked(sent: PauseQueueQuerySet) -> list[_Row]:
 
     One whose ``ref`` was parked anew meanwhile cannot: the new entry waits for both.
     """
-    again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message=None)
+    again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message__isnull=True)
     # What they are chosen by is judged once more when they are locked: an answer may have come.
     chosen = sent.filter(outcome=PauseQueueEntry.Outcome.SENT).order_by("pk").select_for_update(of=("self",))
-    parked_anew = Case(When(Q(message=None) & Exists(again), then=Value(True)), default=Value(False))
+    parked_anew = Case(When(Q(message__isnull=True) & Exists(again), then=Value(True)), default=Value(False))
     rows = list(chosen.annotate(parked_anew=parked_anew).values_list("pk", "ref", "losses", "parked_anew"))
     if doubled := [(pk, ref) for pk, ref, _, is_doubled in rows if is_doubled]:
         outcome = PauseQueueEntry.Outcome.DROPPED

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from pause_manager import audit
+from pause_manager import audit, known_tasks
 from pause_manager.actor import Actor
 from pause_manager.errors import PauseManagerError
 from pause_manager.models import PauseQueueEntry
@@ -112,8 +112,8 @@ def _changed(
     chosen = meant.chosen(among).order_by("pk")
     if "outcome" in values and not values["outcome"]:
         # One that was parked anew while its message was on its way waits there.
-        again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message=None)
-        chosen = chosen.exclude(Q(outcome=PauseQueueEntry.Outcome.SENT, message=None) & Exists(again))
+        again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message__isnull=True)
+        chosen = chosen.exclude(Q(outcome=PauseQueueEntry.Outcome.SENT, message__isnull=True) & Exists(again))
     changed: list[int] = []
     while True:
         with transaction.atomic():
@@ -149,12 +149,6 @@ _TOLD = {"task": "task_name", "queue": "queue", "problem": "problem", "outcome":
 def counts() -> dict[str, int]:
     """How many entries have each problem; every problem is named."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNTS)
+        cursor.execute(known_tasks.STUCK)
         found = dict(cursor.fetchall())
     return {problem: found.get(problem, 0) for problem in PauseQueueEntry.Problem.values}
-
-
-COUNTS = f"""
-    SELECT problem, count(*) FROM {PauseQueueEntry._meta.db_table}
-     WHERE problem <> '' AND (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL)) GROUP BY 1
-"""

@@ -104,14 +104,3 @@ def _end(sender: Any = None, **_: Any) -> None:
     for step in getattr(sender, "steps", ()):
         if isinstance(step, WorkerSupervision):
             step.end()
-
-
-@signals.task_unknown.connect
-def _on_unknown(sender: Any = None, message: Any = None, name: str = "", **_: Any) -> None:
-    """A message of the pause queue whose task this worker does not know is not lost: it waits, and people see why."""
-    from pause_manager.delivery import ENTRY
-    from pause_manager.models import PauseQueueEntry
-    from pause_manager.worker.delivery_step import set_aside
-
-    reason = f"{getattr(sender, 'hostname', 'A worker')}, which received it, knows no task {name}."
-    set_aside((getattr(message, "headers", None) or {}).get(ENTRY), PauseQueueEntry.Problem.UNKNOWN_TASK, reason)

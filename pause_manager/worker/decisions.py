@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from django.db import Error as DatabaseError
 from pause_manager import audit, broker, conf, database, kept, metrics, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest
+from pause_manager.pausable import every_task, is_pausable
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.in_hand import in_hand
@@ -54,7 +55,7 @@ class Decisions:
     def attach(self, worker: Any) -> None:
         self._worker = worker
         self._control_queue = conf.settings().control_queue
-        _every_task.cache_clear()
+        every_task.cache_clear()
 
     def lets_start(self, request: PausableRequest) -> bool:
         """Whether the pool may have ``request`` now; if not, it is taken, and something will become of it.
@@ -305,7 +306,7 @@ class Decisions:
             assert request.entry is not None
             if kept.is_revoked(request.entry):
                 return request.end_as_revoked
-            if kept.take_up(request.entry, delivery.key, delivery.turn, is_redelivered=delivery.is_redelivered):
+            if kept.take_up(request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered):
                 return partial(self._submit, request, kept.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
@@ -365,17 +366,6 @@ def _scopes(request: PausableRequest) -> list[str]:
 def is_left_out(task: Any) -> bool:
     """Whether ``task`` starts whatever is held, once a worker has its message: it says so, or answers for itself."""
     return getattr(task, "pausable", None) is False or getattr(task, "answers_for_itself", False)
-
-
-def is_pausable(task: Any) -> bool:
-    """Whether ``task`` is kept while held: by its class, or because every task is."""
-    own = getattr(task, "pausable", None)
-    return bool(own) if own is not None else _every_task()
-
-
-@lru_cache(maxsize=1)
-def _every_task() -> bool:
-    return conf.settings().every_task
 
 
 def _is_kept(request: PausableRequest) -> None:

@@ -15,14 +15,14 @@ from celery import bootsteps
 from celery.exceptions import InvalidTaskError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from pause_manager import kept, pause_queue
+from pause_manager import conf, kept, pause_queue
 from pause_manager.acknowledging import Complaints
-from pause_manager.delivery import ENTRY, parsed
+from pause_manager.delivery import ENTRY, Delivery, parsed
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pausable import guard_tasks_of_any_class
+from pause_manager.pausable import guard_tasks_of_any_class, is_pausable
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.loop import loop
-from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked
+from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked, queue_of_message
 
 logger = logging.getLogger("pause_manager.worker.delivery_step")
 
@@ -38,6 +38,8 @@ class ParkedDeliveryStep(bootsteps.StartStopStep):
         decisions.lost_connection()
         _tell_queues(consumer)
         guard_tasks_of_any_class(consumer.app)
+        if getattr(consumer.on_unknown_task, "func", None) is not _on_unknown_task:
+            consumer.on_unknown_task = partial(_on_unknown_task, consumer, consumer.on_unknown_task)
         for name, task in consumer.app.tasks.items():
             consumer.strategies[name] = partial(_receive, consumer, task, consumer.strategies[name])
 
@@ -80,6 +82,32 @@ def _receive(consumer: Any, task: Any, strategy: Strategy, message: Any, *rest: 
     except (InvalidTaskError, ContentDisallowed, DecodeError) as error:
         set_aside(header, PauseQueueEntry.Problem.UNREADABLE, f"A worker refuses its content: {error}")
         raise
+
+
+def _on_unknown_task(
+    consumer: Any, as_celery: Callable[..., Any], body: Any, message: Any, error: Exception, *rest: Any
+) -> Any:
+    """Celery throws such a message away and lets its task fail. Ours waits: a deploy has renamed it, or is not over."""
+    app, headers = consumer.app, message.headers or {}
+    queue = queue_of_message(app, message)
+    is_ours = ENTRY in headers or (is_pausable(app.Task) and "task" in headers)
+    if queue is None or queue == conf.settings().control_queue or not is_ours:
+        return as_celery(body, message, error, *rest)
+    name = headers["task"]
+    logger.error("Received the unregistered task %s: its message waits in the pause queue.", name)
+    reason = f"{consumer.hostname}, which received it, knows no task {name}."
+    entry = parsed(headers.get(ENTRY))
+    delivery = Delivery.of_unknown(app, message, queue, consumer.hostname)
+
+    def keep() -> Callable[[], Any]:
+        if entry is not None:
+            pause_queue.set_aside(*entry, PauseQueueEntry.Problem.UNKNOWN_TASK, reason)
+        else:
+            kept.keep_unknown(delivery, reason)
+        return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
+
+    decisions.do(keep)
+    return None
 
 
 def _has_our_request(app: Any, task: Any) -> bool:

@@ -17,7 +17,7 @@ from celery.worker import state as celery_state
 
 from pause_manager.acknowledging import SureRequest
 from pause_manager.delivery import ADDRESS, ENTRY, Rest, parsed, queue_of
-from pause_manager.pausable import LEFT, REFUSED
+from pause_manager.pausable import LEFT, REFUSED, is_pausable
 from pause_manager.worker.in_hand import in_hand
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class PausableRequest(SureRequest):
         self.queue = queue_of_message(self.app, message)
         self.address: dict[str, Any] = {"queue": self.queue}
         """What the pool is told of it besides the message."""
-        told[ADDRESS] = self.address
         if not options.get("decoded"):
             self.address["content_type"] = message.content_type
         if self.queue is not None:
@@ -97,6 +96,8 @@ class PausableRequest(SureRequest):
             self._end()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        # A retry of it that Celery makes here is another message.
+        self.request_dict.pop(ADDRESS, None)
         try:
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         finally:
@@ -146,6 +147,8 @@ def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
             # What Celery raises itself for a task that does not run: its place in the pool is free again.
             raise TaskRevokedError(self.id)
         self.state = State.SUBMITTED
+        if is_pausable(self.task):
+            self.request_dict[ADDRESS] = self.address
         try:
             return submit(self, pool, **options)
         except TaskRevokedError:

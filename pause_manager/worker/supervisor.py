@@ -6,12 +6,8 @@ cover, and reports what the worker obeys and has in hand. One connection, one st
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import select
-import socket
 import sys
 import threading
 import time
@@ -19,7 +15,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import redis
 from django.db import Error as DatabaseError
 from django.db import connection
 
@@ -27,17 +22,16 @@ from pause_manager import acknowledgements, conf, control_state, database, holds
 from pause_manager.acknowledgements import Report
 from pause_manager.consumption import HOLD, consumption
 from pause_manager.kept import Turn
-from pause_manager.messaging import doorbell
 from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
 from pause_manager.probes import processes
 from pause_manager.probes.processes import node_name
-from pause_manager.redis_clients import Ear
 from pause_manager.watcher import BACKGROUND_WAIT
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.in_hand import in_hand
+from pause_manager.worker.listener import SOON, Listener
 from pause_manager.worker.loop import loop
 from pause_manager.worker.page import Control, Held
 from pause_manager.worker.watchdog import watchdog
@@ -45,7 +39,6 @@ from pause_manager.worker.watchdog import watchdog
 logger = logging.getLogger("pause_manager.worker.supervisor")
 
 UNREADABLE = "unreadable"
-SOON = 0.05
 TICK = 1.0
 HUNG_SECONDS = 10.0
 """A statement that has not been answered by then is broken off with its connection."""
@@ -79,13 +72,7 @@ class Supervisor:
         self._worker: Any = None
         self._thread: threading.Thread | None = None
         self._is_stopping = False
-        self._bell: tuple[socket.socket, socket.socket] | None = None
-        self._raw: Any = None
-        self._ear: Ear | None = None
-        self._redis_due = 0.0
-        self._is_told = False
-        """Whether a change was heard of by the doorbell lately; if not, and Redis is away, it polls faster."""
-        self._was_rung = False
+        self._listener: Listener | None = None
         self._control = Control()
         self._version = 0
         self._obeyed = (0, 0)
@@ -113,9 +100,7 @@ class Supervisor:
         self.name, self.node = worker.hostname, node_name()
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
-        self._bell = socket.socketpair()
-        for end in self._bell:
-            end.setblocking(False)
+        self._listener = Listener()
         self._control, self._obeyed, self._told, self._blind_since = Control(), (0, 0), None, None
         try:
             self._obey(self._read(_LOOK, {}))
@@ -149,18 +134,14 @@ class Supervisor:
 
     def wake(self) -> None:
         """Read the holds now. From any thread; costs a write to a socket."""
-        self._was_rung = True
-        self._nudge()
+        if self._listener is not None:
+            self._listener.was_rung = True
+            self._listener.nudge()
 
     def something_ended(self) -> None:
         """A task has ended, perhaps the last that a hold waits for."""
-        if self._stopped:
-            self._nudge()
-
-    def _nudge(self) -> None:
-        if self._bell is not None:
-            with contextlib.suppress(OSError):
-                self._bell[1].send(b"x")
+        if self._stopped and self._listener is not None:
+            self._listener.nudge()
 
     def mark_for(self, turn: Turn) -> int | None:
         """A number by which the task of ``turn`` says that it asks whether it should stop."""
@@ -276,66 +257,65 @@ class Supervisor:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        listener = self._listener
+        assert listener is not None
         while not self._is_stopping:
             try:
                 with database.own_connection():
-                    self._round()
+                    self._round(listener)
             except DatabaseError as error:
-                self._failed(error)
+                self._failed(error, listener)
             except Exception:
                 logger.exception("The supervisor failed and goes on.")
-                self._close()
+                listener.close()
                 time.sleep(TICK)
-        self._close()
+        listener.end()
 
-    def _failed(self, error: DatabaseError) -> None:
-        if str(error) != self._last_complaint:
+    def _failed(self, error: DatabaseError, listener: Listener) -> None:
+        if database.is_away(error):
+            database.note_away(error, "reading the holds")
+        elif str(error) != self._last_complaint:
             self._last_complaint = str(error)
-            if database.is_away(error):
-                logger.warning("The database is away (%s): the last known holds are obeyed.", str(error).strip())
-            else:
-                logger.exception("The holds cannot be read, whatever the database's state.")
+            logger.exception("The holds cannot be read, whatever the database's state.")
         metrics.DEGRADED.add(layer="holds")
-        self._close()
+        listener.close()
         self._if_blind()
-        self._wait(min(TICK, conf.settings().poll_seconds_without_redis))
+        listener.wait(min(TICK, conf.settings().poll_seconds_without_redis))
 
     def _if_blind(self) -> None:
         if self._page is not None and (self._blind_since is not None or not self._page.is_permitted):
             self._go_blind()
             self._give_back()
 
-    def _round(self) -> None:
+    def _round(self, listener: Listener) -> None:
         """Wait for something to happen or to be due; then read and report, and see that what was read is so."""
-        self._listen()
+        listener.open()
         now = time.monotonic()
-        self._wait(max(0.0, min(self._read_due, self._report_due, now + TICK) - now))
+        listener.wait(max(0.0, min(self._read_due, self._report_due, now + TICK) - now))
         if self._is_stopping:
             return
-        rings = self._rings()
+        rings = listener.rings(set(self._scopes()))
         is_due = time.monotonic() >= min(self._read_due, self._report_due)
-        if self._was_rung or is_due or self._is_unsettled() or self._has_news():
-            self._beat(rings)
+        if listener.was_rung or is_due or self._is_unsettled() or self._has_news():
+            self._beat(rings, listener)
         consumption.enforce()
         self._give_back()
         decisions.retry()
 
-    def _beat(self, rings: Sequence[Ring]) -> None:
-        heard, self._was_rung = self._was_rung, False
+    def _beat(self, rings: Sequence[Ring], listener: Listener) -> None:
+        was_told, listener.was_rung = listener.was_rung, False
         if rings:
             self._foresee(rings)
         before = self._control.revision
         told = self._what_to_report()
         self._obey(self._read(_BEAT, told))
         self._told, self._told_at = self._key(told), time.monotonic()
-        if self._control.revision != before:
-            # A change that nobody rang for: the doorbell does not reach us.
-            self._is_told = heard
+        if self._control.revision != before and not was_told:
+            listener.missed_one()
         settled = self._settle_obeyed()
         now = time.monotonic()
         settings = conf.settings()
-        is_told = self._is_told or self._ear is not None
-        self._read_due = now + (settings.poll_seconds if is_told else settings.poll_seconds_without_redis)
+        self._read_due = now + (settings.poll_seconds if listener.hears else settings.poll_seconds_without_redis)
         self._report_due = now + settings.worker_beat_seconds
         if not settled or self._key(self._what_to_report()) != self._told:
             self._report_due = now + SOON
@@ -411,97 +391,6 @@ class Supervisor:
             is_blind = self._blind_since is not None
             if is_blind or any(request.goes_back for request in in_hand):
                 loop.call(partial(decisions.give_back, is_blind=is_blind))
-
-    # -- hearing ------------------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        if self._raw is None or connection.connection is not self._raw or self._raw.closed:
-            with watchdog.over("the doorbell", HUNG_SECONDS):
-                connection.ensure_connection()
-                self._raw = connection.connection
-                _bound_socket(self._raw)
-                with connection.wrap_database_errors:
-                    doorbell.listen(self._raw)
-            self._was_rung = True  # What changed before was not told.
-        if self._ear is None and time.monotonic() >= self._redis_due:
-            self._listen_to_redis()
-
-    def _listen_to_redis(self) -> None:
-        settings = conf.settings()
-        self._redis_due = time.monotonic() + settings.poll_seconds
-        try:
-            self._ear = Ear(settings.redis_url, settings.channel).__enter__()
-            self._was_rung = True
-        except (redis.RedisError, OSError) as error:
-            self._lose_redis(error)
-
-    def _lose_redis(self, error: Exception) -> None:
-        if self._ear is not None:
-            logger.warning("Redis is away (%s): the database tells of changes.", error)
-            with contextlib.suppress(Exception):
-                self._ear.__exit__()
-        self._ear = None
-
-    def _wait(self, seconds: float) -> None:
-        """Until something can be heard, somebody wakes us, or so many seconds are over."""
-        readers: list[Any] = []
-        assert self._bell is not None
-        readers.append(self._bell[0])
-        if self._raw is not None and not self._raw.closed:
-            readers.append(self._raw.fileno())
-        if self._ear is not None and (at := self._ear.socket) is not None:
-            readers.append(at)
-        try:
-            ready, _, _ = select.select(readers, [], [], seconds)
-        except (OSError, ValueError):
-            self._close()
-            time.sleep(SOON)
-            return
-        if self._bell[0] in ready:
-            with contextlib.suppress(BlockingIOError):
-                while self._bell[0].recv(4096):
-                    pass
-
-    def _rings(self) -> list[Ring]:
-        rings: list[Ring] = []
-        if self._raw is not None:
-            with connection.wrap_database_errors:
-                rings = list(doorbell.heard(self._raw))
-            if rings:
-                self._is_told = True
-        mine = set(self._scopes())
-        if any(not ring.scopes or mine.intersection(ring.scopes) for ring in rings):
-            self._was_rung = True
-        if self._ear is not None:
-            try:
-                silences = 0
-                while silences < 2:  # one may be the answer to a ping
-                    message = self._ear.get(0)
-                    silences = 0 if message else silences + 1
-                    if message and message["type"] == "message" and mine.intersection(json.loads(message["data"])):
-                        self._was_rung = True
-            except (redis.RedisError, OSError) as error:
-                self._lose_redis(error)
-        return rings
-
-    def _close(self) -> None:
-        self._raw = None
-        database.close()
-        if self._is_stopping and self._ear is not None:
-            self._lose_redis(ConnectionError("the worker ends"))
-
-
-def _bound_socket(raw: Any) -> None:
-    """Have the kernel notice a peer that has vanished, whatever the project's settings say."""
-    try:
-        with socket.socket(fileno=os.dup(raw.fileno())) as copy:
-            if copy.family in (socket.AF_INET, socket.AF_INET6):
-                copy.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_USER_TIMEOUT", 10_000)):
-                    if hasattr(socket, option):
-                        copy.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    except OSError:
-        logger.debug("The socket of the database could not be bounded.")
 
 
 def _held(scope: str, kind: str, mode: str, reason: str) -> Held:

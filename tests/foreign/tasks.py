@@ -277,6 +277,21 @@ def counts_only():
     COUNTED.add()
 
 
+if os.environ.get("FOREIGN_RELEASE") == "2":
+
+    @shared_task
+    def bill_card(number):
+        note("bill", number)
+        return number
+
+else:
+
+    @shared_task
+    def bill(number):
+        note("bill", number)
+        return number
+
+
 @shared_task(bind=True, base=app.Task, acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
 def lost_once(self):
     """The first process that runs it is killed; Celery's main process makes the retry."""

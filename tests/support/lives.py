@@ -39,10 +39,13 @@ TASKS = "tests.foreign.lives"
 
 OURS = re.compile(r"pause_manager_(pausequeueentry|runningtask|hold|fleetworker|controlstate|controlevent)")
 _WRITES = re.compile(r"COMMIT|INSERT|UPDATE|DELETE|WITH")
+_WAYS: tuple[tuple[When, bool], ...] = (("before", False), ("after", False), ("after", True))
 MOST_OF_A_SHAPE = 4
 DUE_SECONDS = 0.6
 BOUND_SECONDS = 12.0
 """For each of: all is kept and drained; all has run; nothing is left. A broken connection costs a second or two."""
+AGAIN_SECONDS = 1.5
+"""Whoever was cut off has tried again by then."""
 ALL = ("needing", "first", "rest", "once", "plain")
 
 
@@ -130,14 +133,18 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Case:
-    """The ``nth`` statement of a shape in a life, and how the connection breaks there."""
+    """The ``nth`` statement of a shape in a life, and how the connection breaks there.
+
+    ``is_held_on``: the hold stays until whoever was cut off has tried again; otherwise it goes before that.
+    """
 
     shape: str
     nth: int
     when: When
+    is_held_on: bool = False
 
     def __str__(self) -> str:
-        return f"{self.when} #{self.nth} {self.shape[:150]}"
+        return f"{self.when} #{self.nth}{' and held on' if self.is_held_on else ''} {self.shape[:150]}"
 
     @property
     def is_of_a_write(self) -> bool:
@@ -148,6 +155,7 @@ class Case:
 @dataclass
 class Outcome:
     case: Case
+    key: str
     has_struck: bool
     complaints: list[str]
 
@@ -158,10 +166,10 @@ def cases_of(passes: Sequence[Sequence[Statement]], pattern: re.Pattern[str] = O
     for statements in passes:
         most |= Counter(one.shape for one in statements if pattern.search(one.shape))
     return [
-        Case(shape, nth, when)
+        Case(shape, nth, when, is_held_on)
         for shape, times in sorted(most.items())
         for nth in range(1, min(times, MOST_OF_A_SHAPE) + 1)
-        for when in ("before", "after")
+        for when, is_held_on in _WAYS
     ]
 
 
@@ -199,21 +207,26 @@ class Lives:
             fault = Fault(case.shape, nth=case.nth, when=case.when)
             self.proxy.arm(fault)
             try:
-                complaints = self.live()
+                complaints = self.live(held_on=AGAIN_SECONDS if case.is_held_on else 0.1)
             finally:
                 self.proxy.disarm()
-            outcome = Outcome(case, fault.fired.is_set(), complaints)
+            outcome = Outcome(case, self.keys[-1], fault.fired.is_set(), complaints)
             print(f"[faults] {'FAILED' if complaints else 'ok'} {'' if outcome.has_struck else '(missed) '}{case}")
             for complaint in complaints:
                 print(f"[faults]     {complaint}")
             if complaints:
                 self.clean_up()
             outcomes.append(outcome)
+        time.sleep(2 * AGAIN_SECONDS)
+        for outcome in outcomes:
+            late = self.repeated(outcome.key)
+            outcome.complaints += [one for one in late if one not in outcome.complaints]
         return outcomes
 
-    def live(self, *, is_clean: bool = False) -> list[str]:
+    def live(self, *, is_clean: bool = False, held_on: float = 0.1) -> list[str]:
         """All five deliveries, from their arrival to their end; what went wrong with them, in sentences."""
         key = uuid4().hex[:12]
+        self.keys.append(key)
         wrong: list[str] = []
         self.orders.park(key)
         self.send("needing", key)
@@ -222,22 +235,24 @@ class Lives:
         if not eventually(lambda: self.count(key, "first") and f"{due}] received" in self.said(), BOUND_SECONDS, 0.02):
             wrong.append(f"not begun before the hold: {self.told(key)}")
         self.orders.hold("quiesce")
-        if not eventually(lambda: self.is_kept(key), BOUND_SECONDS, 0.02):
+        is_kept = eventually(lambda: self.is_kept(key), BOUND_SECONDS, 0.02)
+        if not is_kept:
             wrong.append(
                 f"not kept and drained in {BOUND_SECONDS:.0f} s: {self.told(key)}, {drain.measure().as_dict()}"
             )
         if is_clean and PauseQueueEntry.objects.waiting().count() != 3:
             wrong.append(f"{PauseQueueEntry.objects.waiting().count()} wait, of 3")
         at_drain = self.counts(key)
-        time.sleep(0.1)
+        time.sleep(held_on)
         if self.counts(key) != at_drain:
             wrong.append(f"began after the fleet was drained: {at_drain} became {self.counts(key)}")
+        if is_kept and not drain.measure().is_drained:
+            wrong.append(f"the fleet was drained, and then not any more: {drain.measure().as_dict()}")
         self.orders.release()
         if not eventually(lambda: self.has_run(key), BOUND_SECONDS, 0.05):
             wrong.append(f"not all has run: {self.told(key)}")
         if not eventually(self.is_over, BOUND_SECONDS, 0.05):
             wrong.append(f"left behind: {self.left()}")
-        self.keys.append(key)
         return wrong + self.repeated(key)
 
     def send(self, task: str, key: str, **options: Any) -> str:

@@ -127,8 +127,8 @@ def test_the_report_and_the_metrics_tell_agents_from_workers(run):
     workers = told["workers"]
     assert (workers["total"], workers["acknowledged"]) == (2, 1)
     assert workers["byKind"] == {
-        "worker": {"total": 1, "acknowledged": 1},
-        "agent": {"total": 1, "acknowledged": 0},
+        "worker": {"total": 1, "acknowledged": 1, "lost": 0},
+        "agent": {"total": 1, "acknowledged": 0, "lost": 0},
     }
     [late] = workers["lagging"]
     assert (late["kind"], late["name"], late["node"]) == ("agent", "agent:gpu-1", "box-1")

@@ -238,6 +238,7 @@ COUNTED = {  # gauges that count things have no unit
     "slackwater_messages",
     "slackwater_holds",
     "slackwater_pause_queue_entries",
+    "slackwater_pause_queue_stuck",
     "slackwater_workers",
     "slackwater_in_hand",
     "slackwater_fleet_version",

@@ -22,6 +22,8 @@ NEED_MORE = (
     "test_giving_way.py",
     "test_measured.py",
     "test_settling.py",
+    "test_stuck.py",
+    "test_telemetry.py",
     "test_turns_of_tasks.py",
     "test_example.py",
     "test_wheel.py",

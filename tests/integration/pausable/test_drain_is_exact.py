@@ -36,6 +36,7 @@ def violations(foreign: Foreign, rounds: int) -> list[str]:
     return seen
 
 
+@pytest.mark.req("W-19", "W-23", "M-05")
 @pytest.mark.parametrize(
     "pool",
     [("-c", "2", "--prefetch-multiplier", "4"), pytest.param(("-P", "threads", "-c", "3"), marks=pytest.mark.slow)],
@@ -58,6 +59,7 @@ def test_a_worker_that_does_not_say_what_it_has_in_hand_is_seen_through(foreign:
     assert violations(foreign, rounds=5)
 
 
+@pytest.mark.req("W-20", "W-49")
 def test_a_worker_that_is_cut_off_is_lost_and_the_fleet_not_drained(foreign_behind: Foreign, proxy: PostgresProxy):
     foreign_behind.worker("one", FOREIGN_OPTIONS=json.dumps({"worker_beat_seconds": 0.5, "permit_seconds": 2.0}))
     foreign_behind.send("steady", "long", 8.0)
@@ -75,6 +77,7 @@ def test_a_worker_that_is_cut_off_is_lost_and_the_fleet_not_drained(foreign_behi
     assert foreign_behind.notes("steady-end") == [["steady-end", "long"]]
 
 
+@pytest.mark.req("W-39")
 @pytest.mark.parametrize("when_blind", ["stop", "go_on"])
 def test_a_blind_worker_does_what_the_project_has_chosen(
     foreign_behind: Foreign, proxy: PostgresProxy, when_blind: str

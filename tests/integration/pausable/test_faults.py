@@ -66,12 +66,14 @@ def lives_of(
 
 
 def check(lives: Lives, outcomes: list[Outcome]) -> None:
-    """All went well, most faults have struck, and nothing has begun again since."""
+    """All went well, and most faults have struck."""
     struck = sum(outcome.has_struck for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.complaints]
     print(f"[faults] {len(outcomes)} cases, {struck} struck, {len(failed)} failed")
+    for outcome in failed:
+        print(f"[faults] failed: {outcome.case}: {outcome.complaints}")
     assert [(str(outcome.case), outcome.complaints) for outcome in failed] == []
-    assert lives.repeated(*lives.keys) == [], "nothing of an earlier life has begun again"
+    assert lives.repeated(*lives.keys) == []
     assert struck >= 0.7 * len(outcomes), "the others were of statements that come by now and then"
 
 
@@ -80,9 +82,9 @@ def test_a_connection_that_breaks_loses_and_doubles_nothing(foreign_behind: Fore
     from tests.support.lives import spread
 
     lives = lives_of(foreign_behind, proxy, "prefork", acks)
-    writes = [case for case in lives.learn() if case.is_of_a_write]
+    answers = [case for case in lives.learn() if case.is_of_a_write and case.when == "after"]
 
-    check(lives, lives.try_each(spread(writes, ORDINARY_CASES)))
+    check(lives, lives.try_each(spread(answers, ORDINARY_CASES)))
 
 
 @pytest.mark.slow

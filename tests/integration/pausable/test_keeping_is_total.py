@@ -83,7 +83,7 @@ class Post:
     """Sends messages to the foreign project's worker, and knows what their tasks told."""
 
     def __init__(self) -> None:
-        self.store = redis.Redis.from_url(os.environ["REDIS_URL"])
+        self.store: Any = redis.Redis.from_url(os.environ["REDIS_URL"])
 
     def send(self, messages: dict[str, Message], **more: Any) -> None:
         for what, message in messages.items():

@@ -57,7 +57,7 @@ OUTAGES: dict[str, Callable[[PostgresProxy], None]] = {"cut": cut, "restarted": 
 def test_all_run_once_after_a_pause_with_an_outage(
     foreign_behind: Foreign, proxy: PostgresProxy, outage: str, acks: str, pool: str
 ):
-    from tests.integration.pausable.project import hold, release, waiting
+    from tests.integration.pausable.project import hold, reconciled, release, waiting
     from tests.support.lives import Lives
 
     foreign_behind.worker("one", "-P", pool, "-c", "4", FOREIGN_ACKS_LATE=str(int(acks == "late")))
@@ -73,7 +73,7 @@ def test_all_run_once_after_a_pause_with_an_outage(
     OUTAGES[outage](proxy)
     release()
 
-    eventually(lambda: all(lives.count(key, "once") for key in keys) or lives.orders.poll(), 40, every=0.3)
+    reconciled(lambda: all(lives.count(key, "once") for key in keys), 40)
     eventually(lives.is_over, 20, every=0.3)
     ran = {key: lives.count(key, "once") for key in keys}
     never, twice = [key for key in keys if not ran[key]], [key for key in keys if ran[key] > 1]

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from django.db import connection
 
-from pause_manager import drain
+from pause_manager import broker, drain
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.project import Foreign, hold, release
+from tests.integration.pausable.project import QUEUE, Foreign, hold, release
 from tests.support.proxy import PostgresProxy
 from tests.workers import REPOSITORY, eventually
 
@@ -121,6 +121,7 @@ def test_a_pool_that_is_started_anew_obeys(foreign: Foreign):
         return len({child.pid for child in children()} - before) == 2
 
     assert eventually(are_new, every=0.3), foreign.workers.said("one")[-3000:]
+    assert eventually(lambda: broker.queue_depth(QUEUE) == 0 and drain.measure().running == 0)
 
     (kept,) = foreign.keep(("add", 1, 2))
     release()
