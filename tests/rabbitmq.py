@@ -64,6 +64,11 @@ class RabbitMQ:
         if self._process is not None:
             self._process.wait(30)
 
+    def close_connections(self) -> None:
+        """Break every connection that it has, and go on."""
+        command = [SERVER.with_name("rabbitmqctl"), "close_all_connections", "by the test"]
+        subprocess.run(command, env=self._env, check=True, capture_output=True, timeout=60)
+
     def stop(self) -> None:
         """End all that the server has started, daemons of Erlang's included."""
         for process in self._processes():

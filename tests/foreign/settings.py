@@ -4,6 +4,7 @@ import json
 import os
 
 import dj_database_url
+from kombu import Exchange, Queue
 
 from pause_manager.schedule import beat_schedule
 
@@ -29,6 +30,18 @@ CELERY_TASK_TRACK_STARTED = True
 CELERY_WORKER_POOL_START_METHOD = os.environ.get("FOREIGN_START_METHOD", "fork")
 CELERY_WORKER_POOL_RESTARTS = os.environ.get("FOREIGN_POOL_RESTARTS") == "1"
 CELERY_TASK_DEFAULT_QUEUE = "foreign"
+if os.environ.get("FOREIGN_TOPOLOGY") == "quorum":
+    # Countdowns and retries wait in RabbitMQ, by Celery's native delayed delivery, which needs a topic exchange.
+    arguments = {"x-queue-type": "quorum"}
+    CELERY_TASK_QUEUES = [Queue("foreign", Exchange("delayed", type="topic"), "foreign", queue_arguments=arguments)]
+elif os.environ.get("FOREIGN_TOPOLOGY") == "topic":
+    media = Exchange("media", type="topic")
+    CELERY_TASK_QUEUES = [
+        Queue("foreign"),
+        Queue("feeds", media, "feed.#"),
+        Queue("videos", media, "video.#"),
+        Queue("everything", media, "#"),
+    ]
 CELERY_TASK_DEFAULT_PRIORITY = 3
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -299,3 +299,12 @@ def lost_once(self):
     if not self.request.retries:
         os.kill(os.getpid(), signal.SIGKILL)
     return self.request.retries
+
+
+@shared_task(bind=True, max_retries=3)
+def flaky_slowly(self, times):
+    """Retries by whole seconds, as the broker delays."""
+    note("flaky_slowly", self.request.retries)
+    if self.request.retries < times:
+        raise self.retry(countdown=2)
+    return self.request.retries

@@ -9,6 +9,7 @@ from datetime import timedelta
 from io import StringIO
 from typing import Any
 
+import celery
 import pytest
 import redis
 from celery import Celery, chain, chord, group, signals
@@ -177,6 +178,7 @@ def test_a_member_knows_every_group_that_waits_for_it():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(celery.VERSION < (5, 7), reason="retry_on_worker_lost came with Celery 5.7")
 def test_a_retry_after_a_lost_pool_process_runs(foreign: Foreign):
     foreign.worker("one")
     (sent,) = foreign.keep(("lost_once",))
