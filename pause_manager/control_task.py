@@ -15,7 +15,7 @@ SHARE = 0.5
 """Of its interval must have passed, by the database's clock, since a task was last begun."""
 
 
-class ControlTask(Task[Any, Any]):
+class ControlTask(Task):  # type: ignore[type-arg]
     """The base of a task that beat asks for.
 
     A backlog of messages after an outage costs one statement each. A message that does not say how often it comes (sent

@@ -142,7 +142,7 @@ def _tell(action: str, stopped: Sequence[tuple[Noted, Counts]], reason: str) -> 
 
 def _observe(measure: metrics.Histogram, one: Noted, **labels: str) -> None:
     subject = one.scope.partition(":")[0]
-    transaction.on_commit(lambda: measure.observe(one.seconds, scope=subject, kind=one.kind, **labels))
+    transaction.on_commit(lambda: measure.observe(one.seconds, scope=subject, kind=one.kind, **labels), robust=True)
 
 
 @receiver(hold_changed)
@@ -151,7 +151,7 @@ def _count(sender: object, scopes: list[str], change: str, figures: dict[str, di
     wide = [scope for scope in scopes if not scope.startswith("run:")]
     if change == "placed" and wide:
         metrics.guarded(_add_counts)(wide, figures)
-        transaction.on_commit(lambda: metrics.guarded(look)(wide))
+        transaction.on_commit(lambda: metrics.guarded(look)(wide), robust=True)
 
 
 def _add_counts(scopes: list[str], figures: dict[str, dict[str, Any]]) -> None:

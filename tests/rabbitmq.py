@@ -66,7 +66,7 @@ class RabbitMQ:
 
     def close_connections(self) -> None:
         """Break every connection that it has, and go on."""
-        command = [SERVER.with_name("rabbitmqctl"), "close_all_connections", "by the test"]
+        command = [str(SERVER.with_name("rabbitmqctl")), "close_all_connections", "by the test"]
         subprocess.run(command, env=self._env, check=True, capture_output=True, timeout=60)
 
     def stop(self) -> None:

@@ -97,7 +97,7 @@ class Decisions:
 
     def take(self, request: PausableRequest) -> None:
         """In the loop: decide about ``request``. It starts later, is kept, or ends if it is revoked."""
-        if request.is_thrown_away():
+        if self._is_gone(request, request.turn) or request.is_thrown_away():
             return
         request.take()
         self._add(request, partial(self._settle, request))
@@ -138,10 +138,10 @@ class Decisions:
                 _unschedule(self._worker, request)
                 request.goes_back = True
             with self._lock:
-                waiting = [
-                    one for one, _ in self._steps if one is not None and not (one.rest is not None or one.acknowledged)
-                ]
-                self._steps = deque((one, step) for one, step in self._steps if one not in waiting)
+                all_waiting = [one for one, _ in self._steps if one is not None]
+                waiting = [one for one in all_waiting if one.rest is None and not one.acknowledged]
+                going = {id(one) for one in waiting}
+                self._steps = deque((one, step) for one, step in self._steps if id(one) not in going)
             for request in waiting:
                 request.goes_back = True
         for request in in_hand:
@@ -291,7 +291,12 @@ class Decisions:
             return
         reason = f"{type(error).__name__}: {error}"[:500]
         metrics.guarded(_tell_of)(request, reason)
-        loop.call(partial(self._later, min(60.0, 2.0 ** min(request.failures, 6)), partial(_return, request)))
+        seconds = min(60.0, 2.0 ** min(request.failures, 6))
+        if request.acknowledged:
+            # Nobody but us has it.
+            self._later(seconds, partial(self._add, request, partial(_send_back, request)))
+        else:
+            loop.call(partial(self._later, seconds, partial(_return, request)))
         request.failures += 1
 
     def _settle(self, request: PausableRequest) -> Callable[[], None]:
@@ -315,8 +320,18 @@ class Decisions:
             return partial(_is_kept, request)
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
+    def _is_gone(self, request: PausableRequest, turn: kept.Turn | None) -> bool:
+        """Whether the broker was lost meanwhile: it delivers the message again, and that one may be answered."""
+        if request.state is not State.ENDED:
+            return False
+        if turn is not None and turn.row is not None:
+            self._add(None, partial(_come_again, turn.id))
+        return True
+
     def _submit(self, request: PausableRequest, turn: kept.Turn) -> None:
         """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
+        if self._is_gone(request, turn):
+            return
         here = page.current()
         is_asked = here is not None and is_pausable(request.task)
         if is_asked and here is not None and not _is_clear(here, request):
@@ -380,6 +395,15 @@ def _return(request: PausableRequest) -> None:
         request.drop()
 
 
+def _send_back(request: PausableRequest) -> Callable[[], None]:
+    delivery = Delivery.of(request)
+    message = delivery if request.rest is None else delivery.left_with(request.rest)
+    (fate,) = broker.publish([message.as_it_came()])
+    if fate.what != "taken":
+        raise RuntimeError(f"Cannot give {delivery.ref} back to the broker: {fate.why}.")
+    return request.drop
+
+
 def _close(entry: tuple[int, int]) -> None:
     kept.close(entry)
 
@@ -395,12 +419,12 @@ def _tell_of(request: PausableRequest, reason: str) -> None:
 
 def _unschedule(worker: Any, request: PausableRequest) -> None:
     """Have Celery's timer forget a request that waits for its time."""
-    entry = getattr(request, "_eta_timer_entry", None)
-    if entry is None or request.eta is None:
-        return
-    if not getattr(entry, "canceled", False):
-        worker.consumer.timer.cancel(entry)
+    # Celery before 5.7 cannot tell: there the request is passed over when its time has come.
+    scheduled: Any = getattr(celery_state, "scheduled_requests", ())
+    if request in scheduled:
+        worker.consumer.timer.cancel(request._eta_timer_entry)  # type: ignore[attr-defined]
         worker.consumer.qos.decrement_eventually()
+        scheduled.discard(request)
 
 
 decisions = Decisions()

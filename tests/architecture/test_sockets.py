@@ -7,9 +7,12 @@ import ast
 from tests.architecture.test_threads import sources
 
 FACTORY = "pause_manager/redis_clients.py"
-OWN_TIME_OUTS = {"backend/embedded/redis_server.py": "asks its own server whether it is up, for two seconds at most"}
+OWN_TIME_OUTS = {
+    "backend/embedded/redis_server.py": "asks its own server whether it is up, for two seconds at most",
+    "pause_manager/chord_results.py": "asks the project's result backend by its own settings, with time-outs of ours",
+}
 SERVER_SIDE = {
-    "pause_manager/management/commands/pause_queue.py": "to be read in pages by its owner",
+    "pause_manager/management/commands/pause_queue.py": "reads inside one transaction",
 }
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from django.db import transaction
 from django.db.models import Q
 from rich.console import Console
 from rich.table import Table
@@ -80,8 +81,10 @@ exit codes of drop, rename and reroute:
         shown = shown.light().annotate(is_in_group=Q(message__has_key=GROUPS))
         forgotten = chord_results.forgotten_after()
         if options["json"]:
-            for entry in shown.iterator(chunk_size=1_000):
-                self.stdout.write(orjson.dumps(_line(entry, forgotten)).decode())
+            # One transaction: a pooler would lose a cursor that outlives it.
+            with transaction.atomic():
+                for entry in shown.iterator(chunk_size=1_000):
+                    self.stdout.write(orjson.dumps(_line(entry, forgotten)).decode())
             return
         count = shown.count()
         polled_at = PollState.objects.values_list("polled_at", flat=True).first()
