@@ -239,6 +239,7 @@ COUNTED = {  # gauges that count things have no unit
     "slackwater_holds",
     "slackwater_pause_queue_entries",
     "slackwater_pause_queue_stuck",
+    "slackwater_pause_queue_chords_expiring",
     "slackwater_workers",
     "slackwater_in_hand",
     "slackwater_fleet_version",

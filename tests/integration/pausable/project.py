@@ -99,6 +99,16 @@ class Foreign:
         """Wait until worker ``one`` has taken the messages."""
         assert eventually(lambda: all(f"{sent}] received" in self.workers.said("one") for sent in ids), every=0.02)
 
+    def process_of(self, task_id: str) -> int:
+        """The process of a pool that runs the task."""
+        (pid,) = [
+            request["worker_pid"]
+            for requests in self.desk().ask("inspect", "active").values()
+            for request in requests
+            if request["id"] == task_id
+        ]
+        return int(pid)
+
     def ended(self, task_id: str, seconds: float = 30) -> list[Any]:
         """State and value of a task once it has ended, or whatever they are after ``seconds``."""
         told: list[Any] = []

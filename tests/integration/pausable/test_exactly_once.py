@@ -112,8 +112,7 @@ def test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late(foreig
     assert eventually(lambda: len(foreign.notes("steady")) == 2)
 
     # A child of the pool alone: Celery itself says that its task failed.
-    pid = int(RunningTask.objects.get(task_id=failing).owner.split("/")[-2])
-    os.kill(pid, signal.SIGKILL)
+    os.kill(foreign.process_of(failing), signal.SIGKILL)
     assert foreign.ended(failing)[0] == "FAILURE"
     assert eventually(lambda: not RunningTask.objects.filter(task_id=failing).exists())
 
@@ -137,8 +136,7 @@ def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
     rejecting, ending = foreign.keep(("rejects",), ("steady", "ending", 8))
     release()
     assert eventually(lambda: foreign.notes("steady"))
-    pid = int(RunningTask.objects.get(task_id=ending).owner.split("/")[-2])
-    os.kill(pid, signal.SIGTERM)
+    os.kill(foreign.process_of(ending), signal.SIGTERM)
 
     assert foreign.ended(rejecting) == ["SUCCESS", "taken"]
     assert foreign.ended(ending, 60) == ["SUCCESS", "ending"]
