@@ -86,6 +86,7 @@ def own_connection() -> Iterator[None]:
 
     Django renews connections only between requests and tasks; a thread beside them would keep a dead one for ever.
     """
+    _bound_connecting()
     if connection.connection is not None and time.monotonic() > _used.at + IDLE_SECONDS and not connection.is_usable():
         close()
     try:
@@ -99,6 +100,14 @@ def own_connection() -> Iterator[None]:
             close()
     finally:
         _used.at = time.monotonic()
+
+
+def _bound_connecting() -> None:
+    """Have this thread's connection give up on a server that takes it and says nothing."""
+    options = connection.settings_dict.get("OPTIONS") or {}
+    if "connect_timeout" not in options and connection.vendor == "postgresql":
+        # Of this thread alone: the settings themselves are everybody's.
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": {**options, "connect_timeout": 5}}
 
 
 class _Used(threading.local):

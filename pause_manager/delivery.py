@@ -232,11 +232,11 @@ class Delivery:
     def key(self) -> str:
         """What names the message, the same when it comes again: the broker's name or its sender's; else empty.
 
-        By a topic exchange several queues have a message of the same name.
+        By a topic or fanout exchange several queues have a message of the same name.
         """
-        named = self.properties.get(PROPERTY)
-        if self.tag or not isinstance(named, str) or not named:
-            return self.tag
+        named = self.tag or self.properties.get(PROPERTY)
+        if not isinstance(named, str) or not named:
+            return ""
         return short(clean(f"{named}@{self.queue}"), _LONGEST_KEY)
 
     @property

@@ -81,14 +81,18 @@ class Turn:
     """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
 
+class AtWorkElsewhere(Exception):
+    """Another delivery of the same message is at work, or about to be: whether it ends or is lost shows later."""
+
+
 def settle(delivery: Delivery) -> Turn | None:
     """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
 
     One transaction, before the message is acknowledged:
 
     1. What this turn has written before stands.
-    2. A message of an entry that somebody has answered, and one that was kept, end here; unless the process that
-       answered was lost at work.
+    2. A message of an entry that was answered, and one that was kept, end here. While the one who answered has its
+       row, this one waits (``AtWorkElsewhere``): he may end, or be lost before the task's first line.
     3. Held, or without room: it is kept, in the place that it had.
     4. Else its entry is answered, and a row says that it runs if somebody must be able to find it: whoever counts what
        it needs, or whoever sends its entry again should this worker be lost.
@@ -216,15 +220,19 @@ def _entry_of(named: tuple[int, int], turn: UUID) -> PauseQueueEntry | None:
     if entry is None or entry.answered_at is None or entry.answered_by == str(turn):
         return entry
     runs = list(entry.running.all())
-    if not runs or not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
+    if not runs:
         return None
+    if not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
+        raise AtWorkElsewhere
     entry.running.all().delete()
     return entry
 
 
 def _was_kept(delivery: Delivery) -> bool:
     """Whether this message, or a delivery of it before this one, is in the pause queue or was sent on from it."""
-    entries = PauseQueueEntry.objects.filter(message_key__in=[delivery.key or f"{_UNTAGGED}{delivery.turn}"])
+    # The tag alone is how releases before this one have named it.
+    names = [name for name in (delivery.key, delivery.tag) if name] or [f"{_UNTAGGED}{delivery.turn}"]
+    entries = PauseQueueEntry.objects.filter(message_key__in=names)
     if delivery.key or not delivery.is_redelivered:
         return entries.exists()
     # Nobody has named it: it is the one that was kept lately, unless its id is used again and again.

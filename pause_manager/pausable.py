@@ -36,7 +36,7 @@ YIELD = "yield"
 class Parked(Ignore):
     """Raised by a task to leave: ``raise self.park(...)``. To Celery it is an ``Ignore``; the rest is kept after."""
 
-    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    rest: Rest | None = None
 
 
 class PausableMixin:
@@ -75,7 +75,8 @@ class PausableMixin:
         """``raise self.park(rest)`` leaves at a boundary: the task runs again, with these arguments, when it may.
 
         It keeps its id, its place in chain, group and chord, and its links. The arguments are those of a call; none at
-        all means those that it has now. Raises ``RuntimeError`` outside a worker.
+        all means those that it has now. Raises ``RuntimeError`` outside a worker, and what the serialiser raises for
+        arguments that it cannot write.
         """
         return park(self, *args, **kwargs)
 
@@ -90,10 +91,14 @@ class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("content_type", "here", "is_told", "mark", "queue", "turn")
+    __slots__ = ("arguments", "content_type", "here", "is_told", "mark", "queue", "request", "turn")
 
-    def __init__(self, here: page.Page, address: Mapping[str, Any]) -> None:
+    def __init__(
+        self, here: page.Page, address: Mapping[str, Any], arguments: tuple[Any, Any], request: Mapping[str, Any]
+    ) -> None:
         self.here = here
+        self.arguments = arguments
+        self.request = request
         self.queue: str = address["queue"]
         self.turn: str = address.get("turn") or ""
         self.mark: int | None = address.get("mark")
@@ -127,10 +132,12 @@ def check_should_stop() -> tuple[bool, str]:
 
 def park(task: Any, *args: Any, **kwargs: Any) -> Parked:
     """As :meth:`PausableMixin.park`, for ``task``, which runs in this thread."""
-    if getattr(_current, "run", None) is None:
+    run: _Run | None = getattr(_current, "run", None)
+    if run is None:
         raise RuntimeError(f"Cannot park {task.name}: it does not run in a worker.")
     parked = Parked(f"{task.name} is parked")
-    parked.arguments = (args, kwargs) if args or kwargs else None
+    # Serialised here: what cannot be is an error of the task, in its own frame.
+    parked.rest = _rest(task, run, *((args, kwargs) if args or kwargs else run.arguments))
     sentry.tell_of_park()
     return parked
 
@@ -172,23 +179,24 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
     if queue != _control_queue() and not (here.is_permitted and here.control.covering(queue) is None):
         return _answered((REFUSED,))
     outer = getattr(_current, "run", None)
-    run = _current.run = _Run(here, address)
+    _current.run = _Run(here, address, (args, kwargs), request)
     try:
         traced = tracer(uuid, args, kwargs, request)
         left: Any = traced.info.retval if traced.info is not None else None
-        if isinstance(left, Parked):
-            return _answered((LEFT, _rest(task, run, left, args, kwargs, request)))
+        if isinstance(left, Parked) and left.rest is not None:
+            return _answered((LEFT, left.rest))
         return traced
     finally:
         _current.run = outer
 
 
-def _rest(task: Any, run: _Run, left: Parked, args: Any, kwargs: Any, request: Mapping[str, Any]) -> Rest:
+def _rest(task: Any, run: _Run, args: Any, kwargs: Any) -> Rest:
     stop = run.stop()
     return Rest.of(
         task,
-        request,
-        *(left.arguments or (args, kwargs)),
+        run.request,
+        args,
+        kwargs,
         content_type=run.content_type,
         reason=stop[1] if stop is not None else "the task left at a boundary of its own",
         # What gives way to strangers waits for room, not for a hold to go.

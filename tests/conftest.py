@@ -69,6 +69,10 @@ def _use_own_redis_database(worker: str) -> None:
     else:
         os.environ["REDIS_URL"] = re.sub(r"(redis://[^/]+)(/\d*)?$", rf"\g<1>/{number}", url)
     os.environ["REDIS_PREFIX"] = f"slackwater-{worker}:"
+    # What workers of one machine tell each other is for those of one test.
+    own = Path(os.environ["DATA_DIR"]) / worker
+    own.mkdir(exist_ok=True)
+    os.environ["DATA_DIR"] = str(own)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -115,6 +119,8 @@ def _empty_redis() -> Iterator[None]:
     yield
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
         client.flushdb()
+    # Nor is what the last test's workers saw of this machine for the next one.
+    (Path(os.environ["DATA_DIR"]) / "run" / "sample.json").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ logger = logging.getLogger("pause_manager.worker.decisions")
 AT_A_TIME = 200
 """Decisions of one round; then others who wait for the database have their turn."""
 AGAIN_SECONDS = 0.05
+ELSEWHERE_SECONDS = 1.0
 LOCKED = "55P03"
 
 Step = Callable[[], Callable[[], None] | None]
@@ -107,26 +108,40 @@ class Decisions:
 
         So that it waits in the pause queue, or with the broker, and not behind a task that runs for hours.
         """
-        for request in in_hand.received(queues):
-            if is_left_out(request.task):
-                continue
-            _unschedule(self._worker, request)
-            if is_pausable(request.task) or request.entry is not None:
-                self.take(request)
-            else:
-                request.take()
-                request.goes_back = True
         for request in in_hand:
-            # The pool of threads has a queue of its own.
-            is_meant = (queues is None or request.queue in queues) and not is_left_out(request.task)
-            if request.state is State.SUBMITTED and is_meant:
-                future = getattr(request._apply_result and request._apply_result(), "f", None)
-                if future is not None and future.cancel():
-                    request.take()
-                    if is_pausable(request.task):
-                        self.take(request)
-                    else:
-                        request.goes_back = True
+            if (queues is not None and request.queue not in queues) or is_left_out(request.task):
+                continue
+            # A pool of threads has a queue of its own.
+            is_queued = request.state is State.SUBMITTED and request.result is not None and request.result.f.cancel()
+            if request.state is not State.RECEIVED and not is_queued:
+                continue
+            try:
+                self._take_back(request)
+            except Exception:
+                logger.exception("%s cannot be taken back: it waits in the worker.", request)
+        self._pass_over_taken()
+
+    def _take_back(self, request: PausableRequest) -> None:
+        _unschedule(self._worker, request)
+        if is_pausable(request.task) or request.entry is not None:
+            self.take(request)
+        else:
+            request.take()
+            request.goes_back = True
+
+    def _pass_over_taken(self) -> None:
+        """Of those that wait for a place in the pool, leave what Celery has still got."""
+        waiting = getattr(getattr(self._worker, "semaphore", None), "_waiting", None)
+        if waiting:
+            left = [one for one in waiting if not (one[1] and _is_ours(one[1][0]))]
+            waiting.clear()
+            waiting.extend(left)
+
+    def free_a_place(self) -> None:
+        """The pool has a place for another; from the loop's next turn, since the other may be refused as well."""
+        release = getattr(self._worker, "_quick_release", None)
+        if release is not None:
+            loop.call(release)
 
     def give_back(self, *, is_blind: bool) -> None:
         """In the loop, when nothing held is consumed any more: what is not ours to keep goes back to the broker.
@@ -135,6 +150,9 @@ class Decisions:
         """
         if is_blind:
             for request in in_hand.received(None):
+                if request.acknowledged:
+                    self.take(request)
+                    continue
                 _unschedule(self._worker, request)
                 request.goes_back = True
             with self._lock:
@@ -146,11 +164,7 @@ class Decisions:
                 request.goes_back = True
         for request in in_hand:
             if request.goes_back and request.state in (State.RECEIVED, State.TAKEN):
-                request.take()
-                request.reject(requeue=True)
-                if request.turn is not None and request.turn.row is not None:
-                    self._add(None, partial(_come_again, request.turn.id))
-                request.drop()
+                self._give_up(request)
 
     def ended(self, request: PausableRequest, exception: BaseException | None) -> None:
         """The task of ``request`` has ended, or Celery threw its message away."""
@@ -192,14 +206,32 @@ class Decisions:
         An entry that was answered for it may be answered again. A rest is kept all the same.
         """
         for request in in_hand:
-            is_ours = request.state is State.TAKEN and (request.rest is not None or request.acknowledged)
             is_at_work = request.state is State.SUBMITTED and not self._is_discarded(request)
-            if request.state is State.ENDED or is_ours or is_at_work:
+            if request.state is State.ENDED or is_at_work or request.rest is not None:
+                continue
+            if request.acknowledged:
+                # Nobody but us has it.
+                if request.state is not State.TAKEN:
+                    self.take(request)
                 continue
             self._forget(request)
-            if request.turn is not None and request.turn.row is not None:
-                self._add(None, partial(_come_again, request.turn.id))
-            request.drop()
+            self._give_up(request, is_known=True)
+
+    def shut_down(self) -> None:
+        """The worker ends, and the broker delivers again what was not acknowledged: others may answer for it."""
+        for request in in_hand:
+            if request.state in (State.RECEIVED, State.TAKEN) and request.rest is None and not request.acknowledged:
+                self._forget(request)
+                self._give_up(request, is_known=True)
+
+    def _give_up(self, request: PausableRequest, *, is_known: bool = False) -> None:
+        """The broker has the message again (``is_known``: it knows so by itself); what was written for it is void."""
+        request.take()
+        if not is_known:
+            request.reject(requeue=True)
+        if (turn := request.turn_that_may_be_written) is not None:
+            self._add(None, partial(_come_again, turn))
+        request.drop()
 
     def _is_discarded(self, request: PausableRequest) -> bool:
         """Whether the pool forgot it: it forgets what no process had accepted when the broker was lost."""
@@ -216,23 +248,29 @@ class Decisions:
         Everything else the broker delivers again by itself.
         """
         deadline = time.monotonic() + seconds
-        while self._acknowledged() and time.monotonic() < deadline:
+        while (self._acknowledged() or not self.is_empty) and time.monotonic() < deadline:
             self._ask()
             time.sleep(AGAIN_SECONDS)
-        for request, rest in self._acknowledged():
-            delivery = Delivery.of(request)
-            message = (delivery if rest is None else delivery.left_with(rest)).as_it_came()
-            (fate,) = broker.publish([message])
-            if fate.what == "taken":
-                self._forget(request)
+        for request in self._acknowledged():
+            self._forget(request)
+            try:
+                _send_back(request)
+            except Exception as error:
+                logger.critical("Lost is %s[%s], which could not be kept: %s", request.name, request.id, error)
             else:
-                logger.critical("Lost is %s, which was neither kept nor taken back: %s", delivery.ref, fate.why)
+                if request.turn is not None and request.turn.row is not None:
+                    self._left.add(request.turn.id)
 
-    def _acknowledged(self) -> list[tuple[PausableRequest, Rest | None]]:
-        """Those of which nobody but us has the message any more, with their rests."""
+    def _acknowledged(self) -> list[PausableRequest]:
+        """Those of which nobody but us has the message any more, and that have not started or have left a rest."""
         with self._lock:
-            waiting = [request for request, _ in self._steps if request is not None]
-        return [(one, one.rest) for one in waiting if one.acknowledged and one.state is State.TAKEN]
+            in_work = {id(request) for request, _ in self._steps if request is not None}
+        return [
+            one
+            for one in in_hand
+            if (one.acknowledged and one.state is State.RECEIVED)
+            or (id(one) in in_work and one.state is State.TAKEN and (one.acknowledged or one.rest is not None))
+        ]
 
     def _add(self, request: PausableRequest | None, step: Step) -> None:
         with self._lock:
@@ -278,11 +316,18 @@ class Decisions:
     def _let_go(self) -> None:
         with self._lock:
             turns = list(self._left)
-        if turns:
+        if not turns:
+            return
+        try:
             kept.left(turns)
-            with self._lock:
-                self._left.difference_update(turns)
-            self.tell_supervisor()
+        except Exception as error:
+            if database.is_away(error):
+                raise
+            logger.exception("The rows of %d tasks that have ended stay: they count as lost in time.", len(turns))
+            database.close()
+        with self._lock:
+            self._left.difference_update(turns)
+        self.tell_supervisor()
 
     def _cannot(self, request: PausableRequest | None, step: Step, error: Exception) -> None:
         """Asking again would change nothing: the message goes back to the broker after a while, and people are told."""
@@ -296,7 +341,7 @@ class Decisions:
             # Nobody but us has it.
             self._later(seconds, partial(self._add, request, partial(_send_back, request)))
         else:
-            loop.call(partial(self._later, seconds, partial(_return, request)))
+            self._later(seconds, partial(self._return, request))
         request.failures += 1
 
     def _settle(self, request: PausableRequest) -> Callable[[], None]:
@@ -315,7 +360,13 @@ class Decisions:
                 return partial(self._submit, request, kept.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
-        turn = kept.settle(delivery)
+        try:
+            turn = kept.settle(delivery)
+        except kept.AtWorkElsewhere:
+            if not request.detours:
+                logger.info("%s was delivered again: it is at work elsewhere.", delivery.ref)
+            request.detours += 1
+            return partial(self._later, ELSEWHERE_SECONDS, partial(self.take, request))
         if turn is None:
             return partial(_is_kept, request)
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
@@ -356,6 +407,10 @@ class Decisions:
             kept.mark_revoked([str(request.id)])
         return partial(_is_kept, request)
 
+    def _return(self, request: PausableRequest) -> None:
+        if request.state is State.TAKEN:
+            self._give_up(request)
+
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, partial(loop.call, call))
         timer.daemon = True
@@ -378,6 +433,10 @@ def _scopes(request: PausableRequest) -> list[str]:
     return ["fleet", f"queue:{request.queue}", f"node:{node_name()}"]
 
 
+def _is_ours(request: Any) -> bool:
+    return getattr(request, "state", None) in (State.TAKEN, State.ENDED)
+
+
 def is_left_out(task: Any) -> bool:
     """Whether ``task`` starts whatever is held, once a worker has its message: it says so, or answers for itself."""
     return getattr(task, "pausable", None) is False or getattr(task, "answers_for_itself", False)
@@ -387,12 +446,6 @@ def _is_kept(request: PausableRequest) -> None:
     """In the loop, after the commit: the message is in the pause queue, or somebody else's."""
     request.acknowledge()
     request.drop()
-
-
-def _return(request: PausableRequest) -> None:
-    if request.state is State.TAKEN:
-        request.reject(requeue=True)
-        request.drop()
 
 
 def _send_back(request: PausableRequest) -> Callable[[], None]:

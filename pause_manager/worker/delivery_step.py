@@ -43,6 +43,9 @@ class ParkedDeliveryStep(bootsteps.StartStopStep):
         for name, task in consumer.app.tasks.items():
             consumer.strategies[name] = partial(_receive, consumer, task, consumer.strategies[name])
 
+    def shutdown(self, consumer: Any) -> None:
+        decisions.shut_down()
+
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         loop.open(hub)
 
@@ -124,15 +127,16 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
     # What the task sends itself, such as a retry, is no message of the entry.
     message.headers = {name: value for name, value in message.headers.items() if name != ENTRY}
     key = message.delivery_tag if isinstance(message.delivery_tag, str) else ""
-    turn = uuid4()
+    turn, on = uuid4(), consumer.connection
     is_redelivered = bool((message.delivery_info or {}).get("redelivered"))
 
-    def answer() -> Callable[[], Any]:
+    def answer() -> Callable[[], Any] | None:
         if kept.is_revoked(entry):
             kept.close(entry)
             return partial(_as_revoked, str(message.headers.get("id")), go_on)
         if kept.take_up(entry, key, turn, is_redelivered=is_redelivered):
-            return go_on
+            # Of a connection that was lost it is delivered again.
+            return go_on if consumer.connection is on else None
         logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)
         return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
 

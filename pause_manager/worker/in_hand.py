@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pause_manager import conf
+from pause_manager.delivery import clean
 
 if TYPE_CHECKING:
     from pause_manager.worker.request import PausableRequest
@@ -50,7 +51,7 @@ class InHand:
             is_at_work = request.state is State.SUBMITTED
             if not is_at_work and getattr(request.task, "pausable", None) is False:
                 continue  # no hold keeps it, however long it waits for its time
-            counts = found.setdefault(request.queue or "", [0, 0])
+            counts = found.setdefault(clean(request.queue or ""), [0, 0])
             counts[0 if is_at_work else 1] += 1
         return {queue: (at_work, reserved) for queue, (at_work, reserved) in found.items()}
 
@@ -63,9 +64,9 @@ class InHand:
         at_work.sort(key=lambda request: request.time_start or now)
         return [
             {
-                "task_id": str(request.id)[:255],
-                "task_name": str(request.name)[:255],
-                "queue": str(request.queue)[:255],
+                "task_id": clean(str(request.id)[:255]),
+                "task_name": clean(str(request.name)[:255]),
+                "queue": clean(str(request.queue)[:255]),
                 "seconds": round(now - (request.time_start or now), 3),
             }
             for request in at_work[:MOST_TOLD]

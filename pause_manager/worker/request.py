@@ -22,6 +22,7 @@ from pause_manager.worker.in_hand import in_hand
 
 if TYPE_CHECKING:
     from pause_manager.kept import Turn
+    from pause_manager.worker.decisions import Decisions
 
 REQUEST = "pause_manager.worker.request:PausableRequest"
 
@@ -52,6 +53,8 @@ class PausableRequest(SureRequest):
     """Whether the broker is to have it back as soon as its queue is not consumed any more."""
     failures = 0
     """How often it could not be decided about."""
+    result: Any = None
+    """What the pool of threads will answer."""
     detours = 0
     """How often the page was not as the database."""
     _turn_id: UUID | None = None
@@ -124,6 +127,11 @@ class PausableRequest(SureRequest):
         """It is ours from now on: Celery will not give it to the pool, and forgets it."""
         self.state = State.TAKEN
 
+    @property
+    def turn_that_may_be_written(self) -> UUID | None:
+        """The turn, if anything may have been written under it, whether or not the answer has arrived."""
+        return self._turn_id
+
     def drop(self) -> None:
         """Nothing more will come of it here."""
         self.state = State.ENDED
@@ -144,13 +152,16 @@ class PausableRequest(SureRequest):
 def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
     def execute_using_pool(self: PausableRequest, pool: Any, **options: Any) -> Any:
         if self.queue is not None and not _may_start(self):
-            # What Celery raises itself for a task that does not run: its place in the pool is free again.
-            raise TaskRevokedError(self.id)
+            return None
         self.state = State.SUBMITTED
         if is_pausable(self.task):
             self.request_dict[ADDRESS] = self.address
         try:
-            return submit(self, pool, **options)
+            result = submit(self, pool, **options)
+            if hasattr(result, "f"):
+                # Celery keeps a weak reference, and a pool of threads none: it can be cancelled while we have it.
+                self.result = result
+            return result
         except TaskRevokedError:
             self._end()
             raise
@@ -159,13 +170,21 @@ def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _may_start(request: PausableRequest) -> bool:
+    from pause_manager.worker.decisions import decisions
+
+    is_let = _is_let_start(request, decisions)
+    if not is_let:
+        # Celery has taken a place in the pool for it.
+        decisions.free_a_place()
+    return is_let
+
+
+def _is_let_start(request: PausableRequest, decisions: Decisions) -> bool:
     if request.state is not State.RECEIVED:
         # Celery's timer, bucket or semaphore still had it.
         if request.state is not State.SUBMITTED:
             celery_state.task_ready(request)
         return False
-    from pause_manager.worker.decisions import decisions
-
     return decisions.lets_start(request)
 
 
@@ -189,6 +208,8 @@ def _came_back(request: PausableRequest, answer: tuple[Any, ...]) -> None:
     celery_state.task_ready(request)
     request.take()
     if answer[0] == REFUSED:
+        # It has not started: the next time is the first.
+        request.time_start = request.result = None
         decisions.take(request)
     else:
         decisions.keep_rest(request, answer[1])

@@ -40,6 +40,7 @@ logger = logging.getLogger("pause_manager.worker.supervisor")
 
 UNREADABLE = "unreadable"
 TICK = 1.0
+GOODBYE_SECONDS = 3.0
 HUNG_SECONDS = 10.0
 """A statement that has not been answered by then is broken off with its connection."""
 
@@ -77,7 +78,10 @@ class Supervisor:
         self._version = 0
         self._obeyed = (0, 0)
         """Revision and version that are obeyed: nothing comes from a held queue any more."""
+        self._is_foreseen = False
+        """Whether the page says more than was read."""
         self._told: Any = None
+        self._told_held: dict[str, tuple[int, int]] = {}
         self._told_at = 0.0
         self._last_complaint = ""
         self._read_at = 0.0
@@ -121,16 +125,17 @@ class Supervisor:
             return
         self._is_stopping = True
         self.wake()
-        self._thread.join(timeout=2)
+        self._thread.join(timeout=GOODBYE_SECONDS + 1)
         self._thread = None
+
+    def _say_goodbye(self) -> None:
         if not decisions.is_empty:
             return  # What it has in hand is told by its last report, until it counts as lost.
         try:
-            acknowledgements.leave(self.name)
+            with watchdog.over("the goodbye", GOODBYE_SECONDS):
+                acknowledgements.leave(self.name)
         except DatabaseError:
             logger.info("Nobody could be told that %s ends: the database is away.", self.name)
-        finally:
-            database.close()
 
     def wake(self) -> None:
         """Read the holds now. From any thread; costs a write to a socket."""
@@ -190,7 +195,8 @@ class Supervisor:
             yields={str(turn): sentence for turn, sentence in _decoded(yields)},
         )
         assert self._page is not None
-        if control != self._control or self._blind_since is not None:
+        if control != self._control or self._blind_since is not None or self._is_foreseen:
+            self._is_foreseen = False
             self._page.write(control, permit_until=self._permit())
         else:
             self._page.renew(permit_until=self._permit())
@@ -269,6 +275,7 @@ class Supervisor:
                 logger.exception("The supervisor failed and goes on.")
                 listener.close()
                 time.sleep(TICK)
+        self._say_goodbye()
         listener.end()
 
     def _failed(self, error: DatabaseError, listener: Listener) -> None:
@@ -307,8 +314,9 @@ class Supervisor:
         if rings:
             self._foresee(rings)
         before = self._control.revision
-        told = self._what_to_report()
+        told_held, told = self._held_in_hand(), self._what_to_report()
         self._obey(self._read(_BEAT, told))
+        self._told_held = told_held
         self._told, self._told_at = self._key(told), time.monotonic()
         if self._control.revision != before and not was_told:
             listener.missed_one()
@@ -317,7 +325,7 @@ class Supervisor:
         settings = conf.settings()
         self._read_due = now + (settings.poll_seconds if listener.hears else settings.poll_seconds_without_redis)
         self._report_due = now + settings.worker_beat_seconds
-        if not settled or self._key(self._what_to_report()) != self._told:
+        if not settled:
             self._report_due = now + SOON
         elif self._stopped:
             database_thread.soon("rest of holds", metrics.guarded(settling.look))
@@ -336,6 +344,7 @@ class Supervisor:
             if scope.startswith("queue:"):
                 queues.setdefault(scope.removeprefix("queue:"), told)
         assert self._page is not None
+        self._is_foreseen = True
         foreseen = Control(self._control.revision, everything, queues, self._control.yields)
         self._page.write(foreseen, permit_until=self._permit())
 
@@ -350,9 +359,20 @@ class Supervisor:
         return True
 
     def _is_unsettled(self) -> bool:
-        return (self._control.revision, self._version) != self._obeyed or (
-            bool(self._stopped) and self._key(self._what_to_report()) != self._told
-        )
+        """Whether somebody waits for a report: a change is not obeyed yet, or something held has come or gone."""
+        if (self._control.revision, self._version) != self._obeyed:
+            return True
+        if not self._stopped or self._held_in_hand() == self._told_held:
+            return False
+        # However fast tasks end, they end between two reports.
+        self._report_due = min(self._report_due, self._told_at + SOON)
+        return time.monotonic() >= self._told_at + SOON
+
+    def _held_in_hand(self) -> dict[str, tuple[int, int]]:
+        counts = in_hand.counts()
+        if self._control.everything:
+            return counts
+        return {queue: of_queue for queue, of_queue in counts.items() if queue in self._control.queues}
 
     def _has_news(self) -> bool:
         """Whether what is in hand has changed since the last report; asked once a tick."""
@@ -387,6 +407,10 @@ class Supervisor:
         return (told["revision"], told["version"], told["in_hand"], told["serves"])
 
     def _give_back(self) -> None:
+        if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):
+            # It arrived between the hold and the end of consumption.
+            held = None if self._control.everything else set(self._control.queues)
+            loop.call(partial(decisions.take_back, held))
         if consumption.is_settled:
             is_blind = self._blind_since is not None
             if is_blind or any(request.goes_back for request in in_hand):

@@ -90,6 +90,11 @@ def inspect(verb: str) -> Any:
         return getattr(app.control.inspect(connection=connection, timeout=5, limit=1), verb)() or {}
 
 
+def send_many(task: str, count: int, countdown: float = 0) -> None:
+    for number in range(count):
+        getattr(tasks, task).apply_async([number], countdown=countdown)
+
+
 def restart_pools() -> None:
     app.control.pool_restart()
 
@@ -103,7 +108,20 @@ def state(task_id: str) -> list[Any]:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (start, outcomes, send, pieces, chorded, pour, restart_pools, revoke, control, inspect, state)
+    for verb in (
+        start,
+        outcomes,
+        send,
+        pieces,
+        chorded,
+        pour,
+        send_many,
+        restart_pools,
+        revoke,
+        control,
+        inspect,
+        state,
+    )
 }
 
 

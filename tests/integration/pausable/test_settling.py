@@ -102,6 +102,14 @@ def test_messages_go_on_by_priority_and_then_age(task: PausableTask):
     )
 
 
+def starts(one: Delivery) -> bool:
+    """Whether it may run; the other of two waits for whoever is at work."""
+    try:
+        return kept.settle(one) is not None
+    except kept.AtWorkElsewhere:
+        return False
+
+
 def test_two_deliveries_of_one_entry_give_one_turn(task: PausableTask):
     hold()
     kept.settle(delivery(task))
@@ -118,7 +126,7 @@ def test_two_deliveries_of_one_entry_give_one_turn(task: PausableTask):
         try:
             for _ in range(rounds):
                 start.wait(20)
-                ran.append(kept.settle(one) is not None)
+                ran.append(starts(one))
                 if start.wait(20) == 0:
                     RunningTask.objects.all().delete()
                     PauseQueueEntry.objects.update(answered_at=None)
