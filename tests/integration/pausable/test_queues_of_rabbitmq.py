@@ -91,12 +91,15 @@ def test_a_queue_that_is_added_at_run_time_and_one_after_a_reconnect_are_known(
     foreign.workers.start("one", "-Q", "feeds", "-c", "1", "--prefetch-multiplier", "16", env=TOPIC)
     desk = foreign.desk(**TOPIC)
     desk.ask("control", "add_consumer", "videos")
+    # Before that there is no such queue: the exchange would drop what is for it.
+    assert eventually(lambda: "Started consuming from videos" in foreign.workers.said("one"))
 
     def is_kept_of(queue: str, key: str, number: int) -> None:
         busy = desk.ask("send", "steady", f"busy-{number}", 4, exchange="media", routing_key="feed.busy")
         assert eventually(lambda: len(foreign.notes("steady")) == number)
         sent = desk.ask("send", "add", number, number, exchange="media", routing_key=key)
-        assert eventually(lambda: f"{sent}] received" in foreign.workers.said("one"))
+        is_received = eventually(lambda: f"{sent}] received" in foreign.workers.said("one"))
+        assert is_received, foreign.workers.said("one")[-3000:]
         hold(f"queue:{queue}")
         assert waiting(1), foreign.workers.said("one")[-3000:]
         assert PauseQueueEntry.objects.waiting().get().queue == queue
