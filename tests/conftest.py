@@ -20,6 +20,7 @@ import psutil
 import pytest
 import pytest_django
 import redis
+from django.conf import settings as django_settings
 from django.db import connection
 from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
@@ -85,6 +86,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if "REDIS_URL" in os.environ and (worker or not config.getoption("numprocesses", None)):
         _use_own_redis_database(worker or "main")
     django.setup()
+    # Nodes in a test are what it says of them, whatever real workers say of this machine.
+    options = {
+        **django_settings.PAUSE_MANAGER,
+        "runtime_dir": str(Path(os.environ.get("DATA_DIR", ".data")) / "played"),
+    }
+    django_settings.PAUSE_MANAGER = options
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -119,8 +126,6 @@ def _empty_redis() -> Iterator[None]:
     yield
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
         client.flushdb()
-    # Nor is what the last test's workers saw of this machine for the next one.
-    (Path(os.environ["DATA_DIR"]) / "run" / "sample.json").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -49,15 +49,16 @@ def test_ready_when_everything_is_there(client: Client, alive):
 @pytest.mark.parametrize(
     ("who", "never", "late"),
     [
-        (ticks.BEAT, "no tick of beat is known", "the last tick was 90 s ago"),
-        (ticks.CONTROL, "no control worker is known", "a control worker last did its work 90 s ago"),
+        (ticks.BEAT, "no tick of beat is known", "the last tick was 9. s ago"),
+        (ticks.CONTROL, "no control worker is known", "a control worker last did its work 9. s ago"),
     ],
 )
 def test_not_ready_without_beat_or_control_worker(client: Client, alive, who: str, never: str, late: str):
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
         broker.pexpire(ticks.key(who), (ticks.EXPIRES_SECONDS - 90) * 1000)
         response = client.get("/readyz")
-        assert (response.status_code, response.json()["checks"][who]) == (503, late)
+        assert response.status_code == 503
+        assert re.fullmatch(late, response.json()["checks"][who])
 
         broker.delete(ticks.key(who))
         assert client.get("/readyz").json()["checks"][who] == never
