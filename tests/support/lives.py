@@ -232,7 +232,13 @@ class Lives:
         self.send("needing", key)
         self.send("leaves", key)
         due = self.send("once", key, countdown=DUE_SECONDS)
-        if not eventually(lambda: self.count(key, "first") and f"{due}] received" in self.said(), BOUND_SECONDS, 0.02):
+        # In a clean pass each of them is where it is meant to be; in others a fault may have delayed what needs room.
+        begun = ("first", "needing") if is_clean else ("first",)
+
+        def is_set_up() -> bool:
+            return all(self.count(key, what) for what in begun) and f"{due}] received" in self.said()
+
+        if not eventually(is_set_up, BOUND_SECONDS, 0.02):
             wrong.append(f"not begun before the hold: {self.told(key)}")
         self.orders.hold("quiesce")
         is_kept = eventually(lambda: self.is_kept(key), BOUND_SECONDS, 0.02)
