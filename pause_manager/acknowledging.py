@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from celery import Celery, Task, bootsteps
+from celery import Celery, bootsteps
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 
 from pause_manager.consumption import consumption
 
 logger = get_logger("celery.worker.request")
-_REQUEST = "pause_manager.acknowledging:SureRequest"
 REFUSED_SECONDS = 1.0
 """A worker waits so long before it connects anew to a broker that is up and refuses."""
 
@@ -118,10 +117,7 @@ def _transport(app: Celery) -> Any:
 
 
 def install(app: Celery) -> None:
-    """Have the tasks of a worker use it, those aside that have a request of their own, and its consumer."""
-    for task in app.tasks.values():
-        if task.Request == Task.Request:
-            task.Request = _REQUEST
+    """Have the consumer of a worker outlast a broker that refuses. The request is installed by ``worker_steps``."""
     app.steps["consumer"].update((Patience, GivingBack))
     transport = _transport(app)
     if (refusal := _refusal(app)) is not None and refusal not in transport.connection_errors:

@@ -36,12 +36,6 @@ class InHand:
     def __iter__(self) -> Any:
         return iter(list(self._requests.values()))
 
-    def __contains__(self, request: PausableRequest) -> bool:
-        return id(request) in self._requests
-
-    def clear(self) -> None:
-        self._requests.clear()
-
     def counts(self) -> dict[str, tuple[int, int]]:
         """By queue: how many the pool has, how many it has not."""
         from pause_manager.worker.request import State

@@ -201,13 +201,12 @@ def _decoded(text: bytes) -> Control:
 
 
 _page: Page | None = None
-_page_pid = 0
 
 
 def make() -> Page:
     """The page of this worker, made anew; called in its main process before the pool starts."""
-    global _page, _page_pid
-    _page, _page_pid = Page.make(), os.getpid()
+    global _page
+    _page = Page.make()
     return _page
 
 
@@ -221,8 +220,3 @@ def current() -> Page | None:
             # Inherited by a process that is of no worker's, or the worker has ended.
             os.environ.pop(PATH_VARIABLE, None)
     return _page
-
-
-def is_main() -> bool:
-    """Whether this process made the page: the main process of a worker."""
-    return _page is not None and _page_pid == os.getpid()
