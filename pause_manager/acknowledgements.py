@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import combinations, starmap
 from typing import Any
 
 from django.db import connection
@@ -16,6 +17,7 @@ from django.db.models.functions import Now
 
 from pause_manager import conf
 from pause_manager.models import FleetWorker
+from pause_manager.probes import processes
 
 SILENT_BEATS = 2
 _REMEMBERED = timedelta(hours=1)
@@ -34,6 +36,10 @@ class Member:
     version: int
     seen_at: datetime
     silent_seconds: float
+    owner: str = ""
+    """Its main process."""
+    since: datetime | None = None
+    """When it was first heard of with ``version``."""
 
     def lags(self, version: int) -> bool:
         """Whether it is heard of and has not acknowledged ``version``."""
@@ -80,6 +86,8 @@ class Workers:
     lagging: list[dict[str, Any]] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
     by_kind: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(KINDS, Count()))
+    namesakes: list[str] = field(default_factory=list)
+    """Names that several workers have at the same time."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -149,9 +157,19 @@ def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int, **
         cursor.execute(REPORT, Report(name, node, queues, version, **known).values())
 
 
-def leave(name: str) -> None:
+def leave(name: str, owner: str = "") -> None:
     """The worker has ended of its own accord."""
-    FleetWorker.objects.filter(name=name).delete()
+    FleetWorker.objects.filter(name=name, owner=owner).delete()
+
+
+def succeed(name: str, owner: str) -> None:
+    """Forget those that had the name before ``owner`` and whose process has provably ended.
+
+    Of a namesake that may live nobody knows what it has in hand but its own row.
+    """
+    others = FleetWorker.objects.filter(name=name).exclude(owner=owner).values_list("pk", "owner")
+    if ended := [pk for pk, other in others if processes.is_dead(other)]:
+        FleetWorker.objects.filter(pk__in=ended).delete()
 
 
 def of_version(version: int) -> Workers:
@@ -169,7 +187,21 @@ def of_version(version: int) -> Workers:
         [member.as_dict() for member in late],
         [member.as_dict() for member in lost],
         by_kind,
+        _namesakes([member for member in members if not member.is_lost]),
     )
+
+
+def _namesakes(members: Iterable[Member]) -> list[str]:
+    """Names that two have at the same time: each was heard of after the other had come."""
+    by_name: dict[str, list[Member]] = {}
+    for member in members:
+        if member.kind == WORKER and not processes.is_dead(member.owner):
+            by_name.setdefault(member.name, []).append(member)
+    return [name for name, some in by_name.items() if any(starmap(_overlap, combinations(some, 2)))]
+
+
+def _overlap(one: Member, other: Member) -> bool:
+    return one.since is not None and other.since is not None and one.seen_at > other.since and other.seen_at > one.since
 
 
 def gone_seconds() -> float:
@@ -205,17 +237,17 @@ REPORT = f"""
     VALUES (%(name)s, %(node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
             extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
-        ON CONFLICT (name) DO UPDATE
+        ON CONFLICT (name, owner) DO UPDATE
        SET node = excluded.node, serves = excluded.serves, last_seen_at = clock_timestamp(),
            acknowledged_at = CASE WHEN worker.acknowledged_version = excluded.acknowledged_version
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
-           owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
+           in_hand = excluded.in_hand, tasks = excluded.tasks,
            task_names = excluded.task_names, clock_offset = excluded.clock_offset
 """
 
 LIVE = f"""
     SELECT name, node, acknowledged_version, last_seen_at,
-           extract(epoch FROM statement_timestamp() - last_seen_at)::float
+           extract(epoch FROM statement_timestamp() - last_seen_at)::float, owner, acknowledged_at
       FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %s) ORDER BY name
 """

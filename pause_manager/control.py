@@ -53,7 +53,7 @@ class FleetWorkerQuerySet(models.QuerySet["FleetWorker"]):
 class FleetWorker(models.Model):
     """A Celery worker as it last reported: what it obeys, serves and has in hand. Written by ``acknowledgements``."""
 
-    name = models.CharField(max_length=255, unique=True)
+    name = models.CharField(max_length=255)
     node = models.CharField(max_length=255)
     serves = models.JSONField(default=list, db_default=[], help_text="the queues it serves, held or not")
     owner = models.CharField(
@@ -76,6 +76,8 @@ class FleetWorker(models.Model):
 
     class Meta:
         ordering: ClassVar = ["name"]
+        # Two workers may have been given one name: neither hides what the other has in hand.
+        constraints: ClassVar = [models.UniqueConstraint(fields=["name", "owner"], name="one_row_a_worker_process")]
 
     def __str__(self) -> str:
         return f"{self.name} obeys version {self.acknowledged_version}"

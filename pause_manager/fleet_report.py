@@ -124,6 +124,11 @@ def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: b
         found.append(
             f"{len(workers.lost)} of {workers.total} workers are silent, so nobody knows what they do: {names}."
         )
+    if workers.namesakes:
+        found.append(
+            f"Several workers at once are called {', '.join(workers.namesakes[:5])}: give each a name of its own (-n), "
+            "or nobody can tell them apart."
+        )
     if workers.lagging:
         names = ", ".join(worker["name"] for worker in workers.lagging[:5])
         who = "workers and agents" if workers.by_kind[AGENT].total else "workers"

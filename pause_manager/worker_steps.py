@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import logging
 from typing import Any
 
 from celery import Task, bootsteps, signals
+from celery.utils.imports import symbol_by_name
 
 from pause_manager import acknowledging, conf, log_context
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
 from pause_manager.sampling import Sampling, on_sample
 from pause_manager.worker import page
+
+logger = logging.getLogger("pause_manager.worker_steps")
 
 LET_GO_SECONDS = 5.0
 
@@ -76,7 +80,6 @@ class WorkerSupervision(bootsteps.StartStopStep):
 def _install(sender: Any = None, **_: Any) -> None:
     from pause_manager.worker import revocations
     from pause_manager.worker.delivery_step import ParkedDeliveryStep
-    from pause_manager.worker.request import REQUEST
 
     revocations.listen()
     log_context.share_version()
@@ -84,9 +87,19 @@ def _install(sender: Any = None, **_: Any) -> None:
     sender.app.steps["worker"].add(WorkerSupervision)
     sender.app.steps["consumer"].add(ParkedDeliveryStep)
     for task in sender.app.tasks.values():
-        if task.Request == Task.Request:
-            task.Request = REQUEST
+        _install_request(task)
     acknowledging.install(sender.app)
+
+
+def _install_request(task: Task) -> None:
+    """Every task is in hand, whatever class of request it has, and pausable tasks ask."""
+    from pause_manager.worker.request import combined
+
+    own = symbol_by_name(task.Request)
+    try:
+        task.Request = combined(own)
+    except TypeError as error:
+        logger.warning("Holds do not see %s, and no drain waits for it: its Request, %s: %s.", task.name, own, error)
 
 
 @signals.celeryd_after_setup.connect

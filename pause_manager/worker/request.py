@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pause_manager.kept import Turn
     from pause_manager.worker.decisions import Decisions
 
-REQUEST = "pause_manager.worker.request:PausableRequest"
-
 
 class State(enum.Enum):
     """Where a request is."""
@@ -147,6 +145,15 @@ class PausableRequest(SureRequest):
             from pause_manager.worker.decisions import decisions
 
             decisions.ended(self, exception)
+
+
+def combined(own: type[Any]) -> type[Any]:
+    """``own``, a task's class of request, with ours before it. Raises ``TypeError`` where they cannot be combined."""
+    if issubclass(own, PausableRequest):
+        return own
+    if issubclass(PausableRequest, own):
+        return PausableRequest
+    return type(f"Pausable{own.__name__}", (PausableRequest, own), {"__module__": own.__module__})
 
 
 def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:

@@ -78,6 +78,7 @@ class Supervisor:
         self._version = 0
         self._obeyed = (0, 0)
         """Revision and version that are obeyed: nothing comes from a held queue any more."""
+        self._has_succeeded = False
         self._is_foreseen = False
         """Whether the page says more than was read."""
         self._told: Any = None
@@ -98,7 +99,7 @@ class Supervisor:
 
     def start(self, worker: Any) -> None:
         """Obey before the first message is asked for, and from now on. What cannot be read counts as held."""
-        self._worker, self._is_stopping = worker, False
+        self._worker, self._is_stopping, self._has_succeeded = worker, False, False
         self._page = page.current()
         assert self._page is not None
         self.name, self.node = worker.hostname, node_name()
@@ -133,7 +134,7 @@ class Supervisor:
             return  # What it has in hand is told by its last report, until it counts as lost.
         try:
             with watchdog.over("the goodbye", GOODBYE_SECONDS):
-                acknowledgements.leave(self.name)
+                acknowledgements.leave(self.name, processes.identity())
         except DatabaseError:
             logger.info("Nobody could be told that %s ends: the database is away.", self.name)
 
@@ -315,6 +316,9 @@ class Supervisor:
             self._foresee(rings)
         before = self._control.revision
         told_held, told = self._held_in_hand(), self._what_to_report()
+        if not self._has_succeeded:
+            acknowledgements.succeed(self.name, processes.identity())
+            self._has_succeeded = True
         self._obey(self._read(_BEAT, told))
         self._told_held = told_held
         self._told, self._told_at = self._key(told), time.monotonic()

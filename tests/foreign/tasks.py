@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from celery import Task, current_task, shared_task
 from celery.exceptions import Reject
+from celery.worker.request import Request
 from django.db import connection
 
 from pause_manager import metrics
@@ -188,6 +189,26 @@ def unheld():
 def joined(names):
     note("joined", sorted(names))
     return sorted(names)
+
+
+class Own(Request):
+    """A class of request of the foreign project's own, as packages have them."""
+
+    def on_accepted(self, pid, time_accepted):
+        note("accepted")
+        super().on_accepted(pid, time_accepted)
+
+
+@shared_task(Request=Own)
+def asks(name):
+    note("asks", name)
+
+
+@shared_task(Request=Own, base=Task)
+def asks_nobody(name, seconds):
+    note("asks_nobody", name)
+    time.sleep(seconds)
+    note("asks_nobody-end", name)
 
 
 @shared_task

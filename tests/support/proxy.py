@@ -114,6 +114,27 @@ class Proxy:
             self.flow()
 
     @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """As a server that hangs, or a firewall that forgets: connections, old and new, pass nothing ever again.
+
+        Nobody is told. What connects afterwards is served.
+        """
+
+        async def forget(flows: bool) -> None:
+            self._flows = asyncio.Event()
+            if flows:
+                self._flows.set()
+            else:
+                for link in self._links:
+                    link.flows = self._flows
+
+        self._do(forget(False))
+        try:
+            yield
+        finally:
+            self._do(forget(True))
+
+    @contextlib.contextmanager
     def away(self) -> Iterator[None]:
         """As while the server is down: all connections are broken, and new ones refused."""
         self.refuse()

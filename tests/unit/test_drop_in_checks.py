@@ -41,6 +41,13 @@ class Own(Request):
     """A request class of a project's own."""
 
 
+class Other:
+    """One that has nothing to do with Celery's, and takes no part in a hierarchy of classes."""
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("final")
+
+
 class Gathering(PausableTask):
     """Takes its messages itself, as ``celery_batches.Batches`` does."""
 
@@ -56,12 +63,13 @@ def test_tasks_that_do_not_obey_are_named_with_why(shop: Celery):
     shop.task(shared=False, name="shop.plain", base=Task)(work)
     shop.task(shared=False, name="shop.gathers", base=Gathering)(work)
     shop.task(shared=False, name="shop.asks", Request=Own)(work)
+    shop.task(shared=False, name="shop.is_final", Request=Other)(work)
 
     (sentence,) = told()
 
     assert sentence == (
-        "Holds do not keep these tasks from starting: shop.asks (its Request, Own, is not PausableRequest), "
-        "shop.gathers (it takes its messages by a Strategy of its own), "
+        "Holds do not keep these tasks from starting: shop.gathers (it takes its messages by a Strategy of its own), "
+        "shop.is_final (its Request, Other, cannot be combined with PausableRequest), "
         "shop.plain (its class, Task, is not pausable)."
     )
 

@@ -121,3 +121,54 @@ def test_a_worker_that_ends_without_its_database_takes_no_rest_with_it(foreign_b
 
     assert foreign_behind.ended(sent) == ["SUCCESS", "a"]
     assert len(foreign_behind.notes("piece")) == 10, "no piece was lost or done twice"
+
+
+@pytest.mark.req("W-19", "W-23")
+def test_two_workers_of_one_name_do_not_hide_each_other(foreign: Foreign):
+    """Celery only warns of the name; the one that is idle must not speak for the one that is at work."""
+    foreign.worker("one", "-c", "1")
+    foreign.send("steady", "long", 15.0)
+    assert eventually(lambda: foreign.notes("steady"))
+    first = foreign.workers.processes["one"]
+    try:
+        foreign.workers.start("one", "-Q", QUEUE, "-c", "1", "--logfile", str(foreign.root / "two.log"), wait=False)
+        assert eventually(lambda: acknowledgements.of_version(0).total == 2, 20)
+
+        hold()
+
+        assert eventually(lambda: acknowledgements.of_version(fleet.state().version).acknowledged == 2)
+        assert not drain.measure("drain").is_drained
+        assert drain.measure("drain").running == 1
+        assert eventually(lambda: "are called one@" in str(fleet.snapshot()["warnings"]), 20)
+        assert eventually(lambda: drain.measure("drain").is_drained, 20)
+        assert foreign.notes("steady-end") == [["steady-end", "long"]]
+    finally:
+        first.kill()
+        first.wait()
+
+
+@pytest.mark.req("W-20")
+def test_a_worker_that_follows_a_dead_one_of_its_name_counts_alone(foreign: Foreign):
+    foreign.worker("one", "-c", "1")
+    assert eventually(lambda: acknowledgements.of_version(0).total == 1)
+    foreign.workers.kill("one")
+    foreign.worker("one", "-c", "1")
+
+    assert eventually(lambda: acknowledgements.of_version(0).total == 1, 20)
+    assert "are called" not in str(fleet.snapshot()["warnings"])
+
+
+@pytest.mark.req("W-19", "W-20")
+def test_a_killed_main_process_takes_its_tasks_with_it(foreign: Foreign):
+    """The kernel ends the processes of the pool (Celery asks it to), so that what nobody counts is not at work."""
+    foreign.worker("one", "-c", "1")
+    foreign.send("steady", "long", 4.0)
+    assert eventually(lambda: foreign.notes("steady"))
+    assert eventually(lambda: drain.measure().running == 1)
+
+    foreign.workers.kill("one")
+    hold()
+
+    assert eventually(lambda: drain.measure("drain").is_drained, 20)
+    time.sleep(5)
+    assert foreign.notes("steady-end") == []

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pause_manager import pausable
+from pause_manager import drain, pausable
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask
 from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
 from tests.workers import eventually
@@ -95,3 +95,20 @@ def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: 
     assert foreign.notes("add") == [["add", 3, 3]]
     assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists()), "nobody waits for their answer"
     assert not PauseQueueEntry.objects.filter(sending__gt=1).exists()
+
+
+@pytest.mark.req("W-19", "M-05")
+def test_tasks_with_a_class_of_request_of_their_own_obey_and_are_counted(foreign: Foreign):
+    foreign.worker("one", "-c", "1")
+    foreign.keep(("asks", "a"))
+    release()
+    assert eventually(lambda: foreign.notes("asks") == [["asks", "a"]])
+    assert foreign.notes("accepted"), "its own class had its say"
+
+    foreign.send("asks_nobody", "b", 4.0)
+    assert eventually(lambda: foreign.notes("asks_nobody"))
+    hold()
+
+    assert eventually(lambda: drain.measure("drain").running == 1), drain.measure("drain")
+    assert eventually(lambda: drain.measure("drain").is_drained, 20)
+    assert foreign.notes("asks_nobody-end")
