@@ -366,7 +366,10 @@ class Decisions:
             assert request.entry is not None
             if kept.is_revoked(request.entry):
                 return request.end_as_revoked
-            if kept.take_up(request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered):
+            is_taken_up = kept.take_up(
+                request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered
+            )
+            if is_taken_up or kept.came_back_dead(request.entry, delivery.headers):
                 return partial(self._submit, request, kept.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
