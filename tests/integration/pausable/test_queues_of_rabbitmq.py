@@ -11,7 +11,7 @@ from celery import current_app
 
 from pause_manager.models import PauseQueueEntry
 from tests.integration.pausable.project import Foreign, hold, release, waiting
-from tests.integration.pausable.test_rabbitmq import foreign, pytestmark, rabbitmq  # noqa: F401  (fixtures)
+from tests.integration.pausable.test_rabbitmq import foreign, pytestmark  # noqa: F401  (fixtures)
 from tests.workers import eventually
 
 QUORUM = {"FOREIGN_TOPOLOGY": "quorum"}
@@ -89,7 +89,7 @@ def test_each_queue_of_a_topic_exchange_is_held_for_itself_and_nothing_is_multip
 
 def test_a_queue_that_is_added_at_run_time_and_one_after_a_reconnect_are_known(
     foreign: Foreign,  # noqa: F811
-    rabbitmq: Any,  # noqa: F811
+    rabbitmq: Any,
 ):
     foreign.workers.start("one", "-Q", "feeds", "-c", "1", "--prefetch-multiplier", "16", env=TOPIC)
     desk = foreign.desk(**TOPIC)
