@@ -122,7 +122,7 @@ def test_what_a_dead_letter_exchange_brings_back_runs_again(foreign: Foreign):  
     """It was kept once, so it names an entry that its first run has answered."""
     later = {"x-message-ttl": 1000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "foreign"}
     with current_app.connection_for_write() as opened:
-        channel = opened.default_channel
+        channel: Any = opened.default_channel
         channel.queue_declare("foreign-later", durable=True, auto_delete=False, arguments=later)
         try:
             foreign.worker("one", "-c", "1", **DEAD_LETTERS)
