@@ -232,12 +232,14 @@ class Delivery:
     def key(self) -> str:
         """What names the message, the same when it comes again: the broker's name or its sender's; else empty.
 
-        By a topic or fanout exchange several queues have a message of the same name.
+        By a topic or fanout exchange several queues have a message of the same name. What a dead-letter exchange has
+        routed back since is another message: the first may have been answered.
         """
         named = self.tag or self.properties.get(PROPERTY)
         if not isinstance(named, str) or not named:
             return ""
-        return short(clean(f"{named}@{self.queue}"), _LONGEST_KEY)
+        died = "".join(f"+{queue}:{reason}:{count}" for queue, reason, count in deaths(self.headers))
+        return short(clean(f"{named}@{self.queue}{died}"), _LONGEST_KEY)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -309,6 +311,12 @@ def parsed(header: Any) -> tuple[int, int] | None:
         return int(entry), int(sending or 0)
     except ValueError:
         return None
+
+
+def deaths(headers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """How often RabbitMQ has dead-lettered a message with these headers: queue, reason and count, in order."""
+    told = [one for one in _several(headers.get("x-death")) if isinstance(one, Mapping)]
+    return sorted((str(one.get("queue")), str(one.get("reason")), str(one.get("count"))) for one in told)
 
 
 def groups_of(headers: Mapping[str, Any], embedded: Any) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce, Now
 
 from pause_manager import audit, conf, manager, pause_queue, running
 from pause_manager.actor import SYSTEM
-from pause_manager.delivery import Delivery, Rest, clean, ref_of
+from pause_manager.delivery import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.probes import processes
@@ -92,7 +92,8 @@ def settle(delivery: Delivery) -> Turn | None:
 
     1. What this turn has written before stands.
     2. A message of an entry that was answered, and one that was kept, end here. While the one who answered has its
-       row, this one waits (``AtWorkElsewhere``): he may end, or be lost before the task's first line.
+       row, this one waits (``AtWorkElsewhere``): he may end, or be lost before the task's first line. What a
+       dead-letter exchange has routed back after its entry was answered is a message like any other.
     3. Held, or without room: it is kept, in the place that it had.
     4. Else its entry is answered, and a row says that it runs if somebody must be able to find it: whoever counts what
        it needs, or whoever sends its entry again should this worker be lost.
@@ -104,10 +105,10 @@ def settle(delivery: Delivery) -> Turn | None:
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery.turn)
-            if entry is None:
+            if entry is None and (not came_back_dead(delivery.entry, delivery.headers) or _was_kept(delivery)):
                 logger.info("%s was delivered again: it has been answered.", delivery.ref)
                 return None
-            if entry.revoked_at is not None:
+            if entry is not None and entry.revoked_at is not None:
                 return Turn(delivery.turn, is_revoked=True)
         elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
@@ -304,6 +305,21 @@ def take_up(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: boo
         is_this |= Q(answered_by__startswith=_UNTAGGED)
     sent = PauseQueueEntry.objects.filter(Q(answered_at=None) | is_this, pk=pk, sending=sending, outcome="sent")
     return bool(sent.update(answered_at=Coalesce("answered_at", Now()), answered_by=answered_by, losses=0, problem=""))
+
+
+def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
+    """Whether a message with these headers was dead-lettered since it was sent, and its entry has been answered.
+
+    Its task or the broker has refused it, and the project's topology brings it back: it is to run again. One that died
+    before anybody answered for it still has its entry, and one that died before it was kept has died no more since.
+    """
+    died = deaths(headers)
+    if not died:
+        return False
+    pk, sending = named
+    answered = PauseQueueEntry.objects.filter(pk=pk, sending=sending, outcome="sent", answered_at__isnull=False)
+    message = answered.values_list("message", flat=True).first()
+    return message is not None and died != deaths(message.get("headers") or {})
 
 
 def close(named: tuple[int, int]) -> None:

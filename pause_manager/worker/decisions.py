@@ -32,6 +32,8 @@ logger = logging.getLogger("pause_manager.worker.decisions")
 
 AT_A_TIME = 200
 """Decisions of one round; then others who wait for the database have their turn."""
+ROUND_SECONDS = 10.0
+"""A round that others' locks have made so long ends, well before it would pass for hung."""
 AGAIN_SECONDS = 0.05
 ELSEWHERE_SECONDS = 1.0
 LOCKED = "55P03"
@@ -287,11 +289,15 @@ class Decisions:
     def _work(self) -> None:
         """In the database thread. What the database cannot do now stays, in its place."""
         self._let_go()
-        for _ in range(AT_A_TIME):
+        until = time.monotonic() + ROUND_SECONDS
+        with self._lock:
+            untried = len(self._steps)
+        for _ in range(min(untried, AT_A_TIME)):
             with self._lock:
-                if not self._steps:
+                if not self._steps or time.monotonic() > until:
                     break
                 request, step = self._steps.popleft()
+                untried -= 1
             try:
                 then = step()
             except DatabaseError as error:
@@ -301,16 +307,18 @@ class Decisions:
                     continue
                 is_locked = database.sqlstate(error) == LOCKED
                 with self._lock:
-                    # One that waits for somebody's lock does not keep the others waiting.
+                    # One that waits for somebody's lock does not keep the others waiting: it has its turn at a tick.
                     (self._steps.append if is_locked else self._steps.appendleft)((request, step))
                 metrics.DEGRADED.add(layer="holds")
+                if is_locked:
+                    continue
                 raise
             except Exception as error:
                 self._cannot(request, step, error)
                 continue
             if then is not None:
                 loop.call(then)
-        else:
+        if untried > 0:
             self._ask()
 
     def _let_go(self) -> None:
@@ -321,6 +329,8 @@ class Decisions:
         try:
             kept.left(turns)
         except Exception as error:
+            if database.sqlstate(error) == LOCKED:
+                return  # With the next tick.
             if database.is_away(error):
                 raise
             logger.exception("The rows of %d tasks that have ended stay: they count as lost in time.", len(turns))
@@ -356,7 +366,10 @@ class Decisions:
             assert request.entry is not None
             if kept.is_revoked(request.entry):
                 return request.end_as_revoked
-            if kept.take_up(request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered):
+            is_taken_up = kept.take_up(
+                request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered
+            )
+            if is_taken_up or kept.came_back_dead(request.entry, delivery.headers):
                 return partial(self._submit, request, kept.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)

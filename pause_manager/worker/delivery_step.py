@@ -134,7 +134,8 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
         if kept.is_revoked(entry):
             kept.close(entry)
             return partial(_as_revoked, str(message.headers.get("id")), go_on)
-        if kept.take_up(entry, key, turn, is_redelivered=is_redelivered):
+        is_taken_up = kept.take_up(entry, key, turn, is_redelivered=is_redelivered)
+        if is_taken_up or kept.came_back_dead(entry, message.headers):
             # Of a connection that was lost it is delivered again.
             return go_on if consumer.connection is on else None
         logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)

@@ -34,6 +34,10 @@ if os.environ.get("FOREIGN_TOPOLOGY") == "quorum":
     # Countdowns and retries wait in RabbitMQ, by Celery's native delayed delivery, which needs a topic exchange.
     arguments = {"x-queue-type": "quorum"}
     CELERY_TASK_QUEUES = [Queue("foreign", Exchange("delayed", type="topic"), "foreign", queue_arguments=arguments)]
+elif os.environ.get("FOREIGN_TOPOLOGY") == "dead-letters":
+    # What a task rejects comes back after two seconds in a queue that nobody consumes.
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "foreign-later"}
+    CELERY_TASK_QUEUES = [Queue("foreign", queue_arguments=arguments)]
 elif os.environ.get("FOREIGN_TOPOLOGY") == "topic":
     media = Exchange("media", type="topic")
     CELERY_TASK_QUEUES = [

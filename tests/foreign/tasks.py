@@ -36,6 +36,16 @@ def add(x, y):
     return x + y
 
 
+@shared_task(bind=True, acks_late=True)
+def dies(self, times):
+    """Has its message dead-lettered so often before it ends."""
+    before = [json.loads(line) for line in store().lrange(LEDGER, 0, -1)].count(["dies", times])
+    note("dies", times)
+    if before < times:
+        raise Reject("not yet", requeue=False)
+    note("lives", times)
+
+
 @shared_task
 def total(numbers):
     note("total", sorted(numbers))

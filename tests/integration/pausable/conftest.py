@@ -1,4 +1,4 @@
-"""A foreign project, made for one test; one whose database is behind a proxy; which tests need nothing else of ours."""
+"""A RabbitMQ for a module; a foreign project for a test; one behind a proxy; which tests need nothing else of ours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
+from tests.rabbitmq import RabbitMQ
 from tests.support.proxy import PostgresProxy
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE and item.path.name not in NEED_MORE:
             item.add_marker(pytest.mark.dropin)
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A server for the tests of one module."""
+    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture

@@ -30,18 +30,6 @@ def short_grace(settings: Any) -> None:
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "answer_grace_seconds": 1.0}
 
 
-@pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    from tests.rabbitmq import RabbitMQ
-
-    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
 @contextmanager
 def sending_to(broker: str) -> Iterator[None]:
     """This process as one of those that use the broker at this URL."""

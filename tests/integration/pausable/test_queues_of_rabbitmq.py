@@ -7,13 +7,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from celery import current_app
+
 from pause_manager.models import PauseQueueEntry
 from tests.integration.pausable.project import Foreign, hold, release, waiting
-from tests.integration.pausable.test_rabbitmq import foreign, pytestmark, rabbitmq  # noqa: F401  (fixtures)
+from tests.integration.pausable.test_rabbitmq import foreign, pytestmark  # noqa: F401  (fixtures)
 from tests.workers import eventually
 
 QUORUM = {"FOREIGN_TOPOLOGY": "quorum"}
 TOPIC = {"FOREIGN_TOPOLOGY": "topic"}
+DEAD_LETTERS = {"FOREIGN_TOPOLOGY": "dead-letters"}
 
 
 def queues_of_entries() -> list[str]:
@@ -86,7 +89,7 @@ def test_each_queue_of_a_topic_exchange_is_held_for_itself_and_nothing_is_multip
 
 def test_a_queue_that_is_added_at_run_time_and_one_after_a_reconnect_are_known(
     foreign: Foreign,  # noqa: F811
-    rabbitmq: Any,  # noqa: F811
+    rabbitmq: Any,
 ):
     foreign.workers.start("one", "-Q", "feeds", "-c", "1", "--prefetch-multiplier", "16", env=TOPIC)
     desk = foreign.desk(**TOPIC)
@@ -113,3 +116,27 @@ def test_a_queue_that_is_added_at_run_time_and_one_after_a_reconnect_are_known(
     is_kept_of("videos", "video.encode", 2)
     is_kept_of("feeds", "feed.new", 3)
     assert len(foreign.notes("add")) == 3
+
+
+def test_what_a_dead_letter_exchange_brings_back_runs_again(foreign: Foreign):  # noqa: F811
+    """It was kept once, so it names an entry that its first run has answered."""
+    later = {"x-message-ttl": 1000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "foreign"}
+    with current_app.connection_for_write() as opened:
+        channel: Any = opened.default_channel
+        channel.queue_declare("foreign-later", durable=True, auto_delete=False, arguments=later)
+        try:
+            foreign.worker("one", "-c", "1", **DEAD_LETTERS)
+            sent = foreign.desk(**DEAD_LETTERS).ask("send", "dies", 2, countdown=3)
+            foreign.are_taken([sent])
+            hold()
+            assert waiting(1), foreign.workers.said("one")[-3000:]
+
+            release()
+
+            assert eventually(lambda: foreign.notes("dies"), 20)
+            assert eventually(lambda: foreign.notes("lives"), 20), foreign.workers.said("one")[-3000:]
+            time.sleep(3)
+            assert foreign.notes("dies", "lives") == [["dies", 2]] * 3 + [["lives", 2]]
+            assert PauseQueueEntry.objects.unanswered().count() == 0
+        finally:
+            channel.queue_delete("foreign-later")

@@ -42,16 +42,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
 @pytest.fixture
 def foreign(rabbitmq: RabbitMQ, process_env: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
     """The foreign project, and this process as one of its operators."""

@@ -33,16 +33,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 needs_rabbitmq = pytest.mark.skipif(not is_installed(), reason="no RabbitMQ is installed (Debian: rabbitmq-server)")
 
 
-@pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
 @pytest.fixture(autouse=True)
 def _knows_nothing_of_a_broker() -> Iterator[None]:
     yield
