@@ -34,8 +34,6 @@ FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given
 
 Phase = WorkSlice.Phase
 
-_GO_ON: tuple[bool, Stop | None] = (False, None)
-
 
 class Ending(StrEnum):
     """How a stage loop ended."""
@@ -77,7 +75,8 @@ class StageLoop:
         )
         self._scopes = gate.scopes_at_work(self.run_row, queue=self.stage.queue, node=self.worker.node)
         self._slot = local.take_slot(self._scopes, loop_beat.between_slices(stage_run.pk))
-        self._flags = self._slot.flags
+        self._check_should_stop = self._slot.check
+        """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
@@ -130,13 +129,6 @@ class StageLoop:
             self._ahead.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
-
-    def _check_should_stop(self) -> tuple[bool, Stop | None]:
-        """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
-        if self._flags[0]:
-            stop = self._slot.stop
-            return (stop is not None, stop)
-        return _GO_ON
 
     def _work_through(self, work: Work, ends_at: float) -> Ending | None:
         if work.phase == Phase.WORK:
@@ -321,7 +313,7 @@ class StageLoop:
     def _wait(self, seconds: float, *, is_interruptible: bool) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if is_interruptible and self._flags[0] and self._slot.stop is not None:
+            if is_interruptible and self._check_should_stop()[0]:
                 raise Interrupted
             time.sleep(min(left, 0.05))
 

@@ -13,7 +13,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ class Slot:
         self.flags = self._bytes.cast("I")
         """``flags[0]`` is not 0 if there may be a :attr:`stop`: for who has no time."""
         self._is_child = here.writer == os.getppid()
+        self.check = _check(self)
+        """(whether to stop before the next item, why), from memory."""
 
     @property
     def stop(self) -> Stop | None:
@@ -95,6 +97,19 @@ class Slot:
         with _taking:
             _mine.discard((self._page, self._number))
             free(self._page, self._number)
+
+
+def _check(slot: Slot) -> Callable[[], tuple[bool, Stop | None]]:
+    # Asked between any two items: a closure is a fifth faster than a method.
+    flags, go_on = slot.flags, (False, None)
+
+    def check() -> tuple[bool, Stop | None]:
+        if flags[0]:
+            stop = slot.stop
+            return (stop is not None, stop)
+        return go_on
+
+    return check
 
 
 _taking = threading.Lock()
