@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from automation import loop_beat, stage_loop
+from automation import loop_beat, recovery, stage_loop
 from pause_manager.worker import keeper
 from pause_manager.worker.keeper import Judge, Verdict
 from pause_manager.worker.slots import Noted
@@ -40,7 +40,7 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
 
     monkeypatch.setattr(keeper, "_judge", Judge(judged, lambda: 0.05))
     monkeypatch.setattr(stage_loop.StageLoop, "_committed", committed_and_answered)
-    monkeypatch.setattr(stage_loop, "commit_surely", _once(is_asked, stage_loop.commit_surely))
+    monkeypatch.setattr(stage_loop, "commit_surely", _once(is_asked, recovery.commit_surely))
     run = make_run("buffered", items=5)
 
     run_loop(run)

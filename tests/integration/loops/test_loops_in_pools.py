@@ -93,7 +93,8 @@ def is_at_work(run: AutomationRun) -> bool:
     "pool", [pytest.param(pool, marks=[] if pool in ORDINARY else [pytest.mark.slow]) for pool in POOLS]
 )
 def test_a_hold_stops_what_is_at_work_and_nothing_is_done_twice(workers: Workers, pool: str):
-    ears = ears_of_redis()
+    # A thread of this process, or of a worker of the test before, may be about to end.
+    assert eventually(lambda: ears_of_redis() == 0, 10)
     main = start(workers, pool)
     run = make_run("stamped", items=60)
     dispatch.of_runs([run.pk])
@@ -109,7 +110,7 @@ def test_a_hold_stops_what_is_at_work_and_nothing_is_done_twice(workers: Workers
     assert len(made) < 60
     assert max(output["at"] for output in made) - committed[0] < 0.5
     assert {stop.reason.rpartition(": ")[2] for stop in events(run, "stopped")} == {"lunch"}
-    assert ears_of_redis() == ears + 1, "one a worker, whatever its pool"
+    assert ears_of_redis() == 1, "one a worker, whatever its pool"
     lifecycle.resume(run.pk, actor=OPERATOR)
     assert goes_on(run), workers.said("one")[-3000:]
     assert sorted(output["n"] for output in outputs(run)) == list(range(1, 61))
