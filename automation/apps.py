@@ -18,6 +18,7 @@ class AutomationConfig(AppConfig):
             checks,
             gauges,
             lifecycle,
+            loop_beat,
             work_left,
             worker_signals,
         )

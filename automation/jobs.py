@@ -13,7 +13,7 @@ from automation import conf, gate, leases, units
 from automation.leases import Work
 from automation.models import Agent, AutomationRun, StageRun, WorkSlice
 from automation.pipeline import Stage, get_pipeline
-from pause_manager.watcher import Stop, quiesced
+from pause_manager.stops import Stop, quiesced
 
 PAGE, LARGEST_PAGE = 500, 2_000
 PAGE_BYTES = 1 << 20

@@ -201,7 +201,7 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
                 before={"cancel_requested": False},
                 after={"cancel_requested": True},
             )
-            notice.publish_on_commit(scope)
+            notice.changed(scope)
             _end_if_idle(run_id, actor=actor, reason=reason)
     return AutomationRun.objects.with_leases().get(pk=run_id)
 
@@ -260,7 +260,7 @@ def fail(run_id: UUID, *, reason: str, figures: dict[str, Any] | None = None) ->
             if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
                 return  # who asked for the end gets the end that was asked for
             transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, figures=figures)
-            notice.publish_on_commit(f"run:{run_id}")
+            notice.changed(f"run:{run_id}")
     except TransitionRefused as refusal:
         logger.info("%s", refusal)
 

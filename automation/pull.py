@@ -20,8 +20,8 @@ from automation.models import Agent, WorkSlice
 from automation.stage_loop import FAILED, PROCESSED
 from pause_manager import audit, fleet, metrics, settling
 from pause_manager.actor import Actor
+from pause_manager.stops import Stop
 from pause_manager.views import NodeView
-from pause_manager.watcher import Stop
 
 Answer = dict[str, Any]
 

@@ -11,20 +11,21 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
-from automation import admission, announce, conf, copying, gate, leases, lifecycle, maintenance
+from automation import admission, announce, conf, copying, gate, leases, lifecycle, loop_beat, maintenance
 from automation.aside import Aside
 from automation.checkpoint import Progress
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
 from automation.leases import NoRoom, Work, Worker
-from automation.models import Lifecycle, StageRun, WorkSlice
+from automation.models import StageRun, WorkSlice
 from automation.pipeline import Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
 from pause_manager import adapting, audit, log_context, metrics, nodes, settling
 from pause_manager.actor import SYSTEM
-from pause_manager.watcher import Stop, watcher
+from pause_manager.stops import Stop
+from pause_manager.worker import local, slots
 
 logger = logging.getLogger("automation.stage_loop")
 
@@ -58,8 +59,6 @@ class StageLoop:
         self._committer = Committer(self._committed)
         self._ahead = Aside()
         self._has_worked = False
-        self._is_ending = False
-        """Whether this loop is giving its slice back, so that a heartbeat that finds it gone has lost nothing."""
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
@@ -75,11 +74,9 @@ class StageLoop:
             items=self._all_items,
         )
         self._scopes = gate.scopes_at_work(self.run_row, queue=self.stage.queue, node=self.worker.node)
-        self._watch = watcher.watch(
-            self._scopes,
-            heartbeat=self._heartbeat,
-            beat_seconds=conf.settings().heartbeat_seconds,
-        )
+        self._slot = local.take_slot(self._scopes, loop_beat.between_slices(stage_run.pk))
+        self._check_should_stop = self._slot.check
+        """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
@@ -109,7 +106,7 @@ class StageLoop:
                 if work is None:
                     return Ending.NOTHING_LEFT
                 self._ctx.gpu_index = work.gpus[0] if work.gpus else None
-                self._is_ending = False
+                self._slot.note(loop_beat.on(work))
                 self._work = work
                 if not self._has_worked:
                     metrics.guarded(settling.went_on)(self._scopes)
@@ -117,6 +114,7 @@ class StageLoop:
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
                 self._work = None
+                self._slot.note(loop_beat.between_slices(self.stage_run.pk))
                 if ending is not None:
                     return ending
         except LeaseLost as error:
@@ -129,13 +127,8 @@ class StageLoop:
             self._work = None
             self._committer.close()
             self._ahead.close()
-            watcher.forget(self._watch)
+            self._slot.free()
             announce.changed([self.run_row.scope])
-
-    def _check_should_stop(self) -> tuple[bool, Stop | None]:
-        """(whether to stop before the next item, why). From memory; the process's watcher keeps it true."""
-        stop = self._watch.stop
-        return (stop is not None, stop)
 
     def _work_through(self, work: Work, ends_at: float) -> Ending | None:
         if work.phase == Phase.WORK:
@@ -156,13 +149,16 @@ class StageLoop:
                 self._do(unit, done)
             except Interrupted:
                 self._commit(work, done, started, release=True)
-                return self._stopped(work, self._watch.stop)
+                return self._stopped(work, self._slot.stop)
             except TryLater as later:
                 self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
                 self._commit(work, done, started, release=True, available_in=later.seconds)
                 return None
             checked = time.monotonic()
             if checked - started >= interval:
+                if self._slot.is_orphaned:
+                    self._commit(work, done, started, release=True)
+                    return self._stopped(work, slots.ORPHANED)
                 if interval:
                     self._commit_behind(work, done, started)
                 else:
@@ -197,14 +193,16 @@ class StageLoop:
         """Commit ``done`` after whatever is under way, and return when it stands."""
         self._committer.wait()
         done.busy_seconds = time.monotonic() - started
-        self._is_ending = release or done.cursor == work.last_key
+        if release or done.cursor == work.last_key:
+            self._note_ending(work)
         commit_surely(work, done, release=release, available_in=available_in)
         self._committed(done)
 
     def _commit_behind(self, work: Work, done: Progress, started: float) -> None:
         """Commit ``done`` while the loop goes on; a lost lease is noticed at the next checkpoint."""
         done.busy_seconds = time.monotonic() - started
-        self._is_ending = done.cursor == work.last_key
+        if done.cursor == work.last_key:
+            self._note_ending(work)
         self._committer.begin(work, done)
 
     def _committed(self, done: Progress) -> None:
@@ -227,15 +225,15 @@ class StageLoop:
                     self.stage.prepare(self._ctx)
                 else:
                     self.stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
-                self._is_ending = True
+                self._note_ending(work)
                 leases.finish_hook(work, time.monotonic() - started)
                 return None
             except Interrupted:
-                self._is_ending = True
+                self._note_ending(work)
                 leases.release(work)
-                return self._stopped(work, self._watch.stop)
+                return self._stopped(work, self._slot.stop)
             except TryLater as later:
-                self._is_ending = True
+                self._note_ending(work)
                 leases.release(work, available_in=later.seconds)
                 return None
             except LeaseLost:
@@ -249,7 +247,7 @@ class StageLoop:
         why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
         # The run ends before the slice is free, or another loop would take it and run the hook again.
         lifecycle.fail(self.run_row.pk, reason=why)
-        self._is_ending = True
+        self._note_ending(work)
         leases.release(work)
         return Ending.STOPPED
 
@@ -301,21 +299,9 @@ class StageLoop:
                 figures={"stage": self.stage_run.slug, "run": str(self.run_row.pk), "needs": asdict(self.stage.needs)},
             )
 
-    def _heartbeat(self) -> Stop | None:
-        """Called by the watcher's thread: extends the lease, or reads the run's state between two slices."""
-        work = self._work
-        if work is None:
-            state = StageRun.objects.filter(pk=self.stage_run.pk).values_list(
-                "run__lifecycle", "run__cancel_requested_at", "lifecycle"
-            )
-            lifecycle, cancel_requested_at, stage_lifecycle = state.get()
-            if lifecycle == Lifecycle.RUNNING and stage_lifecycle != Lifecycle.RUNNING:
-                return Stop("finished", "The stage is finished.")
-            return leases.run_stop(lifecycle, cancel_requested_at is not None)
-        stop = leases.heartbeat(work)
-        # The slice may have been given back while the heartbeat was under way: that is no loss.
-        is_gone = stop is not None and stop.code == "lease_lost"
-        return None if is_gone and (self._is_ending or self._work is not work) else stop
+    def _note_ending(self, work: Work) -> None:
+        """The slice is about to be given back: whoever beats for it and finds it gone has lost nothing."""
+        self._slot.note(loop_beat.on(work, is_ending=True))
 
     def _sleep(self, seconds: float) -> None:
         self._wait(seconds, is_interruptible=not self.stage.irreversible)
@@ -327,7 +313,7 @@ class StageLoop:
     def _wait(self, seconds: float, *, is_interruptible: bool) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if is_interruptible and self._watch.stop is not None:
+            if is_interruptible and self._check_should_stop()[0]:
                 raise Interrupted
             time.sleep(min(left, 0.05))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import threading
 from types import FrameType
@@ -14,14 +13,9 @@ from celery import signals
 
 from automation import dispatch, leases, maintenance
 from pause_manager import database
-from pause_manager.watcher import Stop, watcher
+from pause_manager.worker import page, slots
 
 logger = logging.getLogger("automation.worker_signals")
-
-SHUTDOWN = Stop("shutdown", "The worker is shutting down.")
-
-_bell: tuple[int, int] | None = None
-"""A pipe made before the pool forks; a byte in it tells every child that the worker is shutting down."""
 
 _parent_pid = 0
 _idle_handler: Any = None
@@ -29,36 +23,21 @@ _is_told_to_end = False
 
 
 @signals.worker_init.connect
-def _hang_bell(**_: Any) -> None:
-    global _bell, _parent_pid
-    _bell = os.pipe()
+def _know_parent(**_: Any) -> None:
+    global _parent_pid
     _parent_pid = os.getpid()
 
 
 @signals.worker_shutting_down.connect
-def _ring_bell(**_: Any) -> None:
-    watcher.stop_all(SHUTDOWN)
-    if _bell is not None:
-        os.write(_bell[1], b"x")
-
-
-@signals.worker_process_init.connect
-def _listen_for_bell(**_: Any) -> None:
-    """In a child of a prefork pool: stop at the next item when the worker shuts down."""
-    if _is_child():
-        threading.Thread(target=_wait_for_bell, name="slackwater-bell", daemon=True).start()
+def _stop_loops(**_: Any) -> None:
+    """In every process of the pool at once: they read it from the worker's page."""
+    if (here := page.current()) is not None:
+        slots.shut_down(here)
 
 
 def _is_child() -> bool:
     """Whether this is a process of a pool; the solo pool works in the worker's own, whose signals are Celery's."""
     return os.getpid() != _parent_pid
-
-
-def _wait_for_bell() -> None:
-    if _bell is not None:
-        # Nobody takes the byte out, so every child sees it.
-        select.select([_bell[0]], [], [])
-        watcher.stop_all(SHUTDOWN)
 
 
 @signals.task_prerun.connect
@@ -90,7 +69,7 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     global _is_told_to_end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _is_told_to_end = True
-    watcher.stop_all(SHUTDOWN)
+    slots.stop_mine()
 
 
 @signals.task_failure.connect

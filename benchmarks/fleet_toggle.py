@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks.harness import Claim, percentile, system, worker
 from benchmarks.pause import POLL_MS
 from benchmarks.pipelines import StampShort
-from benchmarks.site import create_run
+from benchmarks.site import create_run, start
 
 if TYPE_CHECKING:
     from automation.models import AutomationRun
@@ -29,9 +29,11 @@ def main() -> list[Claim]:
     asks the database each second.
     """
     with system(), ExitStack() as running:
-        run = create_run("bench-stamp-short", start=True, items=ITEMS, microseconds=MICROSECONDS)
+        run = create_run("bench-stamp-short", start=False, items=ITEMS, microseconds=MICROSECONDS)
         for number in range(WORKERS):
             running.enter_context(worker("backend", "-Q", "stages", "-n", f"w{number}@bench", processes=1))
+        # Now, or those that are there keep the others from starting.
+        start(run)
         quiesced, drained = [], []
         for _ in range(TOGGLES):
             quiesced.append(_sample(run, "quiesce"))

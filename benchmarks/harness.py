@@ -137,7 +137,7 @@ def worker(
 
 def _wait_until_ready(child: subprocess.Popen[bytes], processes: int) -> None:
     parent = psutil.Process(child.pid)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while len(parent.children()) < processes:
         if child.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("the worker did not start")

@@ -316,5 +316,5 @@ def _tell(
         Hold.objects.filter(pk__in=[known[scope]["hold"] for scope in wide]).update(revision=revision)
     hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
     audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
-    doorbell.ring(change, scopes, mode)
+    doorbell.ring(change, scopes, mode, kind=kind, reason=reason)
     notice.publish_on_commit(*scopes)

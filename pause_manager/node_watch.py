@@ -124,7 +124,7 @@ class NodeWatch:
         with transaction.atomic():
             yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
             self._record("yield_wanted", node, judgement)
-            notice.publish_on_commit(f"node:{node}")
+            notice.changed(f"node:{node}")
 
     def _record(self, action: str, node: str, judgement: capacity.Judgement) -> None:
         audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, figures=judgement.figures)

@@ -10,9 +10,10 @@ import redis
 from django.db import transaction
 
 from pause_manager import conf
+from pause_manager.messaging import doorbell
 from pause_manager.redis_clients import client
 
-__all__ = ["client", "publish", "publish_on_commit"]
+__all__ = ["changed", "client", "publish", "publish_on_commit"]
 
 logger = logging.getLogger("pause_manager.notice")
 
@@ -28,3 +29,9 @@ def publish(scopes: Iterable[str]) -> None:
 def publish_on_commit(*scopes: str) -> None:
     """Ring once the surrounding transaction has committed, whatever becomes of what else was to follow it."""
     transaction.on_commit(lambda: publish(scopes), robust=True)
+
+
+def changed(*scopes: str) -> None:
+    """Ring both bells for something else than a hold, such as a cancel, when the surrounding transaction commits."""
+    doorbell.ring("changed", scopes)
+    publish_on_commit(*scopes)

@@ -16,7 +16,9 @@ from automation.pipeline import get_pipeline
 from pause_manager import broker
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
-from pause_manager.watcher import watcher
+from pause_manager.worker import slots
+from pause_manager.worker.local import local
+from pause_manager.worker.page import Page
 from tests import pipelines
 from tests.pipelines import wait_until
 
@@ -136,7 +138,11 @@ def expire_leases(run: AutomationRun) -> None:
 
 def everybody_has_heard() -> None:
     """Return once every loop of this process has been told to stop."""
-    wait_until(lambda: all(watch.stop is not None for watch in tuple(watcher._watches)))
+    wait_until(lambda: local.page is None or all(_is_stopped(local.page, number) for number in slots.taken(local.page)))
+
+
+def _is_stopped(here: Page, number: int) -> bool:
+    return any(here.memory[slots._FLAGS + 4 * number : slots._FLAGS + 4 * number + 4])
 
 
 def events(run: AutomationRun, *actions: str) -> list[ControlEvent]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from automation.context import StageContext
 from automation.pipeline import AGENT, GroupStage, Needs, Param, Payload, Pipeline, Stage, TryLater, register
@@ -402,3 +404,44 @@ def wait_until(fact: Callable[[], Any], seconds: float = 5.0) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"it did not come true within {seconds:g} s")
         time.sleep(0.005)
+
+
+class Stamped(Stage):
+    """Items of 30 ms that tell when they were started."""
+
+    slug = "stamped"
+    title = "Stamped"
+    slice_size = 20
+    checkpoint_interval = 0
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        started = time.time()
+        time.sleep(0.03)
+        yield {"n": item["n"], "at": started}
+
+
+@register
+class StampedPipeline(Pipeline):
+    slug = "stamped"
+    title = "Stamped"
+    stages = (Stamped,)
+
+
+class Gripping(Stage):
+    """Keeps the interpreter for ``seconds``, as a long call into C does: no other thread of the process runs."""
+
+    slug = "gripping"
+    title = "Gripping"
+    tries: ClassVar[Counter[int]] = Counter()
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        self.tries[item["n"]] += 1
+        ctypes.PyDLL(None).usleep(int(item["seconds"] * 1_000_000))
+        yield {"n": item["n"], "attempt": self.tries[item["n"]]}
+
+
+@register
+class GrippingPipeline(Pipeline):
+    slug = "gripping"
+    title = "Gripping"
+    stages = (Gripping,)

@@ -15,24 +15,30 @@ from typing import Any
 from django.db import connection
 
 CHANNEL = "slackwater_holds"
+_REASON = 500
+"""Characters of a reason that are told at once; all of it is read a moment later."""
 _LONGEST = 7_000
 """PostgreSQL takes fewer than 8,000 bytes."""
 
 
 @dataclass(frozen=True)
 class Ring:
-    """What changed: the holds on ``scopes`` were ``placed``, ``altered`` or ``released``. No scopes: look at all."""
+    """What changed: the holds on ``scopes`` were ``placed``, ``altered`` or ``released``, or something else about them
+    has ``changed``. No scopes: look at all."""
 
     change: str
     scopes: tuple[str, ...]
     mode: str = ""
+    kind: str = ""
+    reason: str = ""
 
 
-def ring(change: str, scopes: Sequence[str], mode: str = "") -> None:
+def ring(change: str, scopes: Sequence[str], mode: str = "", *, kind: str = "", reason: str = "") -> None:
     """Have every listener told, once and only if the caller's transaction commits."""
-    payload = json.dumps({"change": change, "scopes": sorted(set(scopes)), "mode": mode})
+    told = {"change": change, "scopes": sorted(set(scopes)), "mode": mode, "kind": kind, "reason": reason[:_REASON]}
+    payload = json.dumps(told)
     if len(payload.encode()) > _LONGEST:
-        payload = json.dumps({"change": change, "scopes": [], "mode": mode})
+        payload = json.dumps({**told, "scopes": [], "reason": ""})
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
 
@@ -44,7 +50,12 @@ def listen(raw: Any) -> None:
 
 def heard(raw: Any) -> Iterator[Ring]:
     """The rings that have arrived at ``raw``. Never waits."""
-    for notification in raw.notifies(timeout=0):
-        if notification.channel == CHANNEL:
-            told = json.loads(notification.payload)
-            yield Ring(told["change"], tuple(told["scopes"]), told["mode"])
+    payloads = [one.payload for one in raw.notifies(timeout=0) if one.channel == CHANNEL]
+    # What came in one packet with the answer to a statement: the driver looks for it only when more comes.
+    while (left := raw.pgconn.notifies()) is not None:
+        if left.relname.decode() == CHANNEL:
+            payloads.append(left.extra.decode())
+    for payload in payloads:
+        told = json.loads(payload)
+        # A host of the last release knows no kinds and reasons.
+        yield Ring(told["change"], tuple(told["scopes"]), told["mode"], told.get("kind", ""), told.get("reason", ""))

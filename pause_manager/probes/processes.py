@@ -69,6 +69,16 @@ def is_here(owner: str) -> bool:
     return f"{place}/pid:{process.partition('/')[0]}" == _place()
 
 
+def is_stopped(owner: str) -> bool:
+    """Whether the process of ``owner``, an :func:`identity` of this machine, was stopped by a signal or a debugger."""
+    pid = pid_of(owner)
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in "Tt"
+
+
 def is_dead(owner: str) -> bool:
     """True only if ``owner``, an :func:`identity`, is of this machine and its process has ended.
 

@@ -9,7 +9,6 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Collection
 from typing import Any
 
 import redis
@@ -40,6 +39,7 @@ class Listener:
         self._ear: Ear | None = None
         self._redis_due = 0.0
         self._hears_postgresql = False
+        self._heard: list[Ring] = []
         self.was_rung = False
         """Whether there is something to read: something was heard, or may have been missed."""
 
@@ -67,6 +67,7 @@ class Listener:
                 connection.ensure_connection()
                 self._raw = connection.connection
                 _bound(self._raw)
+                self._hears_postgresql = False
                 with connection.wrap_database_errors:
                     doorbell.listen(self._raw)
             self.was_rung = True
@@ -85,8 +86,10 @@ class Listener:
         database.close()
 
     def end(self) -> None:
-        """Let everything go."""
+        """Let everything go, for good."""
         self.close()
+        for end in self._bell:
+            end.close()
         if self._ear is not None:
             with contextlib.suppress(Exception):
                 self._ear.__exit__()
@@ -94,6 +97,10 @@ class Listener:
 
     def wait(self, seconds: float) -> None:
         """Until something can be heard, somebody nudges us, or so many seconds are over."""
+        # What came in while a statement was under way lies in the driver, where nobody can wait for it.
+        self._hear()
+        if self._heard:
+            seconds = 0.0
         readers: list[Any] = [self._bell[0]]
         if self._raw is not None and not self._raw.closed:
             readers.append(self._raw.fileno())
@@ -112,26 +119,32 @@ class Listener:
             while self._bell[0].recv(4096):
                 pass
 
-    def rings(self, scopes: Collection[str]) -> list[Ring]:
-        """What PostgreSQL has told, and :attr:`was_rung` if anything of it, or of Redis, is of ``scopes``."""
-        rings: list[Ring] = []
+    def rings(self) -> list[Ring]:
+        """What was told. Redis says only that something changed, and is believed while PostgreSQL is not heard."""
+        self._hear()
+        rings, self._heard = self._heard, []
+        self._hears_postgresql = self._hears_postgresql or bool(rings)
+        told = self._told_by_redis()
+        return rings if self._hears_postgresql else rings + told
+
+    def _hear(self) -> None:
         if self._raw is not None:
             with connection.wrap_database_errors:
-                rings = list(doorbell.heard(self._raw))
-            self._hears_postgresql = self._hears_postgresql or bool(rings)
-        if any(not ring.scopes or not set(ring.scopes).isdisjoint(scopes) for ring in rings):
-            self.was_rung = True
-        if self._ear is not None:
-            try:
-                silences = 0
-                while silences < 2:  # one may be the answer to a ping
-                    message = self._ear.get(0)
-                    silences = 0 if message else silences + 1
-                    is_told = message is not None and message["type"] == "message"
-                    if message is not None and is_told and not set(json.loads(message["data"])).isdisjoint(scopes):
-                        self.was_rung = True
-            except (redis.RedisError, OSError) as error:
-                self._lose_redis(error)
+                self._heard += doorbell.heard(self._raw)
+
+    def _told_by_redis(self) -> list[Ring]:
+        rings: list[Ring] = []
+        if self._ear is None:
+            return rings
+        try:
+            silences = 0
+            while silences < 2:  # one may be the answer to a ping
+                message = self._ear.get(0)
+                silences = 0 if message else silences + 1
+                if message is not None and message["type"] == "message":
+                    rings.append(Ring("changed", tuple(json.loads(message["data"]))))
+        except (redis.RedisError, OSError) as error:
+            self._lose_redis(error)
         return rings
 
     def _lose_redis(self, error: Exception) -> None:

@@ -27,7 +27,12 @@ _TEXT = 4096
 _TEXT_SIZE = 252 * 1024
 _MARKS = _TEXT + _TEXT_SIZE
 MOST_MARKS = 16 * 1024
-_SIZE = _MARKS + MOST_MARKS
+SLOTS = _MARKS + MOST_MARKS
+"""Where the slots of loops begin, see ``slots``. What nobody touches of them costs no memory."""
+MOST_SLOTS = 2048
+SLOT_SIZE = 8 * 1024
+_SIZE = SLOTS + MOST_SLOTS * (5 + SLOT_SIZE)
+_WRITER, _IS_SUPERVISED, _IS_SHUTTING_DOWN = 32, 40, 41
 _LONGEST_SENTENCE = 500
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -76,16 +81,17 @@ class Control:
 class Page:
     """One writer, in the process that made it; any number of readers."""
 
-    def __init__(self, memory: mmap.mmap, descriptor: int | None = None) -> None:
-        self._memory = memory
-        self._descriptor = descriptor
+    def __init__(self, memory: mmap.mmap, descriptor: int) -> None:
+        self.memory = self._memory = memory
+        self.descriptor = descriptor
+        """Of its file, for locks. Never closed: who closes one of a file lets go of all of his locks of it."""
         self._writing = threading.Lock()
         self._seen = b""
         self._control = Control()
 
     @classmethod
-    def make(cls) -> Page:
-        """A new page. Its path is put into the environment, for pool processes that are spawned."""
+    def make(cls, *, is_told: bool = True) -> Page:
+        """A new page. Its path is put into the environment, for pool processes that are spawned, unless not told."""
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("slackwater-page", getattr(os, "MFD_CLOEXEC", 0))
             path = f"/proc/{os.getpid()}/fd/{descriptor}"
@@ -93,7 +99,8 @@ class Page:
         else:
             descriptor, path = tempfile.mkstemp(prefix="slackwater-page-")
             page = cls._mapped(descriptor)
-        os.environ[PATH_VARIABLE] = path
+        if is_told:
+            os.environ[PATH_VARIABLE] = path
         return page
 
     @classmethod
@@ -101,6 +108,7 @@ class Page:
         os.ftruncate(descriptor, _SIZE)
         memory = mmap.mmap(descriptor, _SIZE)
         memory[:8] = _MAGIC
+        _SEQUENCE.pack_into(memory, _WRITER, os.getpid())
         return cls(memory, descriptor)
 
     @classmethod
@@ -109,11 +117,36 @@ class Page:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
         try:
             memory = mmap.mmap(descriptor, _SIZE)
-        finally:
+            if memory[:8] != _MAGIC:
+                raise ValueError(f"Cannot read {path}: it is no page of a Slackwater worker.")
+        except BaseException:
             os.close(descriptor)
-        if memory[:8] != _MAGIC:
-            raise ValueError(f"Cannot read {path}: it is no page of a Slackwater worker.")
-        return cls(memory)
+            raise
+        return cls(memory, descriptor)
+
+    @property
+    def writer(self) -> int:
+        """The process that made it."""
+        pid: int = _SEQUENCE.unpack_from(self._memory, _WRITER)[0]
+        return pid
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether somebody keeps it true."""
+        return self._memory[_IS_SUPERVISED] == 1
+
+    @is_supervised.setter
+    def is_supervised(self, value: bool) -> None:
+        self._memory[_IS_SUPERVISED] = value
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether its worker is about to end."""
+        return self._memory[_IS_SHUTTING_DOWN] == 1
+
+    @is_shutting_down.setter
+    def is_shutting_down(self, value: bool) -> None:
+        self._memory[_IS_SHUTTING_DOWN] = value
 
     def write(self, control: Control, *, permit_until: float) -> None:
         """Tell every reader ``control``, good until ``permit_until`` (see :func:`now`; ``inf``: for good)."""
@@ -201,6 +234,7 @@ def _decoded(text: bytes) -> Control:
 
 
 _page: Page | None = None
+_opening = threading.Lock()
 
 
 def make() -> Page:
@@ -213,10 +247,13 @@ def make() -> Page:
 def current() -> Page | None:
     """The page of the worker that this process belongs to; ``None`` outside a worker."""
     global _page
-    if _page is None and (path := os.environ.get(PATH_VARIABLE)):
-        try:
-            _page = Page.open(path)
-        except (OSError, ValueError):
-            # Inherited by a process that is of no worker's, or the worker has ended.
-            os.environ.pop(PATH_VARIABLE, None)
+    if _page is None and PATH_VARIABLE in os.environ:
+        with _opening:
+            path = os.environ.get(PATH_VARIABLE)
+            if _page is None and path:
+                try:
+                    _page = Page.open(path)
+                except (OSError, ValueError):
+                    # Inherited by a process that is of no worker's, or the worker has ended.
+                    os.environ.pop(PATH_VARIABLE, None)
     return _page

@@ -1,7 +1,8 @@
 """The supervisor of a worker: one watcher, in its main process, for all processes of its pool.
 
 It hears the doorbell, reads the holds once, writes them to the page that the pool reads, stops the queues that they
-cover, and reports what the worker obeys and has in hand. One connection, one statement a beat.
+cover, and reports what the worker obeys and has in hand. One connection, one statement a beat, and one more for the
+loops that are at work, see ``keeper``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
 from pause_manager.probes import processes
 from pause_manager.probes.processes import node_name
-from pause_manager.watcher import BACKGROUND_WAIT
+from pause_manager.stops import Stop, told_of_hold
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.in_hand import in_hand
+from pause_manager.worker.keeper import BACKGROUND_WAIT, Keeper
 from pause_manager.worker.listener import SOON, Listener
 from pause_manager.worker.loop import loop
 from pause_manager.worker.page import Control, Held
@@ -70,6 +72,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._page: page.Page | None = None
+        self._keeper: Keeper | None = None
         self._worker: Any = None
         self._thread: threading.Thread | None = None
         self._is_stopping = False
@@ -87,8 +90,11 @@ class Supervisor:
         self._last_complaint = ""
         self._read_at = 0.0
         self._read_queues: frozenset[str] = frozenset()
+        self._read_scopes: list[str] = []
+        self._read_of_loops: set[str] = set()
         self._read_due = 0.0
         self._report_due = 0.0
+        self._buried_at = 0.0
         self._blind_since: float | None = None
         self._stopped: set[str] = set()
         self._marks: dict[int, Turn] = {}
@@ -102,6 +108,7 @@ class Supervisor:
         self._worker, self._is_stopping, self._has_succeeded = worker, False, False
         self._page = page.current()
         assert self._page is not None
+        self._keeper = Keeper(self._page)
         self.name, self.node = worker.hostname, node_name()
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
@@ -117,6 +124,7 @@ class Supervisor:
             database.close()
         # What was released while no worker was there may still wait to be told of.
         decisions.went_on(self._scopes())
+        self._page.is_supervised = True
         self._thread = threading.Thread(target=self._run, name="slackwater-supervisor", daemon=True)
         self._thread.start()
 
@@ -125,6 +133,8 @@ class Supervisor:
         if self._thread is None:
             return
         self._is_stopping = True
+        if self._page is not None:
+            self._page.is_supervised = False
         self.wake()
         self._thread.join(timeout=GOODBYE_SECONDS + 1)
         self._thread = None
@@ -171,8 +181,10 @@ class Supervisor:
     def _read(self, statement: str, values: dict[str, Any]) -> Any:
         """One statement; the row, with its times kept. Raises ``DatabaseError``."""
         asked = page.now()
+        assert self._keeper is not None
         self._read_queues = consumption.queues
-        values = {"scopes": self._scopes(), **values}
+        self._read_scopes, self._read_of_loops = self._scopes(), self._keeper.scopes()
+        values = {"scopes": sorted(self._read_of_loops.union(self._read_scopes)), **values}
         with watchdog.over("the holds", HUNG_SECONDS), connection.cursor() as cursor:
             cursor.execute(statement, values)
             row = cursor.fetchone()
@@ -186,7 +198,15 @@ class Supervisor:
     def _obey(self, row: Any) -> None:
         """Tell the pool what was read, and stop and start queues by it."""
         revision, version, is_paused, mode, reason, holds, yields = row
-        held = {scope: _held(scope, kind, mode_, why) for scope, kind, mode_, why in _decoded(holds)}
+        found: dict[str, Held] = {}
+        for scope, kind, mode_, why in _decoded(holds):
+            if scope not in found or mode_ == Hold.Mode.QUIESCE:
+                found[scope] = Held(mode_, told_of_hold(scope, kind, why))
+        assert self._page is not None
+        assert self._keeper is not None
+        quiesced = {scope: Stop("held", one.sentence) for scope, one in found.items() if one.quiesces}
+        self._keeper.obey(quiesced, read=self._read_of_loops)
+        held = {scope: found[scope] for scope in self._read_scopes if scope in found}
         everything = [held[scope] for scope in ("fleet", f"node:{self.node}") if scope in held]
         queues = {scope.removeprefix("queue:"): one for scope, one in held.items() if scope.startswith("queue:")}
         control = Control(
@@ -195,7 +215,6 @@ class Supervisor:
             queues=queues,
             yields={str(turn): sentence for turn, sentence in _decoded(yields)},
         )
-        assert self._page is not None
         if control != self._control or self._blind_since is not None or self._is_foreseen:
             self._is_foreseen = False
             self._page.write(control, permit_until=self._permit())
@@ -298,14 +317,26 @@ class Supervisor:
     def _round(self, listener: Listener) -> None:
         """Wait for something to happen or to be due; then read and report, and see that what was read is so."""
         listener.open()
+        assert self._keeper is not None
         now = time.monotonic()
-        listener.wait(max(0.0, min(self._read_due, self._report_due, now + TICK) - now))
+        listener.wait(max(0.0, min(self._read_due, self._report_due, self._keeper.due, now + TICK) - now))
         if self._is_stopping:
             return
-        rings = listener.rings(set(self._scopes()))
+        rings = listener.rings()
+        # What is noted in the slots is looked at after that: who takes one later asks the gate after the change.
+        scopes = self._keeper.scopes().union(self._scopes())
+        rings = [ring for ring in rings if not ring.scopes or not scopes.isdisjoint(ring.scopes)]
+        listener.was_rung = listener.was_rung or bool(rings)
         is_due = time.monotonic() >= min(self._read_due, self._report_due)
         if listener.was_rung or is_due or self._is_unsettled() or self._has_news():
             self._beat(rings, listener)
+        if rings:
+            self._keeper.judge(rings)
+        if time.monotonic() >= self._keeper.due:
+            self._keeper.judge()
+        if now > self._buried_at + TICK:
+            self._buried_at = now
+            self._keeper.bury()
         consumption.enforce()
         self._give_back()
         decisions.retry()
@@ -336,18 +367,21 @@ class Supervisor:
 
     def _foresee(self, rings: Sequence[Ring]) -> None:
         """Obey a hold as soon as it is heard of; reading it takes a moment more."""
-        placed = {scope for ring in rings if ring.change == "placed" for scope in ring.scopes}
-        if not placed.intersection(self._scopes()):
-            return
-        everything, queues = self._control.everything, dict(self._control.queues)
-        mode = next(ring.mode for ring in rings if ring.change == "placed")
-        told = Held(mode, "a hold that was just placed")
-        if placed & {"fleet", f"node:{self.node}"}:
-            everything = everything or told
-        for scope in placed:
-            if scope.startswith("queue:"):
-                queues.setdefault(scope.removeprefix("queue:"), told)
         assert self._page is not None
+        assert self._keeper is not None
+        self._keeper.foresee(rings)
+        everything, queues = self._control.everything, dict(self._control.queues)
+        for ring in rings:
+            if ring.change != "placed":
+                continue
+            for scope in ring.scopes:
+                told = Held(ring.mode, told_of_hold(scope, ring.kind, ring.reason))
+                if scope in ("fleet", f"node:{self.node}"):
+                    everything = everything or told
+                elif scope.startswith("queue:"):
+                    queues.setdefault(scope.removeprefix("queue:"), told)
+        if everything == self._control.everything and queues == self._control.queues:
+            return
         self._is_foreseen = True
         foreseen = Control(self._control.revision, everything, queues, self._control.yields)
         self._page.write(foreseen, permit_until=self._permit())
@@ -419,10 +453,6 @@ class Supervisor:
             is_blind = self._blind_since is not None
             if is_blind or any(request.goes_back for request in in_hand):
                 loop.call(partial(decisions.give_back, is_blind=is_blind))
-
-
-def _held(scope: str, kind: str, mode: str, reason: str) -> Held:
-    return Held(mode, f"{kind} hold: {reason}" if reason else f"{kind} hold on {scope.split(':')[0]}")
 
 
 def _decoded(value: Any) -> Any:

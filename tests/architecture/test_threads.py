@@ -13,7 +13,6 @@ APPS = ("pause_manager", "automation", "backend")
 
 ALLOWED = {
     "pause_manager/sampling.py": "hands what is for the database to the database thread",
-    "automation/worker_signals.py": "waits for one byte and then sets stops in memory",
     "automation/aside.py": "sends on the connection that its caller owns, and gives up after any error",
     "backend/supervisor.py": "copies the output of a process",
     "pause_manager/worker/loop.py": "makes the calls of others in green pools, which touch the broker alone",

@@ -3,63 +3,58 @@
 from __future__ import annotations
 
 import threading
-import time
-from functools import partial
+from collections.abc import Sequence
 
 import pytest
-from django.db import connection
 
-from automation import stage_loop
-from pause_manager import notice
-from pause_manager.watcher import Watcher
-from tests.concurrency.racing import in_thread, wait_until_blocked
-from tests.factories import events, make_run, midway_in_a_checkpoint, run_loop
+from automation import loop_beat, recovery, stage_loop
+from pause_manager.worker import keeper
+from pause_manager.worker.keeper import Judge, Verdict
+from pause_manager.worker.slots import Noted
+from tests.factories import events, make_run, outputs, run_loop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def wait_until_two_wait(seconds: float = 10) -> None:
-    """Return once two connections wait for locks: the checkpoint for the output, the heartbeat for the slice."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-            )
-            if cursor.fetchone()[0] >= 2:
-                return
-        time.sleep(0.005)
-    raise TimeoutError("the heartbeat never waited for the slice")
-
-
 def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether a loop believed that another worker had taken its slice, which none had."""
-    is_answered = threading.Event()
-    judge, committed = Watcher._judge, stage_loop.StageLoop._committed
+    is_asked, is_committed, is_answered = threading.Event(), threading.Event(), threading.Event()
+    committed = stage_loop.StageLoop._committed
 
-    def judged(watcher, watch, held):
-        judge(watcher, watch, held)
-        is_answered.set()
+    def judged(loops: Sequence[Noted]) -> Verdict:
+        # What was noted is read by now, and the statement comes after the commit.
+        if any("slice" in one.about for one in loops) and not is_asked.is_set():
+            is_asked.set()
+            assert is_committed.wait(10)
+            try:
+                return loop_beat.judge(loops)
+            finally:
+                threading.Timer(0.2, is_answered.set).start()
+        return loop_beat.judge(loops)
 
     def committed_and_answered(loop, done):
-        # The order that hurts: the heartbeat's answer comes in after the commit and before the loop looks again.
+        # The order that hurts: the answer comes in after the commit and before the loop looks again.
+        is_committed.set()
         assert is_answered.wait(10)
         committed(loop, done)
 
-    monkeypatch.setattr(Watcher, "_judge", judged)
+    monkeypatch.setattr(keeper, "_judge", Judge(judged, lambda: 0.05))
     monkeypatch.setattr(stage_loop.StageLoop, "_committed", committed_and_answered)
+    monkeypatch.setattr(stage_loop, "commit_surely", _once(is_asked, recovery.commit_surely))
     run = make_run("buffered", items=5)
-    with midway_in_a_checkpoint(run):
-        # The checkpoint has its slice and waits to write the outputs …
-        loop = in_thread(partial(run_loop, run))
-        wait_until_blocked(loop)
-        # … while the heartbeat waits for the slice.
-        is_answered.clear()
-        notice.publish([run.scope])
-        wait_until_two_wait()
-    loop.join()
+
+    run_loop(run)
+
+    assert len(outputs(run)) == 5
     return any(event.figures["code"] == "lease_lost" for event in events(run, "stopped"))
+
+
+def _once(is_asked: threading.Event, commit):
+    def waited(*args, **options):
+        assert is_asked.wait(10)
+        return commit(*args, **options)
+
+    return waited
 
 
 def test_a_loop_that_ends_its_slice_does_not_believe_it_lost(monkeypatch):
@@ -67,7 +62,6 @@ def test_a_loop_that_ends_its_slice_does_not_believe_it_lost(monkeypatch):
 
 
 def test_without_the_guard_a_loop_does(monkeypatch):
-    never = property(lambda _: False, lambda *_: None)
-    monkeypatch.setattr(stage_loop.StageLoop, "_is_ending", never, raising=False)
+    monkeypatch.setattr(stage_loop.StageLoop, "_note_ending", lambda loop, work: None)
 
     assert heartbeat_meets_commit(monkeypatch)

@@ -13,7 +13,7 @@ from automation.checkpoint import Progress
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
 from automation.pipeline import TryLater
-from pause_manager.watcher import Stop
+from pause_manager.stops import Stop
 from tests.concurrency.racing import in_thread, wait_until_blocked
 from tests.factories import (
     OPERATOR,
