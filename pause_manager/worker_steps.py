@@ -6,7 +6,7 @@ import gc
 import logging
 from typing import Any
 
-from celery import Task, bootsteps, signals
+from celery import bootsteps, signals
 from celery.utils.imports import symbol_by_name
 
 from pause_manager import acknowledging, conf, log_context
@@ -91,7 +91,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     acknowledging.install(sender.app)
 
 
-def _install_request(task: Task) -> None:
+def _install_request(task: Any) -> None:
     """Every task is in hand, whatever class of request it has, and pausable tasks ask."""
     from pause_manager.worker.request import combined
 

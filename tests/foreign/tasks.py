@@ -209,7 +209,7 @@ class Own(Request):
         super().on_accepted(pid, time_accepted)
 
 
-@shared_task(Request=Own)
+@shared_task(Request=Own)  # type: ignore[call-overload]
 def asks(name):
     note("asks", name)
 
