@@ -22,7 +22,6 @@ from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import PauseManagerSettings, settings
 from pause_manager.schedule import CONTROL_TASKS
 from pause_manager.settings_check import check_declared
-from pause_manager.worker.request import combined
 
 TASK_CLASS = "pause_manager.pausable:PausableTask"
 WAYS_IN = ("PausableTask", "PausableMixin")
@@ -152,6 +151,9 @@ def _why_deaf(task: Any, classes: tuple[Any, ...], pausable: Any) -> str:
         return f"its class, {type(task).__mro__[1].__qualname__}, is not pausable"
     if task.Strategy not in (Task.Strategy, pausable.Strategy):
         return "it takes its messages by a Strategy of its own"
+    # Not before: it brings along the class of tasks whose absence is told of.
+    from pause_manager.worker.request import combined
+
     own = symbol_by_name(task.Request)
     try:
         combined(own)

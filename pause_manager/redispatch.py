@@ -282,15 +282,16 @@ def forget() -> int:
 
 FORGET_BATCH = 1_000
 
-# By the key, so that each batch goes on where the last one ended.
+# By the key, so that each batch goes on where the last one ended. Chosen once: a subquery of the DELETE may be run for
+# each row that it is joined to, and then chooses others each time.
 _FORGET = f"""
-    WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment)
-    DELETE FROM {_ENTRY} WHERE id IN (
-        SELECT id FROM {_ENTRY} AS entry, old
-         WHERE id > %(after)s AND CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END < moment
-           AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
-         ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
-    RETURNING id
+    WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment),
+         chosen AS MATERIALIZED (
+             SELECT id FROM {_ENTRY} AS entry, old
+              WHERE id > %(after)s AND CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END < moment
+                AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
+              ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
+    DELETE FROM {_ENTRY} WHERE id IN (SELECT id FROM chosen) RETURNING id
 """
 
 
