@@ -23,6 +23,7 @@ from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from pause_manager.probes import processes
 from pause_manager.samples import Sample
 from pause_manager.signals import yield_wanted
 from pause_manager.views import Load, NodeView
@@ -214,11 +215,21 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug, is_forced in leased:
+    for slice_id, name, gpus, started_at, priority, pipeline, slug, is_forced, owner in leased:
         needs = _needs(pipeline, slug)
         if needs is not None:
-            load = Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus), can_yield=not is_forced)
-            yield name, load
+            yield (
+                name,
+                Load(
+                    f"slice:{slice_id}",
+                    needs,
+                    started_at,
+                    priority,
+                    tuple(gpus),
+                    can_yield=not is_forced,
+                    container=processes.container_of(owner),
+                ),
+            )
     for ticket_id, sent_at, priority, pipeline, slug in sent:
         needs = _needs(pipeline, slug)
         if needs is not None:
@@ -257,7 +268,7 @@ def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> 
 
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, stage.slug, run.ignores_capacity
+           run.priority, run.pipeline, stage.slug, run.ignores_capacity, slice.lease_owner
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

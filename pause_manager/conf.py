@@ -28,6 +28,8 @@ class PauseManagerSettings:
     """Longest wait for Redis when announcing a change."""
     idempotency_hours: float = 24.0
     """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
+    node: str = ""
+    """The name of this machine, the same in all of its containers; empty: the first host name that any of them saw."""
     sample_seconds: float = 1.0
     """How often a node is sampled."""
     missed_samples: int = 3
@@ -38,6 +40,8 @@ class PauseManagerSettings:
     """A driver that has not answered by then is killed and its GPUs are unknown."""
     node_key_prefix: str = "slackwater:node:"
     """Redis keys of live samples; two systems on one Redis need two prefixes."""
+    machine_key_prefix: str = "slackwater:machine:"
+    """Redis keys under which the containers of one machine meet; two systems on one Redis need two prefixes."""
     save_node_seconds: float = 5.0
     """How often a node is kept in the database while Redis has it."""
     history_days: float = 14.0

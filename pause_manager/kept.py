@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
-from pause_manager import audit, conf, manager, pause_queue, running
+from pause_manager import audit, conf, machines, manager, pause_queue, running
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
@@ -113,13 +113,13 @@ def settle(delivery: Delivery) -> Turn | None:
         elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
             return None
-        if (hold := _covering([*delivery.scopes, f"node:{processes.node_name()}"])) is not None:
+        if (hold := _covering([*delivery.scopes, f"node:{machines.name()}"])) is not None:
             _keep(delivery, entry, hold)
             return None
         admitted: tuple[int, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = manager.admit_on(
-                processes.node_name(),
+                machines.name(),
                 delivery.needs,
                 pipeline=delivery.policy,
                 newcomer=delivery.priority if entry is None else None,
@@ -138,7 +138,7 @@ def settle(delivery: Delivery) -> Turn | None:
             task_id=clean(delivery.task_id),
             task_name=clean(delivery.task_name),
             queue=clean(delivery.short_queue),
-            node=processes.node_name(),
+            node=machines.name(),
             worker=delivery.worker,
             owner=processes.identity(),
             acks_late=delivery.acks_late,
@@ -179,7 +179,7 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             if not deleted:
                 return
             entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
-        hold = _covering([*delivery.scopes, f"node:{processes.node_name()}"])
+        hold = _covering([*delivery.scopes, f"node:{machines.name()}"])
         pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
         if hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")

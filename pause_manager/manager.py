@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, database, holds, layers, loads, metrics, nodes, pause_queue
+from pause_manager import capacity, conf, database, holds, layers, loads, machines, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
 from pause_manager.desk import ITS_TURN, front, goes_behind, look, needs_of, open_desk
@@ -19,6 +19,7 @@ from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.probes import processes
 from pause_manager.samples import Sample
 from pause_manager.signals import forced_on, hold_changing
 from pause_manager.views import NodeView
@@ -116,6 +117,9 @@ def _admit_on(
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())
     view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
+    if node == machines.known_name():
+        # This worker has its container's limits, and the cards that it sees, beside what the whole machine has.
+        view = capacity.within(view, processes.container())
     policy = conf.settings().policy_of(pipeline)
     now = now or database_seconds()
     placement = capacity.place([view], needs, policy, now)

@@ -20,6 +20,7 @@ from pause_manager.querysets import (
 )
 
 from pause_manager.control import ControlState, FleetWorker  # isort: skip
+from pause_manager.machine import Machine  # isort: skip
 
 __all__ = [
     "SCOPE",
@@ -29,6 +30,7 @@ __all__ = [
     "FleetWorker",
     "Hold",
     "IdempotencyRecord",
+    "Machine",
     "PauseQueueEntry",
     "PollState",
     "RunningTask",

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pause_manager.views import GpuView, NodeView
+from pause_manager.views import ContainerView, GpuView, NodeView
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,12 @@ class Sample:
     def of_dict(cls, figures: dict[str, Any]) -> Sample:
         """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
         view = figures["view"]
-        gpus = tuple(_of(GpuView, gpu) for gpu in view["gpus"])
-        made: Sample = _of(cls, {**figures, "view": _of(NodeView, {**view, "gpus": gpus})})
+        gpus = tuple(of_known(GpuView, gpu) for gpu in view["gpus"])
+        containers = tuple(
+            of_known(ContainerView, {**one, "gpus": tuple(one["gpus"])}) for one in view.get("containers", ())
+        )
+        view = of_known(NodeView, {**view, "gpus": gpus, "containers": containers})
+        made: Sample = of_known(cls, {**figures, "view": view})
         return made
 
     @classmethod
@@ -51,7 +55,8 @@ class Sample:
         return cls.of_dict(orjson.loads(text))
 
 
-def _of(declared: Any, values: dict[str, Any]) -> Any:
+def of_known(declared: Any, values: dict[str, Any]) -> Any:
+    """``declared`` made of ``values``, without what it does not know."""
     try:
         return declared(**values)
     except TypeError:

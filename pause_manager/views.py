@@ -31,6 +31,30 @@ class GpuView:
 
 
 @dataclass(frozen=True)
+class ContainerView:
+    """A container of a node with workers of ours, and how far it may go where that is not all of the machine."""
+
+    key: str
+    label: str
+    """What people call it: the host name in it."""
+    own_cores: float = 0.0
+    own_memory_mib: int = 0
+    cores: float | None = None
+    """Cores that its workers may use; ``None``: those of the machine."""
+    foreign_cores: float = 0.0
+    """What strangers use of them, where the limit counts them in."""
+    memory_mib: int | None = None
+    free_memory_mib: int | None = None
+    gpus: tuple[str, ...] = ()
+    """The GPUs that it sees: their UUIDs, or indices where nobody knows those."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it may use less than the machine."""
+        return self.cores is not None or self.memory_mib is not None
+
+
+@dataclass(frozen=True)
 class Load:
     """A piece of our own work on a node: a live lease, or a dispatch just sent that will become one."""
 
@@ -45,17 +69,19 @@ class Load:
     """Sent but not started: it counts like a lease, and cannot yield."""
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
+    container: str = ""
+    """The key of the container whose worker has it, if it is known."""
 
 
 @dataclass(frozen=True)
 class NodeView:
-    """One node at one time: its latest sample and the loads it carries."""
+    """One node, which is one machine, at one time: its latest sample and the loads it carries."""
 
     name: str
     sampled_at: float
     """Seconds since the epoch."""
     cores: float
-    """Cores that our processes may use: the cgroup's limit if there is one."""
+    """Cores that our processes may use: what the limits of all containers leave of the machine's."""
     foreign_cores: float
     """Cores that strangers use or, on a full CPU, want; never what our own processes burn."""
     memory_mib: int
@@ -75,7 +101,9 @@ class NodeView:
     steady_foreign_cores: float | None = None
     """``foreign_cores`` without spikes: the middle of the last five samples; None if it is not known."""
     oom_kills: int = 0
-    """Processes of our control group that the kernel has killed for want of memory, since the group was made."""
+    """Processes of our control groups that the kernel has killed for want of memory, since they were made."""
+    containers: tuple[ContainerView, ...] = ()
+    """Those with workers of ours, by label."""
 
     @property
     def counted_foreign_cores(self) -> float:

@@ -10,7 +10,7 @@ from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
-from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
+from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share, within
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "share",
     "should_pause",
     "with_threshold",
+    "within",
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
 from pause_manager.needs import Needs
-from pause_manager.views import GpuView, Load, NodeView
+from pause_manager.views import ContainerView, GpuView, Load, NodeView
 
 _MILLION = 1_000_000
 
@@ -48,8 +48,22 @@ class GpuRoom:
 
 
 @dataclass(slots=True)
+class Bound:
+    """What is left of one container that may not use all of its node."""
+
+    cpu_milli: int
+    memory_mib: int
+
+    def fits(self, needs: Needs) -> bool:
+        return milli(needs.cpu) <= self.cpu_milli and needs.memory_mib <= self.memory_mib
+
+
+@dataclass(slots=True)
 class Room:
-    """What is left of one node. ``gpus`` has the readable ones only."""
+    """What is left of one node. ``gpus`` has the readable ones only.
+
+    ``bounds`` has the containers of the node, if none of them may use all of it: work needs room in one of them.
+    """
 
     node: str
     cpu_milli: int
@@ -57,6 +71,7 @@ class Room:
     memory_mib: int
     memory_total: int
     gpus: list[GpuRoom]
+    bounds: list[Bound] = field(default_factory=list)
 
     def share(self, needs: Needs) -> Share | None:
         """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU."""
@@ -101,6 +116,7 @@ class Room:
                 not needs.memory_mib
                 or _with(margin, ("memory", -1), needs.memory_mib, self.memory_total) <= self.memory_mib
             )
+            and (not self.bounds or any(bound.fits(needs) for bound in self.bounds))
             and self.gpus_for(needs, keep, margin) is not None
         )
 
@@ -108,6 +124,12 @@ class Room:
         """Reserve ``needs`` on the GPUs with these indices."""
         self.cpu_milli -= milli(needs.cpu)
         self.memory_mib -= needs.memory_mib
+        if self.bounds:
+            # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
+            fitting = [bound for bound in self.bounds if bound.fits(needs)] or self.bounds
+            bound = min(fitting, key=lambda bound: bound.cpu_milli)
+            bound.cpu_milli -= milli(needs.cpu)
+            bound.memory_mib -= needs.memory_mib
         for gpu in self.gpus:
             if gpu.index in gpus:
                 gpu.free_mib -= needs.gpu_memory_mib or max(gpu.free_mib, 0)
@@ -115,7 +137,8 @@ class Room:
 
     def copy(self) -> Room:
         gpus = [GpuRoom(gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads) for gpu in self.gpus]
-        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus)
+        bounds = [Bound(bound.cpu_milli, bound.memory_mib) for bound in self.bounds]
+        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus, bounds)
 
 
 def milli(cores: float) -> int:
@@ -158,7 +181,37 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     gpus = (
         [] if node.gpu_problem else [_gpu_room(gpu, node, now, settle) for gpu in node.gpus if not gpu_is_unknown(gpu)]
     )
-    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus)
+    bounds = [_bound(one, node, now, policy) for one in node.containers] if is_bounded(node) else []
+    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus, bounds)
+
+
+def is_bounded(node: NodeView) -> bool:
+    """Whether none of the node's containers may use all of it."""
+    return bool(node.containers) and all(one.is_bounded for one in node.containers)
+
+
+def within(node: NodeView, container: str) -> NodeView:
+    """``node`` as the workers of one of its containers may use it; all of it if it does not know the container."""
+    mine = next((one for one in node.containers if one.key == container), None)
+    if mine is None:
+        return node
+    gpus = tuple(gpu for gpu in node.gpus if (gpu.uuid or str(gpu.index)) in mine.gpus)
+    return replace(node, containers=(mine,), gpus=gpus if len(node.containers) > 1 else node.gpus)
+
+
+def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bound:
+    """What is left of one container for its workers, whatever the machine has beside."""
+    loads = [load for load in node.loads if load.container == one.key]
+    cpu, memory = milli(node.cores), node.memory_mib
+    if one.cores is not None:
+        foreign = beyond_noise(milli(one.foreign_cores), milli(one.cores), policy)
+        cpu = milli(one.cores) - foreign - sum(milli(load.needs.cpu) for load in loads)
+    if one.memory_mib is not None and one.free_memory_mib is not None:
+        declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]
+        used = one.memory_mib - one.free_memory_mib
+        unseen = _unseen(declared, one.own_memory_mib, used, node.sampled_at, now, policy.settle_seconds)
+        memory = one.free_memory_mib - unseen
+    return Bound(cpu, memory)
 
 
 def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:
@@ -174,6 +227,12 @@ def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None)
 def can_ever_run(node: NodeView, needs: Needs) -> bool:
     """Whether the empty node would be big enough (P-37): only such nodes count."""
     if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
+        return False
+    if is_bounded(node) and not any(
+        needs.cpu <= (node.cores if one.cores is None else one.cores)
+        and needs.memory_mib <= (node.memory_mib if one.memory_mib is None else one.memory_mib)
+        for one in node.containers
+    ):
         return False
     if not needs.gpus:
         return True

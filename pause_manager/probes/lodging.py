@@ -1,4 +1,7 @@
-"""Where the workers of one machine find each other: who is here, who of them samples, and what it saw last."""
+"""Where the workers of one container find each other: who is here, who of them samples, and what was told last.
+
+Nothing here is shared with other containers: those meet in ``pause_manager.containers``.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ def default_directory() -> Path:
 
 
 class Lodging:
-    """A directory of this machine. Everything in it may be lost at any time; it is made again.
+    """A directory of this container. Everything in it may be lost at any time; it is made again.
 
     What is in it is believed, so it must be this user's alone. Without ``directory`` it is :func:`default_directory`.
     """
 
     def __init__(self, directory: str = "", own_root_pid: int = 0) -> None:
         self._base = None if directory else default_directory()
-        self._path = (self._base or Path(directory)) / processes.node_name()
+        self._path = (self._base or Path(directory)) / processes.container_name()
         self._workers = self._path / "workers"
         self._sample = self._path / "sample.json"
         self._lock: int | None = None

@@ -9,24 +9,27 @@ import psutil
 
 from pause_manager.probes import cgroups
 from pause_manager.probes.kept_file import KeptFile
+from pause_manager.reports import Limit
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class MemoryReading:
-    """MiB that our processes may use in all, and that are free for them now."""
+    """MiB of the machine, and free now, whoever may use them."""
 
     total_mib: int
     free_mib: int
+    limits: tuple[Limit, ...] = ()
+    """Of the control groups above this process."""
     oom_kills: int = 0
     """Processes of our control group, and those below it, that the kernel has killed for want of memory."""
 
 
 class MemoryProbe:
-    """Reads the machine and each limited cgroup above this process; the tightest decides.
+    """Reads the machine and each limited cgroup above this process.
 
-    Of a group, free = limit - (usage - inactive page cache): the working set as the kubelet computes it, since the
+    Of a group, used = usage - inactive page cache: the working set as the kubelet computes it, since the
     kernel drops inactive cache before it refuses memory. Of the machine, free = MemAvailable (proc(5)). v2's
     ``memory.high``, above which the kernel throttles, counts as a limit.
     """
@@ -42,18 +45,18 @@ class MemoryProbe:
 
     def read(self) -> MemoryReading:
         machine = psutil.virtual_memory()
-        total, free = machine.total, machine.available
-        for group in self._groups:
-            limit = group.limit()
-            if limit is not None and limit < machine.total:
-                total = min(total, limit)
-                free = min(free, max(0, limit - group.working_set()))
+        limits = [
+            Limit(group.name, limit / MIB, group.working_set() / MIB)
+            for group in self._groups
+            if (limit := group.limit()) is not None and limit < machine.total
+        ]
         kills = sum(file.field("oom_kill") or 0 for file in self._events)
-        return MemoryReading(total // MIB, free // MIB, kills)
+        return MemoryReading(machine.total // MIB, machine.available // MIB, tuple(limits), kills)
 
 
 class _Group:
     def __init__(self, path: Path, version: int) -> None:
+        self.name = cgroups.name_of(path)
         names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
         self._limits = [KeptFile(path / name) for name in names]
         self._usage = KeptFile(path / ("memory.current" if version == 2 else "memory.usage_in_bytes"))

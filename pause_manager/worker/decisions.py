@@ -18,7 +18,7 @@ from uuid import UUID
 from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
 
-from pause_manager import audit, broker, conf, database, kept, metrics, settling
+from pause_manager import audit, broker, conf, database, kept, machines, metrics, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest
 from pause_manager.pausable import every_task, is_pausable
@@ -441,9 +441,7 @@ def _is_clear(here: page.Page, request: PausableRequest) -> bool:
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    from pause_manager.probes.processes import node_name
-
-    return ["fleet", f"queue:{request.queue}", f"node:{node_name()}"]
+    return ["fleet", f"queue:{request.queue}", f"node:{machines.known_name()}"]
 
 
 def _is_ours(request: Any) -> bool:

@@ -19,14 +19,23 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import acknowledgements, conf, control_state, database, holds, log_context, metrics, settling
+from pause_manager import (
+    acknowledgements,
+    conf,
+    control_state,
+    database,
+    holds,
+    log_context,
+    machines,
+    metrics,
+    settling,
+)
 from pause_manager.acknowledgements import Report
 from pause_manager.consumption import HOLD, consumption
 from pause_manager.kept import Turn
 from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
 from pause_manager.probes import processes
-from pause_manager.probes.processes import node_name
 from pause_manager.stops import Stop, told_of_hold
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
@@ -109,7 +118,7 @@ class Supervisor:
         self._page = page.current()
         assert self._page is not None
         self._keeper = Keeper(self._page)
-        self.name, self.node = worker.hostname, node_name()
+        self.name, self.node = worker.hostname, machines.known_name()
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -120,6 +129,8 @@ class Supervisor:
         except DatabaseError as error:
             logger.warning("Cannot read the holds (%s): nothing is taken until they can be read.", str(error).strip())
             self._go_blind()
+        except machines.NameTaken as error:
+            self._refused(error)
         finally:
             database.close()
         # What was released while no worker was there may still wait to be told of.
@@ -179,8 +190,10 @@ class Supervisor:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, statement: str, values: dict[str, Any]) -> Any:
-        """One statement; the row, with its times kept. Raises ``DatabaseError``."""
+        """One statement; the row, with its times kept. Raises ``DatabaseError`` and ``machines.NameTaken``."""
         asked = page.now()
+        with watchdog.over("the name of the machine", HUNG_SECONDS):
+            self.node = machines.settle_name()
         assert self._keeper is not None
         self._read_queues = consumption.queues
         self._read_scopes, self._read_of_loops = self._scopes(), self._keeper.scopes()
@@ -291,6 +304,9 @@ class Supervisor:
                     self._round(listener)
             except DatabaseError as error:
                 self._failed(error, listener)
+            except machines.NameTaken as error:
+                self._refused(error)
+                listener.wait(TICK)
             except Exception:
                 logger.exception("The supervisor failed and goes on.")
                 listener.close()
@@ -308,6 +324,15 @@ class Supervisor:
         listener.close()
         self._if_blind()
         listener.wait(min(TICK, conf.settings().poll_seconds_without_redis))
+
+    def _refused(self, error: machines.NameTaken) -> None:
+        """Under the name of another machine nothing is taken: its holds and its books are not ours."""
+        if str(error) != self._last_complaint:
+            self._last_complaint = str(error)
+            logger.error("%s", error)
+        self._read_at = 0.0
+        self._go_blind()
+        self._give_back()
 
     def _if_blind(self) -> None:
         if self._page is not None and (self._blind_since is not None or not self._page.is_permitted):

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from backend import ticks
 from pause_manager.models import FleetWorker
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from tests.integration.metrics.scraping import Scrape
 
 
@@ -136,7 +136,7 @@ def test_whose_clock_differs_is_named_and_keeps_nobody_from_working(client: Clie
     assert re.fullmatch(r"the clock of beat on beat-host is 7\.\d s ahead of the database's", its_beat)
     assert told["gpu-7", "worker"] == 90.0
     assert told["cpu-1", "worker"] == -1.9
-    assert abs(told[node_name(), "web"]) < 2
+    assert abs(told[host_name(), "web"]) < 2
     assert -8 < told["beat-host", "beat"] < -6
     assert "x" not in {host for host, _ in told}
 

@@ -9,11 +9,13 @@ import psutil
 import pytest
 
 from pause_manager.probes import cgroups
-from pause_manager.probes.cpu import CpuProbe, CpuReading
 from pause_manager.probes.memory import MIB, MemoryProbe
+from pause_manager.probes.merge import MachineReading, merged
 from pause_manager.probes.own import TICKS_PER_SECOND
 from pause_manager.probes.pressure import PressureProbe
 from pause_manager.probes.sample import Sampler
+from pause_manager.reports import Report
+from pause_manager.samples import Sample
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 V1 = "".join(
@@ -53,6 +55,15 @@ class Machine:
     def mounted(self, mountinfo: str, cgroup: str) -> None:
         self.write("proc/self/mountinfo", mountinfo)
         self.write("proc/self/cgroup", cgroup)
+
+
+def memory(machine: Machine, probe: MemoryProbe | None = None) -> tuple[int, int]:
+    """What the one container of a machine has, and what is free of it, in MiB."""
+    reading = (probe or MemoryProbe(machine.root)).read()
+    report = Report("here~1/boot/pid:[1]", "here", cpus=3, memory_limits=reading.limits)
+    seen = MachineReading((0.0, 0.0), 0.0, None, reading.total_mib, reading.free_mib, {})
+    view = merged("here", 0.0, seen, [report]).view
+    return view.memory_mib, view.free_memory_mib
 
 
 @pytest.fixture
@@ -118,9 +129,7 @@ def test_the_tightest_memory_limit_up_the_tree_decides(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/worker.service/memory.max", 2000 * MIB)
     v2.write("sys/fs/cgroup/batch.slice/worker.service/memory.current", 100 * MIB)
 
-    reading = MemoryProbe(v2.root).read()
-
-    assert (reading.total_mib, reading.free_mib) == (1000, 500), "inactive page cache counts as free"
+    assert memory(v2) == (1000, 500), "inactive page cache counts as free"
 
 
 @pytest.mark.req("P-29")
@@ -142,14 +151,14 @@ def test_kills_of_v1_are_in_another_file(machine: Machine) -> None:
 def test_memory_high_is_a_limit_too(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.high", 300 * MIB)
 
-    assert MemoryProbe(v2.root).read().total_mib == 300
+    assert memory(v2)[0] == 300
 
 
 def test_free_memory_is_never_negative_nor_more_than_the_machine_has(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.max", 100 * MIB)
     v2.write("sys/fs/cgroup/batch.slice/memory.current", 150 * MIB)
 
-    assert MemoryProbe(v2.root).read().free_mib == 0
+    assert memory(v2)[1] == 0
 
 
 def test_memory_of_v1_and_its_number_for_no_limit(machine: Machine) -> None:
@@ -160,25 +169,24 @@ def test_memory_of_v1_and_its_number_for_no_limit(machine: Machine) -> None:
         machine.write(f"sys/fs/cgroup/{group}/memory.stat", f"cache 0\ntotal_inactive_file {50 * MIB}")
     (machine.root / "sys/fs/cgroup/memory/outer/inner").mkdir()
 
-    reading = MemoryProbe(machine.root).read()
-
-    assert (reading.total_mib, reading.free_mib) == (512, 362)
+    assert memory(machine) == (512, 362)
 
 
 def test_kept_files_show_what_is_in_them_now(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.max", 1000 * MIB)
     probe = MemoryProbe(v2.root)
-    assert probe.read().free_mib == 1000
+    assert memory(v2, probe)[1] == 1000
 
     v2.write("sys/fs/cgroup/batch.slice/memory.current", 600 * MIB)
 
-    assert probe.read().free_mib == 400
+    assert memory(v2, probe)[1] == 400
 
 
 @pytest.fixture
 def two_cores(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine of two cores on which nothing has happened yet."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    machine.write("proc/meminfo", Path("/proc/meminfo").read_text().strip())
     monkeypatch.setattr("psutil.PROCFS_PATH", str(machine.root / "proc"))
     machine.works(busy=0, own=0)
     return machine
@@ -192,22 +200,22 @@ def measure(
     stretch: float = 1.0,
     group: str = "",
     in_group: float = 0.0,
-) -> CpuReading:
-    """What the probe says of a while in which so many cores were busy, of which so many with our own work."""
-    probe = CpuProbe(machine.root)
-    first = probe.read(OUR_TREE)
+) -> Sample:
+    """The sample of a while in which so many cores were busy, of which so many with our own work."""
+    sampler = Sampler(with_gpus=False, root=machine.root)
+    first = sampler.read(OUR_TREE)
     assert first is None, "nothing to compare with yet"
     began = time.monotonic()
-    reading = None
+    report = None
     for _ in range(3):  # our own waiting is measured from the second reading of a full CPU on
         time.sleep(0.3)
         past = time.monotonic() - began
         machine.works(busy=busy * past, own=own * past, waited=own * (stretch - 1) * past)
         if group:
             machine.write(f"{group}/cpu.stat", f"usage_usec {round(in_group * past * 1e6)}")
-        reading = probe.read(OUR_TREE)
-    assert reading is not None
-    return reading
+        report = sampler.read(OUR_TREE)
+    assert report is not None
+    return sampler.sample("here", [report])
 
 
 def test_the_tightest_quota_up_the_tree_is_the_number_of_cores(v2: Machine, two_cores: Machine) -> None:
@@ -216,7 +224,7 @@ def test_the_tightest_quota_up_the_tree_is_the_number_of_cores(v2: Machine, two_
 
     reading = measure(v2)
 
-    assert (reading.cores, reading.foreign) == (0.5, 0.0)
+    assert (reading.view.cores, reading.view.foreign_cores) == (0.5, 0.0)
 
 
 def test_quota_of_v1_and_its_sign_for_no_limit(two_cores: Machine) -> None:
@@ -226,7 +234,7 @@ def test_quota_of_v1_and_its_sign_for_no_limit(two_cores: Machine) -> None:
         two_cores.write(f"sys/fs/cgroup/cpu/{group}cpu.cfs_period_us", 100_000)
         two_cores.write(f"sys/fs/cgroup/cpuacct/{group}cpuacct.usage", 0)
 
-    assert measure(two_cores).cores == 1.2
+    assert measure(two_cores).view.cores == 1.2
 
 
 @pytest.mark.parametrize(("busy", "foreign"), [(1.0, 0.0), (1.8, 0.3)])
@@ -237,7 +245,7 @@ def test_a_stranger_on_the_host_costs_a_small_group_nothing_until_it_reaches_its
 
     reading = measure(v2, busy=busy)
 
-    assert reading.foreign == pytest.approx(foreign, abs=0.08)
+    assert reading.view.foreign_cores == pytest.approx(foreign, abs=0.08)
 
 
 def test_a_stranger_in_our_group_is_foreign_and_we_are_not(v2: Machine, two_cores: Machine) -> None:
@@ -245,8 +253,8 @@ def test_a_stranger_in_our_group_is_foreign_and_we_are_not(v2: Machine, two_core
 
     reading = measure(v2, busy=0.8, own=0.3, group="sys/fs/cgroup/batch.slice", in_group=0.8)
 
-    assert reading.own == pytest.approx(0.3, abs=0.05)
-    assert reading.foreign == pytest.approx(0.5, abs=0.06)
+    assert reading.own_cores == pytest.approx(0.3, abs=0.05)
+    assert reading.view.foreign_cores == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +273,7 @@ def test_on_a_full_cpu_foreign_use_is_raised_to_foreign_demand(
 
     reading = measure(two_cores, busy=2.0, own=own, stretch=stretch)
 
-    assert reading.foreign == pytest.approx(wanted, abs=0.25 * max(wanted, 0.4))
+    assert reading.view.foreign_cores == pytest.approx(wanted, abs=0.25 * max(wanted, 0.4))
 
 
 def test_pressure_is_the_share_of_time_since_the_last_reading(machine: Machine) -> None:
@@ -282,9 +290,8 @@ def test_pressure_is_the_share_of_time_since_the_last_reading(machine: Machine) 
 
 
 def test_a_spike_of_strangers_is_told_and_does_not_count_as_steady(two_cores: Machine) -> None:
-    two_cores.write("proc/meminfo", Path("/proc/meminfo").read_text().strip())
-    sampler = Sampler("here", with_gpus=False, root=two_cores.root)
-    assert sampler.take(OUR_TREE) is None
+    sampler = Sampler(with_gpus=False, root=two_cores.root)
+    assert sampler.read(OUR_TREE) is None
     told, steady, busy, last = [], [], 0.0, time.monotonic()
 
     for cores in (0, 0, 0, 1.5, 1.5, 0, 1.5, 1.5, 1.5):
@@ -292,8 +299,9 @@ def test_a_spike_of_strangers_is_told_and_does_not_count_as_steady(two_cores: Ma
         now = time.monotonic()
         busy, last = busy + cores * (now - last), now
         two_cores.works(busy=busy, own=0)
-        sample = sampler.take(OUR_TREE)
-        assert sample is not None
+        report = sampler.read(OUR_TREE)
+        assert report is not None
+        sample = sampler.sample("here", [report])
         told.append(int(sample.view.foreign_cores > 0.7))
         steady.append(int(sample.view.counted_foreign_cores > 0.7))
 

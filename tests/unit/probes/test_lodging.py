@@ -131,7 +131,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to a
 
 
 @ROOT_ONLY
-@pytest.mark.parametrize("whose", ["", processes.node_name(), f"{processes.node_name()}/workers"])
+@pytest.mark.parametrize("whose", ["", processes.container_name(), f"{processes.container_name()}/workers"])
 def test_a_directory_of_somebody_else_is_an_error_that_names_it(
     whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkey
 
 
 def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> None:
-    here = tmp_path / processes.node_name()
+    here = tmp_path / processes.container_name()
     here.mkdir()
     here.chmod(0o777)
 
@@ -169,7 +169,7 @@ def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) 
 def test_a_planted_link_overwrites_nothing(lodging: Lodging, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    here = tmp_path / processes.node_name()
+    here = tmp_path / processes.container_name()
     (here / f".sample.json.{os.getpid()}").symlink_to(victim)
     (here / "sample.json").symlink_to(victim)
     (here / "sampler.lock").unlink(missing_ok=True)
