@@ -226,6 +226,20 @@ class Decisions:
                 self._forget(request)
                 self._give_up(request, is_known=True)
 
+    def pool_has_ended(self, *, has_finished: bool) -> None:
+        """What the pool was given and has not begun others may answer for: the broker delivers it again.
+
+        ``has_finished``: it has run to its end what it had begun, even if nobody heard of that.
+        """
+        for request in in_hand:
+            if request.state is not State.SUBMITTED or request.rest is not None:
+                continue
+            if not _has_begun(request):
+                self._give_up(request, is_known=not request.acknowledged)
+            elif has_finished and request.turn is not None and request.turn.row is not None:
+                with self._lock:
+                    self._left.add(request.turn.id)
+
     def _give_up(self, request: PausableRequest, *, is_known: bool = False) -> None:
         """The broker has the message again (``is_known``: it knows so by itself); what was written for it is void."""
         request.take()
@@ -434,6 +448,14 @@ class Decisions:
         if covering:
             self._resumed -= covering
             database_thread.soon(f"first work after {covering}", partial(settling.went_on, sorted(covering)))
+
+
+def _has_begun(request: PausableRequest) -> bool:
+    """Whether a process has begun with it; if not, none does any more, so far as the page can tell it."""
+    mark, here = request.address.get("mark"), page.current()
+    if mark is None or here is None:
+        return request.time_start is not None
+    return not here.void(mark)
 
 
 def _is_clear(here: page.Page, request: PausableRequest) -> bool:
