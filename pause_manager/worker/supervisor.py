@@ -82,6 +82,7 @@ class Supervisor:
         self._obeyed = (0, 0)
         """Revision and version that are obeyed: nothing comes from a held queue any more."""
         self._has_succeeded = False
+        """Whether the rows of dead workers of its name are gone."""
         self._is_foreseen = False
         """Whether the page says more than was read."""
         self._told: Any = None
@@ -348,7 +349,8 @@ class Supervisor:
         before = self._control.revision
         told_held, told = self._held_in_hand(), self._what_to_report()
         if not self._has_succeeded:
-            acknowledgements.succeed(self.name, processes.identity())
+            with watchdog.over("the worker before", HUNG_SECONDS):
+                acknowledgements.succeed(self.name, processes.identity())
             self._has_succeeded = True
         self._obey(self._read(_BEAT, told))
         self._told_held = told_held
