@@ -364,7 +364,9 @@ class Supervisor:
         self._report_due = now + settings.worker_beat_seconds
         if not settled:
             self._report_due = now + SOON
-        elif self._stopped:
+        elif (told["revision"], told["version"]) != self._obeyed:
+            self._report_due = now  # Somebody waits to hear that it is obeyed.
+        if settled and self._stopped:
             database_thread.soon("rest of holds", metrics.guarded(settling.look))
 
     def _foresee(self, rings: Sequence[Ring]) -> None:
@@ -464,4 +466,4 @@ def _decoded(value: Any) -> Any:
 supervisor = Supervisor()
 """The one of this process; it runs in the main process of a worker only."""
 in_hand.on_change = supervisor.something_ended
-decisions.tell_supervisor = supervisor.wake
+decisions.steps.tell_supervisor = supervisor.wake

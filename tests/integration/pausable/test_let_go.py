@@ -97,7 +97,7 @@ def test_many_that_wait_for_a_process_are_kept_without_costing_it_its_place(fore
     foreign.send("steady", "long", 14)
     assert eventually(lambda: foreign.notes("steady"))
     foreign.desk().ask("send_many", "silent", 700, countdown=6)
-    assert eventually(lambda: foreign.workers.said("one").count("silent[") == 700, 60)
+    assert eventually(lambda: foreign.workers.said("one").count("silent[") == 700, 120)
     time.sleep(7)  # their time has come: all wait for the one process
 
     hold()
