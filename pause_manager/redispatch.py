@@ -15,7 +15,18 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from pause_manager import acknowledgements, audit, broker, conf, database, known_tasks, pause_queue, running
+from pause_manager import (
+    acknowledgements,
+    audit,
+    batches,
+    broker,
+    conf,
+    database,
+    kept,
+    known_tasks,
+    pause_queue,
+    running,
+)
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.clock import database_now
 from pause_manager.known_tasks import unknown_names as unknown_names
@@ -155,7 +166,8 @@ def _send_free() -> None:
 def _give_up_lost_runs() -> None:
     """Delete the rows of lost processes; what acknowledges late and came from an entry is sent again from there.
 
-    Of what never waited the broker has the message; what acknowledges early is lost with its worker, as ever.
+    Of what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it
+    had begun; if it had not, the broker still has its message, and who gets that finds that its answer is void.
     """
     _one_at_a_time(_delete_lost_runs)
 
@@ -165,6 +177,8 @@ def _delete_lost_runs() -> None:
     again = [row.pk for row in gone if row.acks_late and row.entry_id is not None]
     # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
     pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost")
+    early = [row.pk for row in gone if not row.acks_late and row.entry_id is not None]
+    kept.void_answers(early)
     RunningTask.objects.filter(pk__in=[row.pk for row in gone]).delete()
 
 
@@ -266,33 +280,17 @@ def _send_expired() -> None:
 def forget() -> int:
     """Delete what ended more than ``history_days`` ago, runs and what was dropped included; returns how many.
 
-    In batches, each a transaction of its own, without reading a body. A message that was sent on has ended when it was
-    answered.
+    A message that was sent on has ended when it was answered, and its task too, if it needs a row.
     """
-    deleted = after = 0
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_FORGET, {"days": conf.settings().history_days, "batch": FORGET_BATCH, "after": after})
-            gone = [row[0] for row in cursor.fetchall()]
-        deleted += len(gone)
-        if len(gone) < FORGET_BATCH:
-            return deleted
-        after = max(gone)
-
-
-FORGET_BATCH = 1_000
-
-# By the key, so that each batch goes on where the last one ended. Chosen once: a subquery of the DELETE may be run for
-# each row that it is joined to, and then chooses others each time.
-_FORGET = f"""
-    WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment),
-         chosen AS MATERIALIZED (
-             SELECT id FROM {_ENTRY} AS entry, old
-              WHERE id > %(after)s AND CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END < moment
-                AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
-              ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
-    DELETE FROM {_ENTRY} WHERE id IN (SELECT id FROM chosen) RETURNING id
-"""
+    ended = "CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END"
+    before = "statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)"
+    return batches.delete(
+        _ENTRY,
+        ended,
+        f"""finished_at IS NOT NULL AND {ended} < {before}
+            AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = old.id)""",
+        {"days": conf.settings().history_days},
+    )
 
 
 @receiver(hold_changed)

@@ -42,7 +42,7 @@ class ContainerView:
     cores: float | None = None
     """Cores that its workers may use; ``None``: those of the machine."""
     foreign_cores: float = 0.0
-    """What strangers use of them, where the limit counts them in."""
+    """What strangers steadily use of them, where the limit counts them in."""
     memory_mib: int | None = None
     free_memory_mib: int | None = None
     gpus: tuple[str, ...] = ()
@@ -71,6 +71,8 @@ class Load:
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
     container: str = ""
     """The key of the container whose worker has it, if it is known."""
+    queue: str = ""
+    """Of what is sent, the queue whose workers do it; empty: it is not known."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,14 @@ class NodeView:
     """Processes of our control groups that the kernel has killed for want of memory, since they were made."""
     containers: tuple[ContainerView, ...] = ()
     """Those with workers of ours, by label."""
+    queues: frozenset[str] | None = None
+    """What the live workers there serve, held or not; ``None``: nobody has said."""
 
     @property
     def counted_foreign_cores(self) -> float:
         """What new work counts with. A spike of a second or two keeps none away."""
         return self.foreign_cores if self.steady_foreign_cores is None else self.steady_foreign_cores
+
+    def serves(self, queue: str) -> bool:
+        """Whether work of ``queue`` can run there; empty: of any."""
+        return not queue or self.queues is None or queue in self.queues

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0013_two_workers_of_one_name'),
+        ('pause_manager', '0014_queues_and_watching'),
     ]
 
     operations = [

@@ -31,7 +31,8 @@ class Sampler:
         self._memory = MemoryProbe(root)
         self._pressure = PressureProbe(root)
         self._gpu = GpuProbe(gpu_deadline_seconds) if with_gpus else None
-        self._foreign: deque[float] = deque(maxlen=STEADY_SAMPLES)
+        self._foreign: dict[str, deque[float]] = {}
+        """By container, and of the whole machine under no name."""
         self._machine: MachineReading | None = None
         self._kills: dict[str, int] = {}
         self._killed: int | None = None
@@ -74,10 +75,19 @@ class Sampler:
         assert self._machine is not None, "read first"
         reports = list(reports)
         sample = merged(name, time.time() + clock_offset, self._machine, reports)
-        self._foreign.append(sample.view.foreign_cores)
-        steady = round(median_low(self._foreign), 3)
-        kills = self._kills_of(reports)
-        return replace(sample, view=replace(sample.view, steady_foreign_cores=steady, oom_kills=kills))
+        steady = {"": sample.view.foreign_cores} | {one.key: one.foreign_cores for one in sample.view.containers}
+        self._foreign = {
+            whose: deque([*self._foreign.get(whose, ()), foreign], maxlen=STEADY_SAMPLES)
+            for whose, foreign in steady.items()
+        }
+        middle = {whose: round(median_low(last), 3) for whose, last in self._foreign.items()}
+        view = replace(
+            sample.view,
+            steady_foreign_cores=middle[""],
+            oom_kills=self._kills_of(reports),
+            containers=tuple(replace(one, foreign_cores=middle[one.key]) for one in sample.view.containers),
+        )
+        return replace(sample, view=view)
 
     def close(self) -> None:
         """End the driver process."""
