@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +11,8 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from pause_manager.capacity.policy import Policy
+
+MACHINE_NAME = re.compile(r"\S{1,100}")
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class PauseManagerSettings:
     history_days: float = 14.0
     """How long samples by the minute, and nodes that are gone, are kept."""
     runtime_dir: str = ""
-    """Where the workers of one machine find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
-    ``/run/user`` or the temporary one. It must belong to the workers' user."""
+    """Where the workers of one container find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
+    ``/run/user`` or ``/run``, and without any, none: each worker samples for itself. It must belong to the workers'
+    user."""
     own_root_pid: int = 0
     """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
     control_queue: str = "control"

@@ -7,7 +7,6 @@ A machine is one boot id, which all of its containers share. Its name is that of
 from __future__ import annotations
 
 import logging
-import re
 from datetime import timedelta
 
 from django.db import connection, transaction
@@ -19,8 +18,6 @@ from pause_manager.models import FleetWorker, Hold, Machine, WorkerNode
 from pause_manager.probes import processes
 
 logger = logging.getLogger("pause_manager.machines")
-
-NAME = re.compile(r"\S{1,100}")
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('slackwater machine names'))"
 CONTESTED = timedelta(minutes=1)

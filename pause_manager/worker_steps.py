@@ -12,6 +12,7 @@ from celery.utils.imports import symbol_by_name
 from pause_manager import acknowledging, conf, log_context
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
+from pause_manager.probes.lodging import Lodging
 from pause_manager.sampling import Sampling, on_sample
 from pause_manager.worker import page
 
@@ -85,6 +86,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     from pause_manager.worker import revocations
     from pause_manager.worker.delivery_step import ParkedDeliveryStep
 
+    Lodging(conf.settings().runtime_dir)  # before the pool forks: its processes are of this worker's container
     revocations.listen()
     log_context.share_version()
     page.make()

@@ -34,15 +34,32 @@ def boot_id() -> str:
 def container() -> str:
     """What tells this container from the others of its machine: the workers in it share processes, limits and a user.
 
-    A container of Docker, a systemd unit and a login of another user are each one. Its first part is for people.
+    A container of Docker, a systemd unit and a login of another user are each one. Its first part is for people. A
+    worker that can share no directory with others stands apart.
     """
     try:
         groups = Path("/proc/self/cgroup").read_text()
     except OSError:
         groups = ""
     uid = os.getuid() if hasattr(os, "getuid") else 0
-    unit = hashlib.sha256(f"{uid} {groups}".encode()).hexdigest()[:6]
+    unit = hashlib.sha256(f"{uid} {groups} {_apart}".encode()).hexdigest()[:6]
     return f"{host_name().replace('/', '-')}~{unit}/{_place()}"
+
+
+_apart = ""
+
+
+def stand_apart(token: str) -> None:
+    """Be a container of its own, with all that is forked from here on; ``token`` tells it from any other."""
+    global _apart
+    _apart = token
+    container.cache_clear()
+    _identity.cache_clear()
+
+
+def stands_apart() -> bool:
+    """Whether this worker is a container of its own."""
+    return bool(_apart)
 
 
 def container_name() -> str:
