@@ -309,7 +309,7 @@ _LEASED = f"""
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
      UNION ALL
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, stage.slug, false
+           run.priority, run.pipeline, stage.slug, false, ''
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

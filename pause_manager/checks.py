@@ -60,7 +60,7 @@ def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 def _check_node(options: PauseManagerSettings) -> Iterable[CheckMessage]:
     if options.node and not MACHINE_NAME.fullmatch(options.node):
         yield Error(
-            f"PAUSE_MANAGER['node'] expected 1 to 100 characters without spaces, got: {options.node!r}",
+            f"PAUSE_MANAGER['node'] expected up to 100 letters, digits, '.', '_' and '-', got: {options.node!r}",
             hint="It is the name of this machine, the same in all of its containers, and in holds: node:NAME.",
             id="pause_manager.E026",
         )

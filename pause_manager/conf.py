@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 
 from pause_manager.capacity.policy import Policy
 
-MACHINE_NAME = re.compile(r"\S{1,100}")
+MACHINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import conf, database, kinds, nodes, thresholds, watching
+from pause_manager import conf, database, kinds, machines, nodes, thresholds, watching
 from pause_manager.management import capacity_table
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 
@@ -139,4 +139,5 @@ def _picture(states: list[nodes.NodeState]) -> list[Any]:
         return [Text(NOBODY)]
     told = [] if watching.is_watched() else [Text(OFF, style="yellow")]
     is_corrected = any(state.sample.foreign_corrected_by for state in states)
+    told += [Text(f"{sentence[0].upper()}{sentence[1:]}.", style="red") for sentence in machines.contested()]
     return [*told, capacity_table.table(states), *([Text(CORRECTED, style="dim")] if is_corrected else [])]

@@ -200,9 +200,9 @@ def test_the_directory_of_the_login_is_preferred(tmp_path: Path, monkeypatch: py
 
 ALONE = """
 import os
-os.setuid(65534)
 from pause_manager.probes import processes
 from pause_manager.probes.lodging import Lodging, default_directory
+os.setuid(65534)
 before = processes.container()
 Lodging("").register()
 child = os.fork()

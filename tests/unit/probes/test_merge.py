@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from pause_manager.capacity import NodeState, Policy, judge
+from pause_manager.needs import Needs
 from pause_manager.probes.merge import MachineReading, merged, with_container
 from pause_manager.probes.sample import Sampler
 from pause_manager.reports import Limit, Report
 from pause_manager.samples import Sample
-from pause_manager.views import GpuView, NodeView
+from pause_manager.views import GpuView, Load, NodeView
 
 EIGHT = 0b1111_1111
 
@@ -36,6 +38,20 @@ def test_our_containers_are_no_strangers_to_each_other():
     assert (both.cores, both.foreign_cores) == (8, 0)
     assert (both.memory_mib, both.free_memory_mib) == (16_000, 12_000), "counted once"
     assert [(one.label, one.own_cores) for one in both.containers] == [("a", 1), ("b", 3)]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_containers_that_fill_a_machine_make_each_other_yield_only_as_long_as_they_are_strangers(is_told: bool):
+    everybody = [report("a", own_cores=4.0), report("b", own_cores=4.0)]
+    loads = tuple(Load(f"slice:{n}", Needs(cpu=1), 0.0, container=f"{'ab'[n % 2]}~1/boot/pid:[1]") for n in range(8))
+    state, yields = NodeState(), ()
+    for second in range(20):
+        view = sample(*everybody[: 2 if is_told else 1], busy=8.0).view
+        now = 100.0 + second
+        state, judged = judge(replace(view, sampled_at=now, loads=loads), state, Policy(), now)
+        yields = yields or judged.yields
+
+    assert bool(yields) is not is_told
 
 
 def test_limits_of_all_containers_together_bound_the_node():
