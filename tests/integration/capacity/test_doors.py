@@ -210,7 +210,7 @@ class TestStartingAnyway:
         node()
         run = drain(make_run())
 
-        with pytest.raises(CommandError, match="Cannot force run .*: it is completed"):
+        with pytest.raises(CommandError, match=r"Cannot force run .*: it is completed"):
             said("resume_run", str(run.pk), "--force")
 
     def test_a_resume_of_a_run_that_waits_for_room_too_says_so(self):
