@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -106,7 +107,7 @@ def claim(
             held_because = nodes.held_because(worker.node)
         if held_because is not None:
             raise NoRoom(f"{worker.node} is held: {held_because or 'no reason given'}")
-        values = {
+        values: dict[str, Any] = {
             "stage": stage_run_id,
             "owner": worker.owner,
             "node": worker.node,

@@ -77,7 +77,8 @@ _PARK = """
                          outcome, kept_by, body)
     SELECT 'bench:' || n, 'peer.noop', '[]', '{{}}', 'q' || n %% 3, 'q' || n %% 3, 1 + n %% 5,
            jsonb_build_object('cpu', 1 + n %% 4, 'memory_mib', 0, 'gpu_memory_mib', 0, 'gpus', 0), 'full',
-           statement_timestamp() - make_interval(secs => n / 1000.0), 0, '', 'capacity', decode(repeat('ab', 500), 'hex')
+           statement_timestamp() - make_interval(secs => n / 1000.0), 0, '', 'capacity',
+           decode(repeat('ab', 500), 'hex')
       FROM generate_series(1, %s) AS n
 """
 

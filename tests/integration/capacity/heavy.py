@@ -15,7 +15,7 @@ class Heavy(Stage):
     title = "Needs most of the memory"
     slice_size = 1
     checkpoint_interval = 0
-    needs = Needs(cpu=0.001, memory_mib=int(os.environ.get("HEAVY_MIB", "1")))
+    needs = Needs(cpu=0, memory_mib=int(os.environ.get("HEAVY_MIB", "1")))
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         ctx.sleep(1.5)

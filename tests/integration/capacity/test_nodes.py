@@ -182,8 +182,9 @@ def test_the_command_shows_nodes_and_gpus() -> None:
     make_node("beta", age_seconds=30, is_live=False, foreign_cores=2.5)
     nodes.set_consuming("alpha", False)
 
-    header, alpha, card, beta = capacity().splitlines()
+    header, alpha, card, beta, off = capacity().splitlines()
 
+    assert off.endswith('without asking for room (PAUSE_MANAGER["capacity"] is False).')
     assert header.split()[:3] == ["node", "state", "cores"]
     assert "saturated" in alpha
     assert "29.3 of 40.0 GiB" in alpha
@@ -216,7 +217,7 @@ def test_the_table_tells_the_containers_of_a_machine_apart():
     make_node("beta", containers=(ContainerView("3", "beta"),))
     Machine.objects.create(boot_id="1", name="alpha", contested_at=Now(), contested_by="box-c (boot 12345678)")
 
-    told, _, alpha, box_a, box_b, beta = capacity().splitlines()
+    _, alpha, box_a, box_b, beta, _, told = capacity().splitlines()
 
     assert told.startswith("Two machines call themselves alpha: box-c (boot 12345678) takes no work")
     assert alpha.startswith("alpha")
