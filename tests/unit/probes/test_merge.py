@@ -44,7 +44,7 @@ def test_our_containers_are_no_strangers_to_each_other():
 def test_containers_that_fill_a_machine_make_each_other_yield_only_as_long_as_they_are_strangers(is_told: bool):
     everybody = [report("a", own_cores=4.0), report("b", own_cores=4.0)]
     loads = tuple(Load(f"slice:{n}", Needs(cpu=1), 0.0, container=f"{'ab'[n % 2]}~1/boot/pid:[1]") for n in range(8))
-    state, yields = NodeState(), ()
+    state, yields = NodeState(), tuple[str, ...]()
     for second in range(20):
         view = sample(*everybody[: 2 if is_told else 1], busy=8.0).view
         now = 100.0 + second
