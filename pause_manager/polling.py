@@ -42,7 +42,7 @@ def poll(seen: Sequence[nodes.NodeState]) -> Poll:
     if Hold.objects.covering(["fleet"]).exists():
         # Nothing could go on: what waits keeps its place, and it is told why by the hold.
         before = Ramp.of_dict(state.ramp)
-        _remember(Ramp(before.allowance, before.polled_at, before.kept), [])
+        _remember(Ramp(1, before.polled_at, before.kept), [])
         return Poll(0, PauseQueueEntry.objects.waiting().count(), "the fleet is held")
     return _poll(Ramp.of_dict(state.ramp).backed_off(), seen) if watching.is_watched() else _let_all_go()
 
