@@ -45,6 +45,10 @@ class Load:
     """Sent but not started: it counts like a lease, and cannot yield."""
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
+    queue: str = ""
+    """The queue whose workers do it; empty: it is not known."""
+    repeats_seconds: float = 0.0
+    """Work that would have to be done again if it left now: the price of moving it."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,14 @@ class NodeView:
     """``foreign_cores`` without spikes: the middle of the last five samples; None if it is not known."""
     oom_kills: int = 0
     """Processes of our control group that the kernel has killed for want of memory, since the group was made."""
+    queues: frozenset[str] | None = None
+    """What the live workers there serve, held or not; ``None``: nobody has said."""
 
     @property
     def counted_foreign_cores(self) -> float:
         """What new work counts with. A spike of a second or two keeps none away."""
         return self.foreign_cores if self.steady_foreign_cores is None else self.steady_foreign_cores
+
+    def serves(self, queue: str) -> bool:
+        """Whether work of ``queue`` can run there; empty: of any."""
+        return not queue or self.queues is None or queue in self.queues

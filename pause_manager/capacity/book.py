@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pause_manager.capacity.policy import Policy
@@ -12,7 +13,7 @@ from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
 _Key = tuple[bool, float, str]
-_Kind = tuple[Needs, Policy]
+_Kind = tuple[Needs, Policy, str]
 
 
 @dataclass(frozen=True)
@@ -55,26 +56,36 @@ class Book:
         self._policy = policy
         self._resuming = resuming
         self._margins: dict[str, Margin] = dict(margins or {})
+        self.views: dict[str, NodeView] = {}
+        """All nodes, also those that are closed or not readable; ``nodes`` and ``rooms`` have the others."""
         self.nodes: dict[str, NodeView] = {}
         self.rooms: dict[str, Room] = {}
         self._orders: dict[_Kind, _Order] = {}
         self._touched: list[str] = []
+        self._tries: list[dict[str, Room]] = []
         for node in nodes:
+            self.views[node.name] = node
             if node.name not in closed:
                 self._measure(node, now)
 
     def refresh(self, node: NodeView, now: float, *, is_closed: bool = False, margin: Margin | None = None) -> None:
         """Measure ``node`` again; reservations made there in this book are forgotten for what the view shows."""
         self._margins[node.name] = margin or {}
+        self.views[node.name] = node
         self.nodes.pop(node.name, None)
         self.rooms.pop(node.name, None)
         if not is_closed:
             self._measure(node, now)
         self._touched.append(node.name)
 
-    def place(self, needs: Needs, barred: Collection[str] = (), policy: Policy | None = None) -> Placement | None:
-        """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without)."""
-        kind = (needs, policy or self._policy)
+    def place(
+        self, needs: Needs, barred: Collection[str] = (), policy: Policy | None = None, queue: str = ""
+    ) -> Placement | None:
+        """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without).
+
+        Only where a live worker serves ``queue``, if that is named.
+        """
+        kind = (needs, policy or self._policy, queue)
         order = self._order(kind)
         aside: list[_Key] = []
         found: Placement | None = None
@@ -95,8 +106,28 @@ class Book:
         """Make the reservation that another book made for ``needs``; nothing if the node is not in this one."""
         left = self.rooms.get(placement.node)
         if left is not None:
+            self._keep_for_undo(placement.node)
             left.take(needs, placement.gpus)
             self._touched.append(placement.node)
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Forget at the end of the block what was reserved in it. Blocks may be nested."""
+        self._tries.append({})
+        try:
+            yield
+        finally:
+            for name, before in self._tries.pop().items():
+                self.rooms[name] = before
+                self._touched.append(name)
+
+    def _keep_for_undo(self, name: str) -> None:
+        if self._tries and name not in self._tries[-1]:
+            self._tries[-1][name] = self.rooms[name].copy()
+
+    def margin_of(self, node: str) -> Margin | None:
+        """What is to be left free there beside new work."""
+        return self._margins.get(node)
 
     def _measure(self, node: NodeView, now: float) -> None:
         if is_readable(node, now, self._policy):
@@ -126,9 +157,9 @@ class Book:
 
     def _key(self, kind: _Kind, name: str) -> _Key | None:
         left = self.rooms.get(name)
-        if left is None:
+        needs, policy, queue = kind
+        if left is None or not self.nodes[name].serves(queue):
             return None
-        needs, policy = kind
         threshold = self._threshold(name, policy)
         share = left.share(needs)
         if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
@@ -141,10 +172,11 @@ class Book:
 
     def _take(self, kind: _Kind, name: str, share: float) -> Placement:
         left = self.rooms[name]
-        needs, policy = kind
+        needs, policy, _ = kind
         gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
+        self._keep_for_undo(name)
         left.take(needs, gpus)
         self._touched.append(name)
         return Placement(name, gpus, share)
