@@ -318,7 +318,10 @@ class StageLoop:
             time.sleep(min(left, 0.05))
 
     def _room(self) -> Sequence[int]:
-        return admission.room_here(self.worker.node, self.stage.needs, self.run_row.pipeline)
+        run = self.run_row
+        return admission.room_here(
+            self.worker.node, self.stage.needs, run.pipeline, run_id=run.pk, goes_on=self._has_worked
+        )
 
     def _all_items(self) -> Iterator[Payload]:
         slugs = self._sources or ("input",)

@@ -223,6 +223,21 @@ def queues() -> list[str]:
     return sorted({queue for served in rows for queue in served})
 
 
+def served_by_node() -> dict[str, frozenset[str] | None]:
+    """What the live workers of each node serve, held or not; ``None`` where one does not tell: of an older release."""
+    found: dict[str, frozenset[str] | None] = {}
+    rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - timedelta(seconds=gone_seconds())).order_by()
+    for node, owner, served in rows.values_list("node", "owner", "serves"):
+        before = found.get(node, frozenset())
+        found[node] = None if before is None or not (served or owner) else before | set(served)
+    return found
+
+
+def served_by(node: str) -> frozenset[str] | None:
+    """The same for one node; ``None`` if nobody has told."""
+    return served_by_node().get(node)
+
+
 def forget_gone() -> None:
     """Delete the rows of workers that were not seen for an hour."""
     FleetWorker.objects.filter(last_seen_at__lt=Now() - _REMEMBERED).delete()

@@ -119,8 +119,9 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     if node is None:
         capacity = PauseQueueEntry.KeptBy.CAPACITY
         sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
-        for ref, wanted, sent_at, priority in sent.values_list("ref", "needs", "sent_at", "priority"):
-            yield None, Load(ref, Needs(**wanted), sent_at.timestamp() if sent_at else 0.0, priority, is_sent=True)
+        for ref, wanted, sent_at, *rest in sent.values_list("ref", "needs", "sent_at", "priority", "work_queue"):
+            since, (priority, queue) = sent_at.timestamp() if sent_at else 0.0, rest
+            yield None, Load(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
 
 
 @receiver(yield_wanted)

@@ -25,7 +25,7 @@ from django.db import connections
 from backend import bootstrap
 from backend.embedded import EmbeddedError, Postgres, Redis, Server
 from backend.supervisor import Supervisor
-from pause_manager import database, manager, nodes
+from pause_manager import database, nodes, watching
 
 FIRST_SAMPLE_SECONDS = 10
 """Longest wait for the first sample of this machine."""
@@ -195,7 +195,7 @@ def _run_pipeline(options: dict[str, Any]) -> list[str]:
 def _unseen_nodes() -> str:
     """Whether capacity is watched and no worker has sampled this machine yet."""
     try:
-        if not manager.is_watched() or any(state.is_online for state in nodes.states()):
+        if not watching.is_watched() or any(state.is_online for state in nodes.states()):
             return ""
     except DatabaseError:
         pass
