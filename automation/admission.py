@@ -18,7 +18,7 @@ from automation.errors import UnknownPipeline
 from automation.leases import KEEPS, RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
 from automation.pipeline import AGENT, all_pipelines, get_pipeline
-from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes, watching
+from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes, unserved, watching
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
@@ -249,6 +249,11 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         needs = _needs(pipeline, slug)
         if needs is not None:
             yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True, queue=queue)
+
+
+@unserved.register
+def _queues_of_tickets() -> Iterable[str]:
+    return Ticket.objects.order_by().values_list("queue", flat=True).distinct()
 
 
 @forced.register

@@ -206,7 +206,7 @@ def _overlap(one: Member, other: Member) -> bool:
 
 def gone_seconds() -> float:
     """After so long a silence nobody is waited for any more."""
-    return conf.settings().worker_beat_seconds * conf.settings().missed_worker_beats
+    return conf.settings().gone_seconds
 
 
 @register
@@ -214,28 +214,6 @@ def _workers() -> Iterable[Member]:
     with connection.cursor() as cursor:
         cursor.execute(LIVE, [gone_seconds()])
         return [Member(WORKER, *row) for row in cursor.fetchall()]
-
-
-def queues() -> list[str]:
-    """The queues that live workers serve, held or not."""
-    gone = timedelta(seconds=gone_seconds())
-    rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - gone).values_list("serves", flat=True)
-    return sorted({queue for served in rows for queue in served})
-
-
-def served_by_node() -> dict[str, frozenset[str] | None]:
-    """What the live workers of each node serve, held or not; ``None`` where one does not tell: of an older release."""
-    found: dict[str, frozenset[str] | None] = {}
-    rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - timedelta(seconds=gone_seconds())).order_by()
-    for node, owner, served in rows.values_list("node", "owner", "serves"):
-        before = found.get(node, frozenset())
-        found[node] = None if before is None or not (served or owner) else before | set(served)
-    return found
-
-
-def served_by(node: str) -> frozenset[str] | None:
-    """The same for one node; ``None`` if nobody has told."""
-    return served_by_node().get(node)
 
 
 def forget_gone() -> None:

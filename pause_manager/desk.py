@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import acknowledgements, capacity, conf, front, loads, nodes, watching
+from pause_manager import capacity, conf, front, loads, nodes, serving, watching
 from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
 from pause_manager.models import PollState
@@ -142,7 +142,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     """
     by_node = loads.by_node()
     held = nodes.held()
-    served = acknowledgements.served_by_node()
+    served = serving.by_node()
     found = nodes.states() if seen is None else seen
     views = [
         replace(

@@ -26,14 +26,18 @@ _ENTRY = PauseQueueEntry._meta.db_table
 _HOLD = f"SELECT FROM {Hold._meta.db_table} AS hold WHERE hold.released_at IS NULL"
 _WAITS = "entry.finished_at IS NULL AND entry.kept_by = 'capacity'"
 
-_KINDS = f"""
+_QUEUES = f"""
     WITH RECURSIVE queues AS (
         (SELECT work_queue FROM {_ENTRY} AS entry WHERE {_WAITS} ORDER BY work_queue LIMIT 1)
          UNION ALL
         SELECT (SELECT entry.work_queue FROM {_ENTRY} AS entry WHERE {_WAITS} AND entry.work_queue > queues.work_queue
                  ORDER BY entry.work_queue LIMIT 1)
           FROM queues WHERE queues.work_queue IS NOT NULL
-    ), kind AS (
+    )
+"""
+
+_KINDS = f"""
+    {_QUEUES}, kind AS (
         SELECT first.*, 1 AS number
           FROM queues
          CROSS JOIN LATERAL (
@@ -147,6 +151,12 @@ def foremost(count: int, ageing_seconds: float) -> list[Entry]:
     values = {"queues": None, "kinds": MOST_KINDS_OF_POLL, "count": count, "ageing": ageing_seconds}
     rows = _rows(_FOREMOST, values)
     return [Entry(pk, queue, pipeline, needs_of(needs), *when) for pk, queue, pipeline, needs, *when in rows]
+
+
+def queues() -> list[str]:
+    """The queues whose workers are to do what waits for room; one look into the index each."""
+    rows = _rows(f"{_QUEUES} SELECT work_queue FROM queues WHERE work_queue IS NOT NULL", {})
+    return [row[0] for row in rows]
 
 
 def _rows(statement: str, values: dict[str, Any]) -> list[Any]:

@@ -12,7 +12,6 @@ import orjson
 from django.db import connection, transaction
 
 from pause_manager import (
-    acknowledgements,
     capacity,
     conf,
     database,
@@ -24,6 +23,7 @@ from pause_manager import (
     nodes,
     pause_queue,
     polling,
+    serving,
     watching,
 )
 from pause_manager.actor import Actor
@@ -145,7 +145,7 @@ def admit_on(
             logger.info("No room for a loop: %s %s", admission.sentence, admission.figures)
             return admission.sentence
         if newcomer is not None:
-            ahead = front.kinds(conf.settings().policy_of().ageing_seconds, acknowledgements.served_by(node))
+            ahead = front.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
             if goes_behind(ahead, needs, newcomer, pipeline=pipeline):
                 logger.info("No turn for a newcomer: %s", ITS_TURN)
                 return ITS_TURN

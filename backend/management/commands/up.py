@@ -87,6 +87,9 @@ class Command(BaseCommand):
             supervisor.add(name, command, env)
 
         def when_ready() -> None:
+            if not watching.is_watched():
+                supervisor.say("capacity is not watched (manage.py capacity on)")
+            connections.close_all()
             supervisor.say(f"ready: {url} (credentials for scripts: {settings.DATA_DIR / 'credentials.json'})")
             if options["run_pipeline"]:
                 supervisor.foreground = subprocess.Popen(_run_pipeline(options), env=env)
@@ -189,7 +192,8 @@ def _run_pipeline(options: dict[str, Any]) -> list[str]:
         command += ["--input", str(options["input"])]
     for param in options["param"]:
         command += ["--param", param]
-    return [*command, "--site", options["site"], "--wait"]
+    # Whoever asks for this one run on this one machine wants to see it end, however busy the machine is.
+    return [*command, "--site", options["site"], "--force", "--wait"]
 
 
 def _unseen_nodes() -> str:

@@ -23,8 +23,7 @@ REQUESTS = [
 
 @pytest.fixture
 def watching(settings):
-    policy = {**settings.PAUSE_MANAGER["policy"], "offline_after_seconds": 300.0}
-    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True, "missed_samples": 300, "policy": policy}
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True, "missed_samples": 300}
 
 
 @pytest.fixture
