@@ -8,7 +8,7 @@ from pause_manager.capacity.adaptive import Adaptation, adapt, with_threshold
 from pause_manager.capacity.admission import Placement, Verdict, admit, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
-from pause_manager.capacity.consolidation import Consolidation, Move, consolidate
+from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.kept_nodes import Kept
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
@@ -45,6 +45,7 @@ __all__ = [
     "is_readable",
     "judge",
     "outlook",
+    "piece_of",
     "place",
     "plan_resume",
     "resuming_book",

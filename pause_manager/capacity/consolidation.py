@@ -93,7 +93,7 @@ def consolidate(
             if one is not None:
                 found.append(one)
                 held[one.kept.node] = entry.needs
-                moved |= {piece_of(move.load.ref): now for move in one.moves}
+                moved |= {piece_of(move.load): now for move in one.moves}
     after = RampState(
         ramp.allowance,
         ramp.polled_at,
@@ -105,9 +105,9 @@ def consolidate(
     return found, after
 
 
-def piece_of(ref: str) -> str:
-    """What of ``ref`` stays the same when the work goes on elsewhere."""
-    return ref.partition("/")[0]
+def piece_of(load: Load) -> str:
+    """What of a load stays the same when the work goes on elsewhere."""
+    return load.piece or load.ref.partition("/")[0]
 
 
 def _short(ramp: RampState) -> list[Waiting]:
@@ -155,7 +155,8 @@ class _Search:
         ways.sort(key=lambda way: way[:2])
         _, node, moves = ways[0]
         self._reserve(moves)
-        kept = Kept(node, entry.needs, entry.ref, self.now, self.now + self.policy.move_patience_seconds)
+        until = self.now + self.policy.move_patience_seconds
+        kept = Kept(node, entry.needs, entry.ref, self.now, until, len(moves))
         figures = {
             "waits": {"ref": entry.ref, "priority": entry.priority, "seconds": round(self.now - entry.paused_at)},
             "moves": [self._told(move) for move in moves],
@@ -209,7 +210,7 @@ class _Search:
                     places.append(place)
             if len(places) == len(chosen):
                 return [
-                    Move(load, place.node, self.moved.get(piece_of(load.ref)))
+                    Move(load, place.node, self.moved.get(piece_of(load)))
                     for load, place in zip(chosen, places, strict=True)
                 ]
         return None
@@ -219,9 +220,10 @@ class _Search:
             load.can_yield
             and not load.is_sent
             and load.priority >= urgency
-            and self.now - load.started_at >= self.policy.settle_seconds
+            and self.now - (load.works_since or load.started_at) >= self.policy.settle_seconds
+            and load.repeats_seconds <= self.policy.move_repeats_seconds
             and load.ref not in self.gone
-            and piece_of(load.ref) not in self.moved
+            and piece_of(load) not in self.moved
         )
 
     def _fits_anywhere(self, load: Load) -> bool:

@@ -21,6 +21,8 @@ class Kept:
     """The entry that the room was made for; another with the same needs may have it if it is first in line."""
     since: float
     until: float
+    moves: int = 0
+    """How many pieces of work were asked to leave it."""
 
     def is_over(self, view: NodeView | None, policy: Policy, now: float) -> bool:
         """Whether it is kept no longer: the node is gone, strangers have come there, or it has taken too long."""

@@ -56,6 +56,8 @@ class Policy:
     """... and is tried again every so often while nothing can be moved for it."""
     move_cooldown_seconds: float = 1800.0
     """What was moved is not moved again within this time."""
+    move_repeats_seconds: float = 600.0
+    """What would have to do more than this again is not moved."""
     move_patience_seconds: float = 300.0
     """How long a node is kept free for large work while what is in its way leaves."""
     adaptive: bool = False
