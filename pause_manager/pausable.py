@@ -178,6 +178,8 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
         return tracer(uuid, args, kwargs, request)
     if queue != _control_queue() and not (here.is_permitted and here.control.covering(queue) is None):
         return _answered((REFUSED,))
+    if (mark := address.get("mark")) is not None and not here.begin(mark):
+        return _answered((REFUSED,))  # Its message has gone back meanwhile.
     outer = getattr(_current, "run", None)
     _current.run = _Run(here, address, (args, kwargs), request)
     try:
