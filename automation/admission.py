@@ -190,8 +190,8 @@ def _idle(run_ids: Sequence[UUID]) -> list[UUID]:
 
 def room_here(
     node: str, needs: Needs, pipeline: str, told: NodeView | None = None, sample: Sample | None = None
-) -> Sequence[int]:
-    """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
+) -> Sequence[str]:
+    """The ids of the GPUs for a loop with ``needs`` on ``node``, which stays locked until the transaction ends.
 
     ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
     another machine before the transaction began. Raises ``NoRoom`` with the

@@ -150,7 +150,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     held = nodes.held()
     found = nodes.states() if seen is None else seen
     views = [
-        replace(view, loads=tuple(by_node.get(view.name, ())), is_online=view.is_online and view.name not in held)
+        replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
         for view in (state.view for state in found)
     ]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}

@@ -53,4 +53,6 @@ def _listed(amounts: Mapping[Resource, int]) -> list[list[Any]]:
 
 
 def _mapped(listed: Any) -> dict[Resource, int]:
-    return {(kind, index): amount for kind, index, amount in listed}
+    # Before GPUs were booked by UUID, -1 was the machine and any other number the index of a GPU: it may have moved.
+    named = ((kind, "" if which == -1 else which, amount) for kind, which, amount in listed)
+    return {(kind, which): amount for kind, which, amount in named if isinstance(which, str)}

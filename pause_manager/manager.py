@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
@@ -89,8 +89,8 @@ def admit_on(
     told: NodeView | None = None,
     newcomer: int | None = None,
     sample: Sample | None = None,
-) -> tuple[int, ...] | str:
-    """The GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
+) -> tuple[str, ...] | str:
+    """The ids of the GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
@@ -106,7 +106,7 @@ def admit_on(
 
 def _admit_on(
     node: str, needs: Needs, pipeline: str, told: NodeView | None, newcomer: int | None, sample: Sample | None
-) -> tuple[int, ...] | str:
+) -> tuple[str, ...] | str:
     if told is not None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])
@@ -115,7 +115,7 @@ def _admit_on(
     if view is None:
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())
-    view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
+    view = view.carrying(load for load in mine if not load.is_sent)
     policy = conf.settings().policy_of(pipeline)
     now = now or database_seconds()
     placement = capacity.place([view], needs, policy, now)

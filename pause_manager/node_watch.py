@@ -64,10 +64,8 @@ class NodeWatch:
         if self._told_saturated != self._strangers.is_saturated:
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
             self._told_saturated = self._strangers.is_saturated
-        carried = tuple(loads.by_node(view.name).get(view.name, ()))
-        self._with_loads, judgement = capacity.judge(
-            replace(view, loads=carried), self._with_loads, policy, view.sampled_at
-        )
+        carried = loads.by_node(view.name).get(view.name, ())
+        self._with_loads, judgement = capacity.judge(view.carrying(carried), self._with_loads, policy, view.sampled_at)
         self._keep(view.name)
         if judgement.yields:
             self._ask_to_yield(view.name, judgement)

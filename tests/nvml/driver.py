@@ -9,6 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("nvml.c")
 
+NOT_SUPPORTED = 3
 DRIVER_NOT_LOADED = 9
 GPU_IS_LOST = 15
 
@@ -33,6 +34,13 @@ class Card:
     """Number to (total, free) MiB; not empty: the card is in MIG mode."""
     processes: dict[int, int] = field(default_factory=dict)
     """pid to MiB."""
+    uuid: str = ""
+    """``GPU-<index>`` unless it is given."""
+    name: str = ""
+    aborts: bool = False
+    """The library aborts when this card is asked."""
+    unified: int | None = None
+    """It has no memory of its own and answers with this error; 0: with 0 of 0."""
 
 
 @dataclass
@@ -64,6 +72,10 @@ class Driver:
                 int(bool(card.migs)),
             )
             lines.append(f"gpu {index} {' '.join(map(str, figures))}")
+            lines += [f"uuid {index} {card.uuid}"] if card.uuid else []
+            lines += [f"name {index} {card.name}"] if card.name else []
+            lines += [f"abort {index}"] if card.aborts else []
+            lines += [f"unified {index} {card.unified}"] if card.unified is not None else []
             lines += [f"process {index} {pid} {mib}" for pid, mib in card.processes.items()]
             lines += [f"mig {index} {number} {total} {free}" for number, (total, free) in card.migs.items()]
         fresh = self.state.with_name(f".{self.state.name}.{os.getpid()}")
