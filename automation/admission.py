@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -189,15 +189,20 @@ def _idle(run_ids: Sequence[UUID]) -> list[UUID]:
 
 
 def room_here(
-    node: str, needs: Needs, pipeline: str, told: NodeView | None = None, sample: Sample | None = None
+    node: str,
+    needs: Needs,
+    pipeline: str,
+    told: NodeView | None = None,
+    sample: Sample | None = None,
+    among: Collection[str] | None = None,
 ) -> Sequence[str]:
     """The ids of the GPUs for a loop with ``needs`` on ``node``, which stays locked until the transaction ends.
 
     ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
-    another machine before the transaction began. Raises ``NoRoom`` with the
-    sentence that says what is short.
+    another machine before the transaction began, and ``among`` the GPUs that the loop has already, if it has. Raises
+    ``NoRoom`` with the sentence that says what is short.
     """
-    admitted = manager.admit_on(node, needs, pipeline=pipeline, told=told, sample=sample)
+    admitted = manager.admit_on(node, needs, pipeline=pipeline, told=told, sample=sample, among=among)
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")
         raise NoRoom(admitted)

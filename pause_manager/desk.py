@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from pause_manager import capacity, conf, loads, nodes
+from pause_manager import acknowledgements, capacity, conf, gpus, loads, nodes
 from pause_manager.clock import database_seconds
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.needs import Needs
@@ -153,6 +153,9 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
         for view in (state.view for state in found)
     ]
+    if any(view.gpus for view in views):
+        visible = acknowledgements.visible_gpus()
+        views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, [load.needs for load in by_node.get(None, ())], states, database_seconds())
 

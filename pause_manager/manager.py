@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, database, holds, layers, loads, metrics, nodes, pause_queue
+from pause_manager import capacity, conf, database, gpus, holds, layers, loads, metrics, nodes, pause_queue
 from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
 from pause_manager.desk import ITS_TURN, front, goes_behind, look, needs_of, open_desk
@@ -19,6 +19,7 @@ from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.probes.processes import node_name
 from pause_manager.samples import Sample
 from pause_manager.signals import forced_on, hold_changing
 from pause_manager.views import NodeView
@@ -89,6 +90,7 @@ def admit_on(
     told: NodeView | None = None,
     newcomer: int | None = None,
     sample: Sample | None = None,
+    among: Collection[str] | None = None,
 ) -> tuple[str, ...] | str:
     """The ids of the GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
@@ -96,16 +98,23 @@ def admit_on(
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
     and a lock on its name takes the place of the row. ``newcomer`` is the priority of work that nobody has admitted
     before: it queues behind what waits. ``sample`` is what ``nodes.latest`` gave before the transaction; whoever admits
-    to this machine needs none. What cannot be judged admits nothing: the error is raised.
+    to this machine needs none. Of this machine those GPUs count that this process may use, and with ``among`` only
+    those: a loop stays on the cards that it has. What cannot be judged admits nothing: the error is raised.
     """
     if not conf.settings().capacity:
         return ()
     with layers.telling("capacity"):
-        return _admit_on(node, needs, pipeline, told, newcomer, sample)
+        return _admit_on(node, needs, pipeline, told, newcomer, sample, among)
 
 
 def _admit_on(
-    node: str, needs: Needs, pipeline: str, told: NodeView | None, newcomer: int | None, sample: Sample | None
+    node: str,
+    needs: Needs,
+    pipeline: str,
+    told: NodeView | None,
+    newcomer: int | None,
+    sample: Sample | None,
+    among: Collection[str] | None,
 ) -> tuple[str, ...] | str:
     if told is not None:
         with connection.cursor() as cursor:
@@ -116,6 +125,8 @@ def _admit_on(
         return f"{node} has no fresh sample."
     mine = loads.by_node(node).get(node, ())
     view = view.carrying(load for load in mine if not load.is_sent)
+    if needs.gpus and node == node_name():
+        view = gpus.offered(view, among)
     policy = conf.settings().policy_of(pipeline)
     now = now or database_seconds()
     placement = capacity.place([view], needs, policy, now)
