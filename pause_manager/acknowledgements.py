@@ -140,7 +140,7 @@ class Report:
     def values(self) -> dict[str, Any]:
         """As parameters of :data:`REPORT`."""
         return {
-            "name": self.name,
+            "key": _key(self.name, self.owner),
             "node": self.node,
             "serves": json.dumps(sorted(self.queues)),
             "version": self.version,
@@ -154,6 +154,11 @@ class Report:
         }
 
 
+def _key(name: str, owner: str) -> str:
+    """What a worker's row is known by. ``owner`` is of one line."""
+    return f"{name}\n{owner}" if owner else name
+
+
 def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int, **known: Any) -> None:
     """Note that the worker lives and obeys ``version``; times are the database's. ``known`` as in :class:`Report`."""
     with connection.cursor() as cursor:
@@ -162,7 +167,7 @@ def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int, **
 
 def leave(name: str, owner: str = "") -> None:
     """The worker has ended of its own accord."""
-    FleetWorker.objects.filter(name=name, owner=owner).delete()
+    FleetWorker.objects.filter(key=_key(name, owner)).delete()
 
 
 def succeed(name: str, owner: str) -> None:
@@ -244,15 +249,15 @@ REPORT = f"""
     INSERT INTO {_WORKER} AS worker
            (name, node, serves, acknowledged_version, acknowledged_at, last_seen_at,
             revision, owner, in_hand, tasks, task_names, visible_gpus, clock_offset)
-    VALUES (%(name)s, %(node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
+    VALUES (%(key)s, %(node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
             %(visible_gpus)s::jsonb, extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
-        ON CONFLICT (name, owner) DO UPDATE
+        ON CONFLICT (name) DO UPDATE
        SET node = excluded.node, serves = excluded.serves, last_seen_at = clock_timestamp(),
            acknowledged_at = CASE WHEN worker.acknowledged_version = excluded.acknowledged_version
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
-           in_hand = excluded.in_hand, tasks = excluded.tasks,
+           owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
            task_names = excluded.task_names, visible_gpus = excluded.visible_gpus, clock_offset = excluded.clock_offset
 """
 
@@ -263,7 +268,7 @@ _VISIBLE = f"""
 """
 
 LIVE = f"""
-    SELECT name, node, acknowledged_version, last_seen_at,
+    SELECT worker_name, node, acknowledged_version, last_seen_at,
            extract(epoch FROM statement_timestamp() - last_seen_at)::float, owner, acknowledged_at
-      FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %s) ORDER BY name
+      FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %s) ORDER BY worker_name, id
 """

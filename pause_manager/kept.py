@@ -30,6 +30,7 @@ from pause_manager.probes import processes
 logger = logging.getLogger("pause_manager.kept")
 
 _UNTAGGED = "untagged:"
+_VOID = "void:"
 _SAME_MESSAGE = timedelta(minutes=10)
 """For so long a message without a name that comes again, with the id of one that was kept, is taken for that one.
 
@@ -51,6 +52,12 @@ _COMES_AGAIN = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
     UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL, answered_by = ''
      WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
+"""
+
+_VOIDED = f"""
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET answered_by = %(void)s || run.turn
+      FROM {RunningTask._meta.db_table} AS run
+     WHERE run.id = ANY(%(rows)s) AND entry.id = run.entry_id AND entry.outcome = 'sent'
 """
 
 _REVOKED = f"""
@@ -104,7 +111,7 @@ def settle(delivery: Delivery) -> Turn | None:
             return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
         entry = None
         if delivery.entry is not None:
-            entry = _entry_of(delivery.entry, delivery.turn)
+            entry = _entry_of(delivery.entry, delivery)
             if entry is None and (not came_back_dead(delivery.entry, delivery.headers) or _was_kept(delivery)):
                 logger.info("%s was delivered again: it has been answered.", delivery.ref)
                 return None
@@ -204,6 +211,12 @@ def come_again(turns: Collection[UUID]) -> None:
         cursor.execute(_COMES_AGAIN, {"turns": list(turns)})
 
 
+def void_answers(rows: Collection[int]) -> None:
+    """The workers of these rows of ``RunningTask`` were lost: a message of theirs that comes again may be answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VOIDED, {"void": _VOID, "rows": list(rows)})
+
+
 @contextmanager
 def _bounded() -> Iterator[None]:
     """A transaction that waits for no lock for long: whoever decides about messages has others to decide about."""
@@ -213,16 +226,17 @@ def _bounded() -> Iterator[None]:
         yield
 
 
-def _entry_of(named: tuple[int, int], turn: UUID) -> PauseQueueEntry | None:
+def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:
     """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
     pk, sending = named
     sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, sending=sending, outcome="sent")
     entry = sent.defer("body", "envelope").first()
-    if entry is None or entry.answered_at is None or entry.answered_by == str(turn):
+    if entry is None or entry.answered_at is None or entry.answered_by == str(delivery.turn):
         return entry
     runs = list(entry.running.all())
     if not runs:
-        return None
+        # Who had begun with it has acknowledged it, and the broker delivers that no more.
+        return entry if delivery.is_redelivered and entry.answered_by.startswith(_VOID) else None
     if not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
         raise AtWorkElsewhere
     entry.running.all().delete()

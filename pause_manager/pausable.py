@@ -200,6 +200,8 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
     if is_isolated and gpus.is_spent():
         recycling.ask("CUDA was started in it, and a task came whose GPUs are isolated")
         return _answered((REFUSED,))
+    if (mark := address.get("mark")) is not None and not here.begin(mark):
+        return _answered((REFUSED,))  # Its message has gone back meanwhile.
     outer = getattr(_current, "run", None)
     _current.run = run
     try:

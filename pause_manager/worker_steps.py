@@ -58,10 +58,13 @@ class WorkerSupervision(bootsteps.StartStopStep):
         """Nothing yet: a node is seen until the last of its tasks has ended, see ``_end``."""
 
     def terminate(self, worker: Any) -> None:
-        self.end()
+        self.end(has_finished=False)
 
-    def end(self) -> None:
-        """Let go of what is in hand, and stop sampling: another worker of the machine takes over."""
+    def end(self, *, has_finished: bool = True) -> None:
+        """Let go of what is in hand, and stop sampling: another worker of the machine takes over.
+
+        ``has_finished``: the pool has ended what it had begun, instead of being killed.
+        """
         from pause_manager.worker.database_thread import database_thread
         from pause_manager.worker.decisions import decisions
         from pause_manager.worker.supervisor import supervisor
@@ -69,6 +72,7 @@ class WorkerSupervision(bootsteps.StartStopStep):
 
         if self.is_supervising:
             self.is_supervising = False
+            decisions.pool_has_ended(has_finished=has_finished)
             decisions.let_go(LET_GO_SECONDS)
             database_thread.stop()
             supervisor.stop()

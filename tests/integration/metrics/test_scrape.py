@@ -104,8 +104,8 @@ def test_holds_and_the_pause_queue_are_told_with_their_ages(scrape):
 def test_the_fleet_switch_is_told_with_who_obeys(scrape):
     running = scrape()
     for name, version in (("old", 1), ("new", 2)):
-        FleetWorker.objects.create(name=name, node="n1", acknowledged_version=version)
-    FleetWorker.objects.create(name="gone", node="n1", last_seen_at=timezone.now() - timedelta(hours=1))
+        FleetWorker.objects.create(key=name, node="n1", acknowledged_version=version)
+    FleetWorker.objects.create(key="gone", node="n1", last_seen_at=timezone.now() - timedelta(hours=1))
 
     fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR, confirmation="pause")
 
