@@ -220,7 +220,7 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
 def _failed(task: Any, uuid: str, request: Any, error: Exception) -> Any:
     """What a tracer answers for a task that has failed before its first line; its result says so."""
     task.backend.mark_as_failure(uuid, error, request=Context(request or {}), store_result=not task.ignore_result)
-    return trace_ok_t(report_internal_error(task, error), TraceInfo(states.FAILURE, error), 0.0, None)  # type: ignore[arg-type]
+    return trace_ok_t(report_internal_error(task, error), TraceInfo(states.FAILURE, error), 0.0, None)
 
 
 def _rest(task: Any, run: _Run, args: Any, kwargs: Any) -> Rest:

@@ -42,7 +42,7 @@ def note_pool(kind: type[Any]) -> None:
 def _install(**_: Any) -> None:
     """In a pool process, before it takes its first task."""
     global _is_possible
-    worker = getattr(process.current_process(), "_target", None)
+    worker: Any = getattr(process.current_process(), "_target", None)
     if not isinstance(worker, pool.Worker):
         return  # the solo pool sends the signal, too
     take = worker.wait_for_job

@@ -18,6 +18,8 @@ class GpuView:
     free_mib: int | None
     own_mib: int = 0
     """Memory that our own processes show in the driver's process list."""
+    idle_mib: int = 0
+    """What of it is no load's doing, see ``NodeView.idle_at``."""
     utilisation: float | None = None
     """0 to 1, of everybody."""
     name: str = ""
@@ -73,6 +75,10 @@ class NodeView:
     memory_mib: int
     free_memory_mib: int
     own_memory_mib: int = 0
+    idle_memory_mib: int = 0
+    """What of it is no load's doing: idle processes, and what they keep of work that has ended."""
+    idle_at: float | None = None
+    """When that was measured, seconds since the epoch; what started later counts in full. ``None``: it was not."""
     gpus: tuple[GpuView, ...] = ()
     gpu_problem: str = ""
     """Why the GPUs cannot be read at all (no answer from the driver); empty if they can, or if there are none."""

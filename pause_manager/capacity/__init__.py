@@ -8,6 +8,7 @@ from pause_manager.capacity.adaptive import Adaptation, adapt, with_threshold
 from pause_manager.capacity.admission import Placement, Verdict, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
+from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
 from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
@@ -17,6 +18,7 @@ __all__ = [
     "Adaptation",
     "Book",
     "GpuRoom",
+    "Idle",
     "Judgement",
     "NodeState",
     "Placement",

@@ -165,7 +165,7 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     if loads:
         declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
         used = node.memory_mib - node.free_memory_mib
-        memory -= _unseen(declared, node.own_memory_mib, used, node.sampled_at, now, settle)
+        memory -= _unseen(declared, node.own_memory_mib, node.idle_memory_mib, used, node, now, settle)
     readable = [] if node.gpu_problem else [gpu for gpu in node.gpus if not gpu_is_unknown(gpu)]
     gpus = [_gpu_room(gpu, node, memory, now, settle) for gpu in readable]
     return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus)
@@ -255,28 +255,30 @@ def _gpu_room(gpu: GpuView, node: NodeView, memory: int, now: float, settle: flo
     if not here:
         return GpuRoom(gpu.id, gpu.index, free, gpu.total_mib)
     declared = [(load, load.needs.gpu_memory_mib) for load in here]
-    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, node.sampled_at, now, settle)
+    unseen = _unseen(declared, gpu.own_mib, gpu.idle_mib, gpu.total_mib - free, node, now, settle)
     return GpuRoom(gpu.id, gpu.index, free - unseen, gpu.total_mib, len(here))
 
 
 def _unseen(
-    declared: Sequence[tuple[Load, int]], own: int, used: int, sampled_at: float, now: float, settle: float
+    declared: Sequence[tuple[Load, int]], own: int, idle: int, used: int, node: NodeView, now: float, settle: float
 ) -> int:
     """How much of the declared memory the sensor does not show yet: the phantom load.
 
-    What was sent or started after the sample counts in full; the rest counts for what was declared minus what our
-    processes show. Where the sensor cannot tell whose memory it is (nothing of ours shows although all has settled),
-    what is used at all is taken for ours, or the same memory would be counted twice for ever.
+    What was sent or started after the sample, or after our idle processes were last measured, counts in full; the rest
+    counts for what was declared minus what our processes show beyond what they occupy when ``idle``. Where the sensor
+    cannot tell whose memory it is (nothing of ours shows although all has settled), what is used at all is taken for
+    ours, or the same memory would be counted twice for ever.
     """
+    since = node.sampled_at if node.idle_at is None else min(node.sampled_at, node.idle_at)
     new = old = 0
     has_settled = True
     for load, amount in declared:
-        if load.is_sent or load.started_at >= sampled_at:
+        if load.is_sent or load.started_at >= since:
             new += amount
         else:
             old += amount
             has_settled = has_settled and now - load.started_at >= settle
-    shown = used if has_settled and not own else own
+    shown = used if has_settled and not own else max(0, own - idle)
     return max(old - shown, 0) + new
 
 

@@ -32,14 +32,15 @@ def test_a_card_that_is_gone_takes_no_room_from_the_one_that_has_its_number():
     view = node(gpus=[gone, gpu(0, uuid="GPU-1")], loads=[load("r", gpu_memory_mib=14_000, gpus=[0])])
 
     assert [(card.id, card.free_mib) for card in room(view, NOW).gpus] == [("GPU-1", 24_000)]
-    assert place([view], BIG, POLICY, NOW).gpus == ("GPU-1",)
+    found = place([view], BIG, POLICY, NOW)
+    assert found
+    assert found.gpus == ("GPU-1",)
 
 
 def test_only_loops_on_the_contended_card_yield_whatever_its_number():
     loads = [load("here", gpu_memory_mib=16_000, gpus=[0]), load("there", gpu_memory_mib=16_000, gpus=[1], priority=5)]
     cards = [gpu(0, uuid="GPU-1", free=8_000, own_mib=16_000), gpu(1, uuid="GPU-0", free=0, own_mib=10_000)]
-    view, state = node(gpus=cards, loads=loads), NodeState()
-    told = []
+    view, state, told = node(gpus=cards, loads=loads), NodeState(), list[str]()
     for second in range(12):
         state, judgement = judge(replace(view, sampled_at=NOW + second), state, POLICY, NOW + second)
         told += judgement.yields
@@ -90,7 +91,9 @@ def test_what_is_declared_on_a_unified_gpu_is_declared_of_the_machine():
     left = room(view, NOW)
 
     assert (left.memory_mib, [card.free_mib for card in left.gpus]) == (39_000, [39_000, 39_000])
-    assert left.share(Needs(cpu=1, gpu_memory_mib=1_000)).resource == "memory"
+    scarcest = left.share(Needs(cpu=1, gpu_memory_mib=1_000))
+    assert scarcest
+    assert scarcest.resource == "memory"
     assert usage(view, POLICY)[MEMORY].declared == 21_000
     assert [kind for kind, _ in usage(view, POLICY)] == ["cpu", "memory"]
 
@@ -99,7 +102,7 @@ def test_work_on_a_unified_gpu_yields_when_strangers_need_the_machines_memory():
     ours = load("ours", gpu_memory_mib=40_000, gpus=[1], started_at=0)
     view = pool(free=0, own_memory_mib=40_000, loads=[ours, load("small", memory_mib=100, priority=1)])
     view = replace(view, memory_mib=64_000, own_memory_mib=20_000)
-    state, told = NodeState(), []
+    state, told = NodeState(), list[str]()
     for second in range(12):
         state, judgement = judge(replace(view, sampled_at=NOW + second), state, POLICY, NOW + second)
         told += judgement.yields
@@ -137,7 +140,7 @@ def test_gpu_work_is_told_why_a_machine_has_no_gpus_and_cpu_work_goes_on(note):
 def test_nobody_yields_on_a_guess_whose_memory_it_is():
     ours = load("ours", gpu_memory_mib=16_000, gpus=[0], started_at=0)
     view = node(gpus=[gpu(free=0, own_mib=0, note="cannot tell whose memory is used")], loads=[ours])
-    state, told = NodeState(), []
+    state, told = NodeState(), list[str]()
     for second in range(30):
         state, judgement = judge(replace(view, sampled_at=NOW + second), state, POLICY, NOW + second)
         told += judgement.yields

@@ -86,7 +86,7 @@ def test_a_container_has_the_cards_whose_device_files_it_has(tmp_path: Path):
 
     assert mounted(tmp_path) == frozenset()
     (tmp_path / "dev/nvidia1").touch()
-    assert mounted(tmp_path) == {B}
+    assert mounted(tmp_path) == frozenset({B})
     assert visible(SAME, None, mounted={B}).ids == (B,)
     assert visible(SAME, "0", mounted={B}).ids == (B,), "numbers are those of the container"
     assert visible(MIG, None, mounted={A}).ids == (A, "MIG-1111-0", "MIG-2222-1")
