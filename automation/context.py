@@ -10,7 +10,7 @@ from uuid import UUID
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage, default_storage
 
-from pause_manager.gpus import Gpu
+from pause_manager.views import Gpu
 
 
 class Interrupted(BaseException):

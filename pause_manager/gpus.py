@@ -9,31 +9,13 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from pause_manager import recycling
 from pause_manager.probes import devices
-from pause_manager.views import NodeView
+from pause_manager.views import Gpu, NodeView
 
 logger = logging.getLogger("pause_manager.gpus")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU that a loop or task was given."""
-
-    uuid: str
-    """What ``CUDA_VISIBLE_DEVICES`` takes; of a MIG device, that device's."""
-    index: int | None = None
-    """As ``nvidia-smi`` numbers it now (of a MIG device, its card). CUDA may number it otherwise: go by ``uuid``."""
-    name: str = ""
-    memory_mib: int = 0
-    """In all, whoever uses it."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a message; ``Gpu(**values)`` is the same again."""
-        return asdict(self)
 
 
 class CannotIsolate(RuntimeError):

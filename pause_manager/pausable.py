@@ -19,8 +19,8 @@ from celery.exceptions import Ignore
 
 from pause_manager import gpus, recycling, sentry
 from pause_manager.delivery import ADDRESS, Rest
-from pause_manager.gpus import Gpu
 from pause_manager.needs import Needs
+from pause_manager.views import Gpu
 from pause_manager.worker import page
 
 if TYPE_CHECKING:

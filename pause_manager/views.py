@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from pause_manager.needs import Needs
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that a loop or task was given."""
+
+    uuid: str
+    """What ``CUDA_VISIBLE_DEVICES`` takes; of a MIG device, that device's."""
+    index: int | None = None
+    """As ``nvidia-smi`` numbers it now (of a MIG device, its card). CUDA may number it otherwise: go by ``uuid``."""
+    name: str = ""
+    memory_mib: int = 0
+    """In all, whoever uses it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a message; ``Gpu(**values)`` is the same again."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pause_manager import gpus, recycling
-from pause_manager.gpus import CannotIsolate, Gpu, given, isolated, offered
+from pause_manager.gpus import CannotIsolate, given, isolated, offered
+from pause_manager.views import Gpu
 from tests.nvml.driver import Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
 from tests.unit.capacity.fleet import gpu, node
@@ -110,8 +111,9 @@ def test_a_pool_of_threads_cannot_isolate(monkeypatch: pytest.MonkeyPatch):
 WITH_CUDA = """
 import json, os
 from pause_manager import gpus
-from pause_manager.gpus import CannotIsolate, Gpu, isolated, offered
+from pause_manager.gpus import CannotIsolate, isolated, offered
 from pause_manager.probes import devices
+from pause_manager.views import Gpu
 from tests.nvml.driver import start_cuda
 from tests.unit.capacity.fleet import gpu, node
 
