@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,10 +15,10 @@ from django.dispatch import receiver
 
 from automation import leases, transitions
 from automation.errors import UnknownPipeline
-from automation.leases import RUN, SLICE, STAGE, NoRoom
+from automation.leases import KEEPS, RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
-from automation.pipeline import all_pipelines, get_pipeline
-from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes
+from automation.pipeline import AGENT, all_pipelines, get_pipeline
+from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes, unserved, watching
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
@@ -46,6 +46,8 @@ class Want:
     queue: str
     at_work: int
     messages: int
+    kept: int = 0
+    """Slices whose worker was lost a moment ago and that keep their admission: they need not ask."""
 
     @property
     def needs(self) -> Needs:
@@ -68,7 +70,7 @@ Seen = Sequence[nodes.NodeState] | str
 def look_ahead() -> Seen:
     """Look at the nodes before anything is locked: their samples are in Redis, which may hang."""
     try:
-        return nodes.states() if manager.is_watched() else []
+        return nodes.states() if watching.is_watched() else []
     except Exception as error:
         return _unreadable(error)
 
@@ -90,7 +92,9 @@ def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admi
         if want.ignores_capacity or (desk is None and not problem):
             admission.granted.append((want, asked))
             continue
-        verdict, fitting = _judged(desk, problem, want, asked, turns)
+        kept = min(asked, want.kept)
+        verdict, fitting = _judged(desk, problem, want, asked - kept, turns)
+        fitting += kept
         manager.DECISIONS.add(code="granted" if fitting else verdict.code)
         if fitting:
             admission.granted.append((want, fitting))
@@ -131,14 +135,14 @@ def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Tur
     """The verdict on ``want``, and how many of ``asked`` loops fit."""
     if desk is not None:
         try:
-            verdict = desk.should_pause(want.needs, pipeline=want.pipeline)
+            verdict = desk.should_pause(want.needs, pipeline=want.pipeline, queue=want.queue)
             if verdict.should_pause:
                 return verdict, 0
-            if desk.goes_behind(want.needs, want.priority, pipeline=want.pipeline):
+            if desk.goes_behind(want.needs, want.priority, pipeline=want.pipeline, queue=want.queue):
                 asked = min(asked, 1) if not want.at_work and turns.has(want.run_id) else 0
             if not asked:
                 return replace(verdict, code="goes_behind", sentence=ITS_TURN), 0
-            fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline)
+            fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
             # There is room, but not so much, or those before took it.
             short = f"No node has room for {want.needs} beside what is on its way{desk.kept_back}"
             return replace(verdict, code="does_not_fit", sentence=f"{short}: {verdict.sentence}"), fitting
@@ -170,6 +174,7 @@ def park(admission: Admission) -> None:
                         task_name=GO_ON,
                         args=[str(run_id)],
                         queue="control",
+                        work_queue=runs[run_id].queue,
                         needs=runs[run_id].needs,
                         priority=runs[run_id].priority,
                         pipeline=runs[run_id].pipeline,
@@ -195,23 +200,40 @@ def room_here(
     told: NodeView | None = None,
     sample: Sample | None = None,
     among: Collection[str] | None = None,
+    *,
+    run_id: UUID | None = None,
+    goes_on: bool = False,
 ) -> Sequence[str]:
     """The ids of the GPUs for a loop with ``needs`` on ``node``, which stays locked until the transaction ends.
 
     ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
-    another machine before the transaction began, and ``among`` the GPUs that the loop has already, if it has. Raises
-    ``NoRoom`` with the sentence that says what is short.
+    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there, and
+    ``among`` which GPUs it has, if it has any. Raises ``NoRoom`` with the sentence that says what is short.
     """
-    admitted = manager.admit_on(node, needs, pipeline=pipeline, told=told, sample=sample, among=among)
+    was_parked = None if run_id is None else _was_parked(run_id)
+    admitted = manager.admit_on(
+        node, needs, pipeline=pipeline, told=told, sample=sample, among=among, goes_on=goes_on, was_parked=was_parked
+    )
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")
         raise NoRoom(admitted)
     return admitted
 
 
+def _was_parked(run_id: UUID) -> Callable[[], bool]:
+    """Says of a run whether it comes from the pause queue: it was sent on, and nothing of it has been leased since."""
+
+    def answer() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(_SENT_ON, {"run": run_id})
+            return bool(cursor.fetchone()[0])
+
+    return answer
+
+
 @loads.register
 def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
-    """Live leases by node, and without a node's name the messages that were sent and not answered."""
+    """Live leases by node and what lost slices keep there; without a node's name the messages sent, not answered."""
     with connection.cursor() as cursor:
         cursor.execute(_LEASED, {"node": node})
         leased = cursor.fetchall()
@@ -219,15 +241,20 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug, is_forced in leased:
+    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield in leased:
         needs = _needs(pipeline, slug)
         if needs is not None:
-            load = Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus), can_yield=not is_forced)
+            load = Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus), can_yield=can_yield)
             yield name, load
-    for ticket_id, sent_at, priority, pipeline, slug in sent:
+    for ticket_id, queue, sent_at, priority, pipeline, slug in sent:
         needs = _needs(pipeline, slug)
         if needs is not None:
-            yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True)
+            yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True, queue=queue)
+
+
+@unserved.register
+def _queues_of_tickets() -> Iterable[str]:
+    return Ticket.objects.order_by().values_list("queue", flat=True).distinct()
 
 
 @forced.register
@@ -244,7 +271,9 @@ def _forced_queues() -> Iterable[str]:
 def _kinds() -> Iterable[kinds.Kind]:
     for pipeline in all_pipelines():
         for stage in pipeline.stages:
-            yield kinds.Kind(pipeline.slug, stage.slug, stage.needs)
+            # Agents come by themselves: no worker need serve the queue.
+            queue = "" if stage.executor == AGENT else stage.queue
+            yield kinds.Kind(pipeline.slug, stage.slug, stage.needs, queue)
 
 
 def _needs(pipeline: str, slug: str) -> Needs | None:
@@ -262,12 +291,31 @@ def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> 
 
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, stage.slug, run.ignores_capacity
+           run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+     UNION ALL
+    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
+           run.priority, run.pipeline, stage.slug, false
+      FROM {SLICE} AS slice
+      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
+      JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE slice.lost_at IS NOT NULL AND {KEEPS} AND stage.lifecycle = 'running' AND run.lifecycle = 'running'
+       AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL
+       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+"""
+
+_SENT_ON = f"""
+    SELECT EXISTS (SELECT FROM {PauseQueueEntry._meta.db_table} AS entry
+                    WHERE entry.ref = 'run:' || %(run)s::uuid AND entry.outcome = 'sent'
+                      AND entry.sent_at > statement_timestamp() - interval '1 minute'
+                      AND NOT EXISTS (
+                          SELECT FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+                           WHERE stage.run_id = %(run)s AND slice.finished_at IS NULL
+                             AND slice.lease_token IS NOT NULL))
 """
 
 _FORCED = f"""
@@ -277,7 +325,7 @@ _FORCED = f"""
 """
 
 _SENT = f"""
-    SELECT ticket.id, extract(epoch FROM ticket.sent_at)::float, run.priority, run.pipeline, stage.slug
+    SELECT ticket.id, ticket.queue, extract(epoch FROM ticket.sent_at)::float, run.priority, run.pipeline, stage.slug
       FROM {Ticket._meta.db_table} AS ticket
       JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from automation import conf, gate
 from automation.admission import Want, admit, look_ahead, park
-from automation.leases import RUN, SLICE, STAGE
+from automation.leases import KEEPS, RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.pipeline import AGENT, all_pipelines
 from pause_manager import layers
@@ -149,7 +149,7 @@ def _send(tickets: Sequence[tuple[int, int, str]]) -> None:
 
 
 _OPEN_SLICES = f"""
-    SELECT slice.lease_token FROM {SLICE} AS slice
+    SELECT slice.lease_token, {KEEPS} AS is_kept FROM {SLICE} AS slice
      WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL
        AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
        AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
@@ -164,15 +164,17 @@ _WANTED = f"""
     ), wanted AS (
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
                declared.queue, slices.leased + tickets.out AS at_work,
-               least(declared.loops, slices.open) - slices.leased - tickets.out AS messages
+               least(declared.loops, slices.open) - slices.leased - tickets.out AS messages,
+               greatest(0, slices.kept - tickets.out) AS kept
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
           JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
-         CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased FROM ({_OPEN_SLICES}) AS s) AS slices
+         CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased,
+                                   count(*) FILTER (WHERE is_kept) AS kept FROM ({_OPEN_SLICES}) AS s) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
          WHERE stage.id = ANY(%(ids)s) AND {gate.open_for("declared.queue")}
     )
-    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages
+    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages, kept
       FROM wanted WHERE messages > 0 ORDER BY priority, id
 """
 

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from automation.errors import UnknownPipeline
 from automation.models import TERMINAL, AutomationRun, Lifecycle
-from automation.pipeline import get_pipeline
-from pause_manager import conf, layers
+from automation.pipeline import AGENT, get_pipeline
+from pause_manager import conf, layers, outlook, unserved
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
@@ -106,7 +106,7 @@ def _scopes(run: AutomationRun) -> list[str]:
 
 
 def explain(run: AutomationRun) -> list[Reason]:
-    """Every reason why ``run`` may not proceed now, in the fixed order; empty means it may."""
+    """Every reason why ``run`` may not proceed now, in the fixed order, and why nobody does it; empty means it may."""
     if run.lifecycle in TERMINAL:
         return [Reason("finished", f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run")]
     reasons = []
@@ -127,7 +127,41 @@ def explain(run: AutomationRun) -> list[Reason]:
         except Exception as error:
             reasons.append(_unreadable(layer, error))
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
-    return reasons + [_of_hold(hold) for hold in holds]
+    reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
+    if run.lifecycle == Lifecycle.RUNNING and not any(reason.code == outlook.NO_WORKER for reason in reasons):
+        reasons += [_of_queue(queue) for queue in unserved.of(_queues_at_work(run))]
+    return reasons
+
+
+def _queues_at_work(run: AutomationRun) -> set[str]:
+    """The queues whose workers the running stages of ``run`` want; agents come by themselves."""
+    try:
+        pipeline = get_pipeline(run.pipeline)
+    except UnknownPipeline:
+        return set()
+    running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
+    return {stage.queue for stage in pipeline.stages if stage.slug in running and stage.executor != AGENT}
+
+
+def _of_queue(queue: str) -> Reason:
+    lifted = f"a worker is started that serves the queue {queue}"
+    return Reason(outlook.NO_WORKER, unserved.sentence(queue), None, SYSTEM.name, lifted)
+
+
+def _of_capacity(hold: Hold) -> Reason | None:
+    """Why a run waits for room now, if a poll has looked since it was parked."""
+    if hold.kind != Hold.Kind.CAPACITY or not hold.scope.startswith("run:"):
+        return None
+    now = outlook.of_ref(hold.scope)
+    if now is None:
+        return None
+    if now.code == outlook.NO_WORKER:
+        lifted = "a worker is started that serves it, or an operator starts it anyway (resume_run --force)"
+        return Reason(now.code, now.sentence, hold.created_at, hold.actor, lifted)
+    return Reason("capacity", f"It waits for room: {now.sentence}", hold.created_at, hold.actor, _ROOM)
+
+
+_ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 
 
 def _unreadable(layer: str, error: Exception) -> Reason:
@@ -185,7 +219,7 @@ def _of_hold(hold: Hold) -> Reason:
         Hold.Kind.FREEZE: "an operator lifts the freeze",
         Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
         Hold.Kind.NEEDS_INPUT: "its question is answered",
-        Hold.Kind.CAPACITY: "capacity recovers",
+        Hold.Kind.CAPACITY: _ROOM,
     }[Hold.Kind(hold.kind)]
     if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
         lifted += f", or by itself at {hold.expires_at:%Y-%m-%d %H:%M:%S %Z}"

@@ -13,7 +13,7 @@ from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
 from automation.models import Agent, Site, StageRun, WorkSlice
 from automation.pipeline import AGENT, all_pipelines, get_pipeline
 from automation.querysets import SliceQuerySet
-from pause_manager import layers, manager, nodes
+from pause_manager import layers, nodes, watching
 from pause_manager.views import NodeView
 
 OWNER = "agent:"
@@ -46,10 +46,12 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
     if claim_id and (known := _claimed_before(agent, owner)):
         return known, ""
     why = ""
-    sample = nodes.latest(agent.node) if manager.is_watched() else None
+    sample = nodes.latest(agent.node) if watching.is_watched() else None
     for stage_run in _candidates(agent, stages):
         stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
-        room = partial(admission.room_here, agent.node, stage.needs, stage_run.run.pipeline, told, sample)
+        room = partial(
+            admission.room_here, agent.node, stage.needs, stage_run.run.pipeline, told, sample, run_id=stage_run.run_id
+        )
         try:
             work = leases.claim(
                 stage_run.pk,

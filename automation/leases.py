@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -23,6 +24,13 @@ NO_LEASE = (
     "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpus = '{}', lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL"
 )
+KEEPS_SECONDS = 30
+"""A slice whose worker was lost keeps its admission on that node for so long: what it needs stays free for it there."""
+KEEPS = f"""
+    slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
+    AND slice.lease_token IS NULL AND slice.finished_at IS NULL
+"""
+"""SQL over ``slice``: it does."""
 
 
 LEASE_LOST = Stop("lease_lost", "The slice was taken over by another worker.")
@@ -71,7 +79,8 @@ def claim(
     Raises :class:`NoRoom` on a node that is held.
 
     ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
-    that the loop may use, or raises :class:`NoRoom`.
+    that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is taken first, and
+    without asking: its room is its own.
 
     The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
     ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
@@ -81,30 +90,39 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                f"SELECT 1 FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
+                f"SELECT kept.id, kept.lease_gpus FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
+                f"LEFT JOIN LATERAL ({_KEPT}) AS kept ON true "
                 f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
                 f"AND {gate.open_for('%(queue)s::text')} FOR NO KEY UPDATE OF stage",
-                {"stage": stage_run_id, "queue": queue, "node_seconds": gate.node_seconds()},
+                {
+                    "stage": stage_run_id,
+                    "queue": queue,
+                    "node": worker.node,
+                    "node_seconds": gate.node_seconds(),
+                },
             )
-        if cursor.fetchone() is None:
+        found = cursor.fetchone()
+        if found is None:
             return None
         with layers.telling("node"):
             held_because = nodes.held_because(worker.node)
         if held_because is not None:
             raise NoRoom(f"{worker.node} is held: {held_because or 'no reason given'}")
-        gpus = list(room()) if room is not None else []
-        cursor.execute(
-            _CLAIM,
-            {
-                "stage": stage_run_id,
-                "owner": worker.owner,
-                "node": worker.node,
-                "gpus": gpus,
-                "lease": conf.settings().lease_seconds,
-                "concurrency": concurrency,
-            },
-        )
-        row = cursor.fetchone()
+        values: dict[str, Any] = {
+            "stage": stage_run_id,
+            "owner": worker.owner,
+            "node": worker.node,
+            "lease": conf.settings().lease_seconds,
+            "concurrency": concurrency,
+        }
+        row = None
+        if room is not None and found[0] is not None:
+            cursor.execute(_CLAIM, {**values, "slice": found[0], "gpus": found[1]})
+            row = cursor.fetchone()
+        if row is None:
+            gpus = list(room()) if room is not None else []
+            cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
+            row = cursor.fetchone()
     return Work(*row) if row else None
 
 
@@ -258,7 +276,7 @@ _TAKE_SHARES = f"""
 _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
-           lease_gpus = %(gpus)s::text[], leased_at = statement_timestamp(), available_at = NULL,
+           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
            lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
 """
 _WORK = """
@@ -272,10 +290,16 @@ _HELD = f"""
        FOR NO KEY UPDATE
 """
 
+_KEPT = f"""
+    SELECT slice.id, slice.lease_gpus FROM {SLICE} AS slice
+     WHERE slice.stage_run_id = stage.id AND slice.lease_node = %(node)s AND {KEEPS} LIMIT 1
+"""
+
 _CLAIM = f"""
     WITH due AS (
         SELECT id FROM {SLICE}
          WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
+           AND (%(slice)s::bigint IS NULL OR id = %(slice)s)
            AND (available_at IS NULL OR available_at <= statement_timestamp())
            AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
                          ORDER BY phase LIMIT 1)
@@ -331,7 +355,9 @@ _REAP = f"""
            AND NOT EXISTS (SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = 'fleet')
          ORDER BY id FOR UPDATE SKIP LOCKED
     )
-    UPDATE {SLICE} AS slice SET crashes = crashes + 1, {NO_LEASE}
+    UPDATE {SLICE} AS slice
+       SET crashes = crashes + 1, lost_at = statement_timestamp(), lease_token = NULL, lease_owner = '',
+           lease_yield = '', leased_at = NULL, lease_expires_at = NULL
       FROM lost WHERE slice.id = lost.id
  RETURNING slice.id, slice.stage_run_id, slice.crashes
 """

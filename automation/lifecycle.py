@@ -47,12 +47,13 @@ def create(
     items: Iterable[Payload] | None = None,
     start: bool = True,
     timeout_seconds: float | None = None,
+    is_forced: bool = False,
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
     ``items`` are JSON objects; ``None`` for a pipeline that makes its own. ``timeout_seconds`` (> 0) is working time;
-    ``None`` for what the pipeline says. Raises ``UnknownPipeline``, ``InvalidParams`` or ``InvalidInput``, each naming
-    what was wrong.
+    ``None`` for what the pipeline says. One that ``is_forced`` asks for no room. Raises ``UnknownPipeline``,
+    ``InvalidParams`` or ``InvalidInput``, each naming what was wrong.
     """
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
@@ -68,6 +69,7 @@ def create(
             created_by=actor.name,
             start_requested_at=asked,
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
+            ignores_capacity=is_forced,
         )
         source = make_stages(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
@@ -79,6 +81,8 @@ def create(
         StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
         figures = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
         after = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
+        if is_forced:
+            figures["forced"] = True
         audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
     run.refresh_from_db()
     return _begin_if_open(run, actor=actor) if start else run

@@ -341,9 +341,17 @@ class StageLoop:
             time.sleep(min(left, 0.05))
 
     def _room(self) -> Sequence[str]:
+        run = self.run_row
         # The stage may have loaded what it works with: it stays on the cards that it has.
         among = [gpu.uuid for gpu in self._ctx.gpus] or None
-        return admission.room_here(self.worker.node, self._declared.needs, self.run_row.pipeline, among=among)
+        return admission.room_here(
+            self.worker.node,
+            self._declared.needs,
+            run.pipeline,
+            among=among,
+            run_id=run.pk,
+            goes_on=self._has_worked,
+        )
 
     def _hand_over(self, ids: Sequence[str]) -> None:
         sample = nodes.latest(self.worker.node)

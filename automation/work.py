@@ -73,6 +73,9 @@ class WorkSlice(models.Model):
     lease_yield = models.TextField(blank=True, help_text="why the loop is to give the slice back for others")
     leased_at = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+    lost_at = models.DateTimeField(
+        null=True, blank=True, help_text="when its worker was lost, on lease_node, if nobody has leased it since"
+    )
 
     objects = SliceQuerySet.as_manager()
 
@@ -101,6 +104,9 @@ class WorkSlice(models.Model):
                 fields=["stage_run"],
                 condition=Q(lease_token__isnull=False, finished_at__isnull=True),
                 name="slice_leased",
+            ),
+            models.Index(
+                fields=["stage_run"], condition=Q(lost_at__isnull=False, finished_at__isnull=True), name="slice_lost"
             ),
         ]
 

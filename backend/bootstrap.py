@@ -8,12 +8,15 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
 from django.db import transaction
 from rest_framework.authtoken.models import Token
 
 from automation.models import Account, Membership, Site
+from pause_manager import watching
+from pause_manager.management.shell import shell_actor
 
 OPERATOR = "operator"
 OPERATORS = "Operators"
@@ -49,6 +52,8 @@ def prepare(path: Path, url: str, *, may_reset_password: bool, site: str = DEFAU
         token, _ = Token.objects.get_or_create(user=user)
         _join_operators(user)
         _join_default_account(user, site)
+    if settings.WATCH_CAPACITY is not None:
+        watching.set_watched(settings.WATCH_CAPACITY, actor=shell_actor(), reason="WATCH_CAPACITY")
     credentials = Credentials(url, OPERATOR, password, token.key)
     _write_private(path, json.dumps(asdict(credentials), indent=2) + "\n")
     return credentials, fresh

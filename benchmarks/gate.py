@@ -9,7 +9,7 @@ import os
 import time
 from itertools import pairwise
 
-from benchmarks.harness import Claim, mean, median, system, worker
+from benchmarks.harness import Claim, mean, median, system, watch_capacity, worker
 from benchmarks.site import create_run, wait_until_finished
 
 RUNS = 6
@@ -25,8 +25,8 @@ def main() -> list[Claim]:
     with system():
         from django.conf import settings
 
-        os.environ["WATCH_CAPACITY"] = "1"
         settings.PAUSE_MANAGER["capacity"] = True
+        watch_capacity(True)
         seconds: dict[bool, list[float]] = {True: [], False: []}
         with worker("backend", "-Q", "stages"):
             _wait_for_room()

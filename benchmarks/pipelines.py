@@ -33,7 +33,7 @@ class Turns(Stage):
             return (item,)
         from django.conf import settings
 
-        is_watched = settings.PAUSE_MANAGER["capacity"]
+        is_watched = settings.PAUSE_MANAGER.get("capacity", True)
         settings.PAUSE_MANAGER["capacity"] = not is_watched
         return ({"process": os.getpid(), "at": time.perf_counter(), "is_watched": is_watched},)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.harness import Claim, median, system
+from benchmarks.harness import Claim, median, system, watch_capacity
 
 ROUNDS = 9
 ALLOWANCE = 64
@@ -14,9 +14,7 @@ ALLOWANCE = 64
 def main() -> list[Claim]:
     """Medians of polls that send as many on as they may."""
     with system():
-        from django.conf import settings
-
-        settings.PAUSE_MANAGER["capacity"] = True
+        watch_capacity(True)
         few = _polls(nodes=100, entries=1_000)
         many = _polls(nodes=1_000, entries=100_000)
     note = f"{ALLOWANCE} entries sent on by each poll, nodes with 8 GPUs"

@@ -214,7 +214,7 @@ def _overlap(one: Member, other: Member) -> bool:
 
 def gone_seconds() -> float:
     """After so long a silence nobody is waited for any more."""
-    return conf.settings().worker_beat_seconds * conf.settings().missed_worker_beats
+    return conf.settings().gone_seconds
 
 
 @register
@@ -222,13 +222,6 @@ def _workers() -> Iterable[Member]:
     with connection.cursor() as cursor:
         cursor.execute(LIVE, [gone_seconds()])
         return [Member(WORKER, *row) for row in cursor.fetchall()]
-
-
-def queues() -> list[str]:
-    """The queues that live workers serve, held or not."""
-    gone = timedelta(seconds=gone_seconds())
-    rows = FleetWorker.objects.filter(last_seen_at__gte=Now() - gone).values_list("serves", flat=True)
-    return sorted({queue for served in rows for queue in served})
 
 
 def visible_gpus() -> dict[str, set[str]]:

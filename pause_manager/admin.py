@@ -254,13 +254,19 @@ class RunningTaskAdmin(SuperuserAdmin):
     search_help_text = "An exact task id."
 
 
+class NodeForm(ReasonForm):
+    """The action bar with a threshold."""
+
+    threshold = forms.CharField(required=False, max_length=10, label="Threshold")
+
+
 @admin.register(WorkerNode)
 class WorkerNodeAdmin(SuperuserAdmin):
     list_display = ["name", "last_seen_at", "is_consuming", "pause_below", "first_seen_at"]
     list_filter = ["is_consuming"]
     search_fields = ["name"]
-    action_form = ReasonForm
-    actions = [hold_actions.hold_nodes, hold_actions.release_nodes]
+    action_form = NodeForm
+    actions = [hold_actions.hold_nodes, hold_actions.release_nodes, hold_actions.set_threshold]
 
 
 @admin.register(ControlState)

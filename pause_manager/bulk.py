@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from pause_manager import acknowledgements, holds, nodes
+from pause_manager import holds, nodes, serving
 from pause_manager.actor import Actor
 from pause_manager.clock import database_now
 from pause_manager.errors import InvalidHold
@@ -98,7 +98,7 @@ def _places(names: Sequence[str]) -> list[str]:
         elif subject == "node":
             scopes.update(f"node:{view.name}" for view in nodes.live_nodes())
         elif subject == "queue":
-            scopes.update(f"queue:{queue}" for queue in acknowledgements.queues())
+            scopes.update(f"queue:{queue}" for queue in serving.queues())
         else:
             raise InvalidHold(f"Cannot hold {name}: expected node:* or queue:*, or the names of what to hold.")
     if not scopes:

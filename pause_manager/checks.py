@@ -60,7 +60,10 @@ def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:
     errors: list[CheckMessage] = []
     for pipeline in ("", *options.pipeline_policies):
+        given = options.pipeline_policies.get(pipeline, {}) if pipeline else options.policy
         try:
+            if "offline_after_seconds" in given:
+                raise TypeError("offline_after_seconds is missed_samples x sample_seconds and cannot be given")
             options.policy_of(pipeline)
         except (InvalidPolicy, TypeError, AttributeError) as error:
             where = f"PAUSE_MANAGER['pipeline_policies'][{pipeline!r}]" if pipeline else "PAUSE_MANAGER['policy']"

@@ -88,8 +88,14 @@ class PauseManagerSettings:
 
     def policy_of(self, pipeline: str = "") -> Policy:
         """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
-        given = {"offline_after_seconds": self.offline_seconds, **self.policy}
-        return _policy(_frozen(given), _frozen(self.pipeline_policies.get(pipeline, {})))
+        # When a node is offline is no matter of taste: one fact for nodes, policy and gate.
+        given = {**self.policy, **self.pipeline_policies.get(pipeline, {})}
+        return _policy(_frozen({**given, "offline_after_seconds": self.offline_seconds}))
+
+    @property
+    def gone_seconds(self) -> float:
+        """After so long a silence a worker is gone."""
+        return self.worker_beat_seconds * self.missed_worker_beats
 
     @property
     def offline_seconds(self) -> float:
@@ -103,8 +109,8 @@ class PauseManagerSettings:
 
 
 @lru_cache
-def _policy(fleet: tuple[tuple[str, Any], ...], own: tuple[tuple[str, Any], ...]) -> Policy:
-    return Policy(**{**dict(fleet), **dict(own)})
+def _policy(given: tuple[tuple[str, Any], ...]) -> Policy:
+    return Policy(**dict(given))
 
 
 def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -20,6 +20,9 @@ class ControlState(models.Model):
     revision = models.PositiveBigIntegerField(
         default=1, db_default=1, help_text="rises with each change of a hold on the fleet, a queue or a node"
     )
+    watches_capacity = models.BooleanField(
+        default=True, db_default=True, help_text="whether room is asked for before work starts; written by watching"
+    )
     is_paused = models.BooleanField(default=False)
     mode = models.CharField(max_length=10, blank=True, help_text="drain or quiesce; empty while not paused")
     mode_since = models.DateTimeField(null=True, blank=True, help_text="since when this mode has been in force")

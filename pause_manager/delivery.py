@@ -13,7 +13,7 @@ from celery.utils.saferepr import saferepr
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu import serialization
 
-from pause_manager import broker
+from pause_manager import broker, priorities
 from pause_manager.message_names import PROPERTY
 from pause_manager.messaging import envelope
 from pause_manager.needs import Needs
@@ -205,12 +205,9 @@ class Delivery:
 
     @property
     def priority(self) -> int:
-        """1 (first) to 5, in the broker's own order: Redis takes priority 0 first, AMQP 9."""
-        given = self.properties.get("priority")
-        if given is None:
-            return 3
-        step = max(0, min(int(given), 9)) // 2
-        return 1 + step if self.task.app.connection_for_write().transport_cls in ("redis", "rediss") else 5 - step
+        """1 (first) to 5; 3 without a wish."""
+        driver_type = self.task.app.connection_for_write().get_transport_cls().driver_type
+        return priorities.of_message(self.headers, self.properties, driver_type)
 
     @property
     def ref(self) -> str:

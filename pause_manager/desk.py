@@ -6,18 +6,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
-from pause_manager import acknowledgements, capacity, conf, gpus, loads, nodes
+from pause_manager import acknowledgements, capacity, conf, front, gpus, loads, nodes, serving, watching
 from pause_manager.clock import database_seconds
-from pause_manager.models import PauseQueueEntry, PollState
+from pause_manager.front import Kind
+from pause_manager.models import PollState
 from pause_manager.needs import Needs
-from pause_manager.views import NodeView
+from pause_manager.ramp import Ramp
+from pause_manager.views import Load, NodeView
 
 logger = logging.getLogger("pause_manager.desk")
 
-Front = Sequence[tuple[Needs, float, int]]
-"""(needs, pause threshold, highest priority) of each kind of what waits."""
 ITS_TURN = "It waits its turn: work that needs no more and is no less urgent waits already."
 
 
@@ -26,8 +25,8 @@ class Fleet:
     """The fleet at one moment, by the database's clock."""
 
     views: list[NodeView]
-    """Every node with the loads it carries. One that is held takes no work, like one that is offline."""
-    unplaced: list[Needs]
+    """Every node with what it serves and carries. One that is held takes no work, like one that is offline."""
+    unplaced: list[Load]
     """What is sent and not placed."""
     states: dict[str, capacity.NodeState]
     """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
@@ -36,40 +35,43 @@ class Fleet:
     def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
         """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
         anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
-        for needs in self.unplaced:
-            book.place(needs, policy=anywhere)
+        for load in self.unplaced:
+            book.place(load.needs, policy=anywhere, queue=load.queue)
         return book
 
 
 class Desk:
     """A fleet with reservations made as admissions are granted."""
 
-    def __init__(self, fleet: Fleet, held: Sequence[str], level: int = logging.INFO) -> None:
+    def __init__(self, fleet: Fleet, ramp: Ramp, level: int = logging.INFO) -> None:
         self._fleet = fleet
-        self._held = held
+        self._ramp = ramp
         self._level = level
-        self._verdicts: dict[tuple[Needs, capacity.Policy], capacity.Verdict] = {}
+        self._verdicts: dict[tuple[Needs, capacity.Policy, str], capacity.Verdict] = {}
 
-    def should_pause(self, needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
+    def should_pause(self, needs: Needs, *, pipeline: str = "", queue: str = "") -> capacity.Verdict:
         """The policy's verdict on new work with ``needs``; logged with its figures. What is reserved is not counted."""
         policy = conf.settings().policy_of(pipeline)
-        verdict = self._verdicts.get((needs, policy))
+        verdict = self._verdicts.get((needs, policy, queue))
         if verdict is None:
-            verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now))
-            self._verdicts[needs, policy] = verdict
+            verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now, queue))
+            self._verdicts[needs, policy, queue] = verdict
             word = "pause" if verdict.should_pause else "go"
             logger.log(self._level, "Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
         return verdict
 
-    def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
-        """:func:`goes_behind` by what waited when first asked."""
-        return goes_behind(self._front, needs, priority, pipeline=pipeline)
+    def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "", queue: str = "") -> bool:
+        """:func:`goes_behind` by what waited when first asked, for nodes that newcomers of ``queue`` may go to."""
+        online = [view for view in self._fleet.views if view.is_online and view.serves(queue)]
+        rivals = [kind for kind in self._front if any(view.serves(kind.queue) for view in online)]
+        return goes_behind(rivals, needs, priority, pipeline=pipeline)
 
-    def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "") -> int:
+    def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "", queue: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
         policy = conf.settings().policy_of(pipeline)
+        barred = self._ramp.barred(needs, self._fleet.now)
         for count in range(wanted):
-            if self._book.place(needs, self._held, policy) is None:
+            if self._book.place(needs, barred, policy, queue) is None:
                 return count
         return wanted
 
@@ -99,26 +101,18 @@ class Desk:
         return fleet.reserve_unplaced(capacity.admission_book(fleet.views, policy, fleet.now, fleet.states))
 
     @cached_property
-    def _front(self) -> Front:
-        return front()
+    def _front(self) -> list[Kind]:
+        return front.kinds(conf.settings().policy_of().ageing_seconds)
 
 
-def front() -> Front:
-    """What waits and is due."""
-    settings = conf.settings()
-    found = PauseQueueEntry.objects.due().front(settings.policy_of().ageing_seconds)
-    return [
-        (needs_of(needs), settings.policy_of(pipeline).pause_below, int(urgency)) for needs, pipeline, urgency in found
-    ]
-
-
-def goes_behind(waiting: Front, needs: Needs, priority: int, *, pipeline: str = "") -> bool:
+def goes_behind(waiting: Sequence[Kind], needs: Needs, priority: int, *, pipeline: str = "") -> bool:
     """Whether newcomers must queue: something that waits is no larger and no less urgent.
 
     What waits by a policy that keeps more free than theirs is not in their way.
     """
-    own = conf.settings().policy_of(pipeline).pause_below
-    ahead = ((other, urgency) for other, pause_below, urgency in waiting if pause_below <= own)
+    policy_of = conf.settings().policy_of
+    own = policy_of(pipeline).pause_below
+    ahead = ((kind.needs, kind.urgency) for kind in waiting if policy_of(kind.pipeline).pause_below <= own)
     return capacity.goes_behind(ahead, needs, priority)
 
 
@@ -135,10 +129,10 @@ def open_desk(level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None 
 
     Verdicts are logged at ``level``: those that are only shown to somebody need not be. ``seen`` as in :func:`look`.
     """
-    if not conf.settings().capacity:
+    if not watching.is_watched():
         return None
-    ramp = PollState.objects.values_list("ramp", flat=True).first() or {}
-    return Desk(look(seen), ramp.get("held", []), level)
+    ramp = Ramp.of_dict(PollState.objects.values_list("ramp", flat=True).first() or {})
+    return Desk(look(seen), ramp, level)
 
 
 def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
@@ -148,24 +142,18 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     """
     by_node = loads.by_node()
     held = nodes.held()
+    served = serving.by_node()
     found = nodes.states() if seen is None else seen
     views = [
-        replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
+        replace(
+            view,
+            is_online=view.is_online and view.name not in held,
+            queues=served.get(view.name),
+        ).carrying(by_node.get(view.name, ()))
         for view in (state.view for state in found)
     ]
     if any(view.gpus for view in views):
         visible = acknowledgements.visible_gpus()
         views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
-    return Fleet(views, [load.needs for load in by_node.get(None, ())], states, database_seconds())
-
-
-_known_needs: dict[str, Needs] = {}
-
-
-def needs_of(stored: dict[str, Any]) -> Needs:
-    """The needs of an entry; equal ones are one object, which the policy groups by."""
-    key = repr(sorted(stored.items()))
-    if key not in _known_needs:
-        _known_needs[key] = Needs(**stored)
-    return _known_needs[key]
+    return Fleet(views, by_node.get(None, []), states, database_seconds())

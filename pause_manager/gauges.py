@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, chord_results, clocks, drain, known_tasks, metrics, nodes, stuck
+from pause_manager import acknowledgements, chord_results, clocks, drain, known_tasks, metrics, nodes, stuck, unserved
 from pause_manager.exposition import gauge, register
 from pause_manager.models import WorkerNode
 from pause_manager.node_report import shown
@@ -118,6 +118,11 @@ def _pause_queue() -> Iterable[Metric]:
     )
     for problem, entries in stuck.counts().items():
         stuck_now.add_metric([problem], entries)
+    without_worker = gauge(
+        "slackwater_queue_unserved", "1 for each queue in which work waits and that no live worker serves.", "queue"
+    )
+    for queue in unserved.every():
+        without_worker.add_metric([queue], 1)
     expiring = gauge(
         "slackwater_pause_queue_chords_expiring",
         "Parked members of chords and groups that wait so long that the backend forgets the results of the others.",
@@ -130,7 +135,7 @@ def _pause_queue() -> Iterable[Metric]:
         oldest.add_metric([str(priority)], age)
     for (age,) in _rows(POLL):
         polled.add_metric([], age)
-    return count, oldest, polled, stuck_now, expiring
+    return count, oldest, polled, stuck_now, without_worker, expiring
 
 
 @register("nodes")

@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from pause_manager import bulk
+from pause_manager import bulk, thresholds
 from pause_manager.actor import Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, WorkerNode
@@ -39,6 +39,18 @@ def hold_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[Worker
 @admin.action(description="Release selected nodes")
 def release_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
     _release(request, [f"node:{name}" for name in queryset.values_list("name", flat=True)])
+
+
+@admin.action(description="Set the threshold of selected nodes: 35%%, or none for that of the settings")
+def set_threshold(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
+    try:
+        pause_below = thresholds.parsed(request.POST.get("threshold", ""))
+    except thresholds.InvalidThreshold as refusal:
+        messages.warning(request, str(refusal))
+        return
+    for name in queryset.values_list("name", flat=True):
+        thresholds.set_own(name, pause_below, actor=_actor(request), reason=_reason(request))
+        messages.success(request, f"The threshold of {name} is {thresholds.told(pause_below)}.")
 
 
 def _release(request: HttpRequest, scopes: Sequence[str]) -> None:

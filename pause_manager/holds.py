@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import F
 
-from pause_manager import audit, control_state, notice
+from pause_manager import audit, batches, conf, control_state, notice
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.messaging import doorbell
@@ -318,3 +318,13 @@ def _tell(
     audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
     doorbell.ring(change, scopes, mode, kind=kind, reason=reason)
     notice.publish_on_commit(*scopes)
+
+
+def forget() -> int:
+    """Delete the holds that were released more than ``history_days`` ago; returns how many. Their events stay."""
+    return batches.delete(
+        Hold._meta.db_table,
+        "released_at",
+        "released_at < statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)",
+        {"days": conf.settings().history_days},
+    )

@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
-from pause_manager import audit, conf, manager, pause_queue, running
+from pause_manager import audit, manager, pause_queue, running, watching
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
@@ -130,6 +130,7 @@ def settle(delivery: Delivery) -> Turn | None:
                 delivery.needs,
                 pipeline=delivery.policy,
                 newcomer=delivery.priority if entry is None else None,
+                was_parked=lambda: entry is not None and entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY,
             )
         if isinstance(admitted, str):
             _keep(delivery, entry, admitted)
@@ -271,7 +272,7 @@ def _covering(scopes: Sequence[str]) -> str | None:
 def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
     needs = delivery.needs
-    waits_for_room = needs is not None and conf.settings().capacity
+    waits_for_room = needs is not None and watching.is_watched()
     values: dict[str, Any] = {
         "reason": reason,
         "kept_by": PauseQueueEntry.KeptBy.CAPACITY if waits_for_room else PauseQueueEntry.KeptBy.HOLD,
@@ -293,6 +294,7 @@ def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
                 "ref": delivery.ref,
                 "task_name": clean(delivery.task_name),
                 "queue": clean(delivery.short_queue),
+                "work_queue": clean(delivery.short_queue),
                 "priority": delivery.priority,
                 "needs": asdict(needs or Needs(cpu=0)),
                 "pipeline": delivery.policy,

@@ -17,6 +17,8 @@ class Kind:
     pipeline: str
     stage: str
     needs: Needs
+    queue: str = ""
+    """Whose workers do it; empty: nobody's."""
 
 
 Provider = Callable[[], Iterable[Kind]]
@@ -39,4 +41,4 @@ def verdicts(pipeline: str = "") -> list[tuple[Kind, capacity.Verdict]]:
     """The verdict on new work of each kind (of the named pipeline), from one look at the fleet."""
     judge = manager.judge(logging.DEBUG)
     found = [kind for kind in every() if not pipeline or kind.pipeline == pipeline]
-    return [(kind, judge(kind.needs, kind.pipeline)) for kind in found]
+    return [(kind, judge(kind.needs, kind.pipeline, kind.queue)) for kind in found]

@@ -5,21 +5,37 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.db import connection, transaction
-from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, database, gpus, holds, layers, loads, metrics, nodes, pause_queue
+from pause_manager import (
+    capacity,
+    conf,
+    database,
+    front,
+    gpus,
+    holds,
+    layers,
+    loads,
+    metrics,
+    nodes,
+    pause_queue,
+    polling,
+    serving,
+    watching,
+)
 from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
-from pause_manager.desk import ITS_TURN, front, goes_behind, look, needs_of, open_desk
+from pause_manager.desk import ITS_TURN, goes_behind, open_desk
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
-from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.pause_queue import Parked
+from pause_manager.polling import Poll as Poll
 from pause_manager.probes.processes import node_name
+from pause_manager.ramp import Ramp
 from pause_manager.samples import Sample
 from pause_manager.signals import forced_on, hold_changing
 from pause_manager.views import NodeView
@@ -38,38 +54,27 @@ BACK_OFF_SECONDS = 30
 _failed_at: float | None = None
 
 
-@dataclass(frozen=True)
-class Poll:
-    """What one poll did: entries sent on, entries that wait on, and why it did nothing, if so."""
+def should_pause(needs: Needs, *, pipeline: str = "", queue: str = "") -> capacity.Verdict:
+    """Whether new work with ``needs`` must wait, and why. An error while looking means that it must (P-10).
 
-    sent: int = 0
-    waiting: int = 0
-    skipped: str = ""
-
-
-def is_watched() -> bool:
-    """Whether room is asked for before work starts."""
-    return conf.settings().capacity
+    With ``queue`` only nodes count on which a live worker serves it.
+    """
+    return judge()(needs, pipeline, queue)
 
 
-def should_pause(needs: Needs, *, pipeline: str = "") -> capacity.Verdict:
-    """Whether new work with ``needs`` must wait, and why. An error while looking means that it must (P-10)."""
-    return judge()(needs, pipeline)
-
-
-def judge(level: int = logging.INFO) -> Callable[[Needs, str], capacity.Verdict]:
-    """``should_pause`` for many (needs, pipeline), all from one look at the fleet; logged at ``level``."""
+def judge(level: int = logging.INFO) -> Callable[[Needs, str, str], capacity.Verdict]:
+    """``should_pause`` for many (needs, pipeline, queue), all from one look at the fleet; logged at ``level``."""
     try:
         desk = open_desk(level)
     except Exception as error:
         problem = _unreadable(error)
-        return lambda needs, pipeline: problem
+        return lambda needs, pipeline, queue: problem
 
-    def verdict(needs: Needs, pipeline: str) -> capacity.Verdict:
+    def verdict(needs: Needs, pipeline: str, queue: str) -> capacity.Verdict:
         if desk is None:
             return capacity.Verdict(False, "not_watched", "Capacity is not watched.")
         try:
-            return desk.should_pause(needs, pipeline=pipeline)
+            return desk.should_pause(needs, pipeline=pipeline, queue=queue)
         except Exception as error:
             return _unreadable(error)
 
@@ -91,6 +96,8 @@ def admit_on(
     newcomer: int | None = None,
     sample: Sample | None = None,
     among: Collection[str] | None = None,
+    goes_on: bool = False,
+    was_parked: Callable[[], bool] | None = None,
 ) -> tuple[str, ...] | str:
     """The ids of the GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
@@ -100,45 +107,57 @@ def admit_on(
     before: it queues behind what waits. ``sample`` is what ``nodes.latest`` gave before the transaction; whoever admits
     to this machine needs none. Of this machine those GPUs count that this process may use, and with ``among`` only
     those: a loop stays on the cards that it has. What cannot be judged admits nothing: the error is raised.
+
+    A node that is saturated or kept free for large work admits nothing else, and what strangers lately used more stays
+    free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept free
+    concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
     """
     if not conf.settings().capacity:
         return ()
     with layers.telling("capacity"):
-        return _admit_on(node, needs, pipeline, told, newcomer, sample, among)
-
-
-def _admit_on(
-    node: str,
-    needs: Needs,
-    pipeline: str,
-    told: NodeView | None,
-    newcomer: int | None,
-    sample: Sample | None,
-    among: Collection[str] | None,
-) -> tuple[str, ...] | str:
-    if told is not None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])
-    known, now = nodes.lock(node, sample)
-    view = known or told
-    if view is None:
-        return f"{node} has no fresh sample."
-    mine = loads.by_node(node).get(node, ())
-    view = view.carrying(load for load in mine if not load.is_sent)
-    if needs.gpus and node == node_name():
-        view = gpus.offered(view, among)
-    policy = conf.settings().policy_of(pipeline)
-    now = now or database_seconds()
-    placement = capacity.place([view], needs, policy, now)
-    if placement is not None and newcomer is not None and goes_behind(front(), needs, newcomer, pipeline=pipeline):
-        logger.info("No turn for a newcomer: %s", ITS_TURN)
-        return ITS_TURN
-    if placement is not None:
-        return placement.gpus
-    verdict = capacity.should_pause([view], needs, policy, now)
-    sentence = verdict.sentence if verdict.should_pause else f"{node} has not enough left: {needs} are needed."
-    logger.info("No room for a loop: %s %s", sentence, verdict.figures)
-    return sentence
+            cursor.execute(_DECIDED)
+            is_watched, ramp = cursor.fetchone()
+        if not is_watched:
+            return ()
+        if told is not None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"slackwater node {node}"])
+        found, at = nodes.lock(node, sample)
+        view = found.view if found is not None else told
+        if view is None:
+            return f"{node} has no fresh sample."
+        mine = loads.by_node(node).get(node, ())
+        view = view.carrying(load for load in mine if not load.is_sent)
+        if needs.gpus and node == node_name():
+            view = gpus.offered(view, among)
+        state = found.watch.state if found is not None and found.row.watch and not goes_on else None
+        now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
+        kept = Ramp.of_dict(orjson.loads(ramp or "{}"))
+        admission = capacity.admit(
+            view,
+            needs,
+            policy,
+            now,
+            state,
+            kept_for=kept.kept[node].needs if node in kept.barred(needs, now) else None,
+            was_parked=state is not None
+            and not state.takes_parked_work(now)
+            and was_parked is not None
+            and was_parked(),
+        )
+        if isinstance(admission, capacity.Verdict):
+            logger.info("No room for a loop: %s %s", admission.sentence, admission.figures)
+            return admission.sentence
+        if newcomer is not None:
+            ahead = front.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
+            if goes_behind(ahead, needs, newcomer, pipeline=pipeline):
+                logger.info("No turn for a newcomer: %s", ITS_TURN)
+                return ITS_TURN
+        return admission.gpus
+
+
+_DECIDED = f"SELECT {watching.SQL}, (SELECT ramp::text FROM {PollState._meta.db_table} WHERE id = 1)"
 
 
 def pause_work(items: Sequence[Parked], *, reason: str, figures: dict[str, Any] | None = None) -> int:
@@ -165,7 +184,7 @@ def poll() -> Poll:
             if not pause_queue.lock_poll():
                 return Poll(skipped="another poll is under way")
             with POLLING.timed():
-                done = _poll(seen)
+                done = polling.poll(seen)
         _failed_at = None
         return done
     except Exception as error:
@@ -177,58 +196,6 @@ def poll() -> Poll:
         logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
         _failed_at = time.monotonic()
         return Poll(skipped="it failed")
-
-
-def _poll(seen: Sequence[nodes.NodeState]) -> Poll:
-    state, _ = PollState.objects.get_or_create(pk=1)
-    policy = conf.settings().policy_of()
-    is_fleet_held = Hold.objects.covering(["fleet"]).exists()
-    ramp = capacity.RampState(
-        state.ramp.get("allowance", 1), state.ramp.get("polled_at", 0.0), tuple(state.ramp.get("held", ()))
-    )
-    # While the fleet is held nothing could go on: what waits keeps its place.
-    waiting = [] if is_fleet_held else _foremost(ramp.allowance, policy)
-    fleet = look(seen)
-    views, now = fleet.views, fleet.now
-    book = fleet.reserve_unplaced(capacity.resuming_book(views, policy, now, fleet.states))
-    plan, after = capacity.plan_resume(waiting, views, policy, ramp, now, states=fleet.states, book=book)
-    PollState.objects.filter(pk=1).update(
-        polled_at=Now(),
-        ramp={"allowance": after.allowance, "polled_at": after.polled_at, "held": list(after.held)},
-    )
-    sent = 0
-    if plan:
-        placed = {
-            int(entry.ref): {
-                "node": placement.node,
-                "free_share": round(placement.share, 4),
-                "resume_above": (entry.policy or policy).resume_above,
-                "allowance": ramp.allowance,
-            }
-            for entry, placement in plan
-        }
-        sent = pause_queue.send_on(list(placed), actor=CAPACITY, reason=_why(plan), figures=placed)
-    left = PauseQueueEntry.objects.waiting().count()
-    if sent or left:
-        figures = capacity.should_pause(views, Needs(), policy, now).figures
-        logger.info("Poll: %d entries go on, %d wait; allowance %d, %s", sent, left, ramp.allowance, figures)
-    return Poll(sent, left, skipped="the fleet is held" if is_fleet_held else "")
-
-
-def _foremost(count: int, policy: capacity.Policy) -> list[capacity.Waiting]:
-    foremost = PauseQueueEntry.objects.due().foremost(count, policy.ageing_seconds)
-    entries = foremost.values_list("pk", "needs", "paused_at", "priority", "pipeline")
-    policy_of = conf.settings().policy_of
-    policies = {pipeline: policy_of(pipeline) for *_, pipeline in entries}
-    return [
-        capacity.Waiting(str(pk), needs_of(needs), paused_at.timestamp(), priority, policy=policies[pipeline])
-        for pk, needs, paused_at, priority, pipeline in entries
-    ]
-
-
-def _why(plan: Sequence[tuple[capacity.Waiting, capacity.Placement]]) -> str:
-    freest = max((placement for _, placement in plan), key=lambda placement: placement.share)
-    return f"capacity is back: {freest.node} has {freest.share:.0%} free"
 
 
 def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:

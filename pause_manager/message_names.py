@@ -7,12 +7,17 @@ from uuid import uuid4
 
 from celery import signals
 
+from pause_manager import priorities
+
 PROPERTY = "message_id"
 """AMQP's own property for it; other transports carry it along."""
 
 
 @signals.before_task_publish.connect
-def name_message(properties: dict[str, Any] | None = None, **_: Any) -> None:
-    """Name the message that is about to be published, unless its sender has."""
-    if properties is not None and not properties.get(PROPERTY):
+def name_message(properties: dict[str, Any] | None = None, headers: dict[str, Any] | None = None, **_: Any) -> None:
+    """Name the message that is about to be published, unless its sender has, and note the priority it wishes for."""
+    if properties is None:
+        return
+    if not properties.get(PROPERTY):
         properties[PROPERTY] = uuid4().hex
+    priorities.wished(headers, properties)

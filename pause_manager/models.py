@@ -7,13 +7,12 @@ from typing import ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 
 from pause_manager.querysets import (
     ControlEventQuerySet,
     HoldQuerySet,
-    IdempotencyQuerySet,
     PauseQueueQuerySet,
     RunningTaskQuerySet,
     WorkerNodeQuerySet,
@@ -101,6 +100,7 @@ class Hold(models.Model):
                 condition=Q(released_at__isnull=False, went_on_at__isnull=True),
                 name="hold_not_gone_on",
             ),
+            models.Index(fields=["released_at"], condition=Q(released_at__isnull=False), name="hold_released"),
         ]
 
     def __str__(self) -> str:
@@ -152,8 +152,6 @@ class IdempotencyRecord(models.Model):
     body = models.JSONField(null=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    objects = IdempotencyQuerySet.as_manager()
-
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["actor", "key"], name="one_outcome_per_key")]
         indexes: ClassVar = [models.Index(fields=["created_at"], name="idempotency_age")]
@@ -190,6 +188,12 @@ class PauseQueueEntry(models.Model):
     args = models.JSONField(default=list, blank=True)
     kwargs = models.JSONField(default=dict, blank=True)
     queue = models.TextField()
+    work_queue = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="the queue whose workers do it, if it is known: of a run that of its stage, else where it is sent",
+    )
     priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
     needs = models.JSONField(default=dict, help_text="cpu (cores), memory_mib, gpu_memory_mib, gpus")
     reason = models.TextField(help_text="why it waits, with the figures of the decision")
@@ -263,10 +267,16 @@ class PauseQueueEntry(models.Model):
             models.Index(
                 fields=["priority", "paused_at", "id"], condition=Q(finished_at__isnull=True), name="entry_waiting"
             ),
+            # Each kind of what waits for room is found by one look into it, and its first entries in their order.
             models.Index(
-                fields=["pipeline", "priority", "needs", "paused_at", "id"],
-                condition=Q(finished_at__isnull=True),
+                fields=["work_queue", "pipeline", "priority", "needs", "paused_at", "id"],
+                condition=Q(finished_at__isnull=True, kept_by="capacity"),
                 name="entry_of_kind",
+            ),
+            models.Index(
+                Case(When(outcome="sent", then=F("answered_at")), default=F("finished_at")),
+                condition=Q(finished_at__isnull=False),
+                name="entry_ended",
             ),
             models.Index(fields=["ref"], name="entry_of_ref"),
             models.Index(
@@ -323,6 +333,9 @@ class PollState(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     polled_at = models.DateTimeField(null=True, blank=True)
     ramp = models.JSONField(default=dict, blank=True)
+    told = models.JSONField(
+        default=list, db_default=[], blank=True, help_text="why each kind of what waits does so, as of the last poll"
+    )
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="one_poll_state")]

@@ -27,7 +27,7 @@ class Needs:
             object.__setattr__(self, "gpus", 1)
 
     def __str__(self) -> str:
-        parts = [f"{self.cpu:g} cores"] if self.cpu else []
+        parts = [f"{self.cpu:g} core{'' if self.cpu == 1 else 's'}"] if self.cpu else []
         parts += [f"{self.memory_mib:,} MiB"] if self.memory_mib else []
         if self.gpus:
             on = "one GPU" if self.gpus == 1 else f"{self.gpus} GPUs"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from django.db import connection, transaction
 
-from pause_manager import adapting, audit, capacity, conf, forced, loads, manager, nodes, notice
+from pause_manager import adapting, audit, capacity, conf, forced, loads, manager, nodes, notice, watching
 from pause_manager.capacity.strangers import Swing
 from pause_manager.consumption import NODE, consumption
 from pause_manager.kept_watch import KeptWatch
@@ -36,6 +36,7 @@ class NodeWatch:
         self._oom_kills: int | None = None
         self._read_due = self._keep_due = 0.0
         self._spoke = False
+        self._is_watched = True
         self._took_work: bool | None = None
         self._told_saturated = False
         self._forced: frozenset[str] = frozenset()
@@ -45,6 +46,9 @@ class NodeWatch:
         """Act on one more sample."""
         policy = conf.settings().policy_of()
         self._read(view.name, speaks)
+        if not self._is_watched:
+            self._stand_aside(view.name, speaks)
+            return
         if speaks:
             self._notice_kills(view)
             self._adaptation = adapting.adapted(view.name, self._adaptation, policy)
@@ -78,6 +82,20 @@ class NodeWatch:
         """``view``, which is about to be told, with what our processes occupied when idle as of the sample before."""
         return self._idle.told(view) if self._spoke else view
 
+    def _stand_aside(self, node: str, speaks: bool) -> None:
+        """Capacity is not watched: nothing is kept from starting, and nothing is remembered."""
+        consumption.start()
+        self._strangers = self._with_loads = capacity.NodeState()
+        self._idle = capacity.Idle()
+        self._told_saturated = False
+        if speaks:
+            takes_work = nodes.held_because(node) is None
+            if takes_work != self._took_work:
+                nodes.set_consuming(node, takes_work)
+                self._took_work = takes_work
+            self._keep(node)
+            poll_if_beat_is_dead()
+
     def _read(self, node: str, speaks: bool) -> None:
         """The node's thresholds, every few seconds; and all that was kept of it, when this process begins to speak."""
         begins, self._spoke = speaks and not self._spoke, speaks
@@ -85,6 +103,7 @@ class NodeWatch:
             return
         self._read_due = time.monotonic() + conf.settings().save_node_seconds
         self._own_threshold, kept = nodes.kept_watch(node)
+        self._is_watched = watching.is_watched()
         self._forced = forced.queues() if self._strangers.is_saturated else frozenset()
         if begins or not speaks:
             self._adaptation = kept.adaptation

@@ -15,9 +15,8 @@ from typing import Any
 import orjson
 import redis
 from django.db import connection, transaction
-from django.db.models.functions import Now
 
-from pause_manager import audit, capacity, conf
+from pause_manager import audit, batches, capacity, conf
 from pause_manager.actor import Actor
 from pause_manager.history import Minute
 from pause_manager.kept_watch import KeptWatch
@@ -82,7 +81,7 @@ _LOCK = f"""
 _HELD = f"SELECT reason FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = %s LIMIT 1"
 
 
-def lock(name: str, sample: Sample | None = None) -> tuple[NodeView | None, float | None]:
+def lock(name: str, sample: Sample | None = None) -> tuple[NodeState | None, float | None]:
     """The node of this name, without loads, and the database's time; its row is locked until the transaction ends.
 
     ``sample`` is what :func:`latest` gave before the transaction. Without it the node is judged by what the workers of
@@ -99,8 +98,8 @@ def lock(name: str, sample: Sample | None = None) -> tuple[NodeView | None, floa
     row: Any = WorkerNode(name=name, watch=orjson.loads(watch), pause_below=pause_below)
     row.age = age
     if sample is not None:
-        return _live_state(row, sample).view, now
-    return next((state.view for state in _states([row], {})), None), now
+        return _live_state(row, sample), now
+    return next(iter(_states([row], {})), None), now
 
 
 def latest(name: str) -> Sample | None:
@@ -260,9 +259,13 @@ def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason:
 
 def forget_history() -> None:
     """Delete what is older than ``history_days``."""
-    before = Now() - timedelta(days=conf.settings().history_days)
-    CapacitySample.objects.filter(minute__lt=before).delete()
-    WorkerNode.objects.filter(last_seen_at__lt=before).delete()
+    is_old = "{} < statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)"
+    days = {"days": conf.settings().history_days}
+    samples, seen = CapacitySample._meta.db_table, WorkerNode._meta.db_table
+    batches.delete(samples, "minute", is_old.format("minute"), days, size=10_000)
+    # What a node has told last is in the history too: such a node goes the next time.
+    unused = f"NOT EXISTS (SELECT FROM {samples} AS sample WHERE sample.node_id = old.id)"
+    batches.delete(seen, "last_seen_at", f"{is_old.format('last_seen_at')} AND {unused}", days)
 
 
 def _key(name: str) -> str:

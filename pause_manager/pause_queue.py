@@ -48,6 +48,8 @@ class Parked:
     resume_after: datetime | None = None
     pipeline: str = ""
     """Whose policy it goes on by; empty: the fleet's."""
+    work_queue: str = ""
+    """The queue whose workers do the work, where its message goes to another; empty: to the same."""
 
 
 def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> int:
@@ -74,6 +76,7 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
                     args=list(item.args),
                     kwargs=item.kwargs,
                     queue=item.queue,
+                    work_queue=item.work_queue or item.queue,
                     priority=item.priority,
                     needs=asdict(item.needs),
                     reason=reason,

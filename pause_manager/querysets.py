@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connections, models
-from django.db.models import F, Window
-from django.db.models.functions import Floor, Greatest, Now, RowNumber, Substr
-
-from pause_manager import conf
+from django.db.models import F
+from django.db.models.functions import Now, Substr
 
 if TYPE_CHECKING:
     from pause_manager.models import (  # noqa: F401  (named in texts)
         ControlEvent,
         Hold,
-        IdempotencyRecord,
         PauseQueueEntry,
         RunningTask,
         WorkerNode,
@@ -36,12 +32,6 @@ class HoldQuerySet(models.QuerySet["Hold"]):
     def due(self) -> HoldQuerySet:
         """Timed holds whose time is over by the database's clock."""
         return self.active().filter(expires_at__lte=Now())
-
-
-class IdempotencyQuerySet(models.QuerySet["IdempotencyRecord"]):
-    def expired(self) -> IdempotencyQuerySet:
-        """Outcomes that are older than ``idempotency_hours``: too old for a repeat."""
-        return self.filter(created_at__lt=Now() - timedelta(hours=conf.settings().idempotency_hours))
 
 
 class ControlEventQuerySet(models.QuerySet["ControlEvent"]):
@@ -66,17 +56,6 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         """Entries that have neither been sent on nor dropped, in the order in which they are resumed."""
         return self.filter(finished_at__isnull=True).order_by("priority", "paused_at", "id")
 
-    def due(self) -> PauseQueueQuerySet:
-        """Entries that wait for room, may be resumed now by the database's clock, and that no other hold keeps."""
-        from pause_manager.models import Hold
-
-        others = Hold.objects.active().filter(scope=models.OuterRef("ref")).exclude(kind=Hold.Kind.CAPACITY)
-        return self._uncovered().filter(~models.Exists(others), kept_by="capacity")
-
-    def free(self) -> PauseQueueQuerySet:
-        """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
-        return self._uncovered().filter(kept_by="hold")
-
     def messages(self) -> PauseQueueQuerySet:
         """Entries that are sent on as a message. Runs are not: dispatch sees to theirs."""
         return self.exclude(ref__startswith="run:")
@@ -85,8 +64,8 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         """Messages that were sent on and that no worker has taken up yet."""
         return self.filter(outcome="sent", answered_at__isnull=True)
 
-    def _uncovered(self) -> PauseQueueQuerySet:
-        """Waiting, due, and covered by no hold on the fleet or on their queue."""
+    def free(self) -> PauseQueueQuerySet:
+        """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
         from pause_manager.models import Hold
 
         fleet = Hold.objects.active().filter(scope="fleet")
@@ -94,7 +73,8 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
         # What the broker refused and the like is tried again in time; a task that nobody knows when somebody does.
         is_known = ~models.Q(problem="unknown_task")
-        return self.waiting().filter(is_due, is_known, ~models.Exists(fleet)).exclude(queue__in=queues)
+        uncovered = self.waiting().filter(is_due, is_known, ~models.Exists(fleet)).exclude(queue__in=queues)
+        return uncovered.filter(kept_by="hold")
 
     def stuck(self) -> PauseQueueQuerySet:
         """Entries that something is wrong with: nobody takes them up. Those on their way once more are among them."""
@@ -111,45 +91,6 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
     def with_wait(self) -> PauseQueueQuerySet:
         """Annotate ``waited``, the seconds that an entry has waited, by the database's clock."""
         return self.annotate(waited=_waited())
-
-    def front(self, ageing_seconds: float) -> Iterable[tuple[dict[str, Any], str, float]]:
-        """(needs, pipeline, highest priority) of each kind of entries, with ageing as in ``foremost``."""
-        kinds = self.order_by().values("needs", "pipeline").annotate(urgency=models.Min(_rank(ageing_seconds)))
-        return kinds.values_list("needs", "pipeline", "urgency")
-
-    def foremost(self, count: int, ageing_seconds: float) -> PauseQueueQuerySet:
-        """The first ``count`` of each kind of needs, where one step of priority is gained with each ``ageing_seconds``.
-
-        What comes later of the same needs and pipeline cannot go on before them.
-        """
-        # Those of one kind and priority come in the order of the index, so a few are read of each, however many wait.
-        same = {name: models.OuterRef(name) for name in ("pipeline", "priority", "needs")}
-        first = self.filter(**same).order_by("paused_at", "id").values("pk")[:count]
-        kinds = self.model._default_manager.waiting().order_by().values(*same).annotate(models.Count("pk"))
-        heads = kinds.values(pk=_Unnest(ArraySubquery(first)))
-        place = Window(
-            RowNumber(), partition_by=["pipeline", "needs"], order_by=[_rank(ageing_seconds), F("paused_at"), F("id")]
-        )
-        candidates = self.model._default_manager.filter(pk__in=heads).annotate(place=place)
-        found: PauseQueueQuerySet = candidates.filter(place__lte=count).order_by("paused_at", "id")
-        return found
-
-
-class _Unnest(models.Func):
-    """The elements of an array, a row each. What it is made of is grouped by; it is not."""
-
-    function = "unnest"
-    set_returning = True
-
-    def get_group_by_cols(self) -> list[Any]:
-        return list(self.source_expressions[0].get_group_by_cols())
-
-
-def _rank(ageing_seconds: float) -> models.Expression | models.F:
-    """The priority of an entry, one step higher (down to 1) for each ``ageing_seconds`` it has waited."""
-    if not ageing_seconds:
-        return F("priority")
-    return Greatest(1.0, F("priority") - Floor(_waited() / ageing_seconds), output_field=models.FloatField())
 
 
 def _waited() -> models.Func:

@@ -15,7 +15,18 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from pause_manager import acknowledgements, audit, broker, conf, database, kept, known_tasks, pause_queue, running
+from pause_manager import (
+    acknowledgements,
+    audit,
+    batches,
+    broker,
+    conf,
+    database,
+    kept,
+    known_tasks,
+    pause_queue,
+    running,
+)
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.clock import database_now
 from pause_manager.known_tasks import unknown_names as unknown_names
@@ -269,33 +280,17 @@ def _send_expired() -> None:
 def forget() -> int:
     """Delete what ended more than ``history_days`` ago, runs and what was dropped included; returns how many.
 
-    In batches, each a transaction of its own, without reading a body. A message that was sent on has ended when it was
-    answered.
+    A message that was sent on has ended when it was answered, and its task too, if it needs a row.
     """
-    deleted = after = 0
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_FORGET, {"days": conf.settings().history_days, "batch": FORGET_BATCH, "after": after})
-            gone = [row[0] for row in cursor.fetchall()]
-        deleted += len(gone)
-        if len(gone) < FORGET_BATCH:
-            return deleted
-        after = max(gone)
-
-
-FORGET_BATCH = 1_000
-
-# By the key, so that each batch goes on where the last one ended. Chosen once: a subquery of the DELETE may be run for
-# each row that it is joined to, and then chooses others each time.
-_FORGET = f"""
-    WITH old AS (SELECT statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8) AS moment),
-         chosen AS MATERIALIZED (
-             SELECT id FROM {_ENTRY} AS entry, old
-              WHERE id > %(after)s AND CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END < moment
-                AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = entry.id)
-              ORDER BY id LIMIT %(batch)s FOR UPDATE OF entry SKIP LOCKED)
-    DELETE FROM {_ENTRY} WHERE id IN (SELECT id FROM chosen) RETURNING id
-"""
+    ended = "CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END"
+    before = "statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)"
+    return batches.delete(
+        _ENTRY,
+        ended,
+        f"""finished_at IS NOT NULL AND {ended} < {before}
+            AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = old.id)""",
+        {"days": conf.settings().history_days},
+    )
 
 
 @receiver(hold_changed)

@@ -119,8 +119,10 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     if node is None:
         capacity = PauseQueueEntry.KeptBy.CAPACITY
         sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
-        for ref, wanted, sent_at, priority in sent.values_list("ref", "needs", "sent_at", "priority"):
-            yield None, Load(ref, Needs(**wanted), sent_at.timestamp() if sent_at else 0.0, priority, is_sent=True)
+        columns = sent.values_list("ref", "needs", "sent_at", "priority", "work_queue")
+        for ref, wanted, sent_at, priority, queue in columns:
+            since = sent_at.timestamp() if sent_at else 0.0
+            yield None, Load(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
 
 
 @receiver(yield_wanted)

@@ -27,7 +27,7 @@ class Sample:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; loads are not part of a sample."""
         figures = asdict(self)
-        for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason"):
+        for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "queues"):
             del figures["view"][absent]
         return figures
 

@@ -87,7 +87,7 @@ def reroute(
 ) -> list[int]:
     """Let the entries go to ``queue``, as soon as nothing holds that one and there is room; their keys."""
     _check("a queue", queue)
-    values = {**_ANEW, "queue": queue}
+    values = {**_ANEW, "queue": queue, "work_queue": queue}
     return _changed("rerouted", meant, among, values, {"queue": queue, "problem": ""}, actor, reason)
 
 

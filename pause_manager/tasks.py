@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import chord_results, fleet, holds, manager, metrics, nodes, redispatch, settling
+from pause_manager import batches, chord_results, conf, fleet, holds, manager, metrics, nodes, redispatch, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.models import IdempotencyRecord
@@ -21,7 +21,12 @@ def expire_holds() -> None:
 @shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=ControlTask)
 def forget_outcomes() -> None:
     """Delete the outcomes that are kept for repeats of commands and are too old for one."""
-    IdempotencyRecord.objects.expired().delete()
+    batches.delete(
+        IdempotencyRecord._meta.db_table,
+        "created_at",
+        "created_at < statement_timestamp() - make_interval(secs => 3600 * %(hours)s::float8)",
+        {"hours": conf.settings().idempotency_hours},
+    )
 
 
 @shared_task(name="pause_manager.poll", ignore_result=True, base=ControlTask)
@@ -40,6 +45,7 @@ def send_kept() -> None:
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)
 def forget_history() -> None:
-    """Delete samples by the minute, nodes that are gone, and answered messages, older than ``history_days``."""
+    """Delete what ended more than ``history_days`` ago: samples, nodes that are gone, parked work, released holds."""
     nodes.forget_history()
     redispatch.forget()
+    holds.forget()

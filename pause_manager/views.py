@@ -77,6 +77,8 @@ class Load:
     """Sent but not started: it counts like a lease, and cannot yield."""
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
+    queue: str = ""
+    """Of what is sent, the queue whose workers do it; empty: it is not known."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class NodeView:
     """``foreign_cores`` without spikes: the middle of the last five samples; None if it is not known."""
     oom_kills: int = 0
     """Processes of our control group that the kernel has killed for want of memory, since the group was made."""
+    queues: frozenset[str] | None = None
+    """What the live workers there serve, held or not; ``None``: nobody has said."""
 
     def carrying(self, loads: Iterable[Load]) -> NodeView:
         """This node with ``loads``. What started before GPUs were booked by UUID named their indices."""
@@ -129,6 +133,10 @@ class NodeView:
     def counted_foreign_cores(self) -> float:
         """What new work counts with. A spike of a second or two keeps none away."""
         return self.foreign_cores if self.steady_foreign_cores is None else self.steady_foreign_cores
+
+    def serves(self, queue: str) -> bool:
+        """Whether work of ``queue`` can run there; empty: of any."""
+        return not queue or self.queues is None or queue in self.queues
 
 
 def _named(load: Load, ids: Mapping[str, str]) -> Load:

@@ -33,6 +33,8 @@ class Controls:
     resume: bool
     cancel: bool
     retry: bool
+    force: bool
+    """It waits for room and may be started anyway."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
     """A resume releases an operator's hold and no other, so it is offered only where there is one."""
     retry = may_operate and run.lifecycle in RETRYABLE and _left_undone(run) and not hasattr(run, "retried_by")
     is_open = may_operate and run.lifecycle not in TERMINAL and run.cancel_requested_at is None
-    held = is_open and Hold.objects.covering([run.scope]).filter(kind=Hold.Kind.OPERATOR).exists()
-    return Controls(pause=is_open and not held, resume=held, cancel=is_open, retry=retry)
+    kinds = set(Hold.objects.covering([run.scope]).values_list("kind", flat=True)) if is_open else set()
+    held, waits = Hold.Kind.OPERATOR in kinds, Hold.Kind.CAPACITY in kinds
+    return Controls(pause=is_open and not held, resume=held, cancel=is_open, retry=retry, force=waits)
 
 
 def _left_undone(run: AutomationRun) -> bool:

@@ -1,4 +1,4 @@
-"""Pause, resume, cancel and retry from the card."""
+"""Pause, resume, start anyway, cancel and retry from the card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
-from automation import lifecycle, retries
+from automation import forcing, lifecycle, retries
 from automation.errors import TransitionRefused
 from backend.console import access, card
 from pause_manager.actor import Actor
@@ -19,6 +19,7 @@ from pause_manager.actor import Actor
 VERBS = {
     "pause": lifecycle.pause,
     "resume": lifecycle.resume,
+    "force": forcing.start_anyway,
     "cancel": lifecycle.cancel,
     "retry": retries.retry_failed,
 }

@@ -186,7 +186,6 @@ PAUSE_MANAGER: dict[str, Any] = {
     "redis_url": REDIS_URL,
     "channel": f"{REDIS_PREFIX}control",
     "events_channel": f"{REDIS_PREFIX}events",
-    "capacity": env.switch("WATCH_CAPACITY", True),
     "poll_interval_seconds": POLL_SECONDS,
     "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
     "node_key_prefix": f"{REDIS_PREFIX}node:",
@@ -196,6 +195,8 @@ PAUSE_MANAGER: dict[str, Any] = {
     "statsd_url": env.text("STATSD_URL"),
     "open_to": env.text("FLEET_OPEN_TO"),
 }
+# `up` and `prepare` write it down for the whole system; unset, it stays as it is. See `manage.py capacity on|off`.
+WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}

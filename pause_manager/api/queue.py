@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
+from pause_manager import outlook
 from pause_manager.api.pagination import PageQuery
 from pause_manager.api.strict import StrictSerializer
 from pause_manager.models import PauseQueueEntry
@@ -35,6 +36,13 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
     """A dispatch that waits for capacity, or for the end of a hold: see ``kept_by``."""
 
     needs = serializers.DictField(child=serializers.FloatField())
+    waits_now = serializers.SerializerMethodField(
+        help_text="Why it waits for room, as of the last poll; null if it does not, or no poll has seen it yet."
+    )
+
+    def get_waits_now(self, entry: PauseQueueEntry) -> str | None:
+        now = self.context.get("outlooks", {}).get(entry.pk)
+        return None if now is None else now.sentence
 
     class Meta:
         model = PauseQueueEntry
@@ -46,6 +54,7 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
             "priority",
             "needs",
             "reason",
+            "waits_now",
             "kept_by",
             "paused_at",
             "resume_after",
@@ -83,4 +92,4 @@ class ChangedSerializer(serializers.Serializer[Any]):
 
 def shown(entries: list[PauseQueueEntry]) -> list[dict[str, Any]]:
     """What a page of entries shows."""
-    return list(EntrySerializer(entries, many=True).data)
+    return list(EntrySerializer(entries, many=True, context={"outlooks": outlook.of(entries)}).data)

@@ -5,10 +5,11 @@ parked work on, ``adapt`` moves a node's threshold. Every decision carries a cod
 """
 
 from pause_manager.capacity.adaptive import Adaptation, adapt, with_threshold
-from pause_manager.capacity.admission import Placement, Verdict, goes_behind, how_many_fit, place, should_pause
+from pause_manager.capacity.admission import Placement, Verdict, admit, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.idle import Idle
+from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
 from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
@@ -30,12 +31,14 @@ __all__ = [
     "Waiting",
     "adapt",
     "admission_book",
+    "admit",
     "can_ever_run",
     "fits",
     "goes_behind",
     "how_many_fit",
     "is_readable",
     "judge",
+    "outlook",
     "place",
     "plan_resume",
     "resuming_book",

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.book import Placement
 from pause_manager.capacity.books import admission_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Share, can_ever_run, is_readable, pause_threshold, percent, share, why_own, word
+from pause_manager.capacity.room import (
+    Share,
+    amount,
+    can_ever_run,
+    is_readable,
+    least,
+    pause_threshold,
+    resume_threshold,
+    share,
+    why_own,
+)
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
-__all__ = ["Placement", "Verdict", "goes_behind", "how_many_fit", "place", "should_pause"]
+__all__ = ["Placement", "Verdict", "admit", "goes_behind", "how_many_fit", "place", "should_pause"]
 
 Figures = dict[str, Any]
 
@@ -25,22 +35,28 @@ class Verdict:
 
     should_pause: bool
     code: str
-    """has_room, below_threshold, no_online_node, no_eligible_node or no_readable_sample."""
+    """has_room, below_threshold, no_online_node, no_worker, no_eligible_node or no_readable_sample."""
     sentence: str
     figures: Figures = field(default_factory=dict)
 
 
-def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float) -> Verdict:
-    """Pause when every eligible node's share is strictly below its threshold, or when none is eligible or readable."""
+def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, queue: str = "") -> Verdict:
+    """Pause when every eligible node's share is strictly below its threshold, or when none is eligible or readable.
+
+    A node is eligible if it is online, a live worker there serves ``queue``, and it is large enough.
+    """
     online = [node for node in nodes if is_readable(node, now, policy)]
-    eligible = [node for node in online if can_ever_run(node, needs)]
+    serving = [node for node in online if node.serves(queue)]
+    eligible = [node for node in serving if can_ever_run(node, needs)]
     shares = [(node, left) for node in eligible if (left := share(node, needs, now, policy)) is not None]
     figures = _figures(nodes, online, eligible, shares, needs, policy)
     if not online:
         told = f"none of {len(nodes)} nodes has a fresh sample" if nodes else "no node has ever reported"
         return Verdict(True, "no_online_node", f"No node is online: {told}.", figures)
+    if not serving:
+        return Verdict(True, "no_worker", f"No live worker serves the queue {queue}.", figures)
     if not eligible:
-        silent = [node for node in online if node.gpu_problem and not node.gpus]
+        silent = [node for node in serving if node.gpu_problem and not node.gpus]
         if needs.gpus and silent:
             why = f"the GPUs of {silent[0].name} are unknown: {silent[0].gpu_problem}"
             return Verdict(True, "no_readable_sample", f"No node is known to be able to run this: {why}.", figures)
@@ -52,11 +68,12 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
     roomy = [(node, left) for node, left in shares if not left.is_below(pause_threshold(node, policy))]
     if roomy:
         best, left = max(roomy, key=lambda pair: (float(pair[1]), pair[0].name))
-        return Verdict(False, "has_room", f"{best.name} has {percent(left)} of its {word(left)} free.", figures)
+        return Verdict(False, "has_room", f"{best.name} has {amount(left)} free.", figures)
     threshold = pause_threshold(best, policy)
     among = "the only node that can run this" if len(shares) == 1 else f"the freest of {len(shares)} nodes"
     sentence = (
-        f"{best.name}, {among}, has {percent(left)} of its {word(left)} free; it takes {threshold:.0%}{why_own(best)}."
+        f"{best.name}, {among}, has {amount(left)} free, {needs} needed; "
+        f"new work starts there only with {least(left, threshold)} free{why_own(best)}."
     )
     return Verdict(True, "below_threshold", sentence, figures)
 
@@ -70,11 +87,12 @@ def how_many_fit(
     *,
     barred: Collection[str] = (),
     states: Mapping[str, NodeState] | None = None,
+    queue: str = "",
 ) -> int:
     """How many of ``wanted`` pieces have room now, each reserved before the next is judged."""
     book = admission_book(nodes, policy, now, states)
     for count in range(wanted):
-        if book.place(needs, barred) is None:
+        if book.place(needs, barred, queue=queue) is None:
             return count
     return max(wanted, 0)
 
@@ -87,13 +105,53 @@ def place(
     *,
     barred: Collection[str] = (),
     states: Mapping[str, NodeState] | None = None,
+    queue: str = "",
 ) -> Placement | None:
     """The node (and GPUs) for one piece of work, or None: its share is not below the threshold and the work fits.
 
     With ``states``, saturated nodes take none and strangers' swings are left their room. ``barred`` are nodes kept
-    free for others (``RampState.held``).
+    free for others (``RampState.held``). Only nodes count where a live worker serves ``queue``.
     """
-    return admission_book(nodes, policy, now, states).place(needs, barred)
+    return admission_book(nodes, policy, now, states).place(needs, barred, queue=queue)
+
+
+def admit(
+    node: NodeView,
+    needs: Needs,
+    policy: Policy,
+    now: float,
+    state: NodeState | None = None,
+    *,
+    kept_for: Needs | None = None,
+    was_parked: bool = False,
+) -> Placement | Verdict:
+    """A place on this one node for work that starts now, or why there is none.
+
+    ``state`` is what is remembered of the node, ``kept_for`` the needs of other work that it is kept free for, and
+    ``was_parked`` says that the work comes from the pause queue.
+    """
+    placement = None
+    if kept_for is None and not (was_parked and state is not None and not state.takes_parked_work(now)):
+        placement = place([node], needs, policy, now, states={node.name: state} if state is not None else None)
+    if placement is not None:
+        return placement
+    verdict = should_pause([node], needs, policy, now)
+    left = share(node, needs, now, policy)
+    if left is None or verdict.code not in ("has_room", "below_threshold"):
+        return verdict
+    has = f"{node.name} has {amount(left)} free, {needs} needed"
+    if kept_for is not None:
+        return replace(verdict, should_pause=True, code="kept_free", sentence=f"{has}; it is kept free for {kept_for}.")
+    if verdict.should_pause:
+        return verdict
+    if state is not None and (state.is_saturated or was_parked):
+        must = f"must have had {least(left, resume_threshold(node, policy))} free for {policy.resume_dwell_seconds:g} s"
+        if not state.is_saturated:
+            must = f"takes no parked work for another {state.cooldown_until - now:.0f} s, as work there had to give way"
+        return replace(verdict, should_pause=True, code="must_settle", sentence=f"{has}; it {must}.")
+    margin = state.told_margin(node, policy) if state is not None else ""
+    beside = f", and {margin} are left to strangers, who lately used more" if margin else ""
+    return replace(verdict, should_pause=True, code="does_not_fit", sentence=f"{has}{beside}.")
 
 
 def goes_behind(waiting: Iterable[tuple[Needs, int]], needs: Needs, priority: int) -> bool:

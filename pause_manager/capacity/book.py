@@ -12,7 +12,7 @@ from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
 _Key = tuple[bool, float, str]
-_Kind = tuple[Needs, Policy]
+_Kind = tuple[Needs, Policy, str]
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,14 @@ class Book:
             self._measure(node, now)
         self._touched.append(node.name)
 
-    def place(self, needs: Needs, barred: Collection[str] = (), policy: Policy | None = None) -> Placement | None:
-        """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without)."""
-        kind = (needs, policy or self._policy)
+    def place(
+        self, needs: Needs, barred: Collection[str] = (), policy: Policy | None = None, queue: str = ""
+    ) -> Placement | None:
+        """Reserve ``needs`` where the policy packs or spreads it to (work without GPUs first to nodes without).
+
+        Only where a live worker serves ``queue``, if that is named.
+        """
+        kind = (needs, policy or self._policy, queue)
         order = self._order(kind)
         aside: list[_Key] = []
         found: Placement | None = None
@@ -97,6 +102,10 @@ class Book:
         if left is not None:
             left.take(needs, placement.gpus)
             self._touched.append(placement.node)
+
+    def margin_of(self, node: str) -> Margin | None:
+        """What is to be left free there beside new work."""
+        return self._margins.get(node)
 
     def _measure(self, node: NodeView, now: float) -> None:
         if is_readable(node, now, self._policy):
@@ -126,9 +135,9 @@ class Book:
 
     def _key(self, kind: _Kind, name: str) -> _Key | None:
         left = self.rooms.get(name)
-        if left is None:
+        needs, policy, queue = kind
+        if left is None or not self.nodes[name].serves(queue):
             return None
-        needs, policy = kind
         threshold = self._threshold(name, policy)
         share = left.share(needs)
         if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
@@ -141,7 +150,7 @@ class Book:
 
     def _take(self, kind: _Kind, name: str, share: float) -> Placement:
         left = self.rooms[name]
-        needs, policy = kind
+        needs, policy, _ = kind
         gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")

@@ -37,7 +37,7 @@ class Policy:
     settle_seconds: float = 60.0
     """How long a load may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
-    """A node whose sample is older than this is offline; ``missed_samples`` × ``sample_seconds`` unless it is given."""
+    """A node whose sample is older than this is offline: ``missed_samples`` × ``sample_seconds``, see ``conf``."""
     packs: bool = True
     """Fill the fullest node that may take the work, so that whole nodes stay free; otherwise the emptiest first."""
     ramp_max: int = 4096

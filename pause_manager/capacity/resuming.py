@@ -28,6 +28,8 @@ class Waiting:
     resume_after: float | None = None
     policy: Policy | None = None
     """That of its pipeline; ``None``: the fleet's. Its thresholds and its patience count; the ramp is the fleet's."""
+    queue: str = ""
+    """The queue whose workers do it; empty: any node will do."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class RampState:
     polled_at: float = 0.0
     held: tuple[str, ...] = ()
     """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
+    held_for: tuple[tuple[str, Needs], ...] = ()
+    """The same nodes with the needs of what each is kept free for."""
 
 
 _Rank = tuple[int, float, int]
-_Kind = tuple[Needs, Policy]
+_Kind = tuple[Needs, Policy, str]
 
 
 def plan_resume(
@@ -74,26 +78,26 @@ def plan_resume(
     heapq.heapify(front)
     while front and len(plan) < allowance:
         rank, index = heapq.heappop(front)
-        (needs, own), waiting = groups[index]
+        (needs, own, queue), waiting = groups[index]
         entry = waiting.pop(0)[1]
-        placement = book.place(needs, held, own)
+        placement = book.place(needs, held, own, queue)
         if placement is None:
             if now - rank[1] >= own.hold_after_seconds:
-                _hold_one(book, needs, own, held, ramp.held)
+                _hold_one(book, groups[index][0], held, ramp.held)
             continue
         plan.append((entry, placement))
         if waiting:
             heapq.heappush(front, (waiting[0][0], index))
     following = min(max(2 * allowance, 1), policy.ramp_max) if plan else 1
-    return plan, RampState(following, now, tuple(sorted(held)))
+    return plan, RampState(following, now, tuple(sorted(held)), tuple(sorted(held.items(), key=lambda one: one[0])))
 
 
 def _groups(
     entries: Iterable[Waiting], policy: Policy, now: float, most: int
 ) -> list[tuple[_Kind, list[tuple[_Rank, Waiting]]]]:
-    """The first ``most`` entries that are due for each kind of needs and policy, in order."""
+    """The first ``most`` entries that are due for each kind of needs, policy and queue, in order."""
     kinds: dict[_Kind, list[tuple[_Rank, Waiting]]] = defaultdict(list)
-    interned: dict[tuple[int, int], list[tuple[_Rank, Waiting]]] = {}
+    interned: dict[tuple[int, int, str], list[tuple[_Rank, Waiting]]] = {}
     ageing = policy.ageing_seconds
     for number, entry in enumerate(entries):
         if entry.resume_after is not None and entry.resume_after > now:
@@ -102,10 +106,10 @@ def _groups(
         priority = entry.priority
         if ageing:
             priority = max(1, priority - int((now - paused_at) // ageing))
-        key = (id(entry.needs), id(entry.policy))
+        key = (id(entry.needs), id(entry.policy), entry.queue)
         group = interned.get(key)
         if group is None:
-            group = interned[key] = kinds[entry.needs, entry.policy or policy]
+            group = interned[key] = kinds[entry.needs, entry.policy or policy, entry.queue]
         group.append(((priority, paused_at, number), entry))
     return [(kind, heapq.nsmallest(most, group)) for kind, group in kinds.items()]
 
@@ -117,17 +121,19 @@ def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampSta
     return pressed > 0 and pressed >= policy.pressure_share * len(states)
 
 
-def _hold_one(book: Book, needs: Needs, policy: Policy, held: dict[str, Needs], before: Collection[str]) -> None:
+def _hold_one(book: Book, kind: _Kind, held: dict[str, Needs], before: Collection[str]) -> None:
     """Keep a node free for ``needs`` that has room for it once our own loops there are done; the freest of them.
 
     At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
     """
-    if needs in held.values() or len(held) >= max(1, len(book.nodes) // 20) or len(book.nodes) < 2:
+    needs, policy, queue = kind
+    if needs in held.values() or len(held) >= max(1, len(book.nodes) // 20):
         return
     able = [
         (name in before, float(share), name)
         for name, node in book.nodes.items()
         if name not in held
+        and node.serves(queue)
         and can_ever_run(node, needs)
         and (share := book.rooms[name].share(needs)) is not None
         and would_fit_alone(node, needs, policy)

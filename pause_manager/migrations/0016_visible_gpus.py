@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("pause_manager", "0013_two_workers_of_one_name")]
+    dependencies = [("pause_manager", "0014_queues_and_watching")]
 
     operations = [
         migrations.AddField(

@@ -19,7 +19,7 @@ from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import ReasonSerializer
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
-from pause_manager import kinds, manager, node_report, stuck
+from pause_manager import kinds, manager, node_report, stuck, watching
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
@@ -61,7 +61,7 @@ class Capacity(AutomationView):
         responses=answers({200: CapacitySerializer}, *READ),
     )
     def get(self, request: Request) -> Response:
-        return Response({"is_watched": manager.is_watched(), "nodes": node_report.shown(), "verdicts": _verdicts()})
+        return Response({"is_watched": watching.is_watched(), "nodes": node_report.shown(), "verdicts": _verdicts()})
 
 
 def _verdicts() -> list[dict[str, Any]]:

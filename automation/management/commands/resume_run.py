@@ -5,21 +5,28 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation import lifecycle, status
+from automation import forcing, gate, lifecycle, status
 from automation.management.run_command import Exit, RunCommand, find_run
 from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
-    """Calls ``lifecycle.resume``; returns at once."""
+    """Calls ``lifecycle.resume``, or ``forcing.start_anyway`` with ``--force``; returns at once."""
 
     help = "Resume a paused run at the item after the last finished one."
 
     def arguments(self, parser: ArgumentParser) -> None:
         super().arguments(parser)
         parser.add_argument("--reason", default="", help="why, for the audit trail")
+        parser.add_argument("--force", action="store_true", help="start it whatever the capacity says, for good")
 
     def run_command(self, **options: Any) -> Exit:
-        run = lifecycle.resume(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
-        self.tell(run, f"Run {run.pk} is {status.of(run)}.", as_json=options["json"])
+        verb = forcing.start_anyway if options["force"] else lifecycle.resume
+        run = verb(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
+        now = status.of(run)
+        sentence = f"Run {run.pk} is {now}."
+        if now == status.PAUSED and (reasons := gate.explain(run)):
+            released = "It asks for no room any more" if options["force"] else "Your hold is released"
+            sentence = f"{released}. Run {run.pk} still waits: {reasons[0].sentence}"
+        self.tell(run, sentence, as_json=options["json"])
         return Exit.OK

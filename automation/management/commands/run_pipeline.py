@@ -33,6 +33,7 @@ class Command(RunCommand):
         parser.add_argument("--site", default="default", help="slug of the site (default)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
         parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this working time: 90m, 2h")
+        parser.add_argument("--force", action="store_true", help="start it whatever the capacity says")
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
     def run_command(self, **options: Any) -> Exit:
@@ -56,7 +57,13 @@ class Command(RunCommand):
         actor = Actor.shell()
         timeout = options["timeout"].total_seconds() if options["timeout"] else None
         create = partial(
-            lifecycle.create, options["pipeline"], site=site, actor=actor, params=params, timeout_seconds=timeout
+            lifecycle.create,
+            options["pipeline"],
+            site=site,
+            actor=actor,
+            params=params,
+            timeout_seconds=timeout,
+            is_forced=options["force"],
         )
         if options["input"] is None:
             run = create()

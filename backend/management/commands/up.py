@@ -25,7 +25,7 @@ from django.db import connections
 from backend import bootstrap
 from backend.embedded import EmbeddedError, Postgres, Redis, Server
 from backend.supervisor import Supervisor
-from pause_manager import database, manager, nodes
+from pause_manager import database, nodes, watching
 
 FIRST_SAMPLE_SECONDS = 10
 """Longest wait for the first sample of this machine."""
@@ -87,6 +87,9 @@ class Command(BaseCommand):
             supervisor.add(name, command, env)
 
         def when_ready() -> None:
+            if not watching.is_watched():
+                supervisor.say("capacity is not watched (manage.py capacity on)")
+            connections.close_all()
             supervisor.say(f"ready: {url} (credentials for scripts: {settings.DATA_DIR / 'credentials.json'})")
             if options["run_pipeline"]:
                 supervisor.foreground = subprocess.Popen(_run_pipeline(options), env=env)
@@ -189,13 +192,14 @@ def _run_pipeline(options: dict[str, Any]) -> list[str]:
         command += ["--input", str(options["input"])]
     for param in options["param"]:
         command += ["--param", param]
-    return [*command, "--site", options["site"], "--wait"]
+    # Whoever asks for this one run on this one machine wants to see it end, however busy the machine is.
+    return [*command, "--site", options["site"], "--force", "--wait"]
 
 
 def _unseen_nodes() -> str:
     """Whether capacity is watched and no worker has sampled this machine yet."""
     try:
-        if not manager.is_watched() or any(state.is_online for state in nodes.states()):
+        if not watching.is_watched() or any(state.is_online for state in nodes.states()):
             return ""
     except DatabaseError:
         pass

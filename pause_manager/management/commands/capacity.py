@@ -1,4 +1,4 @@
-"""``manage.py capacity``: the nodes, what they have, and who uses it."""
+"""``manage.py capacity``: the nodes, what they have, and who uses it; whether that is watched; nodes' thresholds."""
 
 from __future__ import annotations
 
@@ -8,31 +8,81 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error as DatabaseError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import database, kinds, nodes
+from pause_manager import conf, database, kinds, nodes, thresholds, watching
 from pause_manager.management import capacity_table
+from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 
 NOBODY = "No node was seen in the last hour: no worker is running (start one with: manage.py up)."
 CORRECTED = "* strangers want that much; on a full CPU they get less"
 WIDE = 160
 
 
-class Command(BaseCommand):
-    """Without options one table; ``--watch`` keeps it up to date until Ctrl-C."""
+OFF = "Capacity is not watched: work starts without asking for room"
+
+
+class Command(ControlCommand):
+    """Without a verb one table; ``--watch`` keeps it up to date until Ctrl-C."""
 
     help = "Show the nodes: cores, memory and GPUs, and how much of them is used by us and by others."
+    epilog = """\
+exit codes:
+  0    done, also if it was so already
+  1    an unexpected error, such as no database
+  2    wrong usage, or no such node
+"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--watch", action="store_true", help="keep showing, each second, until Ctrl-C")
         parser.add_argument("--why", metavar="PIPELINE", help="say whether new work of PIPELINE would wait, and why")
         parser.add_argument("--json", action="store_true", help="one JSON object a node and line")
+        verbs = parser.add_subparsers(dest="verb")
+        on = verbs.add_parser("on", help="ask for room before work starts, in the whole system")
+        off = verbs.add_parser("off", help="ask for none; all that only capacity keeps goes on")
+        own = verbs.add_parser("threshold", help="give a node a threshold of its own, or take it away")
+        own.add_argument("node", help="name of the node")
+        own.add_argument("threshold", help="the share that must be free for new work: 35%%, 0.35, or none")
+        for verb in (on, off, own):
+            verb.add_argument("--reason", default="", help="why, for the audit trail")
+            verb.add_argument("--json", action="store_true", help="one JSON object, for machines")
 
-    def handle(self, *, watch: bool, json: bool, why: str | None = None, **options: Any) -> None:
+    def carry_out(self, options: dict[str, Any]) -> Exit:
+        verb = options.get("verb")
+        if verb == "threshold":
+            self._set_threshold(options)
+        elif verb is not None:
+            self._set_watched(verb == "on", options)
+        else:
+            self._show(watch=options["watch"], json=options["json"], why=options.get("why"))
+        return Exit.OK
+
+    def _set_threshold(self, options: dict[str, Any]) -> None:
+        share = thresholds.parsed(options["threshold"])
+        thresholds.set_own(options["node"], share, actor=shell_actor(), reason=options["reason"])
+        if options["json"]:
+            self.line({"node": options["node"], "pause_below": share})
+        else:
+            self.line(f"The threshold of {options['node']} is {thresholds.told(share)}.")
+
+    def _set_watched(self, is_watched: bool, options: dict[str, Any]) -> None:
+        has_changed = watching.set_watched(is_watched, actor=shell_actor(), reason=options["reason"])
+        if options["json"]:
+            self.line({"is_watched": watching.is_watched(), "changed": has_changed})
+            return
+        already = "" if has_changed else " already"
+        if not is_watched:
+            self.line(f"Capacity is not watched{already}; what only capacity keeps goes on with the next poll.")
+        elif conf.settings().capacity:
+            self.line(f"Capacity is watched{already}.")
+        else:
+            self.line('Capacity is watched once the project\'s settings allow it: PAUSE_MANAGER["capacity"] is False.')
+
+    def _show(self, *, watch: bool, json: bool, why: str | None) -> None:
         try:
             if why is not None:
                 self._why(why, json)
@@ -87,5 +137,9 @@ class Command(BaseCommand):
 def _picture(states: list[nodes.NodeState]) -> list[Any]:
     if not states:
         return [Text(NOBODY)]
+    told: list[Any] = []
+    if not watching.is_watched():
+        how = "manage.py capacity on" if conf.settings().capacity else 'PAUSE_MANAGER["capacity"] is False'
+        told.append(Text(f"{OFF} ({how}).", style="yellow"))
     is_corrected = any(state.sample.foreign_corrected_by for state in states)
-    return [capacity_table.table(states), *([Text(CORRECTED, style="dim")] if is_corrected else [])]
+    return [capacity_table.table(states), *told, *([Text(CORRECTED, style="dim")] if is_corrected else [])]

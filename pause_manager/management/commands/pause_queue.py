@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -13,7 +15,7 @@ from django.db.models import Q
 from rich.console import Console
 from rich.table import Table
 
-from pause_manager import chord_results, stuck
+from pause_manager import chord_results, manager, outlook, stuck
 from pause_manager.delivery import GROUPS
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 from pause_manager.models import PauseQueueEntry, PollState
@@ -27,7 +29,7 @@ class Command(ControlCommand):
 
     help = "Show what waits for capacity or the end of a hold, in the order in which it goes on, each with why."
     epilog = """\
-exit codes of drop, rename and reroute:
+exit codes of drop, rename, force and reroute:
   0    done
   1    an unexpected error, such as no database
   2    wrong usage
@@ -48,10 +50,12 @@ exit codes of drop, rename and reroute:
         rename.add_argument("old", help="the task that they name")
         rename.add_argument("new", help="the task that they are to run")
         rename.add_argument("--queue", default="", help="only those of this queue")
+        force = verbs.add_parser("force", help="start what waits for room anyway: it asks for none", **told)
+        force.add_argument("entries", nargs="+", type=int, metavar="ENTRY", help="numbers of entries")
         reroute = verbs.add_parser("reroute", help="let messages go to another queue", **told)
         _add_selection(reroute)
         reroute.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they go to")
-        for verb in (drop, rename, reroute):
+        for verb in (drop, rename, force, reroute):
             verb.add_argument("--reason", required=True, help="why, for the audit trail")
             verb.add_argument("--json", action="store_true", help="one JSON object, for machines")
 
@@ -65,12 +69,14 @@ exit codes of drop, rename and reroute:
             changed = stuck.rename(options["old"], options["new"], queue=options["queue"], **who)
         elif verb == "drop":
             changed = stuck.drop(_selection(options), **who)
+        elif verb == "force":
+            changed = [pk for pk in options["entries"] if manager.force_resume(pk, **who)]
         else:
             changed = stuck.reroute(_selection(options), options["to"], **who)
         if options["json"]:
             self.line({"verb": verb, "entries": changed})
         else:
-            self.line(f"{_DONE[verb]}: {len(changed):,}." if changed else "Nothing was changed: no message is meant.")
+            self.line(f"{_DONE[verb]}: {len(changed):,}." if changed else "Nothing was changed: no entry is meant.")
         return Exit.OK if changed else Exit.REFUSED
 
     def _show(self, options: dict[str, Any]) -> None:
@@ -83,8 +89,10 @@ exit codes of drop, rename and reroute:
         if options["json"]:
             # One transaction: a pooler would lose a cursor that outlives it.
             with transaction.atomic():
-                for entry in shown.iterator(chunk_size=1_000):
-                    self.stdout.write(orjson.dumps(_line(entry, forgotten)).decode())
+                for entries in _batches(shown.iterator(chunk_size=1_000)):
+                    now = outlook.of(entries)
+                    for entry in entries:
+                        self.stdout.write(orjson.dumps(_line(entry, forgotten, now.get(entry.pk))).decode())
             return
         count = shown.count()
         polled_at = PollState.objects.values_list("polled_at", flat=True).first()
@@ -92,6 +100,8 @@ exit codes of drop, rename and reroute:
         if count:
             self._draw(list(shown[: max(1, options["limit"])]), forgotten)
         self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
+        if PauseQueueEntry.objects.waiting().filter(kept_by=PauseQueueEntry.KeptBy.CAPACITY).exists():
+            self.stdout.write("To start one anyway: pause_queue force ENTRY --reason WHY, or resume_run RUN --force.")
         self._tell_the_rest()
 
     def _draw(self, entries: list[PauseQueueEntry], forgotten: timedelta | None) -> None:
@@ -112,7 +122,7 @@ exit codes of drop, rename and reroute:
                 self.stdout.write(f"Nobody takes up {count:,}: {label} (--problem {problem}; drop, rename, reroute).")
 
 
-_DONE = {"drop": "Dropped", "rename": "Renamed", "reroute": "Rerouted"}
+_DONE = {"drop": "Dropped", "force": "Started anyway", "rename": "Renamed", "reroute": "Rerouted"}
 
 
 def _add_selection(parser: ArgumentParser) -> None:
@@ -131,6 +141,11 @@ def _selection(options: dict[str, Any]) -> stuck.Selection:
     )
 
 
+def _batches(entries: Iterator[PauseQueueEntry]) -> Iterator[list[PauseQueueEntry]]:
+    while batch := list(islice(entries, 1_000)):
+        yield batch
+
+
 def _forgotten_from(entry: PauseQueueEntry, after: timedelta | None) -> datetime | None:
     """From when on the backend may have forgotten what the others of its chord or group have done."""
     return entry.paused_at + after if after is not None and entry.is_in_group else None  # type: ignore[attr-defined]
@@ -140,18 +155,23 @@ def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("entry", "priority", "what", "since", "needs", "why"):
         shown.add_column(name, justify="right" if name in ("entry", "priority") else "left")
+    now = outlook.of(entries)
     for entry in entries:
         since = f"{entry.paused_at:%Y-%m-%d %H:%M:%S}"
         what = f"{entry.task_name} {entry.ref}" if entry.ref.startswith("task:") else entry.ref
         needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "no hold"
-        why = f"{entry.get_problem_display()}: {entry.reason}" if entry.problem else entry.reason
+        waits = now.get(entry.pk)
+        why = waits.sentence if waits is not None else entry.reason
+        if entry.problem:
+            why = f"{entry.get_problem_display()}: {entry.reason}"
         if (at := _forgotten_from(entry, forgotten)) is not None:
             why += f"; its chord's results expire from {at:%Y-%m-%d %H:%M:%S} on"
         shown.add_row(str(entry.pk), str(entry.priority), what, since, needs, why)
     return shown
 
 
-def _line(entry: PauseQueueEntry, forgotten: timedelta | None) -> dict[str, Any]:
+def _line(entry: PauseQueueEntry, forgotten: timedelta | None, now: outlook.Outlook | None) -> dict[str, Any]:
     names = ("id", "ref", "task_name", "queue", "priority", "needs", "kept_by", "reason", "paused_at", "resume_after")
     told = {name: getattr(entry, name) for name in (*names, "attempts", "problem", "expires_at")}
+    told["now"] = now.as_dict() if now is not None else None
     return {**told, "results_expire_from": _forgotten_from(entry, forgotten)}

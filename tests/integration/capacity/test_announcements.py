@@ -62,7 +62,7 @@ def test_a_run_that_is_parked_and_sent_on_is_announced_with_the_reason(subscribe
 
     (parked,) = told(subscriber.heard(), "parked")
     assert (parked["refs"], parked["actor"]) == ([run.scope], "capacity")
-    assert "has 0% of its cores free; it takes 20%." in parked["reason"]
+    assert "has 0 of 8 cores free, 1 core needed; " in parked["reason"]
 
     node()
     manager.poll()

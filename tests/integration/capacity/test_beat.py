@@ -59,7 +59,7 @@ def test_beat_polls_and_ends_and_starts_again_cleanly(workers: Workers, tmp_path
     workers.start("control", "-Q", "control", "-P", "solo", env=ENV)
     assert eventually(lambda: nodes.live_node(HERE))
     for turn in (1, 2):
-        parked = Parked(f"import:{turn}", "others.work", "nobody", Needs(cpu=0.001))
+        parked = Parked(f"import:{turn}", "others.work", "nobody", Needs(cpu=0), work_queue="control")
         manager.pause_work([parked], reason="full")
         process = beat(workers, tmp_path / f"beat-{turn}.log")
         try:

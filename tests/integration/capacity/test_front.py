@@ -36,20 +36,18 @@ def test_the_command_shows_what_waits_and_why():
     (line,) = said("pause_queue", "--json").splitlines()
 
     assert run.scope in table
-    assert "1 cores" in table
+    assert "1 core" in table
     assert "1 waits; the last poll was at " in table
     told = json.loads(line)
     assert (told["ref"], told["priority"], told["needs"]["cpu"]) == (run.scope, 3, 1.0)
-    assert "it takes 20%" in told["reason"]
+    assert "only with 1.6 cores free" in told["reason"]
 
 
 def test_why_says_what_would_become_of_new_work():
     full()
-    assert said("capacity", "--why", "numbers").startswith(f"echo (needs 1 cores) would wait: {HERE}, the only node")
+    assert said("capacity", "--why", "numbers").startswith(f"echo (needs 1 core) would wait: {HERE}, the only node")
     node()
-    assert said("capacity", "--why", "numbers") == (
-        f"echo (needs 1 cores) may start: {HERE} has 100% of its cores free.\n"
-    )
+    assert said("capacity", "--why", "numbers") == (f"echo (needs 1 core) may start: {HERE} has 8 of 8 cores free.\n")
     assert json.loads(said("capacity", "--why", "numbers", "--json"))["figures"]["best_free_share"] == 1.0
     with pytest.raises(CommandError, match="Cannot find pipeline 'nothing': expected one of"):
         said("capacity", "--why", "nothing")

@@ -30,11 +30,11 @@ def test_leases_in_force_keep_their_gpus_over_the_upgrade():
     work = leases.claim(stage_run.pk, Worker("test/1", "gpu-node"), queue="stages", concurrency=None)
     assert work is not None
     try:
-        migrate("0008_run_lane")
+        migrate("0009_lost_slices")
         with connection.cursor() as cursor:
             cursor.execute("UPDATE automation_workslice SET lease_gpus = '{1}' WHERE id = %s", [work.slice_id])
     finally:
-        migrate("0009_gpus_by_uuid")
+        migrate("0010_gpus_by_uuid")
 
     assert WorkSlice.objects.get(pk=work.slice_id).lease_gpus == ["1"]
     carried = here.carrying(loads.by_node("gpu-node")["gpu-node"])

@@ -88,7 +88,7 @@ def test_a_poll_asks_no_more_however_much_waits():
 
     polled(allowance=1)
     one = polled(allowance=1)
-    many = polled(allowance=64)
+    many = polled(allowance=48)
 
-    assert (few[0], one[0], many[0]) == (4, 1, 64)
+    assert (few[0], one[0], many[0]) == (4, 1, 48)
     assert few[1] == one[1] == many[1]

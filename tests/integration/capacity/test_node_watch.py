@@ -115,7 +115,7 @@ def test_what_is_left_to_strangers_who_lately_used_more_is_named():
 
     entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
     beside = f"beside what is on its way (strangers, who lately used more, are left 0.2 cores of {HERE})"
-    assert entry.reason.startswith(f"No node has room for 1 cores {beside}: {HERE} has 5")
+    assert entry.reason.startswith(f"No node has room for 1 core {beside}: {HERE} has 1.05 of 2 cores free")
 
 
 def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_when():
@@ -126,7 +126,7 @@ def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_w
     run = make_run()
 
     entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
-    assert f"({HERE} must first have had 30% free for 15 s): {HERE} has 100%" in entry.reason
+    assert f"({HERE} must first have had 30% free for 15 s): {HERE} has 8 of 8 cores free." in entry.reason
     machine.sees(11)
     assert manager.poll().sent == 1
 
@@ -175,7 +175,9 @@ def test_repeated_contention_raises_the_threshold_and_every_decision_says_why():
     (view,) = nodes.live_nodes()
     assert view.threshold_moved_by == 0.05
     node(cores=100, foreign=76)
-    assert manager.should_pause(Needs()).sentence.endswith(f"has 24% of its cores free; it takes 25% ({why}).")
+    assert manager.should_pause(Needs()).sentence.endswith(
+        f"has 24 of 100 cores free, 1 core needed; new work starts there only with 25 cores free ({why})."
+    )
     node(cores=100, foreign=75)
     assert not manager.should_pause(Needs()).should_pause
 
@@ -195,7 +197,7 @@ def test_an_operators_own_threshold_wins_over_the_adapted_one():
     node(cores=100, foreign=90)
     assert not manager.should_pause(Needs()).should_pause
     node(cores=100, foreign=91)
-    assert manager.should_pause(Needs()).sentence.endswith("it takes 10% (its own threshold).")
+    assert manager.should_pause(Needs()).sentence.endswith("only with 10 cores free (its own threshold).")
 
 
 @pytest.mark.req("P-29")

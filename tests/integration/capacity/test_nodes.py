@@ -190,8 +190,9 @@ def test_the_command_shows_nodes_and_gpus() -> None:
     make_node("beta", age_seconds=30, is_live=False, foreign_cores=2.5)
     nodes.set_consuming("alpha", False)
 
-    header, alpha, card, beta = capacity().splitlines()
+    header, alpha, card, beta, off = capacity().splitlines()
 
+    assert off.endswith('without asking for room (PAUSE_MANAGER["capacity"] is False).')
     assert header.split()[:3] == ["node", "state", "cores"]
     assert "saturated" in alpha
     assert "29.3 of 40.0 GiB" in alpha

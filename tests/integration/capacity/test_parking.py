@@ -49,7 +49,7 @@ def test_a_run_that_fits_nowhere_is_parked_and_says_why():
     run.refresh_from_db()
     (reason,) = gate.explain(run)
     assert (reason.code, reason.actor, reason.lifted_by) == ("capacity", "capacity", "capacity recovers")
-    assert f"{HERE}, the only node that can run this, has 0% of its cores free; it takes 20%." in reason.sentence
+    assert f"{HERE}, the only node that can run this, has 0 of 8 cores free, 1 core needed; " in reason.sentence
     (event,) = events(run, "parked")
     assert (event.figures["best_free_share"], event.figures["threshold"], event.figures["nodes"]) == (0.0, 0.2, 1)
 
@@ -145,7 +145,7 @@ def test_two_runs_share_what_there_is_and_a_third_waits():
     first, second, third = (make_run("scripted", items=10) for _ in range(3))
 
     assert [tickets(run) for run in (first, second, third)] == [2, 2, 0]
-    assert waiting(third).reason.startswith("No node has room for 1 cores beside what is on its way: ")
+    assert waiting(third).reason.startswith("No node has room for 1 core beside what is on its way: ")
     assert shown(third) == "paused"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from automation.models import Lifecycle
@@ -45,6 +46,13 @@ def polls(count: int) -> list[int]:
     return [manager.poll().sent for _ in range(count)]
 
 
+def polled_and_taken_up() -> int:
+    """Poll once, and let workers take up what it sent."""
+    sent = manager.poll().sent
+    PauseQueueEntry.objects.unanswered().update(answered_at=Now())
+    return sent
+
+
 def later(seconds: float) -> None:
     """Let everything that waits have waited so much longer."""
     PauseQueueEntry.objects.update(paused_at=F("paused_at") - timedelta(seconds=seconds))
@@ -74,7 +82,7 @@ def test_pauses_can_be_counted_and_timed_from_their_events():
     later(90)
     node()
 
-    assert polls(2) == [1, 2]
+    assert [polled_and_taken_up() for _ in range(2)] == [1, 2]
 
     parked, sent = (ControlEvent.objects.filter(action=action).order_by("pk") for action in ("parked", "sent_on"))
     assert parked.count() == sent.count() == 3
@@ -111,7 +119,10 @@ def test_a_claim_that_finds_no_room_is_logged_with_its_figures(caplog):
     with caplog.at_level(logging.INFO, "pause_manager.manager"), transaction.atomic():
         told = manager.admit_on("other", CPU)
 
-    assert told == "other, the only node that can run this, has 0% of its cores free; it takes 20%."
+    assert told == (
+        "other, the only node that can run this, has 0 of 8 cores free, 1 core needed; "
+        "new work starts there only with 1.6 cores free."
+    )
     assert "'average_free_share': 0.0" in caplog.text
 
 
@@ -200,7 +211,23 @@ def test_more_go_on_with_each_poll_that_finds_room():
     park(*(f"import:{n}" for n in range(20)))
     node(cores=400)
 
-    assert polls(6) == [1, 2, 4, 8, 5, 0]
+    assert [polled_and_taken_up() for _ in range(6)] == [1, 2, 4, 8, 5, 0]
+
+
+def test_a_ramp_backs_off_by_what_started_not_by_what_was_sent():
+    park(*(f"import:{n}" for n in range(40)))
+    node(cores=400)
+
+    assert [polled_and_taken_up() for _ in range(3)] == [1, 2, 4]
+    assert polls(1) == [8]
+    came_back = PauseQueueEntry.objects.unanswered().order_by("pk")
+    PauseQueueEntry.objects.filter(pk__in=list(came_back.values_list("pk", flat=True)[:5])).update(
+        **pause_queue.WAITING
+    )
+    came_back.update(answered_at=Now())
+
+    assert polls(1) == [6], "twice the three that started"
+    assert polls(1) == [1], "none of them has"
 
 
 @pytest.mark.req("P-19")

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from automation import gate, leases, maintenance
 from automation.models import Lifecycle, WorkSlice
-from pause_manager import acknowledgements, control_state, drain, fleet, holds
+from pause_manager import acknowledgements, control_state, drain, fleet, holds, serving
 from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, InvalidFleetCommand, InvalidHold
 from pause_manager.models import ControlEvent, ControlState, FleetWorker, Hold
@@ -391,7 +391,7 @@ def test_workers_are_counted_by_the_version_that_they_obey(settings):
     assert (workers.total, workers.acknowledged) == (3, 1)
     assert [(one["name"], one["acknowledgedVersion"]) for one in workers.lagging] == [("b@one", version - 1)]
     assert [(one["name"], one["acknowledgedVersion"]) for one in workers.lost] == [("c@two", version)]
-    assert acknowledgements.queues() == ["gpu", "stages"]
+    assert serving.queues() == ["gpu", "stages"]
     assert "b@one" in str(fleet.snapshot()["warnings"])
     acknowledgements.leave("b@one")
     assert acknowledgements.of_version(version).total == 2

@@ -9,6 +9,7 @@ from uuid import uuid4
 from celery import current_app
 from kombu.message import Message
 
+from pause_manager import priorities
 from pause_manager.delivery import Delivery
 from pause_manager.worker.request import PausableRequest
 
@@ -25,6 +26,7 @@ def delivery(task: Any, queue: str = QUEUE, **told: Any) -> Delivery:
     properties |= told.pop("properties", {})
     embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None, **told.pop("embedded", {})}
     headers: dict[str, Any] = {"id": task_id, "task": task.name, "retries": 0, "lang": "py", **told}
+    priorities.wished(headers, properties)  # as its sender would have
     message = Message(
         body=json.dumps([[1], {"x": 2}, embedded]),
         content_type="application/json",

@@ -179,7 +179,7 @@ def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask
     assert kept.settle(delivery(needy)) is None
     entry = PauseQueueEntry.objects.get()
     assert (entry.kept_by, entry.needs["cpu"]) == ("capacity", 1)
-    assert "0% of its cores free" in entry.reason
+    assert "has 0 of 8 cores free" in entry.reason
     redispatch.reconcile()
     assert manager.poll().sent == 0
 

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from pause_manager import acknowledgements, broker, fleet, kept, known_tasks, pause_queue, redispatch, stuck
+from pause_manager import acknowledgements, batches, broker, fleet, kept, known_tasks, pause_queue, redispatch, stuck
 from pause_manager.actor import SYSTEM
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.stuck import InvalidEntryCommand, Selection
@@ -250,7 +250,7 @@ class TestVerbs:
         renamed = shell("pause_queue", "rename", OLD, NEW, "--reason", "renamed in 2.0")
         assert (renamed.code, renamed.out) == (0, "Renamed: 3.\n")
         again = shell("pause_queue", "rename", OLD, NEW, "--reason", "renamed in 2.0")
-        assert (again.code, again.out) == (3, "Nothing was changed: no message is meant.\n")
+        assert (again.code, again.out) == (3, "Nothing was changed: no entry is meant.\n")
         told = shell("pause_queue", "reroute", str(other.pk), "--to", "wide", "--reason", "full", "--json")
         assert (told.code, told.objects) == (0, [{"verb": "reroute", "entries": [other.pk]}])
         other.refresh_from_db()
@@ -390,7 +390,7 @@ def test_with_the_broker_away_what_has_expired_waits_on(tmp_path):
 
 class TestForgetting:
     def test_all_that_ended_long_ago_goes_and_nothing_else(self, django_assert_num_queries, monkeypatch):
-        monkeypatch.setattr(redispatch, "FORGET_BATCH", 4)
+        monkeypatch.setattr(batches, "SIZE", 4)
         long_ago = {"finished_at": "2020-01-01T00:00Z"}
         keep(5, outcome="dropped", **long_ago)
         keep(2, outcome="sent", sent_at="2020-01-01T00:00Z", answered_at="2020-01-01T00:00Z", **long_ago)

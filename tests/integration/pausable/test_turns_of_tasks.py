@@ -85,7 +85,7 @@ def test_a_task_starts_waits_and_goes_on_by_the_policy_that_it_names(needy: Paus
     assert not starts(needy)
 
     entry = PauseQueueEntry.objects.get()
-    assert (entry.pipeline, "it takes 50%" in entry.reason) == ("nightly", True)
+    assert (entry.pipeline, "only with 5 cores free" in entry.reason) == ("nightly", True)
     node(cores=10, foreign=4)
     assert manager.poll().sent == 0, "60 % are free, and it goes on at 70 %"
     type(needy).policy = ""

@@ -61,5 +61,5 @@ def test_decisions_explain_the_threshold_they_were_made_by():
     found = should_pause([view], Needs(), POLICY, NOW)
     _, judgement = judge(view, NodeState(), POLICY, NOW)
 
-    assert found.sentence.endswith(f"it takes 25% ({why}).")
+    assert found.sentence.endswith(f"only with 25 cores free ({why}).")
     assert judgement.sentence.endswith(f"it stops below 25% and goes on at 35% ({why}).")

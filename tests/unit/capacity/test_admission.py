@@ -71,7 +71,10 @@ def test_a_cpu_fleet_is_never_full_for_lack_of_a_gpu():
 def test_a_verdict_names_its_figures():
     found = verdict(node("a", foreign=7), node("b", foreign=6.8))
 
-    assert found.sentence == "b, the freest of 2 nodes, has 15% of its cores free; it takes 20%."
+    assert found.sentence == (
+        "b, the freest of 2 nodes, has 1.2 of 8 cores free, 1 core needed; "
+        "new work starts there only with 1.6 cores free."
+    )
     assert found.figures["nodes"] == 2
     assert found.figures["average_free_share"] == pytest.approx(0.1375)
     assert found.figures["threshold"] == 0.20

@@ -134,7 +134,7 @@ def test_gpu_work_is_told_why_a_machine_has_no_gpus_and_cpu_work_goes_on(note):
     assert not should_pause([view], Needs(cpu=1), POLICY, NOW).should_pause
     verdict = should_pause([view], Needs(cpu=1, gpus=1), POLICY, NOW)
     assert verdict.code == "no_eligible_node"
-    assert verdict.sentence == f"No online node can ever run this: it needs 1 cores, one GPU; a has {note}."
+    assert verdict.sentence == f"No online node can ever run this: it needs 1 core, one GPU; a has {note}."
 
 
 def test_nobody_yields_on_a_guess_whose_memory_it_is():

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("automation", "0008_run_lane")]
+    dependencies = [("automation", "0009_lost_slices")]
 
     operations = [
         migrations.AlterField(

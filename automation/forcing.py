@@ -1,0 +1,36 @@
+"""Start a run anyway: it asks for no room, now and from now on."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+
+from automation import dispatch, transitions
+from automation.models import AutomationRun
+from pause_manager import audit, holds, manager, notice
+from pause_manager.actor import Actor
+from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.signals import forced_on
+
+
+def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Release the operator's hold of the run, if there is one, and let it go on whatever the capacity says.
+
+    Other holds stay in force. Raises ``TransitionRefused`` if the run is final or being cancelled.
+    """
+    scope = f"run:{run_id}"
+    with transaction.atomic():
+        transitions.lock([str(run_id)])
+        able = AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=True)
+        if not able.exists():
+            raise transitions.refusal("force", run_id)
+        holds.release([scope], actor=actor, reason=reason)
+        entry = PauseQueueEntry.objects.waiting().filter(ref=scope).values_list("pk", flat=True).first()
+        if entry is None or not manager.force_resume(entry, actor=actor, reason=reason):
+            forced_on.send(PauseQueueEntry, refs=[scope])
+            holds.release([scope], kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
+            audit.record("forced", scope=scope, actor=actor, reason=reason)
+        notice.changed(scope)
+        transaction.on_commit(lambda: dispatch.of_runs([run_id]), robust=True)
+    return AutomationRun.objects.with_leases().get(pk=run_id)

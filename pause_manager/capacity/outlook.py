@@ -1,0 +1,83 @@
+"""Why parked work waits now, in the units of what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pause_manager.capacity.admission import Verdict, should_pause
+from pause_manager.capacity.book import Book
+from pause_manager.capacity.books import resuming_book
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.room import (
+    Room,
+    Share,
+    amount,
+    can_ever_run,
+    is_readable,
+    least,
+    resume_threshold,
+    room,
+    why_own,
+)
+from pause_manager.capacity.yielding import NodeState
+from pause_manager.needs import Needs
+from pause_manager.views import NodeView
+
+_Found = tuple[bool, float, str, Share, NodeView, Room]
+
+
+def outlook(
+    nodes: Sequence[NodeView],
+    needs: Needs,
+    policy: Policy,
+    now: float,
+    states: Mapping[str, NodeState] | None = None,
+    book: Book | None = None,
+    kept_for: Mapping[str, Needs] | None = None,
+    queue: str = "",
+) -> Verdict:
+    """Why parked work with ``needs`` did not go on, with the figures of the node that comes nearest.
+
+    ``book`` is what a poll has left of the rooms (what is on its way has its room there), ``kept_for`` the nodes that
+    are kept free, with the needs they are kept for. Codes beside those of ``should_pause``: kept_free, must_settle,
+    below_resume_threshold, does_not_fit, next_poll.
+    """
+    states, kept_for = states or {}, kept_for or {}
+    verdict = should_pause(nodes, needs, policy, now, queue)
+    if verdict.code not in ("has_room", "below_threshold"):
+        return verdict
+    if book is None:
+        book = resuming_book(nodes, policy, now, states)
+    found: list[_Found] = []
+    for node in nodes:
+        if not (is_readable(node, now, policy) and node.serves(queue) and can_ever_run(node, needs)):
+            continue
+        left = book.rooms.get(node.name) or room(node, now, policy)
+        share = left.share(needs)
+        if share is not None:
+            is_open = node.name in book.rooms and kept_for.get(node.name, needs) == needs
+            found.append((is_open, float(share), node.name, share, node, left))
+    _, _, name, share, node, left = max(found, key=lambda one: one[:3])
+    has = f"{name} has {amount(share)} free, {needs} needed"
+    state, from_on = states.get(name), resume_threshold(node, policy)
+    if kept_for.get(name, needs) != needs:
+        return _because(verdict, "kept_free", f"{has}; it is kept free for work that needs {kept_for[name]}.")
+    if state is not None and not state.takes_parked_work(now):
+        must = f"must have {least(share, from_on)} free for {policy.resume_dwell_seconds:g} s"
+        if now < state.cooldown_until:
+            must = f"takes no parked work for another {state.cooldown_until - now:.0f} s, as work there had to give way"
+        return _because(verdict, "must_settle", f"{has}; it {must}.")
+    if share.is_below(from_on):
+        on = f"parked work goes on only with {least(share, from_on)} free{why_own(node)}"
+        return _because(verdict, "below_resume_threshold", f"{has}; {on}.")
+    if not left.fits(needs, from_on, book.margin_of(name)):
+        beside = ""
+        if left.fits(needs, from_on):
+            beside = ", beside what is left to strangers, who lately used more"
+        return _because(verdict, "does_not_fit", f"{has}{beside}.")
+    return _because(verdict, "next_poll", f"{has}; it goes on with one of the next polls.")
+
+
+def _because(verdict: Verdict, code: str, sentence: str) -> Verdict:
+    return replace(verdict, should_pause=True, code=code, sentence=sentence)

@@ -1,0 +1,130 @@
+"""Work goes where a live worker serves its queue; without one it waits, and says so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+
+from automation import gate
+from automation.models import AutomationRun, Ticket
+from pause_manager import acknowledgements, exposition, manager, outlook, unserved
+from pause_manager.models import FleetWorker, PauseQueueEntry
+from pause_manager.needs import Needs
+from pause_manager.pause_queue import Parked
+from tests.factories import make_run, tickets
+from tests.integration.capacity.fleet import HERE, full, messages, node
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
+
+
+def serves(name: str, *queues: str) -> None:
+    """A live worker on the node ``name`` reports its queues."""
+    acknowledgements.acknowledge(f"w@{name}", node=name, queues=queues, version=1, owner=f"owner of {name}")
+
+
+def waiting(run: AutomationRun) -> PauseQueueEntry:
+    return PauseQueueEntry.objects.waiting().get(ref=run.scope)
+
+
+@pytest.mark.req("P-37", "P-13")
+def test_a_node_with_room_that_does_not_serve_the_queue_is_nowhere_to_go():
+    full()
+    serves(HERE, "stages", "control")
+    node("control-box")
+    serves("control-box", "control")
+
+    assert not manager.should_pause(Needs()).should_pause, "of any queue, there is room"
+    told = manager.should_pause(Needs(), queue="stages")
+    run = make_run()
+
+    assert (told.should_pause, told.code) == (True, "below_threshold")
+    assert told.sentence.startswith(f"{HERE}, the only node that can run this, has 0 of 8 cores free")
+    entry = waiting(run)
+    assert (entry.queue, entry.work_queue, tickets(run)) == ("control", "stages", 0)
+    assert manager.poll().sent == 0
+    node()
+    assert manager.poll().sent == 1
+
+
+@pytest.mark.req("P-13", "P-37")
+def test_without_a_worker_of_the_queue_work_waits_with_a_reason_of_its_own():
+    node("control-box")
+    serves("control-box", "control")
+
+    run = make_run()
+    manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
+
+    sentence = "No live worker serves the queue stages."
+    assert waiting(run).reason == sentence
+    assert manager.poll().sent == 0
+    run.refresh_from_db()
+    (reason,) = gate.explain(run)
+    assert (reason.code, reason.sentence) == ("no_worker", f"{sentence} Next look in 10 s.")
+    now = outlook.of_ref("import:1")
+    assert now is not None
+    assert (now.code, now.why) == ("no_worker", "No live worker serves the queue gpu.")
+    assert unserved.every() == ["gpu", "stages"]
+    (told,) = [metric for metric in exposition.read() if metric.name == "slackwater_queue_unserved"]
+    assert [(sample.labels, sample.value) for sample in told.samples] == [
+        ({"queue": "gpu"}, 1),
+        ({"queue": "stages"}, 1),
+    ]
+
+    node()
+    serves(HERE, "stages", "gpu")
+
+    assert unserved.every() == []
+    assert [manager.poll().sent for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.req("P-13")
+def test_a_run_whose_worker_has_gone_says_so_though_it_is_not_parked():
+    node()
+    serves(HERE, "stages", "control")
+    node("control-box")
+    serves("control-box", "control")
+    run = make_run()
+    assert tickets(run) > 0
+    assert gate.explain(run) == []
+
+    FleetWorker.objects.filter(node=HERE).update(last_seen_at=F("last_seen_at") - timedelta(minutes=1))
+
+    run.refresh_from_db()
+    (reason,) = gate.explain(run)
+    assert (reason.code, reason.sentence) == ("no_worker", "No live worker serves the queue stages.")
+    assert unserved.every() == ["stages"], "its messages are out"
+    Ticket.objects.all().delete()
+
+
+def test_newcomers_queue_behind_nothing_that_wants_other_nodes():
+    node(cores=10, foreign=7.5)
+    serves(HERE, "stages", "control")
+    node("gpu-box", cores=10, foreign=7.5)
+    serves("gpu-box", "gpu")
+    manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
+
+    assert tickets(make_run()) > 0
+    Ticket.objects.all().delete()
+    manager.pause_work([Parked("import:2", "others.work", "stages", Needs())], reason="full")
+    assert waiting(make_run()).reason.startswith("It waits its turn")
+
+
+def test_what_is_on_its_way_takes_room_where_it_is_served_only():
+    node(cores=1)
+    serves(HERE, "stages", "control")
+    node("other", cores=1)
+    serves("other", "gpu")
+    manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
+    assert manager.poll().sent == 1
+
+    assert tickets(make_run("scripted")) == 1, "the core of the other node is promised, not this one"
+    assert len(messages("gpu")) == 1
+
+
+def test_a_worker_of_an_older_release_that_does_not_tell_rules_nothing_out():
+    node()
+    acknowledgements.acknowledge("old@here", node=HERE, queues=[], version=1)
+
+    assert not manager.should_pause(Needs(), queue="stages").should_pause
