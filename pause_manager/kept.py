@@ -83,7 +83,7 @@ class Turn:
     id: UUID
     row: int | None = None
     entry: int | None = None
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     is_revoked: bool = False
     """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
@@ -108,7 +108,7 @@ def settle(delivery: Delivery) -> Turn | None:
     with _bounded():
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
-            return Turn(delivery.turn, row.pk, row.entry_id, tuple(row.gpus))
+            return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery)
@@ -123,7 +123,7 @@ def settle(delivery: Delivery) -> Turn | None:
         if (hold := _covering([*delivery.scopes, f"node:{processes.node_name()}"])) is not None:
             _keep(delivery, entry, hold)
             return None
-        admitted: tuple[int, ...] | str = ()
+        admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = manager.admit_on(
                 processes.node_name(),

@@ -113,7 +113,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                 declared,
                 started_at,
                 priority,
-                tuple(orjson.loads(gpus)),
+                tuple(map(str, orjson.loads(gpus))),
                 can_yield=can_yield,
                 queue=queue,
                 # What it leaves with is known only when it has left: it may have to begin anew.

@@ -16,10 +16,11 @@ from uuid import UUID
 
 from celery.worker import state as celery_state
 
-from pause_manager import audit, broker, conf, kept, metrics, settling
+from pause_manager import audit, broker, conf, gpus, kept, metrics, nodes, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest
 from pause_manager.pausable import every_task, is_pausable
+from pause_manager.probes.processes import node_name
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.in_hand import in_hand
@@ -309,6 +310,10 @@ class Decisions:
             return partial(self._later, ELSEWHERE_SECONDS, partial(self.take, request))
         if turn is None:
             return partial(_is_kept, request)
+        if turn.gpus:
+            sample = nodes.latest(node_name())
+            given = gpus.given(turn.gpus, sample.view if sample is not None else None)
+            request.address["gpus"] = [gpu.as_dict() for gpu in given]
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
     def _is_gone(self, request: PausableRequest, turn: kept.Turn | None) -> bool:
@@ -337,7 +342,7 @@ class Decisions:
             from pause_manager.worker.supervisor import supervisor
 
             mark = supervisor.mark_for(turn)
-            request.address.update(turn=str(turn.id), mark=mark, gpus=list(turn.gpus))
+            request.address.update(turn=str(turn.id), mark=mark)
         request.state = State.RECEIVED
         self._worker.process_task(request)
 
@@ -376,8 +381,6 @@ def _is_clear(here: page.Page, request: PausableRequest) -> bool:
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    from pause_manager.probes.processes import node_name
-
     return ["fleet", f"queue:{request.queue}", f"node:{node_name()}"]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import acknowledgements, conf, control_state, database, holds, log_context, metrics, settling
+from pause_manager import acknowledgements, conf, control_state, database, gpus, holds, log_context, metrics, settling
 from pause_manager.acknowledgements import Report
 from pause_manager.consumption import HOLD, consumption
 from pause_manager.kept import Turn
@@ -439,6 +439,7 @@ class Supervisor:
             in_hand=in_hand.counts(),
             tasks=in_hand.oldest(),
             task_names=list(self._worker.app.tasks),
+            visible_gpus=gpus.told(),
             clock=time.time(),
         )
         return {**report.values(), "asking": asking}
@@ -446,7 +447,7 @@ class Supervisor:
     @staticmethod
     def _key(told: dict[str, Any]) -> Any:
         """What of a report others wait for."""
-        return (told["revision"], told["version"], told["in_hand"], told["serves"])
+        return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"])
 
     def _give_back(self) -> None:
         if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):
