@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from automation import leases, transitions
 from automation.errors import UnknownPipeline
 from automation.leases import KEEPS, RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
-from automation.pipeline import AGENT, all_pipelines, get_pipeline
+from automation.pipeline import AGENT, AnyStage, all_pipelines, get_pipeline
 from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes, unserved, watching
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
@@ -200,19 +200,20 @@ def room_here(
     pipeline: str,
     told: NodeView | None = None,
     sample: Sample | None = None,
+    among: Collection[str] | None = None,
     *,
     run_id: UUID | None = None,
     goes_on: bool = False,
-) -> Sequence[int]:
-    """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
+) -> Sequence[str]:
+    """The ids of the GPUs for a loop with ``needs`` on ``node``, which stays locked until the transaction ends.
 
     ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
-    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there. Raises
-    ``NoRoom`` with the sentence that says what is short.
+    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there, and
+    ``among`` which GPUs it has, if it has any. Raises ``NoRoom`` with the sentence that says what is short.
     """
     was_parked = None if run_id is None else _was_parked(run_id)
     admitted = manager.admit_on(
-        node, needs, pipeline=pipeline, told=told, sample=sample, goes_on=goes_on, was_parked=was_parked
+        node, needs, pipeline=pipeline, told=told, sample=sample, among=among, goes_on=goes_on, was_parked=was_parked
     )
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")
@@ -241,25 +242,30 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield, owner in leased:
-        needs = _needs(pipeline, slug)
-        if needs is not None:
+    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield, *rest in leased:
+        run_id, works_since, repeats, owner = rest
+        stage = _stage(pipeline, slug)
+        if stage is not None:
             yield (
                 name,
                 Load(
                     f"slice:{slice_id}",
-                    needs,
+                    stage.needs,
                     started_at,
                     priority,
                     tuple(gpus),
                     can_yield=can_yield,
+                    queue="" if stage.executor == AGENT else stage.queue,
+                    piece=f"run:{run_id}",
+                    works_since=works_since,
+                    repeats_seconds=repeats,
                     container=processes.container_of(owner),
                 ),
             )
     for ticket_id, queue, sent_at, priority, pipeline, slug in sent:
-        needs = _needs(pipeline, slug)
-        if needs is not None:
-            yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True, queue=queue)
+        stage = _stage(pipeline, slug)
+        if stage is not None:
+            yield None, Load(f"ticket:{ticket_id}", stage.needs, sent_at, priority, is_sent=True, queue=queue)
 
 
 @unserved.register
@@ -286,9 +292,9 @@ def _kinds() -> Iterable[kinds.Kind]:
             yield kinds.Kind(pipeline.slug, stage.slug, stage.needs, queue)
 
 
-def _needs(pipeline: str, slug: str) -> Needs | None:
+def _stage(pipeline: str, slug: str) -> type[AnyStage] | None:
     try:
-        return get_pipeline(pipeline).stage(slug).needs
+        return get_pipeline(pipeline).stage(slug)
     except (UnknownPipeline, KeyError):
         return None
 
@@ -299,9 +305,18 @@ def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> 
     leases.request_yield(slices, reason)
 
 
+# A loop leaves between two items, so that it costs an item at most; a hook has none and begins anew.
+_REPEATS = """
+    CASE WHEN slice.phase = 1 AND slice.processed + slice.failed > 0
+         THEN slice.busy_seconds / (slice.processed + slice.failed)
+         ELSE extract(epoch FROM statement_timestamp() - slice.leased_at)::float
+    END
+"""
+
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity, slice.lease_owner
+           run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity,
+           run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}, slice.lease_owner
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
@@ -309,7 +324,7 @@ _LEASED = f"""
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
      UNION ALL
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, stage.slug, false, ''
+           run.priority, run.pipeline, stage.slug, false, run.id, NULL, 0, ''
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

@@ -83,7 +83,7 @@ class Turn:
     id: UUID
     row: int | None = None
     entry: int | None = None
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     is_revoked: bool = False
     """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
@@ -108,7 +108,7 @@ def settle(delivery: Delivery) -> Turn | None:
     with _bounded():
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
-            return Turn(delivery.turn, row.pk, row.entry_id, tuple(row.gpus))
+            return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery)
@@ -123,7 +123,7 @@ def settle(delivery: Delivery) -> Turn | None:
         if (hold := _covering([*delivery.scopes, f"node:{machines.name()}"])) is not None:
             _keep(delivery, entry, hold)
             return None
-        admitted: tuple[int, ...] | str = ()
+        admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = manager.admit_on(
                 machines.name(),
@@ -170,7 +170,7 @@ def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
             if not deleted:
                 logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
-            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+            entry = _locked(turn.entry)
         hold = _covering(delivery.scopes)
         key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
         pk = _keep(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
@@ -186,7 +186,7 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
             if not deleted:
                 return
-            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+            entry = _locked(turn.entry)
         hold = _covering([*delivery.scopes, f"node:{machines.name()}"])
         pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
         if hold is None:
@@ -225,6 +225,11 @@ def _bounded() -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '5s'")
         yield
+
+
+def _locked(pk: int | None) -> PauseQueueEntry | None:
+    """The entry, without what may be large."""
+    return None if pk is None else PauseQueueEntry.objects.select_for_update().light().get(pk=pk)
 
 
 def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:

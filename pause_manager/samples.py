@@ -23,8 +23,6 @@ class Sample:
     own_processes: int = 0
     pressure: dict[str, float] = field(default_factory=dict)
     """PSI: the share of time in which something waited, by ``cpu``, ``memory``, ``io`` and ``cpu_group``."""
-    gpu_note: str = ""
-    """Why there are no GPUs."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; loads are not part of a sample."""
@@ -42,8 +40,10 @@ class Sample:
         """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
         view = figures["view"]
         gpus = tuple(of_known(GpuView, gpu) for gpu in view["gpus"])
+        listed = ("gpus", "gpu_numbers")
         containers = tuple(
-            of_known(ContainerView, {**one, "gpus": tuple(one["gpus"])}) for one in view.get("containers", ())
+            of_known(ContainerView, one | {name: tuple(one.get(name, ())) for name in listed})
+            for one in view.get("containers", ())
         )
         view = of_known(NodeView, {**view, "gpus": gpus, "containers": containers})
         made: Sample = of_known(cls, {**figures, "view": view})

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import redis
@@ -37,6 +38,10 @@ on_sample: list[Callable[[NodeView, bool], None]] = []
 
 While that is busy only the latest sample waits for it. Failures are logged.
 """
+
+
+amend: list[Callable[[NodeView], NodeView]] = []
+"""What is added to a sample, before it is told, by those who know more of the node than the probes read."""
 
 
 class Sampling:
@@ -120,6 +125,8 @@ class Sampling:
         offset = self._keeper.clock_offset
         sample = self._sampler.sample(node or processes.host_name(), reports, clock_offset=offset)
         if self._speaks:
+            for more in amend:
+                sample = replace(sample, view=more(sample.view))
             is_in_redis = nodes.announce(sample)
             self._keeper.offer(sample, is_urgent=not is_in_redis)
         self._lodging.tell(sample)
@@ -139,7 +146,8 @@ class Sampling:
         if sample.view.sampled_at == self._last_heard:
             return None
         self._last_heard = sample.view.sampled_at
-        self._lodging.tell(with_container(sample, report))
+        sample = with_container(sample, report)
+        self._lodging.tell(sample)
         return sample
 
     def _hear(self) -> Sample | None:

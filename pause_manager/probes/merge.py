@@ -63,6 +63,7 @@ def merged(name: str, sampled_at: float, machine: MachineReading, reports: Seque
         memory = min(memory, sum(one.memory_mib or 0 for one in bounds))
         free = min(free, sum(one.free_memory_mib or 0 for one in bounds))
     gpus, problem = _gpus(reports)
+    gpus = tuple(_with_memory(gpu, memory, free) for gpu in gpus)
     view = NodeView(
         name=name,
         sampled_at=round(sampled_at, 3),
@@ -70,9 +71,11 @@ def merged(name: str, sampled_at: float, machine: MachineReading, reports: Seque
         foreign_cores=round(min(cores, max(0.0, cores - room)), 3),
         memory_mib=memory,
         free_memory_mib=free,
-        own_memory_mib=sum(report.own_memory_mib for report in reports),
+        own_memory_mib=sum(report.own_memory_mib for report in reports)
+        + sum(gpu.own_mib for gpu in gpus if gpu.is_unified),
         gpus=gpus,
         gpu_problem=problem,
+        gpu_note="" if gpus or problem else next((report.gpu_note for report in reports if report.gpu_note), ""),
         containers=tuple(containers),
     )
     return Sample(
@@ -83,7 +86,6 @@ def merged(name: str, sampled_at: float, machine: MachineReading, reports: Seque
         foreign_corrected_by=corrected_by,
         own_processes=sum(report.own_processes for report in reports),
         pressure=dict(machine.pressure),
-        gpu_note="" if gpus or problem else next((report.gpu_note for report in reports if report.gpu_note), ""),
     )
 
 
@@ -114,7 +116,8 @@ def _container(report: Report, everybody: Sequence[Report], cpus: int, memory_mi
         label=report.label,
         own_cores=round(report.own_cores, 3),
         own_memory_mib=report.own_memory_mib,
-        gpus=tuple(gpu.uuid or str(gpu.index) for gpu in report.gpus),
+        gpus=tuple(gpu.id for gpu in report.gpus),
+        gpu_numbers=tuple(gpu.index for gpu in report.gpus),
     )
     bounds: list[tuple[float, float]] = []
     if report.cpus != cpus:
@@ -163,7 +166,7 @@ def _gpus(reports: Sequence[Report]) -> tuple[tuple[GpuView, ...], str]:
     cards: dict[str, list[GpuView]] = {}
     for report in reports:
         for gpu in report.gpus:
-            cards.setdefault(gpu.uuid or str(gpu.index), []).append(gpu)
+            cards.setdefault(gpu.id, []).append(gpu)
     found = [_one_card(seen) for seen in cards.values()]
     found.sort(key=lambda gpu: (gpu.index, gpu.uuid))
     problems = [report.gpu_problem for report in reports if report.gpu_problem]
@@ -178,7 +181,15 @@ def _one_card(seen: Sequence[GpuView]) -> GpuView:
         own_mib=sum(gpu.own_mib for gpu in seen),
         own_processes=sum(gpu.own_processes for gpu in seen),
         processes=max(gpu.processes for gpu in seen),
+        note=next((gpu.note for gpu in seen if gpu.note), ""),
     )
+
+
+def _with_memory(gpu: GpuView, memory_mib: int, free_mib: int) -> GpuView:
+    """A GPU without memory of its own has the machine's."""
+    if not gpu.is_unified or gpu.free_mib is None:
+        return gpu
+    return replace(gpu, total_mib=memory_mib, free_mib=free_mib)
 
 
 def _numbered_apart(gpus: Sequence[GpuView]) -> list[GpuView]:

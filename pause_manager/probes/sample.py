@@ -30,7 +30,7 @@ class Sampler:
         self._cpu = CpuProbe(root, OwnProcesses(root))
         self._memory = MemoryProbe(root)
         self._pressure = PressureProbe(root)
-        self._gpu = GpuProbe(gpu_deadline_seconds) if with_gpus else None
+        self._gpu = GpuProbe(gpu_deadline_seconds, root=root) if with_gpus else None
         self._foreign: dict[str, deque[float]] = {}
         """By container, and of the whole machine under no name."""
         self._machine: MachineReading | None = None

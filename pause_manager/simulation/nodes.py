@@ -15,7 +15,7 @@ _ALWAYS_FRESH = float("inf")
 class Turn:
     """One stretch of a job on a node, from its start until it ends or has yielded."""
 
-    __slots__ = ("gpus", "is_resumed", "is_yielding", "job", "load", "since", "version")
+    __slots__ = ("gpus", "is_moving", "is_resumed", "is_yielding", "job", "load", "since", "version")
 
     def __init__(self, job: int, load: Load, since: float, *, is_resumed: bool, version: int) -> None:
         self.job = job
@@ -24,6 +24,7 @@ class Turn:
         self.gpus = load.gpus
         self.is_resumed = is_resumed
         self.is_yielding = False
+        self.is_moving = False
         self.version = version
 
 
@@ -84,8 +85,8 @@ class SimNode:
             needs = turn.load.needs
             cpu += round(needs.cpu * 1000)
             memory += needs.memory_mib
-            for index in turn.gpus:
-                gpus[index] += needs.gpu_memory_mib
+            for gpu in turn.gpus:
+                gpus[int(gpu)] += needs.gpu_memory_mib
         if cpu and cpu + beyond_noise(self.foreign_cpu, self.machine.cpu_milli, policy) > self.machine.cpu_milli:
             found.append(CPU)
         if memory and memory + self.foreign_memory > self.machine.memory_mib:
@@ -109,6 +110,7 @@ class SimNode:
             gpus=self._gpus(loads),
             gpu_problem="the driver does not answer" if self.sensor == 1 else "",
             loads=loads,
+            queues=self.machine.queues,
         )
 
     def _gpus(self, loads: Sequence[Load]) -> tuple[GpuView, ...]:
@@ -117,12 +119,12 @@ class SimNode:
         total = self.machine.gpu_mib
         own = [0] * self.machine.gpus
         for load in loads:
-            for index in load.gpus:
-                own[index] += load.needs.gpu_memory_mib
+            for gpu in load.gpus:
+                own[int(gpu)] += load.needs.gpu_memory_mib
         views = []
         for index, foreign in enumerate(self.foreign_gpus):
             shown = min(own[index], max(1, total - foreign))
-            views.append(GpuView(index, total, max(0, total - foreign - own[index]), own_mib=shown))
+            views.append(GpuView(index, total, max(0, total - foreign - own[index]), own_mib=shown, uuid=str(index)))
         return tuple(views)
 
     def _blind(self) -> NodeView:
@@ -137,8 +139,10 @@ class SimNode:
             own_memory_mib=seen.own_memory_mib,
             gpus=seen.gpus,
             loads=tuple(turn.load for turn in self.turns.values()),
+            queues=seen.queues,
         )
 
 
-def load_of(job: Job, now: float, gpus: tuple[int, ...]) -> Load:
-    return Load(job.name, job.needs, now, job.priority, gpus)
+def load_of(job: Job, now: float, gpus: tuple[str, ...], item_seconds: float) -> Load:
+    """The load of a turn. To move it costs one item."""
+    return Load(job.name, job.needs, now, job.priority, gpus, queue=job.queue, repeats_seconds=item_seconds)

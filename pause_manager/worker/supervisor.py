@@ -24,6 +24,7 @@ from pause_manager import (
     conf,
     control_state,
     database,
+    gpus,
     holds,
     log_context,
     machines,
@@ -464,6 +465,7 @@ class Supervisor:
             in_hand=in_hand.counts(),
             tasks=in_hand.oldest(),
             task_names=list(self._worker.app.tasks),
+            visible_gpus=gpus.told(),
             clock=time.time(),
         )
         return {**report.values(), "asking": asking}
@@ -471,7 +473,7 @@ class Supervisor:
     @staticmethod
     def _key(told: dict[str, Any]) -> Any:
         """What of a report others wait for."""
-        return (told["revision"], told["version"], told["in_hand"], told["serves"])
+        return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"])
 
     def _give_back(self) -> None:
         if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):

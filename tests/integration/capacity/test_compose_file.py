@@ -1,4 +1,4 @@
-"""The shipped docker-compose.yml on one machine: its worker services, started as it says, in containers of their own."""
+"""The shipped docker-compose.yml on one machine: its worker services, as it says, in containers of their own."""
 
 from __future__ import annotations
 

@@ -156,7 +156,15 @@ def test_a_minute_keeps_means_and_extremes() -> None:
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores, row.foreign_cores_max, row.free_memory_mib_min) == (2, 2.0, 3.0, 99)
     assert row.gpus == [
-        {"index": 0, "total_mib": 100, "free_mib_min": 89, "own_mib_max": 0, "utilisation": 0.05, "problem": ""}
+        {
+            "uuid": "",
+            "index": 0,
+            "total_mib": 100,
+            "free_mib_min": 89,
+            "own_mib_max": 0,
+            "utilisation": 0.05,
+            "problem": "",
+        }
     ]
 
 

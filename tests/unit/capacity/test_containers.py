@@ -73,7 +73,7 @@ def test_a_worker_gets_the_cards_that_its_container_sees(key: str):
     cards = tuple(
         GpuView(index=number, total_mib=8_000, free_mib=8_000, uuid=f"GPU-{name}") for number, name in enumerate("ab")
     )
-    node = machine(*(small(name, None, gpus=(f"GPU-{name}",)) for name in "ab"), gpus=cards)
+    node = machine(*(small(name, None, gpus=(f"GPU-{name}",), gpu_numbers=(0,)) for name in "ab"), gpus=cards)
 
     seen = capacity.within(node, key)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pause_manager.capacity import NodeState, Policy, judge
+from pause_manager.capacity import NodeState, Policy, judge, within
 from pause_manager.needs import Needs
 from pause_manager.probes.merge import MachineReading, merged, with_container
 from pause_manager.probes.sample import Sampler
@@ -114,9 +114,26 @@ def test_a_speaker_without_cards_does_not_hide_those_of_others():
     sees = report("c", gpus=(card("GPU-1"),))
 
     assert sample(blind, sees).view.gpus[0].uuid == "GPU-1"
-    assert sample(blind, sees).gpu_note == ""
+    assert sample(blind, sees).view.gpu_note == ""
     assert sample(hung, sees).view.gpu_problem == ""
     assert sample(blind, hung).view.gpu_problem.startswith("the driver")
+
+
+def test_a_worker_finds_its_cards_under_the_numbers_of_its_container():
+    both = sample(report("a", gpus=(card("GPU-1"),)), report("b", gpus=(card("GPU-2"), card("GPU-1", 1)))).view
+
+    a, b = (within(both, f"{name}~1/boot/pid:[1]") for name in "ab")
+
+    assert [(gpu.uuid, gpu.index) for gpu in a.gpus] == [("GPU-1", 0)]
+    assert [(gpu.uuid, gpu.index) for gpu in b.gpus] == [("GPU-2", 0), ("GPU-1", 1)]
+    assert within(sample(report("a"), report("b", gpus=(card("GPU-1"),))).view, a.containers[0].key).gpu_note
+
+
+def test_a_card_without_memory_of_its_own_has_the_machine_s():
+    view = sample(report("a", gpus=(card("GPU-1", is_unified=True, own_mib=500),), own_memory_mib=100)).view
+
+    assert (view.gpus[0].total_mib, view.gpus[0].free_mib) == (16_000, 12_000)
+    assert view.own_memory_mib == 600
 
 
 def test_a_card_that_one_container_cannot_read_is_told_by_another():

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0014_queues_and_watching'),
+        ('pause_manager', '0015_gpus_by_uuid'),
     ]
 
     operations = [
