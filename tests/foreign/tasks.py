@@ -346,14 +346,14 @@ def flaky_slowly(self, times):
     return self.request.retries
 
 
-@shared_task(bind=True, needs={"cpu": 0, "gpu_memory_mib": 8000})
+@shared_task(bind=True, base=app.Task, needs={"cpu": 0, "gpu_memory_mib": 8000})
 def on_gpu(self, seconds=0):
     """Tells its GPUs, and what this process may see."""
     note("on_gpu", [vars(gpu) for gpu in self.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid())
     time.sleep(seconds)
 
 
-@shared_task(bind=True, needs={"cpu": 0, "gpus": 1}, isolate_gpus=True)
+@shared_task(bind=True, base=app.Task, needs={"cpu": 0, "gpus": 1}, isolate_gpus=True)
 def on_its_gpu(self, seconds=0, with_cuda=True):
     """Starts CUDA, and tells what that sees."""
     from tests.nvml.driver import start_cuda

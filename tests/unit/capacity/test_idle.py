@@ -20,7 +20,8 @@ OTHERS = 2_048
 
 def machine(at: float, own: int, *loads: Load) -> NodeView:
     """A node of 64,000 MiB of which our processes occupy ``own``, and others 2 GiB."""
-    return node(free=TOTAL - own - OTHERS, own_memory_mib=own, sampled_at=at, loads=loads, cores=64.0)
+    view: NodeView = node(free=TOTAL - own - OTHERS, own_memory_mib=own, sampled_at=at, loads=loads, cores=64.0)
+    return view
 
 
 class Watch:
@@ -42,7 +43,8 @@ class Watch:
 
 
 def big(ref: str, at: float, amount: int = 30_000) -> Load:
-    return load(ref, memory_mib=amount, started_at=at)
+    found: Load = load(ref, memory_mib=amount, started_at=at)
+    return found
 
 
 def test_idle_processes_hide_nothing_of_a_load_that_has_just_started():
