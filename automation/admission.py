@@ -17,7 +17,7 @@ from automation import leases, transitions
 from automation.errors import UnknownPipeline
 from automation.leases import KEEPS, RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
-from automation.pipeline import AGENT, all_pipelines, get_pipeline
+from automation.pipeline import AGENT, AnyStage, all_pipelines, get_pipeline
 from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes, unserved, watching
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
@@ -241,15 +241,28 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield in leased:
-        needs = _needs(pipeline, slug)
-        if needs is not None:
-            load = Load(f"slice:{slice_id}", needs, started_at, priority, tuple(gpus), can_yield=can_yield)
-            yield name, load
+    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield, run_id, works_since, repeats in leased:
+        stage = _stage(pipeline, slug)
+        if stage is not None:
+            yield (
+                name,
+                Load(
+                    f"slice:{slice_id}",
+                    stage.needs,
+                    started_at,
+                    priority,
+                    tuple(gpus),
+                    can_yield=can_yield,
+                    queue="" if stage.executor == AGENT else stage.queue,
+                    piece=f"run:{run_id}",
+                    works_since=works_since,
+                    repeats_seconds=repeats,
+                ),
+            )
     for ticket_id, queue, sent_at, priority, pipeline, slug in sent:
-        needs = _needs(pipeline, slug)
-        if needs is not None:
-            yield None, Load(f"ticket:{ticket_id}", needs, sent_at, priority, is_sent=True, queue=queue)
+        stage = _stage(pipeline, slug)
+        if stage is not None:
+            yield None, Load(f"ticket:{ticket_id}", stage.needs, sent_at, priority, is_sent=True, queue=queue)
 
 
 @unserved.register
@@ -276,9 +289,9 @@ def _kinds() -> Iterable[kinds.Kind]:
             yield kinds.Kind(pipeline.slug, stage.slug, stage.needs, queue)
 
 
-def _needs(pipeline: str, slug: str) -> Needs | None:
+def _stage(pipeline: str, slug: str) -> type[AnyStage] | None:
     try:
-        return get_pipeline(pipeline).stage(slug).needs
+        return get_pipeline(pipeline).stage(slug)
     except (UnknownPipeline, KeyError):
         return None
 
@@ -289,9 +302,18 @@ def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> 
     leases.request_yield(slices, reason)
 
 
+# A loop leaves between two items, so that it costs an item at most; a hook has none and begins anew.
+_REPEATS = """
+    CASE WHEN slice.phase = 1 AND slice.processed + slice.failed > 0
+         THEN slice.busy_seconds / (slice.processed + slice.failed)
+         ELSE extract(epoch FROM statement_timestamp() - slice.leased_at)::float
+    END
+"""
+
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity
+           run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity,
+           run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
@@ -299,7 +321,7 @@ _LEASED = f"""
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
      UNION ALL
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, stage.slug, false
+           run.priority, run.pipeline, stage.slug, false, run.id, NULL, 0
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from automation.errors import UnknownPipeline
-from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.models import TERMINAL, AutomationRun, Lifecycle, WorkSlice
 from automation.pipeline import AGENT, get_pipeline
 from pause_manager import conf, layers, outlook, unserved
 from pause_manager.actor import SYSTEM
@@ -21,6 +21,8 @@ from pause_manager.models import Hold, WorkerNode
 
 ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
 """The order in which reasons are told; the first is the one a list shows."""
+GIVES_WAY = "gives_way"
+"""The code of work that was asked to leave its node. The run goes on."""
 
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
@@ -106,7 +108,10 @@ def _scopes(run: AutomationRun) -> list[str]:
 
 
 def explain(run: AutomationRun) -> list[Reason]:
-    """Every reason why ``run`` may not proceed now, in the fixed order, and why nobody does it; empty means it may."""
+    """Every reason why ``run`` may not proceed now, in the fixed order, why nobody does it and what of it gives way.
+
+    Empty means that it may.
+    """
     if run.lifecycle in TERMINAL:
         return [Reason("finished", f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run")]
     reasons = []
@@ -130,7 +135,25 @@ def explain(run: AutomationRun) -> list[Reason]:
     reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
     if run.lifecycle == Lifecycle.RUNNING and not any(reason.code == outlook.NO_WORKER for reason in reasons):
         reasons += [_of_queue(queue) for queue in unserved.of(_queues_at_work(run))]
+    if run.lifecycle == Lifecycle.RUNNING:
+        reasons += [_of_yield(node, why) for node, why in _yielding(run)]
     return reasons
+
+
+def may_proceed(reasons: Iterable[Reason]) -> bool:
+    """Whether none of them keeps the run: that some of it leaves a node keeps nothing."""
+    return all(reason.code == GIVES_WAY for reason in reasons)
+
+
+def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
+    """(node, why) of what was asked to leave its node and has not yet."""
+    asked = WorkSlice.objects.leased().filter(stage_run__run=run).exclude(lease_yield="")
+    return list(asked.order_by("lease_node").values_list("lease_node", "lease_yield").distinct())
+
+
+def _of_yield(node: str, why: str) -> Reason:
+    lifted = "its worker has finished the item at hand; it goes on where there is room"
+    return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted)
 
 
 def _queues_at_work(run: AutomationRun) -> set[str]:
@@ -173,7 +196,7 @@ def _unreadable(layer: str, error: Exception) -> Reason:
 
 def may_start(run: AutomationRun) -> bool:
     """Whether nothing keeps ``run``."""
-    return not explain(run)
+    return may_proceed(explain(run))
 
 
 def _holds_of_all_nodes() -> list[Hold]:

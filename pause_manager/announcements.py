@@ -26,7 +26,9 @@ ACTIONS = frozenset(
     {
         "hold_placed",
         "hold_released",
+        "moved",
         "node_has_room",
+        "node_kept",
         "node_saturated",
         "out_of_memory",
         "parked",

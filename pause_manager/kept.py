@@ -170,7 +170,7 @@ def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
             if not deleted:
                 logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
-            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+            entry = _locked(turn.entry)
         hold = _covering(delivery.scopes)
         key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
         pk = _keep(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
@@ -186,7 +186,7 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
             if not deleted:
                 return
-            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+            entry = _locked(turn.entry)
         hold = _covering([*delivery.scopes, f"node:{processes.node_name()}"])
         pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
         if hold is None:
@@ -225,6 +225,11 @@ def _bounded() -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '5s'")
         yield
+
+
+def _locked(pk: int | None) -> PauseQueueEntry | None:
+    """The entry, without what may be large."""
+    return None if pk is None else PauseQueueEntry.objects.select_for_update().light().get(pk=pk)
 
 
 def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, front, nodes, pause_queue, watching
+from pause_manager import capacity, conf, consolidating, front, nodes, pause_queue, watching
 from pause_manager.desk import Fleet, look
 from pause_manager.front import Entry
 from pause_manager.models import Hold, PauseQueueEntry, PollState
@@ -42,7 +42,7 @@ def poll(seen: Sequence[nodes.NodeState]) -> Poll:
     if Hold.objects.covering(["fleet"]).exists():
         # Nothing could go on: what waits keeps its place, and it is told why by the hold.
         before = Ramp.of_dict(state.ramp)
-        _remember(Ramp(before.allowance, before.polled_at, before.kept), [])
+        _remember(replace(before, allowance=1, sent=()), [])
         return Poll(0, PauseQueueEntry.objects.waiting().count(), "the fleet is held")
     return _poll(Ramp.of_dict(state.ramp).backed_off(), seen) if watching.is_watched() else _let_all_go()
 
@@ -68,6 +68,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
     plan, after = capacity.plan_resume(
         waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, book=book
     )
+    found, after = consolidating.consolidate(after, fleet, book, policy)
     until = fleet.now + 2 * conf.settings().poll_interval_seconds
     placed = {placement.node: entry.needs for entry, placement in plan}
     ids = [int(entry.ref) for entry, _ in plan]
@@ -77,6 +78,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
     if plan:
         figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
         sent = pause_queue.send_on(ids, actor=CAPACITY, reason=_why(plan), figures=figures)
+    consolidating.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:
         told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now).figures
@@ -109,8 +111,10 @@ def _told(
         verdict = capacity.outlook(
             fleet.views, needs, policy, fleet.now, fleet.states, book=book, kept_for=kept_for, queue=queue
         )
+        making = consolidating.outlook(ramp.making, needs, fleet.now)
+        code, sentence = making or (verdict.code, verdict.sentence)
         kind = {"queue": queue, "pipeline": pipeline, "needs": asdict(needs)}
-        told.append({**kind, "code": verdict.code, "sentence": verdict.sentence})
+        told.append({**kind, "code": code, "sentence": sentence})
     return told
 
 

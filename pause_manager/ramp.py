@@ -40,12 +40,23 @@ class Ramp:
     polled_at: float = 0.0
     kept: Mapping[str, Kept] = field(default_factory=dict)
     sent: tuple[int, ...] = ()
+    making: tuple[capacity.Kept, ...] = ()
+    """Those of ``kept`` that other work was asked to leave: see ``consolidating``."""
+    moved: tuple[tuple[str, float], ...] = ()
+    """What was asked to move within the cooldown, each with the time."""
 
     @classmethod
     def of_dict(cls, stored: Mapping[str, Any]) -> Ramp:
         """The ramp of :meth:`as_dict`."""
         kept = {name: Kept(Needs(**one["needs"]), one.get("until")) for name, one in stored.get("held_for", {}).items()}
-        return cls(stored.get("allowance", 1), stored.get("polled_at", 0.0), kept, tuple(stored.get("sent", ())))
+        return cls(
+            stored.get("allowance", 1),
+            stored.get("polled_at", 0.0),
+            kept,
+            tuple(stored.get("sent", ())),
+            tuple(capacity.Kept(**{**one, "needs": Needs(**one["needs"])}) for one in stored.get("making", ())),
+            tuple(sorted(stored.get("moved", {}).items())),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -56,6 +67,8 @@ class Ramp:
             "held": sorted(kept),
             "held_for": kept,
             "sent": list(self.sent),
+            "making": [asdict(one) for one in self.making],
+            "moved": dict(self.moved),
         }
 
     def barred(self, needs: Needs, now: float) -> Collection[str]:
@@ -76,7 +89,9 @@ class Ramp:
     @property
     def state(self) -> capacity.RampState:
         """As the policy takes it."""
-        return capacity.RampState(self.allowance, self.polled_at, tuple(sorted(self.kept)))
+        return capacity.RampState(
+            self.allowance, self.polled_at, tuple(sorted(self.kept)), kept=self.making, moved=self.moved
+        )
 
     def after(
         self, state: capacity.RampState, placed: Mapping[str, Needs], sent: Collection[int], until: float
@@ -93,4 +108,4 @@ class Ramp:
                 kept[name] = replace(one, until=until)
             elif one.until is not None and state.polled_at < one.until:
                 kept[name] = one
-        return Ramp(state.allowance, state.polled_at, kept, tuple(sent))
+        return Ramp(state.allowance, state.polled_at, kept, tuple(sent), state.kept, state.moved)

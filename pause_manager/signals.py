@@ -17,7 +17,8 @@ hold_expired = Signal()
 """Sent by ``holds.expire`` after a timed hold whose end action is not ours to carry out, with ``hold``."""
 
 yield_wanted = Signal()
-"""Sent when a node is contended, with ``refs`` (of the loads that are to give way), ``reason`` and ``figures``."""
+"""Sent when a node is contended, or kept free for larger work, with ``refs`` (of the loads that are to give way),
+``reason`` and ``figures``."""
 
 forced_on = Signal()
 """Sent before an operator forces parked work on, with ``refs``: it is not to be parked again for want of room."""

@@ -78,7 +78,13 @@ class Load:
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
     queue: str = ""
-    """Of what is sent, the queue whose workers do it; empty: it is not known."""
+    """The queue whose workers do it; empty: it is not known."""
+    piece: str = ""
+    """What it is a part of, of which nothing moves twice within the cooldown; empty: it is a piece of its own."""
+    works_since: float | None = None
+    """Since when that has been at work, if longer than this part of it."""
+    repeats_seconds: float = 0.0
+    """Work that would have to be done again if it left now: the price of moving it."""
 
 
 @dataclass(frozen=True)

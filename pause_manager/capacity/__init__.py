@@ -8,37 +8,46 @@ from pause_manager.capacity.adaptive import Adaptation, adapt, with_threshold
 from pause_manager.capacity.admission import Placement, Verdict, admit, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
+from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.idle import Idle
+from pause_manager.capacity.kept_nodes import Kept
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
 from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
+from pause_manager.capacity.sites import Sites
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
 __all__ = [
     "Adaptation",
     "Book",
+    "Consolidation",
     "GpuRoom",
     "Idle",
     "Judgement",
+    "Kept",
+    "Move",
     "NodeState",
     "Placement",
     "Policy",
     "RampState",
     "Room",
     "Share",
+    "Sites",
     "Verdict",
     "Waiting",
     "adapt",
     "admission_book",
     "admit",
     "can_ever_run",
+    "consolidate",
     "fits",
     "goes_behind",
     "how_many_fit",
     "is_readable",
     "judge",
     "outlook",
+    "piece_of",
     "place",
     "plan_resume",
     "resuming_book",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pause_manager.capacity.policy import Policy
@@ -55,17 +56,22 @@ class Book:
         self._policy = policy
         self._resuming = resuming
         self._margins: dict[str, Margin] = dict(margins or {})
+        self.views: dict[str, NodeView] = {}
+        """All nodes, also those that are closed or not readable; ``nodes`` and ``rooms`` have the others."""
         self.nodes: dict[str, NodeView] = {}
         self.rooms: dict[str, Room] = {}
         self._orders: dict[_Kind, _Order] = {}
         self._touched: list[str] = []
+        self._tries: list[dict[str, Room]] = []
         for node in nodes:
+            self.views[node.name] = node
             if node.name not in closed:
                 self._measure(node, now)
 
     def refresh(self, node: NodeView, now: float, *, is_closed: bool = False, margin: Margin | None = None) -> None:
         """Measure ``node`` again; reservations made there in this book are forgotten for what the view shows."""
         self._margins[node.name] = margin or {}
+        self.views[node.name] = node
         self.nodes.pop(node.name, None)
         self.rooms.pop(node.name, None)
         if not is_closed:
@@ -100,8 +106,24 @@ class Book:
         """Make the reservation that another book made for ``needs``; nothing if the node is not in this one."""
         left = self.rooms.get(placement.node)
         if left is not None:
+            self._keep_for_undo(placement.node)
             left.take(needs, placement.gpus)
             self._touched.append(placement.node)
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Forget at the end of the block what was reserved in it. Blocks may be nested."""
+        self._tries.append({})
+        try:
+            yield
+        finally:
+            for name, before in self._tries.pop().items():
+                self.rooms[name] = before
+                self._touched.append(name)
+
+    def _keep_for_undo(self, name: str) -> None:
+        if self._tries and name not in self._tries[-1]:
+            self._tries[-1][name] = self.rooms[name].copy()
 
     def margin_of(self, node: str) -> Margin | None:
         """What is to be left free there beside new work."""
@@ -154,6 +176,7 @@ class Book:
         gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
+        self._keep_for_undo(name)
         left.take(needs, gpus)
         self._touched.append(name)
         return Placement(name, gpus, share)

@@ -48,6 +48,18 @@ class Policy:
     """An entry gains one step of priority for each such time it waits; 0 switches ageing off."""
     hold_after_seconds: float = 1800.0
     """An entry that fits nowhere for so long gets a node kept free for it."""
+    consolidates: bool = True
+    """Move small work that can pause elsewhere, when large work waits that then has room."""
+    consolidate_after_seconds: float = 60.0
+    """An entry must have waited for so long before anything is moved for it."""
+    consolidate_every_seconds: float = 30.0
+    """... and is tried again every so often while nothing can be moved for it."""
+    move_cooldown_seconds: float = 1800.0
+    """What was moved is not moved again within this time."""
+    move_repeats_seconds: float = 600.0
+    """What would have to do more than this again is not moved."""
+    move_patience_seconds: float = 300.0
+    """How long a node is kept free for large work while what is in its way leaves."""
     adaptive: bool = False
     """Let what was observed (out of memory, repeated contention) move a node's threshold within the bounds."""
     adaptive_min: float = 0.10
@@ -77,6 +89,8 @@ class Policy:
                 "Cannot use this policy: expected cpu_slack_cores >= 0 and 0 <= cpu_slack_share < 1, "
                 f"got: {self.cpu_slack_cores} and {self.cpu_slack_share}"
             )
+        if not self.consolidate_every_seconds:
+            raise InvalidPolicy("Cannot use this policy: expected consolidate_every_seconds > 0, got: 0")
         if self.ramp_max < 1:
             raise InvalidPolicy(f"Cannot use this policy: expected ramp_max >= 1, got: {self.ramp_max}")
 

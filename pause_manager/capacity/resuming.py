@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pause_manager.capacity.book import Book, Placement
 from pause_manager.capacity.books import resuming_book
+from pause_manager.capacity.kept_nodes import Kept, barred_for, still_kept
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import can_ever_run
 from pause_manager.capacity.strangers import would_fit_alone
@@ -40,9 +41,16 @@ class RampState:
     """How many entries the next poll may send."""
     polled_at: float = 0.0
     held: tuple[str, ...] = ()
-    """Nodes kept free for entries that waited long and fit nowhere yet: ``place`` must bar them for others."""
+    """Nodes kept free for entries that fit nowhere yet: ``place`` must bar them for others."""
     held_for: tuple[tuple[str, Needs], ...] = ()
     """The same nodes with the needs of what each is kept free for."""
+    kept: tuple[Kept, ...] = ()
+    """Those of ``held`` that other work was asked to leave."""
+    moved: tuple[tuple[str, float], ...] = ()
+    """What was asked to move lately, each with the time: see ``consolidate``."""
+    short: tuple[Waiting, ...] = ()
+    """Entries, one of each kind, that found no room in this poll and that room should be made for now: see
+    ``consolidate``. The next poll needs none of it."""
 
 
 _Rank = tuple[int, float, int]
@@ -68,20 +76,27 @@ def plan_resume(
     states = states or {}
     allowance = 1 if _has_pressure(states, policy, ramp, now) else ramp.allowance
     groups = _groups(entries, policy, now, allowance)
-    if not groups:
-        return [], RampState(1, now)
     if book is None:
         book = resuming_book(nodes, policy, now, states)
+    kept = still_kept(ramp.kept, book.views, policy, now)
+    if not groups:
+        return [], RampState(1, now, moved=ramp.moved)
     plan: list[tuple[Waiting, Placement]] = []
-    held: dict[str, Needs] = {}
+    held = {one.node: one.needs for one in kept}
+    before = set(held)
+    short: list[Waiting] = []
+    wanted: set[Needs] = set()
     front = [(waiting[0][0], index) for index, (_, waiting) in enumerate(groups)]
     heapq.heapify(front)
     while front and len(plan) < allowance:
         rank, index = heapq.heappop(front)
         (needs, own, queue), waiting = groups[index]
         entry = waiting.pop(0)[1]
-        placement = book.place(needs, held, own, queue)
+        placement = book.place(needs, barred_for(held, needs), own, queue)
         if placement is None:
+            wanted.add(needs)
+            if _is_ripe(entry, own, ramp.polled_at, now):
+                short.append(entry)
             if now - rank[1] >= own.hold_after_seconds:
                 _hold_one(book, groups[index][0], held, ramp.held)
             continue
@@ -89,7 +104,28 @@ def plan_resume(
         if waiting:
             heapq.heappush(front, (waiting[0][0], index))
     following = min(max(2 * allowance, 1), policy.ramp_max) if plan else 1
-    return plan, RampState(following, now, tuple(sorted(held)), tuple(sorted(held.items(), key=lambda one: one[0])))
+    # A node is kept no longer once its work goes there, or when nothing of that kind has been left without room.
+    going = {placement.node for _, placement in plan}
+    has_tried_all = len(plan) < allowance
+    kept = [one for one in kept if one.node not in going and (one.needs in wanted or not has_tried_all)]
+    for name in before - {one.node for one in kept}:
+        del held[name]
+    return plan, RampState(
+        following,
+        now,
+        tuple(sorted(held)),
+        tuple(sorted(held.items(), key=lambda one: one[0])),
+        kept=tuple(kept),
+        moved=ramp.moved,
+        short=tuple(short),
+    )
+
+
+def _is_ripe(entry: Waiting, policy: Policy, polled_at: float, now: float) -> bool:
+    """Whether room should be made for it: when it has waited long enough, and again every so often."""
+    after, every = policy.consolidate_after_seconds, policy.consolidate_every_seconds
+    waited, before = now - entry.paused_at - after, polled_at - entry.paused_at - after
+    return waited >= 0 and (before < 0 or waited // every > before // every)
 
 
 def _groups(

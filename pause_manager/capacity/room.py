@@ -85,6 +85,7 @@ class Room:
     def gpus_for(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> tuple[str, ...] | None:
         """Ids of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
 
+        Of equal ones the last: strangers who choose none get the first, and who counts from there takes the next.
         A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
         share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards.
         """
@@ -93,7 +94,7 @@ class Room:
         fitting = [gpu for gpu in self.gpus if _gpu_fits(gpu, needs, keep, margin)]
         if len(fitting) < needs.gpus:
             return None
-        fitting.sort(key=lambda gpu: (gpu.free_mib, gpu.index))
+        fitting.sort(key=lambda gpu: (gpu.free_mib, -gpu.index))
         return tuple(gpu.id for gpu in sorted(fitting[: needs.gpus], key=lambda gpu: gpu.index))
 
     def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> bool:

@@ -16,9 +16,11 @@ from pause_manager.capacity import (
     Placement,
     Policy,
     RampState,
+    Sites,
     Waiting,
     admission_book,
     can_ever_run,
+    consolidate,
     goes_behind,
     judge,
     plan_resume,
@@ -59,11 +61,16 @@ class Simulation:
         self._has_run = [False] * len(world.jobs)
         self._version = 0
         self._waiting: dict[str, Waiting] = {}
-        self._kinds: Counter[tuple[Needs, int]] = Counter()
+        self._kinds: dict[str, Counter[tuple[Needs, int]]] = {job.queue: Counter() for job in world.jobs}
+        """What waits for the workers of each queue."""
+        self._rivals = _rivals(world)
         self._needs = sorted({job.needs for job in world.jobs}, key=str)
         self._ramp = RampState()
+        self._sites = Sites()
         self._is_dirty = True
         self._planned_at = 0.0
+        self._ripe_at = float("inf")
+        """When the next entry that has found no room will have waited long enough to have room made for it."""
         self._poll_is_set = False
         self._due: set[tuple[float, int]] = set()
 
@@ -93,11 +100,16 @@ class Simulation:
         self.states = {node.machine.name: node.state for node in self.nodes}
         self.fresh = admission_book(views, self.policy, 0.0)
         self.resuming = resuming_book(views, self.policy, 0.0)
-        runnable = {needs for needs in self._needs if any(can_ever_run(view, needs) for view in views)}
+        kinds = {(job.needs, job.queue) for job in self.world.jobs}
+        runnable = {
+            (needs, queue)
+            for needs, queue in kinds
+            if any(view.serves(queue) and can_ever_run(view, needs) for view in views)
+        }
         for number, change in enumerate(self.world.changes):
             self._events.append((change.at, _CHANGE, number, 0, ""))
         for number, job in enumerate(self.world.jobs):
-            if job.needs in runnable:
+            if (job.needs, job.queue) in runnable:
                 self._events.append((job.arrives, _ARRIVE, number, 0, job.name))
             else:
                 self.ledger.unrunnable += 1
@@ -119,8 +131,9 @@ class Simulation:
 
     def _on_arrival(self, now: float, number: int, version: int, ref: str) -> None:
         job = self.world.jobs[number]
-        if not goes_behind(self._kinds, job.needs, job.priority):
-            placement = self.fresh.place(job.needs, self._ramp.held)
+        ahead = (kind for queue in self._rivals[job.queue] for kind in self._kinds[queue])
+        if not goes_behind(ahead, job.needs, job.priority):
+            placement = self.fresh.place(job.needs, self._ramp.held, queue=job.queue)
             if placement is not None:
                 self.ledger.waited(job, now, now)
                 self._start(number, placement, now, is_resumed=False)
@@ -129,8 +142,8 @@ class Simulation:
 
     def _park(self, number: int, now: float) -> None:
         job = self.world.jobs[number]
-        self._waiting[job.name] = Waiting(job.name, job.needs, now, job.priority)
-        self._kinds[job.needs, job.priority] += 1
+        self._waiting[job.name] = Waiting(job.name, job.needs, now, job.priority, queue=job.queue)
+        self._kinds[job.queue][job.needs, job.priority] += 1
         self._is_dirty = True
         self.ledger.parked(now)
         if not self._poll_is_set:
@@ -147,7 +160,8 @@ class Simulation:
             self._ramp = RampState(1, now)
             return
         self._set_poll(now)
-        if not self._is_dirty and now - self._planned_at < self.policy.hold_after_seconds / 3:
+        has_long_rested = now - self._planned_at >= self.policy.hold_after_seconds / 3
+        if not self._is_dirty and not has_long_rested and now < self._ripe_at:
             return
         self._is_dirty, self._planned_at = False, now
         plan, self._ramp = plan_resume(
@@ -155,20 +169,39 @@ class Simulation:
         )
         for entry, placement in plan:
             del self._waiting[entry.ref]
-            key = (entry.needs, entry.priority)
-            self._kinds[key] -= 1
-            if not self._kinds[key]:
-                del self._kinds[key]
+            kinds, key = self._kinds[entry.queue], (entry.needs, entry.priority)
+            kinds[key] -= 1
+            if not kinds[key]:
+                del kinds[key]
             self.ledger.waited(self.world.jobs[self._number[entry.ref]], entry.paused_at, now)
             self._start(self._number[entry.ref], placement, now, is_resumed=True)
         if plan:
             self._is_dirty = True
+        self._consolidate(now)
+
+    def _consolidate(self, now: float) -> None:
+        found, self._ramp = consolidate(self._ramp, self.resuming, self.policy, now, self.states, self._sites)
+        for one in found:
+            self.ledger.consolidations += 1
+            for move in one.moves:
+                turn = self._where[move.load.ref].turns[move.load.ref]
+                turn.is_moving = True
+                self.ledger.moved(turn, now)
+                self._give_back_at_its_item(turn, now)
+        after = self.policy.consolidate_after_seconds
+        ripe = [at for entry in self._ramp.short if (at := entry.paused_at + after) > now]
+        self._ripe_at = min(ripe, default=float("inf"))
+
+    def _give_back_at_its_item(self, turn: Turn, now: float) -> None:
+        items = math.ceil((now - turn.since) / self.tempo.item_seconds)
+        at = max(now, turn.since + items * self.tempo.item_seconds)
+        self._push(at, _GIVE_BACK, turn.job, turn.version, turn.load.ref)
 
     def _start(self, number: int, placement: Placement, now: float, *, is_resumed: bool) -> None:
         job = self.world.jobs[number]
         node = self.by_name[placement.node]
         self._version += 1
-        load = load_of(job, now, placement.gpus)
+        load = load_of(job, now, placement.gpus, self.tempo.item_seconds)
         turn = Turn(number, load, now, is_resumed=is_resumed and self._has_run[number], version=self._version)
         self._has_run[number] = True
         node.start(turn)
@@ -194,7 +227,8 @@ class Simulation:
         job = self.world.jobs[number]
         over = node.overdrawn(self.policy)
         turn = self._leave(node, ref, now)
-        repeated = self.tempo.item_seconds if any(kind == MEMORY or kind >= 0 for kind in over) else 0.0
+        is_cut = turn.is_moving or any(kind == MEMORY or kind >= 0 for kind in over)
+        repeated = self.tempo.item_seconds if is_cut else 0.0
         worked = now - turn.since
         repeated = min(repeated, worked)
         self._left[number] -= worked - repeated
@@ -232,9 +266,7 @@ class Simulation:
         for ref in judgement.yields:
             turn = node.turns[ref]
             self.ledger.yielded(turn, now)
-            items = math.ceil((now - turn.since) / self.tempo.item_seconds)
-            at = max(now, turn.since + items * self.tempo.item_seconds)
-            self._push(at, _GIVE_BACK, turn.job, turn.version, ref)
+            self._give_back_at_its_item(turn, now)
         self._refresh(node, now)
         self._look_again(node, now)
 
@@ -249,3 +281,10 @@ class Simulation:
             self._judge_at(node, math.ceil(max(now + 1, state.roomy_since + policy.resume_dwell_seconds)))
         if state.cooldown_until > now:
             self._judge_at(node, math.ceil(state.cooldown_until))
+
+
+def _rivals(world: World) -> dict[str, list[str]]:
+    """For each queue those whose work some machine may run as well as its own."""
+    queues = sorted({job.queue for job in world.jobs})
+    served = {tuple(queue for queue in queues if machine.serves(queue)) for machine in world.machines}
+    return {queue: [other for other in queues if any({queue, other} <= {*both} for both in served)] for queue in queues}

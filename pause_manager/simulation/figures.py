@@ -39,13 +39,21 @@ class Figures:
     """The same at nodes whose sensor was lost: nobody could know."""
     oversubscribing_starts: int
     """Starts of ours that overdrew a node whose last sample told the truth: must be 0."""
+    misplaced_starts: int
+    """Starts on a node whose workers do not serve the queue: must be 0."""
     starts: int
     finished: int
     yields: int
     flaps: int
     """Loops that had to yield within 30 s of having resumed."""
+    consolidations: int
+    """Times a node was kept free for large work that small work was moved for."""
+    moves: int
+    """Loops that were moved for it."""
+    moved_too_soon: int
+    """Of those, within the cooldown of their last move: must be 0."""
     work_repeated: float
-    """Seconds of work done twice: the item under way of a loop that yielded for want of memory."""
+    """Seconds of work done twice: the item under way of a loop that was moved, or yielded for want of memory."""
     wait_p50: dict[str, float]
     wait_p95: dict[str, float]
     """Seconds in the pause queue in all, by priority."""
@@ -79,10 +87,14 @@ def figures(world: World, ledger: Ledger, oracle: Oracle, *, seed: int, took: fl
         oversubscribed_worst_seconds=round(ledger.over_worst, 1),
         oversubscribed_blind_seconds=round(ledger.blind_over_seconds, 1),
         oversubscribing_starts=ledger.bad_starts,
+        misplaced_starts=ledger.misplaced,
         starts=ledger.starts,
         finished=ledger.finishes,
         yields=ledger.yields,
         flaps=ledger.flaps,
+        consolidations=ledger.consolidations,
+        moves=ledger.moves,
+        moved_too_soon=ledger.moved_too_soon,
         work_repeated=round(ledger.repeated_seconds, 1),
         wait_p50={str(key): _percentile(waits[key], 50) for key in sorted(waits)},
         wait_p95={str(key): _percentile(waits[key], 95) for key in sorted(waits)},

@@ -27,11 +27,18 @@ class Ledger:
         self.repeated_seconds = 0.0
         self.yields = 0
         self.flaps = 0
+        self.consolidations = 0
+        self.moves = 0
+        self.moved_at: dict[str, float] = {}
+        self.moved_too_soon = 0
+        """Moves within the cooldown of the last one of the same loop: must be 0."""
         self.resumes = 0
         self.starts = 0
         self.finishes = 0
         self.bad_starts = 0
         """Starts that overdrew a node whose last sample told the truth: must be 0."""
+        self.misplaced = 0
+        """Starts on a node whose workers do not serve the queue: must be 0."""
         self.unrunnable = 0
         self.over_seconds = 0.0
         self.over_events = 0
@@ -45,12 +52,12 @@ class Ledger:
         """Changes in the cores our loops hold, for the plot."""
         self.queue: list[tuple[float, int]] = []
         self._gpu_mib = {machine.gpu_mib for machine in world.machines if machine.gpus}
-        self._latest: dict[tuple[Needs, int], float] = {}
+        self._latest: dict[tuple[Needs, int, str], float] = {}
 
     def waited(self, job: Job, since: float, now: float) -> None:
         self.waits[job.name] += now - since
         self.priorities[job.name] = job.priority
-        key = (job.needs, job.priority)
+        key = (job.needs, job.priority, job.queue)
         self._latest[key] = max(since, self._latest.get(key, since))
         if now > since:
             self.queue.append((now, -1))
@@ -62,6 +69,7 @@ class Ledger:
         self.starts += 1
         if node.over_since is None and not node.sensor and now - node.changed_at > 1.0 and node.overdrawn(self._policy):
             self.bad_starts += 1
+        self.misplaced += not node.machine.serves(job.queue)
         self.own.append((now, job.needs.cpu))
         self.watch(node, now)
 
@@ -81,6 +89,14 @@ class Ledger:
     def yielded(self, turn: Turn, now: float) -> None:
         self.yields += 1
         turn.is_yielding = True
+        if turn.is_resumed and now - turn.since < FLAP_SECONDS:
+            self.flaps += 1
+
+    def moved(self, turn: Turn, now: float) -> None:
+        self.moves += 1
+        before = self.moved_at.get(turn.load.ref, float("-inf"))
+        self.moved_too_soon += now - before < self._policy.move_cooldown_seconds
+        self.moved_at[turn.load.ref] = now
         if turn.is_resumed and now - turn.since < FLAP_SECONDS:
             self.flaps += 1
 
@@ -124,7 +140,7 @@ class Ledger:
     def _was_passed(self, entry: Waiting) -> bool:
         """Whether equal work, no more urgent, that came an hour later went on before it."""
         return any(
-            self._latest.get((entry.needs, priority), -1.0) >= entry.paused_at + STARVE_SECONDS
+            self._latest.get((entry.needs, priority, entry.queue), -1.0) >= entry.paused_at + STARVE_SECONDS
             for priority in range(entry.priority, 6)
         )
 

@@ -15,7 +15,7 @@ _ALWAYS_FRESH = float("inf")
 class Turn:
     """One stretch of a job on a node, from its start until it ends or has yielded."""
 
-    __slots__ = ("gpus", "is_resumed", "is_yielding", "job", "load", "since", "version")
+    __slots__ = ("gpus", "is_moving", "is_resumed", "is_yielding", "job", "load", "since", "version")
 
     def __init__(self, job: int, load: Load, since: float, *, is_resumed: bool, version: int) -> None:
         self.job = job
@@ -24,6 +24,7 @@ class Turn:
         self.gpus = load.gpus
         self.is_resumed = is_resumed
         self.is_yielding = False
+        self.is_moving = False
         self.version = version
 
 
@@ -109,6 +110,7 @@ class SimNode:
             gpus=self._gpus(loads),
             gpu_problem="the driver does not answer" if self.sensor == 1 else "",
             loads=loads,
+            queues=self.machine.queues,
         )
 
     def _gpus(self, loads: Sequence[Load]) -> tuple[GpuView, ...]:
@@ -137,8 +139,10 @@ class SimNode:
             own_memory_mib=seen.own_memory_mib,
             gpus=seen.gpus,
             loads=tuple(turn.load for turn in self.turns.values()),
+            queues=seen.queues,
         )
 
 
-def load_of(job: Job, now: float, gpus: tuple[str, ...]) -> Load:
-    return Load(job.name, job.needs, now, job.priority, gpus)
+def load_of(job: Job, now: float, gpus: tuple[str, ...], item_seconds: float) -> Load:
+    """The load of a turn. To move it costs one item."""
+    return Load(job.name, job.needs, now, job.priority, gpus, queue=job.queue, repeats_seconds=item_seconds)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pause_manager.simulation.ledger import gpu_share
 from pause_manager.simulation.world import CPU, MEMORY, SENSOR, Job, World
 
-_Amount = tuple[int, int, int, int]
-"""Thousandths of a core, MiB of memory, MiB of GPU memory in all, and number of GPUs."""
+_Amount = tuple[int, int, int, int, str]
+"""Thousandths of a core, MiB of memory, MiB of GPU memory in all, number of GPUs, and the queue."""
 
 
 @dataclass
@@ -27,7 +27,8 @@ def pack(world: World) -> Oracle:
     """Pack the work of ``world`` as no real scheduler can.
 
     What strangers leave free is one pool over all nodes, and loops move between nodes at no cost; only does no kind of
-    work get more loops at a time than would fit on the nodes if it had all of them to itself. There is no threshold,
+    work get more loops at a time than would fit on the nodes if it had all of them to itself, nor a queue more than
+    what is left of the nodes that serve it. There is no threshold,
     no reserve, no dwell, no poll and no sensor: work starts in the very moment it fits, in order of priority, then
     arrival; smaller work goes past larger that does not fit. When strangers come, the last started give way at once
     and lose nothing. It does not look ahead, so it is a very generous bound and not a proven optimum.
@@ -39,11 +40,9 @@ class _Packing:
     def __init__(self, world: World) -> None:
         self.world = world
         self.size = max((machine.gpu_mib for machine in world.machines), default=0)
-        self.free = [
-            sum(machine.cpu_milli for machine in world.machines),
-            sum(machine.memory_mib for machine in world.machines),
-            sum(machine.gpus * machine.gpu_mib for machine in world.machines),
-        ]
+        self.pools = {queue: self._total(queue) for queue in {"", *(job.queue for job in world.jobs)}}
+        """What is free on the nodes that serve each queue; under "" on all of them."""
+        self.free = self.pools[""]
         self.caps = [(m.cpu_milli, m.memory_mib, m.gpu_mib) for m in world.machines]
         self.used: dict[tuple[int, int], int] = {}
         self.left = [job.work for job in world.jobs]
@@ -64,7 +63,15 @@ class _Packing:
     def _amount(self, job: Job) -> _Amount:
         needs = job.needs
         gpu = needs.gpus * (needs.gpu_memory_mib or self.size)
-        return (round(needs.cpu * 1000), needs.memory_mib, gpu, needs.gpus)
+        return (round(needs.cpu * 1000), needs.memory_mib, gpu, needs.gpus, job.queue)
+
+    def _total(self, queue: str) -> list[int]:
+        serving = [machine for machine in self.world.machines if not queue or machine.serves(queue)]
+        return [
+            sum(machine.cpu_milli for machine in serving),
+            sum(machine.memory_mib for machine in serving),
+            sum(machine.gpus * machine.gpu_mib for machine in serving),
+        ]
 
     def run(self) -> Oracle:
         jobs, changes = self.world.jobs, self.world.changes
@@ -113,13 +120,18 @@ class _Packing:
             return
         resource = 0 if kind == CPU else 1 if kind == MEMORY else 2
         amount = min(amount, self.caps[node][resource])
-        self.free[resource] -= amount - self.used.get((node, kind), 0)
+        more = amount - self.used.get((node, kind), 0)
+        for queue, pool in self.pools.items():
+            if not queue or self.world.machines[node].serves(queue):
+                pool[resource] -= more
         self.used[node, kind] = amount
         self.stale.add(node)
 
     def _slots(self, kind: _Amount, node: int) -> int:
         """How many loops of this kind fit on the node beside strangers, if nothing else of ours is there."""
         machine, needs = self.world.machines[node], self.per_loop[kind]
+        if not machine.serves(kind[4]):
+            return 0
         fits = [len(self.wants)]
         if kind[0]:
             fits.append((machine.cpu_milli - self.used.get((node, CPU), 0)) // kind[0])
@@ -150,14 +162,19 @@ class _Packing:
 
     def _take(self, number: int, sign: int) -> None:
         wants = self.wants[number]
-        for resource in range(3):
-            self.free[resource] -= sign * wants[resource]
+        for queue in {"", wants[4]}:
+            for resource, amount in enumerate(wants[:3]):
+                self.pools[queue][resource] -= sign * amount
         held = self.held
         self.running[wants] += sign
         self.held = (held[0] + sign * wants[0], held[1] + sign * wants[1], held[2] + sign * wants[2])
 
     def _fits(self, wants: _Amount) -> bool:
-        return all(amount <= max(free, 0) for amount, free in zip(wants, self.free, strict=False))
+        return all(
+            amount <= max(free, 0)
+            for pool in (self.free, self.pools[wants[4]])
+            for amount, free in zip(wants[:3], pool, strict=True)
+        )
 
     def _admit(self, now: float) -> None:
         lines = sorted(((key[0], self.world.jobs[line[0]].arrives, key) for key, line in self.waiting.items() if line))
@@ -179,12 +196,17 @@ class _Packing:
                 for number in ours[self.most[kind] :]:
                     self._stop(number, now)
                     self._wait(number, first=True)
-        while min(self.free) < 0 and self.started:
+        kept: list[tuple[float, int]] = []
+        while self.started and any(min(pool) < 0 for pool in self.pools.values()):
             began, number = self.started.pop()
             if self.since.get(number) != began:
                 continue
+            if min(*self.free, *self.pools[self.wants[number][4]]) >= 0:
+                kept.append((began, number))
+                continue
             self._stop(number, now)
             self._wait(number, first=True)
+        self.started += reversed(kept)
 
     def _began(self, number: int) -> float:
         return self.since[number]

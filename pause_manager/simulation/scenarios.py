@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from pause_manager.needs import Needs
 from pause_manager.simulation.world import CPU, SENSOR, Change, Job, Machine, World
@@ -66,6 +67,7 @@ _SHAPES: dict[str, tuple[_Shape, float]] = {
     "bursts": (bursts, 24.0),
     "flapping": (flapping, 1.0),
     "sensors": (steps, 24.0),
+    "queues": (steps, 24.0),
 }
 NAMES = tuple(_SHAPES)
 
@@ -81,6 +83,8 @@ def scenario(name: str, *, seed: int, nodes: int = 1000, runs: int = 10_000, hou
         changes += [change for number in range(nodes) for change in _lost_sensors(number, dice, horizon)]
     changes.sort()
     jobs = [_job(number, dice, horizon) for number in range(runs)]
+    if name == "queues":
+        machines, jobs = _halved(machines, jobs, dice)
     return World(name, machines, jobs, changes, horizon, [f"{shape.__doc__}"])
 
 
@@ -99,6 +103,14 @@ def _lost_sensors(number: int, dice: random.Random, horizon: float) -> Iterator[
         at = dice.random() * horizon
         yield Change(at, number, SENSOR, dice.choice((1, 2)))
         yield Change(at + dice.uniform(60, 3600), number, SENSOR, 0)
+
+
+def _halved(machines: list[Machine], jobs: list[Job], dice: random.Random) -> tuple[list[Machine], list[Job]]:
+    """Half of the nodes do not serve the queue of half of the runs, nor of any that needs GPUs."""
+    both, one = frozenset({"default", "large"}), frozenset({"default"})
+    served = [replace(machine, queues=one if number % 2 else both) for number, machine in enumerate(machines)]
+    queued = [replace(job, queue="large" if job.needs.gpus or dice.random() < 0.5 else "default") for job in jobs]
+    return served, queued
 
 
 def _job(number: int, dice: random.Random, horizon: float) -> Job:

@@ -22,6 +22,11 @@ class Machine:
     memory_mib: int
     gpus: int = 0
     gpu_mib: int = 0
+    queues: frozenset[str] | None = None
+    """What its workers serve; ``None``: every queue."""
+
+    def serves(self, queue: str) -> bool:
+        return self.queues is None or queue in self.queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Job:
     arrives: float
     work: float
     priority: int = 3
+    queue: str = ""
 
 
 class Change(NamedTuple):

@@ -83,7 +83,7 @@ class RunExplanation(AutomationView):
         reasons = gate.explain(run)
         found = {
             "status": runs.shown_status(run),
-            "may_proceed": not reasons,
+            "may_proceed": gate.may_proceed(reasons),
             "reasons": reasons,
             "will_start": will_start(run),
         }

@@ -130,8 +130,9 @@ def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, m
 
 
 def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Foreign, cards: Driver):
-    from pause_manager import desk
+    from pause_manager.desk import Desk, look
     from pause_manager.needs import Needs
+    from pause_manager.ramp import Ramp
 
     start(foreign, cards, CUDA_VISIBLE_DEVICES="")
     assert eventually(lambda: FleetWorker.objects.filter(visible_gpus=[]).exists(), 30)
@@ -139,7 +140,7 @@ def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Fore
     foreign.ended(foreign.send("add", 1, 2))
 
     assert not eventually(lambda: foreign.notes("on_gpu"), 3), "and other work goes on"
-    verdict = desk.Desk(desk.look(), []).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
+    verdict = Desk(look(), Ramp()).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
     assert verdict.sentence.endswith("no GPUs for its workers: their CUDA_VISIBLE_DEVICES leaves none.")
     assert "CUDA_VISIBLE_DEVICES= leaves none" in foreign.workers.said("one")
 

@@ -1,0 +1,320 @@
+"""Small work that moves so that large work has room."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pause_manager.capacity import (
+    NodeState,
+    Policy,
+    RampState,
+    Waiting,
+    consolidate,
+    fits,
+    plan_resume,
+    resuming_book,
+)
+from pause_manager.capacity.consolidation import KINDS_TRIED, NODES_TRIED
+from pause_manager.needs import Needs
+from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
+
+POLICY = Policy()
+RAMP = RampState(allowance=1000, polled_at=NOW - 10)
+LONG_AGO = NOW - POLICY.consolidate_after_seconds
+LARGE = Waiting("large", Needs(cpu=8), LONG_AGO)
+
+
+def polled(fleet, entries=(LARGE,), *, ramp=RAMP, policy=POLICY, now=NOW, states=None):
+    """One poll: what was sent on, what is moved, and the ramp for the next."""
+    book = resuming_book(fleet, policy, now, states)
+    plan, after = plan_resume(entries, fleet, policy, ramp, now, states, book=book)
+    found, after = consolidate(after, book, policy, now, states)
+    return [(entry.ref, place.node) for entry, place in plan], found, after
+
+
+def moves(found):
+    return [(one.kept.node, [(move.load.ref, move.to) for move in one.moves]) for one in found]
+
+
+def small(name, **figures):
+    return load(name, cpu=1, **figures)
+
+
+def spread():
+    """Two nodes of eight cores, a small loop on each."""
+    return [node(name, loads=[small(f"on-{name}", priority=3)]) for name in "ab"]
+
+
+def test_a_small_loop_moves_and_the_large_work_has_its_node_to_itself():
+    sent, found, ramp = polled(spread())
+
+    assert sent == []
+    assert moves(found) == [("a", [("on-a", "b")])]
+    assert (ramp.held, ramp.held_for) == (("a",), (("a", LARGE.needs),))
+    left = [node("a", sampled_at=NOW + 10), node("b", loads=[small("on-b")], sampled_at=NOW + 10)]
+    sent, found, ramp = polled(
+        left, [LARGE, Waiting("on-a", Needs(cpu=1), NOW + 3, priority=1)], ramp=replace(ramp, allowance=9), now=NOW + 10
+    )
+    assert sorted(sent) == [("large", "a"), ("on-a", "b")], "it is kept even from more urgent work"
+    assert (found, ramp.kept, ramp.held) == ([], (), ())
+
+
+def test_nothing_moves_before_the_large_work_has_waited_a_while_and_it_is_not_tried_at_every_poll():
+    waits = [Waiting("large", LARGE.needs, LONG_AGO + 1), Waiting("large", LARGE.needs, LONG_AGO - 15)]
+
+    assert [polled(spread(), [entry])[1] for entry in waits] == [[], []]
+    assert polled(spread(), [Waiting("large", LARGE.needs, LONG_AGO - POLICY.consolidate_every_seconds)])[1]
+
+
+def test_it_is_off_by_one_setting():
+    assert polled(spread(), policy=replace(POLICY, consolidates=False))[1] == []
+
+
+def test_nothing_moves_that_has_no_place_elsewhere():
+    full = node("b", foreign=6.0, loads=[small("on-b")])
+
+    assert polled([spread()[0], full])[1] == []
+
+
+def test_all_of_a_set_must_have_a_place_at_once():
+    """Each of the two would fit on b, but not both: at 30 % of eight cores the second finds too little."""
+    fleet = [node("a", loads=[load("one", cpu=2), load("two", cpu=2)]), node("b", foreign=4.0)]
+
+    assert polled(fleet)[1] == []
+
+
+def test_the_least_work_repeated_moves_then_the_least_urgent_then_what_runs_the_longest():
+    def fleet(a, b):
+        return [node("a", loads=[a]), node("b", loads=[b]), node("c", cores=4, foreign=1.0)]
+
+    dear, cheap = small("dear", priority=5), small("cheap", priority=3)
+    dear, cheap = replace(dear, repeats_seconds=40.0), replace(cheap, repeats_seconds=4.0)
+    assert moves(polled(fleet(dear, cheap))[1]) == [("b", [("cheap", "c")])]
+
+    urgent, idle = small("urgent", priority=3), small("idle", priority=5)
+    assert moves(polled(fleet(urgent, idle))[1]) == [("b", [("idle", "c")])]
+
+    young, old = small("young", started_at=NOW - 100), small("old", started_at=NOW - 500)
+    assert moves(polled(fleet(young, old))[1]) == [("b", [("old", "c")])]
+
+
+def test_the_runners_up_and_the_figures_are_told():
+    dear = replace(small("dear"), repeats_seconds=40.0)
+    _, (found,), _ = polled(
+        [node("a", loads=[dear]), node("b", loads=[small("cheap")]), node("c", cores=4, foreign=1.0)]
+    )
+
+    assert found.figures["moves"] == [
+        {"ref": "cheap", "priority": 3, "ran_seconds": 1000.0, "repeats_seconds": 0.0, "fits_on": "c"}
+    ]
+    assert found.figures["waits"] == {"ref": "large", "priority": 3, "seconds": 60}
+    assert [(one["node"], one["repeats_seconds"], one["moves"]) for one in found.figures["runners_up"]] == [
+        ("a", 40.0, ["dear"])
+    ]
+    assert found.sentence == (
+        "b is kept free for large, which needs 8 cores and fits on no node as it is; "
+        "one piece of work moves away: there is room on c."
+    )
+
+
+@pytest.mark.parametrize(
+    "stays",
+    [
+        {"priority": 1},
+        {"can_yield": False},
+        {"is_sent": True},
+        {"started_at": NOW - 59},
+    ],
+)
+def test_what_is_more_urgent_cannot_yield_or_has_only_started_stays(stays):
+    fleet = [node("a", loads=[small("it", **stays)]), node("b", cores=4)]
+
+    assert polled(fleet)[1] == []
+    assert polled([node("a", loads=[small("it")]), node("b", cores=4)])[1]
+
+
+def test_what_has_waited_for_long_moves_more_urgent_work():
+    fleet = [node("a", loads=[small("it", priority=2)]), node("b", cores=4)]
+
+    assert polled(fleet, [LARGE])[1] == []
+    assert polled(fleet, [replace(LARGE, paused_at=NOW - POLICY.ageing_seconds)])[1]
+
+
+def test_no_more_moves_than_must_and_what_does_not_count_stays():
+    """Of five cores declared the large work needs one: one loop moves. Memory is not short."""
+    loads = [load("memory", cpu=0, memory_mib=1_000), *(small(f"loop-{n}") for n in range(3))]
+
+    _, (found,), _ = polled([node("a", loads=loads), node("b", cores=4)], [replace(LARGE, needs=Needs(cpu=6))])
+
+    assert [move.load.ref for move in found.moves] == ["loop-0"]
+
+
+def test_whole_cards_are_made_free():
+    cards = [gpu(index, free=12_000, own_mib=12_000) for index in range(2)]
+    loads = [load(f"card-{n}", cpu=1, gpu_memory_mib=12_000, gpus=(n,)) for n in range(2)]
+    fleet = [node("a", gpus=cards, loads=loads), node("b", gpus=[gpu(0), gpu(1)], foreign=3.0, loads=[small("x")])]
+    wants = replace(LARGE, needs=Needs(cpu=5, gpu_memory_mib=24_000, gpus=2))
+
+    assert moves(polled(fleet, [wants])[1]) == [("b", [("x", "a")])], "one core of b, rather than both cards of a"
+    alone = polled([fleet[0], node("b", cores=4, gpus=[gpu(0)])], [wants])[1]
+    assert moves(alone) == [("a", [("card-0", "b"), ("card-1", "b")])]
+
+
+def test_where_strangers_leave_too_little_nothing_is_moved_and_nothing_is_kept_any_longer():
+    assert polled([node("a", foreign=1.0, loads=[small("it")]), node("b", cores=4)])[1] == []
+
+    _, _, ramp = polled(spread())
+    busy = [node("a", foreign=2.0, sampled_at=NOW + 10), spread()[1]]
+    _, _, after = polled([replace(view, sampled_at=NOW + 10) for view in busy], ramp=ramp, now=NOW + 10)
+    assert (after.kept, after.held) == ((), ())
+
+
+def test_nothing_moves_twice_within_the_cooldown():
+    _, _, ramp = polled(spread())
+    assert ramp.moved == (("on-a", NOW),)
+    soon, later = NOW + POLICY.move_patience_seconds, NOW + POLICY.move_cooldown_seconds
+
+    def again(now, ramp):
+        fleet = [node("a", loads=[small("on-a")], sampled_at=now), node("b", cores=4, sampled_at=now)]
+        return polled(fleet, [replace(LARGE, paused_at=now - 60)], ramp=replace(ramp, polled_at=now - 10), now=now)
+
+    _, found, ramp = again(soon, ramp)
+    assert found == []
+    _, found, _ = again(later, ramp)
+    assert moves(found) == [("a", [("on-a", "b")])]
+
+
+def test_a_task_that_runs_again_is_the_same_piece_of_work():
+    fleet = [node("a", loads=[small("task:x/2")]), node("b", cores=4)]
+
+    assert polled(fleet, ramp=replace(RAMP, moved=(("task:x", NOW - 100),)))[1] == []
+
+
+def test_a_node_is_kept_only_so_long():
+    _, _, ramp = polled(spread())
+    stuck = [replace(view, sampled_at=NOW + 299) for view in spread()]
+    _, found, ramp = polled(stuck, ramp=ramp, now=NOW + 299)
+    assert ([one.node for one in ramp.kept], found) == (["a"], [])
+
+    stuck = [replace(view, sampled_at=NOW + 300) for view in spread()]
+    _, _, ramp = polled(stuck, ramp=ramp, now=NOW + 300)
+    assert "a" not in [one.node for one in ramp.kept]
+
+
+def test_a_node_is_kept_for_nobody_once_nothing_waits_for_it():
+    _, _, ramp = polled(spread())
+
+    _, _, after = polled(spread(), [Waiting("other", Needs(cpu=7.5), NOW)], ramp=ramp)
+
+    assert after.kept == ()
+    assert polled(spread(), [], ramp=ramp)[2].kept == ()
+
+
+def test_cooling_nodes_are_neither_made_free_nor_filled():
+    cooling = NodeState(cooldown_until=NOW + 5)
+
+    assert moves(polled(spread(), states={"a": cooling})[1]) == []
+    assert moves(polled([*spread(), node("c", cores=4)], states={"a": cooling})[1]) == [("b", [("on-b", "c")])]
+
+
+def test_a_node_that_our_own_small_work_has_filled_is_made_free():
+    full = NodeState(is_saturated=True)
+    fleet = [node("a", loads=[small(str(n)) for n in range(8)]), node("b", cores=16, free=30_000)]
+
+    _, (found,), _ = polled(fleet, [replace(LARGE, needs=Needs(cpu=8, memory_mib=50_000))], states={"a": full})
+
+    assert (found.kept.node, len(found.moves)) == ("a", 8)
+
+
+def test_only_nodes_that_serve_the_queue_are_made_free_or_filled():
+    large = replace(LARGE, queue="large")
+    serving, other = frozenset({"large", "small"}), frozenset({"small"})
+
+    def fleet(a, b, queue="small"):
+        return [
+            node("a", loads=[replace(small("it"), queue=queue)], queues=a),
+            node("b", cores=4, queues=b),
+        ]
+
+    assert moves(polled(fleet(serving, other), [large])[1]) == [("a", [("it", "b")])]
+    assert polled(fleet(other, serving), [large])[1] == []
+    assert polled(fleet(serving, other, queue="large"), [large])[1] == [], "it would be served nowhere else"
+
+
+@given(
+    fleets(most=6),
+    st.lists(st.tuples(needs, st.integers(0, 5), st.integers(1, 5)), max_size=15),
+    st.lists(st.tuples(needs, st.integers(1, 5)), min_size=1, max_size=5),
+)
+def test_whatever_moves_fits_where_it_is_sent_and_the_large_work_fits_where_it_left(fleet, carried, wanted):
+    fleet = [replace(view, loads=()) for view in fleet]
+    for number, (one, at, priority) in enumerate(carried):
+        view = fleet[at % len(fleet)]
+        if fits(view, one, NOW):
+            put = load(str(number), cpu=one.cpu, memory_mib=one.memory_mib, priority=priority)
+            fleet[at % len(fleet)] = replace(view, loads=(*view.loads, put))
+    entries = [Waiting(f"w{n}", one, LONG_AGO, priority) for n, (one, priority) in enumerate(wanted)]
+    book = resuming_book(fleet, POLICY, NOW)
+    plan, ramp = plan_resume(entries, fleet, POLICY, RAMP, NOW, book=book)
+    before = {name: left.copy() for name, left in book.rooms.items()}
+
+    found, _ = consolidate(ramp, book, POLICY, NOW)
+
+    assert book.rooms == before, "nothing stays reserved"
+    views = {view.name: view for view in fleet}
+    for entry, place in plan:
+        views[place.node] = with_load(views[place.node], entry.ref, entry.needs, place.gpus, NOW)
+    for one in found:
+        gone = set(one.refs)
+        views[one.kept.node] = replace(
+            views[one.kept.node], loads=tuple(load for load in views[one.kept.node].loads if load.ref not in gone)
+        )
+    for one in found:
+        for move in one.moves:
+            assert move.to != one.kept.node
+            assert fits(views[move.to], move.load.needs, NOW)
+            views[move.to] = with_load(views[move.to], move.load.ref, move.load.needs, (), NOW)
+    for one in found:
+        assert fits(views[one.kept.node], one.entry.needs, NOW)
+
+
+def test_ten_times_the_nodes_and_kinds_take_no_more_than_ten_times_the_work():
+    few, many = calls(100), calls(1_000)
+
+    assert many < 12 * few
+
+
+def calls(nodes: int) -> int:
+    """How many functions one consolidation calls in a fleet where nothing has a place elsewhere in the end."""
+    fleet = [
+        node(
+            f"n{n}",
+            cores=96,
+            foreign=n % 7,
+            gpus=[gpu(k) for k in range(8)],
+            loads=[small(f"{n}-{k}") for k in range(9)],
+        )
+        for n in range(nodes)
+    ]
+    short = tuple(Waiting(str(n), Needs(cpu=87 + n / 10), LONG_AGO) for n in range(3 * KINDS_TRIED))
+    book = resuming_book(fleet, POLICY, NOW)
+    for name in book.rooms:
+        book.rooms[name].cpu_milli = 0
+    count = 0
+
+    def called(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        consolidate(replace(RAMP, short=short), book, POLICY, NOW)
+    finally:
+        sys.setprofile(None)
+    assert nodes > NODES_TRIED
+    return count
