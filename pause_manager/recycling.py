@@ -42,10 +42,10 @@ def note_pool(kind: type[Any]) -> None:
 def _install(**_: Any) -> None:
     """In a pool process, before it takes its first task."""
     global _is_possible
-    worker: Any = getattr(process.current_process(), "_target", None)
-    known: Any = pool.Worker
-    if not isinstance(worker, known):
+    target = getattr(process.current_process(), "_target", None)
+    if not isinstance(target, pool.Worker):
         return  # the solo pool sends the signal, too
+    worker: Any = target
     take = worker.wait_for_job
 
     def wait_for_job() -> Any:

@@ -28,7 +28,7 @@ SMALL, LARGE = Needs(), Needs(cpu=6)
 
 def remembers(**state: object) -> None:
     """What the last sampler kept of this node."""
-    assert nodes.keep_watch(HERE, KeptWatch(capacity.NodeState(**state), None, None))  # type: ignore[arg-type]
+    assert nodes.keep_watch(HERE, KeptWatch(capacity.NodeState(**state)))  # type: ignore[arg-type]
 
 
 def asks(needs: Needs = SMALL, **how: object) -> tuple[str, ...] | str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+import psutil
 import pytest
 
+from pause_manager import node_report, nodes
 from pause_manager.models import FleetWorker, RunningTask
 from tests.integration.pausable.project import Foreign, reconciled
 from tests.nvml.driver import Card, Driver
@@ -42,8 +45,6 @@ def start(foreign: Foreign, driver: Driver, *options: str, **env: str) -> None: 
     found = {card.uuid for card in driver.cards}
 
     def sampled() -> bool:
-        from pause_manager import nodes
-
         return any({gpu.uuid for gpu in state.view.gpus} == found for state in nodes.states())
 
     assert eventually(sampled, 60), foreign.workers.said("one")[-3000:]
@@ -130,7 +131,7 @@ def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, m
 
 
 def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Foreign, cards: Driver):
-    from pause_manager import desk
+    from pause_manager.desk import Desk, look
     from pause_manager.needs import Needs
     from pause_manager.ramp import Ramp
 
@@ -140,7 +141,7 @@ def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Fore
     foreign.ended(foreign.send("add", 1, 2))
 
     assert not eventually(lambda: foreign.notes("on_gpu"), 3), "and other work goes on"
-    verdict = desk.Desk(desk.look(), Ramp()).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
+    verdict = Desk(look(), Ramp()).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
     assert verdict.sentence.endswith("no GPUs for its workers: their CUDA_VISIBLE_DEVICES leaves none.")
     assert "CUDA_VISIBLE_DEVICES= leaves none" in foreign.workers.said("one")
 
@@ -169,3 +170,30 @@ def test_a_pool_of_threads_fails_what_asks_for_isolation(foreign: Foreign, cards
     assert eventually(lambda: not RunningTask.objects.exists())
     foreign.ended(foreign.send("on_gpu"))
     assert noted(foreign, "on_gpu")[0][0][0]["uuid"] == B
+
+
+def test_contexts_that_idle_processes_keep_hide_nothing_of_a_task_that_has_just_started(
+    foreign: Foreign, cards: Driver
+):
+    start(foreign, cards, "-c", "1")
+    main = psutil.Process(foreign.workers.processes["one"].pid)
+    [child] = [one.pid for one in main.children() if "gpu_process" not in " ".join(one.cmdline())]
+    cards.cards[1].free, cards.cards[1].processes = 30_000, {child: 10_000}
+    cards.write()
+
+    def card() -> dict[str, Any]:
+        [node] = node_report.shown()
+        return {gpu["uuid"]: gpu for gpu in node["gpus"]}[B]
+
+    def idle() -> int:
+        views = [state.view for state in nodes.states()]
+        return next((gpu.idle_mib for view in views for gpu in view.gpus if gpu.uuid == B), 0)
+
+    assert eventually(lambda: idle() == 10_000, 20), foreign.workers.said("one")[-3000:]
+    assert card()["room_mib"] == 30_000
+
+    foreign.send("on_gpu", 8)
+    noted(foreign, "on_gpu")
+
+    rooms = {card()["room_mib"] for _ in range(25) if not time.sleep(0.2)}
+    assert rooms == {30_000 - 8_000}, "with all that is idle in the way of the sensor"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pause_manager.capacity import Book, NodeState, Policy, can_ever_run, judge, place, room, should_pause
+from pause_manager.capacity.sites import Site, Want
 from pause_manager.capacity.strangers import MEMORY, usage, would_fit_alone
 from pause_manager.kept_watch import KeptWatch
 from pause_manager.needs import Needs
@@ -146,3 +147,17 @@ def test_nobody_yields_on_a_guess_whose_memory_it_is():
         told += judgement.yields
 
     assert told == []
+
+
+def test_a_node_with_a_unified_gpu_can_be_emptied_for_large_work():
+    ours = load("ours", gpu_memory_mib=40_000, gpus=[0], started_at=0)
+    view = pool(free=20_000, own_memory_mib=40_000, loads=[ours])
+    policy = Policy(pause_below=0.0, resume_above=0.0)
+    site = Site(view, None, policy, NOW)
+    want = Want.of(Needs(cpu=1, gpu_memory_mib=50_000), policy)
+
+    assert [card.free_mib for card in site.alone.gpus] == [60_000, 60_000]
+    assert not site.takes(site.left, want)
+    assert site.cheapest([ours], want, lambda _: (1.0,)) == [ours]
+    too_large = Want.of(Needs(cpu=1, gpu_memory_mib=70_000), policy)
+    assert site.cheapest([ours], too_large, lambda _: (1.0,)) is None

@@ -43,8 +43,8 @@ class Watch:
 
 
 def big(ref: str, at: float, amount: int = 30_000) -> Load:
-    made: Load = load(ref, memory_mib=amount, started_at=at)
-    return made
+    found: Load = load(ref, memory_mib=amount, started_at=at)
+    return found
 
 
 def test_idle_processes_hide_nothing_of_a_load_that_has_just_started():
