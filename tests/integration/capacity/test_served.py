@@ -123,8 +123,8 @@ def test_newcomers_queue_behind_nothing_that_wants_other_nodes():
 def test_what_is_on_its_way_takes_room_where_it_is_served_only():
     node(cores=1)
     serves(HERE, "stages", "control")
-    node("other", cores=1)
-    serves("other", "gpu")
+    node("zz-other", cores=1)  # of two nodes alike the first by name is taken
+    serves("zz-other", "gpu")
     manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
     assert manager.poll().sent == 1
 
