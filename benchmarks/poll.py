@@ -159,7 +159,7 @@ def _fill(nodes: int) -> None:
             for number, needs in enumerate(large)
         ]
     )
-    PauseQueueEntry.objects.filter(ref__startswith="large:").update(paused_at=Now() - timedelta(minutes=2))
+    PauseQueueEntry.objects.filter(ref__startswith="large:").update(paused_at=Now() - timedelta(minutes=5))
 
 
 if __name__ == "__main__":
