@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -199,19 +199,20 @@ def room_here(
     pipeline: str,
     told: NodeView | None = None,
     sample: Sample | None = None,
+    among: Collection[str] | None = None,
     *,
     run_id: UUID | None = None,
     goes_on: bool = False,
-) -> Sequence[int]:
-    """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
+) -> Sequence[str]:
+    """The ids of the GPUs for a loop with ``needs`` on ``node``, which stays locked until the transaction ends.
 
     ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
-    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there. Raises
-    ``NoRoom`` with the sentence that says what is short.
+    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there, and
+    ``among`` which GPUs it has, if it has any. Raises ``NoRoom`` with the sentence that says what is short.
     """
     was_parked = None if run_id is None else _was_parked(run_id)
     admitted = manager.admit_on(
-        node, needs, pipeline=pipeline, told=told, sample=sample, goes_on=goes_on, was_parked=was_parked
+        node, needs, pipeline=pipeline, told=told, sample=sample, among=among, goes_on=goes_on, was_parked=was_parked
     )
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")

@@ -10,7 +10,7 @@ from automation import dispatch, transitions
 from automation.models import AutomationRun
 from pause_manager import audit, holds, manager, notice
 from pause_manager.actor import Actor
-from pause_manager.models import PauseQueueEntry
+from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.signals import forced_on
 
 
@@ -29,6 +29,7 @@ def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         entry = PauseQueueEntry.objects.waiting().filter(ref=scope).values_list("pk", flat=True).first()
         if entry is None or not manager.force_resume(entry, actor=actor, reason=reason):
             forced_on.send(PauseQueueEntry, refs=[scope])
+            holds.release([scope], kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
             audit.record("forced", scope=scope, actor=actor, reason=reason)
         notice.changed(scope)
         transaction.on_commit(lambda: dispatch.of_runs([run_id]), robust=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -61,7 +62,8 @@ class Work:
     cursor: str
     size: int
     crashes: int
-    gpus: list[int]
+    gpus: list[str]
+    """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
 
 
 def claim(
@@ -70,7 +72,7 @@ def claim(
     *,
     queue: str,
     concurrency: int | None,
-    room: Callable[[], Sequence[int]] | None = None,
+    room: Callable[[], Sequence[str]] | None = None,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
@@ -106,7 +108,7 @@ def claim(
             held_because = nodes.held_because(worker.node)
         if held_because is not None:
             raise NoRoom(f"{worker.node} is held: {held_because or 'no reason given'}")
-        values = {
+        values: dict[str, Any] = {
             "stage": stage_run_id,
             "owner": worker.owner,
             "node": worker.node,
@@ -274,7 +276,7 @@ _TAKE_SHARES = f"""
 _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
-           lease_gpus = %(gpus)s::smallint[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
+           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
            lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
 """
 _WORK = """

@@ -13,6 +13,7 @@ SCRIPTS = (
     "million",
     "gate",
     "poll",
+    "admission",
     "paused_claim",
     "fleet_toggle",
     "drop_in",

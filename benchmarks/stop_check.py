@@ -12,7 +12,7 @@ PEER_CALLS = 5_000
 
 
 def main() -> list[Claim]:
-    """The check of a real stage loop with its watcher thread at work; the loop of the measurement is taken off."""
+    """The check of a real stage loop in its slot of the page; the loop of the measurement is taken off."""
     with system():
         import redis
         from django.conf import settings

@@ -26,6 +26,7 @@ def delete(table: str, order: str, where: str, values: dict[str, Any] | None = N
     while True:
         with connection.cursor() as cursor:
             cursor.execute(statement, {**(values or {}), "size": size})
-            deleted += cursor.rowcount
-            if cursor.rowcount < size:
-                return deleted
+            gone: int = cursor.rowcount
+        deleted += gone
+        if gone < size:
+            return deleted

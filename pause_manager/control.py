@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
 
@@ -56,7 +56,18 @@ class FleetWorkerQuerySet(models.QuerySet["FleetWorker"]):
 class FleetWorker(models.Model):
     """A Celery worker as it last reported: what it obeys, serves and has in hand. Written by ``acknowledgements``."""
 
-    name = models.CharField(max_length=255)
+    # Two workers may have been given one name: neither hides what the other has in hand. Workers of the release before
+    # write their name alone, and rely on its column being unique.
+    key = models.CharField(
+        max_length=500, unique=True, db_column="name", help_text="its name, and in a line of its own its main process"
+    )
+    name = models.GeneratedField(
+        expression=Func(F("key"), Value("\n"), Value(1), function="split_part"),
+        output_field=models.CharField(max_length=255),
+        db_persist=True,
+        db_column="worker_name",
+        help_text="Celery's name of the worker",
+    )
     node = models.CharField(max_length=255)
     serves = models.JSONField(default=list, db_default=[], help_text="the queues it serves, held or not")
     owner = models.CharField(
@@ -70,6 +81,7 @@ class FleetWorker(models.Model):
     )
     tasks = models.JSONField(default=list, db_default=[], help_text="the oldest tasks at work in it")
     task_names = models.JSONField(default=list, db_default=[], help_text="the tasks that it knows")
+    visible_gpus = models.JSONField(null=True, help_text="the UUIDs of the GPUs that it may use; null: all of its node")
     clock_offset = models.FloatField(null=True, help_text="seconds by which the database's clock is ahead of its own")
     acknowledged_version = models.PositiveBigIntegerField(default=0)
     acknowledged_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -79,8 +91,6 @@ class FleetWorker(models.Model):
 
     class Meta:
         ordering: ClassVar = ["name"]
-        # Two workers may have been given one name: neither hides what the other has in hand.
-        constraints: ClassVar = [models.UniqueConstraint(fields=["name", "owner"], name="one_row_a_worker_process")]
 
     def __str__(self) -> str:
         return f"{self.name} obeys version {self.acknowledged_version}"

@@ -41,7 +41,7 @@ def release_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[Wor
     _release(request, [f"node:{name}" for name in queryset.values_list("name", flat=True)])
 
 
-@admin.action(description="Set the threshold of selected nodes: 35%, or none for that of the settings")
+@admin.action(description="Set the threshold of selected nodes: 35%%, or none for that of the settings")
 def set_threshold(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
     try:
         pause_below = thresholds.parsed(request.POST.get("threshold", ""))

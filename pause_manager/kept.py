@@ -30,6 +30,7 @@ from pause_manager.probes import processes
 logger = logging.getLogger("pause_manager.kept")
 
 _UNTAGGED = "untagged:"
+_VOID = "void:"
 _SAME_MESSAGE = timedelta(minutes=10)
 """For so long a message without a name that comes again, with the id of one that was kept, is taken for that one.
 
@@ -51,6 +52,12 @@ _COMES_AGAIN = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
     UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL, answered_by = ''
      WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
+"""
+
+_VOIDED = f"""
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET answered_by = %(void)s || run.turn
+      FROM {RunningTask._meta.db_table} AS run
+     WHERE run.id = ANY(%(rows)s) AND entry.id = run.entry_id AND entry.outcome = 'sent'
 """
 
 _REVOKED = f"""
@@ -76,7 +83,7 @@ class Turn:
     id: UUID
     row: int | None = None
     entry: int | None = None
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     is_revoked: bool = False
     """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
@@ -101,10 +108,10 @@ def settle(delivery: Delivery) -> Turn | None:
     with _bounded():
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
-            return Turn(delivery.turn, row.pk, row.entry_id, tuple(row.gpus))
+            return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
         entry = None
         if delivery.entry is not None:
-            entry = _entry_of(delivery.entry, delivery.turn)
+            entry = _entry_of(delivery.entry, delivery)
             if entry is None and (not came_back_dead(delivery.entry, delivery.headers) or _was_kept(delivery)):
                 logger.info("%s was delivered again: it has been answered.", delivery.ref)
                 return None
@@ -116,7 +123,7 @@ def settle(delivery: Delivery) -> Turn | None:
         if (hold := _covering([*delivery.scopes, f"node:{processes.node_name()}"])) is not None:
             _keep(delivery, entry, hold)
             return None
-        admitted: tuple[int, ...] | str = ()
+        admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = manager.admit_on(
                 processes.node_name(),
@@ -163,7 +170,7 @@ def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
             if not deleted:
                 logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
-            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+            entry = _locked(turn.entry)
         hold = _covering(delivery.scopes)
         key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
         pk = _keep(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
@@ -179,7 +186,7 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
             if not deleted:
                 return
-            entry = PauseQueueEntry.objects.select_for_update().get(pk=turn.entry) if turn.entry else None
+            entry = _locked(turn.entry)
         hold = _covering([*delivery.scopes, f"node:{processes.node_name()}"])
         pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
         if hold is None:
@@ -205,6 +212,12 @@ def come_again(turns: Collection[UUID]) -> None:
         cursor.execute(_COMES_AGAIN, {"turns": list(turns)})
 
 
+def void_answers(rows: Collection[int]) -> None:
+    """The workers of these rows of ``RunningTask`` were lost: a message of theirs that comes again may be answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VOIDED, {"void": _VOID, "rows": list(rows)})
+
+
 @contextmanager
 def _bounded() -> Iterator[None]:
     """A transaction that waits for no lock for long: whoever decides about messages has others to decide about."""
@@ -214,16 +227,22 @@ def _bounded() -> Iterator[None]:
         yield
 
 
-def _entry_of(named: tuple[int, int], turn: UUID) -> PauseQueueEntry | None:
+def _locked(pk: int | None) -> PauseQueueEntry | None:
+    """The entry, without what may be large."""
+    return None if pk is None else PauseQueueEntry.objects.select_for_update().light().get(pk=pk)
+
+
+def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:
     """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
     pk, sending = named
     sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, sending=sending, outcome="sent")
     entry = sent.defer("body", "envelope").first()
-    if entry is None or entry.answered_at is None or entry.answered_by == str(turn):
+    if entry is None or entry.answered_at is None or entry.answered_by == str(delivery.turn):
         return entry
     runs = list(entry.running.all())
     if not runs:
-        return None
+        # Who had begun with it has acknowledged it, and the broker delivers that no more.
+        return entry if delivery.is_redelivered and entry.answered_by.startswith(_VOID) else None
     if not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
         raise AtWorkElsewhere
     entry.running.all().delete()

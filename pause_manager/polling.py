@@ -42,7 +42,7 @@ def poll(seen: Sequence[nodes.NodeState]) -> Poll:
     if Hold.objects.covering(["fleet"]).exists():
         # Nothing could go on: what waits keeps its place, and it is told why by the hold.
         before = Ramp.of_dict(state.ramp)
-        _remember(replace(before, sent=()), [])
+        _remember(replace(before, allowance=1, sent=()), [])
         return Poll(0, PauseQueueEntry.objects.waiting().count(), "the fleet is held")
     return _poll(Ramp.of_dict(state.ramp).backed_off(), seen) if watching.is_watched() else _let_all_go()
 

@@ -15,7 +15,18 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
-from pause_manager import acknowledgements, audit, batches, broker, conf, database, known_tasks, pause_queue, running
+from pause_manager import (
+    acknowledgements,
+    audit,
+    batches,
+    broker,
+    conf,
+    database,
+    kept,
+    known_tasks,
+    pause_queue,
+    running,
+)
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.clock import database_now
 from pause_manager.known_tasks import unknown_names as unknown_names
@@ -155,7 +166,8 @@ def _send_free() -> None:
 def _give_up_lost_runs() -> None:
     """Delete the rows of lost processes; what acknowledges late and came from an entry is sent again from there.
 
-    Of what never waited the broker has the message; what acknowledges early is lost with its worker, as ever.
+    Of what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it
+    had begun; if it had not, the broker still has its message, and who gets that finds that its answer is void.
     """
     _one_at_a_time(_delete_lost_runs)
 
@@ -165,6 +177,8 @@ def _delete_lost_runs() -> None:
     again = [row.pk for row in gone if row.acks_late and row.entry_id is not None]
     # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
     pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost")
+    early = [row.pk for row in gone if not row.acks_late and row.entry_id is not None]
+    kept.void_answers(early)
     RunningTask.objects.filter(pk__in=[row.pk for row in gone]).delete()
 
 

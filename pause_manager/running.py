@@ -113,7 +113,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                 declared,
                 started_at,
                 priority,
-                tuple(orjson.loads(gpus)),
+                tuple(map(str, orjson.loads(gpus))),
                 can_yield=can_yield,
                 queue=queue,
                 # What it leaves with is known only when it has left: it may have to begin anew.
@@ -123,8 +123,9 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     if node is None:
         capacity = PauseQueueEntry.KeptBy.CAPACITY
         sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
-        for ref, wanted, sent_at, *rest in sent.values_list("ref", "needs", "sent_at", "priority", "work_queue"):
-            since, (priority, queue) = sent_at.timestamp() if sent_at else 0.0, rest
+        columns = sent.values_list("ref", "needs", "sent_at", "priority", "work_queue")
+        for ref, wanted, sent_at, priority, queue in columns:
+            since = sent_at.timestamp() if sent_at else 0.0
             yield None, Load(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
 
 

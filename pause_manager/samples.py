@@ -23,8 +23,6 @@ class Sample:
     own_processes: int = 0
     pressure: dict[str, float] = field(default_factory=dict)
     """PSI: the share of time in which something waited, by ``cpu``, ``memory``, ``io`` and ``cpu_group``."""
-    gpu_note: str = ""
-    """Why there are no GPUs."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; loads are not part of a sample."""

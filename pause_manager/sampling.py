@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from pause_manager import conf, nodes
@@ -31,6 +32,10 @@ on_sample: list[Callable[[NodeView, bool], None]] = []
 
 While that is busy only the latest sample waits for it. Failures are logged.
 """
+
+
+amend: list[Callable[[NodeView], NodeView]] = []
+"""What is added to a sample, before it is told, by those who know more of the node than the probes read."""
 
 
 class Sampling:
@@ -99,6 +104,8 @@ class Sampling:
             )
         sample = self._sampler.take(self._lodging.roots(), clock_offset=self._keeper.clock_offset)
         if sample is not None:
+            for more in amend:
+                sample = replace(sample, view=more(sample.view))
             is_in_redis = nodes.announce(sample)
             self._keeper.offer(sample, is_urgent=not is_in_redis)
             self._lodging.tell(sample)

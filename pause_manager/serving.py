@@ -12,16 +12,20 @@ from pause_manager.control import FleetWorker
 
 
 def queues() -> list[str]:
-    """Those that any live worker serves."""
+    """Those that any live worker serves, but for the control queue."""
     rows = _live().values_list("serves", flat=True)
     return sorted({queue for served in rows for queue in served})
 
 
 def by_node() -> dict[str, frozenset[str] | None]:
-    """Those of each node with live workers; ``None`` where one does not tell: it is of an older release."""
+    """Those of each node with live workers; ``None`` where one does not tell: it is of an older release.
+
+    No worker tells whether it serves the control queue, which nothing stops: any may.
+    """
+    always = frozenset({conf.settings().control_queue})
     found: dict[str, frozenset[str] | None] = {}
     for node, owner, served in _live().values_list("node", "owner", "serves"):
-        before = found.get(node, frozenset())
+        before = found.get(node, always)
         found[node] = None if before is None or not (served or owner) else before | set(served)
     return found
 

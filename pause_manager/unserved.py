@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from django.db import connection
 
-from pause_manager import front, serving
+from pause_manager import conf, front, serving
 from pause_manager.models import PauseQueueEntry
 
 Provider = Callable[[], Iterable[str]]
@@ -37,8 +37,9 @@ def register(provider: Provider) -> Provider:
 
 def of(queues: Collection[str]) -> list[str]:
     """Those of ``queues`` that no live worker serves; none as long as no worker has told what it serves."""
-    served = serving.queues()
-    return sorted({queue for queue in queues if queue} - set(served)) if served else []
+    wanted = {queue for queue in queues if queue and queue != conf.settings().control_queue}
+    served = serving.queues() if wanted else []
+    return sorted(wanted - set(served)) if served else []
 
 
 def every() -> list[str]:

@@ -9,10 +9,10 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.utils.imports import symbol_by_name
 
-from pause_manager import acknowledging, conf, log_context
+from pause_manager import acknowledging, conf, gpus, log_context, recycling
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
-from pause_manager.sampling import Sampling, on_sample
+from pause_manager.sampling import Sampling, amend, on_sample
 from pause_manager.worker import page
 
 logger = logging.getLogger("pause_manager.worker_steps")
@@ -47,8 +47,12 @@ class WorkerSupervision(bootsteps.StartStopStep):
         database_thread.start()
         supervisor.start(worker)
         self.is_supervising = True
+        recycling.note_pool(type(worker.pool))
+        on_sample.append(gpus.learn)
         if conf.settings().capacity:
-            on_sample.append(NodeWatch())
+            watch = NodeWatch()
+            on_sample.append(watch)
+            amend.append(watch.with_idle)
         self.sampling = Sampling()
         self.sampling.start()
 
@@ -56,10 +60,13 @@ class WorkerSupervision(bootsteps.StartStopStep):
         """Nothing yet: a node is seen until the last of its tasks has ended, see ``_end``."""
 
     def terminate(self, worker: Any) -> None:
-        self.end()
+        self.end(has_finished=False)
 
-    def end(self) -> None:
-        """Let go of what is in hand, and stop sampling: another worker of the machine takes over."""
+    def end(self, *, has_finished: bool = True) -> None:
+        """Let go of what is in hand, and stop sampling: another worker of the machine takes over.
+
+        ``has_finished``: the pool has ended what it had begun, instead of being killed.
+        """
         from pause_manager.worker.database_thread import database_thread
         from pause_manager.worker.decisions import decisions
         from pause_manager.worker.supervisor import supervisor
@@ -67,6 +74,7 @@ class WorkerSupervision(bootsteps.StartStopStep):
 
         if self.is_supervising:
             self.is_supervising = False
+            decisions.pool_has_ended(has_finished=has_finished)
             decisions.let_go(LET_GO_SECONDS)
             database_thread.stop()
             supervisor.stop()

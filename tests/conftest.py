@@ -111,7 +111,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
-    """The test database can be dropped only when the watcher's thread, which lives on, has let go of it."""
+    """The test database can be dropped only when threads of ours that live on have let go of it."""
     TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[attr-defined]
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:

@@ -9,6 +9,7 @@ from pause_manager.capacity.admission import Placement, Verdict, admit, goes_beh
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
+from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.kept_nodes import Kept
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
@@ -22,6 +23,7 @@ __all__ = [
     "Book",
     "Consolidation",
     "GpuRoom",
+    "Idle",
     "Judgement",
     "Kept",
     "Move",

@@ -45,7 +45,7 @@ class Site:
         self.alone.cpu_milli = found[CPU].total - found[CPU].foreign
         self.alone.memory_mib = found[MEMORY].total - found[MEMORY].foreign
         for gpu in self.alone.gpus:
-            use = found[gpu_resource(gpu.index)]
+            use = found[gpu_resource(gpu.id)]
             gpu.free_mib, gpu.loads = use.total - use.foreign, 0
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
@@ -119,7 +119,7 @@ class Site:
         left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
         left.memory_mib = min(left.memory_mib + load.needs.memory_mib, alone.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
-            if gpu.index in load.gpus:
+            if gpu.id in load.gpus:
                 gpu.loads -= 1
                 given = load.needs.gpu_memory_mib or most.free_mib
                 gpu.free_mib = min(max(gpu.free_mib, 0) + given, most.free_mib)

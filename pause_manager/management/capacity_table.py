@@ -60,8 +60,10 @@ def _node_cells(state: NodeState) -> list[str | Text]:
 
 def _gpu_cells(state: NodeState, gpu: GpuView | None) -> list[str | Text]:
     if gpu is None:
-        return [Text(state.view.gpu_problem, style="yellow"), "", "", "", ""]
-    name = Text.assemble(f"{gpu.index} {gpu.name}", (f" {gpu.problem}" if gpu.problem else "", "yellow"))
+        return [Text(state.view.gpu_problem or state.view.gpu_note, style="yellow"), "", "", "", ""]
+    shares = " (the machine's memory)" if gpu.is_unified else ""
+    why = gpu.problem or gpu.note
+    name = Text.assemble(f"{gpu.index} {gpu.name} {gpu.uuid}".rstrip(), shares, (f" {why}" if why else "", "yellow"))
     free = "unknown" if gpu.free_mib is None else f"{_gib(gpu.free_mib)} of {_gib(gpu.total_mib)} GiB"
     busy = "" if gpu.utilisation is None else f"{gpu.utilisation:.0%}"
     degrees = "" if gpu.temperature_c is None else str(gpu.temperature_c)

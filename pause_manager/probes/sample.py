@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
 
 from pause_manager.probes.cpu import CpuProbe
 from pause_manager.probes.gpu import GpuProbe, GpuReading
-from pause_manager.probes.memory import MemoryProbe
+from pause_manager.probes.memory import MemoryProbe, MemoryReading
 from pause_manager.probes.own import OwnProcesses
 from pause_manager.probes.pressure import PressureProbe
 from pause_manager.samples import Sample
-from pause_manager.views import NodeView
+from pause_manager.views import GpuView, NodeView
 
 STEADY_SAMPLES = 5
 """The middle one of so many is what strangers steadily use."""
@@ -29,7 +30,7 @@ class Sampler:
         self._cpu = CpuProbe(root, OwnProcesses(root))
         self._memory = MemoryProbe(root)
         self._pressure = PressureProbe(root)
-        self._gpu = GpuProbe(gpu_deadline_seconds) if with_gpus else None
+        self._gpu = GpuProbe(gpu_deadline_seconds, root=root) if with_gpus else None
         self._foreign: deque[float] = deque(maxlen=STEADY_SAMPLES)
 
     def take(self, own_roots: frozenset[int], *, clock_offset: float = 0.0) -> Sample | None:
@@ -45,6 +46,7 @@ class Sampler:
         if cpu is None:
             return None
         memory = self._memory.read()
+        cards = tuple(_with_memory(gpu, memory) for gpu in gpus.gpus)
         self._foreign.append(cpu.foreign)
         view = NodeView(
             name=self._node,
@@ -54,10 +56,11 @@ class Sampler:
             steady_foreign_cores=round(median_low(self._foreign), 3),
             memory_mib=memory.total_mib,
             free_memory_mib=memory.free_mib,
-            own_memory_mib=cpu.own_reading.memory_mib,
+            own_memory_mib=cpu.own_reading.memory_mib + sum(gpu.own_mib for gpu in cards if gpu.is_unified),
             oom_kills=memory.oom_kills,
-            gpus=gpus.gpus,
+            gpus=cards,
             gpu_problem=gpus.problem,
+            gpu_note=gpus.note,
         )
         return Sample(
             view=view,
@@ -67,10 +70,16 @@ class Sampler:
             foreign_corrected_by=cpu.corrected_by,
             own_processes=len(cpu.own_reading.pids),
             pressure=pressure,
-            gpu_note=gpus.note,
         )
 
     def close(self) -> None:
         """End the driver process."""
         if self._gpu is not None:
             self._gpu.close()
+
+
+def _with_memory(gpu: GpuView, memory: MemoryReading) -> GpuView:
+    """A GPU without memory of its own has the machine's."""
+    if not gpu.is_unified or gpu.free_mib is None:
+        return gpu
+    return replace(gpu, total_mib=memory.total_mib, free_mib=memory.free_mib)

@@ -9,51 +9,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from celery.worker import state as celery_state
-from django.db import Error as DatabaseError
 
-from pause_manager import audit, broker, conf, database, kept, metrics, settling
+from pause_manager import audit, broker, conf, gpus, kept, metrics, nodes, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest
 from pause_manager.pausable import every_task, is_pausable
+from pause_manager.probes.processes import node_name
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
 from pause_manager.worker.in_hand import in_hand
 from pause_manager.worker.loop import loop
 from pause_manager.worker.request import PausableRequest, State
+from pause_manager.worker.steps import Step, Steps
 
 logger = logging.getLogger("pause_manager.worker.decisions")
 
-AT_A_TIME = 200
-"""Decisions of one round; then others who wait for the database have their turn."""
-ROUND_SECONDS = 10.0
-"""A round that others' locks have made so long ends, well before it would pass for hung."""
 AGAIN_SECONDS = 0.05
 ELSEWHERE_SECONDS = 1.0
-LOCKED = "55P03"
-
-Step = Callable[[], Callable[[], None] | None]
-"""Works in the database, maybe several times; answers what the worker's loop is to do when that is committed."""
 
 
 class Decisions:
     """The decisions of one worker that are not made yet. ``worker`` is Celery's ``WorkController``."""
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[PausableRequest | None, Step]] = deque()
-        self._left: set[UUID] = set()
-        self._lock = threading.Lock()
+        self.steps = Steps(self._cannot)
         self._worker: Any = None
         self._resumed: frozenset[str] = frozenset()
         self._control_queue = ""
-        self.tell_supervisor: Callable[[], None] = lambda: None
-        """Set by the supervisor: it is to look at the holds at once."""
 
     def attach(self, worker: Any) -> None:
         self._worker = worker
@@ -103,7 +91,7 @@ class Decisions:
         if self._is_gone(request, request.turn) or request.is_thrown_away():
             return
         request.take()
-        self._add(request, partial(self._settle, request))
+        self.steps.add(request, partial(self._settle, request))
 
     def take_back(self, queues: Collection[str] | None) -> None:
         """In the loop: take what Celery has of ``queues`` (``None``: all) and has not given to the pool.
@@ -157,12 +145,7 @@ class Decisions:
                     continue
                 _unschedule(self._worker, request)
                 request.goes_back = True
-            with self._lock:
-                all_waiting = [one for one, _ in self._steps if one is not None]
-                waiting = [one for one in all_waiting if one.rest is None and not one.acknowledged]
-                going = {id(one) for one in waiting}
-                self._steps = deque((one, step) for one, step in self._steps if id(one) not in going)
-            for request in waiting:
+            for request in self.steps.withdraw(lambda one: one.rest is None and not one.acknowledged):
                 request.goes_back = True
         for request in in_hand:
             if request.goes_back and request.state in (State.RECEIVED, State.TAKEN):
@@ -172,18 +155,16 @@ class Decisions:
         """The task of ``request`` has ended, or Celery threw its message away."""
         if request.turn is not None and request.turn.row is not None:
             if request.requeued or not request.acknowledged:
-                self._add(None, partial(_come_again, request.turn.id))
+                self.steps.add(None, partial(_come_again, request.turn.id))
             else:
-                with self._lock:
-                    self._left.add(request.turn.id)
-                self._ask()
+                self.steps.leave(request.turn.id)
         elif request.turn is None and request.entry is not None and request.acknowledged and not request.requeued:
-            self._add(None, partial(_close, request.entry))
+            self.steps.add(None, partial(_close, request.entry))
 
     def keep_rest(self, request: PausableRequest, rest: Rest) -> None:
         """A task has left at a boundary: its rest waits."""
         request.rest = rest
-        self._add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
+        self.steps.add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
 
     def went_on(self, scopes: Iterable[str]) -> None:
         """Holds on ``scopes`` were released: the first task that starts under them is told of."""
@@ -191,16 +172,16 @@ class Decisions:
 
     def do(self, step: Step) -> None:
         """Have ``step`` made in its turn; again while the database is away."""
-        self._add(None, step)
+        self.steps.add(None, step)
 
     def retry(self) -> None:
         """Go on with what is not decided; called with each tick."""
-        if self._steps or self._left:
-            self._ask()
+        if not self.steps.is_empty:
+            self.steps.ask()
 
     @property
     def is_empty(self) -> bool:
-        return not self._steps and not self._left
+        return self.steps.is_empty
 
     def lost_connection(self) -> None:
         """In the loop: the broker delivers again what was not acknowledged, so what has not started is forgotten.
@@ -216,15 +197,28 @@ class Decisions:
                 if request.state is not State.TAKEN:
                     self.take(request)
                 continue
-            self._forget(request)
+            self.steps.forget(request)
             self._give_up(request, is_known=True)
 
     def shut_down(self) -> None:
         """The worker ends, and the broker delivers again what was not acknowledged: others may answer for it."""
         for request in in_hand:
             if request.state in (State.RECEIVED, State.TAKEN) and request.rest is None and not request.acknowledged:
-                self._forget(request)
+                self.steps.forget(request)
                 self._give_up(request, is_known=True)
+
+    def pool_has_ended(self, *, has_finished: bool) -> None:
+        """What the pool was given and has not begun others may answer for: the broker delivers it again.
+
+        ``has_finished``: it has run to its end what it had begun, even if nobody heard of that.
+        """
+        for request in in_hand:
+            if request.state is not State.SUBMITTED or request.rest is not None:
+                continue
+            if not _has_begun(request):
+                self._give_up(request, is_known=not request.acknowledged)
+            elif has_finished and request.turn is not None and request.turn.row is not None:
+                self.steps.leave(request.turn.id)
 
     def _give_up(self, request: PausableRequest, *, is_known: bool = False) -> None:
         """The broker has the message again (``is_known``: it knows so by itself); what was written for it is void."""
@@ -232,7 +226,7 @@ class Decisions:
         if not is_known:
             request.reject(requeue=True)
         if (turn := request.turn_that_may_be_written) is not None:
-            self._add(None, partial(_come_again, turn))
+            self.steps.add(None, partial(_come_again, turn))
         request.drop()
 
     def _is_discarded(self, request: PausableRequest) -> bool:
@@ -251,93 +245,27 @@ class Decisions:
         """
         deadline = time.monotonic() + seconds
         while (self._acknowledged() or not self.is_empty) and time.monotonic() < deadline:
-            self._ask()
+            self.steps.ask()
             time.sleep(AGAIN_SECONDS)
         for request in self._acknowledged():
-            self._forget(request)
+            self.steps.forget(request)
             try:
                 _send_back(request)
             except Exception as error:
                 logger.critical("Lost is %s[%s], which could not be kept: %s", request.name, request.id, error)
             else:
                 if request.turn is not None and request.turn.row is not None:
-                    self._left.add(request.turn.id)
+                    self.steps.leave(request.turn.id, now=False)
 
     def _acknowledged(self) -> list[PausableRequest]:
         """Those of which nobody but us has the message any more, and that have not started or have left a rest."""
-        with self._lock:
-            in_work = {id(request) for request, _ in self._steps if request is not None}
+        in_work = {id(request) for request in self.steps.requests()}
         return [
             one
             for one in in_hand
             if (one.acknowledged and one.state is State.RECEIVED)
             or (id(one) in in_work and one.state is State.TAKEN and (one.acknowledged or one.rest is not None))
         ]
-
-    def _add(self, request: PausableRequest | None, step: Step) -> None:
-        with self._lock:
-            self._steps.append((request, step))
-        self._ask()
-
-    def _ask(self) -> None:
-        database_thread.soon("deliveries", self._work, first=True)
-
-    def _forget(self, request: PausableRequest) -> None:
-        with self._lock:
-            self._steps = deque(one for one in self._steps if one[0] is not request)
-
-    def _work(self) -> None:
-        """In the database thread. What the database cannot do now stays, in its place."""
-        self._let_go()
-        until = time.monotonic() + ROUND_SECONDS
-        with self._lock:
-            untried = len(self._steps)
-        for _ in range(min(untried, AT_A_TIME)):
-            with self._lock:
-                if not self._steps or time.monotonic() > until:
-                    break
-                request, step = self._steps.popleft()
-                untried -= 1
-            try:
-                then = step()
-            except DatabaseError as error:
-                if not database.is_away(error):
-                    self._cannot(request, step, error)
-                    database.close()
-                    continue
-                is_locked = database.sqlstate(error) == LOCKED
-                with self._lock:
-                    # One that waits for somebody's lock does not keep the others waiting: it has its turn at a tick.
-                    (self._steps.append if is_locked else self._steps.appendleft)((request, step))
-                metrics.DEGRADED.add(layer="holds")
-                if is_locked:
-                    continue
-                raise
-            except Exception as error:
-                self._cannot(request, step, error)
-                continue
-            if then is not None:
-                loop.call(then)
-        if untried > 0:
-            self._ask()
-
-    def _let_go(self) -> None:
-        with self._lock:
-            turns = list(self._left)
-        if not turns:
-            return
-        try:
-            kept.left(turns)
-        except Exception as error:
-            if database.sqlstate(error) == LOCKED:
-                return  # With the next tick.
-            if database.is_away(error):
-                raise
-            logger.exception("The rows of %d tasks that have ended stay: they count as lost in time.", len(turns))
-            database.close()
-        with self._lock:
-            self._left.difference_update(turns)
-        self.tell_supervisor()
 
     def _cannot(self, request: PausableRequest | None, step: Step, error: Exception) -> None:
         """Asking again would change nothing: the message goes back to the broker after a while, and people are told."""
@@ -349,7 +277,7 @@ class Decisions:
         seconds = min(60.0, 2.0 ** min(request.failures, 6))
         if request.acknowledged:
             # Nobody but us has it.
-            self._later(seconds, partial(self._add, request, partial(_send_back, request)))
+            self._later(seconds, partial(self.steps.add, request, partial(_send_back, request)))
         else:
             self._later(seconds, partial(self._return, request))
         request.failures += 1
@@ -382,6 +310,10 @@ class Decisions:
             return partial(self._later, ELSEWHERE_SECONDS, partial(self.take, request))
         if turn is None:
             return partial(_is_kept, request)
+        if turn.gpus:
+            sample = nodes.latest(node_name())
+            given = gpus.given(turn.gpus, sample.view if sample is not None else None)
+            request.address["gpus"] = [gpu.as_dict() for gpu in given]
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
     def _is_gone(self, request: PausableRequest, turn: kept.Turn | None) -> bool:
@@ -389,7 +321,7 @@ class Decisions:
         if request.state is not State.ENDED:
             return False
         if turn is not None and turn.row is not None:
-            self._add(None, partial(_come_again, turn.id))
+            self.steps.add(None, partial(_come_again, turn.id))
         return True
 
     def _submit(self, request: PausableRequest, turn: kept.Turn) -> None:
@@ -399,7 +331,7 @@ class Decisions:
         here = page.current()
         is_asked = here is not None and is_pausable(request.task)
         if is_asked and here is not None and not _is_clear(here, request):
-            self.tell_supervisor()
+            self.steps.tell_supervisor()
             if turn.row is not None:
                 request.turn = turn
             self._later(min(1.0, AGAIN_SECONDS * 2**request.detours), partial(self.take, request))
@@ -410,7 +342,7 @@ class Decisions:
             from pause_manager.worker.supervisor import supervisor
 
             mark = supervisor.mark_for(turn)
-            request.address.update(turn=str(turn.id), mark=mark, gpus=list(turn.gpus))
+            request.address.update(turn=str(turn.id), mark=mark)
         request.state = State.RECEIVED
         self._worker.process_task(request)
 
@@ -436,13 +368,19 @@ class Decisions:
             database_thread.soon(f"first work after {covering}", partial(settling.went_on, sorted(covering)))
 
 
+def _has_begun(request: PausableRequest) -> bool:
+    """Whether a process has begun with it; if not, none does any more, so far as the page can tell it."""
+    mark, here = request.address.get("mark"), page.current()
+    if mark is None or here is None:
+        return request.time_start is not None
+    return not here.void(mark)
+
+
 def _is_clear(here: page.Page, request: PausableRequest) -> bool:
     return here.is_permitted and here.control.covering(request.queue or "") is None
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    from pause_manager.probes.processes import node_name
-
     return ["fleet", f"queue:{request.queue}", f"node:{node_name()}"]
 
 

@@ -27,7 +27,9 @@ _TEXT = 4096
 _TEXT_SIZE = 252 * 1024
 _MARKS = _TEXT + _TEXT_SIZE
 MOST_MARKS = 16 * 1024
-SLOTS = _MARKS + MOST_MARKS
+_BEGUN = _MARKS + MOST_MARKS
+_VOID = _BEGUN + MOST_MARKS
+SLOTS = _VOID + MOST_MARKS
 """Where the slots of loops begin, see ``slots``. What nobody touches of them costs no memory."""
 MOST_SLOTS = 2048
 SLOT_SIZE = 8 * 1024
@@ -82,7 +84,7 @@ class Page:
     """One writer, in the process that made it; any number of readers."""
 
     def __init__(self, memory: mmap.mmap, descriptor: int) -> None:
-        self.memory = self._memory = memory
+        self.memory = memory
         self.descriptor = descriptor
         """Of its file, for locks. Never closed: who closes one of a file lets go of all of his locks of it."""
         self._writing = threading.Lock()
@@ -127,48 +129,48 @@ class Page:
     @property
     def writer(self) -> int:
         """The process that made it."""
-        pid: int = _SEQUENCE.unpack_from(self._memory, _WRITER)[0]
+        pid: int = _SEQUENCE.unpack_from(self.memory, _WRITER)[0]
         return pid
 
     @property
     def is_supervised(self) -> bool:
         """Whether somebody keeps it true."""
-        return self._memory[_IS_SUPERVISED] == 1
+        return self.memory[_IS_SUPERVISED] == 1
 
     @is_supervised.setter
     def is_supervised(self, value: bool) -> None:
-        self._memory[_IS_SUPERVISED] = value
+        self.memory[_IS_SUPERVISED] = value
 
     @property
     def is_shutting_down(self) -> bool:
         """Whether its worker is about to end."""
-        return self._memory[_IS_SHUTTING_DOWN] == 1
+        return self.memory[_IS_SHUTTING_DOWN] == 1
 
     @is_shutting_down.setter
     def is_shutting_down(self, value: bool) -> None:
-        self._memory[_IS_SHUTTING_DOWN] = value
+        self.memory[_IS_SHUTTING_DOWN] = value
 
     def write(self, control: Control, *, permit_until: float) -> None:
         """Tell every reader ``control``, good until ``permit_until`` (see :func:`now`; ``inf``: for good)."""
         text = _encoded(control)
         with self._writing:
-            (sequence,) = _SEQUENCE.unpack_from(self._memory, 8)
+            (sequence,) = _SEQUENCE.unpack_from(self.memory, 8)
             # Odd while it changes: who reads then reads again.
-            _SEQUENCE.pack_into(self._memory, 8, sequence | 1)
-            _LENGTH.pack_into(self._memory, 24, len(text))
-            self._memory[_TEXT : _TEXT + len(text)] = text
-            _PERMIT.pack_into(self._memory, 16, permit_until)
-            _SEQUENCE.pack_into(self._memory, 8, (sequence | 1) + 1)
+            _SEQUENCE.pack_into(self.memory, 8, sequence | 1)
+            _LENGTH.pack_into(self.memory, 24, len(text))
+            self.memory[_TEXT : _TEXT + len(text)] = text
+            _PERMIT.pack_into(self.memory, 16, permit_until)
+            _SEQUENCE.pack_into(self.memory, 8, (sequence | 1) + 1)
 
     def renew(self, *, permit_until: float) -> None:
         """The same is true for longer, or (0) for no longer."""
         with self._writing:
-            _PERMIT.pack_into(self._memory, 16, permit_until)
+            _PERMIT.pack_into(self.memory, 16, permit_until)
 
     @property
     def control(self) -> Control:
         """What was written last."""
-        sequence = self._memory[8:16]
+        sequence = self.memory[8:16]
         if sequence != self._seen:
             self._read()
         return self._control
@@ -176,28 +178,38 @@ class Page:
     @property
     def is_permitted(self) -> bool:
         """Whether what was written last is still good."""
-        permit_until: float = _PERMIT.unpack_from(self._memory, 16)[0]
+        permit_until: float = _PERMIT.unpack_from(self.memory, 16)[0]
         return now() < permit_until
 
     def mark(self, number: int) -> None:
         """Set mark ``number`` (0 to ``MOST_MARKS - 1``): the task it was given to asks whether it should stop."""
-        self._memory[_MARKS + number] = 1
+        self.memory[_MARKS + number] = 1
 
     def is_marked(self, number: int) -> bool:
-        return self._memory[_MARKS + number] == 1
+        return self.memory[_MARKS + number] == 1
 
     def unmark(self, number: int) -> None:
-        self._memory[_MARKS + number] = 0
+        self.memory[_MARKS + number] = self.memory[_BEGUN + number] = self.memory[_VOID + number] = 0
+
+    def begin(self, number: int) -> bool:
+        """The task of mark ``number`` is about to begin; whether it may: we see the void, or it sees us begin."""
+        self.memory[_BEGUN + number] = 1
+        return self.memory[_VOID + number] == 0
+
+    def void(self, number: int) -> bool:
+        """The task of mark ``number`` is to run elsewhere, unless it has begun; whether it is void."""
+        self.memory[_VOID + number] = 1
+        return self.memory[_BEGUN + number] == 0
 
     def _read(self) -> None:
         for _ in range(1000):
-            before = self._memory[8:16]
+            before = self.memory[8:16]
             if before[0] & 1:
                 time.sleep(0.0001)
                 continue
-            (length,) = _LENGTH.unpack_from(self._memory, 24)
-            text = self._memory[_TEXT : _TEXT + length]
-            if self._memory[8:16] == before:
+            (length,) = _LENGTH.unpack_from(self.memory, 24)
+            text = self.memory[_TEXT : _TEXT + length]
+            if self.memory[8:16] == before:
                 # The control first: who sees the new sequence in another thread must not read the old control.
                 self._control = _decoded(text) if text else Control()
                 self._seen = before

@@ -19,7 +19,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import acknowledgements, conf, control_state, database, holds, log_context, metrics, settling
+from pause_manager import acknowledgements, conf, control_state, database, gpus, holds, log_context, metrics, settling
 from pause_manager.acknowledgements import Report
 from pause_manager.consumption import HOLD, consumption
 from pause_manager.kept import Turn
@@ -82,6 +82,7 @@ class Supervisor:
         self._obeyed = (0, 0)
         """Revision and version that are obeyed: nothing comes from a held queue any more."""
         self._has_succeeded = False
+        """Whether the rows of dead workers of its name are gone."""
         self._is_foreseen = False
         """Whether the page says more than was read."""
         self._told: Any = None
@@ -348,7 +349,8 @@ class Supervisor:
         before = self._control.revision
         told_held, told = self._held_in_hand(), self._what_to_report()
         if not self._has_succeeded:
-            acknowledgements.succeed(self.name, processes.identity())
+            with watchdog.over("the worker before", HUNG_SECONDS):
+                acknowledgements.succeed(self.name, processes.identity())
             self._has_succeeded = True
         self._obey(self._read(_BEAT, told))
         self._told_held = told_held
@@ -362,7 +364,9 @@ class Supervisor:
         self._report_due = now + settings.worker_beat_seconds
         if not settled:
             self._report_due = now + SOON
-        elif self._stopped:
+        elif (told["revision"], told["version"]) != self._obeyed:
+            self._report_due = now  # Somebody waits to hear that it is obeyed.
+        if settled and self._stopped:
             database_thread.soon("rest of holds", metrics.guarded(settling.look))
 
     def _foresee(self, rings: Sequence[Ring]) -> None:
@@ -435,6 +439,7 @@ class Supervisor:
             in_hand=in_hand.counts(),
             tasks=in_hand.oldest(),
             task_names=list(self._worker.app.tasks),
+            visible_gpus=gpus.told(),
             clock=time.time(),
         )
         return {**report.values(), "asking": asking}
@@ -442,7 +447,7 @@ class Supervisor:
     @staticmethod
     def _key(told: dict[str, Any]) -> Any:
         """What of a report others wait for."""
-        return (told["revision"], told["version"], told["in_hand"], told["serves"])
+        return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"])
 
     def _give_back(self) -> None:
         if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):
@@ -462,4 +467,4 @@ def _decoded(value: Any) -> Any:
 supervisor = Supervisor()
 """The one of this process; it runs in the main process of a worker only."""
 in_hand.on_change = supervisor.something_ended
-decisions.tell_supervisor = supervisor.wake
+decisions.steps.tell_supervisor = supervisor.wake

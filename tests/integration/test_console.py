@@ -122,9 +122,25 @@ def test_a_run_that_is_still_worked_on_shows_pausing_and_can_be_resumed_at_once(
     assert 'data-status="running"' in resumed
 
 
-def test_a_hold_that_is_not_an_operators_cannot_be_resumed_from_the_card() -> None:
+def test_a_run_that_waits_for_room_is_started_anyway_from_the_card() -> None:
     run = make_run()
     holds.place([run.scope], kind="capacity", actor=OPERATOR, reason="no node has room")
+    client = operator(run.site)
+
+    html = client.get(page_of(run)).content.decode()
+
+    assert 'data-status="paused"' in html
+    assert re.search(r'id="hold-control"[^>]*value="force"(?![^>]*disabled)', html)
+    assert "no node has room" in html
+    status, html = control(client, run, "force", reason="the demo")
+    assert (status, 'data-status="running"' in html) == (200, True)
+    run.refresh_from_db()
+    assert run.ignores_capacity
+
+
+def test_a_hold_that_is_not_an_operators_cannot_be_resumed_from_the_card() -> None:
+    run = make_run()
+    holds.place([run.scope], kind="budget", actor=OPERATOR, reason="no node has room")
 
     html = operator(run.site).get(page_of(run)).content.decode()
 

@@ -115,10 +115,10 @@ def test_not_ready_on_a_standby_or_a_demoted_primary(client: Client, alive):
 @pytest.mark.django_db
 def test_whose_clock_differs_is_named_and_keeps_nobody_from_working(client: Client, alive):
     report = FleetWorker.objects.create
-    report(name="one@gpu-7", node="gpu-7", clock_offset=90.0)
-    report(name="two@cpu-1", node="cpu-1", clock_offset=-1.9)
-    report(name="old@cpu-2", node="cpu-2")
-    report(name="gone@x", node="x", clock_offset=500.0, last_seen_at=timezone.now() - timedelta(hours=1))
+    report(key="one@gpu-7", node="gpu-7", clock_offset=90.0)
+    report(key="two@cpu-1", node="cpu-1", clock_offset=-1.9)
+    report(key="old@cpu-2", node="cpu-2")
+    report(key="gone@x", node="x", clock_offset=500.0, last_seen_at=timezone.now() - timedelta(hours=1))
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
         beat = {"host": "beat-host", "at": time.time() + 7}
         broker.set(ticks.key(ticks.BEAT), json.dumps(beat), ex=ticks.EXPIRES_SECONDS)

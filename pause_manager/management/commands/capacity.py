@@ -23,7 +23,7 @@ CORRECTED = "* strangers want that much; on a full CPU they get less"
 WIDE = 160
 
 
-OFF = "Capacity is not watched: work starts without asking for room (manage.py capacity on)."
+OFF = "Capacity is not watched: work starts without asking for room"
 
 
 class Command(ControlCommand):
@@ -137,6 +137,9 @@ exit codes:
 def _picture(states: list[nodes.NodeState]) -> list[Any]:
     if not states:
         return [Text(NOBODY)]
-    told = [] if watching.is_watched() else [Text(OFF, style="yellow")]
+    told: list[Any] = []
+    if not watching.is_watched():
+        how = "manage.py capacity on" if conf.settings().capacity else 'PAUSE_MANAGER["capacity"] is False'
+        told.append(Text(f"{OFF} ({how}).", style="yellow"))
     is_corrected = any(state.sample.foreign_corrected_by for state in states)
-    return [*told, capacity_table.table(states), *([Text(CORRECTED, style="dim")] if is_corrected else [])]
+    return [capacity_table.table(states), *told, *([Text(CORRECTED, style="dim")] if is_corrected else [])]

@@ -139,7 +139,7 @@ def test_the_queue_is_paged_in_the_order_of_resumption(api, fleet, site):
         page = api.get(page["next"]).data
 
     assert [entry["ref"] for entry in found] == refs
-    assert "takes 20%" in found[0]["reason"]
+    assert "only with 1.6 cores free" in found[0]["reason"]
 
 
 def test_others_see_nothing_of_our_queue_and_a_superuser_all(entry, stranger):

@@ -77,6 +77,7 @@ def world(run: Any) -> dict[str, str]:
         "run_id": str(run.pk),
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
+        "node": "nowhere",
         "name": "notes.md",
         "rest": "nowhere",
     }

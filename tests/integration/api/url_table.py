@@ -119,6 +119,8 @@ FLEET_ROWS = [
     Row("GET", "api/v1/holds/", sees_the_fleet()),
     Row("POST", "api/v1/holds/", changes_the_fleet(), body=_QUEUE),
     Row("POST", "api/v1/holds/release/", changes_the_fleet(), body=_QUEUE),
+    # Nobody has ever heard of the node.
+    Row("POST", "api/v1/nodes/<str:node>/threshold/", changes_the_fleet(404), body={"pause_below": 0.4}),
     Row("GET", "api/v1/capacity/", lists_runs()),
     Row("GET", "api/v1/agents/available-capacity", lists_runs()),
     Row("GET", "api/v1/agents/<str:agent_id>/capacity", lists_runs()),

@@ -37,7 +37,7 @@ class OnGpu(Pipeline):
 
 
 def gpu(index: int = 0, total: int = 24_000, free: int | None = 24_000, problem: str = "") -> GpuView:
-    return GpuView(index=index, total_mib=total, free_mib=free, problem=problem)
+    return GpuView(index=index, total_mib=total, free_mib=free, problem=problem, uuid=f"GPU-{index}")
 
 
 def node(

@@ -56,10 +56,10 @@ def ends(process: subprocess.Popen[bytes]) -> bool:
 
 @pytest.mark.req("P-17", "P-16")
 def test_beat_polls_and_ends_and_starts_again_cleanly(workers: Workers, tmp_path: Path) -> None:
-    workers.start("control", "-Q", "control", "-P", "solo", env=ENV)
+    workers.start("control", "-Q", "control,imports", "-P", "solo", env=ENV)
     assert eventually(lambda: nodes.live_node(HERE))
     for turn in (1, 2):
-        parked = Parked(f"import:{turn}", "others.work", "nobody", Needs(cpu=0), work_queue="control")
+        parked = Parked(f"import:{turn}", "others.work", "nobody", Needs(cpu=0, memory_mib=1), work_queue="imports")
         manager.pause_work([parked], reason="full")
         process = beat(workers, tmp_path / f"beat-{turn}.log")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -33,20 +34,18 @@ def park_many(count: int) -> None:
         cursor.execute(f"ANALYZE {_ENTRY}")
 
 
-def rows_read(statement: str, values: dict[str, object]) -> float:
+def rows_read(statement: str, values: dict[str, Any]) -> float:
     """Rows that the plan's scans of the pause queue gave out."""
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
         (found,) = cursor.fetchone()
     (plan,) = json.loads(found) if isinstance(found, str) else found
 
-    def of(part: dict[str, object]) -> float:
-        below = sum(of(one) for one in part.get("Plans", []))  # type: ignore[attr-defined]
-        here = 0.0
+    def of(part: dict[str, Any]) -> float:
+        read = sum((of(one) for one in part.get("Plans", [])), 0.0)
         if part.get("Relation Name") == _ENTRY:
-            removed = part.get("Rows Removed by Filter", 0)
-            here = (part["Actual Rows"] + removed) * part["Actual Loops"]  # type: ignore[operator]
-        return here + below
+            read += (part["Actual Rows"] + part.get("Rows Removed by Filter", 0)) * part["Actual Loops"]
+        return read
 
     return of(plan["Plan"])
 

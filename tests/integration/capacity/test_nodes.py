@@ -156,7 +156,15 @@ def test_a_minute_keeps_means_and_extremes() -> None:
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores, row.foreign_cores_max, row.free_memory_mib_min) == (2, 2.0, 3.0, 99)
     assert row.gpus == [
-        {"index": 0, "total_mib": 100, "free_mib_min": 89, "own_mib_max": 0, "utilisation": 0.05, "problem": ""}
+        {
+            "uuid": "",
+            "index": 0,
+            "total_mib": 100,
+            "free_mib_min": 89,
+            "own_mib_max": 0,
+            "utilisation": 0.05,
+            "problem": "",
+        }
     ]
 
 
@@ -182,8 +190,9 @@ def test_the_command_shows_nodes_and_gpus() -> None:
     make_node("beta", age_seconds=30, is_live=False, foreign_cores=2.5)
     nodes.set_consuming("alpha", False)
 
-    header, alpha, card, beta = capacity().splitlines()
+    header, alpha, card, beta, off = capacity().splitlines()
 
+    assert off.endswith('without asking for room (PAUSE_MANAGER["capacity"] is False).')
     assert header.split()[:3] == ["node", "state", "cores"]
     assert "saturated" in alpha
     assert "29.3 of 40.0 GiB" in alpha

@@ -48,7 +48,11 @@ def test_a_run_that_fits_nowhere_is_parked_and_says_why():
     assert entry.needs == {"cpu": 1.0, "memory_mib": 0, "gpu_memory_mib": 0, "gpus": 0}
     run.refresh_from_db()
     (reason,) = gate.explain(run)
-    assert (reason.code, reason.actor, reason.lifted_by) == ("capacity", "capacity", "capacity recovers")
+    assert (reason.code, reason.actor, reason.lifted_by) == (
+        "capacity",
+        "capacity",
+        "there is room, or an operator starts it anyway (resume_run --force)",
+    )
     assert f"{HERE}, the only node that can run this, has 0 of 8 cores free, 1 core needed; " in reason.sentence
     (event,) = events(run, "parked")
     assert (event.figures["best_free_share"], event.figures["threshold"], event.figures["nodes"]) == (0.0, 0.2, 1)

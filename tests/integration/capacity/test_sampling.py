@@ -51,7 +51,7 @@ def test_a_worker_samples_its_machine_and_is_seen(workers: Workers) -> None:
     assert 0 < view.free_memory_mib < view.memory_mib <= psutil.virtual_memory().total >> 20
     assert 0 <= view.foreign_cores <= view.cores
     assert state.sample.own_processes >= 2, "the main process and its child"
-    assert state.sample.gpu_note.startswith("no GPUs: ")
+    assert state.view.gpu_note.startswith("no GPUs: ")
     assert [node.name for node in nodes.live_nodes()] == [node_name()]
 
 

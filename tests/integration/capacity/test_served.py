@@ -98,6 +98,15 @@ def test_a_run_whose_worker_has_gone_says_so_though_it_is_not_parked():
     Ticket.objects.all().delete()
 
 
+def test_the_control_queue_is_served_wherever_a_worker_lives():
+    node()
+    serves(HERE)
+    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+
+    assert unserved.every() == []
+    assert manager.poll().sent == 1
+
+
 def test_newcomers_queue_behind_nothing_that_wants_other_nodes():
     node(cores=10, foreign=7.5)
     serves(HERE, "stages", "control")

@@ -425,3 +425,24 @@ def test_the_snapshot_says_the_same_to_the_database_however_much_waits(django_as
     assert len(few) == len(many)
     assert told["metrics"]["queued"] == 9 + 10_000
     assert FleetWorker.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_workers_of_the_release_before_go_on_reporting_on_this_schema():
+    """Their statement, as it was: it names a column of its own, and the unique one that it updates by."""
+    theirs = """
+        INSERT INTO pause_manager_fleetworker AS worker
+               (name, node, queues, acknowledged_version, acknowledged_at, last_seen_at)
+        VALUES ('old@one', 'one', '{stages}', %s, clock_timestamp(), clock_timestamp())
+            ON CONFLICT (name) DO UPDATE
+           SET last_seen_at = clock_timestamp(), acknowledged_version = excluded.acknowledged_version
+    """
+    with connection.cursor() as cursor:
+        for version in (1, 2):
+            cursor.execute(theirs, [version])
+    acknowledgements.acknowledge("old@one", node="one", queues=["stages"], version=2, owner="here/1/2")
+
+    assert acknowledgements.of_version(2).acknowledged == 2
+
+    acknowledgements.leave("old@one", "here/1/2")
+    assert acknowledgements.of_version(2).total == 1

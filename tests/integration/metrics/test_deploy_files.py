@@ -14,7 +14,7 @@ import yaml
 
 from automation import lifecycle, maintenance
 from automation.stage_loop import FAILED
-from pause_manager import fleet, holds, manager, metrics
+from pause_manager import acknowledgements, fleet, holds, manager, metrics
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.settling import GOING_ON, SETTLING
@@ -60,6 +60,7 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True}
     make_run(items=2)
     leased(run)
+    acknowledgements.acknowledge("w@n1", node="n1", queues=["control"], version=1)  # and nobody serves "nowhere"
     lifecycle.pause(run.pk, actor=OPERATOR)
     holds.place(["queue:a"], actor=OPERATOR)
     manager.pause_work([Parked("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")

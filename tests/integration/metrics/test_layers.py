@@ -40,7 +40,7 @@ def without(table: str, column: str) -> Iterator[None]:
 
 
 def degraded(scrape) -> set[str]:
-    """The layers that are shown as degraded. Tests of the watcher's thread may have left ``holds``."""
+    """The layers that are shown as degraded. Tests of loops may have left ``holds``."""
     told = scrape()
     shown = {s.labels["layer"] for s in told.samples if s.name == "slackwater_gate_degraded" and s.value}
     for layer in shown:

@@ -108,6 +108,7 @@ def test_a_worker_that_ends_without_its_database_takes_no_rest_with_it(foreign_b
     sent = foreign_behind.send("slow", "a", 6.0)
     assert eventually(lambda: foreign_behind.notes("piece"))
     hold(mode="quiesce")
+    assert eventually(lambda: "(quiesce: upgrade)" in foreign_behind.workers.said("one"), every=0.01), "it is heard"
     with proxy.away():
         assert eventually(lambda: foreign_behind.notes("left")), foreign_behind.workers.said("one")[-3000:]
         process = foreign_behind.workers.processes["one"]

@@ -17,18 +17,37 @@ from tests.workers import eventually
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 
-def test_a_worker_that_ends_gives_up_what_waits_for_a_process(foreign: Foreign):
+@pytest.mark.parametrize("before", [0.5, 0.1], ids=["amid a task", "as the next is submitted"])
+def test_a_worker_that_ends_gives_up_what_waits_for_a_process(foreign: Foreign, before: float):
     foreign.worker("one", "-c", "1", "--prefetch-multiplier", "4")
-    ids = foreign.keep(*[("steady", f"t{number}", 3) for number in range(4)])
+    ids = foreign.keep(*[("steady", f"t{number}", 1) for number in range(4)])
     release()
-    assert eventually(lambda: RunningTask.objects.count() >= 2)
+    assert eventually(lambda: len(foreign.notes("steady")) == 2, every=0.005)
+    assert eventually(lambda: RunningTask.objects.count() >= 2, every=0.005), "one is decided about and waits"
+
+    time.sleep(1 - before)
+    foreign.workers.stop("one")
     foreign.worker("two", "-c", "1")
 
-    foreign.workers.stop("one")
-
-    assert reconciled(lambda: len(foreign.notes("steady-end")) == 4), foreign.workers.said("two")[-3000:]
+    assert reconciled(lambda: len(foreign.notes("steady-end")) == 4), (
+        foreign.workers.said("one")[-3000:] + foreign.workers.said("two")[-3000:]
+    )
     assert [foreign.ended(one)[0] for one in ids] == ["SUCCESS"] * 4
     assert len(foreign.notes("steady")) == 4, "each once"
+
+
+def test_what_a_killed_worker_had_not_begun_runs_when_the_broker_delivers_it_again(foreign: Foreign):
+    foreign.worker("one", "-c", "1", "--prefetch-multiplier", "4", FOREIGN_VISIBILITY="12")
+    foreign.keep(*[("steady", f"t{number}", 6) for number in range(4)])
+    release()
+    assert eventually(lambda: RunningTask.objects.count() == 2 and foreign.notes("steady"))
+
+    foreign.workers.kill("one")
+    assert reconciled(lambda: not RunningTask.objects.exists()), "the poll found them lost before they came again"
+    foreign.worker("two", "-c", "4", FOREIGN_VISIBILITY="12")
+
+    assert reconciled(lambda: len(foreign.notes("steady-end")) == 3), foreign.workers.said("two")[-3000:]
+    assert sorted(note[1] for note in foreign.notes("steady")) == ["t0", "t1", "t2", "t3"], "each was begun once"
 
 
 def test_an_answer_whose_commit_was_not_heard_of_is_void_when_the_message_goes_back(
@@ -78,7 +97,7 @@ def test_many_that_wait_for_a_process_are_kept_without_costing_it_its_place(fore
     foreign.send("steady", "long", 14)
     assert eventually(lambda: foreign.notes("steady"))
     foreign.desk().ask("send_many", "silent", 700, countdown=6)
-    assert eventually(lambda: foreign.workers.said("one").count("silent[") == 700, 60)
+    assert eventually(lambda: foreign.workers.said("one").count("silent[") == 700, 120)
     time.sleep(7)  # their time has come: all wait for the one process
 
     hold()

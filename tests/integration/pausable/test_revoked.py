@@ -69,7 +69,10 @@ def test_a_task_that_acknowledges_late_and_one_that_needs_room_are_revoked_too(f
 
     assert [foreign.ended(one)[0] for one in ids] == ["REVOKED", "REVOKED"]
     assert foreign.notes() == []
-    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists())
+    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists()), (
+        list(PauseQueueEntry.objects.values()),
+        foreign.workers.said("two")[-3000:],
+    )
 
 
 def test_what_is_revoked_in_a_workers_hand_is_not_parked_any_more(foreign: Foreign):

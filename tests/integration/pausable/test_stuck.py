@@ -250,7 +250,7 @@ class TestVerbs:
         renamed = shell("pause_queue", "rename", OLD, NEW, "--reason", "renamed in 2.0")
         assert (renamed.code, renamed.out) == (0, "Renamed: 3.\n")
         again = shell("pause_queue", "rename", OLD, NEW, "--reason", "renamed in 2.0")
-        assert (again.code, again.out) == (3, "Nothing was changed: no message is meant.\n")
+        assert (again.code, again.out) == (3, "Nothing was changed: no entry is meant.\n")
         told = shell("pause_queue", "reroute", str(other.pk), "--to", "wide", "--reason", "full", "--json")
         assert (told.code, told.objects) == (0, [{"verb": "reroute", "entries": [other.pk]}])
         other.refresh_from_db()

@@ -120,7 +120,86 @@ def test_the_tightest_memory_limit_up_the_tree_decides(v2: Machine) -> None:
 
     reading = MemoryProbe(v2.root).read()
 
-    assert (reading.total_mib, reading.free_mib) == (1000, 500), "inactive page cache counts as free"
+    assert (reading.total_mib, reading.free_mib) == (1000, 500), "inactive page cache counts as free, floor or not"
+
+
+LIMIT = "sys/fs/cgroup/batch.slice"
+
+
+def limited(v2: Machine, used: int, stat: str, pressure: float | None = None) -> int:
+    """What is free of 1,000 MiB of which a group uses ``used``; ``pressure`` is the share in which some of it waits."""
+    v2.write(f"{LIMIT}/memory.max", 1000 * MIB)
+    v2.write(f"{LIMIT}/memory.current", used * MIB)
+    v2.write(f"{LIMIT}/memory.stat", stat)
+    if pressure is not None:
+        some = f"some avg10={pressure:.2f} avg60=0.00 avg300=0.00 total=1"
+        v2.write(f"{LIMIT}/memory.pressure", f"{some}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1")
+    return MemoryProbe(v2.root).read().free_mib
+
+
+def test_page_cache_and_slab_above_a_floor_are_free(v2: Machine) -> None:
+    reads_data = f"anon {100 * MIB}\ninactive_file {130 * MIB}\nactive_file {720 * MIB}\nslab_reclaimable {30 * MIB}"
+
+    assert limited(v2, 990, reads_data) == 10 + 130 + 720 + 30 - 20, "all but 2 % of the limit"
+    assert limited(v2, 990, reads_data, pressure=9.0) == 870
+    assert limited(v2, 990, f"anon {900 * MIB}\ninactive_file {10 * MIB}\nactive_file {5 * MIB}") == 20, "the floor"
+
+
+def test_cache_of_a_group_whose_work_waits_for_memory_is_in_use(v2: Machine) -> None:
+    thrashes = f"anon {100 * MIB}\ninactive_file {30 * MIB}\nactive_file {820 * MIB}"
+
+    assert limited(v2, 990, thrashes, pressure=35.5) == 10 + 30
+
+
+def test_cache_of_v1_is_free_as_well(machine: Machine) -> None:
+    machine.mounted(V1, "4:memory:/a")
+    machine.write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", 1000 * MIB)
+    machine.write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", 900 * MIB)
+    machine.write(
+        "sys/fs/cgroup/memory/a/memory.stat",
+        f"inactive_file 1\ntotal_inactive_file {300 * MIB}\ntotal_active_file {200 * MIB}",
+    )
+
+    assert MemoryProbe(machine.root).read().free_mib == 100 + 500 - 20
+
+
+@pytest.fixture
+def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine of 16,000 MiB, 1,000 of them free and 5,000 available."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(machine.root / "proc"))
+    figures = {
+        "MemTotal": 16_000,
+        "MemFree": 1_000,
+        "MemAvailable": 5_000,
+        "Buffers": 0,
+        "Cached": 4_500,
+        "Shmem": 0,
+        "Active": 9,
+        "Inactive": 9,
+    }
+    lines = [f"{name}: {1024 * mib} kB" for name, mib in figures.items()]
+    machine.write("proc/meminfo", "\n".join(lines))
+    return machine
+
+
+def test_the_cache_of_zfs_above_its_minimum_is_free(host: Machine) -> None:
+    assert MemoryProbe(host.root).read().free_mib == 5_000
+    figures = [f"{name:<32}4    {mib * MIB}" for name, mib in (("c_min", 500), ("c_max", 8_000), ("size", 7_500))]
+    host.write("proc/spl/kstat/zfs/arcstats", "\n".join(["9 1 0x01 147 39984 1 2", "name type data", *figures]))
+
+    assert MemoryProbe(host.root).read().free_mib == 5_000 + 7_000
+
+    host.write("proc/spl/kstat/zfs/arcstats", figures[0])
+    assert MemoryProbe(host.root).read().free_mib == 5_000, "no size is told"
+
+
+@pytest.mark.parametrize(("some", "full", "free"), [(50.0, 0.0, 5_000), (90.0, 12.0, 1_000)])
+def test_cache_of_a_machine_on_which_all_wait_for_memory_is_in_use(
+    host: Machine, some: float, full: float, free: int
+) -> None:
+    host.write("proc/pressure/memory", f"some avg10={some} avg60=0 avg300=0 total=9\nfull avg10={full} avg60=0 total=9")
+
+    assert MemoryProbe(host.root).read().free_mib == free
 
 
 @pytest.mark.req("P-29")

@@ -1,0 +1,133 @@
+"""The work in the database that a worker's decisions need, in its order, each step until it is committed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+
+from pause_manager import database, kept, metrics
+from pause_manager.worker.database_thread import database_thread
+from pause_manager.worker.loop import loop
+
+if TYPE_CHECKING:
+    from pause_manager.worker.request import PausableRequest
+
+logger = logging.getLogger("pause_manager.worker.steps")
+
+AT_A_TIME = 200
+"""Steps of one round; then others who wait for the database have their turn."""
+ROUND_SECONDS = 10.0
+"""A round that others' locks have made so long ends, well before it would pass for hung."""
+LOCKED = "55P03"
+
+Step = Callable[[], Callable[[], None] | None]
+"""Works in the database, maybe several times; answers what the worker's loop is to do when that is committed."""
+
+
+class Steps:
+    """The steps that are not done yet, and the turns whose rows nobody needs any more. Used from any thread."""
+
+    def __init__(self, cannot: Callable[[PausableRequest | None, Step, Exception], None]) -> None:
+        self._cannot = cannot
+        self._steps: deque[tuple[PausableRequest | None, Step]] = deque()
+        self._left: set[UUID] = set()
+        self._lock = threading.Lock()
+        self.tell_supervisor: Callable[[], None] = lambda: None
+        """Set by the supervisor: it is to look at the holds at once."""
+
+    def add(self, request: PausableRequest | None, step: Step) -> None:
+        """Do ``step``, for ``request`` if it is about one; again while the database is away."""
+        with self._lock:
+            self._steps.append((request, step))
+        self.ask()
+
+    def leave(self, turn: UUID, *, now: bool = True) -> None:
+        """The task of ``turn`` has ended: its row goes, with those of others; with the next round unless ``now``."""
+        with self._lock:
+            self._left.add(turn)
+        if now:
+            self.ask()
+
+    def forget(self, request: PausableRequest) -> None:
+        with self._lock:
+            self._steps = deque(one for one in self._steps if one[0] is not request)
+
+    def withdraw(self, which: Callable[[PausableRequest], bool]) -> list[PausableRequest]:
+        """Take the steps of the requests that ``which`` is true of out again; those requests."""
+        with self._lock:
+            out = [one for one, _ in self._steps if one is not None and which(one)]
+            going = {id(one) for one in out}
+            self._steps = deque((one, step) for one, step in self._steps if id(one) not in going)
+        return out
+
+    def requests(self) -> list[Any]:
+        with self._lock:
+            return [one for one, _ in self._steps if one is not None]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._steps and not self._left
+
+    def ask(self) -> None:
+        """Have a round made soon."""
+        database_thread.soon("deliveries", self.work, first=True)
+
+    def work(self) -> None:
+        """One round, in the database thread. What the database cannot do now stays, in its place."""
+        self._let_go()
+        until = time.monotonic() + ROUND_SECONDS
+        with self._lock:
+            untried = len(self._steps)
+        for _ in range(min(untried, AT_A_TIME)):
+            with self._lock:
+                if not self._steps or time.monotonic() > until:
+                    break
+                request, step = self._steps.popleft()
+                untried -= 1
+            try:
+                then = step()
+            except DatabaseError as error:
+                if not database.is_away(error):
+                    self._cannot(request, step, error)
+                    database.close()
+                    continue
+                is_locked = database.sqlstate(error) == LOCKED
+                with self._lock:
+                    # One that waits for somebody's lock does not keep the others waiting: it has its turn at a tick.
+                    (self._steps.append if is_locked else self._steps.appendleft)((request, step))
+                metrics.DEGRADED.add(layer="holds")
+                if is_locked:
+                    continue
+                raise
+            except Exception as error:
+                self._cannot(request, step, error)
+                continue
+            if then is not None:
+                loop.call(then)
+        if untried > 0:
+            self.ask()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            turns = list(self._left)
+        if not turns:
+            return
+        try:
+            kept.left(turns)
+        except Exception as error:
+            if database.sqlstate(error) == LOCKED:
+                return  # With the next tick.
+            if database.is_away(error):
+                raise
+            logger.exception("The rows of %d tasks that have ended stay: they count as lost in time.", len(turns))
+            database.close()
+        with self._lock:
+            self._left.difference_update(turns)
+        self.tell_supervisor()

@@ -1,0 +1,174 @@
+"""What was decided about a node holds where work starts, and not only where it is sent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+
+from automation import admission, dispatch, leases, maintenance
+from automation.leases import NoRoom, Work, Worker
+from automation.models import AutomationRun, Ticket, WorkSlice
+from pause_manager import capacity, manager, nodes
+from pause_manager.capacity.strangers import Swing
+from pause_manager.kept_watch import KeptWatch
+from pause_manager.models import PauseQueueEntry, PollState
+from pause_manager.needs import Needs
+from pause_manager.pause_queue import Parked
+from tests.factories import make_run, stage_of, tickets
+from tests.integration.capacity.fleet import HERE, full, node
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
+
+SMALL, LARGE = Needs(), Needs(cpu=6)
+
+
+def remembers(**state: object) -> None:
+    """What the last sampler kept of this node."""
+    assert nodes.keep_watch(HERE, KeptWatch(capacity.NodeState(**state), None, None))  # type: ignore[arg-type]
+
+
+def asks(needs: Needs = SMALL, **how: object) -> tuple[str, ...] | str:
+    with transaction.atomic():
+        return manager.admit_on(HERE, needs, **how)  # type: ignore[arg-type]
+
+
+def later(seconds: float) -> None:
+    PauseQueueEntry.objects.update(paused_at=F("paused_at") - timedelta(seconds=seconds))
+
+
+def test_a_saturated_node_takes_nothing_new_until_it_has_had_room_for_long_enough():
+    node()
+    remembers(is_saturated=True)
+
+    told = asks()
+
+    assert told == f"{HERE} has 8 of 8 cores free, 1 core needed; it must have had 2.4 cores free for 15 s."
+    assert asks(goes_on=True) == (), "a loop that has ended a slice there is nothing new"
+
+
+def test_a_node_that_cools_down_takes_what_is_new_and_nothing_that_was_parked():
+    view = node()
+    remembers(cooldown_until=view.sampled_at + 500)
+
+    told = asks(was_parked=lambda: True)
+
+    assert isinstance(told, str)
+    assert "it takes no parked work for another" in told
+    assert asks(was_parked=lambda: False) == asks() == ()
+
+
+def test_what_strangers_lately_used_more_is_left_free():
+    view = node(foreign=6)
+    assert asks(Needs(cpu=1.5)) == (), "of 2 cores 1.5 are needed ..."
+    remembers(swing=Swing(since=view.sampled_at, latest={("cpu", ""): 8_000}))
+
+    told = asks(Needs(cpu=1.5))
+
+    assert isinstance(told, str), "... and 0.8 are left"
+    assert "0.8 cores" in told
+    assert asks(Needs(cpu=1.5), goes_on=True) == ()
+
+
+@pytest.mark.req("P-22", "P-39")
+def test_a_fleet_of_one_node_gives_large_work_its_turn():
+    node()
+    small = make_run("scripted", items=100)
+    Ticket.objects.all().delete()
+    for number in range(4):
+        assert leased_by(small, str(number)) is not None
+    manager.pause_work([Parked("large:1", "others.work", "control", LARGE)], reason="full")
+    later(3600)
+
+    assert manager.poll().sent == 0, "four of eight cores are taken"
+    assert PollState.objects.get().ramp["held"] == [HERE]
+
+    told = asks()
+    assert told == f"{HERE} has 4 of 8 cores free, 1 core needed; it is kept free for 6 cores."
+    assert asks(goes_on=True) == told, "or it would never be free"
+    other = make_run("few", items=1)
+    assert tickets(other) == 0
+    assert leased_by(small, "more") is None
+
+    WorkSlice.objects.leased().update(lease_token=None, leased_at=None, lease_expires_at=None, lease_node="")
+    assert manager.poll().sent == 1
+    entry = PauseQueueEntry.objects.get(ref="large:1")
+    assert isinstance(asks(), str), "until it has started, nobody takes its place"
+    assert asks(LARGE) == ()
+    PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=F("sent_at"))
+    ramp = PollState.objects.get().ramp
+    ramp["held_for"][HERE]["until"] = 1.0
+    PollState.objects.update(ramp=ramp)
+    assert asks() == ()
+
+
+def leased_by(run: AutomationRun, name: str) -> Work | None:
+    stage_run = stage_of(run)
+    needs = SMALL
+    room = partial(admission.room_here, HERE, needs, run.pipeline, run_id=run.pk)
+    try:
+        return leases.claim(stage_run.pk, Worker(f"test/{name}", HERE), queue="stages", concurrency=None, room=room)
+    except NoRoom:
+        return None
+
+
+class TestASliceWhoseWorkerWasLost:
+    """It keeps its admission on its node for half a minute."""
+
+    def lost(self) -> AutomationRun:
+        node(cores=2)
+        run = make_run("scripted", items=2)
+        Ticket.objects.all().delete()
+        assert leased_by(run, "a") is not None
+        full()
+        assert leases.reap(["test/a"])
+        return run
+
+    @pytest.mark.req("P-39")
+    def test_its_run_is_not_parked_and_its_next_loop_needs_no_room(self):
+        run = self.lost()
+
+        maintenance.reconcile()
+
+        assert not PauseQueueEntry.objects.exists()
+        assert tickets(run) == 1
+        assert leased_by(run, "b") is not None
+        assert leased_by(run, "c") is None, "one admission, one loop"
+
+    def test_it_is_a_load_of_its_node_meanwhile(self):
+        run = self.lost()
+        node(cores=2)
+        other = make_run("scripted", items=10)
+        assert tickets(other) == 1, "of two cores one is kept"
+        assert tickets(run) <= 1
+
+    def test_elsewhere_it_asks_as_anybody(self):
+        run = self.lost()
+        node("other", foreign=8)
+        room = partial(admission.room_here, "other", SMALL, run.pipeline, run_id=run.pk)
+
+        with pytest.raises(NoRoom):
+            leases.claim(stage_of(run).pk, Worker("test/b", "other"), queue="stages", concurrency=None, room=room)
+
+    def test_after_half_a_minute_it_is_a_newcomer(self):
+        run = self.lost()
+        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=leases.KEEPS_SECONDS))
+
+        dispatch.dispatch()
+
+        assert tickets(run) == 0
+        assert PauseQueueEntry.objects.waiting().get().ref == run.scope
+
+    def test_one_that_was_given_back_in_order_keeps_nothing(self):
+        node(cores=2)
+        run = make_run("scripted", items=2)
+        Ticket.objects.all().delete()
+        work = leased_by(run, "a")
+        assert work is not None
+        full()
+        leases.release(work)
+
+        assert leased_by(run, "b") is None
