@@ -183,7 +183,8 @@ def test_contexts_that_idle_processes_keep_hide_nothing_of_a_task_that_has_just_
 
     def card() -> dict[str, Any]:
         [node] = node_report.shown()
-        return {gpu["uuid"]: gpu for gpu in node["gpus"]}[B]
+        found: dict[str, Any] = {gpu["uuid"]: gpu for gpu in node["gpus"]}[B]
+        return found
 
     def idle() -> int:
         views = [state.view for state in nodes.states()]
@@ -195,5 +196,8 @@ def test_contexts_that_idle_processes_keep_hide_nothing_of_a_task_that_has_just_
     foreign.send("on_gpu", 8)
     noted(foreign, "on_gpu")
 
-    rooms = {card()["room_mib"] for _ in range(25) if not time.sleep(0.2)}
+    rooms = set()
+    for _ in range(25):
+        rooms.add(card()["room_mib"])
+        time.sleep(0.2)
     assert rooms == {30_000 - 8_000}, "with all that is idle in the way of the sensor"
