@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +23,7 @@ from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from pause_manager.probes import processes
 from pause_manager.samples import Sample
 from pause_manager.signals import yield_wanted
 from pause_manager.views import Load, NodeView
@@ -199,19 +200,20 @@ def room_here(
     pipeline: str,
     told: NodeView | None = None,
     sample: Sample | None = None,
+    among: Collection[str] | None = None,
     *,
     run_id: UUID | None = None,
     goes_on: bool = False,
-) -> Sequence[int]:
-    """The GPUs that a loop with ``needs`` may use on ``node``, which stays locked until the transaction ends.
+) -> Sequence[str]:
+    """The ids of the GPUs for a loop with ``needs`` on ``node``, which stays locked until the transaction ends.
 
     ``told`` is what an agent says of its machine, where no worker of ours samples it; ``sample`` what was known of
-    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there. Raises
-    ``NoRoom`` with the sentence that says what is short.
+    another machine before the transaction began; ``goes_on`` says that the loop has just ended a slice there, and
+    ``among`` which GPUs it has, if it has any. Raises ``NoRoom`` with the sentence that says what is short.
     """
     was_parked = None if run_id is None else _was_parked(run_id)
     admitted = manager.admit_on(
-        node, needs, pipeline=pipeline, told=told, sample=sample, goes_on=goes_on, was_parked=was_parked
+        node, needs, pipeline=pipeline, told=told, sample=sample, among=among, goes_on=goes_on, was_parked=was_parked
     )
     if isinstance(admitted, str):
         manager.DECISIONS.add(code="no_room_on_node")
@@ -240,7 +242,8 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield, run_id, works_since, repeats in leased:
+    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield, *rest in leased:
+        run_id, works_since, repeats, owner = rest
         stage = _stage(pipeline, slug)
         if stage is not None:
             yield (
@@ -256,6 +259,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                     piece=f"run:{run_id}",
                     works_since=works_since,
                     repeats_seconds=repeats,
+                    container=processes.container_of(owner),
                 ),
             )
     for ticket_id, queue, sent_at, priority, pipeline, slug in sent:
@@ -312,7 +316,7 @@ _REPEATS = """
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
            run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity,
-           run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}
+           run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}, slice.lease_owner
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
@@ -320,7 +324,7 @@ _LEASED = f"""
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
      UNION ALL
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, stage.slug, false, run.id, NULL, 0
+           run.priority, run.pipeline, stage.slug, false, run.id, NULL, 0, ''
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

@@ -10,6 +10,8 @@ from uuid import UUID
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage, default_storage
 
+from pause_manager.views import Gpu
+
 
 class Interrupted(BaseException):
     """Raised by :meth:`StageContext.sleep` at a stop. The item is left undone and is done again on resume.
@@ -62,7 +64,7 @@ class StageContext:
         "_sleep",
         "artifacts",
         "back_off",
-        "gpu_index",
+        "gpus",
         "item_key",
         "logger",
         "params",
@@ -78,18 +80,18 @@ class StageContext:
         params: Mapping[str, Any],
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
         artifacts: Artifacts,
-        gpu_index: int | None,
         sleep: Callable[[float], None],
         items: Callable[[], Iterator[dict[str, Any]]],
         back_off: Callable[[float], None] | None = None,
+        gpus: tuple[Gpu, ...] = (),
     ) -> None:
         self.run_id = run_id
         self.stage_slug = stage_slug
         self.params = params
         self.logger = logger
         self.artifacts = artifacts
-        self.gpu_index = gpu_index
-        """Index of the GPU this loop may use, or ``None``."""
+        self.gpus = gpus
+        """The GPUs that this loop may use (``uuid``, ``index``, ``name``, ``memory_mib``); the same until it ends."""
         self.item_key = ""
         """Key of the item at work: the same in every attempt, unique within the stage; sorts in input order."""
         self.back_off = back_off or sleep

@@ -151,5 +151,9 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         value = getattr(stage, field)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
+    if stage.isolate_gpus not in (True, False):
+        raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")
+    if stage.isolate_gpus and (stage.executor != CELERY or not stage.needs.gpus):
+        raise PipelineError(f"{prefix}.isolate_gpus expected needs with a GPU, and the executor {CELERY}.")
     if isinstance(stage.after, str):
         raise PipelineError(f"{prefix}.after expected a tuple of slugs, got the text {stage.after!r}.")

@@ -62,7 +62,8 @@ class Work:
     cursor: str
     size: int
     crashes: int
-    gpus: list[int]
+    gpus: list[str]
+    """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
 
 
 def claim(
@@ -71,7 +72,7 @@ def claim(
     *,
     queue: str,
     concurrency: int | None,
-    room: Callable[[], Sequence[int]] | None = None,
+    room: Callable[[], Sequence[str]] | None = None,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
@@ -275,7 +276,7 @@ _TAKE_SHARES = f"""
 _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
-           lease_gpus = %(gpus)s::smallint[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
+           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
            lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
 """
 _WORK = """

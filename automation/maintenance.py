@@ -12,7 +12,7 @@ from automation.leases import Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.units import units_of
-from pause_manager import audit, database, metrics
+from pause_manager import audit, database, machines, metrics
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
 
@@ -98,7 +98,7 @@ def settle(reaped: list[tuple[int, int, int]], error: BaseException | None = Non
 
 def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> None:
     """Record the item (or group) after the cursor as failed and move on; a hook fails the run instead."""
-    work = leases.take(slice_id, Worker(owner=processes.identity(), node=processes.node_name()))
+    work = leases.take(slice_id, Worker(owner=processes.identity(), node=machines.name()))
     if work is None:
         return
     if work.phase != WorkSlice.Phase.WORK:

@@ -89,6 +89,8 @@ class BaseStage:
     after: ClassVar[tuple[str, ...] | None] = None
     """Slugs of the stages whose outputs are this stage's items; ``None`` is the stage before it."""
     group_size: ClassVar[int] = 1
+    isolate_gpus: ClassVar[bool] = False
+    """Before the stage is made, ``CUDA_VISIBLE_DEVICES`` of its process names the loop's GPUs (``ctx.gpus``) alone."""
 
     def prepare(self, ctx: StageContext) -> None:
         """Run once, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
@@ -19,10 +21,10 @@ from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
-from automation.pipeline import Payload, TryLater, get_pipeline
+from automation.pipeline import AnyStage, Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
-from pause_manager import adapting, audit, log_context, metrics, nodes, settling
+from pause_manager import adapting, audit, gpus, log_context, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.stops import Stop
 from pause_manager.worker import local, slots
@@ -41,6 +43,7 @@ class Ending(StrEnum):
     NOTHING_LEFT = "nothing left to lease"
     STOPPED = "stopped"
     NO_ROOM = "no room on this node"
+    PROCESS_IS_SPENT = "its process has used GPUs, and another takes its place"
     TIME_IS_UP = "time is up"
     LEASE_LOST = "lease lost"
 
@@ -53,12 +56,13 @@ class StageLoop:
         self.run_row = stage_run.run
         self.worker = worker
         pipeline = get_pipeline(self.run_row.pipeline)
-        self.stage = pipeline.stage(stage_run.slug)()
+        self._declared = pipeline.stage(stage_run.slug)
         self._sources = pipeline.predecessors(stage_run.slug)
         self._work: Work | None = None
         self._committer = Committer(self._committed)
         self._ahead = Aside()
         self._has_worked = False
+        self._isolation = ExitStack()
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
@@ -68,15 +72,19 @@ class StageLoop:
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
             ),
             artifacts=Artifacts(self.run_row.pk, stage_run.slug),
-            gpu_index=None,
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,
         )
-        self._scopes = gate.scopes_at_work(self.run_row, queue=self.stage.queue, node=self.worker.node)
+        self._scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
         self._slot = local.take_slot(self._scopes, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
+
+    @cached_property
+    def stage(self) -> AnyStage:
+        """Made for the first slice: its GPUs are known by then."""
+        return self._declared()
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
@@ -86,6 +94,9 @@ class StageLoop:
     def _run(self) -> Ending:
         ends_at = time.monotonic() + conf.settings().loop_seconds
         try:
+            if self._declared.isolate_gpus and gpus.is_spent():
+                recycling.ask("CUDA was started in it, and work came whose GPUs are isolated")
+                return Ending.PROCESS_IS_SPENT
             while True:
                 should_stop, reason = self._check_should_stop()
                 if should_stop:
@@ -96,8 +107,8 @@ class StageLoop:
                     work = leases.claim(
                         self.stage_run.pk,
                         self.worker,
-                        queue=self.stage.queue,
-                        concurrency=self.stage.concurrency,
+                        queue=self._declared.queue,
+                        concurrency=self._declared.concurrency,
                         room=None if self.run_row.ignores_capacity else self._room,
                     )
                 except NoRoom as full:
@@ -105,9 +116,10 @@ class StageLoop:
                     return Ending.NO_ROOM
                 if work is None:
                     return Ending.NOTHING_LEFT
-                self._ctx.gpu_index = work.gpus[0] if work.gpus else None
                 self._slot.note(loop_beat.on(work))
                 self._work = work
+                if work.gpus and not self._ctx.gpus:
+                    self._hand_over(work.gpus)
                 if not self._has_worked:
                     metrics.guarded(settling.went_on)(self._scopes)
                 self._has_worked = True
@@ -120,6 +132,12 @@ class StageLoop:
         except LeaseLost as error:
             logger.warning("%s What was not committed is discarded.", error)
             return Ending.LEASE_LOST
+        except gpus.CannotIsolate as error:
+            logger.error("%s", error)
+            if self._work is not None:
+                self._note_ending(self._work)
+                leases.release(self._work)
+            return Ending.NO_ROOM
         except BaseException as error:
             self._give_back(error)
             raise
@@ -127,6 +145,7 @@ class StageLoop:
             self._work = None
             self._committer.close()
             self._ahead.close()
+            self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
 
@@ -296,7 +315,11 @@ class StageLoop:
             adapting.note_out_of_memory(
                 self.worker.node,
                 reason=f"A loop of {self.stage_run.slug} ran out of memory: {type(error).__name__}: {error}"[:500],
-                figures={"stage": self.stage_run.slug, "run": str(self.run_row.pk), "needs": asdict(self.stage.needs)},
+                figures={
+                    "stage": self.stage_run.slug,
+                    "run": str(self.run_row.pk),
+                    "needs": asdict(self._declared.needs),
+                },
             )
 
     def _note_ending(self, work: Work) -> None:
@@ -317,11 +340,24 @@ class StageLoop:
                 raise Interrupted
             time.sleep(min(left, 0.05))
 
-    def _room(self) -> Sequence[int]:
+    def _room(self) -> Sequence[str]:
         run = self.run_row
+        # The stage may have loaded what it works with: it stays on the cards that it has.
+        among = [gpu.uuid for gpu in self._ctx.gpus] or None
         return admission.room_here(
-            self.worker.node, self.stage.needs, run.pipeline, run_id=run.pk, goes_on=self._has_worked
+            self.worker.node,
+            self._declared.needs,
+            run.pipeline,
+            among=among,
+            run_id=run.pk,
+            goes_on=self._has_worked,
         )
+
+    def _hand_over(self, ids: Sequence[str]) -> None:
+        sample = nodes.latest(self.worker.node)
+        self._ctx.gpus = gpus.given(ids, sample.view if sample is not None else None)
+        if self._declared.isolate_gpus:
+            self._isolation.enter_context(gpus.isolated(self._ctx.gpus))
 
     def _all_items(self) -> Iterator[Payload]:
         slugs = self._sources or ("input",)

@@ -13,7 +13,7 @@ from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
 from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
-from pause_manager import metrics, settling
+from pause_manager import machines, metrics, settling
 from pause_manager.control_task import ControlTask
 from pause_manager.probes import processes
 
@@ -31,7 +31,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
     if stage.executor == AGENT:
         return  # Sent before the stage was given to agents.
-    worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=processes.node_name())
+    worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=machines.name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
     ending = StageLoop(stage_run, worker).run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}

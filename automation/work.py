@@ -69,7 +69,7 @@ class WorkSlice(models.Model):
     lease_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token")
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_node = models.CharField(max_length=200, blank=True)
-    lease_gpus = ArrayField(models.SmallIntegerField(), default=list, blank=True)
+    lease_gpus = ArrayField(models.TextField(), default=list, blank=True, help_text="UUIDs")
     lease_yield = models.TextField(blank=True, help_text="why the loop is to give the slice back for others")
     leased_at = models.DateTimeField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from backend import ticks
-from pause_manager import clocks
+from pause_manager import clocks, machines
 from pause_manager.clock import database_seconds
 from pause_manager.redis_clients import bounded
 
@@ -43,7 +43,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when database, migrations, Redis, beat and a control worker are fine, else 503; each with its own word.
 
-    A clock that differs from the database's is named and changes nothing.
+    A clock that differs from the database's and a name that two machines have are told and change nothing.
     """
     checks: dict[str, Callable[[], str]] = {
         "database": check_database,
@@ -52,6 +52,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         "beat": check_beat,
         "control": check_control,
         "clocks": check_clocks,
+        "machines": check_machines,
     }
     found, ready = {}, True
     for name, check in checks.items():
@@ -122,6 +123,17 @@ def check_clocks() -> str:
         raise Notable("unknown while the database does not answer") from error
     if wrong:
         raise Notable("; ".join(wrong))
+    return "ok"
+
+
+def check_machines() -> str:
+    """Whether each machine has a name of its own."""
+    try:
+        contested = machines.contested()
+    except DatabaseError as error:
+        raise Notable("unknown while the database does not answer") from error
+    if contested:
+        raise Notable("; ".join(contested))
     return "ok"
 
 

@@ -13,7 +13,7 @@ import redis
 from celery import signals
 from django.conf import settings
 
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from pause_manager.redis_clients import bounded
 
 BEAT, CONTROL = "beat", "control"
@@ -40,7 +40,7 @@ def key(who: str) -> str:
 def mark(who: str) -> bool:
     """Leave a sign of life; False if Redis is away."""
     with contextlib.suppress(redis.RedisError):
-        told = orjson.dumps({"host": node_name(), "at": time.time()})
+        told = orjson.dumps({"host": host_name(), "at": time.time()})
         _client(settings.REDIS_URL).set(key(who), told, ex=EXPIRES_SECONDS)
         return True
     return False

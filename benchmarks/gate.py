@@ -87,15 +87,16 @@ def _sample_ms() -> list[float]:
     from pause_manager.node_watch import NodeWatch
     from pause_manager.probes.sample import Sampler
 
-    sampler, watch = Sampler("bench"), NodeWatch()
+    sampler, watch = Sampler(), NodeWatch()
     spent: list[float] = []
     try:
         for _ in range(SAMPLES):
             time.sleep(1)
             begun = time.thread_time()
-            sample = sampler.take(frozenset({os.getpid()}))
-            if sample is None:
+            report = sampler.read(frozenset({os.getpid()}))
+            if report is None:
                 continue
+            sample = sampler.sample("bench", [report])
             nodes.announce(sample)
             if not spent:
                 nodes.keep(sample)

@@ -132,6 +132,8 @@ class Report:
     """The oldest tasks at work: ``task_id``, ``task_name``, ``queue``, and ``seconds`` since each started."""
     task_names: Iterable[str] = ()
     """The tasks that it knows."""
+    visible_gpus: Sequence[str] | None = None
+    """The ids of the GPUs that it may use, if those are not all of its machine."""
     clock: float | None = None
     """The time of its machine, in seconds since the epoch."""
 
@@ -147,6 +149,7 @@ class Report:
             "in_hand": json.dumps({queue: list(counts) for queue, counts in self.in_hand.items()}),
             "tasks": json.dumps(list(self.tasks)),
             "task_names": json.dumps(sorted(self.task_names)),
+            "visible_gpus": None if self.visible_gpus is None else json.dumps(list(self.visible_gpus)),
             "clock": self.clock,
         }
 
@@ -221,6 +224,13 @@ def _workers() -> Iterable[Member]:
         return [Member(WORKER, *row) for row in cursor.fetchall()]
 
 
+def visible_gpus() -> dict[str, set[str]]:
+    """By node the ids of the GPUs that its live workers may use, of nodes where that is not all for any of them."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VISIBLE, [gone_seconds()])
+        return {node: {gpu for ids in json.loads(told) for gpu in ids} for node, told in cursor.fetchall()}
+
+
 def forget_gone() -> None:
     """Delete the rows of workers that were not seen for an hour."""
     FleetWorker.objects.filter(last_seen_at__lt=Now() - _REMEMBERED).delete()
@@ -231,17 +241,23 @@ _WORKER = FleetWorker._meta.db_table
 REPORT = f"""
     INSERT INTO {_WORKER} AS worker
            (name, node, serves, acknowledged_version, acknowledged_at, last_seen_at,
-            revision, owner, in_hand, tasks, task_names, clock_offset)
+            revision, owner, in_hand, tasks, task_names, visible_gpus, clock_offset)
     VALUES (%(key)s, %(node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
-            extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
+            %(visible_gpus)s::jsonb, extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
         ON CONFLICT (name) DO UPDATE
        SET node = excluded.node, serves = excluded.serves, last_seen_at = clock_timestamp(),
            acknowledged_at = CASE WHEN worker.acknowledged_version = excluded.acknowledged_version
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
            owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
-           task_names = excluded.task_names, clock_offset = excluded.clock_offset
+           task_names = excluded.task_names, visible_gpus = excluded.visible_gpus, clock_offset = excluded.clock_offset
+"""
+
+_VISIBLE = f"""
+    SELECT node, json_agg(visible_gpus)::text
+      FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %s)
+     GROUP BY node HAVING bool_and(visible_gpus IS NOT NULL)
 """
 
 LIVE = f"""

@@ -19,7 +19,7 @@ from django.db import connections
 
 from pause_manager import chord_results, loads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
-from pause_manager.conf import PauseManagerSettings, settings
+from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
 from pause_manager.schedule import CONTROL_TASKS
 from pause_manager.settings_check import check_declared
 
@@ -54,7 +54,16 @@ def check_database_engine(app_configs: Sequence[AppConfig] | None, **kwargs: Any
 def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Every option of ``PAUSE_MANAGER`` is known and of its type."""
     errors = check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager")
-    return errors or _check_policies(settings())
+    return errors or [*_check_node(settings()), *_check_policies(settings())]
+
+
+def _check_node(options: PauseManagerSettings) -> Iterable[CheckMessage]:
+    if options.node and not MACHINE_NAME.fullmatch(options.node):
+        yield Error(
+            f"PAUSE_MANAGER['node'] expected up to 100 letters, digits, '.', '_' and '-', got: {options.node!r}",
+            hint="It is the name of this machine, the same in all of its containers, and in holds: node:NAME.",
+            id="pause_manager.E026",
+        )
 
 
 def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from pause_manager import acknowledgements, conf
 from pause_manager.clock import database_seconds
 from pause_manager.models import FleetWorker
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 
 
 @dataclass(frozen=True)
@@ -67,4 +67,4 @@ def _of_workers() -> Iterable[Clock]:
 def _here() -> Iterable[Clock]:
     before = time.time()
     now = database_seconds()
-    yield Clock("web", "the web process", node_name(), now - (before + time.time()) / 2)
+    yield Clock("web", "the web process", host_name(), now - (before + time.time()) / 2)

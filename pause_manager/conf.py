@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +11,8 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from pause_manager.capacity.policy import Policy
+
+MACHINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class PauseManagerSettings:
     """Longest wait for Redis when announcing a change."""
     idempotency_hours: float = 24.0
     """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
+    node: str = ""
+    """The name of this machine, the same in all of its containers; empty: the first host name that any of them saw."""
     sample_seconds: float = 1.0
     """How often a node is sampled."""
     missed_samples: int = 3
@@ -38,13 +43,16 @@ class PauseManagerSettings:
     """A driver that has not answered by then is killed and its GPUs are unknown."""
     node_key_prefix: str = "slackwater:node:"
     """Redis keys of live samples; two systems on one Redis need two prefixes."""
+    machine_key_prefix: str = "slackwater:machine:"
+    """Redis keys under which the containers of one machine meet; two systems on one Redis need two prefixes."""
     save_node_seconds: float = 5.0
     """How often a node is kept in the database while Redis has it."""
     history_days: float = 14.0
     """How long samples by the minute, and nodes that are gone, are kept."""
     runtime_dir: str = ""
-    """Where the workers of one machine find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
-    ``/run/user`` or the temporary one. It must belong to the workers' user."""
+    """Where the workers of one container find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
+    ``/run/user`` or ``/run``, and without any, none: each worker samples for itself. It must belong to the workers'
+    user."""
     own_root_pid: int = 0
     """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
     control_queue: str = "control"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import capacity, conf, front, loads, nodes, serving, watching
+from pause_manager import acknowledgements, capacity, conf, front, gpus, loads, nodes, serving, watching
 from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
 from pause_manager.models import PollState
@@ -147,11 +147,13 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     views = [
         replace(
             view,
-            loads=tuple(by_node.get(view.name, ())),
             is_online=view.is_online and view.name not in held,
             queues=served.get(view.name),
-        )
+        ).carrying(by_node.get(view.name, ()))
         for view in (state.view for state in found)
     ]
+    if any(view.gpus for view in views):
+        visible = acknowledgements.visible_gpus()
+        views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, by_node.get(None, []), states, database_seconds())

@@ -197,7 +197,7 @@ def _nodes() -> Iterable[Metric]:
                 "utilisation_ratio": gpu["utilisation"],
                 "temperature_celsius": gpu["temperature_c"],
             }
-            _add(of_gpu, [name, str(gpu["index"])], figures)
+            _add(of_gpu, [name, gpu["uuid"] or str(gpu["index"])], figures)
     return [*told.values(), *of_gpu.values()]
 
 

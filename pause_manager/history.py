@@ -22,7 +22,7 @@ class Minute:
     own_sum: float = 0.0
     memory_mib: int = 0
     free_memory_mib_min: int = 0
-    _gpus: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _gpus: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sample: Sample) -> Minute:
@@ -45,7 +45,8 @@ class Minute:
         self.own_sum += sample.own_cores
         self.free_memory_mib_min = min(least, view.free_memory_mib)
         for gpu in view.gpus:
-            kept = self._gpus.setdefault(gpu.index, {"known": 0, "busy": 0.0, "free": None, "own": 0, "problem": ""})
+            kept = self._gpus.setdefault(gpu.id, {"known": 0, "busy": 0.0, "free": None, "own": 0, "problem": ""})
+            kept["uuid"], kept["index"] = gpu.uuid, gpu.index
             kept["total"], kept["problem"] = gpu.total_mib, gpu.problem or kept["problem"]
             kept["own"] = max(kept["own"], gpu.own_mib)
             if gpu.free_mib is not None:
@@ -66,13 +67,14 @@ class Minute:
             "free_memory_mib_min": self.free_memory_mib_min,
             "gpus": [
                 {
-                    "index": index,
+                    "uuid": kept["uuid"],
+                    "index": kept["index"],
                     "total_mib": kept["total"],
                     "free_mib_min": kept["free"],
                     "own_mib_max": kept["own"],
                     "utilisation": round(kept["busy"] / kept["known"], 3) if kept["known"] else None,
                     "problem": kept["problem"],
                 }
-                for index, kept in sorted(self._gpus.items())
+                for kept in sorted(self._gpus.values(), key=lambda kept: (kept["index"], kept["uuid"]))
             ],
         }

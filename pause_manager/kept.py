@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
-from pause_manager import audit, manager, pause_queue, running, watching
+from pause_manager import audit, machines, manager, pause_queue, running, watching
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
@@ -83,7 +83,7 @@ class Turn:
     id: UUID
     row: int | None = None
     entry: int | None = None
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     is_revoked: bool = False
     """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
@@ -108,7 +108,7 @@ def settle(delivery: Delivery) -> Turn | None:
     with _bounded():
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
-            return Turn(delivery.turn, row.pk, row.entry_id, tuple(row.gpus))
+            return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery)
@@ -120,13 +120,13 @@ def settle(delivery: Delivery) -> Turn | None:
         elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
             return None
-        if (hold := _covering([*delivery.scopes, f"node:{processes.node_name()}"])) is not None:
+        if (hold := _covering([*delivery.scopes, f"node:{machines.name()}"])) is not None:
             _keep(delivery, entry, hold)
             return None
-        admitted: tuple[int, ...] | str = ()
+        admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = manager.admit_on(
-                processes.node_name(),
+                machines.name(),
                 delivery.needs,
                 pipeline=delivery.policy,
                 newcomer=delivery.priority if entry is None else None,
@@ -146,7 +146,7 @@ def settle(delivery: Delivery) -> Turn | None:
             task_id=clean(delivery.task_id),
             task_name=clean(delivery.task_name),
             queue=clean(delivery.short_queue),
-            node=processes.node_name(),
+            node=machines.name(),
             worker=delivery.worker,
             owner=processes.identity(),
             acks_late=delivery.acks_late,
@@ -187,7 +187,7 @@ def keep_again(delivery: Delivery, turn: Turn) -> None:
             if not deleted:
                 return
             entry = _locked(turn.entry)
-        hold = _covering([*delivery.scopes, f"node:{processes.node_name()}"])
+        hold = _covering([*delivery.scopes, f"node:{machines.name()}"])
         pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
         if hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")

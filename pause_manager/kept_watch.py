@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity import Adaptation, NodeState
+from pause_manager.capacity import Adaptation, Idle, NodeState
 from pause_manager.capacity.room import Resource
 from pause_manager.capacity.strangers import Swing
 
@@ -19,12 +19,16 @@ class KeptWatch:
 
     state: NodeState = field(default_factory=NodeState)
     adaptation: Adaptation | None = None
+    idle: Idle = field(default_factory=Idle)
+    """What our processes occupy there when idle."""
     oom_kills: int | None = None
     """How many kills for want of memory have been told of."""
 
     def has_only_swung(self, before: KeptWatch | None) -> bool:
-        """Whether nothing but the strangers' swing differs from ``before``."""
-        return before is not None and replace(self, state=replace(self.state, swing=before.state.swing)) == before
+        """Whether nothing but the strangers' swing and the idle processes' memory differs from ``before``."""
+        if before is None:
+            return False
+        return replace(self, idle=before.idle, state=replace(self.state, swing=before.state.swing)) == before
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -32,6 +36,8 @@ class KeptWatch:
         kept: dict[str, Any] = {name: getattr(self.state, name) for name in _STATE}
         kept["oom_kills"] = self.oom_kills
         kept["swing"] = {"since": swing.since, "before": _listed(swing.before), "latest": _listed(swing.latest)}
+        if idle := self.idle.as_list():
+            kept["idle"] = idle
         if self.adaptation is not None:
             kept["adaptation"] = vars(self.adaptation)
         return kept
@@ -45,7 +51,7 @@ class KeptWatch:
             swing=Swing(swing.get("since", 0.0), _mapped(swing.get("before", ())), _mapped(swing.get("latest", ()))),
         )
         adaptation = Adaptation(**kept["adaptation"]) if kept.get("adaptation") else None
-        return cls(state, adaptation, kept.get("oom_kills"))
+        return cls(state, adaptation, Idle.of_list(kept.get("idle", ())), kept.get("oom_kills"))
 
 
 def _listed(amounts: Mapping[Resource, int]) -> list[list[Any]]:
@@ -53,4 +59,6 @@ def _listed(amounts: Mapping[Resource, int]) -> list[list[Any]]:
 
 
 def _mapped(listed: Any) -> dict[Resource, int]:
-    return {(kind, index): amount for kind, index, amount in listed}
+    # Before GPUs were booked by UUID, -1 was the machine and any other number the index of a GPU: it may have moved.
+    named = ((kind, "" if which == -1 else which, amount) for kind, which, amount in listed)
+    return {(kind, which): amount for kind, which, amount in named if isinstance(which, str)}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import orjson
@@ -16,9 +15,11 @@ from pause_manager import (
     conf,
     database,
     front,
+    gpus,
     holds,
     layers,
     loads,
+    machines,
     metrics,
     nodes,
     pause_queue,
@@ -34,6 +35,7 @@ from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.polling import Poll as Poll
+from pause_manager.probes import processes
 from pause_manager.ramp import Ramp
 from pause_manager.samples import Sample
 from pause_manager.signals import forced_on, hold_changing
@@ -94,16 +96,18 @@ def admit_on(
     told: NodeView | None = None,
     newcomer: int | None = None,
     sample: Sample | None = None,
+    among: Collection[str] | None = None,
     goes_on: bool = False,
     was_parked: Callable[[], bool] | None = None,
-) -> tuple[int, ...] | str:
-    """The GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
+) -> tuple[str, ...] | str:
+    """The ids of the GPUs for work with ``needs`` that starts on ``node`` now, or the sentence that says what is short.
 
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
     and a lock on its name takes the place of the row. ``newcomer`` is the priority of work that nobody has admitted
     before: it queues behind what waits. ``sample`` is what ``nodes.latest`` gave before the transaction; whoever admits
-    to this machine needs none. What cannot be judged admits nothing: the error is raised.
+    to this machine needs none. Of this machine those GPUs count that this process may use, and with ``among`` only
+    those: a loop stays on the cards that it has. What cannot be judged admits nothing: the error is raised.
 
     A node that is saturated or kept free for large work admits nothing else, and what strangers lately used more stays
     free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept free
@@ -125,7 +129,12 @@ def admit_on(
         if view is None:
             return f"{node} has no fresh sample."
         mine = loads.by_node(node).get(node, ())
-        view = replace(view, loads=tuple(load for load in mine if not load.is_sent))
+        view = view.carrying(load for load in mine if not load.is_sent)
+        if node == machines.known_name():
+            # This worker has its container's limits, and the cards it sees, beside what the whole machine has.
+            view = capacity.within(view, processes.container())
+            if needs.gpus:
+                view = gpus.offered(view, among)
         state = found.watch.state if found is not None and found.row.watch and not goes_on else None
         now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
         kept = Ramp.of_dict(orjson.loads(ramp or "{}"))

@@ -19,6 +19,7 @@ from pause_manager.querysets import (
 )
 
 from pause_manager.control import ControlState, FleetWorker  # isort: skip
+from pause_manager.machine import Machine  # isort: skip
 
 __all__ = [
     "SCOPE",
@@ -28,6 +29,7 @@ __all__ = [
     "FleetWorker",
     "Hold",
     "IdempotencyRecord",
+    "Machine",
     "PauseQueueEntry",
     "PollState",
     "RunningTask",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pause_manager import capacity, conf, loads, nodes
@@ -33,10 +32,10 @@ def matching(found: Iterable[dict[str, Any]], query: dict[str, Any]) -> list[dic
 
 def _node(state: nodes.NodeState, carried: Sequence[Load], held: dict[str, str], now: float) -> dict[str, Any]:
     policy = conf.settings().policy_of()
-    view = replace(state.view, loads=tuple(load for load in carried if not load.is_sent))
+    view = state.view.carrying(load for load in carried if not load.is_sent)
     room = capacity.room(view, now, policy)
     share = room.share(Needs())
-    left = {gpu.index: gpu.free_mib for gpu in room.gpus}
+    left = {gpu.id: gpu.free_mib for gpu in room.gpus}
     return {
         "id": view.name,
         "is_online": view.is_online,
@@ -56,13 +55,14 @@ def _node(state: nodes.NodeState, carried: Sequence[Load], held: dict[str, str],
         "free_memory_mib": view.free_memory_mib,
         "room_memory_mib": room.memory_mib,
         "gpu_problem": view.gpu_problem,
-        "gpus": [_gpu(gpu, left.get(gpu.index)) for gpu in view.gpus],
+        "gpu_note": view.gpu_note,
+        "gpus": [_gpu(gpu, left.get(gpu.id)) for gpu in view.gpus],
         "loads": [_load(load) for load in view.loads],
     }
 
 
 def _gpu(gpu: GpuView, left: int | None) -> dict[str, Any]:
-    kept_back = ("own_processes", "mig_of")
+    kept_back = ("own_processes",)
     return {name: value for name, value in vars(gpu).items() if name not in kept_back} | {"room_mib": left}
 
 

@@ -29,6 +29,7 @@ class NodeWatch:
         self._with_loads = capacity.NodeState()
         self._strangers = capacity.NodeState()
         """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
+        self._idle = capacity.Idle()
         self._own_threshold: float | None = None
         self._kept: KeptWatch | None = None
         self._adaptation: capacity.Adaptation | None = None
@@ -68,19 +69,24 @@ class NodeWatch:
         if self._told_saturated != self._strangers.is_saturated:
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
             self._told_saturated = self._strangers.is_saturated
-        carried = tuple(loads.by_node(view.name).get(view.name, ()))
-        self._with_loads, judgement = capacity.judge(
-            replace(view, loads=carried), self._with_loads, policy, view.sampled_at
-        )
+        carried = loads.by_node(view.name).get(view.name, ())
+        loaded = view.carrying(carried)
+        self._idle = self._idle.seen(loaded)
+        self._with_loads, judgement = capacity.judge(loaded, self._with_loads, policy, view.sampled_at)
         self._keep(view.name)
         if judgement.yields:
             self._ask_to_yield(view.name, judgement)
         poll_if_beat_is_dead()
 
+    def with_idle(self, view: NodeView) -> NodeView:
+        """``view``, which is about to be told, with what our processes occupied when idle as of the sample before."""
+        return self._idle.told(view) if self._spoke else view
+
     def _stand_aside(self, node: str, speaks: bool) -> None:
         """Capacity is not watched: nothing is kept from starting, and nothing is remembered."""
         consumption.start()
         self._strangers = self._with_loads = capacity.NodeState()
+        self._idle = capacity.Idle()
         self._told_saturated = False
         if speaks:
             takes_work = nodes.held_because(node) is None
@@ -104,6 +110,7 @@ class NodeWatch:
         if begins:
             # What the sample says is judged anew; what only time can tell is taken up.
             self._with_loads = replace(kept.state, is_saturated=False)
+            self._idle = kept.idle
             self._oom_kills = kept.oom_kills
             self._kept = None
 
@@ -130,6 +137,7 @@ class NodeWatch:
                 swing=Swing(swing.since, swing.before, swing.latest),
             ),
             self._adaptation,
+            self._idle.lasting,
             self._oom_kills,
         )
         if kept == self._kept or (kept.has_only_swung(self._kept) and time.monotonic() < self._keep_due):

@@ -15,14 +15,15 @@ from typing import Any
 import orjson
 import redis
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
-from pause_manager import audit, batches, capacity, conf
+from pause_manager import audit, batches, capacity, conf, machines
 from pause_manager.actor import Actor
 from pause_manager.history import Minute
 from pause_manager.kept_watch import KeptWatch
-from pause_manager.models import CapacitySample, Hold, WorkerNode
+from pause_manager.models import CapacitySample, Hold, Machine, WorkerNode
+from pause_manager.probes import processes
 from pause_manager.probes.lodging import Lodging
-from pause_manager.probes.processes import node_name
 from pause_manager.redis_clients import client as client
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
@@ -33,10 +34,13 @@ REMEMBERED = timedelta(hours=1)
 """Nodes that are gone for longer are no longer listed."""
 
 _KEEP = """
+    WITH alive AS (
+        UPDATE {machine} SET last_seen_at = clock_timestamp() WHERE boot_id = %s AND name = %s RETURNING 1
+    )
     INSERT INTO {table} (name, sample, first_seen_at, last_seen_at, is_consuming)
     VALUES (%s, %s, clock_timestamp(), clock_timestamp(), true)
     ON CONFLICT (name) DO UPDATE SET sample = excluded.sample, last_seen_at = excluded.last_seen_at
-    RETURNING extract(epoch FROM last_seen_at)
+    RETURNING extract(epoch FROM last_seen_at), EXISTS (SELECT 1 FROM alive)
 """
 
 
@@ -110,7 +114,7 @@ def latest(name: str) -> Sample | None:
 def own_sample(name: str) -> Sample | None:
     """The live sample of the node if it is this machine, by the file that its workers share."""
     settings = conf.settings()
-    if name != node_name():
+    if not name or name != machines.known_name():
         return None
     return Lodging(settings.runtime_dir).hear(within_seconds=settings.offline_seconds)
 
@@ -185,9 +189,12 @@ def announce(sample: Sample) -> bool:
 def keep(sample: Sample) -> float:
     """Keep ``sample`` as the last of its node; answers the database's time, in seconds since the epoch."""
     with connection.cursor() as cursor:
-        statement = _KEEP.format(table=connection.ops.quote_name(WorkerNode._meta.db_table))
-        cursor.execute(statement, [sample.view.name, sample.as_json().decode()])
-        (now,) = cursor.fetchone()
+        statement = _KEEP.format(table=WorkerNode._meta.db_table, machine=Machine._meta.db_table)
+        name = sample.view.name
+        cursor.execute(statement, [processes.boot_id(), name, name, sample.as_json().decode()])
+        now, is_ours = cursor.fetchone()
+    if not is_ours and name == machines.known_name():
+        machines.forget_name()
     return float(now)
 
 
@@ -266,6 +273,7 @@ def forget_history() -> None:
     # What a node has told last is in the history too: such a node goes the next time.
     unused = f"NOT EXISTS (SELECT FROM {samples} AS sample WHERE sample.node_id = old.id)"
     batches.delete(seen, "last_seen_at", f"{is_old.format('last_seen_at')} AND {unused}", days)
+    Machine.objects.filter(last_seen_at__lt=Now() - timedelta(days=conf.settings().history_days)).delete()
 
 
 def _key(name: str) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Task, signals
-from celery.app.trace import trace_ok_t
+from celery import Task, signals, states
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, report_internal_error, trace_ok_t
 from celery.exceptions import Ignore
 
-from pause_manager import sentry
+from pause_manager import gpus, recycling, sentry
 from pause_manager.delivery import ADDRESS, Rest
 from pause_manager.needs import Needs
+from pause_manager.views import Gpu
 from pause_manager.worker import page
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ class PausableMixin:
     needs: ClassVar[Needs | Mapping[str, Any] | None] = None
     policy: ClassVar[str] = ""
     """One of ``PAUSE_MANAGER["pipeline_policies"]``; the fleet's if it is none of them."""
+    isolate_gpus: ClassVar[bool] = False
+    """Before its first line, ``CUDA_VISIBLE_DEVICES`` of its process names the GPUs that it was given and no other."""
 
     _trace: Tracer | None = None
 
@@ -63,6 +68,11 @@ class PausableMixin:
     @__trace__.setter
     def __trace__(self, tracer: Tracer | None) -> None:
         self._trace = guarded(self, tracer) if tracer is not None and self.pausable else tracer
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that it was given by its ``needs``: ``uuid``, ``index``, ``name``, ``memory_mib``."""
+        return given_gpus()
 
     def check_should_stop(self) -> tuple[bool, str]:
         """Whether it should leave, and why: a quiesce covers it, or strangers need what it declared.
@@ -91,7 +101,7 @@ class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("arguments", "content_type", "here", "is_told", "mark", "queue", "request", "turn")
+    __slots__ = ("arguments", "content_type", "gpus", "here", "is_told", "mark", "queue", "request", "turn")
 
     def __init__(
         self, here: page.Page, address: Mapping[str, Any], arguments: tuple[Any, Any], request: Mapping[str, Any]
@@ -103,6 +113,7 @@ class _Run:
         self.turn: str = address.get("turn") or ""
         self.mark: int | None = address.get("mark")
         self.content_type: str | None = address.get("content_type")
+        self.gpus = tuple(Gpu(**gpu) for gpu in address.get("gpus", ()))
         self.is_told = self.mark is None
 
     def stop(self) -> tuple[str, str] | None:
@@ -119,6 +130,12 @@ class _Run:
 
 _GO_ON = (False, "")
 _current = threading.local()
+
+
+def given_gpus() -> tuple[Gpu, ...]:
+    """As :attr:`PausableMixin.gpus`, for the task that runs in this thread."""
+    run: _Run | None = getattr(_current, "run", None)
+    return () if run is None else run.gpus
 
 
 def check_should_stop() -> tuple[bool, str]:
@@ -178,18 +195,32 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
         return tracer(uuid, args, kwargs, request)
     if queue != _control_queue() and not (here.is_permitted and here.control.covering(queue) is None):
         return _answered((REFUSED,))
+    run = _Run(here, address, (args, kwargs), request)
+    is_isolated = bool(run.gpus) and getattr(task, "isolate_gpus", False)
+    if is_isolated and gpus.is_spent():
+        recycling.ask("CUDA was started in it, and a task came whose GPUs are isolated")
+        return _answered((REFUSED,))
     if (mark := address.get("mark")) is not None and not here.begin(mark):
         return _answered((REFUSED,))  # Its message has gone back meanwhile.
     outer = getattr(_current, "run", None)
-    _current.run = _Run(here, address, (args, kwargs), request)
+    _current.run = run
     try:
-        traced = tracer(uuid, args, kwargs, request)
+        with gpus.isolated(run.gpus) if is_isolated else nullcontext():
+            traced = tracer(uuid, args, kwargs, request)
         left: Any = traced.info.retval if traced.info is not None else None
         if isinstance(left, Parked) and left.rest is not None:
             return _answered((LEFT, left.rest))
         return traced
+    except gpus.CannotIsolate as error:
+        return _failed(task, uuid, request, error)
     finally:
         _current.run = outer
+
+
+def _failed(task: Any, uuid: str, request: Any, error: Exception) -> Any:
+    """What a tracer answers for a task that has failed before its first line; its result says so."""
+    task.backend.mark_as_failure(uuid, error, request=Context(request or {}), store_result=not task.ignore_result)
+    return trace_ok_t(report_internal_error(task, error), TraceInfo(states.FAILURE, error), 0.0, None)
 
 
 def _rest(task: Any, run: _Run, args: Any, kwargs: Any) -> Rest:

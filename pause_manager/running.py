@@ -34,7 +34,7 @@ _REF = "task:"
 _LOADS = f"""
     SELECT task.id, task.node, task.task_id, task.needs::text, extract(epoch FROM task.started_at)::float8,
            task.priority, task.gpus::text, task.asks AND NOT coalesce(entry.is_forced, false), task.queue,
-           extract(epoch FROM statement_timestamp() - task.started_at)::float8
+           extract(epoch FROM statement_timestamp() - task.started_at)::float8, task.owner
       FROM {RunningTask._meta.db_table} AS task
       LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
      WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
@@ -104,7 +104,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     with connection.cursor() as cursor:
         cursor.execute(_LOADS, {"node": node})
         rows = cursor.fetchall()
-    for pk, name, task_id, needs, started_at, priority, gpus, can_yield, queue, ran_seconds in rows:
+    for pk, name, task_id, needs, started_at, priority, gpus, can_yield, queue, ran_seconds, owner in rows:
         declared = Needs(**orjson.loads(needs))
         yield (
             name,
@@ -113,11 +113,12 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                 declared,
                 started_at,
                 priority,
-                tuple(orjson.loads(gpus)),
+                tuple(map(str, orjson.loads(gpus))),
                 can_yield=can_yield,
                 queue=queue,
                 # What it leaves with is known only when it has left: it may have to begin anew.
                 repeats_seconds=ran_seconds,
+                container=processes.container_of(owner),
             ),
         )
     if node is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pause_manager.views import GpuView, NodeView
+from pause_manager.views import ContainerView, GpuView, NodeView
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,6 @@ class Sample:
     own_processes: int = 0
     pressure: dict[str, float] = field(default_factory=dict)
     """PSI: the share of time in which something waited, by ``cpu``, ``memory``, ``io`` and ``cpu_group``."""
-    gpu_note: str = ""
-    """Why there are no GPUs."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; loads are not part of a sample."""
@@ -41,8 +39,14 @@ class Sample:
     def of_dict(cls, figures: dict[str, Any]) -> Sample:
         """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
         view = figures["view"]
-        gpus = tuple(_of(GpuView, gpu) for gpu in view["gpus"])
-        made: Sample = _of(cls, {**figures, "view": _of(NodeView, {**view, "gpus": gpus})})
+        gpus = tuple(of_known(GpuView, gpu) for gpu in view["gpus"])
+        listed = ("gpus", "gpu_numbers")
+        containers = tuple(
+            of_known(ContainerView, one | {name: tuple(one.get(name, ())) for name in listed})
+            for one in view.get("containers", ())
+        )
+        view = of_known(NodeView, {**view, "gpus": gpus, "containers": containers})
+        made: Sample = of_known(cls, {**figures, "view": view})
         return made
 
     @classmethod
@@ -51,7 +55,8 @@ class Sample:
         return cls.of_dict(orjson.loads(text))
 
 
-def _of(declared: Any, values: dict[str, Any]) -> Any:
+def of_known(declared: Any, values: dict[str, Any]) -> Any:
+    """``declared`` made of ``values``, without what it does not know."""
     try:
         return declared(**values)
     except TypeError:

@@ -1,23 +1,30 @@
 """The sampling of one worker: a thread that ticks each second, and hands what the database is to know to another.
 
-Of several workers on one machine one samples; the others hear what it saw. When it dies, the next tick of another
-takes over. Redis, database and driver may be away in any order, or hang: the thread goes on.
+Of several workers in one container one samples; of several containers of one machine one speaks, which makes one
+sample of all their reports. The others hear it. When one of them dies, the next tick of another takes over. Redis,
+database and driver may be away in any order, or hang: the thread goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
-from pause_manager import conf, nodes
+import redis
+
+from pause_manager import conf, containers, machines, nodes
 from pause_manager.consumption import consumption
 from pause_manager.history import Minute
+from pause_manager.probes import processes
 from pause_manager.probes.lodging import Lodging, UnsafeDirectory
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.merge import with_container
 from pause_manager.probes.sample import Sampler
+from pause_manager.reports import Report
 from pause_manager.samples import Sample
 from pause_manager.views import NodeView
 from pause_manager.worker.database_thread import database_thread
@@ -27,10 +34,14 @@ logger = logging.getLogger("pause_manager.sampling")
 PRIMING_SECONDS = 0.25
 
 on_sample: list[Callable[[NodeView, bool], None]] = []
-"""Called in every worker of a node with a sample and whether this worker took it, in its database thread.
+"""Called in every worker of a node with a sample and whether this worker speaks for it, in its database thread.
 
 While that is busy only the latest sample waits for it. Failures are logged.
 """
+
+
+amend: list[Callable[[NodeView], NodeView]] = []
+"""What is added to a sample, before it is told, by those who know more of the node than the probes read."""
 
 
 class Sampling:
@@ -42,6 +53,9 @@ class Sampling:
         self._keeper = Keeper(self._settings.save_node_seconds)
         self._has_started_database = False
         self._sampler: Sampler | None = None
+        self._meeting = containers.Meeting()
+        self._speaks = False
+        """Whether this worker samples, and its container speaks for the machine."""
         self._stop = threading.Event()
         self._last_complaint = ""
         self._last_heard = 0.0
@@ -77,6 +91,8 @@ class Sampling:
             wait = max(0.0, wait - (time.monotonic() - began))
         if self._sampler is not None:
             self._sampler.close()
+            with contextlib.suppress(redis.RedisError):
+                containers.leave(processes.container())
         self._lodging.leave()
 
     def _tick(self) -> float:
@@ -87,24 +103,55 @@ class Sampling:
         if sample is None:
             return PRIMING_SECONDS if self._sampler is not None else self._settings.sample_seconds
         for number, react in enumerate(on_sample):
-            job = partial(react, sample.view, self._sampler is not None)
+            job = partial(react, sample.view, self._speaks)
             database_thread.soon(f"the reaction {number} to a sample", job)
         return self._settings.sample_seconds
 
     def _take(self) -> Sample | None:
+        settings = self._settings
         if self._sampler is None:
-            settings = self._settings
-            self._sampler = Sampler(
-                node_name(), gpu_deadline_seconds=settings.gpu_deadline_seconds, with_gpus=settings.with_gpus
-            )
-        sample = self._sampler.take(self._lodging.roots(), clock_offset=self._keeper.clock_offset)
-        if sample is not None:
+            self._sampler = Sampler(gpu_deadline_seconds=settings.gpu_deadline_seconds, with_gpus=settings.with_gpus)
+        report = self._sampler.read(self._lodging.roots())
+        if report is None:
+            return None
+        if not (node := machines.known_name()):
+            # A node is a machine, and only the database knows what this one is called.
+            database_thread.soon("asking what this machine is called", _ask_name)
+        answer = self._meet(report, node)
+        reports = self._meeting.heard(answer, report)
+        self._speaks = answer.speaks and bool(node)
+        if node and not self._speaks and answer.sample is not None:
+            return self._retold(answer.sample, report)
+        offset = self._keeper.clock_offset
+        sample = self._sampler.sample(node or processes.host_name(), reports, clock_offset=offset)
+        if self._speaks:
+            for more in amend:
+                sample = replace(sample, view=more(sample.view))
             is_in_redis = nodes.announce(sample)
             self._keeper.offer(sample, is_urgent=not is_in_redis)
-            self._lodging.tell(sample)
+        self._lodging.tell(sample)
+        return sample
+
+    def _meet(self, report: Report, node: str) -> containers.Answer:
+        try:
+            return containers.meet(report, node)
+        except redis.RedisError:
+            database_thread.soon(
+                "meeting the other containers", lambda: self._meeting.note(containers.meet_in_the_database(report))
+            )
+            return self._meeting.noted()
+
+    def _retold(self, sample: Sample, report: Report) -> Sample | None:
+        """What the container that speaks has told, for the workers of this one, each once."""
+        if sample.view.sampled_at == self._last_heard:
+            return None
+        self._last_heard = sample.view.sampled_at
+        sample = with_container(sample, report)
+        self._lodging.tell(sample)
         return sample
 
     def _hear(self) -> Sample | None:
+        self._speaks = False
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
@@ -113,6 +160,11 @@ class Sampling:
             return None
         self._last_heard = sample.view.sampled_at
         return sample
+
+
+def _ask_name() -> None:
+    with contextlib.suppress(machines.NameTaken):  # the supervisor tells of it
+        machines.name()
 
 
 class Keeper:

@@ -9,10 +9,11 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.utils.imports import symbol_by_name
 
-from pause_manager import acknowledging, conf, log_context
+from pause_manager import acknowledging, conf, gpus, log_context, recycling
 from pause_manager.consumption import consumption
 from pause_manager.node_watch import NodeWatch
-from pause_manager.sampling import Sampling, on_sample
+from pause_manager.probes.lodging import Lodging
+from pause_manager.sampling import Sampling, amend, on_sample
 from pause_manager.worker import page
 
 logger = logging.getLogger("pause_manager.worker_steps")
@@ -47,8 +48,12 @@ class WorkerSupervision(bootsteps.StartStopStep):
         database_thread.start()
         supervisor.start(worker)
         self.is_supervising = True
+        recycling.note_pool(type(worker.pool))
+        on_sample.append(gpus.learn)
         if conf.settings().capacity:
-            on_sample.append(NodeWatch())
+            watch = NodeWatch()
+            on_sample.append(watch)
+            amend.append(watch.with_idle)
         self.sampling = Sampling()
         self.sampling.start()
 
@@ -85,6 +90,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     from pause_manager.worker import revocations
     from pause_manager.worker.delivery_step import ParkedDeliveryStep
 
+    Lodging(conf.settings().runtime_dir)  # before the pool forks: its processes are of this worker's container
     revocations.listen()
     log_context.share_version()
     page.make()

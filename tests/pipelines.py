@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -445,3 +446,30 @@ class GrippingPipeline(Pipeline):
     slug = "gripping"
     title = "Gripping"
     stages = (Gripping,)
+
+
+class OnCards(Stage):
+    """Tells its GPUs, and what CUDA sees, which it starts as it is made."""
+
+    slug = "on-cards"
+    title = "On cards"
+    slice_size = 1
+    needs = Needs(cpu=0.001, gpus=1)
+    isolate_gpus = True
+
+    def __init__(self) -> None:
+        from tests.nvml.driver import start_cuda
+
+        self.seen = start_cuda()
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        time.sleep(0.3)
+        gpus = [[gpu.uuid, gpu.index, gpu.name, gpu.memory_mib] for gpu in ctx.gpus]
+        yield {"gpus": gpus, "seen": self.seen, "pid": os.getpid()}
+
+
+@register
+class OnCardsPipeline(Pipeline):
+    slug = "on-cards"
+    title = "On cards"
+    stages = (OnCards,)

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
 from backend.embedded import die_with_parent
+from tests import boxes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
@@ -39,10 +40,16 @@ class Workers:
         self._orphans: list[psutil.Process] = []
 
     def start(
-        self, name: str, *options: str, wait: bool = True, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *options: str,
+        wait: bool = True,
+        env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
-        """A worker of queue ``name`` (prefork, one child), or with ``options`` of your own."""
+        """A worker of queue ``name`` (prefork, one child), or with ``options`` of your own; ``within`` a container."""
         command = [
+            *within,
             sys.executable,
             "-m",
             "celery",
@@ -86,7 +93,7 @@ class Workers:
     def stop(self, name: str) -> None:
         """SIGTERM, and wait: a child whose result was lost to its pool is let go by it after 30 s."""
         process = self.processes[name]
-        process.terminate()
+        (boxes.inside(process) if process.args[0] == "unshare" else process).terminate()  # type: ignore[index]
         try:
             process.wait(45)
         except subprocess.TimeoutExpired:

@@ -23,10 +23,13 @@ def sample() -> dict[str, Any] | None:
 
 
 def _gpus() -> list[dict[str, Any]]:
-    query = ["nvidia-smi", "--query-gpu=index,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-        figures = [[int(figure) for figure in line.split(",")] for line in said.splitlines()]
+        cards = [[figure.strip() for figure in line.split(",")] for line in said.splitlines()]
+        return [
+            {"index": int(index), "uuid": uuid, "totalMib": int(total), "freeMib": int(free)}
+            for index, uuid, total, free in cards
+        ]
     except (OSError, ValueError, subprocess.SubprocessError):
         return []  # None, or none that can be told: no GPU job is asked for.
-    return [{"index": index, "totalMib": total, "freeMib": free} for index, total, free in figures]

@@ -33,9 +33,9 @@ class NodeQuery(StrictSerializer):
 class GpuSerializer(serializers.Serializer[Any]):
     """One GPU of a node."""
 
-    index = serializers.IntegerField()
+    index = serializers.IntegerField(help_text="As its driver numbers it now.")
     name = serializers.CharField()
-    uuid = serializers.CharField()
+    uuid = serializers.CharField(help_text="It is booked by it.")
     total_mib = serializers.IntegerField()
     free_mib = serializers.IntegerField(allow_null=True, help_text="As its driver says; null if it cannot be read.")
     room_mib = serializers.IntegerField(
@@ -46,6 +46,9 @@ class GpuSerializer(serializers.Serializer[Any]):
     temperature_c = serializers.IntegerField(allow_null=True)
     processes = serializers.IntegerField()
     problem = serializers.CharField(help_text="Why no new work may go there; empty if it is fine.")
+    mig_of = serializers.CharField(allow_null=True, help_text="The card that this MIG device is a part of.")
+    is_unified = serializers.BooleanField(help_text="It has no memory of its own: its figures are the machine's.")
+    note = serializers.CharField(help_text="What cannot be told of it, though it takes work.")
 
 
 class LoadSerializer(serializers.Serializer[Any]):
@@ -54,7 +57,7 @@ class LoadSerializer(serializers.Serializer[Any]):
     ref = serializers.CharField()
     needs = serializers.DictField(child=serializers.FloatField())
     priority = serializers.IntegerField()
-    gpus = serializers.ListField(child=serializers.IntegerField())
+    gpus = serializers.ListField(child=serializers.CharField(), help_text="UUIDs.")
 
 
 class NodeSerializer(serializers.Serializer[Any]):
@@ -82,6 +85,7 @@ class NodeSerializer(serializers.Serializer[Any]):
     gpu_problem = serializers.CharField(
         help_text="Why its GPUs cannot be read; empty if they can or if there are none."
     )
+    gpu_note = serializers.CharField(help_text="Why it has no GPUs, or none that may be used.")
     gpus = GpuSerializer(many=True)
     loads = LoadSerializer(many=True)
 

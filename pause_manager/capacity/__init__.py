@@ -9,11 +9,12 @@ from pause_manager.capacity.admission import Placement, Verdict, admit, goes_beh
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
+from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.kept_nodes import Kept
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
-from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share
+from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share, within
 from pause_manager.capacity.sites import Sites
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -22,6 +23,7 @@ __all__ = [
     "Book",
     "Consolidation",
     "GpuRoom",
+    "Idle",
     "Judgement",
     "Kept",
     "Move",
@@ -53,4 +55,5 @@ __all__ = [
     "share",
     "should_pause",
     "with_threshold",
+    "within",
 ]

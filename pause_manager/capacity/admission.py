@@ -60,7 +60,8 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
         if needs.gpus and silent:
             why = f"the GPUs of {silent[0].name} are unknown: {silent[0].gpu_problem}"
             return Verdict(True, "no_readable_sample", f"No node is known to be able to run this: {why}.", figures)
-        return Verdict(True, "no_eligible_node", f"No online node can ever run this: it needs {needs}.", figures)
+        sentence = f"No online node can ever run this: it needs {needs}{_why_no_gpus(online) if needs.gpus else ''}."
+        return Verdict(True, "no_eligible_node", sentence, figures)
     if not shares:
         return Verdict(True, "no_readable_sample", f"The GPUs cannot be read: {_gpu_problem(eligible)}.", figures)
     best, left = max(shares, key=lambda pair: (float(pair[1]), pair[0].name))
@@ -209,6 +210,11 @@ def _figures(
             "loads": sum(len(node.loads) for node in eligible),
         },
     }
+
+
+def _why_no_gpus(nodes: Sequence[NodeView]) -> str:
+    told = next((f"{node.name} has {node.gpu_note}" for node in nodes if node.gpu_note and not node.gpus), "")
+    return f"; {told}" if told else ""
 
 
 def _gpu_problem(nodes: Sequence[NodeView]) -> str:

@@ -18,10 +18,10 @@ _Kind = tuple[Needs, Policy, str]
 
 @dataclass(frozen=True)
 class Placement:
-    """A node, the GPUs there, and the free share it had before."""
+    """A node, the ids of the GPUs there, and the free share it had before."""
 
     node: str
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     share: float = 0.0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.room import Resource
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.views import NodeView
 
@@ -24,7 +25,7 @@ def resuming_book(nodes: Sequence[NodeView], policy: Policy, now: float, states:
     return Book(nodes, policy, now, resuming=True, closed=closed, margins=_margins(nodes, policy, states or {}))
 
 
-def _margins(nodes: Sequence[NodeView], policy: Policy, states: States) -> dict[str, dict[tuple[str, int], int]]:
+def _margins(nodes: Sequence[NodeView], policy: Policy, states: States) -> dict[str, dict[Resource, int]]:
     return {
         node.name: dict(margin)
         for node in nodes

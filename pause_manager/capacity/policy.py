@@ -50,9 +50,9 @@ class Policy:
     """An entry that fits nowhere for so long gets a node kept free for it."""
     consolidates: bool = True
     """Move small work that can pause elsewhere, when large work waits that then has room."""
-    consolidate_after_seconds: float = 60.0
+    consolidate_after_seconds: float = 180.0
     """An entry must have waited for so long before anything is moved for it."""
-    consolidate_every_seconds: float = 30.0
+    consolidate_every_seconds: float = 60.0
     """... and is tried again every so often while nothing can be moved for it."""
     move_cooldown_seconds: float = 1800.0
     """What was moved is not moved again within this time."""

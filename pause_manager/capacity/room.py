@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
 from pause_manager.needs import Needs
-from pause_manager.views import GpuView, Load, NodeView
+from pause_manager.views import ContainerView, GpuView, Load, NodeView
 
 _MILLION = 1_000_000
 
-Resource = tuple[str, int]
-"""("cpu", -1), ("memory", -1) or ("gpu_memory", index of the GPU)."""
+Resource = tuple[str, str]
+"""("cpu", ""), ("memory", "") or ("gpu_memory", id of the GPU)."""
 Margin = Mapping[Resource, int]
 """What to leave free of each resource, in thousandths of a core or MiB."""
 
@@ -40,16 +40,33 @@ class Share(NamedTuple):
 class GpuRoom:
     """What is left of one GPU; negative when strangers took what our loads declared."""
 
+    id: str
     index: int
     free_mib: int
     total_mib: int
     loads: int = 0
     """How many of our loads are on it."""
+    is_unified: bool = False
+    """Its memory is the machine's: ``free_mib`` follows that of the room."""
+
+
+@dataclass(slots=True)
+class Bound:
+    """What is left of one container that may not use all of its node."""
+
+    cpu_milli: int
+    memory_mib: int
+
+    def fits(self, cpu_milli: int, memory_mib: int) -> bool:
+        return cpu_milli <= self.cpu_milli and memory_mib <= self.memory_mib
 
 
 @dataclass(slots=True)
 class Room:
-    """What is left of one node. ``gpus`` has the readable ones only."""
+    """What is left of one node. ``gpus`` has the readable ones only.
+
+    ``bounds`` has the containers of the node, if none of them may use all of it: work needs room in one of them.
+    """
 
     node: str
     cpu_milli: int
@@ -57,6 +74,7 @@ class Room:
     memory_mib: int
     memory_total: int
     gpus: list[GpuRoom]
+    bounds: list[Bound] = field(default_factory=list)
 
     def share(self, needs: Needs) -> Share | None:
         """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU."""
@@ -68,7 +86,7 @@ class Room:
             if len(best) > 1:
                 best = sorted(best, key=lambda gpu: gpu.free_mib / gpu.total_mib, reverse=True)
             gpu = best[needs.gpus - 1]
-            scarcest = Share(gpu.free_mib, gpu.total_mib, "gpu_memory")
+            scarcest = Share(gpu.free_mib, gpu.total_mib, "memory" if gpu.is_unified else "gpu_memory")
         if needs.memory_mib and self.memory_total:
             memory = Share(self.memory_mib, self.memory_total, "memory")
             if scarcest is None or memory.is_scarcer(scarcest):
@@ -79,8 +97,8 @@ class Room:
                 scarcest = cpu
         return scarcest
 
-    def gpus_for(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> tuple[int, ...] | None:
-        """Indices of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
+    def gpus_for(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> tuple[str, ...] | None:
+        """Ids of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
 
         Of equal ones the last: strangers who choose none get the first, and who counts from there takes the next.
         A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
@@ -92,31 +110,49 @@ class Room:
         if len(fitting) < needs.gpus:
             return None
         fitting.sort(key=lambda gpu: (gpu.free_mib, -gpu.index))
-        return tuple(sorted(gpu.index for gpu in fitting[: needs.gpus]))
+        return tuple(gpu.id for gpu in sorted(fitting[: needs.gpus], key=lambda gpu: gpu.index))
 
     def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> bool:
         """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
-        return (
-            (not needs.cpu or _with(margin, ("cpu", -1), milli(needs.cpu), self.cpu_total) <= self.cpu_milli)
-            and (
-                not needs.memory_mib
-                or _with(margin, ("memory", -1), needs.memory_mib, self.memory_total) <= self.memory_mib
-            )
-            and self.gpus_for(needs, keep, margin) is not None
-        )
+        if needs.cpu and _with(margin, ("cpu", ""), milli(needs.cpu), self.cpu_total) > self.cpu_milli:
+            return False
+        gpus = self.gpus_for(needs, keep, margin)
+        if gpus is None:
+            return False
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        if self.bounds and not any(bound.fits(milli(needs.cpu), memory) for bound in self.bounds):
+            return False
+        return not memory or _with(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
 
-    def take(self, needs: Needs, gpus: Sequence[int]) -> None:
-        """Reserve ``needs`` on the GPUs with these indices."""
+    def take(self, needs: Needs, gpus: Sequence[str]) -> None:
+        """Reserve ``needs`` on the GPUs with these ids."""
         self.cpu_milli -= milli(needs.cpu)
-        self.memory_mib -= needs.memory_mib
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        self.memory_mib -= memory
+        if self.bounds:
+            # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
+            fitting = [bound for bound in self.bounds if bound.fits(milli(needs.cpu), memory)] or self.bounds
+            bound = min(fitting, key=lambda bound: bound.cpu_milli)
+            bound.cpu_milli -= milli(needs.cpu)
+            bound.memory_mib -= memory
         for gpu in self.gpus:
-            if gpu.index in gpus:
-                gpu.free_mib -= needs.gpu_memory_mib or max(gpu.free_mib, 0)
-                gpu.loads += 1
+            is_taken = gpu.id in gpus
+            gpu.loads += is_taken
+            if is_taken and not needs.gpu_memory_mib:
+                gpu.free_mib = min(gpu.free_mib, 0)
+            elif gpu.is_unified:
+                gpu.free_mib = min(gpu.free_mib, self.memory_mib)
+            elif is_taken:
+                gpu.free_mib -= needs.gpu_memory_mib
+
+    def _shared(self, needs: Needs, gpus: Sequence[str]) -> int:
+        """MiB of the machine's memory that ``needs`` takes by way of GPUs that have none of their own."""
+        return needs.gpu_memory_mib * sum(gpu.is_unified and gpu.id in gpus for gpu in self.gpus) if gpus else 0
 
     def copy(self) -> Room:
-        gpus = [GpuRoom(gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads) for gpu in self.gpus]
-        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus)
+        gpus = [GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads, gpu.is_unified) for gpu in self.gpus]
+        bounds = [Bound(bound.cpu_milli, bound.memory_mib) for bound in self.bounds]
+        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus, bounds)
 
 
 def milli(cores: float) -> int:
@@ -153,13 +189,51 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     cpu = milli(node.cores) - steady_foreign_milli(node, policy) - sum(milli(load.needs.cpu) for load in loads)
     memory = node.free_memory_mib
     if loads:
-        declared = [(load, load.needs.memory_mib) for load in loads if load.needs.memory_mib]
+        declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
         used = node.memory_mib - node.free_memory_mib
-        memory -= _unseen(declared, node.own_memory_mib, used, node.sampled_at, now, settle)
-    gpus = (
-        [] if node.gpu_problem else [_gpu_room(gpu, node, now, settle) for gpu in node.gpus if not gpu_is_unknown(gpu)]
-    )
-    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus)
+        memory -= _unseen(declared, node.own_memory_mib, node.idle_memory_mib, used, node, now, settle)
+    readable = [] if node.gpu_problem else [gpu for gpu in node.gpus if not gpu_is_unknown(gpu)]
+    gpus = [_gpu_room(gpu, node, memory, now, settle) for gpu in readable]
+    bounds = [_bound(one, node, now, policy) for one in node.containers] if is_bounded(node) else []
+    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus, bounds)
+
+
+def is_bounded(node: NodeView) -> bool:
+    """Whether none of the node's containers may use all of it."""
+    return bool(node.containers) and all(one.is_bounded for one in node.containers)
+
+
+def within(node: NodeView, container: str) -> NodeView:
+    """``node`` as the workers of one of its containers may use it, with its cards as they are numbered there.
+
+    All of it if it does not know the container.
+    """
+    mine = next((one for one in node.containers if one.key == container), None)
+    if mine is None:
+        return node
+    numbers = dict(zip(mine.gpus, mine.gpu_numbers, strict=False))
+    gpus = [replace(gpu, index=numbers[gpu.id]) for gpu in node.gpus if gpu.id in numbers]
+    note = node.gpu_note if gpus or not node.gpus else "no GPUs: its container sees none of the machine's"
+    gpus.sort(key=lambda gpu: gpu.index)
+    return replace(node, containers=(mine,), gpus=tuple(gpus), gpu_note=note)
+
+
+def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bound:
+    """What is left of one container for its workers, whatever the machine has beside."""
+    loads = [load for load in node.loads if load.container == one.key]
+    cpu, memory = milli(node.cores), node.memory_mib
+    if one.cores is not None:
+        foreign = beyond_noise(milli(one.foreign_cores), milli(one.cores), policy)
+        cpu = milli(one.cores) - foreign - sum(milli(load.needs.cpu) for load in loads)
+    if one.memory_mib is not None and one.free_memory_mib is not None:
+        declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
+        used = one.memory_mib - one.free_memory_mib
+        # In which container the idle processes are nobody measures: on the safe side they are all in this one.
+        idle = min(one.own_memory_mib, node.idle_memory_mib)
+        memory = one.free_memory_mib - _unseen(
+            declared, one.own_memory_mib, idle, used, node, now, policy.settle_seconds
+        )
+    return Bound(cpu, memory)
 
 
 def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:
@@ -176,9 +250,20 @@ def can_ever_run(node: NodeView, needs: Needs) -> bool:
     """Whether the empty node would be big enough (P-37): only such nodes count."""
     if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
         return False
+    if is_bounded(node) and not any(
+        needs.cpu <= (node.cores if one.cores is None else one.cores)
+        and needs.memory_mib <= (node.memory_mib if one.memory_mib is None else one.memory_mib)
+        for one in node.containers
+    ):
+        return False
     if not needs.gpus:
         return True
-    return sum(gpu.total_mib >= needs.gpu_memory_mib and gpu.total_mib > 0 for gpu in node.gpus) >= needs.gpus
+    return sum(_is_big_enough(gpu, needs) for gpu in node.gpus) >= needs.gpus
+
+
+def _is_big_enough(gpu: GpuView, needs: Needs) -> bool:
+    beside = needs.memory_mib if gpu.is_unified else 0
+    return gpu.total_mib > 0 and gpu.total_mib >= needs.gpu_memory_mib + beside
 
 
 def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
@@ -246,40 +331,44 @@ def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) ->
     if keep and Share(gpu.free_mib, gpu.total_mib, "gpu_memory").is_below(keep):
         return False
     if needs.gpu_memory_mib:
-        return _with(margin, ("gpu_memory", gpu.index), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
+        return _with(margin, ("gpu_memory", gpu.id), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
     return gpu.loads == 0 and gpu.free_mib > 0
 
 
-def _gpu_room(gpu: GpuView, node: NodeView, now: float, settle: float) -> GpuRoom:
-    here = [load for load in node.loads if gpu.index in load.gpus]
+def _gpu_room(gpu: GpuView, node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
+    here = [load for load in node.loads if gpu.id in load.gpus]
     free = gpu.free_mib or 0
-    if not here:
-        return GpuRoom(gpu.index, free, gpu.total_mib)
     if any(not load.needs.gpu_memory_mib for load in here):
-        return GpuRoom(gpu.index, 0, gpu.total_mib, len(here))
+        return GpuRoom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)
+    if gpu.is_unified:
+        return GpuRoom(gpu.id, gpu.index, memory, gpu.total_mib, len(here), is_unified=True)
+    if not here:
+        return GpuRoom(gpu.id, gpu.index, free, gpu.total_mib)
     declared = [(load, load.needs.gpu_memory_mib) for load in here]
-    unseen = _unseen(declared, gpu.own_mib, gpu.total_mib - free, node.sampled_at, now, settle)
-    return GpuRoom(gpu.index, free - unseen, gpu.total_mib, len(here))
+    unseen = _unseen(declared, gpu.own_mib, gpu.idle_mib, gpu.total_mib - free, node, now, settle)
+    return GpuRoom(gpu.id, gpu.index, free - unseen, gpu.total_mib, len(here))
 
 
 def _unseen(
-    declared: Sequence[tuple[Load, int]], own: int, used: int, sampled_at: float, now: float, settle: float
+    declared: Sequence[tuple[Load, int]], own: int, idle: int, used: int, node: NodeView, now: float, settle: float
 ) -> int:
     """How much of the declared memory the sensor does not show yet: the phantom load.
 
-    What was sent or started after the sample counts in full; the rest counts for what was declared minus what our
-    processes show. Where the sensor cannot tell whose memory it is (nothing of ours shows although all has settled),
-    what is used at all is taken for ours, or the same memory would be counted twice for ever.
+    What was sent or started after the sample, or after our idle processes were last measured, counts in full; the rest
+    counts for what was declared minus what our processes show beyond what they occupy when ``idle``. Where the sensor
+    cannot tell whose memory it is (nothing of ours shows although all has settled), what is used at all is taken for
+    ours, or the same memory would be counted twice for ever.
     """
+    since = node.sampled_at if node.idle_at is None else min(node.sampled_at, node.idle_at)
     new = old = 0
     has_settled = True
     for load, amount in declared:
-        if load.is_sent or load.started_at >= sampled_at:
+        if load.is_sent or load.started_at >= since:
             new += amount
         else:
             old += amount
             has_settled = has_settled and now - load.started_at >= settle
-    shown = used if has_settled and not own else own
+    shown = used if has_settled and not own else max(0, own - idle)
     return max(old - shown, 0) + new
 
 

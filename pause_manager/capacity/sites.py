@@ -45,7 +45,8 @@ class Site:
         self.alone.cpu_milli = found[CPU].total - found[CPU].foreign
         self.alone.memory_mib = found[MEMORY].total - found[MEMORY].foreign
         for gpu in self.alone.gpus:
-            use = found[gpu_resource(gpu.index)]
+            # One without memory of its own has the machine's.
+            use = found[MEMORY if gpu.is_unified else gpu_resource(gpu.id)]
             gpu.free_mib, gpu.loads = use.total - use.foreign, 0
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
@@ -108,7 +109,7 @@ class Site:
         if want.cpu > self.left.cpu_milli:
             gain = max(gain, milli(load.needs.cpu) / want.cpu)
         if want.memory > self.left.memory_mib:
-            gain = max(gain, load.needs.memory_mib / want.memory)
+            gain = max(gain, self.view.memory_mib_of(load) / want.memory)
         if want.gpus:
             gain = max(gain, len(load.gpus) / want.gpus)
         return float(price(load)[0]) / gain if gain else float("inf")
@@ -117,10 +118,13 @@ class Site:
         """Make ``left`` what it is without ``load``: never more than strangers leave."""
         alone = self.alone
         left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
-        left.memory_mib = min(left.memory_mib + load.needs.memory_mib, alone.memory_mib)
+        left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(load), alone.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
-            if gpu.index in load.gpus:
-                gpu.loads -= 1
+            is_its = gpu.id in load.gpus
+            gpu.loads -= is_its
+            if gpu.is_unified and (is_its or gpu.free_mib > 0):
+                gpu.free_mib = min(left.memory_mib, most.free_mib)
+            elif is_its:
                 given = load.needs.gpu_memory_mib or most.free_mib
                 gpu.free_mib = min(max(gpu.free_mib, 0) + given, most.free_mib)
 

@@ -11,12 +11,12 @@ from pause_manager.capacity.room import Resource, beyond_noise, foreign_milli, g
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
-CPU: Resource = ("cpu", -1)
-MEMORY: Resource = ("memory", -1)
+CPU: Resource = ("cpu", "")
+MEMORY: Resource = ("memory", "")
 
 
-def gpu_resource(index: int) -> Resource:
-    return ("gpu_memory", index)
+def gpu_resource(gpu: str) -> Resource:
+    return ("gpu_memory", gpu)
 
 
 class Usage(NamedTuple):
@@ -33,7 +33,9 @@ class Usage(NamedTuple):
 
 
 def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset()) -> dict[Resource, Usage]:
-    """Every readable resource of ``node``; what is named in ``leaving``, and what is only sent, declares nothing.
+    """Every readable resource of ``node``; a GPU without memory of its own is none.
+
+    What is named in ``leaving``, and what is only sent, declares nothing.
 
     Where the sensor shows no memory of ours, what is used is taken for ours as far as we declared it: nobody yields
     on a guess. A whole GPU taken without a figure declares only what it is seen to use.
@@ -47,19 +49,19 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
             _foreign(
                 node.memory_mib - node.free_memory_mib,
                 node.own_memory_mib,
-                sum(load.needs.memory_mib for load in loads),
+                sum(node.memory_mib_of(load) for load in loads),
             ),
-            sum(load.needs.memory_mib for load in staying),
+            sum(node.memory_mib_of(load) for load in staying),
         ),
     }
     for gpu in () if node.gpu_problem else node.gpus:
-        if gpu_is_unknown(gpu) or gpu.free_mib is None:
+        if gpu_is_unknown(gpu) or gpu.free_mib is None or gpu.is_unified:
             continue
-        here = [load for load in loads if gpu.index in load.gpus] if loads else []
+        here = [load for load in loads if gpu.id in load.gpus]
         if not here:
-            found[gpu_resource(gpu.index)] = Usage(gpu.total_mib, max(0, gpu.total_mib - gpu.free_mib - gpu.own_mib), 0)
+            found[gpu_resource(gpu.id)] = Usage(gpu.total_mib, max(0, gpu.total_mib - gpu.free_mib - gpu.own_mib), 0)
             continue
-        found[gpu_resource(gpu.index)] = Usage(
+        found[gpu_resource(gpu.id)] = Usage(
             gpu.total_mib,
             _foreign(gpu.total_mib - gpu.free_mib, gpu.own_mib, sum(load.needs.gpu_memory_mib for load in here)),
             sum(load.needs.gpu_memory_mib for load in here if load.ref not in leaving),
@@ -73,8 +75,10 @@ def would_fit_alone(node: NodeView, needs: Needs, policy: Policy) -> bool:
     cpu, memory = found[CPU], found[MEMORY]
     if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
         return False
-    gpus = [use for (kind, _), use in found.items() if kind == "gpu_memory"]
-    return sum(use.total - use.foreign >= max(needs.gpu_memory_mib, 1) for use in gpus) >= needs.gpus
+    left = [use.total - use.foreign for (kind, _), use in found.items() if kind == "gpu_memory"]
+    beside = memory.total - memory.foreign - needs.memory_mib
+    left += [beside for gpu in node.gpus if gpu.is_unified and not node.gpu_problem and not gpu_is_unknown(gpu)]
+    return sum(free >= max(needs.gpu_memory_mib, 1) for free in left) >= needs.gpus
 
 
 def _foreign(used: int, own: int, declared: int) -> int:

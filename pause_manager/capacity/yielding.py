@@ -59,10 +59,10 @@ class NodeState:
 
 
 def _told(resource: Resource, amount: int) -> str:
-    kind, index = resource
+    kind, gpu = resource
     if kind == "cpu":
         return f"{round(amount / 1000, 2):g} cores"
-    return f"{amount:,} MiB" if kind == "memory" else f"{amount:,} MiB on GPU {index}"
+    return f"{amount:,} MiB" if kind == "memory" else f"{amount:,} MiB on GPU {gpu}"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _contention(
         for resource in deficits
         if Share(used[resource].total - used[resource].foreign, used[resource].total, resource[0]).is_below(threshold)
     }
-    yields = _who_yields(_candidates(view, state, policy, now), deficits, overrun)
+    yields = _who_yields(view, _candidates(view, state, policy, now), deficits, overrun)
     if not yields:
         return replace(state, contended_since=since), [], deficits
     has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.swing_seconds)
@@ -168,34 +168,36 @@ def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) ->
     return sorted(may, key=lambda load: (-load.priority, now - load.started_at < young, -load.started_at, load.ref))
 
 
-def _who_yields(order: list[Load], deficits: dict[Resource, int], overrun: set[Resource]) -> list[Load]:
+def _who_yields(view: NodeView, order: list[Load], deficits: dict[Resource, int], overrun: set[Resource]) -> list[Load]:
     """Just enough to cover the deficits; everything on a resource of which strangers leave less than the threshold."""
-    must = [load for load in order if any(gives(load, resource) for resource in overrun)]
+    must = [load for load in order if any(gives(load, resource, view) for resource in overrun)]
     chosen = list(must)
-    missing = _missing(deficits, chosen)
+    missing = _missing(view, deficits, chosen)
     for load in order:
-        if missing and load not in must and any(gives(load, resource) for resource in missing):
+        if missing and load not in must and any(gives(load, resource, view) for resource in missing):
             chosen.append(load)
-            missing = _missing(deficits, chosen)
+            missing = _missing(view, deficits, chosen)
     for load in reversed([load for load in chosen if load not in must]):
         others = [other for other in chosen if other is not load]
-        if _missing(deficits, others) == missing:
+        if _missing(view, deficits, others) == missing:
             chosen = others
     return chosen
 
 
-def gives(load: Load, resource: Resource) -> int:
-    """How much of ``resource`` is free again once ``load`` has yielded."""
+def gives(load: Load, resource: Resource, view: NodeView) -> int:
+    """How much of ``resource`` of ``view`` is free again once ``load`` has yielded."""
     if resource == CPU:
         return milli(load.needs.cpu)
     if resource == MEMORY:
-        return load.needs.memory_mib
+        return view.memory_mib_of(load)
     return load.needs.gpu_memory_mib if resource[1] in load.gpus else 0
 
 
-def _missing(deficits: dict[Resource, int], chosen: Iterable[Load]) -> dict[Resource, int]:
+def _missing(view: NodeView, deficits: dict[Resource, int], chosen: Iterable[Load]) -> dict[Resource, int]:
     chosen = list(chosen)
-    left = {resource: amount - sum(gives(load, resource) for load in chosen) for resource, amount in deficits.items()}
+    left = {
+        resource: amount - sum(gives(load, resource, view) for load in chosen) for resource, amount in deficits.items()
+    }
     return {resource: amount for resource, amount in left.items() if amount > 0}
 
 
@@ -283,7 +285,7 @@ def _sentence(
 
 
 def _name(resource: Resource) -> str:
-    return resource[0] if resource[1] < 0 else f"gpu {resource[1]}"
+    return f"gpu {resource[1]}" if resource[1] else resource[0]
 
 
 def _amount(resource: Resource, amount: int) -> str:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from pause_manager.nodes import NodeState
-from pause_manager.views import GpuView
+from pause_manager.views import ContainerView, GpuView
 
 COLUMNS = ("node", "state", "cores", "ours", "foreign", "load", "memory free", "GPU", "GPU free", "ours", "busy", "°C")
+"""The rows of a node's containers have their own figures in its columns, and nothing where they have no limit."""
 RIGHT = {"cores", "ours", "foreign", "load", "memory free", "GPU free", "busy", "°C"}
 
 
 def table(states: Sequence[NodeState]) -> Table:
-    """One row a node, and one more for each GPU after its first."""
+    """One row a node, and one more for each of its containers, if it has several, and for each GPU after its first."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in COLUMNS:
         shown.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=name != "GPU")
     for state in states:
-        gpus: Sequence[GpuView | None] = state.view.gpus or (None,)
-        for position, gpu in enumerate(gpus):
-            node = _node_cells(state) if position == 0 else [""] * 7
-            shown.add_row(*node, *_gpu_cells(state, gpu), style="" if state.is_online else "dim")
+        left = [_node_cells(state), *map(_container_cells, _told_apart(state))]
+        right = [_gpu_cells(state, gpu) for gpu in state.view.gpus or (None,)]
+        for node, gpu in zip_longest(left, right):
+            shown.add_row(*(node or [""] * 7), *(gpu or [""] * 5), style="" if state.is_online else "dim")
     return shown
 
 
@@ -58,10 +60,31 @@ def _node_cells(state: NodeState) -> list[str | Text]:
     ]
 
 
+def _told_apart(state: NodeState) -> Sequence[ContainerView]:
+    """The containers, where there is something to tell of them that the node's row does not say."""
+    containers = state.view.containers
+    return containers if len(containers) > 1 or any(one.is_bounded for one in containers) else ()
+
+
+def _container_cells(one: ContainerView) -> list[str | Text]:
+    memory = "" if one.memory_mib is None else f"{_gib(one.free_memory_mib or 0)} of {_gib(one.memory_mib)} GiB"
+    return [
+        Text(f"  {one.label}", style="dim"),
+        Text("container", style="dim"),
+        "" if one.cores is None else f"{one.cores:g}",
+        f"{one.own_cores:.1f}",
+        "" if one.cores is None else f"{one.foreign_cores:.1f}",
+        "",
+        memory,
+    ]
+
+
 def _gpu_cells(state: NodeState, gpu: GpuView | None) -> list[str | Text]:
     if gpu is None:
-        return [Text(state.view.gpu_problem, style="yellow"), "", "", "", ""]
-    name = Text.assemble(f"{gpu.index} {gpu.name}", (f" {gpu.problem}" if gpu.problem else "", "yellow"))
+        return [Text(state.view.gpu_problem or state.view.gpu_note, style="yellow"), "", "", "", ""]
+    shares = " (the machine's memory)" if gpu.is_unified else ""
+    why = gpu.problem or gpu.note
+    name = Text.assemble(f"{gpu.index} {gpu.name} {gpu.uuid}".rstrip(), shares, (f" {why}" if why else "", "yellow"))
     free = "unknown" if gpu.free_mib is None else f"{_gib(gpu.free_mib)} of {_gib(gpu.total_mib)} GiB"
     busy = "" if gpu.utilisation is None else f"{gpu.utilisation:.0%}"
     degrees = "" if gpu.temperature_c is None else str(gpu.temperature_c)

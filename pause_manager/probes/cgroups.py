@@ -37,6 +37,17 @@ def levels(controller: str, root: Path = Path("/")) -> Levels:
     return Levels(0, ())
 
 
+def name_of(path: Path) -> str:
+    """What tells the group at ``path`` from any other of its kind, from whichever container it is looked at.
+
+    The kernel numbers its groups; a namespace hides their paths and leaves the numbers.
+    """
+    try:
+        return str(path.stat().st_ino)
+    except OSError:
+        return ""
+
+
 def _own_groups(root: Path) -> dict[str, str]:
     """Controller to path; v2 has no controller's name."""
     groups: dict[str, str] = {}

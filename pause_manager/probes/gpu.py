@@ -7,14 +7,16 @@ import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pause_manager.probes.cards import Cards
 from pause_manager.views import GpuView
 
 logger = logging.getLogger("pause_manager.probes.gpu")
@@ -22,6 +24,8 @@ logger = logging.getLogger("pause_manager.probes.gpu")
 SCRIPT = Path(__file__).with_name("gpu_process.py")
 FIRST_BACKOFF_SECONDS = 2.0
 LONGEST_BACKOFF_SECONDS = 60.0
+AMD = "0x1002"
+"""The vendor, as the kernel tells it of a PCI device."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,25 @@ class GpuProbe:
     """Asks the driver process, and kills it when it has not answered within ``deadline_seconds``.
 
     It is started again after 2, 4, … 60 seconds; a process that even a kill does not end (it hangs in the kernel) is
-    not joined by a second one. A card that was seen and is gone stays listed, with a problem, until this probe ends.
+    not joined by a second one. A card that the driver's library does not survive is left alone for a minute, and the
+    others are asked at once by another process. Which card is which is told by ``Cards``.
     """
 
-    def __init__(self, deadline_seconds: float = 2.0, *, startup_seconds: float = 10.0) -> None:
+    def __init__(self, deadline_seconds: float = 2.0, *, startup_seconds: float = 10.0, root: Path = Path("/")) -> None:
         self._deadline = deadline_seconds
         self._startup = startup_seconds
+        self._root = root
         self._process: subprocess.Popen[bytes] | None = None
         self._dying: subprocess.Popen[bytes] | None = None
         self._asked_at: float | None = None
+        self._asking: int | None = None
+        self._alone: dict[int, float] = {}
+        """Cards that are left alone, by index, each with when it is tried again."""
         self._has_answered = False
         self._buffer = b""
         self._failures = 0
         self._next_start = 0.0
-        self._known: dict[int, GpuView] = {}
+        self._cards = Cards(root)
         self._last: tuple[float, GpuReading] | None = None
         self._reason = "the driver was not asked yet"
 
@@ -63,7 +72,7 @@ class GpuProbe:
             self._fail(f"the driver process ended ({error.strerror or error})")
         if self._last is not None and time.monotonic() - self._last[0] <= self._deadline:
             return self._last[1]
-        return self._unknown(self._reason)
+        return GpuReading(self._cards.unknown(self._reason), problem=self._reason)
 
     def close(self) -> None:
         """End the driver process."""
@@ -80,8 +89,10 @@ class GpuProbe:
                 return
             self._start()
         if self._asked_at is None and self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(b"?\n")
-            self._asked_at = time.monotonic()
+            now = time.monotonic()
+            alone = sorted(index for index, until in self._alone.items() if now < until)
+            self._process.stdin.write(json.dumps(alone).encode() + b"\n")
+            self._asked_at, self._asking = now, None
 
     def _start(self) -> None:
         self._buffer, self._has_answered = b"", False
@@ -100,54 +111,72 @@ class GpuProbe:
             return
         limit = self._asked_at + (self._deadline if self._has_answered else max(self._deadline, self._startup))
         until = min(limit, time.monotonic() + wait_seconds)
-        while b"\n" not in self._buffer:
+        while True:
+            while b"\n" in self._buffer:
+                line, _, self._buffer = self._buffer.partition(b"\n")
+                answer = json.loads(line)
+                if "asking" not in answer:
+                    self._asked_at = None
+                    self._understand(answer, own_pids)
+                    return
+                self._asking = answer["asking"]
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
             if not readable:
                 if time.monotonic() >= limit:
                     self._fail(f"the driver did not answer within {limit - self._asked_at:g} s")
-                elif self._has_answered or self._failures == 0:
-                    self._reason = self._reason if self._failures else "the driver has not answered yet"
+                elif not self._failures:
+                    self._reason = "the driver has not answered yet"
                 return
             chunk = os.read(self._process.stdout.fileno(), 1 << 16)
             if not chunk:
-                self._fail("the driver process ended without an answer")
+                self._end()
                 return
             self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        self._asked_at = None
-        self._understand(json.loads(line), own_pids)
+
+    def _end(self) -> None:
+        """The process has ended without an answer: by a card that it was asking, or as a whole."""
+        process, asking = self._process, self._asking
+        if process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        ended_by = process.poll() if process is not None else None
+        self._kill()
+        if asking is None or ended_by in (-signal.SIGKILL, -signal.SIGTERM):
+            self._fail("the driver process ended without an answer")
+            return
+        if asking not in self._alone:
+            logger.warning("The driver's library does not survive GPU %d being asked. It is left alone.", asking)
+        self._alone[asking] = time.monotonic() + LONGEST_BACKOFF_SECONDS
+        self._next_start = 0.0  # the others are asked at once; until they answer the last answer stands
 
     def _understand(self, answer: dict[str, Any], own_pids: Collection[int]) -> None:
         if "problem" in answer:
-            if answer["is_absent"] and not self._known:
+            if answer["is_absent"] and self._cards.is_empty:
                 self._absent(str(answer["problem"]))
             else:
                 self._fail(f"the driver says: {answer['problem']}")
             return
         self._has_answered, self._failures = True, 0
-        seen = {gpu.index: gpu for gpu in (self._view(entry, own_pids) for entry in answer["gpus"])}
-        for index, gpu in self._known.items():
-            # The parts of a MIG card come and go; a card does not.
-            if index not in seen and gpu.mig_of is None:
-                seen[index] = replace(gpu, **_UNREADABLE, problem="it is gone: the driver no longer lists it")
-        self._known = dict(sorted(seen.items()))
-        self._last = (time.monotonic(), GpuReading(tuple(self._known.values())))
-
-    def _view(self, entry: dict[str, Any], own_pids: Collection[int]) -> GpuView:
-        index, problem = int(entry["index"]), str(entry["problem"])
-        if "total_mib" not in entry:
-            known = self._known.get(index) or GpuView(index=index, total_mib=0, free_mib=None)
-            return replace(known, **_UNREADABLE, problem=problem)
-        used = {int(pid): mib for pid, mib in entry.pop("processes")}
-        own = {pid: mib for pid, mib in used.items() if pid in own_pids}
-        entry["own_mib"] = sum(mib or 0 for mib in own.values())
-        return GpuView(**entry, processes=len(used), own_processes=len(own))
+        entries: list[dict[str, Any]] = answer["gpus"]
+        if self._cards.have_moved(entries):
+            self._alone.clear()  # they were named by their index
+        answered = {entry["index"] for entry in entries if "is_left_alone" not in entry}
+        self._alone = {index: until for index, until in self._alone.items() if index not in answered}
+        self._last = (time.monotonic(), GpuReading(self._cards.seen(entries, own_pids)))
 
     def _absent(self, reason: str) -> None:
         """No driver library: a machine without GPUs. It is looked for again now and then."""
         self._kill()
         self._next_start = time.monotonic() + LONGEST_BACKOFF_SECONDS
+        if self._has_amd_card():
+            reason = f"there is an AMD card, and only NVIDIA's can be read ({reason})"
         self._last = (float("inf"), GpuReading(note=f"no GPUs: {reason}"))
+
+    def _has_amd_card(self) -> bool:
+        found = (self._root / "sys/class/drm").glob("card*/device/vendor")
+        with contextlib.suppress(OSError):
+            return any(vendor.read_text().strip() == AMD for vendor in found)
+        return False
 
     def _fail(self, reason: str) -> None:
         self._kill()
@@ -157,10 +186,6 @@ class GpuProbe:
         if reason != self._reason:
             logger.warning("Cannot read the GPUs: %s.", reason)
         self._reason = reason
-
-    def _unknown(self, reason: str) -> GpuReading:
-        gpus = tuple(replace(gpu, **_UNREADABLE, problem=reason) for gpu in self._known.values())
-        return GpuReading(gpus, problem=reason)
 
     def _kill(self) -> None:
         process, self._process, self._asked_at = self._process, None, None
@@ -182,13 +207,3 @@ class GpuProbe:
                 return False
             self._dying = None
         return True
-
-
-_UNREADABLE: dict[str, Any] = {
-    "free_mib": None,
-    "utilisation": None,
-    "temperature_c": None,
-    "own_mib": 0,
-    "processes": 0,
-    "own_processes": 0,
-}

@@ -1,8 +1,10 @@
 """The process that talks to the NVIDIA driver, so that a driver that hangs takes nobody with it.
 
-A line on stdin asks, a JSON line on stdout answers. It is started as a script in a process of its own (never forked:
-a driver must not be used across a fork), it imports nothing of ours, and it ends with its parent. Whoever asks has
-the deadline.
+A line on stdin asks; it is a JSON list with the indices of the cards to leave alone. JSON lines on stdout answer:
+``{"asking": index}`` before a card is touched, so that who reads knows which one the library did not survive, and at
+last ``{"gpus": [...]}`` or ``{"problem": ...}``. It is started as a script in a process of its own (never forked: a
+driver must not be used across a fork), it imports nothing of ours, and it ends with its parent. Whoever asks has the
+deadline.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import ctypes
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 try:
@@ -38,12 +40,12 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     is_ready = False
-    for _ in sys.stdin:
+    for line in sys.stdin:
         try:
             if not is_ready:
                 pynvml.nvmlInit()
                 is_ready = True
-            answer: dict[str, Any] = {"gpus": read_all()}
+            answer: dict[str, Any] = {"gpus": read_all(json.loads(line))}
         except pynvml.NVMLError as error:
             is_absent = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
             answer = {"problem": str(error), "is_absent": is_absent}
@@ -52,14 +54,18 @@ def main() -> None:
             return
 
 
-def read_all() -> list[dict[str, Any]]:
-    """Every GPU; one in MIG mode is followed by its MIG devices."""
+def read_all(alone: Collection[int]) -> list[dict[str, Any]]:
+    """Every GPU that is not in ``alone``; one in MIG mode is followed by its MIG devices."""
     found: list[dict[str, Any]] = []
     for index in range(pynvml.nvmlDeviceGetCount()):
+        if index in alone:
+            found.append({"index": index, "problem": "", "is_left_alone": True})
+            continue
+        print(json.dumps({"asking": index}), flush=True)
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found.append(read_one(handle, index))
-            found += [read_mig(mig, found[-1], number) for number, mig in mig_devices(handle)]
+            card = read_one(handle, index)
+            found += [card, *(read_mig(mig, card, number) for number, mig in mig_devices(handle))]
         except pynvml.NVMLError as error:
             # A driver that cannot tell one card still tells the others; one that is broken as a whole is not asked on.
             if error.value in (pynvml.NVML_ERROR_UNINITIALIZED, pynvml.NVML_ERROR_DRIVER_NOT_LOADED):
@@ -69,15 +75,13 @@ def read_all() -> list[dict[str, Any]]:
 
 
 def read_one(handle: Any, index: int) -> dict[str, Any]:
-    """One card. Memory must be readable; what an older card does not support is left out."""
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    """One card. Memory must be readable, or be the machine's; what an older card does not support is left out."""
     utilisation = optional(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     return {
         "index": index,
         "uuid": optional(lambda: pynvml.nvmlDeviceGetUUID(handle)) or "",
         "name": optional(lambda: pynvml.nvmlDeviceGetName(handle)) or "",
-        "total_mib": memory.total // MIB,
-        "free_mib": memory.free // MIB,
+        **memory_of(handle),
         "utilisation": None if utilisation is None else utilisation / 100,
         "temperature_c": optional(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
         "processes": processes(handle),
@@ -87,19 +91,28 @@ def read_one(handle: Any, index: int) -> dict[str, Any]:
 
 def read_mig(handle: Any, card: dict[str, Any], number: int) -> dict[str, Any]:
     """One MIG device: a GPU of its own to CUDA, with the temperature of the card; utilisation is not told."""
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     return {
         "index": 100 * (card["index"] + 1) + number,
-        "mig_of": card["index"],
+        "mig_of": card["uuid"] or str(card["index"]),
         "uuid": optional(lambda: pynvml.nvmlDeviceGetUUID(handle)) or "",
         "name": optional(lambda: pynvml.nvmlDeviceGetName(handle)) or f"{card['name']} MIG {number}",
-        "total_mib": memory.total // MIB,
-        "free_mib": memory.free // MIB,
+        **memory_of(handle),
         "utilisation": None,
         "temperature_c": card["temperature_c"],
         "processes": processes(handle),
         "problem": "" if card["problem"] == MIG_MODE else card["problem"],
     }
+
+
+def memory_of(handle: Any) -> dict[str, Any]:
+    """Total and free memory. A GPU without memory of its own says that it cannot tell, or 0 of 0."""
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError as error:
+        if error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+            raise
+        return {"total_mib": 0, "free_mib": 0, "is_unified": True}
+    return {"total_mib": memory.total // MIB, "free_mib": memory.free // MIB, "is_unified": memory.total == 0}
 
 
 MIG_MODE = "it is in MIG mode: its MIG devices take the work"

@@ -1,40 +1,55 @@
-"""Where the workers of one machine find each other: who is here, who of them samples, and what it saw last."""
+"""Where the workers of one container find each other: who is here, who of them samples, and what was told last.
+
+Nothing here is shared with other containers: those meet in ``pause_manager.containers``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import secrets
+import shutil
 import stat
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from pause_manager.probes import own, processes
 from pause_manager.samples import Sample
+
+FORGOTTEN_SECONDS = 86_400.0
 
 
 class UnsafeDirectory(Exception):
     """Somebody else could write what the workers of this machine believe; the sentence names the directory."""
 
 
+@lru_cache(maxsize=1)
 def default_directory() -> Path:
-    """A directory that no other user can have made: of this login or service, else one in the temporary directory."""
-    for home in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}"):
+    """A directory that no other user can have made: of this login or service, or of root.
+
+    Where there is none, one whose name nobody can foresee, for this worker and what it forks: the worker is a container
+    of its own then, which meets the others where containers do. Ask before you fork.
+    """
+    for home in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}", "/run"):
         if home and _is_private(Path(home)):
             return Path(home) / "slackwater"
-    return Path(tempfile.gettempdir()) / f"slackwater-{os.getuid()}"
+    alone = f"slackwater-{secrets.token_hex(8)}"
+    processes.stand_apart(alone)
+    return Path(tempfile.gettempdir()) / alone
 
 
 class Lodging:
-    """A directory of this machine. Everything in it may be lost at any time; it is made again.
+    """A directory of this container. Everything in it may be lost at any time; it is made again.
 
     What is in it is believed, so it must be this user's alone. Without ``directory`` it is :func:`default_directory`.
     """
 
     def __init__(self, directory: str = "", own_root_pid: int = 0) -> None:
         self._base = None if directory else default_directory()
-        self._path = (self._base or Path(directory)) / processes.node_name()
+        self._path = (self._base or Path(directory)) / processes.container_name()
         self._workers = self._path / "workers"
         self._sample = self._path / "sample.json"
         self._lock: int | None = None
@@ -76,6 +91,7 @@ class Lodging:
                 os.close(lock)
                 return False
             self._lock = lock
+            self._sweep()
         return True
 
     def stop_sampling(self) -> None:
@@ -89,6 +105,8 @@ class Lodging:
         self.stop_sampling()
         with contextlib.suppress(OSError):
             (self._workers / str(os.getpid())).unlink()
+        if self._base is not None and processes.stands_apart():
+            shutil.rmtree(self._base, ignore_errors=True)
 
     def tell(self, sample: Sample) -> None:
         """Let the other workers of this machine know ``sample``."""
@@ -109,6 +127,14 @@ class Lodging:
         else:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(self._path)
+
+    def _sweep(self) -> None:
+        """Remove what containers that are gone have left beside ours: a volume outlives them."""
+        for beside in self._path.parent.iterdir():
+            with contextlib.suppress(OSError):
+                is_old = time.time() - beside.lstat().st_mtime > FORGOTTEN_SECONDS
+                if is_old and beside != self._path and (beside / "sampler.lock").exists():
+                    shutil.rmtree(beside)
 
     def _is_lock_in_place(self) -> bool:
         """Whether the file we hold is still the one that others would lock."""

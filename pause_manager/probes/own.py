@@ -16,6 +16,10 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 RESCAN_READS = 30
 MOST_THREADS = 512
+SHARES_A_READ = 2
+"""Of so many processes a read learns what they share with each other: the kernel walks all their pages for it."""
+LARGEST_TO_WALK = 4 << 30
+"""Bytes; what is larger is taken not to share what counts."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class OwnReading:
     cpu_seconds: float
     """Processor time, that of ended children included."""
     memory_mib: int
-    """Resident memory less what is shared with files; pages that children share with the parent that forked them
-    are counted in each, so it is an upper bound."""
+    """Resident memory less what is shared with files. Pages that children share with the parent that forked them are
+    counted once between them (PSS), as far as that is known of each."""
     stretch: float
     """(time running + time waiting for a CPU) / time running, of our threads; 1 when they did not wait."""
 
@@ -50,6 +54,8 @@ class OwnProcesses:
         self._others: set[int] = set()
         self._own: dict[int, _Stat] = {}
         self._waits: dict[str, tuple[int, int]] = {}
+        self._shared: dict[int, int] = {}
+        """Bytes that a process has of pages that are counted in others; those that were looked at longest ago first."""
         self._reads = 0
 
     def read(self, roots: Iterable[int], *, with_waits: bool = False) -> OwnReading:
@@ -65,7 +71,7 @@ class OwnProcesses:
             now[pid] = stat
             ticks += stat.cpu_ticks - before.cpu_ticks
         self._own = now
-        memory = sum(self._resident_bytes(pid) for pid in now) >> 20
+        memory = self._memory_bytes(now) >> 20
         stretch = self._stretch() if with_waits else 1.0
         if not with_waits:
             self._waits.clear()
@@ -95,6 +101,25 @@ class OwnProcesses:
         fields = text.rpartition(b")")[2].split()
         cpu = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
         return _Stat(int(fields[1]), cpu, int(fields[17]), fields[19])
+
+    def _memory_bytes(self, pids: Iterable[int]) -> int:
+        resident = {pid: self._resident_bytes(pid) for pid in pids}
+        self._shared = {pid: shared for pid, shared in self._shared.items() if pid in resident}
+        unknown = [pid for pid, size in resident.items() if pid not in self._shared and size <= LARGEST_TO_WALK]
+        for pid in (*unknown, *self._shared)[:SHARES_A_READ]:
+            self._shared.pop(pid, None)
+            self._shared[pid] = self._shared_bytes(pid)
+        # Bytes, not a share of them: what a process takes from now on is its own, and counts at once.
+        return sum(max(0, size - self._shared.get(pid, 0)) for pid, size in resident.items())
+
+    def _shared_bytes(self, pid: int) -> int:
+        """Anonymous memory less its PSS (proc(5), smaps_rollup); 0 where the kernel does not tell."""
+        lines = _read(f"{self._proc}/{pid}/smaps_rollup").splitlines()
+        told = dict(line.split(b":", 1) for line in lines if b": " in line)
+        try:
+            return max(0, int(told[b"Anonymous"].split()[0]) - int(told[b"Pss_Anon"].split()[0])) << 10
+        except (KeyError, ValueError, IndexError):
+            return 0
 
     def _resident_bytes(self, pid: int) -> int:
         fields = _read(f"{self._proc}/{pid}/statm").split()

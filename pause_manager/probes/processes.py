@@ -1,7 +1,8 @@
-"""Which process this is, and whether another of this machine still lives."""
+"""Which process this is, on which machine and in which container, and whether another of this machine still lives."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -12,13 +13,68 @@ import psutil
 
 
 @lru_cache(maxsize=1)
-def node_name() -> str:
-    """The name of this node: its host name."""
+def host_name() -> str:
+    """The host name that this process sees: the machine's, or that of its container."""
     return socket.gethostname()
 
 
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """What tells this machine from any other, and is the same in all of its containers: it changes with each boot.
+
+    Where the kernel has none, the host name stands for it.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"host {host_name()}"
+
+
+@lru_cache(maxsize=1)
+def container() -> str:
+    """What tells this container from the others of its machine: the workers in it share processes, limits and a user.
+
+    A container of Docker, a systemd unit and a login of another user are each one. Its first part is for people. A
+    worker that can share no directory with others stands apart.
+    """
+    try:
+        groups = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        groups = ""
+    uid = os.getuid() if hasattr(os, "getuid") else 0
+    unit = hashlib.sha256(f"{uid} {groups} {_apart}".encode()).hexdigest()[:6]
+    return f"{host_name().replace('/', '-')}~{unit}/{_place()}"
+
+
+_apart = ""
+
+
+def stand_apart(token: str) -> None:
+    """Be a container of its own, with all that is forked from here on; ``token`` tells it from any other."""
+    global _apart
+    _apart = token
+    container.cache_clear()
+    _identity.cache_clear()
+
+
+def stands_apart() -> bool:
+    """Whether this worker is a container of its own."""
+    return bool(_apart)
+
+
+def container_name() -> str:
+    """The :func:`container` as the name of a file."""
+    return re.sub(r"[^\w.~]+", "-", container()).strip("-")
+
+
+def container_of(owner: str) -> str:
+    """The :func:`container` of an :func:`identity`, perhaps with a task's id after it; empty for an agent."""
+    found = re.match(r"^[^/]+(?:/[^/]*)?/pid(?::[^/]*)?(?=/\d+/)", owner)
+    return found[0] if found else ""
+
+
 def identity() -> str:
-    """This process, told apart from any other: host, boot, process-id namespace, pid and start since boot.
+    """This process, told apart from any other: container, boot, process-id namespace, pid and start since boot.
 
     Boot and namespace keep machines and containers that share a host name from judging each other's processes.
     """
@@ -27,20 +83,18 @@ def identity() -> str:
 
 @lru_cache(maxsize=2)
 def _identity(pid: int) -> str:
-    return f"{_place()}/{pid}/{_started(pid)}"
+    return f"{container()}/{pid}/{_started(pid)}"
 
 
 @lru_cache(maxsize=1)
 def _place() -> str:
+    """Boot and process-id namespace: within it a process id means one process."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         namespace = "pid"
-    try:
-        boot = f"/{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}"
-    except OSError:
-        boot = ""
-    return f"{node_name()}{boot}/{namespace}"
+    boot = hashlib.sha256(boot_id().encode()).hexdigest() if boot_id().startswith("host ") else boot_id()
+    return f"{boot[:8]}/{namespace}"
 
 
 def _started(pid: int) -> str:
@@ -65,8 +119,7 @@ def pid_of(owner: str) -> str:
 
 def is_here(owner: str) -> bool:
     """Whether ``owner``, an :func:`identity`, is of this machine and can be looked at."""
-    place, _, process = owner.partition("/pid:")
-    return f"{place}/pid:{process.partition('/')[0]}" == _place()
+    return container_of(owner).partition("/")[2] == _place()
 
 
 def is_stopped(owner: str) -> bool:
@@ -84,11 +137,9 @@ def is_dead(owner: str) -> bool:
 
     The kernel decides: /proc may hide the processes of other users (``hidepid``, ``ProtectProc``).
     """
-    place, _, process = owner.partition("/pid:")
-    namespace, _, rest = process.partition("/")
-    if f"{place}/pid:{namespace}" != _place():
+    if not is_here(owner):
         return False
-    pid, _, started = rest.partition("/")
+    pid, _, started = owner.removeprefix(f"{container_of(owner)}/").partition("/")
     if not pid.isdecimal() or not int(pid):
         return False
     try:

@@ -85,8 +85,8 @@ class SimNode:
             needs = turn.load.needs
             cpu += round(needs.cpu * 1000)
             memory += needs.memory_mib
-            for index in turn.gpus:
-                gpus[index] += needs.gpu_memory_mib
+            for gpu in turn.gpus:
+                gpus[int(gpu)] += needs.gpu_memory_mib
         if cpu and cpu + beyond_noise(self.foreign_cpu, self.machine.cpu_milli, policy) > self.machine.cpu_milli:
             found.append(CPU)
         if memory and memory + self.foreign_memory > self.machine.memory_mib:
@@ -119,12 +119,12 @@ class SimNode:
         total = self.machine.gpu_mib
         own = [0] * self.machine.gpus
         for load in loads:
-            for index in load.gpus:
-                own[index] += load.needs.gpu_memory_mib
+            for gpu in load.gpus:
+                own[int(gpu)] += load.needs.gpu_memory_mib
         views = []
         for index, foreign in enumerate(self.foreign_gpus):
             shown = min(own[index], max(1, total - foreign))
-            views.append(GpuView(index, total, max(0, total - foreign - own[index]), own_mib=shown))
+            views.append(GpuView(index, total, max(0, total - foreign - own[index]), own_mib=shown, uuid=str(index)))
         return tuple(views)
 
     def _blind(self) -> NodeView:
@@ -143,6 +143,6 @@ class SimNode:
         )
 
 
-def load_of(job: Job, now: float, gpus: tuple[int, ...], item_seconds: float) -> Load:
+def load_of(job: Job, now: float, gpus: tuple[str, ...], item_seconds: float) -> Load:
     """The load of a turn. To move it costs one item."""
     return Load(job.name, job.needs, now, job.priority, gpus, queue=job.queue, repeats_seconds=item_seconds)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from celery.worker import state as celery_state
 
-from pause_manager import audit, broker, conf, kept, metrics, settling
+from pause_manager import audit, broker, conf, gpus, kept, machines, metrics, nodes, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest
 from pause_manager.pausable import every_task, is_pausable
@@ -309,6 +309,10 @@ class Decisions:
             return partial(self._later, ELSEWHERE_SECONDS, partial(self.take, request))
         if turn is None:
             return partial(_is_kept, request)
+        if turn.gpus:
+            sample = nodes.latest(machines.known_name())
+            given = gpus.given(turn.gpus, sample.view if sample is not None else None)
+            request.address["gpus"] = [gpu.as_dict() for gpu in given]
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
     def _is_gone(self, request: PausableRequest, turn: kept.Turn | None) -> bool:
@@ -337,7 +341,7 @@ class Decisions:
             from pause_manager.worker.supervisor import supervisor
 
             mark = supervisor.mark_for(turn)
-            request.address.update(turn=str(turn.id), mark=mark, gpus=list(turn.gpus))
+            request.address.update(turn=str(turn.id), mark=mark)
         request.state = State.RECEIVED
         self._worker.process_task(request)
 
@@ -376,9 +380,7 @@ def _is_clear(here: page.Page, request: PausableRequest) -> bool:
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    from pause_manager.probes.processes import node_name
-
-    return ["fleet", f"queue:{request.queue}", f"node:{node_name()}"]
+    return ["fleet", f"queue:{request.queue}", f"node:{machines.known_name()}"]
 
 
 def _is_ours(request: Any) -> bool:

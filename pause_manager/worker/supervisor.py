@@ -19,14 +19,24 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import acknowledgements, conf, control_state, database, holds, log_context, metrics, settling
+from pause_manager import (
+    acknowledgements,
+    conf,
+    control_state,
+    database,
+    gpus,
+    holds,
+    log_context,
+    machines,
+    metrics,
+    settling,
+)
 from pause_manager.acknowledgements import Report
 from pause_manager.consumption import HOLD, consumption
 from pause_manager.kept import Turn
 from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
 from pause_manager.probes import processes
-from pause_manager.probes.processes import node_name
 from pause_manager.stops import Stop, told_of_hold
 from pause_manager.worker import page
 from pause_manager.worker.database_thread import database_thread
@@ -110,7 +120,7 @@ class Supervisor:
         self._page = page.current()
         assert self._page is not None
         self._keeper = Keeper(self._page)
-        self.name, self.node = worker.hostname, node_name()
+        self.name, self.node = worker.hostname, machines.known_name()
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -121,6 +131,8 @@ class Supervisor:
         except DatabaseError as error:
             logger.warning("Cannot read the holds (%s): nothing is taken until they can be read.", str(error).strip())
             self._go_blind()
+        except machines.NameTaken as error:
+            self._refused(error)
         finally:
             database.close()
         # What was released while no worker was there may still wait to be told of.
@@ -180,8 +192,10 @@ class Supervisor:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, statement: str, values: dict[str, Any]) -> Any:
-        """One statement; the row, with its times kept. Raises ``DatabaseError``."""
+        """One statement; the row, with its times kept. Raises ``DatabaseError`` and ``machines.NameTaken``."""
         asked = page.now()
+        with watchdog.over("the name of the machine", HUNG_SECONDS):
+            self.node = machines.settle_name()
         assert self._keeper is not None
         self._read_queues = consumption.queues
         self._read_scopes, self._read_of_loops = self._scopes(), self._keeper.scopes()
@@ -292,6 +306,9 @@ class Supervisor:
                     self._round(listener)
             except DatabaseError as error:
                 self._failed(error, listener)
+            except machines.NameTaken as error:
+                self._refused(error)
+                listener.wait(TICK)
             except Exception:
                 logger.exception("The supervisor failed and goes on.")
                 listener.close()
@@ -309,6 +326,15 @@ class Supervisor:
         listener.close()
         self._if_blind()
         listener.wait(min(TICK, conf.settings().poll_seconds_without_redis))
+
+    def _refused(self, error: machines.NameTaken) -> None:
+        """Under the name of another machine nothing is taken: its holds and its books are not ours."""
+        if str(error) != self._last_complaint:
+            self._last_complaint = str(error)
+            logger.error("%s", error)
+        self._read_at = 0.0
+        self._go_blind()
+        self._give_back()
 
     def _if_blind(self) -> None:
         if self._page is not None and (self._blind_since is not None or not self._page.is_permitted):
@@ -439,6 +465,7 @@ class Supervisor:
             in_hand=in_hand.counts(),
             tasks=in_hand.oldest(),
             task_names=list(self._worker.app.tasks),
+            visible_gpus=gpus.told(),
             clock=time.time(),
         )
         return {**report.values(), "asking": asking}
@@ -446,7 +473,7 @@ class Supervisor:
     @staticmethod
     def _key(told: dict[str, Any]) -> Any:
         """What of a report others wait for."""
-        return (told["revision"], told["version"], told["in_hand"], told["serves"])
+        return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"])
 
     def _give_back(self) -> None:
         if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):

@@ -314,7 +314,6 @@ def _context(stage_run: StageRun) -> StageContext:
         params={},
         logger=logging.getLogger("tests"),
         artifacts=Artifacts(stage_run.run_id, stage_run.slug),
-        gpu_index=None,
         sleep=time.sleep,
         items=lambda: iter(()),
     )

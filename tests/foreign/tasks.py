@@ -344,3 +344,27 @@ def flaky_slowly(self, times):
     if self.request.retries < times:
         raise self.retry(countdown=2)
     return self.request.retries
+
+
+@shared_task(bind=True, base=app.Task, needs={"cpu": 0, "gpu_memory_mib": 8000})
+def on_gpu(self, seconds=0):
+    """Tells its GPUs, and what this process may see."""
+    note("on_gpu", [vars(gpu) for gpu in self.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid())
+    time.sleep(seconds)
+
+
+@shared_task(bind=True, base=app.Task, needs={"cpu": 0, "gpus": 1}, isolate_gpus=True)
+def on_its_gpu(self, seconds=0, with_cuda=True):
+    """Starts CUDA, and tells what that sees."""
+    from tests.nvml.driver import start_cuda
+
+    seen = start_cuda() if with_cuda else os.environ.get("CUDA_VISIBLE_DEVICES")
+    note("on_its_gpu", [gpu.uuid for gpu in self.gpus], seen, os.getpid())
+    time.sleep(seconds)
+
+
+@shared_task
+def starts_cuda():
+    from tests.nvml.driver import start_cuda
+
+    note("starts_cuda", start_cuda(), os.getpid())

@@ -15,8 +15,8 @@ from django.test import Client
 from django.utils import timezone
 
 from backend import ticks
-from pause_manager.models import FleetWorker
-from pause_manager.probes.processes import node_name
+from pause_manager.models import FleetWorker, Machine
+from pause_manager.probes.processes import host_name
 from tests.integration.metrics.scraping import Scrape
 
 
@@ -41,8 +41,22 @@ def test_ready_when_everything_is_there(client: Client, alive):
     assert response.status_code == 200
     assert response.json() == {
         "ready": True,
-        "checks": {"database": "ok", "migrations": "ok", "redis": "ok", "beat": "ok", "control": "ok", "clocks": "ok"},
+        "checks": dict.fromkeys(("database", "migrations", "redis", "beat", "control", "clocks", "machines"), "ok"),
     }
+
+
+@pytest.mark.django_db
+def test_a_name_that_two_machines_have_is_told_and_keeps_nobody_from_working(client: Client, alive):
+    Machine.objects.create(boot_id="one", name="big", contested_at=timezone.now(), contested_by="box-b (boot 12345678)")
+
+    response = client.get("/readyz")
+
+    assert response.status_code == 200
+    assert response.json()["checks"]["machines"] == (
+        "two machines call themselves big: box-b (boot 12345678) takes no work until it has another SLACKWATER_NODE"
+    )
+    Machine.objects.update(contested_at=timezone.now() - timedelta(minutes=2))
+    assert client.get("/readyz").json()["checks"]["machines"] == "ok"
 
 
 @pytest.mark.django_db
@@ -136,7 +150,7 @@ def test_whose_clock_differs_is_named_and_keeps_nobody_from_working(client: Clie
     assert re.fullmatch(r"the clock of beat on beat-host is 7\.\d s ahead of the database's", its_beat)
     assert told["gpu-7", "worker"] == 90.0
     assert told["cpu-1", "worker"] == -1.9
-    assert abs(told[node_name(), "web"]) < 2
+    assert abs(told[host_name(), "web"]) < 2
     assert -8 < told["beat-host", "beat"] < -6
     assert "x" not in {host for host, _ in told}
 

@@ -1,24 +1,34 @@
-"""The steering of the test driver: a ``libnvidia-ml.so.1`` built from ``nvml.c`` that the real pynvml loads."""
+"""The steering of the test driver: the ``libnvidia-ml.so.1`` of ``nvml.c``, which the real pynvml loads, and a CUDA."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("nvml.c")
+SOURCES = {"libnvidia-ml.so.1": "nvml.c", "libcuda.so.1": "cuda.c"}
 
+NOT_SUPPORTED = 3
 DRIVER_NOT_LOADED = 9
 GPU_IS_LOST = 15
 
 
 def build(directory: Path) -> Path:
-    """Compile the library into ``directory``; returns the directory."""
-    library = directory / "libnvidia-ml.so.1"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(SOURCE)]
-    subprocess.run(command, check=True)
+    """Compile the libraries into ``directory``; returns the directory."""
+    for library, source in SOURCES.items():
+        files = [str(directory / library), str(Path(__file__).with_name(source))]
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", *files], check=True)
     return directory
+
+
+def start_cuda() -> str:
+    """Start the test's CUDA in this process, as user code would; answers the mask that it saw when it was started."""
+    library = ctypes.CDLL("libcuda.so.1")
+    library.testSeen.restype = ctypes.c_char_p
+    library.cuInit(0)
+    return str(library.testSeen().decode())
 
 
 @dataclass
@@ -33,6 +43,13 @@ class Card:
     """Number to (total, free) MiB; not empty: the card is in MIG mode."""
     processes: dict[int, int] = field(default_factory=dict)
     """pid to MiB."""
+    uuid: str = ""
+    """``GPU-<index>`` unless it is given."""
+    name: str = ""
+    aborts: bool = False
+    """The library aborts when this card is asked."""
+    unified: int | None = None
+    """It has no memory of its own and answers with this error; 0: with 0 of 0."""
 
 
 @dataclass
@@ -64,6 +81,10 @@ class Driver:
                 int(bool(card.migs)),
             )
             lines.append(f"gpu {index} {' '.join(map(str, figures))}")
+            lines += [f"uuid {index} {card.uuid}"] if card.uuid else []
+            lines += [f"name {index} {card.name}"] if card.name else []
+            lines += [f"abort {index}"] if card.aborts else []
+            lines += [f"unified {index} {card.unified}"] if card.unified is not None else []
             lines += [f"process {index} {pid} {mib}" for pid, mib in card.processes.items()]
             lines += [f"mig {index} {number} {total} {free}" for number, (total, free) in card.migs.items()]
         fresh = self.state.with_name(f".{self.state.name}.{os.getpid()}")

@@ -6,6 +6,10 @@
  *   gpu <i> <total> <free> <utilisation %> <temperature> <error code> <uncorrected ECC errors> <mig 0|1>     (MiB)
  *   process <i> <pid> <MiB>       on gpu i, or on MIG device 100 * (i + 1) + m
  *   mig <i> <m> <total> <free>
+ *   uuid <i> <text>               else GPU-<i>
+ *   name <i> <text to the end of the line>
+ *   abort <i>                     the library aborts when it is asked for the handle of card i
+ *   unified <i> <error>           card i has no memory of its own: it answers that error, or 0 of 0 if it is 0
  *
  * It is read anew by every call; numbers of errors and layouts of structures are those of nvml.h.
  */
@@ -19,7 +23,11 @@ enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7 };
 #define SIZE 64
 #define EXPORT __attribute__((visibility("default")))
 
-typedef struct { int exists, parent, number, error, utilisation, temperature, mig; unsigned long long total, free, ecc; } Card;
+typedef struct {
+    int exists, parent, number, error, utilisation, temperature, mig, aborts, unified;
+    unsigned long long total, free, ecc;
+    char uuid[96], name[96];
+} Card;
 typedef struct { int card; unsigned pid; unsigned long long mib; } Process;
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned gpu, memory; } Utilisation;
@@ -44,6 +52,10 @@ static void look(const char *call) {
         if (sscanf(line, "hang %127s", word) == 1 && !strcmp(word, call)) for (;;) pause();
         if (sscanf(line, "gpu %d %llu %llu %d %d %d %llu %d", &i, &c.total, &c.free, &c.utilisation, &c.temperature,
                    &c.error, &c.ecc, &c.mig) == 8) { c.number = i; cards[i] = c; }
+        if (sscanf(line, "uuid %d %95s", &i, word) == 2) strcpy(cards[i].uuid, word);
+        if (sscanf(line, "name %d %95[^\n]", &i, word) == 2) strcpy(cards[i].name, word);
+        if (sscanf(line, "abort %d", &i) == 1) cards[i].aborts = 1;
+        if (sscanf(line, "unified %d %d", &i, &m) == 2) cards[i].unified = m ? m : -1;
         if (sscanf(line, "process %d %u %llu", &p.card, &p.pid, &p.mib) == 3) processes[process_count++] = p;
         if (sscanf(line, "mig %d %d %llu %llu", &i, &m, &c.total, &c.free) == 4) {
             c.parent = i; c.number = m; migs[mig_count++] = c;
@@ -78,12 +90,15 @@ EXPORT int nvmlDeviceGetCount_v2(unsigned *n) { ENTER *n = count; return SUCCESS
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     ENTER
     if ((int) index >= count) return INVALID;
+    if (cards[index].aborts) abort();
     if (cards[index].error == 15) return 15;
     *handle = (void *) (long) (index + 1);
     return SUCCESS;
 }
 EXPORT int nvmlDeviceGetMemoryInfo(void *handle, Memory *memory) {
     CARD
+    if (c->unified > 0) return c->unified;
+    if (c->unified < 0) { memory->total = memory->free = memory->used = 0; return SUCCESS; }
     memory->total = c->total * MIB; memory->free = c->free * MIB; memory->used = (c->total - c->free) * MIB;
     return SUCCESS;
 }
@@ -101,12 +116,14 @@ EXPORT int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *cel
 }
 EXPORT int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) {
     CARD
-    snprintf(text, size, c->parent < 0 ? "GPU-%d" : "MIG-%d", key_of(c));
+    if (c->uuid[0]) snprintf(text, size, "%s", c->uuid);
+    else snprintf(text, size, c->parent < 0 ? "GPU-%d" : "MIG-%d", key_of(c));
     return SUCCESS;
 }
 EXPORT int nvmlDeviceGetName(void *handle, char *text, unsigned size) {
     CARD
-    snprintf(text, size, c->parent < 0 ? "Test A100" : "Test A100 MIG 3g.20gb");
+    if (c->name[0]) snprintf(text, size, "%s", c->name);
+    else snprintf(text, size, c->parent < 0 ? "Test A100" : "Test A100 MIG 3g.20gb");
     return SUCCESS;
 }
 EXPORT int nvmlDeviceGetTotalEccErrors(void *handle, unsigned type, unsigned counter, unsigned long long *errors) {

@@ -8,6 +8,7 @@ import pytest
 from django.core.checks import run_checks
 
 from automation.conf import AutomationSettings
+from pause_manager.checks import check_options
 from pause_manager.settings_check import check_declared
 
 
@@ -69,3 +70,11 @@ def test_the_checks_run_with_all_others(settings):
         "automation.E011": "Did you mean 'lease_seconds'?",
         "pause_manager.E011": "Did you mean 'channel'?",
     }
+
+
+def test_a_name_of_the_machine_that_no_hold_could_have_is_refused(settings):
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "node": "my machine"}
+
+    [error] = check_options(None)
+
+    assert (error.id, "'my machine'" in error.msg) == ("pause_manager.E026", True)

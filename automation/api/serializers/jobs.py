@@ -25,6 +25,9 @@ class GpuSampleSerializer(StrictSerializer):
     freeMib = serializers.IntegerField(min_value=0, max_value=LARGEST, allow_null=True)  # noqa: N815
     utilisation = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
     name = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    uuid = serializers.RegexField(
+        r"^[\x21-\x2b\x2d-\x7e]{1,96}$", required=False, help_text="As the driver tells it; it is booked by it."
+    )
 
 
 class SampleSerializer(StrictSerializer):
@@ -155,7 +158,11 @@ class JobSerializer(serializers.Serializer[Any]):
     more = serializers.BooleanField(help_text="Others come after these.")
     cursor = serializers.CharField(allow_blank=True, help_text="Key of the last item that was committed before.")
     lastKey = serializers.CharField(help_text="Key of the last item.")  # noqa: N815
-    gpus = serializers.ListField(child=serializers.IntegerField(), help_text="Indexes of the GPUs it may use.")
+    gpus = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="The GPUs it may use: their UUIDs, or indexes where the sample had no UUIDs. Fit for "
+        "`CUDA_VISIBLE_DEVICES`.",
+    )
     leaseSeconds = serializers.FloatField()  # noqa: N815
     heartbeatSeconds = serializers.FloatField(help_text="How often a heartbeat is due.")  # noqa: N815
     checkpointInterval = serializers.FloatField(  # noqa: N815

@@ -120,6 +120,7 @@ def _view(node: str, sample: dict[str, Any]) -> NodeView:
                 free_mib=gpu["freeMib"],
                 utilisation=gpu.get("utilisation"),
                 name=gpu.get("name", ""),
+                uuid=gpu.get("uuid", ""),
                 problem="" if gpu["freeMib"] is not None else "the agent cannot read its free memory",
             )
             for gpu in sample.get("gpus", ())

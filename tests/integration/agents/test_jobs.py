@@ -399,7 +399,19 @@ def test_a_gpu_job_needs_a_sample_that_has_the_room(agent, settings):
     assert "box-1 has no fresh sample" in blind["reason"]
     assert narrow["job"] is None
     assert narrow["reason"]
-    assert roomy["job"]["gpus"] == [1]
+    assert roomy["job"]["gpus"] == ["1"]
+
+
+def test_a_gpu_that_an_agent_names_by_uuid_is_booked_by_it(agent, settings):
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True}
+    make_run("graphics", items=2)
+    card = {"index": 3, "totalMib": 24_000, "freeMib": 23_000, "uuid": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"}
+    sample = {"cores": 8, "memoryMib": 32_000, "freeMemoryMib": 30_000, "gpus": [card]}
+
+    _, found = agent.post("claim", {"stages": ["graphics"], "sample": sample})
+
+    assert found["job"]["gpus"] == [card["uuid"]]
+    assert WorkSlice.objects.leased().get().lease_gpus == [card["uuid"]]
 
 
 def test_an_agent_is_seen(run, agent):

@@ -14,12 +14,12 @@ from automation.pipeline import Pipeline, register
 from pause_manager import nodes
 from pause_manager.clock import database_seconds
 from pause_manager.needs import Needs
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from pause_manager.samples import Sample
 from pause_manager.views import GpuView, NodeView
 from tests.pipelines import Echo
 
-HERE = node_name()
+HERE = host_name()
 
 
 class NeedsGpu(Echo):
@@ -37,7 +37,7 @@ class OnGpu(Pipeline):
 
 
 def gpu(index: int = 0, total: int = 24_000, free: int | None = 24_000, problem: str = "") -> GpuView:
-    return GpuView(index=index, total_mib=total, free_mib=free, problem=problem)
+    return GpuView(index=index, total_mib=total, free_mib=free, problem=problem, uuid=f"GPU-{index}")
 
 
 def node(

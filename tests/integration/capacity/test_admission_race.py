@@ -48,7 +48,7 @@ def leased_in_a_race(racers: int) -> int:
     granted = race(*[partial(claim_here, stage_runs[n % 10], str(n)) for n in range(racers)])
     leased = WorkSlice.objects.leased()
     assert leased.count() == sum(granted)
-    assert all(gpus == [0] for gpus in leased.values_list("lease_gpus", flat=True))
+    assert all(gpus == ["GPU-0"] for gpus in leased.values_list("lease_gpus", flat=True))
     return sum(granted)
 
 
@@ -87,4 +87,4 @@ def test_a_lease_is_given_the_gpu_that_has_room():
 
     assert claim_here(stage_of(run).pk, "a")
     assert not claim_here(stage_of(run).pk, "b")
-    assert WorkSlice.objects.leased().get().lease_gpus == [1]
+    assert WorkSlice.objects.leased().get().lease_gpus == ["GPU-1"]

@@ -29,10 +29,10 @@ SMALL, LARGE = Needs(), Needs(cpu=6)
 
 def remembers(**state: object) -> None:
     """What the last sampler kept of this node."""
-    assert nodes.keep_watch(HERE, KeptWatch(capacity.NodeState(**state), None, None))  # type: ignore[arg-type]
+    assert nodes.keep_watch(HERE, KeptWatch(capacity.NodeState(**state)))  # type: ignore[arg-type]
 
 
-def asks(needs: Needs = SMALL, **how: object) -> tuple[int, ...] | str:
+def asks(needs: Needs = SMALL, **how: object) -> tuple[str, ...] | str:
     with transaction.atomic():
         return manager.admit_on(HERE, needs, **how)  # type: ignore[arg-type]
 
@@ -65,7 +65,7 @@ def test_a_node_that_cools_down_takes_what_is_new_and_nothing_that_was_parked():
 def test_what_strangers_lately_used_more_is_left_free():
     view = node(foreign=6)
     assert asks(Needs(cpu=1.5)) == (), "of 2 cores 1.5 are needed ..."
-    remembers(swing=Swing(since=view.sampled_at, latest={("cpu", -1): 8_000}))
+    remembers(swing=Swing(since=view.sampled_at, latest={("cpu", ""): 8_000}))
 
     told = asks(Needs(cpu=1.5))
 

@@ -90,7 +90,7 @@ def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> Work | None
 
 
 def large() -> AutomationRun:
-    """A run that has waited for a whole node for a minute."""
+    """A run that has waited for a whole node for as long as it takes until room is made for it."""
     run = make_run("large-work")
     waited(LONG)
     return run

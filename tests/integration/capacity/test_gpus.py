@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from tests.integration.capacity.test_sampling import sampled_after, send, the_node
 from tests.nvml.driver import Card, Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
@@ -70,7 +70,7 @@ def test_a_driver_that_hangs_is_unknown_in_time_and_the_worker_works_on(
     driver.hang = ""
     driver.write()
     assert with_gpus(lambda view: not view.gpu_problem and view.gpus[0].free_mib == 40_000, 30)
-    assert view.name == node_name()
+    assert view.name == host_name()
 
 
 def test_nothing_is_left_of_the_driver_process_when_the_worker_is_killed(

@@ -21,10 +21,10 @@ from django.urls import reverse
 from automation import gate
 from pause_manager import conf, holds, manager, nodes, tasks
 from pause_manager.history import Minute
-from pause_manager.models import CapacitySample, WorkerNode
+from pause_manager.models import CapacitySample, Machine, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.samples import Sample
-from pause_manager.views import GpuView
+from pause_manager.views import ContainerView, GpuView
 from tests.factories import OPERATOR, make_run
 from tests.factories_nodes import make_node, make_sample
 
@@ -156,7 +156,15 @@ def test_a_minute_keeps_means_and_extremes() -> None:
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores, row.foreign_cores_max, row.free_memory_mib_min) == (2, 2.0, 3.0, 99)
     assert row.gpus == [
-        {"index": 0, "total_mib": 100, "free_mib_min": 89, "own_mib_max": 0, "utilisation": 0.05, "problem": ""}
+        {
+            "uuid": "",
+            "index": 0,
+            "total_mib": 100,
+            "free_mib_min": 89,
+            "own_mib_max": 0,
+            "utilisation": 0.05,
+            "problem": "",
+        }
     ]
 
 
@@ -204,6 +212,28 @@ def test_the_command_speaks_json() -> None:
     [line] = [json.loads(text) for text in capacity("--json").splitlines()]
 
     assert (line["node"], line["is_online"], line["view"]["gpus"][0]["free_mib"]) == ("n1", True, 30_000)
+
+
+def test_the_table_tells_the_containers_of_a_machine_apart():
+    make_node(
+        "alpha",
+        containers=(
+            ContainerView("1", "box-a", own_cores=0.5, cores=2.0, memory_mib=2_048, free_memory_mib=1_024),
+            ContainerView("2", "box-b", own_cores=1.5),
+        ),
+    )
+    make_node("beta", containers=(ContainerView("3", "beta"),))
+    Machine.objects.create(boot_id="1", name="alpha", contested_at=Now(), contested_by="box-c (boot 12345678)")
+
+    _, alpha, box_a, box_b, beta, _, told = capacity().splitlines()
+
+    assert told.startswith("Two machines call themselves alpha: box-c (boot 12345678) takes no work")
+    assert alpha.startswith("alpha")
+    assert box_a.split() == ["box-a", "container", "2", "0.5", "0.0", "1.0", "of", "2.0", "GiB"]
+    assert box_b.split() == ["box-b", "container", "1.5"]
+    assert beta.startswith("beta"), "one container without limits is the machine"
+    [line, _] = [json.loads(text) for text in capacity("--json").splitlines()]
+    assert [one["label"] for one in line["view"]["containers"]] == ["box-a", "box-b"]
 
 
 @pytest.mark.parametrize("model", ["workernode", "capacitysample"])

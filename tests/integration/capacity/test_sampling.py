@@ -14,7 +14,7 @@ import pytest
 from backend.celery import app
 from pause_manager import nodes
 from pause_manager.models import WorkerNode
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from pause_manager.samples import Sample
 from tests.workers import Workers, eventually
 
@@ -46,13 +46,13 @@ def test_a_worker_samples_its_machine_and_is_seen(workers: Workers) -> None:
 
     assert state is not None
     view = state.view
-    assert (view.name, view.is_online, view.gpus, view.loads) == (node_name(), True, (), ())
+    assert (view.name, view.is_online, view.gpus, view.loads) == (host_name(), True, (), ())
     assert view.cores == pytest.approx(len(os.sched_getaffinity(0)), abs=0.001)
     assert 0 < view.free_memory_mib < view.memory_mib <= psutil.virtual_memory().total >> 20
     assert 0 <= view.foreign_cores <= view.cores
     assert state.sample.own_processes >= 2, "the main process and its child"
-    assert state.sample.gpu_note.startswith("no GPUs: ")
-    assert [node.name for node in nodes.live_nodes()] == [node_name()]
+    assert state.view.gpu_note.startswith("no GPUs: ")
+    assert [node.name for node in nodes.live_nodes()] == [host_name()]
 
 
 def test_several_workers_of_a_machine_are_one_node(workers: Workers) -> None:
@@ -91,7 +91,7 @@ def test_a_node_is_offline_after_three_missed_samples_and_not_before(workers: Wo
     assert gone
     assert 2.0 <= time.monotonic() - killed_at <= 6
     [offline] = nodes.live_nodes()
-    assert (offline.name, offline.is_online) == (node_name(), False)
+    assert (offline.name, offline.is_online) == (host_name(), False)
 
 
 def test_foreign_load_is_seen_as_foreign_and_our_own_is_not(workers: Workers) -> None:

@@ -9,7 +9,7 @@ from automation.leases import Work, Worker
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from pause_manager import holds, settling
 from pause_manager.models import ControlEvent, FleetWorker, Hold
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from pause_manager.tasks import expire_holds
 from tests.factories import OPERATOR, drain, leased, make_run, make_site, run_loop, stage_of
 from tests.integration.agents.calling import Caller, done, make_agent
@@ -36,12 +36,12 @@ def lift(scope: str) -> None:
 def here(run: AutomationRun) -> Work:
     """A lease of this machine, where the loops of a test are."""
     stage_run = stage_of(run)
-    work = leases.claim(stage_run.pk, Worker("test/a", node_name()), queue="stages", concurrency=None)
+    work = leases.claim(stage_run.pk, Worker("test/a", host_name()), queue="stages", concurrency=None)
     assert work is not None
     return work
 
 
-@pytest.mark.parametrize("scope", ["fleet", "pipeline:few", "lane:blog", "queue:stages", f"node:{node_name()}"])
+@pytest.mark.parametrize("scope", ["fleet", "pipeline:few", "lane:blog", "queue:stages", f"node:{host_name()}"])
 def test_a_drain_is_told_when_the_last_lease_is_given_back_and_when_work_goes_on(scope):
     blog = make_site("blog")
     first, second, other = (make_run("few", items=3, site=blog) for _ in range(3))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 NEED_MORE = (
     "test_giving_way.py",
+    "test_gpus.py",
     "test_measured.py",
     "test_settling.py",
     "test_stuck.py",

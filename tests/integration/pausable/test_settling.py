@@ -18,7 +18,7 @@ from pause_manager.delivery import Delivery
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.pausable import PausableTask
-from pause_manager.probes.processes import node_name
+from pause_manager.probes.processes import host_name
 from pause_manager.worker.request import queue_of_message
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import full, messages, node
@@ -73,7 +73,7 @@ def test_a_message_waits_for_every_hold_that_covers_it(task: PausableTask):
 
 
 def test_a_held_node_gives_its_messages_to_others(task: PausableTask):
-    hold(f"node:{node_name()}")
+    hold(f"node:{host_name()}")
     assert kept.settle(delivery(task)) is None
     assert messages(QUEUE) == [], "not at once: it might come back as fast"
 
@@ -81,7 +81,7 @@ def test_a_held_node_gives_its_messages_to_others(task: PausableTask):
 
     assert kept.settle(returned(task)) is None
     assert PauseQueueEntry.objects.get().attempts == 1
-    release(f"node:{node_name()}")
+    release(f"node:{host_name()}")
     assert kept.settle(returned(task)) is not None
 
 
@@ -189,7 +189,7 @@ def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask
     turn = kept.settle(returned(needy))
 
     assert turn is not None
-    assert [load.needs.cpu for load in loads.by_node()[node_name()]] == [1]
+    assert [load.needs.cpu for load in loads.by_node()[host_name()]] == [1]
     kept.left([turn.id])
     assert loads.by_node() == {}
 

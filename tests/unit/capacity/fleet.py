@@ -13,7 +13,7 @@ NOW = 1000.0
 
 
 def gpu(index=0, *, free=24_000, total=24_000, **figures):
-    return GpuView(index, total, free, **figures)
+    return GpuView(index, total, free, **{"uuid": f"GPU-{index}", **figures})
 
 
 def node(name="a", *, cores=8.0, foreign=0.0, free=60_000, gpus=(), loads=(), **figures):
@@ -31,7 +31,8 @@ def node(name="a", *, cores=8.0, foreign=0.0, free=60_000, gpus=(), loads=(), **
 
 
 def load(ref, *, cpu=1.0, started_at=0.0, priority=3, gpus=(), is_sent=False, can_yield=True, **needs):
-    return Load(ref, Needs(cpu=cpu, **needs), started_at, priority, tuple(gpus), is_sent, can_yield)
+    ids = tuple(f"GPU-{index}" for index in gpus)
+    return Load(ref, Needs(cpu=cpu, **needs), started_at, priority, ids, is_sent, can_yield)
 
 
 def with_load(view, ref, needs, gpus, now):

@@ -60,8 +60,18 @@ def test_a_small_loop_moves_and_the_large_work_has_its_node_to_itself():
     sent, found, ramp = polled(
         left, [LARGE, Waiting("on-a", Needs(cpu=1), NOW + 3, priority=1)], ramp=replace(ramp, allowance=9), now=NOW + 10
     )
-    assert sorted(sent) == [("large", "a"), ("on-a", "b")], "it is kept even from more urgent work"
+    assert sorted(sent) == [("large", "a"), ("on-a", "b")]
     assert (found, ramp.kept, ramp.held) == ([], (), ())
+
+
+def test_the_node_is_kept_even_from_more_urgent_work():
+    _, _, ramp = polled(spread())
+    now = NOW + 10
+    left = [node("a", sampled_at=now), node("b", foreign=6.0, loads=[small("on-b")], sampled_at=now)]
+    urgent = Waiting("urgent", Needs(cpu=2), now, priority=1)
+
+    sent, _, after = polled(left, [LARGE, urgent], ramp=replace(ramp, allowance=9), now=now)
+    assert (sent, after.kept) == ([("large", "a")], ())
 
 
 def test_nothing_moves_before_the_large_work_has_waited_a_while_and_it_is_not_tried_at_every_poll():
@@ -112,7 +122,7 @@ def test_the_runners_up_and_the_figures_are_told():
     assert found.figures["moves"] == [
         {"ref": "cheap", "priority": 3, "ran_seconds": 1000.0, "repeats_seconds": 0.0, "fits_on": "c"}
     ]
-    assert found.figures["waits"] == {"ref": "large", "priority": 3, "seconds": 60}
+    assert found.figures["waits"] == {"ref": "large", "priority": 3, "seconds": 180}
     assert [(one["node"], one["repeats_seconds"], one["moves"]) for one in found.figures["runners_up"]] == [
         ("a", 40.0, ["dear"])
     ]
@@ -181,7 +191,12 @@ def test_nothing_moves_twice_within_the_cooldown():
 
     def again(now, ramp):
         fleet = [node("a", loads=[small("on-a")], sampled_at=now), node("b", cores=4, sampled_at=now)]
-        return polled(fleet, [replace(LARGE, paused_at=now - 60)], ramp=replace(ramp, polled_at=now - 10), now=now)
+        return polled(
+            fleet,
+            [replace(LARGE, paused_at=now - POLICY.consolidate_after_seconds)],
+            ramp=replace(ramp, polled_at=now - 10),
+            now=now,
+        )
 
     _, found, ramp = again(soon, ramp)
     assert found == []

@@ -54,7 +54,7 @@ def test_one_freed_place_is_given_once():
 
     plan, _ = plan_resume(entries, [node(cores=96, gpus=[gpu()])], POLICY, WIDE, NOW)
 
-    assert [(entry.ref, found.gpus) for entry, found in plan] == [("0", (0,))]
+    assert [(entry.ref, found.gpus) for entry, found in plan] == [("0", ("GPU-0",))]
 
 
 @pytest.mark.req("P-39")

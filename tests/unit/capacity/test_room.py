@@ -71,14 +71,14 @@ def test_memory_that_cannot_be_told_apart_is_not_counted_twice_for_ever():
 def test_a_gpu_without_a_figure_is_taken_whole():
     view = node(gpus=[gpu(0, own_mib=0), gpu(1)], loads=[load("r", gpus=[0])])
 
-    assert room(view, NOW).gpus_for(Needs(gpus=1)) == (1,)
+    assert room(view, NOW).gpus_for(Needs(gpus=1)) == ("GPU-1",)
     assert room(view, NOW).gpus_for(Needs(gpus=2)) is None
 
 
 def test_a_load_takes_the_fullest_gpu_it_fits_on():
     view = node(gpus=[gpu(0), gpu(1, free=9_000), gpu(2, free=2_000)])
 
-    assert room(view, NOW).gpus_for(Needs(gpu_memory_mib=8_000)) == (1,)
+    assert room(view, NOW).gpus_for(Needs(gpu_memory_mib=8_000)) == ("GPU-1",)
 
 
 def test_only_totals_say_whether_a_node_can_ever_run_something():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pause_manager.capacity import Judgement, NodeState, Policy, judge
+from pause_manager.capacity.strangers import CPU
 from pause_manager.capacity.yielding import gives
 from tests.unit.capacity.fleet import gpu, load, node
 
@@ -250,7 +251,7 @@ def test_just_enough_yields(shapes, foreign):
     gone = [one for one in loads if one.ref in told[0][1]]
     assert sum(one.needs.cpu for one in gone) >= missing - 0.001
     for fewer in combinations(gone, len(gone) - 1):
-        assert sum(gives(one, ("cpu", -1)) for one in fewer) < round(missing * 1000)
+        assert sum(gives(one, CPU, view) for one in fewer) < round(missing * 1000)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(1, 12))

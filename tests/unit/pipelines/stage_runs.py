@@ -31,7 +31,6 @@ def context(stage: type[AnyStage], folder: Path, params: dict[str, Any], items: 
         params=params,
         logger=logging.getLogger("tests"),
         artifacts=Artifacts(RUN_ID, stage.slug, FileSystemStorage(str(folder))),
-        gpu_index=None,
         sleep=time.sleep,
         items=lambda: iter(items),
     )

@@ -9,11 +9,13 @@ import psutil
 import pytest
 
 from pause_manager.probes import cgroups
-from pause_manager.probes.cpu import CpuProbe, CpuReading
 from pause_manager.probes.memory import MIB, MemoryProbe
+from pause_manager.probes.merge import MachineReading, merged
 from pause_manager.probes.own import TICKS_PER_SECOND
 from pause_manager.probes.pressure import PressureProbe
 from pause_manager.probes.sample import Sampler
+from pause_manager.reports import Report
+from pause_manager.samples import Sample
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 V1 = "".join(
@@ -53,6 +55,15 @@ class Machine:
     def mounted(self, mountinfo: str, cgroup: str) -> None:
         self.write("proc/self/mountinfo", mountinfo)
         self.write("proc/self/cgroup", cgroup)
+
+
+def memory(machine: Machine, probe: MemoryProbe | None = None) -> tuple[int, int]:
+    """What the one container of a machine has, and what is free of it, in MiB."""
+    reading = (probe or MemoryProbe(machine.root)).read()
+    report = Report("here~1/boot/pid:[1]", "here", cpus=3, memory_limits=reading.limits)
+    seen = MachineReading((0.0, 0.0), 0.0, None, reading.total_mib, reading.free_mib, {})
+    view = merged("here", 0.0, seen, [report]).view
+    return view.memory_mib, view.free_memory_mib
 
 
 @pytest.fixture
@@ -118,9 +129,86 @@ def test_the_tightest_memory_limit_up_the_tree_decides(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/worker.service/memory.max", 2000 * MIB)
     v2.write("sys/fs/cgroup/batch.slice/worker.service/memory.current", 100 * MIB)
 
-    reading = MemoryProbe(v2.root).read()
+    assert memory(v2) == (1000, 500), "inactive page cache counts as free, floor or not"
 
-    assert (reading.total_mib, reading.free_mib) == (1000, 500), "inactive page cache counts as free"
+
+LIMIT = "sys/fs/cgroup/batch.slice"
+
+
+def limited(v2: Machine, used: int, stat: str, pressure: float | None = None) -> int:
+    """What is free of 1,000 MiB of which a group uses ``used``; ``pressure`` is the share in which some of it waits."""
+    v2.write(f"{LIMIT}/memory.max", 1000 * MIB)
+    v2.write(f"{LIMIT}/memory.current", used * MIB)
+    v2.write(f"{LIMIT}/memory.stat", stat)
+    if pressure is not None:
+        some = f"some avg10={pressure:.2f} avg60=0.00 avg300=0.00 total=1"
+        v2.write(f"{LIMIT}/memory.pressure", f"{some}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1")
+    return memory(v2)[1]
+
+
+def test_page_cache_and_slab_above_a_floor_are_free(v2: Machine) -> None:
+    reads_data = f"anon {100 * MIB}\ninactive_file {130 * MIB}\nactive_file {720 * MIB}\nslab_reclaimable {30 * MIB}"
+
+    assert limited(v2, 990, reads_data) == 10 + 130 + 720 + 30 - 20, "all but 2 % of the limit"
+    assert limited(v2, 990, reads_data, pressure=9.0) == 870
+    assert limited(v2, 990, f"anon {900 * MIB}\ninactive_file {10 * MIB}\nactive_file {5 * MIB}") == 20, "the floor"
+
+
+def test_cache_of_a_group_whose_work_waits_for_memory_is_in_use(v2: Machine) -> None:
+    thrashes = f"anon {100 * MIB}\ninactive_file {30 * MIB}\nactive_file {820 * MIB}"
+
+    assert limited(v2, 990, thrashes, pressure=35.5) == 10 + 30
+
+
+def test_cache_of_v1_is_free_as_well(machine: Machine) -> None:
+    machine.mounted(V1, "4:memory:/a")
+    machine.write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", 1000 * MIB)
+    machine.write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", 900 * MIB)
+    machine.write(
+        "sys/fs/cgroup/memory/a/memory.stat",
+        f"inactive_file 1\ntotal_inactive_file {300 * MIB}\ntotal_active_file {200 * MIB}",
+    )
+
+    assert memory(machine)[1] == 100 + 500 - 20
+
+
+@pytest.fixture
+def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine of 16,000 MiB, 1,000 of them free and 5,000 available."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(machine.root / "proc"))
+    figures = {
+        "MemTotal": 16_000,
+        "MemFree": 1_000,
+        "MemAvailable": 5_000,
+        "Buffers": 0,
+        "Cached": 4_500,
+        "Shmem": 0,
+        "Active": 9,
+        "Inactive": 9,
+    }
+    lines = [f"{name}: {1024 * mib} kB" for name, mib in figures.items()]
+    machine.write("proc/meminfo", "\n".join(lines))
+    return machine
+
+
+def test_the_cache_of_zfs_above_its_minimum_is_free(host: Machine) -> None:
+    assert MemoryProbe(host.root).read().free_mib == 5_000
+    figures = [f"{name:<32}4    {mib * MIB}" for name, mib in (("c_min", 500), ("c_max", 8_000), ("size", 7_500))]
+    host.write("proc/spl/kstat/zfs/arcstats", "\n".join(["9 1 0x01 147 39984 1 2", "name type data", *figures]))
+
+    assert MemoryProbe(host.root).read().free_mib == 5_000 + 7_000
+
+    host.write("proc/spl/kstat/zfs/arcstats", figures[0])
+    assert MemoryProbe(host.root).read().free_mib == 5_000, "no size is told"
+
+
+@pytest.mark.parametrize(("some", "full", "free"), [(50.0, 0.0, 5_000), (90.0, 12.0, 1_000)])
+def test_cache_of_a_machine_on_which_all_wait_for_memory_is_in_use(
+    host: Machine, some: float, full: float, free: int
+) -> None:
+    host.write("proc/pressure/memory", f"some avg10={some} avg60=0 avg300=0 total=9\nfull avg10={full} avg60=0 total=9")
+
+    assert MemoryProbe(host.root).read().free_mib == free
 
 
 @pytest.mark.req("P-29")
@@ -142,14 +230,14 @@ def test_kills_of_v1_are_in_another_file(machine: Machine) -> None:
 def test_memory_high_is_a_limit_too(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.high", 300 * MIB)
 
-    assert MemoryProbe(v2.root).read().total_mib == 300
+    assert memory(v2)[0] == 300
 
 
 def test_free_memory_is_never_negative_nor_more_than_the_machine_has(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.max", 100 * MIB)
     v2.write("sys/fs/cgroup/batch.slice/memory.current", 150 * MIB)
 
-    assert MemoryProbe(v2.root).read().free_mib == 0
+    assert memory(v2)[1] == 0
 
 
 def test_memory_of_v1_and_its_number_for_no_limit(machine: Machine) -> None:
@@ -160,25 +248,24 @@ def test_memory_of_v1_and_its_number_for_no_limit(machine: Machine) -> None:
         machine.write(f"sys/fs/cgroup/{group}/memory.stat", f"cache 0\ntotal_inactive_file {50 * MIB}")
     (machine.root / "sys/fs/cgroup/memory/outer/inner").mkdir()
 
-    reading = MemoryProbe(machine.root).read()
-
-    assert (reading.total_mib, reading.free_mib) == (512, 362)
+    assert memory(machine) == (512, 362)
 
 
 def test_kept_files_show_what_is_in_them_now(v2: Machine) -> None:
     v2.write("sys/fs/cgroup/batch.slice/memory.max", 1000 * MIB)
     probe = MemoryProbe(v2.root)
-    assert probe.read().free_mib == 1000
+    assert memory(v2, probe)[1] == 1000
 
     v2.write("sys/fs/cgroup/batch.slice/memory.current", 600 * MIB)
 
-    assert probe.read().free_mib == 400
+    assert memory(v2, probe)[1] == 400
 
 
 @pytest.fixture
 def two_cores(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine of two cores on which nothing has happened yet."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    machine.write("proc/meminfo", Path("/proc/meminfo").read_text().strip())
     monkeypatch.setattr("psutil.PROCFS_PATH", str(machine.root / "proc"))
     machine.works(busy=0, own=0)
     return machine
@@ -192,22 +279,22 @@ def measure(
     stretch: float = 1.0,
     group: str = "",
     in_group: float = 0.0,
-) -> CpuReading:
-    """What the probe says of a while in which so many cores were busy, of which so many with our own work."""
-    probe = CpuProbe(machine.root)
-    first = probe.read(OUR_TREE)
+) -> Sample:
+    """The sample of a while in which so many cores were busy, of which so many with our own work."""
+    sampler = Sampler(with_gpus=False, root=machine.root)
+    first = sampler.read(OUR_TREE)
     assert first is None, "nothing to compare with yet"
     began = time.monotonic()
-    reading = None
+    report = None
     for _ in range(3):  # our own waiting is measured from the second reading of a full CPU on
         time.sleep(0.3)
         past = time.monotonic() - began
         machine.works(busy=busy * past, own=own * past, waited=own * (stretch - 1) * past)
         if group:
             machine.write(f"{group}/cpu.stat", f"usage_usec {round(in_group * past * 1e6)}")
-        reading = probe.read(OUR_TREE)
-    assert reading is not None
-    return reading
+        report = sampler.read(OUR_TREE)
+    assert report is not None
+    return sampler.sample("here", [report])
 
 
 def test_the_tightest_quota_up_the_tree_is_the_number_of_cores(v2: Machine, two_cores: Machine) -> None:
@@ -216,7 +303,7 @@ def test_the_tightest_quota_up_the_tree_is_the_number_of_cores(v2: Machine, two_
 
     reading = measure(v2)
 
-    assert (reading.cores, reading.foreign) == (0.5, 0.0)
+    assert (reading.view.cores, reading.view.foreign_cores) == (0.5, 0.0)
 
 
 def test_quota_of_v1_and_its_sign_for_no_limit(two_cores: Machine) -> None:
@@ -226,7 +313,7 @@ def test_quota_of_v1_and_its_sign_for_no_limit(two_cores: Machine) -> None:
         two_cores.write(f"sys/fs/cgroup/cpu/{group}cpu.cfs_period_us", 100_000)
         two_cores.write(f"sys/fs/cgroup/cpuacct/{group}cpuacct.usage", 0)
 
-    assert measure(two_cores).cores == 1.2
+    assert measure(two_cores).view.cores == 1.2
 
 
 @pytest.mark.parametrize(("busy", "foreign"), [(1.0, 0.0), (1.8, 0.3)])
@@ -237,7 +324,7 @@ def test_a_stranger_on_the_host_costs_a_small_group_nothing_until_it_reaches_its
 
     reading = measure(v2, busy=busy)
 
-    assert reading.foreign == pytest.approx(foreign, abs=0.08)
+    assert reading.view.foreign_cores == pytest.approx(foreign, abs=0.08)
 
 
 def test_a_stranger_in_our_group_is_foreign_and_we_are_not(v2: Machine, two_cores: Machine) -> None:
@@ -245,8 +332,8 @@ def test_a_stranger_in_our_group_is_foreign_and_we_are_not(v2: Machine, two_core
 
     reading = measure(v2, busy=0.8, own=0.3, group="sys/fs/cgroup/batch.slice", in_group=0.8)
 
-    assert reading.own == pytest.approx(0.3, abs=0.05)
-    assert reading.foreign == pytest.approx(0.5, abs=0.06)
+    assert reading.own_cores == pytest.approx(0.3, abs=0.05)
+    assert reading.view.foreign_cores == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +352,7 @@ def test_on_a_full_cpu_foreign_use_is_raised_to_foreign_demand(
 
     reading = measure(two_cores, busy=2.0, own=own, stretch=stretch)
 
-    assert reading.foreign == pytest.approx(wanted, abs=0.25 * max(wanted, 0.4))
+    assert reading.view.foreign_cores == pytest.approx(wanted, abs=0.25 * max(wanted, 0.4))
 
 
 def test_pressure_is_the_share_of_time_since_the_last_reading(machine: Machine) -> None:
@@ -282,9 +369,8 @@ def test_pressure_is_the_share_of_time_since_the_last_reading(machine: Machine) 
 
 
 def test_a_spike_of_strangers_is_told_and_does_not_count_as_steady(two_cores: Machine) -> None:
-    two_cores.write("proc/meminfo", Path("/proc/meminfo").read_text().strip())
-    sampler = Sampler("here", with_gpus=False, root=two_cores.root)
-    assert sampler.take(OUR_TREE) is None
+    sampler = Sampler(with_gpus=False, root=two_cores.root)
+    assert sampler.read(OUR_TREE) is None
     told, steady, busy, last = [], [], 0.0, time.monotonic()
 
     for cores in (0, 0, 0, 1.5, 1.5, 0, 1.5, 1.5, 1.5):
@@ -292,8 +378,9 @@ def test_a_spike_of_strangers_is_told_and_does_not_count_as_steady(two_cores: Ma
         now = time.monotonic()
         busy, last = busy + cores * (now - last), now
         two_cores.works(busy=busy, own=0)
-        sample = sampler.take(OUR_TREE)
-        assert sample is not None
+        report = sampler.read(OUR_TREE)
+        assert report is not None
+        sample = sampler.sample("here", [report])
         told.append(int(sample.view.foreign_cores > 0.7))
         steady.append(int(sample.view.counted_foreign_cores > 0.7))
 

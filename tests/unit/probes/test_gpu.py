@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 
 from pause_manager.probes import gpu
 from pause_manager.probes.gpu import GpuProbe, GpuReading
-from tests.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, Card, Driver
+from tests.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, NOT_SUPPORTED, Card, Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
 
 DEADLINE = 0.5
@@ -152,8 +153,8 @@ def test_mig_devices_are_gpus_and_their_card_takes_no_work(probe: GpuProbe, driv
     assert [(card.index, card.mig_of, card.total_mib, card.free_mib, card.uuid) for card in reading.gpus] == [
         (0, None, 40_960, 40_000, "GPU-0"),
         (1, None, 40_960, 40_000, "GPU-1"),
-        (200, 1, 20_096, 20_000, "MIG-200"),
-        (202, 1, 9_856, 100, "MIG-202"),
+        (200, "GPU-1", 20_096, 20_000, "MIG-200"),
+        (202, "GPU-1", 9_856, 100, "MIG-202"),
     ]
     assert [bool(card.problem) for card in reading.gpus] == [False, True, False, False]
     assert (reading.gpus[2].temperature_c, reading.gpus[2].utilisation) == (51, None)
@@ -166,3 +167,181 @@ def test_a_driver_process_that_is_killed_is_started_again(probe: GpuProbe, drive
 
     settled(probe, lambda reading: bool(reading.problem))
     settled(probe, is_well)
+
+
+A, B, C = "GPU-aaaa", "GPU-bbbb", "GPU-cccc"
+
+
+def three(driver: Driver) -> None:  # noqa: F811
+    """Cards that differ."""
+    driver.cards = [
+        Card(total=81_920, free=81_000, uuid=A, name="H100"),
+        Card(total=40_960, free=40_000, uuid=B, name="A100"),
+        Card(total=24_576, free=24_000, uuid=C, name="L4"),
+    ]
+    driver.write()
+
+
+def by_uuid(reading: GpuReading) -> dict[str, tuple[int, int | None, str]]:
+    """Index, free MiB and problem."""
+    assert len({card.uuid for card in reading.gpus}) == len(reading.gpus), "no card twice"
+    return {card.uuid: (card.index, card.free_mib, card.problem) for card in reading.gpus}
+
+
+def test_cards_that_differ_are_told_apart(probe: GpuProbe, driver: Driver) -> None:  # noqa: F811
+    three(driver)
+
+    reading = settled(probe, is_well)
+
+    assert [(card.uuid, card.name, card.total_mib) for card in reading.gpus] == [
+        (A, "H100", 81_920),
+        (B, "A100", 40_960),
+        (C, "L4", 24_576),
+    ]
+
+
+def test_a_card_on_which_the_library_aborts_costs_the_others_nothing(
+    probe: GpuProbe,
+    driver: Driver,  # noqa: F811
+) -> None:
+    three(driver)
+    settled(probe, is_well)
+    first, driver.cards[1].aborts, driver.cards[2].free = probe.pid, True, 5_000
+    driver.write()
+
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        reading = probe.read(frozenset())
+        if by_uuid(reading)[C][1] == 5_000:
+            break
+        time.sleep(0.05)
+
+    assert by_uuid(reading) == {
+        A: (0, 81_000, ""),
+        B: (1, None, "the driver's library crashes when it is asked"),
+        C: (2, 5_000, ""),
+    }
+    assert probe.pid != first, "another process asks"
+    second = probe.pid
+    for _ in range(5):
+        assert by_uuid(probe.read(frozenset()))[A][1] == 81_000
+    assert probe.pid == second, "and the card is left alone"
+
+
+def test_a_card_that_crashed_is_tried_again_and_is_well(
+    probe: GpuProbe,
+    driver: Driver,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu, "LONGEST_BACKOFF_SECONDS", 1.0)
+    three(driver)
+    driver.cards[0].aborts = driver.cards[2].aborts = True
+    driver.write()
+    found = settled(probe, lambda reading: [bool(card.problem) for card in reading.gpus] == [True, False, True])
+    assert [(card.id, card.free_mib) for card in found.gpus] == [("0", None), (B, 40_000), ("2", None)]
+
+    driver.cards[0].aborts = driver.cards[2].aborts = False
+    driver.write()
+
+    assert set(by_uuid(settled(probe, is_well))) == {A, B, C}, "and none is left of those without a name"
+
+
+def test_a_count_that_falls_and_an_order_that_shifts_mix_up_nothing(
+    probe: GpuProbe,
+    driver: Driver,  # noqa: F811
+) -> None:
+    three(driver)
+    settled(probe, is_well)
+    del driver.cards[0]
+    driver.cards[0].processes = {os.getpid(): 700}
+    driver.write()
+
+    reading = settled(probe, lambda reading: any(card.problem for card in reading.gpus))
+
+    assert by_uuid(reading) == {
+        B: (0, 40_000, ""),
+        A: (0, None, "it is gone: the driver no longer lists it"),
+        C: (1, 24_000, ""),
+    }
+    own = {card.uuid: card.own_mib for card in probe.read({os.getpid()}).gpus}
+    assert own == {A: 0, B: 700, C: 0}
+
+    driver.cards.append(Card(total=81_920, free=80_000, uuid=A, name="H100"))
+    driver.write()
+    assert by_uuid(settled(probe, is_well)) == {B: (0, 40_000, ""), C: (1, 24_000, ""), A: (2, 80_000, "")}
+
+
+def test_a_lost_card_is_known_under_another_number(probe: GpuProbe, driver: Driver) -> None:  # noqa: F811
+    three(driver)
+    settled(probe, is_well)
+    driver.cards = [driver.cards[1], driver.cards[2], driver.cards[0]]
+    driver.cards[2].error = GPU_IS_LOST
+    driver.write()
+
+    reading = settled(probe, lambda reading: any(card.problem for card in reading.gpus))
+
+    assert by_uuid(reading) == {B: (0, 40_000, ""), C: (1, 24_000, ""), A: (2, None, "it is lost: it fell off the bus")}
+
+
+def test_parts_of_a_mig_card_that_is_lost_stay_known(probe: GpuProbe, driver: Driver) -> None:  # noqa: F811
+    driver.cards = [Card(), Card(migs={0: (20_096, 20_000)})]
+    driver.write()
+    settled(probe, is_well)
+    driver.cards[1].error = GPU_IS_LOST
+    driver.write()
+
+    reading = settled(probe, lambda reading: any("lost" in card.problem for card in reading.gpus))
+
+    assert by_uuid(reading)["MIG-200"] == (200, None, "its card: it is lost: it fell off the bus")
+
+    driver.cards[1] = Card(migs={1: (9_856, 9_000)})
+    driver.write()
+    assert set(by_uuid(settled(probe, is_well))) == {"GPU-0", "GPU-1", "MIG-201"}, "a part that was taken away is none"
+
+
+@pytest.mark.parametrize("answer", [NOT_SUPPORTED, 0])
+def test_memory_that_is_the_machines_is_said_to_be(probe: GpuProbe, driver: Driver, answer: int) -> None:  # noqa: F811
+    driver.cards = [Card(unified=answer, processes={os.getpid(): 3_000})]
+    driver.write()
+
+    [card] = settled(probe, is_well).gpus
+
+    assert (card.is_unified, card.total_mib, card.problem, card.uuid) == (True, 0, "", "GPU-0")
+
+
+def test_pids_of_another_namespace_are_nobodys(probe: GpuProbe, driver: Driver) -> None:  # noqa: F811
+    nobody = 2**22 + 7  # more than any kernel gives out
+    driver.cards = [Card(free=10_000, processes={nobody: 29_000, os.getpid(): 900}), Card(processes={os.getpid(): 800})]
+    driver.write()
+
+    settled(probe, is_well)
+    deadline = time.monotonic() + 5
+    while not (reading := probe.read({os.getpid()})).gpus[0].note and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    strange, own = reading.gpus
+    assert strange.note == "cannot tell whose memory is used: the driver's process ids are of another namespace"
+    assert (strange.own_mib, strange.own_processes, strange.processes) == (0, 0, 2), "a number that we have by chance"
+    assert (own.note, own.own_mib) == ("", 800)
+
+    driver.cards[0].processes = {os.getpid(): 900}
+    driver.write()
+    deadline = time.monotonic() + 5
+    while (reading := probe.read({os.getpid()})).gpus[0].note and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert reading.gpus[0].own_mib == 900
+
+
+def test_a_machine_with_an_amd_card_says_why_it_has_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    device = tmp_path / "sys/class/drm/card0/device"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x1002\n")
+    probe = GpuProbe(DEADLINE, root=tmp_path)
+    try:
+        reading = settled(probe, lambda reading: bool(reading.note))
+    finally:
+        probe.close()
+
+    assert (reading.gpus, reading.problem) == ((), "")
+    assert reading.note.startswith("no GPUs: there is an AMD card, and only NVIDIA's can be read")

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +51,13 @@ class Neighbour:
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
+
+
+@pytest.fixture(autouse=True)
+def _chosen_anew() -> Iterator[None]:
+    default_directory.cache_clear()
+    yield
+    default_directory.cache_clear()
 
 
 @pytest.fixture
@@ -131,13 +137,12 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to a
 
 
 @ROOT_ONLY
-@pytest.mark.parametrize("whose", ["", processes.node_name(), f"{processes.node_name()}/workers"])
+@pytest.mark.parametrize("whose", ["", processes.container_name(), f"{processes.container_name()}/workers"])
 def test_a_directory_of_somebody_else_is_an_error_that_names_it(
     whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever planted ``workers/1`` there would make every process of the machine ours."""
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     planted = default_directory() / whose
     planted.mkdir(parents=True)
     os.chown(planted, 65534, 65534)
@@ -147,8 +152,7 @@ def test_a_directory_of_somebody_else_is_an_error_that_names_it(
 
 
 def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()
     default_directory().symlink_to(tmp_path / "elsewhere")
 
@@ -157,7 +161,7 @@ def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkey
 
 
 def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> None:
-    here = tmp_path / processes.node_name()
+    here = tmp_path / processes.container_name()
     here.mkdir()
     here.chmod(0o777)
 
@@ -169,7 +173,7 @@ def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) 
 def test_a_planted_link_overwrites_nothing(lodging: Lodging, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    here = tmp_path / processes.node_name()
+    here = tmp_path / processes.container_name()
     (here / f".sample.json.{os.getpid()}").symlink_to(victim)
     (here / "sample.json").symlink_to(victim)
     (here / "sampler.lock").unlink(missing_ok=True)
@@ -190,4 +194,57 @@ def test_the_directory_of_the_login_is_preferred(tmp_path: Path, monkeypatch: py
     assert default_directory() == tmp_path / "slackwater"
 
     tmp_path.chmod(0o777)
+    default_directory.cache_clear()
     assert default_directory().parent != tmp_path, "anybody may make one there"
+
+
+ALONE = """
+import os
+from pause_manager.probes import processes
+from pause_manager.probes.lodging import Lodging, default_directory
+os.setuid(65534)
+before = processes.container()
+Lodging("").register()
+child = os.fork()
+if not child:
+    os._exit(not (default_directory().is_dir() and processes.container() != before))
+assert os.waitpid(child, 0)[1] == 0, "a child is of the same container"
+print(default_directory(), processes.container(), oct(default_directory().stat().st_mode & 0o777))
+Lodging("").leave()
+assert not default_directory().exists()
+"""
+
+
+@ROOT_ONLY
+def test_without_a_directory_of_its_own_a_worker_is_a_container_of_its_own_under_a_name_nobody_foresees() -> None:
+    env = {name: value for name, value in os.environ.items() if name not in {"XDG_RUNTIME_DIR", "TMPDIR"}}
+
+    def run() -> list[str]:
+        root = Path(__file__).resolve().parents[3]
+        done = subprocess.run(
+            [sys.executable, "-c", ALONE], cwd=root, env=env, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    (one, here, mode), (other, there, _) = run(), run()
+
+    assert mode == "0o700"
+    assert one.startswith("/tmp/slackwater-")
+    assert one != other
+    assert here != there
+
+
+def test_what_containers_that_are_gone_have_left_is_swept(lodging: Lodging, tmp_path: Path) -> None:
+    for name in ("gone~1-boot-pid-1", "lives~1-boot-pid-2", "not-ours"):
+        (tmp_path / name).mkdir()
+        if name != "not-ours":
+            (tmp_path / name / "sampler.lock").touch()
+    for name in ("gone~1-boot-pid-1", "not-ours"):
+        os.utime(tmp_path / name, (0, 0))
+
+    assert lodging.try_to_be_sampler()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["lives~1-boot-pid-2", "not-ours", processes.container_name()]
+    )

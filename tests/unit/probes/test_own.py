@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -118,3 +119,43 @@ def test_ancestors_are_told_nearest_first() -> None:
 
     assert found[0] == os.getppid()
     assert found == [process.pid for process in psutil.Process().parents()][: len(found)]
+
+
+FORKS = """
+import os, sys, time
+block = bytearray(os.urandom(1 << 20) * 100)
+for number in range(3):
+    if not os.fork():
+        if number == 0:
+            sys.stdin.readline()
+            grown = bytearray(os.urandom(1 << 20) * 200)
+        time.sleep(60)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_children_share_with_their_parent_is_counted_once_and_what_they_take_counts_at_once() -> None:
+    top = subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert top.stdout is not None
+        assert top.stdin is not None
+        assert top.stdout.readline() == "ready\n"
+        processes = OwnProcesses()
+        first = processes.read({top.pid}).memory_mib
+        settled = [processes.read({top.pid}).memory_mib for _ in range(4)][-1]
+
+        assert first > 250, "two of four are looked at in one read"
+        assert 95 < settled < 160, "100 MiB that all four have, and a little of each"
+
+        top.stdin.write("grow\n")
+        top.stdin.flush()
+        deadline = time.monotonic() + 20
+        while (grown := processes.read({top.pid}).memory_mib) < settled + 190 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert settled + 190 <= grown < settled + 260
+    finally:
+        os.killpg(top.pid, signal.SIGKILL)
+        top.communicate()

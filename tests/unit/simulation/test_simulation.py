@@ -112,12 +112,44 @@ def test_the_oracle_knows_that_nodes_have_edges():
     assert pack(world([job(cpu=4), job("b", cpu=4)], strangers, machines=machines)).core_seconds == 800
 
 
+def spread_out():
+    """Three nodes of eight cores; strangers leave each room for one small loop. Then comes what needs a whole node."""
+    machines = [replace(HOST, name=name) for name in "abc"]
+    fillers = [job(f"filler-{n}", cpu=6, work=50) for n in range(2)]
+    small = [job(f"small-{n}", cpu=2, arrives=n / 10, work=3000) for n in range(3)]
+    return world([*fillers, *small, job("large", cpu=8, arrives=200, work=1000)], machines=machines, horizon=3600)
+
+
+def test_small_loops_move_at_the_price_of_an_item_and_large_work_has_a_node_in_moments():
+    strangers = [Change(10, n, CPU, 5_000) for n in range(3)] + [Change(60, n, CPU, 0) for n in range(3)]
+    one = replace(spread_out(), changes=sorted(strangers))
+    still = Simulation(one, Policy(consolidates=False)).run()
+    moving = Simulation(one).run()
+
+    assert still.waits["large"] > 2000
+    asked_after = Policy().consolidate_after_seconds
+    assert moving.waits["large"] <= asked_after + 10 + 3 + 10 + 15 + 10, "a poll, an item, a poll, the dwell, a poll"
+    assert moving.moves == len(moving.moved_at) >= 1
+    assert moving.repeated_seconds <= 3.0 * (moving.moves + moving.yields)
+    assert moving.core_seconds > still.core_seconds
+
+
+def test_large_work_and_what_moves_for_it_stay_where_their_queues_are_served():
+    one = scenario("queues", seed=3, nodes=12, runs=200, hours=6.0)
+    ledger = Simulation(one).run()
+
+    assert {machine.serves("large") for machine in one.machines} == {True, False}
+    assert ledger.finishes > 0
+    assert ledger.misplaced == 0
+
+
 @pytest.mark.req("P-36")
 @pytest.mark.parametrize("name", NAMES)
 def test_in_every_scenario_nothing_starts_where_there_is_no_room_and_nobody_starves(name):
     result = found(scenario(name, seed=7, nodes=12, runs=120, hours=1.0 if name == "flapping" else 6.0))
 
     assert result.oversubscribing_starts == 0
+    assert (result.misplaced_starts, result.moved_too_soon) == (0, 0)
     assert result.starved == 0
     assert result.finished > 0
     assert result.oversubscribed_worst_seconds <= GIVEN_BACK_SECONDS
