@@ -58,7 +58,15 @@ def take_next(stage_run_id: int, name: str):
     with connection.cursor() as cursor:
         cursor.execute(
             leases._CLAIM,
-            {"stage": stage_run_id, "owner": name, "node": "n", "gpus": [], "lease": 15, "concurrency": None},
+            {
+                "stage": stage_run_id,
+                "slice": None,
+                "owner": name,
+                "node": "n",
+                "gpus": [],
+                "lease": 15,
+                "concurrency": None,
+            },
         )
         row = cursor.fetchone()
     return leases.Work(*row) if row else None

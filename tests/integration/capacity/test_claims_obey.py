@@ -18,6 +18,7 @@ from pause_manager.kept_watch import KeptWatch
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from tests.concurrency.racing import race
 from tests.factories import make_run, stage_of, tickets
 from tests.integration.capacity.fleet import HERE, full, node
 
@@ -137,6 +138,13 @@ class TestASliceWhoseWorkerWasLost:
         assert tickets(run) == 1
         assert leased_by(run, "b") is not None
         assert leased_by(run, "c") is None, "one admission, one loop"
+
+    def test_racing_loops_share_no_admission(self):
+        run = self.lost()
+
+        found = race(*[partial(leased_by, run, name) for name in "bcde"])
+
+        assert sum(work is not None for work in found) == 1
 
     def test_it_is_a_load_of_its_node_meanwhile(self):
         run = self.lost()
