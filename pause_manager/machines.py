@@ -48,7 +48,7 @@ def name() -> str:
         found = _register()
     if _is_wanted(found):
         # What was written is known only once it is committed.
-        transaction.on_commit(lambda: _know(found))
+        transaction.on_commit(lambda: _know(found), robust=True)
     return found
 
 
