@@ -86,7 +86,7 @@ def test_a_run_gives_way_to_strangers_and_goes_on_when_they_are_gone(system: Sys
     with strangers(2 * CORES):
         assert eventually(lambda: of(system, run_id)["status"] == "paused", 60), actions(system, run_id)
         [reason] = system.call(f"{RUNS}{run_id}/explain/")["reasons"]
-        assert (reason["code"], "%" in reason["sentence"]) == ("capacity", True)
+        assert (reason["code"], f" of {CORES} cores free" in reason["sentence"]) == ("capacity", True), reason
         [entry] = system.call("pause-queue/")["results"]
         assert (entry["ref"], "cores" in entry["reason"]) == (f"run:{run_id}", True)
         done = processed(system, run_id)
