@@ -54,6 +54,7 @@ class GpuRoom:
 class Bound:
     """What is left of one container that may not use all of its node."""
 
+    key: str
     cpu_milli: int
     memory_mib: int
 
@@ -151,7 +152,7 @@ class Room:
 
     def copy(self) -> Room:
         gpus = [GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads, gpu.is_unified) for gpu in self.gpus]
-        bounds = [Bound(bound.cpu_milli, bound.memory_mib) for bound in self.bounds]
+        bounds = [Bound(bound.key, bound.cpu_milli, bound.memory_mib) for bound in self.bounds]
         return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus, bounds)
 
 
@@ -233,7 +234,7 @@ def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bo
         memory = one.free_memory_mib - _unseen(
             declared, one.own_memory_mib, idle, used, node, now, policy.settle_seconds
         )
-    return Bound(cpu, memory)
+    return Bound(one.key, cpu, memory)
 
 
 def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pause_manager.capacity.policy import Policy
@@ -11,7 +11,7 @@ from pause_manager.capacity.room import Margin, Room, milli, resume_threshold, r
 from pause_manager.capacity.strangers import CPU, MEMORY, gpu_resource, usage
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
-from pause_manager.views import Load, NodeView
+from pause_manager.views import ContainerView, Load, NodeView
 
 Price = Callable[[Load], tuple[Any, ...]]
 
@@ -48,6 +48,8 @@ class Site:
             # One without memory of its own has the machine's.
             use = found[MEMORY if gpu.is_unified else gpu_resource(gpu.id)]
             gpu.free_mib, gpu.loads = use.total - use.foreign, 0
+        containers = tuple(_emptied(one) for one in view.containers)
+        self.alone.bounds = room(replace(view, loads=(), containers=containers), now, policy).bounds
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
@@ -112,6 +114,9 @@ class Site:
             gain = max(gain, self.view.memory_mib_of(load) / want.memory)
         if want.gpus:
             gain = max(gain, len(load.gpus) / want.gpus)
+        if any(bound.key == load.container for bound in self.left.bounds):
+            cpu, memory = milli(load.needs.cpu), self.view.memory_mib_of(load)
+            gain = max(gain, cpu / want.cpu if want.cpu else 0.0, memory / want.memory if want.memory else 0.0)
         return float(price(load)[0]) / gain if gain else float("inf")
 
     def _give_back(self, left: Room, load: Load) -> None:
@@ -119,6 +124,10 @@ class Site:
         alone = self.alone
         left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
         left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(load), alone.memory_mib)
+        for bound, empty in zip(left.bounds, alone.bounds, strict=True):
+            if bound.key == load.container:
+                bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
+                bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
             is_its = gpu.id in load.gpus
             gpu.loads -= is_its
@@ -127,6 +136,13 @@ class Site:
             elif is_its:
                 given = load.needs.gpu_memory_mib or most.free_mib
                 gpu.free_mib = min(max(gpu.free_mib, 0) + given, most.free_mib)
+
+
+def _emptied(one: ContainerView) -> ContainerView:
+    """The container as it would be without anything of ours."""
+    if one.memory_mib is None or one.free_memory_mib is None:
+        return one
+    return replace(one, free_memory_mib=min(one.memory_mib, one.free_memory_mib + one.own_memory_mib))
 
 
 class Sites:

@@ -21,6 +21,7 @@ from pause_manager.capacity import (
 )
 from pause_manager.capacity.consolidation import KINDS_TRIED, NODES_TRIED
 from pause_manager.needs import Needs
+from pause_manager.views import ContainerView
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()
@@ -333,3 +334,33 @@ def calls(nodes: int) -> int:
         sys.setprofile(None)
     assert nodes > NODES_TRIED
     return count
+
+
+def test_room_is_made_in_the_container_that_the_large_work_needs():
+    """Each container has a limit: what is in the way has filled that of one of them, not the machine."""
+    containers = (ContainerView("big", "big", cores=8.0), ContainerView("small", "small", cores=4.0))
+    fleet = [
+        node("a", cores=12.0, containers=containers, loads=[replace(small("in-big"), container="big")]),
+        node("b", cores=4.0),
+    ]
+    assert moves(polled(fleet)[1]) == [("a", [("in-big", "b")])]
+
+    elsewhere = replace(fleet[0], containers=(replace(containers[0], foreign_cores=1.0), containers[1]))
+    assert polled([elsewhere, fleet[1]])[1] == [], "strangers in that container leave too little of it"
+
+
+def test_memory_of_a_container_counts_without_what_is_ours():
+    large = Waiting("large", Needs(cpu=1, memory_mib=7_000), LONG_AGO)
+    tight = ContainerView("one", "one", memory_mib=8_000, free_memory_mib=4_000, own_memory_mib=4_000)
+    fleet = [
+        node(
+            "a",
+            containers=(tight,),
+            own_memory_mib=4_000,
+            free=60_000,
+            loads=[replace(small("in-it", memory_mib=4_000), container="one")],
+        ),
+        replace(node("b", cores=4.0, free=6_000), memory_mib=6_000),
+    ]
+    policy = replace(POLICY, resume_above=0.0, pause_below=0.0)
+    assert moves(polled(fleet, [large], policy=policy)[1]) == [("a", [("in-it", "b")])]
