@@ -14,7 +14,18 @@ from pause_manager.capacity.kept_nodes import Kept
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
-from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share, within
+from pause_manager.capacity.room import (
+    GpuRoom,
+    Room,
+    Share,
+    can_ever_run,
+    container_fits,
+    fits,
+    is_readable,
+    room,
+    share,
+    within,
+)
 from pause_manager.capacity.sites import Sites
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -41,6 +52,7 @@ __all__ = [
     "admit",
     "can_ever_run",
     "consolidate",
+    "container_fits",
     "fits",
     "goes_behind",
     "how_many_fit",

@@ -247,6 +247,12 @@ def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None)
     return room(node, now, policy).fits(needs)
 
 
+def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
+    """Whether a container of ``node`` has room for ``needs``, whatever the machine has beside."""
+    bounds = room(node, now, policy).bounds
+    return not bounds or any(bound.fits(milli(needs.cpu), needs.memory_mib) for bound in bounds)
+
+
 def can_ever_run(node: NodeView, needs: Needs) -> bool:
     """Whether the empty node would be big enough (P-37): only such nodes count."""
     if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
