@@ -75,8 +75,7 @@ class Desk:
                 return count
         return wanted
 
-    @property
-    def kept_back(self) -> str:
+    def kept_back(self, needs: Needs) -> str:
         """In brackets, what of online nodes new work may not have for a while, and why; empty if it may have all."""
         policy, online = conf.settings().policy_of(), [view for view in self._fleet.views if view.is_online]
         found = []
@@ -85,6 +84,11 @@ class Desk:
                 f"{', '.join(closed[:3])} must first have had {policy.resume_above:.0%} free"
                 f" for {policy.resume_dwell_seconds:g} s"
             )
+        barred = self._ramp.barred(needs, self._fleet.now)
+        if kept := [
+            f"{view.name} is kept free for {self._ramp.kept[view.name].needs}" for view in online if view.name in barred
+        ]:
+            found.append(", ".join(kept[:3]))
         states = self._fleet.states
         margins = [states[view.name].told_margin(view, policy) for view in online if view.name in states]
         if swung := [margin for margin in margins if margin]:

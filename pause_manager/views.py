@@ -103,6 +103,8 @@ class Load:
     """Sent but not started: it counts like a lease, and cannot yield."""
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
+    can_move: bool = True
+    """Whether it goes on elsewhere once it has left."""
     container: str = ""
     """The key of the container whose worker has it, if it is known."""
     queue: str = ""

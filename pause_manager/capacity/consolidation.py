@@ -218,6 +218,7 @@ class _Search:
     def _may_move(self, load: Load, urgency: int) -> bool:
         return (
             load.can_yield
+            and load.can_move
             and not load.is_sent
             and load.priority >= urgency
             and self.now - (load.works_since or load.started_at) >= self.policy.settle_seconds

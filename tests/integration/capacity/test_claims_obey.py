@@ -96,6 +96,10 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert asks(goes_on=True) == told, "or it would never be free"
     other = make_run("few", items=1)
     assert tickets(other) == 0
+    reason = PauseQueueEntry.objects.waiting().get(ref=other.scope).reason
+    assert reason.startswith(
+        f"No node has room for 1 core beside what is on its way ({HERE} is kept free for 6 cores): "
+    )
     assert leased_by(small, "more") is None
 
     WorkSlice.objects.leased().update(lease_token=None, leased_at=None, lease_expires_at=None, lease_node="")

@@ -245,6 +245,21 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
     assert task.gives_way != ""
 
 
+def test_what_an_agent_has_stays():
+    """It comes by itself: nothing sends its work to where the policy found room."""
+    run = make_run("remote")
+    work = leases.claim(stage_of(run).pk, Worker("agent:a", "n1"), queue="stages", concurrency=None)
+    assert work is not None
+    WorkSlice.objects.filter(pk=work.slice_id).update(processed=4, busy_seconds=4)
+    StageRun.objects.filter(run=run).update(started_at=Now() - timedelta(minutes=2))
+    node("n2", foreign=1)
+    large()
+
+    manager.poll()
+
+    assert (asked(run), actions("node_kept")) == ("", [])
+
+
 @pytest.mark.parametrize("policy", [{"consolidates": False}, {}])
 def test_it_is_off_by_one_setting(settings: Any, policy: dict[str, Any]):
     settings.PAUSE_MANAGER = {
