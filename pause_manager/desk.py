@@ -146,15 +146,10 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     """
     by_node = loads.by_node()
     held = nodes.held()
-    served = serving.by_node()
     found = nodes.states() if seen is None else seen
     views = [
-        replace(
-            view,
-            is_online=view.is_online and view.name not in held,
-            queues=served.get(view.name),
-        ).carrying(by_node.get(view.name, ()))
-        for view in (state.view for state in found)
+        replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
+        for view in serving.on(state.view for state in found)
     ]
     if any(view.gpus for view in views):
         visible = acknowledgements.visible_gpus()

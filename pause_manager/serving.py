@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 from django.db.models import QuerySet
@@ -9,6 +11,10 @@ from django.db.models.functions import Now
 
 from pause_manager import conf
 from pause_manager.control import FleetWorker
+from pause_manager.probes import processes
+from pause_manager.views import NodeView
+
+_Served = frozenset[str] | None
 
 
 def queues() -> list[str]:
@@ -22,12 +28,32 @@ def by_node() -> dict[str, frozenset[str] | None]:
 
     No worker tells whether it serves the control queue, which nothing stops: any may.
     """
+    return _told()[0]
+
+
+def on(views: Iterable[NodeView]) -> list[NodeView]:
+    """The nodes, and the containers of each, with what the live workers there serve."""
+    nodes, containers = _told()
+    return [
+        replace(
+            view,
+            queues=nodes.get(view.name),
+            containers=tuple(replace(one, queues=containers.get(one.key)) for one in view.containers),
+        )
+        for view in views
+    ]
+
+
+def _told() -> tuple[dict[str, _Served], dict[str, _Served]]:
+    """By node, and by the key of a container."""
     always = frozenset({conf.settings().control_queue})
-    found: dict[str, frozenset[str] | None] = {}
+    nodes: dict[str, _Served] = {}
+    containers: dict[str, _Served] = {}
     for node, owner, served in _live().values_list("node", "owner", "serves"):
-        before = found.get(node, always)
-        found[node] = None if before is None or not (served or owner) else before | set(served)
-    return found
+        for found, key in ((nodes, node), (containers, processes.container_of(owner))):
+            before = found.get(key, always)
+            found[key] = None if before is None or not (served or owner) else before | set(served)
+    return nodes, containers
 
 
 def of_node(node: str) -> frozenset[str] | None:

@@ -80,11 +80,17 @@ class ContainerView:
     """The ids of the GPUs that it sees."""
     gpu_numbers: tuple[int, ...] = ()
     """And how its driver numbers them."""
+    queues: frozenset[str] | None = None
+    """What the live workers in it serve; ``None``: nobody has said."""
 
     @property
     def is_bounded(self) -> bool:
         """Whether it may use less than the machine."""
         return self.cores is not None or self.memory_mib is not None
+
+    def serves(self, queue: str) -> bool:
+        """Whether work of ``queue`` can run in it; empty: of any."""
+        return not queue or self.queues is None or queue in self.queues
 
 
 @dataclass(frozen=True)

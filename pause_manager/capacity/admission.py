@@ -47,7 +47,7 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
     """
     online = [node for node in nodes if is_readable(node, now, policy)]
     serving = [node for node in online if node.serves(queue)]
-    eligible = [node for node in serving if can_ever_run(node, needs)]
+    eligible = [node for node in serving if can_ever_run(node, needs, queue)]
     shares = [(node, left) for node in eligible if (left := share(node, needs, now, policy)) is not None]
     figures = _figures(nodes, online, eligible, shares, needs, policy)
     if not online:

@@ -141,7 +141,7 @@ class _Search:
     def room_for(self, entry: Waiting, held: Mapping[str, Needs]) -> Consolidation | None:
         """The cheapest way to make room for ``entry``; its moves are reserved in the book."""
         policy = entry.policy or self.policy
-        want = Want.of(entry.needs, policy)
+        want = Want.of(entry.needs, policy, entry.queue)
         urgency = entry.priority
         if policy.ageing_seconds:
             urgency = max(1, urgency - int((self.now - entry.paused_at) // policy.ageing_seconds))
@@ -251,7 +251,7 @@ class _Search:
             self.gone.add(move.load.ref)
             room = self.book.rooms[move.to]
             gpus = room.gpus_for(move.load.needs) or ()
-            self.book.reserve(move.load.needs, Placement(move.to, gpus))
+            self.book.reserve(move.load.needs, Placement(move.to, gpus), move.load.queue)
 
     def _told(self, move: Move) -> Figures:
         load = move.load

@@ -26,10 +26,11 @@ class Want:
     memory: int
     gpus: int
     gpu_memory: int
+    queue: str = ""
 
     @classmethod
-    def of(cls, needs: Needs, policy: Policy) -> Want:
-        return cls(needs, policy, milli(needs.cpu), needs.memory_mib, needs.gpus, needs.gpu_memory_mib)
+    def of(cls, needs: Needs, policy: Policy, queue: str = "") -> Want:
+        return cls(needs, policy, milli(needs.cpu), needs.memory_mib, needs.gpus, needs.gpu_memory_mib, queue)
 
 
 class Site:
@@ -53,11 +54,11 @@ class Site:
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
-        self._ways: dict[tuple[Needs, Policy], float | None] = {}
+        self._ways: dict[tuple[Needs, Policy, str], float | None] = {}
 
     def in_the_way(self, want: Want) -> float | None:
         """How much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
-        kind = (want.needs, want.policy)
+        kind = (want.needs, want.policy, want.queue)
         if kind not in self._ways:
             self._ways[kind] = self._in_the_way(want)
         return self._ways[kind]
@@ -81,7 +82,9 @@ class Site:
         """Whether ``want`` would go on here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
         share = left.share(want.needs)
-        return share is not None and not share.is_below(threshold) and left.fits(want.needs, threshold, self.margin)
+        if share is None or share.is_below(threshold):
+            return False
+        return left.fits(want.needs, threshold, self.margin, want.queue)
 
     def cheapest(self, loads: Sequence[Load], want: Want, price: Price) -> list[Load] | None:
         """Loads that must leave for ``want``, the cheap before the dear, none that is not needed; None if no such."""

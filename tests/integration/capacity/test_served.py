@@ -13,8 +13,11 @@ from pause_manager import acknowledgements, exposition, manager, outlook, unserv
 from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from pause_manager.probes import processes
+from pause_manager.views import ContainerView
 from tests.factories import make_run, tickets
-from tests.integration.capacity.fleet import HERE, full, messages, node
+from tests.factories_nodes import make_node
+from tests.integration.capacity.fleet import HERE, deliver, full, messages, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -137,3 +140,22 @@ def test_a_worker_of_an_older_release_that_does_not_tell_rules_nothing_out():
     acknowledgements.acknowledge("old@here", node=HERE, queues=[], version=1)
 
     assert not manager.should_pause(Needs(), queue="stages").should_pause
+
+
+def test_work_is_sent_to_no_machine_on_which_only_another_container_is_large_enough():
+    """It would be refused there at each claim, and be sent again."""
+    place = f"{processes.boot_id()[:8]}/pid:[1]"
+    small, large = f"small~1/{place}", f"large~2/{place}"
+    containers = (ContainerView(small, "small", cores=0.5), ContainerView(large, "large"))
+    make_node(HERE, containers=containers)
+    for key, queue in ((small, "stages"), (large, "control")):
+        acknowledgements.acknowledge("w", node=HERE, queues=[queue], version=1, owner=f"{key}/7/100")
+
+    run = make_run()
+
+    assert tickets(run) == 0
+    assert PauseQueueEntry.objects.waiting().get(ref=run.scope).reason.startswith("No online node can ever run this")
+    acknowledgements.acknowledge("w", node=HERE, queues=["control", "stages"], version=1, owner=f"{large}/7/100")
+    manager.poll()
+    deliver()
+    assert tickets(run) == 1
