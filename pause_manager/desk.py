@@ -12,6 +12,7 @@ from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
 from pause_manager.models import PollState
 from pause_manager.needs import Needs
+from pause_manager.probes import processes
 from pause_manager.ramp import Ramp
 from pause_manager.views import Load, NodeView
 
@@ -149,10 +150,25 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     found = nodes.states() if seen is None else seen
     views = [
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
-        for view in serving.on(state.view for state in found)
+        for view in _serving([state.view for state in found])
     ]
     if any(view.gpus for view in views):
         visible = acknowledgements.visible_gpus()
         views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, by_node.get(None, []), states, database_seconds())
+
+
+def _serving(views: Sequence[NodeView]) -> list[NodeView]:
+    """The nodes, and the containers of each, with what the live workers there serve."""
+    workers = serving.told()
+    nodes_serve = serving.by(workers)
+    containers = serving.by((processes.container_of(owner), owner, served) for _, owner, served in workers)
+    return [
+        replace(
+            view,
+            queues=nodes_serve.get(view.name),
+            containers=tuple(replace(one, queues=containers.get(one.key)) for one in view.containers),
+        )
+        for view in views
+    ]

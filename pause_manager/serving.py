@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 
 from django.db.models import QuerySet
@@ -11,10 +10,8 @@ from django.db.models.functions import Now
 
 from pause_manager import conf
 from pause_manager.control import FleetWorker
-from pause_manager.probes import processes
-from pause_manager.views import NodeView
 
-_Served = frozenset[str] | None
+Served = frozenset[str] | None
 
 
 def queues() -> list[str]:
@@ -23,37 +20,27 @@ def queues() -> list[str]:
     return sorted({queue for served in rows for queue in served})
 
 
-def by_node() -> dict[str, frozenset[str] | None]:
+def by_node() -> dict[str, Served]:
     """Those of each node with live workers; ``None`` where one does not tell: it is of an older release.
 
     No worker tells whether it serves the control queue, which nothing stops: any may.
     """
-    return _told()[0]
+    return by(told())
 
 
-def on(views: Iterable[NodeView]) -> list[NodeView]:
-    """The nodes, and the containers of each, with what the live workers there serve."""
-    nodes, containers = _told()
-    return [
-        replace(
-            view,
-            queues=nodes.get(view.name),
-            containers=tuple(replace(one, queues=containers.get(one.key)) for one in view.containers),
-        )
-        for view in views
-    ]
+def told() -> list[tuple[str, str, list[str]]]:
+    """Node, main process and queues of each live worker."""
+    return list(_live().values_list("node", "owner", "serves"))
 
 
-def _told() -> tuple[dict[str, _Served], dict[str, _Served]]:
-    """By node, and by the key of a container."""
+def by(workers: Iterable[tuple[str, str, list[str]]]) -> dict[str, Served]:
+    """The queues of workers, each (what it belongs to, main process, queues), by what they belong to."""
     always = frozenset({conf.settings().control_queue})
-    nodes: dict[str, _Served] = {}
-    containers: dict[str, _Served] = {}
-    for node, owner, served in _live().values_list("node", "owner", "serves"):
-        for found, key in ((nodes, node), (containers, processes.container_of(owner))):
-            before = found.get(key, always)
-            found[key] = None if before is None or not (served or owner) else before | set(served)
-    return nodes, containers
+    found: dict[str, Served] = {}
+    for whose, owner, served in workers:
+        before = found.get(whose, always)
+        found[whose] = None if before is None or not (served or owner) else before | set(served)
+    return found
 
 
 def of_node(node: str) -> frozenset[str] | None:
