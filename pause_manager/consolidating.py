@@ -3,7 +3,7 @@ leave."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pause_manager import audit, capacity, notice
@@ -12,6 +12,7 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY
 from pause_manager.signals import yield_wanted
+from pause_manager.views import NodeView
 
 MAKING_ROOM = "making_room"
 """The code of why large work waits whose node is being made free."""
@@ -50,10 +51,12 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
         notice.changed(node)
 
 
-def outlook(making: Iterable[capacity.Kept], needs: Needs, now: float) -> tuple[str, str] | None:
-    """Code and sentence of why work with ``needs`` waits, if a node is being made free for it."""
+def outlook(
+    making: Iterable[capacity.Kept], needs: Needs, queue: str, views: Mapping[str, NodeView], now: float
+) -> tuple[str, str] | None:
+    """Code and sentence of why work with ``needs`` waits, if a node that serves its ``queue`` is made free for it."""
     for one in making:
-        if one.needs == needs:
+        if capacity.has_node({one.node: one.needs}, needs, queue, views):
             pieces = "One piece of work" if one.moves == 1 else f"{one.moves} pieces of work"
             asked = f"asked {max(now - one.since, 0):.0f} s ago to move from {one.node}"
             return MAKING_ROOM, f"{pieces} {'was' if one.moves == 1 else 'were'} {asked}, which is kept free for it."

@@ -10,7 +10,7 @@ from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.idle import Idle
-from pause_manager.capacity.kept_nodes import Kept
+from pause_manager.capacity.kept_nodes import Kept, has_node
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
@@ -55,6 +55,7 @@ __all__ = [
     "container_fits",
     "fits",
     "goes_behind",
+    "has_node",
     "how_many_fit",
     "is_readable",
     "judge",

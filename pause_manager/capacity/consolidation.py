@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pause_manager.capacity.book import Book, Placement
-from pause_manager.capacity.kept_nodes import Kept, barred_for
+from pause_manager.capacity.kept_nodes import Kept, barred_for, has_node
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting
 from pause_manager.capacity.room import is_readable
@@ -76,7 +76,7 @@ def consolidate(
     has run for less than a minute, or was moved within the cooldown stays. At most ``KINDS_TRIED`` x ``NODES_TRIED``
     sets are looked at. ``sites`` spares a caller that polls again and again measuring nodes that have not changed.
     """
-    short = _short(ramp) if policy.consolidates else []
+    short = _short(ramp, book) if policy.consolidates else []
     if not short:
         return [], ramp
     moved = {piece: at for piece, at in ramp.moved if now - at < policy.move_cooldown_seconds}
@@ -110,10 +110,10 @@ def piece_of(load: Load) -> str:
     return load.piece or load.ref.partition("/")[0]
 
 
-def _short(ramp: RampState) -> list[Waiting]:
+def _short(ramp: RampState, book: Book) -> list[Waiting]:
     """What has no node kept for its kind."""
-    kept = {one.needs for one in ramp.kept}
-    return [entry for entry in ramp.short if entry.needs not in kept][:KINDS_TRIED]
+    kept = {one.node: one.needs for one in ramp.kept}
+    return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, book.views)][:KINDS_TRIED]
 
 
 class _Search:

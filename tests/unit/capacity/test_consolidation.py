@@ -364,3 +364,33 @@ def test_memory_of_a_container_counts_without_what_is_ours():
     ]
     policy = replace(POLICY, resume_above=0.0, pause_below=0.0)
     assert moves(polled(fleet, [large], policy=policy)[1]) == [("a", [("in-it", "b")])]
+
+
+def served(view, *queues):
+    return replace(view, queues=frozenset(queues))
+
+
+def test_a_node_is_kept_no_longer_when_only_work_is_left_that_cannot_go_there():
+    """It needs as much, but nobody there serves its queue."""
+    fleet = [served(node("a", loads=[small("on-a")]), "x"), served(node("b"), "x"), served(node("c", cores=2), "y")]
+    fleet[1] = replace(fleet[1], loads=(small("on-b"),))
+    large = replace(LARGE, queue="x")
+    _, found, ramp = polled(fleet, [large])
+    assert found
+
+    other = Waiting("other", LARGE.needs, NOW, queue="y")
+    assert polled(fleet, [other], ramp=ramp)[2].kept == ()
+    assert polled(fleet, [replace(other, queue="x")], ramp=ramp)[2].kept == ramp.kept, "that may have it"
+
+
+def test_room_is_made_for_each_queue_of_the_same_needs():
+    def pair(queue):
+        return [served(node(f"{queue}{n}", loads=[replace(small(f"on-{queue}{n}"), queue=queue)]), queue) for n in "12"]
+
+    fleet = [*pair("x"), *pair("y"), *(served(node(f"z{n}", foreign=8.0), "z") for n in range(16))]
+    entries = [replace(LARGE, ref=queue, queue=queue) for queue in "xy"]
+
+    _, found, ramp = polled(fleet, [entries[0]])
+    assert [one.kept.node for one in found] == ["x1"]
+    _, found, _ = polled(fleet, entries, ramp=replace(ramp, allowance=9, polled_at=NOW - 10))
+    assert [one.kept.node for one in found] == ["y1"]
