@@ -258,6 +258,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                     # An agent comes by itself: nobody can have another one go on with its work elsewhere.
                     can_move=stage.executor != AGENT,
                     queue="" if stage.executor == AGENT else stage.queue,
+                    policy=pipeline,
                     piece=f"run:{run_id}",
                     works_since=works_since,
                     repeats_seconds=repeats,

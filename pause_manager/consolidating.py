@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pause_manager import audit, capacity, notice
+from pause_manager import audit, capacity, conf, notice
 from pause_manager.desk import Fleet
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
@@ -24,7 +24,9 @@ def consolidate(
     """What is to be moved for what the plan that ended in ``ramp`` found no room for, and the ramp with it."""
     if not ramp.short or not policy.consolidates:
         return [], ramp
-    return capacity.consolidate(replace(ramp, short=_named(ramp.short)), book, policy, fleet.now, fleet.states)
+    ramp = replace(ramp, short=_named(ramp.short))
+    policy_of = conf.settings().policy_of
+    return capacity.consolidate(ramp, book, policy, fleet.now, fleet.states, policy_of=policy_of)
 
 
 def _named(short: Sequence[capacity.Waiting]) -> tuple[capacity.Waiting, ...]:

@@ -115,6 +115,8 @@ class Load:
     """The key of the container whose worker has it, if it is known."""
     queue: str = ""
     """The queue whose workers do it; empty: it is not known."""
+    policy: str = ""
+    """The name of the policy that it goes by: its pipeline's; empty: the fleet's, or it is not known."""
     piece: str = ""
     """What it is a part of, of which nothing moves twice within the cooldown; empty: it is a piece of its own."""
     works_since: float | None = None
