@@ -118,11 +118,12 @@ def _rename(old: str, new: str) -> bool:
             return False
         if not _is_taken(new):
             Machine.objects.filter(pk=processes.boot_id()).update(name=new)
+            # The holds before the node's row, as claims do.
+            _carry_holds(old, new)
             if WorkerNode.objects.filter(name=new).exists():
                 WorkerNode.objects.filter(name=old).update(last_seen_at=Now() - timedelta(days=1))
             else:
                 WorkerNode.objects.filter(name=old).update(name=new)
-            _carry_holds(old, new)
             logger.info("The node %s is called %s from now on.", old, new)
             return True
     raise _refusal(new)
