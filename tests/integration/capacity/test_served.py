@@ -9,13 +9,13 @@ from django.db.models import F
 
 from automation import gate
 from automation.models import AutomationRun, Ticket
-from pause_manager import acknowledgements, exposition, manager, outlook, unserved
+from pause_manager import acknowledgements, exposition, holds, manager, outlook, unserved
 from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.probes import processes
 from pause_manager.views import ContainerView
-from tests.factories import make_run, tickets
+from tests.factories import OPERATOR, make_run, tickets
 from tests.factories_nodes import make_node
 from tests.integration.capacity.fleet import HERE, deliver, full, messages, node
 
@@ -159,3 +159,19 @@ def test_work_is_sent_to_no_machine_on_which_only_another_container_is_large_eno
     manager.poll()
     deliver()
     assert tickets(run) == 1
+
+
+def test_a_held_node_is_not_said_to_have_no_worker():
+    node()
+    serves(HERE, "stages")
+    node("control-box")
+    serves("control-box", "control")
+    holds.place([f"node:{HERE}"], actor=OPERATOR, reason="new memory")
+
+    told = manager.should_pause(Needs(), queue="stages")
+
+    assert (told.code, told.should_pause) == ("no_online_node", True)
+    assert told.sentence == (
+        f"No node is online that serves the queue stages: {HERE} takes no work. Held by an operator: {HERE}."
+    )
+    assert manager.should_pause(Needs(), queue="other").code == "no_worker"
