@@ -145,7 +145,7 @@ def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Tur
                 return replace(verdict, code="goes_behind", sentence=ITS_TURN), 0
             fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
             # There is room, but not so much, or those before took it.
-            short = f"No node has room for {want.needs} beside what is on its way{desk.kept_back}"
+            short = f"No node has room for {want.needs} beside what is on its way{desk.kept_back(want.needs)}"
             return replace(verdict, code="does_not_fit", sentence=f"{short}: {verdict.sentence}"), fitting
         except Exception as error:
             problem = _unreadable(error)
@@ -255,7 +255,10 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                     priority,
                     tuple(gpus),
                     can_yield=can_yield,
+                    # An agent comes by itself: nobody can have another one go on with its work elsewhere.
+                    can_move=stage.executor != AGENT,
                     queue="" if stage.executor == AGENT else stage.queue,
+                    policy=pipeline,
                     piece=f"run:{run_id}",
                     works_since=works_since,
                     repeats_seconds=repeats,

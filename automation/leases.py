@@ -73,6 +73,7 @@ def claim(
     queue: str,
     concurrency: int | None,
     room: Callable[[], Sequence[str]] | None = None,
+    suits: Callable[[Sequence[str]], bool] | None = None,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
@@ -80,7 +81,8 @@ def claim(
 
     ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
     that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is taken first, and
-    without asking: its room is its own.
+    without asking: its room is its own. But not if ``suits`` says that this loop can do nothing with the GPUs that were
+    given to it, or that its container has no room for it.
 
     The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
     ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
@@ -116,7 +118,7 @@ def claim(
             "concurrency": concurrency,
         }
         row = None
-        if room is not None and found[0] is not None:
+        if room is not None and found[0] is not None and (suits is None or suits(found[1])):
             cursor.execute(_CLAIM, {**values, "slice": found[0], "gpus": found[1]})
             row = cursor.fetchone()
         if row is None:

@@ -98,7 +98,8 @@ def settle(reaped: list[tuple[int, int, int]], error: BaseException | None = Non
 
 def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> None:
     """Record the item (or group) after the cursor as failed and move on; a hook fails the run instead."""
-    work = leases.take(slice_id, Worker(owner=processes.identity(), node=machines.name()))
+    # Nothing starts: the machine of whoever reaps need not have a name.
+    work = leases.take(slice_id, Worker(owner=processes.identity(), node=machines.known_name()))
     if work is None:
         return
     if work.phase != WorkSlice.Phase.WORK:

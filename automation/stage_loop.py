@@ -24,7 +24,7 @@ from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
-from pause_manager import adapting, audit, gpus, log_context, metrics, nodes, recycling, settling
+from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.stops import Stop
 from pause_manager.worker import local, slots
@@ -110,6 +110,7 @@ class StageLoop:
                         queue=self._declared.queue,
                         concurrency=self._declared.concurrency,
                         room=None if self.run_row.ignores_capacity else self._room,
+                        suits=self._suits,
                     )
                 except NoRoom as full:
                     logger.info("%s finds no room on %s: %s", self.stage_run, self.worker.node, full)
@@ -340,15 +341,20 @@ class StageLoop:
                 raise Interrupted
             time.sleep(min(left, 0.05))
 
+    def _own_gpus(self) -> list[str] | None:
+        # The stage may have loaded what it works with: it stays on the cards that it has.
+        return [gpu.uuid for gpu in self._ctx.gpus] or None
+
+    def _suits(self, ids: Sequence[str]) -> bool:
+        return manager.suits_here(self.worker.node, self._declared.needs, ids, self._own_gpus())
+
     def _room(self) -> Sequence[str]:
         run = self.run_row
-        # The stage may have loaded what it works with: it stays on the cards that it has.
-        among = [gpu.uuid for gpu in self._ctx.gpus] or None
         return admission.room_here(
             self.worker.node,
             self._declared.needs,
             run.pipeline,
-            among=among,
+            among=self._own_gpus(),
             run_id=run.pk,
             goes_on=self._has_worked,
         )

@@ -3,15 +3,16 @@ leave."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pause_manager import audit, capacity, notice
+from pause_manager import audit, capacity, conf, notice
 from pause_manager.desk import Fleet
 from pause_manager.models import PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY
 from pause_manager.signals import yield_wanted
+from pause_manager.views import NodeView
 
 MAKING_ROOM = "making_room"
 """The code of why large work waits whose node is being made free."""
@@ -23,7 +24,9 @@ def consolidate(
     """What is to be moved for what the plan that ended in ``ramp`` found no room for, and the ramp with it."""
     if not ramp.short or not policy.consolidates:
         return [], ramp
-    return capacity.consolidate(replace(ramp, short=_named(ramp.short)), book, policy, fleet.now, fleet.states)
+    ramp = replace(ramp, short=_named(ramp.short))
+    policy_of = conf.settings().policy_of
+    return capacity.consolidate(ramp, book, policy, fleet.now, fleet.states, policy_of=policy_of)
 
 
 def _named(short: Sequence[capacity.Waiting]) -> tuple[capacity.Waiting, ...]:
@@ -50,10 +53,12 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
         notice.changed(node)
 
 
-def outlook(making: Iterable[capacity.Kept], needs: Needs, now: float) -> tuple[str, str] | None:
-    """Code and sentence of why work with ``needs`` waits, if a node is being made free for it."""
+def outlook(
+    making: Iterable[capacity.Kept], needs: Needs, queue: str, views: Mapping[str, NodeView], now: float
+) -> tuple[str, str] | None:
+    """Code and sentence of why work with ``needs`` waits, if a node that serves its ``queue`` is made free for it."""
     for one in making:
-        if one.needs == needs:
+        if capacity.has_node({one.node: one.needs}, needs, queue, views):
             pieces = "One piece of work" if one.moves == 1 else f"{one.moves} pieces of work"
             asked = f"asked {max(now - one.since, 0):.0f} s ago to move from {one.node}"
             return MAKING_ROOM, f"{pieces} {'was' if one.moves == 1 else 'were'} {asked}, which is kept free for it."

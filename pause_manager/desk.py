@@ -12,6 +12,7 @@ from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
 from pause_manager.models import PollState
 from pause_manager.needs import Needs
+from pause_manager.probes import processes
 from pause_manager.ramp import Ramp
 from pause_manager.views import Load, NodeView
 
@@ -75,8 +76,7 @@ class Desk:
                 return count
         return wanted
 
-    @property
-    def kept_back(self) -> str:
+    def kept_back(self, needs: Needs) -> str:
         """In brackets, what of online nodes new work may not have for a while, and why; empty if it may have all."""
         policy, online = conf.settings().policy_of(), [view for view in self._fleet.views if view.is_online]
         found = []
@@ -85,6 +85,11 @@ class Desk:
                 f"{', '.join(closed[:3])} must first have had {policy.resume_above:.0%} free"
                 f" for {policy.resume_dwell_seconds:g} s"
             )
+        barred = self._ramp.barred(needs, self._fleet.now)
+        if kept := [
+            f"{view.name} is kept free for {self._ramp.kept[view.name].needs}" for view in online if view.name in barred
+        ]:
+            found.append(", ".join(kept[:3]))
         states = self._fleet.states
         margins = [states[view.name].told_margin(view, policy) for view in online if view.name in states]
         if swung := [margin for margin in margins if margin]:
@@ -142,18 +147,28 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     """
     by_node = loads.by_node()
     held = nodes.held()
-    served = serving.by_node()
     found = nodes.states() if seen is None else seen
     views = [
-        replace(
-            view,
-            is_online=view.is_online and view.name not in held,
-            queues=served.get(view.name),
-        ).carrying(by_node.get(view.name, ()))
-        for view in (state.view for state in found)
+        replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
+        for view in _serving([state.view for state in found])
     ]
     if any(view.gpus for view in views):
         visible = acknowledgements.visible_gpus()
         views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, by_node.get(None, []), states, database_seconds())
+
+
+def _serving(views: Sequence[NodeView]) -> list[NodeView]:
+    """The nodes, and the containers of each, with what the live workers there serve."""
+    workers = serving.told()
+    nodes_serve = serving.by(workers)
+    containers = serving.by((processes.container_of(owner), owner, served) for _, owner, served in workers)
+    return [
+        replace(
+            view,
+            queues=nodes_serve.get(view.name),
+            containers=tuple(replace(one, queues=containers.get(one.key)) for one in view.containers),
+        )
+        for view in views
+    ]

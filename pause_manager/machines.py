@@ -24,7 +24,7 @@ CONTESTED = timedelta(minutes=1)
 """For so long it is told that another machine asked for a name."""
 
 _known = ""
-"""The name, in a process that has read it; once and for all."""
+"""The name, in a process that has read it; once and for all where it is the one that is wanted."""
 
 
 class NameTaken(Exception):
@@ -41,14 +41,13 @@ def name() -> str:
 
     Raises ``DatabaseError`` while it cannot be known, and :class:`NameTaken`.
     """
-    if _known:
+    if _known and _is_wanted(_known):
         return _known
     found = Machine.objects.filter(pk=processes.boot_id()).values_list("name", flat=True).first()
     if found is None:
         found = _register()
-    if _is_wanted(found):
-        # What was written is known only once it is committed.
-        transaction.on_commit(lambda: _know(found), robust=True)
+    # What was written is known only once it is committed.
+    transaction.on_commit(lambda: _know(found), robust=True)
     return found
 
 
@@ -119,11 +118,12 @@ def _rename(old: str, new: str) -> bool:
             return False
         if not _is_taken(new):
             Machine.objects.filter(pk=processes.boot_id()).update(name=new)
+            # The holds before the node's row, as claims do.
+            _carry_holds(old, new)
             if WorkerNode.objects.filter(name=new).exists():
                 WorkerNode.objects.filter(name=old).update(last_seen_at=Now() - timedelta(days=1))
             else:
                 WorkerNode.objects.filter(name=old).update(name=new)
-            _carry_holds(old, new)
             logger.info("The node %s is called %s from now on.", old, new)
             return True
     raise _refusal(new)

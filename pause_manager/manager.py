@@ -131,10 +131,7 @@ def admit_on(
         mine = loads.by_node(node).get(node, ())
         view = view.carrying(load for load in mine if not load.is_sent)
         if node == machines.known_name():
-            # This worker has its container's limits, and the cards it sees, beside what the whole machine has.
-            view = capacity.within(view, processes.container())
-            if needs.gpus:
-                view = gpus.offered(view, among)
+            view = _from_here(view, needs, among)
         state = found.watch.state if found is not None and found.row.watch and not goes_on else None
         now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
         kept = Ramp.of_dict(orjson.loads(ramp or "{}"))
@@ -159,6 +156,30 @@ def admit_on(
                 logger.info("No turn for a newcomer: %s", ITS_TURN)
                 return ITS_TURN
         return admission.gpus
+
+
+def _from_here(view: NodeView, needs: Needs, among: Collection[str] | None) -> NodeView:
+    """This machine as this worker has it: with its container's limits, and the cards that it may use."""
+    view = capacity.within(view, processes.container())
+    return gpus.offered(view, among) if needs.gpus else view
+
+
+def suits_here(node: str, needs: Needs, ids: Sequence[str], among: Collection[str] | None = None) -> bool:
+    """Whether this process can use an admission to ``node`` with ``needs`` that another process was given.
+
+    It must see the GPUs with these ``ids``, which are all of ``among`` if it has cards already, and its container must
+    have room beside what its own workers have. Locks the node's row, as ``admit_on``.
+    """
+    if among is not None and set(ids) != set(among):
+        return False
+    if not conf.settings().capacity or node != machines.known_name():
+        return True
+    found, at = nodes.lock(node)
+    if found is None:
+        return False
+    view = _from_here(found.view.carrying(loads.by_node(node).get(node, ())), needs, among)
+    usable = {gpu.id for gpu in view.gpus if not gpu.problem}
+    return usable >= set(ids) and capacity.container_fits(view, needs, at or database_seconds())
 
 
 _DECIDED = f"SELECT {watching.SQL}, (SELECT ramp::text FROM {PollState._meta.db_table} WHERE id = 1)"

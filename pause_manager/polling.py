@@ -111,7 +111,7 @@ def _told(
         verdict = capacity.outlook(
             fleet.views, needs, policy, fleet.now, fleet.states, book=book, kept_for=kept_for, queue=queue
         )
-        making = consolidating.outlook(ramp.making, needs, fleet.now)
+        making = consolidating.outlook(ramp.making, needs, queue, book.views, fleet.now)
         code, sentence = making or (verdict.code, verdict.sentence)
         kind = {"queue": queue, "pipeline": pipeline, "needs": asdict(needs)}
         told.append({**kind, "code": code, "sentence": sentence})

@@ -34,7 +34,8 @@ _REF = "task:"
 _LOADS = f"""
     SELECT task.id, task.node, task.task_id, task.needs::text, extract(epoch FROM task.started_at)::float8,
            task.priority, task.gpus::text, task.asks AND NOT coalesce(entry.is_forced, false), task.queue,
-           extract(epoch FROM statement_timestamp() - task.started_at)::float8, task.owner
+           extract(epoch FROM statement_timestamp() - task.started_at)::float8, task.owner,
+           coalesce(entry.pipeline, '')
       FROM {RunningTask._meta.db_table} AS task
       LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
      WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
@@ -104,7 +105,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
     with connection.cursor() as cursor:
         cursor.execute(_LOADS, {"node": node})
         rows = cursor.fetchall()
-    for pk, name, task_id, needs, started_at, priority, gpus, can_yield, queue, ran_seconds, owner in rows:
+    for pk, name, task_id, needs, started_at, priority, gpus, can_yield, queue, ran_seconds, owner, policy in rows:
         declared = Needs(**orjson.loads(needs))
         yield (
             name,
@@ -116,6 +117,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
                 tuple(map(str, orjson.loads(gpus))),
                 can_yield=can_yield,
                 queue=queue,
+                policy=policy,
                 # What it leaves with is known only when it has left: it may have to begin anew.
                 repeats_seconds=ran_seconds,
                 container=processes.container_of(owner),

@@ -29,6 +29,8 @@ class Sample:
         figures = asdict(self)
         for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "queues"):
             del figures["view"][absent]
+        for container in figures["view"]["containers"]:
+            del container["queues"]
         return figures
 
     def as_json(self) -> bytes:

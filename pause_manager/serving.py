@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db.models import QuerySet
@@ -10,6 +11,8 @@ from django.db.models.functions import Now
 from pause_manager import conf
 from pause_manager.control import FleetWorker
 
+Served = frozenset[str] | None
+
 
 def queues() -> list[str]:
     """Those that any live worker serves, but for the control queue."""
@@ -17,16 +20,26 @@ def queues() -> list[str]:
     return sorted({queue for served in rows for queue in served})
 
 
-def by_node() -> dict[str, frozenset[str] | None]:
+def by_node() -> dict[str, Served]:
     """Those of each node with live workers; ``None`` where one does not tell: it is of an older release.
 
     No worker tells whether it serves the control queue, which nothing stops: any may.
     """
+    return by(told())
+
+
+def told() -> list[tuple[str, str, list[str]]]:
+    """Node, main process and queues of each live worker."""
+    return list(_live().values_list("node", "owner", "serves"))
+
+
+def by(workers: Iterable[tuple[str, str, list[str]]]) -> dict[str, Served]:
+    """The queues of workers, each (what it belongs to, main process, queues), by what they belong to."""
     always = frozenset({conf.settings().control_queue})
-    found: dict[str, frozenset[str] | None] = {}
-    for node, owner, served in _live().values_list("node", "owner", "serves"):
-        before = found.get(node, always)
-        found[node] = None if before is None or not (served or owner) else before | set(served)
+    found: dict[str, Served] = {}
+    for whose, owner, served in workers:
+        before = found.get(whose, always)
+        found[whose] = None if before is None or not (served or owner) else before | set(served)
     return found
 
 

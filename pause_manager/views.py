@@ -80,11 +80,17 @@ class ContainerView:
     """The ids of the GPUs that it sees."""
     gpu_numbers: tuple[int, ...] = ()
     """And how its driver numbers them."""
+    queues: frozenset[str] | None = None
+    """What the live workers in it serve; ``None``: nobody has said."""
 
     @property
     def is_bounded(self) -> bool:
         """Whether it may use less than the machine."""
         return self.cores is not None or self.memory_mib is not None
+
+    def serves(self, queue: str) -> bool:
+        """Whether work of ``queue`` can run in it; empty: of any."""
+        return not queue or self.queues is None or queue in self.queues
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,14 @@ class Load:
     """Sent but not started: it counts like a lease, and cannot yield."""
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
+    can_move: bool = True
+    """Whether it goes on elsewhere once it has left."""
     container: str = ""
     """The key of the container whose worker has it, if it is known."""
     queue: str = ""
     """The queue whose workers do it; empty: it is not known."""
+    policy: str = ""
+    """The name of the policy that it goes by: its pipeline's; empty: the fleet's, or it is not known."""
     piece: str = ""
     """What it is a part of, of which nothing moves twice within the cooldown; empty: it is a piece of its own."""
     works_since: float | None = None

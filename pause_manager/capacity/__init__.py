@@ -10,11 +10,22 @@ from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.idle import Idle
-from pause_manager.capacity.kept_nodes import Kept
+from pause_manager.capacity.kept_nodes import Kept, has_node
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
-from pause_manager.capacity.room import GpuRoom, Room, Share, can_ever_run, fits, is_readable, room, share, within
+from pause_manager.capacity.room import (
+    GpuRoom,
+    Room,
+    Share,
+    can_ever_run,
+    container_fits,
+    fits,
+    is_readable,
+    room,
+    share,
+    within,
+)
 from pause_manager.capacity.sites import Sites
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -41,8 +52,10 @@ __all__ = [
     "admit",
     "can_ever_run",
     "consolidate",
+    "container_fits",
     "fits",
     "goes_behind",
+    "has_node",
     "how_many_fit",
     "is_readable",
     "judge",

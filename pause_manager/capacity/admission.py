@@ -47,12 +47,15 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
     """
     online = [node for node in nodes if is_readable(node, now, policy)]
     serving = [node for node in online if node.serves(queue)]
-    eligible = [node for node in serving if can_ever_run(node, needs)]
+    eligible = [node for node in serving if can_ever_run(node, needs, queue)]
     shares = [(node, left) for node in eligible if (left := share(node, needs, now, policy)) is not None]
     figures = _figures(nodes, online, eligible, shares, needs, policy)
     if not online:
         told = f"none of {len(nodes)} nodes has a fresh sample" if nodes else "no node has ever reported"
         return Verdict(True, "no_online_node", f"No node is online: {told}.", figures)
+    if not serving and (away := [node.name for node in nodes if node.queues is not None and node.serves(queue)]):
+        told = f"{', '.join(away[:3])} {'takes' if len(away) == 1 else 'take'} no work"
+        return Verdict(True, "no_online_node", f"No node is online that serves the queue {queue}: {told}.", figures)
     if not serving:
         return Verdict(True, "no_worker", f"No live worker serves the queue {queue}.", figures)
     if not eligible:

@@ -102,12 +102,12 @@ class Book:
             heapq.heappush(order.heap, key)
         return found
 
-    def reserve(self, needs: Needs, placement: Placement) -> None:
+    def reserve(self, needs: Needs, placement: Placement, queue: str = "") -> None:
         """Make the reservation that another book made for ``needs``; nothing if the node is not in this one."""
         left = self.rooms.get(placement.node)
         if left is not None:
             self._keep_for_undo(placement.node)
-            left.take(needs, placement.gpus)
+            left.take(needs, placement.gpus, queue)
             self._touched.append(placement.node)
 
     @contextmanager
@@ -162,7 +162,9 @@ class Book:
             return None
         threshold = self._threshold(name, policy)
         share = left.share(needs)
-        if share is None or share.is_below(threshold) or not left.fits(needs, threshold, self._margins.get(name)):
+        if share is None or share.is_below(threshold):
+            return None
+        if not left.fits(needs, threshold, self._margins.get(name), queue):
             return None
         freest_last = float(share) if policy.packs else -float(share)
         return (bool(left.gpus) and not needs.gpus, freest_last, name)
@@ -172,11 +174,11 @@ class Book:
 
     def _take(self, kind: _Kind, name: str, share: float) -> Placement:
         left = self.rooms[name]
-        needs, policy, _ = kind
+        needs, policy, queue = kind
         gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
         self._keep_for_undo(name)
-        left.take(needs, gpus)
+        left.take(needs, gpus, queue)
         self._touched.append(name)
         return Placement(name, gpus, share)

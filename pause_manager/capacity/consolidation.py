@@ -7,12 +7,12 @@ leave enough of one, gets that node if all that is in its way fits elsewhere, no
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pause_manager.capacity.book import Book, Placement
-from pause_manager.capacity.kept_nodes import Kept, barred_for
+from pause_manager.capacity.kept_nodes import Kept, barred_for, has_node
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, Waiting
 from pause_manager.capacity.room import is_readable
@@ -34,6 +34,8 @@ MOVE_SECONDS = 1.0
 
 Cost = tuple[float, int, float]
 Figures = dict[str, Any]
+_Kind = tuple[Needs, str, str]
+"""Needs, queue and policy of a load: where one of a kind has no place, no other has."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,21 @@ def consolidate(
     now: float,
     states: Mapping[str, NodeState] | None = None,
     sites: Sites | None = None,
+    policy_of: Callable[[str], Policy] | None = None,
 ) -> tuple[list[Consolidation], RampState]:
     """Make room for what ``plan_resume`` found none for (``ramp.short``), by moves that fit all together.
 
     ``book`` is that of the plan, with its reservations; it is left as it was. The cheapest set goes: the least work
     repeated, then the least urgent work, then what was last moved the longest ago. What is more urgent than the entry,
     has run for less than a minute, or was moved within the cooldown stays. At most ``KINDS_TRIED`` x ``NODES_TRIED``
-    sets are looked at. ``sites`` spares a caller that polls again and again measuring nodes that have not changed.
+    sets are looked at. ``policy_of`` gives the policy of a load that names one. ``sites`` spares a caller that polls
+    again and again measuring nodes that have not changed.
     """
-    short = _short(ramp) if policy.consolidates else []
+    short = _short(ramp, book) if policy.consolidates else []
     if not short:
         return [], ramp
     moved = {piece: at for piece, at in ramp.moved if now - at < policy.move_cooldown_seconds}
-    search = _Search(book, policy, now, states or {}, sites or Sites(), moved)
+    search = _Search(book, policy, now, states or {}, sites or Sites(), moved, policy_of)
     held = dict(ramp.held_for)
     made = len(ramp.kept)
     found: list[Consolidation] = []
@@ -110,10 +114,14 @@ def piece_of(load: Load) -> str:
     return load.piece or load.ref.partition("/")[0]
 
 
-def _short(ramp: RampState) -> list[Waiting]:
+def _kind(load: Load) -> _Kind:
+    return load.needs, load.queue, load.policy
+
+
+def _short(ramp: RampState, book: Book) -> list[Waiting]:
     """What has no node kept for its kind."""
-    kept = {one.needs for one in ramp.kept}
-    return [entry for entry in ramp.short if entry.needs not in kept][:KINDS_TRIED]
+    kept = {one.node: one.needs for one in ramp.kept}
+    return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, book.views)][:KINDS_TRIED]
 
 
 class _Search:
@@ -127,6 +135,7 @@ class _Search:
         states: Mapping[str, NodeState],
         sites: Sites,
         moved: Mapping[str, float],
+        policy_of: Callable[[str], Policy] | None,
     ) -> None:
         self.book = book
         self.policy = policy
@@ -136,12 +145,13 @@ class _Search:
         self.moved = moved
         self.gone: set[str] = set()
         """What earlier sets of this poll move."""
-        self._has_place: dict[tuple[Needs, str], bool] = {}
+        self._policy_of = policy_of or (lambda name: policy)
+        self._has_place: dict[_Kind, bool] = {}
 
     def room_for(self, entry: Waiting, held: Mapping[str, Needs]) -> Consolidation | None:
         """The cheapest way to make room for ``entry``; its moves are reserved in the book."""
         policy = entry.policy or self.policy
-        want = Want.of(entry.needs, policy)
+        want = Want.of(entry.needs, policy, entry.queue)
         urgency = entry.priority
         if policy.ageing_seconds:
             urgency = max(1, urgency - int((self.now - entry.paused_at) // policy.ageing_seconds))
@@ -194,18 +204,18 @@ class _Search:
         if not may and site.in_the_way(want):
             return None
         barred = {*held, site.name}
-        nowhere: set[tuple[Needs, str]] = set()
+        nowhere: set[_Kind] = set()
         for _ in range(SETS_TRIED):
-            chosen = site.cheapest([load for load in may if (load.needs, load.queue) not in nowhere], want, self._price)
+            chosen = site.cheapest([load for load in may if _kind(load) not in nowhere], want, self._price)
             if chosen is None or len(chosen) > MOST_MOVES:
                 return None
             chosen.sort(key=lambda load: (-load.needs.gpus, -load.needs.cpu, -load.needs.memory_mib, load.ref))
             places: list[Placement] = []
             with self.book.trying():
                 for load in chosen:
-                    place = self.book.place(load.needs, barred, queue=load.queue)
+                    place = self._place(load, barred)
                     if place is None:
-                        nowhere.add((load.needs, load.queue))
+                        nowhere.add(_kind(load))
                         break
                     places.append(place)
             if len(places) == len(chosen):
@@ -218,6 +228,7 @@ class _Search:
     def _may_move(self, load: Load, urgency: int) -> bool:
         return (
             load.can_yield
+            and load.can_move
             and not load.is_sent
             and load.priority >= urgency
             and self.now - (load.works_since or load.started_at) >= self.policy.settle_seconds
@@ -228,11 +239,14 @@ class _Search:
 
     def _fits_anywhere(self, load: Load) -> bool:
         """Whether any node takes such a load now. In a full fleet none does, and no set need be looked at."""
-        kind = (load.needs, load.queue)
+        kind = _kind(load)
         if kind not in self._has_place:
             with self.book.trying():
-                self._has_place[kind] = self.book.place(load.needs, queue=load.queue) is not None
+                self._has_place[kind] = self._place(load) is not None
         return self._has_place[kind]
+
+    def _place(self, load: Load, barred: Collection[str] = ()) -> Placement | None:
+        return self.book.place(load.needs, barred, self._policy_of(load.policy), load.queue)
 
     def _price(self, load: Load) -> Cost:
         return (MOVE_SECONDS + load.repeats_seconds, 6 - load.priority, load.started_at)
@@ -250,7 +264,7 @@ class _Search:
             self.gone.add(move.load.ref)
             room = self.book.rooms[move.to]
             gpus = room.gpus_for(move.load.needs) or ()
-            self.book.reserve(move.load.needs, Placement(move.to, gpus))
+            self.book.reserve(move.load.needs, Placement(move.to, gpus), move.load.queue)
 
     def _told(self, move: Move) -> Figures:
         load = move.load

@@ -34,6 +34,11 @@ def still_kept(kept: Iterable[Kept], views: Mapping[str, NodeView], policy: Poli
     return [one for one in kept if not one.is_over(views.get(one.node), policy, now)]
 
 
+def has_node(held: Mapping[str, Needs], needs: Needs, queue: str, views: Mapping[str, NodeView]) -> bool:
+    """Whether one of the nodes in ``held`` is kept for work with ``needs`` and serves its ``queue``."""
+    return any(kept == needs and node in views and views[node].serves(queue) for node, kept in held.items())
+
+
 def barred_for(held: Mapping[str, Needs], needs: Needs) -> set[str]:
     """The nodes of ``held`` (by name, with the needs they are held for) that work with ``needs`` may not have."""
     return {node for node, kept in held.items() if kept != needs}

@@ -16,6 +16,7 @@ from pause_manager.capacity.room import (
     can_ever_run,
     is_readable,
     least,
+    milli,
     resume_threshold,
     room,
     why_own,
@@ -51,7 +52,7 @@ def outlook(
         book = resuming_book(nodes, policy, now, states)
     found: list[_Found] = []
     for node in nodes:
-        if not (is_readable(node, now, policy) and node.serves(queue) and can_ever_run(node, needs)):
+        if not (is_readable(node, now, policy) and node.serves(queue) and can_ever_run(node, needs, queue)):
             continue
         left = book.rooms.get(node.name) or room(node, now, policy)
         share = left.share(needs)
@@ -71,9 +72,11 @@ def outlook(
     if share.is_below(from_on):
         on = f"parked work goes on only with {least(share, from_on)} free{why_own(node)}"
         return _because(verdict, "below_resume_threshold", f"{has}; {on}.")
-    if not left.fits(needs, from_on, book.margin_of(name)):
+    if not left.fits(needs, from_on, book.margin_of(name), queue):
         beside = ""
-        if left.fits(needs, from_on):
+        if not left.container_fits(milli(needs.cpu), needs.memory_mib, queue):
+            beside = ", but no container there whose workers do this has so much left"
+        elif left.fits(needs, from_on, queue=queue):
             beside = ", beside what is left to strangers, who lately used more"
         return _because(verdict, "does_not_fit", f"{has}{beside}.")
     return _because(verdict, "next_poll", f"{has}; it goes on with one of the next polls.")

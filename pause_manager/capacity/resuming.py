@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pause_manager.capacity.book import Book, Placement
 from pause_manager.capacity.books import resuming_book
-from pause_manager.capacity.kept_nodes import Kept, barred_for, still_kept
+from pause_manager.capacity.kept_nodes import Kept, barred_for, has_node, still_kept
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import can_ever_run
 from pause_manager.capacity.strangers import would_fit_alone
@@ -85,7 +85,7 @@ def plan_resume(
     held = {one.node: one.needs for one in kept}
     before = set(held)
     short: list[Waiting] = []
-    wanted: set[Needs] = set()
+    wanted: set[tuple[Needs, str]] = set()
     front = [(waiting[0][0], index) for index, (_, waiting) in enumerate(groups)]
     heapq.heapify(front)
     while front and len(plan) < allowance:
@@ -94,7 +94,7 @@ def plan_resume(
         entry = waiting.pop(0)[1]
         placement = book.place(needs, barred_for(held, needs), own, queue)
         if placement is None:
-            wanted.add(needs)
+            wanted.add((needs, queue))
             if _is_ripe(entry, own, ramp.polled_at, now):
                 short.append(entry)
             if now - rank[1] >= own.hold_after_seconds:
@@ -107,7 +107,12 @@ def plan_resume(
     # A node is kept no longer once its work goes there, or when nothing of that kind has been left without room.
     going = {placement.node for _, placement in plan}
     has_tried_all = len(plan) < allowance
-    kept = [one for one in kept if one.node not in going and (one.needs in wanted or not has_tried_all)]
+    kept = [
+        one
+        for one in kept
+        if one.node not in going
+        and (not has_tried_all or any(has_node({one.node: one.needs}, *kind, book.views) for kind in wanted))
+    ]
     for name in before - {one.node for one in kept}:
         del held[name]
     return plan, RampState(
@@ -163,14 +168,14 @@ def _hold_one(book: Book, kind: _Kind, held: dict[str, Needs], before: Collectio
     At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
     """
     needs, policy, queue = kind
-    if needs in held.values() or len(held) >= max(1, len(book.nodes) // 20):
+    if has_node(held, needs, queue, book.views) or len(held) >= max(1, len(book.nodes) // 20):
         return
     able = [
         (name in before, float(share), name)
         for name, node in book.nodes.items()
         if name not in held
         and node.serves(queue)
-        and can_ever_run(node, needs)
+        and can_ever_run(node, needs, queue)
         and (share := book.rooms[name].share(needs)) is not None
         and would_fit_alone(node, needs, policy)
     ]

@@ -52,10 +52,12 @@ class GpuRoom:
 
 @dataclass(slots=True)
 class Bound:
-    """What is left of one container that may not use all of its node."""
+    """What is left of one container, whatever its node has beside."""
 
+    key: str
     cpu_milli: int
     memory_mib: int
+    queues: frozenset[str] | None = None
 
     def fits(self, cpu_milli: int, memory_mib: int) -> bool:
         return cpu_milli <= self.cpu_milli and memory_mib <= self.memory_mib
@@ -65,7 +67,8 @@ class Bound:
 class Room:
     """What is left of one node. ``gpus`` has the readable ones only.
 
-    ``bounds`` has the containers of the node, if none of them may use all of it: work needs room in one of them.
+    ``bounds`` has the containers of the node, if any of them may not use all of it: work needs room in one of those
+    whose workers serve its queue.
     """
 
     node: str
@@ -112,7 +115,7 @@ class Room:
         fitting.sort(key=lambda gpu: (gpu.free_mib, -gpu.index))
         return tuple(gpu.id for gpu in sorted(fitting[: needs.gpus], key=lambda gpu: gpu.index))
 
-    def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> bool:
+    def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = "") -> bool:
         """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
         if needs.cpu and _with(margin, ("cpu", ""), milli(needs.cpu), self.cpu_total) > self.cpu_milli:
             return False
@@ -120,18 +123,26 @@ class Room:
         if gpus is None:
             return False
         memory = needs.memory_mib + self._shared(needs, gpus)
-        if self.bounds and not any(bound.fits(milli(needs.cpu), memory) for bound in self.bounds):
+        if not self.container_fits(milli(needs.cpu), memory, queue):
             return False
         return not memory or _with(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
 
-    def take(self, needs: Needs, gpus: Sequence[str]) -> None:
+    def container_fits(self, cpu_milli: int, memory_mib: int, queue: str = "") -> bool:
+        """Whether a container that serves ``queue`` has so much left, whatever the machine has."""
+        bounds = self._serving(queue)
+        return not bounds or any(bound.fits(cpu_milli, memory_mib) for bound in bounds)
+
+    def _serving(self, queue: str) -> list[Bound]:
+        return [bound for bound in self.bounds if not queue or bound.queues is None or queue in bound.queues]
+
+    def take(self, needs: Needs, gpus: Sequence[str], queue: str = "") -> None:
         """Reserve ``needs`` on the GPUs with these ids."""
         self.cpu_milli -= milli(needs.cpu)
         memory = needs.memory_mib + self._shared(needs, gpus)
         self.memory_mib -= memory
-        if self.bounds:
+        if bounds := self._serving(queue):
             # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
-            fitting = [bound for bound in self.bounds if bound.fits(milli(needs.cpu), memory)] or self.bounds
+            fitting = [bound for bound in bounds if bound.fits(milli(needs.cpu), memory)] or bounds
             bound = min(fitting, key=lambda bound: bound.cpu_milli)
             bound.cpu_milli -= milli(needs.cpu)
             bound.memory_mib -= memory
@@ -151,7 +162,7 @@ class Room:
 
     def copy(self) -> Room:
         gpus = [GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads, gpu.is_unified) for gpu in self.gpus]
-        bounds = [Bound(bound.cpu_milli, bound.memory_mib) for bound in self.bounds]
+        bounds = [Bound(bound.key, bound.cpu_milli, bound.memory_mib, bound.queues) for bound in self.bounds]
         return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus, bounds)
 
 
@@ -199,8 +210,8 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
 
 
 def is_bounded(node: NodeView) -> bool:
-    """Whether none of the node's containers may use all of it."""
-    return bool(node.containers) and all(one.is_bounded for one in node.containers)
+    """Whether any of the node's containers may not use all of it."""
+    return any(one.is_bounded for one in node.containers)
 
 
 def within(node: NodeView, container: str) -> NodeView:
@@ -233,7 +244,7 @@ def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bo
         memory = one.free_memory_mib - _unseen(
             declared, one.own_memory_mib, idle, used, node, now, policy.settle_seconds
         )
-    return Bound(cpu, memory)
+    return Bound(one.key, cpu, memory, one.queues)
 
 
 def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:
@@ -246,14 +257,23 @@ def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None)
     return room(node, now, policy).fits(needs)
 
 
-def can_ever_run(node: NodeView, needs: Needs) -> bool:
-    """Whether the empty node would be big enough (P-37): only such nodes count."""
+def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
+    """Whether a container of ``node`` has room for ``needs``, whatever the machine has beside."""
+    return room(node, now, policy).container_fits(milli(needs.cpu), needs.memory_mib)
+
+
+def can_ever_run(node: NodeView, needs: Needs, queue: str = "") -> bool:
+    """Whether the empty node, and a container there that serves ``queue``, would be big enough: only such nodes count.
+
+    That is P-37.
+    """
     if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
         return False
-    if is_bounded(node) and not any(
+    containers = [one for one in node.containers if one.serves(queue)]
+    if containers and not any(
         needs.cpu <= (node.cores if one.cores is None else one.cores)
         and needs.memory_mib <= (node.memory_mib if one.memory_mib is None else one.memory_mib)
-        for one in node.containers
+        for one in containers
     ):
         return False
     if not needs.gpus:

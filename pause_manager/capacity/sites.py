@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pause_manager.capacity.policy import Policy
@@ -11,7 +11,7 @@ from pause_manager.capacity.room import Margin, Room, milli, resume_threshold, r
 from pause_manager.capacity.strangers import CPU, MEMORY, gpu_resource, usage
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
-from pause_manager.views import Load, NodeView
+from pause_manager.views import ContainerView, Load, NodeView
 
 Price = Callable[[Load], tuple[Any, ...]]
 
@@ -26,10 +26,11 @@ class Want:
     memory: int
     gpus: int
     gpu_memory: int
+    queue: str = ""
 
     @classmethod
-    def of(cls, needs: Needs, policy: Policy) -> Want:
-        return cls(needs, policy, milli(needs.cpu), needs.memory_mib, needs.gpus, needs.gpu_memory_mib)
+    def of(cls, needs: Needs, policy: Policy, queue: str = "") -> Want:
+        return cls(needs, policy, milli(needs.cpu), needs.memory_mib, needs.gpus, needs.gpu_memory_mib, queue)
 
 
 class Site:
@@ -48,14 +49,16 @@ class Site:
             # One without memory of its own has the machine's.
             use = found[MEMORY if gpu.is_unified else gpu_resource(gpu.id)]
             gpu.free_mib, gpu.loads = use.total - use.foreign, 0
+        containers = tuple(_emptied(one) for one in view.containers)
+        self.alone.bounds = room(replace(view, loads=(), containers=containers), now, policy).bounds
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
-        self._ways: dict[tuple[Needs, Policy], float | None] = {}
+        self._ways: dict[tuple[Needs, Policy, str], float | None] = {}
 
     def in_the_way(self, want: Want) -> float | None:
         """How much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
-        kind = (want.needs, want.policy)
+        kind = (want.needs, want.policy, want.queue)
         if kind not in self._ways:
             self._ways[kind] = self._in_the_way(want)
         return self._ways[kind]
@@ -79,7 +82,9 @@ class Site:
         """Whether ``want`` would go on here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
         share = left.share(want.needs)
-        return share is not None and not share.is_below(threshold) and left.fits(want.needs, threshold, self.margin)
+        if share is None or share.is_below(threshold):
+            return False
+        return left.fits(want.needs, threshold, self.margin, want.queue)
 
     def cheapest(self, loads: Sequence[Load], want: Want, price: Price) -> list[Load] | None:
         """Loads that must leave for ``want``, the cheap before the dear, none that is not needed; None if no such."""
@@ -112,6 +117,9 @@ class Site:
             gain = max(gain, self.view.memory_mib_of(load) / want.memory)
         if want.gpus:
             gain = max(gain, len(load.gpus) / want.gpus)
+        if any(bound.key == load.container for bound in self.left.bounds):
+            cpu, memory = milli(load.needs.cpu), self.view.memory_mib_of(load)
+            gain = max(gain, cpu / want.cpu if want.cpu else 0.0, memory / want.memory if want.memory else 0.0)
         return float(price(load)[0]) / gain if gain else float("inf")
 
     def _give_back(self, left: Room, load: Load) -> None:
@@ -119,6 +127,10 @@ class Site:
         alone = self.alone
         left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
         left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(load), alone.memory_mib)
+        for bound, empty in zip(left.bounds, alone.bounds, strict=True):
+            if bound.key == load.container:
+                bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
+                bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
             is_its = gpu.id in load.gpus
             gpu.loads -= is_its
@@ -127,6 +139,13 @@ class Site:
             elif is_its:
                 given = load.needs.gpu_memory_mib or most.free_mib
                 gpu.free_mib = min(max(gpu.free_mib, 0) + given, most.free_mib)
+
+
+def _emptied(one: ContainerView) -> ContainerView:
+    """The container as it would be without anything of ours."""
+    if one.memory_mib is None or one.free_memory_mib is None:
+        return one
+    return replace(one, free_memory_mib=min(one.memory_mib, one.free_memory_mib + one.own_memory_mib))
 
 
 class Sites:

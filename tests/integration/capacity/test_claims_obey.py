@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -12,15 +13,18 @@ from django.db.models import F
 from automation import admission, dispatch, leases, maintenance
 from automation.leases import NoRoom, Work, Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
-from pause_manager import capacity, manager, nodes
+from pause_manager import capacity, machines, manager, nodes
 from pause_manager.capacity.strangers import Swing
 from pause_manager.kept_watch import KeptWatch
-from pause_manager.models import PauseQueueEntry, PollState
+from pause_manager.models import Machine, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
+from pause_manager.probes import processes
+from pause_manager.views import ContainerView
 from tests.concurrency.racing import race
 from tests.factories import make_run, stage_of, tickets
-from tests.integration.capacity.fleet import HERE, full, node
+from tests.factories_nodes import make_node
+from tests.integration.capacity.fleet import HERE, full, gpu, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -92,6 +96,10 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert asks(goes_on=True) == told, "or it would never be free"
     other = make_run("few", items=1)
     assert tickets(other) == 0
+    reason = PauseQueueEntry.objects.waiting().get(ref=other.scope).reason
+    assert reason.startswith(
+        f"No node has room for 1 core beside what is on its way ({HERE} is kept free for 6 cores): "
+    )
     assert leased_by(small, "more") is None
 
     WorkSlice.objects.leased().update(lease_token=None, leased_at=None, lease_expires_at=None, lease_node="")
@@ -106,12 +114,13 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert asks() == ()
 
 
-def leased_by(run: AutomationRun, name: str) -> Work | None:
+def leased_by(run: AutomationRun, name: str, suits: Callable[[Sequence[str]], bool] | None = None) -> Work | None:
     stage_run = stage_of(run)
     needs = SMALL
     room = partial(admission.room_here, HERE, needs, run.pipeline, run_id=run.pk)
     try:
-        return leases.claim(stage_run.pk, Worker(f"test/{name}", HERE), queue="stages", concurrency=None, room=room)
+        worker = Worker(f"test/{name}", HERE)
+        return leases.claim(stage_run.pk, worker, queue="stages", concurrency=None, room=room, suits=suits)
     except NoRoom:
         return None
 
@@ -169,6 +178,50 @@ class TestASliceWhoseWorkerWasLost:
 
         assert tickets(run) == 0
         assert PauseQueueEntry.objects.waiting().get().ref == run.scope
+
+    @pytest.fixture
+    def here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """This process knows that it is on the node."""
+        monkeypatch.setattr(machines, "_known", HERE)
+        Machine.objects.create(boot_id=processes.boot_id(), name=HERE)
+
+    def contained(self, **limits: object) -> None:
+        """This process is in a container with these limits."""
+        me = ContainerView(processes.container(), "me", **limits)  # type: ignore[arg-type]
+        make_node(HERE, cores=2.0, foreign_cores=2.0, containers=(me, ContainerView("other", "other")))
+
+    @pytest.mark.usefixtures("here")
+    def test_a_container_that_has_no_room_for_it_does_not_take_it(self):
+        """Or it would be killed there again for want of memory, until it is given up."""
+        run = self.lost()
+        self.contained(memory_mib=512, free_memory_mib=100)
+        suits = partial(manager.suits_here, HERE, Needs(cpu=1, memory_mib=400))
+        assert leased_by(run, "b", suits=suits) is None
+
+        self.contained(memory_mib=512, free_memory_mib=500)
+        assert leased_by(run, "b", suits=suits) is not None
+
+    @pytest.mark.usefixtures("here")
+    def test_a_loop_takes_it_only_with_cards_that_it_has_or_can_see(self):
+        run = self.lost()
+        WorkSlice.objects.filter(lost_at__isnull=False).update(lease_gpus=["GPU-0"])
+        needs = Needs(gpus=1)
+        make_node(HERE, foreign_cores=8.0, gpus=(gpu(0), gpu(1)))
+
+        assert leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs, among=["GPU-1"])) is None, (
+            "it works on another card, and would be booked on this one"
+        )
+        blind = ContainerView(processes.container(), "me", gpus=("GPU-1",), gpu_numbers=(0,))
+        make_node(HERE, foreign_cores=8.0, gpus=(gpu(0), gpu(1)), containers=(blind,))
+        assert leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs)) is None, "it cannot see that card"
+
+        make_node(HERE, foreign_cores=8.0, gpus=(gpu(0, problem="lost"), gpu(1)))
+        assert leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs)) is None
+
+        make_node(HERE, foreign_cores=8.0, gpus=(gpu(0), gpu(1)))
+        work = leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs))
+        assert work is not None
+        assert work.gpus == ["GPU-0"]
 
     def test_one_that_was_given_back_in_order_keeps_nothing(self):
         node(cores=2)

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from automation import gate, leases
 from automation.admission import room_here
 from automation.leases import NoRoom, Work, Worker
-from automation.models import AutomationRun, StageRun
+from automation.models import AutomationRun, StageRun, Ticket
 from automation.pipeline import Pipeline, register
 from automation.work import WorkSlice
 from pause_manager import acknowledgements, manager, nodes, outlook
@@ -243,6 +243,37 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
     manager.poll()
     task.refresh_from_db()
     assert task.gives_way != ""
+
+
+@pytest.mark.parametrize(("resume_above", "is_asked"), [(0.5, False), (0.3, True)])
+def test_what_would_not_go_on_elsewhere_by_its_own_policy_stays(settings: Any, resume_above: float, is_asked: bool):
+    settings.PAUSE_MANAGER = {
+        **settings.PAUSE_MANAGER,
+        "pipeline_policies": {"small-work": {"pause_below": 0.2, "resume_above": resume_above}},
+    }
+    run, _ = small_on("n1", 2.5)
+    Ticket.objects.all().delete()
+    node("n2", foreign=5)
+    large()
+
+    manager.poll()
+
+    assert (asked(run) != "") is is_asked, "n2 has three of eight cores free"
+
+
+def test_what_an_agent_has_stays():
+    """It comes by itself: nothing sends its work to where the policy found room."""
+    run = make_run("remote")
+    work = leases.claim(stage_of(run).pk, Worker("agent:a", "n1"), queue="stages", concurrency=None)
+    assert work is not None
+    WorkSlice.objects.filter(pk=work.slice_id).update(processed=4, busy_seconds=4)
+    StageRun.objects.filter(run=run).update(started_at=Now() - timedelta(minutes=2))
+    node("n2", foreign=1)
+    large()
+
+    manager.poll()
+
+    assert (asked(run), actions("node_kept")) == ("", [])
 
 
 @pytest.mark.parametrize("policy", [{"consolidates": False}, {}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -13,12 +14,14 @@ import psutil
 import pytest
 from celery import current_app
 from django.db import connection
+from django.db.models.functions import Now
 
 from automation import dispatch, maintenance
 from automation.models import Lifecycle, WorkSlice
 from backend.embedded import Layout, Redis
 from pause_manager import broker, holds, machines, nodes
 from pause_manager.models import ControlEvent, FleetWorker, Machine, WorkerNode
+from pause_manager.probes import processes
 from tests import boxes
 from tests.factories import OPERATOR, make_run
 from tests.integration.capacity.test_sampling import send, the_node
@@ -162,6 +165,17 @@ def test_a_machine_whose_containers_all_want_another_name_is_given_it_with_its_h
     assert nodes.held() == {"big": "new memory"}
     assert eventually(lambda: [state.view.name for state in nodes.states()] == ["big"])
     assert eventually(lambda: list(FleetWorker.objects.values_list("node", flat=True)) == ["big"])
+
+
+def test_a_container_that_wants_another_name_speaks_under_the_one_that_its_machine_has(workers: Workers):
+    Machine.objects.create(boot_id=processes.boot_id(), name="box-a")
+    FleetWorker.objects.create(name="w@box-a", node="box-a", owner="box-a", last_seen_at=Now() + timedelta(hours=1))
+
+    start(workers, "box-b", node="big")
+
+    assert eventually(lambda: labels() == ["box-b"]), "nobody else is there to sample the machine"
+    assert [state.view.name for state in nodes.states()] == ["box-a"]
+    assert "goes on as box-a, not as big" in workers.said("box-b")
 
 
 def test_two_machines_under_one_name_are_refused(workers: Workers, tmp_path: Path):

@@ -9,12 +9,15 @@ from django.db.models import F
 
 from automation import gate
 from automation.models import AutomationRun, Ticket
-from pause_manager import acknowledgements, exposition, manager, outlook, unserved
+from pause_manager import acknowledgements, exposition, holds, manager, outlook, unserved
 from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
-from tests.factories import make_run, tickets
-from tests.integration.capacity.fleet import HERE, full, messages, node
+from pause_manager.probes import processes
+from pause_manager.views import ContainerView
+from tests.factories import OPERATOR, make_run, tickets
+from tests.factories_nodes import make_node
+from tests.integration.capacity.fleet import HERE, deliver, full, messages, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -137,3 +140,38 @@ def test_a_worker_of_an_older_release_that_does_not_tell_rules_nothing_out():
     acknowledgements.acknowledge("old@here", node=HERE, queues=[], version=1)
 
     assert not manager.should_pause(Needs(), queue="stages").should_pause
+
+
+def test_work_is_sent_to_no_machine_on_which_only_another_container_is_large_enough():
+    """It would be refused there at each claim, and be sent again."""
+    place = f"{processes.boot_id()[:8]}/pid:[1]"
+    small, large = f"small~1/{place}", f"large~2/{place}"
+    containers = (ContainerView(small, "small", cores=0.5), ContainerView(large, "large"))
+    make_node(HERE, containers=containers)
+    for key, queue in ((small, "stages"), (large, "control")):
+        acknowledgements.acknowledge("w", node=HERE, queues=[queue], version=1, owner=f"{key}/7/100")
+
+    run = make_run()
+
+    assert tickets(run) == 0
+    assert PauseQueueEntry.objects.waiting().get(ref=run.scope).reason.startswith("No online node can ever run this")
+    acknowledgements.acknowledge("w", node=HERE, queues=["control", "stages"], version=1, owner=f"{large}/7/100")
+    manager.poll()
+    deliver()
+    assert tickets(run) == 1
+
+
+def test_a_held_node_is_not_said_to_have_no_worker():
+    node()
+    serves(HERE, "stages")
+    node("control-box")
+    serves("control-box", "control")
+    holds.place([f"node:{HERE}"], actor=OPERATOR, reason="new memory")
+
+    told = manager.should_pause(Needs(), queue="stages")
+
+    assert (told.code, told.should_pause) == ("no_online_node", True)
+    assert told.sentence == (
+        f"No node is online that serves the queue stages: {HERE} takes no work. Held by an operator: {HERE}."
+    )
+    assert manager.should_pause(Needs(), queue="other").code == "no_worker"

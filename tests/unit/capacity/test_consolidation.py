@@ -21,6 +21,7 @@ from pause_manager.capacity import (
 )
 from pause_manager.capacity.consolidation import KINDS_TRIED, NODES_TRIED
 from pause_manager.needs import Needs
+from pause_manager.views import ContainerView
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()
@@ -333,3 +334,63 @@ def calls(nodes: int) -> int:
         sys.setprofile(None)
     assert nodes > NODES_TRIED
     return count
+
+
+def test_room_is_made_in_the_container_that_the_large_work_needs():
+    """Each container has a limit: what is in the way has filled that of one of them, not the machine."""
+    containers = (ContainerView("big", "big", cores=8.0), ContainerView("small", "small", cores=4.0))
+    fleet = [
+        node("a", cores=12.0, containers=containers, loads=[replace(small("in-big"), container="big")]),
+        node("b", cores=4.0),
+    ]
+    assert moves(polled(fleet)[1]) == [("a", [("in-big", "b")])]
+
+    elsewhere = replace(fleet[0], containers=(replace(containers[0], foreign_cores=1.0), containers[1]))
+    assert polled([elsewhere, fleet[1]])[1] == [], "strangers in that container leave too little of it"
+
+
+def test_memory_of_a_container_counts_without_what_is_ours():
+    large = Waiting("large", Needs(cpu=1, memory_mib=7_000), LONG_AGO)
+    tight = ContainerView("one", "one", memory_mib=8_000, free_memory_mib=4_000, own_memory_mib=4_000)
+    fleet = [
+        node(
+            "a",
+            containers=(tight,),
+            own_memory_mib=4_000,
+            free=60_000,
+            loads=[replace(small("in-it", memory_mib=4_000), container="one")],
+        ),
+        replace(node("b", cores=4.0, free=6_000), memory_mib=6_000),
+    ]
+    policy = replace(POLICY, resume_above=0.0, pause_below=0.0)
+    assert moves(polled(fleet, [large], policy=policy)[1]) == [("a", [("in-it", "b")])]
+
+
+def served(view, *queues):
+    return replace(view, queues=frozenset(queues))
+
+
+def test_a_node_is_kept_no_longer_when_only_work_is_left_that_cannot_go_there():
+    """It needs as much, but nobody there serves its queue."""
+    fleet = [served(node("a", loads=[small("on-a")]), "x"), served(node("b"), "x"), served(node("c", cores=2), "y")]
+    fleet[1] = replace(fleet[1], loads=(small("on-b"),))
+    large = replace(LARGE, queue="x")
+    _, found, ramp = polled(fleet, [large])
+    assert found
+
+    other = Waiting("other", LARGE.needs, NOW, queue="y")
+    assert polled(fleet, [other], ramp=ramp)[2].kept == ()
+    assert polled(fleet, [replace(other, queue="x")], ramp=ramp)[2].kept == ramp.kept, "that may have it"
+
+
+def test_room_is_made_for_each_queue_of_the_same_needs():
+    def pair(queue):
+        return [served(node(f"{queue}{n}", loads=[replace(small(f"on-{queue}{n}"), queue=queue)]), queue) for n in "12"]
+
+    fleet = [*pair("x"), *pair("y"), *(served(node(f"z{n}", foreign=8.0), "z") for n in range(16))]
+    entries = [replace(LARGE, ref=queue, queue=queue) for queue in "xy"]
+
+    _, found, ramp = polled(fleet, [entries[0]])
+    assert [one.kept.node for one in found] == ["x1"]
+    _, found, _ = polled(fleet, entries, ramp=replace(ramp, allowance=9, polled_at=NOW - 10))
+    assert [one.kept.node for one in found] == ["y1"]

@@ -86,3 +86,29 @@ def test_a_container_that_the_sample_does_not_know_has_what_the_machine_has():
     node = machine(small("a"))
 
     assert capacity.within(node, "new") is node
+
+
+def serving(one: ContainerView, *queues: str) -> ContainerView:
+    return replace(one, queues=frozenset(queues))
+
+
+def test_work_goes_only_where_a_container_that_serves_its_queue_can_hold_it():
+    """The one that may use all of the machine does other work."""
+    node = machine(serving(small("a"), "stages"), serving(small("b", None), "control"))
+
+    assert capacity.place([node], Needs(cpu=3), ANY, NOW, queue="stages") is None
+    assert capacity.should_pause([node], Needs(cpu=3), ANY, NOW, "stages").code == "no_eligible_node"
+    assert capacity.place([node], Needs(cpu=3), ANY, NOW, queue="control") is not None
+    assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW, queue="stages") == 2
+    assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW) == 8, "whose queue is not known goes anywhere"
+
+
+def test_what_waits_for_a_container_says_so():
+    node = machine(serving(small("a"), "stages"), serving(small("b", None), "control"), loads=(load("a", cpu=2),))
+
+    told = capacity.outlook([node], Needs(cpu=1), ANY, NOW, queue="stages")
+
+    assert told.code == "does_not_fit"
+    assert told.sentence == (
+        "n1 has 6 of 8 cores free, 1 core needed, but no container there whose workers do this has so much left."
+    )
