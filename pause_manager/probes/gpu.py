@@ -236,4 +236,4 @@ class _Alone:
 
 
 def _backoff(times: int) -> float:
-    return min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(times, 16))
+    return min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(times, 16))
