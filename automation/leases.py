@@ -72,6 +72,7 @@ def claim(
     queue: str,
     concurrency: int | None,
     room: Callable[[], Sequence[str]] | None = None,
+    may_have: Callable[[Sequence[str]], bool] = lambda _: True,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
@@ -79,7 +80,7 @@ def claim(
 
     ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
     that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is taken first, and
-    without asking: its room is its own.
+    without asking: its room is its own. If it keeps GPUs, ``may_have`` says whether this loop may use them.
 
     The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
     ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
@@ -115,7 +116,7 @@ def claim(
             "concurrency": concurrency,
         }
         row = None
-        if room is not None and found[0] is not None:
+        if room is not None and found[0] is not None and (not found[1] or may_have(found[1])):
             cursor.execute(_CLAIM, {**values, "slice": found[0], "gpus": found[1]})
             row = cursor.fetchone()
         if row is None:

@@ -110,6 +110,7 @@ class StageLoop:
                         queue=self._declared.queue,
                         concurrency=self._declared.concurrency,
                         room=None if self.run_row.ignores_capacity else self._room,
+                        may_have=self._may_have,
                     )
                 except NoRoom as full:
                     logger.info("%s finds no room on %s: %s", self.stage_run, self.worker.node, full)
@@ -352,6 +353,13 @@ class StageLoop:
             run_id=run.pk,
             goes_on=self._has_worked,
         )
+
+    def _may_have(self, ids: Sequence[str]) -> bool:
+        """Whether GPUs that a lost slice keeps are for this loop: it stays on its own, and may not see all."""
+        if self._ctx.gpus:
+            return set(ids) == {gpu.uuid for gpu in self._ctx.gpus}
+        sample = nodes.own_sample(self.worker.node)
+        return sample is not None and gpus.may_use(ids, sample.view)
 
     def _hand_over(self, ids: Sequence[str]) -> None:
         sample = nodes.latest(self.worker.node)

@@ -113,7 +113,8 @@ def test_elsewhere_it_asks_for_room_but_not_for_a_turn(late: PausableTask):
     message = returned(late)
 
     assert kept.settle(message) is None
-    entry = PauseQueueEntry.objects.get(ref=message.ref)
+    assert message.entry is not None
+    entry = PauseQueueEntry.objects.get(pk=message.entry[0])
     assert entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY
     assert loads_here() == []
     assert len(loads.by_node("another")["another"]) == 1, "its place is there still"
@@ -136,7 +137,8 @@ def test_after_half_a_minute_it_waits_for_room_like_anybody(late: PausableTask):
     lose()
     hold(f"queue:{QUEUE}")
     redispatch.reconcile()
-    entry = PauseQueueEntry.objects.waiting().get(ref=f"task:{row.task_id}")
+    assert row.entry_id is not None
+    entry = PauseQueueEntry.objects.waiting().get(pk=row.entry_id)
     assert entry.kept_by == PauseQueueEntry.KeptBy.HOLD
     RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=loads.KEEPS_SECONDS))
     assert loads_here() == []
