@@ -48,6 +48,17 @@ class TransitionRefused(AutomationError):
         self.status = status
 
 
+class NotParked(AutomationError):
+    """A run is to go on whatever the capacity says, and it does not wait for capacity. Nothing was changed."""
+
+    code = "not_parked"
+
+    def __init__(self, run_id: UUID | str) -> None:
+        super().__init__(
+            f"Cannot force run {run_id}: it does not wait for capacity. Resume it without force if it is paused."
+        )
+
+
 class JobNotFound(AutomationError):
     """There is no such slice, or none that the agent may hold."""
 

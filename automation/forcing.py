@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import transaction
 
 from automation import dispatch, transitions
+from automation.errors import NotParked
 from automation.models import AutomationRun
 from pause_manager import audit, holds, manager, notice
 from pause_manager.actor import Actor
@@ -14,7 +15,12 @@ from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.signals import forced_on
 
 
-def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+def resume_parked(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """:func:`start_anyway` for a run that capacity has parked. Raises ``NotParked`` for any other that is at work."""
+    return start_anyway(run_id, actor=actor, reason=reason, only_if_parked=True)
+
+
+def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "", only_if_parked: bool = False) -> AutomationRun:
     """Release the operator's hold of the run, if there is one, and let it go on whatever the capacity says.
 
     Other holds stay in force. Raises ``TransitionRefused`` if the run is final or being cancelled.
@@ -25,6 +31,8 @@ def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         able = AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=True)
         if not able.exists():
             raise transitions.refusal("force", run_id)
+        if only_if_parked and not Hold.objects.covering([scope]).filter(kind=Hold.Kind.CAPACITY).exists():
+            raise NotParked(run_id)
         holds.release([scope], actor=actor, reason=reason)
         entry = PauseQueueEntry.objects.waiting().filter(ref=scope).values_list("pk", flat=True).first()
         if entry is None or not manager.force_resume(entry, actor=actor, reason=reason):

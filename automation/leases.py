@@ -16,6 +16,7 @@ from automation import conf, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
 from pause_manager import holds, layers, nodes
+from pause_manager.loads import KEEPS_SECONDS as KEEPS_SECONDS
 from pause_manager.models import Hold
 from pause_manager.stops import Stop
 
@@ -24,8 +25,6 @@ NO_LEASE = (
     "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpus = '{}', lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL"
 )
-KEEPS_SECONDS = 30
-"""A slice whose worker was lost keeps its admission on that node for so long: what it needs stays free for it there."""
 KEEPS = f"""
     slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
     AND slice.lease_token IS NULL AND slice.finished_at IS NULL

@@ -248,7 +248,7 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
 
 @admin.register(RunningTask)
 class RunningTaskAdmin(SuperuserAdmin):
-    list_display = ["task_name", "task_id", "queue", "worker", "started_at", "seen_at", "acks_late"]
+    list_display = ["task_name", "task_id", "queue", "worker", "started_at", "seen_at", "lost_at", "acks_late"]
     list_filter = ["queue"]
     search_fields = ["=task_id"]
     search_help_text = "An exact task id."

@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
-from pause_manager import audit, machines, manager, pause_queue, running, watching
+from pause_manager import audit, machines, pause_queue, places, running, watching
 from pause_manager.actor import SYSTEM
 from pause_manager.delivery import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
@@ -123,20 +123,16 @@ def settle(delivery: Delivery) -> Turn | None:
         if (hold := _covering([*delivery.scopes, f"node:{machines.name()}"])) is not None:
             _keep(delivery, entry, hold)
             return None
+        before = places.before(delivery, entry)
         admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
-            admitted = manager.admit_on(
-                machines.name(),
-                delivery.needs,
-                pipeline=delivery.policy,
-                newcomer=delivery.priority if entry is None else None,
-                was_parked=lambda: entry is not None and entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY,
-            )
+            admitted = places.admit(delivery, delivery.needs, entry, before)
         if isinstance(admitted, str):
             _keep(delivery, entry, admitted)
             return None
         if entry is None and delivery.needs is None:
             return Turn(delivery.turn)
+        places.give_up(before)
         if entry is not None:
             PauseQueueEntry.objects.filter(pk=entry.pk).update(
                 answered_at=Now(), answered_by=str(delivery.turn), losses=0, problem=""
@@ -239,13 +235,13 @@ def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | N
     entry = sent.defer("body", "envelope").first()
     if entry is None or entry.answered_at is None or entry.answered_by == str(delivery.turn):
         return entry
-    runs = list(entry.running.all())
+    runs = list(entry.running.at_work())
     if not runs:
         # Who had begun with it has acknowledged it, and the broker delivers that no more.
         return entry if delivery.is_redelivered and entry.answered_by.startswith(_VOID) else None
     if not {run.pk for run in runs} <= {run.pk for run in running.lost()}:
         raise AtWorkElsewhere
-    entry.running.all().delete()
+    running.mark_lost(runs)
     return entry
 
 

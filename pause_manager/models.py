@@ -300,7 +300,10 @@ class PauseQueueEntry(models.Model):
 
 
 class RunningTask(models.Model):
-    """A ``PausableTask`` at work. Its process keeps ``seen_at`` fresh. Written by ``running`` and ``kept``."""
+    """A ``PausableTask`` at work. Its process keeps ``seen_at`` fresh. Written by ``running`` and ``kept``.
+
+    The row of one whose worker was lost has no turn: for half a minute it stands for the room that it had.
+    """
 
     task_id = models.TextField()
     task_name = models.TextField()
@@ -317,13 +320,19 @@ class RunningTask(models.Model):
     gives_way = models.TextField(blank=True, default="", db_default="", help_text="why it is to leave, if it is")
     entry = models.ForeignKey(PauseQueueEntry, on_delete=models.SET_NULL, null=True, blank=True, related_name="running")
     started_at = models.DateTimeField(db_default=Now(), editable=False)
+    lost_at = models.DateTimeField(
+        null=True, blank=True, help_text="when its worker was found lost; it keeps its place on the node for a while"
+    )
     seen_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = RunningTaskQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["id"]
-        indexes: ClassVar = [models.Index(fields=["task_id"], name="running_by_task")]
+        indexes: ClassVar = [
+            models.Index(fields=["task_id"], name="running_by_task"),
+            models.Index(fields=["lost_at"], condition=Q(lost_at__isnull=False), name="running_lost"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.task_name}[{self.task_id}] on {self.worker}"

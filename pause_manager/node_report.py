@@ -8,7 +8,7 @@ from typing import Any
 from pause_manager import capacity, conf, loads, nodes
 from pause_manager.clock import database_seconds
 from pause_manager.needs import Needs
-from pause_manager.views import GpuView, Load
+from pause_manager.views import ContainerView, GpuView, Load
 
 
 def shown(name: str | None = None) -> list[dict[str, Any]]:
@@ -58,12 +58,18 @@ def _node(state: nodes.NodeState, carried: Sequence[Load], held: dict[str, str],
         "gpu_note": view.gpu_note,
         "gpus": [_gpu(gpu, left.get(gpu.id)) for gpu in view.gpus],
         "loads": [_load(load) for load in view.loads],
+        "containers": [_container(one) for one in view.containers],
     }
 
 
 def _gpu(gpu: GpuView, left: int | None) -> dict[str, Any]:
     kept_back = ("own_processes",)
     return {name: value for name, value in vars(gpu).items() if name not in kept_back} | {"room_mib": left}
+
+
+def _container(one: ContainerView) -> dict[str, Any]:
+    kept_back = ("gpu_numbers",)
+    return {name: value for name, value in vars(one).items() if name not in kept_back} | {"gpus": list(one.gpus)}
 
 
 def _load(load: Load) -> dict[str, Any]:

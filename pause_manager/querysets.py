@@ -10,6 +10,8 @@ from django.db import connections, models
 from django.db.models import F
 from django.db.models.functions import Now, Substr
 
+from pause_manager.loads import KEEPS_SECONDS
+
 if TYPE_CHECKING:
     from pause_manager.models import (  # noqa: F401  (named in texts)
         ControlEvent,
@@ -103,8 +105,20 @@ def _waited() -> models.Func:
 
 class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
     def with_age(self) -> RunningTaskQuerySet:
-        """Annotates ``unseen``, the time since its process last said that it runs, by the database's clock."""
-        return self.annotate(unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()))
+        """Annotates ``unseen``, the time since its process last said that it runs, and ``keeps_place``: whether it was
+        lost so lately that it keeps its place. By the database's clock."""
+        return self.annotate(
+            unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()),
+            keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_SECONDS)),
+        )
+
+    def at_work(self) -> RunningTaskQuerySet:
+        """Those that are not known to be lost."""
+        return self.filter(lost_at__isnull=True)
+
+    def out_of_place(self) -> RunningTaskQuerySet:
+        """Those that were lost so long ago that they keep no place any more."""
+        return self.filter(lost_at__lte=Now() - timedelta(seconds=KEEPS_SECONDS))
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):

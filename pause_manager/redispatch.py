@@ -26,6 +26,7 @@ from pause_manager import (
     known_tasks,
     pause_queue,
     running,
+    watching,
 )
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.clock import database_now
@@ -164,22 +165,36 @@ def _send_free() -> None:
 
 
 def _give_up_lost_runs() -> None:
-    """Delete the rows of lost processes; what acknowledges late and came from an entry is sent again from there.
+    """Give up the runs of lost processes; what acknowledges late and came from an entry is sent again from there.
 
-    Of what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it
+    It keeps its place on its node for half a minute (``loads.KEEPS_SECONDS``) and asks nobody for a turn till then. Of
+    what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it
     had begun; if it had not, the broker still has its message, and who gets that finds that its answer is void.
     """
-    _one_at_a_time(_delete_lost_runs)
+    _one_at_a_time(_end_lost_runs)
 
 
-def _delete_lost_runs() -> None:
+def _end_lost_runs() -> None:
     gone = running.lost()
     again = [row.pk for row in gone if row.acks_late and row.entry_id is not None]
     # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
-    pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost")
+    pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost", keeps_place=True)
     early = [row.pk for row in gone if not row.acks_late and row.entry_id is not None]
     kept.void_answers(early)
-    RunningTask.objects.filter(pk__in=[row.pk for row in gone]).delete()
+    running.mark_lost(gone)
+    _end_places()
+
+
+def _end_places() -> None:
+    """What was lost and has not come again in time keeps its place no longer: it waits for room like anybody."""
+    over = list(RunningTask.objects.out_of_place().values_list("pk", "entry"))
+    if not over:
+        return
+    if watching.is_watched():
+        hold, capacity = PauseQueueEntry.KeptBy.HOLD, PauseQueueEntry.KeptBy.CAPACITY
+        waiting = PauseQueueEntry.objects.waiting().order_by().filter(pk__in=[entry for _, entry in over if entry])
+        waiting.filter(kept_by=hold, revoked_at=None).update(kept_by=capacity)
+    RunningTask.objects.filter(pk__in=[pk for pk, _ in over]).delete()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Beside ``pause_queue``, and with the same right, it writes :class:`PauseQueueEnt
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -73,15 +73,17 @@ def take_back(sent: PauseQueueQuerySet, why: str) -> int:
     return len(rows)
 
 
-def reopen(sent: PauseQueueQuerySet, reason: str) -> int:
+def reopen(sent: PauseQueueQuerySet, reason: str, *, keeps_place: bool = False) -> int:
     """Let the entries of ``sent``, whose messages were lost, wait again, to be sent with a new number; how many.
 
-    What was lost :data:`MOST_LOSSES` times waits alone, and longer each time, for people to see.
+    What ``keeps_place`` waits for no room, which was its own a moment ago: only a hold keeps it. What was lost
+    :data:`MOST_LOSSES` times waits alone, and longer each time, for people to see.
     """
     with transaction.atomic():
         rows = _locked(sent)
         often = [row for row in rows if row[2] + 1 >= MOST_LOSSES]
-        _wait_again([row for row in rows if row not in often], None, reason, None)
+        more = {"kept_by": PauseQueueEntry.KeptBy.HOLD} if keeps_place else {}
+        _wait_again([row for row in rows if row not in often], None, reason, None, more)
         for losses in {row[2] for row in often}:
             sentence = f"It was sent {losses + 1} times and nobody took it up ({reason})."
             same = [row for row in often if row[2] == losses]
@@ -113,10 +115,12 @@ def _locked(sent: PauseQueueQuerySet) -> list[_Row]:
     return [(pk, ref, losses) for pk, ref, losses, is_doubled in rows if not is_doubled]
 
 
-def _wait_again(rows: Sequence[_Row], problem: Problem | None, reason: str, resume_after: Any) -> None:
+def _wait_again(
+    rows: Sequence[_Row], problem: Problem | None, reason: str, resume_after: Any, more: Mapping[str, Any] | None = None
+) -> None:
     if not rows:
         return
-    values = {**WAITING, "attempts": F("attempts") + 1, "losses": F("losses") + 1}
+    values = {**WAITING, "attempts": F("attempts") + 1, "losses": F("losses") + 1, **(more or {})}
     if problem is not None:
         values |= {"problem": problem.value, "reason": reason, "resume_after": resume_after}
     PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**values)

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from django.db import connection
+from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from pause_manager import conf, loads
@@ -32,13 +33,15 @@ _REF = "task:"
 
 # Read by every claim of a loop, too.
 _LOADS = f"""
-    SELECT task.id, task.node, task.task_id, task.needs::text, extract(epoch FROM task.started_at)::float8,
-           task.priority, task.gpus::text, task.asks AND NOT coalesce(entry.is_forced, false), task.queue,
-           extract(epoch FROM statement_timestamp() - task.started_at)::float8, task.owner,
-           coalesce(entry.pipeline, '')
+    SELECT task.id, task.node, task.task_id, task.needs::text,
+           extract(epoch FROM coalesce(task.lost_at, task.started_at))::float8, task.priority, task.gpus::text,
+           task.asks AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
+           extract(epoch FROM statement_timestamp() - task.started_at)::float8,
+           CASE WHEN task.lost_at IS NULL THEN task.owner ELSE '' END, coalesce(entry.pipeline, '')
       FROM {RunningTask._meta.db_table} AS task
       LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
      WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
+       AND (task.lost_at IS NULL OR task.lost_at > statement_timestamp() - make_interval(secs => {loads.KEEPS_SECONDS}))
 """
 
 
@@ -82,17 +85,33 @@ def workers() -> list[Any]:
 
 
 def _with_age() -> Iterable[Any]:
-    return RunningTask.objects.with_age()
+    return RunningTask.objects.at_work().with_age()
 
 
 def lost() -> list[RunningTask]:
     """The rows whose process has ended (of this machine) or has not been heard of for long (of another)."""
-    settings = conf.settings()
-    elsewhere = timedelta(seconds=settings.running_lost_seconds)
-    return [row for row in _with_age() if _is_lost(row, elsewhere)]
+    return [row for row in _with_age() if _is_lost(row)]
 
 
-def _is_lost(row: Any, elsewhere: timedelta) -> bool:
+def mark_lost(rows: Iterable[RunningTask]) -> None:
+    """The workers of these rows were lost. What acknowledges late comes again and keeps its place for it meanwhile."""
+    rows = list(rows)
+    comes_again = [row.pk for row in rows if row.acks_late and row.needs is not None]
+    # Without its turn: a worker that was taken for lost, and is not, finds its row no more.
+    RunningTask.objects.at_work().filter(pk__in=comes_again).update(lost_at=Now(), turn=None)
+    RunningTask.objects.filter(pk__in={row.pk for row in rows}.difference(comes_again)).delete()
+
+
+def place_among(runs: Sequence[Any]) -> RunningTask | None:
+    """Of earlier runs of one message (``with_age``) that whose worker was lost a moment ago: it keeps its place."""
+    for row in runs:
+        if _is_lost(row) if row.lost_at is None else row.keeps_place:
+            return cast("RunningTask", row)
+    return None
+
+
+def _is_lost(row: Any) -> bool:
+    elsewhere = timedelta(seconds=conf.settings().running_lost_seconds)
     if processes.is_here(row.owner):
         # One that lives and says nothing is frozen, or left its row behind when the database went away.
         return processes.is_dead(row.owner) or row.unseen > 10 * elsewhere

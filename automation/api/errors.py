@@ -13,6 +13,7 @@ from automation.errors import (
     JobIncomplete,
     JobNotFound,
     LeaseLost,
+    NotParked,
     TransitionRefused,
 )
 from pause_manager.api import errors
@@ -75,6 +76,7 @@ _STATUS: dict[type[AutomationError], int] = {
     AmbiguousRun: status.HTTP_409_CONFLICT,
     JobNotFound: status.HTTP_404_NOT_FOUND,
     LeaseLost: status.HTTP_409_CONFLICT,
+    NotParked: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,
     JobIncomplete: status.HTTP_409_CONFLICT,
 }

@@ -60,6 +60,22 @@ class LoadSerializer(serializers.Serializer[Any]):
     gpus = serializers.ListField(child=serializers.CharField(), help_text="UUIDs.")
 
 
+class ContainerSerializer(serializers.Serializer[Any]):
+    """A container of a node (or a unit, or a user) with workers of ours, and its limits if it has any."""
+
+    key = serializers.CharField(help_text="It is told apart by it.")
+    label = serializers.CharField(help_text="The host name in it.")  # type: ignore[assignment]  # of Field
+    own_cores = serializers.FloatField(help_text="Used by our processes in it now.")
+    own_memory_mib = serializers.IntegerField(help_text="Used by our processes in it now.")
+    cores = serializers.FloatField(
+        allow_null=True, help_text="That its workers may use; null: those of the node, without a limit of its own."
+    )
+    foreign_cores = serializers.FloatField(help_text="Of these, used steadily by others under the same limit.")
+    memory_mib = serializers.IntegerField(allow_null=True, help_text="That its workers may use; null: the node's.")
+    free_memory_mib = serializers.IntegerField(allow_null=True, help_text="Left of these; null without a limit.")
+    gpus = serializers.ListField(child=serializers.CharField(), help_text="UUIDs of the cards that it sees.")
+
+
 class NodeSerializer(serializers.Serializer[Any]):
     """A node: its latest sample, what our work has reserved, and what is left."""
 
@@ -88,6 +104,7 @@ class NodeSerializer(serializers.Serializer[Any]):
     gpu_note = serializers.CharField(help_text="Why it has no GPUs, or none that may be used.")
     gpus = GpuSerializer(many=True)
     loads = LoadSerializer(many=True)
+    containers = ContainerSerializer(many=True)
 
 
 def check_name(name: str) -> str:

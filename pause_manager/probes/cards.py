@@ -14,7 +14,6 @@ Entry = dict[str, Any]
 """What the driver process says of one GPU; one that cannot be read has no ``total_mib``."""
 
 GONE = "it is gone: the driver no longer lists it"
-CRASHES = "the driver's library crashes when it is asked"
 WHOSE = "cannot tell whose memory is used: the driver's process ids are of another namespace"
 
 _UNREADABLE: dict[str, Any] = {
@@ -69,7 +68,7 @@ class Cards:
         found = {gpu.id: gpu for gpu in read}
         unseen = {gpu.id: gpu for gpu in self._known.values() if gpu.id not in found and gpu.mig_of is None}
         for entry in silent:
-            problem = CRASHES if entry.get("is_left_alone") else str(entry["problem"])
+            problem = str(entry["problem"])
             card = _likeliest(entry["index"], unseen, is_only_one=len(silent) == 1)
             if card is None:
                 card = GpuView(index=entry["index"], total_mib=0, free_mib=None)

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import select
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pause_manager.probes.cards import Cards
+from pause_manager.probes.driver_process import DriverProcess, Ended, Silent
 from pause_manager.views import GpuView
 
 logger = logging.getLogger("pause_manager.probes.gpu")
 
-SCRIPT = Path(__file__).with_name("gpu_process.py")
+CRASHES = "the driver's library crashes when it is asked"
+HANGS = "the driver's library hangs when it is asked"
 FIRST_BACKOFF_SECONDS = 2.0
 LONGEST_BACKOFF_SECONDS = 60.0
 AMD = "0x1002"
@@ -38,25 +34,24 @@ class GpuReading:
 
 
 class GpuProbe:
-    """Asks the driver process, and kills it when it has not answered within ``deadline_seconds``.
+    """Asks the driver process, and kills it when it has not answered within ``deadline_seconds``, for each card anew.
 
-    It is started again after 2, 4, … 60 seconds; a process that even a kill does not end (it hangs in the kernel) is
-    not joined by a second one. A card that the driver's library does not survive is left alone for a minute, and the
-    others are asked at once by another process. Which card is which is told by ``Cards``.
+    It is started again after 2, 4, … 60 seconds. A card that the driver's library does not survive, or does not return
+    from, is left alone, and the others are asked at once by another process; it is tried again after 2, 4, … 60 seconds
+    and then each minute, in a process of its own. A process that even a kill does not end (it hangs in the kernel) is
+    joined by one that leaves its card alone, and by no further trial. Which card is which is told by ``Cards``.
     """
 
     def __init__(self, deadline_seconds: float = 2.0, *, startup_seconds: float = 10.0, root: Path = Path("/")) -> None:
         self._deadline = deadline_seconds
-        self._startup = startup_seconds
+        self._startup = max(deadline_seconds, startup_seconds)
         self._root = root
-        self._process: subprocess.Popen[bytes] | None = None
-        self._dying: subprocess.Popen[bytes] | None = None
-        self._asked_at: float | None = None
-        self._asking: int | None = None
-        self._alone: dict[int, float] = {}
-        """Cards that are left alone, by index, each with when it is tried again."""
-        self._has_answered = False
-        self._buffer = b""
+        self._process: DriverProcess | None = None
+        self._trial: tuple[int, DriverProcess] | None = None
+        """The card that is tried again, and the process that asks it."""
+        self._dying: list[DriverProcess] = []
+        self._alone: dict[int, _Alone] = {}
+        """Cards that are left alone, by index."""
         self._failures = 0
         self._next_start = 0.0
         self._cards = Cards(root)
@@ -70,6 +65,7 @@ class GpuProbe:
             self._take_answer(own_pids, wait_seconds)
         except OSError as error:
             self._fail(f"the driver process ended ({error.strerror or error})")
+        self._try_again()
         if self._last is not None and time.monotonic() - self._last[0] <= self._deadline:
             return self._last[1]
         return GpuReading(self._cards.unknown(self._reason), problem=self._reason)
@@ -77,77 +73,104 @@ class GpuProbe:
     def close(self) -> None:
         """End the driver process."""
         self._kill()
+        self._end_trial()
 
     @property
     def pid(self) -> int | None:
         """The driver process, if one is up."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def pid_of_trial(self) -> int | None:
+        """The process that tries a card again, if one is up."""
+        return self._trial[1].pid if self._trial is not None else None
+
     def _ask(self) -> None:
         if self._process is None:
-            if time.monotonic() < self._next_start or not self._is_rid_of_the_last():
+            # One may hang for good: in a card that is left alone. What else hangs would catch the next one, too.
+            allowed = 1 if self._alone else 0
+            if time.monotonic() < self._next_start or self._still_dying() > allowed:
                 return
-            self._start()
-        if self._asked_at is None and self._process is not None and self._process.stdin is not None:
-            now = time.monotonic()
-            alone = sorted(index for index, until in self._alone.items() if now < until)
-            self._process.stdin.write(json.dumps(alone).encode() + b"\n")
-            self._asked_at, self._asking = now, None
-
-    def _start(self) -> None:
-        self._buffer, self._has_answered = b"", False
-        self._process = subprocess.Popen(
-            # -P: what lies beside the script must not stand in for modules of the same name.
-            [sys.executable, "-P", str(SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-        )
+            self._process = DriverProcess(self._deadline, self._startup)
+        if not self._process.is_asked:
+            self._process.ask(sorted(self._alone))
 
     def _take_answer(self, own_pids: Collection[int], wait_seconds: float) -> None:
-        if self._process is None or self._asked_at is None or self._process.stdout is None:
+        process = self._process
+        if process is None:
             return
-        limit = self._asked_at + (self._deadline if self._has_answered else max(self._deadline, self._startup))
-        until = min(limit, time.monotonic() + wait_seconds)
-        while True:
-            while b"\n" in self._buffer:
-                line, _, self._buffer = self._buffer.partition(b"\n")
-                answer = json.loads(line)
-                if "asking" not in answer:
-                    self._asked_at = None
-                    self._understand(answer, own_pids)
-                    return
-                self._asking = answer["asking"]
-            readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
-            if not readable:
-                if time.monotonic() >= limit:
-                    self._fail(f"the driver did not answer within {limit - self._asked_at:g} s")
-                elif not self._failures:
-                    self._reason = "the driver has not answered yet"
-                return
-            chunk = os.read(self._process.stdout.fileno(), 1 << 16)
-            if not chunk:
-                self._end()
-                return
-            self._buffer += chunk
+        try:
+            answer = process.answer(wait_seconds)
+        except Silent as silent:
+            self._silent(process, f"the driver did not answer within {silent.seconds:g} s")
+            return
+        except Ended as ended:
+            self._ended(process, ended)
+            return
+        if answer is not None:
+            self._understand(answer, own_pids)
+        elif not self._failures and not self._alone:
+            self._reason = "the driver has not answered yet"
 
-    def _end(self) -> None:
-        """The process has ended without an answer: by a card that it was asking, or as a whole."""
-        process, asking = self._process, self._asking
-        if process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-        ended_by = process.poll() if process is not None else None
-        self._kill()
-        if asking is None or ended_by in (-signal.SIGKILL, -signal.SIGTERM):
-            self._fail("the driver process ended without an answer")
+    def _silent(self, process: DriverProcess, reason: str) -> None:
+        """It hangs: in one card, or, if there is no other, as a whole."""
+        hung = process.asking
+        if hung is None or {*self._alone, hung} >= set(range(process.count)):
+            self._alone.clear()
+            self._fail(reason)
             return
-        if asking not in self._alone:
-            logger.warning("The driver's library does not survive GPU %d being asked. It is left alone.", asking)
-        self._alone[asking] = time.monotonic() + LONGEST_BACKOFF_SECONDS
-        self._next_start = 0.0  # the others are asked at once; until they answer the last answer stands
+        self._reason = reason
+        self._leave_alone(hung, HANGS)
+
+    def _ended(self, process: DriverProcess, ended: Ended) -> None:
+        """It has ended without an answer: by a card that it was asking, or as a whole."""
+        if process.asking is None or ended.is_killed:
+            self._fail("the driver process ended without an answer")
+        else:
+            self._leave_alone(process.asking, CRASHES)
+
+    def _leave_alone(self, index: int, why: str) -> None:
+        """The others are asked at once by another process; until it answers the last answer stands."""
+        self._note_alone(index, why)
+        self._kill()
+        self._next_start = 0.0
+        self._ask()
+
+    def _note_alone(self, index: int, why: str) -> None:
+        times = self._alone[index].times + 1 if index in self._alone else 1
+        if times == 1:
+            logger.warning("GPU %d is left alone: %s.", index, why)
+        self._alone[index] = _Alone(why, times, time.monotonic() + _backoff(times - 1))
+
+    def _try_again(self) -> None:
+        """Try one of the cards that are left alone and whose time it is, in a process of its own; never waits."""
+        if self._trial is None:
+            due = [index for index, alone in self._alone.items() if alone.until <= time.monotonic()]
+            if not due or self._process is None or self._still_dying():
+                return
+            self._trial = (min(due), DriverProcess(self._deadline, self._startup))
+        index, process = self._trial
+        try:
+            if not process.is_asked:
+                process.ask([], only=index)
+            answer = process.answer(0)
+            if answer is None:
+                return
+            if "gpus" in answer:
+                logger.info("GPU %d answers again.", index)
+                self._alone.pop(index, None)
+            else:
+                self._note_alone(index, self._alone[index].why)
+        except Silent:
+            self._note_alone(index, HANGS)
+        except (Ended, OSError):
+            self._note_alone(index, CRASHES)
+        self._end_trial()
+
+    def _end_trial(self) -> None:
+        if self._trial is not None:
+            self._put_away(self._trial[1])
+            self._trial = None
 
     def _understand(self, answer: dict[str, Any], own_pids: Collection[int]) -> None:
         if "problem" in answer:
@@ -156,12 +179,14 @@ class GpuProbe:
             else:
                 self._fail(f"the driver says: {answer['problem']}")
             return
-        self._has_answered, self._failures = True, 0
+        self._failures = 0
         entries: list[dict[str, Any]] = answer["gpus"]
+        for entry in entries:
+            if entry.get("is_left_alone") and (alone := self._alone.get(entry["index"])):
+                entry["problem"] = alone.why
         if self._cards.have_moved(entries):
             self._alone.clear()  # they were named by their index
-        answered = {entry["index"] for entry in entries if "is_left_alone" not in entry}
-        self._alone = {index: until for index, until in self._alone.items() if index not in answered}
+            self._end_trial()
         self._last = (time.monotonic(), GpuReading(self._cards.seen(entries, own_pids)))
 
     def _absent(self, reason: str) -> None:
@@ -180,30 +205,35 @@ class GpuProbe:
 
     def _fail(self, reason: str) -> None:
         self._kill()
-        wait = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self._failures)
+        self._next_start, self._last = time.monotonic() + _backoff(self._failures), None
         self._failures += 1
-        self._next_start, self._last = time.monotonic() + wait, None
         if reason != self._reason:
             logger.warning("Cannot read the GPUs: %s.", reason)
         self._reason = reason
 
     def _kill(self) -> None:
-        process, self._process, self._asked_at = self._process, None, None
-        if process is None:
-            return
-        process.kill()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
-        self._dying = process
-        self._is_rid_of_the_last()
+        process, self._process = self._process, None
+        if process is not None:
+            self._put_away(process)
 
-    def _is_rid_of_the_last(self) -> bool:
-        if self._dying is not None:
-            try:
-                self._dying.wait(0.05)
-            except subprocess.TimeoutExpired:
-                return False
-            self._dying = None
-        return True
+    def _put_away(self, process: DriverProcess) -> None:
+        if not process.kill():
+            self._dying.append(process)
+
+    def _still_dying(self) -> int:
+        """How many processes do not end though they were killed."""
+        self._dying = [process for process in self._dying if not process.has_ended()]
+        return len(self._dying)
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A card that nobody asks but a trial: why, how often that was found, and when it is tried again."""
+
+    why: str
+    times: int
+    until: float
+
+
+def _backoff(times: int) -> float:
+    return min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(times, 16))

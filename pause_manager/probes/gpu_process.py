@@ -1,10 +1,10 @@
 """The process that talks to the NVIDIA driver, so that a driver that hangs takes nobody with it.
 
-A line on stdin asks; it is a JSON list with the indices of the cards to leave alone. JSON lines on stdout answer:
-``{"asking": index}`` before a card is touched, so that who reads knows which one the library did not survive, and at
-last ``{"gpus": [...]}`` or ``{"problem": ...}``. It is started as a script in a process of its own (never forked: a
-driver must not be used across a fork), it imports nothing of ours, and it ends with its parent. Whoever asks has the
-deadline.
+A line on stdin asks: ``{"alone": [indices of the cards to leave alone], "only": index of the one to ask, or null}``.
+JSON lines on stdout answer: ``{"asking": index, "of": count}`` before a card is touched, so that who reads knows which
+one the library did not survive or does not return from, and at last ``{"gpus": [...]}`` or ``{"problem": ...}``. It is
+started as a script in a process of its own (never forked: a driver must not be used across a fork), it imports nothing
+of ours, and it ends with its parent. Whoever asks has the deadline.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
             if not is_ready:
                 pynvml.nvmlInit()
                 is_ready = True
-            answer: dict[str, Any] = {"gpus": read_all(json.loads(line))}
+            answer: dict[str, Any] = {"gpus": read_all(**json.loads(line))}
         except pynvml.NVMLError as error:
             is_absent = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
             answer = {"problem": str(error), "is_absent": is_absent}
@@ -54,14 +54,15 @@ def main() -> None:
             return
 
 
-def read_all(alone: Collection[int]) -> list[dict[str, Any]]:
-    """Every GPU that is not in ``alone``; one in MIG mode is followed by its MIG devices."""
+def read_all(alone: Collection[int], only: int | None) -> list[dict[str, Any]]:
+    """Every GPU that is not in ``alone``, or ``only`` one; one in MIG mode is followed by its MIG devices."""
     found: list[dict[str, Any]] = []
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        if index in alone:
+    count = pynvml.nvmlDeviceGetCount()
+    for index in range(count):
+        if index in alone or only not in (None, index):
             found.append({"index": index, "problem": "", "is_left_alone": True})
             continue
-        print(json.dumps({"asking": index}), flush=True)
+        print(json.dumps({"asking": index, "of": count}), flush=True)
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             card = read_one(handle, index)

@@ -48,6 +48,8 @@ class Card:
     name: str = ""
     aborts: bool = False
     """The library aborts when this card is asked."""
+    hangs: bool = False
+    """The library never returns when this card is asked."""
     unified: int | None = None
     """It has no memory of its own and answers with this error; 0: with 0 of 0."""
 
@@ -84,6 +86,7 @@ class Driver:
             lines += [f"uuid {index} {card.uuid}"] if card.uuid else []
             lines += [f"name {index} {card.name}"] if card.name else []
             lines += [f"abort {index}"] if card.aborts else []
+            lines += [f"hangs {index}"] if card.hangs else []
             lines += [f"unified {index} {card.unified}"] if card.unified is not None else []
             lines += [f"process {index} {pid} {mib}" for pid, mib in card.processes.items()]
             lines += [f"mig {index} {number} {total} {free}" for number, (total, free) in card.migs.items()]

@@ -9,6 +9,7 @@
  *   uuid <i> <text>               else GPU-<i>
  *   name <i> <text to the end of the line>
  *   abort <i>                     the library aborts when it is asked for the handle of card i
+ *   hangs <i>                     it never returns from that
  *   unified <i> <error>           card i has no memory of its own: it answers that error, or 0 of 0 if it is 0
  *
  * It is read anew by every call; numbers of errors and layouts of structures are those of nvml.h.
@@ -24,7 +25,7 @@ enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7 };
 #define EXPORT __attribute__((visibility("default")))
 
 typedef struct {
-    int exists, parent, number, error, utilisation, temperature, mig, aborts, unified;
+    int exists, parent, number, error, utilisation, temperature, mig, aborts, hangs, unified;
     unsigned long long total, free, ecc;
     char uuid[96], name[96];
 } Card;
@@ -55,6 +56,7 @@ static void look(const char *call) {
         if (sscanf(line, "uuid %d %95s", &i, word) == 2) strcpy(cards[i].uuid, word);
         if (sscanf(line, "name %d %95[^\n]", &i, word) == 2) strcpy(cards[i].name, word);
         if (sscanf(line, "abort %d", &i) == 1) cards[i].aborts = 1;
+        if (sscanf(line, "hangs %d", &i) == 1) cards[i].hangs = 1;
         if (sscanf(line, "unified %d %d", &i, &m) == 2) cards[i].unified = m ? m : -1;
         if (sscanf(line, "process %d %u %llu", &p.card, &p.pid, &p.mib) == 3) processes[process_count++] = p;
         if (sscanf(line, "mig %d %d %llu %llu", &i, &m, &c.total, &c.free) == 4) {
@@ -91,6 +93,7 @@ EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     ENTER
     if ((int) index >= count) return INVALID;
     if (cards[index].aborts) abort();
+    if (cards[index].hangs) for (;;) pause();
     if (cards[index].error == 15) return 15;
     *handle = (void *) (long) (index + 1);
     return SUCCESS;

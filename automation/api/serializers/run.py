@@ -89,6 +89,16 @@ class ReasonSerializer(StrictSerializer):
     )
 
 
+class ResumeSerializer(ReasonSerializer):
+    """Why somebody resumes a run, and whether it is to ask for no room."""
+
+    force = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Start a run that waits for capacity whatever the capacity says; it is never parked again.",
+    )
+
+
 class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     """One run. Pass ``many=True`` for a page: all are shown with the same number of queries as one."""
 

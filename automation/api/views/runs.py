@@ -12,13 +12,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import conf, lifecycle, retries
+from automation import conf, forcing, lifecycle, retries
 from automation.api import creation, filters, runs, schema
 from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import (
     NewRunFormSerializer,
     NewRunSerializer,
     ReasonSerializer,
+    ResumeSerializer,
     RunSerializer,
     shown,
     shown_all,
@@ -142,22 +143,26 @@ class PauseRun(RunVerb):
         return self.carry_out(request, run_id)
 
 
-class ResumeRun(RunVerb):
-    """Resume a paused run."""
-
-    verb = staticmethod(lifecycle.resume)
+class ResumeRun(AutomationView):
+    """Resume a paused run, or start one that is parked."""
 
     @extend_schema(
         operation_id="resume_run",
         summary="Resume a paused run",
-        description="It goes on with exactly the items that were left. A run that is not paused answers 409.",
+        description="It goes on with exactly the items that were left. A run that is not paused answers 409. With "
+        "`force` a run that waits for capacity starts whatever the capacity says, and its operator's hold is released, "
+        "too; other holds stay in force. One that does not wait for capacity answers 409 (`not_parked`).",
         parameters=[schema.RUN_ID, *schema.COMMAND],
-        request=ReasonSerializer,
+        request=ResumeSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
-        return self.carry_out(request, run_id)
+        run = runs.find(request.user, run_id)
+        given = self.body(ResumeSerializer)
+        verb = forcing.resume_parked if given["force"] else lifecycle.resume
+        changed = verb(run.pk, actor=self.actor, reason=given["reason"])
+        return Response(shown(runs.find(request.user, changed.pk)))
 
 
 class CancelRun(RunVerb):

@@ -80,6 +80,40 @@ def test_capacity_shows_nodes_and_a_verdict_for_each_stage(api, entry):
     assert numbers["figures"]["threshold"] == 0.2
 
 
+def test_the_containers_of_a_node_are_listed(api, fleet):
+    from dataclasses import replace
+
+    from pause_manager import nodes
+    from pause_manager.samples import Sample
+    from pause_manager.views import ContainerView
+
+    bounded = ContainerView(
+        "box-a~1", "box-a", own_cores=0.5, own_memory_mib=300, cores=2.0, memory_mib=4_000, free_memory_mib=3_000
+    )
+    free = ContainerView("box-b~2", "box-b", gpus=("GPU-0",), gpu_numbers=(0,))
+    sample = Sample(replace(fleet.node("here", gpus=(fleet.gpu(),)), containers=(bounded, free)))
+    nodes.keep(sample)
+    nodes.announce(sample)
+
+    answers = [api.get(f"{API}capacity/").data["nodes"][0], api.get(f"{API}agents/here/capacity").data]
+
+    for node in answers:
+        first, second = node["containers"]
+        assert (first["label"], first["cores"], first["memory_mib"], first["free_memory_mib"]) == (
+            "box-a",
+            2.0,
+            4_000,
+            3_000,
+        )
+        assert (first["own_cores"], first["own_memory_mib"], first["gpus"]) == (0.5, 300, [])
+        assert (second["label"], second["cores"], second["memory_mib"], second["gpus"]) == (
+            "box-b",
+            None,
+            None,
+            ["GPU-0"],
+        )
+
+
 def test_what_our_work_has_reserved_is_shown(api, fleet, site):
     from automation.models import WorkSlice
     from tests.factories import leased, make_run

@@ -64,6 +64,42 @@ def test_a_script_creates_pauses_resumes_and_cancels_with_its_token(server, toke
     assert server.get(url, headers=token).json()["status"] == "cancelled"
 
 
+@pytest.mark.req("P-31")
+def test_a_parked_run_is_started_anyway_with_force(server, token, settings, site, viewer):
+    from rest_framework.authtoken.models import Token
+
+    from automation.models import AutomationRun
+    from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
+    from tests.factories import make_run
+    from tests.integration.capacity import fleet
+
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True, "missed_samples": 300}
+    fleet.node("here", cores=8, foreign=8)
+    parked = make_run(site=site)
+    url = f"{RUNS}{parked.pk}/"
+    assert PauseQueueEntry.objects.waiting().filter(ref=parked.scope).exists()
+    reader = {"Authorization": f"Token {Token.objects.create(user=viewer).key}"}
+    force = {"force": True, "reason": "the client waits"}
+
+    refused = server.post(f"{url}resume/", json=force, headers=reader)
+    plain = server.post(f"{url}resume/", json={"reason": "on"}, headers=token)
+    odd = server.post(f"{url}resume/", json={"force": "perhaps"}, headers=token)
+    assert Hold.objects.covering([parked.scope]).exists(), "none of them has changed anything"
+    forced = server.post(f"{url}resume/", json=force, headers=token)
+    again = server.post(f"{url}resume/", json=force, headers=token)
+
+    assert refused.status_code == 403
+    assert (plain.status_code, odd.status_code) == (409, 400)
+    assert (forced.status_code, forced.json()["status"]) == (200, "running")
+    assert AutomationRun.objects.get(pk=parked.pk).ignores_capacity
+    assert not PauseQueueEntry.objects.waiting().exists()
+    assert ControlEvent.objects.filter(scope=parked.scope, reason="the client waits", channel="api").exists()
+    assert (again.status_code, again.json()["code"]) == (409, "not_parked")
+    assert again.json()["message"] == (
+        f"Cannot force run {parked.pk}: it does not wait for capacity. Resume it without force if it is paused."
+    )
+
+
 def test_a_file_is_uploaded_and_an_odd_request_gets_json(server, token):
     words = b"keyword\n" + b"".join(b"word %d\n" % number for number in range(50_000))
     form = {"pipeline": "content", "site": "ours", "start": "false"}

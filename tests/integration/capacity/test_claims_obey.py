@@ -13,6 +13,7 @@ from django.db.models import F
 from automation import admission, dispatch, leases, maintenance
 from automation.leases import NoRoom, Work, Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
+from automation.pipeline import get_pipeline
 from pause_manager import capacity, machines, manager, nodes
 from pause_manager.capacity.strangers import Swing
 from pause_manager.kept_watch import KeptWatch
@@ -169,6 +170,32 @@ class TestASliceWhoseWorkerWasLost:
 
         with pytest.raises(NoRoom):
             leases.claim(stage_of(run).pk, Worker("test/b", "other"), queue="stages", concurrency=None, room=room)
+
+    def test_its_cards_go_to_a_loop_that_may_use_them_and_to_no_other(self):
+        node("gpu-node", cores=64, gpus=(gpu(0), gpu(1)))
+        run = make_run("on-gpu", items=3)
+        declared = get_pipeline("on-gpu").stages[0]
+
+        def leased(name: str, suits: Callable[[Sequence[str]], bool] | None = None) -> Work | None:
+            room = partial(admission.room_here, "gpu-node", declared.needs, run.pipeline, run_id=run.pk)
+            at = Worker(f"test/{name}", "gpu-node")
+            return leases.claim(stage_of(run).pk, at, queue="stages", concurrency=None, room=room, suits=suits)
+
+        first = leased("a")
+        assert first is not None
+        assert leases.reap(["test/a"])
+
+        blind = leased("b", lambda ids: not set(ids) & set(first.gpus))
+        assert blind is not None
+        assert set(blind.gpus).isdisjoint(first.gpus), "it asked, and was given the other"
+        assert blind.slice_id == first.slice_id
+
+        second = leased("c")
+        assert second is not None
+        assert leases.reap(["test/c"])
+        again = leased("d")
+        assert again is not None
+        assert (again.slice_id, again.gpus) == (second.slice_id, second.gpus)
 
     def test_after_half_a_minute_it_is_a_newcomer(self):
         run = self.lost()

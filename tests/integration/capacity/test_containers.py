@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +26,8 @@ from pause_manager.probes import processes
 from tests import boxes
 from tests.factories import OPERATOR, make_run
 from tests.integration.capacity.test_sampling import send, the_node
+from tests.nvml.driver import Card, Driver
+from tests.nvml.fixtures import nvml_library  # noqa: F401
 from tests.support.proxy import Proxy
 from tests.workers import Workers, eventually
 
@@ -44,8 +47,15 @@ def labels() -> list[str]:
     return [] if state is None else [one.label for one in state.view.containers]
 
 
-def start(workers: Workers, host: str, *options: str, node: str = "", boot_id: Path | None = None) -> None:
-    env = {**WATCHING, "SLACKWATER_NODE": node}
+def start(
+    workers: Workers,
+    host: str,
+    *options: str,
+    node: str = "",
+    boot_id: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    env = {**WATCHING, "SLACKWATER_NODE": node, **(env or {})}
     workers.start(host, "-Q", "stages", *(options or ("-c", "1")), env=env, within=boxes.within(host, boot_id=boot_id))
 
 
@@ -115,6 +125,64 @@ def test_the_memory_of_a_machine_is_given_once(workers: Workers, monkeypatch: py
 
     assert run.lifecycle == Lifecycle.COMPLETED
     assert most == 1, "half of it and more was given twice"
+
+
+SHARED, OWN = "GPU-5ha2ed", "GPU-0f-b"
+
+
+def start_with_cards(workers: Workers, host: str, library: Path, *uuids: str) -> None:
+    """A container that sees these cards, of all that its machine has."""
+    importlib.import_module("tests.integration.capacity.carding")
+    driver = Driver(library, workers.root / f"cards-of-{host}", [Card(uuid=uuid) for uuid in uuids])
+    driver.write()
+    start(workers, host, "-c", "2", "--include", "tests.integration.capacity.carding", env=driver.env)
+
+
+def given_cards(items: int) -> list[list[tuple[str, str]]]:
+    """Run so many pieces that need a whole card; at each look the containers at work and the cards they were given."""
+    run = make_run("carding", items=items)
+    seen = []
+    until = time.monotonic() + 90
+    while time.monotonic() < until and run.lifecycle != Lifecycle.COMPLETED:
+        leased = WorkSlice.objects.leased().values_list("lease_owner", "lease_gpus")
+        seen.append([(processes.container_of(owner).partition("~")[0], gpu) for owner, gpus in leased for gpu in gpus])
+        time.sleep(0.1)
+        maintenance.reconcile()
+        run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.COMPLETED
+    return seen
+
+
+def test_a_card_that_two_containers_see_is_shown_and_given_once(workers: Workers, nvml_library: Path):  # noqa: F811
+    start_with_cards(workers, "box-a", nvml_library, SHARED)
+    start_with_cards(workers, "box-b", nvml_library, SHARED)
+    assert eventually(lambda: labels() == ["box-a", "box-b"])
+    state = the_node()
+    assert state is not None
+    assert [(card.uuid, card.problem) for card in state.view.gpus] == [(SHARED, "")]
+    assert [one.gpus for one in state.view.containers] == [(SHARED,), (SHARED,)], "both see it"
+
+    seen = given_cards(4)
+
+    assert max(map(len, seen)) == 1, "four children wait for it, and one at a time has it"
+    assert {gpu for given in seen for _, gpu in given} == {SHARED}
+
+
+def test_a_card_that_one_container_sees_is_given_only_there(workers: Workers, nvml_library: Path):  # noqa: F811
+    start_with_cards(workers, "box-a", nvml_library, SHARED)
+    start_with_cards(workers, "box-b", nvml_library, SHARED, OWN)
+    assert eventually(lambda: labels() == ["box-a", "box-b"])
+    state = the_node()
+    assert state is not None
+    assert {card.uuid for card in state.view.gpus} == {SHARED, OWN}
+
+    seen = given_cards(6)
+
+    assert all(most == 1 for given in seen for most in Counter(gpu for _, gpu in given).values()), "no card twice"
+    given = {one for look in seen for one in look}
+    assert ("box-b", OWN) in given
+    assert ("box-a", OWN) not in given
+    assert max(map(len, seen)) == 2, "and both cards are used at once"
 
 
 @pytest.mark.req("M-27")

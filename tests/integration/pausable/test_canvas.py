@@ -60,7 +60,7 @@ def test_the_canvas_is_as_without_it_and_goes_on_after_pauses(foreign: Foreign, 
 
     foreign.workers.stop("pausable")
     foreign.worker("one", *pool, "--prefetch-multiplier", "64")
-    foreign.are_taken([foreign.send("steady", name, 4) for name in "abc"])
+    foreign.are_taken([foreign.send("steady", name, 8) for name in "abc"])
     foreign.desk().ask("start")
     assert eventually(lambda: foreign.workers.said("one").count("] received") >= 30)
     hold()

@@ -246,6 +246,73 @@ def test_a_card_that_crashed_is_tried_again_and_is_well(
     assert set(by_uuid(settled(probe, is_well))) == {A, B, C}, "and none is left of those without a name"
 
 
+def driver_processes() -> set[int]:
+    children = psutil.Process().children()
+    return {child.pid for child in children if any("gpu_process.py" in word for word in child.cmdline())}
+
+
+def test_a_card_on_which_the_library_hangs_costs_the_others_nothing(
+    probe: GpuProbe,
+    driver: Driver,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu, "FIRST_BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(gpu, "LONGEST_BACKOFF_SECONDS", 1.0)
+    three(driver)
+    settled(probe, is_well)
+    first, driver.cards[1].hangs, driver.cards[2].free = probe.pid, True, 5_000
+    driver.write()
+
+    hung = {A: (0, 81_000, ""), B: (1, None, "the driver's library hangs when it is asked"), C: (2, 5_000, "")}
+    settled(probe, lambda reading: by_uuid(reading) == hung, 6)
+    second, driver.cards[2].free = probe.pid, 4_000
+    driver.write()
+    assert second != first, "another process asks"
+    settled(probe, lambda reading: by_uuid(reading)[C] == (2, 4_000, ""))
+
+    trials, most = set(), 0
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        reading = by_uuid(probe.read(frozenset()))
+        assert (reading[A][1], reading[B][1], reading[C][1]) == (81_000, None, 4_000), "while it is tried again, too"
+        trials |= {probe.pid_of_trial} - {None}
+        most = max(most, len(driver_processes()))
+        time.sleep(0.05)
+    assert probe.pid == second, "the others are asked by the same process on and on"
+    assert 2 <= len(trials) <= 5, "it is tried again, each time in a process of its own"
+    assert most == 2, "and one at a time"
+    assert not any(psutil.pid_exists(pid) for pid in trials if pid not in (None, probe.pid_of_trial))
+
+    driver.cards[1].hangs = False
+    driver.write()
+    settled(probe, is_well)
+    assert probe.pid == second
+
+
+def test_the_only_card_that_hangs_is_the_driver_that_hangs(probe: GpuProbe, driver: Driver) -> None:  # noqa: F811
+    driver.cards = [Card()]
+    driver.write()
+    settled(probe, is_well)
+    driver.cards[0].hangs = True
+    driver.write()
+
+    reading = settled(probe, lambda reading: bool(reading.problem))
+
+    assert (reading.problem, reading.gpus[0].free_mib) == ("the driver did not answer within 0.5 s", None)
+    driver.cards[0].hangs = False
+    driver.write()
+    settled(probe, is_well)
+
+
+def test_two_cards_that_hang_leave_the_third(probe: GpuProbe, driver: Driver) -> None:  # noqa: F811
+    three(driver)
+    settled(probe, is_well)
+    driver.cards[0].hangs = driver.cards[2].hangs = True
+    driver.write()
+
+    settled(probe, lambda reading: [bool(card.problem) for card in reading.gpus] == [True, False, True])
+
+
 def test_a_count_that_falls_and_an_order_that_shifts_mix_up_nothing(
     probe: GpuProbe,
     driver: Driver,  # noqa: F811
