@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from automation import checkpoint, copying
 from automation.checkpoint import Progress
 from automation.models import Lifecycle
+from pause_manager import machines
 from tests.factories import claim, leased, make_run, run_loop, stage_of
 from tests.pipelines import Buffered, Echo
 
@@ -54,6 +55,7 @@ def statements_of_a_loop(items: int) -> int:
 
 def test_a_loop_says_no_more_to_the_database_for_more_items(monkeypatch):
     monkeypatch.setattr(Buffered, "slice_size", 10_000)
+    machines.name()  # asked once a process
 
     assert statements_of_a_loop(items=5) == statements_of_a_loop(items=1_500)
 
