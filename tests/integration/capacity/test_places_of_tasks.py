@@ -16,7 +16,6 @@ from pause_manager.pause_queue import Parked
 from pause_manager.probes import processes
 from pause_manager.probes.processes import host_name
 from tests.concurrency.racing import race
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import full, gpu, node
 from tests.integration.pausable.deliveries import QUEUE, delivery
 from tests.integration.pausable.project import hold, release
