@@ -49,11 +49,6 @@ def _seen_here(view: NodeView) -> NodeView:
     return capacity.within(view, processes.container())
 
 
-def may_use(ids: Collection[str], view: NodeView) -> bool:
-    """Whether this process may use all of these GPUs of this machine."""
-    return set(ids) <= set(_visible(_seen_here(view)).ids)
-
-
 def restricted(view: NodeView, ids: Collection[str], problem: str = "") -> NodeView:
     """``view`` with these GPUs alone."""
     gpus = tuple(gpu for gpu in view.gpus if gpu.id in ids)
