@@ -11,14 +11,14 @@ from typing import ClassVar
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from automation.querysets import RunQuerySet, SiteQuerySet
 
-from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice  # isort: skip
+from automation.work import ItemFailure, OpenSlices, Ticket, WorkItem, WorkSlice  # isort: skip
 
 __all__ = [
     "TERMINAL",
@@ -28,6 +28,7 @@ __all__ = [
     "ItemFailure",
     "Lifecycle",
     "Membership",
+    "OpenSlices",
     "Site",
     "StageRun",
     "Ticket",
@@ -45,6 +46,9 @@ class Account(models.Model):
     name = models.CharField(max_length=100, unique=True)
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    closed_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="since then its sites take no runs; written by closing"
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -70,6 +74,15 @@ class Site(models.Model):
     slug = models.SlugField(max_length=60, unique=True)
     name = models.CharField(max_length=100)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    closed_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="since then it takes no runs; written by closing"
+    )
+    retention_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Runs that ended so long ago are deleted. Empty: as the pipeline says.",
+    )
 
     objects = SiteQuerySet.as_manager()
 
@@ -126,7 +139,18 @@ class AutomationRun(models.Model):
     """One execution of a pipeline over one input, for one site. Written by ``transitions``."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="runs")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    # Kept by a trigger as the site says, so that an account's runs are one range of an index. The site protects it.
+    account = models.ForeignKey(
+        Account,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        editable=False,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+        help_text="of its site",
+    )
     pipeline = models.CharField(max_length=50)
     lane = models.CharField(
         max_length=60, editable=False, db_default="", help_text="slug of its site when it was created"
@@ -154,6 +178,12 @@ class AutomationRun(models.Model):
     retry_of = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="retried_by", editable=False
     )
+    is_preparing = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="its items are still being copied; then it starts"
+    )
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="since then nobody sees it; its rows go in the background"
+    )
 
     objects = RunQuerySet.as_manager()
 
@@ -178,11 +208,33 @@ class AutomationRun(models.Model):
             models.CheckConstraint(
                 condition=Q(timeout_seconds__isnull=True) | Q(timeout_seconds__gt=0), name="run_timeout_is_positive"
             ),
+            models.CheckConstraint(
+                condition=Q(deleted_at__isnull=True) | Q(finished_at__isnull=False), name="run_deleted_is_final"
+            ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["-created_at", "-id"], name="run_newest"),
-            models.Index(fields=["site", "-created_at"], name="run_of_site"),
+            models.Index(fields=["site", "-created_at", "-id"], name="run_newest_of_site"),
             models.Index(fields=["lifecycle"], condition=Q(finished_at__isnull=True), name="run_unfinished"),
+            # A list, newest first, of everybody's runs or of an account's, by any one filter: never a walk past others.
+            *(
+                models.Index(fields=[*fields, "-created_at", "-id"], condition=Q(deleted_at__isnull=True), name=name)
+                for fields, name in (
+                    ([], "run_newest"),
+                    (["lifecycle"], "run_by_lifecycle"),
+                    (["pipeline"], "run_by_pipeline"),
+                    (["account"], "run_of_account"),
+                    (["account", "lifecycle"], "run_of_account_by_lifecycle"),
+                    (["account", "pipeline"], "run_of_account_by_pipeline"),
+                    (["site", "lifecycle"], "run_of_site_by_lifecycle"),
+                )
+            ),
+            models.Index(
+                fields=["site", "pipeline", "finished_at"],
+                condition=Q(finished_at__isnull=False, deleted_at__isnull=True),
+                name="run_ended",
+            ),
+            models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="run_deleted"),
+            models.Index(fields=["created_at"], condition=Q(is_preparing=True), name="run_preparing"),
         ]
 
     def __str__(self) -> str:

@@ -53,7 +53,12 @@ class WorkSlice(models.Model):
     phase = models.SmallIntegerField(choices=Phase.choices, default=Phase.WORK)
     ordinal = models.PositiveIntegerField()
     source = models.ForeignKey(
-        "automation.StageRun", on_delete=models.CASCADE, null=True, related_name="+", db_index=False
+        "automation.StageRun",
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,  # of the same run: its check, for each stage that goes, would read all slices
     )
     first_key = models.CharField(max_length=200, db_collation="C", blank=True)
     last_key = models.CharField(max_length=200, db_collation="C", blank=True)
@@ -108,10 +113,35 @@ class WorkSlice(models.Model):
             models.Index(
                 fields=["stage_run"], condition=Q(lost_at__isnull=False, finished_at__isnull=True), name="slice_lost"
             ),
+            models.Index(
+                fields=["stage_run"],
+                condition=Q(available_at__isnull=False, finished_at__isnull=True),
+                name="slice_later",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"slice {self.ordinal} of stage run {self.stage_run_id}"
+
+
+class OpenSlices(models.Model):
+    """How many slices of a stage run are not finished, by phase: kept, so that nobody has to count them.
+
+    Written by the trigger ``automation_count_slices`` alone, with whatever writes the slices.
+    """
+
+    stage_run = models.ForeignKey(
+        "automation.StageRun", on_delete=models.CASCADE, related_name="open_slices", db_index=False
+    )
+    phase = models.SmallIntegerField(choices=WorkSlice.Phase.choices)
+    open = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name_plural = "open slices"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["stage_run", "phase"], name="one_count_per_phase")]
+
+    def __str__(self) -> str:
+        return f"{self.open} open slices of stage run {self.stage_run_id}"
 
 
 class ItemFailure(models.Model):

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import log_context, metrics
+from pause_manager import log_context, metrics, tenants
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.signals import event_recorded
@@ -60,6 +60,7 @@ def record_each(
             figures=figures,
             before=changed.get(scope, (None, None))[0],
             after=changed.get(scope, (None, None))[1],
+            tenant=tenants.of(scope),  # type: ignore[misc]  (an expression, as in any write)
         )
         for scope, figures in scopes
     ]

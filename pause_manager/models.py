@@ -125,6 +125,9 @@ class ControlEvent(models.Model):
     figures = models.JSONField(default=dict, blank=True)
     before = models.JSONField(null=True, blank=True, help_text="what it was; empty where nothing was there before")
     after = models.JSONField(null=True, blank=True, help_text="what it is since; empty where nothing is left")
+    tenant = models.BigIntegerField(
+        null=True, blank=True, help_text="whose the scope is, as the app says that knows of tenants (see tenants)"
+    )
 
     objects = ControlEventQuerySet.as_manager()
 
@@ -138,6 +141,7 @@ class ControlEvent(models.Model):
             models.Index(fields=["actor", "-at", "-id"], name="event_of_actor"),
             models.Index(fields=["channel", "-at", "-id"], name="event_of_channel"),
             models.Index(fields=["request_id"], condition=~Q(request_id=""), name="event_of_request"),
+            models.Index(fields=["tenant", "-at", "-id"], condition=Q(tenant__isnull=False), name="event_of_tenant"),
         ]
 
     def __str__(self) -> str:
