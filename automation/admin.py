@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
@@ -16,12 +16,9 @@ from django.utils.html import format_html
 from automation import admin_audit, gate, run_actions, status
 from automation.models import Account, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.pipeline import all_pipelines
+from automation.querysets import accounts_of
 from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice
 from pause_manager.read_only import ReadOnlyAdmin
-
-
-def _accounts_of(request: HttpRequest) -> QuerySet[Account]:
-    return Account.objects.filter(members__pk=request.user.pk or 0)
 
 
 class OfAccount(admin.ModelAdmin[Any]):
@@ -33,13 +30,13 @@ class OfAccount(admin.ModelAdmin[Any]):
         rows = super().get_queryset(request)
         if request.user.is_superuser:
             return rows
-        return rows.filter(**{f"{self.to_account}in": _accounts_of(request)})
+        return rows.filter(**{f"{self.to_account}in": accounts_of(request.user)})
 
     def formfield_for_foreignkey(
         self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
     ) -> ModelChoiceField[Any] | None:
         if db_field.related_model is Account and not request.user.is_superuser:
-            kwargs["queryset"] = _accounts_of(request)
+            kwargs["queryset"] = Account.objects.filter(pk__in=accounts_of(request.user))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -67,15 +64,17 @@ class MembershipInline(admin.TabularInline[Membership, Account]):
 @admin.register(Account)
 class AccountAdmin(OfAccount):
     to_account = "pk__"
-    list_display = ["name", "created_at"]
+    list_display = ["name", "created_at", "closed_at"]
     search_fields = ["name"]
+    readonly_fields = ["closed_at"]
     inlines = [MembershipInline]
 
 
 @admin.register(Site)
 class SiteAdmin(OfAccount):
     to_account = "account__"
-    list_display = ["name", "slug", "account", "created_at"]
+    list_display = ["name", "slug", "account", "retention_days", "created_at", "closed_at"]
+    readonly_fields = ["closed_at"]
     list_select_related = ["account"]
     search_fields = ["slug", "name"]
     autocomplete_fields = ["account"]
@@ -102,7 +101,7 @@ class ByLifecycle(admin.SimpleListFilter):
         if value == "unfinished":
             return queryset.filter(finished_at__isnull=True)
         if value == "held":
-            return queryset.filter(paused_at__isnull=False)
+            return queryset.filter(finished_at__isnull=True, paused_at__isnull=False)
         return queryset.filter(lifecycle=value) if value in Lifecycle.values else None
 
 
@@ -137,9 +136,35 @@ class StateAdmin(ReadOnlyAdmin[Any], OfAccount):
     """Read-only rows, limited to the user's accounts."""
 
 
+class PartAdmin(StateAdmin):
+    """Rows of which a run has very many: listed to members for what ``of`` names alone, never all that is theirs.
+
+    Theirs may be few among everybody's, and no index knows whose they are.
+    """
+
+    of = ""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        if self._asks_for_all(request):
+            return rows.none()
+        if request.user.is_superuser:
+            return rows
+        return rows.filter(**{f"{self.to_account.removesuffix('account__')}deleted_at__isnull": True})
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        if self._asks_for_all(request):
+            messages.info(request, "Open a run and follow its links: only the rows of one are listed.")
+        return super().changelist_view(request, extra_context)
+
+    def _asks_for_all(self, request: HttpRequest) -> bool:
+        is_list = request.resolver_match is not None and str(request.resolver_match.url_name).endswith("_changelist")
+        return is_list and not request.user.is_superuser and f"{self.of}__id__exact" not in request.GET
+
+
 @admin.register(AutomationRun)
 class AutomationRunAdmin(StateAdmin):
-    to_account = "site__account__"
+    to_account = "account__"
     list_display = ["name", "pipeline", "site", "status", "total_items", "created_at", "created_by", "live_page"]
     list_filter = [ByLifecycle, ByPipeline]
     list_select_related = ["site"]
@@ -149,11 +174,11 @@ class AutomationRunAdmin(StateAdmin):
     action_form = run_actions.ReasonForm
     actions = run_actions.ACTIONS
     inlines = [StageInline]
-    readonly_fields = ["status", "reasons"]
+    readonly_fields = ["status", "reasons", "rows"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AutomationRun]:
         runs: Any = super().get_queryset(request)
-        return runs.with_leases()  # type: ignore[no-any-return]
+        return runs.present().with_leases()  # type: ignore[no-any-return]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AutomationRun], search_term: str
@@ -167,6 +192,9 @@ class AutomationRunAdmin(StateAdmin):
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("automation.operate_automationrun")
+
+    def has_remove_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("automation.delete_automationrun")
 
     @admin.display(description="run", ordering="id")
     def name(self, run: AutomationRun) -> str:
@@ -182,6 +210,10 @@ class AutomationRunAdmin(StateAdmin):
             return "-"
         return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in gate.explain(run)) or "-"
 
+    @admin.display(description="rows")
+    def rows(self, run: AutomationRun) -> str:
+        return format_html('<a href="{}">stages</a>', _list_of(StageRun, "run", run.pk))
+
     @admin.display(description="live page")
     def live_page(self, run: AutomationRun) -> str:
         try:
@@ -191,11 +223,11 @@ class AutomationRunAdmin(StateAdmin):
 
 
 @admin.register(StageRun)
-class StageRunAdmin(StateAdmin):
-    to_account = "run__site__account__"
+class StageRunAdmin(PartAdmin):
+    of = "run"
+    to_account = "run__account__"
     list_display = ["id", "slug", "run", "lifecycle", "total_items", "started_at", "finished_at", "more"]
     list_select_related = ["run"]
-    list_filter = ["lifecycle"]
     ordering = ["-id"]
 
     @admin.display(description="rows")
@@ -207,13 +239,14 @@ class StageRunAdmin(StateAdmin):
         )
 
 
-def _list_of(model: type[Model], field: str, pk: int) -> str:
+def _list_of(model: type[Model], field: str, pk: int | UUID) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist") + f"?{field}__id__exact={pk}"
 
 
 @admin.register(WorkItem)
-class WorkItemAdmin(StateAdmin):
-    to_account = "made_by__run__site__account__"
+class WorkItemAdmin(PartAdmin):
+    of = "made_by"
+    to_account = "made_by__run__account__"
     list_display = ["key", "made_by", "payload_start"]
     list_select_related = ["made_by"]
     # By the column and not the relation, whose own ordering would join and sort everything.
@@ -240,8 +273,9 @@ class ByState(admin.SimpleListFilter):
 
 
 @admin.register(WorkSlice)
-class WorkSliceAdmin(StateAdmin):
-    to_account = "stage_run__run__site__account__"
+class WorkSliceAdmin(PartAdmin):
+    of = "stage_run"
+    to_account = "stage_run__run__account__"
     list_display = ["id", "stage_run", "ordinal", "size", "processed", "failed", "lease_owner", "lease_expires_at"]
     list_select_related = ["stage_run"]
     list_filter = [ByState]
@@ -249,8 +283,9 @@ class WorkSliceAdmin(StateAdmin):
 
 
 @admin.register(ItemFailure)
-class ItemFailureAdmin(StateAdmin):
-    to_account = "stage_run__run__site__account__"
+class ItemFailureAdmin(PartAdmin):
+    of = "stage_run"
+    to_account = "stage_run__run__account__"
     list_display = ["key", "stage_run", "error_start", "attempts", "failed_at"]
     list_select_related = ["stage_run"]
     ordering = ["-id"]
@@ -262,7 +297,7 @@ class ItemFailureAdmin(StateAdmin):
 
 @admin.register(Ticket)
 class TicketAdmin(StateAdmin):
-    to_account = "stage_run__run__site__account__"
+    to_account = "stage_run__run__account__"
     list_display = ["id", "stage_run", "queue", "sent_at"]
     list_select_related = ["stage_run"]
     ordering = ["-id"]

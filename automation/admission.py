@@ -349,7 +349,8 @@ _SENT_ON = f"""
 _FORCED = f"""
     SELECT DISTINCT run.pipeline, stage.slug
       FROM {RUN} AS run JOIN {STAGE} AS stage ON stage.run_id = run.id
-     WHERE run.lifecycle = 'running' AND run.ignores_capacity AND stage.lifecycle = 'running'
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND run.ignores_capacity
+       AND stage.lifecycle = 'running'
 """
 
 _SENT = f"""

@@ -23,6 +23,10 @@ class AutomationSettings:
     """A message this old that is neither answered nor in the broker's queue counts as lost."""
     ticket_seconds: float = 600.0
     """A message this old counts as lost even if the broker cannot say."""
+    retention_days: float | None = None
+    """A run that ended so long ago is deleted, unless its pipeline or its site says otherwise; ``None``: never."""
+    purge_seconds: float = 10.0
+    """For so long, each minute, what deleted runs have left is taken away, half of it resting."""
     progress_channel: str = "slackwater:progress"
     """Pub/sub channel that says which runs moved; two systems on one Redis need two names."""
     max_input_items: int = 20_000_000

@@ -30,7 +30,8 @@ _CONTINUED = f"""
             SELECT action, figures FROM {ControlEvent._meta.db_table} AS event
              WHERE event.scope = 'run:' || run.id AND action IN ('stopped', '{ACTION}')
              ORDER BY event.id DESC LIMIT 1) AS last
-     WHERE run.lifecycle = 'running' AND last.action = 'stopped' AND last.figures->>'code' = 'held'
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running'
+       AND last.action = 'stopped' AND last.figures->>'code' = 'held'
        AND EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {Ticket._meta.db_table} AS ticket
                                                     ON ticket.stage_run_id = stage.id
                     WHERE stage.run_id = run.id)

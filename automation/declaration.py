@@ -84,6 +84,9 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     timeout = pipeline.timeout
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
         raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
+    kept = pipeline.retention_days
+    if kept is not None and (isinstance(kept, bool) or not isinstance(kept, int) or kept < 1):
+        raise refuse(f"its retention_days expected a whole number >= 1 or None, got: {kept!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
     seen: list[str] = []

@@ -50,12 +50,14 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     """
     seen = look_ahead()
     with transaction.atomic(), connection.cursor() as cursor:
-        which = "" if stage_run_ids is None else "AND id = ANY(%s)"
+        which = "" if stage_run_ids is None else "AND stage.id = ANY(%s)"
         # Whoever is dispatching a stage is waited for: its count may be older than the lease that was just given back.
         # The reconciler does not wait; it comes again.
         wait = "SKIP LOCKED" if stage_run_ids is None else ""
         cursor.execute(
-            f"SELECT id FROM {STAGE} WHERE lifecycle = 'running' {which} ORDER BY id FOR NO KEY UPDATE {wait}",
+            f"SELECT stage.id FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
+            f"WHERE run.finished_at IS NULL AND stage.lifecycle = 'running' {which} "
+            f"ORDER BY stage.id FOR NO KEY UPDATE OF stage {wait}",
             [] if stage_run_ids is None else [list(stage_run_ids)],
         )
         locked = [row[0] for row in cursor.fetchall()]
@@ -148,13 +150,19 @@ def _send(tickets: Sequence[tuple[int, int, str]]) -> None:
         logger.warning("The broker is away (%s): the reconciler will send what is missing.", error)
 
 
-_OPEN_SLICES = f"""
-    SELECT slice.lease_token, {KEEPS} AS is_kept FROM {SLICE} AS slice
-     WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL
-       AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
-       AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
-                           ORDER BY phase LIMIT 1)
-     ORDER BY slice.ordinal LIMIT declared.loops + 1000
+# A look into an index for each figure: no more is read than loops could take, however many slices are open.
+_SLICES = f"""
+    SELECT (SELECT count(*) FROM {SLICE} AS slice
+             WHERE slice.stage_run_id = stage.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL)
+               AS leased,
+           (SELECT count(*) FROM {SLICE} AS slice WHERE slice.stage_run_id = stage.id AND {KEEPS}) AS kept,
+           (SELECT count(*) FROM (
+                SELECT FROM {SLICE} AS slice
+                 WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL AND slice.lease_token IS NULL
+                   AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
+                   AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
+                                       ORDER BY phase LIMIT 1)
+                 ORDER BY slice.ordinal LIMIT declared.loops) AS due) AS due
 """
 
 _WANTED = f"""
@@ -164,13 +172,12 @@ _WANTED = f"""
     ), wanted AS (
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
                declared.queue, slices.leased + tickets.out AS at_work,
-               least(declared.loops, slices.open) - slices.leased - tickets.out AS messages,
+               least(declared.loops, slices.leased + slices.due) - slices.leased - tickets.out AS messages,
                greatest(0, slices.kept - tickets.out) AS kept
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
           JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
-         CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased,
-                                   count(*) FILTER (WHERE is_kept) AS kept FROM ({_OPEN_SLICES}) AS s) AS slices
+         CROSS JOIN LATERAL ({_SLICES}) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
          WHERE stage.id = ANY(%(ids)s) AND {gate.open_for("declared.queue")}
     )

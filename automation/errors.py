@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 
@@ -56,6 +57,30 @@ class NotParked(AutomationError):
     def __init__(self, run_id: UUID | str) -> None:
         super().__init__(
             f"Cannot force run {run_id}: it does not wait for capacity. Resume it without force if it is paused."
+        )
+
+
+class SiteClosed(AutomationError):
+    """The site, or its account, is closed: it takes no runs."""
+
+    code = "site_closed"
+
+    def __init__(self, site: str, since: datetime) -> None:
+        super().__init__(
+            f"Cannot create a run for site {site}: it is closed since {since:%Y-%m-%d %H:%M %Z}. "
+            "An operator can reopen it (close --reopen)."
+        )
+
+
+class ClosingRefused(AutomationError):
+    """A site or an account has unfinished runs, and it was not said that they are to be cancelled."""
+
+    code = "closing_refused"
+
+    def __init__(self, name: str, runs: int) -> None:
+        super().__init__(
+            f"Cannot close {name}: it has {runs} unfinished {'run' if runs == 1 else 'runs'}. "
+            "Let them end, or have them cancelled with it."
         )
 
 

@@ -29,7 +29,7 @@ _NODE = WorkerNode._meta.db_table
 _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => {node_seconds}::float8)"
 
 OPEN = f"""
-    run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+    run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND NOT EXISTS (
         SELECT 1 FROM {_HOLD} AS hold
          WHERE hold.released_at IS NULL

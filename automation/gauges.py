@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from automation import agents, gate, status
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import TERMINAL, AutomationRun, Ticket
+from automation.open_slices import WAITING
 from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 
@@ -29,15 +30,7 @@ RUNS = f"""
               FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished
      GROUP BY 1, 2, 3, 4, 5, 6
 """
-OPEN = f"""
-    SELECT count(*) FILTER (WHERE slice.available_at IS NULL OR slice.available_at <= statement_timestamp()),
-           count(*) FILTER (WHERE slice.available_at > statement_timestamp())
-      FROM {RUN} AS run
-      JOIN {STAGE} AS stage ON stage.run_id = run.id
-      JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
-     WHERE run.finished_at IS NULL AND stage.lifecycle = 'running'
-       AND slice.finished_at IS NULL AND slice.lease_token IS NULL
-"""
+OPEN = f"SELECT coalesce(sum(due), 0)::bigint, coalesce(sum(later), 0)::bigint FROM ({WAITING}) AS waiting"
 LEASED = f"""
     SELECT count(*) FILTER (WHERE lease_expires_at >= statement_timestamp()),
            count(*) FILTER (WHERE lease_expires_at < statement_timestamp())

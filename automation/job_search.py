@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from automation import admission, gate, leases
 from automation.jobs import Job
 from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
-from automation.models import Agent, Site, StageRun, WorkSlice
+from automation.models import Agent, StageRun, WorkSlice
 from automation.pipeline import AGENT, all_pipelines, get_pipeline
 from automation.querysets import SliceQuerySet
 from pause_manager import layers, nodes, watching
@@ -30,7 +30,7 @@ def owner_of(agent: Agent) -> str:
 def visible_to(agent: Agent) -> SliceQuerySet:
     """The slices of the runs that ``agent`` may work for, with stage run and run."""
     slices: SliceQuerySet = WorkSlice.objects.filter(
-        stage_run__run__site__account=agent.account_id, stage_run__run__pipeline__in=agent.pipelines
+        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=agent.pipelines
     ).select_related("stage_run__run")
     return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
 
@@ -120,10 +120,9 @@ _DUE = f"""
     SELECT stage.id
       FROM {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
-      JOIN {Site._meta.db_table} AS site ON site.id = run.site_id
       JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
-     WHERE stage.lifecycle = 'running' AND site.account_id = %(account)s
-       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.open_for("declared.queue")}
+     WHERE stage.lifecycle = 'running' AND run.account_id = %(account)s
+       AND (%(site)s::bigint IS NULL OR run.site_id = %(site)s) AND {gate.open_for("declared.queue")}
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
                AND (available_at IS NULL OR available_at <= statement_timestamp()))

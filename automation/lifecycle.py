@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from automation import conf, continuing, copying, dispatch, gate, in_flight, keys, stages, status, transitions
-from automation.errors import InvalidInput, TransitionRefused
+from automation.errors import InvalidInput, SiteClosed, TransitionRefused
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
 from automation.pipeline import Payload, Pipeline, get_pipeline
 from pause_manager import audit, holds, notice, settling
@@ -53,7 +53,7 @@ def create(
 
     ``items`` are JSON objects; ``None`` for a pipeline that makes its own. ``timeout_seconds`` (> 0) is working time;
     ``None`` for what the pipeline says. One that ``is_forced`` asks for no room. Raises ``UnknownPipeline``,
-    ``InvalidParams`` or ``InvalidInput``, each naming what was wrong.
+    ``InvalidParams``, ``InvalidInput`` or ``SiteClosed``, each naming what was wrong.
     """
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
@@ -71,6 +71,7 @@ def create(
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
             ignores_capacity=is_forced,
         )
+        refuse_if_closed(site)
         source = make_stages(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
         copying.write(rows)
@@ -86,6 +87,17 @@ def create(
         audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
     run.refresh_from_db()
     return _begin_if_open(run, actor=actor) if start else run
+
+
+def refuse_if_closed(site: Site) -> None:
+    """Raise ``SiteClosed`` if the site or its account is closed.
+
+    For a transaction that has inserted a run of the site: whoever closes it locks it, so one of the two waits.
+    """
+    closed = Site.objects.filter(pk=site.pk).values_list("closed_at", "account__closed_at").get()
+    since = next((at for at in closed if at is not None), None)
+    if since is not None:
+        raise SiteClosed(site.slug, since)
 
 
 def make_stages(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:

@@ -135,6 +135,8 @@ class Pipeline:
     params: ClassVar[Sequence[Param]] = ()
     timeout: ClassVar[float | None] = None
     """Seconds of working time after which a run fails; pauses do not count. ``None`` is no limit."""
+    retention_days: ClassVar[int | None] = None
+    """A run that ended so long ago is deleted, unless its site says otherwise; ``None``: as the settings say."""
     needs_input: ClassVar[bool] = True
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
 

@@ -16,6 +16,10 @@ class SiteQuerySet(models.QuerySet["Site"]):
         """Sites of the accounts ``user`` belongs to; all of them for a superuser."""
         return self if user.is_superuser else self.filter(account__members=user)
 
+    def taking_runs(self) -> SiteQuerySet:
+        """Sites that are not closed, nor their accounts."""
+        return self.filter(closed_at__isnull=True, account__closed_at__isnull=True)
+
 
 def accounts_of(user: Any) -> list[int]:
     """The ids of the accounts ``user`` belongs to. One query.

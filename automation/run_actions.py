@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import ngettext
 
-from automation import lifecycle, retries
+from automation import deletion, lifecycle, retries
 from automation.errors import AutomationError
 from automation.lifecycle import Outcome
 from automation.models import AutomationRun
@@ -43,23 +44,39 @@ def resume_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[A
     _act(request, queryset, lifecycle.resume_runs, "Resumed")
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked before an action that is final."""
+
+    action: str
+    verb: str
+    consequence: str
+
+
+_CANCEL = Question(
+    "cancel_selected",
+    "Cancel",
+    "Workers finish their current item, then these runs end for good. What is done is kept; they cannot be resumed.",
+)
+_DELETE = Question(
+    "delete_runs_selected",
+    "Delete",
+    "These runs, their items, failures and files are deleted for good. The events of the audit trail stay.",
+)
+
+
 @admin.action(description="Cancel selected runs", permissions=["operate"])
 def cancel_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[AutomationRun]) -> HttpResponse | None:
     """Asks first: a cancel is final."""
-    if request.POST.get("confirmed") == "yes":
-        _act(request, queryset, lifecycle.cancel_runs, "Cancelled")
-        return None
-    ids = _ids(queryset)
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": ngettext("Cancel %d run?", "Cancel %d runs?", len(ids)) % len(ids),
-        "runs": queryset[:SHOWN],
-        "more": max(0, len(ids) - SHOWN),
-        "ids": ids,
-        "reason": _reason(request),
-        "opts": AutomationRun._meta,
-    }
-    return TemplateResponse(request, "admin/automation/automationrun/confirm_cancel.html", context)
+    return _act_if_confirmed(model_admin, request, queryset, _CANCEL, lifecycle.cancel_runs, "Cancelled")
+
+
+@admin.action(description="Delete selected runs, which have ended", permissions=["remove"])
+def delete_runs_selected(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[AutomationRun]
+) -> HttpResponse | None:
+    """Asks first."""
+    return _act_if_confirmed(model_admin, request, queryset, _DELETE, deletion.delete_runs, "Deleted")
 
 
 @admin.action(description="Retry what selected runs left undone", permissions=["operate"])
@@ -67,7 +84,32 @@ def retry_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[Au
     _act(request, queryset, _retry_runs, "Retried")
 
 
-ACTIONS = (pause_selected, resume_selected, cancel_selected, retry_selected)
+ACTIONS = (pause_selected, resume_selected, cancel_selected, retry_selected, delete_runs_selected)
+
+
+def _act_if_confirmed(
+    model_admin: Any,
+    request: HttpRequest,
+    queryset: QuerySet[AutomationRun],
+    question: Question,
+    verb: Verb,
+    done: str,
+) -> HttpResponse | None:
+    if request.POST.get("confirmed") == "yes":
+        _act(request, queryset, verb, done)
+        return None
+    ids = _ids(queryset)
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": f"{question.verb} {len(ids)} {ngettext('run', 'runs', len(ids))}?",
+        "question": question,
+        "runs": queryset[:SHOWN],
+        "more": max(0, len(ids) - SHOWN),
+        "ids": ids,
+        "reason": _reason(request),
+        "opts": AutomationRun._meta,
+    }
+    return TemplateResponse(request, "admin/automation/automationrun/confirm.html", context)
 
 
 def _act(request: HttpRequest, queryset: QuerySet[AutomationRun], verb: Verb, done: str) -> None:

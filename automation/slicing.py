@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import connection
+from django.db.models import Sum
 
 from automation import conf
 from automation.copying import ITEM
@@ -14,6 +15,7 @@ from automation.pipeline import AnyStage, BaseStage
 UNKNOWN_RATE_SLICES = 64
 LARGEST = 10_000
 LARGEST_AT_UNKNOWN_RATE = 5_000
+LOOKS_BACK = 50
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,21 @@ def slice_size(stage: type[AnyStage], total: int, seconds_per_item: float | None
 
 
 def seconds_per_item(stage_run: StageRun) -> float | None:
-    """Worker seconds an item took in the last completed run of the same stage, or ``None``."""
-    earlier = (
-        StageRun.objects.filter(
-            slug=stage_run.slug,
-            run__pipeline=stage_run.run.pipeline,
-            run__params=stage_run.run.params,
-            lifecycle=Lifecycle.COMPLETED,
-            total_items__gt=0,
-        )
-        .order_by("-finished_at")
-        .first()
+    """Worker seconds an item took in the last completed run of the same stage with the same parameters, or ``None``.
+
+    Only the last ``LOOKS_BACK`` of the stage's name are looked at.
+    """
+    newest = StageRun.objects.filter(
+        slug=stage_run.slug, finished_at__isnull=False, lifecycle=Lifecycle.COMPLETED, total_items__gt=0
+    ).order_by("-finished_at")[:LOOKS_BACK]
+    alike = StageRun.objects.filter(
+        pk__in=newest.values("pk"), run__pipeline=stage_run.run.pipeline, run__params=stage_run.run.params
     )
+    earlier = alike.order_by("-finished_at").first()
     if earlier is None or not earlier.total_items:
         return None
     work = earlier.slices.filter(phase=WorkSlice.Phase.WORK)
-    seconds: float = sum(work.values_list("busy_seconds", flat=True))
+    seconds: float = work.aggregate(seconds=Sum("busy_seconds"))["seconds"] or 0.0
     return seconds / earlier.total_items
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from automation import dispatch, gate, slicing, transitions
 from automation.errors import TransitionRefused
@@ -92,11 +92,13 @@ def _has_failed_too_often(stage_run: StageRun) -> bool:
 def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:
     """Seal every running stage that has no open slice, as after a crash between its last checkpoint and its seal."""
     stages = StageRun.objects.filter(
+        ~Exists(WorkSlice.objects.open().filter(stage_run=OuterRef("pk"))),
         lifecycle=Lifecycle.RUNNING,
+        run__finished_at__isnull=True,
         run__lifecycle=Lifecycle.RUNNING,
         run__cancel_requested_at__isnull=True,
         run__paused_at__isnull=True,
-    ).exclude(pk__in=WorkSlice.objects.open().values("stage_run"))
+    )
     if run_ids is not None:
         stages = stages.filter(run__in=[UUID(str(pk)) for pk in run_ids])
     return sum(_sealed(pk) for pk in list(stages.values_list("pk", flat=True)))
@@ -158,7 +160,7 @@ def _seal_empty(ready: _Ready) -> None:
 def start_waiting(run_ids: Sequence[str] | None = None) -> int:
     """Begin every pending run (of ``run_ids``) that was asked to start and that nothing keeps; returns how many."""
     begun = 0
-    waiting = AutomationRun.objects.filter(
+    waiting = AutomationRun.objects.unfinished().filter(
         lifecycle=Lifecycle.PENDING,
         start_requested_at__isnull=False,
         cancel_requested_at__isnull=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import dispatch, gate, lifecycle, maintenance, stages
+from automation import conf, dispatch, gate, lifecycle, maintenance, purge, retention, stages
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
@@ -57,6 +57,13 @@ def go_on(run_id: str) -> None:
 def reconcile() -> None:
     """Repair whatever is missing: starts, seals, ends of cancels, messages."""
     maintenance.reconcile()
+
+
+@shared_task(base=ControlTask, name="automation.purge", ignore_result=True)
+def purge_runs() -> None:
+    """Delete the runs that are kept no longer, and take away some of what deleted runs have left."""
+    retention.delete_due()
+    purge.purge(seconds=conf.settings().purge_seconds, rest=1.0)
 
 
 @shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)

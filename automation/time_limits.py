@@ -14,7 +14,7 @@ def fail_overdue() -> int:
     """Fail the running runs that have worked for longer than they may; returns how many."""
     limit = Func(F("timeout_seconds"), template="make_interval(secs => %(expressions)s)", output_field=DurationField())
     started = ExpressionWrapper(Now() - limit, output_field=DateTimeField())
-    could = AutomationRun.objects.filter(
+    could = AutomationRun.objects.unfinished().filter(
         lifecycle=Lifecycle.RUNNING, cancel_requested_at=None, timeout_seconds__isnull=False, started_at__lt=started
     )
     runs = list(could)

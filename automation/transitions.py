@@ -105,6 +105,12 @@ def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
     return False
 
 
+def mark_deleted(run_id: UUID) -> bool:
+    """Note that a final run is deleted; True if this call did it."""
+    final = AutomationRun.objects.filter(pk=run_id, finished_at__isnull=False, deleted_at__isnull=True)
+    return bool(final.update(deleted_at=Now()))
+
+
 def start_stage(stage_run_id: int, total_items: int, paused_seconds: float) -> bool:
     """Mark a pending stage as running with its fixed total; True if this call did it."""
     return bool(

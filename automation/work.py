@@ -131,7 +131,7 @@ class OpenSlices(models.Model):
     """
 
     stage_run = models.ForeignKey(
-        "automation.StageRun", on_delete=models.CASCADE, related_name="open_slices", db_index=False
+        "automation.StageRun", on_delete=models.CASCADE, related_name="open_counts", db_index=False
     )
     phase = models.SmallIntegerField(choices=WorkSlice.Phase.choices)
     open = models.PositiveIntegerField()

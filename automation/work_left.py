@@ -10,7 +10,8 @@ from django.db import connection
 from automation import conf
 from automation.copying import ITEM
 from automation.job_search import OWNER
-from automation.leases import RUN, SLICE, STAGE
+from automation.leases import SLICE, STAGE
+from automation.open_slices import WAITING
 from automation.work import WorkSlice
 from pause_manager import drain
 from pause_manager.drain import Blocker, Work
@@ -66,17 +67,13 @@ def _end(row: dict[str, Any], mode: str) -> datetime | None:
 
 
 _COUNT = f"""
-    SELECT count(*) FILTER (WHERE slice.lease_token IS NULL AND slice.phase = first.phase
-                              AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
-                              AND run.cancel_requested_at IS NULL),
-           count(*) FILTER (WHERE slice.lease_expires_at >= statement_timestamp()),
-           count(*) FILTER (WHERE slice.lease_expires_at < statement_timestamp())
-      FROM {SLICE} AS slice
-      JOIN (SELECT stage_run_id, min(phase) AS phase FROM {SLICE} WHERE finished_at IS NULL GROUP BY stage_run_id)
-           AS first USING (stage_run_id)
-      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
-      JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE slice.finished_at IS NULL AND (run.lifecycle = 'running' OR slice.lease_token IS NOT NULL)
+    SELECT (SELECT coalesce(sum(due), 0)::bigint FROM (
+                SELECT DISTINCT ON (stage_run_id) due
+                  FROM ({WAITING} AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL) AS waiting
+                 ORDER BY stage_run_id, phase) AS first),
+           count(*) FILTER (WHERE lease_expires_at >= statement_timestamp()),
+           count(*) FILTER (WHERE lease_expires_at < statement_timestamp())
+      FROM {SLICE} WHERE lease_token IS NOT NULL AND finished_at IS NULL
 """
 
 _LEASED = f"""

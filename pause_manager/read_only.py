@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import Model
 from django.http import HttpRequest
 
-EXACT_UP_TO = 10_000
+EXACT_UP_TO = 1_000
 MOST_PAGES = 100
 
 M = TypeVar("M", bound=Model)
@@ -31,7 +31,7 @@ else:
 
 
 class EstimatingPaginator(AnyPaginator):
-    """Counts up to 10,000 rows, then asks the planner; offers the first hundred pages, since far ones are slow."""
+    """Counts up to 1,000 rows, then asks the planner; offers the first hundred pages, since far ones are slow."""
 
     @cached_property
     def count(self) -> int:

@@ -14,6 +14,7 @@ from automation.errors import (
     JobNotFound,
     LeaseLost,
     NotParked,
+    SiteClosed,
     TransitionRefused,
 )
 from pause_manager.api import errors
@@ -77,6 +78,7 @@ _STATUS: dict[type[AutomationError], int] = {
     JobNotFound: status.HTTP_404_NOT_FOUND,
     LeaseLost: status.HTTP_409_CONFLICT,
     NotParked: status.HTTP_409_CONFLICT,
+    SiteClosed: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,
     JobIncomplete: status.HTTP_409_CONFLICT,
 }

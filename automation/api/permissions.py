@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 from automation.models import Agent
 
 VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationrun"
+DELETE = "automation.delete_automationrun"
 
 
 class MayUseRuns(BasePermission):
@@ -20,6 +21,15 @@ class MayUseRuns(BasePermission):
         needed = VIEW if request.method in SAFE_METHODS else OPERATE
         self.message = f"Cannot do that: it needs the permission {needed}."
         return request.user.has_perm(needed)
+
+
+class MayDeleteRuns(BasePermission):
+    """``delete_automationrun``, beside seeing the run."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        needed = (VIEW, DELETE)
+        self.message = f"Cannot do that: it needs the permissions {' and '.join(needed)}."
+        return bool(request.user.is_authenticated and request.user.has_perms(needed))
 
 
 class IsAgent(BasePermission):

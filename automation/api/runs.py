@@ -9,10 +9,10 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Now
 
-from automation import gate, status
+from automation import deletion, gate, status
 from automation.api.errors import RunNotFound, SiteNotFound
 from automation.models import AutomationRun, Site
-from automation.querysets import RunQuerySet, SiteQuerySet
+from automation.querysets import RunQuerySet, SiteQuerySet, accounts_of
 
 
 def visible(user: Any) -> RunQuerySet:
@@ -32,6 +32,15 @@ def find(user: Any, run_id: str | UUID) -> AutomationRun:
     if run is None:
         raise RunNotFound(str(run_id))
     return run
+
+
+def was_deleted(user: Any, run_id: str) -> bool:
+    """Whether there was such a run that ``user`` could see, and it was deleted."""
+    try:
+        pk = UUID(run_id)
+    except ValueError:
+        return False
+    return deletion.was_deleted(pk, None if user.is_superuser else accounts_of(user))
 
 
 def find_site(user: Any, name: str) -> Site:

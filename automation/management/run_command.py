@@ -141,7 +141,7 @@ def facts_of(run: AutomationRun) -> dict[str, Any]:
 
 def find_run(wanted: str) -> AutomationRun:
     """The run of that id or beginning of an id, or the one created last for ``latest``."""
-    runs = AutomationRun.objects.select_related("site").with_leases()
+    runs = AutomationRun.objects.present().select_related("site").with_leases()
     if wanted == "latest":
         run: AutomationRun | None = runs.order_by("-created_at").first()
         if run is None:

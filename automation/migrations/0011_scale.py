@@ -187,7 +187,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='openslices',
             name='stage_run',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='open_slices', to='automation.stagerun'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='open_counts', to='automation.stagerun'),
         ),
         migrations.AddConstraint(
             model_name='openslices',

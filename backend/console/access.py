@@ -58,6 +58,11 @@ def for_viewers(view: View) -> View:
     return page(guarded)
 
 
+def may_see(user: Any, run_id: UUID) -> bool:
+    """Whether there is such a run and it is one of the user's."""
+    return AutomationRun.objects.visible_to(user).filter(pk=run_id).exists()
+
+
 def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
     """The run, or 404: other accounts' runs do not exist here."""
     runs = AutomationRun.objects.visible_to(request.user).with_leases().select_related("site")

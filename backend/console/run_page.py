@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -47,7 +48,7 @@ async def stream(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     user = await request.auser()
     if not user.is_authenticated or not await user.ahas_perm(access.VIEW):
         raise PermissionDenied
-    if not await AutomationRun.objects.visible_to(user).filter(pk=run_id).aexists():
+    if not await sync_to_async(access.may_see)(user, run_id):
         return HttpResponse(status=404)
     may_operate = await user.ahas_perm(access.OPERATE)
     return live.response(

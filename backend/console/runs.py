@@ -24,7 +24,7 @@ PAGE_SIZE = 20
 FILTERS: dict[str, tuple[str, Q]] = {
     "": ("All", Q()),
     "active": ("Active", Q(finished_at__isnull=True)),
-    "paused": ("Paused", Q(paused_at__isnull=False)),
+    "paused": ("Paused", Q(finished_at__isnull=True, paused_at__isnull=False)),
     "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED)),
     "failed": ("Failed", Q(lifecycle=Lifecycle.FAILED)),
     "cancelled": ("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),

@@ -55,7 +55,7 @@ def page(request: HttpRequest) -> HttpResponse:
         chosen = get_pipeline(given.get("pipeline") or "content")
     except UnknownPipeline as unknown:
         chosen, error = all_pipelines()[0], str(unknown) if given.get("pipeline") else ""
-    sites = Site.objects.visible_to(request.user).order_by("name")[:500]
+    sites = Site.objects.visible_to(request.user).taking_runs().order_by("name")[:500]
     if request.method == "POST" and not error:
         try:
             return redirect("console:run", run_id=_create(request, chosen, given).pk)

@@ -28,6 +28,7 @@ CELERY_TASK_ROUTES = {
     "automation.reconcile": {"queue": "control"},
     "automation.reap_leases": {"queue": "control"},
     "automation.go_on": {"queue": "control"},
+    "automation.purge": {"queue": "control"},
     "pause_manager.*": {"queue": "control"},
 }
 
@@ -55,6 +56,7 @@ PAUSE_BELOW = env.forgiving_number("PAUSE_CAPACITY_THRESHOLD_PERCENT", 20.0, lea
 CONTROL_TASKS = {
     "automation.reconcile": 5.0,
     "automation.reap_leases": 5.0,
+    "automation.purge": 60.0,
     **PAUSE_MANAGER_TASKS,
     "pause_manager.poll": POLL_SECONDS,
 }

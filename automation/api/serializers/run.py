@@ -89,6 +89,14 @@ class ReasonSerializer(StrictSerializer):
     )
 
 
+class DeletionQuery(ReasonSerializer):
+    """Why somebody deletes a run, and that they mean it."""
+
+    confirmation = serializers.CharField(
+        max_length=REASON_LENGTH, help_text="What the operator has confirmed, in words; kept in the audit trail."
+    )
+
+
 class ResumeSerializer(ReasonSerializer):
     """Why somebody resumes a run, and whether it is to ask for no room."""
 

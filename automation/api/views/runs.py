@@ -9,13 +9,17 @@ from uuid import UUID
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import conf, forcing, lifecycle, retries
+from automation import conf, deletion, forcing, lifecycle, retries
 from automation.api import creation, filters, runs, schema
+from automation.api.errors import RunNotFound
+from automation.api.permissions import MayDeleteRuns, MayUseRuns
 from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import (
+    DeletionQuery,
     NewRunFormSerializer,
     NewRunSerializer,
     ReasonSerializer,
@@ -86,6 +90,29 @@ class RunDetail(AutomationView):
     )
     def get(self, request: Request, run_id: str) -> Response:
         return Response(shown(runs.find(request.user, run_id)))
+
+    @extend_schema(
+        operation_id="delete_run",
+        summary="Delete a final run for good",
+        description="With its items, failures and files; its events stay. Nobody sees it from here on, the rows go in "
+        "the background. It needs the permission to delete runs. A run that is not final answers 409; a repeat 204.",
+        parameters=[schema.RUN_ID, DeletionQuery, *schema.COMMAND],
+        responses=answers({204: None}, *COMMAND),
+    )
+    @idempotent
+    def delete(self, request: Request, run_id: str) -> Response:
+        given = self.query(DeletionQuery)
+        try:
+            run = runs.find(request.user, run_id)
+        except RunNotFound:
+            if not runs.was_deleted(request.user, run_id):
+                raise
+        else:
+            deletion.delete(run.pk, actor=self.actor, **given)
+        return Response(status=204)
+
+    def get_permissions(self) -> list[BasePermission]:
+        return [MayDeleteRuns()] if self.request.method == "DELETE" else [MayUseRuns()]
 
 
 Verb = Callable[..., AutomationRun]

@@ -280,6 +280,6 @@ def test_a_list_takes_the_same_queries_for_one_run_as_for_many(operator, site, d
     for limit in (2, 100):
         caller = client_of(User.objects.get(pk=operator.pk))
         # Two of permissions, the runs, the live nodes, the holds on what is pending, for how long each has worked.
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(7):
             found = caller.get(f"{RUNS}?limit={limit}").data["results"]
         assert len(found) == min(limit, 6)

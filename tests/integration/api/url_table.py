@@ -46,6 +46,10 @@ def changes_a_run(status: int = 200) -> Access:
     return Access(401, 403, 403, status, 404, 403, status, 403)
 
 
+def deletes_a_run(status: int = 204) -> Access:
+    return Access(401, 403, 403, 403, 403, 403, status, 403)
+
+
 def sees_the_fleet(status: int = 200) -> Access:
     return Access(401, status, status, status, status, status, status, 403)
 
@@ -94,6 +98,8 @@ AUTOMATION_ROWS = [
     Row("POST", f"{_HERE}runs/", changes_a_run(201), body=_NEW),
     *(Row("GET", f"{_RUN}{part}", views_a_run()) for part in ("", "progress/", "stages/", "explain/")),
     *(Row("GET", f"{_RUN}{part}/", views_a_run()) for part in ("failures", "events")),
+    # It is not final, so it cannot be deleted: who may, is told so.
+    Row("DELETE", _RUN, deletes_a_run(409), "?confirmation=yes"),
     Row("GET", f"{_RUN}items/", views_a_run(), "?stage=input"),
     # The run is running and not paused, so these three do not apply to it: who may, is told so.
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run(409)) for verb in ("start", "resume", "retry-failed")),

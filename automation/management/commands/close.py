@@ -1,0 +1,42 @@
+"""``manage.py close``: a site or an account takes no runs any more."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from automation import closing
+from automation.errors import ClosingRefused
+from automation.management.places import add_place, place_of
+from automation.management.run_command import Exit, RunCommand, RunCommandError
+from automation.models import Site
+from pause_manager.actor import Actor
+
+
+class Command(RunCommand):
+    """Calls ``closing``; its data go with ``purge``."""
+
+    help = "Close a site or an account, so that it takes no runs; or open it again. Its data stay (see purge)."
+
+    def arguments(self, parser: ArgumentParser) -> None:
+        add_place(parser, is_required=True)
+        parser.add_argument("--cancel-runs", action="store_true", help="cancel its unfinished runs with it")
+        parser.add_argument("--reopen", action="store_true", help="open it again")
+        parser.add_argument("--reason", default="", help="why, for the audit trail")
+
+    def run_command(self, **options: Any) -> Exit:
+        place = place_of(options)
+        assert place is not None
+        who = {"actor": Actor.shell(), "reason": options["reason"]}
+        name = f"Site {place.slug}" if isinstance(place, Site) else f"Account {place.name}"
+        if options["reopen"]:
+            changed, now = closing.reopen(place, **who), "open"
+        else:
+            close: Any = closing.close_site if isinstance(place, Site) else closing.close_account
+            try:
+                changed, now = close(place, **who, cancels_runs=options["cancel_runs"]), "closed"
+            except ClosingRefused as error:
+                raise RunCommandError(str(error), Exit.REFUSED, error.code) from error
+        facts = {"site": options["site"], "account": options["account"], "is_closed": now == "closed"}
+        self.line({**facts, "changed": changed} if options["json"] else f"{name} is {now}.")
+        return Exit.OK

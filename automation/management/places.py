@@ -1,0 +1,30 @@
+"""Sites and accounts as commands name them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from automation.management.run_command import Exit, RunCommandError
+from automation.models import Account, Site
+
+
+def add_place(parser: ArgumentParser, *, is_required: bool) -> None:
+    """``--site`` or ``--account``."""
+    group = parser.add_mutually_exclusive_group(required=is_required)
+    group.add_argument("--site", metavar="SLUG", default="", help="slug of a site")
+    group.add_argument("--account", metavar="NAME", default="", help="name of an account: all of its sites")
+
+
+def place_of(options: dict[str, Any]) -> Site | Account | None:
+    """The site or account that is named; ``None`` if none is."""
+    found: Site | Account | None
+    if options["site"]:
+        name, found = f"site {options['site']}", Site.objects.filter(slug=options["site"]).first()
+    elif options["account"]:
+        name, found = f"account {options['account']}", Account.objects.filter(name=options["account"]).first()
+    else:
+        return None
+    if found is None:
+        raise RunCommandError(f"Cannot find {name}: there is none.", Exit.NOT_FOUND, "not_found")
+    return found

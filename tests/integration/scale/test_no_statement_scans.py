@@ -1,0 +1,241 @@
+"""However large the past is, no statement of the engine, the lists, the switch, the audit and the metrics walks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from rest_framework.authtoken.models import Token
+
+from automation import (
+    admission,
+    checkpoint,
+    continuing,
+    dispatch,
+    gate,
+    leases,
+    lifecycle,
+    maintenance,
+    pull,
+    slicing,
+    stages,
+    time_limits,
+)
+from automation.api.filters import STATUSES
+from automation.checkpoint import Progress
+from automation.leases import Loop, Worker
+from automation.models import AutomationRun, Lifecycle, Membership, Site, StageRun
+from pause_manager import fleet, holds, settling
+from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
+from tests.callers import AUTOMATION, OPERATE, RUNS, VIEW, make_user
+from tests.factories import OPERATOR
+from tests.integration.agents.calling import make_agent
+from tests.integration.scale.explaining import Explainer
+from tests.integration.scale.filling import A_MILLION, BIG, IN_CI, Size, fill
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Call = Callable[[], object]
+VIEW_ROWS = [f"view_{name}" for name in ("stagerun", "workitem", "workslice", "itemfailure", "ticket")]
+
+PERIODIC = "every few seconds: "
+MOST_MILLISECONDS = 50.0
+"""What each of those may take, at a million runs (a generous machine apart, see the test)."""
+
+
+def client_of(user: User) -> Client:
+    client = Client(headers={"Authorization": f"Token {Token.objects.create(user=user).key}"})
+    client.force_login(user)
+    return client
+
+
+def got(client: Client, url: str) -> Call:
+    def get() -> None:
+        answer = client.get(url)
+        assert answer.status_code == 200, (url, answer.status_code)
+        if answer.streaming:
+            next(iter(answer.streaming_content))  # type: ignore[arg-type]
+
+    return get
+
+
+def lists(people: dict[str, Client], run: AutomationRun, ended: AutomationRun) -> Iterator[tuple[str, Call]]:
+    """Every list and page of runs, of the audit, of the pause queue and of the fleet, for each who may read it."""
+    sites = {"root": "site-1", "large": "site-1", "small": "site-40"}
+    for who, client in people.items():
+        queries = [f"?status={status}" for status in STATUSES] + ["", "?pipeline=drill", "?pipeline=nothing"]
+        site = sites[who]
+        queries += [f"?site={site}", f"?site={site}&status=cancelled", "?status=failed&pipeline=content"]
+        for query in queries:
+            yield f"{who}: GET runs/{query}", got(client, RUNS + query)
+        yield f"{who}: second page", lambda client=client: second_page(client, RUNS)  # type: ignore[misc]
+        for name in ("history", "current_run", "current_processing"):
+            yield f"{who}: GET {name}/", got(client, f"{AUTOMATION}{name}/")
+            yield f"{who}: GET {name}/ of a site", got(client, f"{AUTOMATION}{name}/?site_id={site}")
+        for status in ("", "active", "paused", "completed", "failed", "cancelled"):
+            yield f"{who}: console {status}", got(client, f"/?status={status}")
+        for query in ("", "?action=complete", "?actor=user:x", "?channel=nowhere", "?since=2020-01-01T00:00:00Z"):
+            yield f"{who}: GET audit/{query}", got(client, f"/api/v1/audit/{query}")
+        yield f"{who}: audit export", got(client, "/api/v1/audit/export/?type=jsonl")
+        yield f"{who}: pause queue", got(client, "/api/v1/pause-queue/")
+        yield f"{who}: GET worker-pause", got(client, "/api/system/worker-pause")
+        yield f"{who}: GET holds/", got(client, "/api/v1/holds/")
+        yield f"{who}: GET capacity/", got(client, "/api/v1/capacity/")
+    for label, of in (("running", run), ("ended", ended)):
+        for part in ("", "progress/", "stages/", "explain/", "failures/", "events/", "items/?stage=input"):
+            yield f"GET run/{part} ({label})", got(people["large"], f"{RUNS}{of.pk}/{part}")
+        yield f"logs ({label})", got(people["large"], f"{AUTOMATION}logs/?run_id={of.pk}")
+        yield f"console page ({label})", got(people["large"], f"/runs/{of.pk}/")
+
+
+def second_page(client: Client, url: str) -> None:
+    following = client.get(f"{url}?limit=10").json()["next"]
+    assert client.get(following.partition("testserver")[2]).status_code == 200
+
+
+def admin_pages(people: dict[str, Client], run: AutomationRun) -> Iterator[tuple[str, Call]]:
+    stage = run.stages.get(position=0)
+    source = run.stages.get(position=-1)
+    for who, client in people.items():
+        for path in (
+            "automationrun/",
+            "automationrun/?lifecycle=held",
+            "automationrun/?lifecycle=failed",
+            "automationrun/?lifecycle=unfinished",
+            "automationrun/?pipeline=content",
+            "stagerun/",
+            f"stagerun/?run__id__exact={run.pk}",
+            f"workitem/?made_by__id__exact={source.pk}",
+            "workitem/",
+            f"workslice/?stage_run__id__exact={stage.pk}",
+            "workslice/?state=leased",
+            "workslice/",
+            f"itemfailure/?stage_run__id__exact={stage.pk}",
+            "itemfailure/",
+            "ticket/",
+        ):
+            yield f"admin {path} as {who}", got(client, f"/admin/automation/{path}")
+    yield "admin page of a run", got(people["large"], f"/admin/automation/automationrun/{run.pk}/change/")
+    for path in ("controlevent/", "controlevent/?action=complete", "hold/", "hold/?state=active", "pausequeueentry/"):
+        yield f"admin {path}", got(people["root"], f"/admin/pause_manager/{path}")
+
+
+def periodic() -> Iterator[tuple[str, Call]]:
+    """What beat asks for."""
+    for part in (
+        lifecycle.finish_cancels,
+        lifecycle.settle_pauses,
+        stages.start_waiting,
+        stages.seal_finished,
+        time_limits.fail_overdue,
+        dispatch.replace_lost_tickets,
+        dispatch.dispatch,
+        maintenance.reap,
+        maintenance.reconcile,
+        settling.look,
+        holds.expire,
+    ):
+        yield f"{PERIODIC}{part.__name__}", part
+    for task in (expire_holds, poll, forget_outcomes, forget_history):
+        yield f"{PERIODIC}{task.name}", task.run
+
+
+def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
+    """A slice's way: claim, heartbeats, checkpoints, its end; and what a stage's start and a run's verbs ask."""
+    stage_run = run.stages.get(position=0)
+    worker = Worker("test/scale", "node-1")
+
+    def slice_of_a_loop() -> None:
+        first = leases.claim(stage_run.pk, worker, queue="stages", concurrency=4, room=lambda: ())
+        assert first is not None
+        leases.heartbeat(first)
+        leases.renew([Loop(stage_run.pk, first.slice_id, first.token)])
+        leases.committed_cursor(first)
+        checkpoint.commit(first, Progress(cursor=first.last_key, processed=1, outputs=[b'0000001.000\t{"n": 1}']))
+        second = leases.claim(stage_run.pk, worker, queue="stages", concurrency=4)
+        assert second is not None
+        leases.release(second, available_in=60)
+
+    new = AutomationRun(pipeline="drill", params={"items": 7, "seed": "never seen"}, site_id=run.site_id)
+    yield "a loop's slice", slice_of_a_loop
+    yield "dispatch of a run", lambda: dispatch.of_runs([run.pk])
+    yield "what is on the nodes", lambda: [list(admission._loads(node)) for node in (None, "node-1")]
+    yield "rate of a stage", lambda: slicing.seconds_per_item(StageRun(run=new, slug="work"))
+    yield "explain", lambda: gate.explain(run)
+    yield "seal of one run", lambda: stages.seal_finished([run.pk])
+    yield "continued", lambda: continuing.record(OPERATOR, "test")
+    yield "pause", lambda: lifecycle.pause(run.pk, actor=OPERATOR)
+    yield "resume", lambda: lifecycle.resume(run.pk, actor=OPERATOR)
+
+
+def agents(site: Site) -> Iterator[tuple[str, Call]]:
+    agent, _ = make_agent(account=site.account)
+    yield "an agent asks for work", lambda: pull.claim(agent, claim_id="once")
+
+
+def switch() -> Iterator[tuple[str, Call]]:
+    """The fleet's pause and resume."""
+    yield "fleet.pause", lambda: fleet.pause(mode="drain", reason="test", actor=OPERATOR, confirmation="yes")
+    yield "fleet.snapshot", lambda: fleet.snapshot()
+    yield "reap while held", maintenance.reap
+    yield (
+        "fleet.pause, harder",
+        lambda: fleet.pause(mode="quiesce", reason="test", actor=OPERATOR, confirmation="yes"),
+    )
+    yield "fleet.resume", lambda: fleet.resume(reason="test", actor=OPERATOR, force=True, confirmation="yes")
+
+
+def ends(run: AutomationRun) -> Iterator[tuple[str, Call]]:
+    yield "cancel", lambda: lifecycle.cancel(run.pk, actor=OPERATOR)
+
+
+def everything(root: User, large: User, small: User) -> Iterator[tuple[str, Call]]:
+    people = {"root": client_of(root), "large": client_of(large), "small": client_of(small)}
+    at_work = AutomationRun.objects.filter(lifecycle=Lifecycle.RUNNING).order_by("created_at")
+    ended = AutomationRun.objects.filter(lifecycle=Lifecycle.FAILED, account=large.accounts.get()).first()
+    assert ended is not None
+    run = at_work[0]
+    yield from lists(people, run, ended)
+    yield from admin_pages(people, run)
+    yield "/metrics", got(people["root"], "/metrics")
+    yield from periodic()
+    yield from work(run)
+    yield from agents(run.site)
+    yield from switch()
+    yield from ends(at_work[1])
+
+
+@pytest.mark.parametrize("size", [IN_CI, pytest.param(A_MILLION, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_no_statement_looks_at_more_than_it_needs(size: Size, transactional_db: None, settings: Any) -> None:
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "with_gpus": False}
+    accounts = fill(size)
+    root = User.objects.create_superuser("root")
+    members = {}
+    for name, account in accounts._asdict().items():
+        members[name] = make_user(name, None, VIEW, OPERATE, *VIEW_ROWS)
+        members[name].is_staff = True
+        members[name].save()
+        Membership.objects.create(user=members[name], account_id=account)
+    explained = Explainer(BIG)
+
+    import time
+
+    t0 = time.time()
+    print("filled", flush=True)
+    for label, call in everything(root, members["large"], members["small"]):
+        t = time.time()
+        try:
+            with explained.of(label):
+                call()
+        except Exception as e:
+            import traceback
+
+            traceback.print_exc(limit=-6)
+            print("FAILED", label, repr(e)[:300], flush=True)
+        print(f"{time.time() - t0:.1f} {time.time() - t:.2f} {label} {explained.statements[label]}", flush=True)
+
+    too_much = {str(step) for step in explained.steps if step.rows > size.most_read}
+    assert not too_much, "\n".join(sorted(too_much))
