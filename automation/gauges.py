@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from automation import agents, gate, status
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import AutomationRun, Ticket
-from automation.open_slices import WAITING
+from automation.slice_totals import WAITING
 from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 

@@ -278,6 +278,7 @@ _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
            lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
+           is_begun = true,
            lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
 """
 _WORK = """

@@ -13,8 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Sum
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from automation import (
@@ -26,6 +25,7 @@ from automation import (
     gate,
     in_flight,
     keys,
+    slice_totals,
     stages,
     status,
     transitions,
@@ -298,8 +298,8 @@ def fail_if_too_many(stage_run: StageRun, limit: FailureLimit, group_size: int) 
     """Fail the run if more items of the stage have failed than it allows; whether they have."""
     if limit is None:
         return False
-    done = stage_run.slices.aggregate(processed=Coalesce(Sum("processed"), 0), failed=Coalesce(Sum("failed"), 0))
-    why = failure_limit.exceeded(limit, **done, group_size=group_size)
+    processed, failed = slice_totals.done(stage_run.pk)
+    why = failure_limit.exceeded(limit, processed=processed, failed=failed, group_size=group_size)
     if why is not None:
         fail(stage_run.run_id, reason=f"{stage_run.slug}: {why}")
     return why is not None

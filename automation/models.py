@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 
 from automation.querysets import RunQuerySet, SiteQuerySet
 
-from automation.work import ItemFailure, OpenSlices, Ticket, WorkItem, WorkSlice  # isort: skip
+from automation.work import ItemFailure, SliceTotals, Ticket, WorkItem, WorkSlice  # isort: skip
 
 __all__ = [
     "TERMINAL",
@@ -28,8 +28,8 @@ __all__ = [
     "ItemFailure",
     "Lifecycle",
     "Membership",
-    "OpenSlices",
     "Site",
+    "SliceTotals",
     "StageRun",
     "Ticket",
     "WorkItem",
@@ -230,6 +230,14 @@ class AutomationRun(models.Model):
                     (["account", "pipeline"], "run_of_account_by_pipeline"),
                     (["site", "lifecycle"], "run_of_site_by_lifecycle"),
                 )
+            ),
+            *(
+                models.Index(
+                    fields=[*fields, "-created_at", "-id"],
+                    condition=Q(deleted_at__isnull=True, lifecycle=Lifecycle.COMPLETED, failed_items__gt=0),
+                    name=name,
+                )
+                for fields, name in (([], "run_with_failures"), (["account"], "run_of_account_with_failures"))
             ),
             models.Index(
                 fields=["site", "pipeline", "finished_at"],

@@ -9,18 +9,19 @@ from typing import Any
 from django.db import connection
 
 from automation import in_flight, status
-from automation.leases import SLICE, STAGE
+from automation.leases import STAGE
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
+from automation.slice_totals import DONE
 from automation.working_time import durations_of
 
 _FACTS = f"""
     SELECT stage.slug, stage.lifecycle, stage.total_items, stage.started_at, stage.finished_at,
            stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
-           coalesce(sum(slice.processed), 0)::bigint, coalesce(sum(slice.failed), 0)::bigint
-      FROM {STAGE} AS stage LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+           done.processed, done.failed
+      FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done
      WHERE stage.run_id = %s AND stage.position >= 0
-     GROUP BY stage.id ORDER BY stage.position
+     ORDER BY stage.position
 """
 
 

@@ -67,6 +67,7 @@ class WorkSlice(models.Model):
     processed = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
     busy_seconds = models.FloatField(default=0, help_text="worker time spent in it")
+    is_begun = models.BooleanField(default=False, db_default=False, help_text="whether it has ever been leased")
     finished_at = models.DateTimeField(null=True, blank=True)
     finished_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token it was finished under")
     available_at = models.DateTimeField(null=True, blank=True, help_text="not before this time")
@@ -118,27 +119,33 @@ class WorkSlice(models.Model):
                 condition=Q(available_at__isnull=False, finished_at__isnull=True),
                 name="slice_later",
             ),
+            models.Index(
+                fields=["stage_run"], condition=Q(is_begun=True, finished_at__isnull=True), name="slice_begun"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"slice {self.ordinal} of stage run {self.stage_run_id}"
 
 
-class OpenSlices(models.Model):
-    """How many slices of a stage run are not finished, by phase: kept, so that nobody has to count them.
+class SliceTotals(models.Model):
+    """Of the slices of a stage run, by phase: how many are open, and what the finished ones have done.
 
-    Written by the trigger ``automation_count_slices`` alone, with whatever writes the slices.
+    Kept, so that nobody has to count. Written by the trigger ``automation_total_slices`` alone, in the transaction of
+    whatever writes the slices.
     """
 
     stage_run = models.ForeignKey(
-        "automation.StageRun", on_delete=models.CASCADE, related_name="open_counts", db_index=False
+        "automation.StageRun", on_delete=models.CASCADE, related_name="totals", db_index=False
     )
     phase = models.SmallIntegerField(choices=WorkSlice.Phase.choices)
     open = models.PositiveIntegerField()
+    processed = models.PositiveBigIntegerField()
+    failed = models.PositiveBigIntegerField()
 
     class Meta:
-        verbose_name_plural = "open slices"
-        constraints: ClassVar = [models.UniqueConstraint(fields=["stage_run", "phase"], name="one_count_per_phase")]
+        verbose_name_plural = "slice totals"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["stage_run", "phase"], name="one_total_per_phase")]
 
     def __str__(self) -> str:
         return f"{self.open} open slices of stage run {self.stage_run_id}"

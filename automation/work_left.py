@@ -11,7 +11,7 @@ from automation import conf
 from automation.copying import ITEM
 from automation.job_search import OWNER
 from automation.leases import SLICE, STAGE
-from automation.open_slices import WAITING
+from automation.slice_totals import WAITING
 from automation.work import WorkSlice
 from pause_manager import drain
 from pause_manager.drain import Blocker, Work

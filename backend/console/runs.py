@@ -7,7 +7,8 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, Sum
+from django.db import connection
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -15,8 +16,10 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from automation import gate, status
-from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.leases import STAGE
+from automation.models import AutomationRun, Lifecycle
 from automation.pipeline import all_pipelines
+from automation.slice_totals import DONE
 from backend.console import access, live
 
 PAGE_SIZE = 20
@@ -85,16 +88,22 @@ def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
 
 def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[dict[str, Any]]]]:
     """Each run with what its stages have done, in one query for all."""
-    done = (
-        StageRun.objects.filter(run__in=runs, position__gte=0)
-        .order_by("run", "position")
-        .values("run_id", "slug", "lifecycle", "total_items")
-        .annotate(processed=Sum("slices__processed"), failed=Sum("slices__failed"))
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_STAGES, [[run.pk for run in runs]])
+        names = [column.name for column in cursor.description or ()]
+        stages = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     by_run: dict[Any, list[dict[str, Any]]] = {}
-    for row in done:
-        by_run.setdefault(row["run_id"], []).append(dict(row))
+    for row in stages:
+        by_run.setdefault(row["run_id"], []).append(row)
     return [(run, by_run.get(run.pk, [])) for run in runs]
+
+
+_STAGES = f"""
+    SELECT stage.run_id, stage.slug, stage.lifecycle, stage.total_items, done.processed, done.failed
+      FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done
+     WHERE stage.run_id = ANY(%s) AND stage.position >= 0
+     ORDER BY stage.run_id, stage.position
+"""
 
 
 def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,7 +120,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "status": status.of(run, has_reasons=bool(reasons)),
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
-        "failed": sum(stage["failed"] or 0 for stage in stages),
+        "failed": sum(stage["failed"] for stage in stages),
         "why": reasons[0].sentence if reasons else run.failure,
     }
 
@@ -119,4 +128,4 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
 def _share(stage: dict[str, Any]) -> float:
     if not stage["total_items"]:
         return float(stage["lifecycle"] == Lifecycle.COMPLETED)
-    return float((stage["processed"] or 0) + (stage["failed"] or 0)) / float(stage["total_items"])
+    return float(stage["processed"] + stage["failed"]) / float(stage["total_items"])

@@ -11,14 +11,14 @@ from django.db import connection
 
 from automation import deletion, leases, lifecycle, purge, retries
 from automation.errors import TransitionRefused
-from automation.models import AutomationRun, ItemFailure, OpenSlices, StageRun, WorkItem, WorkSlice
+from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, WorkItem, WorkSlice
 from pause_manager.models import ControlEvent
 from tests.callers import RUNS, VIEW, client_of, make_user
 from tests.factories import OPERATOR, drain, leased, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TABLES = (AutomationRun, StageRun, WorkSlice, WorkItem, ItemFailure, OpenSlices)
+TABLES = (AutomationRun, StageRun, WorkSlice, WorkItem, ItemFailure, SliceTotals)
 
 
 def ended(items: int = 7, **given: Any) -> AutomationRun:
@@ -69,7 +69,9 @@ def test_it_leaves_the_lists_at_once_and_for_good(site):
     for who in (user, make_user("olga", site, VIEW, "delete_automationrun")):
         api = client_of(who)
         assert api.get(RUNS).data["results"] == []
-        assert {api.get(f"{RUNS}{run.pk}/{part}").status_code for part in ("", "progress/", "items/?stage=input")} == {404}
+        assert {api.get(f"{RUNS}{run.pk}/{part}").status_code for part in ("", "progress/", "items/?stage=input")} == {
+            404
+        }
     assert not AutomationRun.objects.visible_to(user).filter(pk=run.pk).exists()
 
 

@@ -53,7 +53,7 @@ def fill(size: Size) -> Accounts:
             cursor.execute(statement, {"ended": size.ended, "at_work": size.at_work, "slices": size.slices})
         for table in BIG:
             cursor.execute(f"VACUUM ANALYZE {table}")
-        cursor.execute("VACUUM ANALYZE automation_openslices")
+        cursor.execute("VACUUM ANALYZE automation_slicetotals")
         cursor.execute("SELECT id FROM automation_account WHERE name IN ('large', 'small') ORDER BY name")
         return Accounts(*(row[0] for row in cursor.fetchall()))
 

@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("automation", "0011_scale"),
+        ("automation", "0012_scale"),
         ("pause_manager", "0018_event_tenant"),
     ]
 
