@@ -120,6 +120,16 @@ def read(
             return
 
 
+def read_keys(made_by: int, *, first: str, after: str, up_to: str) -> list[str]:
+    """The keys alone of what :func:`read` reads: the same time and memory, whatever the items weigh."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT key FROM {ITEM} WHERE made_by_id = %s AND key >= %s AND key > %s AND key <= %s ORDER BY key",
+            [made_by, first, after, up_to],
+        )
+        return [key for (key,) in cursor.fetchall()]
+
+
 def _read_here(given: list[Any]) -> str | bytes:
     with connection.cursor() as cursor:
         cursor.execute(_READ_HERE, given)

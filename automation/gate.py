@@ -21,6 +21,8 @@ from pause_manager.models import Hold, WorkerNode
 
 ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
 """The order in which reasons are told; the first is the one a list shows."""
+COPYING = "copying"
+"""The code of a retry whose items are not all there yet."""
 GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run goes on."""
 
@@ -120,6 +122,9 @@ def explain(run: AutomationRun) -> list[Reason]:
         reasons.append(
             Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
         )
+    if run.copying is not None:
+        sentence = f"Its items are still being copied from run {run.retry_of_id}: {run.total_items:,} so far."
+        reasons.append(Reason(COPYING, sentence, run.created_at, SYSTEM.name, "they are all there, by itself"))
     holds: list[Hold] = []
     judged: dict[str, Callable[[], list[Hold]]] = {
         "holds": lambda: list(Hold.objects.covering(scopes_of(run))),
@@ -222,7 +227,11 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
                 held = set(Hold.objects.covering(every).values_list("scope", flat=True))
     except Exception:
         return {run.pk for run in pending}
-    return {run.pk for run in pending if run.cancel_requested_at is not None or not held.isdisjoint(scopes[run.pk])}
+    return {
+        run.pk
+        for run in pending
+        if run.cancel_requested_at is not None or run.copying is not None or not held.isdisjoint(scopes[run.pk])
+    }
 
 
 def _code(hold: Hold) -> str:

@@ -17,7 +17,7 @@ from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 
 RUNS = f"""
-    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_lane_held, count(*), max(held_seconds)
+    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, count(*), max(held_seconds)
       FROM (SELECT run.pipeline, run.lifecycle, run.cancel_requested_at IS NOT NULL AS is_cancelling,
                    run.paused_at IS NOT NULL AS is_held,
                    run.paused_at IS NOT NULL AND EXISTS (
@@ -25,7 +25,8 @@ RUNS = f"""
                          WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
                    ) AS is_leased,
                    EXISTS (SELECT 1 FROM {Hold._meta.db_table} AS hold
-                            WHERE hold.released_at IS NULL AND hold.scope = 'lane:' || run.lane) AS is_lane_held,
+                            WHERE hold.released_at IS NULL AND hold.scope = 'lane:' || run.lane)
+                        OR run.copying IS NOT NULL AS is_kept,
                    extract(epoch FROM statement_timestamp() - run.paused_at)::float8 AS held_seconds
               FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished
      GROUP BY 1, 2, 3, 4, 5, 6
@@ -62,13 +63,13 @@ def _runs() -> Iterable[Metric]:
     kept = _kept_pipelines()
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
-    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_lane_held, runs, held_seconds in _rows(RUNS):
+    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in _rows(RUNS):
         name = status.derive(
             lifecycle,
             is_held=is_held,
             is_cancel_requested=is_cancelling,
             is_leased=is_leased,
-            has_reasons=is_lane_held or pipeline in kept,
+            has_reasons=is_kept or pipeline in kept,
         )
         found[name, pipeline] += runs
         if name == status.PAUSING:

@@ -9,11 +9,10 @@ from typing import Any
 from django.db import connection
 
 from automation import copying, units
-from automation.checkpoint import Progress
+from automation.checkpoint import Failure, Progress
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.leases import Work
-from automation.models import ItemFailure, StageRun
-from automation.pipeline import Stage
+from automation.models import ItemFailure, StageRun, WorkItem
 
 
 @dataclass(frozen=True)
@@ -35,44 +34,56 @@ class HandedIn:
     busy_seconds: float = 0.0
 
 
-def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
-    """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``."""
+def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+    """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``.
+
+    Read are the keys up to the cursor, and of the items that were given up the payloads: what the others weigh, and
+    what comes after, costs nothing. Agents take items one by one, so a key is an item.
+    """
     given_up = {failure.key: failure for failure in handed.failures}
     if len(given_up) < len(handed.failures):
         raise InvalidCheckpoint("Cannot checkpoint: an item is named twice among the failures.")
-    position = handed.cursor.removeprefix(units.prefix_of(stage_run, work.source_id or 0))
+    source_id = work.source_id or 0
+    prefix = units.prefix_of(stage_run, source_id)
+    position = handed.cursor.removeprefix(prefix)
     if not work.cursor < position <= work.last_key:
         raise _not_left(handed)
-    left = {*handed.outputs, *given_up}
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
-    for unit in units.units_of(stage, work, stage_run):
-        if unit.key not in left:
-            raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is before the cursor and was left out.")
-        left.discard(unit.key)
-        _add(done, unit, handed.outputs.get(unit.key), given_up.get(unit.key))
-        if unit.key == handed.cursor:
-            break
-    else:
+    payloads = _payloads(source_id, [key.removeprefix(prefix) for key in given_up])
+    left = {*handed.outputs, *given_up}
+    for key in copying.read_keys(source_id, first=work.first_key, after=work.cursor, up_to=position):
+        full = prefix + key
+        if full not in left:
+            raise InvalidCheckpoint(f"Cannot checkpoint: item {full} is before the cursor and was left out.")
+        left.discard(full)
+        _add(done, full, handed.outputs.get(full), given_up.get(full), payloads.get(key))
+        done.cursor = key
+    if done.cursor != position:
         raise _not_left(handed)
     if left:
         raise InvalidCheckpoint(f"Cannot checkpoint: {min(left)!r} is none of the items up to {handed.cursor}.")
     return done
 
 
+def _payloads(made_by: int, keys: Sequence[str]) -> dict[str, Any]:
+    if not keys:
+        return {}
+    return dict(WorkItem.objects.filter(made_by=made_by, key__in=keys).values_list("key", "payload"))
+
+
 def _not_left(handed: HandedIn) -> InvalidCheckpoint:
     return InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
 
 
-def _add(done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None) -> None:
+def _add(done: Progress, key: str, outputs: Sequence[Any] | None, failure: GivenUp | None, payload: Any) -> None:
     if failure is None:
-        done.outputs += _rows(unit.key, outputs or ())
-        done.processed += unit.size
+        done.outputs += _rows(key, outputs or ())
+        done.processed += 1
     elif outputs is None:
-        done.failures += unit.given_up(failure.error, failure.attempts)
-        done.failed += unit.size
+        done.failures.append(Failure(key, payload, units.told(failure.error), failure.attempts))
+        done.failed += 1
     else:
-        raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is named as done and as failed.")
-    done.cursor = unit.last_key
+        raise InvalidCheckpoint(f"Cannot checkpoint: item {key} is named as done and as failed.")
 
 
 def _rows(key: str, outputs: Sequence[Any]) -> list[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.dispatch import receiver
 
@@ -99,14 +99,14 @@ def create(
             figures["forced"] = True
         audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
     run.refresh_from_db()
-    return _begin_if_open(run, actor=actor) if start else run
+    return begin_if_open(run, actor=actor) if start else run
 
 
 def refuse_if_closed(site: Site) -> None:
-    """Raise ``SiteClosed`` if the site or its account is closed.
-
-    For a transaction that has inserted a run of the site: whoever closes it locks it, so one of the two waits.
-    """
+    """Raise ``SiteClosed`` if the site or its account is closed, and keep it from being closed in this transaction."""
+    with connection.cursor() as cursor:
+        # Whoever closes it has locked it: the look comes after the wait.
+        cursor.execute(f"SELECT 1 FROM {Site._meta.db_table} WHERE id = %s FOR KEY SHARE", [site.pk])
     closed = Site.objects.filter(pk=site.pk).values_list("closed_at", "account__closed_at").get()
     since = next((at for at in closed if at is not None), None)
     if since is not None:
@@ -140,10 +140,11 @@ def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
             raise transitions.refusal("start", run_id)
         # If the gate is shut, the start itself comes later, and by the system.
         audit.record("start_requested", scope=f"run:{run_id}", actor=actor, reason=reason)
-    return _begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
+    return begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
 
 
-def _begin_if_open(run: AutomationRun, *, actor: Actor, reason: str = "") -> AutomationRun:
+def begin_if_open(run: AutomationRun, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Begin a pending run that was asked to start, if nothing keeps it."""
     if gate.may_start(run):
         try:
             stages.begin(run, actor=actor, reason=reason)

@@ -181,8 +181,8 @@ class AutomationRun(models.Model):
     retry_of = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="retried_by", editable=False
     )
-    is_preparing = models.BooleanField(
-        default=False, db_default=False, editable=False, help_text="its items are still being copied; then it starts"
+    copying = models.JSONField(
+        null=True, editable=False, help_text="where the copying of its items stands, while it goes on; then it starts"
     )
     deleted_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="since then nobody sees it; its rows go in the background"
@@ -245,7 +245,7 @@ class AutomationRun(models.Model):
                 name="run_ended",
             ),
             models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="run_deleted"),
-            models.Index(fields=["created_at"], condition=Q(is_preparing=True), name="run_preparing"),
+            models.Index(fields=["created_at"], condition=Q(copying__isnull=False), name="run_copying"),
         ]
 
     def __str__(self) -> str:

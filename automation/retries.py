@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import time
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from automation import keys, lifecycle, status, transitions
-from automation.copying import ITEM
+from automation import lifecycle, status, transitions
 from automation.errors import TransitionRefused
-from automation.leases import SLICE
-from automation.models import AutomationRun, Lifecycle, StageRun
-from automation.pipeline import Pipeline, get_pipeline
+from automation.models import AutomationRun, Lifecycle
+from automation.pipeline import get_pipeline
 from automation.stages import INPUT
-from automation.work import ItemFailure, WorkSlice
-from pause_manager import audit
-from pause_manager.actor import Actor
+from automation.undone import Sources, Undone
+from automation.work import WorkSlice
+from pause_manager import audit, database
+from pause_manager.actor import SYSTEM, Actor
+
+logger = logging.getLogger("automation.retries")
 
 RETRYABLE = (Lifecycle.COMPLETED, Lifecycle.FAILED)
+COPIED_AT_ONCE = 10_000
+"""About so many items are copied in the request; the rest in the background."""
 
 
 def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
@@ -29,13 +33,14 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
     the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. Where branches
     part, an item that one of them left undone passes through all of them again, and makes the same outputs.
 
+    Of many items, most are copied by :func:`go_on`: the new run waits to start until then, and says why.
+
     Raises ``TransitionRefused`` if the run is not completed or failed, left nothing undone, was retried before, or
-    still has workers that finish their items.
+    still has workers that finish their items; ``SiteClosed`` if its site takes no runs.
     """
     with transaction.atomic():
         transitions.lock([str(run_id)])
         old = _retryable(run_id)
-        pipeline = get_pipeline(old.pipeline)
         new = AutomationRun.objects.create(
             site=old.site,
             pipeline=old.pipeline,
@@ -44,20 +49,87 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
             created_by=actor.name,
             retry_of=old,
             timeout_seconds=old.timeout_seconds,
+            copying={"step": 0, "after": None},
         )
-        lifecycle.make_stages(new, pipeline)
-        new.total_items = _copy_undone(old, new, pipeline)
-        if not new.total_items:
+        lifecycle.refuse_if_closed(old.site)
+        lifecycle.make_stages(new, get_pipeline(old.pipeline))
+        is_whole = _copy(old, new, at_most=COPIED_AT_ONCE)
+        if is_whole and not new.total_items:
             raise _refusal(old, "left nothing undone")
-        new.save(update_fields=["total_items"])
         figures = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
+        if not is_whole:
+            figures["copying"] = True
         audit.record("create", scope=new.scope, actor=actor, reason=reason, figures=figures | {"retry_of": str(old.pk)})
         audit.record("retry", scope=old.scope, actor=actor, reason=reason, figures={"retried_by": str(new.pk)})
         return lifecycle.start_run(new.pk, actor=actor, reason=reason)
 
 
+def go_on(seconds: float = 20.0) -> int:
+    """Go on with the copying for retries, the oldest first, and start what is whole; returns how many are.
+
+    Each batch is a transaction of its own. Several callers share the work: each takes a run that no other is at.
+    """
+    ends_at = time.monotonic() + seconds
+    whole = 0
+    failed: list[UUID] = []
+    while time.monotonic() < ends_at:
+        waiting = AutomationRun.objects.filter(copying__isnull=False).exclude(pk__in=failed).order_by("created_at")
+        pk = None
+        try:
+            with transaction.atomic():
+                new = waiting.select_for_update(skip_locked=True, of=("self",)).select_related("retry_of").first()
+                if new is None:
+                    break
+                pk = new.pk
+                is_done = _step(new)
+            if is_done:
+                whole += 1
+                lifecycle.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are there")
+        except TransitionRefused as refusal:
+            logger.info("%s", refusal)
+        except Exception as error:
+            if database.is_away(error) or pk is None:
+                raise
+            logger.exception("Run %s could not be prepared; the others are.", pk)
+            failed.append(pk)
+    return whole
+
+
+def _step(new: AutomationRun) -> bool:
+    """One batch for the locked run ``new``; whether it is ready to start by it."""
+    if new.lifecycle != Lifecycle.PENDING or new.cancel_requested_at is not None or new.retry_of is None:
+        AutomationRun.objects.filter(pk=new.pk).update(copying=None)
+        return False
+    if not _copy(new.retry_of, new, at_most=1):
+        return False
+    if not new.total_items:
+        transitions.apply(transitions.CANCEL, new.pk, actor=SYSTEM, reason="there is nothing left to do")
+        return False
+    figures = {"total_items": new.total_items}
+    audit.record("prepared", scope=new.scope, actor=SYSTEM, reason="its items are copied", figures=figures)
+    return True
+
+
+def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
+    """Copy batches until about ``at_most`` items more are copied; whether all are."""
+    undone = Undone(old, new, _sources(old))
+    had = new.total_items
+    while undone.copy_batch():
+        if new.total_items - had >= at_most:
+            return False
+    new.copying = None
+    new.save(update_fields=["copying"])
+    return True
+
+
+def _sources(run: AutomationRun) -> Sources:
+    pipeline = get_pipeline(run.pipeline)
+    return {stage.slug: pipeline.predecessors(stage.slug) or (INPUT,) for stage in pipeline.stages}
+
+
 def _retryable(run_id: UUID) -> AutomationRun:
-    run: AutomationRun | None = AutomationRun.objects.select_related("site").filter(pk=run_id).first()
+    runs = AutomationRun.objects.present().select_related("site")
+    run: AutomationRun | None = runs.filter(pk=run_id).first()
     if run is None or run.lifecycle not in RETRYABLE:
         raise transitions.refusal("retry", run_id)
     earlier = AutomationRun.objects.filter(retry_of=run).values_list("pk", flat=True).first()
@@ -73,98 +145,3 @@ def _retryable(run_id: UUID) -> AutomationRun:
 
 def _refusal(run: AutomationRun, fact: str) -> TransitionRefused:
     return TransitionRefused("retry", run.pk, fact, status.of(run))
-
-
-def _copy_undone(old: AutomationRun, new: AutomationRun, pipeline: type[Pipeline]) -> int:
-    """Copy what is undone to the new run's stages; returns how many items."""
-    olds = {stage_run.slug: stage_run for stage_run in old.stages.all()}
-    news = {stage_run.slug: stage_run for stage_run in new.stages.all()}
-    again = {slug for slug, stage_run in olds.items() if _is_to_do_again(stage_run)}
-    copied = 0
-    forks = any(len(list(_readers(slug, pipeline))) > 1 for slug in olds)
-    for slug, source in olds.items():  # in order of position: an item's ancestors are copied before it
-        if slug in again or _comes_again(slug, again, pipeline):
-            continue  # made anew
-        readers = list(_readers(slug, pipeline))
-        wholly = any(reader in again or olds[reader].lifecycle == Lifecycle.PENDING for reader in readers)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                _COPY + (_but_not_made_anew(slug, "item.key", pipeline, news) if forks else ""),
-                {
-                    "old": source.pk,
-                    "new": news[slug].pk,
-                    "wholly": wholly,
-                    "readers": [olds[reader].pk for reader in readers],
-                    "prefixes": [_prefix(slug, reader, pipeline) for reader in readers],
-                },
-            )
-            copied += cursor.rowcount
-            if slug == INPUT:
-                StageRun.objects.filter(pk=news[slug].pk).update(total_items=cursor.rowcount)
-    return copied
-
-
-def _is_to_do_again(stage_run: StageRun) -> bool:
-    """Whether every item is done but the ``finish`` over all outputs is not."""
-    unfinished = stage_run.slices.open()
-    phases = set(unfinished.order_by().values_list("phase", flat=True))
-    return phases == {WorkSlice.Phase.FINISH}
-
-
-def _comes_again(slug: str, again: set[str], pipeline: type[Pipeline]) -> bool:
-    """Whether ``slug`` is fed, however indirectly, by a stage that is done again."""
-    if slug == INPUT:
-        return False
-    sources = pipeline.predecessors(slug)
-    return any(source in again or _comes_again(source, again, pipeline) for source in sources)
-
-
-def _readers(slug: str, pipeline: type[Pipeline]) -> Iterator[str]:
-    """The stages whose items are the outputs of ``slug``."""
-    for stage in pipeline.stages:
-        if slug in (pipeline.predecessors(stage.slug) or (INPUT,)):
-            yield stage.slug
-
-
-def _prefix(slug: str, reader: str, pipeline: type[Pipeline]) -> str:
-    """What ``reader`` puts before the keys of items from ``slug``."""
-    sources = pipeline.predecessors(reader)
-    return keys.of_source(sources.index(slug)) if len(sources) > 1 else ""
-
-
-def _but_not_made_anew(slug: str, key: str, pipeline: type[Pipeline], news: dict[str, StageRun]) -> str:
-    """SQL that leaves out the outputs of ``slug`` that the new run makes by itself, from an ancestor that it has.
-
-    ``key`` is an SQL expression; an ancestor's key is what is left of it without its last segment.
-    """
-    if slug == INPUT:
-        return ""
-    sources = pipeline.predecessors(slug) or (INPUT,)
-    parent = rf"regexp_replace({key}, '\.[^.]*$', '')"
-    found = []
-    for index, source in enumerate(sources):
-        prefix = keys.of_source(index) if len(sources) > 1 else ""
-        its_key = f"substr({parent}, {len(prefix) + 1})" if prefix else parent
-        is_its = f"starts_with({parent}, '{prefix}') AND " if prefix else ""
-        found.append(
-            f" AND NOT ({is_its}EXISTS (SELECT 1 FROM {ITEM} AS ancestor "
-            f"WHERE ancestor.made_by_id = {news[source].pk} AND ancestor.key = {its_key}))"
-        )
-        found.append(_but_not_made_anew(source, its_key, pipeline, news))
-    return "".join(found)
-
-
-_COPY = f"""
-    INSERT INTO {ITEM} (made_by_id, key, payload)
-    SELECT %(new)s, item.key, item.payload
-      FROM {ITEM} AS item
-     WHERE item.made_by_id = %(old)s
-       AND (%(wholly)s
-            OR EXISTS (SELECT 1 FROM {ItemFailure._meta.db_table} AS failure
-                         JOIN unnest(%(readers)s::bigint[], %(prefixes)s::text[]) AS reader(id, prefix)
-                           ON failure.stage_run_id = reader.id AND failure.key = reader.prefix || item.key)
-            OR EXISTS (SELECT 1 FROM {SLICE} AS slice
-                        WHERE slice.stage_run_id = ANY(%(readers)s) AND slice.source_id = item.made_by_id
-                          AND slice.finished_at IS NULL AND item.key >= slice.first_key
-                          AND item.key > slice.cursor AND item.key <= slice.last_key))
-"""

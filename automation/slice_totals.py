@@ -1,6 +1,6 @@
 """What waits for a loop and what is done, from the totals that are kept: nobody counts slices.
 
-However many slices there are, it costs a look for each stage, and one for each slice that was begun and is not finished.
+However many slices there are, it costs a look for each stage, and one for each that was begun and is not finished.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import conf, dispatch, gate, lifecycle, maintenance, purge, retention, stages
+from automation import conf, dispatch, gate, lifecycle, maintenance, purge, retention, retries, stages
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
@@ -64,6 +64,12 @@ def purge_runs() -> None:
     """Delete the runs that are kept no longer, and take away some of what deleted runs have left."""
     retention.delete_due()
     purge.purge(seconds=conf.settings().purge_seconds, rest=1.0)
+
+
+@shared_task(base=ControlTask, name="automation.copy_undone", ignore_result=True)
+def copy_undone() -> None:
+    """Go on with the copying of what is retried."""
+    retries.go_on()
 
 
 @shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)

@@ -55,8 +55,12 @@ class Unit:
 
     def given_up(self, why: str, attempts: int) -> list[Failure]:
         """``failures`` in the words of whoever gave the unit up."""
-        told = why.replace("\x00", "")[:MAX_ERROR].encode(errors="replace").decode()
-        return [Failure(self.prefix + key, payload, told, attempts) for key, payload in self.items]
+        return [Failure(self.prefix + key, payload, told(why), attempts) for key, payload in self.items]
+
+
+def told(why: str) -> str:
+    """``why`` as it is kept with a failure."""
+    return why.replace("\x00", "")[:MAX_ERROR].encode(errors="replace").decode()
 
 
 def units_of(stage: AnyStage, work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:

@@ -58,7 +58,7 @@ def _kept() -> Q:
         if not held.isdisjoint(gate.scopes_of(AutomationRun(pipeline=pipeline.slug)))
     ]
     lanes = [scope.removeprefix("lane:") for scope in held if scope.startswith("lane:")]
-    return Q(pipeline__in=[*of_pipelines, *by_queue]) | Q(lane__in=lanes)
+    return Q(pipeline__in=[*of_pipelines, *by_queue]) | Q(lane__in=lanes) | Q(copying__isnull=False)
 
 
 def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:

@@ -130,8 +130,8 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='automationrun',
-            name='is_preparing',
-            field=models.BooleanField(db_default=False, default=False, editable=False, help_text='its items are still being copied; then it starts'),
+            name='copying',
+            field=models.JSONField(editable=False, help_text='where the copying of its items stands, while it goes on; then it starts', null=True),
         ),
         migrations.AddField(
             model_name='site',
@@ -208,7 +208,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='automationrun',
-            index=models.Index(condition=models.Q(('is_preparing', True)), fields=['created_at'], name='run_preparing'),
+            index=models.Index(condition=models.Q(('copying__isnull', False)), fields=['created_at'], name='run_copying'),
         ),
         migrations.AddIndex(
             model_name='workslice',

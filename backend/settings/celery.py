@@ -29,6 +29,7 @@ CELERY_TASK_ROUTES = {
     "automation.reap_leases": {"queue": "control"},
     "automation.go_on": {"queue": "control"},
     "automation.purge": {"queue": "control"},
+    "automation.copy_undone": {"queue": "control"},
     "pause_manager.*": {"queue": "control"},
 }
 
@@ -57,6 +58,7 @@ CONTROL_TASKS = {
     "automation.reconcile": 5.0,
     "automation.reap_leases": 5.0,
     "automation.purge": 60.0,
+    "automation.copy_undone": 5.0,
     **PAUSE_MANAGER_TASKS,
     "pause_manager.poll": POLL_SECONDS,
 }

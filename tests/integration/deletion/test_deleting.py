@@ -12,6 +12,7 @@ from django.db import connection
 from automation import deletion, leases, lifecycle, purge, retries
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, WorkItem, WorkSlice
+from pause_manager import audit
 from pause_manager.models import ControlEvent
 from tests.callers import RUNS, VIEW, client_of, make_user
 from tests.factories import OPERATOR, drain, leased, make_run, make_site
@@ -99,7 +100,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(purge.audit, "record", killed)
+        patched.setattr(audit, "record", killed)
         with pytest.raises(KeyboardInterrupt):
             purge.purge()
     assert AutomationRun.objects.filter(pk=run.pk, deleted_at__isnull=False).exists()

@@ -64,9 +64,9 @@ class Explainer:
             yield
 
     def _explain(self, label: str, execute: Any, text: str, params: Any, context: dict[str, Any]) -> None:
-        begin, end = ("BEGIN", ("ROLLBACK",))
+        begin, end = "BEGIN", ["ROLLBACK"]
         if connection.in_atomic_block:
-            begin, end = "SAVEPOINT explained", ("ROLLBACK TO SAVEPOINT explained", "RELEASE SAVEPOINT explained")
+            begin, end = "SAVEPOINT explained", ["ROLLBACK TO SAVEPOINT explained", "RELEASE SAVEPOINT explained"]
         raw = connection.connection
         raw.execute(begin)
         try:
