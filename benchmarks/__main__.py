@@ -11,6 +11,7 @@ SCRIPTS = (
     "stop_check",
     "pause",
     "million",
+    "purge",
     "gate",
     "poll",
     "admission",
