@@ -61,7 +61,7 @@ def _claims_ms(run: AutomationRun, until: threading.Event | None) -> list[float]
     from automation.leases import Worker
 
     stage_run = run.stages.get(slug="noop").pk
-    times = []
+    times: list[float] = []
     while (len(times) < CLAIMS) if until is None else not until.is_set():
         begun = time.perf_counter()
         work = leases.claim(stage_run, Worker("benchmark", "benchmark"), queue="stages", concurrency=None)
