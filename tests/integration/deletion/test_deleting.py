@@ -201,3 +201,26 @@ class TestOverHttp:
 @pytest.fixture
 def site() -> Any:
     return make_site("ours")
+
+
+def test_the_admin_asks_first_and_only_who_may_delete_can(client):
+    run, at_work = ended(), make_run("scripted")
+    url = "/admin/automation/automationrun/"
+    chosen = {"action": "delete_runs_selected", "_selected_action": [str(run.pk), str(at_work.pk)]}
+    for name, *more in (("vera",), ("dora", "delete_automationrun")):
+        user = make_user(name, run.site, VIEW, *more)
+        user.is_staff = True
+        user.save()
+        client.force_login(user)
+        asked = client.post(url, chosen)
+        client.post(url, {**chosen, "confirmed": "yes", "reason": "asked for"}) if name == "vera" else None
+        assert AutomationRun.objects.filter(deleted_at=None).count() == 2
+    assert "deleted for good" in asked.content.decode()
+
+    answer = client.post(url, {**chosen, "confirmed": "yes", "reason": "asked for"}, follow=True)
+
+    assert [str(message) for message in answer.context["messages"]] == [
+        "Deleted 1 run.",
+        f"Cannot delete run {at_work.pk}: it is running.",
+    ]
+    assert ControlEvent.objects.get(scope=run.scope, action="deleted").channel == "admin"
