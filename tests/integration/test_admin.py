@@ -227,7 +227,7 @@ def test_lists_filter_by_lifecycle_and_find_a_run_by_id() -> None:
 
 
 def test_the_paginator_counts_small_tables_and_estimates_large_ones() -> None:
-    run = make_run(items=EXACT_UP_TO * 3)
+    run = make_run(items=EXACT_UP_TO * 6)
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {WorkItem._meta.db_table}")
     few, many = WorkItem.objects.order_by("id")[:7], WorkItem.objects.order_by("id")
