@@ -98,11 +98,7 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                f"WITH here AS (SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), "
-                f"%(node)s) AS node) SELECT here.node, kept.id, kept.lease_gpus "
-                f"FROM here CROSS JOIN {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id LEFT JOIN LATERAL ({_KEPT}) AS kept ON true "
-                f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
-                f"AND {gate.open_for('%(queue)s::text')} FOR NO KEY UPDATE OF stage",
+                _OPEN.format(open=gate.open_for("%(queue)s::text")),
                 {
                     "stage": stage_run_id,
                     "queue": queue,
@@ -316,6 +312,18 @@ _HELD = f"""
 _KEPT = f"""
     SELECT slice.id, slice.lease_gpus FROM {SLICE} AS slice
      WHERE slice.stage_run_id = stage.id AND slice.lease_node = here.node AND {KEEPS} LIMIT 1
+"""
+
+_OPEN = f"""
+    WITH here AS (
+        SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
+    )
+    SELECT here.node, kept.id, kept.lease_gpus
+      FROM here CROSS JOIN {STAGE} AS stage
+      JOIN {RUN} AS run ON run.id = stage.run_id
+      LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
+     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{open}}
+       FOR NO KEY UPDATE OF stage
 """
 
 _CLAIM = f"""

@@ -262,7 +262,8 @@ REPORT = f"""
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
             %(visible_gpus)s::jsonb, extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
         ON CONFLICT (name) DO UPDATE
-       SET node = excluded.node, boot_id = excluded.boot_id, wanted_node = excluded.wanted_node, serves = excluded.serves, last_seen_at = clock_timestamp(),
+       SET node = excluded.node, boot_id = excluded.boot_id, wanted_node = excluded.wanted_node,
+           serves = excluded.serves, last_seen_at = clock_timestamp(),
            acknowledged_at = CASE WHEN worker.acknowledged_version = excluded.acknowledged_version
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,

@@ -188,9 +188,7 @@ class Keeper:
         seats = list(self._seats.values())
         if rings is not None:
             changed = [ring.scopes for ring in rings if ring.change == "changed" or not ring.scopes]
-            seats = [
-                seat for seat in seats if any(not some or not self._scopes_of(seat).isdisjoint(some) for some in changed)
-            ]
+            seats = [seat for seat in seats if any(not some or self._scopes_of(seat) & set(some) for some in changed)]
         noted = [seat.noted for seat in seats if seat.noted is not None]
         # A process that is stopped does nothing: who waits for what it holds need not wait for it to wake up.
         return [one for one in noted if not processes.is_stopped(one.owner)]

@@ -185,7 +185,7 @@ class TestASliceWhoseWorkerWasLost:
         assert first is not None
         assert leases.reap(["test/a"])
 
-        blind = leased("b", lambda ids: not set(ids) & set(first.gpus))
+        blind = leased("b", lambda _, ids: not set(ids) & set(first.gpus))
         assert blind is not None
         assert set(blind.gpus).isdisjoint(first.gpus), "it asked, and was given the other"
         assert blind.slice_id == first.slice_id
