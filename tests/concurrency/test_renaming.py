@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from django.db import transaction
+from django.db.models.functions import Now
 
 from automation import admission, leases
 from automation.leases import NoRoom, Worker
 from automation.models import AutomationRun, WorkSlice
 from pause_manager import holds, kept, loads, machines, nodes, renaming
 from pause_manager.acknowledgements import acknowledge
-from pause_manager.models import FleetWorker, Machine, RunningTask, WorkerNode
+from pause_manager.models import FleetWorker, Hold, Machine, RunningTask, WorkerNode
 from pause_manager.needs import Needs
 from pause_manager.pausable import PausableTask
 from pause_manager.probes import processes
-from tests.concurrency.racing import race
+from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.factories import OPERATOR, make_run, stage_of
 from tests.factories_nodes import make_node, make_sample
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.test_settling import needy, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
 from tests.pipelines import Few
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
@@ -88,3 +92,71 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
         WorkSlice.objects.leased().update(
             lease_token=None, lease_owner="", lease_node="", leased_at=None, lease_expires_at=None
         )
+
+
+@pytest.fixture
+def node_is_locked() -> Iterator[Callable[[], None]]:
+    """Somebody has the node's row, and who renames has written most, and waits. Called, he lets go."""
+    is_locked, may_go = threading.Event(), threading.Event()
+
+    def locks() -> None:
+        with transaction.atomic():
+            nodes.lock("name0")
+            is_locked.set()
+            may_go.wait(20)
+
+    locking = in_thread(locks)
+    assert is_locked.wait(20)
+
+    def let_go() -> None:
+        may_go.set()
+        locking.join()
+
+    yield let_go
+    let_go()
+
+
+@pytest.mark.usefixtures("is_named")
+def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: PausableTask):  # noqa: F811
+    holds.place(["queue:foreign"], actor=OPERATOR)
+    assert kept.settle(delivery(task)) is None
+    holds.release(["queue:foreign"], actor=OPERATOR)
+    back = returned(task)
+    holds.place(["queue:foreign"], actor=OPERATOR)
+    is_locked, may_go = threading.Event(), threading.Event()
+
+    def releases() -> None:
+        with transaction.atomic():
+            Hold.objects.active().update(released_at=Now(), released_by=OPERATOR.name)
+            is_locked.set()
+            may_go.wait(20)
+
+    releasing = in_thread(releases)
+    assert is_locked.wait(20)
+    starting = in_thread(partial(kept.settle, back))
+    wait_until_blocked(starting)
+    renames = in_thread(partial(renaming._rename, "name0", "name1"))
+    try:
+        wait_until_blocked(renames)
+    finally:
+        may_go.set()
+
+    releasing.join()
+    starting.join()
+    renames.join()
+    assert RunningTask.objects.get().node == "name1"
+
+
+@pytest.mark.usefixtures("is_named")
+def test_a_report_that_comes_while_the_machine_is_renamed_tells_its_new_name(node_is_locked: Callable[[], None]):
+    beats("name0", "name1")
+    renames = in_thread(partial(renaming._rename, "name0", "name1"))
+    wait_until_blocked(renames)
+    reporting = in_thread(partial(beats, "name0", "name1"))
+    wait_until_blocked(reporting)
+
+    node_is_locked()
+    renames.join()
+    reporting.join()
+
+    assert FleetWorker.objects.get().node == "name1"
