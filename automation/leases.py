@@ -270,7 +270,7 @@ def request_yield(slice_ids: Sequence[int], reason: str) -> int:
     """Ask the holders of the slices to give them back at the next item; returns how many are held and were asked."""
     with connection.cursor() as cursor:
         cursor.execute(_YIELD, {"slices": list(slice_ids), "reason": reason})
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 @receiver(machine_renamed)
