@@ -52,8 +52,9 @@ def name(*, stays: bool = False) -> str:
         # What was written is known only once it is committed.
         transaction.on_commit(lambda: know(registered), robust=True)
         return registered
-    know(found[0])
-    return _known
+    called: str = found[0]
+    know(called)
+    return called
 
 
 def know(found: str) -> None:

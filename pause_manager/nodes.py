@@ -206,8 +206,8 @@ class Kept:
 
     now: float
     """Its time, in seconds since the epoch."""
-    is_ours: bool
-    """Whether the machine has the name that it was sampled under; a sample under another is not kept."""
+    name: str
+    """What the machine is called, if it is known: a sample under another name is not kept."""
 
 
 def keep(sample: Sample, *, boot_id: str = "") -> Kept:
@@ -216,7 +216,7 @@ def keep(sample: Sample, *, boot_id: str = "") -> Kept:
     with connection.cursor() as cursor:
         cursor.execute(_KEEP, {"boot_id": boot_id, "name": name, "sample": sample.as_json().decode()})
         now, is_called = cursor.fetchone()
-    return Kept(now, is_called == name)
+    return Kept(now, is_called or "")
 
 
 def keep_minute(minute: Minute, name: str) -> None:

@@ -202,8 +202,8 @@ class Keeper:
         before = time.time()
         kept = nodes.keep(latest)
         self.clock_offset = kept.now - (before + time.time()) / 2
-        if not kept.is_ours:
-            machines.forget_name()
+        if kept.name != latest.view.name:
+            machines.know(kept.name)
             return
         for minute in full:
             nodes.keep_minute(minute, latest.view.name)

@@ -190,10 +190,9 @@ def test_threshold_history_and_what_polls_keep_go_along():
 def test_a_sample_under_the_old_name_is_not_kept():
     rename()
 
-    assert not nodes.keep(make_sample("old")).is_ours
+    assert nodes.keep(make_sample("old")).name == "new"
 
     assert list(WorkerNode.objects.values_list("name", flat=True)) == ["new"]
-    assert nodes.keep(make_sample("new")).is_ours
 
 
 @pytest.fixture
