@@ -18,6 +18,7 @@ SCRIPTS = (
     "paused_claim",
     "fleet_toggle",
     "drop_in",
+    "comeback",
 )
 
 
