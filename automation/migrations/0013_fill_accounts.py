@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("automation", "0012_scale"),
-        ("pause_manager", "0018_event_tenant"),
+        ("pause_manager", "0019_event_tenant"),
     ]
 
     operations = [migrations.RunPython(fill, migrations.RunPython.noop)]

@@ -160,7 +160,7 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
     worker = Worker("test/scale", "node-1")
 
     def slice_of_a_loop() -> None:
-        first = leases.claim(stage_run.pk, worker, queue="stages", concurrency=4, room=lambda: ())
+        first = leases.claim(stage_run.pk, worker, queue="stages", concurrency=4, room=lambda _: ())
         assert first is not None
         leases.heartbeat(first)
         leases.renew([Loop(stage_run.pk, first.slice_id, first.token)])
