@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import acknowledgements, capacity, conf, front, gpus, loads, nodes, serving, watching
+from pause_manager import capacity, conf, front, loads, nodes, serving, watching
 from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
 from pause_manager.models import PollState
 from pause_manager.needs import Needs
-from pause_manager.probes import processes
 from pause_manager.ramp import Ramp
 from pause_manager.views import Load, NodeView
 
@@ -26,7 +25,7 @@ class Fleet:
     """The fleet at one moment, by the database's clock."""
 
     views: list[NodeView]
-    """Every node with what it serves and carries. One that is held takes no work, like one that is offline."""
+    """Every node with its workers and loads. One that is held takes no work, like one that is offline."""
     unplaced: list[Load]
     """What is sent and not placed."""
     states: dict[str, capacity.NodeState]
@@ -150,25 +149,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     found = nodes.states() if seen is None else seen
     views = [
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
-        for view in _serving([state.view for state in found])
+        for view in serving.with_workers(state.view for state in found)
     ]
-    if any(view.gpus for view in views):
-        visible = acknowledgements.visible_gpus()
-        views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, by_node.get(None, []), states, database_seconds())
-
-
-def _serving(views: Sequence[NodeView]) -> list[NodeView]:
-    """The nodes, and the containers of each, with what the live workers there serve."""
-    workers = serving.told()
-    nodes_serve = serving.by(workers)
-    containers = serving.by((processes.container_of(owner), owner, served) for _, owner, served in workers)
-    return [
-        replace(
-            view,
-            queues=nodes_serve.get(view.name),
-            containers=tuple(replace(one, queues=containers.get(one.key)) for one in view.containers),
-        )
-        for view in views
-    ]

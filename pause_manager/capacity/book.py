@@ -161,7 +161,7 @@ class Book:
         if left is None or not self.nodes[name].serves(queue):
             return None
         threshold = self._threshold(name, policy)
-        share = left.share(needs)
+        share = left.share(needs, queue)
         if share is None or share.is_below(threshold):
             return None
         if not left.fits(needs, threshold, self._margins.get(name), queue):
@@ -175,7 +175,7 @@ class Book:
     def _take(self, kind: _Kind, name: str, share: float) -> Placement:
         left = self.rooms[name]
         needs, policy, queue = kind
-        gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
+        gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name), queue)
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
         self._keep_for_undo(name)

@@ -263,7 +263,7 @@ class _Search:
         for move in moves:
             self.gone.add(move.load.ref)
             room = self.book.rooms[move.to]
-            gpus = room.gpus_for(move.load.needs) or ()
+            gpus = room.gpus_for(move.load.needs, queue=move.load.queue) or ()
             self.book.reserve(move.load.needs, Placement(move.to, gpus), move.load.queue)
 
     def _told(self, move: Move) -> Figures:

@@ -9,18 +9,8 @@ from pause_manager.capacity.admission import Verdict, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import resuming_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import (
-    Room,
-    Share,
-    amount,
-    can_ever_run,
-    is_readable,
-    least,
-    milli,
-    resume_threshold,
-    room,
-    why_own,
-)
+from pause_manager.capacity.room import Room, Share, can_ever_run, is_readable, milli, resume_threshold, room
+from pause_manager.capacity.words import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -55,7 +45,7 @@ def outlook(
         if not (is_readable(node, now, policy) and node.serves(queue) and can_ever_run(node, needs, queue)):
             continue
         left = book.rooms.get(node.name) or room(node, now, policy)
-        share = left.share(needs)
+        share = left.share(needs, queue)
         if share is not None:
             is_open = node.name in book.rooms and kept_for.get(node.name, needs) == needs
             found.append((is_open, float(share), node.name, share, node, left))
@@ -78,6 +68,8 @@ def outlook(
             beside = ", but no container there whose workers do this has so much left"
         elif left.fits(needs, from_on, queue=queue):
             beside = ", beside what is left to strangers, who lately used more"
+        elif needs.gpus and left.groups:
+            beside = ", but no worker there that does this sees such GPUs and has room in its container"
         return _because(verdict, "does_not_fit", f"{has}{beside}.")
     return _because(verdict, "next_poll", f"{has}; it goes on with one of the next polls.")
 

@@ -174,10 +174,9 @@ def _hold_one(book: Book, kind: _Kind, held: dict[str, Needs], before: Collectio
         (name in before, float(share), name)
         for name, node in book.nodes.items()
         if name not in held
-        and node.serves(queue)
         and can_ever_run(node, needs, queue)
-        and (share := book.rooms[name].share(needs)) is not None
-        and would_fit_alone(node, needs, policy)
+        and (share := book.rooms[name].share(needs, queue)) is not None
+        and would_fit_alone(node, needs, policy, queue)
     ]
     if able:
         held[max(able)[2]] = needs

@@ -74,14 +74,16 @@ class Site:
         lacks = max(0, want.cpu - left.cpu_milli) / (alone.cpu_total or 1)
         lacks += max(0, want.memory - left.memory_mib) / (alone.memory_total or 1)
         if want.gpus:
-            fitting = sum(gpu.free_mib >= want.gpu_memory if want.gpu_memory else gpu.loads == 0 for gpu in left.gpus)
-            lacks += max(0, want.gpus - fitting) / len(self.gpus)
+            fitting = [
+                gpu.id for gpu in left.gpus if (gpu.free_mib >= want.gpu_memory if want.gpu_memory else gpu.loads == 0)
+            ]
+            lacks += max(0, want.gpus - left.most_seen(fitting, want.queue)) / len(self.gpus)
         return lacks
 
     def takes(self, left: Room, want: Want) -> bool:
         """Whether ``want`` would go on here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
-        share = left.share(want.needs)
+        share = left.share(want.needs, want.queue)
         if share is None or share.is_below(threshold):
             return False
         return left.fits(want.needs, threshold, self.margin, want.queue)
@@ -116,8 +118,8 @@ class Site:
         if want.memory > self.left.memory_mib:
             gain = max(gain, self.view.memory_mib_of(load) / want.memory)
         if want.gpus:
-            gain = max(gain, len(load.gpus) / want.gpus)
-        if any(bound.key == load.container for bound in self.left.bounds):
+            gain = max(gain, self.left.most_seen(load.gpus, want.queue) / want.gpus)
+        if load.container in self.left.bounds:
             cpu, memory = milli(load.needs.cpu), self.view.memory_mib_of(load)
             gain = max(gain, cpu / want.cpu if want.cpu else 0.0, memory / want.memory if want.memory else 0.0)
         return float(price(load)[0]) / gain if gain else float("inf")
@@ -127,10 +129,10 @@ class Site:
         alone = self.alone
         left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
         left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(load), alone.memory_mib)
-        for bound, empty in zip(left.bounds, alone.bounds, strict=True):
-            if bound.key == load.container:
-                bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
-                bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
+        if load.container in left.bounds:
+            bound, empty = left.bounds[load.container], alone.bounds[load.container]
+            bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
+            bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
             is_its = gpu.id in load.gpus
             gpu.loads -= is_its

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli
+from pause_manager.capacity.room import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli, most_seen
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
@@ -69,16 +69,21 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
     return found
 
 
-def would_fit_alone(node: NodeView, needs: Needs, policy: Policy) -> bool:
-    """Whether strangers leave room for ``needs``, if nothing of ours were there."""
+def would_fit_alone(node: NodeView, needs: Needs, policy: Policy, queue: str = "") -> bool:
+    """Whether strangers leave room for ``needs`` if nothing of ours were there, on GPUs that those of ``queue`` see."""
     found = usage(node, policy)
     cpu, memory = found[CPU], found[MEMORY]
     if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
         return False
-    left = [use.total - use.foreign for (kind, _), use in found.items() if kind == "gpu_memory"]
+    if not needs.gpus:
+        return True
+    left = {gpu: use.total - use.foreign for (kind, gpu), use in found.items() if kind == "gpu_memory"}
     beside = memory.total - memory.foreign - needs.memory_mib
-    left += [beside for gpu in node.gpus if gpu.is_unified and not node.gpu_problem and not gpu_is_unknown(gpu)]
-    return sum(free >= max(needs.gpu_memory_mib, 1) for free in left) >= needs.gpus
+    unified = [gpu for gpu in node.gpus if gpu.is_unified and not node.gpu_problem and not gpu_is_unknown(gpu)]
+    left |= {gpu.id: beside for gpu in unified}
+    fitting = [gpu for gpu, free in left.items() if free >= max(needs.gpu_memory_mib, 1)]
+    groups = node.groups
+    return (most_seen(groups, fitting, queue) if groups else len(fitting)) >= needs.gpus
 
 
 def _foreign(used: int, own: int, declared: int) -> int:

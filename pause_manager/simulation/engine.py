@@ -101,11 +101,7 @@ class Simulation:
         self.fresh = admission_book(views, self.policy, 0.0)
         self.resuming = resuming_book(views, self.policy, 0.0)
         kinds = {(job.needs, job.queue) for job in self.world.jobs}
-        runnable = {
-            (needs, queue)
-            for needs, queue in kinds
-            if any(view.serves(queue) and can_ever_run(view, needs) for view in views)
-        }
+        runnable = {(needs, queue) for needs, queue in kinds if any(can_ever_run(view, needs, queue) for view in views)}
         for number, change in enumerate(self.world.changes):
             self._events.append((change.at, _CHANGE, number, 0, ""))
         for number, job in enumerate(self.world.jobs):

@@ -142,5 +142,6 @@ def _picture(states: list[nodes.NodeState]) -> list[Any]:
         how = "manage.py capacity on" if conf.settings().capacity else 'PAUSE_MANAGER["capacity"] is False'
         told.append(Text(f"{OFF} ({how}).", style="yellow"))
     is_corrected = any(state.sample.foreign_corrected_by for state in states)
+    told += [Text(sentence) for sentence in capacity_table.sights(states)]
     told += [Text(f"{sentence[0].upper()}{sentence[1:]}.", style="red") for sentence in machines.contested()]
     return [capacity_table.table(states), *told, *([Text(CORRECTED, style="dim")] if is_corrected else [])]
