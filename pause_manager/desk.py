@@ -10,7 +10,6 @@ from functools import cached_property
 from pause_manager import capacity, conf, front, loads, nodes, serving, watching
 from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
-from pause_manager.models import PollState
 from pause_manager.needs import Needs
 from pause_manager.ramp import Ramp
 from pause_manager.views import Load, NodeView
@@ -135,8 +134,7 @@ def open_desk(level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None 
     """
     if not watching.is_watched():
         return None
-    ramp = Ramp.of_dict(PollState.objects.values_list("ramp", flat=True).first() or {})
-    return Desk(look(seen), ramp, level)
+    return Desk(look(seen), Ramp.stored(), level)
 
 
 def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
