@@ -11,9 +11,10 @@ from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.kept_nodes import Kept, has_node
+from pause_manager.capacity.line import Line, Waiting
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
+from pause_manager.capacity.resuming import RampState, plan_resume
 from pause_manager.capacity.room import (
     GpuRoom,
     Room,
@@ -37,6 +38,7 @@ __all__ = [
     "Idle",
     "Judgement",
     "Kept",
+    "Line",
     "Move",
     "NodeState",
     "Placement",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pause_manager.capacity.book import Book
+from pause_manager.capacity.index import NodeIndex
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import Margin, Room, milli, resume_threshold, room
 from pause_manager.capacity.strangers import CPU, MEMORY, gpu_resource, usage
@@ -54,16 +56,9 @@ class Site:
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
-        self._ways: dict[tuple[Needs, Policy, str], float | None] = {}
 
     def in_the_way(self, want: Want) -> float | None:
         """How much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
-        kind = (want.needs, want.policy, want.queue)
-        if kind not in self._ways:
-            self._ways[kind] = self._in_the_way(want)
-        return self._ways[kind]
-
-    def _in_the_way(self, want: Want) -> float | None:
         alone, left = self.alone, self.left
         if want.cpu > alone.cpu_milli or want.memory > alone.memory_mib or want.gpus > len(self.gpus):
             return None
@@ -151,13 +146,32 @@ def _emptied(one: ContainerView) -> ContainerView:
 
 
 class Sites:
-    """Sites measured once for each view of a node."""
+    """Sites measured once for each view of a node, for one book."""
 
     def __init__(self) -> None:
         self._sites: dict[str, Site] = {}
+        self._ways: dict[tuple[Needs, Policy, str], NodeIndex[float]] = {}
 
     def of(self, view: NodeView, state: NodeState | None, policy: Policy, now: float) -> Site:
         site = self._sites.get(view.name)
         if site is None or site.view is not view or site.state is not state:
             site = self._sites[view.name] = Site(view, state, policy, now)
         return site
+
+    def ways(
+        self, want: Want, book: Book, states: Mapping[str, NodeState], policy: Policy, now: float
+    ) -> Mapping[str, float]:
+        """How much each node of ``book`` lacks for ``want`` as a share, if it could be emptied for it at all."""
+        kind = (want.needs, want.policy, want.queue)
+        index = self._ways.get(kind)
+        if index is None:
+            index = self._ways[kind] = NodeIndex(book.views, book.touched)
+
+        def measured(name: str) -> float | None:
+            view = book.views[name]
+            if not view.serves(want.queue):
+                return None
+            return self.of(view, states.get(name), policy, now).in_the_way(want)
+
+        index.catch_up(measured)
+        return index.values
