@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pause_manager.needs import Needs
@@ -182,8 +183,13 @@ class NodeView:
 
     def memory_mib_of(self, load: Load) -> int:
         """The machine's memory that ``load`` declared here, and on GPUs that have none of their own."""
-        shared = sum(gpu.is_unified and gpu.id in load.gpus for gpu in self.gpus) if load.gpus else 0
-        return load.needs.memory_mib + shared * load.needs.gpu_memory_mib
+        if not load.gpus or not self._unified:
+            return load.needs.memory_mib
+        return load.needs.memory_mib + len(self._unified.intersection(load.gpus)) * load.needs.gpu_memory_mib
+
+    @cached_property
+    def _unified(self) -> frozenset[str]:
+        return frozenset(gpu.id for gpu in self.gpus if gpu.is_unified)
 
     @property
     def counted_foreign_cores(self) -> float:

@@ -247,7 +247,11 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
         used = node.memory_mib - node.free_memory_mib
         memory -= _unseen(declared, node.own_memory_mib, node.idle_memory_mib, used, node, now, settle)
     readable = [] if node.gpu_problem else [gpu for gpu in node.gpus if not gpu_is_unknown(gpu)]
-    gpus = [_gpu_room(gpu, node, memory, now, settle) for gpu in readable]
+    here: dict[str, list[Load]] = {}
+    for load in loads:
+        for gpu_id in load.gpus:
+            here.setdefault(gpu_id, []).append(load)
+    gpus = [_gpu_room(gpu, here.get(gpu.id, ()), node, memory, now, settle) for gpu in readable]
     bounds = {one.key: _bound(one, node, now, policy) for one in node.containers} if is_bounded(node) else {}
     groups = node.groups
     if not bounds and all(group.gpus is None for group in groups):
@@ -373,8 +377,8 @@ def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) ->
     return gpu.loads == 0 and gpu.free_mib > 0
 
 
-def _gpu_room(gpu: GpuView, node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
-    here = [load for load in node.loads if gpu.id in load.gpus]
+def _gpu_room(gpu: GpuView, here: Sequence[Load], node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
+    """``here`` are the loads that were given it."""
     free = gpu.free_mib or 0
     if any(not load.needs.gpu_memory_mib for load in here):
         return GpuRoom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)

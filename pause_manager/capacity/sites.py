@@ -51,8 +51,9 @@ class Site:
             # One without memory of its own has the machine's.
             use = found[MEMORY if gpu.is_unified else gpu_resource(gpu.id)]
             gpu.free_mib, gpu.loads = use.total - use.foreign, 0
-        containers = tuple(_emptied(one) for one in view.containers)
-        self.alone.bounds = room(replace(view, loads=(), containers=containers), now, policy).bounds
+        if self.left.bounds:
+            containers = tuple(_emptied(one) for one in view.containers)
+            self.alone.bounds = room(replace(view, loads=(), containers=containers), now, policy).bounds
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
