@@ -31,6 +31,11 @@ class Fleet:
     """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
     now: float
 
+    @cached_property
+    def rooms(self) -> capacity.Rooms:
+        """What is left of the nodes, before anything is reserved."""
+        return capacity.Rooms(self.now)
+
     def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
         """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
         anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
@@ -53,7 +58,9 @@ class Desk:
         policy = conf.settings().policy_of(pipeline)
         verdict = self._verdicts.get((needs, policy, queue))
         if verdict is None:
-            verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now, queue))
+            fleet = self._fleet
+            verdict = capacity.should_pause(fleet.views, needs, policy, fleet.now, queue, fleet.rooms)
+            verdict = _told_with_holds(verdict)
             self._verdicts[needs, policy, queue] = verdict
             word = "pause" if verdict.should_pause else "go"
             logger.log(self._level, "Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)

@@ -9,6 +9,7 @@ from pause_manager.capacity.admission import Placement, Verdict, admit, goes_beh
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
+from pause_manager.capacity.eligible import can_ever_run
 from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.kept_nodes import Kept, has_node
 from pause_manager.capacity.line import Line, Waiting
@@ -19,7 +20,6 @@ from pause_manager.capacity.room import (
     GpuRoom,
     Room,
     Share,
-    can_ever_run,
     container_fits,
     fits,
     is_readable,
@@ -27,6 +27,7 @@ from pause_manager.capacity.room import (
     share,
     within,
 )
+from pause_manager.capacity.rooms import Rooms
 from pause_manager.capacity.sites import Sites
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -45,6 +46,7 @@ __all__ = [
     "Policy",
     "RampState",
     "Room",
+    "Rooms",
     "Share",
     "Sites",
     "Verdict",

@@ -8,17 +8,17 @@ from typing import Any
 
 from pause_manager.capacity.book import Placement
 from pause_manager.capacity.books import admission_book
+from pause_manager.capacity.eligible import can_ever_run, large_gpus
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import (
     Share,
-    can_ever_run,
     is_readable,
-    large_gpus,
     most_seen,
     pause_threshold,
     resume_threshold,
     share,
 )
+from pause_manager.capacity.rooms import Rooms
 from pause_manager.capacity.words import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
@@ -40,16 +40,19 @@ class Verdict:
     figures: Figures = field(default_factory=dict)
 
 
-def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, queue: str = "") -> Verdict:
+def should_pause(
+    nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, queue: str = "", rooms: Rooms | None = None
+) -> Verdict:
     """Pause when every eligible node's share is strictly below its threshold, or when none is eligible or readable.
 
     A node is eligible if it is online, and a live worker there serves ``queue``, in a container that is large enough
-    and with as many large enough GPUs in its sight.
+    and with as many large enough GPUs in its sight. ``rooms`` spares whoever asks again measuring them again.
     """
+    rooms = rooms or Rooms(now)
     online = [node for node in nodes if is_readable(node, now, policy)]
     serving = [node for node in online if node.serves(queue)]
     eligible = [node for node in serving if can_ever_run(node, needs, queue)]
-    shares = [(node, left) for node in eligible if (left := share(node, needs, now, policy, queue)) is not None]
+    shares = [(node, left) for node in eligible if (left := rooms.of(node, policy).share(needs, queue)) is not None]
     figures = _figures(nodes, online, eligible, shares, needs, policy)
     if not online:
         told = f"none of {len(nodes)} nodes has a fresh sample" if nodes else "no node has ever reported"

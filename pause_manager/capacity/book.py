@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pause_manager.capacity.eligible import can_ever_run
 from pause_manager.capacity.index import NodeIndex
 from pause_manager.capacity.line import Kind
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import (
     Margin,
     Room,
-    can_ever_run,
     is_readable,
     pause_threshold,
     resume_threshold,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pause_manager.capacity.eligible import can_ever_run
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import can_ever_run
 from pause_manager.capacity.strangers import would_fit_alone
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView

@@ -312,38 +312,6 @@ def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | No
     return room(node, now, policy).container_fits(milli(needs.cpu), needs.memory_mib)
 
 
-def can_ever_run(node: NodeView, needs: Needs, queue: str = "") -> bool:
-    """Whether ``needs`` would fit on the empty node, in a container whose workers serve ``queue`` and see enough GPUs.
-
-    Only such nodes count: that is P-37.
-    """
-    if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
-        return False
-    large = large_gpus(node, needs) if needs.gpus else ()
-    if len(large) < needs.gpus:
-        return False
-    if node.workers is None and not node.containers:
-        return True
-    small = {one.key for one in node.containers if not _is_large_enough(one, needs)}
-    able = [group for group in node.groups if group.serves(queue) and group.container not in small]
-    return bool(able) and most_seen(able, large, queue) >= needs.gpus
-
-
-def large_gpus(node: NodeView, needs: Needs) -> list[str]:
-    """The ids of the GPUs that ``needs`` would fit on if they were empty, whoever sees them."""
-    beside = needs.gpu_memory_mib + needs.memory_mib
-    return [
-        gpu.id
-        for gpu in node.gpus
-        if gpu.total_mib > 0 and gpu.total_mib >= (beside if gpu.is_unified else needs.gpu_memory_mib)
-    ]
-
-
-def _is_large_enough(one: ContainerView, needs: Needs) -> bool:
-    has_cores = one.cores is None or needs.cpu <= one.cores
-    return has_cores and (one.memory_mib is None or needs.memory_mib <= one.memory_mib)
-
-
 def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
     """Online, with a sample that is not too old."""
     return node.is_online and now - node.sampled_at <= policy.offline_after_seconds

@@ -157,7 +157,7 @@ class Simulation:
     def _on_poll(self, now: float, number: int, version: int, ref: str) -> None:
         self._poll_is_set = False
         if not self._waiting:
-            self._ramp = RampState(1, now)
+            self._ramp = RampState(1, now, moved=self._ramp.moved)
             return
         self._set_poll(now)
         has_long_rested = now - self._planned_at >= self.policy.hold_after_seconds / 3
