@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import capacity, conf, front, loads, nodes, serving, watching
+from pause_manager import capacity, conf, front, loads, nodes, watching, worker_groups
 from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
 from pause_manager.needs import Needs
@@ -154,7 +154,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     found = nodes.states() if seen is None else seen
     views = [
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
-        for view in serving.with_workers(state.view for state in found)
+        for view in worker_groups.with_workers(state.view for state in found)
     ]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, by_node.get(None, []), states, database_seconds())

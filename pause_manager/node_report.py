@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pause_manager import capacity, conf, loads, nodes, serving
+from pause_manager import capacity, conf, loads, nodes, worker_groups
 from pause_manager.clock import database_seconds
 from pause_manager.needs import Needs
 from pause_manager.views import ContainerView, GpuView, Load, NodeView, WorkerGroup
@@ -15,7 +15,7 @@ def shown(name: str | None = None) -> list[dict[str, Any]]:
     """Every node, or the named one, in a fixed number of queries."""
     carried, held, now = loads.by_node(name), nodes.held(), database_seconds()
     states = nodes.states(name)
-    views = serving.with_workers(state.view for state in states)
+    views = worker_groups.with_workers(state.view for state in states)
     return [
         _node(state, view.carrying(load for load in carried.get(view.name, ()) if not load.is_sent), held, now)
         for state, view in zip(states, views, strict=True)

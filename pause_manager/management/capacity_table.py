@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pause_manager import conf, node_report, serving
+from pause_manager import conf, node_report, worker_groups
 from pause_manager.nodes import NodeState
 from pause_manager.views import ContainerView, GpuView, NodeView
 
@@ -33,7 +33,7 @@ def table(states: Sequence[NodeState]) -> Table:
 
 def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
     """The same for machines: one object a node, with its live workers."""
-    views = serving.with_workers(state.view for state in states)
+    views = worker_groups.with_workers(state.view for state in states)
     return [
         {
             "node": state.view.name,
@@ -51,8 +51,8 @@ def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
 
 def sights(states: Sequence[NodeState]) -> list[str]:
     """A sentence for each set of queues whose workers on a node may not use all of its GPUs."""
-    found = [sentence for view in serving.with_workers(state.view for state in states) for sentence in _sights(view)]
-    return list(dict.fromkeys(found))
+    views = worker_groups.with_workers(state.view for state in states)
+    return list(dict.fromkeys(sentence for view in views for sentence in _sights(view)))
 
 
 def _sights(view: NodeView) -> Iterator[str]:
