@@ -69,7 +69,9 @@ class Desk:
     def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "", queue: str = "") -> bool:
         """:func:`goes_behind` by what waited when first asked, for nodes that newcomers of ``queue`` may go to."""
         online = [view for view in self._fleet.views if view.is_online and view.serves(queue)]
-        rivals = [kind for kind in self._front if any(view.serves(kind.queue) for view in online)]
+        rivals = [
+            kind for kind in self._front if any(capacity.can_ever_run(view, kind.needs, kind.queue) for view in online)
+        ]
         return goes_behind(rivals, needs, priority, pipeline=pipeline)
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "", queue: str = "") -> int:

@@ -166,7 +166,7 @@ class Book:
             order = self._orders[kind] = _Order(NodeIndex(self.views, self.touched))
         values = order.keys.values
         changed = order.keys.catch_up(lambda name: self._key(kind, name))
-        if len(changed) > len(order.heap) // 2:
+        if not order.heap or len(order.heap) + len(changed) > 2 * len(values):
             order.heap = list(values.values())
             heapq.heapify(order.heap)
         else:

@@ -19,8 +19,10 @@ def can_ever_run(node: NodeView, needs: Needs, queue: str = "") -> bool:
         return False
     if node.workers is None and not node.containers:
         return True
-    small = {one.key for one in node.containers if not _is_large_enough(one, needs)}
-    able = [group for group in node.groups if group.serves(queue) and group.container not in small]
+    large_enough = {one.key: _is_large_enough(one, needs) for one in node.containers}
+    # Those whose container is not known are in one of them.
+    is_any = not large_enough or any(large_enough.values())
+    able = [group for group in node.groups if group.serves(queue) and large_enough.get(group.container, is_any)]
     return bool(able) and most_seen(able, large, queue) >= needs.gpus
 
 

@@ -66,7 +66,8 @@ class Room:
     """What is left of one node. ``gpus`` has the readable ones only.
 
     ``groups`` has the workers of the node, if any of them may not use all of it, and ``bounds`` what is left of their
-    containers, by key: work needs workers who serve its queue, see GPUs enough and have room in their container.
+    containers, by key: work needs workers who serve its queue, see GPUs enough and have room in their container. Those
+    whose container is not known are in one of them.
     """
 
     node: str
@@ -131,7 +132,7 @@ class Room:
         sets = []
         for group in self._serving(queue):
             seen = _seen(fitting, group)[: needs.gpus]
-            if len(seen) == needs.gpus and self._has_room_in(group.container, needs, _ids(seen)):
+            if len(seen) == needs.gpus and self._has_room(group, needs, _ids(seen)):
                 sets.append(seen)
         best = min(sets, key=lambda seen: [fitting.index(gpu) for gpu in seen], default=None)
         return None if best is None else _ids(best)
@@ -148,8 +149,8 @@ class Room:
 
     def container_fits(self, cpu_milli: int, memory_mib: int, queue: str = "") -> bool:
         """Whether the container of workers who serve ``queue`` has so much left, whatever the machine has."""
-        bounds = [self.bounds.get(group.container) for group in self._serving(queue)]
-        return not self.groups or any(bound is None or bound.fits(cpu_milli, memory_mib) for bound in bounds)
+        able = (bound for group in self._serving(queue) for bound in self._bounds_of(group))
+        return not self.bounds or any(bound.fits(cpu_milli, memory_mib) for bound in able)
 
     def most_seen(self, gpus: Collection[str], queue: str) -> int:
         """How many of these GPUs any of the workers sees who serve ``queue``."""
@@ -158,17 +159,20 @@ class Room:
     def _serving(self, queue: str) -> list[WorkerGroup]:
         return [group for group in self.groups if group.serves(queue)]
 
-    def _has_room_in(self, container: str, needs: Needs, gpus: Sequence[str]) -> bool:
-        bound = self.bounds.get(container)
-        return bound is None or bound.fits(milli(needs.cpu), needs.memory_mib + self._shared(needs, gpus))
+    def _bounds_of(self, group: WorkerGroup) -> Collection[Bound]:
+        return [self.bounds[group.container]] if group.container in self.bounds else self.bounds.values()
+
+    def _has_room(self, group: WorkerGroup, needs: Needs, gpus: Sequence[str]) -> bool:
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        return not self.bounds or any(bound.fits(milli(needs.cpu), memory) for bound in self._bounds_of(group))
 
     def take(self, needs: Needs, gpus: Sequence[str], queue: str = "") -> None:
         """Reserve ``needs`` on the GPUs with these ids."""
         self.cpu_milli -= milli(needs.cpu)
         memory = needs.memory_mib + self._shared(needs, gpus)
         self.memory_mib -= memory
-        able = [group.container for group in self._serving(queue) if group.gpus is None or group.gpus.issuperset(gpus)]
-        if bounds := [self.bounds[key] for key in dict.fromkeys(able) if key in self.bounds]:
+        able = [group for group in self._serving(queue) if group.gpus is None or group.gpus.issuperset(gpus)]
+        if bounds := [bound for group in able for bound in self._bounds_of(group)]:
             # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
             fitting = [bound for bound in bounds if bound.fits(milli(needs.cpu), memory)] or bounds
             bound = min(fitting, key=lambda bound: bound.cpu_milli)

@@ -12,6 +12,7 @@ from django.db.models import F
 from automation import gate
 from automation.models import AutomationRun, Ticket
 from pause_manager import acknowledgements, exposition, holds, manager, node_report, outlook, unserved
+from pause_manager.desk import open_desk
 from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
@@ -170,6 +171,22 @@ def test_work_is_promised_only_the_cards_that_a_worker_of_its_queue_sees():
     assert manager.should_pause(two, queue="gpu").should_pause, "the worker that saw the other card has gone"
     masked("gpu")
     assert not manager.should_pause(two, queue="gpu").should_pause
+
+
+def test_newcomers_queue_behind_nothing_whose_workers_do_not_see_the_cards_here():
+    node(cores=64, gpus=(gpu(0), gpu(1)))
+    masked("stages")
+    masked("gpu", "GPU-0")
+    needs = Needs(cpu=0.001, gpu_memory_mib=14_000, gpus=2)
+    manager.pause_work([Parked("import:2", "others.work", "gpu", needs)], reason="full")
+    desk = open_desk()
+    assert desk is not None
+
+    assert not desk.goes_behind(needs, 3, queue="stages"), "it waits for a worker that sees both"
+    masked("gpu")
+    desk = open_desk()
+    assert desk is not None
+    assert desk.goes_behind(needs, 3, queue="stages")
 
 
 def test_who_sees_which_cards_is_shown(capsys: pytest.CaptureFixture[str]):

@@ -105,6 +105,17 @@ def test_work_goes_only_where_a_container_that_serves_its_queue_can_hold_it():
     assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW) == 8, "whose queue is not known goes anywhere"
 
 
+def test_workers_of_a_container_that_the_sample_does_not_know_are_in_one_of_the_others():
+    """It has just come, or gone without a word: what its workers could hold, nobody can say."""
+    node = serving(machine(small("a"), cores=2.0), a="control", gone="stages")
+
+    assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW, queue="stages") == 2
+    assert not capacity.can_ever_run(machine(small("a"), cores=2.0), Needs(cpu=3), "stages")
+    both = serving(machine(small("a"), small("b", 1.0), cores=3.0), a="control", b="control", gone="stages")
+    assert not capacity.can_ever_run(both, Needs(cpu=3), "stages")
+    assert capacity.can_ever_run(both, Needs(cpu=2), "stages")
+
+
 def test_what_waits_for_a_container_says_so():
     node = serving(machine(small("a"), small("b", None), loads=(load("a", cpu=2),)), a="stages", b="control")
 
