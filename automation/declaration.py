@@ -86,6 +86,11 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
         raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
+    _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")
+    for former in {pipeline.slug, *pipeline.formerly}:
+        for one in registry.values():
+            if one.slug != pipeline.slug and former in (one.slug, *one.formerly):
+                raise refuse(f"the slug {former!r} is or was that of pipeline {one.slug}")
     seen: list[str] = []
     for stage in pipeline.stages:
         prefix = f"Cannot register pipeline {name}: stage {getattr(stage, '__name__', stage)!s}"
@@ -96,6 +101,15 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
+    slugs = [slug for stage in pipeline.stages for slug in (stage.slug, *stage.formerly)]
+    for slug in slugs:
+        if slugs.count(slug) > 1:
+            raise refuse(f"two stages have or had the slug {slug!r}")
+
+
+def _check_formerly(formerly: object, prefix: str) -> None:
+    if not isinstance(formerly, tuple) or not all(isinstance(slug, str) and SLUG.fullmatch(slug) for slug in formerly):
+        raise PipelineError(f"{prefix} expected a tuple of slugs, got: {formerly!r}.")
 
 
 def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
@@ -132,6 +146,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     if not (isinstance(stage, type) and issubclass(stage, Stage | GroupStage)):
         raise PipelineError(f"{prefix} expected a subclass of Stage or GroupStage, got: {stage!r}.")
     _check_names(stage.__name__, stage, prefix)
+    _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
