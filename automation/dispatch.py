@@ -83,9 +83,7 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
     values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
     with layers.telling("gate"):
         cursor.execute(_WANTED, values)
-    return [
-        Want(*row, needs=definition.needs_of(orjson.loads(needs)), kept=kept) for *row, needs, kept in cursor.fetchall()
-    ]
+    return [Want(*row[:9], definition.needs_of(orjson.loads(row[9])), row[10]) for row in cursor.fetchall()]
 
 
 def answer(ticket_id: int) -> bool:
@@ -148,7 +146,8 @@ _WANTED = f"""
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
                {QUEUE} AS queue, slices.leased + tickets.out AS at_work,
                least(wants.loops, slices.open) - slices.leased - tickets.out AS messages,
-               greatest(0, slices.kept - tickets.out) AS kept, (stage.definition->'needs')::text AS needs
+               (stage.definition->'needs')::text AS needs,
+               greatest(0, slices.kept - tickets.out) AS kept
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
          CROSS JOIN LATERAL (SELECT {_LOOPS} AS loops) AS wants
