@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -83,7 +84,8 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
     values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
     with layers.telling("gate"):
         cursor.execute(_WANTED, values)
-    return [Want(*row[:9], definition.needs_of(orjson.loads(row[9])), row[10]) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+    return [replace(Want(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
 
 
 def answer(ticket_id: int) -> bool:
