@@ -343,7 +343,7 @@ def test_the_migration_leaves_unfinished_runs_to_the_reconciler_and_final_ones_a
     ended, run = drain(make_run("evolving", items=5)), midway()
     StageRun.objects.update(definition={})
 
-    importlib.import_module("automation.migrations.0012_undefined_stages").undefine(apps, SimpleNamespace())
+    importlib.import_module("automation.migrations.0013_undefined_stages").undefine(apps, SimpleNamespace())
 
     kept = StageRun.objects.filter(definition__isnull=False)
     assert {(one.run_id, one.slug) for one in kept} == {
