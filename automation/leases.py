@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.dispatch import receiver
 
 from automation import conf, gate
+from automation.definition import CONCURRENCY
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
 from pause_manager import holds, layers, machines, nodes
@@ -76,8 +77,6 @@ def claim(
     stage_run_id: int,
     worker: Worker,
     *,
-    queue: str,
-    concurrency: int | None,
     room: Callable[[str], Sequence[str]] | None = None,
     suits: Callable[[str, Sequence[str]], bool] | None = None,
 ) -> Work | None:
@@ -98,20 +97,13 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                _OPEN.format(open=gate.open_for("%(queue)s::text")),
-                {
-                    "stage": stage_run_id,
-                    "queue": queue,
-                    "boot_id": worker.boot_id,
-                    "node": worker.node,
-                    "node_seconds": gate.node_seconds(),
-                },
+                _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
             )
         found = cursor.fetchone()
         if found is None:
             return None
         # Since the shares were taken no machine is renamed.
-        node, kept, kept_gpus = found
+        node, kept, kept_gpus, concurrency = found
         if worker.boot_id:
             machines.know(node)
         with layers.telling("node"):
@@ -319,11 +311,11 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
-     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{open}}
+     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {gate.OPEN}
        FOR NO KEY UPDATE OF stage
 """
 

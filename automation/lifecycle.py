@@ -26,6 +26,7 @@ from automation import (
     in_flight,
     keys,
     slice_totals,
+    stage_rows,
     stages,
     status,
     transitions,
@@ -85,7 +86,7 @@ def create(
             ignores_capacity=is_forced,
         )
         refuse_if_closed(site)
-        source = make_stages(run, pipeline)
+        source = stage_rows.create(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
         copying.write(rows)
         if not rows.count:
@@ -111,25 +112,6 @@ def refuse_if_closed(site: Site) -> None:
     since = next((at for at in closed if at is not None), None)
     if since is not None:
         raise SiteClosed(site.slug, since)
-
-
-def make_stages(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
-    """Create the stage rows of a new run; returns the one that stands for its input."""
-    source, *_ = StageRun.objects.bulk_create(
-        [
-            StageRun(
-                run=run,
-                slug=stages.INPUT,
-                position=-1,
-                lifecycle=Lifecycle.COMPLETED,
-                total_items=0,
-                started_at=Now(),
-                finished_at=Now(),
-            ),
-            *(StageRun(run=run, slug=stage.slug, position=index) for index, stage in enumerate(pipeline.stages)),
-        ]
-    )
-    return source
 
 
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:

@@ -8,11 +8,10 @@ from uuid import UUID
 
 from django.db import transaction
 
-from automation import lifecycle, status, transitions
+from automation import definition, lifecycle, stage_rows, status, transitions
+from automation.definition import INPUT
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
-from automation.pipeline import get_pipeline
-from automation.stages import INPUT
 from automation.undone import Sources, Undone
 from automation.work import WorkSlice
 from pause_manager import audit, database
@@ -52,7 +51,11 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
             copying={"step": 0, "after": None},
         )
         lifecycle.refuse_if_closed(old.site)
-        lifecycle.make_stages(new, get_pipeline(old.pipeline))
+        olds = list(old.stages.filter(position__gte=0).order_by("position"))
+        try:
+            stage_rows.create_again(new, olds)
+        except LookupError as unknown:
+            raise _refusal(old, f"has a stage {unknown} that is not in this release") from None
         is_whole = _copy(old, new, at_most=COPIED_AT_ONCE)
         if is_whole and not new.total_items:
             raise _refusal(old, "left nothing undone")
@@ -112,7 +115,7 @@ def _step(new: AutomationRun) -> bool:
 
 def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
     """Copy batches until about ``at_most`` items more are copied; whether all are."""
-    undone = Undone(old, new, _sources(old))
+    undone = Undone(old, new, _sources(new))
     had = new.total_items
     while undone.copy_batch():
         if new.total_items - had >= at_most:
@@ -123,8 +126,8 @@ def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
 
 
 def _sources(run: AutomationRun) -> Sources:
-    pipeline = get_pipeline(run.pipeline)
-    return {stage.slug: pipeline.predecessors(stage.slug) or (INPUT,) for stage in pipeline.stages}
+    rows = run.stages.exclude(slug=INPUT).order_by("position")
+    return {row.slug: definition.of(row).after or (INPUT,) for row in rows}
 
 
 def _retryable(run_id: UUID) -> AutomationRun:
@@ -137,9 +140,6 @@ def _retryable(run_id: UUID) -> AutomationRun:
         raise _refusal(run, f"was retried before, by run {earlier}")
     if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
         raise _refusal(run, f"is {run.lifecycle} but workers are still finishing items of it")
-    declared = {stage.slug for stage in get_pipeline(run.pipeline).stages}
-    if declared != set(run.stages.exclude(slug=INPUT).values_list("slug", flat=True)):
-        raise _refusal(run, f"has other stages than pipeline {run.pipeline} has now")
     return run
 
 

@@ -7,11 +7,22 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import conf, dispatch, lifecycle, maintenance, purge, retention, retries, stages
+from automation import (
+    conf,
+    definition,
+    dispatch,
+    installed,
+    lifecycle,
+    maintenance,
+    purge,
+    retention,
+    retries,
+    stages,
+    unfit_params,
+)
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
-from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
 from pause_manager import machines, metrics, settling
 from pause_manager.control_task import ControlTask
@@ -28,9 +39,14 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
-    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
-    if stage.executor == AGENT:
-        return  # Sent before the stage was given to agents.
+    pipeline = stage_run.run.pipeline
+    if not installed.is_here(pipeline, stage_run):
+        # Another worker may be of a release that has it; the reconciler sends again.
+        why = installed.missing(pipeline, stage_run)
+        logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
+        return
+    if definition.of(stage_run).is_for_agents or unfit_params.held(stage_run.run):
+        return
     owner = f"{processes.identity()}/{self.request.id}"
     loop = StageLoop(stage_run, Worker(owner, machines.name(), processes.boot_id()))
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.

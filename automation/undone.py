@@ -15,10 +15,10 @@ from django.db.models import F
 
 from automation import keys
 from automation.copying import ITEM
+from automation.definition import INPUT
 from automation.leases import SLICE
 from automation.models import AutomationRun, ItemFailure, Lifecycle, SliceTotals, StageRun, WorkSlice
 
-INPUT = "input"
 BATCH = 2_000
 """Items a batch copies, if no slice is larger."""
 SLICES = 500

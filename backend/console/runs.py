@@ -15,10 +15,9 @@ from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from automation import gate, status
+from automation import gate, installed, status
 from automation.leases import STAGE
 from automation.models import AutomationRun, Lifecycle
-from automation.pipeline import all_pipelines
 from automation.slice_totals import DONE
 from backend.console import access, live
 
@@ -99,7 +98,8 @@ def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[di
 
 
 _STAGES = f"""
-    SELECT stage.run_id, stage.slug, stage.lifecycle, stage.total_items, done.processed, done.failed
+    SELECT stage.run_id, stage.slug, stage.lifecycle, stage.total_items, done.processed, done.failed,
+           stage.definition->>'title' AS title, stage.definition->>'interface' AS interface
       FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done
      WHERE stage.run_id = ANY(%s) AND stage.position >= 0
      ORDER BY stage.run_id, stage.position
@@ -107,22 +107,32 @@ _STAGES = f"""
 
 
 def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    titles = {pipeline.slug: pipeline for pipeline in all_pipelines()}
-    pipeline = titles.get(run.pipeline)
     shares = [_share(stage) for stage in stages]
     percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
-    names = {stage.slug: stage.title for stage in pipeline.stages} if pipeline else {}
-    current = [names.get(stage["slug"], stage["slug"]) for stage in stages if stage["lifecycle"] == Lifecycle.RUNNING]
-    reasons = gate.explain(run) if run.lifecycle == Lifecycle.PENDING else []
+    current = [
+        stage["title"] or installed.title_of(run.pipeline, stage["slug"])
+        for stage in stages
+        if stage["lifecycle"] == Lifecycle.RUNNING
+    ]
+    is_waiting = run.lifecycle == Lifecycle.PENDING or _lacks_code(run, stages)
+    reasons = gate.explain(run) if is_waiting else []
     return {
         "run": run,
-        "title": pipeline.title if pipeline else run.pipeline,
+        "title": installed.pipeline_title(run.pipeline),
         "status": status.of(run, has_reasons=bool(reasons)),
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
         "failed": sum(stage["failed"] for stage in stages),
         "why": reasons[0].sentence if reasons else run.failure,
     }
+
+
+def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
+    """Whether a stage that is to be worked on is not in this release."""
+    if run.lifecycle != Lifecycle.RUNNING:
+        return False
+    wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}
+    return not wanted.issubset(installed.keys())
 
 
 def _share(stage: dict[str, Any]) -> float:

@@ -88,7 +88,7 @@ KEEP_NO_ACCOUNTS = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('automation', '0011_failed_items'),
+        ('automation', '0013_undefined_stages'),
     ]
 
     operations = [

@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("automation", "0012_scale"),
+        ("automation", "0014_scale"),
         ("pause_manager", "0019_event_tenant"),
     ]
 
