@@ -296,7 +296,8 @@ class ItemFailureAdmin(PartAdmin):
 
 
 @admin.register(Ticket)
-class TicketAdmin(StateAdmin):
+class TicketAdmin(PartAdmin):
+    of = "stage_run"
     to_account = "stage_run__run__account__"
     list_display = ["id", "stage_run", "queue", "sent_at"]
     list_select_related = ["stage_run"]

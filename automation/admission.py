@@ -350,7 +350,7 @@ _SENT = f"""
       FROM {Ticket._meta.db_table} AS ticket
       JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE stage.lifecycle = 'running' AND run.lifecycle = 'running'
+     WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'
        AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL
 """
 """Messages that will start something: what was sent for a run that has ended or is paused takes nobody's room."""

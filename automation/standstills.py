@@ -50,6 +50,6 @@ _KEEP = f"""
 _WITHOUT_CODE = f"""
     SELECT run.id
       FROM {_STAGE} AS stage JOIN {_RUN} AS run ON run.id = stage.run_id
-     WHERE stage.lifecycle = 'running' AND run.lifecycle = 'running'
+     WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'
      GROUP BY run.id HAVING NOT bool_or(coalesce({installed.IS_HERE}, false))
 """

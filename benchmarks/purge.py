@@ -64,7 +64,7 @@ def _claims_ms(run: AutomationRun, until: threading.Event | None) -> list[float]
     times: list[float] = []
     while (len(times) < CLAIMS) if until is None else not until.is_set():
         begun = time.perf_counter()
-        work = leases.claim(stage_run, Worker("benchmark", "benchmark"), queue="stages", concurrency=None)
+        work = leases.claim(stage_run, Worker("benchmark", "benchmark"))
         times.append((time.perf_counter() - begun) * 1_000)
         assert work is not None
         leases.release(work)

@@ -5,10 +5,14 @@ Everything is made by statements over sets, so that a million runs take minutes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from django.db import connection
+
+from automation import definition
+from automation.pipeline import get_pipeline
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ class Accounts(NamedTuple):
 
 def fill(size: Size) -> Accounts:
     """Make it all, and let the planner know."""
+    drill = get_pipeline("drill")
+    work = json.dumps(definition.as_json(definition.declared(drill, drill.stage("work"))))
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = off")
         for statement in _STATEMENTS:
-            cursor.execute(statement, {"ended": size.ended, "at_work": size.at_work, "slices": size.slices})
+            cursor.execute(statement, {**asdict(size), "definition": work})
         for table in BIG:
             cursor.execute(f"VACUUM ANALYZE {table}")
         cursor.execute("VACUUM ANALYZE automation_slicetotals")
@@ -93,9 +99,10 @@ _STATEMENTS = (
     """
     INSERT INTO automation_stagerun
            (run_id, slug, position, lifecycle, total_items, started_at, finished_at, paused_seconds_at_start,
-            paused_seconds_at_end)
+            paused_seconds_at_end, definition)
     SELECT run.id, stage.slug, stage.position, CASE WHEN is_done THEN 'completed' ELSE 'running' END, run.total_items,
-           run.started_at, CASE WHEN is_done THEN run.started_at + interval '1 minute' END, 0, 0
+           run.started_at, CASE WHEN is_done THEN run.started_at + interval '1 minute' END, 0, 0,
+           CASE WHEN stage.position < 0 THEN '{}' ELSE %(definition)s::jsonb END
       FROM automation_automationrun AS run
      CROSS JOIN (VALUES ('input', -1), ('work', 0)) AS stage(slug, position)
      CROSS JOIN LATERAL (SELECT run.lifecycle = 'completed' OR stage.position < 0 AS is_done) AS done

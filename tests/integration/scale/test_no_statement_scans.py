@@ -123,6 +123,7 @@ def admin_pages(people: dict[str, Client], run: AutomationRun) -> Iterator[tuple
             f"itemfailure/?stage_run__id__exact={stage.pk}",
             "itemfailure/",
             "ticket/",
+            f"ticket/?stage_run__id__exact={stage.pk}",
         ):
             yield f"admin {path} as {who}", got(client, f"/admin/automation/{path}")
     yield "admin page of a run", got(people["large"], f"/admin/automation/automationrun/{run.pk}/change/")
@@ -160,13 +161,13 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
     worker = Worker("test/scale", "node-1")
 
     def slice_of_a_loop() -> None:
-        first = leases.claim(stage_run.pk, worker, queue="stages", concurrency=4, room=lambda _: ())
+        first = leases.claim(stage_run.pk, worker, room=lambda _: ())
         assert first is not None
         leases.heartbeat(first)
         leases.renew([Loop(stage_run.pk, first.slice_id, first.token)])
         leases.committed_cursor(first)
         checkpoint.commit(first, Progress(cursor=first.last_key, processed=1, outputs=[b'0000001.000\t{"n": 1}']))
-        second = leases.claim(stage_run.pk, worker, queue="stages", concurrency=4)
+        second = leases.claim(stage_run.pk, worker)
         assert second is not None
         leases.release(second, available_in=60)
 
