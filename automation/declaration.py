@@ -81,9 +81,9 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     other = registry.get(pipeline.slug)
     if other is not None and f"{other.__module__}.{other.__qualname__}" != f"{pipeline.__module__}.{name}":
         raise refuse(f"its slug {pipeline.slug!r} is taken by {other.__module__}.{other.__qualname__}")
-    timeout = pipeline.timeout
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
-        raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
+    for field in ("timeout", "item_timeout"):
+        if not _is_limit(getattr(pipeline, field)):
+            raise refuse(f"its {field} expected seconds > 0 or None, got: {getattr(pipeline, field)!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
     seen: list[str] = []
@@ -96,6 +96,10 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)
 
 
 def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
@@ -151,6 +155,9 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         value = getattr(stage, field)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
+    for field in ("item_timeout", "hook_timeout"):
+        if not _is_limit(getattr(stage, field)):
+            raise PipelineError(f"{prefix}.{field} expected seconds > 0 or None, got: {getattr(stage, field)!r}.")
     if stage.isolate_gpus not in (True, False):
         raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")
     if stage.isolate_gpus and (stage.executor != CELERY or not stage.needs.gpus):

@@ -105,12 +105,6 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
     return [Want(*row) for row in cursor.fetchall()]
 
 
-def answer(ticket_id: int) -> bool:
-    """Take the ticket of a message; False if it has been answered or replaced, so that the message is a duplicate."""
-    deleted, _ = Ticket.objects.filter(pk=ticket_id).delete()
-    return bool(deleted)
-
-
 def replace_lost_tickets() -> int:
     """Forget the tickets whose messages are gone, so that ``dispatch`` sends anew; returns how many.
 
