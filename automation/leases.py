@@ -382,7 +382,8 @@ _RENEW = f"""
                              %(numbers)s::int[], %(seconds)s::float8[], %(limits)s::float8[])
             WITH ORDINALITY AS loop(stage, slice, token, item, seconds, may_take, number)
     ), free AS (
-        SELECT slice.id, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
+        SELECT slice.id, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice
+          JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
          ORDER BY slice.id FOR NO KEY UPDATE OF slice SKIP LOCKED
     ), renewed AS (
         UPDATE {SLICE} AS slice

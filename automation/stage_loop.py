@@ -178,15 +178,16 @@ class StageLoop:
         return self._work_items(work)
 
     def _work_items(self, work: Work) -> Ending | None:
+        stage = self.stage
         # After a crash the cursor must stand right before the culprit, should it kill again.
-        interval = 0.0 if work.is_suspect else self.stage.checkpoint_interval
+        interval = 0.0 if work.is_suspect else stage.checkpoint_interval
         done = Progress(cursor=work.cursor)
         at, number = self._slot.work, work.done
         at[LIMIT] = self._item_timeout
         self._turn.begin()
         look_at = self._turn.look_at
         started = checked = time.monotonic()
-        for unit in units_of(self.stage, work, self.stage_run, self._ahead):
+        for unit in units_of(stage, work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= look_at:
                 if should_stop or self._turn.is_over():

@@ -43,9 +43,9 @@ def answer(ticket_id: int) -> int | None:
         cursor.execute(_FIRST, {"queue": own.queue, "node_seconds": gate.node_seconds()})
         first = cursor.fetchone()
         stage_run_id = own.stage_run_id
-        if first is not None and first[1] != stage_run_id:
-            if Ticket.objects.filter(pk=first[0], stage_run=first[1]).update(stage_run=own.stage_run_id):
-                stage_run_id = first[1]
+        others = Ticket.objects.filter(pk=first[0], stage_run=first[1]) if first is not None else Ticket.objects.none()
+        if others.exclude(pk=own.pk).update(stage_run=own.stage_run_id):
+            stage_run_id = first[1]
         own.delete()
         cursor.execute(f"UPDATE {STAGE} SET turn_at = clock_timestamp() WHERE id = %s", [stage_run_id])
     return stage_run_id
@@ -54,8 +54,8 @@ def answer(ticket_id: int) -> int | None:
 class Turn:
     """Of one loop: when it must ask whether to make room, and whether it must.
 
-    It lasts ``turn_seconds``, longer where it takes long to begin, ``loop_seconds`` at most. Nobody need make room while
-    nobody waits.
+    It lasts ``turn_seconds``, longer where it takes long to begin, ``loop_seconds`` at most. While nobody waits it goes
+    on.
     """
 
     def __init__(self, stage_run: StageRun, queue: str) -> None:

@@ -1,4 +1,4 @@
-"""Items that hang, in real workers: they are ended from outside, their place comes back, and their neighbours are done."""
+"""Items that hang, in real workers: they are ended from outside, their place comes back, their neighbours are done."""
 
 from __future__ import annotations
 
