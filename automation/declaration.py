@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from automation.errors import InvalidParams, PipelineError
@@ -81,11 +81,18 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     other = registry.get(pipeline.slug)
     if other is not None and f"{other.__module__}.{other.__qualname__}" != f"{pipeline.__module__}.{name}":
         raise refuse(f"its slug {pipeline.slug!r} is taken by {other.__module__}.{other.__qualname__}")
-    for field in ("timeout", "item_timeout"):
-        if not _is_limit(getattr(pipeline, field)):
-            raise refuse(f"its {field} expected seconds > 0 or None, got: {getattr(pipeline, field)!r}")
+    timeout = pipeline.timeout
+    if timeout is not None and (not _is_number(timeout) or timeout <= 0):
+        raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
+    if not _is_limit(pipeline.item_timeout):
+        raise refuse(f"its item_timeout expected seconds >= 0 or None, got: {pipeline.item_timeout!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
+    _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")
+    for former in {pipeline.slug, *pipeline.formerly}:
+        for one in registry.values():
+            if one.slug != pipeline.slug and former in (one.slug, *one.formerly):
+                raise refuse(f"the slug {former!r} is or was that of pipeline {one.slug}")
     seen: list[str] = []
     for stage in pipeline.stages:
         prefix = f"Cannot register pipeline {name}: stage {getattr(stage, '__name__', stage)!s}"
@@ -96,10 +103,23 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
+    slugs = [slug for stage in pipeline.stages for slug in (stage.slug, *stage.formerly)]
+    for slug in slugs:
+        if slugs.count(slug) > 1:
+            raise refuse(f"two stages have or had the slug {slug!r}")
+
+
+def _check_formerly(formerly: object, prefix: str) -> None:
+    if not isinstance(formerly, tuple) or not all(isinstance(slug, str) and SLUG.fullmatch(slug) for slug in formerly):
+        raise PipelineError(f"{prefix} expected a tuple of slugs, got: {formerly!r}.")
 
 
 def _is_limit(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)
+    return value is None or (_is_number(value) and 0 <= value < inf)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
@@ -136,6 +156,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     if not (isinstance(stage, type) and issubclass(stage, Stage | GroupStage)):
         raise PipelineError(f"{prefix} expected a subclass of Stage or GroupStage, got: {stage!r}.")
     _check_names(stage.__name__, stage, prefix)
+    _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
@@ -157,7 +178,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
     for field in ("item_timeout", "hook_timeout"):
         if not _is_limit(getattr(stage, field)):
-            raise PipelineError(f"{prefix}.{field} expected seconds > 0 or None, got: {getattr(stage, field)!r}.")
+            raise PipelineError(f"{prefix}.{field} expected seconds >= 0 or None, got: {getattr(stage, field)!r}.")
     if stage.isolate_gpus not in (True, False):
         raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")
     if stage.isolate_gpus and (stage.executor != CELERY or not stage.needs.gpus):

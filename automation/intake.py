@@ -13,7 +13,6 @@ from automation.checkpoint import Progress
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.leases import Work
 from automation.models import ItemFailure, StageRun
-from automation.pipeline import Stage
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class HandedIn:
     busy_seconds: float = 0.0
 
 
-def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
     """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``."""
     given_up = {failure.key: failure for failure in handed.failures}
     if len(given_up) < len(handed.failures):
@@ -45,7 +44,7 @@ def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn)
         raise _not_left(handed)
     left = {*handed.outputs, *given_up}
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
-    for unit in units.units_of(stage, work, stage_run):
+    for unit in units.units_of(work, stage_run):
         if unit.key not in left:
             raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is before the cursor and was left out.")
         left.discard(unit.key)

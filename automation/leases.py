@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from automation import conf, gate
+from automation.definition import CONCURRENCY
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
 from pause_manager import holds, layers, nodes
@@ -78,8 +79,6 @@ def claim(
     stage_run_id: int,
     worker: Worker,
     *,
-    queue: str,
-    concurrency: int | None,
     room: Callable[[], Sequence[str]] | None = None,
     suits: Callable[[Sequence[str]], bool] | None = None,
 ) -> Work | None:
@@ -100,16 +99,12 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                f"SELECT kept.id, kept.lease_gpus FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
+                f"SELECT kept.id, kept.lease_gpus, {CONCURRENCY} "
+                f"FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
                 f"LEFT JOIN LATERAL ({_KEPT}) AS kept ON true "
                 f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
-                f"AND {gate.open_for('%(queue)s::text')} FOR NO KEY UPDATE OF stage",
-                {
-                    "stage": stage_run_id,
-                    "queue": queue,
-                    "node": worker.node,
-                    "node_seconds": gate.node_seconds(),
-                },
+                f"AND {gate.OPEN} FOR NO KEY UPDATE OF stage",
+                {"stage": stage_run_id, "node": worker.node, **gate.values()},
             )
         found = cursor.fetchone()
         if found is None:
@@ -123,7 +118,7 @@ def claim(
             "owner": worker.owner,
             "node": worker.node,
             "lease": conf.settings().lease_seconds,
-            "concurrency": concurrency,
+            "concurrency": found[2],
         }
         row = None
         if room is not None and found[0] is not None and (suits is None or suits(found[1])):

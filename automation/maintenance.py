@@ -5,12 +5,22 @@ from __future__ import annotations
 import logging
 from itertools import islice
 
-from automation import checkpoint, conf, dispatch, leases, lifecycle, stages, time_limits
+from automation import (
+    checkpoint,
+    conf,
+    definition,
+    dispatch,
+    leases,
+    lifecycle,
+    stage_rows,
+    stages,
+    standstills,
+    time_limits,
+)
 from automation.checkpoint import Progress
 from automation.errors import LeaseLost
 from automation.leases import Worker
 from automation.models import StageRun, WorkSlice
-from automation.pipeline import get_pipeline
 from automation.units import units_of
 from pause_manager import audit, database, machines, metrics
 from pause_manager.actor import SYSTEM
@@ -32,13 +42,15 @@ class WorkerLost(Exception):
 
 
 def reconcile() -> None:
-    """Repair whatever is missing, each part by itself: starts, seals, ends of cancels, messages."""
+    """Repair whatever is missing, each part by itself: definitions, starts, seals, ends of cancels, messages."""
     with RECONCILING.timed():
         _reconcile()
 
 
 def _reconcile() -> None:
     for part in (
+        stage_rows.define,
+        standstills.note_code_missing,
         lifecycle.finish_cancels,
         lifecycle.settle_pauses,
         stages.start_waiting,
@@ -107,8 +119,7 @@ def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> N
         hook = WorkSlice.Phase(work.phase).label
         lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
-    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)()
-    for unit in islice(units_of(stage, work, stage_run), 1):
+    for unit in islice(units_of(work, stage_run), 1):
         done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes))
         try:
             checkpoint.commit(work, done, release=True)
@@ -122,5 +133,6 @@ def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> N
             reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {work.crashes} times",
             figures={"stage": stage_run.slug, "slice": slice_id, "item": unit.key, "crashes": work.crashes},
         )
-    if stage.max_failures is not None:
-        lifecycle.fail_if_too_many(stage_run, stage.max_failures)
+    allowed = definition.of(stage_run).max_failures
+    if allowed is not None:
+        lifecycle.fail_if_too_many(stage_run, allowed)

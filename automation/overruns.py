@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf, isfinite
 
-from automation import conf, dispatch, leases, lifecycle
-from automation.errors import UnknownPipeline
+from automation import conf, definition, dispatch, leases, lifecycle
+from automation.definition import Definition
 from automation.models import StageRun, WorkSlice
-from automation.pipeline import AnyStage, Pipeline, get_pipeline
 from pause_manager import audit, metrics
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
@@ -25,24 +25,25 @@ ENDED = metrics.counter(
 )
 
 
-def item_timeout(pipeline: type[Pipeline], stage: type[AnyStage]) -> float:
-    """Seconds that one attempt at an item may take."""
-    for declared in (stage.item_timeout, pipeline.item_timeout):
-        if declared is not None:
-            return float(declared)
-    return conf.settings().item_timeout_seconds
+def item_timeout(stage: Definition) -> float:
+    """Seconds that one attempt at an item may take; ``inf`` for no limit."""
+    return _limit(stage.item_timeout, conf.settings().item_timeout_seconds)
 
 
-def hook_timeout(stage: type[AnyStage]) -> float:
+def hook_timeout(stage: Definition) -> float:
     """Seconds that ``prepare``, ``finish`` or the making of the stage may take."""
-    return conf.settings().hook_timeout_seconds if stage.hook_timeout is None else float(stage.hook_timeout)
+    return _limit(stage.hook_timeout, conf.settings().hook_timeout_seconds)
+
+
+def _limit(declared: float | None, otherwise: float) -> float:
+    return float(otherwise if declared is None else declared) or inf
 
 
 def take_away(overrun: Overrun) -> Callable[[], object] | None:
     """End the lease and mark the try; what is then to be done. ``None`` if what has begun may not be cut short."""
     about, work = overrun.noted.about, overrun.work
     stage_run = StageRun.objects.select_related("run").filter(pk=about["stage_run"]).first()
-    if overrun.has_ended and stage_run is not None and _is_irreversible(stage_run):
+    if overrun.has_ended and stage_run is not None and definition.of(stage_run).irreversible:
         return None
     slice_id, token = about.get("slice"), about.get("token")
     if stage_run is None or slice_id is None or token is None:
@@ -67,13 +68,6 @@ def _carry_on(stage_run: StageRun) -> None:
     dispatch.dispatch([stage_run.pk])
 
 
-def _is_irreversible(stage_run: StageRun) -> bool:
-    try:
-        return get_pipeline(stage_run.run.pipeline).stage(stage_run.slug).irreversible
-    except (UnknownPipeline, KeyError):
-        return False
-
-
 def _tell(stage_run: StageRun, slice_id: int, key: str, overrun: Overrun) -> None:
     work, owner = overrun.work, overrun.noted.owner
     phase = WorkSlice.Phase(WorkSlice.objects.values_list("phase", flat=True).get(pk=slice_id))
@@ -96,7 +90,7 @@ def _tell(stage_run: StageRun, slice_id: int, key: str, overrun: Overrun) -> Non
             "item": key,
             "attempt": work.attempt,
             "seconds": round(work.seconds, 1),
-            "limit": work.limit if work.limit != float("inf") else None,
+            "limit": work.limit if isfinite(work.limit) else None,
             "process": processes.pid_of(owner),
             "is_killed": overrun.is_killed,
         },

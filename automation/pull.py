@@ -95,7 +95,7 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
             if release:
                 leases.release(job.work)
         else:
-            progress = intake.progress_of(job.stage, job.work, job.stage_run, handed)
+            progress = intake.progress_of(job.work, job.stage_run, handed)
             finished = checkpoint.commit(job.work, progress, release=release)
             processed, failed = progress.processed, progress.failed
         released = release and not finished

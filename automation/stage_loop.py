@@ -13,7 +13,18 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
 
-from automation import admission, announce, copying, gate, leases, lifecycle, loop_beat, maintenance
+from automation import (
+    admission,
+    announce,
+    copying,
+    definition,
+    gate,
+    installed,
+    leases,
+    lifecycle,
+    loop_beat,
+    maintenance,
+)
 from automation.aside import Aside
 from automation.checkpoint import Progress
 from automation.committer import Committer
@@ -22,7 +33,7 @@ from automation.errors import LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
 from automation.overruns import hook_timeout, item_timeout
-from automation.pipeline import AnyStage, Payload, TryLater, get_pipeline
+from automation.pipeline import AnyStage, Payload, TryLater
 from automation.recovery import commit_surely
 from automation.turns import Turn
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
@@ -59,9 +70,7 @@ class StageLoop:
         self.stage_run = stage_run
         self.run_row = stage_run.run
         self.worker = worker
-        pipeline = get_pipeline(self.run_row.pipeline)
-        self._declared = pipeline.stage(stage_run.slug)
-        self._sources = pipeline.predecessors(stage_run.slug)
+        self._declared = definition.of(stage_run)
         self._work: Work | None = None
         self._committer = Committer(self._committed)
         self._ahead = Aside()
@@ -71,7 +80,7 @@ class StageLoop:
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
-            params=self.run_row.params,
+            params=installed.params_of(self.run_row),
             logger=logging.LoggerAdapter(
                 logging.getLogger(f"automation.stage.{stage_run.slug}"),
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
@@ -81,9 +90,9 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
         )
-        self._item_timeout = item_timeout(pipeline, self._declared)
-        self._scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
-        self._slot = local.take_slot(self._scopes, loop_beat.between_slices(stage_run.pk))
+        self._item_timeout = item_timeout(self._declared)
+        self.scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
+        self._slot = local.take_slot(self.scopes, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
@@ -91,7 +100,7 @@ class StageLoop:
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
         with self._limited(hook_timeout(self._declared)):
-            return self._declared()
+            return installed.make(self.run_row.pipeline, self.stage_run)
 
     @contextmanager
     def _limited(self, seconds: float, attempt: int = 1) -> Iterator[None]:
@@ -124,8 +133,6 @@ class StageLoop:
                     work = leases.claim(
                         self.stage_run.pk,
                         self.worker,
-                        queue=self._declared.queue,
-                        concurrency=self._declared.concurrency,
                         room=None if self.run_row.ignores_capacity else self._room,
                         suits=self._suits,
                     )
@@ -139,7 +146,7 @@ class StageLoop:
                 if work.gpus and not self._ctx.gpus:
                     self._hand_over(work.gpus)
                 if not self._has_worked:
-                    metrics.guarded(settling.went_on)(self._scopes)
+                    metrics.guarded(settling.went_on)(self.scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work)
@@ -187,7 +194,7 @@ class StageLoop:
         self._turn.begin()
         look_at = self._turn.look_at
         started = checked = time.monotonic()
-        for unit in units_of(stage, work, self.stage_run, self._ahead):
+        for unit in units_of(work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= look_at:
                 if should_stop or self._turn.is_over():
@@ -409,7 +416,7 @@ class StageLoop:
             self._isolation.enter_context(gpus.isolated(self._ctx.gpus))
 
     def _all_items(self) -> Iterator[Payload]:
-        slugs = self._sources or ("input",)
+        slugs = self._declared.sources
         rows = dict(StageRun.objects.filter(run=self.run_row, slug__in=slugs).values_list("slug", "pk"))
         for slug in slugs:
             yield from (payload for _, payload in self._read(rows[slug]))

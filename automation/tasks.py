@@ -7,11 +7,10 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import dispatch, gate, lifecycle, maintenance, stages, turns
+from automation import dispatch, installed, lifecycle, maintenance, stages, turns, unfit_params
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
-from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
 from pause_manager import machines, metrics, settling
 from pause_manager.control_task import ControlTask
@@ -33,19 +32,25 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
-    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
-    if stage.executor == AGENT:
-        return  # Sent before the stage was given to agents.
+    pipeline = stage_run.run.pipeline
+    if not installed.is_here(pipeline, stage_run):
+        # Another worker may be of a release that has it; the reconciler sends again.
+        why = installed.missing(pipeline, stage_run)
+        logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
+        return
+    if unfit_params.held(stage_run.run):
+        return
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=machines.name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
-    ending = StageLoop(stage_run, worker).run()
+    loop = StageLoop(stage_run, worker)
+    ending = loop.run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
     if ending is not Ending.LEASE_LOST:
         stages.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
-    metrics.guarded(settling.look)(gate.scopes_at_work(stage_run.run, queue=stage.queue, node=worker.node))
+    metrics.guarded(settling.look)(loop.scopes)
     if ending is Ending.NO_ROOM:
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.

@@ -40,7 +40,7 @@ def answer(ticket_id: int) -> int | None:
         own = Ticket.objects.select_for_update().filter(pk=ticket_id).first()
         if own is None:
             return None
-        cursor.execute(_FIRST, {"queue": own.queue, "node_seconds": gate.node_seconds()})
+        cursor.execute(_FIRST, {"queue": own.queue, **gate.values()})
         first = cursor.fetchone()
         stage_run_id = own.stage_run_id
         others = Ticket.objects.filter(pk=first[0], stage_run=first[1]) if first is not None else Ticket.objects.none()
@@ -93,7 +93,7 @@ def _calls_another(run_id: UUID, queue: str) -> bool:
             {
                 "run": run_id,
                 "queue": queue,
-                "node_seconds": gate.node_seconds(),
+                **gate.values(),
                 "waits": WAITS_SECONDS,
                 "called": CALLED_SECONDS,
             },
@@ -113,7 +113,7 @@ _WAITING = f"""
       JOIN {STAGE} AS stage ON stage.id = waiting.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      CROSS JOIN LATERAL ({_LEASES.format(run="run.id")}) AS theirs(leases)
-     WHERE stage.lifecycle = 'running' AND {gate.open_for("%(queue)s::text")}
+     WHERE stage.lifecycle = 'running' AND {gate.OPEN}
 """
 _IN_TURN = "ORDER BY waiting.priority, waiting.leases, waiting.turn_at NULLS FIRST, waiting.id LIMIT 1"
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connection
 
-from automation import copying, keys
+from automation import copying, definition, keys
 from automation.checkpoint import Failure
 from automation.context import StageContext, TookTooLong
+from automation.definition import GROUP
 from automation.models import StageRun
-from automation.pipeline import AnyStage, GroupStage, Payload, TryLater, get_pipeline
+from automation.pipeline import AnyStage, Payload, TryLater
 from pause_manager import database
 from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT
 
@@ -61,15 +62,16 @@ class Unit:
         return [Failure(self.prefix + key, payload, told, attempts) for key, payload in self.items]
 
 
-def units_of(stage: AnyStage, work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
+def units_of(work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
     """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries.
 
     Items are read ahead on the connection ``ahead``, if there is one.
     """
     assert work.source_id is not None
+    stage = definition.of(stage_run)
     prefix = prefix_of(stage_run, work.source_id)
     items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead)
-    if not isinstance(stage, GroupStage):
+    if stage.interface != GROUP:
         for item in items:
             yield Unit(prefix, [item], item[1])
         return
@@ -82,7 +84,7 @@ def prefix_of(stage_run: StageRun, source_id: int) -> str:
 
     Two branches make items of the same keys from the same items: where they meet, the keys say which is which.
     """
-    sources = get_pipeline(stage_run.run.pipeline).predecessors(stage_run.slug)
+    sources = definition.of(stage_run).after
     if len(sources) < 2:
         return ""
     return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))

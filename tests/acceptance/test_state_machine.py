@@ -118,7 +118,7 @@ class Life(RuleBasedStateMachine):
         stage = get_pipeline("chain").stage(stage_run.slug)
         is_held = Hold.objects.covering([self.run.scope]).exists()
         name = f"hand-{next(self.names)}"
-        work = leases.claim(stage_run.pk, worker(name), queue=stage.queue, concurrency=stage.concurrency)
+        work = leases.claim(stage_run.pk, worker(name))
         if work is None:
             return multiple()
         assert not is_held, "leased in spite of a hold"

@@ -47,9 +47,7 @@ def claim_that_is_under_way(scope: str) -> tuple[bool, bool]:
         return []
 
     stage = get_pipeline("few").stage("few")
-    claiming = in_thread(
-        lambda: leases.claim(stage_of(run).pk, worker(), queue=stage.queue, concurrency=stage.concurrency, room=room)
-    )
+    claiming = in_thread(lambda: leases.claim(stage_of(run).pk, worker(), room=room))
     assert is_asked.wait(20)
     placing = in_thread(partial(place, scope))
     try:

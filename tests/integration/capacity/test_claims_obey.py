@@ -121,7 +121,7 @@ def leased_by(run: AutomationRun, name: str, suits: Callable[[Sequence[str]], bo
     room = partial(admission.room_here, HERE, needs, run.pipeline, run_id=run.pk)
     try:
         worker = Worker(f"test/{name}", HERE)
-        return leases.claim(stage_run.pk, worker, queue="stages", concurrency=None, room=room, suits=suits)
+        return leases.claim(stage_run.pk, worker, room=room, suits=suits)
     except NoRoom:
         return None
 
@@ -169,7 +169,7 @@ class TestASliceWhoseWorkerWasLost:
         room = partial(admission.room_here, "other", SMALL, run.pipeline, run_id=run.pk)
 
         with pytest.raises(NoRoom):
-            leases.claim(stage_of(run).pk, Worker("test/b", "other"), queue="stages", concurrency=None, room=room)
+            leases.claim(stage_of(run).pk, Worker("test/b", "other"), room=room)
 
     def test_its_cards_go_to_a_loop_that_may_use_them_and_to_no_other(self):
         node("gpu-node", cores=64, gpus=(gpu(0), gpu(1)))
@@ -179,7 +179,7 @@ class TestASliceWhoseWorkerWasLost:
         def leased(name: str, suits: Callable[[Sequence[str]], bool] | None = None) -> Work | None:
             room = partial(admission.room_here, "gpu-node", declared.needs, run.pipeline, run_id=run.pk)
             at = Worker(f"test/{name}", "gpu-node")
-            return leases.claim(stage_of(run).pk, at, queue="stages", concurrency=None, room=room, suits=suits)
+            return leases.claim(stage_of(run).pk, at, room=room, suits=suits)
 
         first = leased("a")
         assert first is not None

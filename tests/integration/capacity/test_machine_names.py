@@ -85,7 +85,7 @@ def test_an_item_is_given_up_also_on_a_machine_that_was_refused_its_name(
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "node": "big"}
     Machine.objects.create(boot_id="another", name="big")
     run = make_run("scripted", items=1)
-    assert leases.claim(stage_of(run).pk, Worker("gone", "n1"), queue="stages", concurrency=None) is not None
+    assert leases.claim(stage_of(run).pk, Worker("gone", "n1")) is not None
     WorkSlice.objects.update(crashes=99)
 
     assert maintenance.settle(leases.reap(["gone"])) == 1
