@@ -15,7 +15,7 @@ import orjson
 from celery import current_app
 from django.db import connection, transaction
 
-from automation import conf, definition, gate
+from automation import conf, definition, gate, standstills
 from automation.admission import Want, admit, look_ahead, park
 from automation.definition import CONCURRENCY, INTERFACE, QUEUE
 from automation.leases import KEEPS, RUN, SLICE, STAGE
@@ -73,6 +73,8 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
             },
         )
         tickets = cursor.fetchall()
+        if tickets:
+            standstills.begin_waiting([stage_run_id for _, stage_run_id, _ in tickets])
     _send(tickets)
     # After the stages are free again: a hold locks its run, and whoever has a run may be waiting for its stage.
     park(admission)

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation import definition, installed, standstills
+from automation import definition, installed, standstills, waits
 from automation.definition import QUEUE
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
-from pause_manager import conf, layers, outlook, unserved
+from automation.waits import Wait
+from pause_manager import conf, layers, outlook
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
@@ -131,9 +132,9 @@ def explain(run: AutomationRun) -> list[Reason]:
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
     reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
     reasons += _of_code(run)
-    if run.lifecycle == Lifecycle.RUNNING and not any(reason.code == outlook.NO_WORKER for reason in reasons):
-        reasons += [_of_queue(queue) for queue in unserved.of(_queues_at_work(run))]
     if run.lifecycle == Lifecycle.RUNNING:
+        told = {reason.code for reason in reasons}
+        reasons += [_of_wait(wait) for wait in waits.of(run) if wait.code != outlook.NO_WORKER or wait.code not in told]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
     return reasons
 
@@ -152,8 +153,8 @@ def _of_code(run: AutomationRun) -> list[Reason]:
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
-    """Whether none of them keeps the run: that some of it leaves a node keeps nothing."""
-    return all(reason.code == GIVES_WAY for reason in reasons)
+    """Whether none of them keeps the run: that some of it leaves a node, or has its turn later, keeps nothing."""
+    return all(reason.code == GIVES_WAY or reason.code in waits.ADVISORY for reason in reasons)
 
 
 def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
@@ -167,16 +168,8 @@ def _of_yield(node: str, why: str) -> Reason:
     return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted)
 
 
-def _queues_at_work(run: AutomationRun) -> set[str]:
-    """The queues whose workers the running stages of ``run`` want; agents come by themselves."""
-    running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
-    stages = [definition.of(stage_run) for stage_run in running if installed.is_here(run.pipeline, stage_run)]
-    return {stage.queue for stage in stages if not stage.is_for_agents}
-
-
-def _of_queue(queue: str) -> Reason:
-    lifted = f"a worker is started that serves the queue {queue}"
-    return Reason(outlook.NO_WORKER, unserved.sentence(queue), None, SYSTEM.name, lifted)
+def _of_wait(wait: Wait) -> Reason:
+    return Reason(wait.code, wait.sentence, wait.since, SYSTEM.name, wait.lifted_by)
 
 
 def _of_capacity(hold: Hold) -> Reason | None:

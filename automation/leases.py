@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from automation import conf, gate
+from automation import conf, gate, standstills
 from automation.definition import CONCURRENCY
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
@@ -99,7 +99,7 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                f"SELECT kept.id, kept.lease_gpus, {CONCURRENCY} "
+                f"SELECT kept.id, kept.lease_gpus, {CONCURRENCY}, run.id, {standstills.WAITS} "
                 f"FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
                 f"LEFT JOIN LATERAL ({_KEPT}) AS kept ON true "
                 f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
@@ -128,6 +128,8 @@ def claim(
             gpus = list(room()) if room is not None else []
             cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
             row = cursor.fetchone()
+        if row is not None and found[4]:
+            standstills.end_waiting(found[3])
     return Work(*row) if row else None
 
 

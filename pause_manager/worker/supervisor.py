@@ -26,6 +26,7 @@ from pause_manager import (
     database,
     gpus,
     holds,
+    kinds,
     log_context,
     machines,
     metrics,
@@ -113,6 +114,7 @@ class Supervisor:
         self._marks: dict[int, Turn] = {}
         self._marks_lock = threading.Lock()
         self._next_mark = 0
+        self._pipelines: set[str] = set()
         self.name = ""
         self.node = ""
 
@@ -124,6 +126,7 @@ class Supervisor:
         self._keeper = Keeper(self._page)
         self._overruns = Overruns(self._page, database_thread.soon)
         self.name, self.node = worker.hostname, machines.known_name()
+        self._pipelines = {kind.pipeline for kind in kinds.every()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -470,6 +473,8 @@ class Supervisor:
             in_hand=in_hand.counts(),
             tasks=in_hand.oldest(),
             task_names=list(self._worker.app.tasks),
+            pipelines=self._pipelines,
+            places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
             visible_gpus=gpus.told(),
             clock=time.time(),
         )
