@@ -115,11 +115,8 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:
     )
     if able.filter(last_seen_at__gte=Now() - lately).exists():
         return
-    if (
-        WorkSlice.objects.leased()
-        .filter(stage_run__run=run, stage_run__definition__interface=definition.AGENT)
-        .exists()
-    ):
+    leased = WorkSlice.objects.leased().filter(stage_run__run=run)
+    if leased.filter(stage_run__definition__interface=AGENT).exists():
         return
     sentence = f"No agent that may take work of {run.pipeline} was heard of lately, and agents do {', '.join(titles)}."
     since = able.order_by("-last_seen_at").values_list("last_seen_at", flat=True).exclude(last_seen_at=None).first()

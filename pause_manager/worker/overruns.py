@@ -67,7 +67,7 @@ class Overruns:
         self._page = here
         self._hand_in = hand_in
         self._again_at: dict[_Key, float] = {}
-        """When each is to be taken away again, if it has not been meanwhile."""
+        """When each is to be taken away: again, if it has not been meanwhile."""
 
     def look(self, keeper: Keeper) -> None:
         """Ask who is over time, and end who has not heard. From memory; called once a tick."""
@@ -83,17 +83,16 @@ class Overruns:
             has_ended = stop is not None and stop.code == "finished"
             if late > 0:
                 slots.ask(self._page, noted.number, work)
-            if late > _rules.grace():
-                self._end(Overrun(noted, work, False, _is_of_pool(noted.owner)))
+                self._end(Overrun(noted, work, False, _is_of_pool(noted.owner)), grace=_rules.grace())
             elif has_ended and min(seconds, work.seconds) > _rules.ended_grace():
-                self._end(Overrun(noted, work, True, _is_of_pool(noted.owner)))
+                self._end(Overrun(noted, work, True, _is_of_pool(noted.owner)), grace=0.0)
         for key in list(self._again_at):
             if key[:2] not in taken:
                 del self._again_at[key]
 
-    def _end(self, overrun: Overrun) -> None:
+    def _end(self, overrun: Overrun, *, grace: float) -> None:
         now = time.monotonic()
-        if now >= self._again_at.get(_key(overrun), 0.0):
+        if now >= self._again_at.setdefault(_key(overrun), now + grace):
             self._again_at[_key(overrun)] = now + AGAIN_SECONDS
             self._hand_in(f"overrun in slot {overrun.noted.number}", partial(self._take_away, overrun))
 
