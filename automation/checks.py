@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from celery import current_app
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning, register
-
-from celery import current_app
 
 from automation.conf import AutomationSettings
 from pause_manager.settings_check import check_declared

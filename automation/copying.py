@@ -53,12 +53,24 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
 
 def output_rows(key: str, outputs: Iterable[Any]) -> list[bytes]:
     """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+    if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
+        raise UnfitPayload(_of_wrong_type(outputs))
     start = key.encode()
     rows = []
     for ordinal, output in enumerate(outputs):
         segment = keys.ENCODED_SEGMENTS[ordinal] if ordinal < 1_000 else keys.segment(ordinal).encode()
         rows.append(b"%b.%b\t%b" % (start, segment, encode(output)))
     return rows
+
+
+def _of_wrong_type(outputs: Any) -> str:
+    if outputs is None:
+        return (
+            "expected the outputs of process(), got None: yield each output, or return a list (an empty one for none)"
+        )
+    if isinstance(outputs, dict):
+        return "expected the outputs of process(), got one dict: yield it, or return [it]"
+    return f"expected the outputs of process(), dicts in a list or yielded, got: {type(outputs).__name__}"
 
 
 def write(rows: Iterable[bytes]) -> None:

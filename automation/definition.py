@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from automation.declaration import AGENT
+from automation.failure_limit import FailureLimit
 from automation.pipeline import AnyStage, BaseStage, GroupStage, Pipeline
 from pause_manager.needs import Needs
 
@@ -46,7 +47,7 @@ class Definition:
     retries: int = BaseStage.retries
     retry_backoff: float = BaseStage.retry_backoff
     checkpoint_interval: float = BaseStage.checkpoint_interval
-    max_failures: int | None = BaseStage.max_failures
+    max_failures: FailureLimit = BaseStage.max_failures
     item_timeout: float | None = BaseStage.item_timeout
     hook_timeout: float | None = BaseStage.hook_timeout
     irreversible: bool = BaseStage.irreversible

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -85,9 +86,8 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
     values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
     with layers.telling("gate"):
         cursor.execute(_WANTED, values)
-    return [
-        Want(*row, needs=definition.needs_of(orjson.loads(needs)), kept=kept) for *row, needs, kept in cursor.fetchall()
-    ]
+        rows = cursor.fetchall()
+    return [replace(Want(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
 
 
 def replace_lost_tickets() -> int:
@@ -144,7 +144,8 @@ _WANTED = f"""
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
                {QUEUE} AS queue, slices.leased + tickets.out AS at_work,
                least(wants.loops, slices.open) - slices.leased - tickets.out AS messages,
-               greatest(0, slices.kept - tickets.out) AS kept, (stage.definition->'needs')::text AS needs
+               (stage.definition->'needs')::text AS needs,
+               greatest(0, slices.kept - tickets.out) AS kept
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
          CROSS JOIN LATERAL (SELECT {_LOOPS} AS loops) AS wants

@@ -30,7 +30,7 @@ ORDER = (
     "budget",
     "needs_input",
     "capacity",
-    "code_missing",
+    standstills.CODE_MISSING,
 )
 """The order in which reasons are told; the first is the one a list shows."""
 GIVES_WAY = "gives_way"
@@ -149,7 +149,7 @@ def _of_code(run: AutomationRun) -> list[Reason]:
         return [_unreadable("code", error)]
     sentences = dict.fromkeys(installed.missing(run.pipeline, stage_run) for stage_run in found)
     lifted = "a release that has it is installed"
-    return [Reason("code_missing", sentence, since, SYSTEM.name, lifted) for sentence in sentences]
+    return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:

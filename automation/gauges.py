@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from automation import agents, installed, status
 from automation.definition import QUEUE
 from automation.leases import RUN, SLICE, STAGE
-from automation.models import TERMINAL, Ticket
+from automation.models import Ticket
 from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 
@@ -62,7 +62,7 @@ MESSAGES = f"""
 """
 STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
 
-UNFINISHED = tuple(name for name in status.ALL if name not in TERMINAL)
+UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 
 
 def _rows(statement: str, values: dict[str, Any] | None = None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Which code this release has for the stages of runs. A run keeps its stages; whether they can be worked on is asked here."""
+"""Which code this release has for the stages of runs: runs keep their stages, and the code may have changed since."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def title_of(pipeline: str, slug: str) -> str:
 def is_here(pipeline: str, stage_run: StageRun) -> bool:
     """Whether this release can work on ``stage_run``, whose run is one of ``pipeline``."""
     found = find(pipeline, stage_run.slug)
-    kept = stage_run.definition
-    return found is not None and bool(kept) and definition.interface_of(found[1]) == kept["interface"]
+    kept = stage_run.definition or {}
+    return found is not None and definition.interface_of(found[1]) == kept.get("interface")
 
 
 def missing(pipeline: str, stage_run: StageRun) -> str:
@@ -81,9 +81,7 @@ def missing(pipeline: str, stage_run: StageRun) -> str:
     if found is None or not stage_run.definition:
         return f"{name} is not in this release; it goes on when it is, or cancel it."
     is_now, was = _TAKES[definition.interface_of(found[1])], _TAKES[stage_run.definition["interface"]]
-    return (
-        f"{name} {is_now} in this release, and for this run it {was}: it goes on with a release before, or cancel it."
-    )
+    return f"{name} {is_now} in this release, but this run's {was}; it goes on with a release like that, or cancel it."
 
 
 def make(pipeline: str, stage_run: StageRun) -> AnyStage:

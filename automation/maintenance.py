@@ -133,6 +133,5 @@ def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> N
             reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {work.crashes} times",
             figures={"stage": stage_run.slug, "slice": slice_id, "item": unit.key, "crashes": work.crashes},
         )
-    allowed = definition.of(stage_run).max_failures
-    if allowed is not None:
-        lifecycle.fail_if_too_many(stage_run, allowed)
+    stage = definition.of(stage_run)
+    lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)

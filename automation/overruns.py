@@ -46,7 +46,10 @@ def take_away(overrun: Overrun) -> Callable[[], object] | None:
     if overrun.has_ended and stage_run is not None and definition.of(stage_run).irreversible:
         return None
     slice_id, token = about.get("slice"), about.get("token")
-    if stage_run is None or slice_id is None or token is None:
+    if stage_run is None:
+        return _nothing
+    if slice_id is None or token is None:
+        _tell(stage_run, None, "", overrun)
         return _nothing
     number = None if overrun.has_ended else work.number
     key = leases.take_away(slice_id, token, number=number, attempts=work.attempt)
@@ -68,10 +71,18 @@ def _carry_on(stage_run: StageRun) -> None:
     dispatch.dispatch([stage_run.pk])
 
 
-def _tell(stage_run: StageRun, slice_id: int, key: str, overrun: Overrun) -> None:
-    work, owner = overrun.work, overrun.noted.owner
+def _what(slice_id: int | None, key: str) -> str:
+    if key:
+        return f"item {key}"
+    if slice_id is None:
+        return "teardown"
     phase = WorkSlice.Phase(WorkSlice.objects.values_list("phase", flat=True).get(pk=slice_id))
-    what = f"item {key}" if key else "the making of the stage" if phase == WorkSlice.Phase.WORK else phase.label
+    return "the making of the stage, or setup," if phase == WorkSlice.Phase.WORK else phase.label
+
+
+def _tell(stage_run: StageRun, slice_id: int | None, key: str, overrun: Overrun) -> None:
+    work, owner = overrun.work, overrun.noted.owner
+    what = _what(slice_id, key)
     limit = "item_timeout" if key else "hook_timeout"
     why = f"took longer than {limit} = {work.limit:g} s"
     if overrun.has_ended:

@@ -14,8 +14,8 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.working_time import durations_of
 
 _FACTS = f"""
-    SELECT stage.slug, stage.definition->>'title', stage.lifecycle, stage.total_items, stage.started_at, stage.finished_at,
-           stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
+    SELECT stage.slug, stage.definition->>'title', stage.lifecycle, stage.total_items, stage.started_at,
+           stage.finished_at, stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
            coalesce(sum(slice.processed), 0)::bigint, coalesce(sum(slice.failed), 0)::bigint
       FROM {STAGE} AS stage LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
      WHERE stage.run_id = %s AND stage.position >= 0

@@ -19,6 +19,7 @@ from automation import (
     copying,
     definition,
     gate,
+    hooks,
     installed,
     leases,
     lifecycle,
@@ -50,6 +51,9 @@ FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given
 
 Phase = WorkSlice.Phase
 
+COUNT_SECONDS = 1.0
+"""Between two counts of what has failed, where a share of it may."""
+
 
 class Ending(StrEnum):
     """How a stage loop ended."""
@@ -77,6 +81,8 @@ class StageLoop:
         self._turn = Turn(stage_run, self._declared.queue)
         self._has_worked = False
         self._isolation = ExitStack()
+        self._has_succeeded = False
+        self._counted_at = -COUNT_SECONDS
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
@@ -91,6 +97,7 @@ class StageLoop:
             items=self._all_items,
         )
         self._item_timeout = item_timeout(self._declared)
+        self._set_up = hooks.SetUp(self._ctx)
         self.scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
         self._slot = local.take_slot(self.scopes, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
@@ -170,6 +177,8 @@ class StageLoop:
             self._work = None
             self._committer.close()
             self._ahead.close()
+            with self._limited(hook_timeout(self._declared)):
+                self._set_up.take_down()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
@@ -189,6 +198,8 @@ class StageLoop:
         # After a crash the cursor must stand right before the culprit, should it kill again.
         interval = 0.0 if work.is_suspect else stage.checkpoint_interval
         done = Progress(cursor=work.cursor)
+        with self._limited(hook_timeout(self._declared)):
+            self._set_up.of(stage)
         at, number = self._slot.work, work.done
         at[LIMIT] = self._item_timeout
         self._turn.begin()
@@ -268,8 +279,19 @@ class StageLoop:
         announce.moved(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
-        if done.failed and self.stage.max_failures is not None:
-            lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)
+        self._has_succeeded |= done.processed > 0
+        if done.failed and self._is_time_to_count():
+            lifecycle.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
+
+    def _is_time_to_count(self) -> bool:
+        """Always for a limit in items, or while nothing succeeds; else each second: the count reads all slices."""
+        if not self._has_succeeded or not isinstance(self._declared.max_failures, float):
+            return True
+        now = time.monotonic()
+        is_due = now - self._counted_at >= COUNT_SECONDS
+        if is_due:
+            self._counted_at = now
+        return is_due
 
     def _run_hook(self, work: Work) -> Ending | None:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
@@ -284,7 +306,8 @@ class StageLoop:
                 stage = self.stage
                 with self._limited(limit, tried + 1):
                     if work.phase == Phase.PREPARE:
-                        stage.prepare(self._ctx)
+                        with hooks.keeps_nothing(stage):
+                            stage.prepare(self._ctx)
                     else:
                         stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
                 self._note_ending(work)

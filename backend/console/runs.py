@@ -20,12 +20,14 @@ from automation.models import AutomationRun, Lifecycle, StageRun
 from backend.console import access, live
 
 PAGE_SIZE = 20
+_INTERFACE = KT("definition__interface")
 
 FILTERS: dict[str, tuple[str, Q]] = {
     "": ("All", Q()),
     "active": ("Active", Q(finished_at__isnull=True)),
     "paused": ("Paused", Q(paused_at__isnull=False)),
-    "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED)),
+    "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED, failed_items=0)),
+    "completed_with_failures": ("With failures", Q(lifecycle=Lifecycle.COMPLETED, failed_items__gt=0)),
     "failed": ("Failed", Q(lifecycle=Lifecycle.FAILED)),
     "cancelled": ("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),
 }
@@ -87,7 +89,7 @@ def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[di
     done = (
         StageRun.objects.filter(run__in=runs, position__gte=0)
         .order_by("run", "position")
-        .values("run_id", "slug", "lifecycle", "total_items", title=KT("definition__title"))
+        .values("run_id", "slug", "lifecycle", "total_items", title=KT("definition__title"), interface=_INTERFACE)
         .annotate(processed=Sum("slices__processed"), failed=Sum("slices__failed"))
     )
     by_run: dict[Any, list[dict[str, Any]]] = {}
@@ -104,7 +106,8 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         for stage in stages
         if stage["lifecycle"] == Lifecycle.RUNNING
     ]
-    reasons = gate.explain(run) if run.lifecycle == Lifecycle.PENDING else []
+    is_waiting = run.lifecycle == Lifecycle.PENDING or _lacks_code(run, stages)
+    reasons = gate.explain(run) if is_waiting else []
     return {
         "run": run,
         "title": installed.pipeline_title(run.pipeline),
@@ -114,6 +117,14 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "failed": sum(stage["failed"] or 0 for stage in stages),
         "why": reasons[0].sentence if reasons else run.failure,
     }
+
+
+def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
+    """Whether a stage that is to be worked on is not in this release."""
+    if run.lifecycle != Lifecycle.RUNNING:
+        return False
+    wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}
+    return not wanted.issubset(installed.keys())
 
 
 def _share(stage: dict[str, Any]) -> float:

@@ -46,7 +46,7 @@ class RunStages(AutomationView):
     def get(self, request: Request, run_id: str) -> Response:
         run = runs.find(request.user, run_id)
         is_open = Q(slices__finished_at__isnull=True)
-        rows = run.stages.filter(position__gte=0).annotate(
+        rows: Any = run.stages.filter(position__gte=0).annotate(
             slice_count=Count("slices"),
             open_slices=Count("slices", filter=is_open),
             leased_slices=Count("slices", filter=is_open & Q(slices__lease_token__isnull=False)),

@@ -16,7 +16,7 @@ _DEFINITION = {
 
 
 class Migration(migrations.Migration):
-    dependencies = [("automation", "0010_gpus_by_uuid")]
+    dependencies = [("automation", "0011_failed_items")]
 
     operations = [
         migrations.AddField(

@@ -21,7 +21,7 @@ def undefine(apps, schema_editor):
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("automation", "0011_definitions")]
+    dependencies = [("automation", "0012_definitions")]
 
     operations = [
         AddIndexConcurrently(

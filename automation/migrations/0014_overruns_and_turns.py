@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('automation', '0012_undefined_stages'),
+        ('automation', '0013_undefined_stages'),
     ]
 
     operations = [
