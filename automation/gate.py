@@ -80,10 +80,14 @@ class Reason:
     since: datetime | None
     actor: str
     lifted_by: str
+    keeps: bool = True
+    """Whether it keeps work from beginning; else it says why nobody begins."""
 
     def as_dict(self) -> dict[str, Any]:
         """The reason for JSON; ``since`` in ISO 8601."""
-        return asdict(self) | {"since": self.since.isoformat() if self.since else None}
+        told = asdict(self) | {"since": self.since.isoformat() if self.since else None}
+        del told["keeps"]
+        return told
 
 
 def scopes_of(run: AutomationRun) -> list[str]:
@@ -133,8 +137,7 @@ def explain(run: AutomationRun) -> list[Reason]:
     reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
     reasons += _of_code(run)
     if run.lifecycle == Lifecycle.RUNNING:
-        told = {reason.code for reason in reasons}
-        reasons += [_of_wait(wait) for wait in waits.of(run) if wait.code != outlook.NO_WORKER or wait.code not in told]
+        reasons += [_of_wait(wait) for wait in waits.of(run, is_kept=bool(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
     return reasons
 
@@ -153,8 +156,8 @@ def _of_code(run: AutomationRun) -> list[Reason]:
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
-    """Whether none of them keeps the run: that some of it leaves a node, or has its turn later, keeps nothing."""
-    return all(reason.code == GIVES_WAY or reason.code in waits.ADVISORY for reason in reasons)
+    """Whether none of them keeps the run: that some of it leaves a node, or that nobody comes for it, keeps nothing."""
+    return not any(reason.keeps for reason in reasons)
 
 
 def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
@@ -165,11 +168,11 @@ def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
 
 def _of_yield(node: str, why: str) -> Reason:
     lifted = "its worker has finished the item at hand; it goes on where there is room"
-    return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted)
+    return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted, keeps=False)
 
 
 def _of_wait(wait: Wait) -> Reason:
-    return Reason(wait.code, wait.sentence, wait.since, SYSTEM.name, wait.lifted_by)
+    return Reason(wait.code, wait.sentence, wait.since, SYSTEM.name, wait.lifted_by, keeps=False)
 
 
 def _of_capacity(hold: Hold) -> Reason | None:

@@ -16,16 +16,13 @@ from automation import definition, installed
 from automation.declaration import AGENT
 from automation.definition import Definition
 from automation.models import Agent, AutomationRun, Lifecycle, StageRun, Ticket, WorkSlice
-from pause_manager import acknowledgements, outlook, serving, unserved
+from pause_manager import conf, outlook, serving, unserved
 from pause_manager.clock import database_now
-from pause_manager.probes import processes
+from pause_manager.probes import owners
 
 NO_AGENT = "no_agent"
 NO_FREE_WORKER = "no_free_worker"
 AT_WORK = "at_work"
-ADVISORY = frozenset({NO_FREE_WORKER, AT_WORK})
-"""Of those that are at work and need nobody to do anything."""
-
 WAITS_SECONDS = 2.0
 """A message that is out for longer waits for a worker to be free."""
 MOST_RUNS = 3
@@ -40,9 +37,9 @@ class Wait(NamedTuple):
     lifted_by: str
 
 
-def of(run: AutomationRun) -> list[Wait]:
-    """What ``run``, which is running, waits for."""
-    if run.cancel_requested_at is not None or run.paused_at is not None:
+def of(run: AutomationRun, *, is_kept: bool) -> list[Wait]:
+    """What ``run``, which is running, waits for. Of one that something keeps: for what is still at work."""
+    if is_kept:
         return list(_at_work(run))
     running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
     stages = {one.pk: definition.of(one) for one in running if installed.is_here(run.pipeline, one)}
@@ -106,7 +103,7 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:
     titles = [stage.title for stage in stages]
     if not titles:
         return
-    lately = timedelta(seconds=acknowledgements.gone_seconds())
+    lately = timedelta(seconds=conf.settings().gone_seconds)
     able = Agent.objects.filter(
         Q(site__isnull=True) | Q(site=run.site_id),
         is_enabled=True,
@@ -133,7 +130,7 @@ def _at_work(run: AutomationRun) -> Iterator[Wait]:
         assert now is not None
         what = f"Item {row.item_key}" if row.item_key else WorkSlice.Phase(row.phase).label.capitalize()
         seconds = max(0.0, (now - row.item_since).total_seconds())
-        worker = processes.name_of(row.lease_owner, row.lease_node)
+        worker = owners.name_of(row.lease_owner, row.lease_node)
         end = f"it is ended at {row.item_limit:g} s" if row.item_limit is not None else "it has no time limit"
         sentence = f"{what} of stage {row.stage_run.slug} is at work since {seconds:.0f} s on worker {worker}; {end}."
         yield Wait(AT_WORK, sentence, row.item_since, "it is done, or ended")
