@@ -47,7 +47,7 @@ def answer(ticket_id: int) -> int | None:
         if others.exclude(pk=own.pk).update(stage_run=own.stage_run_id):
             stage_run_id = first[1]
         own.delete()
-        cursor.execute(f"UPDATE {STAGE} SET turn_at = clock_timestamp() WHERE id = %s", [stage_run_id])
+        cursor.execute(_NOTE, [stage_run_id])
     return stage_run_id
 
 
@@ -116,6 +116,12 @@ _WAITING = f"""
      WHERE stage.lifecycle = 'running' AND {gate.OPEN}
 """
 _IN_TURN = "ORDER BY waiting.priority, waiting.leases, waiting.turn_at NULLS FIRST, waiting.id LIMIT 1"
+
+# Who has it locked is about to lease a slice of it, and that counts as well.
+_NOTE = f"""
+    UPDATE {STAGE} SET turn_at = clock_timestamp()
+     WHERE id = (SELECT id FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED)
+"""
 
 _FIRST = f"SELECT id, stage_run_id FROM ({_WAITING.format(which='true')}) AS waiting {_IN_TURN}"
 

@@ -132,5 +132,7 @@ def _at_work(run: AutomationRun) -> Iterator[Wait]:
         seconds = max(0.0, (now - row.item_since).total_seconds())
         worker = owners.name_of(row.lease_owner, row.lease_node)
         end = f"it is ended at {row.item_limit:g} s" if row.item_limit is not None else "it has no time limit"
-        sentence = f"{what} of stage {row.stage_run.slug} is at work since {seconds:.0f} s on worker {worker}; {end}."
+        sentence = (
+            f"{what} of stage {row.stage_run.slug} has been at work for {seconds:.0f} s on worker {worker}; {end}."
+        )
         yield Wait(AT_WORK, sentence, row.item_since, "it is done, or ended")
