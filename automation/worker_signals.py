@@ -12,7 +12,7 @@ from typing import Any
 from celery import signals
 
 from automation import dispatch, leases, maintenance
-from pause_manager import conf, database
+from pause_manager import database
 from pause_manager.consumption import consumption
 from pause_manager.worker import page, slots
 
@@ -33,7 +33,7 @@ def _know_parent(**_: Any) -> None:
 def _tell_who_cannot_be_ended(sender: Any = None, **_: Any) -> None:
     """A worker of stages in a pool that is one process."""
     pool = type(getattr(sender, "pool", None)).__module__.rpartition(".")[2]
-    if pool != "prefork" and consumption.queues - {conf.settings().control_queue}:
+    if pool != "prefork" and consumption.queues:
         logger.warning(
             "The pool %s is one process: an item that hangs fails after item_timeout, but its place is lost until this "
             "worker starts anew. Stages are best worked on by a prefork pool.",
