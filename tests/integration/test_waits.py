@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -100,10 +101,9 @@ def test_a_pause_says_which_item_it_waits_for_and_until_when():
 
     (_, why), (code, sentence) = told(run)
     assert why == "This run was paused by olga: lunch."
-    assert (code, sentence) == (
-        "at_work",
-        "Item 000 of stage few has been at work for 42 s on worker node-1; it is ended at 60 s.",
-    )
+    assert code == "at_work"
+    expected = r"Item 000 of stage few has been at work for 4\d s on worker node-1; it is ended at 60 s\."
+    assert re.fullmatch(expected, sentence), sentence
 
 
 def answered(tickets: Sequence[Ticket]) -> list[int | None]:
@@ -114,7 +114,7 @@ def test_a_message_brings_a_worker_to_the_run_whose_turn_it_is():
     lives("stages", pipelines=["few"], places=2)
     long, late, urgent = (make_run("few", items=3) for _ in range(3))
     AutomationRun.objects.filter(pk=urgent.pk).update(priority=1)
-    first, second, third, *_ = Ticket.objects.filter(stage_run__run=long).order_by("pk")
+    first, second = Ticket.objects.filter(stage_run__run=long).order_by("pk")
 
     assert answered([first]) == [stage_of(urgent).pk]
     Ticket.objects.filter(stage_run__run=urgent).delete()
