@@ -52,10 +52,10 @@ def test_a_pipeline_that_no_live_worker_has_is_named():
     assert told(run) == [("no_worker", "No live worker that serves the queue stages knows the pipeline few.")]
 
     lives("stages", name="of the release before")
-    assert told(run) == []
+    assert "no_worker" not in dict(told(run))
     FleetWorker.objects.filter(pipelines=None).delete()
     lives("stages", pipelines=["content", "few"], places=2)
-    assert told(run) == []
+    assert "no_worker" not in dict(told(run))
 
 
 def test_a_run_that_waits_for_a_free_worker_says_who_has_them_and_its_clock_stands():

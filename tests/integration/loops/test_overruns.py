@@ -72,6 +72,7 @@ def test_an_item_that_hangs_fails_and_its_neighbours_are_done_once(workers: Work
     workers.stop("one")
 
 
+@pytest.mark.slow
 def test_an_item_that_hangs_is_tried_as_often_as_its_stage_says(workers: Workers):
     workers.start("one", "-Q", "stages", "-c", "1")
 
@@ -107,6 +108,7 @@ def test_pause_cancel_and_a_time_out_of_the_run_wait_no_longer_than_the_item_may
     assert ends(fresh, workers) == Lifecycle.COMPLETED, "the places are free again"
 
 
+@pytest.mark.slow
 def test_a_hook_that_hangs_fails_the_run(workers: Workers):
     workers.start("one", "-Q", "stages", "-c", "1")
 
