@@ -101,24 +101,23 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     if not pipeline.stages:
         raise refuse("it has no stages")
     _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")
-    for former in {pipeline.slug, *pipeline.formerly}:
+    for slug in (pipeline.slug, *pipeline.formerly):
         for one in registry.values():
-            if one.slug != pipeline.slug and former in (one.slug, *one.formerly):
-                raise refuse(f"the slug {former!r} is or was that of pipeline {one.slug}")
+            if one.slug != pipeline.slug and slug in (one.slug, *one.formerly):
+                raise refuse(f"the slug {slug!r} is, or was, that of pipeline {one.slug}")
     seen: list[str] = []
+    taken: set[str] = set()
     for stage in pipeline.stages:
         prefix = f"Cannot register pipeline {name}: stage {getattr(stage, '__name__', stage)!s}"
         _check_stage(stage, prefix)
-        if stage.slug in seen:
-            raise refuse(f"two stages have the slug {stage.slug!r}")
+        for slug in (stage.slug, *stage.formerly):
+            if slug in taken:
+                raise refuse(f"two stages have the slug {slug!r}, now or formerly")
+            taken.add(slug)
         for slug in stage.after or ():
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
-    slugs = [slug for stage in pipeline.stages for slug in (stage.slug, *stage.formerly)]
-    for slug in slugs:
-        if slugs.count(slug) > 1:
-            raise refuse(f"two stages have or had the slug {slug!r}")
 
 
 def _check_formerly(formerly: object, prefix: str) -> None:
@@ -204,7 +203,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
     for field in ("retry_backoff", "checkpoint_interval"):
         value = getattr(stage, field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
     for field in ("item_timeout", "hook_timeout"):
         if not _is_limit(getattr(stage, field)):
