@@ -492,6 +492,18 @@ class HangingTwicePipeline(Pipeline):
     stages = (HangingTwice,)
 
 
+class HangingLong(Hanging):
+    slug = "hanging-long"
+    item_timeout = 3600.0
+
+
+@register
+class HangingLongPipeline(Pipeline):
+    slug = "hanging-long"
+    title = "Hanging long"
+    stages = (HangingLong,)
+
+
 class HangingHook(Echo):
     slug = "hanging-hook"
     title = "Hanging hook"

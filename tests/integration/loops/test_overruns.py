@@ -87,7 +87,7 @@ def test_an_item_that_hangs_is_tried_as_often_as_its_stage_says(workers: Workers
 def test_pause_cancel_and_a_time_out_of_the_run_wait_no_longer_than_the_item_may_take(workers: Workers):
     workers.start("one", "-Q", "stages", "-c", "3")
     paused, cancelled = hanging("grip", at=1), hanging("loop", at=1)
-    timed = hanging("loop", at=1, timeout_seconds=0.5)
+    timed = hanging("loop", at=1, pipeline="hanging-long", timeout_seconds=0.5)
     began = time.monotonic()
     assert eventually(lambda: all(map(is_stuck, (paused, cancelled, timed)))), workers.said("one")[-3000:]
 
