@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import dispatch, installed, lifecycle, maintenance, stages, turns, unfit_params
+from automation import definition, dispatch, installed, lifecycle, maintenance, stages, turns, unfit_params
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
@@ -38,7 +38,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         why = installed.missing(pipeline, stage_run)
         logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
         return
-    if unfit_params.held(stage_run.run):
+    if definition.of(stage_run).is_for_agents or unfit_params.held(stage_run.run):
         return
     worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=machines.name())
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.

@@ -327,6 +327,7 @@ def test_a_run_of_the_release_before_is_defined_from_the_code_that_has_it(deploy
     StageRun.objects.filter(run=run).update(definition=None)
     Ticket.objects.all().delete()
     assert (dispatch.dispatch(), claim(run)) == (0, None)
+    assert "it goes on when the reconciler has taken it over, in seconds" in reasons(run)[0]
 
     deploy(One)
     reconcile(run)
