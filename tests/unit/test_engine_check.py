@@ -32,11 +32,14 @@ def test_postgresql_is_fine():
     assert check_database_engine(None) == []
 
 
-def test_a_pool_in_which_nobody_can_be_ended_is_warned_of(monkeypatch):
+def test_a_pool_in_which_nobody_can_be_ended_is_warned_of():
     assert check_pool(None) == []
 
-    monkeypatch.setattr(current_app.conf, "worker_pool", "threads")
+    before, current_app.conf.worker_pool = current_app.conf.worker_pool, "threads"
+    try:
+        (warning,) = check_pool(None)
+    finally:
+        current_app.conf.worker_pool = before
 
-    (warning,) = check_pool(None)
     assert warning.id == "automation.W001"
     assert "An item that hangs cannot be ended in workers whose pool is 'threads'" in warning.msg
