@@ -53,7 +53,12 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
             continue
         needs = definition.of(stage_run).needs
         room = partial(
-            admission.room_here, agent.node, needs, stage_run.run.pipeline, told, sample, run_id=stage_run.run_id
+            admission.room_here,
+            needs=needs,
+            pipeline=stage_run.run.pipeline,
+            told=told,
+            sample=sample,
+            run_id=stage_run.run_id,
         )
         try:
             work = leases.claim(

@@ -74,6 +74,8 @@ class StageLoop:
         self.stage_run = stage_run
         self.run_row = stage_run.run
         self.worker = worker
+        self.node = worker.node
+        """What the machine was called when the last slice was leased."""
         self._declared = definition.of(stage_run)
         self._work: Work | None = None
         self._committer = Committer(self._committed)
@@ -98,8 +100,8 @@ class StageLoop:
         )
         self._item_timeout = item_timeout(self._declared)
         self._set_up = hooks.SetUp(self._ctx)
-        self.scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
-        self._slot = local.take_slot(self.scopes, loop_beat.between_slices(stage_run.pk))
+        here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
+        self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
@@ -119,6 +121,11 @@ class StageLoop:
             yield
         finally:
             at[BEGUN] = 0.0
+
+    @property
+    def scopes(self) -> list[str]:
+        """Every scope whose holds reach it."""
+        return gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.node)
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
@@ -144,12 +151,12 @@ class StageLoop:
                         suits=self._suits,
                     )
                 except NoRoom as full:
-                    logger.info("%s finds no room on %s: %s", self.stage_run, self.worker.node, full)
+                    logger.info("%s finds no room here: %s", self.stage_run, full)
                     return Ending.NO_ROOM
                 if work is None:
                     return Ending.NOTHING_LEFT
                 self._slot.note(loop_beat.on(work))
-                self._work = work
+                self._work, self.node = work, work.node
                 if work.gpus and not self._ctx.gpus:
                     self._hand_over(work.gpus)
                 if not self._has_worked:
@@ -344,7 +351,7 @@ class StageLoop:
             return self._out_of_time()
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
-        if not self._has_worked and nodes.held_because(self.worker.node) is not None:
+        if not self._has_worked and nodes.held_because(self.node) is not None:
             return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(
@@ -384,7 +391,7 @@ class StageLoop:
     def _note_if_out_of_memory(self, error: BaseException) -> None:
         if adapting.is_out_of_memory(error):
             adapting.note_out_of_memory(
-                self.worker.node,
+                self.node,
                 reason=f"A loop of {self.stage_run.slug} ran out of memory: {type(error).__name__}: {error}"[:500],
                 figures={
                     "stage": self.stage_run.slug,
@@ -418,13 +425,13 @@ class StageLoop:
         # The stage may have loaded what it works with: it stays on the cards that it has.
         return [gpu.uuid for gpu in self._ctx.gpus] or None
 
-    def _suits(self, ids: Sequence[str]) -> bool:
-        return manager.suits_here(self.worker.node, self._declared.needs, ids, self._own_gpus())
+    def _suits(self, node: str, ids: Sequence[str]) -> bool:
+        return manager.suits_here(node, ids, needs=self._declared.needs, among=self._own_gpus())
 
-    def _room(self) -> Sequence[str]:
+    def _room(self, node: str) -> Sequence[str]:
         run = self.run_row
         return admission.room_here(
-            self.worker.node,
+            node,
             self._declared.needs,
             run.pipeline,
             among=self._own_gpus(),
@@ -433,7 +440,7 @@ class StageLoop:
         )
 
     def _hand_over(self, ids: Sequence[str]) -> None:
-        sample = nodes.latest(self.worker.node)
+        sample = nodes.latest(self.node)
         self._ctx.gpus = gpus.given(ids, sample.view if sample is not None else None)
         if self._declared.isolate_gpus:
             self._isolation.enter_context(gpus.isolated(self._ctx.gpus))

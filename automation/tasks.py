@@ -40,9 +40,9 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         return
     if definition.of(stage_run).is_for_agents or unfit_params.held(stage_run.run):
         return
-    worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=machines.name())
+    owner = f"{processes.identity()}/{self.request.id}"
+    loop = StageLoop(stage_run, Worker(owner, machines.name(), processes.boot_id()))
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
-    loop = StageLoop(stage_run, worker)
     ending = loop.run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)

@@ -24,7 +24,7 @@ def claim_here(stage_run_id: int, name: str) -> bool:
         work = leases.claim(
             stage_run_id,
             Worker(f"test/{name}", "gpu-node"),
-            room=partial(admission.room_here, "gpu-node", NeedsGpu.needs, "on-gpu"),
+            room=partial(admission.room_here, needs=NeedsGpu.needs, pipeline="on-gpu"),
         )
     except NoRoom:
         return False
