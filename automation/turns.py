@@ -120,7 +120,7 @@ _IN_TURN = "ORDER BY waiting.priority, waiting.leases, waiting.turn_at NULLS FIR
 # Who has it locked is about to lease a slice of it, and that counts as well.
 _NOTE = f"""
     UPDATE {STAGE} SET turn_at = clock_timestamp()
-     WHERE id = (SELECT id FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED)
+     WHERE id = (SELECT id FROM {STAGE} WHERE id = %s AND lifecycle = 'running' FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 _FIRST = f"SELECT id, stage_run_id FROM ({_WAITING.format(which='true')}) AS waiting {_IN_TURN}"

@@ -455,7 +455,7 @@ class Hanging(Stage):
     slug = "hanging"
     title = "Hanging"
     checkpoint_interval = 0.05
-    item_timeout = 1.5
+    item_timeout = 2.5
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         how = item.get("how")
