@@ -106,8 +106,7 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                _OPEN,
-                {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()},
+                _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
             )
         found = cursor.fetchone()
         if found is None:

@@ -22,7 +22,7 @@ from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.probes import processes
 from pause_manager.views import ContainerView
-from tests.concurrency.racing import race
+from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.factories import make_run, stage_of, tickets
 from tests.factories_nodes import make_node
 from tests.integration.capacity.fleet import HERE, full, gpu, node
@@ -113,6 +113,29 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     ramp["held_for"][HERE]["until"] = 1.0
     PollState.objects.update(ramp=ramp)
     assert asks() == ()
+
+
+@pytest.mark.req("P-39")
+def test_a_claim_that_waits_for_the_node_while_a_poll_keeps_it_is_refused():
+    """What it knew of the poll before it had the lock is old by then."""
+    node()
+    small = make_run("scripted", items=100)
+    Ticket.objects.all().delete()
+    for number in range(4):
+        assert leased_by(small, str(number)) is not None
+    manager.pause_work([Parked("large:1", "others.work", "control", LARGE)], reason="full")
+    later(3600)
+
+    with transaction.atomic():
+        nodes.lock(HERE)
+        claim = in_thread(asks)
+        wait_until_blocked(claim)
+        poll = in_thread(manager.poll)
+        poll.join()
+    claim.join()
+
+    assert PollState.objects.get().ramp["held"] == [HERE]
+    assert claim.result == f"{HERE} has 4 of 8 cores free, 1 core needed; it is kept free for 6 cores."
 
 
 def leased_by(run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
