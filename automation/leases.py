@@ -13,10 +13,10 @@ from typing import Any
 from django.db import connection, transaction
 from django.dispatch import receiver
 
-from automation import conf, gate
+from automation import conf, gate, standstills
 from automation.definition import CONCURRENCY
 from automation.errors import LeaseLost
-from automation.models import AutomationRun, StageRun, WorkSlice
+from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
 from pause_manager import holds, layers, machines, nodes
 from pause_manager.loads import KEEPS_SECONDS as KEEPS_SECONDS
 from pause_manager.models import Hold
@@ -26,7 +26,7 @@ from pause_manager.stops import Stop
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
 NO_LEASE = (
     "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpus = '{}', lease_yield = '', "
-    "leased_at = NULL, lease_expires_at = NULL"
+    "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
 )
 KEEPS = f"""
     slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
@@ -71,6 +71,15 @@ class Work:
     """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
     node: str = ""
     """On which it was leased, by the name of that time."""
+    done: int = 0
+    """Items before the cursor, when it was leased."""
+    overrun_key: str = ""
+    overrun_attempts: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the item after the cursor, or one soon after it, has ended its loop before."""
+        return bool(self.crashes) or (self.overrun_attempts > 0 and self.overrun_key > self.cursor)
 
 
 def claim(
@@ -103,7 +112,7 @@ def claim(
         if found is None:
             return None
         # Since the shares were taken no machine is renamed.
-        node, kept, kept_gpus, concurrency = found
+        node, kept, kept_gpus, concurrency, run_id, waits = found
         if worker.boot_id:
             machines.know(node)
         with layers.telling("node"):
@@ -125,6 +134,8 @@ def claim(
             gpus = list(room(node)) if room is not None else []
             cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
             row = cursor.fetchone()
+        if row is not None and waits:
+            standstills.end_waiting(run_id)
     return Work(*row) if row else None
 
 
@@ -173,6 +184,12 @@ class Loop:
     stage_run_id: int
     slice_id: int | None = None
     token: int | None = None
+    number: int | None = None
+    """Of the item that it has been at for long, counted from 0 in the slice; ``None``: of none."""
+    seconds: float | None = None
+    """For how long it has been at it."""
+    limit: float | None = None
+    """How long it may be; ``None``: for ever."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +218,9 @@ def renew(loops: Sequence[Loop]) -> list[Renewed]:
                 "stages": [loop.stage_run_id for loop in loops],
                 "slices": [loop.slice_id for loop in loops],
                 "tokens": [loop.token for loop in loops],
+                "numbers": [loop.number for loop in loops],
+                "seconds": [loop.seconds for loop in loops],
+                "limits": [loop.limit for loop in loops],
                 "lease": conf.settings().lease_seconds,
             },
         )
@@ -244,6 +264,18 @@ def committed_cursor(work: Work) -> str | None:
     """The cursor in the database if ``work`` is still held, else ``None``: settles a commit whose answer was lost."""
     held = WorkSlice.objects.filter(pk=work.slice_id, lease_token=work.token)
     return held.values_list("cursor", flat=True).first()
+
+
+def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -> str | None:
+    """End a lease whose holder does not end what it is at; the key of the item, ``None`` if it is no longer held.
+
+    With ``number``, the item of that number took too long at the last of its ``attempts``; -1 stands for what is no
+    item. Without, nothing is held against anybody.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_AWAY, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def reap(dead_owners: Sequence[str] = ()) -> list[tuple[int, int, int]]:
@@ -292,7 +324,7 @@ _LEASE = f"""
 """
 _WORK = """
     slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus,
-    lease_node
+    lease_node, processed + failed, overrun_key, overrun_attempts
 """
 _LEASED = f" RETURNING {_WORK}"
 
@@ -300,6 +332,25 @@ _HELD = f"""
     SELECT {_WORK} FROM {SLICE} AS slice
      WHERE id = %(slice)s AND lease_token = %(token)s AND split_part(lease_owner, '/', 1) = %(owner)s
        FOR NO KEY UPDATE
+"""
+
+# From the cursor on, which is seldom far behind: what a loop has done is committed every tenth of a second.
+ITEM_AT = f"""
+    coalesce((SELECT item.key FROM {WorkItem._meta.db_table} AS item
+               WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id
+                 AND item.key >= slice.first_key AND item.key > slice.cursor AND item.key <= slice.last_key
+               ORDER BY item.key OFFSET greatest(0, {{number}} - slice.processed - slice.failed) LIMIT 1), '')
+"""
+"""SQL over ``slice``: the key of its item of that number; empty for none."""
+
+_TAKE_AWAY = f"""
+    UPDATE {SLICE} AS slice
+       SET overrun_key = CASE WHEN %(number)s::int IS NULL THEN overrun_key
+                              ELSE {ITEM_AT.format(number="%(number)s::int")} END,
+           overrun_attempts = CASE WHEN %(number)s::int IS NULL THEN overrun_attempts ELSE %(attempts)s END,
+           {NO_LEASE}
+     WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s
+ RETURNING slice.overrun_key
 """
 
 _KEPT = f"""
@@ -311,7 +362,7 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, run.id, {standstills.WAITS}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
@@ -351,13 +402,18 @@ _HEARTBEAT = f"""
 
 _RENEW = f"""
     WITH loop AS MATERIALIZED (
-        SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[])
-            WITH ORDINALITY AS loop(stage, slice, token, number)
+        SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[],
+                             %(numbers)s::int[], %(seconds)s::float8[], %(limits)s::float8[])
+            WITH ORDINALITY AS loop(stage, slice, token, item, seconds, may_take, number)
     ), free AS (
-        SELECT slice.id FROM {SLICE} AS slice JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
+        SELECT slice.id, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice
+          JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
          ORDER BY slice.id FOR NO KEY UPDATE OF slice SKIP LOCKED
     ), renewed AS (
-        UPDATE {SLICE} AS slice SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+        UPDATE {SLICE} AS slice
+           SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s),
+               item_key = {ITEM_AT.format(number="free.item")},
+               item_since = statement_timestamp() - make_interval(secs => free.seconds), item_limit = free.may_take
           FROM free WHERE slice.id = free.id
      RETURNING slice.id
     )
@@ -399,7 +455,8 @@ _REAP = f"""
     )
     UPDATE {SLICE} AS slice
        SET crashes = crashes + 1, lost_at = statement_timestamp(), lease_token = NULL, lease_owner = '',
-           lease_yield = '', leased_at = NULL, lease_expires_at = NULL
+           lease_yield = '', leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL,
+           item_limit = NULL
       FROM lost WHERE slice.id = lost.id
  RETURNING slice.id, slice.stage_run_id, slice.crashes
 """

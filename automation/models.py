@@ -274,6 +274,7 @@ class StageRun(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     paused_seconds_at_start = models.FloatField(default=0)
     paused_seconds_at_end = models.FloatField(default=0)
+    turn_at = models.DateTimeField(null=True, blank=True, help_text="when a worker last came for it, see turns")
     definition = models.JSONField(
         null=True,
         editable=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from functools import cached_property
@@ -16,7 +16,6 @@ from django.db import InterfaceError, OperationalError, connection
 from automation import (
     admission,
     announce,
-    conf,
     copying,
     definition,
     gate,
@@ -30,17 +29,20 @@ from automation import (
 from automation.aside import Aside
 from automation.checkpoint import Progress
 from automation.committer import Committer
-from automation.context import Artifacts, Interrupted, StageContext
+from automation.context import Artifacts, Interrupted, StageContext, TookTooLong
 from automation.errors import LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
+from automation.overruns import hook_timeout, item_timeout
 from automation.pipeline import AnyStage, Payload, TryLater
 from automation.recovery import commit_surely
+from automation.turns import Turn
 from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
 from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.stops import Stop
 from pause_manager.worker import local, slots
+from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 
 logger = logging.getLogger("automation.stage_loop")
 
@@ -61,6 +63,7 @@ class Ending(StrEnum):
     NO_ROOM = "no room on this node"
     PROCESS_IS_SPENT = "its process has used GPUs, and another takes its place"
     TIME_IS_UP = "time is up"
+    MAKES_ROOM = "another run has its turn"
     LEASE_LOST = "lease lost"
 
 
@@ -77,6 +80,7 @@ class StageLoop:
         self._work: Work | None = None
         self._committer = Committer(self._committed)
         self._ahead = Aside()
+        self._turn = Turn(stage_run, self._declared.queue)
         self._has_worked = False
         self._isolation = ExitStack()
         self._has_succeeded = False
@@ -94,6 +98,7 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
         )
+        self._item_timeout = item_timeout(self._declared)
         self._set_up = hooks.SetUp(self._ctx)
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
         self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
@@ -103,7 +108,19 @@ class StageLoop:
     @cached_property
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
-        return installed.make(self.run_row.pipeline, self.stage_run)
+        with self._limited(hook_timeout(self._declared)):
+            return installed.make(self.run_row.pipeline, self.stage_run)
+
+    @contextmanager
+    def _limited(self, seconds: float, attempt: int = 1) -> Iterator[None]:
+        """What is done within is no item, and may take so long."""
+        at = self._slot.work
+        at[LIMIT], at[NUMBER], at[ATTEMPT] = seconds, -1, attempt
+        at[BEGUN] = time.monotonic()
+        try:
+            yield
+        finally:
+            at[BEGUN] = 0.0
 
     @property
     def scopes(self) -> list[str]:
@@ -116,7 +133,6 @@ class StageLoop:
             return self._run()
 
     def _run(self) -> Ending:
-        ends_at = time.monotonic() + conf.settings().loop_seconds
         try:
             if self._declared.isolate_gpus and gpus.is_spent():
                 recycling.ask("CUDA was started in it, and work came whose GPUs are isolated")
@@ -125,8 +141,8 @@ class StageLoop:
                 should_stop, reason = self._check_should_stop()
                 if should_stop:
                     return self._stopped(None, reason)
-                if time.monotonic() >= ends_at:
-                    return Ending.TIME_IS_UP
+                if time.monotonic() >= self._turn.look_at and self._turn.is_over():
+                    return self._out_of_time()
                 try:
                     work = leases.claim(
                         self.stage_run.pk,
@@ -147,7 +163,7 @@ class StageLoop:
                     metrics.guarded(settling.went_on)(self.scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
-                ending = self._work_through(work, ends_at)
+                ending = self._work_through(work)
                 self._work = None
                 self._slot.note(loop_beat.between_slices(self.stage_run.pk))
                 if ending is not None:
@@ -168,29 +184,45 @@ class StageLoop:
             self._work = None
             self._committer.close()
             self._ahead.close()
-            self._set_up.take_down()
+            with self._limited(hook_timeout(self._declared)):
+                self._set_up.take_down()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
 
-    def _work_through(self, work: Work, ends_at: float) -> Ending | None:
-        if work.phase == Phase.WORK:
-            return self._work_items(work, ends_at)
-        return self._run_hook(work)
+    def _work_through(self, work: Work) -> Ending | None:
+        if work.phase != Phase.WORK:
+            self._turn.begin()
+            return self._run_hook(work)
+        if not work.overrun_key and work.overrun_attempts > self._declared.retries:
+            return self._fail(
+                work, f"it could not be made: {TookTooLong('hook_timeout', hook_timeout(self._declared))}"
+            )
+        return self._work_items(work)
 
-    def _work_items(self, work: Work, ends_at: float) -> Ending | None:
+    def _work_items(self, work: Work) -> Ending | None:
+        stage = self.stage
         # After a crash the cursor must stand right before the culprit, should it kill again.
-        interval = 0.0 if work.crashes else self.stage.checkpoint_interval
+        interval = 0.0 if work.is_suspect else stage.checkpoint_interval
         done = Progress(cursor=work.cursor)
-        self._set_up.of(self.stage)
+        with self._limited(hook_timeout(self._declared)):
+            self._set_up.of(stage)
+        at, number = self._slot.work, work.done
+        at[LIMIT] = self._item_timeout
+        self._turn.begin()
+        look_at = self._turn.look_at
         started = checked = time.monotonic()
         for unit in units_of(work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
-            if should_stop or checked >= ends_at:
-                self._commit(work, done, started, release=True)
-                return self._stopped(work, reason)
+            if should_stop or checked >= look_at:
+                if should_stop or self._turn.is_over():
+                    self._commit(work, done, started, release=True)
+                    return self._stopped(work, reason)
+                look_at = self._turn.look_at
+            at[NUMBER] = number
+            number += unit.size
             try:
-                self._do(unit, done)
+                self._do(unit, done, work)
             except Interrupted:
                 self._commit(work, done, started, release=True)
                 return self._stopped(work, self._slot.stop)
@@ -213,11 +245,12 @@ class StageLoop:
             self._commit(work, done, started)
         return None
 
-    def _do(self, unit: Unit, done: Progress) -> None:
+    def _do(self, unit: Unit, done: Progress, work: Work) -> None:
         """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
         self._ctx.item_key = unit.key
+        tried = work.overrun_attempts if unit.items[0][0] == work.overrun_key else 0
         try:
-            done.outputs += attempt(self.stage, unit, self._ctx)
+            done.outputs += attempt(self.stage, unit, self._ctx, self._slot.work, tried)
             done.processed += unit.size
         except GivenUp as given_up:
             self._note_if_out_of_memory(given_up.error)
@@ -271,16 +304,19 @@ class StageLoop:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
         started = time.monotonic()
         self._ctx.item_key = Phase(work.phase).label
-        failure = None
-        for tried in range(self.stage.retries + 1):
+        limit = hook_timeout(self._declared)
+        failure: BaseException = TookTooLong("hook_timeout", limit)
+        for tried in range(work.overrun_attempts, self.stage.retries + 1):
             try:
                 if tried:
                     self._back_off(min(self.stage.retry_backoff * 2 ** (tried - 1), MAX_BACKOFF))
-                if work.phase == Phase.PREPARE:
-                    with hooks.keeps_nothing(self.stage):
-                        self.stage.prepare(self._ctx)
-                else:
-                    self.stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+                stage = self.stage
+                with self._limited(limit, tried + 1):
+                    if work.phase == Phase.PREPARE:
+                        with hooks.keeps_nothing(stage):
+                            stage.prepare(self._ctx)
+                    else:
+                        stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
                 self._note_ending(work)
                 leases.finish_hook(work, time.monotonic() - started)
                 return None
@@ -294,15 +330,17 @@ class StageLoop:
                 return None
             except LeaseLost:
                 raise
-            except Exception as error:
+            except (Exception, TookTooLong) as error:
                 if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
                     raise
                 self._note_if_out_of_memory(error)
                 self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
                 failure = error
-        why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
-        # The run ends before the slice is free, or another loop would take it and run the hook again.
-        lifecycle.fail(self.run_row.pk, reason=why)
+        return self._fail(work, f"{self._ctx.item_key} failed: {type(failure).__name__}: {failure}")
+
+    def _fail(self, work: Work, why: str) -> Ending:
+        # The run ends before the slice is free, or another loop would take it and try again.
+        lifecycle.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
         self._note_ending(work)
         leases.release(work)
         return Ending.STOPPED
@@ -310,7 +348,7 @@ class StageLoop:
     def _stopped(self, work: Work | None, reason: Stop | None) -> Ending:
         """Write the line that says where and why work stopped; the slice, if there was one, has been given back."""
         if reason is None:
-            return Ending.TIME_IS_UP
+            return self._out_of_time()
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
         if not self._has_worked and nodes.held_because(self.node) is not None:
@@ -330,6 +368,9 @@ class StageLoop:
             },
         )
         return Ending.STOPPED
+
+    def _out_of_time(self) -> Ending:
+        return Ending.MAKES_ROOM if self._turn.is_made_room else Ending.TIME_IS_UP
 
     def _give_back(self, error: BaseException) -> None:
         """Something unforeseen ended the loop. It counts like a lost worker, so that it cannot go on for ever."""
@@ -375,6 +416,9 @@ class StageLoop:
         while (left := until - time.monotonic()) > 0:
             if is_interruptible and self._check_should_stop()[0]:
                 raise Interrupted
+            if self._slot.is_overdue:
+                is_item = self._slot.work[NUMBER] >= 0
+                raise TookTooLong("item_timeout" if is_item else "hook_timeout", self._slot.work[LIMIT])
             time.sleep(min(left, 0.05))
 
     def _own_gpus(self) -> list[str] | None:

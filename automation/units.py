@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ from django.db import connection
 
 from automation import copying, definition, keys
 from automation.checkpoint import Failure
-from automation.context import StageContext
+from automation.context import StageContext, TookTooLong
 from automation.definition import GROUP
 from automation.models import StageRun
 from automation.pipeline import AnyStage, Payload, TryLater
 from pause_manager import database
+from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT
 
 if TYPE_CHECKING:
     from automation.aside import Aside
@@ -92,22 +94,29 @@ def prefix_of(stage_run: StageRun, source_id: int) -> str:
     return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))
 
 
-def attempt(stage: AnyStage, unit: Unit, ctx: StageContext) -> list[bytes]:
+def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, at: memoryview[float], tried: int = 0) -> list[bytes]:
     """The outputs of ``unit`` (``copying.output_rows``), tried as often as the stage allows; else :class:`GivenUp`.
 
-    Waits between tries end with :class:`Interrupted` at a stop.
+    Waits between tries end with :class:`Interrupted` at a stop. ``at`` is told of each try, see ``Slot.work``;
+    ``tried`` is how often it took too long before, at the cost of its process.
     """
-    attempts = 1
+    if tried > stage.retries:
+        raise GivenUp(TookTooLong("item_timeout", at[LIMIT]), tried)
+    attempts = tried + 1
     while True:
+        at[ATTEMPT] = attempts
+        at[BEGUN] = time.monotonic()
         try:
             return copying.output_rows(unit.key, stage.process(unit.given, ctx))
         except TryLater:
             raise
-        except Exception as error:
+        except (Exception, TookTooLong) as error:
             if database.is_away(error) and (database.is_read_only(error) or not connection.is_usable()):
                 raise
             ctx.logger.warning("Item %s failed (try %d): %s", unit.key, attempts, error)
             if attempts > stage.retries:
                 raise GivenUp(error, attempts) from error
+        finally:
+            at[BEGUN] = 0.0
         ctx.back_off(min(stage.retry_backoff * 2 ** (attempts - 1), MAX_BACKOFF))
         attempts += 1

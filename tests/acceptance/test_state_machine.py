@@ -148,7 +148,7 @@ class Life(RuleBasedStateMachine):
         if hand.units:
             unit = hand.units.pop(0)
             stage = get_pipeline("chain").stage(hand.stage_run.slug)()
-            hand.done.outputs += attempt(stage, unit, _context(hand.stage_run))
+            hand.done.outputs += attempt(stage, unit, _context(hand.stage_run), memoryview(bytearray(40)).cast("d"))
             hand.done.processed += unit.size
             hand.done.cursor = unit.last_key
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0018_renamed_machines'),
+        ('pause_manager', '0019_places_and_pipelines'),
     ]
 
     operations = [

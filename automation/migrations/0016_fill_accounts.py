@@ -79,8 +79,8 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("automation", "0014_scale"),
-        ("pause_manager", "0019_event_tenant"),
+        ("automation", "0015_scale"),
+        ("pause_manager", "0020_event_tenant"),
     ]
 
     operations = [migrations.RunPython(fill, migrations.RunPython.noop)]

@@ -88,7 +88,7 @@ KEEP_NO_ACCOUNTS = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('automation', '0013_undefined_stages'),
+        ('automation', '0014_overruns_and_turns'),
     ]
 
     operations = [
