@@ -173,6 +173,7 @@ _WANTED = f"""
                                    count(*) FILTER (WHERE is_kept) AS kept FROM ({_OPEN_SLICES}) AS s) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
          WHERE stage.id = ANY(%(ids)s) AND {gate.open_for("declared.queue")}
+           AND (stage.loop_retry_at IS NULL OR stage.loop_retry_at <= statement_timestamp())
     )
     SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages, kept
       FROM wanted WHERE messages > 0 ORDER BY priority, id

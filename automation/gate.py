@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from automation import troubles
 from automation.errors import UnknownPipeline
 from automation.models import TERMINAL, AutomationRun, Lifecycle, WorkSlice
 from automation.pipeline import AGENT, get_pipeline
@@ -23,6 +24,9 @@ ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", 
 """The order in which reasons are told; the first is the one a list shows."""
 GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run goes on."""
+ADVISORY = (GIVES_WAY, *troubles.CODES)
+"""Codes of what is to be known of a run that goes on."""
+CODES = ("finished", "cancel", *ORDER, "unreadable", outlook.NO_WORKER, *ADVISORY)
 
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
@@ -108,7 +112,7 @@ def _scopes(run: AutomationRun) -> list[str]:
 
 
 def explain(run: AutomationRun) -> list[Reason]:
-    """Every reason why ``run`` may not proceed now, in the fixed order, why nobody does it and what of it gives way.
+    """Every reason why ``run`` may not proceed now, in the fixed order, why nobody does it, what of it is in trouble.
 
     Empty means that it may.
     """
@@ -137,12 +141,13 @@ def explain(run: AutomationRun) -> list[Reason]:
         reasons += [_of_queue(queue) for queue in unserved.of(_queues_at_work(run))]
     if run.lifecycle == Lifecycle.RUNNING:
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
+        reasons += [Reason(one.code, one.sentence, one.since, SYSTEM.name, one.lifted_by) for one in troubles.of(run)]
     return reasons
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
-    """Whether none of them keeps the run: that some of it leaves a node keeps nothing."""
-    return all(reason.code == GIVES_WAY for reason in reasons)
+    """Whether none of them keeps the run: that some of it leaves a node, waits or fails keeps nothing else."""
+    return all(reason.code in ADVISORY for reason in reasons)
 
 
 def _yielding(run: AutomationRun) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from automation.checkpoint import Progress
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.leases import Work
 from automation.models import ItemFailure, StageRun
-from automation.pipeline import Stage
+from automation.pipeline import AnyStage
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class HandedIn:
     busy_seconds: float = 0.0
 
 
-def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+def progress_of(stage: type[AnyStage], work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
     """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``."""
     given_up = {failure.key: failure for failure in handed.failures}
     if len(given_up) < len(handed.failures):
@@ -49,7 +49,7 @@ def progress_of(stage: Stage, work: Work, stage_run: StageRun, handed: HandedIn)
         if unit.key not in left:
             raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is before the cursor and was left out.")
         left.discard(unit.key)
-        _add(done, unit, handed.outputs.get(unit.key), given_up.get(unit.key))
+        _add(stage, done, unit, handed.outputs.get(unit.key), given_up.get(unit.key))
         if unit.key == handed.cursor:
             break
     else:
@@ -63,9 +63,11 @@ def _not_left(handed: HandedIn) -> InvalidCheckpoint:
     return InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
 
 
-def _add(done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None) -> None:
+def _add(
+    stage: type[AnyStage], done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None
+) -> None:
     if failure is None:
-        done.outputs += _rows(unit.key, outputs or ())
+        done.outputs += _rows(unit.key, outputs or (), stage)
         done.processed += unit.size
     elif outputs is None:
         done.failures += unit.given_up(failure.error, failure.attempts)
@@ -75,16 +77,16 @@ def _add(done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failur
     done.cursor = unit.last_key
 
 
-def _rows(key: str, outputs: Sequence[Any]) -> list[bytes]:
+def _rows(key: str, outputs: Sequence[Any], stage: type[AnyStage]) -> list[bytes]:
     try:
-        return copying.output_rows(key, outputs)
+        return copying.output_rows(key, outputs, stage.max_item_bytes)
     except copying.UnfitPayload as error:
         raise InvalidCheckpoint(f"Cannot keep the outputs of item {key}: {error}.") from None
 
 
-def check_repeat(stage_run: StageRun, handed: HandedIn) -> None:
+def check_repeat(stage: type[AnyStage], stage_run: StageRun, handed: HandedIn) -> None:
     """Return if all that was handed in is committed already, as it is here; else raise ``CheckpointConflict``."""
-    rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs)]
+    rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs, stage)]
     with connection.cursor() as cursor:
         cursor.execute(_SAME, {"stage": stage_run.pk, "outputs": b"\n".join(rows).decode()})
         (same,) = cursor.fetchone()

@@ -58,6 +58,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
                 Worker(owner, agent.node),
                 queue=stage.queue,
                 concurrency=stage.concurrency,
+                group_size=stage.group_size,
                 room=None if stage_run.run.ignores_capacity else room,
             )
         except NoRoom as full:

@@ -12,7 +12,7 @@ import orjson
 from automation import conf, gate, leases, units
 from automation.leases import Work
 from automation.models import Agent, AutomationRun, StageRun, WorkSlice
-from automation.pipeline import Stage, get_pipeline
+from automation.pipeline import AnyStage, get_pipeline
 from pause_manager.stops import Stop, quiesced
 
 PAGE, LARGEST_PAGE = 500, 2_000
@@ -52,10 +52,9 @@ class Job:
         return self.stage_run.run
 
     @cached_property
-    def stage(self) -> Stage:
-        stage = get_pipeline(self.run.pipeline).stage(self.stage_run.slug)()
-        assert isinstance(stage, Stage)
-        return stage
+    def stage(self) -> type[AnyStage]:
+        """What was declared; nobody makes one here."""
+        return get_pipeline(self.run.pipeline).stage(self.stage_run.slug)
 
     @cached_property
     def prefix(self) -> str:
@@ -99,7 +98,7 @@ class Job:
             "leaseSeconds": settings.lease_seconds,
             "heartbeatSeconds": settings.heartbeat_seconds,
             # After a crash the cursor must stand right before the culprit, should it kill again.
-            "checkpointInterval": 0.0 if self.work.crashes else self.stage.checkpoint_interval,
+            "checkpointInterval": 0.0 if self.work.needs_care else self.stage.checkpoint_interval,
             "retries": self.stage.retries,
             "retryBackoff": self.stage.retry_backoff,
         }

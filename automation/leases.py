@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
-from automation import conf, gate
+from automation import apart, conf, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
 from pause_manager import holds, layers, nodes
@@ -21,10 +21,11 @@ from pause_manager.models import Hold
 from pause_manager.stops import Stop
 
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
-NO_LEASE = (
-    "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpus = '{}', lease_yield = '', "
+_NOBODY = (
+    "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL"
 )
+NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
     slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
     AND slice.lease_token IS NULL AND slice.finished_at IS NULL
@@ -37,10 +38,11 @@ LEASE_LOST = Stop("lease_lost", "The slice was taken over by another worker.")
 
 @dataclass(frozen=True)
 class Worker:
-    """Who leases: ``owner`` is a process identity and a task, ``node`` the host."""
+    """Who leases: ``owner`` is a process identity and a task, ``node`` the host, ``keeper`` who renews the lease."""
 
     owner: str
     node: str
+    keeper: str = ""
 
 
 class NoRoom(Exception):
@@ -63,6 +65,48 @@ class Work:
     crashes: int
     gpus: list[str]
     """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
+    done: int = 0
+    """Items of it that were processed or have failed."""
+    expiries: int = 0
+    waits: int = 0
+    waited_seconds: float = 0.0
+    is_alone: bool = False
+
+    @property
+    def left(self) -> int:
+        """Items of it that are neither done nor set apart."""
+        return self.size - self.done
+
+    @property
+    def needs_care(self) -> bool:
+        """Whether a loop was lost on the item after the cursor, which must say where, should it happen again."""
+        return self.crashes > 0 or self.expiries > 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether that was so often that the item is to be tried alone."""
+        settings = conf.settings()
+        return self.crashes >= settings.verdict_crashes - 1 or self.expiries >= settings.verdict_crashes
+
+
+class Lost(NamedTuple):
+    """A lease that was ended, and what is known of the item after the cursor."""
+
+    slice_id: int
+    stage_run_id: int
+    crashes: int
+    expiries: int
+    is_alone: bool
+    is_crash: bool
+    """Whether its process died, provably, on that item."""
+
+
+class Holder(NamedTuple):
+    """Who holds leases."""
+
+    owner: str
+    keeper: str
+    is_excused: bool
 
 
 def claim(
@@ -71,12 +115,17 @@ def claim(
     *,
     queue: str,
     concurrency: int | None,
+    group_size: int = 1,
+    is_fresh: bool = True,
     room: Callable[[], Sequence[str]] | None = None,
     suits: Callable[[Sequence[str]], bool] | None = None,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
     Raises :class:`NoRoom` on a node that is held.
+
+    An item (a group of ``group_size``) on which loops were lost is set apart here, in a slice of its own that a loop
+    gets which has done nothing yet (``is_fresh``); what comes after it goes on at once.
 
     ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
     that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is taken first, and
@@ -112,9 +161,13 @@ def claim(
         values: dict[str, Any] = {
             "stage": stage_run_id,
             "owner": worker.owner,
+            "keeper": worker.keeper,
             "node": worker.node,
             "lease": conf.settings().lease_seconds,
             "concurrency": concurrency,
+            "group": group_size,
+            "is_fresh": is_fresh,
+            **_suspicion(),
         }
         row = None
         if room is not None and found[0] is not None and (suits is None or suits(found[1])):
@@ -124,7 +177,15 @@ def claim(
             gpus = list(room()) if room is not None else []
             cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
             row = cursor.fetchone()
-    return Work(*row) if row else None
+        work = Work(*row) if row else None
+        if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
+            apart.first_of(cursor, work, group_size)
+    return work
+
+
+def _suspicion() -> dict[str, Any]:
+    verdict = conf.settings().verdict_crashes
+    return {"suspect_crashes": verdict - 1, "suspect_expiries": verdict}
 
 
 def take(slice_id: int, worker: Worker) -> Work | None:
@@ -135,6 +196,7 @@ def take(slice_id: int, worker: Worker) -> Work | None:
             {
                 "slice": slice_id,
                 "owner": worker.owner,
+                "keeper": worker.keeper,
                 "node": worker.node,
                 "gpus": [],
                 "lease": conf.settings().lease_seconds,
@@ -172,6 +234,8 @@ class Loop:
     stage_run_id: int
     slice_id: int | None = None
     token: int | None = None
+    is_told_to_end: bool = False
+    """Whether its process was told to end: should it die of that, it proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +264,7 @@ def renew(loops: Sequence[Loop]) -> list[Renewed]:
                 "stages": [loop.stage_run_id for loop in loops],
                 "slices": [loop.slice_id for loop in loops],
                 "tokens": [loop.token for loop in loops],
+                "excused": [loop.is_told_to_end for loop in loops],
                 "lease": conf.settings().lease_seconds,
             },
         )
@@ -227,16 +292,43 @@ def finish_hook(work: Work, busy_seconds: float) -> None:
             raise LeaseLost(f"Cannot finish slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
-def release(work: Work, *, available_in: float | None = None, is_crash: bool = False) -> int | None:
-    """Give the slice back as it was last committed; returns the crashes of its current item, ``None`` if not held."""
+def release(work: Work, *, is_crash: bool = False, is_expiry: bool = False) -> Lost | None:
+    """Give the slice back as it was last committed; what is known of its current item, ``None`` if it is not held.
+
+    ``is_crash`` if the item has ended the attempt at it, ``is_expiry`` if something else has.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {SLICE} SET available_at = statement_timestamp() + make_interval(secs => %s), "
-            f"crashes = crashes + %s, {NO_LEASE} WHERE id = %s AND lease_token = %s RETURNING crashes",
-            [available_in, int(is_crash), work.slice_id, work.token],
+            f"UPDATE {SLICE} SET crashes = crashes + %s, expiries = expiries + %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s RETURNING id, stage_run_id, crashes, expiries, is_alone",
+            [int(is_crash), int(is_expiry), work.slice_id, work.token],
         )
         row = cursor.fetchone()
-    return row[0] if row else None
+    return Lost(*row, is_crash) if row else None
+
+
+def wait(work: Work, seconds: float, why: str) -> bool:
+    """Give the slice back for ``seconds`` at least, because of its current item; False if it is not held."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET available_at = clock_timestamp() + make_interval(secs => %s), "
+            f"waits = waits + 1, waited_seconds = waited_seconds + %s, waits_for = %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s",
+            [seconds, seconds, why, work.slice_id, work.token],
+        )
+        return bool(cursor.rowcount)
+
+
+def set_apart(work: Work, group_size: int, *, seconds: float, why: str) -> None:
+    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest goes on.
+
+    Raises :class:`LeaseLost`.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        # As every claim does: whoever adds slices to a stage takes turns.
+        cursor.execute(f"SELECT 1 FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE", [work.stage_run_id])
+        if not apart.first_of(cursor, work, group_size, seconds=seconds, why=why):
+            raise LeaseLost(f"Cannot go on with slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
 def committed_cursor(work: Work) -> str | None:
@@ -245,16 +337,24 @@ def committed_cursor(work: Work) -> str | None:
     return held.values_list("cursor", flat=True).first()
 
 
-def reap(dead_owners: Sequence[str] = ()) -> list[tuple[int, int, int]]:
-    """End the leases that have run out or whose owner is known to be dead.
+def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequence[str] = ()) -> list[Lost]:
+    """End the leases that have run out or whose owner is known to be ``dead``; each at most once over all callers.
 
-    Returns (slice id, stage run id, crashes of its current item) of each, at most once over all callers. While the
-    fleet is held none ends: nothing goes back into the queue, and what was lost is shown as such.
+    Of an owner that has ``crashed`` the item at hand is to blame. One that is ``alive`` and only silent keeps its lease
+    for ``silent_leases`` times as long. While the fleet is held none ends: nothing goes back into the queue, and what
+    was lost is shown as such.
     """
+    settings = conf.settings()
+    values: dict[str, Any] = {
+        "dead": [*dead, *crashed],
+        "crashed": list(crashed),
+        "alive": list(alive),
+        "patience": settings.lease_seconds * max(0.0, settings.silent_leases - 1),
+    }
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(holds.TAKE_SHARE)
-        cursor.execute(_REAP, {"dead": list(dead_owners)})
-        return list(cursor.fetchall())
+        cursor.execute(_REAP, values)
+        return [Lost(*row) for row in cursor.fetchall()]
 
 
 def request_yield(slice_ids: Sequence[int], reason: str) -> int:
@@ -262,9 +362,10 @@ def request_yield(slice_ids: Sequence[int], reason: str) -> int:
     return WorkSlice.objects.leased().filter(pk__in=slice_ids, lease_yield="").update(lease_yield=reason)
 
 
-def owners() -> list[str]:
-    """The owners of all leases in force."""
-    return list(WorkSlice.objects.leased().order_by().values_list("lease_owner", flat=True).distinct())
+def holders() -> list[Holder]:
+    """Who holds the leases in force."""
+    leased = WorkSlice.objects.leased().order_by()
+    return [Holder(*row) for row in leased.values_list("lease_owner", "lease_keeper", "lease_excused").distinct()]
 
 
 # The run first: who places a hold on it has locked the run before it waits for the shares.
@@ -277,11 +378,13 @@ _TAKE_SHARES = f"""
 _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
-           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
-           lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+           lease_keeper = %(keeper)s, lease_excused = false,
+           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = clock_timestamp(), available_at = NULL,
+           lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
 """
 _WORK = """
-    slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus
+    slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus,
+    processed + failed, expiries, waits, waited_seconds, slice.is_alone
 """
 _LEASED = f" RETURNING {_WORK}"
 
@@ -296,12 +399,18 @@ _KEPT = f"""
      WHERE slice.stage_run_id = stage.id AND slice.lease_node = %(node)s AND {KEEPS} LIMIT 1
 """
 
+_ALONE = """
+    ((crashes >= %(suspect_crashes)s OR expiries >= %(suspect_expiries)s) AND size - processed - failed <= %(group)s)
+"""
+"""SQL over a slice: what is left of it is one item, or group, on which loops were lost."""
+
 _CLAIM = f"""
     WITH due AS (
-        SELECT id FROM {SLICE}
+        SELECT id, {_ALONE} AS is_alone FROM {SLICE}
          WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
            AND (%(slice)s::bigint IS NULL OR id = %(slice)s)
            AND (available_at IS NULL OR available_at <= statement_timestamp())
+           AND (%(is_fresh)s OR NOT {_ALONE})
            AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
                          ORDER BY phase LIMIT 1)
            AND (%(concurrency)s::int IS NULL OR %(concurrency)s::int > (
@@ -309,7 +418,7 @@ _CLAIM = f"""
                  WHERE stage_run_id = %(stage)s AND lease_token IS NOT NULL AND finished_at IS NULL))
          ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED
     )
-    {_LEASE}
+    {_LEASE}, is_alone = due.is_alone
       FROM due WHERE slice.id = due.id
 {_LEASED}
 """
@@ -320,7 +429,7 @@ _TAKE = f"""
 """
 
 _HEARTBEAT = f"""
-    UPDATE {SLICE} AS slice SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+    UPDATE {SLICE} AS slice SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
       FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND stage.id = slice.stage_run_id
  RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL, slice.lease_yield
@@ -328,13 +437,16 @@ _HEARTBEAT = f"""
 
 _RENEW = f"""
     WITH loop AS MATERIALIZED (
-        SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[])
-            WITH ORDINALITY AS loop(stage, slice, token, number)
+        SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[],
+                             %(excused)s::boolean[])
+            WITH ORDINALITY AS loop(stage, slice, token, is_told_to_end, number)
     ), free AS (
-        SELECT slice.id FROM {SLICE} AS slice JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
+        SELECT slice.id, loop.is_told_to_end
+          FROM {SLICE} AS slice JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
          ORDER BY slice.id FOR NO KEY UPDATE OF slice SKIP LOCKED
     ), renewed AS (
-        UPDATE {SLICE} AS slice SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+        UPDATE {SLICE} AS slice SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+               lease_excused = lease_excused OR free.is_told_to_end
           FROM free WHERE slice.id = free.id
      RETURNING slice.id
     )
@@ -350,15 +462,17 @@ _RENEW = f"""
 
 _REAP = f"""
     WITH lost AS (
-        SELECT id FROM {SLICE}
+        SELECT id, lease_owner = ANY(%(crashed)s::text[]) AS is_crash FROM {SLICE}
          WHERE lease_token IS NOT NULL AND finished_at IS NULL
-           AND (lease_expires_at < statement_timestamp() OR lease_owner = ANY(%(dead)s))
+           AND (lease_owner = ANY(%(dead)s::text[])
+                OR lease_expires_at < clock_timestamp() - make_interval(secs =>
+                       CASE WHEN lease_owner = ANY(%(alive)s::text[]) THEN %(patience)s::float8 ELSE 0 END))
            AND NOT EXISTS (SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = 'fleet')
          ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE {SLICE} AS slice
-       SET crashes = crashes + 1, lost_at = statement_timestamp(), lease_token = NULL, lease_owner = '',
-           lease_yield = '', leased_at = NULL, lease_expires_at = NULL
+       SET crashes = crashes + lost.is_crash::int, expiries = expiries + (NOT lost.is_crash)::int,
+           lost_at = clock_timestamp(), {_NOBODY}
       FROM lost WHERE slice.id = lost.id
- RETURNING slice.id, slice.stage_run_id, slice.crashes
+ RETURNING slice.id, slice.stage_run_id, slice.crashes, slice.expiries, slice.is_alone, lost.is_crash
 """

@@ -28,8 +28,11 @@ def on(work: Work, *, is_ending: bool = False) -> dict[str, Any]:
 
 
 def judge(loops: Sequence[Noted]) -> Verdict:
-    """Renew all leases, and say who must stop. One statement."""
-    asked = [Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token")) for one in loops]
+    """Renew all leases, say of whom it is known that he was told to end, and who must stop. One statement."""
+    asked = [
+        Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token"), one.is_told_to_end)
+        for one in loops
+    ]
     found = dict(zip((one.number for one in loops), leases.renew(asked), strict=True))
     stops = {one.number: _stop(one.about, found[one.number]) for one in loops}
     return Verdict(

@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 
 from automation import checkpoint, conf, leases
 from automation.checkpoint import Progress
-from automation.errors import LeaseLost
+from automation.errors import CheckpointRefused, LeaseLost
 from automation.leases import Work
 from pause_manager import database
 
@@ -21,24 +21,25 @@ def commit_surely(
     done: Progress,
     *,
     release: bool = False,
-    available_in: float | None = None,
     is_repeat: bool = False,
 ) -> None:
     """``checkpoint.commit``, tried again while the database is away, for as long as the lease can last.
 
     If the answer to a commit was lost (``is_repeat``: it may have been lost already), the cursor in the database
-    tells whether it was made.
+    tells whether it was made. Raises :class:`CheckpointRefused` if it is the content that cannot be committed.
     """
     gives_up_at = time.monotonic() + 2 * conf.settings().lease_seconds
     pause = 0.1
     while True:
         try:
             if is_repeat and _was_committed(work, done, release):
-                work.cursor = done.cursor
+                checkpoint.accept(work, done, has_moved=True)
             else:
-                checkpoint.commit(work, done, release=release, available_in=available_in)
+                checkpoint.commit(work, done, release=release)
             return
         except DatabaseError as error:
+            if database.is_refused(error):
+                raise CheckpointRefused(work.slice_id, error) from error
             if not database.is_away(error) or time.monotonic() > gives_up_at:
                 raise
             logger.warning(

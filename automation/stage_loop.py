@@ -11,19 +11,31 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
-from automation import admission, announce, conf, copying, gate, leases, lifecycle, loop_beat, maintenance
+from automation import (
+    admission,
+    announce,
+    conf,
+    copying,
+    gate,
+    leases,
+    lifecycle,
+    loop_beat,
+    loop_failures,
+    patience,
+)
 from automation.aside import Aside
+from automation.attempts import Fault, GivenUp, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext
-from automation.errors import LeaseLost
+from automation.errors import CheckpointRefused, LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, get_pipeline
 from automation.recovery import commit_surely
-from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
+from automation.units import Unit, units_of
 from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.stops import Stop
@@ -36,6 +48,9 @@ FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given
 
 Phase = WorkSlice.Phase
 
+MOST_BYTES = 16 * 1024 * 1024
+"""Outputs that wait for a checkpoint are committed when they are so large, however short a time it is."""
+
 
 class Ending(StrEnum):
     """How a stage loop ended."""
@@ -45,6 +60,8 @@ class Ending(StrEnum):
     NO_ROOM = "no room on this node"
     PROCESS_IS_SPENT = "its process has used GPUs, and another takes its place"
     TIME_IS_UP = "time is up"
+    TRIED_ALONE = "an item was tried alone"
+    FAILED = "failed"
     LEASE_LOST = "lease lost"
 
 
@@ -62,6 +79,7 @@ class StageLoop:
         self._committer = Committer(self._committed)
         self._ahead = Aside()
         self._has_worked = False
+        self._has_progressed = False
         self._isolation = ExitStack()
         self._ctx = StageContext(
             run_id=self.run_row.pk,
@@ -109,6 +127,8 @@ class StageLoop:
                         self.worker,
                         queue=self._declared.queue,
                         concurrency=self._declared.concurrency,
+                        group_size=self._declared.group_size,
+                        is_fresh=not self._has_worked,
                         room=None if self.run_row.ignores_capacity else self._room,
                         suits=self._suits,
                     )
@@ -130,6 +150,8 @@ class StageLoop:
                 self._slot.note(loop_beat.between_slices(self.stage_run.pk))
                 if ending is not None:
                     return ending
+                if work.is_alone:
+                    return Ending.TRIED_ALONE
         except LeaseLost as error:
             logger.warning("%s What was not committed is discarded.", error)
             return Ending.LEASE_LOST
@@ -140,10 +162,13 @@ class StageLoop:
                 leases.release(self._work)
             return Ending.NO_ROOM
         except BaseException as error:
-            self._give_back(error)
-            raise
+            if self._give_back(error) is not Fault.ITEM:
+                raise
+            return Ending.FAILED
         finally:
             self._work = None
+            if self._has_progressed:
+                metrics.guarded(loop_failures.forget)(self.stage_run.pk)
             self._committer.close()
             self._ahead.close()
             self._isolation.close()
@@ -157,10 +182,22 @@ class StageLoop:
 
     def _work_items(self, work: Work, ends_at: float) -> Ending | None:
         # After a crash the cursor must stand right before the culprit, should it kill again.
-        interval = 0.0 if work.crashes else self.stage.checkpoint_interval
+        interval = 0.0 if work.needs_care else self.stage.checkpoint_interval
+        try:
+            return self._pass_over(work, ends_at, interval)
+        except CheckpointRefused as refused:
+            if not interval:
+                raise
+            logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
+        self._slot.note(loop_beat.on(work))
+        return self._pass_over(work, ends_at, interval=0.0)
+
+    def _pass_over(self, work: Work, ends_at: float, interval: float) -> Ending | None:
+        """Work on what is left of ``work``; ``None`` if nothing is, or if it waits."""
         done = Progress(cursor=work.cursor)
         started = checked = time.monotonic()
-        for unit in units_of(self.stage, work, self.stage_run, self._ahead):
+        has_waited = False
+        for unit in units_of(self._declared, work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= ends_at:
                 self._commit(work, done, started, release=True)
@@ -171,35 +208,83 @@ class StageLoop:
                 self._commit(work, done, started, release=True)
                 return self._stopped(work, self._slot.stop)
             except TryLater as later:
-                self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
-                self._commit(work, done, started, release=True, available_in=later.seconds)
-                return None
+                if done.cursor != work.cursor:
+                    self._commit(work, done, started)
+                if not self._put_off(work, unit, later, has_waited=has_waited):
+                    return None
+                has_waited = True
+                done, started = Progress(cursor=work.cursor), time.monotonic()
+                continue
+            has_waited = False
             checked = time.monotonic()
-            if checked - started >= interval:
+            if checked - started >= interval or done.size >= MOST_BYTES:
                 if self._slot.is_orphaned:
                     self._commit(work, done, started, release=True)
                     return self._stopped(work, slots.ORPHANED)
                 if interval:
                     self._commit_behind(work, done, started)
                 else:
-                    self._commit(work, done, started)
+                    self._commit_alone(work, unit, done, started)
                 done, started = Progress(cursor=done.cursor), checked
         self._committer.wait()
         if done.cursor != work.cursor:
             self._commit(work, done, started)
         return None
 
+    def _put_off(self, work: Work, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
+        """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
+        self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
+        out = patience.exhausted(self.stage, work, later)
+        if out is not None:
+            failures = unit.failures(out, work.waits + 1)
+            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
+            self._commit(work, done, time.monotonic())
+            return not self._is_finished(work)
+        if has_waited or work.waits or work.left <= unit.size:
+            self._note_ending(work)
+            patience.wait(self.stage_run, work, unit.key, later)
+            return False
+        patience.set_apart(self.stage_run, work, unit.key, self._declared.group_size, later)
+        return True
+
+    @staticmethod
+    def _is_finished(work: Work) -> bool:
+        return work.cursor == work.last_key
+
     def _do(self, unit: Unit, done: Progress) -> None:
         """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
         self._ctx.item_key = unit.key
+        stage, most_bytes = self.stage, self._declared.max_item_bytes
+
+        def once(number: int) -> list[bytes]:
+            given = unit.given if number == 1 else unit.anew()
+            return copying.output_rows(unit.key, stage.process(given, self._ctx), most_bytes)
+
         try:
-            done.outputs += attempt(self.stage, unit, self._ctx)
+            rows = attempt(once, stage, self._ctx, self._stop_now)
+            done.outputs += rows
+            done.size += sum(map(len, rows))
             done.processed += unit.size
         except GivenUp as given_up:
             self._note_if_out_of_memory(given_up.error)
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
         done.cursor = unit.last_key
+
+    def _stop_now(self) -> Stop | None:
+        return self._slot.stop
+
+    def _commit_alone(self, work: Work, unit: Unit, done: Progress, started: float) -> None:
+        """Commit ``done``, which is of ``unit`` alone: what of it the database does not take is that item's fault."""
+        try:
+            self._commit(work, done, started)
+        except CheckpointRefused as refused:
+            if done.failed:
+                raise
+            self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
+            done.outputs, done.processed, done.failed = [], 0, unit.size
+            done.failures = unit.failures(refused.cause, 1)
+            self._commit(work, done, started)
 
     def _commit(
         self,
@@ -208,14 +293,13 @@ class StageLoop:
         started: float,
         *,
         release: bool = False,
-        available_in: float | None = None,
     ) -> None:
         """Commit ``done`` after whatever is under way, and return when it stands."""
         self._committer.wait()
         done.busy_seconds = time.monotonic() - started
         if release or done.cursor == work.last_key:
             self._note_ending(work)
-        commit_surely(work, done, release=release, available_in=available_in)
+        commit_surely(work, done, release=release)
         self._committed(done)
 
     def _commit_behind(self, work: Work, done: Progress, started: float) -> None:
@@ -226,6 +310,7 @@ class StageLoop:
         self._committer.begin(work, done)
 
     def _committed(self, done: Progress) -> None:
+        self._has_progressed = self._has_progressed or done.processed + done.failed > 0
         announce.moved(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
@@ -236,35 +321,37 @@ class StageLoop:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
         started = time.monotonic()
         self._ctx.item_key = Phase(work.phase).label
-        failure = None
-        for tried in range(self.stage.retries + 1):
-            try:
-                if tried:
-                    self._back_off(min(self.stage.retry_backoff * 2 ** (tried - 1), MAX_BACKOFF))
-                if work.phase == Phase.PREPARE:
-                    self.stage.prepare(self._ctx)
-                else:
-                    self.stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+        stage = self.stage
+
+        def once(number: int) -> None:
+            if work.phase == Phase.PREPARE:
+                stage.prepare(self._ctx)
+            else:
+                stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+
+        failure: BaseException
+        try:
+            attempt(once, stage, self._ctx, self._stop_now)
+            self._note_ending(work)
+            leases.finish_hook(work, time.monotonic() - started)
+            self._has_progressed = True
+            return None
+        except Interrupted:
+            self._note_ending(work)
+            leases.release(work)
+            return self._stopped(work, self._slot.stop)
+        except TryLater as later:
+            out = patience.exhausted(stage, work, later)
+            if out is None:
                 self._note_ending(work)
-                leases.finish_hook(work, time.monotonic() - started)
+                patience.wait(self.stage_run, work, self._ctx.item_key, later)
                 return None
-            except Interrupted:
-                self._note_ending(work)
-                leases.release(work)
-                return self._stopped(work, self._slot.stop)
-            except TryLater as later:
-                self._note_ending(work)
-                leases.release(work, available_in=later.seconds)
-                return None
-            except LeaseLost:
-                raise
-            except Exception as error:
-                if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
-                    raise
-                self._note_if_out_of_memory(error)
-                self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
-                failure = error
+            failure = out
+        except GivenUp as given_up:
+            self._note_if_out_of_memory(given_up.error)
+            failure = given_up.error
         why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
+        self._ctx.logger.error("%s", why, exc_info=failure)
         # The run ends before the slice is free, or another loop would take it and run the hook again.
         lifecycle.fail(self.run_row.pk, reason=why)
         self._note_ending(work)
@@ -295,21 +382,39 @@ class StageLoop:
         )
         return Ending.STOPPED
 
-    def _give_back(self, error: BaseException) -> None:
-        """Something unforeseen ended the loop. It counts like a lost worker, so that it cannot go on for ever."""
+    def _give_back(self, error: BaseException) -> Fault:
+        """Something other than an item has ended the loop; whose fault it was.
+
+        What is nobody's leaves no trace but an expired lease. All else is told, and counted by stage.
+        """
         self._note_if_out_of_memory(error)
+        fault = fault_of(error, self._slot.stop)
+        if fault is Fault.LATER:
+            fault = Fault.ITEM  # There is no item that could wait.
         work, self._work = self._work, None
         self._committer.close()
-        if work is None:
-            return
         try:
             connection.close_if_unusable_or_obsolete()
-            is_fault = isinstance(error, Exception) and not isinstance(error, (OperationalError, InterfaceError))
-            crashes = leases.release(work, is_crash=is_fault)
-            if is_fault and crashes is not None:
-                maintenance.settle([(work.slice_id, work.stage_run_id, crashes)], error)
+            if work is not None:
+                self._note_ending(work)
+                # Celery's own time limit is no stop of ours: nobody may go on with such an item for ever unseen.
+                leases.release(work, is_expiry=fault is Fault.OURS and isinstance(error, Exception))
+            if fault is Fault.ITEM:
+                logger.error("A loop of %s failed.", self.stage_run, exc_info=error)
+                self._count(error)
         except Exception:
-            logger.exception("Slice %d could not be given back: it is free when its lease runs out.", work.slice_id)
+            logger.exception("What ended a loop of %s could not be told; its lease runs out.", self.stage_run)
+        return fault
+
+    def _count(self, error: BaseException) -> None:
+        loop_failures.record(
+            self.stage_run,
+            error,
+            worker=self.worker.owner,
+            retries=self._declared.loop_retries,
+            has_progressed=self._has_progressed,
+        )
+        self._has_progressed = False
 
     def _note_if_out_of_memory(self, error: BaseException) -> None:
         if adapting.is_out_of_memory(error):

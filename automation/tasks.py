@@ -16,6 +16,7 @@ from automation.stage_loop import Ending, StageLoop
 from pause_manager import machines, metrics, settling
 from pause_manager.control_task import ControlTask
 from pause_manager.probes import processes
+from pause_manager.worker import local
 
 logger = logging.getLogger("automation.tasks")
 
@@ -31,8 +32,8 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
     if stage.executor == AGENT:
         return  # Sent before the stage was given to agents.
-    worker = Worker(owner=f"{processes.identity()}/{self.request.id}", node=machines.name())
-    # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
+    worker = Worker(f"{processes.identity()}/{self.request.id}", machines.name(), local.keeper())
+    # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it ends.
     ending = StageLoop(stage_run, worker).run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
@@ -41,7 +42,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
     metrics.guarded(settling.look)(gate.scopes_at_work(stage_run.run, queue=stage.queue, node=worker.node))
-    if ending is Ending.NO_ROOM:
+    if ending in (Ending.NO_ROOM, Ending.FAILED):
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
     dispatch.dispatch([stage_run_id])

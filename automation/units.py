@@ -1,4 +1,4 @@
-"""What a loop works on at a time: one item, or one group of a ``GroupStage``; and one attempt at it."""
+"""What a loop works on at a time: one item, or one group of a ``GroupStage``."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
-
 from automation import copying, keys
 from automation.checkpoint import Failure
-from automation.context import StageContext
+from automation.copying import Chunk
 from automation.models import StageRun
-from automation.pipeline import AnyStage, GroupStage, Payload, TryLater, get_pipeline
-from pause_manager import database
+from automation.pipeline import AnyStage, GroupStage, get_pipeline
 
 if TYPE_CHECKING:
     from automation.aside import Aside
     from automation.leases import Work
 
-MAX_BACKOFF = 60.0
 MAX_ERROR = 2_000
 
-
-class GivenUp(Exception):
-    """The last of ``attempts`` at a unit failed with ``error``."""
-
-    def __init__(self, error: BaseException, attempts: int) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.attempts = attempts
+Place = tuple[Chunk, int]
+"""Where an item was read: chunk and row."""
 
 
 class Unit:
@@ -39,40 +29,60 @@ class Unit:
     for each item.
     """
 
-    __slots__ = ("given", "items", "key", "last_key", "prefix", "size")
+    __slots__ = ("_places", "given", "key", "last_key", "prefix", "size")
 
-    def __init__(self, prefix: str, items: list[tuple[str, Payload]], given: Any) -> None:
-        self.key = prefix + items[0][0]
-        self.last_key = items[-1][0]
-        self.items = items
+    def __init__(self, prefix: str, places: list[Place], given: Any) -> None:
+        first, last = places[0], places[-1]
+        self.key = prefix + first[0].rows[first[1]][0]
+        self.last_key = last[0].rows[last[1]][0]
         self.given = given
-        self.size = len(items)
+        self.size = len(places)
         self.prefix = prefix
+        self._places = places
+
+    def anew(self) -> Any:
+        """``given`` as it is stored, for another attempt: the one before may have changed what it was handed."""
+        payloads = [chunk.stored(row) for chunk, row in self._places]
+        return payloads if isinstance(self.given, list) else payloads[0]
 
     def failures(self, error: BaseException, attempts: int) -> list[Failure]:
-        """One failure for each item of the unit."""
+        """One failure for each item of the unit, with the item as it is stored."""
         return self.given_up(f"{type(error).__name__}: {error}", attempts)
 
     def given_up(self, why: str, attempts: int) -> list[Failure]:
         """``failures`` in the words of whoever gave the unit up."""
         told = why.replace("\x00", "")[:MAX_ERROR].encode(errors="replace").decode()
-        return [Failure(self.prefix + key, payload, told, attempts) for key, payload in self.items]
+        return [
+            Failure(self.prefix + chunk.rows[row][0], chunk.stored(row), told, attempts) for chunk, row in self._places
+        ]
 
 
-def units_of(stage: AnyStage, work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
+def units_of(stage: type[AnyStage], work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
     """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries.
 
     Items are read ahead on the connection ``ahead``, if there is one.
     """
     assert work.source_id is not None
     prefix = prefix_of(stage_run, work.source_id)
-    items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead)
-    if not isinstance(stage, GroupStage):
-        for item in items:
-            yield Unit(prefix, [item], item[1])
+    chunks = copying.read_chunks(
+        work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead
+    )
+    if not issubclass(stage, GroupStage):
+        for chunk in chunks:
+            for row, (_, payload) in enumerate(chunk.rows):
+                yield Unit(prefix, [(chunk, row)], payload)
         return
-    while group := list(islice(items, stage.group_size)):
-        yield Unit(prefix, group, [payload for _, payload in group])
+    places = ((chunk, row) for chunk in chunks for row in range(len(chunk.rows)))
+    while group := list(islice(places, stage.group_size)):
+        yield Unit(prefix, group, [chunk.rows[row][1] for chunk, row in group])
+
+
+def rest_of(work: Work, stage_run: StageRun) -> Unit | None:
+    """All that is left of ``work`` as one unit, for who gives it up. It takes no code of the stage."""
+    assert work.source_id is not None
+    chunks = copying.read_chunks(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)
+    places = [(chunk, row) for chunk in chunks for row in range(len(chunk.rows))]
+    return Unit(prefix_of(stage_run, work.source_id), places, []) if places else None
 
 
 def prefix_of(stage_run: StageRun, source_id: int) -> str:
@@ -84,24 +94,3 @@ def prefix_of(stage_run: StageRun, source_id: int) -> str:
     if len(sources) < 2:
         return ""
     return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))
-
-
-def attempt(stage: AnyStage, unit: Unit, ctx: StageContext) -> list[bytes]:
-    """The outputs of ``unit`` (``copying.output_rows``), tried as often as the stage allows; else :class:`GivenUp`.
-
-    Waits between tries end with :class:`Interrupted` at a stop.
-    """
-    attempts = 1
-    while True:
-        try:
-            return copying.output_rows(unit.key, stage.process(unit.given, ctx))
-        except TryLater:
-            raise
-        except Exception as error:
-            if database.is_away(error) and (database.is_read_only(error) or not connection.is_usable()):
-                raise
-            ctx.logger.warning("Item %s failed (try %d): %s", unit.key, attempts, error)
-            if attempts > stage.retries:
-                raise GivenUp(error, attempts) from error
-        ctx.back_off(min(stage.retry_backoff * 2 ** (attempts - 1), MAX_BACKOFF))
-        attempts += 1

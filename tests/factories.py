@@ -60,7 +60,9 @@ def claim(run: AutomationRun, name: str = "a", slug: str = "") -> Work | None:
     """A lease on the next slice of the run, without a loop."""
     stage_run = stage_of(run, slug)
     stage = get_pipeline(run.pipeline).stage(stage_run.slug)
-    return leases.claim(stage_run.pk, worker(name), queue=stage.queue, concurrency=stage.concurrency)
+    return leases.claim(
+        stage_run.pk, worker(name), queue=stage.queue, concurrency=stage.concurrency, group_size=stage.group_size
+    )
 
 
 def leased(run: AutomationRun, name: str = "a") -> Work:

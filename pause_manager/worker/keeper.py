@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pause_manager import database
 from pause_manager.messaging.doorbell import Ring
@@ -84,6 +84,8 @@ class Keeper:
         self._told_at = float("-inf")
         self._asked_at = float("-inf")
         self._asks_again = False
+        self._has_told_end = False
+        """Whether the judge knows that the worker shuts down: it is asked at once, not at its next turn."""
 
     @property
     def is_idle(self) -> bool:
@@ -93,7 +95,7 @@ class Keeper:
     @property
     def due(self) -> float:
         """When (``time.monotonic()``) the judge is to be asked."""
-        if self._asks_again:
+        if self._asks_again or (self._page.is_shutting_down and not self._has_told_end):
             return 0.0
         return float("inf") if _judge is None or not self._seats else self._asked_at + _judge.seconds()
 
@@ -147,6 +149,8 @@ class Keeper:
         """
         if _judge is None:
             return
+        if rings is None:
+            self._has_told_end = self._page.is_shutting_down
         asked = self._asked(rings)
         if not asked:
             return
@@ -157,7 +161,7 @@ class Keeper:
                 verdict = _judge.judge(asked)
         except Exception as error:
             if database.is_away(error):
-                self._asked_at = float("-inf")
+                self._asked_at, self._has_told_end = float("-inf"), False
                 raise
             self._complain()
             return
@@ -182,7 +186,8 @@ class Keeper:
             changed = [ring.scopes for ring in rings if ring.change == "changed" or not ring.scopes]
             noted = [one for one in noted if any(not some or not one.scopes.isdisjoint(some) for some in changed)]
         # A process that is stopped does nothing: who waits for what it holds need not wait for it to wake up.
-        return [one for one in noted if not processes.is_stopped(one.owner)]
+        going = [one for one in noted if not processes.is_stopped(one.owner)]
+        return [replace(one, is_told_to_end=slots.is_told_to_end(self._page, one.number)) for one in going]
 
     def _tell(self, number: int, seat: _Seat) -> None:
         stop = seat.judged or seat.held

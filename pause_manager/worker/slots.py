@@ -49,6 +49,8 @@ class Noted:
     """Its process, see ``processes.identity``."""
     scopes: frozenset[str]
     about: Any
+    is_told_to_end: bool = False
+    """Whether its process has been told to end."""
 
 
 class Slot:
@@ -205,6 +207,12 @@ def owner_of(here: Page, number: int) -> str:
     at = _body(number) + _OWNER
     (length,) = _LENGTH.unpack_from(here.memory, at)
     return bytes(here.memory[at + 4 : at + 4 + min(length, _NOTE - _OWNER - 4)]).decode(errors="replace")
+
+
+def is_told_to_end(here: Page, number: int) -> bool:
+    """Whether the process of slot ``number`` has been told to end: if it dies now, what it is on is not to blame."""
+    at = _FLAGS + 4 * number
+    return bool(here.memory[at + _OWN] or here.memory[at + _SHUTDOWN])
 
 
 def tell(here: Page, number: int, generation: int, stop: Stop | None) -> None:

@@ -37,7 +37,7 @@ def test_runs_and_slices_are_told_as_people_see_them(scrape):
     make_run("scripted", items=20, start=False)
     leased(running)
     leased(pausing)
-    leases.release(leased(cancelling), available_in=100)
+    leases.wait(leased(cancelling), 100, "the provider asks to try later")
     leased(cancelling)
     lifecycle.pause_runs([pausing.pk, paused.pk], actor=OPERATOR)
     lifecycle.cancel(cancelling.pk, actor=OPERATOR)
