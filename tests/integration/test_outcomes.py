@@ -20,21 +20,13 @@ from automation.pipeline import TryLater
 from pause_manager.worker import slots
 from tests.factories import drain, events, expire_leases, make_run, outputs, run_loop, settle, stage_of
 from tests.losing import claim_as, die_on_an_item, fall_silent, process
-from tests.pipelines import BrokenHook, Buffered, Hooked, Scripted, Strict, scripted
+from tests.pipelines import BrokenHook, Buffered, Hooked, Scripted, Strict, Sum, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class PanicException(BaseException):
     """What a compiled extension raises when it panics."""
-
-
-def failing_on(number: int, error: BaseException):
-    def script(item, ctx):
-        if item["n"] == number:
-            raise error
-
-    return scripted(script)
 
 
 def failures() -> list[tuple[str, str, int]]:
@@ -50,9 +42,10 @@ def commit_first(work: Work, made: list[bytes] | None = None) -> None:
 # -- an attempt -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_whatever_an_item_raises_is_its_own_failure_after_the_declared_tries(monkeypatch):
+    monkeypatch.setattr(Scripted, "retries", 1)
+    monkeypatch.setattr(Scripted, "retry_backoff", 0)
+    errors = [
         SystemExit(2),
         asyncio.CancelledError("the loop was closed"),
         PanicException("index out of bounds"),
@@ -60,20 +53,19 @@ def commit_first(work: Work, made: list[bytes] | None = None) -> None:
         KeyboardInterrupt(),
         gevent.Timeout(3),
         MemoryError("no room"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_whatever_an_item_raises_is_its_own_failure_after_the_declared_tries(error, monkeypatch):
-    monkeypatch.setattr(Scripted, "retries", 1)
-    monkeypatch.setattr(Scripted, "retry_backoff", 0)
-    run = make_run("scripted", items=7)
+    ]
+    run = make_run("scripted", items=9)
 
-    with failing_on(3, error):
+    def script(item, ctx):
+        if item["n"] <= len(errors):
+            raise errors[item["n"] - 1]
+
+    with scripted(script):
         drain(run)
 
     assert run.lifecycle == Lifecycle.COMPLETED
-    assert failures() == [("002", f"{type(error).__name__}: {error}", 2)]
-    assert [output["n"] for output in outputs(run)] == [1, 2, 4, 5, 6, 7]
+    assert failures() == [(f"00{n}", f"{type(error).__name__}: {error}", 2) for n, error in enumerate(errors)]
+    assert [output["n"] for output in outputs(run)] == [8, 9]
     assert not events(run, "worker_lost", "loop_failed")
 
 
@@ -131,28 +123,6 @@ def test_each_try_gets_the_item_as_it_is_stored_and_so_does_its_failure(monkeypa
 
     assert seen == [["a", "changed"], *[["b", "changed"]] * 3]
     assert [one.payload for one in ItemFailure.objects.all()] == [{"n": 2, "words": ["b"]}]
-
-
-@pytest.mark.parametrize(
-    ("declared", "tries"),
-    [
-        ({}, 3),
-        ({"no_retry_for": (ValueError,)}, 3),
-        ({"no_retry_for": (OSError,)}, 1),
-        ({"retry_for": (ConnectionError,)}, 3),
-        ({"retry_for": (ConnectionError,), "no_retry_for": (ConnectionResetError,)}, 1),
-        ({"retry_for": (ValueError,)}, 1),
-    ],
-    ids=repr,
-)
-def test_a_stage_says_what_is_worth_another_try(declared, tries, monkeypatch):
-    for name, value in {"retries": 2, "retry_backoff": 0, **declared}.items():
-        monkeypatch.setattr(Scripted, name, value)
-
-    with failing_on(1, ConnectionResetError("reset")):
-        drain(make_run("scripted", items=1))
-
-    assert failures() == [("000", "ConnectionResetError: reset", tries)]
 
 
 def test_an_output_that_is_too_large_is_the_items_failure_with_what_to_do(monkeypatch):
@@ -266,7 +236,8 @@ def test_deaths_on_different_items_condemn_none():
     assert not failures()
 
 
-def test_a_group_on_which_processes_die_is_given_up_as_a_whole():
+def test_a_group_on_which_processes_die_is_given_up_as_a_whole(monkeypatch):
+    monkeypatch.setattr(Sum, "slice_size", 8)
     run = make_run("grouped", items=[{"n": 3}, {"n": 3}])
     while stage_of(run).slug == "fan":
         run_loop(run)

@@ -89,6 +89,22 @@ def test_reading_in_chunks_misses_none_and_doubles_none(count):
     assert [payload["n"] for _, payload in copying.read(1, first="000002", after="000003", up_to="000005")] == [4, 5]
 
 
+@pytest.mark.django_db
+def test_large_items_are_read_a_few_at_a_time_from_the_first_on():
+    """By their size as text: repeated letters take a hundredth of it on disk."""
+    large = {7: "x" * 700_000, 8: "y" * 700_000, 9: "z" * 3_000_000}
+    made = [{"n": n, "text": large.get(n, "")} for n in range(20)] + [{"n": n, "text": "w" * 90_000} for n in range(40)]
+    copying.write(copying.row(b"1", f"{n:03d}", copying.encode(one)) for n, one in enumerate(made))
+
+    chunks = list(copying.read_chunks(1))
+
+    assert [payload for chunk in chunks for _, payload in chunk.rows] == made
+    sizes = [sum(len(payload["text"]) for _, payload in chunk.rows) for chunk in chunks]
+    larger = [size for size in sizes if size > copying.CHUNK_BYTES]
+    assert max(larger) < 3_000_000 + copying.CHUNK_BYTES
+    assert all(size < 700_000 + copying.CHUNK_BYTES for size in larger if size < 3_000_000)
+
+
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
