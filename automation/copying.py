@@ -77,6 +77,8 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
 
 def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None) -> list[bytes]:
     """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+    if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
+        raise UnfitPayload(_of_wrong_type(outputs))
     start = key.encode()
     rows = []
     size = 0
@@ -90,6 +92,16 @@ def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None)
                 f"expected outputs of at most {MOST_BYTES_AT_ONCE:,} bytes together; keep them in ctx.artifacts"
             )
     return rows
+
+
+def _of_wrong_type(outputs: Any) -> str:
+    if outputs is None:
+        return (
+            "expected the outputs of process(), got None: yield each output, or return a list (an empty one for none)"
+        )
+    if isinstance(outputs, dict):
+        return "expected the outputs of process(), got one dict: yield it, or return [it]"
+    return f"expected the outputs of process(), dicts in a list or yielded, got: {type(outputs).__name__}"
 
 
 def write(rows: Iterable[bytes]) -> None:

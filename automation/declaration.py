@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,23 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from automation.errors import InvalidParams, PipelineError
+from automation.failure_limit import is_limit
 from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
     from automation.pipeline import AnyStage, Pipeline
 
 SLUG = re.compile(r"[a-z][a-z0-9_-]{0,49}")
+
+HOOKS = ("prepare", "setup", "teardown", "finish")
+TAKES = {
+    "process": ("item", "ctx"),
+    "prepare": ("ctx",),
+    "setup": ("ctx",),
+    "teardown": ("ctx",),
+    "finish": ("ctx", "outputs"),
+}
+"""Methods of a stage, and what each is called with."""
 
 CELERY, AGENT = "celery", "agent"
 EXECUTORS = (CELERY, AGENT)
@@ -117,13 +129,32 @@ def _check_executor(stage: type[AnyStage], prefix: str) -> None:
     if stage.executor == CELERY:
         if stage.process in (Stage.process, GroupStage.process):
             raise PipelineError(f"{prefix} does not define process().")
+        _check_methods(stage, prefix)
         return
     if issubclass(stage, GroupStage):
         raise PipelineError(f"{prefix} expected a subclass of Stage, got a GroupStage: agents take items one by one.")
     # A hook is code of the stage, and no worker here runs it: an agent knows payloads only.
-    for hook in ("prepare", "finish"):
+    for hook in HOOKS:
         if getattr(stage, hook) is not getattr(BaseStage, hook):
             raise PipelineError(f"{prefix}.{hook} is never called: its executor is {AGENT}.")
+
+
+def _check_methods(stage: type[AnyStage], prefix: str) -> None:
+    """Each method can be called as the loop calls it, and its result is used as it is: nobody awaits one."""
+    for name, arguments in TAKES.items():
+        method = inspect.unwrap(getattr(stage, name))
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            raise PipelineError(f"{prefix}.{name} is declared async: expected a plain function or generator (def).")
+        is_bound = isinstance(inspect.getattr_static(stage, name), staticmethod | classmethod)
+        try:
+            inspect.signature(method).bind(*(arguments if is_bound else ("self", *arguments)))
+        except ValueError:
+            continue  # a built-in that does not tell what it takes
+        except TypeError:
+            wanted = ", ".join(("self", *arguments))
+            raise PipelineError(
+                f"{prefix}.{name} expected to be callable as {name}({wanted}), got: {name}{inspect.signature(method)}."
+            ) from None
 
 
 def _check_stage(stage: type[AnyStage], prefix: str) -> None:
@@ -138,7 +169,6 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     for field, least, optional in (
         ("concurrency", 1, True),
         ("retries", 0, False),
-        ("max_failures", 0, True),
         ("slice_size", 1, True),
         ("group_size", 1, False),
         ("max_waits", 0, False),
@@ -164,6 +194,11 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             isinstance(one, type) and issubclass(one, BaseException) for one in value
         ):
             raise PipelineError(f"{prefix}.{field} expected a tuple of exception classes, got: {value!r}.")
+    if not is_limit(stage.max_failures):
+        raise PipelineError(
+            f"{prefix}.max_failures expected a whole number >= 0, a share above 0 and below 1, or None, "
+            f"got: {stage.max_failures!r}."
+        )
     if stage.isolate_gpus not in (True, False):
         raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")
     if stage.isolate_gpus and (stage.executor != CELERY or not stage.needs.gpus):

@@ -11,7 +11,7 @@ from prometheus_client import Metric
 
 from automation import agents, gate, status
 from automation.leases import RUN, SLICE, STAGE
-from automation.models import TERMINAL, AutomationRun, Ticket
+from automation.models import AutomationRun, Ticket
 from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 
@@ -49,7 +49,7 @@ MESSAGES = f"""
 """
 STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
 
-UNFINISHED = tuple(name for name in status.ALL if name not in TERMINAL)
+UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 
 
 def _rows(statement: str) -> list[Any]:

@@ -14,11 +14,24 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Sum
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.dispatch import receiver
 
-from automation import conf, continuing, copying, dispatch, gate, in_flight, keys, stages, status, transitions
+from automation import (
+    conf,
+    continuing,
+    copying,
+    dispatch,
+    failure_limit,
+    gate,
+    in_flight,
+    keys,
+    stages,
+    status,
+    transitions,
+)
 from automation.errors import InvalidInput, TransitionRefused
+from automation.failure_limit import FailureLimit
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
 from automation.pipeline import Payload, Pipeline, get_pipeline
 from pause_manager import audit, holds, notice, settling
@@ -269,12 +282,15 @@ def fail(run_id: UUID, *, reason: str, figures: dict[str, Any] | None = None) ->
         logger.info("%s", refusal)
 
 
-def fail_if_too_many(stage_run: StageRun, max_failures: int) -> bool:
+def fail_if_too_many(stage_run: StageRun, limit: FailureLimit, group_size: int) -> bool:
     """Fail the run if more items of the stage have failed than it allows; whether they have."""
-    failed = stage_run.slices.aggregate(failed=Sum("failed"))["failed"] or 0
-    if failed > max_failures:
-        fail(stage_run.run_id, reason=f"{stage_run.slug}: {failed} items failed, at most {max_failures} are allowed")
-    return bool(failed > max_failures)
+    if limit is None:
+        return False
+    done = stage_run.slices.aggregate(processed=Coalesce(Sum("processed"), 0), failed=Coalesce(Sum("failed"), 0))
+    why = failure_limit.exceeded(limit, **done, group_size=group_size)
+    if why is not None:
+        fail(stage_run.run_id, reason=f"{stage_run.slug}: {why}")
+    return why is not None
 
 
 def _end_if_idle(run_id: UUID, *, actor: Actor, reason: str) -> bool:

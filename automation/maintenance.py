@@ -148,6 +148,5 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
         reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
         figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
     )
-    max_failures = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug).max_failures
-    if max_failures is not None:
-        lifecycle.fail_if_too_many(stage_run, max_failures)
+    declared = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+    lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

@@ -140,6 +140,9 @@ class AutomationRun(models.Model):
     )
     ignores_capacity = models.BooleanField(default=False, help_text="an operator forced it on: room is not asked for")
     total_items = models.PositiveIntegerField(default=0, help_text="items of the input, fixed at creation")
+    failed_items = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="given up in all stages, counted when it completed; 0 until then"
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     start_requested_at = models.DateTimeField(null=True, blank=True, help_text="starts as soon as the gate opens")
     started_at = models.DateTimeField(null=True, blank=True)

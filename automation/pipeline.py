@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from automation.declaration import AGENT, CELERY, Param, check_pipeline
 from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
+from automation.failure_limit import HALF, FailureLimit
 from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ class BaseStage:
     """Largest output, as JSON; ``None`` is ``AUTOMATION["max_item_bytes"]`` (8 MiB)."""
     checkpoint_interval: ClassVar[float] = 0.1
     """Seconds between checkpoints; 0 commits each item by itself (for external side effects)."""
-    max_failures: ClassVar[int | None] = None
-    """More failed items than this fail the run; ``None`` is no limit."""
+    max_failures: ClassVar[FailureLimit] = HALF
+    """More failed items than this fail the run; ``None`` is no limit.
+
+    A share (0.5: more than the half) is judged once 20 items are done, and sooner if the first 10 all failed.
+    """
     irreversible: ClassVar[bool] = False
     """A cancel waits for the current item and says so."""
     slice_size: ClassVar[int | None] = None
@@ -111,10 +115,20 @@ class BaseStage:
     """Before the stage is made, ``CUDA_VISIBLE_DEVICES`` of its process names the loop's GPUs (``ctx.gpus``) alone."""
 
     def prepare(self, ctx: StageContext) -> None:
-        """Run once, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.
+        """Run once a run, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.
 
-        Loops in other processes do not see attributes set here: leave results in ``ctx.artifacts``.
+        Setting an attribute here raises, as loops in other processes would not have it: leave results in
+        ``ctx.artifacts``, and load what is dear in :meth:`setup`.
         """
+
+    def setup(self, ctx: StageContext) -> None:
+        """Run in every loop before its first item: load a model, open a session. ``prepare`` and ``finish`` go without.
+
+        What it sets on ``self`` is there until :meth:`teardown`.
+        """
+
+    def teardown(self, ctx: StageContext) -> None:
+        """Run at the end of every loop whose :meth:`setup` succeeded, unless its process is killed."""
 
     def finish(self, ctx: StageContext, outputs: Iterable[Payload]) -> None:
         """Run once, under its own lease, after the stage's last item, with all outputs in order."""

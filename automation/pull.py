@@ -201,8 +201,8 @@ def _found(agent: Agent, job_id: int, token: int) -> Job:
 
 def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) -> None:
     """What a stage loop does after a commit, and at its end."""
-    if has_failures and job.stage.max_failures is not None:
-        lifecycle.fail_if_too_many(job.stage_run, job.stage.max_failures)
+    if has_failures:
+        lifecycle.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
     if not has_ended:
         announce.moved(job.run.scope)
         return

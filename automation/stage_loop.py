@@ -19,6 +19,7 @@ from automation import (
     conf,
     copying,
     gate,
+    hooks,
     leases,
     lifecycle,
     loop_beat,
@@ -51,6 +52,9 @@ Phase = WorkSlice.Phase
 MOST_BYTES = 16 * 1024 * 1024
 """Outputs that wait for a checkpoint are committed when they are so large, however short a time it is."""
 
+COUNT_SECONDS = 1.0
+"""Between two counts of what has failed, where a share of it may."""
+
 
 class Ending(StrEnum):
     """How a stage loop ended."""
@@ -81,6 +85,8 @@ class StageLoop:
         self._has_worked = False
         self._has_progressed = False
         self._isolation = ExitStack()
+        self._has_succeeded = False
+        self._counted_at = -COUNT_SECONDS
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
@@ -94,6 +100,7 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
         )
+        self._set_up = hooks.SetUp(self._ctx)
         self._scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
         self._slot = local.take_slot(self._scopes, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
@@ -171,6 +178,7 @@ class StageLoop:
                 metrics.guarded(loop_failures.forget)(self.stage_run.pk)
             self._committer.close()
             self._ahead.close()
+            self._set_up.take_down()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
@@ -183,6 +191,7 @@ class StageLoop:
     def _work_items(self, work: Work, ends_at: float) -> Ending | None:
         # After a crash the cursor must stand right before the culprit, should it kill again.
         interval = 0.0 if work.needs_care else self.stage.checkpoint_interval
+        self._set_up.of(self.stage)
         try:
             return self._pass_over(work, ends_at, interval)
         except CheckpointRefused as refused:
@@ -208,6 +217,7 @@ class StageLoop:
                 self._commit(work, done, started, release=True)
                 return self._stopped(work, self._slot.stop)
             except TryLater as later:
+                self._committer.wait()
                 if done.cursor != work.cursor:
                     self._commit(work, done, started)
                 if not self._put_off(work, unit, later, has_waited=has_waited):
@@ -314,8 +324,19 @@ class StageLoop:
         announce.moved(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
-        if done.failed and self.stage.max_failures is not None:
-            lifecycle.fail_if_too_many(self.stage_run, self.stage.max_failures)
+        self._has_succeeded |= done.processed > 0
+        if done.failed and self._is_time_to_count():
+            lifecycle.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
+
+    def _is_time_to_count(self) -> bool:
+        """Always for a limit in items, or while nothing succeeds; else each second: the count reads all slices."""
+        if not self._has_succeeded or not isinstance(self._declared.max_failures, float):
+            return True
+        now = time.monotonic()
+        is_due = now - self._counted_at >= COUNT_SECONDS
+        if is_due:
+            self._counted_at = now
+        return is_due
 
     def _run_hook(self, work: Work) -> Ending | None:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
@@ -325,7 +346,8 @@ class StageLoop:
 
         def once(number: int) -> None:
             if work.phase == Phase.PREPARE:
-                stage.prepare(self._ctx)
+                with hooks.keeps_nothing(stage):
+                    stage.prepare(self._ctx)
             else:
                 stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
 

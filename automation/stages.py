@@ -85,8 +85,8 @@ def _has_failed_too_often(stage_run: StageRun) -> bool:
     """Fail the run if the worker that saw the last failure too many did not live to say so."""
     from automation import lifecycle
 
-    allowed = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug).max_failures
-    return allowed is not None and lifecycle.fail_if_too_many(stage_run, allowed)
+    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+    return lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
 
 
 def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:

@@ -15,17 +15,34 @@ class HasLeases(Protocol):
 
 PAUSING, PAUSED, CANCELLING, WAITING = "pausing", "paused", "cancelling", "waiting"
 
-ALL = ("pending", WAITING, "running", PAUSING, PAUSED, CANCELLING, "completed", "failed", "cancelled")
+COMPLETED_WITH_FAILURES = "completed_with_failures"
+"""All stages are done, and some items were given up on the way."""
+
+FINAL = ("completed", COMPLETED_WITH_FAILURES, "failed", "cancelled")
+ALL = ("pending", WAITING, "running", PAUSING, PAUSED, CANCELLING, *FINAL)
+
+
+def in_words(now: str) -> str:
+    """A status as it is written in a sentence."""
+    return now.replace("_", " ")
 
 
 def derive(
-    lifecycle: str, *, is_held: bool, is_cancel_requested: bool, is_leased: bool, has_reasons: bool = False
+    lifecycle: str,
+    *,
+    is_held: bool,
+    is_cancel_requested: bool,
+    is_leased: bool,
+    has_reasons: bool = False,
+    has_failures: bool = False,
 ) -> str:
     """The status of a run from its facts.
 
     A cancel beats a pause. ``paused`` is never said while a worker holds any slice of the run. ``has_reasons`` is
-    whether the gate keeps a run that has not started.
+    whether the gate keeps a run that has not started, ``has_failures`` whether a completed one gave up any item.
     """
+    if lifecycle == "completed" and has_failures:
+        return COMPLETED_WITH_FAILURES
     if lifecycle in TERMINAL:
         return lifecycle
     if is_cancel_requested:
@@ -37,11 +54,14 @@ def derive(
     return lifecycle
 
 
+FACTS = ("lifecycle", "paused_at", "cancel_requested_at", "failed_items")
+
+
 def of(run: AutomationRun, *, has_reasons: bool = False) -> str:
     """The status of ``run``; one query unless it comes from ``with_leases()``."""
     is_leased = getattr(run, "is_leased", None)
     if is_leased is None:
-        fresh = AutomationRun.objects.with_leases().only("lifecycle", "paused_at", "cancel_requested_at").get(pk=run.pk)
+        fresh = AutomationRun.objects.with_leases().only(*FACTS).get(pk=run.pk)
         return of(fresh, has_reasons=has_reasons)
     return derive(
         run.lifecycle,
@@ -49,4 +69,5 @@ def of(run: AutomationRun, *, has_reasons: bool = False) -> str:
         is_cancel_requested=run.cancel_requested_at is not None,
         is_leased=is_leased,
         has_reasons=has_reasons,
+        has_failures=run.failed_items > 0,
     )

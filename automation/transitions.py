@@ -11,12 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, FloatField, Func
+from django.db.models import F, FloatField, Func, Subquery, Sum
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from automation.errors import TransitionRefused
-from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from pause_manager import audit, holds
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
@@ -63,6 +63,8 @@ def apply(
         changes |= {"finished_at": Now(), "paused_seconds": _paused_until_now(), "paused_at": None}
     if transition is FAIL:
         changes["failure"] = reason
+    if transition is COMPLETE:
+        changes["failed_items"] = _failed_in(run_id)
     with transaction.atomic():
         was = _lifecycle_before(transition, run_id)
         moved = AutomationRun.objects.filter(pk=run_id, lifecycle__in=transition.sources).update(**changes)
@@ -153,6 +155,12 @@ def refusal(verb: str, run_id: UUID) -> TransitionRefused:
         return TransitionRefused(verb, run_id, "does not exist", "unknown")
     now = status.of(run)
     return TransitionRefused(verb, run_id, f"is {now}", now)
+
+
+def _failed_in(run_id: UUID) -> Combinable:
+    """Items given up in all stages of the run: final once all of them are complete."""
+    of_run = WorkSlice.objects.filter(stage_run__run=run_id).order_by().values("stage_run__run")
+    return Coalesce(Subquery(of_run.values(failed=Sum("failed"))), 0)
 
 
 def _paused_until_now() -> Combinable:

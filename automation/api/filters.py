@@ -8,7 +8,7 @@ from django.db.models import Q
 from rest_framework import serializers
 
 from automation import gate, status
-from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.models import AutomationRun, Lifecycle
 from automation.pipeline import all_pipelines
 from automation.querysets import RunQuerySet
 from automation.status import ALL as STATUSES
@@ -26,7 +26,12 @@ class RunQuery(PageQuery):
 
 def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
     """The runs whose derived status is ``wanted``: :func:`automation.status.derive` as a query."""
-    if wanted in TERMINAL:
+    if wanted in (Lifecycle.COMPLETED, status.COMPLETED_WITH_FAILURES):
+        completed = rows.filter(lifecycle=Lifecycle.COMPLETED)
+        return (
+            completed.filter(failed_items=0) if wanted == Lifecycle.COMPLETED else completed.filter(failed_items__gt=0)
+        )
+    if wanted in status.FINAL:
         return rows.filter(lifecycle=wanted)
     rows = rows.unfinished().filter(cancel_requested_at__isnull=wanted != status.CANCELLING)
     if wanted == status.CANCELLING:

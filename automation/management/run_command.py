@@ -38,16 +38,17 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-OF_LIFECYCLE = {
-    Lifecycle.COMPLETED: Exit.OK,
-    Lifecycle.FAILED: Exit.FAILED,
-    Lifecycle.CANCELLED: Exit.CANCELLED,
+OF_STATUS = {
+    str(Lifecycle.COMPLETED): Exit.OK,
+    status.COMPLETED_WITH_FAILURES: Exit.FAILED,
+    str(Lifecycle.FAILED): Exit.FAILED,
+    str(Lifecycle.CANCELLED): Exit.CANCELLED,
 }
 
 EPILOG = """\
 exit codes:
-  0    done; with --wait and watch_run: the run completed
-  1    the run failed, or an unexpected error
+  0    done; with --wait and watch_run: the run completed, and no item failed
+  1    the run failed, or completed with items that failed; or an unexpected error
   2    wrong usage or input
   3    refused: the run is in no state for it; nothing was changed
   4    no such run or site
@@ -135,6 +136,7 @@ def facts_of(run: AutomationRun) -> dict[str, Any]:
         "status": status.of(run),
         "lifecycle": str(run.lifecycle),
         "total_items": run.total_items,
+        "failed_items": run.failed_items,
         "paused_at": run.paused_at.isoformat() if run.paused_at else None,
     }
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from automation import gate, progress
+from automation import gate, progress, status
 from automation.models import TERMINAL, AutomationRun
 from pause_manager import database
 
@@ -22,6 +22,7 @@ POLL_SECONDS = 0.5
 PLAIN_SECONDS = 2.0
 PATIENCE_SECONDS = 120.0
 STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "red", "paused": "yellow"}
+"""Of a status; what is not listed is yellow."""
 
 Snapshot = dict[str, Any]
 
@@ -89,7 +90,7 @@ def current(shot: Snapshot) -> dict[str, Any]:
 def plain_line(shot: Snapshot) -> str:
     stage, overall = current(shot), shot["overall"]
     parts = [
-        f"{shot['status']:<9} {overall['percentage']:5.1f} %",
+        f"{status.in_words(shot['status']):<9} {overall['percentage']:5.1f} %",
         f"{stage['title']}: {stage['processed_items']:,} of {stage['total_items']:,}",
     ]
     if failed := sum(entry["failed_items"] for entry in shot["stages"]):
@@ -99,9 +100,9 @@ def plain_line(shot: Snapshot) -> str:
 
 def picture(shot: Snapshot) -> Group:
     """A heading and one row a stage."""
-    status, overall = shot["status"], shot["overall"]
+    now, overall = shot["status"], shot["overall"]
     heading = Text.assemble(
-        "Run ", (shot["run"], "bold"), "  ", (status, f"bold {STYLES.get(status, 'yellow')}"),
+        "Run ", (shot["run"], "bold"), "  ", (status.in_words(now), f"bold {STYLES.get(now, 'yellow')}"),
         f"  {overall['percentage']:.0f} %  {duration(shot['durations']['active_seconds'])}",
     )  # fmt: skip
     table = Table.grid(padding=(0, 2))

@@ -25,7 +25,8 @@ FILTERS: dict[str, tuple[str, Q]] = {
     "": ("All", Q()),
     "active": ("Active", Q(finished_at__isnull=True)),
     "paused": ("Paused", Q(paused_at__isnull=False)),
-    "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED)),
+    "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED, failed_items=0)),
+    "completed_with_failures": ("With failures", Q(lifecycle=Lifecycle.COMPLETED, failed_items__gt=0)),
     "failed": ("Failed", Q(lifecycle=Lifecycle.FAILED)),
     "cancelled": ("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg_pool
 import pytest
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
@@ -157,9 +158,7 @@ def test_a_server_that_is_not_there_is_away(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_pool_without_a_free_connection_is_away():
-    pool = pytest.importorskip("psycopg_pool")
-
-    with pool.ConnectionPool(kwargs=_of_driver(), min_size=1, max_size=1, open=True) as full, full.connection():
+    with psycopg_pool.ConnectionPool(kwargs=_of_driver(), min_size=1, max_size=1, open=True) as full, full.connection():
         error = raised(lambda: full.getconn(timeout=0.1))
 
     with pytest.raises(OperationalError) as caught, connection.wrap_database_errors:

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from weakref import WeakSet
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
@@ -45,6 +46,10 @@ class Proxy:
         self.accepted = 0
         """Connections that it has taken so far."""
         self._links: set[_Link] = set()
+        self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()
+        """Of both sides of every connection that may still be open: also of one that has no link, or none any more."""
+        self._serving: set[asyncio.Task[None]] = set()
+        self._has_ended = False
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -155,13 +160,16 @@ class Proxy:
         if self._server is not None:
             return
         if isinstance(self.address, str):
-            self._server = await asyncio.start_unix_server(self._accept, self.address)
+            self._server = await asyncio.start_unix_server(self._take, self.address)
         else:
-            self._server = await asyncio.start_server(self._accept, *self.address, reuse_address=True)
+            self._server = await asyncio.start_server(self._take, *self.address, reuse_address=True)
 
     async def _close_door(self) -> None:
         if self._server is None:
             return
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening)
+        await asyncio.sleep(0)  # what it has accepted becomes a transport first: a closed server would leak the socket
         self._server.close()
         self._server = None
         if isinstance(self.address, str):
@@ -174,13 +182,26 @@ class Proxy:
         return len(chosen)
 
     async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        self._has_ended = True
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for serving in self._serving:
+                serving.cancel()
+            await asyncio.wait(others)  # those that asyncio accepts with close their socket only if they may run
+        for transport in list(self._transports):
+            transport.abort()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody has connected. Not a coroutine: one that is cancelled before it begins would close nothing."""
+        self._transports.add(writer.transport)
+        if self._has_ended:
+            return
         self.accepted += 1
+        serving = self._loop.create_task(self._serve(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if isinstance(self.upstream, str):
                 server = await asyncio.open_unix_connection(self.upstream)
@@ -189,6 +210,7 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        self._transports.add(server[1].transport)
         link = self._link(_Peer(reader, writer), _Peer(*server))
         self._links.add(link)
         self._limit(link)

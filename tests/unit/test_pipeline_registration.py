@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -27,6 +27,14 @@ from pause_manager.needs import InvalidNeeds
 
 def process(self: Stage, item: Payload, ctx: StageContext) -> Iterable[Payload]:
     return ()
+
+
+async def awaited(self: Stage, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+    return ()
+
+
+async def streamed(self: Stage, item: Payload, ctx: StageContext) -> AsyncIterator[Payload]:
+    yield item
 
 
 def a_stage(**attributes: Any) -> type[Stage]:
@@ -91,7 +99,27 @@ def test_a_mistaken_pipeline_is_refused_with_its_class_and_mistake(attributes, s
         ({"concurrency": True}, "stage MyStage.concurrency expected a whole number >= 1, got: True."),
         ({"retries": -1}, "stage MyStage.retries expected a whole number >= 0, got: -1."),
         ({"retries": None}, "stage MyStage.retries expected a whole number >= 0, got: None."),
-        ({"max_failures": -1}, "stage MyStage.max_failures expected a whole number >= 0, got: -1."),
+        ({"max_failures": -1}, "None, got: -1."),
+        ({"max_failures": True}, "None, got: True."),
+        (
+            {"max_failures": 1.0},
+            "MyStage.max_failures expected a whole number >= 0, a share above 0 and below 1, or None",
+        ),
+        ({"max_failures": 0.0}, "None, got: 0.0."),
+        (
+            {"process": awaited},
+            "stage MyStage.process is declared async: expected a plain function or generator (def).",
+        ),
+        ({"process": streamed}, "stage MyStage.process is declared async"),
+        ({"setup": awaited}, "stage MyStage.setup is declared async"),
+        (
+            {"process": lambda self, item: [item]},
+            "stage MyStage.process expected to be callable as process(self, item, ctx), got: process(self, item).",
+        ),
+        ({"process": lambda self, item, ctx, tone: [item]}, "got: process(self, item, ctx, tone)."),
+        ({"process": staticmethod(lambda item: [item])}, "got: process(item)."),
+        ({"finish": lambda self, ctx: None}, "callable as finish(self, ctx, outputs), got: finish(self, ctx)."),
+        ({"executor": AGENT, "setup": process}, "stage MyStage.setup is never called: its executor is agent."),
         ({"slice_size": 0}, "stage MyStage.slice_size expected a whole number >= 1, got: 0."),
         ({"slice_size": 2.5}, "stage MyStage.slice_size expected a whole number >= 1, got: 2.5."),
         ({"group_size": 0}, "stage MyStage.group_size expected a whole number >= 1, got: 0."),
@@ -104,6 +132,21 @@ def test_a_mistaken_pipeline_is_refused_with_its_class_and_mistake(attributes, s
 )
 def test_a_mistaken_stage_is_refused_with_its_class_and_mistake(attributes, said):
     assert said in refusal(lambda: a_pipeline(stages=(a_stage(**attributes),)))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda self, item, ctx: [item],
+        lambda self, item, *rest: [item],
+        lambda self, *given, **more: [],
+        lambda self, item, ctx, tone="plain": [item],
+        staticmethod(lambda item, ctx: [item]),
+        classmethod(lambda cls, item, ctx: [item]),
+    ],
+)
+def test_whatever_can_be_called_with_an_item_and_a_context_is_a_process(method):
+    check_pipeline(a_pipeline(stages=(a_stage(process=method),)), {})
 
 
 def test_agents_take_no_groups_and_need_no_process():

@@ -9,16 +9,17 @@ import pytest
 from automation import status
 from automation.models import TERMINAL, Lifecycle
 
-FACTS = list(product(Lifecycle, *[(False, True)] * 4))
+FACTS = list(product(Lifecycle, *[(False, True)] * 5))
 
 
-def derive(lifecycle, is_held, is_cancel_requested, is_leased, has_reasons):
+def derive(lifecycle, is_held, is_cancel_requested, is_leased, has_reasons, has_failures=False):
     return status.derive(
         lifecycle,
         is_held=is_held,
         is_cancel_requested=is_cancel_requested,
         is_leased=is_leased,
         has_reasons=has_reasons,
+        has_failures=has_failures,
     )
 
 
@@ -28,8 +29,10 @@ def test_every_combination_has_a_status_of_the_list():
 
 @pytest.mark.req("M-15")
 @pytest.mark.parametrize("facts", [facts for facts in FACTS if facts[0] in TERMINAL], ids=str)
-def test_a_final_run_shows_its_lifecycle_and_nothing_else(facts):
-    assert derive(*facts) == facts[0]
+def test_a_final_run_shows_its_lifecycle_and_whether_it_completed_with_failures(facts):
+    has_failures = facts[0] == Lifecycle.COMPLETED and facts[-1]
+
+    assert derive(*facts) == ("completed_with_failures" if has_failures else facts[0])
 
 
 @pytest.mark.parametrize("facts", [facts for facts in FACTS if facts[0] not in TERMINAL and facts[2]], ids=str)

@@ -129,6 +129,7 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
             "status",
             "lifecycle",
             "total_items",
+            "failed_items",
             "created_by",
             "created_at",
             "start_requested_at",

@@ -95,7 +95,10 @@ class StageSerializer(serializers.Serializer[type[AnyStage]]):
     concurrency = serializers.IntegerField(allow_null=True, help_text="Loops of one run at most; null is no limit.")
     retries = serializers.IntegerField()
     group_size = serializers.IntegerField(help_text="Items worked on as one unit.")
-    max_failures = serializers.IntegerField(allow_null=True, help_text="More failed items fail the run.")
+    max_failures = serializers.FloatField(
+        allow_null=True,
+        help_text="More failed items fail the run: a number of them, or below 1 a share; null: no limit.",
+    )
     irreversible = serializers.BooleanField(help_text="A cancel waits for its item.")
     queue = serializers.CharField()
     needs = NeedsSerializer()

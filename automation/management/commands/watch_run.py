@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from automation import status
 from automation.management import watching
 from automation.management.outcome import outputs_of
-from automation.management.run_command import OF_LIFECYCLE, Exit, RunCommand, find_run
-from automation.models import AutomationRun, Lifecycle
+from automation.management.run_command import OF_STATUS, Exit, RunCommand, find_run
+from automation.models import AutomationRun
 
 
 class Command(RunCommand):
@@ -38,11 +39,13 @@ def follow(command: RunCommand, run: AutomationRun, *, as_json: bool) -> Exit:
             )
         return Exit.INTERRUPTED
     ended = find_run(str(run.pk))
+    now = status.of(ended)
     names = outputs_of(ended)
     if as_json:
         command.tell(ended, "", as_json=True, outputs=names)
     else:
-        command.line(f"Run {ended.pk} is {ended.lifecycle}.")
+        given_up = f": {ended.failed_items:,} items failed" if ended.failed_items else ""
+        command.line(f"Run {ended.pk} is {status.in_words(now)}{given_up}.")
         for name in names:
             command.line(f"Outputs: {name}")
-    return OF_LIFECYCLE[Lifecycle(ended.lifecycle)]
+    return OF_STATUS[now]

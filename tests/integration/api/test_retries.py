@@ -60,7 +60,7 @@ def test_a_second_retry_is_refused_and_names_the_first(api, site):
 
     refused = api.post(f"{RUNS}{old.pk}/retry-failed/")
 
-    assert (refused.status_code, refused.data["status"]) == (409, "completed")
+    assert (refused.status_code, refused.data["status"]) == (409, "completed_with_failures")
     assert refused.data["message"] == f"Cannot retry run {old.pk}: it was retried before, by run {new.pk}."
 
 

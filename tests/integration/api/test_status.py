@@ -13,6 +13,7 @@ pytestmark = pytest.mark.django_db
 def zoo(site):
     """One run of every status, by status."""
     from automation import lifecycle, transitions
+    from automation.models import AutomationRun
     from pause_manager.actor import SYSTEM
     from tests.factories import OPERATOR, claim, make_run
 
@@ -23,6 +24,9 @@ def zoo(site):
     for name, arrow in (("completed", transitions.COMPLETE), ("failed", transitions.FAIL)):
         transitions.apply(arrow, made[name].pk, actor=SYSTEM, reason="for the zoo")
     lifecycle.cancel(made["cancelled"].pk, actor=OPERATOR)
+    made["completed_with_failures"] = run()
+    transitions.apply(transitions.COMPLETE, made["completed_with_failures"].pk, actor=SYSTEM, reason="for the zoo")
+    AutomationRun.objects.filter(pk=made["completed_with_failures"].pk).update(failed_items=1)
     for name in ("pausing", "paused", "cancelling"):
         made[name] = run()
         if name != "paused":

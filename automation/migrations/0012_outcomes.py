@@ -28,7 +28,7 @@ $$
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("automation", "0010_gpus_by_uuid")]
+    dependencies = [("automation", "0011_failed_items")]
 
     operations = [
         migrations.RunSQL(READ, reverse_sql="DROP FUNCTION automation_items(bigint, text, text, text, int, bigint)"),
