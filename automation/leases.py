@@ -304,7 +304,7 @@ def release(work: Work, *, is_crash: bool = False, is_expiry: bool = False) -> L
             [int(is_crash), int(is_expiry), work.slice_id, work.token],
         )
         row = cursor.fetchone()
-    return Lost(*row, is_crash) if row else None
+    return Lost._make([*row, is_crash]) if row else None
 
 
 def wait(work: Work, seconds: float, why: str) -> bool:

@@ -26,8 +26,15 @@ def process() -> Iterator[str]:
         child.wait()
 
 
-def claim_as(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: bool = True) -> Work | None:
-    """A lease of a process; ``keeper`` is this one unless it is named."""
+def claim_as(run: AutomationRun, owner: str, keeper: str = "") -> Work:
+    """A lease of a process, that must be granted; ``keeper`` is this one unless it is named."""
+    work = may_claim(run, owner, keeper)
+    assert work is not None
+    return work
+
+
+def may_claim(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: bool = True) -> Work | None:
+    """The same, if there is something; ``is_fresh`` if its loop has done nothing yet."""
     stage_run = stage_of(run)
     stage = get_pipeline(run.pipeline).stage(stage_run.slug)
     return leases.claim(
@@ -40,11 +47,10 @@ def claim_as(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: bool
     )
 
 
-def die_on_an_item(run: AutomationRun, *, is_fresh: bool = True) -> Work:
+def die_on_an_item(run: AutomationRun) -> Work:
     """A pool process leases the next slice and dies; its worker lives. Then somebody looks."""
     with process() as owner:
-        work = claim_as(run, owner, is_fresh=is_fresh)
-        assert work is not None
+        work = claim_as(run, owner)
     assert maintenance.reap() == 1
     return work
 

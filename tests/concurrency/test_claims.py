@@ -266,4 +266,4 @@ def test_worker_names_are_kept_with_the_lease():
     run = make_run("few", items=1)
     leases.claim(stage_of(run).pk, worker("z"), queue="stages", concurrency=None)
 
-    assert leases.owners() == ["test/z"]
+    assert leases.holders() == [("test/z", "", False)]

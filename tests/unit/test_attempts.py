@@ -12,7 +12,8 @@ from automation.pipeline import Pipeline, Stage, TryLater, register
 
 
 def stage(**declared: object) -> Stage:
-    return type("Declared", (Stage,), declared)()
+    made: Stage = type("Declared", (Stage,), declared)()
+    return made
 
 
 @pytest.mark.parametrize(

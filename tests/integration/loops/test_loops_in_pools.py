@@ -172,7 +172,7 @@ def test_the_slot_of_a_child_that_was_killed_is_free_again(workers: Workers):
 
 
 def test_a_long_item_that_a_shutdown_had_to_kill_is_not_to_blame(workers: Workers):
-    """As by a deploy that does not wait for it: SIGTERM to the worker, and SIGKILL to all of it when the grace is over."""
+    """As by a deploy that does not wait for it: SIGTERM to the worker, SIGKILL to all of it when the grace is over."""
     main = start(workers, "one process")
     run = make_run("gripping", items=[{"n": 1, "seconds": 30}])
     dispatch.of_runs([run.pk])
