@@ -65,23 +65,36 @@ def fault_of(error: BaseException, stop: Stop | None) -> Fault:
     return Fault.ITEM
 
 
-def attempt(
-    do: Callable[[int], Result], stage: AnyStage, ctx: StageContext, stop: Callable[[], Stop | None] = lambda: None
-) -> Result:
-    """What ``do(number of the attempt)`` returns, tried as often as ``stage`` allows; else :class:`GivenUp`.
+def attempt(do: Callable[[], Result], stage: AnyStage, ctx: StageContext, stop: Callable[[], Stop | None]) -> Result:
+    """What ``do()`` returns, tried as often as ``stage`` allows; else :class:`GivenUp`.
 
     Raises unchanged what is not the item's fault; a wait between two tries ends with :class:`Interrupted` at a stop.
     """
+    try:
+        return do()
+    except BaseException as error:
+        return again(do, error, stage, ctx, stop)
+
+
+def again(
+    do: Callable[[], Result],
+    error: BaseException,
+    stage: AnyStage,
+    ctx: StageContext,
+    stop: Callable[[], Stop | None],
+) -> Result:
+    """``attempt`` after a first one that ended with ``error``."""
     for number in count(1):
-        try:
-            return do(number)
-        except BaseException as error:
-            if fault_of(error, stop()) is not Fault.ITEM:
-                raise
-            ctx.logger.warning("%s failed (try %d): %s: %s", ctx.item_key, number, type(error).__name__, error)
-            if number > stage.retries or not is_tried_again(stage, error):
-                raise GivenUp(error, number) from error
+        if fault_of(error, stop()) is not Fault.ITEM:
+            raise error
+        ctx.logger.warning("%s failed (try %d): %s: %s", ctx.item_key, number, type(error).__name__, error)
+        if number > stage.retries or not is_tried_again(stage, error):
+            raise GivenUp(error, number) from error
         ctx.back_off(backoff(stage, number))
+        try:
+            return do()
+        except BaseException as next_error:
+            error = next_error
     raise AssertionError
 
 

@@ -1,9 +1,10 @@
-"""A checkpoint that survives a database restart: the fence makes it safe to ask again."""
+"""What survives a database restart: a checkpoint, and a slice that is given back. The fence makes both repeatable."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from django.db import Error as DatabaseError
 
@@ -49,6 +50,25 @@ def commit_surely(
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
             is_repeat = True
+
+
+def release_surely(work: Work, *, is_expiry: bool, is_hurried: Callable[[], bool]) -> None:
+    """``leases.release``, tried again while the database is away: nobody may take the slice before its time is up.
+
+    Ends without it when the lease has run out for everybody, or at once if it ``is_hurried``.
+    """
+    settings = conf.settings()
+    gives_up_at = time.monotonic() + settings.silent_leases * settings.lease_seconds
+    while True:
+        try:
+            leases.release(work, is_expiry=is_expiry)
+            return
+        except DatabaseError as error:
+            if not database.is_away(error) or time.monotonic() > gives_up_at or is_hurried():
+                raise
+            database.note_away(error, f"giving slice {work.slice_id} back")
+            database.close()
+            time.sleep(1.0)
 
 
 def _was_committed(work: Work, done: Progress, release: bool) -> bool:

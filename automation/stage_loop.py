@@ -27,7 +27,7 @@ from automation import (
     patience,
 )
 from automation.aside import Aside
-from automation.attempts import Fault, GivenUp, attempt, fault_of
+from automation.attempts import Fault, GivenUp, again, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext
@@ -35,11 +35,11 @@ from automation.errors import CheckpointRefused, LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, get_pipeline
-from automation.recovery import commit_surely
+from automation.recovery import commit_surely, release_surely
 from automation.units import Unit, units_of
 from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
-from pause_manager.stops import Stop
+from pause_manager.stops import SHUTDOWN, Stop
 from pause_manager.worker import local, slots
 
 logger = logging.getLogger("automation.stage_loop")
@@ -79,6 +79,7 @@ class StageLoop:
         pipeline = get_pipeline(self.run_row.pipeline)
         self._declared = pipeline.stage(stage_run.slug)
         self._sources = pipeline.predecessors(stage_run.slug)
+        self._most_bytes = self._declared.max_item_bytes
         self._work: Work | None = None
         self._committer = Committer(self._committed)
         self._ahead = Aside()
@@ -264,14 +265,11 @@ class StageLoop:
     def _do(self, unit: Unit, done: Progress) -> None:
         """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
         self._ctx.item_key = unit.key
-        stage, most_bytes = self.stage, self._declared.max_item_bytes
-
-        def once(number: int) -> list[bytes]:
-            given = unit.given if number == 1 else unit.anew()
-            return copying.output_rows(unit.key, stage.process(given, self._ctx), most_bytes)
-
         try:
-            rows = attempt(once, stage, self._ctx, self._stop_now)
+            try:
+                rows = copying.output_rows(unit.key, self.stage.process(unit.given, self._ctx), self._most_bytes)
+            except BaseException as error:
+                rows = again(lambda: self._anew(unit), error, self.stage, self._ctx, self._stop_now)
             done.outputs += rows
             done.size += sum(map(len, rows))
             done.processed += unit.size
@@ -280,6 +278,9 @@ class StageLoop:
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
         done.cursor = unit.last_key
+
+    def _anew(self, unit: Unit) -> list[bytes]:
+        return copying.output_rows(unit.key, self.stage.process(unit.anew(), self._ctx), self._most_bytes)
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop
@@ -344,7 +345,7 @@ class StageLoop:
         self._ctx.item_key = Phase(work.phase).label
         stage = self.stage
 
-        def once(number: int) -> None:
+        def once() -> None:
             if work.phase == Phase.PREPARE:
                 with hooks.keeps_nothing(stage):
                     stage.prepare(self._ctx)
@@ -420,7 +421,8 @@ class StageLoop:
             if work is not None:
                 self._note_ending(work)
                 # Celery's own time limit is no stop of ours: nobody may go on with such an item for ever unseen.
-                leases.release(work, is_expiry=fault is Fault.OURS and isinstance(error, Exception))
+                is_expiry = fault is Fault.OURS and isinstance(error, Exception)
+                release_surely(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
             if fault is Fault.ITEM:
                 logger.error("A loop of %s failed.", self.stage_run, exc_info=error)
                 self._count(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,9 @@ class Unit:
 
     __slots__ = ("_places", "given", "key", "last_key", "prefix", "size")
 
-    def __init__(self, prefix: str, places: list[Place], given: Any) -> None:
-        first, last = places[0], places[-1]
-        self.key = prefix + first[0].rows[first[1]][0]
-        self.last_key = last[0].rows[last[1]][0]
+    def __init__(self, prefix: str, first: str, last: str, places: Sequence[Place], given: Any) -> None:
+        self.key = prefix + first
+        self.last_key = last
         self.given = given
         self.size = len(places)
         self.prefix = prefix
@@ -69,20 +68,24 @@ def units_of(stage: type[AnyStage], work: Work, stage_run: StageRun, ahead: Asid
     )
     if not issubclass(stage, GroupStage):
         for chunk in chunks:
-            for row, (_, payload) in enumerate(chunk.rows):
-                yield Unit(prefix, [(chunk, row)], payload)
+            for row, (key, payload) in enumerate(chunk.rows):
+                yield Unit(prefix, key, key, ((chunk, row),), payload)
         return
     places = ((chunk, row) for chunk in chunks for row in range(len(chunk.rows)))
     while group := list(islice(places, stage.group_size)):
-        yield Unit(prefix, group, [chunk.rows[row][1] for chunk, row in group])
+        rows = [chunk.rows[row] for chunk, row in group]
+        yield Unit(prefix, rows[0][0], rows[-1][0], group, [payload for _, payload in rows])
 
 
 def rest_of(work: Work, stage_run: StageRun) -> Unit | None:
     """All that is left of ``work`` as one unit, for who gives it up. It takes no code of the stage."""
     assert work.source_id is not None
     chunks = copying.read_chunks(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)
-    places = [(chunk, row) for chunk in chunks for row in range(len(chunk.rows))]
-    return Unit(prefix_of(stage_run, work.source_id), places, []) if places else None
+    found = [(key, (chunk, row)) for chunk in chunks for row, (key, _) in enumerate(chunk.rows)]
+    if not found:
+        return None
+    places = [place for _, place in found]
+    return Unit(prefix_of(stage_run, work.source_id), found[0][0], found[-1][0], places, [])
 
 
 def prefix_of(stage_run: StageRun, source_id: int) -> str:

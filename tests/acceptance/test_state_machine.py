@@ -28,7 +28,6 @@ from hypothesis.stateful import (
 )
 
 from automation import checkpoint, dispatch, gate, leases, lifecycle, maintenance, progress, status, tasks, transitions
-from automation.attempts import attempt
 from automation.checkpoint import Progress
 from automation.context import Artifacts, StageContext
 from automation.copying import output_rows
@@ -152,7 +151,7 @@ class Life(RuleBasedStateMachine):
             unit = hand.units.pop(0)
             stage = get_pipeline("chain").stage(hand.stage_run.slug)()
             ctx = _context(hand.stage_run)
-            hand.done.outputs += attempt(lambda _: output_rows(unit.key, stage.process(unit.given, ctx)), stage, ctx)
+            hand.done.outputs += output_rows(unit.key, stage.process(unit.given, ctx))
             hand.done.processed += unit.size
             hand.done.cursor = unit.last_key
 
