@@ -16,7 +16,6 @@ class AutomationConfig(AppConfig):
             at_hand,
             audit_readers,
             checks,
-            gauges,
             lifecycle,
             loop_beat,
             work_left,

@@ -29,6 +29,19 @@ def _know_parent(**_: Any) -> None:
     _parent_pid = os.getpid()
 
 
+@signals.worker_ready.connect
+def _take_up_what_was_lost(**_: Any) -> None:
+    """The worker before this one may have been killed: its slices need not wait for beat's next look."""
+    try:
+        maintenance.reap()
+    except Exception as error:
+        if not database.is_away(error):
+            raise
+        logger.warning("Leases of workers that were lost wait for beat: the database is %s.", database.told(error))
+    finally:
+        database.close()  # children that the pool forks later must not inherit it
+
+
 @signals.worker_shutting_down.connect
 def _stop_loops(**_: Any) -> None:
     """In every process of the pool at once: they read it from the worker's page."""

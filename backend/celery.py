@@ -12,6 +12,8 @@ from celery.exceptions import SecurityWarning
 from kombu import Connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings.dev")
+# A worker would have Django's checks load every URL, and so all of the web; `manage.py check`, `up` and `prepare` do.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 # Celery warns root of pickled messages; only JSON is accepted here.
 warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -32,11 +32,12 @@ ORPHAN_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 15.0
 SLOW_START_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 30.0
+TICK_SECONDS = 0.05
 LOG_BYTES = 5_000_000
 
 
 class Backoff:
-    """1, 2, 4, … up to 15 seconds between restarts; from the start again after half a minute of health."""
+    """0, 1, 2, 4, … up to 15 seconds between restarts; from the start again after half a minute of health."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -45,7 +46,7 @@ class Backoff:
     def failed(self, *, ran_seconds: float) -> float:
         """Note a failure; returns the seconds until the next try."""
         self.failures = 1 if ran_seconds >= HEALTHY_AFTER_SECONDS else self.failures + 1
-        wait = min(2.0 ** (self.failures - 1), LONGEST_BACKOFF_SECONDS)
+        wait = min(2.0 ** (self.failures - 2), LONGEST_BACKOFF_SECONDS) if self.failures > 1 else 0.0
         self.due = time.monotonic() + wait
         return wait
 
@@ -150,7 +151,7 @@ class Supervisor:
                 self.say(f"not ready yet: {missing}")
                 complaint_due = time.monotonic() + SLOW_START_SECONDS
             self._watch_foreground()
-            time.sleep(0.2)
+            time.sleep(TICK_SECONDS)
         self._stop_children()
 
     def install_signals(self) -> None:
@@ -182,7 +183,8 @@ class Supervisor:
                     self.say(f"{child.name} started again")
             elif process.poll() is not None:
                 wait = child.backoff.failed(ran_seconds=time.monotonic() - child.started)
-                self.say(f"{child.name} ended with {_ending(process.returncode)}; starting it again in {wait:.0f} s")
+                when = f"in {wait:.0f} s" if wait else "at once"
+                self.say(f"{child.name} ended with {_ending(process.returncode)}; starting it again {when}")
                 if child.end_group(signal.SIGTERM):
                     self._orphans.append((time.monotonic() + ORPHAN_SECONDS, process.pid))
                 child.process = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import django_stubs_ext
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from backend import health, metrics
 from backend.mcp.endpoint import endpoint as mcp_endpoint
+
+django_stubs_ext.monkeypatch()  # for `ModelAdmin[...]` and others that Django subscripts in its stubs only
+admin.autodiscover()
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", health.healthz, name="healthz"),

@@ -1,7 +1,5 @@
 """The pause manager: who may not proceed, and why. Works with any Celery task; knows nothing of runs."""
 
-from importlib.util import find_spec
-
 from django.apps import AppConfig
 
 
@@ -13,6 +11,3 @@ class PauseManagerConfig(AppConfig):
     def ready(self) -> None:
         # They register system checks, receivers, loads and blockers, and the bootstep.
         from pause_manager import announcements, checks, fleet, redispatch, running_work, worker_steps  # noqa: F401
-
-        if find_spec("prometheus_client"):  # the extra "metrics"
-            from pause_manager import gauges  # noqa: F401

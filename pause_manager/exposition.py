@@ -1,7 +1,8 @@
 """``/metrics`` for Prometheus: gauges read from the database when asked for, counts read from the tallies.
 
-Whoever has gauges registers a group. A group that fails is left out, shows in ``slackwater_scrape_errors`` and keeps
-no other from being told. What was read is good for a second, however many ask.
+Whoever has gauges registers a group, in a module ``gauges`` of an app: workers, which tell nothing, never load it.
+A group that fails is left out, shows in ``slackwater_scrape_errors`` and keeps no other from being told. What was
+read is good for a second, however many ask.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from django.db import OperationalError, connection, transaction
+from django.utils.module_loading import autodiscover_modules
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -70,7 +72,8 @@ state = State()
 
 
 def read() -> list[Metric]:
-    """Ask every group now."""
+    """Ask every group now. Those of the installed apps are in their modules ``gauges``."""
+    autodiscover_modules("gauges")
     began = time.monotonic()
     errors = gauge("slackwater_scrape_errors", "1 for a group of metrics that could not be read just now.", "group")
     took = gauge("slackwater_scrape_duration_seconds", "How long it took to read what is told here.")

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
-import django_stubs_ext
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 from backend.embedded import Layout
 from backend.settings import environment as env
 from backend.settings.celery import *
 from backend.settings.celery import PAUSE_BELOW, POLL_SECONDS
-
-django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 DATA_DIR = (BASE_DIR / env.text("DATA_DIR", ".data")).resolve()
@@ -30,7 +27,7 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 INSTALLED_APPS = [
     "backend.apps.BackendConfig",
     *(app for app in ("backend.console", "automation", "pause_manager") if find_spec(app)),
-    "django.contrib.admin",
+    "backend.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

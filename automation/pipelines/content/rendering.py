@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from django.utils.html import escape
-from markdown_it import MarkdownIt
 
 from automation.pipelines.content.providers.base import Article
 
@@ -37,6 +36,8 @@ def to_markdown(article: Article) -> str:
 
 def to_html(article: Article, markdown: str) -> str:
     """A page with its own style; HTML inside the Markdown, which a model may write, is shown as text."""
+    from markdown_it import MarkdownIt  # here: most processes render nothing
+
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -275,12 +275,13 @@ def test_names_follow_the_conventions(scrape):
 
 
 def test_a_scrape_takes_the_same_few_statements_however_much_there_is(scrape):
-    def statements() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
+    def read() -> int:
+        with CaptureQueriesContext(connection) as captured:
             exposition.read()
         return len(captured)
+
+    def statements() -> int:
+        return min(read() for _ in range(3))  # some facts are kept for seconds, and read anew in between
 
     make_run(items=2)
     make_node("n1")

@@ -20,7 +20,6 @@ from automation.pipelines.content.providers.base import (
     Section,
     TextProvider,
 )
-from automation.pipelines.content.providers.drawing import OfflineImages
 from automation.pipelines.content.providers.offline import OfflineText
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class TextStage:
 def text_provider(params: Mapping[str, Any]) -> TextProvider:
     """The provider of texts that ``params`` ask for."""
     if params["provider"] == "openai":
-        # Here, as in the two below: most processes ask no endpoint, and the HTTP client is slow to import.
+        # Here, as in those below: most processes ask no endpoint and draw nothing, and both are slow to import.
         from automation.pipelines.content.providers.openai import OpenAIText
 
         return OpenAIText(_endpoint(params), model=params["model"], is_chat=params["api"] == "chat")
@@ -69,6 +68,8 @@ def image_provider(params: Mapping[str, Any]) -> ImageProvider:
         from automation.pipelines.content.providers.openai import OpenAIImages
 
         return OpenAIImages(_endpoint(params), model=params["image_model"])
+    from automation.pipelines.content.providers.drawing import OfflineImages
+
     return OfflineImages()
 
 
