@@ -15,12 +15,14 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.dispatch import receiver
 
 from automation.models import Agent, WorkSlice
 from pause_manager import acknowledgements, audit, fleet, metrics
 from pause_manager.acknowledgements import AGENT, Member
 from pause_manager.actor import Actor
 from pause_manager.control_state import State
+from pause_manager.signals import machine_renamed
 
 TOKEN_PREFIX = "swa_"
 SEEN_EVERY = timedelta(seconds=10)
@@ -82,6 +84,13 @@ def _acknowledge(agent: Agent, version: int) -> None:
     older = Agent.objects.filter(pk=agent.pk, acknowledged_version__lt=version)
     older.update(acknowledged_version=version, acknowledged_at=Now(), last_seen_at=Now())
     agent.acknowledged_version = version
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    """An agent beside the workers of a machine is on that machine, whatever it is called."""
+    of_node = Agent.objects.filter(node=old).order_by("pk").select_for_update(no_key=True)
+    Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
 
 
 @acknowledgements.register

@@ -93,9 +93,12 @@ def scopes_of(run: AutomationRun) -> list[str]:
     return [*_scopes(run), *sorted({f"queue:{stage.queue}" for stage in stages})]
 
 
-def scopes_at_work(run: AutomationRun, *, queue: str, node: str) -> list[str]:
-    """Every scope whose holds reach who works for ``run`` on ``node``, in a stage of ``queue``."""
-    return [*_scopes(run), f"queue:{queue}", f"node:{node}"]
+def scopes_at_work(run: AutomationRun, *, queue: str, node: str | None) -> list[str]:
+    """Every scope whose holds reach who works for ``run`` on ``node``, in a stage of ``queue``.
+
+    ``None`` is the machine of the worker, which knows what that is called by the time it looks.
+    """
+    return [*_scopes(run), f"queue:{queue}", *([] if node is None else [f"node:{node}"])]
 
 
 def scopes_of_all_stages(run: AutomationRun) -> list[str]:

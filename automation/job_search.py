@@ -50,7 +50,12 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
     for stage_run in _candidates(agent, stages):
         stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
         room = partial(
-            admission.room_here, agent.node, stage.needs, stage_run.run.pipeline, told, sample, run_id=stage_run.run_id
+            admission.room_here,
+            needs=stage.needs,
+            pipeline=stage_run.run.pipeline,
+            told=told,
+            sample=sample,
+            run_id=stage_run.run_id,
         )
         try:
             work = leases.claim(

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
+from django.dispatch import receiver
 
 from automation import apart, conf, gate
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
-from pause_manager import holds, layers, nodes
+from pause_manager import holds, layers, machines, nodes
 from pause_manager.loads import KEEPS_SECONDS as KEEPS_SECONDS
 from pause_manager.models import Hold
+from pause_manager.signals import machine_renamed
 from pause_manager.stops import Stop
 
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
@@ -38,11 +40,15 @@ LEASE_LOST = Stop("lease_lost", "The slice was taken over by another worker.")
 
 @dataclass(frozen=True)
 class Worker:
-    """Who leases: ``owner`` is a process identity and a task, ``node`` the host, ``keeper`` who renews the lease."""
+    """Who leases: ``owner`` is a process identity and a task, ``node`` the machine's name."""
 
     owner: str
     node: str
+    boot_id: str = ""
+    """Of its machine, whose name at the time of a claim is that of its node, whatever ``node`` says. An agent has none.
+    """
     keeper: str = ""
+    """The process that renews the lease: the worker's main process. Nobody's, of an agent."""
 
 
 class NoRoom(Exception):
@@ -65,6 +71,8 @@ class Work:
     crashes: int
     gpus: list[str]
     """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
+    node: str = ""
+    """On which it was leased, by the name of that time."""
     done: int = 0
     """Items of it that were processed or have failed."""
     expiries: int = 0
@@ -117,8 +125,8 @@ def claim(
     concurrency: int | None,
     group_size: int = 1,
     is_fresh: bool = True,
-    room: Callable[[], Sequence[str]] | None = None,
-    suits: Callable[[Sequence[str]], bool] | None = None,
+    room: Callable[[str], Sequence[str]] | None = None,
+    suits: Callable[[str, Sequence[str]], bool] | None = None,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
@@ -127,10 +135,10 @@ def claim(
     An item (a group of ``group_size``) on which loops were lost is set apart here, in a slice of its own that a loop
     gets which has done nothing yet (``is_fresh``); what comes after it goes on at once.
 
-    ``room`` is asked in the same transaction: it locks the node, so that admissions take turns, and returns the GPUs
-    that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is taken first, and
-    without asking: its room is its own. But not if ``suits`` says that this loop can do nothing with the GPUs that were
-    given to it, or that its container has no room for it.
+    ``room`` is asked for the node's name in the same transaction: it locks the node, so that admissions take turns, and
+    returns the GPUs that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is
+    taken first, and without asking: its room is its own. But not if ``suits`` says of the node that this loop can do
+    nothing with the GPUs that were given to it, or that its container has no room for it.
 
     The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
     ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
@@ -140,13 +148,11 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                f"SELECT kept.id, kept.lease_gpus FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
-                f"LEFT JOIN LATERAL ({_KEPT}) AS kept ON true "
-                f"WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' "
-                f"AND {gate.open_for('%(queue)s::text')} FOR NO KEY UPDATE OF stage",
+                _OPEN.format(open=gate.open_for("%(queue)s::text")),
                 {
                     "stage": stage_run_id,
                     "queue": queue,
+                    "boot_id": worker.boot_id,
                     "node": worker.node,
                     "node_seconds": gate.node_seconds(),
                 },
@@ -154,15 +160,19 @@ def claim(
         found = cursor.fetchone()
         if found is None:
             return None
+        # Since the shares were taken no machine is renamed.
+        node, kept, kept_gpus = found
+        if worker.boot_id:
+            machines.know(node)
         with layers.telling("node"):
-            held_because = nodes.held_because(worker.node)
+            held_because = nodes.held_because(node)
         if held_because is not None:
-            raise NoRoom(f"{worker.node} is held: {held_because or 'no reason given'}")
+            raise NoRoom(f"{node} is held: {held_because or 'no reason given'}")
         values: dict[str, Any] = {
             "stage": stage_run_id,
             "owner": worker.owner,
             "keeper": worker.keeper,
-            "node": worker.node,
+            "node": node,
             "lease": conf.settings().lease_seconds,
             "concurrency": concurrency,
             "group": group_size,
@@ -170,11 +180,11 @@ def claim(
             **_suspicion(),
         }
         row = None
-        if room is not None and found[0] is not None and (suits is None or suits(found[1])):
-            cursor.execute(_CLAIM, {**values, "slice": found[0], "gpus": found[1]})
+        if room is not None and kept is not None and (suits is None or suits(node, kept_gpus)):
+            cursor.execute(_CLAIM, {**values, "slice": kept, "gpus": kept_gpus})
             row = cursor.fetchone()
         if row is None:
-            gpus = list(room()) if room is not None else []
+            gpus = list(room(node)) if room is not None else []
             cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
             row = cursor.fetchone()
         work = Work(*row) if row else None
@@ -359,7 +369,15 @@ def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequen
 
 def request_yield(slice_ids: Sequence[int], reason: str) -> int:
     """Ask the holders of the slices to give them back at the next item; returns how many are held and were asked."""
-    return WorkSlice.objects.leased().filter(pk__in=slice_ids, lease_yield="").update(lease_yield=reason)
+    with connection.cursor() as cursor:
+        cursor.execute(_YIELD, {"slices": list(slice_ids), "reason": reason})
+        return int(cursor.rowcount)
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_RENAME, {"old": old, "new": new})
 
 
 def holders() -> list[Holder]:
@@ -384,7 +402,7 @@ _LEASE = f"""
 """
 _WORK = """
     slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus,
-    processed + failed, expiries, waits, waited_seconds, slice.is_alone
+    lease_node, processed + failed, expiries, waits, waited_seconds, slice.is_alone
 """
 _LEASED = f" RETURNING {_WORK}"
 
@@ -396,7 +414,19 @@ _HELD = f"""
 
 _KEPT = f"""
     SELECT slice.id, slice.lease_gpus FROM {SLICE} AS slice
-     WHERE slice.stage_run_id = stage.id AND slice.lease_node = %(node)s AND {KEEPS} LIMIT 1
+     WHERE slice.stage_run_id = stage.id AND slice.lease_node = here.node AND {KEEPS} LIMIT 1
+"""
+
+_OPEN = f"""
+    WITH here AS (
+        SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
+    )
+    SELECT here.node, kept.id, kept.lease_gpus
+      FROM here CROSS JOIN {STAGE} AS stage
+      JOIN {RUN} AS run ON run.id = stage.run_id
+      LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
+     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{open}}
+       FOR NO KEY UPDATE OF stage
 """
 
 _ALONE = """
@@ -458,6 +488,24 @@ _RENEW = f"""
       LEFT JOIN {SLICE} AS slice ON slice.id = loop.slice AND slice.lease_token = loop.token
       LEFT JOIN renewed ON renewed.id = slice.id
      ORDER BY loop.number
+"""
+
+# Whoever writes several slices locks them by their ids.
+_YIELD = f"""
+    UPDATE {SLICE} AS slice SET lease_yield = %(reason)s
+      FROM (SELECT id FROM {SLICE}
+             WHERE id = ANY(%(slices)s) AND lease_token IS NOT NULL AND finished_at IS NULL AND lease_yield = ''
+             ORDER BY id FOR NO KEY UPDATE) AS asked
+     WHERE slice.id = asked.id
+"""
+
+# What is leased, and what was lost and may keep its admission.
+_RENAME = f"""
+    UPDATE {SLICE} AS slice SET lease_node = %(new)s
+      FROM (SELECT id FROM {SLICE}
+             WHERE lease_node = %(old)s AND finished_at IS NULL AND (lease_token IS NOT NULL OR lost_at IS NOT NULL)
+             ORDER BY id FOR NO KEY UPDATE) AS of_node
+     WHERE slice.id = of_node.id
 """
 
 _REAP = f"""

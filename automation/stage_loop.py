@@ -76,6 +76,8 @@ class StageLoop:
         self.stage_run = stage_run
         self.run_row = stage_run.run
         self.worker = worker
+        self.node = worker.node
+        """What the machine was called when the last slice was leased."""
         pipeline = get_pipeline(self.run_row.pipeline)
         self._declared = pipeline.stage(stage_run.slug)
         self._sources = pipeline.predecessors(stage_run.slug)
@@ -102,8 +104,8 @@ class StageLoop:
             items=self._all_items,
         )
         self._set_up = hooks.SetUp(self._ctx)
-        self._scopes = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.worker.node)
-        self._slot = local.take_slot(self._scopes, loop_beat.between_slices(stage_run.pk))
+        here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
+        self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
@@ -111,6 +113,11 @@ class StageLoop:
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
         return self._declared()
+
+    @property
+    def scopes(self) -> list[str]:
+        """Every scope whose holds reach it."""
+        return gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.node)
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
@@ -141,16 +148,16 @@ class StageLoop:
                         suits=self._suits,
                     )
                 except NoRoom as full:
-                    logger.info("%s finds no room on %s: %s", self.stage_run, self.worker.node, full)
+                    logger.info("%s finds no room here: %s", self.stage_run, full)
                     return Ending.NO_ROOM
                 if work is None:
                     return Ending.NOTHING_LEFT
                 self._slot.note(loop_beat.on(work))
-                self._work = work
+                self._work, self.node = work, work.node
                 if work.gpus and not self._ctx.gpus:
                     self._hand_over(work.gpus)
                 if not self._has_worked:
-                    metrics.guarded(settling.went_on)(self._scopes)
+                    metrics.guarded(settling.went_on)(self.scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work, ends_at)
@@ -387,7 +394,7 @@ class StageLoop:
             return Ending.TIME_IS_UP
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
-        if not self._has_worked and nodes.held_because(self.worker.node) is not None:
+        if not self._has_worked and nodes.held_because(self.node) is not None:
             return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
         audit.record(
@@ -443,7 +450,7 @@ class StageLoop:
     def _note_if_out_of_memory(self, error: BaseException) -> None:
         if adapting.is_out_of_memory(error):
             adapting.note_out_of_memory(
-                self.worker.node,
+                self.node,
                 reason=f"A loop of {self.stage_run.slug} ran out of memory: {type(error).__name__}: {error}"[:500],
                 figures={
                     "stage": self.stage_run.slug,
@@ -474,13 +481,13 @@ class StageLoop:
         # The stage may have loaded what it works with: it stays on the cards that it has.
         return [gpu.uuid for gpu in self._ctx.gpus] or None
 
-    def _suits(self, ids: Sequence[str]) -> bool:
-        return manager.suits_here(self.worker.node, self._declared.needs, ids, self._own_gpus())
+    def _suits(self, node: str, ids: Sequence[str]) -> bool:
+        return manager.suits_here(node, ids, needs=self._declared.needs, among=self._own_gpus())
 
-    def _room(self) -> Sequence[str]:
+    def _room(self, node: str) -> Sequence[str]:
         run = self.run_row
         return admission.room_here(
-            self.worker.node,
+            node,
             self._declared.needs,
             run.pipeline,
             among=self._own_gpus(),
@@ -489,7 +496,7 @@ class StageLoop:
         )
 
     def _hand_over(self, ids: Sequence[str]) -> None:
-        sample = nodes.latest(self.worker.node)
+        sample = nodes.latest(self.node)
         self._ctx.gpus = gpus.given(ids, sample.view if sample is not None else None)
         if self._declared.isolate_gpus:
             self._isolation.enter_context(gpus.isolated(self._ctx.gpus))

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import dispatch, gate, lifecycle, maintenance, stages
+from automation import dispatch, lifecycle, maintenance, stages
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
@@ -32,16 +32,22 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
     if stage.executor == AGENT:
         return  # Sent before the stage was given to agents.
-    worker = Worker(f"{processes.identity()}/{self.request.id}", machines.name(), local.keeper())
+    worker = Worker(
+        owner=f"{processes.identity()}/{self.request.id}",
+        node=machines.name(),
+        boot_id=processes.boot_id(),
+        keeper=local.keeper(),
+    )
+    loop = StageLoop(stage_run, worker)
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it ends.
-    ending = StageLoop(stage_run, worker).run()
+    ending = loop.run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
     if ending is not Ending.LEASE_LOST:
         stages.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
-    metrics.guarded(settling.look)(gate.scopes_at_work(stage_run.run, queue=stage.queue, node=worker.node))
+    metrics.guarded(settling.look)(loop.scopes)
     if ending in (Ending.NO_ROOM, Ending.FAILED):
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from backend import ticks
-from pause_manager import clocks, machines
+from pause_manager import clocks, machines, renaming
 from pause_manager.clock import database_seconds
 from pause_manager.redis_clients import bounded
 
@@ -127,13 +127,13 @@ def check_clocks() -> str:
 
 
 def check_machines() -> str:
-    """Whether each machine has a name of its own."""
+    """Whether each machine has a name of its own, and all of its workers ask for one name."""
     try:
-        contested = machines.contested()
+        wrong = [*machines.contested(), *renaming.differing()]
     except DatabaseError as error:
         raise Notable("unknown while the database does not answer") from error
-    if contested:
-        raise Notable("; ".join(contested))
+    if wrong:
+        raise Notable("; ".join(wrong))
     return "ok"
 
 

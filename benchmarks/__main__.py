@@ -17,6 +17,7 @@ SCRIPTS = (
     "paused_claim",
     "fleet_toggle",
     "drop_in",
+    "comeback",
 )
 
 

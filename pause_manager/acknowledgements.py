@@ -13,11 +13,14 @@ from itertools import combinations, starmap
 from typing import Any
 
 from django.db import connection
+from django.db.models import Q
 from django.db.models.functions import Now
+from django.dispatch import receiver
 
 from pause_manager import conf
-from pause_manager.models import FleetWorker
+from pause_manager.models import FleetWorker, Machine
 from pause_manager.probes import processes
+from pause_manager.signals import machine_renamed
 
 SILENT_BEATS = 2
 _REMEMBERED = timedelta(hours=1)
@@ -136,6 +139,10 @@ class Report:
     """The ids of the GPUs that it may use, if those are not all of its machine."""
     clock: float | None = None
     """The time of its machine, in seconds since the epoch."""
+    boot_id: str = ""
+    """Of its machine, whose name at the time of the report is that of its node."""
+    wanted_node: str = ""
+    """The name that it wants its machine to have."""
 
     def values(self) -> dict[str, Any]:
         """As parameters of :data:`REPORT`."""
@@ -151,6 +158,8 @@ class Report:
             "task_names": json.dumps(sorted(self.task_names)),
             "visible_gpus": None if self.visible_gpus is None else json.dumps(list(self.visible_gpus)),
             "clock": self.clock,
+            "boot_id": self.boot_id,
+            "wanted_node": self.wanted_node,
         }
 
 
@@ -236,23 +245,33 @@ def forget_gone() -> None:
     FleetWorker.objects.filter(last_seen_at__lt=Now() - _REMEMBERED).delete()
 
 
+@receiver(machine_renamed)
+def _rename(sender: object, boot_id: str, old: str, new: str, **_: object) -> None:
+    FleetWorker.objects.filter(Q(boot_id=boot_id) | Q(boot_id="", node=old)).update(node=new)
+
+
 _WORKER = FleetWorker._meta.db_table
 
 REPORT = f"""
     INSERT INTO {_WORKER} AS worker
-           (name, node, serves, acknowledged_version, acknowledged_at, last_seen_at,
+           (name, node, boot_id, wanted_node, serves, acknowledged_version, acknowledged_at, last_seen_at,
             revision, owner, in_hand, tasks, task_names, visible_gpus, clock_offset)
-    VALUES (%(key)s, %(node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
+    VALUES (%(key)s, coalesce((SELECT name FROM {Machine._meta.db_table} WHERE boot_id = %(boot_id)s FOR KEY SHARE),
+                              %(node)s),
+            %(boot_id)s, %(wanted_node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
             %(visible_gpus)s::jsonb, extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
         ON CONFLICT (name) DO UPDATE
-       SET node = excluded.node, serves = excluded.serves, last_seen_at = clock_timestamp(),
+       SET node = excluded.node, boot_id = excluded.boot_id, wanted_node = excluded.wanted_node,
+           serves = excluded.serves, last_seen_at = clock_timestamp(),
            acknowledged_at = CASE WHEN worker.acknowledged_version = excluded.acknowledged_version
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
            owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
            task_names = excluded.task_names, visible_gpus = excluded.visible_gpus, clock_offset = excluded.clock_offset
+ RETURNING node
 """
+"""Keeps the name of the worker's machine until its transaction ends, and answers it."""
 
 _VISIBLE = f"""
     SELECT node, json_agg(visible_gpus)::text

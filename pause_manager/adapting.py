@@ -77,11 +77,11 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 def _trouble(node: str, window_seconds: float) -> tuple[list[float], list[float]]:
     """When contentions began to cost loops, one time for each, and when memory ran out."""
+    lately = ControlEvent.objects.filter(at__gt=Now() - timedelta(seconds=window_seconds))
+    renamed = lately.filter(scope=f"node:{node}", action="node_renamed").values_list("before__name", flat=True)
     rows = (
-        ControlEvent.objects.filter(
-            scope=f"node:{node}",
-            action__in=["yield_wanted", OUT_OF_MEMORY],
-            at__gt=Now() - timedelta(seconds=window_seconds),
+        lately.filter(
+            scope__in=[f"node:{name}" for name in (node, *renamed)], action__in=["yield_wanted", OUT_OF_MEMORY]
         )
         .order_by("id")
         .values_list("action", Extract("at", "epoch", output_field=models.FloatField()), "figures__contended_since")

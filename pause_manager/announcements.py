@@ -29,6 +29,7 @@ ACTIONS = frozenset(
         "moved",
         "node_has_room",
         "node_kept",
+        "node_renamed",
         "node_saturated",
         "out_of_memory",
         "parked",

@@ -69,6 +69,12 @@ class FleetWorker(models.Model):
         help_text="Celery's name of the worker",
     )
     node = models.CharField(max_length=255)
+    boot_id = models.CharField(
+        max_length=300, blank=True, default="", db_default="", help_text="of its machine; empty: of an older release"
+    )
+    wanted_node = models.CharField(
+        max_length=100, blank=True, default="", db_default="", help_text="the name that it wants its machine to have"
+    )
     serves = models.JSONField(default=list, db_default=[], help_text="the queues it serves, held or not")
     owner = models.CharField(
         max_length=200, default="", db_default="", help_text="its main process, told apart from any other"

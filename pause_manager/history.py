@@ -13,7 +13,6 @@ from pause_manager.samples import Sample
 class Minute:
     """Sums, least and greatest of the samples of a minute."""
 
-    node: str
     at: datetime
     samples: int = 0
     cores: float = 0.0
@@ -28,7 +27,7 @@ class Minute:
     def of(cls, sample: Sample) -> Minute:
         """The empty minute that ``sample`` falls into."""
         at = datetime.fromtimestamp(sample.view.sampled_at // 60 * 60, UTC)
-        return cls(sample.view.name, at)
+        return cls(at)
 
     def holds(self, sample: Sample) -> bool:
         """Whether ``sample`` falls into this minute."""

@@ -69,6 +69,14 @@ _NOTE = f"""
 _SETTLE = _NOTE.format(noted="settled_at", due="released_at IS NULL AND settled_at IS NULL", since="created_at")
 _GO_ON = _NOTE.format(noted="went_on_at", due="released_at IS NOT NULL AND went_on_at IS NULL", since="released_at")
 
+_MOVE = f"""
+    UPDATE {Hold._meta.db_table} AS hold SET scope = %(new)s
+     WHERE released_at IS NULL AND scope = %(old)s AND NOT EXISTS (
+           SELECT 1 FROM {Hold._meta.db_table} AS other
+            WHERE other.released_at IS NULL AND other.scope = %(new)s AND other.kind = hold.kind)
+ RETURNING id, kind, mode, reason
+"""
+
 
 @dataclass(frozen=True)
 class Noted:
@@ -185,6 +193,30 @@ def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[s
         }
         _tell("altered", known, changes, kind=values["kind"], actor=actor, reason=values["reason"], mode=values["mode"])
     return list(known)
+
+
+def exclude_starts(scopes: Sequence[str]) -> None:
+    """Nothing starts until the caller's transaction ends, which may then change what is held on ``scopes``."""
+    hold_changing.send(Hold, scopes=sorted(scopes))
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_ALL)
+
+
+def move(old: str, new: str, *, actor: Actor, reason: str) -> None:
+    """What is held as ``old`` is held as ``new`` from now on: since when it was, and in whose name.
+
+    Of a kind that both have, the hold on ``new`` stays, and that on ``old`` is released. Call it after
+    :func:`exclude_starts` of both, in the same transaction.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVE, {"old": old, "new": new})
+        moved = cursor.fetchall()
+    for pk, kind, mode, why in moved:
+        known = {new: {"hold": pk, "kind": kind, "mode": mode}}
+        change: audit.Change = ({"scope": old}, {"scope": new})
+        _tell("altered", known, {new: change}, kind=kind, actor=actor, reason=why, mode=mode)
+    for kind in list(Hold.objects.covering([old]).order_by("id").values_list("kind", flat=True)):
+        release([old], kind=kind, actor=actor, reason=reason)
 
 
 def release(

@@ -120,13 +120,14 @@ def settle(delivery: Delivery) -> Turn | None:
         elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
             return None
-        if (hold := _covering([*delivery.scopes, f"node:{machines.name()}"])) is not None:
+        node = machines.name(stays=True)
+        if (hold := _covering([*delivery.scopes, f"node:{node}"])) is not None:
             _keep(delivery, entry, hold)
             return None
         before = places.before(delivery, entry)
         admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
-            admitted = places.admit(delivery, delivery.needs, entry, before)
+            admitted = places.admit(delivery, delivery.needs, entry, before, node)
         if isinstance(admitted, str):
             _keep(delivery, entry, admitted)
             return None
@@ -142,7 +143,7 @@ def settle(delivery: Delivery) -> Turn | None:
             task_id=clean(delivery.task_id),
             task_name=clean(delivery.task_name),
             queue=clean(delivery.short_queue),
-            node=machines.name(),
+            node=node,
             worker=delivery.worker,
             owner=processes.identity(),
             acks_late=delivery.acks_late,

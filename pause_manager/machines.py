@@ -1,7 +1,8 @@
-"""Which machine this is: the only writer of the names of :class:`Machine`.
+"""Which machine this is, and what it is called: with ``renaming`` the only writer of the names of :class:`Machine`.
 
 A machine is one boot id, which all of its containers share. Its name is that of its node, in holds, books and lists:
-``PAUSE_MANAGER["node"]`` if it is set, else the host name that the first of its workers saw.
+``PAUSE_MANAGER["node"]`` if it is set, else the host name that the first of its workers saw. The name may change; who
+writes it into a row asks for it in the same transaction.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from datetime import timedelta
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from pause_manager import conf, holds
-from pause_manager.actor import SYSTEM
-from pause_manager.models import FleetWorker, Hold, Machine, WorkerNode
+from pause_manager import conf
+from pause_manager.models import Machine
 from pause_manager.probes import processes
 
 logger = logging.getLogger("pause_manager.machines")
 
+MACHINE = Machine._meta.db_table
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('slackwater machine names'))"
+_NAME = f"SELECT name FROM {MACHINE} WHERE boot_id = %s"
 CONTESTED = timedelta(minutes=1)
 """For so long it is told that another machine asked for a name."""
 
 _known = ""
-"""The name, in a process that has read it; once and for all where it is the one that is wanted."""
+"""The name, as this process read it last."""
 
 
 class NameTaken(Exception):
@@ -32,42 +34,38 @@ class NameTaken(Exception):
 
 
 def known_name() -> str:
-    """The machine's name, or nothing as long as this process could not ask the database for it."""
+    """The machine's name as this process knows it, or nothing as long as it could not ask the database for it."""
     return _known
 
 
-def name() -> str:
-    """The machine's name. The first time it asks the database; whoever is first on a machine names it.
+def name(*, stays: bool = False) -> str:
+    """The machine's name as it is now; whoever is first on a machine names it.
 
-    Raises ``DatabaseError`` while it cannot be known, and :class:`NameTaken`.
+    With ``stays`` it is not renamed until the caller's transaction ends. Raises ``DatabaseError`` while the name cannot
+    be known, and :class:`NameTaken`.
     """
-    if _known and _is_wanted(_known):
-        return _known
-    found = Machine.objects.filter(pk=processes.boot_id()).values_list("name", flat=True).first()
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_NAME} FOR KEY SHARE" if stays else _NAME, [processes.boot_id()])
+        found = cursor.fetchone()
     if found is None:
-        found = _register()
-    # What was written is known only once it is committed.
-    transaction.on_commit(lambda: _know(found), robust=True)
-    return found
+        registered = _register()
+        # What was written is known only once it is committed.
+        transaction.on_commit(lambda: know(registered), robust=True)
+        return registered
+    called: str = found[0]
+    know(called)
+    return called
 
 
-def settle_name() -> str:
-    """The same, for the main process of a worker: a machine whose workers all want another name is given it."""
-    found = name()
-    if _is_wanted(found):
-        return found
-    if not _rename(found, conf.settings().node):
-        _warn_once(
-            f"This machine goes on as {found}, not as {conf.settings().node}: workers that are at work on it know it "
-            f"by that name. Give all of its workers the same SLACKWATER_NODE, and restart them."
-        )
-        return found
-    return name()
+def know(found: str) -> None:
+    """Remember the machine's name, which was read just now."""
+    global _known
+    _known = found
 
 
 def forget_name() -> None:
-    """Ask the database anew: it no longer knows this machine."""
-    _know("")
+    """What is known of it is not so any more: ask the database anew."""
+    know("")
 
 
 def contested() -> list[str]:
@@ -80,73 +78,24 @@ def contested() -> list[str]:
     ]
 
 
-def _wanted() -> str:
-    return conf.settings().node or processes.host_name()[:100]
-
-
-def _is_wanted(found: str) -> bool:
-    return conf.settings().node in ("", found)
-
-
-def _know(found: str) -> None:
-    global _known
-    _known = found
-
-
 def _register() -> str:
     """Name this machine, unless somebody on it has just done so; answers its name."""
-    boot, wanted = processes.boot_id(), _wanted()
+    boot, wanted = processes.boot_id(), conf.settings().node or processes.host_name()[:100]
     with transaction.atomic():
-        _lock()
+        lock_names()
         found = Machine.objects.filter(pk=boot).values_list("name", flat=True).first()
         if found is not None:
             return found
-        if not _is_taken(wanted):
+        if not is_taken(wanted):
             Machine.objects.create(boot_id=boot, name=wanted)
             logger.info("This machine is the node %s.", wanted)
             return wanted
-    raise _refusal(wanted)
+    raise NameTaken(refusal(wanted))
 
 
-def _rename(old: str, new: str) -> bool:
-    """Give this machine its new name, and its holds with it; not while others work on it under the old one."""
-    with transaction.atomic():
-        _lock()
-        lately = Now() - timedelta(seconds=2 * conf.settings().worker_beat_seconds)
-        others = FleetWorker.objects.filter(node=old, last_seen_at__gte=lately).exclude(owner=processes.identity())
-        if others.exists():
-            return False
-        if not _is_taken(new):
-            Machine.objects.filter(pk=processes.boot_id()).update(name=new)
-            # The holds before the node's row, as claims do.
-            _carry_holds(old, new)
-            if WorkerNode.objects.filter(name=new).exists():
-                WorkerNode.objects.filter(name=old).update(last_seen_at=Now() - timedelta(days=1))
-            else:
-                WorkerNode.objects.filter(name=old).update(name=new)
-            logger.info("The node %s is called %s from now on.", old, new)
-            return True
-    raise _refusal(new)
-
-
-def _carry_holds(old: str, new: str) -> None:
-    why = f"{old} is called {new} from now on"
-    for hold in Hold.objects.covering([f"node:{old}"]).order_by("id"):
-        holds.place(
-            [f"node:{new}"],
-            kind=hold.kind,
-            mode=hold.mode,
-            actor=SYSTEM,
-            reason=hold.reason,
-            expires_at=hold.expires_at,
-            on_expiry=hold.on_expiry,
-        )
-        holds.release([f"node:{old}"], kind=hold.kind, actor=SYSTEM, reason=why)
-
-
-def _is_taken(wanted: str) -> bool:
+def is_taken(wanted: str) -> bool:
     """Whether another machine that lives has the name. One that has not been heard of for long, perhaps this one
-    before it was booted, lets go of it."""
+    before it was booted, lets go of it. Call it after :func:`lock_names`; it notes who has asked."""
     others = Machine.objects.filter(name=wanted).exclude(pk=processes.boot_id())
     gone = Now() - timedelta(seconds=conf.settings().unknown_seconds)
     others.filter(last_seen_at__lt=gone).delete()
@@ -155,24 +104,16 @@ def _is_taken(wanted: str) -> bool:
     )
 
 
-def _refusal(wanted: str) -> NameTaken:
-    return NameTaken(
+def refusal(wanted: str) -> str:
+    """Why this machine cannot be called ``wanted``, and what to do."""
+    return (
         f"Another machine is the node {wanted}: it was heard of within the last {conf.settings().unknown_seconds:g} s, "
         f"and its boot id is not {processes.boot_id()}. Workers here take no work. Set SLACKWATER_NODE (or "
         f"PAUSE_MANAGER['node']) to another name in all containers of this machine."
     )
 
 
-def _lock() -> None:
+def lock_names() -> None:
+    """No machine is named or renamed until the caller's transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute(_LOCK)
-
-
-_warned = ""
-
-
-def _warn_once(sentence: str) -> None:
-    global _warned
-    if sentence != _warned:
-        _warned = sentence
-        logger.error("%s", sentence)

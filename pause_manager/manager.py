@@ -164,7 +164,7 @@ def _from_here(view: NodeView, needs: Needs, among: Collection[str] | None) -> N
     return gpus.offered(view, among) if needs.gpus else view
 
 
-def suits_here(node: str, needs: Needs, ids: Sequence[str], among: Collection[str] | None = None) -> bool:
+def suits_here(node: str, ids: Sequence[str], *, needs: Needs, among: Collection[str] | None = None) -> bool:
     """Whether this process can use an admission to ``node`` with ``needs`` that another process was given.
 
     It must see the GPUs with these ``ids``, which are all of ``among`` if it has cards already, and its container must
@@ -209,7 +209,7 @@ def poll() -> Poll:
             if not pause_queue.lock_poll():
                 return Poll(skipped="another poll is under way")
             with POLLING.timed():
-                done = polling.poll(seen)
+                done = polling.poll(nodes.still_called_so(seen))
         _failed_at = None
         return done
     except Exception as error:

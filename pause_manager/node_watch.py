@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from django.db import connection, transaction
 
-from pause_manager import adapting, audit, capacity, conf, forced, loads, manager, nodes, notice, watching
+from pause_manager import adapting, audit, capacity, conf, forced, loads, machines, manager, nodes, notice, watching
 from pause_manager.capacity.strangers import Swing
 from pause_manager.consumption import NODE, consumption
 from pause_manager.kept_watch import KeptWatch
@@ -37,6 +37,7 @@ class NodeWatch:
         self._read_due = self._keep_due = 0.0
         self._spoke = False
         self._is_watched = True
+        self._node = ""
         self._took_work: bool | None = None
         self._told_saturated = False
         self._forced: frozenset[str] = frozenset()
@@ -45,6 +46,8 @@ class NodeWatch:
     def __call__(self, view: NodeView, speaks: bool) -> None:
         """Act on one more sample."""
         policy = conf.settings().policy_of()
+        if view.name != self._node:
+            self._node, self._took_work = view.name, None
         self._read(view.name, speaks)
         if not self._is_watched:
             self._stand_aside(view.name, speaks)
@@ -70,6 +73,8 @@ class NodeWatch:
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
             self._told_saturated = self._strangers.is_saturated
         carried = loads.by_node(view.name).get(view.name, ())
+        if machines.name() != view.name:
+            return  # Renamed since it was sampled: what it carries is known under the new name.
         loaded = view.carrying(carried)
         self._idle = self._idle.seen(loaded)
         self._with_loads, judgement = capacity.judge(loaded, self._with_loads, policy, view.sampled_at)

@@ -7,7 +7,9 @@ clocks of the nodes are never compared.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +18,7 @@ import orjson
 import redis
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.dispatch import receiver
 
 from pause_manager import audit, batches, capacity, conf, machines
 from pause_manager.actor import Actor
@@ -26,6 +29,7 @@ from pause_manager.probes import processes
 from pause_manager.probes.lodging import Lodging
 from pause_manager.redis_clients import client as client
 from pause_manager.samples import Sample
+from pause_manager.signals import machine_renamed
 from pause_manager.views import NodeView
 
 logger = logging.getLogger("pause_manager.nodes")
@@ -33,14 +37,23 @@ logger = logging.getLogger("pause_manager.nodes")
 REMEMBERED = timedelta(hours=1)
 """Nodes that are gone for longer are no longer listed."""
 
-_KEEP = """
-    WITH alive AS (
-        UPDATE {machine} SET last_seen_at = clock_timestamp() WHERE boot_id = %s AND name = %s RETURNING 1
+# The machine's row first, as who renames it: after that its name stays.
+_KEEP = f"""
+    WITH machine AS (
+        UPDATE {Machine._meta.db_table} SET last_seen_at = clock_timestamp() WHERE boot_id = %(boot_id)s RETURNING name
+    ), kept AS (
+        INSERT INTO {WorkerNode._meta.db_table} (name, sample, first_seen_at, last_seen_at, is_consuming)
+        SELECT %(name)s, %(sample)s, clock_timestamp(), clock_timestamp(), true
+         WHERE coalesce((SELECT name FROM machine), %(name)s) = %(name)s
+        ON CONFLICT (name) DO UPDATE SET sample = excluded.sample, last_seen_at = excluded.last_seen_at
     )
-    INSERT INTO {table} (name, sample, first_seen_at, last_seen_at, is_consuming)
-    VALUES (%s, %s, clock_timestamp(), clock_timestamp(), true)
-    ON CONFLICT (name) DO UPDATE SET sample = excluded.sample, last_seen_at = excluded.last_seen_at
-    RETURNING extract(epoch FROM last_seen_at), EXISTS (SELECT 1 FROM alive)
+    SELECT extract(epoch FROM clock_timestamp())::float8, (SELECT name FROM machine)
+"""
+_MERGE = f"""
+    UPDATE {CapacitySample._meta.db_table} AS sample SET node_id = %(into)s
+     WHERE node_id = %(of)s AND NOT EXISTS (
+           SELECT FROM {CapacitySample._meta.db_table} AS own
+            WHERE own.node_id = %(into)s AND own.minute = sample.minute)
 """
 
 
@@ -57,7 +70,8 @@ class NodeState:
     @property
     def view(self) -> NodeView:
         """What decisions are made from; without loads."""
-        view = replace(self.sample.view, is_online=self.is_online)
+        # A sample may be older than the node's name.
+        view = replace(self.sample.view, name=self.row.name, is_online=self.is_online)
         policy = conf.settings().policy_of()
         return capacity.with_threshold(view, self.row.pause_below, self.watch.adaptation, policy)
 
@@ -186,23 +200,33 @@ def announce(sample: Sample) -> bool:
     return True
 
 
-def keep(sample: Sample) -> float:
-    """Keep ``sample`` as the last of its node; answers the database's time, in seconds since the epoch."""
+@dataclass(frozen=True)
+class Kept:
+    """What the database answers to a sample."""
+
+    now: float
+    """Its time, in seconds since the epoch."""
+    name: str
+    """What the machine is called, if it is known: a sample under another name is not kept."""
+
+
+def keep(sample: Sample, *, boot_id: str = "") -> Kept:
+    """Keep ``sample`` as the last of its node, which is this machine, or the one with that ``boot_id``."""
+    name, boot_id = sample.view.name, boot_id or processes.boot_id()
     with connection.cursor() as cursor:
-        statement = _KEEP.format(table=WorkerNode._meta.db_table, machine=Machine._meta.db_table)
-        name = sample.view.name
-        cursor.execute(statement, [processes.boot_id(), name, name, sample.as_json().decode()])
-        now, is_ours = cursor.fetchone()
-    if not is_ours and name == machines.known_name():
-        machines.forget_name()
-    return float(now)
+        cursor.execute(_KEEP, {"boot_id": boot_id, "name": name, "sample": sample.as_json().decode()})
+        now, is_called = cursor.fetchone()
+    return Kept(now, is_called or "")
 
 
-def keep_minute(minute: Minute) -> None:
-    """Add ``minute`` to the history. If another worker sampled a part of it, the part with more samples stays."""
+def keep_minute(minute: Minute, name: str) -> None:
+    """Add ``minute`` to the history of the node of this name.
+
+    If another worker sampled a part of it, the part with more samples stays.
+    """
     figures = minute.figures()
     with transaction.atomic():
-        node = WorkerNode.objects.only("pk").get(name=minute.node)
+        node = WorkerNode.objects.only("pk").get(name=name)
         row, is_new = CapacitySample.objects.select_for_update().get_or_create(
             node=node, minute=minute.at, defaults=figures
         )
@@ -262,6 +286,35 @@ def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason:
                 after={"pause_below": pause_below},
             )
         return True
+
+
+def still_called_so(seen: Sequence[NodeState]) -> list[NodeState]:
+    """Those of ``seen`` that have not been renamed since: what is read of a node now is under its new name."""
+    names = set(WorkerNode.objects.filter(pk__in=[state.row.pk for state in seen]).values_list("name", flat=True))
+    return [state for state in seen if state.row.name in names]
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    """The row goes on under the new name; what another machine of that name has left behind becomes a part of it."""
+    before = WorkerNode.objects.filter(name=new).only("pk", "pause_below").first()
+    row = WorkerNode.objects.filter(name=old).only("pk", "pause_below").first()
+    if row is None:
+        return
+    threshold = row.pause_below
+    if before is not None:
+        threshold = before.pause_below if threshold is None else threshold
+        with connection.cursor() as cursor:
+            cursor.execute(_MERGE, {"into": row.pk, "of": before.pk})
+        before.delete()
+    WorkerNode.objects.filter(pk=row.pk).update(name=new, pause_below=threshold)
+    transaction.on_commit(lambda: _carry_live_sample(old, new), robust=True)
+
+
+def _carry_live_sample(old: str, new: str) -> None:
+    """Until the next sample, which is told under the new name, the last one tells of it."""
+    with contextlib.suppress(redis.RedisError):  # away, or it has none: the database has a sample
+        client().rename(_key(old), _key(new))
 
 
 def forget_history() -> None:

@@ -30,6 +30,7 @@ logger = logging.getLogger("pause_manager.pause_queue")
 
 CAPACITY = Actor("capacity", "policy")
 
+_POLL = "slackwater poll"
 BODIES_AT_ONCE = 50
 """Bodies are read when they are sent, so many at a time, however many entries go on."""
 
@@ -177,7 +178,13 @@ def lock(what: str) -> bool:
 
 def lock_poll() -> bool:
     """Take the poll for this transaction; False if another poller has it."""
-    return lock("slackwater poll")
+    return lock(_POLL)
+
+
+def exclude_polls() -> None:
+    """No poll is under way, and none begins, until the caller's transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_POLL])
 
 
 def deliver(entries: Sequence[PauseQueueEntry], *, by: broker.Sender | None = None, until: float | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pause_manager import gpus, machines, manager, running
+from pause_manager import gpus, manager, running
 from pause_manager.delivery import Delivery, clean
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
@@ -31,13 +31,15 @@ def before(delivery: Delivery, entry: PauseQueueEntry | None) -> Before:
     return Before(bool(rows), running.place_among(rows))
 
 
-def admit(delivery: Delivery, needs: Needs, entry: PauseQueueEntry | None, before: Before) -> tuple[str, ...] | str:
-    """The ids of the GPUs of a task that may start here, or the sentence that says what is short.
+def admit(
+    delivery: Delivery, needs: Needs, entry: PauseQueueEntry | None, before: Before, node: str
+) -> tuple[str, ...] | str:
+    """The ids of the GPUs of a task that may start here, on ``node``, or the sentence that says what is short.
 
     One that has its place here is not asked for anything: its room is its own. Elsewhere it asks for room, but queues
     behind nobody, and no node is too fresh for it.
     """
-    node, place = machines.name(), before.place
+    place = before.place
     if place is not None and place.node == node:
         given, seen = tuple(map(str, place.gpus)), gpus.told()
         if seen is None or set(given) <= set(seen):

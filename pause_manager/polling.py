@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.db.models.functions import Now
+from django.dispatch import receiver
 
 from pause_manager import capacity, conf, consolidating, front, nodes, pause_queue, watching
 from pause_manager.desk import Fleet, look
@@ -16,6 +17,7 @@ from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import CAPACITY
 from pause_manager.ramp import Ramp
+from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.manager")
 
@@ -97,6 +99,13 @@ def _let_all_go() -> Poll:
 
 def _remember(ramp: Ramp, told: list[dict[str, Any]]) -> None:
     PollState.objects.filter(pk=1).update(polled_at=Now(), ramp=ramp.as_dict(), told=told)
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    """Nobody polls meanwhile."""
+    for ramp in PollState.objects.values_list("ramp", flat=True):
+        PollState.objects.filter(pk=1).update(ramp=Ramp.of_dict(ramp).renamed(old, new).as_dict())
 
 
 def _told(

@@ -86,6 +86,12 @@ class Ramp:
             (started,) = cursor.fetchone()
         return replace(self, allowance=min(self.allowance, max(1, 2 * started)))
 
+    def renamed(self, old: str, new: str) -> Ramp:
+        """The same with a node that is called ``new`` now."""
+        kept = {new if name == old else name: one for name, one in self.kept.items()}
+        making = tuple(replace(one, node=new) if one.node == old else one for one in self.making)
+        return replace(self, kept=kept, making=making)
+
     @property
     def state(self) -> capacity.RampState:
         """As the policy takes it."""

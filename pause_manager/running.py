@@ -21,7 +21,7 @@ from pause_manager import conf, loads
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.needs import Needs
 from pause_manager.probes import processes
-from pause_manager.signals import yield_wanted
+from pause_manager.signals import machine_renamed, yield_wanted
 from pause_manager.views import Load
 
 logger = logging.getLogger("pause_manager.running")
@@ -155,6 +155,12 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
 def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
     rows = [int(ref.rpartition("/")[2]) for ref in refs if ref.startswith(_REF)]
     RunningTask.objects.filter(pk__in=rows, gives_way="").update(gives_way=reason)
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    rows = RunningTask.objects.filter(node=old).order_by("id").select_for_update(no_key=True)
+    RunningTask.objects.filter(pk__in=[row.pk for row in rows.only("pk")]).update(node=new)
 
 
 def needs_as_json(needs: Needs | None) -> Any:

@@ -200,9 +200,12 @@ class Keeper:
         if latest is None:
             return
         before = time.time()
-        now = nodes.keep(latest)
-        self.clock_offset = now - (before + time.time()) / 2
+        kept = nodes.keep(latest)
+        self.clock_offset = kept.now - (before + time.time()) / 2
+        if kept.name != latest.view.name:
+            machines.know(kept.name)
+            return
         for minute in full:
-            nodes.keep_minute(minute)
+            nodes.keep_minute(minute, latest.view.name)
             with self._lock:
                 self._full.remove(minute)

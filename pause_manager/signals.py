@@ -25,3 +25,7 @@ forced_on = Signal()
 
 layer_failed = Signal()
 """Sent when a layer of the gate could not be judged: ``layer``, by the names in ``layers``."""
+
+machine_renamed = Signal()
+"""Sent by ``renaming`` inside its transaction, with ``boot_id``, ``old`` and ``new``, while no work can start: whoever
+has the node's old name in rows writes the new one there, one row after the other by their ids."""

@@ -39,7 +39,7 @@ def may_claim(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: boo
     stage = get_pipeline(run.pipeline).stage(stage_run.slug)
     return leases.claim(
         stage_run.pk,
-        Worker(f"{owner}/task", "node-1", keeper or processes.identity()),
+        Worker(f"{owner}/task", "node-1", keeper=keeper or processes.identity()),
         queue=stage.queue,
         concurrency=None,
         group_size=stage.group_size,

@@ -78,8 +78,10 @@ class _Seat:
 class Keeper:
     """Of the slots of one page."""
 
-    def __init__(self, here: Page) -> None:
+    def __init__(self, here: Page, node: Callable[[], str]) -> None:
         self._page = here
+        self._node = node
+        """What this machine is called by now, whatever it was when a loop began; empty if nobody knows."""
         self._seats: dict[int, _Seat] = {}
         self._told_at = float("-inf")
         self._asked_at = float("-inf")
@@ -102,7 +104,12 @@ class Keeper:
     def scopes(self) -> set[str]:
         """Every scope whose holds reach a loop, as is noted now."""
         self.look()
-        return {scope for seat in self._seats.values() if seat.noted is not None for scope in seat.noted.scopes}
+        return {scope for seat in self._seats.values() for scope in self._scopes_of(seat)}
+
+    def _scopes_of(self, seat: _Seat) -> frozenset[str]:
+        if seat.noted is None:
+            return frozenset()
+        return seat.noted.scopes | {f"node:{node}" for node in [self._node()] if node}
 
     def look(self) -> None:
         """Learn which slots are taken and what is noted in them."""
@@ -129,7 +136,7 @@ class Keeper:
             if ring.change not in ("placed", "altered") or ring.mode != "quiesce":
                 continue
             for number, seat in self._seats.items():
-                scope = next((one for one in ring.scopes if seat.noted and one in seat.noted.scopes), None)
+                scope = next((one for one in ring.scopes if one in self._scopes_of(seat)), None)
                 if scope is not None and seat.held is None:
                     seat.held = Stop("held", told_of_hold(scope, ring.kind, ring.reason))
                     self._tell(number, seat)
@@ -137,9 +144,10 @@ class Keeper:
     def obey(self, quiesced: Mapping[str, Stop], *, read: Collection[str]) -> None:
         """The holds on the scopes ``read`` were read, and those that are not in ``quiesced`` stop nothing."""
         for number, seat in self._seats.items():
-            if seat.noted is None or not seat.noted.scopes.issubset(read):
+            scopes = self._scopes_of(seat)
+            if not scopes or not scopes.issubset(read):
                 continue  # It came after the question, and its first claim asks the gate.
-            seat.held = next((quiesced[scope] for scope in seat.noted.scopes if scope in quiesced), None)
+            seat.held = next((quiesced[scope] for scope in scopes if scope in quiesced), None)
             self._tell(number, seat)
 
     def judge(self, rings: Sequence[Ring] | None = None) -> None:
@@ -181,10 +189,11 @@ class Keeper:
 
     def _asked(self, rings: Sequence[Ring] | None) -> list[Noted]:
         self.look()
-        noted = [seat.noted for seat in self._seats.values() if seat.noted is not None]
+        seats = list(self._seats.values())
         if rings is not None:
             changed = [ring.scopes for ring in rings if ring.change == "changed" or not ring.scopes]
-            noted = [one for one in noted if any(not some or not one.scopes.isdisjoint(some) for some in changed)]
+            seats = [seat for seat in seats if any(not some or self._scopes_of(seat) & set(some) for some in changed)]
+        noted = [seat.noted for seat in seats if seat.noted is not None]
         # A process that is stopped does nothing: who waits for what it holds need not wait for it to wake up.
         going = [one for one in noted if not processes.is_stopped(one.owner)]
         return [replace(one, is_told_to_end=slots.is_told_to_end(self._page, one.number)) for one in going]

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from pause_manager import conf, database, metrics
+from pause_manager import conf, database, machines, metrics
 from pause_manager.probes import processes
 from pause_manager.stops import quiesced
 from pause_manager.worker import page, slots
@@ -81,7 +81,7 @@ class Local:
         return slot
 
     def _run(self, here: Page, listener: Listener) -> None:
-        keeper = Keeper(here)
+        keeper = Keeper(here, machines.known_name)
         idle_since = time.monotonic()
         while True:
             try:

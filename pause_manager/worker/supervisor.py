@@ -29,6 +29,7 @@ from pause_manager import (
     log_context,
     machines,
     metrics,
+    renaming,
     settling,
 )
 from pause_manager.acknowledgements import Report
@@ -62,18 +63,20 @@ _READ = f"""
     SELECT control.revision, control.version, control.is_paused, control.mode, control.reason,
            (SELECT coalesce(json_agg(json_build_array(scope, kind, mode, reason) ORDER BY id), '[]'::json)
               FROM {_HOLD} WHERE released_at IS NULL AND scope = ANY(%(scopes)s)),
-           {{yields}}
+           {{yields}}, {{node}}
       FROM {_CONTROL} AS control WHERE id = 1
 """
-_LOOK = _READ.format(yields="'[]'::json")
+_LOOK = _READ.format(yields="'[]'::json", node=f"(SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s)")
+# The report first: it has the machine's row before the rows of its tasks, as who renames it.
 _BEAT = f"""
     WITH report AS ({acknowledgements.REPORT}),
          beat AS (
              UPDATE {_RUNNING} SET seen_at = statement_timestamp(), asks = asks OR turn = ANY(%(asking)s::uuid[])
-              WHERE owner = %(owner)s RETURNING turn, gives_way
+              WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, gives_way
          )
 """ + _READ.format(
-    yields="(SELECT coalesce(json_agg(json_build_array(turn, gives_way)), '[]'::json) FROM beat WHERE gives_way <> '')"
+    yields="(SELECT coalesce(json_agg(json_build_array(turn, gives_way)), '[]'::json) FROM beat WHERE gives_way <> '')",
+    node="(SELECT node FROM report)",
 )
 
 
@@ -119,7 +122,7 @@ class Supervisor:
         self._worker, self._is_stopping, self._has_succeeded = worker, False, False
         self._page = page.current()
         assert self._page is not None
-        self._keeper = Keeper(self._page)
+        self._keeper = Keeper(self._page, lambda: self.node)
         self.name, self.node = worker.hostname, machines.known_name()
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
@@ -195,11 +198,26 @@ class Supervisor:
         """One statement; the row, with its times kept. Raises ``DatabaseError`` and ``machines.NameTaken``."""
         asked = page.now()
         with watchdog.over("the name of the machine", HUNG_SECONDS):
-            self.node = machines.settle_name()
+            self._be_on(renaming.settle_name())
+        row = self._ask(statement, values)
+        while row[-1] not in (None, self.node):  # Renamed meanwhile: the holds of a node that is no more were read.
+            self._be_on(row[-1])
+            row = self._ask(statement, values)
+        self._read_at, self._last_complaint = asked, ""
+        return row[:-1]
+
+    def _be_on(self, node: str) -> None:
+        """The machine's name is ``node``: what was held of it before is held of it still."""
+        was, self.node = self.node, node
+        if was != node:
+            self._stopped = {f"node:{node}" if scope == f"node:{was}" else scope for scope in self._stopped}
+
+    def _ask(self, statement: str, values: dict[str, Any]) -> Any:
         assert self._keeper is not None
         self._read_queues = consumption.queues
         self._read_scopes, self._read_of_loops = self._scopes(), self._keeper.scopes()
-        values = {"scopes": sorted(self._read_of_loops.union(self._read_scopes)), **values}
+        scopes = sorted(self._read_of_loops.union(self._read_scopes))
+        values = {"scopes": scopes, "boot_id": processes.boot_id(), **values}
         with watchdog.over("the holds", HUNG_SECONDS), connection.cursor() as cursor:
             cursor.execute(statement, values)
             row = cursor.fetchone()
@@ -207,7 +225,6 @@ class Supervisor:
                 control_state.read()  # makes the row again
                 cursor.execute(statement, values)
                 row = cursor.fetchone()
-        self._read_at, self._last_complaint = asked, ""
         return row
 
     def _obey(self, row: Any) -> None:
@@ -467,6 +484,8 @@ class Supervisor:
             task_names=list(self._worker.app.tasks),
             visible_gpus=gpus.told(),
             clock=time.time(),
+            boot_id=processes.boot_id(),
+            wanted_node=conf.settings().node,
         )
         return {**report.values(), "asking": asking}
 

@@ -41,7 +41,7 @@ def claim_that_is_under_way(scope: str) -> tuple[bool, bool]:
     run = few()
     is_asked, may_go_on = threading.Event(), threading.Event()
 
-    def room():
+    def room(node):
         is_asked.set()
         may_go_on.wait(20)
         return []

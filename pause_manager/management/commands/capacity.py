@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import conf, database, kinds, machines, nodes, thresholds, watching
+from pause_manager import conf, database, kinds, machines, nodes, renaming, thresholds, watching
 from pause_manager.management import capacity_table
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 
@@ -142,5 +142,11 @@ def _picture(states: list[nodes.NodeState]) -> list[Any]:
         how = "manage.py capacity on" if conf.settings().capacity else 'PAUSE_MANAGER["capacity"] is False'
         told.append(Text(f"{OFF} ({how}).", style="yellow"))
     is_corrected = any(state.sample.foreign_corrected_by for state in states)
-    told += [Text(f"{sentence[0].upper()}{sentence[1:]}.", style="red") for sentence in machines.contested()]
+    views = [state.view for state in states if state.is_online and state.view.gpu_problem]
+    unknown = [
+        f"the GPUs of {view.name} are unknown: {view.gpu_problem}; it takes no GPU work, and CPU work as ever"
+        for view in views
+    ]
+    troubles = [*machines.contested(), *renaming.differing(), *unknown]
+    told += [Text(f"{sentence[0].upper()}{sentence[1:]}.", style="red") for sentence in troubles]
     return [capacity_table.table(states), *told, *([Text(CORRECTED, style="dim")] if is_corrected else [])]

@@ -61,7 +61,7 @@ def node(
         gpus=gpus,
     )
     sample = Sample(view)
-    nodes.keep(sample)
+    nodes.keep(sample, boot_id=f"of {view.name}")
     assert nodes.announce(sample)
     return view
 

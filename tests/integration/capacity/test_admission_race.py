@@ -26,7 +26,7 @@ def claim_here(stage_run_id: int, name: str) -> bool:
             Worker(f"test/{name}", "gpu-node"),
             queue="stages",
             concurrency=None,
-            room=partial(admission.room_here, "gpu-node", NeedsGpu.needs, "on-gpu"),
+            room=partial(admission.room_here, needs=NeedsGpu.needs, pipeline="on-gpu"),
         )
     except NoRoom:
         return False

@@ -115,10 +115,10 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert asks() == ()
 
 
-def leased_by(run: AutomationRun, name: str, suits: Callable[[Sequence[str]], bool] | None = None) -> Work | None:
+def leased_by(run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
     stage_run = stage_of(run)
     needs = SMALL
-    room = partial(admission.room_here, HERE, needs, run.pipeline, run_id=run.pk)
+    room = partial(admission.room_here, needs=needs, pipeline=run.pipeline, run_id=run.pk)
     try:
         worker = Worker(f"test/{name}", HERE)
         return leases.claim(stage_run.pk, worker, queue="stages", concurrency=None, room=room, suits=suits)
@@ -166,7 +166,7 @@ class TestASliceWhoseWorkerWasLost:
     def test_elsewhere_it_asks_as_anybody(self):
         run = self.lost()
         node("other", foreign=8)
-        room = partial(admission.room_here, "other", SMALL, run.pipeline, run_id=run.pk)
+        room = partial(admission.room_here, needs=SMALL, pipeline=run.pipeline, run_id=run.pk)
 
         with pytest.raises(NoRoom):
             leases.claim(stage_of(run).pk, Worker("test/b", "other"), queue="stages", concurrency=None, room=room)
@@ -176,8 +176,8 @@ class TestASliceWhoseWorkerWasLost:
         run = make_run("on-gpu", items=3)
         declared = get_pipeline("on-gpu").stages[0]
 
-        def leased(name: str, suits: Callable[[Sequence[str]], bool] | None = None) -> Work | None:
-            room = partial(admission.room_here, "gpu-node", declared.needs, run.pipeline, run_id=run.pk)
+        def leased(name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
+            room = partial(admission.room_here, needs=declared.needs, pipeline=run.pipeline, run_id=run.pk)
             at = Worker(f"test/{name}", "gpu-node")
             return leases.claim(stage_of(run).pk, at, queue="stages", concurrency=None, room=room, suits=suits)
 
@@ -185,7 +185,7 @@ class TestASliceWhoseWorkerWasLost:
         assert first is not None
         assert leases.reap(["test/a"])
 
-        blind = leased("b", lambda ids: not set(ids) & set(first.gpus))
+        blind = leased("b", lambda _, ids: not set(ids) & set(first.gpus))
         assert blind is not None
         assert set(blind.gpus).isdisjoint(first.gpus), "it asked, and was given the other"
         assert blind.slice_id == first.slice_id
@@ -222,7 +222,7 @@ class TestASliceWhoseWorkerWasLost:
         """Or it would be killed there again for want of memory, until it is given up."""
         run = self.lost()
         self.contained(memory_mib=512, free_memory_mib=100)
-        suits = partial(manager.suits_here, HERE, Needs(cpu=1, memory_mib=400))
+        suits = partial(manager.suits_here, needs=Needs(cpu=1, memory_mib=400))
         assert leased_by(run, "b", suits=suits) is None
 
         self.contained(memory_mib=512, free_memory_mib=500)
@@ -235,18 +235,18 @@ class TestASliceWhoseWorkerWasLost:
         needs = Needs(gpus=1)
         make_node(HERE, foreign_cores=8.0, gpus=(gpu(0), gpu(1)))
 
-        assert leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs, among=["GPU-1"])) is None, (
+        assert leased_by(run, "b", suits=partial(manager.suits_here, needs=needs, among=["GPU-1"])) is None, (
             "it works on another card, and would be booked on this one"
         )
         blind = ContainerView(processes.container(), "me", gpus=("GPU-1",), gpu_numbers=(0,))
         make_node(HERE, foreign_cores=8.0, gpus=(gpu(0), gpu(1)), containers=(blind,))
-        assert leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs)) is None, "it cannot see that card"
+        assert leased_by(run, "b", suits=partial(manager.suits_here, needs=needs)) is None, "it cannot see that card"
 
         make_node(HERE, foreign_cores=8.0, gpus=(gpu(0, problem="lost"), gpu(1)))
-        assert leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs)) is None
+        assert leased_by(run, "b", suits=partial(manager.suits_here, needs=needs)) is None
 
         make_node(HERE, foreign_cores=8.0, gpus=(gpu(0), gpu(1)))
-        work = leased_by(run, "b", suits=partial(manager.suits_here, HERE, needs))
+        work = leased_by(run, "b", suits=partial(manager.suits_here, needs=needs))
         assert work is not None
         assert work.gpus == ["GPU-0"]
 

@@ -84,7 +84,7 @@ def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
 def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> Work | None:
     stage = stage_of(run)
     needs = LargeWork.stages[0].needs if run.pipeline == "large-work" else Small.needs
-    room = partial(room_here, name, needs, run.pipeline, sample=nodes.latest(name)) if asks else None
+    room = partial(room_here, needs=needs, pipeline=run.pipeline, sample=nodes.latest(name)) if asks else None
     worker = Worker(owner=f"test/{name}/{run.pk}", node=name)
     return leases.claim(stage.pk, worker, queue="stages", concurrency=None, room=room)
 

@@ -8,7 +8,10 @@ from typing import Any
 import psutil
 import pytest
 
+from pause_manager import manager
+from pause_manager.needs import Needs
 from pause_manager.probes.processes import host_name
+from tests.integration.capacity.test_nodes import capacity
 from tests.integration.capacity.test_sampling import sampled_after, send, the_node
 from tests.nvml.driver import Card, Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
@@ -71,6 +74,36 @@ def test_a_driver_that_hangs_is_unknown_in_time_and_the_worker_works_on(
     driver.write()
     assert with_gpus(lambda view: not view.gpu_problem and view.gpus[0].free_mib == 40_000, 30)
     assert view.name == host_name()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("watching")
+def test_a_driver_that_hangs_as_it_starts_is_told_keeps_no_cpu_work_and_heals(
+    workers: Workers,
+    driver: Driver,  # noqa: F811
+    tmp_path: Any,
+) -> None:
+    driver.hang = "nvmlInitWithFlags"
+    driver.write()
+    workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.burning", env=driver.env)
+
+    view = with_gpus(lambda view: view.gpu_problem == "the driver did not answer within 10 s", 30)
+
+    assert view
+    assert view.gpus == (), "nobody has seen a card yet"
+    unknown = f"he GPUs of {view.name} are unknown: the driver did not answer within 10 s"
+    assert f"{unknown}; it takes no GPU work, and CPU work as ever" in capacity()
+    verdict = manager.should_pause(Needs(cpu=0, gpus=1, gpu_memory_mib=1_000), queue="stages")
+    assert unknown in verdict.sentence
+    assert not manager.should_pause(Needs(cpu=0, memory_mib=1), queue="stages").should_pause
+    send("tests.note", str(tmp_path / "noted"), 1)
+    assert eventually(lambda: (tmp_path / "noted").exists()), "tasks go on"
+
+    driver.hang = ""
+    driver.write()
+
+    assert with_gpus(lambda view: not view.gpu_problem and len(view.gpus) == 2, 40)
+    assert unknown not in capacity()
 
 
 def test_nothing_is_left_of_the_driver_process_when_the_worker_is_killed(

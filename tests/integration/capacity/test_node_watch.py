@@ -250,7 +250,7 @@ def start(run: AutomationRun, name: str) -> bool:
     """A loop of the run starts here, if there is room."""
     stage_run = stage_of(run)
     stage = get_pipeline(run.pipeline).stage(stage_run.slug)
-    room = partial(admission.room_here, HERE, stage.needs, run.pipeline)
+    room = partial(admission.room_here, needs=stage.needs, pipeline=run.pipeline)
     here = leases.Worker(f"test/{name}", HERE)
     try:
         return bool(leases.claim(stage_run.pk, here, queue="stages", concurrency=stage.concurrency, room=room))

@@ -125,7 +125,7 @@ def test_nodes_that_are_gone_for_an_hour_are_not_listed_and_old_history_is_forgo
         sample = make_sample("new")
         minute = Minute.of(sample)
         minute.add(sample)
-        nodes.keep_minute(minute)
+        nodes.keep_minute(minute, "new")
         CapacitySample.objects.filter(minute=minute.at).update(minute=Now() - timedelta(days=age))
 
     tasks.forget_history()
@@ -151,7 +151,7 @@ def minute_of(*foreign: float) -> Minute:
 def test_a_minute_keeps_means_and_extremes() -> None:
     make_node()
 
-    nodes.keep_minute(minute_of(1.0, 3.0))
+    nodes.keep_minute(minute_of(1.0, 3.0), "n1")
 
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores, row.foreign_cores_max, row.free_memory_mib_min) == (2, 2.0, 3.0, 99)
@@ -171,9 +171,9 @@ def test_a_minute_keeps_means_and_extremes() -> None:
 def test_of_two_parts_of_one_minute_the_larger_stays() -> None:
     make_node()
 
-    nodes.keep_minute(minute_of(1.0, 1.0))
-    nodes.keep_minute(minute_of(9.0))
-    nodes.keep_minute(minute_of(2.0, 2.0, 2.0))
+    nodes.keep_minute(minute_of(1.0, 1.0), "n1")
+    nodes.keep_minute(minute_of(9.0), "n1")
+    nodes.keep_minute(minute_of(2.0, 2.0, 2.0), "n1")
 
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores) == (3, 2.0)
@@ -239,7 +239,7 @@ def test_the_table_tells_the_containers_of_a_machine_apart():
 @pytest.mark.parametrize("model", ["workernode", "capacitysample"])
 def test_the_admin_shows_nodes_and_history_and_changes_neither(model: str, client: Client) -> None:
     make_node()
-    nodes.keep_minute(minute_of(1.0))
+    nodes.keep_minute(minute_of(1.0), "n1")
     client.force_login(User.objects.create_superuser("root"))
 
     shown: Any = client.get(reverse(f"admin:pause_manager_{model}_changelist"))

@@ -49,7 +49,7 @@ def test_a_pause_of_the_fleet_waits_for_no_redis_however_many_claim(frozen_redis
     claimed: list[object] = []
 
     def claim(number: int) -> None:
-        room = partial(admission.room_here, HERE, Needs(cpu=0.01), run.pipeline)
+        room = partial(admission.room_here, needs=Needs(cpu=0.01), pipeline=run.pipeline)
         worker = leases.Worker(f"test/{number}", HERE)
         try:
             claimed.append(leases.claim(stage_run.pk, worker, queue="stages", concurrency=None, room=room))

@@ -101,7 +101,7 @@ def test_room_that_cannot_be_judged_admits_nothing(scrape, settings):
     run = make_run(items=3)
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True}
     stage = get_pipeline(run.pipeline).stage(stage_of(run).slug)
-    room = partial(admission.room_here, "node-1", stage.needs, run.pipeline)
+    room = partial(admission.room_here, needs=stage.needs, pipeline=run.pipeline)
     ask = partial(leases.claim, stage_of(run).pk, worker(), queue=stage.queue, concurrency=None, room=room)
 
     with without(NODES, "watch"), pytest.raises(DatabaseError):
