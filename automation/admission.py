@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.db import connection, transaction
 from django.dispatch import receiver
 
-from automation import leases, transitions
-from automation.errors import UnknownPipeline
+from automation import definition, leases, transitions
+from automation.definition import INTERFACE, QUEUE
 from automation.leases import KEEPS, RUN, SLICE, STAGE, NoRoom
 from automation.models import Ticket
-from automation.pipeline import AGENT, AnyStage, all_pipelines, get_pipeline
+from automation.pipeline import AGENT, all_pipelines
 from pause_manager import capacity, forced, kinds, loads, manager, metrics, nodes, unserved, watching
 from pause_manager.desk import ITS_TURN, Desk, open_desk
 from pause_manager.models import PauseQueueEntry
@@ -47,12 +47,9 @@ class Want:
     queue: str
     at_work: int
     messages: int
+    needs: Needs
     kept: int = 0
     """Slices whose worker was lost a moment ago and that keep their admission: they need not ask."""
-
-    @property
-    def needs(self) -> Needs:
-        return get_pipeline(self.pipeline).stage(self.slug).needs
 
 
 @dataclass
@@ -242,33 +239,33 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         if node is None:
             cursor.execute(_SENT)
             sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, slug, can_yield, *rest in leased:
+    for slice_id, name, gpus, started_at, priority, pipeline, needs, queue, can_yield, *rest in leased:
         run_id, works_since, repeats, owner = rest
-        stage = _stage(pipeline, slug)
-        if stage is not None:
-            yield (
-                name,
-                Load(
-                    f"slice:{slice_id}",
-                    stage.needs,
-                    started_at,
-                    priority,
-                    tuple(gpus),
-                    can_yield=can_yield,
-                    # An agent comes by itself: nobody can have another one go on with its work elsewhere.
-                    can_move=stage.executor != AGENT,
-                    queue="" if stage.executor == AGENT else stage.queue,
-                    policy=pipeline,
-                    piece=f"run:{run_id}",
-                    works_since=works_since,
-                    repeats_seconds=repeats,
-                    container=processes.container_of(owner),
-                ),
-            )
-    for ticket_id, queue, sent_at, priority, pipeline, slug in sent:
-        stage = _stage(pipeline, slug)
-        if stage is not None:
-            yield None, Load(f"ticket:{ticket_id}", stage.needs, sent_at, priority, is_sent=True, queue=queue)
+        yield (
+            name,
+            Load(
+                f"slice:{slice_id}",
+                _needs(needs),
+                started_at,
+                priority,
+                tuple(gpus),
+                can_yield=can_yield,
+                # An agent comes by itself: nobody can have another one go on with its work elsewhere.
+                can_move=bool(queue),
+                queue=queue,
+                policy=pipeline,
+                piece=f"run:{run_id}",
+                works_since=works_since,
+                repeats_seconds=repeats,
+                container=processes.container_of(owner),
+            ),
+        )
+    for ticket_id, queue, sent_at, priority, needs in sent:
+        yield None, Load(f"ticket:{ticket_id}", _needs(needs), sent_at, priority, is_sent=True, queue=queue)
+
+
+def _needs(text: str) -> Needs:
+    return definition.needs_of(orjson.loads(text))
 
 
 @unserved.register
@@ -280,10 +277,7 @@ def _queues_of_tickets() -> Iterable[str]:
 def _forced_queues() -> Iterable[str]:
     with connection.cursor() as cursor:
         cursor.execute(_FORCED)
-        stages = cursor.fetchall()
-    for pipeline, slug in stages:
-        with suppress(UnknownPipeline, KeyError):
-            yield get_pipeline(pipeline).stage(slug).queue
+        return [row[0] for row in cursor.fetchall()]
 
 
 @kinds.register
@@ -293,13 +287,6 @@ def _kinds() -> Iterable[kinds.Kind]:
             # Agents come by themselves: no worker need serve the queue.
             queue = "" if stage.executor == AGENT else stage.queue
             yield kinds.Kind(pipeline.slug, stage.slug, stage.needs, queue)
-
-
-def _stage(pipeline: str, slug: str) -> type[AnyStage] | None:
-    try:
-        return get_pipeline(pipeline).stage(slug)
-    except (UnknownPipeline, KeyError):
-        return None
 
 
 @receiver(yield_wanted)
@@ -316,9 +303,13 @@ _REPEATS = """
     END
 """
 
+# A run of the release before may have been leased by it before its stages are defined here, see ``stage_rows.define``.
+_NEEDS = "coalesce(stage.definition->>'needs', '{}')"
+_SERVED_BY = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN '' ELSE coalesce({QUEUE}, '') END"
+
 _LEASED = f"""
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, stage.slug, NOT run.ignores_capacity,
+           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, NOT run.ignores_capacity,
            run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}, slice.lease_owner
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
@@ -327,7 +318,7 @@ _LEASED = f"""
        AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
      UNION ALL
     SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, stage.slug, false, run.id, NULL, 0, ''
+           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, false, run.id, NULL, 0, ''
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
@@ -347,13 +338,14 @@ _SENT_ON = f"""
 """
 
 _FORCED = f"""
-    SELECT DISTINCT run.pipeline, stage.slug
+    SELECT DISTINCT {QUEUE}
       FROM {RUN} AS run JOIN {STAGE} AS stage ON stage.run_id = run.id
      WHERE run.lifecycle = 'running' AND run.ignores_capacity AND stage.lifecycle = 'running'
+       AND {QUEUE} IS NOT NULL
 """
 
 _SENT = f"""
-    SELECT ticket.id, ticket.queue, extract(epoch FROM ticket.sent_at)::float, run.priority, run.pipeline, stage.slug
+    SELECT ticket.id, ticket.queue, extract(epoch FROM ticket.sent_at)::float, run.priority, {_NEEDS}
       FROM {Ticket._meta.db_table} AS ticket
       JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

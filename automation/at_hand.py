@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 
 from django.db import connection
 
-from automation.errors import UnknownPipeline
+from automation.definition import QUEUE
 from automation.leases import RUN, SLICE, STAGE
-from automation.pipeline import get_pipeline
 from pause_manager import settling
 from pause_manager.settling import Counts
 
@@ -21,23 +20,16 @@ def leased(scopes: Collection[str]) -> Mapping[str, Counts]:
         rows = cursor.fetchall()
     leases: dict[str, int] = {}
     runs: dict[str, set[str]] = {}
-    for pipeline, lane, stage, node, count, run_ids in rows:
-        covering = {"fleet", f"pipeline:{pipeline}", f"lane:{lane}", f"node:{node}", *_queue(pipeline, stage)}
+    for pipeline, lane, queue, node, count, run_ids in rows:
+        covering = {"fleet", f"pipeline:{pipeline}", f"lane:{lane}", f"node:{node}", f"queue:{queue}"}
         for scope in covering.intersection(scopes):
             leases[scope] = leases.get(scope, 0) + count
             runs.setdefault(scope, set()).update(run_ids)
     return {scope: {"leases": count, "runs": len(runs[scope])} for scope, count in leases.items()}
 
 
-def _queue(pipeline: str, stage: str) -> list[str]:
-    try:
-        return [f"queue:{get_pipeline(pipeline).stage(stage).queue}"]
-    except (UnknownPipeline, KeyError):
-        return []
-
-
 _LEASED = f"""
-    SELECT run.pipeline, run.lane, stage.slug, slice.lease_node, count(*), array_agg(DISTINCT run.id::text)
+    SELECT run.pipeline, run.lane, {QUEUE}, slice.lease_node, count(*), array_agg(DISTINCT run.id::text)
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id

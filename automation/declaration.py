@@ -98,16 +98,29 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
         raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
+    _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")
+    for slug in (pipeline.slug, *pipeline.formerly):
+        for one in registry.values():
+            if one.slug != pipeline.slug and slug in (one.slug, *one.formerly):
+                raise refuse(f"the slug {slug!r} is, or was, that of pipeline {one.slug}")
     seen: list[str] = []
+    taken: set[str] = set()
     for stage in pipeline.stages:
         prefix = f"Cannot register pipeline {name}: stage {getattr(stage, '__name__', stage)!s}"
         _check_stage(stage, prefix)
-        if stage.slug in seen:
-            raise refuse(f"two stages have the slug {stage.slug!r}")
+        for slug in (stage.slug, *stage.formerly):
+            if slug in taken:
+                raise refuse(f"two stages have the slug {slug!r}, now or formerly")
+            taken.add(slug)
         for slug in stage.after or ():
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
+
+
+def _check_formerly(formerly: object, prefix: str) -> None:
+    if not isinstance(formerly, tuple) or not all(isinstance(slug, str) and SLUG.fullmatch(slug) for slug in formerly):
+        raise PipelineError(f"{prefix} expected a tuple of slugs, got: {formerly!r}.")
 
 
 def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
@@ -163,6 +176,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     if not (isinstance(stage, type) and issubclass(stage, Stage | GroupStage)):
         raise PipelineError(f"{prefix} expected a subclass of Stage or GroupStage, got: {stage!r}.")
     _check_names(stage.__name__, stage, prefix)
+    _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
@@ -182,7 +196,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
     for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds"):
         value = getattr(stage, field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
     if isinstance(stage.retry_jitter, bool) or not isinstance(stage.retry_jitter, int | float):
         raise PipelineError(f"{prefix}.retry_jitter expected a share from 0 to 1, got: {stage.retry_jitter!r}.")

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import orjson
 from celery import current_app
 from django.db import connection, transaction
 
-from automation import conf, gate
+from automation import conf, definition, gate
 from automation.admission import Want, admit, look_ahead, park
+from automation.definition import CONCURRENCY, INTERFACE, QUEUE
 from automation.leases import KEEPS, RUN, SLICE, STAGE
 from automation.models import Lifecycle, StageRun, Ticket
-from automation.pipeline import AGENT, all_pipelines
+from automation.pipeline import AGENT
 from pause_manager import layers
 from pause_manager.broker import BROKER_ERRORS, queue_depth
 
@@ -78,31 +81,11 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
 
 
 def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
-    # Agents come by themselves: their stages want no messages.
-    declared = [
-        (
-            pipeline.slug,
-            stage.slug,
-            stage.queue,
-            0 if stage.executor == AGENT else stage.concurrency or conf.settings().max_loops,
-        )
-        for pipeline in all_pipelines()
-        for stage in pipeline.stages
-    ]
-    pipelines, stages, queues, loops = (list(column) for column in zip(*declared, strict=True))
+    values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
     with layers.telling("gate"):
-        cursor.execute(
-            _WANTED,
-            {
-                "ids": list(stage_run_ids),
-                "pipelines": pipelines,
-                "stages": stages,
-                "queues": queues,
-                "loops": loops,
-                "node_seconds": gate.node_seconds(),
-            },
-        )
-    return [Want(*row) for row in cursor.fetchall()]
+        cursor.execute(_WANTED, values)
+        rows = cursor.fetchall()
+    return [replace(Want(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
 
 
 def answer(ticket_id: int) -> bool:
@@ -154,28 +137,29 @@ _OPEN_SLICES = f"""
        AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
        AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
                            ORDER BY phase LIMIT 1)
-     ORDER BY slice.ordinal LIMIT declared.loops + 1000
+     ORDER BY slice.ordinal LIMIT wants.loops + 1000
 """
 
+# Agents come by themselves: their stages want no messages.
+_LOOPS = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN 0 ELSE coalesce({CONCURRENCY}, %(max_loops)s) END"
+
 _WANTED = f"""
-    WITH declared AS (
-        SELECT * FROM unnest(%(pipelines)s::text[], %(stages)s::text[], %(queues)s::text[], %(loops)s::int[])
-                   AS d(pipeline, slug, queue, loops)
-    ), wanted AS (
+    WITH wanted AS (
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
-               declared.queue, slices.leased + tickets.out AS at_work,
-               least(declared.loops, slices.open) - slices.leased - tickets.out AS messages,
+               {QUEUE} AS queue, slices.leased + tickets.out AS at_work,
+               least(wants.loops, slices.open) - slices.leased - tickets.out AS messages,
+               (stage.definition->'needs')::text AS needs,
                greatest(0, slices.kept - tickets.out) AS kept
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
-          JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
+         CROSS JOIN LATERAL (SELECT {_LOOPS} AS loops) AS wants
          CROSS JOIN LATERAL (SELECT count(*) AS open, count(lease_token) AS leased,
                                    count(*) FILTER (WHERE is_kept) AS kept FROM ({_OPEN_SLICES}) AS s) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
-         WHERE stage.id = ANY(%(ids)s) AND {gate.open_for("declared.queue")}
+         WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN}
            AND (stage.loop_retry_at IS NULL OR stage.loop_retry_at <= statement_timestamp())
     )
-    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages, kept
+    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages, needs, kept
       FROM wanted WHERE messages > 0 ORDER BY priority, id
 """
 

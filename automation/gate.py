@@ -1,7 +1,7 @@
 """The one gate: why a run may not proceed. Reads the local database only. What cannot be read forbids, see ``layers``.
 
 ``explain`` lists every reason in a fixed order; ``may_start`` is "the list is empty"; ``OPEN`` is the same predicate
-for the statements that claim and dispatch.
+for the statements that claim and dispatch. Which code there is, the process that asks knows of itself.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation import troubles
-from automation.errors import UnknownPipeline
-from automation.models import TERMINAL, AutomationRun, Lifecycle, WorkSlice
-from automation.pipeline import AGENT, get_pipeline
+from automation import definition, installed, standstills, troubles
+from automation.definition import QUEUE
+from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from pause_manager import conf, layers, outlook, unserved
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
-ORDER = ("fleet", "freeze", "dependency", "operator", "lane", "node", "budget", "needs_input", "capacity")
+ORDER = (
+    "fleet",
+    "freeze",
+    "dependency",
+    "operator",
+    "lane",
+    "node",
+    "budget",
+    "needs_input",
+    "capacity",
+    standstills.CODE_MISSING,
+)
 """The order in which reasons are told; the first is the one a list shows."""
 GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run goes on."""
@@ -30,30 +40,28 @@ CODES = ("finished", "cancel", *ORDER, "unreadable", outlook.NO_WORKER, *ADVISOR
 
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
-_LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => {node_seconds}::float8)"
+_LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
 
 OPEN = f"""
     run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+    AND {installed.IS_HERE}
     AND NOT EXISTS (
         SELECT 1 FROM {_HOLD} AS hold
          WHERE hold.released_at IS NULL
            AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
-                              'queue:' || {{queue}}))
+                              'queue:' || {QUEUE}))
     AND (EXISTS (
             SELECT 1 FROM {_NODE} AS node
              WHERE {_LIVE} AND NOT EXISTS (
                 SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name))
          OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE}))
 """
-"""SQL over ``run``, see :func:`open_for`."""
+"""SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
 
 
-def open_for(queue: str) -> str:
-    """SQL over ``run``: nothing keeps it. ``queue`` is the expression of the stage's queue.
-
-    The statement is given ``node_seconds``, see :func:`node_seconds`.
-    """
-    return OPEN.format(queue=queue, node_seconds="%(node_seconds)s")
+def values() -> dict[str, Any]:
+    """What a statement with ``OPEN`` is given."""
+    return {"node_seconds": node_seconds(), "installed": installed.keys()}
 
 
 def node_seconds() -> float:
@@ -82,15 +90,12 @@ class Reason:
 
 def scopes_of(run: AutomationRun) -> list[str]:
     """Every scope whose holds cover ``run``, with the queues of its running stages (of the first before it starts)."""
-    try:
-        pipeline = get_pipeline(run.pipeline)
-    except UnknownPipeline:
-        return _scopes(run)
-    running: set[str] = set()
-    if run.lifecycle != Lifecycle.PENDING:
-        running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
-    stages = [stage for stage in pipeline.stages if stage.slug in running] or pipeline.stages[:1]
-    return [*_scopes(run), *sorted({f"queue:{stage.queue}" for stage in stages})]
+    return _scopes_with(run, run.stages.current())
+
+
+def _scopes_with(run: AutomationRun, stage_runs: Iterable[StageRun]) -> list[str]:
+    queues = {definition.of(stage_run).queue for stage_run in stage_runs if stage_run.definition}
+    return [*_scopes(run), *(f"queue:{queue}" for queue in sorted(queues))]
 
 
 def scopes_at_work(run: AutomationRun, *, queue: str, node: str | None) -> list[str]:
@@ -99,15 +104,6 @@ def scopes_at_work(run: AutomationRun, *, queue: str, node: str | None) -> list[
     ``None`` is the machine of the worker, which knows what that is called by the time it looks.
     """
     return [*_scopes(run), f"queue:{queue}", *([] if node is None else [f"node:{node}"])]
-
-
-def scopes_of_all_stages(run: AutomationRun) -> list[str]:
-    """Every scope whose holds cover any stage of ``run``, whichever of them are running; no query."""
-    try:
-        queues = {stage.queue for stage in get_pipeline(run.pipeline).stages}
-    except UnknownPipeline:
-        queues = set()
-    return [*_scopes(run), *(f"queue:{queue}" for queue in sorted(queues))]
 
 
 def _scopes(run: AutomationRun) -> list[str]:
@@ -140,12 +136,26 @@ def explain(run: AutomationRun) -> list[Reason]:
             reasons.append(_unreadable(layer, error))
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
     reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
+    reasons += _of_code(run)
     if run.lifecycle == Lifecycle.RUNNING and not any(reason.code == outlook.NO_WORKER for reason in reasons):
         reasons += [_of_queue(queue) for queue in unserved.of(_queues_at_work(run))]
     if run.lifecycle == Lifecycle.RUNNING:
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
         reasons += [Reason(one.code, one.sentence, one.since, SYSTEM.name, one.lifted_by) for one in troubles.of(run)]
     return reasons
+
+
+def _of_code(run: AutomationRun) -> list[Reason]:
+    """What of the code that it wants now this release does not have."""
+    try:
+        with layers.judging("code"):
+            found = [one for one in run.stages.current() if not installed.is_here(run.pipeline, one)]
+            since = standstills.since(run.pk, standstills.CODE_MISSING) if found else None
+    except Exception as error:
+        return [_unreadable("code", error)]
+    sentences = dict.fromkeys(installed.missing(run.pipeline, stage_run) for stage_run in found)
+    lifted = "a release that has it is installed"
+    return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
@@ -166,12 +176,9 @@ def _of_yield(node: str, why: str) -> Reason:
 
 def _queues_at_work(run: AutomationRun) -> set[str]:
     """The queues whose workers the running stages of ``run`` want; agents come by themselves."""
-    try:
-        pipeline = get_pipeline(run.pipeline)
-    except UnknownPipeline:
-        return set()
-    running = set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True))
-    return {stage.queue for stage in pipeline.stages if stage.slug in running and stage.executor != AGENT}
+    running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
+    stages = [definition.of(stage_run) for stage_run in running if installed.is_here(run.pipeline, stage_run)]
+    return {stage.queue for stage in stages if not stage.is_for_agents}
 
 
 def _of_queue(queue: str) -> Reason:
@@ -197,7 +204,7 @@ _ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 
 def _unreadable(layer: str, error: Exception) -> Reason:
     """What cannot be judged forbids, and says so; the other layers keep their verdicts."""
-    what = {"holds": "the holds on it", "node": "which nodes are held"}[layer]
+    what = {"holds": "the holds on it", "node": "which nodes are held", "code": "which stages it is at"}[layer]
     sentence = f"It cannot be read: {what} ({type(error).__name__})."
     return Reason("unreadable", sentence, None, SYSTEM.name, "it can be read again; see the log and /readyz")
 
@@ -216,12 +223,16 @@ def _holds_of_all_nodes() -> list[Hold]:
 
 
 def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those pending ``runs`` that ``explain`` has a reason for, in three queries for all at most."""
+    """The ids of those pending ``runs`` that ``explain`` has a reason for, in four queries for all at most."""
     pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
-    scopes = {run.pk: scopes_of(run) for run in pending}
-    every = {scope for names in scopes.values() for scope in names}
+    current: dict[UUID, list[StageRun]] = {run.pk: [] for run in pending}
     held: set[str] = set()
     try:
+        with layers.judging("code"):
+            for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
+                current[stage_run.run_id].append(stage_run)
+        scopes = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
+        every = {scope for names in scopes.values() for scope in names}
         with layers.judging("node"):
             if pending and _holds_of_all_nodes():
                 return {run.pk for run in pending}
@@ -230,7 +241,13 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
                 held = set(Hold.objects.covering(every).values_list("scope", flat=True))
     except Exception:
         return {run.pk for run in pending}
-    return {run.pk for run in pending if run.cancel_requested_at is not None or not held.isdisjoint(scopes[run.pk])}
+    return {
+        run.pk
+        for run in pending
+        if run.cancel_requested_at is not None
+        or not held.isdisjoint(scopes[run.pk])
+        or not all(installed.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
+    }
 
 
 def _code(hold: Hold) -> str:

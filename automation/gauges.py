@@ -9,22 +9,35 @@ from typing import Any
 from django.db import connection
 from prometheus_client import Metric
 
-from automation import agents, gate, status
+from automation import agents, installed, status
+from automation.definition import QUEUE
 from automation.leases import RUN, SLICE, STAGE
-from automation.models import AutomationRun, Ticket
+from automation.models import Ticket
 from pause_manager.exposition import gauge, register
 from pause_manager.models import Hold
 
+_HOLD = Hold._meta.db_table
+
 RUNS = f"""
-    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_lane_held, count(*), max(held_seconds)
+    SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, count(*), max(held_seconds)
       FROM (SELECT run.pipeline, run.lifecycle, run.cancel_requested_at IS NOT NULL AS is_cancelling,
                    run.paused_at IS NOT NULL AS is_held,
                    run.paused_at IS NOT NULL AND EXISTS (
                         SELECT 1 FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
                          WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
                    ) AS is_leased,
-                   EXISTS (SELECT 1 FROM {Hold._meta.db_table} AS hold
-                            WHERE hold.released_at IS NULL AND hold.scope = 'lane:' || run.lane) AS is_lane_held,
+                   run.lifecycle = 'pending' AND (
+                        EXISTS (SELECT 1 FROM {_HOLD} AS hold
+                                 WHERE hold.released_at IS NULL
+                                   AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane))
+                        OR EXISTS (
+                            SELECT 1 FROM {STAGE} AS stage
+                             WHERE stage.run_id = run.id AND stage.position >= 0
+                               AND (stage.position = 0 OR stage.definition IS NULL)
+                               AND (NOT coalesce({installed.IS_HERE}, false) OR EXISTS (
+                                        SELECT 1 FROM {_HOLD} AS hold
+                                         WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})))
+                   ) AS is_kept,
                    extract(epoch FROM statement_timestamp() - run.paused_at)::float8 AS held_seconds
               FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished
      GROUP BY 1, 2, 3, 4, 5, 6
@@ -52,9 +65,9 @@ STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
 UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 
 
-def _rows(statement: str) -> list[Any]:
+def _rows(statement: str, values: dict[str, Any] | None = None) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(statement)
+        cursor.execute(statement, values)
         return list(cursor.fetchall())
 
 
@@ -66,16 +79,17 @@ def _runs() -> Iterable[Metric]:
         "slackwater_pausing_oldest_age_seconds",
         "Since the oldest pause that has not come to rest was asked for; 0 if all have.",
     )
-    kept = _kept_pipelines()
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
-    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_lane_held, runs, held_seconds in _rows(RUNS):
+    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in _rows(
+        RUNS, {"installed": installed.keys()}
+    ):
         name = status.derive(
             lifecycle,
             is_held=is_held,
             is_cancel_requested=is_cancelling,
             is_leased=is_leased,
-            has_reasons=is_lane_held or pipeline in kept,
+            has_reasons=is_kept,
         )
         found[name, pipeline] += runs
         if name == status.PAUSING:
@@ -85,16 +99,6 @@ def _runs() -> Iterable[Metric]:
             count.add_metric([name, pipeline], found[name, pipeline])
     oldest.add_metric([], longest)
     return count, oldest
-
-
-def _kept_pipelines() -> set[str]:
-    """Pipelines whose pending runs wait for a hold wider than a run."""
-    wide = Hold.objects.active().exclude(scope__regex="^(run|node|lane):")
-    held = set(wide.values_list("scope", flat=True))
-    if not held:
-        return set()
-    slugs = AutomationRun.objects.unfinished().order_by().values_list("pipeline", flat=True).distinct()
-    return {slug for slug in slugs if not held.isdisjoint(gate.scopes_of(AutomationRun(pipeline=slug)))}
 
 
 @register("slices")

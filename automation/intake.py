@@ -8,12 +8,12 @@ from typing import Any
 
 from django.db import connection
 
-from automation import copying, units
+from automation import copying, definition, units
 from automation.checkpoint import Progress
+from automation.definition import Definition
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.leases import Work
 from automation.models import ItemFailure, StageRun
-from automation.pipeline import AnyStage
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class HandedIn:
     busy_seconds: float = 0.0
 
 
-def progress_of(stage: type[AnyStage], work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
     """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``."""
     given_up = {failure.key: failure for failure in handed.failures}
     if len(given_up) < len(handed.failures):
@@ -44,8 +44,9 @@ def progress_of(stage: type[AnyStage], work: Work, stage_run: StageRun, handed: 
     if not work.cursor < position <= work.last_key:
         raise _not_left(handed)
     left = {*handed.outputs, *given_up}
+    stage = definition.of(stage_run)
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
-    for unit in units.units_of(stage, work, stage_run):
+    for unit in units.units_of(work, stage_run):
         if unit.key not in left:
             raise InvalidCheckpoint(f"Cannot checkpoint: item {unit.key} is before the cursor and was left out.")
         left.discard(unit.key)
@@ -64,7 +65,7 @@ def _not_left(handed: HandedIn) -> InvalidCheckpoint:
 
 
 def _add(
-    stage: type[AnyStage], done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None
+    stage: Definition, done: Progress, unit: units.Unit, outputs: Sequence[Any] | None, failure: GivenUp | None
 ) -> None:
     if failure is None:
         done.outputs += _rows(unit.key, outputs or (), stage)
@@ -77,14 +78,14 @@ def _add(
     done.cursor = unit.last_key
 
 
-def _rows(key: str, outputs: Sequence[Any], stage: type[AnyStage]) -> list[bytes]:
+def _rows(key: str, outputs: Sequence[Any], stage: Definition) -> list[bytes]:
     try:
         return copying.output_rows(key, outputs, stage.max_item_bytes)
     except copying.UnfitPayload as error:
         raise InvalidCheckpoint(f"Cannot keep the outputs of item {key}: {error}.") from None
 
 
-def check_repeat(stage: type[AnyStage], stage_run: StageRun, handed: HandedIn) -> None:
+def check_repeat(stage: Definition, stage_run: StageRun, handed: HandedIn) -> None:
     """Return if all that was handed in is committed already, as it is here; else raise ``CheckpointConflict``."""
     rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs, stage)]
     with connection.cursor() as cursor:

@@ -7,11 +7,12 @@ from functools import partial
 
 from django.db import connection, transaction
 
-from automation import admission, gate, leases
+from automation import admission, definition, gate, leases, unfit_params
+from automation.definition import CONCURRENCY, INTERFACE
 from automation.jobs import Job
 from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
 from automation.models import Agent, Site, StageRun, WorkSlice
-from automation.pipeline import AGENT, all_pipelines, get_pipeline
+from automation.pipeline import AGENT
 from automation.querysets import SliceQuerySet
 from pause_manager import layers, nodes, watching
 from pause_manager.views import NodeView
@@ -48,10 +49,12 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
     why = ""
     sample = nodes.latest(agent.node) if watching.is_watched() else None
     for stage_run in _candidates(agent, stages):
-        stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+        if unfit_params.held(stage_run.run):
+            continue
+        needs = definition.of(stage_run).needs
         room = partial(
             admission.room_here,
-            needs=stage.needs,
+            needs=needs,
             pipeline=stage_run.run.pipeline,
             told=told,
             sample=sample,
@@ -61,9 +64,6 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
             work = leases.claim(
                 stage_run.pk,
                 Worker(owner, agent.node),
-                queue=stage.queue,
-                concurrency=stage.concurrency,
-                group_size=stage.group_size,
                 room=None if stage_run.run.ignores_capacity else room,
             )
         except NoRoom as full:
@@ -90,27 +90,16 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
 
 def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
     """Stages with a slice that is due, nothing in the way, and a place for one more loop, the most urgent first."""
-    declared = [
-        (pipeline.slug, stage.slug, stage.queue, stage.concurrency)
-        for pipeline in all_pipelines()
-        for stage in pipeline.stages
-        if stage.executor == AGENT and pipeline.slug in agent.pipelines and (not stages or stage.slug in stages)
-    ]
-    if not declared:
-        return
-    pipelines, slugs, queues, concurrency = (list(column) for column in zip(*declared, strict=True))
     with connection.cursor() as cursor, layers.telling("gate"):
         cursor.execute(
             _DUE,
             {
-                "pipelines": pipelines,
-                "stages": slugs,
-                "queues": queues,
-                "concurrency": concurrency,
+                "pipelines": agent.pipelines,
+                "stages": list(stages) or None,
                 "account": agent.account_id,
                 "site": agent.site_id,
                 "limit": MOST_TRIED,
-                "node_seconds": gate.node_seconds(),
+                **gate.values(),
             },
         )
         ids = [row[0] for row in cursor.fetchall()]
@@ -119,21 +108,18 @@ def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
 
 
 _DUE = f"""
-    WITH declared AS (
-        SELECT * FROM unnest(%(pipelines)s::text[], %(stages)s::text[], %(queues)s::text[], %(concurrency)s::int[])
-                   AS d(pipeline, slug, queue, concurrency)
-    )
     SELECT stage.id
       FROM {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       JOIN {Site._meta.db_table} AS site ON site.id = run.site_id
-      JOIN declared ON declared.pipeline = run.pipeline AND declared.slug = stage.slug
      WHERE stage.lifecycle = 'running' AND site.account_id = %(account)s
-       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.open_for("declared.queue")}
+       AND run.pipeline = ANY(%(pipelines)s::text[]) AND {INTERFACE} = '{AGENT}'
+       AND (%(stages)s::text[] IS NULL OR stage.slug = ANY(%(stages)s::text[]))
+       AND (%(site)s::bigint IS NULL OR site.id = %(site)s) AND {gate.OPEN}
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
                AND (available_at IS NULL OR available_at <= statement_timestamp()))
-       AND (declared.concurrency IS NULL OR declared.concurrency > (
+       AND ({CONCURRENCY} IS NULL OR {CONCURRENCY} > (
             SELECT count(*) FROM {SLICE}
              WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))
      ORDER BY run.priority, run.started_at, stage.id LIMIT %(limit)s

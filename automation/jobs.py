@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from automation import conf, gate, leases, units
+from automation import conf, definition, gate, installed, leases, units
+from automation.definition import Definition
 from automation.leases import Work
 from automation.models import Agent, AutomationRun, StageRun, WorkSlice
-from automation.pipeline import AnyStage, get_pipeline
 from pause_manager.stops import Stop, quiesced
 
 PAGE, LARGEST_PAGE = 500, 2_000
@@ -52,9 +52,8 @@ class Job:
         return self.stage_run.run
 
     @cached_property
-    def stage(self) -> type[AnyStage]:
-        """What was declared; nobody makes one here."""
-        return get_pipeline(self.run.pipeline).stage(self.stage_run.slug)
+    def stage(self) -> Definition:
+        return definition.of(self.stage_run)
 
     @cached_property
     def prefix(self) -> str:
@@ -90,7 +89,7 @@ class Job:
             "run": str(self.run.pk),
             "pipeline": self.run.pipeline,
             "stage": self.stage_run.slug,
-            "params": self.run.params,
+            "params": installed.params_of(self.run),
             **page_of(self, limit=limit),
             "cursor": self.cursor,
             "lastKey": self.last_key,
@@ -115,7 +114,7 @@ def page_of(job: Job, *, after: str = "", limit: int | None = None) -> dict[str,
 
 def _page(job: Job, work: Work, limit: int) -> Iterator[dict[str, Any]]:
     size = 0
-    for count, unit in enumerate(units.units_of(job.stage, work, job.stage_run), 1):
+    for count, unit in enumerate(units.units_of(work, job.stage_run), 1):
         yield {"key": unit.key, "payload": unit.given}
         size += len(orjson.dumps(unit.given))
         if count >= limit or size >= PAGE_BYTES:

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.dispatch import receiver
 
 from automation import apart, conf, gate
+from automation.definition import CONCURRENCY, GROUP_SIZE
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkSlice
 from pause_manager import holds, layers, machines, nodes
@@ -121,9 +122,6 @@ def claim(
     stage_run_id: int,
     worker: Worker,
     *,
-    queue: str,
-    concurrency: int | None,
-    group_size: int = 1,
     is_fresh: bool = True,
     room: Callable[[str], Sequence[str]] | None = None,
     suits: Callable[[str, Sequence[str]], bool] | None = None,
@@ -132,7 +130,7 @@ def claim(
 
     Raises :class:`NoRoom` on a node that is held.
 
-    An item (a group of ``group_size``) on which loops were lost is set apart here, in a slice of its own that a loop
+    An item (or group) on which loops were lost is set apart here, in a slice of its own that a loop
     gets which has done nothing yet (``is_fresh``); what comes after it goes on at once.
 
     ``room`` is asked for the node's name in the same transaction: it locks the node, so that admissions take turns, and
@@ -148,20 +146,13 @@ def claim(
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         with layers.telling("gate"):
             cursor.execute(
-                _OPEN.format(open=gate.open_for("%(queue)s::text")),
-                {
-                    "stage": stage_run_id,
-                    "queue": queue,
-                    "boot_id": worker.boot_id,
-                    "node": worker.node,
-                    "node_seconds": gate.node_seconds(),
-                },
+                _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
             )
         found = cursor.fetchone()
         if found is None:
             return None
         # Since the shares were taken no machine is renamed.
-        node, kept, kept_gpus = found
+        node, kept, kept_gpus, concurrency, group_size = found
         if worker.boot_id:
             machines.know(node)
         with layers.telling("node"):
@@ -421,11 +412,11 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
-     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{open}}
+     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {gate.OPEN}
        FOR NO KEY UPDATE OF stage
 """
 

@@ -26,6 +26,7 @@ from automation import (
     gate,
     in_flight,
     keys,
+    stage_rows,
     stages,
     status,
     transitions,
@@ -84,7 +85,7 @@ def create(
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
             ignores_capacity=is_forced,
         )
-        source = make_stages(run, pipeline)
+        source = stage_rows.create(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
         copying.write(rows)
         if not rows.count:
@@ -99,25 +100,6 @@ def create(
         audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
     run.refresh_from_db()
     return _begin_if_open(run, actor=actor) if start else run
-
-
-def make_stages(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
-    """Create the stage rows of a new run; returns the one that stands for its input."""
-    source, *_ = StageRun.objects.bulk_create(
-        [
-            StageRun(
-                run=run,
-                slug=stages.INPUT,
-                position=-1,
-                lifecycle=Lifecycle.COMPLETED,
-                total_items=0,
-                started_at=Now(),
-                finished_at=Now(),
-            ),
-            *(StageRun(run=run, slug=stage.slug, position=index) for index, stage in enumerate(pipeline.stages)),
-        ]
-    )
-    return source
 
 
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:

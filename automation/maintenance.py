@@ -5,12 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from automation import checkpoint, conf, dispatch, leases, lifecycle, stages, time_limits, units, witness
+from automation import (
+    checkpoint,
+    conf,
+    definition,
+    dispatch,
+    leases,
+    lifecycle,
+    stage_rows,
+    stages,
+    standstills,
+    time_limits,
+    units,
+    witness,
+)
 from automation.checkpoint import Progress
 from automation.errors import LeaseLost
 from automation.leases import Lost, Worker
 from automation.models import StageRun, WorkSlice
-from automation.pipeline import get_pipeline
 from pause_manager import audit, database, machines, metrics
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
@@ -31,13 +43,15 @@ class WorkerLost(Exception):
 
 
 def reconcile() -> None:
-    """Repair whatever is missing, each part by itself: starts, seals, ends of cancels, messages."""
+    """Repair whatever is missing, each part by itself: definitions, starts, seals, ends of cancels, messages."""
     with RECONCILING.timed():
         _reconcile()
 
 
 def _reconcile() -> None:
     for part in (
+        stage_rows.define,
+        standstills.note_code_missing,
         lifecycle.finish_cancels,
         lifecycle.settle_pauses,
         stages.start_waiting,
@@ -148,5 +162,5 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
         reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
         figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
     )
-    declared = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+    declared = definition.of(stage_run)
     lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

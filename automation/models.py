@@ -16,7 +16,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from automation.querysets import RunQuerySet, SiteQuerySet
+from automation.querysets import RunQuerySet, SiteQuerySet, StageRunQuerySet
 
 from automation.work import ItemFailure, Ticket, WorkItem, WorkSlice  # isort: skip
 
@@ -30,6 +30,7 @@ __all__ = [
     "Membership",
     "Site",
     "StageRun",
+    "Standstill",
     "Ticket",
     "WorkItem",
     "WorkSlice",
@@ -201,6 +202,7 @@ class StageRun(models.Model):
     """One step of one run. The row at position -1 has slug ``input`` and stands for the run's input.
 
     ``lifecycle`` is ``pending``, ``running`` or ``completed``; ``total_items`` is fixed when its slices are cut.
+    ``definition`` is written by ``stage_rows``, see ``definition.Definition``.
     """
 
     run = models.ForeignKey(AutomationRun, on_delete=models.CASCADE, related_name="stages")
@@ -217,6 +219,13 @@ class StageRun(models.Model):
     )
     loop_error = models.TextField(blank=True, default="", db_default="", help_text="of the last of them")
     loop_retry_at = models.DateTimeField(null=True, blank=True, help_text="no loop is sent for before this time")
+    definition = models.JSONField(
+        null=True,
+        editable=False,
+        help_text="as its pipeline declared it when the run was created; {} if the run ended before this was kept",
+    )
+
+    objects = StageRunQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["run", "position"]
@@ -237,7 +246,26 @@ class StageRun(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["run"], condition=Q(lifecycle=Lifecycle.RUNNING), name="stage_running"),
             models.Index(fields=["slug", "-finished_at"], name="stage_newest"),
+            models.Index(fields=["run"], condition=Q(definition__isnull=True, position__gte=0), name="stage_undefined"),
         ]
 
     def __str__(self) -> str:
         return f"{self.slug} of {self.run_id}"
+
+
+class Standstill(models.Model):
+    """A stretch of time in which nothing of a run could be worked on, though no hold kept it. By ``standstills``."""
+
+    run = models.ForeignKey(AutomationRun, on_delete=models.CASCADE, related_name="standstills")
+    code = models.CharField(max_length=20, help_text="the reason, as the gate names it")
+    since = models.DateTimeField(db_default=Now())
+    until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["run", "since"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "code"], condition=Q(until__isnull=True), name="one_standstill")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} of {self.run_id}"

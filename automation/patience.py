@@ -7,6 +7,7 @@ that is not about the item: then the slice waits as it is.
 from __future__ import annotations
 
 from automation import leases
+from automation.definition import Definition
 from automation.errors import LeaseLost
 from automation.leases import Work
 from automation.models import StageRun
@@ -23,7 +24,7 @@ class OutOfPatience(Exception):
     """The item has asked to be tried later more often, or for longer, than its stage allows."""
 
 
-def exhausted(stage: AnyStage | type[AnyStage], work: Work, later: TryLater) -> OutOfPatience | None:
+def exhausted(stage: AnyStage | Definition, work: Work, later: TryLater) -> OutOfPatience | None:
     """Why the current item of ``work`` may not wait once more, if it may not."""
     waits, seconds = work.waits + 1, work.waited_seconds + later.seconds
     if waits > stage.max_waits:

@@ -69,6 +69,8 @@ class BaseStage:
 
     slug: ClassVar[str]
     title: ClassVar[str]
+    formerly: ClassVar[tuple[str, ...]] = ()
+    """Slugs that it had in earlier releases: runs of then go on with it."""
     executor: ClassVar[str] = CELERY
     """Who does the work: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
     needs: ClassVar[Needs] = Needs()
@@ -137,7 +139,8 @@ class BaseStage:
 class Stage(BaseStage):
     """One step that turns one item into any number of outputs.
 
-    An instance lives as long as one stage loop, so ``self`` may cache what is dear to load.
+    An instance lives as long as one stage loop, so ``self`` may cache what is dear to load. What the class declares
+    has the values that it had when the run was created: ``self.retries``, ``self.group_size``, …
     """
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
@@ -163,6 +166,8 @@ class Pipeline:
 
     slug: ClassVar[str]
     title: ClassVar[str]
+    formerly: ClassVar[tuple[str, ...]] = ()
+    """Slugs that it had in earlier releases: runs of then go on with it."""
     stages: ClassVar[Sequence[type[AnyStage]]] = ()
     params: ClassVar[Sequence[Param]] = ()
     timeout: ClassVar[float | None] = None
@@ -197,6 +202,15 @@ class Pipeline:
                 allowed = ", ".join(sorted(declared)) or "none"
                 raise InvalidParams(f"Cannot use parameter {name!r}: pipeline {cls.slug} takes {allowed}.")
         return {name: param.clean(given.get(name, param.default)) for name, param in declared.items()}
+
+    @classmethod
+    def load_params(cls, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a run that was created with ``kept``, perhaps by another release.
+
+        One that came since has its default, one that is declared no more stays. :class:`InvalidParams` if a value
+        does not fit what is declared now.
+        """
+        return {**kept, **{param.name: param.clean(kept.get(param.name, param.default)) for param in cls.params}}
 
     @classmethod
     def clean_item(cls, item: Payload) -> Payload:

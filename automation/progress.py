@@ -8,15 +8,14 @@ from typing import Any
 
 from django.db import connection
 
-from automation import in_flight, status
+from automation import in_flight, installed, status
 from automation.leases import SLICE, STAGE
 from automation.models import TERMINAL, AutomationRun, Lifecycle
-from automation.pipeline import get_pipeline
 from automation.working_time import durations_of
 
 _FACTS = f"""
-    SELECT stage.slug, stage.lifecycle, stage.total_items, stage.started_at, stage.finished_at,
-           stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
+    SELECT stage.slug, stage.definition->>'title', stage.lifecycle, stage.total_items, stage.started_at,
+           stage.finished_at, stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
            coalesce(sum(slice.processed), 0)::bigint, coalesce(sum(slice.failed), 0)::bigint
       FROM {STAGE} AS stage LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
      WHERE stage.run_id = %s AND stage.position >= 0
@@ -65,12 +64,11 @@ def whole(total: int, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float, float]]]:
-    titles = {stage.slug: stage.title for stage in get_pipeline(run.pipeline).stages}
     with connection.cursor() as cursor:
         cursor.execute(_FACTS, [run.pk])
         rows = cursor.fetchall()
     stages, shares = [], []
-    for slug, lifecycle, total, started_at, finished_at, paused_then, paused_end, now, processed, failed in rows:
+    for slug, title, lifecycle, total, started_at, finished_at, paused_then, paused_end, now, processed, failed in rows:
         is_complete = lifecycle == Lifecycle.COMPLETED
         done = processed + failed
         if total:
@@ -82,7 +80,11 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
             paused = (paused_end if is_complete else _paused_until(run, now)) - paused_then
             active = ((finished_at or run.finished_at or now) - started_at).total_seconds() - paused
             rate = done / active if active > 0 else None
-        entry = {"slug": slug, "title": titles.get(slug, slug), "status": _stage_status(run, lifecycle)}
+        entry = {
+            "slug": slug,
+            "title": title or installed.title_of(run.pipeline, slug),
+            "status": _stage_status(run, lifecycle),
+        }
         entry |= _counts(total or 0, processed, failed)
         entry["percentage"] = _percentage(done, total, is_complete)
         entry["items_per_second"] = _rounded(rate)

@@ -109,7 +109,7 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
             if release:
                 leases.release(job.work)
         else:
-            progress = intake.progress_of(job.stage, job.work, job.stage_run, handed)
+            progress = intake.progress_of(job.work, job.stage_run, handed)
             finished = checkpoint.commit(job.work, progress, release=release)
             processed, failed = progress.processed, progress.failed
         released = release and not finished
@@ -167,7 +167,7 @@ def fail(
 
 def _wait(job: Job, later: TryLater) -> bool:
     """Have the job wait because of the item after the cursor; whether that has failed instead."""
-    unit = next(units.units_of(job.stage, job.work, job.stage_run))
+    unit = next(units.units_of(job.work, job.stage_run))
     out = patience.exhausted(job.stage, job.work, later)
     if out is not None:
         failures = unit.failures(out, job.work.waits + 1)

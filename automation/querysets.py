@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef
 
 if TYPE_CHECKING:
-    from automation.models import AutomationRun, Site, WorkSlice  # noqa: F401  (named in texts below)
+    from automation.models import AutomationRun, Site, StageRun, WorkSlice  # noqa: F401  (named in texts below)
 
 
 class SiteQuerySet(models.QuerySet["Site"]):
@@ -30,6 +30,18 @@ class RunQuerySet(models.QuerySet["AutomationRun"]):
         from automation.models import WorkSlice
 
         return self.annotate(is_leased=Exists(WorkSlice.objects.leased().filter(stage_run__run=OuterRef("pk"))))
+
+
+class StageRunQuerySet(models.QuerySet["StageRun"]):
+    def undefined(self) -> StageRunQuerySet:
+        """Stages of runs that an earlier release created, of which this one has not said yet what they are."""
+        return self.filter(definition__isnull=True, position__gte=0)
+
+    def current(self) -> StageRunQuerySet:
+        """Those at work, the first of a run that has not started, and those that are undefined."""
+        has_not_started = models.Q(run__lifecycle="pending", position=0)
+        is_undefined = models.Q(definition__isnull=True, position__gte=0)
+        return self.filter(models.Q(lifecycle="running") | has_not_started | is_undefined).order_by("run", "position")
 
 
 class SliceQuerySet(models.QuerySet["WorkSlice"]):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 from django.db import connection, transaction
 
-from automation import keys, lifecycle, status, transitions
+from automation import definition, keys, lifecycle, stage_rows, status, transitions
 from automation.copying import ITEM
+from automation.definition import INPUT, Graph
 from automation.errors import TransitionRefused
 from automation.leases import SLICE
 from automation.models import AutomationRun, Lifecycle, StageRun
-from automation.pipeline import Pipeline, get_pipeline
-from automation.stages import INPUT
 from automation.work import ItemFailure, WorkSlice
 from pause_manager import audit
 from pause_manager.actor import Actor
@@ -35,7 +33,6 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
     with transaction.atomic():
         transitions.lock([str(run_id)])
         old = _retryable(run_id)
-        pipeline = get_pipeline(old.pipeline)
         new = AutomationRun.objects.create(
             site=old.site,
             pipeline=old.pipeline,
@@ -45,8 +42,12 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
             retry_of=old,
             timeout_seconds=old.timeout_seconds,
         )
-        lifecycle.make_stages(new, pipeline)
-        new.total_items = _copy_undone(old, new, pipeline)
+        olds = list(old.stages.filter(position__gte=0).order_by("position"))
+        try:
+            stage_rows.create_again(new, olds)
+        except LookupError as unknown:
+            raise _refusal(old, f"has a stage {unknown} that is not in this release") from None
+        new.total_items = _copy_undone(old, new)
         if not new.total_items:
             raise _refusal(old, "left nothing undone")
         new.save(update_fields=["total_items"])
@@ -65,9 +66,6 @@ def _retryable(run_id: UUID) -> AutomationRun:
         raise _refusal(run, f"was retried before, by run {earlier}")
     if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
         raise _refusal(run, f"is {run.lifecycle} but workers are still finishing items of it")
-    declared = {stage.slug for stage in get_pipeline(run.pipeline).stages}
-    if declared != set(run.stages.exclude(slug=INPUT).values_list("slug", flat=True)):
-        raise _refusal(run, f"has other stages than pipeline {run.pipeline} has now")
     return run
 
 
@@ -75,27 +73,28 @@ def _refusal(run: AutomationRun, fact: str) -> TransitionRefused:
     return TransitionRefused("retry", run.pk, fact, status.of(run))
 
 
-def _copy_undone(old: AutomationRun, new: AutomationRun, pipeline: type[Pipeline]) -> int:
+def _copy_undone(old: AutomationRun, new: AutomationRun) -> int:
     """Copy what is undone to the new run's stages; returns how many items."""
-    olds = {stage_run.slug: stage_run for stage_run in old.stages.all()}
-    news = {stage_run.slug: stage_run for stage_run in new.stages.all()}
+    olds = {stage_run.slug: stage_run for stage_run in old.stages.order_by("position")}
+    news = {stage_run.slug: stage_run for stage_run in new.stages.order_by("position")}
+    graph = Graph({slug: definition.of(row).after for slug, row in news.items() if slug != INPUT})
     again = {slug for slug, stage_run in olds.items() if _is_to_do_again(stage_run)}
     copied = 0
-    forks = any(len(list(_readers(slug, pipeline))) > 1 for slug in olds)
+    forks = any(len(graph.readers(slug)) > 1 for slug in olds)
     for slug, source in olds.items():  # in order of position: an item's ancestors are copied before it
-        if slug in again or _comes_again(slug, again, pipeline):
+        if slug in again or _comes_again(slug, again, graph):
             continue  # made anew
-        readers = list(_readers(slug, pipeline))
+        readers = graph.readers(slug)
         wholly = any(reader in again or olds[reader].lifecycle == Lifecycle.PENDING for reader in readers)
         with connection.cursor() as cursor:
             cursor.execute(
-                _COPY + (_but_not_made_anew(slug, "item.key", pipeline, news) if forks else ""),
+                _COPY + (_but_not_made_anew(slug, "item.key", graph, news) if forks else ""),
                 {
                     "old": source.pk,
                     "new": news[slug].pk,
                     "wholly": wholly,
                     "readers": [olds[reader].pk for reader in readers],
-                    "prefixes": [_prefix(slug, reader, pipeline) for reader in readers],
+                    "prefixes": [_prefix(slug, reader, graph) for reader in readers],
                 },
             )
             copied += cursor.rowcount
@@ -111,35 +110,28 @@ def _is_to_do_again(stage_run: StageRun) -> bool:
     return phases == {WorkSlice.Phase.FINISH}
 
 
-def _comes_again(slug: str, again: set[str], pipeline: type[Pipeline]) -> bool:
+def _comes_again(slug: str, again: set[str], graph: Graph) -> bool:
     """Whether ``slug`` is fed, however indirectly, by a stage that is done again."""
     if slug == INPUT:
         return False
-    sources = pipeline.predecessors(slug)
-    return any(source in again or _comes_again(source, again, pipeline) for source in sources)
+    sources = graph.predecessors(slug)
+    return any(source in again or _comes_again(source, again, graph) for source in sources)
 
 
-def _readers(slug: str, pipeline: type[Pipeline]) -> Iterator[str]:
-    """The stages whose items are the outputs of ``slug``."""
-    for stage in pipeline.stages:
-        if slug in (pipeline.predecessors(stage.slug) or (INPUT,)):
-            yield stage.slug
-
-
-def _prefix(slug: str, reader: str, pipeline: type[Pipeline]) -> str:
+def _prefix(slug: str, reader: str, graph: Graph) -> str:
     """What ``reader`` puts before the keys of items from ``slug``."""
-    sources = pipeline.predecessors(reader)
+    sources = graph.predecessors(reader)
     return keys.of_source(sources.index(slug)) if len(sources) > 1 else ""
 
 
-def _but_not_made_anew(slug: str, key: str, pipeline: type[Pipeline], news: dict[str, StageRun]) -> str:
+def _but_not_made_anew(slug: str, key: str, graph: Graph, news: dict[str, StageRun]) -> str:
     """SQL that leaves out the outputs of ``slug`` that the new run makes by itself, from an ancestor that it has.
 
     ``key`` is an SQL expression; an ancestor's key is what is left of it without its last segment.
     """
     if slug == INPUT:
         return ""
-    sources = pipeline.predecessors(slug) or (INPUT,)
+    sources = graph.predecessors(slug) or (INPUT,)
     parent = rf"regexp_replace({key}, '\.[^.]*$', '')"
     found = []
     for index, source in enumerate(sources):
@@ -150,7 +142,7 @@ def _but_not_made_anew(slug: str, key: str, pipeline: type[Pipeline], news: dict
             f" AND NOT ({is_its}EXISTS (SELECT 1 FROM {ITEM} AS ancestor "
             f"WHERE ancestor.made_by_id = {news[source].pk} AND ancestor.key = {its_key}))"
         )
-        found.append(_but_not_made_anew(source, its_key, pipeline, news))
+        found.append(_but_not_made_anew(source, its_key, graph, news))
     return "".join(found)
 
 

@@ -8,8 +8,8 @@ from django.db import connection
 
 from automation import conf
 from automation.copying import ITEM
+from automation.definition import Definition
 from automation.models import Lifecycle, StageRun, WorkSlice
-from automation.pipeline import AnyStage, BaseStage
 
 UNKNOWN_RATE_SLICES = 64
 LARGEST = 10_000
@@ -26,7 +26,7 @@ class Range:
     size: int
 
 
-def cut(stage_run: StageRun, stage: type[AnyStage], sources: list[StageRun]) -> list[Range]:
+def cut(stage_run: StageRun, stage: Definition, sources: list[StageRun]) -> list[Range]:
     """The ranges of a stage whose sources are complete. Reads immutable rows only, so it needs no lock."""
     ids = [source.pk for source in sources]
     with connection.cursor() as cursor:
@@ -40,7 +40,7 @@ def cut(stage_run: StageRun, stage: type[AnyStage], sources: list[StageRun]) -> 
     return ranges
 
 
-def slice_size(stage: type[AnyStage], total: int, seconds_per_item: float | None) -> int:
+def slice_size(stage: Definition, total: int, seconds_per_item: float | None) -> int:
     """Items a slice: as declared, else ``slice_seconds`` of work at the known rate; a multiple of the group size."""
     if stage.slice_size is not None:
         wanted = stage.slice_size
@@ -72,8 +72,8 @@ def seconds_per_item(stage_run: StageRun) -> float | None:
     return seconds / earlier.total_items
 
 
-def slices_of(stage_run: StageRun, stage: type[AnyStage], ranges: list[Range]) -> list[WorkSlice]:
-    """The rows to insert: the ranges, and one slice for each hook that the stage defines. No items, no hooks."""
+def slices_of(stage_run: StageRun, stage: Definition, ranges: list[Range]) -> list[WorkSlice]:
+    """The rows to insert: the ranges, and one slice for each hook that the stage has. No items, no hooks."""
     phase = WorkSlice.Phase
     slices = [
         WorkSlice(
@@ -87,11 +87,8 @@ def slices_of(stage_run: StageRun, stage: type[AnyStage], ranges: list[Range]) -
         )
         for ordinal, found in enumerate(ranges)
     ]
-    if slices and stage.prepare is not BaseStage.prepare:
-        slices.append(WorkSlice(stage_run=stage_run, phase=phase.PREPARE, ordinal=0))
-    if slices and stage.finish is not BaseStage.finish:
-        slices.append(WorkSlice(stage_run=stage_run, phase=phase.FINISH, ordinal=0))
-    return slices
+    hooks = [one for one in (phase.PREPARE, phase.FINISH) if one.label in stage.hooks]
+    return [*slices, *(WorkSlice(stage_run=stage_run, phase=hook, ordinal=0) for hook in hooks if ranges)]
 
 
 _CUT = f"""

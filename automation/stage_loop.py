@@ -18,8 +18,10 @@ from automation import (
     announce,
     conf,
     copying,
+    definition,
     gate,
     hooks,
+    installed,
     leases,
     lifecycle,
     loop_beat,
@@ -34,7 +36,7 @@ from automation.context import Artifacts, Interrupted, StageContext
 from automation.errors import CheckpointRefused, LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
-from automation.pipeline import AnyStage, Payload, TryLater, get_pipeline
+from automation.pipeline import AnyStage, Payload, TryLater
 from automation.recovery import commit_surely, release_surely
 from automation.units import Unit, units_of
 from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
@@ -78,9 +80,7 @@ class StageLoop:
         self.worker = worker
         self.node = worker.node
         """What the machine was called when the last slice was leased."""
-        pipeline = get_pipeline(self.run_row.pipeline)
-        self._declared = pipeline.stage(stage_run.slug)
-        self._sources = pipeline.predecessors(stage_run.slug)
+        self._declared = definition.of(stage_run)
         self._most_bytes = self._declared.max_item_bytes
         self._work: Work | None = None
         self._committer = Committer(self._committed)
@@ -93,7 +93,7 @@ class StageLoop:
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
-            params=self.run_row.params,
+            params=installed.params_of(self.run_row),
             logger=logging.LoggerAdapter(
                 logging.getLogger(f"automation.stage.{stage_run.slug}"),
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
@@ -112,7 +112,7 @@ class StageLoop:
     @cached_property
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
-        return self._declared()
+        return installed.make(self.run_row.pipeline, self.stage_run)
 
     @property
     def scopes(self) -> list[str]:
@@ -140,9 +140,6 @@ class StageLoop:
                     work = leases.claim(
                         self.stage_run.pk,
                         self.worker,
-                        queue=self._declared.queue,
-                        concurrency=self._declared.concurrency,
-                        group_size=self._declared.group_size,
                         is_fresh=not self._has_worked,
                         room=None if self.run_row.ignores_capacity else self._room,
                         suits=self._suits,
@@ -214,7 +211,7 @@ class StageLoop:
         done = Progress(cursor=work.cursor)
         started = checked = time.monotonic()
         has_waited = False
-        for unit in units_of(self._declared, work, self.stage_run, self._ahead):
+        for unit in units_of(work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= ends_at:
                 self._commit(work, done, started, release=True)
@@ -502,7 +499,7 @@ class StageLoop:
             self._isolation.enter_context(gpus.isolated(self._ctx.gpus))
 
     def _all_items(self) -> Iterator[Payload]:
-        slugs = self._sources or ("input",)
+        slugs = self._declared.sources
         rows = dict(StageRun.objects.filter(run=self.run_row, slug__in=slugs).values_list("slug", "pk"))
         for slug in slugs:
             yield from (payload for _, payload in self._read(rows[slug]))

@@ -9,17 +9,14 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from automation import dispatch, gate, slicing, transitions
+from automation import definition, dispatch, gate, slicing, transitions
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
-from automation.pipeline import get_pipeline
 from pause_manager import audit
 from pause_manager.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.stages")
 
-INPUT = "input"
-"""Slug of the stage run at position -1, which stands for the run's input."""
 PAGE = 500
 """Runs that wait to start are read so many at a time."""
 
@@ -55,6 +52,8 @@ def seal(stage_run_id: int) -> bool:
     if stage_run.lifecycle != Lifecycle.RUNNING or stage_run.slices.open().exists():
         return False
     run = stage_run.run
+    if run.stages.undefined().exists():
+        return False  # What comes after it is not known here.
     if _has_failed_too_often(stage_run):
         return False
     ready = _ready_after(run, completing=stage_run)
@@ -85,7 +84,7 @@ def _has_failed_too_often(stage_run: StageRun) -> bool:
     """Fail the run if the worker that saw the last failure too many did not live to say so."""
     from automation import lifecycle
 
-    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
+    stage = definition.of(stage_run)
     return lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
 
 
@@ -119,18 +118,18 @@ def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collect
 
     Those that are ``known`` to be ready are left out.
     """
-    pipeline = get_pipeline(run.pipeline)
-    rows = {stage_run.slug: stage_run for stage_run in run.stages.all()}
+    rows = {stage_run.slug: stage_run for stage_run in run.stages.order_by("position")}
     complete = {slug for slug, row in rows.items() if row.lifecycle == Lifecycle.COMPLETED}
     if completing is not None:
         complete.add(completing.slug)
     ready: _Ready = []
-    for stage in pipeline.stages:
-        row = rows[stage.slug]
-        sources = pipeline.predecessors(stage.slug) or (INPUT,)
-        if stage.slug not in known and row.lifecycle == Lifecycle.PENDING and complete.issuperset(sources):
+    for slug, row in rows.items():
+        if slug in known or row.lifecycle != Lifecycle.PENDING or row.definition is None:
+            continue
+        stage = definition.of(row)
+        if complete.issuperset(stage.sources):
             row.run = run
-            ranges = slicing.cut(row, stage, [rows[slug] for slug in sources])
+            ranges = slicing.cut(row, stage, [rows[source] for source in stage.sources])
             ready.append((row, slicing.slices_of(row, stage, ranges), sum(found.size for found in ranges)))
     return ready
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import dispatch, lifecycle, maintenance, stages
+from automation import definition, dispatch, installed, lifecycle, maintenance, stages, unfit_params
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
-from automation.pipeline import AGENT, get_pipeline
 from automation.stage_loop import Ending, StageLoop
 from pause_manager import machines, metrics, settling
 from pause_manager.control_task import ControlTask
@@ -29,9 +28,14 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
-    stage = get_pipeline(stage_run.run.pipeline).stage(stage_run.slug)
-    if stage.executor == AGENT:
-        return  # Sent before the stage was given to agents.
+    pipeline = stage_run.run.pipeline
+    if not installed.is_here(pipeline, stage_run):
+        # Another worker may be of a release that has it; the reconciler sends again.
+        why = installed.missing(pipeline, stage_run)
+        logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
+        return
+    if definition.of(stage_run).is_for_agents or unfit_params.held(stage_run.run):
+        return
     worker = Worker(
         owner=f"{processes.identity()}/{self.request.id}",
         node=machines.name(),

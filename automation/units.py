@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from automation import copying, keys
+from automation import copying, definition, keys
 from automation.checkpoint import Failure
 from automation.copying import Chunk
+from automation.definition import GROUP
 from automation.models import StageRun
-from automation.pipeline import AnyStage, GroupStage, get_pipeline
 
 if TYPE_CHECKING:
     from automation.aside import Aside
@@ -56,17 +56,18 @@ class Unit:
         ]
 
 
-def units_of(stage: type[AnyStage], work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
+def units_of(work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
     """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries.
 
     Items are read ahead on the connection ``ahead``, if there is one.
     """
     assert work.source_id is not None
+    stage = definition.of(stage_run)
     prefix = prefix_of(stage_run, work.source_id)
     chunks = copying.read_chunks(
         work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead
     )
-    if not issubclass(stage, GroupStage):
+    if stage.interface != GROUP:
         for chunk in chunks:
             for row, (key, payload) in enumerate(chunk.rows):
                 yield Unit(prefix, key, key, ((chunk, row),), payload)
@@ -93,7 +94,7 @@ def prefix_of(stage_run: StageRun, source_id: int) -> str:
 
     Two branches make items of the same keys from the same items: where they meet, the keys say which is which.
     """
-    sources = get_pipeline(stage_run.run.pipeline).predecessors(stage_run.slug)
+    sources = definition.of(stage_run).after
     if len(sources) < 2:
         return ""
     return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db import connection
 
-from automation import conf
+from automation import conf, standstills
 from automation.copying import ITEM
 from automation.job_search import OWNER
 from automation.leases import RUN, SLICE, STAGE
+from automation.models import Standstill
 from automation.work import WorkSlice
 from pause_manager import drain
 from pause_manager.drain import Blocker, Work
@@ -30,6 +31,15 @@ def work_left(mode: str) -> Work:
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return Work(queued, running, stale, tuple(_blocker(row, mode) for row in rows))
+
+
+@drain.register
+def standing_still(mode: str) -> Work:
+    """Warn of runs whose stages are not in the release of the control worker."""
+    count = Standstill.objects.filter(code=standstills.CODE_MISSING, until__isnull=True).count()
+    what = "1 run waits for a stage that is" if count == 1 else f"{count:,} runs wait for stages that are"
+    warning = f"{what} not in this release: `manage.py check_runs` lists them."
+    return Work(warnings=(warning,) if count else ())
 
 
 def _blocker(row: dict[str, Any], mode: str) -> Blocker:

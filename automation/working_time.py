@@ -1,4 +1,7 @@
-"""How long a run has worked. While a hold keeps it, whoever placed the hold and on what, its clock stands."""
+"""How long a run has worked. While a hold keeps it, whoever placed the hold and on what, its clock stands.
+
+So it does while nothing of it can be worked on, see ``standstills``.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,21 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation import gate
-from automation.leases import RUN
-from automation.models import AutomationRun
+from automation.definition import QUEUE
+from automation.leases import RUN, STAGE
+from automation.models import AutomationRun, Standstill
 from pause_manager.models import Hold
+
+_STOOD = f"""
+    SELECT hold.created_at AS since, hold.released_at AS until
+      FROM (SELECT unnest(ARRAY['fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id])
+             UNION
+            SELECT 'queue:' || {QUEUE} FROM {STAGE} AS stage WHERE stage.run_id = run.id) AS covering(scope)
+      JOIN {Hold._meta.db_table} AS hold ON hold.scope = covering.scope
+     UNION ALL
+    SELECT standstill.since, standstill.until
+      FROM {Standstill._meta.db_table} AS standstill WHERE standstill.run_id = run.id
+"""
 
 _DURATIONS = f"""
     SELECT run.id, clock.seconds::float8, (clock.seconds - coalesce(held.seconds, 0))::float8
@@ -22,20 +36,18 @@ _DURATIONS = f"""
      CROSS JOIN LATERAL (
             SELECT sum(extract(epoch FROM upper(stretch) - lower(stretch))) AS seconds
               FROM (SELECT unnest(range_agg(tstzrange(
-                               greatest(hold.created_at, run.started_at),
-                               least(hold.released_at, run.finished_at, statement_timestamp())))) AS stretch
-                      FROM {Hold._meta.db_table} AS hold
-                     WHERE hold.scope IN (SELECT scope FROM unnest(%(of)s::uuid[], %(scopes)s::text[]) AS one(id, scope)
-                                           WHERE one.id = run.id)
-                       AND hold.created_at < least(run.finished_at, statement_timestamp())
-                       AND (hold.released_at IS NULL OR hold.released_at > run.started_at)) AS stretches) AS held
+                               greatest(stood.since, run.started_at),
+                               least(stood.until, run.finished_at, statement_timestamp())))) AS stretch
+                      FROM ({_STOOD}) AS stood
+                     WHERE stood.since < least(run.finished_at, statement_timestamp())
+                       AND (stood.until IS NULL OR stood.until > run.started_at)) AS stretches) AS held
      WHERE run.id = ANY(%(ids)s::uuid[]) AND run.started_at IS NOT NULL
 """
 
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds since the start: ``total`` by the clock, ``active`` without what it was held, whoever held it."""
+    """Seconds since the start: ``total`` by the clock, ``active`` without what it was held or stood still."""
 
     total: float
     active: float
@@ -45,18 +57,10 @@ def durations_of(runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:
     """How long each of ``runs`` has taken until now or its end: both figures at one moment. One statement.
 
     Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock of ``active``; what
-    several of them hold at a time counts once. A run that has not started has taken no time.
+    several of them hold at a time counts once, and so with standstills. A run that has not started has taken no time.
     """
     runs = list(runs)
-    covers = [(run.pk, scope) for run in runs for scope in gate.scopes_of_all_stages(run)]
     with connection.cursor() as cursor:
-        cursor.execute(
-            _DURATIONS,
-            {
-                "ids": list({pk for pk, _ in covers}),
-                "of": [pk for pk, _ in covers],
-                "scopes": [scope for _, scope in covers],
-            },
-        )
+        cursor.execute(_DURATIONS, {"ids": [run.pk for run in runs]})
         taken = {pk: Durations(max(0.0, total), max(0.0, active)) for pk, total, active in cursor.fetchall()}
     return {run.pk: taken.get(run.pk, Durations(0.0, 0.0)) for run in runs}

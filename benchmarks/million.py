@@ -65,7 +65,7 @@ def _claim_ms(*runs: AutomationRun) -> list[float]:
     for _ in range(CLAIMS):
         for times, stage_run in zip(spent, stage_runs, strict=True):
             begun = time.perf_counter()
-            work = leases.claim(stage_run, Worker("benchmark", "benchmark"), queue="stages", concurrency=None)
+            work = leases.claim(stage_run, Worker("benchmark", "benchmark"))
             times.append((time.perf_counter() - begun) * 1_000)
             assert work is not None
             leases.release(work)

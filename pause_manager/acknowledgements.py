@@ -233,13 +233,6 @@ def _workers() -> Iterable[Member]:
         return [Member(WORKER, *row) for row in cursor.fetchall()]
 
 
-def visible_gpus() -> dict[str, set[str]]:
-    """By node the ids of the GPUs that its live workers may use, of nodes where that is not all for any of them."""
-    with connection.cursor() as cursor:
-        cursor.execute(_VISIBLE, [gone_seconds()])
-        return {node: {gpu for ids in json.loads(told) for gpu in ids} for node, told in cursor.fetchall()}
-
-
 def forget_gone() -> None:
     """Delete the rows of workers that were not seen for an hour."""
     FleetWorker.objects.filter(last_seen_at__lt=Now() - _REMEMBERED).delete()
@@ -272,12 +265,6 @@ REPORT = f"""
  RETURNING node
 """
 """Keeps the name of the worker's machine until its transaction ends, and answers it."""
-
-_VISIBLE = f"""
-    SELECT node, json_agg(visible_gpus)::text
-      FROM {_WORKER} WHERE last_seen_at >= statement_timestamp() - make_interval(secs => %s)
-     GROUP BY node HAVING bool_and(visible_gpus IS NOT NULL)
-"""
 
 LIVE = f"""
     SELECT worker_name, node, acknowledged_version, last_seen_at,

@@ -2,6 +2,7 @@
 
 They meet in Redis, under the machine's boot id; while Redis is away, in the machine's row. Who speaks has a lease of
 two samples, by the clock of the server, and keeps it for as long as it comes; whoever comes next after its end speaks.
+One that does not know what the machine is called has nothing to say: it reports, and leaves the lease to others.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ class Answer:
 # One key a machine: a hash of what each container told, and of who speaks until when, in ms by Redis's clock.
 _REPORT = """
 local key, me, report, lease, keep = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local knows = ARGV[5] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', key, 'report ' .. me, string.format('%d %s', now + keep, report))
 local speaker = redis.call('HGET', key, 'speaker')
 local ends, who = string.match(speaker or '', '^(%d+) (.*)$')
-local speaks = who == nil or who == me or tonumber(ends) < now
+local speaks = knows and (who == nil or who == me or tonumber(ends) < now)
 if speaks then
   redis.call('HSET', key, 'speaker', string.format('%d %s', now + lease, me))
+elseif who == me then
+  redis.call('HDEL', key, 'speaker')
 end
 redis.call('PEXPIRE', key, 10 * keep)
 local found = {speaks and 1 or 0}
@@ -74,7 +78,7 @@ _MACHINE, _NODE = Machine._meta.db_table, WorkerNode._meta.db_table
 _TABLE = f"""
     WITH told AS (
         UPDATE {_MACHINE} AS machine
-           SET speaker = CASE WHEN mine THEN %(me)s ELSE speaker END,
+           SET speaker = CASE WHEN mine THEN %(me)s WHEN speaker = %(me)s THEN '' ELSE speaker END,
                speaks_until = CASE WHEN mine THEN clock_timestamp() + make_interval(secs => %(lease)s)
                                    ELSE speaks_until END,
                reports = (SELECT coalesce(jsonb_object_agg(key, value), '{{}}'::jsonb)
@@ -83,7 +87,8 @@ _TABLE = f"""
                          || jsonb_build_object(%(me)s::text, jsonb_build_object(
                                 'until', extract(epoch FROM clock_timestamp())::float8 + %(keep)s,
                                 'report', %(report)s::jsonb))
-          FROM (SELECT boot_id, speaker IN ('', %(me)s) OR speaks_until < clock_timestamp() AS mine
+          FROM (SELECT boot_id,
+                       %(knows)s AND (speaker IN ('', %(me)s) OR speaks_until < clock_timestamp()) AS mine
                   FROM {_MACHINE} WHERE boot_id = %(boot)s FOR UPDATE) AS before
          WHERE machine.boot_id = before.boot_id
      RETURNING machine.name, mine, machine.reports
@@ -97,17 +102,21 @@ _TABLE = f"""
 
 
 def meet(report: Report, node: str) -> Answer:
-    """Report to the other containers of this machine, whose name is ``node``. Raises ``redis.RedisError``."""
+    """Report to the other containers of this machine. Raises ``redis.RedisError``.
+
+    ``node`` is its name; empty: this container does not know it, and does not speak.
+    """
     lease, keep = _times()
-    found = _run(_REPORT, report.container, report.as_json(), round(lease * 1000), round(keep * 1000))
+    times = round(lease * 1000), round(keep * 1000)
+    found = _run(_REPORT, report.container, report.as_json(), *times, int(bool(node)))
     if found[0]:
         told = dict(zip(found[1::2], found[2::2], strict=True))
         return Answer(True, {_text(container): Report.of_json(text) for container, text in told.items()})
-    sample = client().get(f"{conf.settings().node_key_prefix}{node}")
+    sample = client().get(f"{conf.settings().node_key_prefix}{node}") if node else None
     return Answer(False, sample=None if sample is None else Sample.of_json(sample))
 
 
-def meet_in_the_database(report: Report) -> Answer:
+def meet_in_the_database(report: Report, node: str) -> Answer:
     """The same while Redis is away. Raises ``DatabaseError``."""
     lease, keep = _times()
     values: dict[str, Any] = {
@@ -116,6 +125,7 @@ def meet_in_the_database(report: Report) -> Answer:
         "report": report.as_json().decode(),
         "lease": lease,
         "keep": keep,
+        "knows": bool(node),
     }
     with connection.cursor() as cursor:
         cursor.execute(_TABLE, values)

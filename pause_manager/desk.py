@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import acknowledgements, capacity, conf, front, gpus, loads, nodes, serving, watching
+from pause_manager import capacity, conf, front, loads, nodes, watching, worker_groups
 from pause_manager.clock import database_seconds
 from pause_manager.front import Kind
-from pause_manager.models import PollState
 from pause_manager.needs import Needs
-from pause_manager.probes import processes
 from pause_manager.ramp import Ramp
 from pause_manager.views import Load, NodeView
 
@@ -26,12 +24,17 @@ class Fleet:
     """The fleet at one moment, by the database's clock."""
 
     views: list[NodeView]
-    """Every node with what it serves and carries. One that is held takes no work, like one that is offline."""
+    """Every node with its workers and loads. One that is held takes no work, like one that is offline."""
     unplaced: list[Load]
     """What is sent and not placed."""
     states: dict[str, capacity.NodeState]
     """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
     now: float
+
+    @cached_property
+    def rooms(self) -> capacity.Rooms:
+        """What is left of the nodes, before anything is reserved."""
+        return capacity.Rooms(self.now)
 
     def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
         """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
@@ -55,7 +58,9 @@ class Desk:
         policy = conf.settings().policy_of(pipeline)
         verdict = self._verdicts.get((needs, policy, queue))
         if verdict is None:
-            verdict = _told_with_holds(capacity.should_pause(self._fleet.views, needs, policy, self._fleet.now, queue))
+            fleet = self._fleet
+            verdict = capacity.should_pause(fleet.views, needs, policy, fleet.now, queue, fleet.rooms)
+            verdict = _told_with_holds(verdict)
             self._verdicts[needs, policy, queue] = verdict
             word = "pause" if verdict.should_pause else "go"
             logger.log(self._level, "Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
@@ -64,7 +69,9 @@ class Desk:
     def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "", queue: str = "") -> bool:
         """:func:`goes_behind` by what waited when first asked, for nodes that newcomers of ``queue`` may go to."""
         online = [view for view in self._fleet.views if view.is_online and view.serves(queue)]
-        rivals = [kind for kind in self._front if any(view.serves(kind.queue) for view in online)]
+        rivals = [
+            kind for kind in self._front if any(capacity.can_ever_run(view, kind.needs, kind.queue) for view in online)
+        ]
         return goes_behind(rivals, needs, priority, pipeline=pipeline)
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "", queue: str = "") -> int:
@@ -136,8 +143,7 @@ def open_desk(level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None 
     """
     if not watching.is_watched():
         return None
-    ramp = Ramp.of_dict(PollState.objects.values_list("ramp", flat=True).first() or {})
-    return Desk(look(seen), ramp, level)
+    return Desk(look(seen), Ramp.stored(), level)
 
 
 def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
@@ -150,25 +156,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
     found = nodes.states() if seen is None else seen
     views = [
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
-        for view in _serving([state.view for state in found])
+        for view in worker_groups.with_workers(state.view for state in found)
     ]
-    if any(view.gpus for view in views):
-        visible = acknowledgements.visible_gpus()
-        views = [gpus.restricted(view, visible[view.name]) if view.name in visible else view for view in views]
     states = {state.row.name: state.watch.state for state in found if state.row.watch}
     return Fleet(views, by_node.get(None, []), states, database_seconds())
-
-
-def _serving(views: Sequence[NodeView]) -> list[NodeView]:
-    """The nodes, and the containers of each, with what the live workers there serve."""
-    workers = serving.told()
-    nodes_serve = serving.by(workers)
-    containers = serving.by((processes.container_of(owner), owner, served) for _, owner, served in workers)
-    return [
-        replace(
-            view,
-            queues=nodes_serve.get(view.name),
-            containers=tuple(replace(one, queues=containers.get(one.key)) for one in view.containers),
-        )
-        for view in views
-    ]

@@ -57,6 +57,8 @@ class Work:
     blockers: tuple[Blocker, ...] = ()
     unreported: int = 0
     """Workers that live and have not said that they obey the pause: what they have in hand is not known yet."""
+    warnings: tuple[str, ...] = ()
+    """What would not go on after a resume, a sentence each."""
 
 
 Provider = Callable[[str], Work]
@@ -82,6 +84,7 @@ class Metrics:
     blockers: list[Blocker] = field(default_factory=list)
     is_available: bool = True
     unreported: int = 0
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def is_drained(self) -> bool:
@@ -115,5 +118,6 @@ def measure(mode: str = "") -> Metrics:
         running=sum(work.running for work in found),
         stale_running=sum(work.stale for work in found),
         unreported=sum(work.unreported for work in found),
+        warnings=[sentence for work in found for sentence in work.warnings],
         blockers=sorted((one for work in found for one in work.blockers), key=lambda one: one.since)[:MOST_BLOCKERS],
     )

@@ -138,6 +138,7 @@ def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: b
         found += [sentence for _, sentence in late]
     elif late:
         found.append(f"{len(late)} pieces of work outlast the quiesce.")
+    found += metrics.warnings
     return found + _parked(with_blockers) if state.is_readable else found
 
 

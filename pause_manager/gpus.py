@@ -41,21 +41,16 @@ def offered(view: NodeView, among: Collection[str] | None = None) -> NodeView:
         return view
     found = _visible(view)
     ids = found.ids if among is None else [one for one in found.ids if one in among]
-    return restricted(view, ids, found.problem)
+    gpus = tuple(gpu for gpu in view.gpus if gpu.id in ids)
+    if len(gpus) == len(view.gpus):
+        return view
+    note = "" if gpus else f"no GPUs for its workers: {found.problem or f'their {devices.MASK} leaves none'}"
+    return replace(view, gpus=gpus, gpu_note=note)
 
 
 def _seen_here(view: NodeView) -> NodeView:
     """This machine with the cards that this container sees, as they are numbered in it."""
     return capacity.within(view, processes.container())
-
-
-def restricted(view: NodeView, ids: Collection[str], problem: str = "") -> NodeView:
-    """``view`` with these GPUs alone."""
-    gpus = tuple(gpu for gpu in view.gpus if gpu.id in ids)
-    if len(gpus) == len(view.gpus):
-        return view
-    note = "" if gpus else f"no GPUs for its workers: {problem or f'their {devices.MASK} leaves none'}"
-    return replace(view, gpus=gpus, gpu_note=note)
 
 
 _told: list[str] | None = None

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import orjson
 from django.db import connection, transaction
 
 from pause_manager import (
@@ -31,7 +30,7 @@ from pause_manager.actor import Actor
 from pause_manager.clock import database_seconds
 from pause_manager.desk import ITS_TURN, goes_behind, open_desk
 from pause_manager.errors import InvalidHold
-from pause_manager.models import Hold, PauseQueueEntry, PollState
+from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.polling import Poll as Poll
@@ -113,13 +112,8 @@ def admit_on(
     free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept free
     concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
     """
-    if not conf.settings().capacity:
-        return ()
     with layers.telling("capacity"):
-        with connection.cursor() as cursor:
-            cursor.execute(_DECIDED)
-            is_watched, ramp = cursor.fetchone()
-        if not is_watched:
+        if not watching.is_watched():
             return ()
         if told is not None:
             with connection.cursor() as cursor:
@@ -128,13 +122,14 @@ def admit_on(
         view = found.view if found is not None else told
         if view is None:
             return f"{node} has no fresh sample."
+        # A poll may have kept the node for other work while this waited for the lock.
+        kept = Ramp.stored()
         mine = loads.by_node(node).get(node, ())
         view = view.carrying(load for load in mine if not load.is_sent)
         if node == machines.known_name():
             view = _from_here(view, needs, among)
         state = found.watch.state if found is not None and found.row.watch and not goes_on else None
         now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
-        kept = Ramp.of_dict(orjson.loads(ramp or "{}"))
         admission = capacity.admit(
             view,
             needs,
@@ -180,9 +175,6 @@ def suits_here(node: str, ids: Sequence[str], *, needs: Needs, among: Collection
     view = _from_here(found.view.carrying(loads.by_node(node).get(node, ())), needs, among)
     usable = {gpu.id for gpu in view.gpus if not gpu.problem}
     return usable >= set(ids) and capacity.container_fits(view, needs, at or database_seconds())
-
-
-_DECIDED = f"SELECT {watching.SQL}, (SELECT ramp::text FROM {PollState._meta.db_table} WHERE id = 1)"
 
 
 def pause_work(items: Sequence[Parked], *, reason: str, figures: dict[str, Any] | None = None) -> int:

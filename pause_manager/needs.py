@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import isfinite
 
 
 class InvalidNeeds(ValueError):
@@ -21,7 +22,8 @@ class Needs:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not isfinite(value) or value < 0:
                 raise InvalidNeeds(f"Cannot declare Needs.{field.name}: expected a number >= 0, got: {value!r}")
         if self.gpu_memory_mib and not self.gpus:
             object.__setattr__(self, "gpus", 1)

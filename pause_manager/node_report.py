@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from pause_manager import capacity, conf, loads, nodes
+from pause_manager import capacity, conf, loads, nodes, worker_groups
 from pause_manager.clock import database_seconds
 from pause_manager.needs import Needs
-from pause_manager.views import ContainerView, GpuView, Load
+from pause_manager.views import ContainerView, GpuView, Load, NodeView, WorkerGroup
 
 
 def shown(name: str | None = None) -> list[dict[str, Any]]:
     """Every node, or the named one, in a fixed number of queries."""
     carried, held, now = loads.by_node(name), nodes.held(), database_seconds()
-    return [_node(state, carried.get(state.view.name, ()), held, now) for state in nodes.states(name)]
+    states = nodes.states(name)
+    views = worker_groups.with_workers(state.view for state in states)
+    return [
+        _node(state, view.carrying(load for load in carried.get(view.name, ()) if not load.is_sent), held, now)
+        for state, view in zip(states, views, strict=True)
+    ]
 
 
 def matching(found: Iterable[dict[str, Any]], query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -30,9 +35,8 @@ def matching(found: Iterable[dict[str, Any]], query: dict[str, Any]) -> list[dic
     ]
 
 
-def _node(state: nodes.NodeState, carried: Sequence[Load], held: dict[str, str], now: float) -> dict[str, Any]:
+def _node(state: nodes.NodeState, view: NodeView, held: dict[str, str], now: float) -> dict[str, Any]:
     policy = conf.settings().policy_of()
-    view = state.view.carrying(load for load in carried if not load.is_sent)
     room = capacity.room(view, now, policy)
     share = room.share(Needs())
     left = {gpu.id: gpu.free_mib for gpu in room.gpus}
@@ -59,6 +63,7 @@ def _node(state: nodes.NodeState, carried: Sequence[Load], held: dict[str, str],
         "gpus": [_gpu(gpu, left.get(gpu.id)) for gpu in view.gpus],
         "loads": [_load(load) for load in view.loads],
         "containers": [_container(one) for one in view.containers],
+        "workers": [worker_group(group) for group in view.workers or ()],
     }
 
 
@@ -70,6 +75,15 @@ def _gpu(gpu: GpuView, left: int | None) -> dict[str, Any]:
 def _container(one: ContainerView) -> dict[str, Any]:
     kept_back = ("gpu_numbers",)
     return {name: value for name, value in vars(one).items() if name not in kept_back} | {"gpus": list(one.gpus)}
+
+
+def worker_group(group: WorkerGroup) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return {
+        "container": group.container,
+        "queues": None if group.queues is None else sorted(group.queues),
+        "gpus": None if group.gpus is None else sorted(group.gpus),
+    }
 
 
 def _load(load: Load) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
     consolidating.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:
-        told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now).figures
+        told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now, rooms=fleet.rooms).figures
         logger.info("Poll: %d entries go on, %d wait; allowance %d, %s", sent, waits, ramp.allowance, told)
     return Poll(sent, waits)
 
@@ -118,7 +118,15 @@ def _told(
     for queue, pipeline, needs in list(kinds)[:MOST_TOLD]:
         policy = conf.settings().policy_of(pipeline)
         verdict = capacity.outlook(
-            fleet.views, needs, policy, fleet.now, fleet.states, book=book, kept_for=kept_for, queue=queue
+            fleet.views,
+            needs,
+            policy,
+            fleet.now,
+            fleet.states,
+            book=book,
+            kept_for=kept_for,
+            queue=queue,
+            rooms=fleet.rooms,
         )
         making = consolidating.outlook(ramp.making, needs, queue, book.views, fleet.now)
         code, sentence = making or (verdict.code, verdict.sentence)

@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import orjson
 from django.db import connection
 
 from pause_manager import capacity
-from pause_manager.models import PauseQueueEntry
+from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.needs import Needs
 
 _ENTRY = PauseQueueEntry._meta.db_table
+_STORED = f"SELECT ramp::text FROM {PollState._meta.db_table} WHERE id = 1"
 
 # A message that was taken up has started, unless its entry waits again; a run has, unless it was parked again.
 _STARTED = f"""
@@ -44,6 +46,14 @@ class Ramp:
     """Those of ``kept`` that other work was asked to leave: see ``consolidating``."""
     moved: tuple[tuple[str, float], ...] = ()
     """What was asked to move within the cooldown, each with the time."""
+
+    @classmethod
+    def stored(cls) -> Ramp:
+        """As the last poll has left it."""
+        with connection.cursor() as cursor:
+            cursor.execute(_STORED)
+            row = cursor.fetchone()
+        return cls.of_dict(orjson.loads(row[0])) if row else cls()
 
     @classmethod
     def of_dict(cls, stored: Mapping[str, Any]) -> Ramp:

@@ -27,10 +27,8 @@ class Sample:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; loads are not part of a sample."""
         figures = asdict(self)
-        for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "queues"):
+        for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "workers"):
             del figures["view"][absent]
-        for container in figures["view"]["containers"]:
-            del container["queues"]
         return figures
 
     def as_json(self) -> bytes:

@@ -137,7 +137,8 @@ class Sampling:
             return containers.meet(report, node)
         except redis.RedisError:
             database_thread.soon(
-                "meeting the other containers", lambda: self._meeting.note(containers.meet_in_the_database(report))
+                "meeting the other containers",
+                lambda: self._meeting.note(containers.meet_in_the_database(report, node)),
             )
             return self._meeting.noted()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pause_manager.needs import Needs
@@ -80,16 +81,26 @@ class ContainerView:
     """The ids of the GPUs that it sees."""
     gpu_numbers: tuple[int, ...] = ()
     """And how its driver numbers them."""
-    queues: frozenset[str] | None = None
-    """What the live workers in it serve; ``None``: nobody has said."""
 
     @property
     def is_bounded(self) -> bool:
         """Whether it may use less than the machine."""
         return self.cores is not None or self.memory_mib is not None
 
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """Live workers of one container that serve the same queues and may use the same GPUs. Work runs in one of them."""
+
+    queues: frozenset[str] | None = None
+    """What they serve, held or not; ``None``: they do not tell."""
+    gpus: frozenset[str] | None = None
+    """The ids of the GPUs that each of them may use; ``None``: all of the machine's."""
+    container: str = ""
+    """The key of theirs, if it is known."""
+
     def serves(self, queue: str) -> bool:
-        """Whether work of ``queue`` can run in it; empty: of any."""
+        """Whether work of ``queue`` can run in them; empty: of any."""
         return not queue or self.queues is None or queue in self.queues
 
 
@@ -162,8 +173,8 @@ class NodeView:
     """Processes of our control groups that the kernel has killed for want of memory, since they were made."""
     containers: tuple[ContainerView, ...] = ()
     """Those with workers of ours, by label."""
-    queues: frozenset[str] | None = None
-    """What the live workers there serve, held or not; ``None``: nobody has said."""
+    workers: tuple[WorkerGroup, ...] | None = None
+    """The live workers there; ``None``: nobody has said."""
 
     def carrying(self, loads: Iterable[Load]) -> NodeView:
         """This node with ``loads``. What started before GPUs were booked by UUID named their indices."""
@@ -172,8 +183,13 @@ class NodeView:
 
     def memory_mib_of(self, load: Load) -> int:
         """The machine's memory that ``load`` declared here, and on GPUs that have none of their own."""
-        shared = sum(gpu.is_unified and gpu.id in load.gpus for gpu in self.gpus) if load.gpus else 0
-        return load.needs.memory_mib + shared * load.needs.gpu_memory_mib
+        if not load.gpus or not self._unified:
+            return load.needs.memory_mib
+        return load.needs.memory_mib + len(self._unified.intersection(load.gpus)) * load.needs.gpu_memory_mib
+
+    @cached_property
+    def _unified(self) -> frozenset[str]:
+        return frozenset(gpu.id for gpu in self.gpus if gpu.is_unified)
 
     @property
     def counted_foreign_cores(self) -> float:
@@ -181,8 +197,18 @@ class NodeView:
         return self.foreign_cores if self.steady_foreign_cores is None else self.steady_foreign_cores
 
     def serves(self, queue: str) -> bool:
-        """Whether work of ``queue`` can run there; empty: of any."""
-        return not queue or self.queues is None or queue in self.queues
+        """Whether a live worker there serves ``queue``; empty: any does."""
+        return not queue or self.workers is None or any(group.serves(queue) for group in self.workers)
+
+    @property
+    def groups(self) -> tuple[WorkerGroup, ...]:
+        """Who may take work; as long as nobody has said: anybody in its containers, if those are known."""
+        if self.workers is not None or not self.containers:
+            return self.workers or ()
+        ids = {gpu.id for gpu in self.gpus}
+        return tuple(
+            WorkerGroup(None, None if ids <= {*one.gpus} else frozenset(one.gpus), one.key) for one in self.containers
+        )
 
 
 def _named(load: Load, ids: Mapping[str, str]) -> Load:

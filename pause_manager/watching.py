@@ -11,8 +11,7 @@ from pause_manager import audit, conf
 from pause_manager.actor import Actor
 from pause_manager.control import ControlState
 
-SQL = f"coalesce((SELECT watches_capacity FROM {ControlState._meta.db_table} WHERE id = 1), true)"
-"""The state, for statements that read more than it."""
+_IS_WATCHED = f"SELECT coalesce((SELECT watches_capacity FROM {ControlState._meta.db_table} WHERE id = 1), true)"
 
 
 def is_watched() -> bool:
@@ -20,7 +19,7 @@ def is_watched() -> bool:
     if not conf.settings().capacity:
         return False
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {SQL}")
+        cursor.execute(_IS_WATCHED)
         return bool(cursor.fetchone()[0])
 
 

@@ -12,7 +12,6 @@ from django.db import transaction
 from automation import leases, lifecycle, maintenance, tasks
 from automation.leases import Work, Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
-from automation.pipeline import get_pipeline
 from pause_manager import broker
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
@@ -59,10 +58,7 @@ def stage_of(run: AutomationRun, slug: str = "") -> StageRun:
 def claim(run: AutomationRun, name: str = "a", slug: str = "") -> Work | None:
     """A lease on the next slice of the run, without a loop."""
     stage_run = stage_of(run, slug)
-    stage = get_pipeline(run.pipeline).stage(stage_run.slug)
-    return leases.claim(
-        stage_run.pk, worker(name), queue=stage.queue, concurrency=stage.concurrency, group_size=stage.group_size
-    )
+    return leases.claim(stage_run.pk, worker(name))
 
 
 def leased(run: AutomationRun, name: str = "a") -> Work:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from automation import leases, maintenance
 from automation.leases import Work, Worker
 from automation.models import AutomationRun
-from automation.pipeline import get_pipeline
 from pause_manager.probes import processes
 from tests.factories import claim, expire_leases, stage_of
 
@@ -35,14 +34,9 @@ def claim_as(run: AutomationRun, owner: str, keeper: str = "") -> Work:
 
 def may_claim(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: bool = True) -> Work | None:
     """The same, if there is something; ``is_fresh`` if its loop has done nothing yet."""
-    stage_run = stage_of(run)
-    stage = get_pipeline(run.pipeline).stage(stage_run.slug)
     return leases.claim(
-        stage_run.pk,
+        stage_of(run).pk,
         Worker(f"{owner}/task", "node-1", keeper=keeper or processes.identity()),
-        queue=stage.queue,
-        concurrency=None,
-        group_size=stage.group_size,
         is_fresh=is_fresh,
     )
 

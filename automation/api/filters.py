@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import CharField, Exists, OuterRef, Q, Value
+from django.db.models.fields.json import KT
+from django.db.models.functions import Concat
 from rest_framework import serializers
 
-from automation import gate, status
-from automation.models import AutomationRun, Lifecycle
-from automation.pipeline import all_pipelines
+from automation import installed, status
+from automation.models import Lifecycle, StageRun
 from automation.querysets import RunQuerySet
 from automation.status import ALL as STATUSES
 from pause_manager.api.pagination import PageQuery
@@ -47,18 +48,20 @@ def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
 
 
 def _kept() -> Q:
-    """Pending runs without a hold of their own that a wider one keeps."""
+    """Pending runs without a hold of their own that the gate keeps: a wider hold, or want of code."""
     held = set(Hold.objects.active().exclude(scope__startswith="run:").values_list("scope", flat=True))
     if "fleet" in held:
         return Q(pk__isnull=False)
-    of_pipelines = [scope.removeprefix("pipeline:") for scope in held if scope.startswith("pipeline:")]
-    by_queue = [
-        pipeline.slug
-        for pipeline in all_pipelines()
-        if not held.isdisjoint(gate.scopes_of(AutomationRun(pipeline=pipeline.slug)))
-    ]
-    lanes = [scope.removeprefix("lane:") for scope in held if scope.startswith("lane:")]
-    return Q(pipeline__in=[*of_pipelines, *by_queue]) | Q(lane__in=lanes)
+    names: dict[str, list[str]] = {"pipeline": [], "lane": [], "queue": []}
+    for scope in held:
+        kind, _, name = scope.partition(":")
+        names.get(kind, []).append(name)
+    current = StageRun.objects.filter(run=OuterRef("pk")).current().order_by()
+    interface = KT("definition__interface")
+    code = Concat(OuterRef("pipeline"), Value("/"), "slug", Value("/"), interface, output_field=CharField())
+    lacks_code = Exists(current.alias(code=code).exclude(code__in=installed.keys()))
+    in_queue = Exists(current.filter(definition__queue__in=names["queue"]))
+    return Q(pipeline__in=names["pipeline"]) | Q(lane__in=names["lane"]) | Q(in_queue) | Q(lacks_code)
 
 
 def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:

@@ -68,8 +68,10 @@ class RunCommandError(CommandError):
 class RunCommand(BaseCommand, ABC):
     """Base of the run commands. Subclasses define ``arguments`` and ``run_command``."""
 
+    epilog = EPILOG
+
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        kwargs |= {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        kwargs |= {"epilog": self.epilog, "formatter_class": argparse.RawDescriptionHelpFormatter}
         return super().create_parser(prog_name, subcommand, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:

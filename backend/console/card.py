@@ -12,14 +12,11 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 
-from automation import gate, progress, status
-from automation.errors import UnknownPipeline
+from automation import gate, installed, progress, status
 from automation.models import TERMINAL, AutomationRun, Lifecycle
-from automation.pipeline import get_pipeline
 from automation.retries import RETRYABLE
 from automation.up_next import title_of
 from automation.work import WorkItem, WorkSlice
-from automation.working_time import durations_of
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
@@ -53,15 +50,15 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
     """The template context of the card of ``run``, which comes from ``with_leases()``."""
     reasons = gate.explain(run)
     now = status.of(run, has_reasons=bool(reasons))
-    pipeline_title, titles = _titles(run.pipeline)
-    found = progress.snapshot(run) if titles else _without_pipeline(run)
+    found = progress.snapshot(run)
+    titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
     in_flight = [_at_work(lease, titles) for lease in found["in_flight"]]
     return {
         "run": run,
         "status": now,
-        "title": pipeline_title,
+        "title": installed.pipeline_title(run.pipeline),
         "overall": found["overall"],
         "stages": found["stages"],
         "current": [stage for stage in found["stages"] if stage["is_current"]],
@@ -74,7 +71,6 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
         "pause": _pause(run, found["stages"], titles) if run.paused_at else None,
         "controls": controls(run, may_operate=may_operate),
         "may_operate": may_operate,
-        "is_known": bool(titles),
     }
 
 
@@ -104,21 +100,6 @@ def page_version(found: dict[str, Any]) -> str:
     """Changes when a stage starts or ends or the status changes: then the rest of the page is worth a refresh."""
     facts = [found["status"], *(f"{stage['slug']}:{stage['status']}" for stage in found["stages"])]
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]
-
-
-def _titles(slug: str) -> tuple[str, dict[str, str]]:
-    try:
-        pipeline = get_pipeline(slug)
-    except UnknownPipeline:
-        return slug, {}
-    return pipeline.title, {stage.slug: stage.title for stage in pipeline.stages}
-
-
-def _without_pipeline(run: AutomationRun) -> dict[str, Any]:
-    """What can be told of a run whose pipeline this code does not have."""
-    seconds = durations_of([run])[run.pk]
-    durations = {"total_seconds": seconds.total, "active_seconds": seconds.active}
-    return {"overall": None, "stages": [], "in_flight": [], "durations": durations}
 
 
 def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:

@@ -8,18 +8,19 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, Sum
+from django.db.models.fields.json import KT
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from automation import gate, status
+from automation import gate, installed, status
 from automation.models import AutomationRun, Lifecycle, StageRun
-from automation.pipeline import all_pipelines
 from backend.console import access, live
 
 PAGE_SIZE = 20
+_INTERFACE = KT("definition__interface")
 
 FILTERS: dict[str, tuple[str, Q]] = {
     "": ("All", Q()),
@@ -88,7 +89,7 @@ def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[di
     done = (
         StageRun.objects.filter(run__in=runs, position__gte=0)
         .order_by("run", "position")
-        .values("run_id", "slug", "lifecycle", "total_items")
+        .values("run_id", "slug", "lifecycle", "total_items", title=KT("definition__title"), interface=_INTERFACE)
         .annotate(processed=Sum("slices__processed"), failed=Sum("slices__failed"))
     )
     by_run: dict[Any, list[dict[str, Any]]] = {}
@@ -98,22 +99,32 @@ def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[di
 
 
 def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    titles = {pipeline.slug: pipeline for pipeline in all_pipelines()}
-    pipeline = titles.get(run.pipeline)
     shares = [_share(stage) for stage in stages]
     percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
-    names = {stage.slug: stage.title for stage in pipeline.stages} if pipeline else {}
-    current = [names.get(stage["slug"], stage["slug"]) for stage in stages if stage["lifecycle"] == Lifecycle.RUNNING]
-    reasons = gate.explain(run) if run.lifecycle == Lifecycle.PENDING else []
+    current = [
+        stage["title"] or installed.title_of(run.pipeline, stage["slug"])
+        for stage in stages
+        if stage["lifecycle"] == Lifecycle.RUNNING
+    ]
+    is_waiting = run.lifecycle == Lifecycle.PENDING or _lacks_code(run, stages)
+    reasons = gate.explain(run) if is_waiting else []
     return {
         "run": run,
-        "title": pipeline.title if pipeline else run.pipeline,
+        "title": installed.pipeline_title(run.pipeline),
         "status": status.of(run, has_reasons=bool(reasons)),
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
         "failed": sum(stage["failed"] or 0 for stage in stages),
         "why": reasons[0].sentence if reasons else run.failure,
     }
+
+
+def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
+    """Whether a stage that is to be worked on is not in this release."""
+    if run.lifecycle != Lifecycle.RUNNING:
+        return False
+    wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}
+    return not wanted.issubset(installed.keys())
 
 
 def _share(stage: dict[str, Any]) -> float:

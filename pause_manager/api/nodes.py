@@ -76,6 +76,20 @@ class ContainerSerializer(serializers.Serializer[Any]):
     gpus = serializers.ListField(child=serializers.CharField(), help_text="UUIDs of the cards that it sees.")
 
 
+class WorkerGroupSerializer(serializers.Serializer[Any]):
+    """Live workers of one container that serve the same queues and may use the same GPUs. Work runs in one of them."""
+
+    container = serializers.CharField(help_text="The key of their container; empty if it is not known.")
+    queues = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="What they serve; null: they do not tell."
+    )
+    gpus = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="UUIDs of the cards that each of them may use; null: all of the node's.",
+    )
+
+
 class NodeSerializer(serializers.Serializer[Any]):
     """A node: its latest sample, what our work has reserved, and what is left."""
 
@@ -105,6 +119,7 @@ class NodeSerializer(serializers.Serializer[Any]):
     gpus = GpuSerializer(many=True)
     loads = LoadSerializer(many=True)
     containers = ContainerSerializer(many=True)
+    workers = WorkerGroupSerializer(many=True)
 
 
 def check_name(name: str) -> str:

@@ -9,16 +9,17 @@ from pause_manager.capacity.admission import Placement, Verdict, admit, goes_beh
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import admission_book, resuming_book
 from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
+from pause_manager.capacity.eligible import can_ever_run
 from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.kept_nodes import Kept, has_node
+from pause_manager.capacity.line import Line, Waiting
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.resuming import RampState, Waiting, plan_resume
+from pause_manager.capacity.resuming import RampState, plan_resume
 from pause_manager.capacity.room import (
     GpuRoom,
     Room,
     Share,
-    can_ever_run,
     container_fits,
     fits,
     is_readable,
@@ -26,6 +27,7 @@ from pause_manager.capacity.room import (
     share,
     within,
 )
+from pause_manager.capacity.rooms import Rooms
 from pause_manager.capacity.sites import Sites
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
@@ -37,12 +39,14 @@ __all__ = [
     "Idle",
     "Judgement",
     "Kept",
+    "Line",
     "Move",
     "NodeState",
     "Placement",
     "Policy",
     "RampState",
     "Room",
+    "Rooms",
     "Share",
     "Sites",
     "Verdict",

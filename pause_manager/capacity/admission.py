@@ -8,18 +8,18 @@ from typing import Any
 
 from pause_manager.capacity.book import Placement
 from pause_manager.capacity.books import admission_book
+from pause_manager.capacity.eligible import can_ever_run, large_gpus
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import (
     Share,
-    amount,
-    can_ever_run,
     is_readable,
-    least,
+    most_seen,
     pause_threshold,
     resume_threshold,
     share,
-    why_own,
 )
+from pause_manager.capacity.rooms import Rooms
+from pause_manager.capacity.words import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -40,20 +40,24 @@ class Verdict:
     figures: Figures = field(default_factory=dict)
 
 
-def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, queue: str = "") -> Verdict:
+def should_pause(
+    nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, queue: str = "", rooms: Rooms | None = None
+) -> Verdict:
     """Pause when every eligible node's share is strictly below its threshold, or when none is eligible or readable.
 
-    A node is eligible if it is online, a live worker there serves ``queue``, and it is large enough.
+    A node is eligible if it is online, and a live worker there serves ``queue``, in a container that is large enough
+    and with as many large enough GPUs in its sight. ``rooms`` spares whoever asks again measuring them again.
     """
+    rooms = rooms or Rooms(now)
     online = [node for node in nodes if is_readable(node, now, policy)]
     serving = [node for node in online if node.serves(queue)]
     eligible = [node for node in serving if can_ever_run(node, needs, queue)]
-    shares = [(node, left) for node in eligible if (left := share(node, needs, now, policy)) is not None]
+    shares = [(node, left) for node in eligible if (left := rooms.of(node, policy).share(needs, queue)) is not None]
     figures = _figures(nodes, online, eligible, shares, needs, policy)
     if not online:
         told = f"none of {len(nodes)} nodes has a fresh sample" if nodes else "no node has ever reported"
         return Verdict(True, "no_online_node", f"No node is online: {told}.", figures)
-    if not serving and (away := [node.name for node in nodes if node.queues is not None and node.serves(queue)]):
+    if not serving and (away := [node.name for node in nodes if node.workers is not None and node.serves(queue)]):
         told = f"{', '.join(away[:3])} {'takes' if len(away) == 1 else 'take'} no work"
         return Verdict(True, "no_online_node", f"No node is online that serves the queue {queue}: {told}.", figures)
     if not serving:
@@ -63,7 +67,8 @@ def should_pause(nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: f
         if needs.gpus and silent:
             why = f"the GPUs of {silent[0].name} are unknown: {silent[0].gpu_problem}"
             return Verdict(True, "no_readable_sample", f"No node is known to be able to run this: {why}.", figures)
-        sentence = f"No online node can ever run this: it needs {needs}{_why_no_gpus(online) if needs.gpus else ''}."
+        why = _why_no_gpus(online, serving, needs, queue) if needs.gpus else ""
+        sentence = f"No online node can ever run this: it needs {needs}{why}."
         return Verdict(True, "no_eligible_node", sentence, figures)
     if not shares:
         return Verdict(True, "no_readable_sample", f"The GPUs cannot be read: {_gpu_problem(eligible)}.", figures)
@@ -215,8 +220,19 @@ def _figures(
     }
 
 
-def _why_no_gpus(nodes: Sequence[NodeView]) -> str:
-    told = next((f"{node.name} has {node.gpu_note}" for node in nodes if node.gpu_note and not node.gpus), "")
+def _why_no_gpus(online: Sequence[NodeView], serving: Sequence[NodeView], needs: Needs, queue: str) -> str:
+    for node in serving:
+        large = large_gpus(node, needs)
+        seen = most_seen(node.groups, large, queue) if node.groups else len(large)
+        if seen < needs.gpus <= len(large):
+            whose = f"worker of the queue {queue}" if queue else "worker"
+            has = (
+                f"its {len(large)} GPUs"
+                if len(large) == len(node.gpus)
+                else f"the {len(large)} GPUs that are large enough"
+            )
+            return f"; no {whose} on {node.name} sees {f'more than {seen}' if seen else 'any'} of {has}"
+    told = next((f"{node.name} has {node.gpu_note}" for node in online if node.gpu_note and not node.gpus), "")
     return f"; {told}" if told else ""
 
 

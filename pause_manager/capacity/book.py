@@ -5,15 +5,25 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pause_manager.capacity.eligible import can_ever_run
+from pause_manager.capacity.index import NodeIndex
+from pause_manager.capacity.line import Kind
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Margin, Room, is_readable, pause_threshold, resume_threshold, room
+from pause_manager.capacity.room import (
+    Margin,
+    Room,
+    is_readable,
+    pause_threshold,
+    resume_threshold,
+    room,
+)
+from pause_manager.capacity.strangers import would_fit_alone
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
 _Key = tuple[bool, float, str]
-_Kind = tuple[Needs, Policy, str]
 
 
 @dataclass(frozen=True)
@@ -29,10 +39,8 @@ class Placement:
 class _Order:
     """The nodes one kind of needs fits on, best first; a key that is no longer current is dropped when it comes up."""
 
-    heap: list[_Key]
-    current: dict[str, _Key]
-    read: int
-    """How far into the book's list of touched nodes this order has caught up."""
+    keys: NodeIndex[_Key]
+    heap: list[_Key] = field(default_factory=list)
 
 
 class Book:
@@ -60,8 +68,10 @@ class Book:
         """All nodes, also those that are closed or not readable; ``nodes`` and ``rooms`` have the others."""
         self.nodes: dict[str, NodeView] = {}
         self.rooms: dict[str, Room] = {}
-        self._orders: dict[_Kind, _Order] = {}
-        self._touched: list[str] = []
+        self._orders: dict[Kind, _Order] = {}
+        self._alone: dict[Kind, NodeIndex[float]] = {}
+        self.touched: list[str] = []
+        """Nodes in the order in which anything was changed about them, each as often as it was."""
         self._tries: list[dict[str, Room]] = []
         for node in nodes:
             self.views[node.name] = node
@@ -76,7 +86,7 @@ class Book:
         self.rooms.pop(node.name, None)
         if not is_closed:
             self._measure(node, now)
-        self._touched.append(node.name)
+        self.touched.append(node.name)
 
     def place(
         self, needs: Needs, barred: Collection[str] = (), policy: Policy | None = None, queue: str = ""
@@ -92,7 +102,7 @@ class Book:
         while order.heap and found is None:
             key = order.heap[0]
             name = key[2]
-            if order.current.get(name) != key:
+            if order.keys.values.get(name) != key:
                 heapq.heappop(order.heap)
             elif name in barred:
                 aside.append(heapq.heappop(order.heap))
@@ -108,7 +118,7 @@ class Book:
         if left is not None:
             self._keep_for_undo(placement.node)
             left.take(needs, placement.gpus, queue)
-            self._touched.append(placement.node)
+            self.touched.append(placement.node)
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -119,7 +129,7 @@ class Book:
         finally:
             for name, before in self._tries.pop().items():
                 self.rooms[name] = before
-                self._touched.append(name)
+                self.touched.append(name)
 
     def _keep_for_undo(self, name: str) -> None:
         if self._tries and name not in self._tries[-1]:
@@ -134,34 +144,44 @@ class Book:
             self.nodes[node.name] = node
             self.rooms[node.name] = room(node, now, self._policy)
 
-    def _order(self, kind: _Kind) -> _Order:
+    def shares_alone(self, kind: Kind) -> Mapping[str, float]:
+        """The nodes on which strangers leave room for work of ``kind``, each with the share that is free now."""
+        index = self._alone.get(kind)
+        if index is None:
+            index = self._alone[kind] = NodeIndex(self.views, self.touched)
+        index.catch_up(lambda name: self._share_alone(kind, name))
+        return index.values
+
+    def _share_alone(self, kind: Kind, name: str) -> float | None:
+        node = self.nodes.get(name)
+        needs, policy, queue = kind
+        if node is None or not can_ever_run(node, needs, queue):
+            return None
+        share = self.rooms[name].share(needs, queue)
+        return float(share) if share is not None and would_fit_alone(node, needs, policy, queue) else None
+
+    def _order(self, kind: Kind) -> _Order:
         order = self._orders.get(kind)
-        end = len(self._touched)
-        if order is None or end - order.read > len(self.rooms):
-            keys = {name: key for name in self.rooms if (key := self._key(kind, name)) is not None}
-            order = self._orders[kind] = _Order(list(keys.values()), keys, end)
+        if order is None:
+            order = self._orders[kind] = _Order(NodeIndex(self.views, self.touched))
+        values = order.keys.values
+        changed = order.keys.catch_up(lambda name: self._key(kind, name))
+        if not order.heap or len(order.heap) + len(changed) > 2 * len(values):
+            order.heap = list(values.values())
             heapq.heapify(order.heap)
         else:
-            for name in set(self._touched[order.read :]):
-                self._rank(kind, order, name)
-            order.read = end
+            for name in changed:
+                if name in values:
+                    heapq.heappush(order.heap, values[name])
         return order
 
-    def _rank(self, kind: _Kind, order: _Order, name: str) -> None:
-        key = self._key(kind, name)
-        if key is None:
-            order.current.pop(name, None)
-        elif order.current.get(name) != key:
-            order.current[name] = key
-            heapq.heappush(order.heap, key)
-
-    def _key(self, kind: _Kind, name: str) -> _Key | None:
+    def _key(self, kind: Kind, name: str) -> _Key | None:
         left = self.rooms.get(name)
         needs, policy, queue = kind
         if left is None or not self.nodes[name].serves(queue):
             return None
         threshold = self._threshold(name, policy)
-        share = left.share(needs)
+        share = left.share(needs, queue)
         if share is None or share.is_below(threshold):
             return None
         if not left.fits(needs, threshold, self._margins.get(name), queue):
@@ -172,13 +192,13 @@ class Book:
     def _threshold(self, name: str, policy: Policy) -> float:
         return (resume_threshold if self._resuming else pause_threshold)(self.nodes[name], policy)
 
-    def _take(self, kind: _Kind, name: str, share: float) -> Placement:
+    def _take(self, kind: Kind, name: str, share: float) -> Placement:
         left = self.rooms[name]
         needs, policy, queue = kind
-        gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name))
+        gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name), queue)
         if gpus is None:
             raise AssertionError(f"{name} was said to fit {needs}")
         self._keep_for_undo(name)
         left.take(needs, gpus, queue)
-        self._touched.append(name)
+        self.touched.append(name)
         return Placement(name, gpus, share)

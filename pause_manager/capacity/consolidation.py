@@ -13,8 +13,9 @@ from typing import Any
 
 from pause_manager.capacity.book import Book, Placement
 from pause_manager.capacity.kept_nodes import Kept, barred_for, has_node
+from pause_manager.capacity.line import Waiting
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.resuming import RampState, Waiting
+from pause_manager.capacity.resuming import RampState
 from pause_manager.capacity.room import is_readable
 from pause_manager.capacity.sites import Site, Sites, Want
 from pause_manager.capacity.yielding import NodeState
@@ -156,7 +157,7 @@ class _Search:
         if policy.ageing_seconds:
             urgency = max(1, urgency - int((self.now - entry.paused_at) // policy.ageing_seconds))
         ways: list[tuple[Cost, str, list[Move]]] = []
-        for site in self._nearest(want, entry.queue, barred_for(held, entry.needs)):
+        for site in self._nearest(want, barred_for(held, entry.needs)):
             moves = self._moves(site, want, urgency, held)
             if moves:
                 ways.append((self._cost(moves), site.name, moves))
@@ -183,20 +184,20 @@ class _Search:
         }
         return Consolidation(entry, kept, tuple(moves), _sentence(entry, node, moves), figures)
 
-    def _nearest(self, want: Want, queue: str, barred: Collection[str]) -> list[Site]:
+    def _nearest(self, want: Want, barred: Collection[str]) -> list[Site]:
         """The nodes on which strangers leave room for ``want``, those first where the least of ours is in the way."""
-        able = []
-        for name, view in self.book.views.items():
-            state = self.states.get(name)
-            if name in barred or not view.serves(queue) or not is_readable(view, self.now, self.policy):
-                continue
-            if state is not None and self.now < state.cooldown_until:
-                continue
-            site = self.sites.of(view, state, self.policy, self.now)
-            way = site.in_the_way(want)
-            if way is not None:
-                able.append((way, name, site))
-        return [site for *_, site in heapq.nsmallest(NODES_TRIED, able)]
+        ways = self.sites.ways(want, self.book, self.states, self.policy, self.now)
+        able = ((way, name) for name, way in ways.items() if name not in barred and self._is_open(name))
+        return [self._site(name) for _, name in heapq.nsmallest(NODES_TRIED, able)]
+
+    def _is_open(self, name: str) -> bool:
+        state = self.states.get(name)
+        if state is not None and self.now < state.cooldown_until:
+            return False
+        return is_readable(self.book.views[name], self.now, self.policy)
+
+    def _site(self, name: str) -> Site:
+        return self.sites.of(self.book.views[name], self.states.get(name), self.policy, self.now)
 
     def _moves(self, site: Site, want: Want, urgency: int, held: Collection[str]) -> list[Move] | None:
         """What must leave ``site`` for ``want``, each with a place elsewhere; None if that is not to be had."""
@@ -263,7 +264,7 @@ class _Search:
         for move in moves:
             self.gone.add(move.load.ref)
             room = self.book.rooms[move.to]
-            gpus = room.gpus_for(move.load.needs) or ()
+            gpus = room.gpus_for(move.load.needs, queue=move.load.queue) or ()
             self.book.reserve(move.load.needs, Placement(move.to, gpus), move.load.queue)
 
     def _told(self, move: Move) -> Figures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pause_manager.capacity.eligible import can_ever_run
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.strangers import would_fit_alone
 from pause_manager.needs import Needs
@@ -35,8 +36,10 @@ def still_kept(kept: Iterable[Kept], views: Mapping[str, NodeView], policy: Poli
 
 
 def has_node(held: Mapping[str, Needs], needs: Needs, queue: str, views: Mapping[str, NodeView]) -> bool:
-    """Whether one of the nodes in ``held`` is kept for work with ``needs`` and serves its ``queue``."""
-    return any(kept == needs and node in views and views[node].serves(queue) for node, kept in held.items())
+    """Whether one of the nodes in ``held`` is kept for work with ``needs`` that workers of ``queue`` there can do."""
+    return any(
+        kept == needs and node in views and can_ever_run(views[node], needs, queue) for node, kept in held.items()
+    )
 
 
 def barred_for(held: Mapping[str, Needs], needs: Needs) -> set[str]:

@@ -8,19 +8,11 @@ from dataclasses import replace
 from pause_manager.capacity.admission import Verdict, should_pause
 from pause_manager.capacity.book import Book
 from pause_manager.capacity.books import resuming_book
+from pause_manager.capacity.eligible import can_ever_run
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import (
-    Room,
-    Share,
-    amount,
-    can_ever_run,
-    is_readable,
-    least,
-    milli,
-    resume_threshold,
-    room,
-    why_own,
-)
+from pause_manager.capacity.room import Room, Share, is_readable, milli, resume_threshold
+from pause_manager.capacity.rooms import Rooms
+from pause_manager.capacity.words import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
@@ -37,15 +29,16 @@ def outlook(
     book: Book | None = None,
     kept_for: Mapping[str, Needs] | None = None,
     queue: str = "",
+    rooms: Rooms | None = None,
 ) -> Verdict:
     """Why parked work with ``needs`` did not go on, with the figures of the node that comes nearest.
 
     ``book`` is what a poll has left of the rooms (what is on its way has its room there), ``kept_for`` the nodes that
-    are kept free, with the needs they are kept for. Codes beside those of ``should_pause``: kept_free, must_settle,
-    below_resume_threshold, does_not_fit, next_poll.
+    are kept free, with the needs they are kept for; ``rooms`` as for ``should_pause``. Codes beside those of that:
+    kept_free, must_settle, below_resume_threshold, does_not_fit, next_poll.
     """
-    states, kept_for = states or {}, kept_for or {}
-    verdict = should_pause(nodes, needs, policy, now, queue)
+    states, kept_for, rooms = states or {}, kept_for or {}, rooms or Rooms(now)
+    verdict = should_pause(nodes, needs, policy, now, queue, rooms)
     if verdict.code not in ("has_room", "below_threshold"):
         return verdict
     if book is None:
@@ -54,8 +47,8 @@ def outlook(
     for node in nodes:
         if not (is_readable(node, now, policy) and node.serves(queue) and can_ever_run(node, needs, queue)):
             continue
-        left = book.rooms.get(node.name) or room(node, now, policy)
-        share = left.share(needs)
+        left = book.rooms.get(node.name) or rooms.of(node, policy)
+        share = left.share(needs, queue)
         if share is not None:
             is_open = node.name in book.rooms and kept_for.get(node.name, needs) == needs
             found.append((is_open, float(share), node.name, share, node, left))
@@ -78,6 +71,8 @@ def outlook(
             beside = ", but no container there whose workers do this has so much left"
         elif left.fits(needs, from_on, queue=queue):
             beside = ", beside what is left to strangers, who lately used more"
+        elif needs.gpus and left.groups:
+            beside = ", but no worker there that does this sees such GPUs and has room in its container"
         return _because(verdict, "does_not_fit", f"{has}{beside}.")
     return _because(verdict, "next_poll", f"{has}; it goes on with one of the next polls.")
 

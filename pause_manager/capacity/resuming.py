@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pause_manager.capacity.book import Book, Placement
 from pause_manager.capacity.books import resuming_book
 from pause_manager.capacity.kept_nodes import Kept, barred_for, has_node, still_kept
+from pause_manager.capacity.line import Kind, Line, Waiting
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import can_ever_run
-from pause_manager.capacity.strangers import would_fit_alone
 from pause_manager.capacity.yielding import NodeState
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An entry of the pause queue as the policy sees it."""
-
-    ref: str
-    needs: Needs
-    paused_at: float
-    priority: int = 3
-    resume_after: float | None = None
-    policy: Policy | None = None
-    """That of its pipeline; ``None``: the fleet's. Its thresholds and its patience count; the ramp is the fleet's."""
-    queue: str = ""
-    """The queue whose workers do it; empty: any node will do."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +36,8 @@ class RampState:
     ``consolidate``. The next poll needs none of it."""
 
 
-_Rank = tuple[int, float, int]
-_Kind = tuple[Needs, Policy, str]
-
-
 def plan_resume(
-    entries: Iterable[Waiting],
+    entries: Iterable[Waiting] | Line,
     nodes: Sequence[NodeView],
     policy: Policy,
     ramp: RampState,
@@ -70,40 +49,40 @@ def plan_resume(
 
     Entries that are due go by priority (raised by ageing), then by age. Nodes that are saturated, cooling down or
     not at the resume threshold take none (``states``, from ``judge``). 1, 2, 4, ... are sent per poll; new pressure,
-    or no room for any, sets that back to 1. A caller that keeps a ``resuming_book``
-    up to date itself may bring it instead of ``nodes``.
+    or no room for any, sets that back to 1. A caller that keeps a ``resuming_book`` and a ``Line`` up to date itself
+    may bring them instead of ``nodes`` and entries.
     """
     states = states or {}
     allowance = 1 if _has_pressure(states, policy, ramp, now) else ramp.allowance
-    groups = _groups(entries, policy, now, allowance)
+    line = entries if isinstance(entries, Line) else Line(policy, entries)
+    kinds = line.kinds(now)
+    front = [(*first, number) for number, (_, waiting) in enumerate(kinds) if (first := next(waiting, None))]
     if book is None:
         book = resuming_book(nodes, policy, now, states)
     kept = still_kept(ramp.kept, book.views, policy, now)
-    if not groups:
+    if not front:
         return [], RampState(1, now, moved=ramp.moved)
     plan: list[tuple[Waiting, Placement]] = []
     held = {one.node: one.needs for one in kept}
     before = set(held)
     short: list[Waiting] = []
     wanted: set[tuple[Needs, str]] = set()
-    front = [(waiting[0][0], index) for index, (_, waiting) in enumerate(groups)]
     heapq.heapify(front)
     while front and len(plan) < allowance:
-        rank, index = heapq.heappop(front)
-        (needs, own, queue), waiting = groups[index]
-        entry = waiting.pop(0)[1]
+        rank, entry, number = heapq.heappop(front)
+        (needs, own, queue), waiting = kinds[number]
         placement = book.place(needs, barred_for(held, needs), own, queue)
         if placement is None:
             wanted.add((needs, queue))
             if _is_ripe(entry, own, ramp.polled_at, now):
                 short.append(entry)
             if now - rank[1] >= own.hold_after_seconds:
-                _hold_one(book, groups[index][0], held, ramp.held)
+                _hold_one(book, kinds[number][0], held, ramp.held)
             continue
         plan.append((entry, placement))
-        if waiting:
-            heapq.heappush(front, (waiting[0][0], index))
-    following = min(max(2 * allowance, 1), policy.ramp_max) if plan else 1
+        if following := next(waiting, None):
+            heapq.heappush(front, (*following, number))
+    doubled = min(max(2 * allowance, 1), policy.ramp_max) if plan else 1
     # A node is kept no longer once its work goes there, or when nothing of that kind has been left without room.
     going = {placement.node for _, placement in plan}
     has_tried_all = len(plan) < allowance
@@ -116,7 +95,7 @@ def plan_resume(
     for name in before - {one.node for one in kept}:
         del held[name]
     return plan, RampState(
-        following,
+        doubled,
         now,
         tuple(sorted(held)),
         tuple(sorted(held.items(), key=lambda one: one[0])),
@@ -133,28 +112,6 @@ def _is_ripe(entry: Waiting, policy: Policy, polled_at: float, now: float) -> bo
     return waited >= 0 and (before < 0 or waited // every > before // every)
 
 
-def _groups(
-    entries: Iterable[Waiting], policy: Policy, now: float, most: int
-) -> list[tuple[_Kind, list[tuple[_Rank, Waiting]]]]:
-    """The first ``most`` entries that are due for each kind of needs, policy and queue, in order."""
-    kinds: dict[_Kind, list[tuple[_Rank, Waiting]]] = defaultdict(list)
-    interned: dict[tuple[int, int, str], list[tuple[_Rank, Waiting]]] = {}
-    ageing = policy.ageing_seconds
-    for number, entry in enumerate(entries):
-        if entry.resume_after is not None and entry.resume_after > now:
-            continue
-        paused_at = entry.paused_at
-        priority = entry.priority
-        if ageing:
-            priority = max(1, priority - int((now - paused_at) // ageing))
-        key = (id(entry.needs), id(entry.policy), entry.queue)
-        group = interned.get(key)
-        if group is None:
-            group = interned[key] = kinds[entry.needs, entry.policy or policy, entry.queue]
-        group.append(((priority, paused_at, number), entry))
-    return [(kind, heapq.nsmallest(most, group)) for kind, group in kinds.items()]
-
-
 def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampState, now: float) -> bool:
     pressed = sum(
         state.contended_at is not None and ramp.polled_at <= state.contended_at <= now for state in states.values()
@@ -162,22 +119,14 @@ def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampSta
     return pressed > 0 and pressed >= policy.pressure_share * len(states)
 
 
-def _hold_one(book: Book, kind: _Kind, held: dict[str, Needs], before: Collection[str]) -> None:
+def _hold_one(book: Book, kind: Kind, held: dict[str, Needs], before: Collection[str]) -> None:
     """Keep a node free for ``needs`` that has room for it once our own loops there are done; the freest of them.
 
     At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
     """
-    needs, policy, queue = kind
+    needs, _, queue = kind
     if has_node(held, needs, queue, book.views) or len(held) >= max(1, len(book.nodes) // 20):
         return
-    able = [
-        (name in before, float(share), name)
-        for name, node in book.nodes.items()
-        if name not in held
-        and node.serves(queue)
-        and can_ever_run(node, needs, queue)
-        and (share := book.rooms[name].share(needs)) is not None
-        and would_fit_alone(node, needs, policy)
-    ]
+    able = [(name in before, share, name) for name, share in book.shares_alone(kind).items() if name not in held]
     if able:
         held[max(able)[2]] = needs

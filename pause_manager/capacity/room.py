@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
 from pause_manager.needs import Needs
-from pause_manager.views import ContainerView, GpuView, Load, NodeView
+from pause_manager.views import ContainerView, GpuView, Load, NodeView, WorkerGroup
 
 _MILLION = 1_000_000
 
@@ -54,10 +54,8 @@ class GpuRoom:
 class Bound:
     """What is left of one container, whatever its node has beside."""
 
-    key: str
     cpu_milli: int
     memory_mib: int
-    queues: frozenset[str] | None = None
 
     def fits(self, cpu_milli: int, memory_mib: int) -> bool:
         return cpu_milli <= self.cpu_milli and memory_mib <= self.memory_mib
@@ -67,8 +65,9 @@ class Bound:
 class Room:
     """What is left of one node. ``gpus`` has the readable ones only.
 
-    ``bounds`` has the containers of the node, if any of them may not use all of it: work needs room in one of those
-    whose workers serve its queue.
+    ``groups`` has the workers of the node, if any of them may not use all of it, and ``bounds`` what is left of their
+    containers, by key: work needs workers who serve its queue, see GPUs enough and have room in their container. Those
+    whose container is not known are in one of them.
     """
 
     node: str
@@ -77,18 +76,19 @@ class Room:
     memory_mib: int
     memory_total: int
     gpus: list[GpuRoom]
-    bounds: list[Bound] = field(default_factory=list)
+    bounds: dict[str, Bound] = field(default_factory=dict)
+    groups: Sequence[WorkerGroup] = ()
 
-    def share(self, needs: Needs) -> Share | None:
-        """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU."""
+    def share(self, needs: Needs, queue: str = "") -> Share | None:
+        """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU.
+
+        Of GPUs it is the share that those workers have who serve ``queue`` and see the freest.
+        """
         scarcest: Share | None = None
         if needs.gpus:
-            if needs.gpus > len(self.gpus):
+            gpu = self._nth_freest(needs.gpus, queue)
+            if gpu is None:
                 return None
-            best = self.gpus
-            if len(best) > 1:
-                best = sorted(best, key=lambda gpu: gpu.free_mib / gpu.total_mib, reverse=True)
-            gpu = best[needs.gpus - 1]
             scarcest = Share(gpu.free_mib, gpu.total_mib, "memory" if gpu.is_unified else "gpu_memory")
         if needs.memory_mib and self.memory_total:
             memory = Share(self.memory_mib, self.memory_total, "memory")
@@ -100,47 +100,79 @@ class Room:
                 scarcest = cpu
         return scarcest
 
-    def gpus_for(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None) -> tuple[str, ...] | None:
+    def _nth_freest(self, count: int, queue: str) -> GpuRoom | None:
+        if count > len(self.gpus):
+            return None
+        best = self.gpus
+        if len(best) > 1:
+            best = sorted(best, key=lambda gpu: gpu.free_mib / gpu.total_mib, reverse=True)
+        if not self.groups:
+            return best[count - 1]
+        lasts = [seen[count - 1] for group in self._serving(queue) if len(seen := _seen(best, group)) >= count]
+        return min(lasts, key=best.index, default=None)
+
+    def gpus_for(
+        self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = ""
+    ) -> tuple[str, ...] | None:
         """Ids of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
 
         Of equal ones the last: strangers who choose none get the first, and who counts from there takes the next.
         A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
-        share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards.
+        share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards. None if
+        there are no such GPUs, or no workers who serve ``queue``, see them all and have room in their container.
         """
-        if not needs.gpus:
+        if not needs.gpus and not self.groups:
             return ()
-        fitting = [gpu for gpu in self.gpus if _gpu_fits(gpu, needs, keep, margin)]
+        fitting = [gpu for gpu in self.gpus if _gpu_fits(gpu, needs, keep, margin)] if needs.gpus else []
         if len(fitting) < needs.gpus:
             return None
         fitting.sort(key=lambda gpu: (gpu.free_mib, -gpu.index))
-        return tuple(gpu.id for gpu in sorted(fitting[: needs.gpus], key=lambda gpu: gpu.index))
+        if not self.groups:
+            return _ids(fitting[: needs.gpus])
+        sets = []
+        for group in self._serving(queue):
+            seen = _seen(fitting, group)[: needs.gpus]
+            if len(seen) == needs.gpus and self._has_room(group, needs, _ids(seen)):
+                sets.append(seen)
+        best = min(sets, key=lambda seen: [fitting.index(gpu) for gpu in seen], default=None)
+        return None if best is None else _ids(best)
 
     def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = "") -> bool:
         """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
         if needs.cpu and _with(margin, ("cpu", ""), milli(needs.cpu), self.cpu_total) > self.cpu_milli:
             return False
-        gpus = self.gpus_for(needs, keep, margin)
+        gpus = self.gpus_for(needs, keep, margin, queue)
         if gpus is None:
             return False
         memory = needs.memory_mib + self._shared(needs, gpus)
-        if not self.container_fits(milli(needs.cpu), memory, queue):
-            return False
         return not memory or _with(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
 
     def container_fits(self, cpu_milli: int, memory_mib: int, queue: str = "") -> bool:
-        """Whether a container that serves ``queue`` has so much left, whatever the machine has."""
-        bounds = self._serving(queue)
-        return not bounds or any(bound.fits(cpu_milli, memory_mib) for bound in bounds)
+        """Whether the container of workers who serve ``queue`` has so much left, whatever the machine has."""
+        able = (bound for group in self._serving(queue) for bound in self._bounds_of(group))
+        return not self.bounds or any(bound.fits(cpu_milli, memory_mib) for bound in able)
 
-    def _serving(self, queue: str) -> list[Bound]:
-        return [bound for bound in self.bounds if not queue or bound.queues is None or queue in bound.queues]
+    def most_seen(self, gpus: Collection[str], queue: str) -> int:
+        """How many of these GPUs any of the workers sees who serve ``queue``."""
+        return most_seen(self.groups, gpus, queue) if self.groups else len(gpus)
+
+    def _serving(self, queue: str) -> list[WorkerGroup]:
+        return [group for group in self.groups if group.serves(queue)]
+
+    def _bounds_of(self, group: WorkerGroup) -> Collection[Bound]:
+        return [self.bounds[group.container]] if group.container in self.bounds else self.bounds.values()
+
+    def _has_room(self, group: WorkerGroup, needs: Needs, gpus: Sequence[str]) -> bool:
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        return not self.bounds or any(bound.fits(milli(needs.cpu), memory) for bound in self._bounds_of(group))
 
     def take(self, needs: Needs, gpus: Sequence[str], queue: str = "") -> None:
         """Reserve ``needs`` on the GPUs with these ids."""
         self.cpu_milli -= milli(needs.cpu)
         memory = needs.memory_mib + self._shared(needs, gpus)
         self.memory_mib -= memory
-        if bounds := self._serving(queue):
+        able = [group for group in self._serving(queue) if group.gpus is None or group.gpus.issuperset(gpus)]
+        if bounds := [bound for group in able for bound in self._bounds_of(group)]:
             # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
             fitting = [bound for bound in bounds if bound.fits(milli(needs.cpu), memory)] or bounds
             bound = min(fitting, key=lambda bound: bound.cpu_milli)
@@ -162,8 +194,23 @@ class Room:
 
     def copy(self) -> Room:
         gpus = [GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads, gpu.is_unified) for gpu in self.gpus]
-        bounds = [Bound(bound.key, bound.cpu_milli, bound.memory_mib, bound.queues) for bound in self.bounds]
-        return Room(self.node, self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total, gpus, bounds)
+        bounds = {key: Bound(bound.cpu_milli, bound.memory_mib) for key, bound in self.bounds.items()}
+        totals = (self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total)
+        return Room(self.node, *totals, gpus, bounds, self.groups)
+
+
+def most_seen(groups: Iterable[WorkerGroup], gpus: Collection[str], queue: str) -> int:
+    """How many of the GPUs with these ids any of ``groups`` sees that serves ``queue``: work runs in one worker."""
+    serving = [group for group in groups if group.serves(queue)]
+    return max((len(gpus) if one.gpus is None else len(one.gpus.intersection(gpus)) for one in serving), default=0)
+
+
+def _seen(gpus: Sequence[GpuRoom], group: WorkerGroup) -> Sequence[GpuRoom]:
+    return gpus if group.gpus is None else [gpu for gpu in gpus if gpu.id in group.gpus]
+
+
+def _ids(gpus: Iterable[GpuRoom]) -> tuple[str, ...]:
+    return tuple(gpu.id for gpu in sorted(gpus, key=lambda gpu: gpu.index))
 
 
 def milli(cores: float) -> int:
@@ -204,9 +251,16 @@ def room(node: NodeView, now: float, policy: Policy | None = None) -> Room:
         used = node.memory_mib - node.free_memory_mib
         memory -= _unseen(declared, node.own_memory_mib, node.idle_memory_mib, used, node, now, settle)
     readable = [] if node.gpu_problem else [gpu for gpu in node.gpus if not gpu_is_unknown(gpu)]
-    gpus = [_gpu_room(gpu, node, memory, now, settle) for gpu in readable]
-    bounds = [_bound(one, node, now, policy) for one in node.containers] if is_bounded(node) else []
-    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus, bounds)
+    here: dict[str, list[Load]] = {}
+    for load in loads:
+        for gpu_id in load.gpus:
+            here.setdefault(gpu_id, []).append(load)
+    gpus = [_gpu_room(gpu, here.get(gpu.id, ()), node, memory, now, settle) for gpu in readable]
+    bounds = {one.key: _bound(one, node, now, policy) for one in node.containers} if is_bounded(node) else {}
+    groups = node.groups
+    if not bounds and all(group.gpus is None for group in groups):
+        groups = ()
+    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus, bounds, groups)
 
 
 def is_bounded(node: NodeView) -> bool:
@@ -244,12 +298,12 @@ def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bo
         memory = one.free_memory_mib - _unseen(
             declared, one.own_memory_mib, idle, used, node, now, policy.settle_seconds
         )
-    return Bound(one.key, cpu, memory, one.queues)
+    return Bound(cpu, memory)
 
 
-def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> Share | None:
+def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None, queue: str = "") -> Share | None:
     """Free of total for the scarcest resource that ``needs`` uses on ``node``; None if its GPUs cannot be read."""
-    return room(node, now, policy).share(needs)
+    return room(node, now, policy).share(needs, queue)
 
 
 def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
@@ -262,30 +316,6 @@ def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | No
     return room(node, now, policy).container_fits(milli(needs.cpu), needs.memory_mib)
 
 
-def can_ever_run(node: NodeView, needs: Needs, queue: str = "") -> bool:
-    """Whether the empty node, and a container there that serves ``queue``, would be big enough: only such nodes count.
-
-    That is P-37.
-    """
-    if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
-        return False
-    containers = [one for one in node.containers if one.serves(queue)]
-    if containers and not any(
-        needs.cpu <= (node.cores if one.cores is None else one.cores)
-        and needs.memory_mib <= (node.memory_mib if one.memory_mib is None else one.memory_mib)
-        for one in containers
-    ):
-        return False
-    if not needs.gpus:
-        return True
-    return sum(_is_big_enough(gpu, needs) for gpu in node.gpus) >= needs.gpus
-
-
-def _is_big_enough(gpu: GpuView, needs: Needs) -> bool:
-    beside = needs.memory_mib if gpu.is_unified else 0
-    return gpu.total_mib > 0 and gpu.total_mib >= needs.gpu_memory_mib + beside
-
-
 def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
     """Online, with a sample that is not too old."""
     return node.is_online and now - node.sampled_at <= policy.offline_after_seconds
@@ -293,35 +323,6 @@ def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
 
 def gpu_is_unknown(gpu: GpuView) -> bool:
     return bool(gpu.problem) or gpu.free_mib is None or gpu.total_mib <= 0
-
-
-def percent(left: Share) -> str:
-    """A share for people: ``7.5%``; nothing is left of what is overdrawn."""
-    return f"{max(float(left), 0.0):.1%}".replace(".0%", "%")
-
-
-def amount(left: Share) -> str:
-    """How much is free of how much, in the units in which needs are told: ``0.8 of 2 cores``."""
-    return f"{_number(left.free, left)} of {_number(left.total, left)} {_unit(left)}"
-
-
-def least(left: Share, threshold: float) -> str:
-    """The amount of the resource that is ``threshold`` (0 to 1) of it: ``0.4 cores``."""
-    return f"{_number(round(left.total * threshold), left)} {_unit(left)}"
-
-
-def _number(found: int, left: Share) -> str:
-    found = max(found, 0)
-    return f"{round(found / 1000, 2):g}" if left.resource == "cpu" else f"{found:,}"
-
-
-def _unit(left: Share) -> str:
-    return {"cpu": "cores", "memory": "MiB of memory", "gpu_memory": "MiB of GPU memory"}[left.resource]
-
-
-def word(left: Share) -> str:
-    """The resource of a share for people."""
-    return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
 
 
 def pause_threshold(node: NodeView, policy: Policy) -> float:
@@ -332,13 +333,6 @@ def pause_threshold(node: NodeView, policy: Policy) -> float:
 def resume_threshold(node: NodeView, policy: Policy) -> float:
     """The free share that ``node`` must have for parked work."""
     return policy.resume_threshold(node.pause_below, node.threshold_moved_by)
-
-
-def why_own(node: NodeView) -> str:
-    """In brackets, why a node has a threshold of its own; empty if it has none."""
-    if node.pause_below is None and not node.threshold_moved_by:
-        return ""
-    return f" ({node.pause_below_reason or 'its own threshold'})"
 
 
 def _with(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
@@ -355,8 +349,8 @@ def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) ->
     return gpu.loads == 0 and gpu.free_mib > 0
 
 
-def _gpu_room(gpu: GpuView, node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
-    here = [load for load in node.loads if gpu.id in load.gpus]
+def _gpu_room(gpu: GpuView, here: Sequence[Load], node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
+    """``here`` are the loads that were given it."""
     free = gpu.free_mib or 0
     if any(not load.needs.gpu_memory_mib for load in here):
         return GpuRoom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)

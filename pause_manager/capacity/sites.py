@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pause_manager.capacity.book import Book
+from pause_manager.capacity.index import NodeIndex
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.room import Margin, Room, milli, resume_threshold, room
 from pause_manager.capacity.strangers import CPU, MEMORY, gpu_resource, usage
@@ -49,21 +51,15 @@ class Site:
             # One without memory of its own has the machine's.
             use = found[MEMORY if gpu.is_unified else gpu_resource(gpu.id)]
             gpu.free_mib, gpu.loads = use.total - use.foreign, 0
-        containers = tuple(_emptied(one) for one in view.containers)
-        self.alone.bounds = room(replace(view, loads=(), containers=containers), now, policy).bounds
+        if self.left.bounds:
+            containers = tuple(_emptied(one) for one in view.containers)
+            self.alone.bounds = room(replace(view, loads=(), containers=containers), now, policy).bounds
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
         self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
-        self._ways: dict[tuple[Needs, Policy, str], float | None] = {}
 
     def in_the_way(self, want: Want) -> float | None:
         """How much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
-        kind = (want.needs, want.policy, want.queue)
-        if kind not in self._ways:
-            self._ways[kind] = self._in_the_way(want)
-        return self._ways[kind]
-
-    def _in_the_way(self, want: Want) -> float | None:
         alone, left = self.alone, self.left
         if want.cpu > alone.cpu_milli or want.memory > alone.memory_mib or want.gpus > len(self.gpus):
             return None
@@ -74,14 +70,16 @@ class Site:
         lacks = max(0, want.cpu - left.cpu_milli) / (alone.cpu_total or 1)
         lacks += max(0, want.memory - left.memory_mib) / (alone.memory_total or 1)
         if want.gpus:
-            fitting = sum(gpu.free_mib >= want.gpu_memory if want.gpu_memory else gpu.loads == 0 for gpu in left.gpus)
-            lacks += max(0, want.gpus - fitting) / len(self.gpus)
+            fitting = [
+                gpu.id for gpu in left.gpus if (gpu.free_mib >= want.gpu_memory if want.gpu_memory else gpu.loads == 0)
+            ]
+            lacks += max(0, want.gpus - left.most_seen(fitting, want.queue)) / len(self.gpus)
         return lacks
 
     def takes(self, left: Room, want: Want) -> bool:
         """Whether ``want`` would go on here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
-        share = left.share(want.needs)
+        share = left.share(want.needs, want.queue)
         if share is None or share.is_below(threshold):
             return False
         return left.fits(want.needs, threshold, self.margin, want.queue)
@@ -116,8 +114,8 @@ class Site:
         if want.memory > self.left.memory_mib:
             gain = max(gain, self.view.memory_mib_of(load) / want.memory)
         if want.gpus:
-            gain = max(gain, len(load.gpus) / want.gpus)
-        if any(bound.key == load.container for bound in self.left.bounds):
+            gain = max(gain, self.left.most_seen(load.gpus, want.queue) / want.gpus)
+        if load.container in self.left.bounds:
             cpu, memory = milli(load.needs.cpu), self.view.memory_mib_of(load)
             gain = max(gain, cpu / want.cpu if want.cpu else 0.0, memory / want.memory if want.memory else 0.0)
         return float(price(load)[0]) / gain if gain else float("inf")
@@ -127,10 +125,10 @@ class Site:
         alone = self.alone
         left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
         left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(load), alone.memory_mib)
-        for bound, empty in zip(left.bounds, alone.bounds, strict=True):
-            if bound.key == load.container:
-                bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
-                bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
+        if load.container in left.bounds:
+            bound, empty = left.bounds[load.container], alone.bounds[load.container]
+            bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
+            bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
             is_its = gpu.id in load.gpus
             gpu.loads -= is_its
@@ -149,13 +147,32 @@ def _emptied(one: ContainerView) -> ContainerView:
 
 
 class Sites:
-    """Sites measured once for each view of a node."""
+    """Sites measured once for each view of a node, for one book."""
 
     def __init__(self) -> None:
         self._sites: dict[str, Site] = {}
+        self._ways: dict[tuple[Needs, Policy, str], NodeIndex[float]] = {}
 
     def of(self, view: NodeView, state: NodeState | None, policy: Policy, now: float) -> Site:
         site = self._sites.get(view.name)
         if site is None or site.view is not view or site.state is not state:
             site = self._sites[view.name] = Site(view, state, policy, now)
         return site
+
+    def ways(
+        self, want: Want, book: Book, states: Mapping[str, NodeState], policy: Policy, now: float
+    ) -> Mapping[str, float]:
+        """How much each node of ``book`` lacks for ``want`` as a share, if it could be emptied for it at all."""
+        kind = (want.needs, want.policy, want.queue)
+        index = self._ways.get(kind)
+        if index is None:
+            index = self._ways[kind] = NodeIndex(book.views, book.touched)
+
+        def measured(name: str) -> float | None:
+            view = book.views[name]
+            if not view.serves(want.queue):
+                return None
+            return self.of(view, states.get(name), policy, now).in_the_way(want)
+
+        index.catch_up(measured)
+        return index.values

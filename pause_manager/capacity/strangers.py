@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli
+from pause_manager.capacity.room import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli, most_seen
 from pause_manager.needs import Needs
 from pause_manager.views import NodeView
 
@@ -40,45 +40,50 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
     Where the sensor shows no memory of ours, what is used is taken for ours as far as we declared it: nobody yields
     on a guess. A whole GPU taken without a figure declares only what it is seen to use.
     """
-    loads = [load for load in node.loads if not load.is_sent]
-    staying = [load for load in loads if load.ref not in leaving]
+    cpu = memory = memory_staying = 0
+    on_gpus: dict[str, int] = {}
+    staying_on_gpus: dict[str, int] = {}
+    for load in node.loads:
+        if load.is_sent:
+            continue
+        stays = load.ref not in leaving
+        amount = node.memory_mib_of(load)
+        memory += amount
+        if stays:
+            cpu += milli(load.needs.cpu)
+            memory_staying += amount
+        for gpu_id in load.gpus:
+            on_gpus[gpu_id] = on_gpus.get(gpu_id, 0) + load.needs.gpu_memory_mib
+            if stays:
+                staying_on_gpus[gpu_id] = staying_on_gpus.get(gpu_id, 0) + load.needs.gpu_memory_mib
+    used = node.memory_mib - node.free_memory_mib
     found = {
-        CPU: Usage(milli(node.cores), foreign_milli(node, policy), sum(milli(load.needs.cpu) for load in staying)),
-        MEMORY: Usage(
-            node.memory_mib,
-            _foreign(
-                node.memory_mib - node.free_memory_mib,
-                node.own_memory_mib,
-                sum(node.memory_mib_of(load) for load in loads),
-            ),
-            sum(node.memory_mib_of(load) for load in staying),
-        ),
+        CPU: Usage(milli(node.cores), foreign_milli(node, policy), cpu),
+        MEMORY: Usage(node.memory_mib, _foreign(used, node.own_memory_mib, memory), memory_staying),
     }
     for gpu in () if node.gpu_problem else node.gpus:
         if gpu_is_unknown(gpu) or gpu.free_mib is None or gpu.is_unified:
             continue
-        here = [load for load in loads if gpu.id in load.gpus]
-        if not here:
-            found[gpu_resource(gpu.id)] = Usage(gpu.total_mib, max(0, gpu.total_mib - gpu.free_mib - gpu.own_mib), 0)
-            continue
-        found[gpu_resource(gpu.id)] = Usage(
-            gpu.total_mib,
-            _foreign(gpu.total_mib - gpu.free_mib, gpu.own_mib, sum(load.needs.gpu_memory_mib for load in here)),
-            sum(load.needs.gpu_memory_mib for load in here if load.ref not in leaving),
-        )
+        foreign = _foreign(gpu.total_mib - gpu.free_mib, gpu.own_mib, on_gpus.get(gpu.id, 0))
+        found[gpu_resource(gpu.id)] = Usage(gpu.total_mib, foreign, staying_on_gpus.get(gpu.id, 0))
     return found
 
 
-def would_fit_alone(node: NodeView, needs: Needs, policy: Policy) -> bool:
-    """Whether strangers leave room for ``needs``, if nothing of ours were there."""
+def would_fit_alone(node: NodeView, needs: Needs, policy: Policy, queue: str = "") -> bool:
+    """Whether strangers leave room for ``needs`` if nothing of ours were there, on GPUs that those of ``queue`` see."""
     found = usage(node, policy)
     cpu, memory = found[CPU], found[MEMORY]
     if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
         return False
-    left = [use.total - use.foreign for (kind, _), use in found.items() if kind == "gpu_memory"]
+    if not needs.gpus:
+        return True
+    left = {gpu: use.total - use.foreign for (kind, gpu), use in found.items() if kind == "gpu_memory"}
     beside = memory.total - memory.foreign - needs.memory_mib
-    left += [beside for gpu in node.gpus if gpu.is_unified and not node.gpu_problem and not gpu_is_unknown(gpu)]
-    return sum(free >= max(needs.gpu_memory_mib, 1) for free in left) >= needs.gpus
+    unified = [gpu for gpu in node.gpus if gpu.is_unified and not node.gpu_problem and not gpu_is_unknown(gpu)]
+    left |= {gpu.id: beside for gpu in unified}
+    fitting = [gpu for gpu, free in left.items() if free >= max(needs.gpu_memory_mib, 1)]
+    groups = node.groups
+    return (most_seen(groups, fitting, queue) if groups else len(fitting)) >= needs.gpus
 
 
 def _foreign(used: int, own: int, declared: int) -> int:
@@ -122,9 +127,12 @@ class Swing:
 
         A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
         """
-        found = {}
+        found, gap = {}, policy.gap
         for resource, use in now_used.items():
-            back = use.foreign + min(self._peak(resource) - use.foreign, round(policy.gap * use.total))
+            above = self._peak(resource) - use.foreign
+            if above <= 0:
+                continue
+            back = use.foreign + min(above, round(gap * use.total))
             if resource == CPU:
                 back = beyond_noise(back, use.total, policy)
             if back > use.foreign:

@@ -14,13 +14,11 @@ from pause_manager.capacity.room import (
     is_readable,
     milli,
     pause_threshold,
-    percent,
     resume_threshold,
     room,
-    why_own,
-    word,
 )
 from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
+from pause_manager.capacity.words import percent, why_own, word
 from pause_manager.needs import Needs
 from pause_manager.views import Load, NodeView
 

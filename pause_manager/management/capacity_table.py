@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from pause_manager import conf, node_report, worker_groups
 from pause_manager.nodes import NodeState
-from pause_manager.views import ContainerView, GpuView
+from pause_manager.views import ContainerView, GpuView, NodeView
 
 COLUMNS = ("node", "state", "cores", "ours", "foreign", "load", "memory free", "GPU", "GPU free", "ours", "busy", "°C")
 """The rows of a node's containers have their own figures in its columns, and nothing where they have no limit."""
@@ -31,7 +32,8 @@ def table(states: Sequence[NodeState]) -> Table:
 
 
 def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
-    """The same for machines: one object a node."""
+    """The same for machines: one object a node, with its live workers."""
+    views = worker_groups.with_workers(state.view for state in states)
     return [
         {
             "node": state.view.name,
@@ -40,10 +42,28 @@ def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
             "age_seconds": round(state.age_seconds, 3),
             "first_seen_at": state.row.first_seen_at.isoformat(),
             "pause_below": state.row.pause_below,
+            "workers": [node_report.worker_group(group) for group in view.workers or ()],
             **state.sample.as_dict(),
         }
-        for state in states
+        for state, view in zip(states, views, strict=True)
     ]
+
+
+def sights(states: Sequence[NodeState]) -> list[str]:
+    """A sentence for each set of queues whose workers on a node may not use all of its GPUs."""
+    views = worker_groups.with_workers(state.view for state in states)
+    return list(dict.fromkeys(sentence for view in views for sentence in _sights(view)))
+
+
+def _sights(view: NodeView) -> Iterator[str]:
+    for group in view.workers or ():
+        if group.gpus is None:
+            continue
+        queues = sorted((group.queues or frozenset()) - {conf.settings().control_queue})
+        of = f" of the queue{'' if len(queues) == 1 else 's'} {', '.join(queues)}" if queues else ""
+        numbers = [str(gpu.index) for gpu in view.gpus if gpu.id in group.gpus]
+        seen = f"GPU {', '.join(numbers)} and no other" if numbers else "no GPU"
+        yield f"Workers{of} on {view.name} see {seen}."
 
 
 def _node_cells(state: NodeState) -> list[str | Text]:

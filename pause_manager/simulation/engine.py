@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pause_manager.capacity import (
+    Line,
     Placement,
     Policy,
     RampState,
@@ -61,6 +62,8 @@ class Simulation:
         self._has_run = [False] * len(world.jobs)
         self._version = 0
         self._waiting: dict[str, Waiting] = {}
+        self._line = Line(self.policy)
+        """The same, as the policy takes it."""
         self._kinds: dict[str, Counter[tuple[Needs, int]]] = {job.queue: Counter() for job in world.jobs}
         """What waits for the workers of each queue."""
         self._rivals = _rivals(world)
@@ -101,11 +104,7 @@ class Simulation:
         self.fresh = admission_book(views, self.policy, 0.0)
         self.resuming = resuming_book(views, self.policy, 0.0)
         kinds = {(job.needs, job.queue) for job in self.world.jobs}
-        runnable = {
-            (needs, queue)
-            for needs, queue in kinds
-            if any(view.serves(queue) and can_ever_run(view, needs) for view in views)
-        }
+        runnable = {(needs, queue) for needs, queue in kinds if any(can_ever_run(view, needs, queue) for view in views)}
         for number, change in enumerate(self.world.changes):
             self._events.append((change.at, _CHANGE, number, 0, ""))
         for number, job in enumerate(self.world.jobs):
@@ -142,7 +141,8 @@ class Simulation:
 
     def _park(self, number: int, now: float) -> None:
         job = self.world.jobs[number]
-        self._waiting[job.name] = Waiting(job.name, job.needs, now, job.priority, queue=job.queue)
+        entry = self._waiting[job.name] = Waiting(job.name, job.needs, now, job.priority, queue=job.queue)
+        self._line.add(entry)
         self._kinds[job.queue][job.needs, job.priority] += 1
         self._is_dirty = True
         self.ledger.parked(now)
@@ -157,18 +157,17 @@ class Simulation:
     def _on_poll(self, now: float, number: int, version: int, ref: str) -> None:
         self._poll_is_set = False
         if not self._waiting:
-            self._ramp = RampState(1, now)
+            self._ramp = RampState(1, now, moved=self._ramp.moved)
             return
         self._set_poll(now)
         has_long_rested = now - self._planned_at >= self.policy.hold_after_seconds / 3
         if not self._is_dirty and not has_long_rested and now < self._ripe_at:
             return
         self._is_dirty, self._planned_at = False, now
-        plan, self._ramp = plan_resume(
-            self._waiting.values(), (), self.policy, self._ramp, now, self.states, book=self.resuming
-        )
+        plan, self._ramp = plan_resume(self._line, (), self.policy, self._ramp, now, self.states, book=self.resuming)
         for entry, placement in plan:
             del self._waiting[entry.ref]
+            self._line.remove(entry)
             kinds, key = self._kinds[entry.queue], (entry.needs, entry.priority)
             kinds[key] -= 1
             if not kinds[key]:

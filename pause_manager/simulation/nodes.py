@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pause_manager.capacity import NodeState, Policy
 from pause_manager.capacity.room import beyond_noise
 from pause_manager.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine
-from pause_manager.views import GpuView, Load, NodeView
+from pause_manager.views import GpuView, Load, NodeView, WorkerGroup
 
 _ALWAYS_FRESH = float("inf")
 
@@ -34,6 +34,7 @@ class SimNode:
     def __init__(self, number: int, machine: Machine) -> None:
         self.number = number
         self.machine = machine
+        self.workers = None if machine.queues is None else (WorkerGroup(machine.queues),)
         self.foreign_cpu = 0
         self.foreign_memory = 0
         self.foreign_gpus = [0] * machine.gpus
@@ -110,7 +111,7 @@ class SimNode:
             gpus=self._gpus(loads),
             gpu_problem="the driver does not answer" if self.sensor == 1 else "",
             loads=loads,
-            queues=self.machine.queues,
+            workers=self.workers,
         )
 
     def _gpus(self, loads: Sequence[Load]) -> tuple[GpuView, ...]:
@@ -139,7 +140,7 @@ class SimNode:
             own_memory_mib=seen.own_memory_mib,
             gpus=seen.gpus,
             loads=tuple(turn.load for turn in self.turns.values()),
-            queues=seen.queues,
+            workers=self.workers,
         )
 
 

@@ -116,14 +116,13 @@ class Life(RuleBasedStateMachine):
     def claim(self) -> Any:
         if not (stage_run := self._running()):
             return multiple()
-        stage = get_pipeline("chain").stage(stage_run.slug)
         is_held = Hold.objects.covering([self.run.scope]).exists()
         name = f"hand-{next(self.names)}"
-        work = leases.claim(stage_run.pk, worker(name), queue=stage.queue, concurrency=stage.concurrency)
+        work = leases.claim(stage_run.pk, worker(name))
         if work is None:
             return multiple()
         assert not is_held, "leased in spite of a hold"
-        return Hand(work, stage_run, list(units_of(stage, work, stage_run)), Progress(cursor=work.cursor))
+        return Hand(work, stage_run, list(units_of(work, stage_run)), Progress(cursor=work.cursor))
 
     @rule(target=hands)
     def claim_and_be_taken_for_dead(self) -> Any:

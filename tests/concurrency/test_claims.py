@@ -264,6 +264,6 @@ def test_holds_are_all_or_nothing_over_many_runs():
 
 def test_worker_names_are_kept_with_the_lease():
     run = make_run("few", items=1)
-    leases.claim(stage_of(run).pk, worker("z"), queue="stages", concurrency=None)
+    leases.claim(stage_of(run).pk, worker("z"))
 
     assert leases.holders() == [("test/z", "", False)]

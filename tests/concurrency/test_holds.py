@@ -11,7 +11,6 @@ from django.db import connection, transaction
 from automation import leases
 from automation.leases import NoRoom
 from automation.models import AutomationRun, Site, WorkSlice
-from automation.pipeline import get_pipeline
 from pause_manager import fleet, holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
@@ -46,10 +45,7 @@ def claim_that_is_under_way(scope: str) -> tuple[bool, bool]:
         may_go_on.wait(20)
         return []
 
-    stage = get_pipeline("few").stage("few")
-    claiming = in_thread(
-        lambda: leases.claim(stage_of(run).pk, worker(), queue=stage.queue, concurrency=stage.concurrency, room=room)
-    )
+    claiming = in_thread(lambda: leases.claim(stage_of(run).pk, worker(), room=room))
     assert is_asked.wait(20)
     placing = in_thread(partial(place, scope))
     try:

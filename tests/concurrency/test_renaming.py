@@ -45,7 +45,7 @@ def claims(run: AutomationRun, remembered: str, name: str) -> None:
     worker = Worker(f"test/{name}", remembered, processes.boot_id())
     room = partial(admission.room_here, needs=Few.needs, pipeline=run.pipeline)
     try:
-        leases.claim(stage_of(run).pk, worker, queue="stages", concurrency=None, room=room)
+        leases.claim(stage_of(run).pk, worker, room=room)
     except NoRoom:
         return
 

@@ -263,7 +263,8 @@ def test_a_run_of_a_pipeline_that_is_gone_is_still_shown() -> None:
 
     page, listed = client.get(page_of(run)), client.get("/")
 
-    assert "is not installed here" in page.content.decode()
+    assert "Pipeline gone is not in this release" in page.content.decode()
+    assert [stage["title"] for stage in page.context["stages"]] == ["Work"]
     assert str(run.pk) in listed.content.decode()
 
 

@@ -79,7 +79,7 @@ def test_claim_dispatch_and_explain_agree(scope, whole):
 
 def claimed(stage_run_id: int) -> leases.Work | None:
     try:
-        return leases.claim(stage_run_id, worker(), queue="stages", concurrency=None)
+        return leases.claim(stage_run_id, worker())
     except leases.NoRoom:
         return None
 

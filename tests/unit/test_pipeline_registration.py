@@ -67,6 +67,9 @@ def refusal(make: Callable[[], type[Pipeline]]) -> str:
         ({"timeout": "1h"}, "its timeout expected seconds > 0 or None, got: '1h'."),
         ({"stages": ()}, "Cannot register pipeline MyPipeline: it has no stages."),
         ({"stages": (a_stage(), a_stage())}, "two stages have the slug 'one'"),
+        ({"stages": (a_stage(), a_stage(slug="two", formerly=("one",)))}, "the slug 'one', now or formerly"),
+        ({"formerly": "old"}, "MyPipeline: its formerly expected a tuple of slugs, got: 'old'."),
+        ({"formerly": ("drill",)}, "the slug 'drill' is, or was, that of pipeline drill"),
         ({"stages": ("one",)}, "expected a subclass of Stage or GroupStage, got: 'one'."),
         ({"stages": (a_stage()(),)}, "expected a subclass of Stage or GroupStage"),
         ({"stages": (int,)}, "stage int expected a subclass of Stage or GroupStage"),
@@ -123,6 +126,8 @@ def test_a_mistaken_pipeline_is_refused_with_its_class_and_mistake(attributes, s
         ({"slice_size": 0}, "stage MyStage.slice_size expected a whole number >= 1, got: 0."),
         ({"slice_size": 2.5}, "stage MyStage.slice_size expected a whole number >= 1, got: 2.5."),
         ({"group_size": 0}, "stage MyStage.group_size expected a whole number >= 1, got: 0."),
+        ({"formerly": ("Old One",)}, "stage MyStage.formerly expected a tuple of slugs, got: ('Old One',)."),
+        ({"checkpoint_interval": float("inf")}, "stage MyStage.checkpoint_interval expected seconds >= 0, got: inf."),
         ({"retry_backoff": -0.1}, "stage MyStage.retry_backoff expected seconds >= 0, got: -0.1."),
         ({"checkpoint_interval": "0"}, "stage MyStage.checkpoint_interval expected seconds >= 0, got: '0'."),
         ({"after": "one"}, "stage MyStage.after expected a tuple of slugs, got the text 'one'."),
@@ -157,7 +162,7 @@ def test_agents_take_no_groups_and_need_no_process():
     check_pipeline(a_pipeline(stages=(plain,)), {})
 
 
-@pytest.mark.parametrize("needs", [{"cpu": -1}, {"memory_mib": "1"}, {"gpus": True}])
+@pytest.mark.parametrize("needs", [{"cpu": -1}, {"memory_mib": "1"}, {"gpus": True}, {"cpu": float("nan")}])
 def test_needs_that_no_node_could_have_are_refused(needs):
     (field,) = needs
 

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import gate, progress
+from automation import definition, gate, progress
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.explanation import ExplanationSerializer
@@ -17,7 +17,6 @@ from automation.api.serializers.insight import ProgressSerializer
 from automation.api.serializers.work import StageRunSerializer
 from automation.api.views.base import AutomationView
 from automation.models import TERMINAL, AutomationRun, Lifecycle
-from automation.pipeline import get_pipeline
 
 
 class RunProgress(AutomationView):
@@ -47,7 +46,7 @@ class RunStages(AutomationView):
     def get(self, request: Request, run_id: str) -> Response:
         run = runs.find(request.user, run_id)
         is_open = Q(slices__finished_at__isnull=True)
-        rows = run.stages.filter(position__gte=0).annotate(
+        rows: Any = run.stages.filter(position__gte=0).annotate(
             slice_count=Count("slices"),
             open_slices=Count("slices", filter=is_open),
             leased_slices=Count("slices", filter=is_open & Q(slices__lease_token__isnull=False)),
@@ -95,9 +94,10 @@ def will_start(run: AutomationRun) -> list[dict[str, Any]]:
     if run.lifecycle in TERMINAL or run.cancel_requested_at is not None:
         return []
     if run.lifecycle == Lifecycle.PENDING:
-        pipeline = get_pipeline(run.pipeline)
-        first = [stage for stage in pipeline.stages if not pipeline.predecessors(stage.slug)]
-        return [{"stage": stage.slug, "title": stage.title, "items": run.total_items} for stage in first]
+        defined = run.stages.filter(position__gte=0, definition__isnull=False).order_by("position")
+        stages = [(stage_run.slug, definition.of(stage_run)) for stage_run in defined]
+        first = [(slug, stage.title) for slug, stage in stages if not stage.after]
+        return [{"stage": slug, "title": title, "items": run.total_items} for slug, title in first]
     snapshot = progress.snapshot(run)
     at_work: dict[str, int] = {}
     for lease in snapshot["in_flight"]:

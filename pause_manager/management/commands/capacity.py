@@ -142,6 +142,7 @@ def _picture(states: list[nodes.NodeState]) -> list[Any]:
         how = "manage.py capacity on" if conf.settings().capacity else 'PAUSE_MANAGER["capacity"] is False'
         told.append(Text(f"{OFF} ({how}).", style="yellow"))
     is_corrected = any(state.sample.foreign_corrected_by for state in states)
+    told += [Text(sentence) for sentence in capacity_table.sights(states)]
     views = [state.view for state in states if state.is_online and state.view.gpu_problem]
     unknown = [
         f"the GPUs of {view.name} are unknown: {view.gpu_problem}; it takes no GPU work, and CPU work as ever"

@@ -261,8 +261,10 @@ def test_an_agent_that_fails_on_an_item_three_times_gives_it_up(run, agent):
     assert len(events(run, "job_failed")) == 4
 
 
-def test_an_agents_item_may_not_ask_for_patience_for_ever(run, agent, monkeypatch):
+def test_an_agents_item_may_not_ask_for_patience_for_ever(monkeypatch):
     monkeypatch.setattr(Remote, "max_waits", 1)
+    make_run("remote", items=20)
+    agent = Caller(make_agent()[1])
     for _ in range(2):
         assert agent.to(agent.claim(), "fail", error="HTTP 429", retryAfter=0)[0] == 200
 

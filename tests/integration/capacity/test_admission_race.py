@@ -24,8 +24,6 @@ def claim_here(stage_run_id: int, name: str) -> bool:
         work = leases.claim(
             stage_run_id,
             Worker(f"test/{name}", "gpu-node"),
-            queue="stages",
-            concurrency=None,
             room=partial(admission.room_here, needs=NeedsGpu.needs, pipeline="on-gpu"),
         )
     except NoRoom:

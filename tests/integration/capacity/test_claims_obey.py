@@ -22,7 +22,7 @@ from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
 from pause_manager.probes import processes
 from pause_manager.views import ContainerView
-from tests.concurrency.racing import race
+from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.factories import make_run, stage_of, tickets
 from tests.factories_nodes import make_node
 from tests.integration.capacity.fleet import HERE, full, gpu, node
@@ -115,13 +115,36 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert asks() == ()
 
 
+@pytest.mark.req("P-39")
+def test_a_claim_that_waits_for_the_node_while_a_poll_keeps_it_is_refused():
+    """What it knew of the poll before it had the lock is old by then."""
+    node()
+    small = make_run("scripted", items=100)
+    Ticket.objects.all().delete()
+    for number in range(4):
+        assert leased_by(small, str(number)) is not None
+    manager.pause_work([Parked("large:1", "others.work", "control", LARGE)], reason="full")
+    later(3600)
+
+    with transaction.atomic():
+        nodes.lock(HERE)
+        claim = in_thread(asks)
+        wait_until_blocked(claim)
+        poll = in_thread(manager.poll)
+        poll.join()
+    claim.join()
+
+    assert PollState.objects.get().ramp["held"] == [HERE]
+    assert claim.result == f"{HERE} has 4 of 8 cores free, 1 core needed; it is kept free for 6 cores."
+
+
 def leased_by(run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
     stage_run = stage_of(run)
     needs = SMALL
     room = partial(admission.room_here, needs=needs, pipeline=run.pipeline, run_id=run.pk)
     try:
         worker = Worker(f"test/{name}", HERE)
-        return leases.claim(stage_run.pk, worker, queue="stages", concurrency=None, room=room, suits=suits)
+        return leases.claim(stage_run.pk, worker, room=room, suits=suits)
     except NoRoom:
         return None
 
@@ -169,7 +192,7 @@ class TestASliceWhoseWorkerWasLost:
         room = partial(admission.room_here, needs=SMALL, pipeline=run.pipeline, run_id=run.pk)
 
         with pytest.raises(NoRoom):
-            leases.claim(stage_of(run).pk, Worker("test/b", "other"), queue="stages", concurrency=None, room=room)
+            leases.claim(stage_of(run).pk, Worker("test/b", "other"), room=room)
 
     def test_its_cards_go_to_a_loop_that_may_use_them_and_to_no_other(self):
         node("gpu-node", cores=64, gpus=(gpu(0), gpu(1)))
@@ -179,7 +202,7 @@ class TestASliceWhoseWorkerWasLost:
         def leased(name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
             room = partial(admission.room_here, needs=declared.needs, pipeline=run.pipeline, run_id=run.pk)
             at = Worker(f"test/{name}", "gpu-node")
-            return leases.claim(stage_of(run).pk, at, queue="stages", concurrency=None, room=room, suits=suits)
+            return leases.claim(stage_of(run).pk, at, room=room, suits=suits)
 
         first = leased("a")
         assert first is not None

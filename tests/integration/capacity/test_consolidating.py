@@ -86,7 +86,7 @@ def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> Work | None
     needs = LargeWork.stages[0].needs if run.pipeline == "large-work" else Small.needs
     room = partial(room_here, needs=needs, pipeline=run.pipeline, sample=nodes.latest(name)) if asks else None
     worker = Worker(owner=f"test/{name}/{run.pk}", node=name)
-    return leases.claim(stage.pk, worker, queue="stages", concurrency=None, room=room)
+    return leases.claim(stage.pk, worker, room=room)
 
 
 def large() -> AutomationRun:
@@ -264,7 +264,7 @@ def test_what_would_not_go_on_elsewhere_by_its_own_policy_stays(settings: Any, r
 def test_what_an_agent_has_stays():
     """It comes by itself: nothing sends its work to where the policy found room."""
     run = make_run("remote")
-    work = leases.claim(stage_of(run).pk, Worker("agent:a", "n1"), queue="stages", concurrency=None)
+    work = leases.claim(stage_of(run).pk, Worker("agent:a", "n1"))
     assert work is not None
     WorkSlice.objects.filter(pk=work.slice_id).update(processed=4, busy_seconds=4)
     StageRun.objects.filter(run=run).update(started_at=Now() - timedelta(minutes=2))

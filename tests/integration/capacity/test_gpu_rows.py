@@ -27,7 +27,7 @@ def migrate(name: str) -> None:
 def test_leases_in_force_keep_their_gpus_over_the_upgrade():
     here = node("gpu-node", cores=64, gpus=(gpu(0), gpu(1)))
     stage_run = stage_of(make_run("on-gpu", items=2))
-    work = leases.claim(stage_run.pk, Worker("test/1", "gpu-node"), queue="stages", concurrency=None)
+    work = leases.claim(stage_run.pk, Worker("test/1", "gpu-node"))
     assert work is not None
     try:
         migrate("0009_lost_slices")

@@ -205,7 +205,7 @@ def loop_of(run: AutomationRun, name: str = "a") -> Work | None:
     """A claim of a loop on this machine that began when that was called ``old``."""
     worker = Worker(f"test/{name}", "old", processes.boot_id())
     room = partial(admission.room_here, needs=Few.needs, pipeline=run.pipeline)
-    return leases.claim(stage_of(run).pk, worker, queue="stages", concurrency=None, room=room)
+    return leases.claim(stage_of(run).pk, worker, room=room)
 
 
 @pytest.mark.usefixtures("renames", "needs_half")
@@ -239,7 +239,7 @@ def test_an_item_is_given_up_also_on_a_machine_that_was_refused_its_name(
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "node": "big"}
     Machine.objects.create(boot_id="another", name="big")
     run = make_run("scripted", items=1)
-    assert leases.claim(stage_of(run).pk, Worker("gone", "n1"), queue="stages", concurrency=None) is not None
+    assert leases.claim(stage_of(run).pk, Worker("gone", "n1")) is not None
     WorkSlice.objects.update(crashes=99, is_alone=True)
 
     assert maintenance.settle(leases.reap(crashed=["gone"])) == 1

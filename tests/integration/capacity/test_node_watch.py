@@ -253,7 +253,7 @@ def start(run: AutomationRun, name: str) -> bool:
     room = partial(admission.room_here, needs=stage.needs, pipeline=run.pipeline)
     here = leases.Worker(f"test/{name}", HERE)
     try:
-        return bool(leases.claim(stage_run.pk, here, queue="stages", concurrency=stage.concurrency, room=room))
+        return bool(leases.claim(stage_run.pk, here, room=room))
     except leases.NoRoom:
         return False
 

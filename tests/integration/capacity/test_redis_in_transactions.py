@@ -52,7 +52,7 @@ def test_a_pause_of_the_fleet_waits_for_no_redis_however_many_claim(frozen_redis
         room = partial(admission.room_here, needs=Needs(cpu=0.01), pipeline=run.pipeline)
         worker = leases.Worker(f"test/{number}", HERE)
         try:
-            claimed.append(leases.claim(stage_run.pk, worker, queue="stages", concurrency=None, room=room))
+            claimed.append(leases.claim(stage_run.pk, worker, room=room))
         finally:
             connection.close()
 

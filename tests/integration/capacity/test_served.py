@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db.models import F
 
 from automation import gate
 from automation.models import AutomationRun, Ticket
-from pause_manager import acknowledgements, exposition, holds, manager, outlook, unserved
+from pause_manager import acknowledgements, exposition, holds, manager, node_report, outlook, unserved
+from pause_manager.desk import open_desk
 from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.needs import Needs
 from pause_manager.pause_queue import Parked
@@ -17,7 +20,7 @@ from pause_manager.probes import processes
 from pause_manager.views import ContainerView
 from tests.factories import OPERATOR, make_run, tickets
 from tests.factories_nodes import make_node
-from tests.integration.capacity.fleet import HERE, deliver, full, messages, node
+from tests.integration.capacity.fleet import HERE, deliver, full, gpu, messages, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -133,6 +136,76 @@ def test_what_is_on_its_way_takes_room_where_it_is_served_only():
 
     assert tickets(make_run("scripted")) == 1, "the core of the other node is promised, not this one"
     assert len(messages("gpu")) == 1
+
+
+def masked(queue: str, *cards: str) -> None:
+    """A live worker on this node serves ``queue``, and its ``CUDA_VISIBLE_DEVICES`` names these cards."""
+    acknowledgements.acknowledge(
+        f"{queue}@{HERE}", node=HERE, queues=[queue], version=1, owner=f"owner of {queue}", visible_gpus=cards or None
+    )
+
+
+@pytest.mark.req("P-37", "P-13")
+def test_work_is_promised_only_the_cards_that_a_worker_of_its_queue_sees():
+    """Beside the masked worker one that serves another queue sees all cards."""
+    node(cores=64, gpus=(gpu(0), gpu(1)))
+    masked("other")
+    masked("gpu", "GPU-0")
+    one, two = Needs(gpus=1), Needs(gpus=2)
+    manager.pause_work([Parked(f"import:{needs.gpus}", "others.work", "gpu", needs) for needs in (two, one)], reason="")
+
+    assert manager.poll().sent == 1, "the one that needs one card"
+    (waits,) = PauseQueueEntry.objects.waiting()
+    assert waits.ref == "import:2"
+    now = outlook.of_ref("import:2")
+    assert now is not None
+    why = (
+        "No online node can ever run this: it needs 1 core, 2 GPUs; "
+        f"no worker of the queue gpu on {HERE} sees more than 1 of its 2 GPUs."
+    )
+    assert (now.code, now.why) == ("no_eligible_node", why)
+    assert manager.should_pause(two, queue="gpu").sentence == why
+    assert not manager.should_pause(two, queue="other").should_pause
+
+    masked("gpu", "GPU-1")
+    assert manager.should_pause(two, queue="gpu").should_pause, "the worker that saw the other card has gone"
+    masked("gpu")
+    assert not manager.should_pause(two, queue="gpu").should_pause
+
+
+def test_newcomers_queue_behind_nothing_whose_workers_do_not_see_the_cards_here():
+    node(cores=64, gpus=(gpu(0), gpu(1)))
+    masked("stages")
+    masked("gpu", "GPU-0")
+    needs = Needs(cpu=0.001, gpu_memory_mib=14_000, gpus=2)
+    manager.pause_work([Parked("import:2", "others.work", "gpu", needs)], reason="full")
+    desk = open_desk()
+    assert desk is not None
+
+    assert not desk.goes_behind(needs, 3, queue="stages"), "it waits for a worker that sees both"
+    masked("gpu")
+    desk = open_desk()
+    assert desk is not None
+    assert desk.goes_behind(needs, 3, queue="stages")
+
+
+def test_who_sees_which_cards_is_shown(capsys: pytest.CaptureFixture[str]):
+    node(gpus=(gpu(0), gpu(1)))
+    masked("other")
+    masked("gpu", "GPU-0")
+
+    call_command("capacity")
+    said = capsys.readouterr().out
+    assert f"Workers of the queue gpu on {HERE} see GPU 0 and no other." in said
+    assert "queue other" not in said
+    call_command("capacity", "--json")
+    [line] = map(json.loads, capsys.readouterr().out.splitlines())
+    [shown] = node_report.shown()
+    for told in (line, shown):
+        assert [(one["queues"], one["gpus"]) for one in told["workers"]] == [
+            (["control", "other"], None),
+            (["control", "gpu"], ["GPU-0"]),
+        ]
 
 
 def test_a_worker_of_an_older_release_that_does_not_tell_rules_nothing_out():

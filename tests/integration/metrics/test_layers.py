@@ -102,7 +102,7 @@ def test_room_that_cannot_be_judged_admits_nothing(scrape, settings):
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True}
     stage = get_pipeline(run.pipeline).stage(stage_of(run).slug)
     room = partial(admission.room_here, needs=stage.needs, pipeline=run.pipeline)
-    ask = partial(leases.claim, stage_of(run).pk, worker(), queue=stage.queue, concurrency=None, room=room)
+    ask = partial(leases.claim, stage_of(run).pk, worker(), room=room)
 
     with without(NODES, "watch"), pytest.raises(DatabaseError):
         ask()

@@ -36,7 +36,7 @@ def lift(scope: str) -> None:
 def here(run: AutomationRun) -> Work:
     """A lease of this machine, where the loops of a test are."""
     stage_run = stage_of(run)
-    work = leases.claim(stage_run.pk, Worker("test/a", host_name()), queue="stages", concurrency=None)
+    work = leases.claim(stage_run.pk, Worker("test/a", host_name()))
     assert work is not None
     return work
 

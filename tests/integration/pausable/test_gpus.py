@@ -142,7 +142,7 @@ def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Fore
 
     assert not eventually(lambda: foreign.notes("on_gpu"), 3), "and other work goes on"
     verdict = Desk(look(), Ramp()).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
-    assert verdict.sentence.endswith("no GPUs for its workers: their CUDA_VISIBLE_DEVICES leaves none.")
+    assert verdict.sentence.endswith("sees any of its 2 GPUs.")
     assert "CUDA_VISIBLE_DEVICES= leaves none" in foreign.workers.said("one")
 
 

@@ -21,7 +21,7 @@ from pause_manager.capacity import (
 )
 from pause_manager.capacity.consolidation import KINDS_TRIED, NODES_TRIED
 from pause_manager.needs import Needs
-from pause_manager.views import ContainerView
+from pause_manager.views import ContainerView, WorkerGroup
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()
@@ -253,8 +253,8 @@ def test_only_nodes_that_serve_the_queue_are_made_free_or_filled():
 
     def fleet(a, b, queue="small"):
         return [
-            node("a", loads=[replace(small("it"), queue=queue)], queues=a),
-            node("b", cores=4, queues=b),
+            node("a", loads=[replace(small("it"), queue=queue)], workers=(WorkerGroup(a),)),
+            node("b", cores=4, workers=(WorkerGroup(b),)),
         ]
 
     assert moves(polled(fleet(serving, other), [large])[1]) == [("a", [("it", "b")])]
@@ -367,7 +367,7 @@ def test_memory_of_a_container_counts_without_what_is_ours():
 
 
 def served(view, *queues):
-    return replace(view, queues=frozenset(queues))
+    return replace(view, workers=(WorkerGroup(frozenset(queues)),))
 
 
 def test_a_node_is_kept_no_longer_when_only_work_is_left_that_cannot_go_there():

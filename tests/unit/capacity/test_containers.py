@@ -9,7 +9,7 @@ import pytest
 from pause_manager import capacity
 from pause_manager.capacity.policy import Policy
 from pause_manager.needs import Needs
-from pause_manager.views import ContainerView, GpuView, Load, NodeView
+from pause_manager.views import ContainerView, GpuView, Load, NodeView, WorkerGroup
 
 NOW = 1_000.0
 ANY = Policy(pause_below=0.0, resume_above=0.0)
@@ -79,7 +79,8 @@ def test_a_worker_gets_the_cards_that_its_container_sees(key: str):
 
     assert [gpu.uuid for gpu in seen.gpus] == [f"GPU-{key}"]
     assert capacity.place([seen], Needs(gpus=2), ANY, NOW) is None
-    assert capacity.place([node], Needs(gpus=2), ANY, NOW) is not None
+    assert capacity.how_many_fit([node], Needs(gpus=1), 9, ANY, NOW) == 2
+    assert capacity.place([node], Needs(gpus=2), ANY, NOW) is None, "nobody there sees both"
 
 
 def test_a_container_that_the_sample_does_not_know_has_what_the_machine_has():
@@ -88,13 +89,14 @@ def test_a_container_that_the_sample_does_not_know_has_what_the_machine_has():
     assert capacity.within(node, "new") is node
 
 
-def serving(one: ContainerView, *queues: str) -> ContainerView:
-    return replace(one, queues=frozenset(queues))
+def serving(node: NodeView, **queues: str) -> NodeView:
+    """The node with a worker in each of its containers, which serves this queue."""
+    return replace(node, workers=tuple(WorkerGroup(frozenset({queue}), container=key) for key, queue in queues.items()))
 
 
 def test_work_goes_only_where_a_container_that_serves_its_queue_can_hold_it():
     """The one that may use all of the machine does other work."""
-    node = machine(serving(small("a"), "stages"), serving(small("b", None), "control"))
+    node = serving(machine(small("a"), small("b", None)), a="stages", b="control")
 
     assert capacity.place([node], Needs(cpu=3), ANY, NOW, queue="stages") is None
     assert capacity.should_pause([node], Needs(cpu=3), ANY, NOW, "stages").code == "no_eligible_node"
@@ -103,8 +105,19 @@ def test_work_goes_only_where_a_container_that_serves_its_queue_can_hold_it():
     assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW) == 8, "whose queue is not known goes anywhere"
 
 
+def test_workers_of_a_container_that_the_sample_does_not_know_are_in_one_of_the_others():
+    """It has just come, or gone without a word: what its workers could hold, nobody can say."""
+    node = serving(machine(small("a"), cores=2.0), a="control", gone="stages")
+
+    assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW, queue="stages") == 2
+    assert not capacity.can_ever_run(machine(small("a"), cores=2.0), Needs(cpu=3), "stages")
+    both = serving(machine(small("a"), small("b", 1.0), cores=3.0), a="control", b="control", gone="stages")
+    assert not capacity.can_ever_run(both, Needs(cpu=3), "stages")
+    assert capacity.can_ever_run(both, Needs(cpu=2), "stages")
+
+
 def test_what_waits_for_a_container_says_so():
-    node = machine(serving(small("a"), "stages"), serving(small("b", None), "control"), loads=(load("a", cpu=2),))
+    node = serving(machine(small("a"), small("b", None), loads=(load("a", cpu=2),)), a="stages", b="control")
 
     told = capacity.outlook([node], Needs(cpu=1), ANY, NOW, queue="stages")
 

@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pause_manager.capacity import NodeState, Policy, how_many_fit, judge, place, plan_resume, room, should_pause
-from pause_manager.capacity.resuming import RampState, Waiting
+from pause_manager.capacity import (
+    NodeState,
+    Policy,
+    RampState,
+    Waiting,
+    how_many_fit,
+    judge,
+    place,
+    plan_resume,
+    room,
+    should_pause,
+)
 from pause_manager.needs import Needs
 from tests.unit.capacity.fleet import NOW, fleets, load, needs, node
 

@@ -134,6 +134,21 @@ def test_small_loops_move_at_the_price_of_an_item_and_large_work_has_a_node_in_m
     assert moving.core_seconds > still.core_seconds
 
 
+def test_nothing_moves_twice_within_the_cooldown_though_nothing_has_waited_in_between():
+    """When room is to be made again, what would fit on the new node was moved a short time ago."""
+    one = spread_out()
+    strangers = [Change(10, n, CPU, 5_000) for n in range(3)] + [Change(60, n, CPU, 0) for n in range(3)]
+    strangers += [Change(0, 3, CPU, 4_000), Change(500, 3, CPU, 0)]
+    large = replace(one.jobs[-1], work=100.0)
+    asides = [job("aside", cpu=7, arrives=520, work=9_000), job("beside", cpu=6, arrives=521, work=9_000)]
+    jobs = [*one.jobs[:-1], large, *asides, replace(large, name="again", arrives=600.0)]
+    machines = [*one.machines, replace(HOST, name="d", cpu_milli=4_000)]
+
+    ledger = Simulation(replace(one, jobs=jobs, machines=machines, changes=sorted(strangers), horizon=1_700.0)).run()
+
+    assert (ledger.moves, ledger.moved_too_soon) == (1, 0)
+
+
 def test_large_work_and_what_moves_for_it_stay_where_their_queues_are_served():
     one = scenario("queues", seed=3, nodes=12, runs=200, hours=6.0)
     ledger = Simulation(one).run()

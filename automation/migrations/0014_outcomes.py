@@ -28,7 +28,7 @@ $$
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("automation", "0011_failed_items")]
+    dependencies = [("automation", "0013_undefined_stages")]
 
     operations = [
         migrations.RunSQL(READ, reverse_sql="DROP FUNCTION automation_items(bigint, text, text, text, int, bigint)"),
