@@ -36,6 +36,8 @@ def first_of(cursor: Any, work: Work, group_size: int, *, seconds: float | None 
             "group": group_size,
             "crashes": work.crashes,
             "expiries": work.expiries,
+            "overrun_key": work.overrun_key,
+            "overrun_attempts": work.overrun_attempts,
             "waits": 0 if seconds is None else 1,
             "seconds": seconds,
             "why": why,
@@ -67,12 +69,12 @@ _SET_APART = f"""
     ), made AS (
         INSERT INTO {SLICE} (stage_run_id, phase, ordinal, source_id, first_key, last_key, size,
                              cursor, processed, failed, busy_seconds, crashes, expiries,
-                             waits, waited_seconds, waits_for, available_at,
+                             overrun_key, overrun_attempts, waits, waited_seconds, waits_for, available_at,
                              lease_owner, lease_node, lease_gpus, lease_yield)
         SELECT %(stage)s, %(phase)s,
                (SELECT max(ordinal) + 1 FROM {SLICE} WHERE stage_run_id = %(stage)s AND phase = %(phase)s),
                %(source)s, first_key, last_key, size, '', 0, 0, 0, %(crashes)s, %(expiries)s,
-               %(waits)s, coalesce(%(seconds)s::float8, 0), %(why)s,
+               %(overrun_key)s, %(overrun_attempts)s, %(waits)s, coalesce(%(seconds)s::float8, 0), %(why)s,
                clock_timestamp() + make_interval(secs => %(seconds)s::float8),
                '', '', '{{}}', ''
           FROM moved

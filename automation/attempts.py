@@ -65,26 +65,30 @@ def fault_of(error: BaseException, stop: Stop | None) -> Fault:
     return Fault.ITEM
 
 
-def attempt(do: Callable[[], Result], stage: AnyStage, ctx: StageContext, stop: Callable[[], Stop | None]) -> Result:
-    """What ``do()`` returns, tried as often as ``stage`` allows; else :class:`GivenUp`.
+def attempt(
+    do: Callable[[int], Result], stage: AnyStage, ctx: StageContext, stop: Callable[[], Stop | None], tried: int = 0
+) -> Result:
+    """What ``do(number of the attempt)`` returns, tried as often as ``stage`` allows; else :class:`GivenUp`.
 
-    Raises unchanged what is not the item's fault; a wait between two tries ends with :class:`Interrupted` at a stop.
+    ``tried`` is how often it was before. Raises unchanged what is not the item's fault; a wait between two tries ends
+    with :class:`Interrupted` at a stop.
     """
     try:
-        return do()
+        return do(tried + 1)
     except BaseException as error:
-        return again(do, error, stage, ctx, stop)
+        return again(do, error, tried + 1, stage, ctx, stop)
 
 
 def again(
-    do: Callable[[], Result],
+    do: Callable[[int], Result],
     error: BaseException,
+    failed: int,
     stage: AnyStage,
     ctx: StageContext,
     stop: Callable[[], Stop | None],
 ) -> Result:
-    """``attempt`` after a first one that ended with ``error``."""
-    for number in count(1):
+    """``attempt`` after attempt ``failed`` has ended with ``error``."""
+    for number in count(failed):
         if fault_of(error, stop()) is not Fault.ITEM:
             raise error
         ctx.logger.warning("%s failed (try %d): %s: %s", ctx.item_key, number, type(error).__name__, error)
@@ -92,7 +96,7 @@ def again(
             raise GivenUp(error, number) from error
         ctx.back_off(backoff(stage, number))
         try:
-            return do()
+            return do(number + 1)
         except BaseException as next_error:
             error = next_error
     raise AssertionError

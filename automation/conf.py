@@ -27,6 +27,16 @@ class AutomationSettings:
     """A message this old that is neither answered nor in the broker's queue counts as lost."""
     ticket_seconds: float = 600.0
     """A message this old counts as lost even if the broker cannot say."""
+    item_timeout_seconds: float = 6 * 3600.0
+    """How long one attempt at an item may take, where neither its stage nor its pipeline says."""
+    hook_timeout_seconds: float = 6 * 3600.0
+    """How long the making of a stage, its ``prepare`` and its ``finish`` may take, where the stage does not say."""
+    overrun_grace_seconds: float = 5.0
+    """Between asking what takes too long to end and killing its process."""
+    ended_grace_seconds: float = 30.0
+    """How long an item of a run that has failed or ended may go on before its process is killed."""
+    turn_seconds: float = 3.0
+    """A loop that has worked for so long makes room, between two items, for a run that waits for a worker."""
     progress_channel: str = "slackwater:progress"
     """Pub/sub channel that says which runs moved; two systems on one Redis need two names."""
     max_input_items: int = 20_000_000

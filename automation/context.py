@@ -20,6 +20,16 @@ class Interrupted(BaseException):
     """
 
 
+class TookTooLong(BaseException):
+    """Raised by :meth:`StageContext.sleep` once the item has taken longer than it may: this attempt has failed.
+
+    Not an ``Exception``, as :class:`Interrupted`. Whoever goes on all the same is ended with the process.
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"took longer than {what} = {seconds:g} s")
+
+
 class Artifacts:
     """Files of one run and stage in Django's default storage, under ``runs/<run>/<stage>/``.
 
@@ -105,7 +115,10 @@ class StageContext:
         return f"{self.run_id}:{self.stage_slug}:{self.item_key}"
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but not through a stop: a pause or cancel raises :class:`Interrupted` within 50 ms."""
+        """Wait, but not through a stop: a pause or cancel raises :class:`Interrupted` within 50 ms.
+
+        Beyond the item's time limit it raises :class:`TookTooLong`.
+        """
         self._sleep(seconds)
 
     def items(self) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from automation.errors import InvalidParams, PipelineError
@@ -94,8 +94,10 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     if other is not None and f"{other.__module__}.{other.__qualname__}" != f"{pipeline.__module__}.{name}":
         raise refuse(f"its slug {pipeline.slug!r} is taken by {other.__module__}.{other.__qualname__}")
     timeout = pipeline.timeout
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+    if timeout is not None and (not _is_number(timeout) or timeout <= 0):
         raise refuse(f"its timeout expected seconds > 0 or None, got: {timeout!r}")
+    if not _is_limit(pipeline.item_timeout):
+        raise refuse(f"its item_timeout expected seconds >= 0 or None, got: {pipeline.item_timeout!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
     _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")
@@ -121,6 +123,14 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
 def _check_formerly(formerly: object, prefix: str) -> None:
     if not isinstance(formerly, tuple) or not all(isinstance(slug, str) and SLUG.fullmatch(slug) for slug in formerly):
         raise PipelineError(f"{prefix} expected a tuple of slugs, got: {formerly!r}.")
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value < inf)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
@@ -198,6 +208,9 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         value = getattr(stage, field)
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
+    for field in ("item_timeout", "hook_timeout"):
+        if not _is_limit(getattr(stage, field)):
+            raise PipelineError(f"{prefix}.{field} expected seconds >= 0 or None, got: {getattr(stage, field)!r}.")
     if isinstance(stage.retry_jitter, bool) or not isinstance(stage.retry_jitter, int | float):
         raise PipelineError(f"{prefix}.retry_jitter expected a share from 0 to 1, got: {stage.retry_jitter!r}.")
     if not 0 <= stage.retry_jitter <= 1:

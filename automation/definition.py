@@ -54,6 +54,8 @@ class Definition:
     max_item_bytes: int | None = BaseStage.max_item_bytes
     checkpoint_interval: float = BaseStage.checkpoint_interval
     max_failures: FailureLimit = BaseStage.max_failures
+    item_timeout: float | None = BaseStage.item_timeout
+    hook_timeout: float | None = BaseStage.hook_timeout
     irreversible: bool = BaseStage.irreversible
     slice_size: int | None = BaseStage.slice_size
     group_size: int = BaseStage.group_size
@@ -82,7 +84,8 @@ def declared(pipeline: type[Pipeline], stage: type[AnyStage]) -> Definition:
         after=pipeline.predecessors(stage.slug),
         interface=interface_of(stage),
         hooks=tuple(hook for hook in HOOKS if getattr(stage, hook) is not getattr(BaseStage, hook)),
-        **{name: getattr(stage, name) for name in OPTIONS},
+        **{name: getattr(stage, name) for name in OPTIONS}
+        | {"item_timeout": pipeline.item_timeout if stage.item_timeout is None else stage.item_timeout},
     )
 
 

@@ -16,7 +16,7 @@ import orjson
 from celery import current_app
 from django.db import connection, transaction
 
-from automation import conf, definition, gate
+from automation import conf, definition, gate, standstills
 from automation.admission import Want, admit, look_ahead, park
 from automation.definition import CONCURRENCY, INTERFACE, QUEUE
 from automation.leases import KEEPS, RUN, SLICE, STAGE
@@ -74,6 +74,8 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
             },
         )
         tickets = cursor.fetchall()
+        if tickets:
+            standstills.begin_waiting([stage_run_id for _, stage_run_id, _ in tickets])
     _send(tickets)
     # After the stages are free again: a hold locks its run, and whoever has a run may be waiting for its stage.
     park(admission)
@@ -86,12 +88,6 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
         cursor.execute(_WANTED, values)
         rows = cursor.fetchall()
     return [replace(Want(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
-
-
-def answer(ticket_id: int) -> bool:
-    """Take the ticket of a message; False if it has been answered or replaced, so that the message is a duplicate."""
-    deleted, _ = Ticket.objects.filter(pk=ticket_id).delete()
-    return bool(deleted)
 
 
 def replace_lost_tickets() -> int:

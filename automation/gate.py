@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation import definition, installed, standstills, troubles
+from automation import definition, installed, standstills, troubles, waits
 from automation.definition import QUEUE
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
-from pause_manager import conf, layers, outlook, unserved
+from automation.troubles import Trouble
+from automation.waits import Wait
+from pause_manager import conf, layers, outlook
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
@@ -34,9 +36,11 @@ ORDER = (
 """The order in which reasons are told; the first is the one a list shows."""
 GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run goes on."""
-ADVISORY = (GIVES_WAY, *troubles.CODES)
-"""Codes of what is to be known of a run that goes on."""
-CODES = ("finished", "cancel", *ORDER, "unreadable", outlook.NO_WORKER, *ADVISORY)
+CODES = (
+    *("finished", "cancel", *ORDER, "unreadable"),
+    *(outlook.NO_WORKER, waits.NO_AGENT, waits.NO_FREE_WORKER, waits.AT_WORK, GIVES_WAY, *troubles.CODES),
+)
+"""Every code of a reason."""
 
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
@@ -82,10 +86,14 @@ class Reason:
     since: datetime | None
     actor: str
     lifted_by: str
+    keeps: bool = True
+    """Whether it keeps work from beginning; else it says why nobody begins."""
 
     def as_dict(self) -> dict[str, Any]:
         """The reason for JSON; ``since`` in ISO 8601."""
-        return asdict(self) | {"since": self.since.isoformat() if self.since else None}
+        told = asdict(self) | {"since": self.since.isoformat() if self.since else None}
+        del told["keeps"]
+        return told
 
 
 def scopes_of(run: AutomationRun) -> list[str]:
@@ -137,12 +145,15 @@ def explain(run: AutomationRun) -> list[Reason]:
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
     reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
     reasons += _of_code(run)
-    if run.lifecycle == Lifecycle.RUNNING and not any(reason.code == outlook.NO_WORKER for reason in reasons):
-        reasons += [_of_queue(queue) for queue in unserved.of(_queues_at_work(run))]
     if run.lifecycle == Lifecycle.RUNNING:
+        reasons += [_of_wait(wait) for wait in waits.of(run, is_kept=bool(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
-        reasons += [Reason(one.code, one.sentence, one.since, SYSTEM.name, one.lifted_by) for one in troubles.of(run)]
+        reasons += [_of_trouble(trouble) for trouble in troubles.of(run)]
     return reasons
+
+
+def _of_trouble(trouble: Trouble) -> Reason:
+    return Reason(trouble.code, trouble.sentence, trouble.since, SYSTEM.name, trouble.lifted_by, keeps=False)
 
 
 def _of_code(run: AutomationRun) -> list[Reason]:
@@ -159,8 +170,8 @@ def _of_code(run: AutomationRun) -> list[Reason]:
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
-    """Whether none of them keeps the run: that some of it leaves a node, waits or fails keeps nothing else."""
-    return all(reason.code in ADVISORY for reason in reasons)
+    """Whether none of them keeps the run: that some of it waits or fails, or nobody comes for it, keeps nothing."""
+    return not any(reason.keeps for reason in reasons)
 
 
 def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
@@ -171,19 +182,11 @@ def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
 
 def _of_yield(node: str, why: str) -> Reason:
     lifted = "its worker has finished the item at hand; it goes on where there is room"
-    return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted)
+    return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted, keeps=False)
 
 
-def _queues_at_work(run: AutomationRun) -> set[str]:
-    """The queues whose workers the running stages of ``run`` want; agents come by themselves."""
-    running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
-    stages = [definition.of(stage_run) for stage_run in running if installed.is_here(run.pipeline, stage_run)]
-    return {stage.queue for stage in stages if not stage.is_for_agents}
-
-
-def _of_queue(queue: str) -> Reason:
-    lifted = f"a worker is started that serves the queue {queue}"
-    return Reason(outlook.NO_WORKER, unserved.sentence(queue), None, SYSTEM.name, lifted)
+def _of_wait(wait: Wait) -> Reason:
+    return Reason(wait.code, wait.sentence, wait.since, SYSTEM.name, wait.lifted_by, keeps=False)
 
 
 def _of_capacity(hold: Hold) -> Reason | None:

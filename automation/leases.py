@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from django.db import connection, transaction
 from django.dispatch import receiver
 
-from automation import apart, conf, gate
+from automation import apart, conf, gate, standstills
 from automation.definition import CONCURRENCY, GROUP_SIZE
 from automation.errors import LeaseLost
-from automation.models import AutomationRun, StageRun, WorkSlice
+from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
 from pause_manager import holds, layers, machines, nodes
 from pause_manager.loads import KEEPS_SECONDS as KEEPS_SECONDS
 from pause_manager.models import Hold
@@ -26,7 +26,7 @@ from pause_manager.stops import Stop
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
 _NOBODY = (
     "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
-    "leased_at = NULL, lease_expires_at = NULL"
+    "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
 )
 NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
@@ -76,6 +76,8 @@ class Work:
     """On which it was leased, by the name of that time."""
     done: int = 0
     """Items of it that were processed or have failed."""
+    overrun_key: str = ""
+    overrun_attempts: int = 0
     expiries: int = 0
     waits: int = 0
     waited_seconds: float = 0.0
@@ -88,8 +90,9 @@ class Work:
 
     @property
     def needs_care(self) -> bool:
-        """Whether a loop was lost on the item after the cursor, which must say where, should it happen again."""
-        return self.crashes > 0 or self.expiries > 0
+        """Whether the item after the cursor, or one soon after it, has ended its loop: the cursor must say where."""
+        has_overrun = self.overrun_attempts > 0 and self.overrun_key > self.cursor
+        return self.crashes > 0 or self.expiries > 0 or has_overrun
 
     @property
     def is_suspect(self) -> bool:
@@ -152,7 +155,7 @@ def claim(
         if found is None:
             return None
         # Since the shares were taken no machine is renamed.
-        node, kept, kept_gpus, concurrency, group_size = found
+        node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
         if worker.boot_id:
             machines.know(node)
         with layers.telling("node"):
@@ -178,6 +181,8 @@ def claim(
             gpus = list(room(node)) if room is not None else []
             cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
             row = cursor.fetchone()
+        if row is not None and waits:
+            standstills.end_waiting(run_id)
         work = Work(*row) if row else None
         if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
             apart.first_of(cursor, work, group_size)
@@ -237,6 +242,12 @@ class Loop:
     token: int | None = None
     is_told_to_end: bool = False
     """Whether its process was told to end: should it die of that, it proves nothing."""
+    number: int | None = None
+    """Of the item that it has been at for long, counted from 0 in the slice; ``None``: of none."""
+    seconds: float | None = None
+    """For how long it has been at it."""
+    limit: float | None = None
+    """How long it may be; ``None``: for ever."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +277,9 @@ def renew(loops: Sequence[Loop]) -> list[Renewed]:
                 "slices": [loop.slice_id for loop in loops],
                 "tokens": [loop.token for loop in loops],
                 "excused": [loop.is_told_to_end for loop in loops],
+                "numbers": [loop.number for loop in loops],
+                "seconds": [loop.seconds for loop in loops],
+                "limits": [loop.limit for loop in loops],
                 "lease": conf.settings().lease_seconds,
             },
         )
@@ -338,6 +352,18 @@ def committed_cursor(work: Work) -> str | None:
     return held.values_list("cursor", flat=True).first()
 
 
+def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -> str | None:
+    """End a lease whose holder does not end what it is at; the key of the item, ``None`` if it is no longer held.
+
+    With ``number``, the item of that number took too long at the last of its ``attempts``; -1 stands for what is no
+    item. Without, nothing is held against anybody.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_AWAY, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
 def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequence[str] = ()) -> list[Lost]:
     """End the leases that have run out or whose owner is known to be ``dead``; each at most once over all callers.
 
@@ -393,7 +419,7 @@ _LEASE = f"""
 """
 _WORK = """
     slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus,
-    lease_node, processed + failed, expiries, waits, waited_seconds, slice.is_alone
+    lease_node, processed + failed, overrun_key, overrun_attempts, expiries, waits, waited_seconds, slice.is_alone
 """
 _LEASED = f" RETURNING {_WORK}"
 
@@ -401,6 +427,25 @@ _HELD = f"""
     SELECT {_WORK} FROM {SLICE} AS slice
      WHERE id = %(slice)s AND lease_token = %(token)s AND split_part(lease_owner, '/', 1) = %(owner)s
        FOR NO KEY UPDATE
+"""
+
+# From the cursor on, which is seldom far behind: what a loop has done is committed every tenth of a second.
+ITEM_AT = f"""
+    coalesce((SELECT item.key FROM {WorkItem._meta.db_table} AS item
+               WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id
+                 AND item.key >= slice.first_key AND item.key > slice.cursor AND item.key <= slice.last_key
+               ORDER BY item.key OFFSET greatest(0, {{number}} - slice.processed - slice.failed) LIMIT 1), '')
+"""
+"""SQL over ``slice``: the key of its item of that number; empty for none."""
+
+_TAKE_AWAY = f"""
+    UPDATE {SLICE} AS slice
+       SET overrun_key = CASE WHEN %(number)s::int IS NULL THEN overrun_key
+                              ELSE {ITEM_AT.format(number="%(number)s::int")} END,
+           overrun_attempts = CASE WHEN %(number)s::int IS NULL THEN overrun_attempts ELSE %(attempts)s END,
+           {NO_LEASE}
+     WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s
+ RETURNING slice.overrun_key
 """
 
 _KEPT = f"""
@@ -412,7 +457,7 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}, run.id, {standstills.WAITS}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
@@ -459,15 +504,18 @@ _HEARTBEAT = f"""
 _RENEW = f"""
     WITH loop AS MATERIALIZED (
         SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[],
-                             %(excused)s::boolean[])
-            WITH ORDINALITY AS loop(stage, slice, token, is_told_to_end, number)
+                             %(excused)s::boolean[], %(numbers)s::int[], %(seconds)s::float8[], %(limits)s::float8[])
+            WITH ORDINALITY AS loop(stage, slice, token, is_told_to_end, item, seconds, may_take, number)
     ), free AS (
-        SELECT slice.id, loop.is_told_to_end
-          FROM {SLICE} AS slice JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
+        SELECT slice.id, loop.is_told_to_end, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice
+          JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
          ORDER BY slice.id FOR NO KEY UPDATE OF slice SKIP LOCKED
     ), renewed AS (
-        UPDATE {SLICE} AS slice SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
-               lease_excused = lease_excused OR free.is_told_to_end
+        UPDATE {SLICE} AS slice
+           SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+               lease_excused = lease_excused OR free.is_told_to_end,
+               item_key = {ITEM_AT.format(number="free.item")},
+               item_since = statement_timestamp() - make_interval(secs => free.seconds), item_limit = free.may_take
           FROM free WHERE slice.id = free.id
      RETURNING slice.id
     )

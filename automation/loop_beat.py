@@ -6,6 +6,8 @@ A loop notes in its slot what it is on; nothing of it has to run for its lease t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from automation import conf, leases
@@ -27,13 +29,21 @@ def on(work: Work, *, is_ending: bool = False) -> dict[str, Any]:
     return {"stage_run": work.stage_run_id, "slice": work.slice_id, "token": work.token, "is_ending": is_ending}
 
 
+LONG_SECONDS = 2.0
+"""An item that is at work for longer is told of with the beat."""
+
+
+def _loop(one: Noted) -> Loop:
+    known = Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token"), one.is_told_to_end)
+    if one.work is None or one.work.seconds < LONG_SECONDS:
+        return known
+    limit = one.work.limit if isfinite(one.work.limit) else None
+    return replace(known, number=one.work.number, seconds=one.work.seconds, limit=limit)
+
+
 def judge(loops: Sequence[Noted]) -> Verdict:
     """Renew all leases, say of whom it is known that he was told to end, and who must stop. One statement."""
-    asked = [
-        Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token"), one.is_told_to_end)
-        for one in loops
-    ]
-    found = dict(zip((one.number for one in loops), leases.renew(asked), strict=True))
+    found = dict(zip((one.number for one in loops), leases.renew([_loop(one) for one in loops]), strict=True))
     stops = {one.number: _stop(one.about, found[one.number]) for one in loops}
     return Verdict(
         {number: stop for number, stop in stops.items() if stop is not None},

@@ -219,6 +219,7 @@ class StageRun(models.Model):
     )
     loop_error = models.TextField(blank=True, default="", db_default="", help_text="of the last of them")
     loop_retry_at = models.DateTimeField(null=True, blank=True, help_text="no loop is sent for before this time")
+    turn_at = models.DateTimeField(null=True, blank=True, help_text="when a worker last came for it, see turns")
     definition = models.JSONField(
         null=True,
         editable=False,

@@ -99,6 +99,14 @@ class BaseStage:
     """Largest output, as JSON; ``None`` is ``AUTOMATION["max_item_bytes"]`` (8 MiB)."""
     checkpoint_interval: ClassVar[float] = 0.1
     """Seconds between checkpoints; 0 commits each item by itself (for external side effects)."""
+    item_timeout: ClassVar[float | None] = None
+    """Seconds that one attempt at an item may take: after that it has failed, and is tried again if ``retries`` allow.
+
+    Enforced from outside the process, which is killed if it does not end. ``None`` is what the pipeline says, else the
+    setting ``item_timeout_seconds``; 0 is no limit.
+    """
+    hook_timeout: ClassVar[float | None] = None
+    """The same for the making of the stage, ``prepare`` and ``finish``; ``None``: ``hook_timeout_seconds``."""
     max_failures: ClassVar[FailureLimit] = HALF
     """More failed items than this fail the run; ``None`` is no limit.
 
@@ -172,6 +180,8 @@ class Pipeline:
     params: ClassVar[Sequence[Param]] = ()
     timeout: ClassVar[float | None] = None
     """Seconds of working time after which a run fails; pauses do not count. ``None`` is no limit."""
+    item_timeout: ClassVar[float | None] = None
+    """Seconds that one attempt at an item may take, in the stages that do not say."""
     needs_input: ClassVar[bool] = True
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
 

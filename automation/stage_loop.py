@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.db import connection
@@ -16,7 +16,6 @@ from django.db import connection
 from automation import (
     admission,
     announce,
-    conf,
     copying,
     definition,
     gate,
@@ -32,17 +31,20 @@ from automation.aside import Aside
 from automation.attempts import Fault, GivenUp, again, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
-from automation.context import Artifacts, Interrupted, StageContext
+from automation.context import Artifacts, Interrupted, StageContext, TookTooLong
 from automation.errors import CheckpointRefused, LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
+from automation.overruns import hook_timeout, item_timeout
 from automation.pipeline import AnyStage, Payload, TryLater
 from automation.recovery import commit_surely, release_surely
+from automation.turns import Turn
 from automation.units import Unit, units_of
 from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.stops import SHUTDOWN, Stop
 from pause_manager.worker import local, slots
+from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 
 logger = logging.getLogger("automation.stage_loop")
 
@@ -68,6 +70,7 @@ class Ending(StrEnum):
     TIME_IS_UP = "time is up"
     TRIED_ALONE = "an item was tried alone"
     FAILED = "failed"
+    MAKES_ROOM = "another run has its turn"
     LEASE_LOST = "lease lost"
 
 
@@ -85,6 +88,7 @@ class StageLoop:
         self._work: Work | None = None
         self._committer = Committer(self._committed)
         self._ahead = Aside()
+        self._turn = Turn(stage_run, self._declared.queue)
         self._has_worked = False
         self._has_progressed = False
         self._isolation = ExitStack()
@@ -103,6 +107,7 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
         )
+        self._item_timeout = item_timeout(self._declared)
         self._set_up = hooks.SetUp(self._ctx)
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
         self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
@@ -112,7 +117,19 @@ class StageLoop:
     @cached_property
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
-        return installed.make(self.run_row.pipeline, self.stage_run)
+        with self._limited(hook_timeout(self._declared)):
+            return installed.make(self.run_row.pipeline, self.stage_run)
+
+    @contextmanager
+    def _limited(self, seconds: float, attempt: int = 1) -> Iterator[None]:
+        """What is done within is no item, and may take so long."""
+        at = self._slot.work
+        at[LIMIT], at[NUMBER], at[ATTEMPT] = seconds, -1, attempt
+        at[BEGUN] = time.monotonic()
+        try:
+            yield
+        finally:
+            at[BEGUN] = 0.0
 
     @property
     def scopes(self) -> list[str]:
@@ -125,7 +142,6 @@ class StageLoop:
             return self._run()
 
     def _run(self) -> Ending:
-        ends_at = time.monotonic() + conf.settings().loop_seconds
         try:
             if self._declared.isolate_gpus and gpus.is_spent():
                 recycling.ask("CUDA was started in it, and work came whose GPUs are isolated")
@@ -134,8 +150,8 @@ class StageLoop:
                 should_stop, reason = self._check_should_stop()
                 if should_stop:
                     return self._stopped(None, reason)
-                if time.monotonic() >= ends_at:
-                    return Ending.TIME_IS_UP
+                if time.monotonic() >= self._turn.look_at and self._turn.is_over():
+                    return self._out_of_time()
                 try:
                     work = leases.claim(
                         self.stage_run.pk,
@@ -157,7 +173,7 @@ class StageLoop:
                     metrics.guarded(settling.went_on)(self.scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
-                ending = self._work_through(work, ends_at)
+                ending = self._work_through(work)
                 self._work = None
                 self._slot.note(loop_beat.between_slices(self.stage_run.pk))
                 if ending is not None:
@@ -183,41 +199,57 @@ class StageLoop:
                 metrics.guarded(loop_failures.forget)(self.stage_run.pk)
             self._committer.close()
             self._ahead.close()
-            self._set_up.take_down()
+            with self._limited(hook_timeout(self._declared)):
+                self._set_up.take_down()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
 
-    def _work_through(self, work: Work, ends_at: float) -> Ending | None:
-        if work.phase == Phase.WORK:
-            return self._work_items(work, ends_at)
-        return self._run_hook(work)
+    def _work_through(self, work: Work) -> Ending | None:
+        if work.phase != Phase.WORK:
+            self._turn.begin()
+            return self._run_hook(work)
+        if not work.overrun_key and work.overrun_attempts > self._declared.retries:
+            return self._fail(
+                work, f"it could not be made: {TookTooLong('hook_timeout', hook_timeout(self._declared))}"
+            )
+        return self._work_items(work)
 
-    def _work_items(self, work: Work, ends_at: float) -> Ending | None:
+    def _work_items(self, work: Work) -> Ending | None:
+        stage = self.stage
         # After a crash the cursor must stand right before the culprit, should it kill again.
-        interval = 0.0 if work.needs_care else self.stage.checkpoint_interval
-        self._set_up.of(self.stage)
+        interval = 0.0 if work.needs_care else stage.checkpoint_interval
+        with self._limited(hook_timeout(self._declared)):
+            self._set_up.of(stage)
+        self._slot.work[LIMIT] = self._item_timeout
+        self._turn.begin()
         try:
-            return self._pass_over(work, ends_at, interval)
+            return self._pass_over(work, interval)
         except CheckpointRefused as refused:
             if not interval:
                 raise
             logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
         self._slot.note(loop_beat.on(work))
-        return self._pass_over(work, ends_at, interval=0.0)
+        return self._pass_over(work, interval=0.0)
 
-    def _pass_over(self, work: Work, ends_at: float, interval: float) -> Ending | None:
+    def _pass_over(self, work: Work, interval: float) -> Ending | None:
         """Work on what is left of ``work``; ``None`` if nothing is, or if it waits."""
         done = Progress(cursor=work.cursor)
+        at, number = self._slot.work, work.done
+        look_at = self._turn.look_at
         started = checked = time.monotonic()
         has_waited = False
         for unit in units_of(work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
-            if should_stop or checked >= ends_at:
-                self._commit(work, done, started, release=True)
-                return self._stopped(work, reason)
+            if should_stop or checked >= look_at:
+                if should_stop or self._turn.is_over():
+                    self._commit(work, done, started, release=True)
+                    return self._stopped(work, reason)
+                look_at = self._turn.look_at
+            at[NUMBER] = number
+            number += unit.size
             try:
-                self._do(unit, done)
+                self._do(unit, done, work)
             except Interrupted:
                 self._commit(work, done, started, release=True)
                 return self._stopped(work, self._slot.stop)
@@ -228,6 +260,7 @@ class StageLoop:
                 if not self._put_off(work, unit, later, has_waited=has_waited):
                     return None
                 has_waited = True
+                number = work.done
                 done, started = Progress(cursor=work.cursor), time.monotonic()
                 continue
             has_waited = False
@@ -266,14 +299,24 @@ class StageLoop:
     def _is_finished(work: Work) -> bool:
         return work.cursor == work.last_key
 
-    def _do(self, unit: Unit, done: Progress) -> None:
+    def _do(self, unit: Unit, done: Progress, work: Work) -> None:
         """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
         self._ctx.item_key = unit.key
+        at = self._slot.work
+        tried = work.overrun_attempts if work.overrun_key and unit.key == unit.prefix + work.overrun_key else 0
         try:
             try:
+                if tried > self._declared.retries:
+                    raise GivenUp(TookTooLong("item_timeout", self._item_timeout), tried)
+                at[ATTEMPT], at[BEGUN] = tried + 1, time.monotonic()
                 rows = copying.output_rows(unit.key, self.stage.process(unit.given, self._ctx), self._most_bytes)
+            except GivenUp:
+                raise
             except BaseException as error:
-                rows = again(lambda: self._anew(unit), error, self.stage, self._ctx, self._stop_now)
+                at[BEGUN] = 0.0
+                rows = again(partial(self._anew, unit), error, tried + 1, self.stage, self._ctx, self._stop_now)
+            finally:
+                at[BEGUN] = 0.0
             done.outputs += rows
             done.size += sum(map(len, rows))
             done.processed += unit.size
@@ -283,8 +326,13 @@ class StageLoop:
             done.failed += unit.size
         done.cursor = unit.last_key
 
-    def _anew(self, unit: Unit) -> list[bytes]:
-        return copying.output_rows(unit.key, self.stage.process(unit.anew(), self._ctx), self._most_bytes)
+    def _anew(self, unit: Unit, number: int) -> list[bytes]:
+        at = self._slot.work
+        at[ATTEMPT], at[BEGUN] = number, time.monotonic()
+        try:
+            return copying.output_rows(unit.key, self.stage.process(unit.anew(), self._ctx), self._most_bytes)
+        finally:
+            at[BEGUN] = 0.0
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop
@@ -347,18 +395,21 @@ class StageLoop:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
         started = time.monotonic()
         self._ctx.item_key = Phase(work.phase).label
-        stage = self.stage
+        stage, limit = self.stage, hook_timeout(self._declared)
 
-        def once() -> None:
-            if work.phase == Phase.PREPARE:
-                with hooks.keeps_nothing(stage):
-                    stage.prepare(self._ctx)
-            else:
-                stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+        def once(number: int) -> None:
+            with self._limited(limit, number):
+                if work.phase == Phase.PREPARE:
+                    with hooks.keeps_nothing(stage):
+                        stage.prepare(self._ctx)
+                else:
+                    stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
 
         failure: BaseException
         try:
-            attempt(once, stage, self._ctx, self._stop_now)
+            if work.overrun_attempts > stage.retries:
+                raise GivenUp(TookTooLong("hook_timeout", limit), work.overrun_attempts)
+            attempt(once, stage, self._ctx, self._stop_now, tried=work.overrun_attempts)
             self._note_ending(work)
             leases.finish_hook(work, time.monotonic() - started)
             self._has_progressed = True
@@ -377,10 +428,12 @@ class StageLoop:
         except GivenUp as given_up:
             self._note_if_out_of_memory(given_up.error)
             failure = given_up.error
-        why = f"{self.stage.title}: {self._ctx.item_key} failed: {type(failure).__name__}: {failure}"
-        self._ctx.logger.error("%s", why, exc_info=failure)
-        # The run ends before the slice is free, or another loop would take it and run the hook again.
-        lifecycle.fail(self.run_row.pk, reason=why)
+        self._ctx.logger.error("%s failed.", self._ctx.item_key, exc_info=failure)
+        return self._fail(work, f"{self._ctx.item_key} failed: {type(failure).__name__}: {failure}")
+
+    def _fail(self, work: Work, why: str) -> Ending:
+        # The run ends before the slice is free, or another loop would take it and try again.
+        lifecycle.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
         self._note_ending(work)
         leases.release(work)
         return Ending.STOPPED
@@ -388,7 +441,7 @@ class StageLoop:
     def _stopped(self, work: Work | None, reason: Stop | None) -> Ending:
         """Write the line that says where and why work stopped; the slice, if there was one, has been given back."""
         if reason is None:
-            return Ending.TIME_IS_UP
+            return self._out_of_time()
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
         if not self._has_worked and nodes.held_because(self.node) is not None:
@@ -408,6 +461,9 @@ class StageLoop:
             },
         )
         return Ending.STOPPED
+
+    def _out_of_time(self) -> Ending:
+        return Ending.MAKES_ROOM if self._turn.is_made_room else Ending.TIME_IS_UP
 
     def _give_back(self, error: BaseException) -> Fault:
         """Something other than an item has ended the loop; whose fault it was.
@@ -472,6 +528,9 @@ class StageLoop:
         while (left := until - time.monotonic()) > 0:
             if is_interruptible and self._check_should_stop()[0]:
                 raise Interrupted
+            if self._slot.is_overdue:
+                is_item = self._slot.work[NUMBER] >= 0
+                raise TookTooLong("item_timeout" if is_item else "hook_timeout", self._slot.work[LIMIT])
             time.sleep(min(left, 0.05))
 
     def _own_gpus(self) -> list[str] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import definition, dispatch, installed, lifecycle, maintenance, stages, unfit_params
+from automation import definition, dispatch, installed, lifecycle, maintenance, stages, turns, unfit_params
 from automation.admission import GO_ON
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
@@ -22,9 +22,14 @@ logger = logging.getLogger("automation.tasks")
 
 @shared_task(base=Task, name=dispatch.TASK, bind=True, ignore_result=True, answers_for_itself=True)
 def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
-    """Work on stage run ``stage_run_id`` if the ticket is still out; a duplicate or late message ends at once."""
-    if not dispatch.answer(ticket_id):
+    """Work on the stage run whose turn it is, if the ticket is still out; a duplicate or late message ends at once.
+
+    The message was sent for ``stage_run_id``; see ``turns``.
+    """
+    in_turn = turns.answer(ticket_id)
+    if in_turn is None:
         return
+    stage_run_id = in_turn
     stage_run = StageRun.objects.select_related("run").filter(pk=stage_run_id).first()
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return

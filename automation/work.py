@@ -96,6 +96,18 @@ class WorkSlice(models.Model):
         null=True, blank=True, help_text="when its worker was lost, on lease_node, if nobody has leased it since"
     )
 
+    item_key = models.CharField(
+        max_length=200, db_collation="C", blank=True, db_default="", help_text="the item at work, if it is a long one"
+    )
+    item_since = models.DateTimeField(null=True, blank=True, help_text="since when; empty: no item takes long")
+    item_limit = models.FloatField(null=True, blank=True, help_text="seconds after which it is ended")
+    overrun_key = models.CharField(
+        max_length=200, db_collation="C", blank=True, db_default="", help_text="the last item that took too long"
+    )
+    overrun_attempts = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="how often it, or without a key the hook, was tried by then"
+    )
+
     objects = SliceQuerySet.as_manager()
 
     class Meta:
@@ -167,6 +179,9 @@ class Ticket(models.Model):
     stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="tickets")
     queue = models.CharField(max_length=100)
     sent_at = models.DateTimeField(db_default=Now())
+    called_at = models.DateTimeField(
+        null=True, blank=True, help_text="when a loop of another run made room for it, see turns"
+    )
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["queue", "sent_at"], name="ticket_oldest")]

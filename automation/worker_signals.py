@@ -13,6 +13,7 @@ from celery import signals
 
 from automation import dispatch, maintenance
 from pause_manager import database
+from pause_manager.consumption import consumption
 from pause_manager.worker import page, slots
 from pause_manager.worker.supervisor import supervisor
 
@@ -27,6 +28,18 @@ _is_told_to_end = False
 def _know_parent(**_: Any) -> None:
     global _parent_pid
     _parent_pid = os.getpid()
+
+
+@signals.worker_ready.connect
+def _tell_who_cannot_be_ended(sender: Any = None, **_: Any) -> None:
+    """A worker of stages in a pool that is one process."""
+    pool = type(getattr(sender, "pool", None)).__module__.rpartition(".")[2]
+    if pool != "prefork" and consumption.queues:
+        logger.warning(
+            "The pool %s is one process: an item that hangs fails after item_timeout, but its place is lost until this "
+            "worker starts anew. Stages are best worked on by a prefork pool.",
+            pool,
+        )
 
 
 @signals.worker_ready.connect

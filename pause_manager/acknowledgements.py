@@ -135,6 +135,10 @@ class Report:
     """The oldest tasks at work: ``task_id``, ``task_name``, ``queue``, and ``seconds`` since each started."""
     task_names: Iterable[str] = ()
     """The tasks that it knows."""
+    pipelines: Iterable[str] | None = None
+    """The pipelines that it has in its code."""
+    places: int | None = None
+    """How many tasks it works on at a time."""
     visible_gpus: Sequence[str] | None = None
     """The ids of the GPUs that it may use, if those are not all of its machine."""
     clock: float | None = None
@@ -156,6 +160,8 @@ class Report:
             "in_hand": json.dumps({queue: list(counts) for queue, counts in self.in_hand.items()}),
             "tasks": json.dumps(list(self.tasks)),
             "task_names": json.dumps(sorted(self.task_names)),
+            "pipelines": None if self.pipelines is None else json.dumps(sorted(self.pipelines)),
+            "places": self.places,
             "visible_gpus": None if self.visible_gpus is None else json.dumps(list(self.visible_gpus)),
             "clock": self.clock,
             "boot_id": self.boot_id,
@@ -248,12 +254,13 @@ _WORKER = FleetWorker._meta.db_table
 REPORT = f"""
     INSERT INTO {_WORKER} AS worker
            (name, node, boot_id, wanted_node, serves, acknowledged_version, acknowledged_at, last_seen_at,
-            revision, owner, in_hand, tasks, task_names, visible_gpus, clock_offset)
+            revision, owner, in_hand, tasks, task_names, pipelines, places, visible_gpus, clock_offset)
     VALUES (%(key)s, coalesce((SELECT name FROM {Machine._meta.db_table} WHERE boot_id = %(boot_id)s FOR KEY SHARE),
                               %(node)s),
             %(boot_id)s, %(wanted_node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
-            %(visible_gpus)s::jsonb, extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
+            %(pipelines)s::jsonb, %(places)s::int, %(visible_gpus)s::jsonb,
+            extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
         ON CONFLICT (name) DO UPDATE
        SET node = excluded.node, boot_id = excluded.boot_id, wanted_node = excluded.wanted_node,
            serves = excluded.serves, last_seen_at = clock_timestamp(),
@@ -261,7 +268,8 @@ REPORT = f"""
                                   THEN worker.acknowledged_at ELSE clock_timestamp() END,
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
            owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
-           task_names = excluded.task_names, visible_gpus = excluded.visible_gpus, clock_offset = excluded.clock_offset
+           task_names = excluded.task_names, pipelines = excluded.pipelines, places = excluded.places,
+           visible_gpus = excluded.visible_gpus, clock_offset = excluded.clock_offset
  RETURNING node
 """
 """Keeps the name of the worker's machine until its transaction ends, and answers it."""

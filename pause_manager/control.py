@@ -87,6 +87,8 @@ class FleetWorker(models.Model):
     )
     tasks = models.JSONField(default=list, db_default=[], help_text="the oldest tasks at work in it")
     task_names = models.JSONField(default=list, db_default=[], help_text="the tasks that it knows")
+    pipelines = models.JSONField(null=True, help_text="the pipelines that it has in its code; null: it does not tell")
+    places = models.PositiveIntegerField(null=True, help_text="how many tasks it works on at a time")
     visible_gpus = models.JSONField(null=True, help_text="the UUIDs of the GPUs that it may use; null: all of its node")
     clock_offset = models.FloatField(null=True, help_text="seconds by which the database's clock is ahead of its own")
     acknowledged_version = models.PositiveBigIntegerField(default=0)

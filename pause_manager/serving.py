@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from pause_manager import conf
@@ -16,6 +16,23 @@ def queues() -> list[str]:
     """Those that any live worker serves, but for the control queue."""
     rows = live().values_list("serves", flat=True)
     return sorted({queue for served in rows for queue in served})
+
+
+def is_any() -> bool:
+    """Whether any worker lives."""
+    return live().exists()
+
+
+def knows(queue: str, pipeline: str) -> bool:
+    """Whether a live worker that serves ``queue`` has ``pipeline`` in its code; one that does not tell may have it."""
+    told = live().filter(serves__contains=[queue])
+    return told.filter(Q(pipelines__isnull=True) | Q(pipelines__contains=[pipeline])).exists() or not told.exists()
+
+
+def places(queue: str) -> int | None:
+    """How many tasks the live workers that serve ``queue`` work on at a time; ``None`` if one does not tell."""
+    told = list(live().filter(serves__contains=[queue]).values_list("places", flat=True))
+    return None if not told or None in told else sum(count or 0 for count in told)
 
 
 def of_node(node: str) -> frozenset[str] | None:

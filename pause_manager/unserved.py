@@ -36,10 +36,10 @@ def register(provider: Provider) -> Provider:
 
 
 def of(queues: Collection[str]) -> list[str]:
-    """Those of ``queues`` that no live worker serves; none as long as no worker has told what it serves."""
+    """Those of ``queues`` that no live worker serves; none as long as those that live do not tell what they serve."""
     wanted = {queue for queue in queues if queue and queue != conf.settings().control_queue}
     served = serving.queues() if wanted else []
-    return sorted(wanted - set(served)) if served else []
+    return sorted(wanted - set(served)) if served or not serving.is_any() else []
 
 
 def every() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -446,6 +447,77 @@ class GrippingPipeline(Pipeline):
     slug = "gripping"
     title = "Gripping"
     stages = (Gripping,)
+
+
+class Hanging(Stage):
+    """Hangs at an item that says how, in each of the ways that nothing within the process can end."""
+
+    slug = "hanging"
+    title = "Hanging"
+    checkpoint_interval = 0.05
+    item_timeout = 2.5
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        how = item.get("how")
+        if how == "loop":
+            while True:
+                pass
+        if how == "grip":
+            re.match(r"(a+)+$", "a" * 60 + "b")
+        if how == "sleep":
+            time.sleep(3600)
+        if how == "politely":
+            ctx.sleep(3600)
+        time.sleep(item.get("seconds", 0.01))
+        yield {"n": item["n"]}
+
+
+@register
+class HangingPipeline(Pipeline):
+    slug = "hanging"
+    title = "Hanging"
+    stages = (Hanging,)
+
+
+class HangingTwice(Hanging):
+    slug = "hanging-twice"
+    retries = 1
+    retry_backoff = 0.0
+
+
+@register
+class HangingTwicePipeline(Pipeline):
+    slug = "hanging-twice"
+    title = "Hanging twice"
+    stages = (HangingTwice,)
+
+
+class HangingLong(Hanging):
+    slug = "hanging-long"
+    item_timeout = 3600.0
+
+
+@register
+class HangingLongPipeline(Pipeline):
+    slug = "hanging-long"
+    title = "Hanging long"
+    stages = (HangingLong,)
+
+
+class HangingHook(Echo):
+    slug = "hanging-hook"
+    title = "Hanging hook"
+    hook_timeout = 1.0
+
+    def prepare(self, ctx: StageContext) -> None:
+        time.sleep(3600)
+
+
+@register
+class HangingHookPipeline(Pipeline):
+    slug = "hanging-hook"
+    title = "Hanging hook"
+    stages = (HangingHook,)
 
 
 class OnCards(Stage):

@@ -109,6 +109,8 @@ def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
         "stage": titles.get(lease["stage"], lease["stage"]),
         "item": title_of(items[0]["payload"], items[0]["key"]) if items else lease["item"],
         "next": title_of(items[1]["payload"], items[1]["key"]) if len(items) > 1 else "",
+        "since": lease["item_since"],
+        "limit": lease["item_limit"],
     }
 
 

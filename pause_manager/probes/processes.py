@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from pause_manager.probes.owners import name_of as name_of
+from pause_manager.probes.owners import pid_of as pid_of
+
 
 @lru_cache(maxsize=1)
 def host_name() -> str:
@@ -109,17 +112,6 @@ def _started(pid: int) -> str:
         return "ended" if state in "ZX" else fields[18]
     except OSError:
         return f"{psutil.Process(pid).create_time():.2f}"
-
-
-def name_of(owner: str, node: str) -> str:
-    """``node`` and process id of an :func:`identity` (perhaps with a task's id after it), for people."""
-    pid = pid_of(owner)
-    return f"{node} · {pid}" if pid else node
-
-
-def pid_of(owner: str) -> str:
-    """The process id in an :func:`identity`, perhaps with a task's id after it; empty for an agent."""
-    return re.sub(r"^[^/]*(?:/[^/]*)?/pid(?::[^/]*)?/(\d+)/.*$|^.*$", r"\1", owner)
 
 
 def is_here(owner: str) -> bool:

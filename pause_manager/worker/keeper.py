@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pause_manager import database
@@ -65,13 +65,15 @@ _NOTHING = Stop("", "")
 class _Seat:
     """What is known of a slot that is taken."""
 
-    __slots__ = ("edition", "held", "judged", "noted", "written")
+    __slots__ = ("edition", "held", "judged", "judged_at", "noted", "written")
 
     def __init__(self) -> None:
         self.edition = (0, 0)
         self.noted: Noted | None = None
         self.held: Stop | None = None
         self.judged: Stop | None = None
+        self.judged_at = 0.0
+        """Since when, by ``time.monotonic()``, the judge says that it must stop, and for this reason."""
         self.written: Stop | None = _NOTHING
 
 
@@ -100,6 +102,13 @@ class Keeper:
         if self._asks_again or (self._page.is_shutting_down and not self._has_told_end):
             return 0.0
         return float("inf") if _judge is None or not self._seats else self._asked_at + _judge.seconds()
+
+    def judged(self) -> Iterator[tuple[Noted, Stop | None, float]]:
+        """What each loop has noted, why the judge says that it must stop, and for how many seconds already."""
+        now = time.monotonic()
+        for seat in self._seats.values():
+            if seat.noted is not None:
+                yield seat.noted, seat.judged, now - seat.judged_at
 
     def scopes(self) -> set[str]:
         """Every scope whose holds reach a loop, as is noted now."""
@@ -184,6 +193,8 @@ class Keeper:
                 # It went on, or gave back what it had, while we asked: that may be no reason any more.
                 self._asks_again = True
                 continue
+            if stop is None or seat.judged is None or stop.code != seat.judged.code:
+                seat.judged_at = time.monotonic()
             seat.judged = stop
             self._tell(one.number, seat)
 
@@ -196,7 +207,14 @@ class Keeper:
         noted = [seat.noted for seat in seats if seat.noted is not None]
         # A process that is stopped does nothing: who waits for what it holds need not wait for it to wake up.
         going = [one for one in noted if not processes.is_stopped(one.owner)]
-        return [replace(one, is_told_to_end=slots.is_told_to_end(self._page, one.number)) for one in going]
+        return [
+            replace(
+                one,
+                is_told_to_end=slots.is_told_to_end(self._page, one.number),
+                work=slots.at_work(self._page, one.number),
+            )
+            for one in going
+        ]
 
     def _tell(self, number: int, seat: _Seat) -> None:
         stop = seat.judged or seat.held

@@ -16,8 +16,10 @@ from pause_manager import conf, database, machines, metrics
 from pause_manager.probes import processes
 from pause_manager.stops import quiesced
 from pause_manager.worker import page, slots
+from pause_manager.worker.database_thread import Job
 from pause_manager.worker.keeper import BACKGROUND_WAIT, Keeper
 from pause_manager.worker.listener import Listener
+from pause_manager.worker.overruns import Overruns
 from pause_manager.worker.page import Page
 from pause_manager.worker.slots import Slot
 
@@ -82,11 +84,12 @@ class Local:
 
     def _run(self, here: Page, listener: Listener) -> None:
         keeper = Keeper(here, machines.known_name)
+        overruns = Overruns(here, _at_once)
         idle_since = time.monotonic()
         while True:
             try:
                 with database.own_connection():
-                    self._round(keeper, listener)
+                    self._round(keeper, overruns, listener)
             except DatabaseError as error:
                 # What was said last stays; what cannot be read starts nothing new, and leases run out by themselves.
                 if database.is_away(error):
@@ -108,7 +111,7 @@ class Local:
                     break
         listener.end()
 
-    def _round(self, keeper: Keeper, listener: Listener) -> None:
+    def _round(self, keeper: Keeper, overruns: Overruns, listener: Listener) -> None:
         listener.open()
         now = time.monotonic()
         listener.wait(max(0.0, min(self._read_due, keeper.due, now + IDLE_SECONDS / 2) - now))
@@ -126,6 +129,11 @@ class Local:
             keeper.judge(rings)
         if time.monotonic() >= keeper.due:
             keeper.judge()
+        overruns.look(keeper)
+
+
+def _at_once(_: str, job: Job) -> None:
+    job()
 
 
 local = Local()

@@ -30,11 +30,32 @@ _SUPERVISOR, _OWN, _SHUTDOWN = range(3)
 
 _NUMBER = struct.Struct("<Q")
 _LENGTH = struct.Struct("<I")
-_OWNER, _NOTE, _STOP = 16, 512, 3 * 1024
+_OWNER, _NOTE, _STOP, _WORK = 16, 512, 3 * 1024, SLOT_SIZE - 64
 """Where in a body they begin; before them its generation."""
+BEGUN, LIMIT, NUMBER, ATTEMPT, _OVERDUE = range(5)
+"""What a loop writes, in its :attr:`Slot.work`, of the piece of work that it is at."""
+_AT_WORK = struct.Struct("<4d")
+_SECONDS = struct.Struct("<d")
 _LOOKS = 20
 
 ORPHANED = Stop("shutdown", "The worker's main process has ended.")
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """The piece of work that a loop is at."""
+
+    begun: float
+    """By ``time.monotonic()``, which all processes of a machine share."""
+    limit: float
+    """Seconds that it may take."""
+    number: int
+    attempt: int
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been at it."""
+        return time.monotonic() - self.begun
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,8 @@ class Noted:
     about: Any
     is_told_to_end: bool = False
     """Whether its process has been told to end."""
+    work: AtWork | None = None
+    """What it is at, as of when the judge was asked."""
 
 
 class Slot:
@@ -65,6 +88,9 @@ class Slot:
         self._bytes = memoryview(here.memory)[start : start + 4]
         self.flags = self._bytes.cast("I")
         """``flags[0]`` is not 0 if there may be a :attr:`stop`: for who has no time."""
+        start = _body(number) + _WORK
+        self.work = memoryview(here.memory)[start : start + 40].cast("d")
+        """What it is at: ``LIMIT``, ``NUMBER``, ``ATTEMPT``, and last ``BEGUN``, which is 0 while it is at nothing."""
         self._is_child = here.writer == os.getppid()
         self.check = _check(self)
         """(whether to stop before the next item, why), from memory."""
@@ -81,6 +107,11 @@ class Slot:
             return None
         generation, code, sentence = found[1]
         return Stop(code, sentence) if generation == self._generation else None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether what it is at takes longer than it may: it ends now of its own accord, or is ended."""
+        return self.work[_OVERDUE] == self.work[BEGUN] != 0.0
 
     @property
     def is_orphaned(self) -> bool:
@@ -146,6 +177,7 @@ def _taken(here: Page, number: int, owner: bytes, scopes: Collection[str], about
     _LENGTH.pack_into(here.memory, body + _OWNER, len(owner))
     here.memory[body + _OWNER + 4 : body + _OWNER + 4 + len(owner)] = owner
     here.memory[_FLAGS + 4 * number : _FLAGS + 4 * number + 4] = bytes(4)
+    here.memory[body + _WORK : body + SLOT_SIZE] = bytes(SLOT_SIZE - _WORK)
     slot = Slot(here, number, generation, scopes)
     # Whoever was killed while he noted something has left the edition odd.
     _NUMBER.pack_into(here.memory, body + _NOTE, _NUMBER.unpack_from(here.memory, body + _NOTE)[0] & ~1)
@@ -215,12 +247,26 @@ def is_told_to_end(here: Page, number: int) -> bool:
     return bool(here.memory[at + _OWN] or here.memory[at + _SHUTDOWN])
 
 
+def at_work(here: Page, number: int) -> AtWork | None:
+    """What the loop in slot ``number`` is at; ``None`` for nothing, or if it is at something else this moment."""
+    at = _body(number) + _WORK
+    begun, limit, ordinal, attempt = _AT_WORK.unpack_from(here.memory, at)
+    if not begun or _AT_WORK.unpack_from(here.memory, at)[0] != begun:
+        return None
+    return AtWork(begun, limit, int(ordinal), int(attempt))
+
+
+def ask(here: Page, number: int, work: AtWork) -> None:
+    """Ask the loop in slot ``number`` to end what it is at, which must still be ``work``: it takes too long."""
+    _SECONDS.pack_into(here.memory, _body(number) + _WORK + 8 * _OVERDUE, work.begun)
+
+
 def tell(here: Page, number: int, generation: int, stop: Stop | None) -> None:
     """Stop the loop that has ``generation`` of slot ``number``, or let it go on."""
     if stop is not None:
         # Cut by characters, which may take six bytes each.
         texts = (_encoded([generation, stop.code, stop.sentence[:longest]]) for longest in (1_500, 600))
-        _write(here, _body(number) + _STOP, next(text for text in texts if len(text) <= SLOT_SIZE - _STOP - 12))
+        _write(here, _body(number) + _STOP, next(text for text in texts if len(text) <= _WORK - _STOP - 12))
     here.memory[_FLAGS + 4 * number + _SUPERVISOR] = stop is not None
 
 

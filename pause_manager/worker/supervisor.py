@@ -26,6 +26,7 @@ from pause_manager import (
     database,
     gpus,
     holds,
+    kinds,
     log_context,
     machines,
     metrics,
@@ -46,6 +47,7 @@ from pause_manager.worker.in_hand import in_hand
 from pause_manager.worker.keeper import BACKGROUND_WAIT, Keeper
 from pause_manager.worker.listener import SOON, Listener
 from pause_manager.worker.loop import loop
+from pause_manager.worker.overruns import Overruns
 from pause_manager.worker.page import Control, Held
 from pause_manager.worker.watchdog import watchdog
 
@@ -86,6 +88,7 @@ class Supervisor:
     def __init__(self) -> None:
         self._page: page.Page | None = None
         self._keeper: Keeper | None = None
+        self._overruns: Overruns | None = None
         self._worker: Any = None
         self._thread: threading.Thread | None = None
         self._is_stopping = False
@@ -114,6 +117,7 @@ class Supervisor:
         self._marks: dict[int, Turn] = {}
         self._marks_lock = threading.Lock()
         self._next_mark = 0
+        self._pipelines: set[str] = set()
         self.name = ""
         self.node = ""
 
@@ -123,7 +127,9 @@ class Supervisor:
         self._page = page.current()
         assert self._page is not None
         self._keeper = Keeper(self._page, lambda: self.node)
+        self._overruns = Overruns(self._page, database_thread.soon)
         self.name, self.node = worker.hostname, machines.known_name()
+        self._pipelines = {kind.pipeline for kind in kinds.every()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -362,6 +368,7 @@ class Supervisor:
         """Wait for something to happen or to be due; then read and report, and see that what was read is so."""
         listener.open()
         assert self._keeper is not None
+        assert self._overruns is not None
         now = time.monotonic()
         listener.wait(max(0.0, min(self._read_due, self._report_due, self._keeper.due, now + TICK) - now))
         if self._is_stopping:
@@ -381,6 +388,7 @@ class Supervisor:
         if now > self._buried_at + TICK:
             self._buried_at = now
             self._keeper.bury()
+            self._overruns.look(self._keeper)
         consumption.enforce()
         self._give_back()
         decisions.retry()
@@ -482,6 +490,8 @@ class Supervisor:
             in_hand=in_hand.counts(),
             tasks=in_hand.oldest(),
             task_names=list(self._worker.app.tasks),
+            pipelines=self._pipelines,
+            places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
             visible_gpus=gpus.told(),
             clock=time.time(),
             boot_id=processes.boot_id(),

@@ -119,6 +119,7 @@ def test_a_message_for_a_stage_that_is_finished_leaves_no_trace_in_the_log():
     run = make_run("fan-out", items=3)
     stage_run = stage_of(run)
     run_loop(run)
+    Ticket.objects.all().delete()
     before = rows(run)
     late = Ticket.objects.create(stage_run=stage_run, queue="stages")
 

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def started_ago(run: AutomationRun, seconds: float) -> None:
-    """As if it had been started so long ago."""
+    """As if it had been started so long ago, and had a worker since."""
+    run.standstills.all().delete()
     AutomationRun.objects.filter(pk=run.pk).update(started_at=F("started_at") - timedelta(seconds=seconds))
 
 

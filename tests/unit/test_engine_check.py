@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from celery import current_app
+
+from automation.checks import check_pool
 from pause_manager.checks import check_database_engine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,3 +30,16 @@ def test_another_engine_is_refused_with_one_clear_sentence():
 
 def test_postgresql_is_fine():
     assert check_database_engine(None) == []
+
+
+def test_a_pool_in_which_nobody_can_be_ended_is_warned_of():
+    assert check_pool(None) == []
+
+    before, current_app.conf.worker_pool = current_app.conf.worker_pool, "threads"
+    try:
+        (warning,) = check_pool(None)
+    finally:
+        current_app.conf.worker_pool = before
+
+    assert warning.id == "automation.W001"
+    assert "An item that hangs cannot be ended in workers whose pool is 'threads'" in warning.msg

@@ -38,6 +38,10 @@ class InFlightSerializer(serializers.Serializer[Any]):
     slice = serializers.IntegerField()
     item = serializers.CharField(allow_null=True, help_text="Key of the item; `prepare` or `finish` for a hook.")
     since = serializers.DateTimeField(help_text="When it took the slice.")
+    item_since = serializers.DateTimeField(
+        allow_null=True, help_text="Since when it has been at the item; null as long as that is not long."
+    )
+    item_limit = serializers.FloatField(allow_null=True, help_text="Seconds after which it is ended; null: no limit.")
 
 
 class DurationsSerializer(serializers.Serializer[Any]):

@@ -28,7 +28,7 @@ $$
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("automation", "0013_undefined_stages")]
+    dependencies = [("automation", "0014_overruns_and_turns")]
 
     operations = [
         migrations.RunSQL(READ, reverse_sql="DROP FUNCTION automation_items(bigint, text, text, text, int, bigint)"),
