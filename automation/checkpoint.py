@@ -37,17 +37,19 @@ class Progress:
     outputs: list[bytes] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     busy_seconds: float = 0.0
+    size: int = 0
+    """Bytes of the outputs."""
 
 
-def commit(work: Work, done: Progress, *, release: bool = False, available_in: float | None = None) -> bool:
+def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
     """Commit outputs, failures, counts and cursor in one transaction; True if the slice is finished by it.
 
-    ``release`` gives the slice back in the same transaction, ``available_in`` seconds from now at the earliest.
+    ``release`` gives the slice back in the same transaction.
     Raises :class:`LeaseLost`, having changed nothing, if the token is not in force.
     """
     ends = release or _finishes(work, done)
     with connection.cursor() as cursor:
-        cursor.execute(_END if ends else _MOVE_ON, _facts(work, done) | {"available_in": available_in})
+        cursor.execute(_END if ends else _MOVE_ON, _facts(work, done))
         (moved,) = cursor.fetchone()
     accept(work, done, bool(moved))
     return _finishes(work, done)
@@ -56,7 +58,7 @@ def commit(work: Work, done: Progress, *, release: bool = False, available_in: f
 def statement(work: Work, done: Progress) -> tuple[bytes, list[bytes | None]]:
     """``commit`` for ``Aside.send``; its result, ``1`` or ``0``, is for ``accept``."""
     text, names = _END_ASIDE if _finishes(work, done) else _MOVE_ON_ASIDE
-    facts = _facts(work, done) | {"available_in": None}
+    facts = _facts(work, done)
     return text, [_as_bytes(facts[name]) for name in names]
 
 
@@ -64,7 +66,11 @@ def accept(work: Work, done: Progress, has_moved: bool) -> None:
     """Note that ``done`` is committed, or raise :class:`LeaseLost` if the token was not in force."""
     if not has_moved:
         raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
+    if done.cursor != work.cursor:
+        work.crashes = work.expiries = work.waits = 0
+        work.waited_seconds = 0.0
     work.cursor = done.cursor
+    work.done += done.processed + done.failed
 
 
 def _finishes(work: Work, done: Progress) -> bool:
@@ -91,31 +97,42 @@ def _as_bytes(value: Any) -> bytes | None:
     return None if value is None else str(value).encode()
 
 
+# The slice is locked first and moved last: the lease counts from the time when all outputs are written.
 _MOVE = f"""
-    WITH moved AS (
-        UPDATE {SLICE}
-           SET cursor = %(cursor)s::varchar,
-               processed = processed + %(processed)s::int, failed = failed + %(failed)s::int,
-               crashes = CASE WHEN %(cursor)s::varchar = cursor THEN crashes ELSE 0 END,
-               busy_seconds = busy_seconds + %(busy)s::float8, {{rest}}
+    WITH held AS MATERIALIZED (
+        SELECT id, stage_run_id FROM {SLICE}
          WHERE id = %(slice)s::bigint AND lease_token = %(token)s::bigint AND cursor = %(old)s::varchar
-     RETURNING stage_run_id
+           FOR NO KEY UPDATE
     ), made AS (
         INSERT INTO {copying.ITEM} (made_by_id, key, payload)
         SELECT stage_run_id, split_part(line, E'\\t', 1), split_part(line, E'\\t', 2)::jsonb
-          FROM moved, string_to_table(%(outputs)s, E'\\n') AS line
+          FROM held, string_to_table(%(outputs)s, E'\\n') AS line
+     RETURNING 1
     ), given_up AS (
         INSERT INTO {ItemFailure._meta.db_table} (stage_run_id, key, payload, error, attempts)
         SELECT stage_run_id, failure->>0, failure->1, failure->>2, (failure->>3)::smallint
-          FROM moved, jsonb_array_elements(%(failures)s::jsonb) AS failure
+          FROM held, jsonb_array_elements(%(failures)s::jsonb) AS failure
+     RETURNING 1
+    ), moved AS (
+        UPDATE {SLICE} AS slice
+           SET cursor = %(cursor)s::varchar,
+               processed = processed + %(processed)s::int, failed = failed + %(failed)s::int,
+               crashes = CASE WHEN %(cursor)s::varchar = cursor THEN crashes ELSE 0 END,
+               expiries = CASE WHEN %(cursor)s::varchar = cursor THEN expiries ELSE 0 END,
+               waits = CASE WHEN %(cursor)s::varchar = cursor THEN waits ELSE 0 END,
+               waited_seconds = CASE WHEN %(cursor)s::varchar = cursor THEN waited_seconds ELSE 0 END,
+               waits_for = CASE WHEN %(cursor)s::varchar = cursor THEN waits_for ELSE '' END,
+               busy_seconds = busy_seconds + %(busy)s::float8, {{rest}}
+          FROM held, (SELECT count(*) FROM made) AS outputs, (SELECT count(*) FROM given_up) AS failures
+         WHERE slice.id = held.id
+     RETURNING 1
     )
     SELECT count(*) FROM moved
 """
-_MOVE_ON = _MOVE.format(rest="lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s::float8)")
+_MOVE_ON = _MOVE.format(rest="lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s::float8)")
 _END = _MOVE.format(
-    rest="finished_at = CASE WHEN %(is_finished)s::boolean THEN statement_timestamp() END, "
-    "finished_token = CASE WHEN %(is_finished)s::boolean THEN lease_token END, "
-    "available_at = statement_timestamp() + make_interval(secs => %(available_in)s::float8), " + NO_LEASE
+    rest="finished_at = CASE WHEN %(is_finished)s::boolean THEN clock_timestamp() END, "
+    "finished_token = CASE WHEN %(is_finished)s::boolean THEN lease_token END, " + NO_LEASE
 )
 
 

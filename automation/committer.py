@@ -9,6 +9,7 @@ from django.db import Error as DatabaseError
 from automation import checkpoint
 from automation.aside import Aside
 from automation.checkpoint import Progress
+from automation.errors import CheckpointRefused
 from automation.leases import Work
 from automation.recovery import commit_surely
 from pause_manager import database
@@ -32,7 +33,10 @@ class Committer:
             self._commit_otherwise(error)
 
     def wait(self) -> None:
-        """Return when nothing is under way; raises :class:`LeaseLost` if the last checkpoint was refused."""
+        """Return when nothing is under way.
+
+        Raises :class:`LeaseLost` if the last checkpoint came too late, :class:`CheckpointRefused` if it cannot be kept.
+        """
         if self._pending is None:
             return
         try:
@@ -51,9 +55,11 @@ class Committer:
 
     def _commit_otherwise(self, error: DatabaseError) -> None:
         """The connection was lost, and perhaps the answer to a commit that was made. Raises any other ``error``."""
+        work, done = self._take()
+        if database.is_refused(error):
+            raise CheckpointRefused(work.slice_id, error) from error
         if not database.is_away(error):
             raise error
-        work, done = self._take()
         commit_surely(work, done, is_repeat=True)
         self._committed(done)
 

@@ -18,7 +18,11 @@ class AutomationSettings:
     max_loops: int = 16
     """Loops of one stage run at most, where the stage declares no concurrency."""
     poison_crashes: int = 3
-    """Workers lost on the same item before the item is given up."""
+    """Processes that died on the same item, the last of them on it alone, before it is given up; 2 at least."""
+    silent_leases: float = 4.0
+    """A process that provably lives on this machine keeps what it holds for so many ``lease_seconds`` of silence."""
+    max_item_bytes: int = 8 * 1024 * 1024
+    """Largest item, as JSON, where the stage that makes it declares nothing else."""
     ticket_grace_seconds: float = 4.0
     """A message this old that is neither answered nor in the broker's queue counts as lost."""
     ticket_seconds: float = 600.0
@@ -45,6 +49,11 @@ class AutomationSettings:
     """Largest JSON body that creates a run; it is held in memory."""
     max_upload_bytes: int = 1024 * 1024 * 1024
     """Largest form with a file that creates a run; it is kept on disk."""
+
+    @property
+    def verdict_crashes(self) -> int:
+        """``poison_crashes``, and one attempt with others and one alone at least."""
+        return max(2, self.poison_crashes)
 
     @property
     def heartbeat_seconds(self) -> float:

@@ -198,19 +198,32 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         ("retries", 0, False),
         ("slice_size", 1, True),
         ("group_size", 1, False),
+        ("max_waits", 0, False),
+        ("loop_retries", 0, False),
+        ("max_item_bytes", 1_024, True),
     ):
         value = getattr(stage, field)
         if value is None and optional:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
-    for field in ("retry_backoff", "checkpoint_interval"):
+    for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds"):
         value = getattr(stage, field)
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
     for field in ("item_timeout", "hook_timeout"):
         if not _is_limit(getattr(stage, field)):
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0 or None, got: {getattr(stage, field)!r}.")
+    if isinstance(stage.retry_jitter, bool) or not isinstance(stage.retry_jitter, int | float):
+        raise PipelineError(f"{prefix}.retry_jitter expected a share from 0 to 1, got: {stage.retry_jitter!r}.")
+    if not 0 <= stage.retry_jitter <= 1:
+        raise PipelineError(f"{prefix}.retry_jitter expected a share from 0 to 1, got: {stage.retry_jitter!r}.")
+    for field in ("retry_for", "no_retry_for"):
+        value = getattr(stage, field)
+        if not isinstance(value, tuple) or not all(
+            isinstance(one, type) and issubclass(one, BaseException) for one in value
+        ):
+            raise PipelineError(f"{prefix}.{field} expected a tuple of exception classes, got: {value!r}.")
     if not is_limit(stage.max_failures):
         raise PipelineError(
             f"{prefix}.max_failures expected a whole number >= 0, a share above 0 and below 1, or None, "

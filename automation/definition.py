@@ -27,6 +27,7 @@ HOOKS = ("prepare", "finish")
 QUEUE = "(stage.definition->>'queue')"
 """SQL over ``stage``, as all that follow."""
 CONCURRENCY = "(stage.definition->>'concurrency')::int"
+GROUP_SIZE = "coalesce((stage.definition->>'group_size')::int, 1)"
 INTERFACE = "(stage.definition->>'interface')"
 
 
@@ -46,6 +47,11 @@ class Definition:
     concurrency: int | None = BaseStage.concurrency
     retries: int = BaseStage.retries
     retry_backoff: float = BaseStage.retry_backoff
+    retry_jitter: float = BaseStage.retry_jitter
+    max_waits: int = BaseStage.max_waits
+    max_wait_seconds: float = BaseStage.max_wait_seconds
+    loop_retries: int = BaseStage.loop_retries
+    max_item_bytes: int | None = BaseStage.max_item_bytes
     checkpoint_interval: float = BaseStage.checkpoint_interval
     max_failures: FailureLimit = BaseStage.max_failures
     item_timeout: float | None = BaseStage.item_timeout

@@ -160,6 +160,7 @@ _WANTED = f"""
          CROSS JOIN LATERAL ({_SLICES}) AS slices
          CROSS JOIN LATERAL (SELECT count(*) AS out FROM {TICKET} WHERE stage_run_id = stage.id) AS tickets
          WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN}
+           AND (stage.loop_retry_at IS NULL OR stage.loop_retry_at <= statement_timestamp())
     )
     SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages, needs, kept
       FROM wanted WHERE messages > 0 ORDER BY priority, id

@@ -108,6 +108,16 @@ class JobIncomplete(AutomationError):
     code = "job_incomplete"
 
 
+class CheckpointRefused(AutomationError):
+    """The database takes no such outputs: ``cause`` is its error, see ``database.is_refused``. Nothing is committed."""
+
+    code = "checkpoint_refused"
+
+    def __init__(self, slice_id: int, cause: Exception) -> None:
+        super().__init__(f"Cannot commit slice {slice_id}: {cause}")
+        self.cause = cause
+
+
 class LeaseLost(AutomationError):
     """The slice is no longer held under this fencing token; the caller must discard what it has and leave."""
 

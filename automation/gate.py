@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation import definition, installed, standstills, waits
+from automation import definition, installed, standstills, troubles, waits
 from automation.definition import QUEUE
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.troubles import Trouble
 from automation.waits import Wait
 from pause_manager import conf, layers, outlook
 from pause_manager.actor import SYSTEM
@@ -37,6 +38,11 @@ COPYING = "copying"
 """The code of a retry whose items are not all there yet."""
 GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run goes on."""
+CODES = (
+    *("finished", "cancel", COPYING, *ORDER, "unreadable"),
+    *(outlook.NO_WORKER, waits.NO_AGENT, waits.NO_FREE_WORKER, waits.AT_WORK, GIVES_WAY, *troubles.CODES),
+)
+"""Every code of a reason."""
 
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
@@ -115,7 +121,7 @@ def _scopes(run: AutomationRun) -> list[str]:
 
 
 def explain(run: AutomationRun) -> list[Reason]:
-    """Every reason why ``run`` may not proceed now, in the fixed order, why nobody does it and what of it gives way.
+    """Every reason why ``run`` may not proceed now, in the fixed order, why nobody does it, what of it is in trouble.
 
     Empty means that it may.
     """
@@ -147,7 +153,12 @@ def explain(run: AutomationRun) -> list[Reason]:
     if run.lifecycle == Lifecycle.RUNNING:
         reasons += [_of_wait(wait) for wait in waits.of(run, is_kept=bool(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
+        reasons += [_of_trouble(trouble) for trouble in troubles.of(run)]
     return reasons
+
+
+def _of_trouble(trouble: Trouble) -> Reason:
+    return Reason(trouble.code, trouble.sentence, trouble.since, SYSTEM.name, trouble.lifted_by, keeps=False)
 
 
 def _of_code(run: AutomationRun) -> list[Reason]:
@@ -164,7 +175,7 @@ def _of_code(run: AutomationRun) -> list[Reason]:
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
-    """Whether none of them keeps the run: that some of it leaves a node, or that nobody comes for it, keeps nothing."""
+    """Whether none of them keeps the run: that some of it waits or fails, or nobody comes for it, keeps nothing."""
     return not any(reason.keeps for reason in reasons)
 
 

@@ -51,5 +51,5 @@ class SetUp:
             return
         try:
             stage.teardown(self._ctx)
-        except Exception:
+        except BaseException:
             self._ctx.logger.exception("teardown() of %s failed.", type(stage).__name__)

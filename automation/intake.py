@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db import connection
 
-from automation import copying, units
+from automation import copying, definition, units
 from automation.checkpoint import Failure, Progress
+from automation.definition import Definition
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.leases import Work
 from automation.models import ItemFailure, StageRun, WorkItem
@@ -48,6 +49,7 @@ def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
     position = handed.cursor.removeprefix(prefix)
     if not work.cursor < position <= work.last_key:
         raise _not_left(handed)
+    stage = definition.of(stage_run)
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
     payloads = _payloads(source_id, [key.removeprefix(prefix) for key in given_up])
     left = {*handed.outputs, *given_up}
@@ -56,7 +58,7 @@ def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
         if full not in left:
             raise InvalidCheckpoint(f"Cannot checkpoint: item {full} is before the cursor and was left out.")
         left.discard(full)
-        _add(done, full, handed.outputs.get(full), given_up.get(full), payloads.get(key))
+        _add(stage, done, full, handed.outputs.get(full), given_up.get(full), payloads.get(key))
         done.cursor = key
     if done.cursor != position:
         raise _not_left(handed)
@@ -75,9 +77,11 @@ def _not_left(handed: HandedIn) -> InvalidCheckpoint:
     return InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
 
 
-def _add(done: Progress, key: str, outputs: Sequence[Any] | None, failure: GivenUp | None, payload: Any) -> None:
+def _add(
+    stage: Definition, done: Progress, key: str, outputs: Sequence[Any] | None, failure: GivenUp | None, payload: Any
+) -> None:
     if failure is None:
-        done.outputs += _rows(key, outputs or ())
+        done.outputs += _rows(key, outputs or (), stage)
         done.processed += 1
     elif outputs is None:
         done.failures.append(Failure(key, payload, units.told(failure.error), failure.attempts))
@@ -86,16 +90,16 @@ def _add(done: Progress, key: str, outputs: Sequence[Any] | None, failure: Given
         raise InvalidCheckpoint(f"Cannot checkpoint: item {key} is named as done and as failed.")
 
 
-def _rows(key: str, outputs: Sequence[Any]) -> list[bytes]:
+def _rows(key: str, outputs: Sequence[Any], stage: Definition) -> list[bytes]:
     try:
-        return copying.output_rows(key, outputs)
+        return copying.output_rows(key, outputs, stage.max_item_bytes)
     except copying.UnfitPayload as error:
         raise InvalidCheckpoint(f"Cannot keep the outputs of item {key}: {error}.") from None
 
 
-def check_repeat(stage_run: StageRun, handed: HandedIn) -> None:
+def check_repeat(stage: Definition, stage_run: StageRun, handed: HandedIn) -> None:
     """Return if all that was handed in is committed already, as it is here; else raise ``CheckpointConflict``."""
-    rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs)]
+    rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs, stage)]
     with connection.cursor() as cursor:
         cursor.execute(_SAME, {"stage": stage_run.pk, "outputs": b"\n".join(rows).decode()})
         (same,) = cursor.fetchone()

@@ -97,7 +97,7 @@ class Job:
             "leaseSeconds": settings.lease_seconds,
             "heartbeatSeconds": settings.heartbeat_seconds,
             # After a crash the cursor must stand right before the culprit, should it kill again.
-            "checkpointInterval": 0.0 if self.work.crashes else self.stage.checkpoint_interval,
+            "checkpointInterval": 0.0 if self.work.needs_care else self.stage.checkpoint_interval,
             "retries": self.stage.retries,
             "retryBackoff": self.stage.retry_backoff,
         }

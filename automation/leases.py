@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.dispatch import receiver
 
-from automation import conf, gate, standstills
-from automation.definition import CONCURRENCY
+from automation import apart, conf, gate, standstills
+from automation.definition import CONCURRENCY, GROUP_SIZE
 from automation.errors import LeaseLost
 from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
 from pause_manager import holds, layers, machines, nodes
@@ -24,10 +24,11 @@ from pause_manager.signals import machine_renamed
 from pause_manager.stops import Stop
 
 SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
-NO_LEASE = (
-    "lease_token = NULL, lease_owner = '', lease_node = '', lease_gpus = '{}', lease_yield = '', "
+_NOBODY = (
+    "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
 )
+NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
     slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
     AND slice.lease_token IS NULL AND slice.finished_at IS NULL
@@ -47,6 +48,8 @@ class Worker:
     boot_id: str = ""
     """Of its machine, whose name at the time of a claim is that of its node, whatever ``node`` says. An agent has none.
     """
+    keeper: str = ""
+    """The process that renews the lease: the worker's main process. Nobody's, of an agent."""
 
 
 class NoRoom(Exception):
@@ -72,26 +75,66 @@ class Work:
     node: str = ""
     """On which it was leased, by the name of that time."""
     done: int = 0
-    """Items before the cursor, when it was leased."""
+    """Items of it that were processed or have failed."""
     overrun_key: str = ""
     overrun_attempts: int = 0
+    expiries: int = 0
+    waits: int = 0
+    waited_seconds: float = 0.0
+    is_alone: bool = False
+
+    @property
+    def left(self) -> int:
+        """Items of it that are neither done nor set apart."""
+        return self.size - self.done
+
+    @property
+    def needs_care(self) -> bool:
+        """Whether the item after the cursor, or one soon after it, has ended its loop: the cursor must say where."""
+        has_overrun = self.overrun_attempts > 0 and self.overrun_key > self.cursor
+        return self.crashes > 0 or self.expiries > 0 or has_overrun
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the item after the cursor, or one soon after it, has ended its loop before."""
-        return bool(self.crashes) or (self.overrun_attempts > 0 and self.overrun_key > self.cursor)
+        """Whether that was so often that the item is to be tried alone."""
+        settings = conf.settings()
+        return self.crashes >= settings.verdict_crashes - 1 or self.expiries >= settings.verdict_crashes
+
+
+class Lost(NamedTuple):
+    """A lease that was ended, and what is known of the item after the cursor."""
+
+    slice_id: int
+    stage_run_id: int
+    crashes: int
+    expiries: int
+    is_alone: bool
+    is_crash: bool
+    """Whether its process died, provably, on that item."""
+
+
+class Holder(NamedTuple):
+    """Who holds leases."""
+
+    owner: str
+    keeper: str
+    is_excused: bool
 
 
 def claim(
     stage_run_id: int,
     worker: Worker,
     *,
+    is_fresh: bool = True,
     room: Callable[[str], Sequence[str]] | None = None,
     suits: Callable[[str, Sequence[str]], bool] | None = None,
 ) -> Work | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
     Raises :class:`NoRoom` on a node that is held.
+
+    An item (or group) on which loops were lost is set apart here, in a slice of its own that a loop
+    gets which has done nothing yet (``is_fresh``); what comes after it goes on at once.
 
     ``room`` is asked for the node's name in the same transaction: it locks the node, so that admissions take turns, and
     returns the GPUs that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is
@@ -112,7 +155,7 @@ def claim(
         if found is None:
             return None
         # Since the shares were taken no machine is renamed.
-        node, kept, kept_gpus, concurrency, run_id, waits = found
+        node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
         if worker.boot_id:
             machines.know(node)
         with layers.telling("node"):
@@ -122,9 +165,13 @@ def claim(
         values: dict[str, Any] = {
             "stage": stage_run_id,
             "owner": worker.owner,
+            "keeper": worker.keeper,
             "node": node,
             "lease": conf.settings().lease_seconds,
             "concurrency": concurrency,
+            "group": group_size,
+            "is_fresh": is_fresh,
+            **_suspicion(),
         }
         row = None
         if room is not None and kept is not None and (suits is None or suits(node, kept_gpus)):
@@ -136,7 +183,15 @@ def claim(
             row = cursor.fetchone()
         if row is not None and waits:
             standstills.end_waiting(run_id)
-    return Work(*row) if row else None
+        work = Work(*row) if row else None
+        if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
+            apart.first_of(cursor, work, group_size)
+    return work
+
+
+def _suspicion() -> dict[str, Any]:
+    verdict = conf.settings().verdict_crashes
+    return {"suspect_crashes": verdict - 1, "suspect_expiries": verdict}
 
 
 def take(slice_id: int, worker: Worker) -> Work | None:
@@ -147,6 +202,7 @@ def take(slice_id: int, worker: Worker) -> Work | None:
             {
                 "slice": slice_id,
                 "owner": worker.owner,
+                "keeper": worker.keeper,
                 "node": worker.node,
                 "gpus": [],
                 "lease": conf.settings().lease_seconds,
@@ -184,6 +240,8 @@ class Loop:
     stage_run_id: int
     slice_id: int | None = None
     token: int | None = None
+    is_told_to_end: bool = False
+    """Whether its process was told to end: should it die of that, it proves nothing."""
     number: int | None = None
     """Of the item that it has been at for long, counted from 0 in the slice; ``None``: of none."""
     seconds: float | None = None
@@ -218,6 +276,7 @@ def renew(loops: Sequence[Loop]) -> list[Renewed]:
                 "stages": [loop.stage_run_id for loop in loops],
                 "slices": [loop.slice_id for loop in loops],
                 "tokens": [loop.token for loop in loops],
+                "excused": [loop.is_told_to_end for loop in loops],
                 "numbers": [loop.number for loop in loops],
                 "seconds": [loop.seconds for loop in loops],
                 "limits": [loop.limit for loop in loops],
@@ -248,16 +307,43 @@ def finish_hook(work: Work, busy_seconds: float) -> None:
             raise LeaseLost(f"Cannot finish slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
-def release(work: Work, *, available_in: float | None = None, is_crash: bool = False) -> int | None:
-    """Give the slice back as it was last committed; returns the crashes of its current item, ``None`` if not held."""
+def release(work: Work, *, is_crash: bool = False, is_expiry: bool = False) -> Lost | None:
+    """Give the slice back as it was last committed; what is known of its current item, ``None`` if it is not held.
+
+    ``is_crash`` if the item has ended the attempt at it, ``is_expiry`` if something else has.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {SLICE} SET available_at = statement_timestamp() + make_interval(secs => %s), "
-            f"crashes = crashes + %s, {NO_LEASE} WHERE id = %s AND lease_token = %s RETURNING crashes",
-            [available_in, int(is_crash), work.slice_id, work.token],
+            f"UPDATE {SLICE} SET crashes = crashes + %s, expiries = expiries + %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s RETURNING id, stage_run_id, crashes, expiries, is_alone",
+            [int(is_crash), int(is_expiry), work.slice_id, work.token],
         )
         row = cursor.fetchone()
-    return row[0] if row else None
+    return Lost._make([*row, is_crash]) if row else None
+
+
+def wait(work: Work, seconds: float, why: str) -> bool:
+    """Give the slice back for ``seconds`` at least, because of its current item; False if it is not held."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET available_at = clock_timestamp() + make_interval(secs => %s), "
+            f"waits = waits + 1, waited_seconds = waited_seconds + %s, waits_for = %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s",
+            [seconds, seconds, why, work.slice_id, work.token],
+        )
+        return bool(cursor.rowcount)
+
+
+def set_apart(work: Work, group_size: int, *, seconds: float, why: str) -> None:
+    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest goes on.
+
+    Raises :class:`LeaseLost`.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        # As every claim does: whoever adds slices to a stage takes turns.
+        cursor.execute(f"SELECT 1 FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE", [work.stage_run_id])
+        if not apart.first_of(cursor, work, group_size, seconds=seconds, why=why):
+            raise LeaseLost(f"Cannot go on with slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
 def committed_cursor(work: Work) -> str | None:
@@ -278,16 +364,24 @@ def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -
     return row[0] if row else None
 
 
-def reap(dead_owners: Sequence[str] = ()) -> list[tuple[int, int, int]]:
-    """End the leases that have run out or whose owner is known to be dead.
+def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequence[str] = ()) -> list[Lost]:
+    """End the leases that have run out or whose owner is known to be ``dead``; each at most once over all callers.
 
-    Returns (slice id, stage run id, crashes of its current item) of each, at most once over all callers. While the
-    fleet is held none ends: nothing goes back into the queue, and what was lost is shown as such.
+    Of an owner that has ``crashed`` the item at hand is to blame. One that is ``alive`` and only silent keeps its lease
+    for ``silent_leases`` times as long. While the fleet is held none ends: nothing goes back into the queue, and what
+    was lost is shown as such.
     """
+    settings = conf.settings()
+    values: dict[str, Any] = {
+        "dead": [*dead, *crashed],
+        "crashed": list(crashed),
+        "alive": list(alive),
+        "patience": settings.lease_seconds * max(0.0, settings.silent_leases - 1),
+    }
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(holds.TAKE_SHARE)
-        cursor.execute(_REAP, {"dead": list(dead_owners)})
-        return list(cursor.fetchall())
+        cursor.execute(_REAP, values)
+        return [Lost(*row) for row in cursor.fetchall()]
 
 
 def request_yield(slice_ids: Sequence[int], reason: str) -> int:
@@ -303,9 +397,10 @@ def _rename(sender: object, old: str, new: str, **_: object) -> None:
         cursor.execute(_RENAME, {"old": old, "new": new})
 
 
-def owners() -> list[str]:
-    """The owners of all leases in force."""
-    return list(WorkSlice.objects.leased().order_by().values_list("lease_owner", flat=True).distinct())
+def holders() -> list[Holder]:
+    """Who holds the leases in force."""
+    leased = WorkSlice.objects.leased().order_by()
+    return [Holder(*row) for row in leased.values_list("lease_owner", "lease_keeper", "lease_excused").distinct()]
 
 
 # The run first: who places a hold on it has locked the run before it waits for the shares.
@@ -318,13 +413,14 @@ _TAKE_SHARES = f"""
 _LEASE = f"""
     UPDATE {SLICE} AS slice
        SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
-           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = statement_timestamp(), available_at = NULL,
+           lease_keeper = %(keeper)s, lease_excused = false,
+           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = clock_timestamp(), available_at = NULL,
            is_begun = true,
-           lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+           lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
 """
 _WORK = """
     slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus,
-    lease_node, processed + failed, overrun_key, overrun_attempts
+    lease_node, processed + failed, overrun_key, overrun_attempts, expiries, waits, waited_seconds, slice.is_alone
 """
 _LEASED = f" RETURNING {_WORK}"
 
@@ -362,7 +458,7 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, run.id, {standstills.WAITS}
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}, run.id, {standstills.WAITS}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
@@ -370,12 +466,18 @@ _OPEN = f"""
        FOR NO KEY UPDATE OF stage
 """
 
+_ALONE = """
+    ((crashes >= %(suspect_crashes)s OR expiries >= %(suspect_expiries)s) AND size - processed - failed <= %(group)s)
+"""
+"""SQL over a slice: what is left of it is one item, or group, on which loops were lost."""
+
 _CLAIM = f"""
     WITH due AS (
-        SELECT id FROM {SLICE}
+        SELECT id, {_ALONE} AS is_alone FROM {SLICE}
          WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
            AND (%(slice)s::bigint IS NULL OR id = %(slice)s)
            AND (available_at IS NULL OR available_at <= statement_timestamp())
+           AND (%(is_fresh)s OR NOT {_ALONE})
            AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
                          ORDER BY phase LIMIT 1)
            AND (%(concurrency)s::int IS NULL OR %(concurrency)s::int > (
@@ -383,7 +485,7 @@ _CLAIM = f"""
                  WHERE stage_run_id = %(stage)s AND lease_token IS NOT NULL AND finished_at IS NULL))
          ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED
     )
-    {_LEASE}
+    {_LEASE}, is_alone = due.is_alone
       FROM due WHERE slice.id = due.id
 {_LEASED}
 """
@@ -394,7 +496,7 @@ _TAKE = f"""
 """
 
 _HEARTBEAT = f"""
-    UPDATE {SLICE} AS slice SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s)
+    UPDATE {SLICE} AS slice SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
       FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND stage.id = slice.stage_run_id
  RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL, slice.lease_yield
@@ -403,15 +505,16 @@ _HEARTBEAT = f"""
 _RENEW = f"""
     WITH loop AS MATERIALIZED (
         SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[],
-                             %(numbers)s::int[], %(seconds)s::float8[], %(limits)s::float8[])
-            WITH ORDINALITY AS loop(stage, slice, token, item, seconds, may_take, number)
+                             %(excused)s::boolean[], %(numbers)s::int[], %(seconds)s::float8[], %(limits)s::float8[])
+            WITH ORDINALITY AS loop(stage, slice, token, is_told_to_end, item, seconds, may_take, number)
     ), free AS (
-        SELECT slice.id, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice
+        SELECT slice.id, loop.is_told_to_end, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice
           JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
          ORDER BY slice.id FOR NO KEY UPDATE OF slice SKIP LOCKED
     ), renewed AS (
         UPDATE {SLICE} AS slice
-           SET lease_expires_at = statement_timestamp() + make_interval(secs => %(lease)s),
+           SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+               lease_excused = lease_excused OR free.is_told_to_end,
                item_key = {ITEM_AT.format(number="free.item")},
                item_since = statement_timestamp() - make_interval(secs => free.seconds), item_limit = free.may_take
           FROM free WHERE slice.id = free.id
@@ -447,16 +550,17 @@ _RENAME = f"""
 
 _REAP = f"""
     WITH lost AS (
-        SELECT id FROM {SLICE}
+        SELECT id, lease_owner = ANY(%(crashed)s::text[]) AS is_crash FROM {SLICE}
          WHERE lease_token IS NOT NULL AND finished_at IS NULL
-           AND (lease_expires_at < statement_timestamp() OR lease_owner = ANY(%(dead)s))
+           AND (lease_owner = ANY(%(dead)s::text[])
+                OR lease_expires_at < clock_timestamp() - make_interval(secs =>
+                       CASE WHEN lease_owner = ANY(%(alive)s::text[]) THEN %(patience)s::float8 ELSE 0 END))
            AND NOT EXISTS (SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = 'fleet')
          ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE {SLICE} AS slice
-       SET crashes = crashes + 1, lost_at = statement_timestamp(), lease_token = NULL, lease_owner = '',
-           lease_yield = '', leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL,
-           item_limit = NULL
+       SET crashes = crashes + lost.is_crash::int, expiries = expiries + (NOT lost.is_crash)::int,
+           lost_at = clock_timestamp(), {_NOBODY}
       FROM lost WHERE slice.id = lost.id
- RETURNING slice.id, slice.stage_run_id, slice.crashes
+ RETURNING slice.id, slice.stage_run_id, slice.crashes, slice.expiries, slice.is_alone, lost.is_crash
 """

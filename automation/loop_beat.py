@@ -34,7 +34,7 @@ LONG_SECONDS = 2.0
 
 
 def _loop(one: Noted) -> Loop:
-    known = Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token"))
+    known = Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token"), one.is_told_to_end)
     if one.work is None or one.work.seconds < LONG_SECONDS:
         return known
     limit = one.work.limit if isfinite(one.work.limit) else None
@@ -42,7 +42,7 @@ def _loop(one: Noted) -> Loop:
 
 
 def judge(loops: Sequence[Noted]) -> Verdict:
-    """Renew all leases, and say who must stop. One statement."""
+    """Renew all leases, say of whom it is known that he was told to end, and who must stop. One statement."""
     found = dict(zip((one.number for one in loops), leases.renew([_loop(one) for one in loops]), strict=True))
     stops = {one.number: _stop(one.about, found[one.number]) for one in loops}
     return Verdict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from itertools import islice
+from collections.abc import Sequence
 
 from automation import (
     checkpoint,
@@ -16,12 +16,13 @@ from automation import (
     stages,
     standstills,
     time_limits,
+    units,
+    witness,
 )
 from automation.checkpoint import Progress
 from automation.errors import LeaseLost
-from automation.leases import Worker
+from automation.leases import Lost, Worker
 from automation.models import StageRun, WorkSlice
-from automation.units import units_of
 from pause_manager import audit, database, machines, metrics
 from pause_manager.actor import SYSTEM
 from pause_manager.probes import processes
@@ -32,7 +33,7 @@ RECONCILING = metrics.histogram("slackwater_reconcile_duration_seconds", "How lo
 FAILURES = metrics.counter("slackwater_reconcile_failures_total", "Repairs of a reconcile that failed.", ("part",))
 LOST = metrics.counter(
     "slackwater_leases_lost_total",
-    "Leases lost by their holders, by why: worker_lost, loop_failed.",
+    "Leases lost by their holders, by why: worker_lost (its process died), lease_expired, loop_failed (of an agent).",
     ("why",),
 )
 
@@ -69,49 +70,73 @@ def _reconcile() -> None:
                 logger.exception("%s failed; the other repairs go on.", part.__name__)
 
 
-def reap() -> int:
+def reap(task_id: str = "") -> int:
     """End the leases that have run out, and at once those of processes of this machine that have died.
 
-    An item whose worker was lost ``poison_crashes`` times running is given up. Returns how many leases ended: none
-    while the fleet is held.
+    With ``task_id`` of the loop of that task alone. Returns how many leases ended: none while the fleet is held.
     """
-    dead = [owner for owner in leases.owners() if processes.is_dead(owner)]
-    return settle(leases.reap(dead))
+    known = leases.holders()
+    if task_id:
+        known = [holder for holder in known if holder.owner.endswith(f"/{task_id}")]
+    found = witness.hear(known)
+    return settle(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
 
 
-def settle(reaped: list[tuple[int, int, int]], error: BaseException | None = None) -> int:
+def settle(lost: Sequence[Lost], error: BaseException | None = None) -> int:
     """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch.
 
-    ``error`` is what ended the loop where the worker itself lives on.
+    ``error`` is what an agent has ended its attempt with. What does not carry on is told, and keeps nothing else.
     """
-    why = "a worker was lost" if error is None else f"a loop failed ({type(error).__name__}: {error})"
-    stage_run_ids = sorted({stage_run_id for _, stage_run_id, _ in reaped})
-    if not reaped:
+    if not lost:
         return 0
-    LOST.add(len(reaped), why="worker_lost" if error is None else "loop_failed")
-    stage_runs = StageRun.objects.select_related("run").in_bulk(stage_run_ids)
-    for slice_id, stage_run_id, crashes in reaped:
-        stage_run = stage_runs[stage_run_id]
-        audit.record(
-            "worker_lost",
-            scope=stage_run.run.scope,
-            actor=SYSTEM,
-            reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
-            figures={"stage": stage_run.slug, "slice": slice_id, "crashes": crashes},
-        )
-        if crashes >= conf.settings().poison_crashes:
-            _give_up_item(stage_run, slice_id, error or WorkerLost("worker lost while processing"))
+    stage_runs = StageRun.objects.select_related("run").in_bulk({one.stage_run_id for one in lost})
+    for one in lost:
+        try:
+            _tell(stage_runs[one.stage_run_id], one, error)
+            _judge(stage_runs[one.stage_run_id], one, error or WorkerLost("worker lost while processing"))
+        except Exception as failure:
+            if database.is_away(failure):
+                raise
+            logger.exception("Slice %d could not be settled; the others are.", one.slice_id)
     run_ids = [stage_run.run_id for stage_run in stage_runs.values()]
     lifecycle.finish_cancels(run_ids)
     metrics.guarded(lifecycle.settle_pauses)(run_ids)
-    dispatch.dispatch(stage_run_ids)
-    return len(reaped)
+    dispatch.dispatch(sorted(stage_runs))
+    return len(lost)
 
 
-def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> None:
-    """Record the item (or group) after the cursor as failed and move on; a hook fails the run instead."""
+def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
+    if error is not None:
+        kind, why = "loop_failed", f"a loop failed ({type(error).__name__}: {error})"
+    elif lost.is_crash:
+        kind, why = "worker_lost", "a worker was lost: its process died"
+    else:
+        kind, why = "lease_expired", "a worker was lost: it was silent, or ended with no item to blame"
+    LOST.add(1, why=kind)
+    audit.record(
+        "worker_lost",
+        scope=stage_run.run.scope,
+        actor=SYSTEM,
+        reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
+        figures={
+            "stage": stage_run.slug,
+            "slice": lost.slice_id,
+            "crashes": lost.crashes,
+            "expiries": lost.expiries,
+            "counts": lost.is_crash,
+        },
+    )
+
+
+def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
+    """Give up the item on which processes died, at last the one that was on it alone; a hook fails the run instead.
+
+    It takes no code of the stage: of a slice whose item was tried alone nothing else is left.
+    """
+    if not lost.is_crash or not lost.is_alone or lost.crashes < conf.settings().verdict_crashes:
+        return
     # Nothing starts: the machine of whoever reaps need not have a name.
-    work = leases.take(slice_id, Worker(owner=processes.identity(), node=machines.known_name()))
+    work = leases.take(lost.slice_id, Worker(owner=processes.identity(), node=machines.known_name()))
     if work is None:
         return
     if work.phase != WorkSlice.Phase.WORK:
@@ -119,19 +144,23 @@ def _give_up_item(stage_run: StageRun, slice_id: int, error: BaseException) -> N
         hook = WorkSlice.Phase(work.phase).label
         lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
-    for unit in islice(units_of(work, stage_run), 1):
-        done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes))
-        try:
-            checkpoint.commit(work, done, release=True)
-        except LeaseLost as lost:
-            logger.info("%s", lost)
-            return
-        audit.record(
-            "item_given_up",
-            scope=stage_run.run.scope,
-            actor=SYSTEM,
-            reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {work.crashes} times",
-            figures={"stage": stage_run.slug, "slice": slice_id, "item": unit.key, "crashes": work.crashes},
-        )
-    stage = definition.of(stage_run)
-    lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
+    unit = units.rest_of(work, stage_run)
+    if unit is None:
+        leases.release(work)
+        return
+    done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes))
+    crashes = work.crashes
+    try:
+        checkpoint.commit(work, done, release=True)
+    except LeaseLost as gone:
+        logger.info("%s", gone)
+        return
+    audit.record(
+        "item_given_up",
+        scope=stage_run.run.scope,
+        actor=SYSTEM,
+        reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
+        figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
+    )
+    declared = definition.of(stage_run)
+    lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

@@ -274,6 +274,11 @@ class StageRun(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     paused_seconds_at_start = models.FloatField(default=0)
     paused_seconds_at_end = models.FloatField(default=0)
+    loop_failures = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="loops that failed one after the other without any progress"
+    )
+    loop_error = models.TextField(blank=True, default="", db_default="", help_text="of the last of them")
+    loop_retry_at = models.DateTimeField(null=True, blank=True, help_text="no loop is sent for before this time")
     turn_at = models.DateTimeField(null=True, blank=True, help_text="when a worker last came for it, see turns")
     definition = models.JSONField(
         null=True,

@@ -53,9 +53,10 @@ Payload = dict[str, Any]
 
 
 class TryLater(Exception):
-    """Raised by a stage when a provider asks for patience (HTTP 429/503): the slice is given back for ``seconds``.
+    """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
 
-    No worker is held meanwhile, and the item counts neither as processed nor as failed.
+    No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
+    and ``max_wait_seconds``. The items after it go on; if the next one is asked to wait too, the slice waits as it is.
     """
 
     def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:
@@ -79,6 +80,23 @@ class BaseStage:
     """How often an item that raised is tried again before it is recorded as failed."""
     retry_backoff: ClassVar[float] = 1.0
     """Seconds before the first retry; doubles with each further one, 60 s at most."""
+    retry_jitter: ClassVar[float] = 0.1
+    """By how much of itself each of these waits is longer or shorter, at random, so that not all come back at once."""
+    retry_for: ClassVar[tuple[type[BaseException], ...]] = (BaseException,)
+    """What is worth another try; whatever else an item raises fails it at once."""
+    no_retry_for: ClassVar[tuple[type[BaseException], ...]] = ()
+    """What is not, of those."""
+    max_waits: ClassVar[int] = 1_000
+    """How often an item may ask for patience (:class:`TryLater`) before it has failed."""
+    max_wait_seconds: ClassVar[float] = 86_400.0
+    """For how long in all; what is paused meanwhile does not count."""
+    loop_retries: ClassVar[int] = 9
+    """How often a loop that fails before any item is to blame (the stage cannot be made, say) is tried again.
+
+    Then the run fails. The tries are 1, 2, 4, … 60 s apart.
+    """
+    max_item_bytes: ClassVar[int | None] = None
+    """Largest output, as JSON; ``None`` is ``AUTOMATION["max_item_bytes"]`` (8 MiB)."""
     checkpoint_interval: ClassVar[float] = 0.1
     """Seconds between checkpoints; 0 commits each item by itself (for external side effects)."""
     item_timeout: ClassVar[float | None] = None

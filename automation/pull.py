@@ -12,11 +12,25 @@ from typing import Any
 
 from django.db import transaction
 
-from automation import agents, announce, checkpoint, intake, job_search, leases, lifecycle, maintenance, stages
+from automation import (
+    agents,
+    announce,
+    checkpoint,
+    intake,
+    job_search,
+    leases,
+    lifecycle,
+    maintenance,
+    patience,
+    stages,
+    units,
+)
+from automation.checkpoint import Progress
 from automation.errors import JobIncomplete, JobNotFound, LeaseLost
 from automation.intake import HandedIn
 from automation.jobs import Job, page_of
 from automation.models import Agent, WorkSlice
+from automation.pipeline import TryLater
 from automation.stage_loop import FAILED, PROCESSED
 from pause_manager import audit, fleet, metrics, settling
 from pause_manager.actor import Actor
@@ -85,12 +99,12 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
         if job.is_finished:
             if handed.cursor != job.cursor:
                 raise LeaseLost(f"Cannot checkpoint job {job_id}: it is finished.")
-            intake.check_repeat(job.stage_run, handed)
+            intake.check_repeat(job.stage, job.stage_run, handed)
             return {"cursor": job.cursor, "finished": True, "released": False, "stop": None, **_system(agent)}
         processed = failed = 0
         stop = job.keep()
         if handed.cursor == job.cursor:
-            intake.check_repeat(job.stage_run, handed)
+            intake.check_repeat(job.stage, job.stage_run, handed)
             finished = False
             if release:
                 leases.release(job.work)
@@ -131,19 +145,37 @@ def fail(
 ) -> Answer:
     """``{system}``: the slice goes back as it was last committed; what was not is lost.
 
-    It counts against the item after the cursor like a lost worker, unless ``retry_after`` asks for so many seconds of
-    patience.
+    It counts against the item after the cursor like a lost process, unless ``retry_after`` asks for so many seconds of
+    patience: then the job waits, and that item has failed when it may not wait once more.
     """
     with transaction.atomic():
         job = _held(agent, job_id, token)
-        crashes = leases.release(job.work, available_in=retry_after, is_crash=retry_after is None)
         figures = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
         why = f"{job.stage_run.slug}: {error}"
         audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, figures=figures)
-    if retry_after is None and crashes is not None:
-        maintenance.settle([(job_id, job.stage_run.pk, crashes)], AgentFailed(error))
-    _carry_on(job, has_ended=True)
+        lost = None
+        has_failures = False
+        if retry_after is None:
+            lost = leases.release(job.work, is_crash=True)
+        else:
+            has_failures = _wait(job, TryLater(retry_after, error))
+    if lost is not None:
+        maintenance.settle([lost], AgentFailed(error))
+    _carry_on(job, has_failures=has_failures, has_ended=True)
     return _system(agent)
+
+
+def _wait(job: Job, later: TryLater) -> bool:
+    """Have the job wait because of the item after the cursor; whether that has failed instead."""
+    unit = next(units.units_of(job.work, job.stage_run))
+    out = patience.exhausted(job.stage, job.work, later)
+    if out is not None:
+        failures = unit.failures(out, job.work.waits + 1)
+        progress = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
+        checkpoint.commit(job.work, progress, release=True)
+        return True
+    patience.wait(job.stage_run, job.work, unit.key, later)
+    return False
 
 
 def _held(agent: Agent, job_id: int, token: int) -> Job:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from automation import (
     admission,
@@ -24,23 +24,25 @@ from automation import (
     leases,
     lifecycle,
     loop_beat,
-    maintenance,
+    loop_failures,
+    patience,
 )
 from automation.aside import Aside
+from automation.attempts import Fault, GivenUp, again, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext, TookTooLong
-from automation.errors import LeaseLost
+from automation.errors import CheckpointRefused, LeaseLost
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
 from automation.overruns import hook_timeout, item_timeout
 from automation.pipeline import AnyStage, Payload, TryLater
-from automation.recovery import commit_surely
+from automation.recovery import commit_surely, release_surely
 from automation.turns import Turn
-from automation.units import MAX_BACKOFF, GivenUp, Unit, attempt, units_of
+from automation.units import Unit, units_of
 from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
-from pause_manager.stops import Stop
+from pause_manager.stops import SHUTDOWN, Stop
 from pause_manager.worker import local, slots
 from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 
@@ -50,6 +52,9 @@ PROCESSED = metrics.counter("slackwater_items_processed_total", "Items that were
 FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given up.", ("pipeline", "stage"))
 
 Phase = WorkSlice.Phase
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Outputs that wait for a checkpoint are committed when they are so large, however short a time it is."""
 
 COUNT_SECONDS = 1.0
 """Between two counts of what has failed, where a share of it may."""
@@ -63,6 +68,8 @@ class Ending(StrEnum):
     NO_ROOM = "no room on this node"
     PROCESS_IS_SPENT = "its process has used GPUs, and another takes its place"
     TIME_IS_UP = "time is up"
+    TRIED_ALONE = "an item was tried alone"
+    FAILED = "failed"
     MAKES_ROOM = "another run has its turn"
     LEASE_LOST = "lease lost"
 
@@ -77,11 +84,13 @@ class StageLoop:
         self.node = worker.node
         """What the machine was called when the last slice was leased."""
         self._declared = definition.of(stage_run)
+        self._most_bytes = self._declared.max_item_bytes
         self._work: Work | None = None
         self._committer = Committer(self._committed)
         self._ahead = Aside()
         self._turn = Turn(stage_run, self._declared.queue)
         self._has_worked = False
+        self._has_progressed = False
         self._isolation = ExitStack()
         self._has_succeeded = False
         self._counted_at = -COUNT_SECONDS
@@ -147,6 +156,7 @@ class StageLoop:
                     work = leases.claim(
                         self.stage_run.pk,
                         self.worker,
+                        is_fresh=not self._has_worked,
                         room=None if self.run_row.ignores_capacity else self._room,
                         suits=self._suits,
                     )
@@ -168,6 +178,8 @@ class StageLoop:
                 self._slot.note(loop_beat.between_slices(self.stage_run.pk))
                 if ending is not None:
                     return ending
+                if work.is_alone:
+                    return Ending.TRIED_ALONE
         except LeaseLost as error:
             logger.warning("%s What was not committed is discarded.", error)
             return Ending.LEASE_LOST
@@ -178,10 +190,13 @@ class StageLoop:
                 leases.release(self._work)
             return Ending.NO_ROOM
         except BaseException as error:
-            self._give_back(error)
-            raise
+            if self._give_back(error) is not Fault.ITEM:
+                raise
+            return Ending.FAILED
         finally:
             self._work = None
+            if self._has_progressed:
+                metrics.guarded(loop_failures.forget)(self.stage_run.pk)
             self._committer.close()
             self._ahead.close()
             with self._limited(hook_timeout(self._declared)):
@@ -203,15 +218,27 @@ class StageLoop:
     def _work_items(self, work: Work) -> Ending | None:
         stage = self.stage
         # After a crash the cursor must stand right before the culprit, should it kill again.
-        interval = 0.0 if work.is_suspect else stage.checkpoint_interval
-        done = Progress(cursor=work.cursor)
+        interval = 0.0 if work.needs_care else stage.checkpoint_interval
         with self._limited(hook_timeout(self._declared)):
             self._set_up.of(stage)
-        at, number = self._slot.work, work.done
-        at[LIMIT] = self._item_timeout
+        self._slot.work[LIMIT] = self._item_timeout
         self._turn.begin()
+        try:
+            return self._pass_over(work, interval)
+        except CheckpointRefused as refused:
+            if not interval:
+                raise
+            logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
+        self._slot.note(loop_beat.on(work))
+        return self._pass_over(work, interval=0.0)
+
+    def _pass_over(self, work: Work, interval: float) -> Ending | None:
+        """Work on what is left of ``work``; ``None`` if nothing is, or if it waits."""
+        done = Progress(cursor=work.cursor)
+        at, number = self._slot.work, work.done
         look_at = self._turn.look_at
         started = checked = time.monotonic()
+        has_waited = False
         for unit in units_of(work, self.stage_run, self._ahead):
             should_stop, reason = self._check_should_stop()
             if should_stop or checked >= look_at:
@@ -227,36 +254,100 @@ class StageLoop:
                 self._commit(work, done, started, release=True)
                 return self._stopped(work, self._slot.stop)
             except TryLater as later:
-                self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
-                self._commit(work, done, started, release=True, available_in=later.seconds)
-                return None
+                self._committer.wait()
+                if done.cursor != work.cursor:
+                    self._commit(work, done, started)
+                if not self._put_off(work, unit, later, has_waited=has_waited):
+                    return None
+                has_waited = True
+                number = work.done
+                done, started = Progress(cursor=work.cursor), time.monotonic()
+                continue
+            has_waited = False
             checked = time.monotonic()
-            if checked - started >= interval:
+            if checked - started >= interval or done.size >= MOST_BYTES:
                 if self._slot.is_orphaned:
                     self._commit(work, done, started, release=True)
                     return self._stopped(work, slots.ORPHANED)
                 if interval:
                     self._commit_behind(work, done, started)
                 else:
-                    self._commit(work, done, started)
+                    self._commit_alone(work, unit, done, started)
                 done, started = Progress(cursor=done.cursor), checked
         self._committer.wait()
         if done.cursor != work.cursor:
             self._commit(work, done, started)
         return None
 
+    def _put_off(self, work: Work, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
+        """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
+        self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
+        out = patience.exhausted(self.stage, work, later)
+        if out is not None:
+            failures = unit.failures(out, work.waits + 1)
+            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
+            self._commit(work, done, time.monotonic())
+            return not self._is_finished(work)
+        if has_waited or work.waits or work.left <= unit.size:
+            self._note_ending(work)
+            patience.wait(self.stage_run, work, unit.key, later)
+            return False
+        patience.set_apart(self.stage_run, work, unit.key, self._declared.group_size, later)
+        return True
+
+    @staticmethod
+    def _is_finished(work: Work) -> bool:
+        return work.cursor == work.last_key
+
     def _do(self, unit: Unit, done: Progress, work: Work) -> None:
         """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
         self._ctx.item_key = unit.key
-        tried = work.overrun_attempts if unit.items[0][0] == work.overrun_key else 0
+        at = self._slot.work
+        tried = work.overrun_attempts if work.overrun_key and unit.key == unit.prefix + work.overrun_key else 0
         try:
-            done.outputs += attempt(self.stage, unit, self._ctx, self._slot.work, tried)
+            try:
+                if tried > self._declared.retries:
+                    raise GivenUp(TookTooLong("item_timeout", self._item_timeout), tried)
+                at[ATTEMPT], at[BEGUN] = tried + 1, time.monotonic()
+                rows = copying.output_rows(unit.key, self.stage.process(unit.given, self._ctx), self._most_bytes)
+            except GivenUp:
+                raise
+            except BaseException as error:
+                at[BEGUN] = 0.0
+                rows = again(partial(self._anew, unit), error, tried + 1, self.stage, self._ctx, self._stop_now)
+            finally:
+                at[BEGUN] = 0.0
+            done.outputs += rows
+            done.size += sum(map(len, rows))
             done.processed += unit.size
         except GivenUp as given_up:
             self._note_if_out_of_memory(given_up.error)
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
         done.cursor = unit.last_key
+
+    def _anew(self, unit: Unit, number: int) -> list[bytes]:
+        at = self._slot.work
+        at[ATTEMPT], at[BEGUN] = number, time.monotonic()
+        try:
+            return copying.output_rows(unit.key, self.stage.process(unit.anew(), self._ctx), self._most_bytes)
+        finally:
+            at[BEGUN] = 0.0
+
+    def _stop_now(self) -> Stop | None:
+        return self._slot.stop
+
+    def _commit_alone(self, work: Work, unit: Unit, done: Progress, started: float) -> None:
+        """Commit ``done``, which is of ``unit`` alone: what of it the database does not take is that item's fault."""
+        try:
+            self._commit(work, done, started)
+        except CheckpointRefused as refused:
+            if done.failed:
+                raise
+            self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
+            done.outputs, done.processed, done.failed = [], 0, unit.size
+            done.failures = unit.failures(refused.cause, 1)
+            self._commit(work, done, started)
 
     def _commit(
         self,
@@ -265,14 +356,13 @@ class StageLoop:
         started: float,
         *,
         release: bool = False,
-        available_in: float | None = None,
     ) -> None:
         """Commit ``done`` after whatever is under way, and return when it stands."""
         self._committer.wait()
         done.busy_seconds = time.monotonic() - started
         if release or done.cursor == work.last_key:
             self._note_ending(work)
-        commit_surely(work, done, release=release, available_in=available_in)
+        commit_surely(work, done, release=release)
         self._committed(done)
 
     def _commit_behind(self, work: Work, done: Progress, started: float) -> None:
@@ -283,6 +373,7 @@ class StageLoop:
         self._committer.begin(work, done)
 
     def _committed(self, done: Progress) -> None:
+        self._has_progressed = self._has_progressed or done.processed + done.failed > 0
         announce.moved(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
@@ -304,38 +395,40 @@ class StageLoop:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
         started = time.monotonic()
         self._ctx.item_key = Phase(work.phase).label
-        limit = hook_timeout(self._declared)
-        failure: BaseException = TookTooLong("hook_timeout", limit)
-        for tried in range(work.overrun_attempts, self.stage.retries + 1):
-            try:
-                if tried:
-                    self._back_off(min(self.stage.retry_backoff * 2 ** (tried - 1), MAX_BACKOFF))
-                stage = self.stage
-                with self._limited(limit, tried + 1):
-                    if work.phase == Phase.PREPARE:
-                        with hooks.keeps_nothing(stage):
-                            stage.prepare(self._ctx)
-                    else:
-                        stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+        stage, limit = self.stage, hook_timeout(self._declared)
+
+        def once(number: int) -> None:
+            with self._limited(limit, number):
+                if work.phase == Phase.PREPARE:
+                    with hooks.keeps_nothing(stage):
+                        stage.prepare(self._ctx)
+                else:
+                    stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
+
+        failure: BaseException
+        try:
+            if work.overrun_attempts > stage.retries:
+                raise GivenUp(TookTooLong("hook_timeout", limit), work.overrun_attempts)
+            attempt(once, stage, self._ctx, self._stop_now, tried=work.overrun_attempts)
+            self._note_ending(work)
+            leases.finish_hook(work, time.monotonic() - started)
+            self._has_progressed = True
+            return None
+        except Interrupted:
+            self._note_ending(work)
+            leases.release(work)
+            return self._stopped(work, self._slot.stop)
+        except TryLater as later:
+            out = patience.exhausted(stage, work, later)
+            if out is None:
                 self._note_ending(work)
-                leases.finish_hook(work, time.monotonic() - started)
+                patience.wait(self.stage_run, work, self._ctx.item_key, later)
                 return None
-            except Interrupted:
-                self._note_ending(work)
-                leases.release(work)
-                return self._stopped(work, self._slot.stop)
-            except TryLater as later:
-                self._note_ending(work)
-                leases.release(work, available_in=later.seconds)
-                return None
-            except LeaseLost:
-                raise
-            except (Exception, TookTooLong) as error:
-                if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
-                    raise
-                self._note_if_out_of_memory(error)
-                self._ctx.logger.exception("%s failed (try %d).", self._ctx.item_key, tried + 1)
-                failure = error
+            failure = out
+        except GivenUp as given_up:
+            self._note_if_out_of_memory(given_up.error)
+            failure = given_up.error
+        self._ctx.logger.error("%s failed.", self._ctx.item_key, exc_info=failure)
         return self._fail(work, f"{self._ctx.item_key} failed: {type(failure).__name__}: {failure}")
 
     def _fail(self, work: Work, why: str) -> Ending:
@@ -372,21 +465,40 @@ class StageLoop:
     def _out_of_time(self) -> Ending:
         return Ending.MAKES_ROOM if self._turn.is_made_room else Ending.TIME_IS_UP
 
-    def _give_back(self, error: BaseException) -> None:
-        """Something unforeseen ended the loop. It counts like a lost worker, so that it cannot go on for ever."""
+    def _give_back(self, error: BaseException) -> Fault:
+        """Something other than an item has ended the loop; whose fault it was.
+
+        What is nobody's leaves no trace but an expired lease. All else is told, and counted by stage.
+        """
         self._note_if_out_of_memory(error)
+        fault = fault_of(error, self._slot.stop)
+        if fault is Fault.LATER:
+            fault = Fault.ITEM  # There is no item that could wait.
         work, self._work = self._work, None
         self._committer.close()
-        if work is None:
-            return
         try:
             connection.close_if_unusable_or_obsolete()
-            is_fault = isinstance(error, Exception) and not isinstance(error, (OperationalError, InterfaceError))
-            crashes = leases.release(work, is_crash=is_fault)
-            if is_fault and crashes is not None:
-                maintenance.settle([(work.slice_id, work.stage_run_id, crashes)], error)
+            if work is not None:
+                self._note_ending(work)
+                # Celery's own time limit is no stop of ours: nobody may go on with such an item for ever unseen.
+                is_expiry = fault is Fault.OURS and isinstance(error, Exception)
+                release_surely(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
+            if fault is Fault.ITEM:
+                logger.error("A loop of %s failed.", self.stage_run, exc_info=error)
+                self._count(error)
         except Exception:
-            logger.exception("Slice %d could not be given back: it is free when its lease runs out.", work.slice_id)
+            logger.exception("What ended a loop of %s could not be told; its lease runs out.", self.stage_run)
+        return fault
+
+    def _count(self, error: BaseException) -> None:
+        loop_failures.record(
+            self.stage_run,
+            error,
+            worker=self.worker.owner,
+            retries=self._declared.loop_retries,
+            has_progressed=self._has_progressed,
+        )
+        self._has_progressed = False
 
     def _note_if_out_of_memory(self, error: BaseException) -> None:
         if adapting.is_out_of_memory(error):

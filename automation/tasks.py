@@ -28,6 +28,7 @@ from automation.stage_loop import Ending, StageLoop
 from pause_manager import machines, metrics, settling
 from pause_manager.control_task import ControlTask
 from pause_manager.probes import processes
+from pause_manager.worker import local
 
 logger = logging.getLogger("automation.tasks")
 
@@ -53,9 +54,14 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         return
     if definition.of(stage_run).is_for_agents or unfit_params.held(stage_run.run):
         return
-    owner = f"{processes.identity()}/{self.request.id}"
-    loop = StageLoop(stage_run, Worker(owner, machines.name(), processes.boot_id()))
-    # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it fails.
+    worker = Worker(
+        owner=f"{processes.identity()}/{self.request.id}",
+        node=machines.name(),
+        boot_id=processes.boot_id(),
+        keeper=local.keeper(),
+    )
+    loop = StageLoop(stage_run, worker)
+    # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it ends.
     ending = loop.run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
@@ -64,7 +70,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
     metrics.guarded(settling.look)(loop.scopes)
-    if ending is Ending.NO_ROOM:
+    if ending in (Ending.NO_ROOM, Ending.FAILED):
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
     dispatch.dispatch([stage_run_id])

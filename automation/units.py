@@ -1,38 +1,25 @@
-"""What a loop works on at a time: one item, or one group of a ``GroupStage``; and one attempt at it."""
+"""What a loop works on at a time: one item, or one group of a ``GroupStage``."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
-
 from automation import copying, definition, keys
 from automation.checkpoint import Failure
-from automation.context import StageContext, TookTooLong
+from automation.copying import Chunk
 from automation.definition import GROUP
 from automation.models import StageRun
-from automation.pipeline import AnyStage, Payload, TryLater
-from pause_manager import database
-from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT
 
 if TYPE_CHECKING:
     from automation.aside import Aside
     from automation.leases import Work
 
-MAX_BACKOFF = 60.0
 MAX_ERROR = 2_000
 
-
-class GivenUp(Exception):
-    """The last of ``attempts`` at a unit failed with ``error``."""
-
-    def __init__(self, error: BaseException, attempts: int) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.attempts = attempts
+Place = tuple[Chunk, int]
+"""Where an item was read: chunk and row."""
 
 
 class Unit:
@@ -42,23 +29,31 @@ class Unit:
     for each item.
     """
 
-    __slots__ = ("given", "items", "key", "last_key", "prefix", "size")
+    __slots__ = ("_places", "given", "key", "last_key", "prefix", "size")
 
-    def __init__(self, prefix: str, items: list[tuple[str, Payload]], given: Any) -> None:
-        self.key = prefix + items[0][0]
-        self.last_key = items[-1][0]
-        self.items = items
+    def __init__(self, prefix: str, first: str, last: str, places: Sequence[Place], given: Any) -> None:
+        self.key = prefix + first
+        self.last_key = last
         self.given = given
-        self.size = len(items)
+        self.size = len(places)
         self.prefix = prefix
+        self._places = places
+
+    def anew(self) -> Any:
+        """``given`` as it is stored, for another attempt: the one before may have changed what it was handed."""
+        payloads = [chunk.stored(row) for chunk, row in self._places]
+        return payloads if isinstance(self.given, list) else payloads[0]
 
     def failures(self, error: BaseException, attempts: int) -> list[Failure]:
-        """One failure for each item of the unit."""
+        """One failure for each item of the unit, with the item as it is stored."""
         return self.given_up(f"{type(error).__name__}: {error}", attempts)
 
     def given_up(self, why: str, attempts: int) -> list[Failure]:
         """``failures`` in the words of whoever gave the unit up."""
-        return [Failure(self.prefix + key, payload, told(why), attempts) for key, payload in self.items]
+        why = told(why)
+        return [
+            Failure(self.prefix + chunk.rows[row][0], chunk.stored(row), why, attempts) for chunk, row in self._places
+        ]
 
 
 def told(why: str) -> str:
@@ -74,13 +69,29 @@ def units_of(work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Ite
     assert work.source_id is not None
     stage = definition.of(stage_run)
     prefix = prefix_of(stage_run, work.source_id)
-    items = copying.read(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead)
+    chunks = copying.read_chunks(
+        work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead
+    )
     if stage.interface != GROUP:
-        for item in items:
-            yield Unit(prefix, [item], item[1])
+        for chunk in chunks:
+            for row, (key, payload) in enumerate(chunk.rows):
+                yield Unit(prefix, key, key, ((chunk, row),), payload)
         return
-    while group := list(islice(items, stage.group_size)):
-        yield Unit(prefix, group, [payload for _, payload in group])
+    places = ((chunk, row) for chunk in chunks for row in range(len(chunk.rows)))
+    while group := list(islice(places, stage.group_size)):
+        rows = [chunk.rows[row] for chunk, row in group]
+        yield Unit(prefix, rows[0][0], rows[-1][0], group, [payload for _, payload in rows])
+
+
+def rest_of(work: Work, stage_run: StageRun) -> Unit | None:
+    """All that is left of ``work`` as one unit, for who gives it up. It takes no code of the stage."""
+    assert work.source_id is not None
+    chunks = copying.read_chunks(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)
+    found = [(key, (chunk, row)) for chunk in chunks for row, (key, _) in enumerate(chunk.rows)]
+    if not found:
+        return None
+    places = [place for _, place in found]
+    return Unit(prefix_of(stage_run, work.source_id), found[0][0], found[-1][0], places, [])
 
 
 def prefix_of(stage_run: StageRun, source_id: int) -> str:
@@ -92,31 +103,3 @@ def prefix_of(stage_run: StageRun, source_id: int) -> str:
     if len(sources) < 2:
         return ""
     return keys.of_source(sources.index(StageRun.objects.values_list("slug", flat=True).get(pk=source_id)))
-
-
-def attempt(stage: AnyStage, unit: Unit, ctx: StageContext, at: memoryview[float], tried: int = 0) -> list[bytes]:
-    """The outputs of ``unit`` (``copying.output_rows``), tried as often as the stage allows; else :class:`GivenUp`.
-
-    Waits between tries end with :class:`Interrupted` at a stop. ``at`` is told of each try, see ``Slot.work``;
-    ``tried`` is how often it took too long before, at the cost of its process.
-    """
-    if tried > stage.retries:
-        raise GivenUp(TookTooLong("item_timeout", at[LIMIT]), tried)
-    attempts = tried + 1
-    while True:
-        at[ATTEMPT] = attempts
-        at[BEGUN] = time.monotonic()
-        try:
-            return copying.output_rows(unit.key, stage.process(unit.given, ctx))
-        except TryLater:
-            raise
-        except (Exception, TookTooLong) as error:
-            if database.is_away(error) and (database.is_read_only(error) or not connection.is_usable()):
-                raise
-            ctx.logger.warning("Item %s failed (try %d): %s", unit.key, attempts, error)
-            if attempts > stage.retries:
-                raise GivenUp(error, attempts) from error
-        finally:
-            at[BEGUN] = 0.0
-        ctx.back_off(min(stage.retry_backoff * 2 ** (attempts - 1), MAX_BACKOFF))
-        attempts += 1

@@ -71,10 +71,29 @@ class WorkSlice(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     finished_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token it was finished under")
     available_at = models.DateTimeField(null=True, blank=True, help_text="not before this time")
-    crashes = models.PositiveSmallIntegerField(default=0, help_text="workers lost since the cursor last moved")
+    crashes = models.PositiveSmallIntegerField(
+        default=0, help_text="processes that died, provably, on the item after the cursor"
+    )
+    expiries = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="leases that ended otherwise since the cursor last moved: nobody's fault"
+    )
+    is_alone = models.BooleanField(
+        default=False, db_default=False, help_text="what is left of it is one item, or group, that is tried alone"
+    )
+    waits = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="how often the item after the cursor has asked to be tried later"
+    )
+    waited_seconds = models.FloatField(default=0, db_default=0, help_text="for how long in all")
+    waits_for = models.TextField(blank=True, default="", db_default="", help_text="what it said")
     lease_token = models.BigIntegerField(null=True, blank=True, help_text="fencing token")
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_node = models.CharField(max_length=200, blank=True)
+    lease_keeper = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="the worker's main process, which renews it"
+    )
+    lease_excused = models.BooleanField(
+        default=False, db_default=False, help_text="its process was told to end: that it dies proves nothing"
+    )
     lease_gpus = ArrayField(models.TextField(), default=list, blank=True, help_text="UUIDs")
     lease_yield = models.TextField(blank=True, help_text="why the loop is to give the slice back for others")
     leased_at = models.DateTimeField(null=True, blank=True)
@@ -133,6 +152,11 @@ class WorkSlice(models.Model):
             ),
             models.Index(
                 fields=["stage_run"], condition=Q(is_begun=True, finished_at__isnull=True), name="slice_begun"
+            ),
+            models.Index(
+                fields=["stage_run"],
+                condition=Q(finished_at__isnull=True) & (Q(waits__gt=0) | Q(crashes__gt=0) | Q(expiries__gt=0)),
+                name="slice_in_trouble",
             ),
         ]
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from celery import signals
 
-from automation import dispatch, leases, maintenance
+from automation import dispatch, maintenance
 from pause_manager import database
 from pause_manager.consumption import consumption
 from pause_manager.worker import page, slots
+from pause_manager.worker.supervisor import supervisor
 
 logger = logging.getLogger("automation.worker_signals")
 
@@ -59,6 +60,7 @@ def _stop_loops(**_: Any) -> None:
     """In every process of the pool at once: they read it from the worker's page."""
     if (here := page.current()) is not None:
         slots.shut_down(here)
+        supervisor.wake()  # Whoever dies from now on dies of that: it is written down at once.
 
 
 def _is_child() -> bool:
@@ -104,8 +106,7 @@ def _child_was_lost(sender: Any = None, task_id: str = "", exception: BaseExcept
     if getattr(sender, "name", "") != dispatch.TASK or type(exception).__name__ != "WorkerLostError":
         return
     try:
-        lost = [owner for owner in leases.owners() if owner.endswith(f"/{task_id}")]
-        maintenance.settle(leases.reap(lost))
+        maintenance.reap(task_id)
     except Exception as error:
         if not database.is_away(error):
             raise

@@ -22,6 +22,8 @@ _PASSES_TOO = ("25006", "25P03", "25P04")
 _NEVER_PASSES = ("40002", "55P02", "55P04")
 """Of those classes: a constraint at commit, and two that say what was asked for is wrong."""
 READ_ONLY = "25006"
+_REFUSED = ("22", "23", "54")
+"""Classes of SQLSTATE that speak of the values themselves: data, integrity, a limit of the program."""
 
 IDLE_SECONDS = 5.0
 """A connection that was unused for longer is tried before it is believed: proxies and time-outs end idle ones."""
@@ -57,6 +59,21 @@ def is_away(error: BaseException) -> bool:
     while cause is not None and not isinstance(cause, _LOST):
         cause = cause.__cause__
     return cause is not None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the database takes everything but these values: too large, or nothing it can store."""
+    return isinstance(error, _ANY) and sqlstate(error)[:2] in _REFUSED
+
+
+def is_usable() -> bool:
+    """Whether this thread's connection works and takes changes. One statement."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_read_only")
+            return bool(cursor.fetchone()[0] == "off")
+    except DatabaseError:
+        return False
 
 
 def is_read_only(error: BaseException) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import IO, Any, NoReturn
+from math import isfinite
+from typing import IO, Any
 
 from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 
 from pause_manager.api.errors import BodyTooLarge
+from pause_manager.finite import non_finite
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -26,7 +28,7 @@ def check_size(parser_context: Mapping[str, Any] | None) -> None:
 
 
 class JsonParser(parsers.JSONParser):
-    """Strict JSON whose texts PostgreSQL can store: no NUL, no half characters, no NaN."""
+    """Strict JSON that can be stored as it is: no NUL, no half characters, no number beyond all numbers."""
 
     def parse(
         self,
@@ -37,7 +39,10 @@ class JsonParser(parsers.JSONParser):
         check_size(parser_context)
         try:
             raw: bytes = stream.read()
-            data = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+            numbers = _Numbers()
+            data = json.loads(raw.decode("utf-8-sig"), parse_constant=numbers.read, parse_float=numbers.read)
+            if not numbers.are_finite:
+                raise ValueError(f"{non_finite(data)}, which is no number that can be kept")
             if b"\\u" in raw:
                 _check_texts(data)
         except RecursionError:
@@ -56,8 +61,17 @@ class MultiPartParser(parsers.MultiPartParser):
         return super().parse(stream, *args, **kwargs)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+class _Numbers:
+    """Reads the numbers of one body; ``1e999`` is as infinite as ``Infinity``."""
+
+    def __init__(self) -> None:
+        self.are_finite = True
+
+    def read(self, text: str) -> float:
+        number = float(text)
+        if not isfinite(number):
+            self.are_finite = False
+        return number
 
 
 def _check_texts(data: Any) -> None:

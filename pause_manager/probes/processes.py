@@ -84,6 +84,11 @@ def identity() -> str:
     return _identity(os.getpid())
 
 
+def identity_of(pid: int) -> str:
+    """The :func:`identity` of another process of this container."""
+    return _identity(pid)
+
+
 @lru_cache(maxsize=2)
 def _identity(pid: int) -> str:
     return f"{container()}/{pid}/{_started(pid)}"

@@ -88,6 +88,8 @@ class Keeper:
         self._told_at = float("-inf")
         self._asked_at = float("-inf")
         self._asks_again = False
+        self._has_told_end = False
+        """Whether the judge knows that the worker shuts down: it is asked at once, not at its next turn."""
 
     @property
     def is_idle(self) -> bool:
@@ -97,7 +99,7 @@ class Keeper:
     @property
     def due(self) -> float:
         """When (``time.monotonic()``) the judge is to be asked."""
-        if self._asks_again:
+        if self._asks_again or (self._page.is_shutting_down and not self._has_told_end):
             return 0.0
         return float("inf") if _judge is None or not self._seats else self._asked_at + _judge.seconds()
 
@@ -164,6 +166,8 @@ class Keeper:
         """
         if _judge is None:
             return
+        if rings is None:
+            self._has_told_end = self._page.is_shutting_down
         asked = self._asked(rings)
         if not asked:
             return
@@ -174,7 +178,7 @@ class Keeper:
                 verdict = _judge.judge(asked)
         except Exception as error:
             if database.is_away(error):
-                self._asked_at = float("-inf")
+                self._asked_at, self._has_told_end = float("-inf"), False
                 raise
             self._complain()
             return
@@ -202,8 +206,15 @@ class Keeper:
             seats = [seat for seat in seats if any(not some or self._scopes_of(seat) & set(some) for some in changed)]
         noted = [seat.noted for seat in seats if seat.noted is not None]
         # A process that is stopped does nothing: who waits for what it holds need not wait for it to wake up.
-        asked = [one for one in noted if not processes.is_stopped(one.owner)]
-        return [replace(one, work=slots.at_work(self._page, one.number)) for one in asked]
+        going = [one for one in noted if not processes.is_stopped(one.owner)]
+        return [
+            replace(
+                one,
+                is_told_to_end=slots.is_told_to_end(self._page, one.number),
+                work=slots.at_work(self._page, one.number),
+            )
+            for one in going
+        ]
 
     def _tell(self, number: int, seat: _Seat) -> None:
         stop = seat.judged or seat.held

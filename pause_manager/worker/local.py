@@ -13,6 +13,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from pause_manager import conf, database, machines, metrics
+from pause_manager.probes import processes
 from pause_manager.stops import quiesced
 from pause_manager.worker import page, slots
 from pause_manager.worker.database_thread import Job
@@ -34,6 +35,14 @@ def take_slot(scopes: Collection[str], about: Any) -> Slot:
     if here is not None and here.is_supervised:
         return slots.take(here, scopes, about)
     return local.take(scopes, about)
+
+
+def keeper() -> str:
+    """The process that keeps the slots of this one true and renews what its loops hold, see ``processes.identity``."""
+    here = page.current()
+    if here is None or not here.is_supervised:
+        return processes.identity()
+    return processes.identity_of(here.writer)
 
 
 class Local:

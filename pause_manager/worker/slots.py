@@ -70,6 +70,8 @@ class Noted:
     """Its process, see ``processes.identity``."""
     scopes: frozenset[str]
     about: Any
+    is_told_to_end: bool = False
+    """Whether its process has been told to end."""
     work: AtWork | None = None
     """What it is at, as of when the judge was asked."""
 
@@ -237,6 +239,12 @@ def owner_of(here: Page, number: int) -> str:
     at = _body(number) + _OWNER
     (length,) = _LENGTH.unpack_from(here.memory, at)
     return bytes(here.memory[at + 4 : at + 4 + min(length, _NOTE - _OWNER - 4)]).decode(errors="replace")
+
+
+def is_told_to_end(here: Page, number: int) -> bool:
+    """Whether the process of slot ``number`` has been told to end: if it dies now, what it is on is not to blame."""
+    at = _FLAGS + 4 * number
+    return bool(here.memory[at + _OWN] or here.memory[at + _SHUTDOWN])
 
 
 def at_work(here: Page, number: int) -> AtWork | None:

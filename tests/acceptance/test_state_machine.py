@@ -30,11 +30,12 @@ from hypothesis.stateful import (
 from automation import checkpoint, dispatch, gate, leases, lifecycle, maintenance, progress, status, tasks, transitions
 from automation.checkpoint import Progress
 from automation.context import Artifacts, StageContext
+from automation.copying import output_rows
 from automation.errors import LeaseLost, TransitionRefused
 from automation.leases import Work
 from automation.models import TERMINAL, AutomationRun, ItemFailure, Lifecycle, StageRun, Ticket, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
-from automation.units import Unit, attempt, units_of
+from automation.units import Unit, units_of
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.factories import OPERATOR, drain, everything, make_run, make_site, settle, worker
@@ -148,7 +149,8 @@ class Life(RuleBasedStateMachine):
         if hand.units:
             unit = hand.units.pop(0)
             stage = get_pipeline("chain").stage(hand.stage_run.slug)()
-            hand.done.outputs += attempt(stage, unit, _context(hand.stage_run), memoryview(bytearray(40)).cast("d"))
+            ctx = _context(hand.stage_run)
+            hand.done.outputs += output_rows(unit.key, stage.process(unit.given, ctx))
             hand.done.processed += unit.size
             hand.done.cursor = unit.last_key
 

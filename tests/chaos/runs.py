@@ -119,7 +119,8 @@ class Run:
 
     def check_complete(self, *, failed: int = 0) -> None:
         """Wait for the end, then prove it: outputs, counts, leases, status, events."""
-        assert self.wait_for("completed", "failed", "cancelled") == "completed"
+        expected_status = "completed_with_failures" if failed else "completed"
+        assert self.wait_for(expected_status, "completed", "failed", "cancelled") == expected_status
         made = self.outputs()
         assert {slug: [payload for _, payload in rows] for slug, rows in made.items()} == expected(
             self.items, self.poison

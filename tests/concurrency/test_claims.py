@@ -62,10 +62,14 @@ def take_next(stage_run_id: int, name: str):
                 "stage": stage_run_id,
                 "slice": None,
                 "owner": name,
+                "keeper": "",
                 "node": "n",
                 "gpus": [],
                 "lease": 15,
                 "concurrency": None,
+                "group": 1,
+                "is_fresh": True,
+                **leases._suspicion(),
             },
         )
         row = cursor.fetchone()
@@ -229,7 +233,7 @@ def test_two_reapers_end_each_lease_once():
         ended = race(leases.reap, leases.reap, leases.reap)
 
         assert len(list(itertools.chain(*ended))) == 2
-        assert set(run.stages.get(slug="few").slices.values_list("crashes", flat=True)) == {0, 1}
+        assert set(run.stages.get(slug="few").slices.values_list("expiries", flat=True)) == {0, 1}
 
 
 def test_a_lease_that_is_extended_while_it_is_reaped_is_one_or_the_other():
@@ -262,4 +266,4 @@ def test_worker_names_are_kept_with_the_lease():
     run = make_run("few", items=1)
     leases.claim(stage_of(run).pk, worker("z"))
 
-    assert leases.owners() == ["test/z"]
+    assert leases.holders() == [("test/z", "", False)]

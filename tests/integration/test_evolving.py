@@ -50,6 +50,7 @@ from tests.integration.evolving import (
     TwoWithTone,
     midway,
 )
+from tests.losing import claim_as, die_on_an_item, process
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -310,10 +311,11 @@ def test_a_worker_without_the_code_leaves_the_message_to_others(deploy):
 
 
 def test_a_poison_item_is_given_up_by_a_worker_without_the_code(deploy):
-    run = make_run("evolving", items=5)
-    WorkSlice.objects.filter(stage_run__run=run).update(crashes=2)
-    leased(run)
-    WorkSlice.objects.filter(stage_run__run=run).update(lease_expires_at=Now() - timedelta(seconds=1))
+    run = make_run("evolving", items=1)
+    die_on_an_item(run)
+    die_on_an_item(run)
+    with process() as owner:
+        claim_as(run, owner)
 
     deploy(Two)
     maintenance.reap()

@@ -6,14 +6,14 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.gate import COPYING, ORDER
+from automation.gate import CODES
 from automation.status import ALL as STATUSES
 
 
 class ReasonOfWaitSerializer(serializers.Serializer[Any]):
     """One reason."""
 
-    code = serializers.ChoiceField(choices=("finished", "cancel", COPYING, *ORDER))
+    code = serializers.ChoiceField(choices=CODES)
     sentence = serializers.CharField()
     since = serializers.DateTimeField(allow_null=True)
     actor = serializers.CharField(help_text="Who caused it.")

@@ -24,6 +24,7 @@ from tests.factories import (
     tickets,
 )
 from tests.integration.agents.calling import Caller, done, make_agent
+from tests.pipelines import Remote
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -245,15 +246,32 @@ def test_an_agent_that_fails_on_an_item_three_times_gives_it_up(run, agent):
     job = agent.claim()
     agent.to(job, "checkpoint", **done(job, last=2))
     agent.to(job, "fail", error="CUDA out of memory", retryAfter=0)
-    for _ in range(3):
-        job = agent.claim()
-        assert agent.to(job, "fail", error="CUDA out of memory")[0] == 200
+    for _ in range(2):
+        assert agent.to(agent.claim(), "fail", error="CUDA out of memory")[0] == 200
 
+    rest, second, alone = agent.claim(), agent.claim(), agent.claim()
+
+    assert [job["items"][0]["key"] for job in (rest, second, alone)] == ["003", "010", "002"]
+    assert ([item["key"] for item in alone["items"]], alone["more"]) == (["002"], False)
+    assert not ItemFailure.objects.exists()
+    assert agent.to(alone, "fail", error="CUDA out of memory")[0] == 200
     failure = ItemFailure.objects.get()
     assert (failure.key, failure.attempts) == ("002", 3)
     assert "CUDA out of memory" in failure.error
-    assert agent.claim()["items"][0]["key"] == "003"
     assert len(events(run, "job_failed")) == 4
+
+
+def test_an_agents_item_may_not_ask_for_patience_for_ever(monkeypatch):
+    monkeypatch.setattr(Remote, "max_waits", 1)
+    make_run("remote", items=20)
+    agent = Caller(make_agent()[1])
+    for _ in range(2):
+        assert agent.to(agent.claim(), "fail", error="HTTP 429", retryAfter=0)[0] == 200
+
+    failure = ItemFailure.objects.get()
+    assert (failure.key, failure.payload, failure.attempts) == ("000", {"n": 1}, 2)
+    assert failure.error == "OutOfPatience: asked to be tried later 2 times, 1 are allowed: HTTP 429"
+    assert agent.claim()["items"][0]["key"] == "001"
 
 
 def test_patience_that_a_provider_asks_for_holds_no_agent_and_fails_nothing(run, agent):

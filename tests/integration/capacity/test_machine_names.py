@@ -240,9 +240,9 @@ def test_an_item_is_given_up_also_on_a_machine_that_was_refused_its_name(
     Machine.objects.create(boot_id="another", name="big")
     run = make_run("scripted", items=1)
     assert leases.claim(stage_of(run).pk, Worker("gone", "n1")) is not None
-    WorkSlice.objects.update(crashes=99)
+    WorkSlice.objects.update(crashes=99, is_alone=True)
 
-    assert maintenance.settle(leases.reap(["gone"])) == 1
+    assert maintenance.settle(leases.reap(crashed=["gone"])) == 1
 
     assert WorkSlice.objects.get(stage_run=stage_of(run)).failed == 1
     assert list(Machine.objects.values_list("name", flat=True)) == ["big"]

@@ -171,6 +171,37 @@ def test_the_slot_of_a_child_that_was_killed_is_free_again(workers: Workers):
     workers.stop("one")
 
 
+def test_a_long_item_that_a_shutdown_had_to_kill_is_not_to_blame(workers: Workers):
+    """As by a deploy that does not wait for it: SIGTERM to the worker, SIGKILL to all of it when the grace is over."""
+    main = start(workers, "one process")
+    run = make_run("gripping", items=[{"n": 1, "seconds": 30}])
+    dispatch.of_runs([run.pk])
+    assert eventually(lambda: is_at_work(run)), workers.said("one")[-3000:]
+    child = process_at_work(main)
+
+    main.terminate()
+    excused = WorkSlice.objects.filter(lease_excused=True)
+    assert eventually(excused.exists, 3), "it is written down at once: nobody knows how long the grace is"
+    child.kill()
+
+    assert eventually(lambda: maintenance.reap() or not is_at_work(run), 20), workers.said("one")[-3000:]
+    row = WorkSlice.objects.get(stage_run__run=run)
+    assert (row.crashes, row.expiries) == (0, 1)
+
+
+def test_an_item_that_kills_its_process_is_to_blame(workers: Workers):
+    main = start(workers, "one process")
+    run = make_run("gripping", items=[{"n": 1, "seconds": 30}])
+    dispatch.of_runs([run.pk])
+    assert eventually(lambda: is_at_work(run)), workers.said("one")[-3000:]
+
+    process_at_work(main).kill()
+
+    assert eventually(lambda: events(run, "worker_lost"), 20), "the worker itself sees it"
+    assert [event.figures["counts"] for event in events(run, "worker_lost")] == [True]
+    lifecycle.cancel(run.pk, actor=OPERATOR)
+
+
 def test_a_process_that_is_stopped_loses_its_lease_and_changes_nothing(workers: Workers):
     main = start(workers, "one process")
     run = make_run("stamped", items=40)

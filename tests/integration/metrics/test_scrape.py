@@ -37,7 +37,7 @@ def test_runs_and_slices_are_told_as_people_see_them(scrape):
     make_run("scripted", items=20, start=False)
     leased(running)
     leased(pausing)
-    leases.release(leased(cancelling), available_in=100)
+    leases.wait(leased(cancelling), 100, "the provider asks to try later")
     leased(cancelling)
     lifecycle.pause_runs([pausing.pk, paused.pk], actor=OPERATOR)
     lifecycle.cancel(cancelling.pk, actor=OPERATOR)
@@ -175,7 +175,7 @@ def test_work_is_counted_and_durations_are_measured(scrape):
     of_stage = {"pipeline": "numbers", "stage": "echo"}
     assert told.value("slackwater_items_processed_total", **of_stage) == 5
     assert told.value("slackwater_items_failed_total", **of_stage) is None
-    assert told.value("slackwater_leases_lost_total", why="worker_lost") == 1
+    assert told.value("slackwater_leases_lost_total", why="lease_expired") == 1
     assert told.value("slackwater_control_events_total", action="complete") == 1
     assert told.value("slackwater_control_events_total", action="worker_lost") == 1
     assert told.value("slackwater_reconcile_duration_seconds_count") >= 1
