@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from automation.copying import ITEM
 from automation.deletion import PURGED
 from automation.leases import RUN, SLICE, STAGE
-from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, Ticket, WorkSlice
+from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, Standstill, Ticket, WorkSlice
 from pause_manager import audit, database
 from pause_manager.actor import SYSTEM, Actor
 
@@ -147,7 +147,7 @@ def _delete_files(storage: Storage, folder: str) -> Iterator[str]:
 
 
 def _delete_run(run_id: UUID, actor: Actor) -> int:
-    """The rest, which is little: stages, their counts and messages, and the run; the event that says so stays."""
+    """The rest, which is little: stages, their counts and messages, standstills, the run; its last event stays."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {RUN} WHERE id = %s AND deleted_at IS NOT NULL FOR UPDATE", [run_id])
         if cursor.fetchone() is None:
@@ -158,7 +158,8 @@ def _delete_run(run_id: UUID, actor: Actor) -> int:
             cursor.execute(
                 f"DELETE FROM {table} WHERE stage_run_id IN (SELECT id FROM {STAGE} WHERE run_id = %s)", [run_id]
             )
-        cursor.execute(f"DELETE FROM {STAGE} WHERE run_id = %s", [run_id])
+        for table in (Standstill._meta.db_table, STAGE):
+            cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", [run_id])
         cursor.execute(f"DELETE FROM {RUN} WHERE id = %s", [run_id])
         return int(cursor.rowcount)
 

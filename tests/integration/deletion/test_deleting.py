@@ -9,9 +9,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from automation import deletion, leases, lifecycle, purge, retries
+from automation import deletion, leases, lifecycle, purge, retries, standstills
 from automation.errors import TransitionRefused
-from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, WorkItem, WorkSlice
+from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, Standstill, WorkItem, WorkSlice
 from pause_manager import audit
 from pause_manager.models import ControlEvent
 from tests.callers import RUNS, VIEW, client_of, make_user
@@ -19,13 +19,14 @@ from tests.factories import OPERATOR, drain, leased, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TABLES = (AutomationRun, StageRun, WorkSlice, WorkItem, ItemFailure, SliceTotals)
+TABLES = (AutomationRun, StageRun, WorkSlice, WorkItem, ItemFailure, SliceTotals, Standstill)
 
 
 def ended(items: int = 7, **given: Any) -> AutomationRun:
-    """A run with outputs, failures and a file, that has ended."""
+    """A run with outputs, failures, a file and a time at which it stood still, that has ended."""
     run = drain(make_run("failing", items=items, **given))
     assert run.finished_at is not None
+    Standstill.objects.create(run=run, code=standstills.NO_FREE_WORKER)
     default_storage.save(f"runs/{run.pk}/failing/deep/notes.md", ContentFile(b"notes"))
     return run
 
