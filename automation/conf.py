@@ -12,7 +12,7 @@ class AutomationSettings:
     lease_seconds: float = 15.0
     """A worker that is silent for this long has lost its slices."""
     loop_seconds: float = 60.0
-    """A stage loop hands itself back after this long, so that every loop passes the gate again."""
+    """A stage loop hands itself back after so long at work, so that every loop passes the gate again."""
     slice_seconds: float = 30.0
     """Work a slice should hold, as far as the stage's rate is known."""
     max_loops: int = 16

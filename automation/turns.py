@@ -54,8 +54,8 @@ def answer(ticket_id: int) -> int | None:
 class Turn:
     """Of one loop: when it must ask whether to make room, and whether it must.
 
-    It lasts ``turn_seconds``, longer where it takes long to begin, ``loop_seconds`` at most. While nobody waits it goes
-    on.
+    It lasts ``turn_seconds``, longer where it takes long to begin, ``loop_seconds`` at most, from the beginning of the
+    work: a set-up that takes longer than that is followed by work all the same. While nobody waits it goes on.
     """
 
     def __init__(self, stage_run: StageRun, queue: str) -> None:
@@ -72,6 +72,7 @@ class Turn:
         if self._length is None:
             now = time.monotonic()
             self._length = max(conf.settings().turn_seconds, (now - self._began) / BEGINNING_SHARE)
+            self._ends_at = now + conf.settings().loop_seconds
             self.look_at = min(now + self._length, self._ends_at)
 
     def is_over(self) -> bool:

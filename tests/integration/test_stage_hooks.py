@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import cached_property
 from typing import ClassVar
@@ -12,7 +13,7 @@ from automation import lifecycle
 from automation.context import StageContext
 from automation.models import Lifecycle
 from automation.pipeline import Payload, Stage
-from tests.factories import OPERATOR, drain, everybody_has_heard, make_run, outputs, settle
+from tests.factories import OPERATOR, drain, everybody_has_heard, make_run, outputs, run_loop, settle
 from tests.pipelines import ScriptedPipeline
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,6 +72,16 @@ def no_calls(monkeypatch):
 def running(stage, monkeypatch, items=6):
     monkeypatch.setattr(ScriptedPipeline, "stages", (stage,))
     return make_run("scripted", items=items)
+
+
+def test_a_set_up_that_takes_longer_than_a_loop_does_is_worth_its_time(settings, monkeypatch):
+    settings.AUTOMATION = {**settings.AUTOMATION, "loop_seconds": 0.05}
+    monkeypatch.setattr(Loaded, "setup", lambda self, ctx: (time.sleep(0.1), setattr(self, "model", "model")))
+    run = running(Loaded, monkeypatch, items=2)
+
+    run_loop(run)
+
+    assert [output["n"] for output in outputs(run)] == [1, 2]
 
 
 def test_a_loop_sets_up_once_before_its_first_item_and_takes_down_at_its_end(monkeypatch):
