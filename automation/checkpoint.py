@@ -122,6 +122,8 @@ _MOVE = f"""
                waits = CASE WHEN %(cursor)s::varchar = cursor THEN waits ELSE 0 END,
                waited_seconds = CASE WHEN %(cursor)s::varchar = cursor THEN waited_seconds ELSE 0 END,
                waits_for = CASE WHEN %(cursor)s::varchar = cursor THEN waits_for ELSE '' END,
+               overrun_attempts = CASE WHEN overrun_key = '' AND %(cursor)s::varchar <> cursor
+                                       THEN 0 ELSE overrun_attempts END,
                busy_seconds = busy_seconds + %(busy)s::float8, {{rest}}
           FROM held, (SELECT count(*) FROM made) AS outputs, (SELECT count(*) FROM given_up) AS failures
          WHERE slice.id = held.id

@@ -117,8 +117,13 @@ class StageLoop:
     @cached_property
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
-        with self._limited(hook_timeout(self._declared)):
+        with self._limited(hook_timeout(self._declared), self._tried + 1):
             return installed.make(self.run_row.pipeline, self.stage_run)
+
+    @property
+    def _tried(self) -> int:
+        """How often what comes before the items of this slice, or is its hook, has taken too long in loops before."""
+        return 0 if self._work is None or self._work.overrun_key else self._work.overrun_attempts
 
     @contextmanager
     def _limited(self, seconds: float, attempt: int = 1) -> Iterator[None]:
@@ -206,20 +211,21 @@ class StageLoop:
             announce.changed([self.run_row.scope])
 
     def _work_through(self, work: Work) -> Ending | None:
-        if work.phase != Phase.WORK:
+        is_hook = work.phase != Phase.WORK
+        if self._tried > self._declared.retries:
+            what = f"{Phase(work.phase).label} failed" if is_hook else "it could not be made or set up"
+            limit = hook_timeout(self._declared)
+            return self._fail(work, f"{what}: {TookTooLong.__name__}: {TookTooLong('hook_timeout', limit)}")
+        if is_hook:
             self._turn.begin()
             return self._run_hook(work)
-        if not work.overrun_key and work.overrun_attempts > self._declared.retries:
-            return self._fail(
-                work, f"it could not be made: {TookTooLong('hook_timeout', hook_timeout(self._declared))}"
-            )
         return self._work_items(work)
 
     def _work_items(self, work: Work) -> Ending | None:
         stage = self.stage
         # After a crash the cursor must stand right before the culprit, should it kill again.
         interval = 0.0 if work.needs_care else stage.checkpoint_interval
-        with self._limited(hook_timeout(self._declared)):
+        with self._limited(hook_timeout(self._declared), self._tried + 1):
             self._set_up.of(stage)
         self._slot.work[LIMIT] = self._item_timeout
         self._turn.begin()
@@ -407,9 +413,7 @@ class StageLoop:
 
         failure: BaseException
         try:
-            if work.overrun_attempts > stage.retries:
-                raise GivenUp(TookTooLong("hook_timeout", limit), work.overrun_attempts)
-            attempt(once, stage, self._ctx, self._stop_now, tried=work.overrun_attempts)
+            attempt(once, stage, self._ctx, self._stop_now, tried=self._tried)
             self._note_ending(work)
             leases.finish_hook(work, time.monotonic() - started)
             self._has_progressed = True

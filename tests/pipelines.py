@@ -513,6 +513,41 @@ class HangingHook(Echo):
         time.sleep(3600)
 
 
+class HangingSetUp(Echo):
+    slug = "hanging-setup"
+    title = "Hanging setup"
+    retries = 1
+    hook_timeout = 1.0
+
+    def setup(self, ctx: StageContext) -> None:
+        time.sleep(3600)
+
+
+class HangingInit(HangingHook):
+    """Hangs as it is made, before its hook can."""
+
+    slug = "hanging-init"
+    title = "Hanging init"
+    retries = 1
+
+    def __init__(self) -> None:
+        time.sleep(3600)
+
+
+@register
+class HangingSetUpPipeline(Pipeline):
+    slug = "hanging-setup"
+    title = "Hanging setup"
+    stages = (HangingSetUp,)
+
+
+@register
+class HangingInitPipeline(Pipeline):
+    slug = "hanging-init"
+    title = "Hanging init"
+    stages = (HangingInit,)
+
+
 @register
 class HangingHookPipeline(Pipeline):
     slug = "hanging-hook"

@@ -121,6 +121,22 @@ def test_a_hook_that_hangs_fails_the_run(workers: Workers):
 
 
 @pytest.mark.slow
+def test_a_set_up_that_hangs_is_tried_as_often_as_its_stage_says_then_the_run_fails(workers: Workers):
+    workers.start("one", "-Q", "stages", "-c", "2")
+    failed = {
+        "hanging-setup": "Hanging setup: it could not be made or set up",
+        "hanging-init": "Hanging init: prepare failed",
+    }
+    runs = {pipeline: make_run(pipeline, items=3) for pipeline in failed}
+    dispatch.of_runs([run.pk for run in runs.values()])
+
+    for pipeline, run in runs.items():
+        assert ends(run, workers) == Lifecycle.FAILED
+        assert run.failure == f"{failed[pipeline]}: TookTooLong: took longer than hook_timeout = 1 s"
+        assert {event.figures["attempt"] for event in events(run, "overrun")} == {1, 2}
+
+
+@pytest.mark.slow
 def test_where_nobody_can_be_killed_the_item_fails_all_the_same_and_it_is_said(workers: Workers):
     workers.start("one", "-Q", "stages", "-P", "threads", "-c", "2")
 
