@@ -32,9 +32,17 @@ def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: i
             _COUNT, {"stage": stage_run.pk, "error": told, "progressed": has_progressed, "longest": LONGEST_PAUSE}
         )
         row: tuple[int, datetime] | None = cursor.fetchone()
-    if row is None:
+    if row is not None:
+        _tell(stage_run, *row, told, worker=worker, retries=retries)
+    elif has_progressed:
         return
-    failures, retry_at = row
+    # The last of those that failed together ends the run: while the first was counted, the others were at work.
+    failures = row[0] if row is not None else _count_of(stage_run.pk)
+    if failures > retries and not WorkSlice.objects.leased().filter(stage_run=stage_run).exists():
+        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {failures} loops failed in a row: {told}")
+
+
+def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, worker: str, retries: int) -> None:
     audit.record(
         "loop_failed",
         scope=stage_run.run.scope,
@@ -48,8 +56,10 @@ def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: i
             "next_at": retry_at.isoformat(),
         },
     )
-    if failures > retries and not WorkSlice.objects.leased().filter(stage_run=stage_run).exists():
-        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {failures} loops failed in a row: {told}")
+
+
+def _count_of(stage_run_id: int) -> int:
+    return StageRun.objects.filter(pk=stage_run_id).values_list("loop_failures", flat=True).first() or 0
 
 
 def forget(stage_run_id: int) -> None:

@@ -18,7 +18,7 @@ from automation.leases import Loop, Work
 from automation.models import ItemFailure, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import TryLater
 from pause_manager.worker import slots
-from tests.factories import drain, events, expire_leases, make_run, outputs, run_loop, settle, stage_of
+from tests.factories import drain, events, expire_leases, leased, make_run, outputs, run_loop, settle, stage_of
 from tests.losing import claim_as, die_on_an_item, fall_silent, may_claim, process
 from tests.pipelines import BrokenHook, Buffered, Hooked, Scripted, Strict, Sum, scripted
 
@@ -462,6 +462,25 @@ def test_a_stage_that_cannot_be_made_is_told_and_in_the_end_fails_the_run(error,
     assert (run.lifecycle, run.failure) == (Lifecycle.FAILED, f"scripted: 3 loops failed in a row: {told}")
     assert list(WorkSlice.objects.values_list("crashes", "expiries", "lease_token")) == [(0, 0, None)]
     assert not failures()
+
+
+def test_the_last_of_loops_that_fail_together_ends_the_run(monkeypatch):
+    monkeypatch.setattr(Scripted, "loop_retries", 0)
+    monkeypatch.setattr(Scripted, "slice_size", 1)
+    monkeypatch.setattr(Scripted, "setup", lambda self, ctx: 1 / 0)
+    run = make_run("scripted", items=2)
+    other = leased(run)
+
+    run_loop(run)
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.RUNNING, "the other may succeed"
+    leases.release(other)
+    run_loop(run)
+
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.FAILED
+    assert run.failure == "scripted: 1 loops failed in a row: ZeroDivisionError: division by zero"
+    assert len(events(run, "loop_failed")) == 1
 
 
 def test_loops_that_fail_between_others_that_work_fail_no_run(monkeypatch):
