@@ -7,11 +7,10 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation import conf, deletion
+from automation import conf, deletion, installed
 from automation.errors import TransitionRefused
 from automation.leases import RUN
 from automation.models import Site
-from automation.pipeline import all_pipelines
 from pause_manager.actor import SYSTEM
 
 AT_ONCE = 500
@@ -59,7 +58,8 @@ def _rules() -> list[tuple[int, str, float]]:
     with connection.cursor() as cursor:
         cursor.execute(_PIPELINES)
         slugs = [row[0] for row in cursor.fetchall()]
-    declared = {pipeline.slug: pipeline.retention_days for pipeline in all_pipelines()}
+    known = {slug: installed.pipeline_of(slug) for slug in slugs}
+    declared = {slug: pipeline.retention_days for slug, pipeline in known.items() if pipeline is not None}
     for_all = conf.settings().retention_days
     rules = []
     for site, of_site in Site.objects.order_by("pk").values_list("pk", "retention_days"):

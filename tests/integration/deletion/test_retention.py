@@ -69,6 +69,17 @@ def test_beat_deletes_what_is_kept_no_longer_and_says_so():
     assert (event.actor, event.reason) == ("system", "it ended more than 30 days ago")
 
 
+def test_a_run_is_kept_as_its_pipeline_says_under_whatever_name(settings, monkeypatch):
+    settings.AUTOMATION = {**settings.AUTOMATION, "retention_days": 30}
+    monkeypatch.setattr(get_pipeline("numbers"), "retention_days", 100)
+    monkeypatch.setattr(get_pipeline("numbers"), "formerly", ("digits",))
+    old = ended(150)
+    ended(50)
+    AutomationRun.objects.update(pipeline="digits")
+
+    assert due() == {old.pk}
+
+
 def test_a_run_of_a_pipeline_whose_code_is_gone_goes_by_its_site():
     run = ended(31)
     AutomationRun.objects.filter(pk=run.pk).update(pipeline="forgotten")
