@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from automation import definition
@@ -45,6 +45,13 @@ def names() -> list[str]:
 def pipeline_of(slug: str) -> type[Pipeline] | None:
     """The pipeline that has or had this slug."""
     return next((known for known in all_pipelines() if slug in (known.slug, *known.formerly)), None)
+
+
+def aliases(slugs: Iterable[str]) -> list[str]:
+    """Every name that the pipelines of these names have or had."""
+    known = {slug: pipeline_of(slug) for slug in slugs}
+    names = [name for one in known.values() if one is not None for name in (one.slug, *one.formerly)]
+    return list(dict.fromkeys([*known, *names]))
 
 
 def find(pipeline: str, slug: str) -> tuple[type[Pipeline], type[AnyStage]] | None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from django.db import connection, transaction
 
-from automation import admission, definition, gate, leases, unfit_params
+from automation import admission, definition, gate, installed, leases, unfit_params
 from automation.definition import CONCURRENCY, INTERFACE
 from automation.jobs import Job
 from automation.leases import RUN, SLICE, STAGE, NoRoom, Work, Worker
@@ -31,7 +31,7 @@ def owner_of(agent: Agent) -> str:
 def visible_to(agent: Agent) -> SliceQuerySet:
     """The slices of the runs that ``agent`` may work for, with stage run and run."""
     slices: SliceQuerySet = WorkSlice.objects.filter(
-        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=agent.pipelines
+        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=installed.aliases(agent.pipelines)
     ).select_related("stage_run__run")
     return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
 
@@ -94,7 +94,7 @@ def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
         cursor.execute(
             _DUE,
             {
-                "pipelines": agent.pipelines,
+                "pipelines": installed.aliases(agent.pipelines),
                 "stages": list(stages) or None,
                 "account": agent.account_id,
                 "site": agent.site_id,

@@ -108,7 +108,7 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:
         Q(site__isnull=True) | Q(site=run.site_id),
         is_enabled=True,
         account=run.site.account_id,
-        pipelines__contains=[run.pipeline],
+        pipelines__overlap=installed.aliases([run.pipeline]),
     )
     if able.filter(last_seen_at__gte=Now() - lately).exists():
         return

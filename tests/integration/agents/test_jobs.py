@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from automation import lifecycle, maintenance, tasks
-from automation.models import Agent, ItemFailure, Lifecycle, Ticket, WorkSlice
+from automation import gate, lifecycle, maintenance, tasks
+from automation.models import Agent, AutomationRun, ItemFailure, Lifecycle, Ticket, WorkSlice
+from automation.pipeline import get_pipeline
 from pause_manager import fleet, holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import race
@@ -66,6 +68,17 @@ def test_agents_do_a_stage_and_workers_the_next(run, agent):
     assert settle(run).lifecycle == Lifecycle.COMPLETED
     assert [output["n"] for output in outputs(run)] == [10 * n for n in range(1, 21)]
     assert not [event for event in events(run) if event.action == "worker_lost"]
+
+
+@pytest.mark.parametrize(("of_run", "of_agent"), [("distant", "remote"), ("remote", "distant")])
+def test_an_agent_works_for_its_pipeline_under_each_name_that_it_had(run, agent, of_run, of_agent, monkeypatch):
+    monkeypatch.setattr(get_pipeline("remote"), "formerly", ("distant",))
+    AutomationRun.objects.update(pipeline=of_run)
+    Agent.objects.update(pipelines=[of_agent], last_seen_at=Now())
+
+    assert "no_agent" not in [one.code for one in gate.explain(AutomationRun.objects.get())]
+    job = agent.claim()
+    assert agent.to(job, "complete", **done(job))[1]["finished"]
 
 
 def test_a_job_says_all_that_the_agent_needs(run, agent):
