@@ -40,6 +40,12 @@ class Loaded(Stage):
         del self.model
 
 
+class SlowlyLoaded(Loaded):
+    def setup(self, ctx: StageContext) -> None:
+        time.sleep(0.1)
+        super().setup(ctx)
+
+
 class Prepared(Loaded):
     def prepare(self, ctx: StageContext) -> None:
         self.calls.append("prepare")
@@ -76,8 +82,7 @@ def running(stage, monkeypatch, items=6):
 
 def test_a_set_up_that_takes_longer_than_a_loop_does_is_worth_its_time(settings, monkeypatch):
     settings.AUTOMATION = {**settings.AUTOMATION, "loop_seconds": 0.05}
-    monkeypatch.setattr(Loaded, "setup", lambda self, ctx: (time.sleep(0.1), setattr(self, "model", "model")))
-    run = running(Loaded, monkeypatch, items=2)
+    run = running(SlowlyLoaded, monkeypatch, items=2)
 
     run_loop(run)
 
