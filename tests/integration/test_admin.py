@@ -69,7 +69,7 @@ def test_pausing_holds_the_run_and_keeps_the_reason_and_the_door() -> None:
 
 
 def test_pausing_several_tells_what_was_done_and_each_refusal() -> None:
-    running, ended = make_run(), settle(make_run(items=2))
+    ended, running = settle(make_run(items=2)), make_run()
 
     told = act(operator(running.site), "pause_selected", running, ended)
 
@@ -212,7 +212,7 @@ def test_a_list_costs_the_same_number_of_queries_however_long(name: str) -> None
 
 
 def test_lists_filter_by_lifecycle_and_find_a_run_by_id() -> None:
-    running, ended = make_run(), settle(make_run(items=2))
+    ended, running = settle(make_run(items=2)), make_run()
     client = operator(running.site)
 
     unfinished = client.get(reverse(RUNS), {"lifecycle": "unfinished"}).content.decode()

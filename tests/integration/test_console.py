@@ -264,7 +264,7 @@ def test_a_run_of_a_pipeline_that_is_gone_is_still_shown() -> None:
     page, listed = client.get(page_of(run)), client.get("/")
 
     assert "Pipeline gone is not in this release" in page.content.decode()
-    assert [stage["title"] for stage in page.context["stages"]] == ["Work"]
+    assert [stage["title"] for stage in page.context["stages"]] == ["Echo"]
     assert str(run.pk) in listed.content.decode()
 
 

@@ -264,7 +264,7 @@ def test_automatic_resume_leaves_an_operators_hold_alone():
     lifecycle.resume(run.pk, actor=OPERATOR)
     assert is_waiting(run), "an operator's resume does not make room"
     assert manager.poll().sent == 1
-    assert reasons(run) == []
+    assert reasons(run) == ["no_worker"], "which keeps nothing"
 
 
 def test_cancelling_a_parked_run_drops_its_entry():
