@@ -58,6 +58,14 @@ def look(run: str) -> dict[str, Any]:
     return {"lifecycle": found.lifecycle, **progress.snapshot(found)}
 
 
+def reasons(run: str) -> dict[str, Any]:
+    """Why nothing of it moves, if anything keeps it."""
+    from automation import gate
+    from automation.models import AutomationRun
+
+    return {"reasons": [reason.sentence for reason in gate.explain(AutomationRun.objects.get(pk=run))]}
+
+
 def resume_twice(run: str) -> dict[str, Any]:
     """Two operators resume at the same moment, each over a connection of their own."""
     from automation import lifecycle
@@ -106,6 +114,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
         "create": create,
         "token": token,
         "look": look,
+        "reasons": reasons,
         "resume_twice": resume_twice,
         "start": start,
         "fleet_pause": fleet_pause,

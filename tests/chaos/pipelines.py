@@ -10,7 +10,7 @@ from typing import Any
 
 from automation.context import StageContext
 from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
-from tests.chaos import doubling  # noqa: F401  (it listens)
+from tests.chaos import doubling, trials  # noqa: F401  (one listens, one registers a pipeline)
 from tests.chaos.sums import FOLD, fan, fold, toil
 
 
