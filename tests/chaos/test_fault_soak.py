@@ -1,7 +1,7 @@
 """Stages that exit, panic, hang, keep the GIL, eat memory and die, over kills and deploys with changed code.
 
-``SOAK_MINUTES`` (default 2) says for how long. Every good item is done once, every bad one fails with its reason, and no run
-is silent for longer than a minute: something of it moves, or ``explain`` says why not.
+``SOAK_MINUTES`` (default 2) says for how long. Every good item is done once, every bad one fails with its reason, and
+no run is silent for longer than a minute: something of it moves, or ``explain`` says why not.
 """
 
 from __future__ import annotations
