@@ -50,6 +50,11 @@ def deed_of(seed: int, n: int) -> str:
     return "raise" if bad in RARE and dice.random() < 0.6 else bad
 
 
+def may_say(deed: str) -> tuple[str, ...]:
+    """What the error of a bad item may say: one that takes long may have its process killed thrice before its limit."""
+    return (BAD[deed], BAD["die"]) if deed in ("hang", "spin") else (BAD[deed],)
+
+
 class Trial(Stage):
     """Does its item's deed."""
 
