@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -123,9 +124,10 @@ class Storm:
         """The stage workers restart with the other release's code; what they have in hand is cut off after 5 s."""
         self.fleet.env[RELEASE] = release or self.dice.choice("ab")
         self.fleet.send("stages", signal.SIGTERM)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.fleet.members["stages"].wait(5)
-        self.fleet.kill("stages")
+        with contextlib.suppress(ProcessLookupError):  # nothing may be left of it
+            self.fleet.kill("stages")
         self.fleet.start("stages")
 
     def pause(self) -> None:
