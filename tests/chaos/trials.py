@@ -32,7 +32,7 @@ BAD = {
     "raise": "ValueError",
     "run out of memory": "MemoryError",
     "return nonsense": "got: int",
-    "return no number": "NaN",
+    "return no number": "expected an output of finite numbers",
     "hang": "item_timeout",
     "spin": "item_timeout",
     "die": "WorkerLost",
