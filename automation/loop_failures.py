@@ -39,7 +39,8 @@ def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: i
     # The last of those that failed together ends the run: while the first was counted, the others were at work.
     failures = row[0] if row is not None else _count_of(stage_run.pk)
     if failures > retries and not WorkSlice.objects.leased().filter(stage_run=stage_run).exists():
-        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {failures} loops failed in a row: {told}")
+        how_many = "a loop failed" if failures == 1 else f"{failures} loops failed in a row"
+        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {how_many}: {told}")
 
 
 def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, worker: str, retries: int) -> None:

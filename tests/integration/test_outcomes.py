@@ -479,7 +479,7 @@ def test_the_last_of_loops_that_fail_together_ends_the_run(monkeypatch):
 
     run.refresh_from_db()
     assert run.lifecycle == Lifecycle.FAILED
-    assert run.failure == "scripted: 1 loops failed in a row: ZeroDivisionError: division by zero"
+    assert run.failure == "scripted: a loop failed: ZeroDivisionError: division by zero"
     assert len(events(run, "loop_failed")) == 1
 
 
