@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
@@ -101,6 +102,9 @@ class RunCommand(BaseCommand, ABC):
             raise RunCommandError(fact, Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise RunCommandError("interrupted", Exit.INTERRUPTED, "interrupted") from None
+        except BrokenPipeError:  # whoever read, as `head`, has read enough; nothing more may be written at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = Exit.FAILED
         if code:
             sys.exit(code)
 
