@@ -45,6 +45,10 @@ class Content:
     other_parts: tuple[str, ...] = ()
     is_workbook: bool = False
 
+    def is_named(self, *endings: str) -> bool:
+        """Whether the name of what is read ends so, whatever it is packed in."""
+        return self.name.lower().removesuffix(".gz").endswith(endings)
+
 
 def content_of(file: BinaryIO, name: str, choose: ChoosePart) -> Content:
     """``file`` itself, or what is packed in it. Raises :class:`InvalidInput` for what nobody can read."""
@@ -61,7 +65,7 @@ def _content_of(file: BinaryIO, name: str, choose: ChoosePart, depth: int) -> Co
     if start.startswith(signatures.GZIP):
         if depth:
             raise refusal(name, "it is packed twice; expected at most one gzip or zip around it")
-        return _content_of(_gunzipped(file, name), name.removesuffix(".gz"), choose, depth + 1)
+        return _content_of(_gunzipped(file, name), name, choose, depth + 1)
     if start.startswith(signatures.ZIP):
         return _of_zip(file, name, choose, depth)
     if kind := signatures.kind_of_bytes(start):

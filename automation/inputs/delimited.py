@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from typing import BinaryIO
 
@@ -43,14 +44,10 @@ def directive_in(sample: list[str]) -> str:
 
 def parsed(sample: list[str], delimiter: str) -> list[list[str]]:
     """The cells of the first lines, as far as they can be read; blank ones are left out."""
-    rows = []
-    try:
-        for row in csv.reader(sample, delimiter=delimiter):
-            if cells := trimmed(row):
-                rows.append(cells)
-    except csv.Error:
-        pass
-    return rows
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # the rows before a broken one count
+        rows.extend(trimmed(row) for row in csv.reader(sample, delimiter=delimiter))
+    return [row for row in rows if row]
 
 
 def regularity(sample: list[str], delimiter: str) -> tuple[float, int]:
@@ -64,11 +61,11 @@ def regularity(sample: list[str], delimiter: str) -> tuple[float, int]:
     return sum(many for one, many in widths.items() if 1 < one <= width) / len(rows) if count else 0.0, width
 
 
-def delimiter_of(sample: list[str], name: str) -> str:
+def delimiter_of(sample: list[str], *, is_tsv: bool) -> str:
     """What separates the cells of most rows, else of the first row; empty if nothing does."""
     if directive := directive_in(sample):
         return directive
-    if name.lower().endswith((".tsv", ".tab")) and any("\t" in line for line in sample):
+    if is_tsv and any("\t" in line for line in sample):
         return "\t"
     best = max(DELIMITERS, key=lambda one: regularity(sample, one))
     if regularity(sample, best)[0] > 0.5:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from automation.errors import InvalidInput
+from automation.inputs.alphabets import is_odd, is_of_one_language
 from automation.inputs.reader import refusal
 from automation.inputs.spool import CHUNK_BYTES
 
@@ -18,6 +20,7 @@ START_BYTES = 4_096
 SAMPLE_BYTES = 64 << 10
 LONGEST_LINE_BYTES = 1 << 20
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_CONTROL_BYTES = re.compile(CONTROL.pattern.encode())
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -51,9 +54,11 @@ def detect(file: BinaryIO, name: str) -> Encoding:
     lines = _Lines(file)
     if not lines.invalid:
         return _decoded(file, name, "utf-8")
+    if found := _CONTROL_BYTES.search(start):
+        raise _not_text(name, found.group().decode(), 1 + start.count(b"\n", 0, found.start()))
     encoding, warning = _guess(lines, name)
-    found = _decoded(file, name, encoding, because=f"it is not {_SAVE_IT.removeprefix('save it as ')}")
-    return Encoding(encoding, (warning, *found.warnings))
+    decoded = _decoded(file, name, encoding, because=f"it is neither UTF-8 nor {encoding} throughout; {_SAVE_IT}")
+    return Encoding(encoding, (warning, *decoded.warnings))
 
 
 def _unmarked(start: bytes) -> str:
@@ -80,7 +85,7 @@ class _Lines:
                 self.invalid += 1
                 self.first_invalid = self.first_invalid or number
                 if len(self.sample) < SAMPLE_BYTES:
-                    self.sample += line[:SAMPLE_BYTES]
+                    self.sample += line[:SAMPLE_BYTES] + b"\n"
             else:
                 self.valid += 1
                 self.first_valid = self.first_valid or number
@@ -134,10 +139,15 @@ def _best(matches: list[CharsetMatch]) -> str:
     """The one code page that fits best; the usual one of several that fit alike, else none."""
     if not matches or matches[0].chaos > 0.2:
         return ""
+    matches = [match for match in matches if not is_odd(str(match))]
+    if not matches:
+        return ""
     least = min(match.chaos for match in matches)
     near = [match for match in matches if match.chaos <= least + 0.02]
     most = max(match.coherence for match in near)
     near = [match for match in near if match.coherence >= most - 0.05]
+    # Short texts have no coherence to speak of; the letters of a language tell more.
+    near = [match for match in near if is_of_one_language(str(match))] or near
     names = [{match.encoding, *match.could_be_from_charset} for match in near]
     if any(USUAL in alike for alike in names):
         return USUAL
@@ -167,14 +177,17 @@ def _decoded(file: BinaryIO, name: str, encoding: str, because: str = "") -> Enc
         except UnicodeDecodeError:
             raise refusal(name, because or f"it is not valid {encoding.upper()} text") from None
         if found := CONTROL.search(text):
-            kind = "NUL bytes" if found.group() == "\0" else f"the control character {found.group()!a}"
-            number = line + text.count("\n", 0, found.start())
-            raise refusal(name, f"it holds {kind}; expected a text file", "line", number)
+            raise _not_text(name, found.group(), line + text.count("\n", 0, found.start()))
         if not text.isascii():
             _warn_of_damage(text, line, warnings)
         line += text.count("\n")
         if not chunk:
             return Encoding(encoding, tuple(warnings.values()))
+
+
+def _not_text(name: str, control: str, line: int) -> InvalidInput:
+    kind = "NUL bytes" if control == "\0" else f"the control character {control!a}"
+    return refusal(name, f"it holds {kind}; expected a text file", "line", line)
 
 
 def _warn_of_damage(text: str, line: int, warnings: dict[str, str]) -> None:
@@ -183,5 +196,6 @@ def _warn_of_damage(text: str, line: int, warnings: dict[str, str]) -> None:
         warnings["replaced"] = f"Characters were lost before this file was saved, first in line {number:,} (�)."
     if "twice" not in warnings and (found := _MOJIBAKE.search(text)):
         number = line + text.count("\n", 0, found.start())
-        around = text[max(0, found.start() - 10) : found.end() + 10].strip()
+        around = text[max(0, found.start() - 10) : found.end() + 10].split("\n")
+        around = next(part for part in around if _MOJIBAKE.search(part)).strip()
         warnings["twice"] = f"Line {number:,} looks as if it had been encoded twice: {around!r}."

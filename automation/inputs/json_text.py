@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 from automation import conf
 from automation.errors import InvalidInput
 from automation.inputs import text
-from automation.inputs.reader import refusal
+from automation.inputs.archives import Content
+from automation.inputs.encoding import Encoding
+from automation.inputs.reader import Numbered, refusal
 from automation.inputs.report import BLANK, OTHER_PART, LeftOut, Payload, Report, Tally, example_of
 
 CHUNK = 256 << 10
@@ -147,9 +149,10 @@ def members(cursor: Cursor) -> Iterator[str]:
         cursor.take(",")
 
 
-def source_of(file: BinaryIO, name: str, encoding: str, warnings: tuple[str, ...]) -> tuple[Report, Any]:
-    """What the file holds as JSON, and a function that reads its items (see ``reader.Numbered``)."""
-    if _is_lines(file, name, encoding):
+def source_of(content: Content, found: Encoding) -> tuple[Report, Numbered]:
+    """What the file holds as JSON, and a function that reads its items."""
+    file, name, encoding, warnings = content.file, content.name, found.name, found.warnings
+    if content.is_named(".jsonl", ".ndjson", ".jsonlines") or _is_lines(file, name, encoding):
         report = Report(name, "JSON lines", encoding=encoding, warnings=warnings)
         return report, lambda tally: _of_lines(file, name, encoding, tally)
     with text.opened(file, encoding) as opened:
@@ -178,20 +181,14 @@ def source_of(file: BinaryIO, name: str, encoding: str, warnings: tuple[str, ...
 
 
 def _is_lines(file: BinaryIO, name: str, encoding: str) -> bool:
-    """Whether every line is a value of its own: by the name, or since the first line is one and more follow."""
-    if name.lower().endswith((".jsonl", ".ndjson", ".jsonlines")):
-        return True
+    """Whether every line is a value of its own: the first line is one, and more follow."""
     with text.opened(file, encoding) as opened:
         found = (line for line in text.lines(opened, name) if line.strip())
         first, second = next(found, ""), next(found, "")
         if not second:
             return False
-        try:
-            json.loads(first)
-        except (ValueError, RecursionError):
-            # A broken first line of JSON lines, if the second stands alone.
-            return first.lstrip().startswith("{") and len(first.strip()) > 1 and _is_object(second)
-        return True
+        # A broken first line is one of JSON lines if the second stands alone.
+        return _is_object(first) or (first.lstrip().startswith("{") and _is_object(second))
 
 
 def _is_object(line: str) -> bool:

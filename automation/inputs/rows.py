@@ -48,7 +48,7 @@ class Rows(Reader):
 
     def read_json(self, content: Content, found: encoding.Encoding, line: int, check: Check) -> Input:
         """Read a file that begins as JSON, in ``line``."""
-        report, numbered = json_text.source_of(content.file, content.name, found.name, found.warnings)
+        report, numbered = json_text.source_of(content, found)
         return checked(_with_others(report, content.other_parts), numbered, check, self.things)
 
     def grid_of(self, content: Content, found: encoding.Encoding, sample: list[str]) -> Grid:
@@ -57,7 +57,7 @@ class Rows(Reader):
             content.file,
             content.name,
             found.name,
-            delimited.delimiter_of(sample, content.name),
+            delimited.delimiter_of(sample, is_tsv=content.is_named(".tsv", ".tab")),
             has_directive=bool(delimited.directive_in(sample)),
             warnings=found.warnings,
         )

@@ -67,7 +67,7 @@ def first_of_table(sample: Sequence[Row]) -> int:
     """The index of the row that the table begins with: titles above it are narrower than it and its rows."""
     widths = sorted((filled(cells) for _, cells in sample), reverse=True)
     wide = widths[1] if len(widths) > 1 else widths[0]
-    for index, (number, cells) in enumerate(sample):
+    for index in range(len(sample)):
         if not _is_above(sample, index, wide):
             return index
     return 0
@@ -97,6 +97,8 @@ def head_of(grid: Grid, sample: Sequence[Row]) -> Head:
         )
     columns, warnings = column_names(cells)
     check_names(grid, at, columns)
+    if len(columns) == 1:
+        warnings += (f"The table has one column, and {grid.unit} {at:,} is taken for its name: {columns[0]!r}.",)
     return Head(at, columns, tuple(sample[:index]), columns, warnings)
 
 

@@ -30,7 +30,7 @@ class Command(RunCommand):
         parser.add_argument(
             "--input",
             metavar="F",
-            help="CSV, TSV, JSON, JSON lines or Excel file, or a gzip or zip of one, as the pipeline reads it; - is stdin",
+            help="CSV, TSV, JSON, JSON lines or Excel, or a gzip or zip of one, as the pipeline reads it; - is stdin",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="show what would be read and left out; create no run"

@@ -21,78 +21,36 @@ HEADER_ROWS = 40
 """How far down the header may stand."""
 COLUMN = "keyword"
 COLUMN_NAMES = frozenset(
-    [
-        "keyword",
-        "keywords",
-        "query",
-        "queries",
-        "search term",
-        "search terms",
-        "search query",
-        "search keyword",
-        "search phrase",
-        "term",
-        "top queries",
-        "suchanfrage",
-        "suchanfragen",
-        "suchbegriff",
-        "suchbegriffe",
-        "häufigste suchanfragen",
-        "schlüsselwort",
-        "schlüsselwörter",
-        "mot clé",
-        "mots clés",
-        "mot-clé",
-        "mots-clés",
-        "requête",
-        "requêtes",
-        "requêtes les plus fréquentes",
-        "terme de recherche",
-        "palabra clave",
-        "palabras clave",
-        "consulta",
-        "consultas",
-        "consultas principales",
-        "término de búsqueda",
-        "parola chiave",
-        "parole chiave",
-        "query principali",
-        "termine di ricerca",
-        "palavra-chave",
-        "palavras-chave",
-        "principais consultas",
-        "termo de pesquisa",
-        "zoekwoord",
-        "zoekwoorden",
-        "zoekopdracht",
-        "populairste zoekopdrachten",
-        "zoekterm",
-        "słowo kluczowe",
-        "słowa kluczowe",
-        "zapytanie",
-        "zapytania",
-        "najczęstsze zapytania",
-        "ключевое слово",
-        "ключевые слова",
-        "запрос",
-        "запросы",
-        "фраза",
-        "ключевая фраза",
-        "sökord",
-        "søkeord",
-        "søgeord",
-        "hakusana",
-        "klíčové slovo",
-        "kulcsszó",
-        "anahtar kelime",
-        "キーワード",
-        "クエリ",
-        "关键字",
-        "关键词",
-        "關鍵字",
-        "키워드",
-    ]
+    (
+        *(
+            "keyword",
+            "keywords",
+            "query",
+            "queries",
+            "search term",
+            "search terms",
+            "search query",
+            "search keyword",
+            "search phrase",
+            "term",
+        ),
+        *("top queries", "top query"),
+        *("suchanfrage", "suchanfragen", "suchbegriff", "suchbegriffe", "häufigste suchanfragen"),
+        *("schlüsselwort", "schlüsselwörter"),
+        *("mot clé", "mots clés", "mot-clé", "mots-clés", "requête", "requêtes"),
+        *("requêtes les plus fréquentes", "terme de recherche"),
+        *("palabra clave", "palabras clave", "consulta", "consultas"),
+        *("consultas principales", "término de búsqueda"),
+        *("parola chiave", "parole chiave", "query principali", "termine di ricerca"),
+        *("palavra-chave", "palavras-chave", "principais consultas", "termo de pesquisa"),
+        *("zoekwoord", "zoekwoorden", "zoekopdracht", "populairste zoekopdrachten", "zoekterm"),
+        *("słowo kluczowe", "słowa kluczowe", "zapytanie", "zapytania", "najczęstsze zapytania"),
+        *("ключевое слово", "ключевые слова", "запрос", "запросы", "фраза", "ключевая фраза"),
+        *("sökord", "søkeord", "søgeord", "hakusana", "klíčové slovo", "kulcsszó", "anahtar kelime"),
+        *("キーワード", "クエリ", "关键字", "关键词", "關鍵字", "키워드"),
+    )
 )
+"""How keyword tools call the column of keywords, in their languages."""
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"
 """They part letters in some writings: kept in the keyword, without weight where keywords are compared."""
 
@@ -186,7 +144,7 @@ class Keywords(Rows):
         def numbered(tally: Tally) -> Iterator[tuple[int, Payload]]:
             return _distinct(_records(given, name, tally), name, "item", tally)
 
-        return checked(Report(name, "items", unit="item"), numbered, check)
+        return checked(Report(name, "items", unit="item"), numbered, check, self.things if given else "items")
 
     def choose_part(self, names: Sequence[str]) -> str:
         def stem(name: str) -> str:
@@ -197,11 +155,11 @@ class Keywords(Rows):
 
     def grid_of(self, content: Content, found: encoding.Encoding, sample: list[str]) -> Grid:
         """The table whose header names keywords, whatever separates its cells; else lines, unless it is a table."""
-        is_table_by_name = content.name.lower().endswith((".csv", ".tsv", ".tab"))
+        is_table_by_name = content.is_named(".csv", ".tsv", ".tab")
         directive = delimited.directive_in(sample)
-        delimiter = directive or self._delimiter_by_header(sample, content.name)
+        delimiter = directive or self._delimiter_by_header(sample)
         if delimiter is None:
-            delimiter = delimited.delimiter_of(sample, content.name)
+            delimiter = delimited.delimiter_of(sample, is_tsv=content.is_named(".tsv", ".tab"))
             share, width = delimited.regularity(sample, delimiter) if delimiter else (0.0, 1)
             is_regular = share == 1.0 or (share > 0.5 and delimiter != "," and is_table_by_name)
             if width < 2 or not is_regular or (delimiter == "," and not is_table_by_name):
@@ -211,7 +169,7 @@ class Keywords(Rows):
         )
 
     @staticmethod
-    def _delimiter_by_header(sample: list[str], name: str) -> str | None:
+    def _delimiter_by_header(sample: list[str]) -> str | None:
         """What separates the cells of a header that names keywords; ``None`` if there is no such header."""
         widths = {}
         for delimiter in delimited.DELIMITERS:
