@@ -23,16 +23,17 @@ SAMPLE_CHARACTERS = 256 << 10
 _DIRECTIVE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
-def sample_of(file: BinaryIO, encoding: str, name: str) -> list[str]:
-    """The first lines."""
+def sample_of(file: BinaryIO, encoding: str) -> list[str]:
+    """The first lines; one that is very long is cut off, and is the last."""
     size = 0
     found = []
     with text.opened(file, encoding) as opened:
-        for line in islice(text.lines(opened, name), SAMPLE_LINES):
+        while len(found) < SAMPLE_LINES and size < SAMPLE_CHARACTERS:
+            line = opened.readline(SAMPLE_CHARACTERS - size)
+            if not line:
+                break
             found.append(line)
             size += len(line)
-            if size > SAMPLE_CHARACTERS:
-                break
     return found
 
 

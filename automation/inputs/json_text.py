@@ -152,7 +152,7 @@ def members(cursor: Cursor) -> Iterator[str]:
 def source_of(content: Content, found: Encoding) -> tuple[Report, Numbered]:
     """What the file holds as JSON, and a function that reads its items."""
     file, name, encoding, warnings = content.file, content.name, found.name, found.warnings
-    if content.is_named(".jsonl", ".ndjson", ".jsonlines") or _is_lines(file, name, encoding):
+    if content.is_named(".jsonl", ".ndjson", ".jsonlines") or _is_lines(file, encoding):
         report = Report(name, "JSON lines", encoding=encoding, warnings=warnings)
         return report, lambda tally: _of_lines(file, name, encoding, tally)
     with text.opened(file, encoding) as opened:
@@ -180,15 +180,20 @@ def source_of(content: Content, found: Encoding) -> tuple[Report, Numbered]:
     return report, lambda tally: _of_array(file, name, encoding, path)
 
 
-def _is_lines(file: BinaryIO, name: str, encoding: str) -> bool:
+def _is_lines(file: BinaryIO, encoding: str) -> bool:
     """Whether every line is a value of its own: the first line is one, and more follow."""
     with text.opened(file, encoding) as opened:
-        found = (line for line in text.lines(opened, name) if line.strip())
-        first, second = next(found, ""), next(found, "")
-        if not second:
-            return False
+        first, second = _next_line(opened), _next_line(opened)
         # A broken first line is one of JSON lines if the second stands alone.
-        return _is_object(first) or (first.lstrip().startswith("{") and _is_object(second))
+        return bool(second) and (_is_object(first) or (first.lstrip().startswith("{") and _is_object(second)))
+
+
+def _next_line(opened: io.TextIOWrapper) -> str:
+    """The next line that is not blank; nothing at the end, or if it is longer than any item."""
+    while line := opened.readline(text.LONGEST_LINE):
+        if line.strip():
+            return line if len(line) < text.LONGEST_LINE else ""
+    return ""
 
 
 def _is_object(line: str) -> bool:

@@ -34,7 +34,7 @@ class Rows(Reader):
             grid, others = excel.grid_of(content.file, content.name, self.choose_part)
             return self._read_grid(grid, content, others, check)
         found = encoding.detect(content.file, content.name)
-        sample = delimited.sample_of(content.file, found.name, content.name)
+        sample = delimited.sample_of(content.file, found.name)
         start = "".join(sample)
         if not start.strip("\ufeff \t\r\n"):
             raise refusal(content.name, f"it has no {self.things}")

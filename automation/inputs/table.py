@@ -30,6 +30,10 @@ _TOTAL_ALONE = re.compile(
 )
 
 
+_TOTAL_BEGINS = frozenset("tTgGsSrRиИвВ合总 \t")
+"""Most rows are told apart by their first letter."""
+
+
 @dataclass(frozen=True)
 class Head:
     """Where a table begins. ``at`` is the number of its header row, ``None`` if it has none."""
@@ -130,10 +134,11 @@ def rows_of(grid: Grid, head: Head, tally: Tally) -> Iterator[Row]:
     for number, cells in grid.rows():
         if number <= starts_after:
             continue
-        if not any(cells) or (not cells[0] and is_blank(cells)) or is_blank(cells):
+        first = cells[0] if cells else ""
+        if (not first or (isinstance(first, str) and not first.strip())) and is_blank(cells):
             tally.leave_out(BLANK)
             continue
-        if is_total(cells):
+        if (not first or (isinstance(first, str) and first[0] in _TOTAL_BEGINS)) and is_total(cells):
             pending.append((number, cells))
             continue
         if pending:

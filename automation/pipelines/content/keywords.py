@@ -95,17 +95,7 @@ class Seen:
 
     def add(self, text: str) -> bool:
         """Whether ``text`` is new."""
-        if not self._put(hash(text) & 0xFFFF_FFFF_FFFF_FFFF or 1):
-            return False
-        self._count += 1
-        if self._count * 3 > len(self._slots) * 2:
-            old, self._slots = self._slots, array("Q", bytes(16 * len(self._slots)))
-            for value in old:
-                if value:
-                    self._put(value)
-        return True
-
-    def _put(self, value: int) -> bool:
+        value = hash(text) & 0xFFFF_FFFF_FFFF_FFFF or 1
         slots = self._slots
         mask = len(slots) - 1
         at = value & mask
@@ -114,7 +104,19 @@ class Seen:
                 return False
             at = (at + 1) & mask
         slots[at] = value
+        self._count += 1
+        if self._count * 3 > len(slots) * 2:
+            self._grow()
         return True
+
+    def _grow(self) -> None:
+        old, self._slots = self._slots, array("Q", bytes(16 * len(self._slots)))
+        mask = len(self._slots) - 1
+        for value in filter(None, old):
+            at = value & mask
+            while self._slots[at]:
+                at = (at + 1) & mask
+            self._slots[at] = value
 
 
 class Keywords(Rows):

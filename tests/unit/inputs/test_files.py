@@ -124,8 +124,9 @@ def test_what_stands_above_and_below_a_table_is_shown_with_its_lines() -> None:
 
     assert given is not None
     assert given.report.header_at == 3
-    assert [str(sentence) for sentence in given.report.sentences()] == [
-        "Left out: 2 rows before the header: line 1: Search terms report; line 2: November 1, 2026 - November 28, 2026.",
+    assert list(given.report.sentences()) == [
+        "Left out: 2 rows before the header: line 1: Search terms report; "
+        "line 2: November 1, 2026 - November 28, 2026.",
         "Left out: 2 totals after the last row: line 7: Total: Search terms, --, 1,300, 9,870, 40.10; "
         "line 8: Total: Account, --, 5,300, 99,870, 140.10.",
     ]
