@@ -26,7 +26,7 @@ _DIRECTIVE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 def sample_of(file: BinaryIO, encoding: str) -> list[str]:
     """The first lines; one that is very long is cut off, and is the last."""
     size = 0
-    found = []
+    found: list[str] = []
     with text.opened(file, encoding) as opened:
         while len(found) < SAMPLE_LINES and size < SAMPLE_CHARACTERS:
             line = opened.readline(SAMPLE_CHARACTERS - size)

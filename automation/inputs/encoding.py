@@ -196,6 +196,6 @@ def _warn_of_damage(text: str, line: int, warnings: dict[str, str]) -> None:
         warnings["replaced"] = f"Characters were lost before this file was saved, first in line {number:,} (�)."
     if "twice" not in warnings and (found := _MOJIBAKE.search(text)):
         number = line + text.count("\n", 0, found.start())
-        around = text[max(0, found.start() - 10) : found.end() + 10].split("\n")
-        around = next(part for part in around if _MOJIBAKE.search(part)).strip()
+        near = text[max(0, found.start() - 10) : found.end() + 10].split("\n")
+        around = next(part for part in near if _MOJIBAKE.search(part)).strip()
         warnings["twice"] = f"Line {number:,} looks as if it had been encoded twice: {around!r}."

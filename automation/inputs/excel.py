@@ -6,13 +6,11 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any, BinaryIO
 
 import openpyxl
 import orjson
-from openpyxl.worksheet._read_only import ReadOnlyWorksheet
 
 from automation import conf
 from automation.errors import InvalidInput
@@ -38,14 +36,6 @@ _FORMULA = re.compile(
     rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 _ERRORS = frozenset({"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!"})
-
-
-@dataclass(frozen=True)
-class Sheets:
-    """The names of the sheets of a workbook: the one that is read, and those that are left out."""
-
-    chosen: str
-    others: tuple[str, ...]
 
 
 def grid_of(file: BinaryIO, name: str, choose: ChoosePart) -> tuple[Grid, tuple[str, ...]]:
@@ -124,7 +114,7 @@ def _check_strings(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -
                 raise refusal(name, f"it has more than {MOST_STRINGS:,} texts; save it as CSV")
 
 
-def _chosen(workbook: Any, name: str, choose: ChoosePart) -> tuple[ReadOnlyWorksheet, tuple[str, ...]]:
+def _chosen(workbook: Any, name: str, choose: ChoosePart) -> tuple[Any, tuple[str, ...]]:
     filled = []
     others = []
     for sheet in workbook.worksheets:
@@ -144,7 +134,7 @@ def _chosen(workbook: Any, name: str, choose: ChoosePart) -> tuple[ReadOnlyWorks
     return filled[titles.index(title)], tuple(others)
 
 
-def _rows(sheet: ReadOnlyWorksheet, name: str) -> Iterator[Row]:
+def _rows(sheet: Any, name: str) -> Iterator[Row]:
     most_columns = conf.settings().max_input_columns
     for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
         if number > MOST_ROWS:
@@ -156,7 +146,7 @@ def _rows(sheet: ReadOnlyWorksheet, name: str) -> Iterator[Row]:
             yield number, [_plain(cell) for cell in row]
 
 
-def _copied(sheet: ReadOnlyWorksheet, name: str) -> Grid:
+def _copied(sheet: Any, name: str) -> Grid:
     target = spool()
     told: list[str] = []
     for number, cells in _rows(sheet, name):

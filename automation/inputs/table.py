@@ -108,7 +108,7 @@ def head_of(grid: Grid, sample: Sequence[Row]) -> Head:
 
 def report_of(grid: Grid, head: Head) -> Report:
     """What is known of the table before its rows are read."""
-    left_out = ()
+    left_out: tuple[LeftOut, ...] = ()
     if head.before:
         shown = tuple(f"{grid.unit} {number:,}: {example_of(cells)}" for number, cells in head.before[:EXAMPLES])
         left_out = (LeftOut(BEFORE_HEADER, len(head.before), shown),)
@@ -158,7 +158,7 @@ def rows_of(grid: Grid, head: Head, tally: Tally) -> Iterator[Row]:
 
 def _may_be_header(cells: list[Any], head: Head) -> bool:
     first = cells[0]
-    return isinstance(first, str) and (first.startswith("\ufeff") or (head.header and head.header[0] in first))
+    return isinstance(first, str) and (first.startswith("\ufeff") or bool(head.header and head.header[0] in first))
 
 
 def _is_header_again(grid: Grid, number: int, cells: list[Any], head: Head) -> bool:

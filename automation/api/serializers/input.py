@@ -41,5 +41,5 @@ class CreatedRunSerializer(RunSerializer):
     input = InputSerializer(required=False, help_text="Left out for a pipeline that makes its own items.")
 
     class Meta(RunSerializer.Meta):
-        fields = (*RunSerializer.Meta.fields, "input")
+        fields = (*RunSerializer.Meta.fields, "input")  # type: ignore[assignment]
         read_only_fields = fields
