@@ -89,6 +89,18 @@ def test_a_set_up_that_takes_longer_than_a_loop_does_is_worth_its_time(settings,
     assert [output["n"] for output in outputs(run)] == [1, 2]
 
 
+def test_what_is_long_in_loading_is_kept_for_ten_times_as_long(settings, monkeypatch):
+    """Else a model that takes a minute would be loaded again each minute."""
+    settings.AUTOMATION = {**settings.AUTOMATION, "loop_seconds": 0.05}
+    monkeypatch.setattr(SlowlyLoaded, "process", lambda self, item, ctx: time.sleep(0.03) or [item])
+    run = running(SlowlyLoaded, monkeypatch, items=15)
+
+    run_loop(run)
+
+    assert len(outputs(run)) == 15
+    assert Loaded.calls.count("setup") == 1
+
+
 def test_a_loop_sets_up_once_before_its_first_item_and_takes_down_at_its_end(monkeypatch):
     run = drain(running(Loaded, monkeypatch))
 
