@@ -46,6 +46,12 @@ class SlowlyLoaded(Loaded):
         super().setup(ctx)
 
 
+class LongLoaded(SlowlyLoaded):
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        time.sleep(0.03)
+        yield item
+
+
 class Prepared(Loaded):
     def prepare(self, ctx: StageContext) -> None:
         self.calls.append("prepare")
@@ -92,8 +98,7 @@ def test_a_set_up_that_takes_longer_than_a_loop_does_is_worth_its_time(settings,
 def test_what_is_long_in_loading_is_kept_for_ten_times_as_long(settings, monkeypatch):
     """Else a model that takes a minute would be loaded again each minute."""
     settings.AUTOMATION = {**settings.AUTOMATION, "loop_seconds": 0.05}
-    monkeypatch.setattr(SlowlyLoaded, "process", lambda self, item, ctx: time.sleep(0.03) or [item])
-    run = running(SlowlyLoaded, monkeypatch, items=15)
+    run = running(LongLoaded, monkeypatch, items=15)
 
     run_loop(run)
 
