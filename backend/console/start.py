@@ -159,6 +159,8 @@ def _read(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline])
     if int(request.META.get("CONTENT_LENGTH") or 0) > most:
         raise InvalidInput(f"Cannot use the file: expected at most {most:,} bytes, got more.")
     file = request.FILES.get("input")
+    if file is not None and given.get("text", "").strip():
+        raise InvalidInput("Cannot create the run: expected a file or a text, got both.")
     if file is not None:
         return run_input.of_file(pipeline, file.file, file.name or "input")  # type: ignore[arg-type]
     if not given.get("text", "").strip():
