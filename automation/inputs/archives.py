@@ -28,7 +28,16 @@ _DOCUMENTS = (
     ("Index/Document.iwa", "an Apple Numbers or Pages document"),
     ("META-INF/MANIFEST.MF", "a Java archive"),
 )
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, OSError, ValueError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    OSError,
+    ValueError,
+)
 
 ChoosePart = Callable[[Sequence[str]], str]
 """Returns the one of several names that is meant; empty if that cannot be told."""
@@ -95,7 +104,7 @@ def _gunzipped(file: BinaryIO, name: str) -> BinaryIO:
     try:
         with gzip.GzipFile(fileobj=file) as packed:
             return copy(packed.read, _most(), lambda: _too_large(name))
-    except (*_DAMAGED,) as error:
+    except _DAMAGED as error:
         raise refusal(name, f"its gzip cannot be unpacked: {str(error).lower() or 'it is cut off'}") from None
 
 
@@ -127,8 +136,7 @@ def _of_member(archive: zipfile.ZipFile, name: str, choose: ChoosePart) -> Conte
     if not part:
         raise refusal(name, f"it holds {_named(members)}; expected one: give that alone")
     info = members[part]
-    if info.flag_bits & 0x1:
-        raise refusal(name, f"{part} in it is encrypted; pack it without a password")
+    check_packing(info, name)
     inner = f"{name}: {part}"
     try:
         with archive.open(info) as packed:
@@ -140,10 +148,18 @@ def _of_member(archive: zipfile.ZipFile, name: str, choose: ChoosePart) -> Conte
     return Content(content.file, inner, part, others, content.is_workbook)
 
 
+def check_packing(info: zipfile.ZipInfo, name: str) -> None:
+    """Refuse a member that is encrypted, or packed in a way that may take any amount of memory to unpack."""
+    if info.flag_bits & 0x1:
+        raise refusal(name, f"{info.filename} in it is encrypted; pack it without a password")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise refusal(name, f"{info.filename} in it is packed by an uncommon method; expected deflate")
+
+
 def _is_meant(info: zipfile.ZipInfo) -> bool:
     """Neither a folder nor what systems put beside files."""
     path, _, base = info.filename.rpartition("/")
-    return not (info.is_dir() or "__MACOSX" in path or base.startswith(".") or base in ("Thumbs.db", "desktop.ini"))
+    return not (not base or "__MACOSX" in path or base.startswith(".") or base in ("Thumbs.db", "desktop.ini"))
 
 
 def _named(names: Sequence[str] | dict[str, zipfile.ZipInfo]) -> str:

@@ -51,11 +51,11 @@ def detect(file: BinaryIO, name: str) -> Encoding:
     marked = next((encoding for mark, encoding in MARKS if start.startswith(mark)), "") or _unmarked(start)
     if marked:
         return _decoded(file, name, marked, because=f"it is not valid {marked.removesuffix('-sig').upper()} text")
+    if found := _CONTROL_BYTES.search(start):
+        raise _not_text(name, found.group().decode(), 1 + start.count(b"\n", 0, found.start()))
     lines = _Lines(file)
     if not lines.invalid:
         return _decoded(file, name, "utf-8")
-    if found := _CONTROL_BYTES.search(start):
-        raise _not_text(name, found.group().decode(), 1 + start.count(b"\n", 0, found.start()))
     encoding, warning = _guess(lines, name)
     decoded = _decoded(file, name, encoding, because=f"it is neither UTF-8 nor {encoding} throughout; {_SAVE_IT}")
     return Encoding(encoding, (warning, *decoded.warnings))

@@ -14,7 +14,7 @@ import orjson
 
 from automation import conf
 from automation.errors import InvalidInput
-from automation.inputs.archives import ChoosePart
+from automation.inputs.archives import ChoosePart, check_packing
 from automation.inputs.grid import Grid, Row, is_blank, trimmed
 from automation.inputs.reader import refusal
 from automation.inputs.spool import CHUNK_BYTES, spool
@@ -40,9 +40,9 @@ _ERRORS = frozenset({"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", 
 
 def grid_of(file: BinaryIO, name: str, choose: ChoosePart) -> tuple[Grid, tuple[str, ...]]:
     """The rows of the one sheet that is meant, and the names of the others."""
-    uncomputed = _check_parts(file, name)
-    file.seek(0)
     try:
+        uncomputed = _check_parts(file, name)
+        file.seek(0)
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         sheet, others = _chosen(workbook, name, choose)
         if cell := uncomputed.get(sheet._worksheet_path, ""):
@@ -63,6 +63,7 @@ def _check_parts(file: BinaryIO, name: str) -> dict[str, str]:
     uncomputed = {}
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
+            check_packing(info, name)
             if info.filename.startswith("xl/worksheets/") and info.filename.endswith(".xml"):
                 uncomputed[info.filename] = _check_sheet(archive, info, name)
             elif info.filename.endswith("haredStrings.xml"):

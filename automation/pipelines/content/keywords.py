@@ -17,6 +17,8 @@ from automation.inputs.report import BLANK, DUPLICATE, EXAMPLES, OTHER_PART, Lef
 from automation.inputs.table import Head, column_names
 
 LONGEST_KEYWORD = 500
+MOST_WORDS = 12
+"""Longer ones are sentences; search engines take ten words."""
 HEADER_ROWS = 40
 """How far down the header may stand."""
 COLUMN = "keyword"
@@ -184,8 +186,12 @@ class Keywords(Rows):
 
     def read_table(self, grid: Grid, sample: Sequence[Row], check: Check, others: tuple[str, ...]) -> Input:
         head, at = keyword_head(grid, sample)
-        _refuse_addresses(grid, head, at, sample)
+        texts = _texts(head, at, sample)
+        _refuse_addresses(grid, texts)
         report = table.report_of(grid, head)
+        if sum(len(text.split()) > MOST_WORDS for _, text in texts) * 2 > len(texts):
+            told = f"Most keywords have more than {MOST_WORDS} words: is this a list of keywords?"
+            report = replace(report, warnings=(*report.warnings, told))
         if others:
             report = replace(report, left_out=(*report.left_out, LeftOut(OTHER_PART, len(others), others[:EXAMPLES])))
 
@@ -282,13 +288,15 @@ def _is_named_by_contrast(header: Sequence[Any], rows: Sequence[Sequence[Any]]) 
     return False
 
 
-def _refuse_addresses(grid: Grid, head: Head, at: int, sample: Sequence[Row]) -> None:
-    rows = [
-        (number, cells[at]) for number, cells in sample if (head.at is None or number > head.at) and at < len(cells)
-    ]
-    rows = rows[:50]
-    found = [number for number, cell in rows if kind_of(cell) == ADDRESS]
-    if rows and len(found) * 2 > len(rows):
+def _texts(head: Head, at: int, sample: Sequence[Row]) -> list[tuple[int, str]]:
+    """The first keywords, with their places."""
+    starts_after = head.at or 0
+    return [(number, str(cells[at])) for number, cells in sample if number > starts_after and at < len(cells)][:50]
+
+
+def _refuse_addresses(grid: Grid, texts: Sequence[tuple[int, str]]) -> None:
+    found = [number for number, text in texts if kind_of(text) == ADDRESS]
+    if len(found) * 2 > len(texts):
         raise refusal(grid.name, "it holds addresses where keywords are expected", grid.unit, found[0])
 
 

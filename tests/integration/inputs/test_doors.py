@@ -142,6 +142,17 @@ def test_items_of_other_pipelines_may_have_a_keyword_and_are_left_alone(api: Any
     assert [entry["payload"] for entry in found] == items
 
 
+@pytest.mark.parametrize("name", ["171_titles.xlsx", "160_one.zip", "150_one.csv.gz", "50_planner_utf16be.csv"])
+def test_uploads_of_every_kind_are_read(api: Any, name: str) -> None:
+    upload = SimpleUploadedFile(name, (FILES / name).read_bytes())
+    form = {"pipeline": "content", "site": "blog", "input": upload, "start": "false"}
+
+    made = api.post(RUNS, form, format="multipart")
+
+    assert made.status_code == 201, made.data
+    assert made.data["total_items"] == made.data["input"]["items"] > 1
+
+
 def test_an_upload_that_is_wrong_creates_nothing_and_says_where(api: Any) -> None:
     upload = SimpleUploadedFile("page.csv", (FILES / "131_login_page_named_csv.csv").read_bytes())
 
