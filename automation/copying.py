@@ -43,7 +43,7 @@ def encode(payload: Any, most_bytes: int | None = None) -> bytes:
     if not isinstance(payload, dict):
         raise UnfitPayload(f"expected an output that is a JSON object (dict), got: {type(payload).__name__}")
     try:
-        encoded = orjson.dumps(payload, option=_NUMPY)
+        encoded = orjson.dumps(payload, None, _NUMPY)
     except TypeError as error:
         raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
     if b"\\u0000" in encoded and _NUL.search(encoded):
