@@ -7,16 +7,15 @@ import io
 import json
 import struct
 import tracemalloc
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
-import openpyxl
 import pytest
 
 from automation.errors import InvalidInput
 from automation.inputs import Input, Rows, excel
 from automation.pipelines.content.keywords import Keywords, Seen
+from tests.unit.inputs.packing import workbook, zipped
 
 CSV = b"sku,name\nA1,Anchor\nA2,Chair\n"
 Limit = Callable[..., None]
@@ -38,26 +37,6 @@ def refusal(content: bytes, name: str = "items.csv") -> str:
     with pytest.raises(InvalidInput) as caught:
         read(content, name)
     return str(caught.value)
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file.getvalue()
-
-
-def workbook(rows: list[list[Any]]) -> dict[str, bytes]:
-    """The parts of a workbook of one sheet."""
-    made = openpyxl.Workbook()
-    assert made.active is not None
-    for row in rows:
-        made.active.append(row)
-    file = io.BytesIO()
-    made.save(file)
-    with zipfile.ZipFile(file) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def peak_mib(read: Callable[[], object]) -> float:
