@@ -10,7 +10,7 @@ import pytest
 
 from automation import run_input
 from automation.errors import InvalidInput
-from automation.pipeline import Payload, Pipeline, Reader, Rows
+from automation.pipeline import Payload, Pipeline, Rows
 from tests.unit.inputs.packing import zipped
 
 
@@ -24,7 +24,7 @@ class OfProducts(Rows):
 class Catalogue(Pipeline):
     slug = "catalogue"
     title = "Catalogue"
-    reader: Reader = OfProducts()
+    reader = OfProducts()
 
     @classmethod
     def clean_item(cls, item: Payload) -> Payload:
