@@ -1,4 +1,4 @@
-"""Deleting a run of a million items (or ``PURGE_ITEMS``): how fast, what others wait for it, and what it leaves behind."""
+"""Deleting a run of a million items, or ``PURGE_ITEMS``: how fast, what others wait for it, what it leaves behind."""
 
 from __future__ import annotations
 
