@@ -14,7 +14,7 @@ from pause_manager.views import Gpu
 
 
 class Interrupted(BaseException):
-    """Raised by :meth:`StageContext.sleep` at a stop. The item is left undone and is done again on resume.
+    """Raised by ``sleep`` and ``checkpoint`` of :class:`StageContext` at a stop: the item is done again on resume.
 
     Not an ``Exception``, so that a stage's own ``except Exception`` does not swallow it.
     """
@@ -28,6 +28,10 @@ class TookTooLong(BaseException):
 
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(f"took longer than {what} = {seconds:g} s")
+
+
+def _refuse_checkpoint(state: Any) -> None:
+    raise RuntimeError("Cannot commit a checkpoint: no item is at work.")
 
 
 class Artifacts:
@@ -70,8 +74,11 @@ class StageContext:
     """Handed to every hook of a stage. One instance serves a whole loop; ``item_key`` changes from item to item."""
 
     __slots__ = (
+        "_checkpoint",
         "_items",
+        "_should_stop",
         "_sleep",
+        "_state",
         "artifacts",
         "back_off",
         "gpus",
@@ -94,6 +101,9 @@ class StageContext:
         items: Callable[[], Iterator[dict[str, Any]]],
         back_off: Callable[[float], None] | None = None,
         gpus: tuple[Gpu, ...] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+        checkpoint: Callable[[Any], None] = _refuse_checkpoint,
+        state: Callable[[], Any] = lambda: None,
     ) -> None:
         self.run_id = run_id
         self.stage_slug = stage_slug
@@ -108,6 +118,9 @@ class StageContext:
         """The wait between two tries at an item: interrupted by a stop even where :meth:`sleep` is not."""
         self._sleep = sleep
         self._items = items
+        self._should_stop = should_stop
+        self._checkpoint = checkpoint
+        self._state = state
 
     @property
     def idempotency_key(self) -> str:
@@ -120,6 +133,30 @@ class StageContext:
         Beyond the item's time limit it raises :class:`TookTooLong`.
         """
         self._sleep(seconds)
+
+    def should_stop(self) -> bool:
+        """Whether the item is to stop soon, for a pause, a cancel or a deploy. From memory: ask as often as you like.
+
+        :meth:`checkpoint` then raises :class:`Interrupted`. Always False in an ``irreversible`` stage.
+        """
+        return self._should_stop()
+
+    def checkpoint(self, state: Any) -> None:
+        """Commit how far this item is; ``state`` is a JSON value other than ``None``.
+
+        What was yielded before is committed with it, and the item's time limit begins anew. Raises
+        :class:`Interrupted` if the item is to stop: it goes on from here, perhaps on another worker.
+        """
+        self._checkpoint(state)
+
+    @property
+    def state(self) -> Any:
+        """What :meth:`checkpoint` committed last for this item, before it was interrupted or failed; else ``None``.
+
+        Whoever reads it goes on from there: what was yielded before that checkpoint is kept. Whoever does not read it
+        starts over, and nothing of it is kept.
+        """
+        return self._state()
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Payloads of all items of the stage, in order; for ``prepare``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,12 @@ import orjson
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from automation import conf, keys
+from automation import keys
 from automation.models import WorkItem
+from automation.payloads import UnfitPayload as UnfitPayload
+from automation.payloads import encode as encode
+from automation.payloads import of_wrong_type
 from pause_manager import database
-from pause_manager.finite import non_finite
 
 if TYPE_CHECKING:
     from automation.aside import Aside
@@ -27,46 +28,6 @@ MOST_BYTES_AT_ONCE = 256 * 1024 * 1024
 """All outputs of one item are committed by one statement, which PostgreSQL takes up to 1 GB."""
 BLOCK = 1 << 18
 
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-class UnfitPayload(ValueError):
-    """The payload cannot be stored as a JSON object; the sentence says why."""
-
-
-def encode(payload: Any, most_bytes: int | None = None) -> bytes:
-    """``payload`` as a JSON object ready to store, or ``UnfitPayload``.
-
-    ``most_bytes`` is what it may take; ``None``: as much as the settings say.
-    """
-    if not isinstance(payload, dict):
-        raise UnfitPayload(f"expected an output that is a JSON object (dict), got: {type(payload).__name__}")
-    try:
-        encoded = orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
-        raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
-    if b"\\u0000" in encoded and _NUL.search(encoded):
-        raise UnfitPayload("expected an output without NUL characters")
-    # What is no number has become null.
-    if b"null" in encoded and (found := non_finite(payload)):
-        raise UnfitPayload(f"expected an output of finite numbers: {found}")
-    if len(encoded) > LEAST_LIMIT:
-        _check_size(encoded, most_bytes)
-    return encoded
-
-
-LEAST_LIMIT = 1024
-"""No limit is lower: what is smaller than that is not asked about."""
-
-
-def _check_size(encoded: bytes, most_bytes: int | None) -> None:
-    most = conf.settings().max_item_bytes if most_bytes is None else most_bytes
-    if len(encoded) > most:
-        raise UnfitPayload(
-            f"expected an output of at most {most:,} bytes, got: {len(encoded):,}; "
-            f"keep it in ctx.artifacts, and its name in the output"
-        )
-
 
 def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
     """One line of COPY text; ``made_by`` is the stage run's id as ASCII digits. JSON holds no raw tab or newline."""
@@ -78,7 +39,7 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
 def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None) -> list[bytes]:
     """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
     if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
-        raise UnfitPayload(_of_wrong_type(outputs))
+        raise UnfitPayload(of_wrong_type(outputs))
     start = key.encode()
     rows = []
     size = 0
@@ -92,16 +53,6 @@ def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None)
                 f"expected outputs of at most {MOST_BYTES_AT_ONCE:,} bytes together; keep them in ctx.artifacts"
             )
     return rows
-
-
-def _of_wrong_type(outputs: Any) -> str:
-    if outputs is None:
-        return (
-            "expected the outputs of process(), got None: yield each output, or return a list (an empty one for none)"
-        )
-    if isinstance(outputs, dict):
-        return "expected the outputs of process(), got one dict: yield it, or return [it]"
-    return f"expected the outputs of process(), dicts in a list or yielded, got: {type(outputs).__name__}"
 
 
 def write(rows: Iterable[bytes]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
+from automation import item_types
 from automation.errors import InvalidParams, PipelineError
 from automation.failure_limit import is_limit
 from pause_manager.needs import Needs
@@ -101,6 +102,7 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
         raise refuse(f"its retention_days expected a whole number >= 1 or None, got: {kept!r}")
     if not _is_limit(pipeline.item_timeout):
         raise refuse(f"its item_timeout expected seconds >= 0 or None, got: {pipeline.item_timeout!r}")
+    _check_item_type(pipeline.item_type, f"Cannot register pipeline {name}: its item_type")
     if not pipeline.stages:
         raise refuse("it has no stages")
     _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")
@@ -121,6 +123,15 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
+
+
+def _check_item_type(declared: Any, prefix: str) -> None:
+    if declared is None:
+        return
+    try:
+        item_types.of(declared)
+    except item_types.NoItemType as error:
+        raise PipelineError(f"{prefix} cannot be used: {error}.") from None
 
 
 def _check_formerly(formerly: object, prefix: str) -> None:
@@ -191,6 +202,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     _check_names(stage.__name__, stage, prefix)
     _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
+    _check_item_type(stage.item_type, f"{prefix}.item_type")
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
     for field, least, optional in (

@@ -24,6 +24,7 @@ from automation import (
     failure_limit,
     gate,
     in_flight,
+    item_types,
     keys,
     slice_totals,
     stage_rows,
@@ -315,6 +316,7 @@ class _Rows:
         self._made_by = made_by
         self._payloads = payloads
         self._pipeline = pipeline
+        self._checks = item_types.input_checks(pipeline)
 
     def __iter__(self) -> Iterator[bytes]:
         limit = conf.settings().max_input_items
@@ -323,6 +325,8 @@ class _Rows:
                 raise InvalidInput(f"Cannot create the run: expected at most {limit:,} items, got more.")
             try:
                 encoded = copying.encode(self._pipeline.clean_item(payload))
+                for check in self._checks:
+                    check(encoded)
             except copying.UnfitPayload as error:
                 raise InvalidInput(f"Cannot use item {ordinal + 1}: {error}.") from None
             self.count = ordinal + 1

@@ -73,6 +73,12 @@ class BaseStage:
     """Slugs that it had in earlier releases: runs of then go on with it."""
     executor: ClassVar[str] = CELERY
     """Who does the work: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
+    item_type: ClassVar[type[Any] | None] = None
+    """What an item is: a ``TypedDict``, a dataclass or a pydantic model. ``process`` gets the dict, or the object.
+
+    Items are checked where they are made: an output that the stages after it cannot take fails the item that made it,
+    and an input that the first stages cannot take is refused. ``None`` checks nothing.
+    """
     needs: ClassVar[Needs] = Needs()
     concurrency: ClassVar[int | None] = None
     """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""
@@ -177,6 +183,8 @@ class Pipeline:
     formerly: ClassVar[tuple[str, ...]] = ()
     """Slugs that it had in earlier releases: runs of then go on with it."""
     stages: ClassVar[Sequence[type[AnyStage]]] = ()
+    item_type: ClassVar[type[Any] | None] = None
+    """What an item of the input is, as ``item_type`` of a stage; the first stages may say it for themselves."""
     params: ClassVar[Sequence[Param]] = ()
     timeout: ClassVar[float | None] = None
     """Seconds of working time after which a run fails; pauses do not count. ``None`` is no limit."""

@@ -21,6 +21,7 @@ from automation import (
     gate,
     hooks,
     installed,
+    item_types,
     leases,
     lifecycle,
     loop_beat,
@@ -118,7 +119,9 @@ class StageLoop:
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
         with self._limited(hook_timeout(self._declared), self._tried + 1):
-            return installed.make(self.run_row.pipeline, self.stage_run)
+            stage = installed.make(self.run_row.pipeline, self.stage_run)
+        self._process = item_types.process_of(stage, installed.readers_of(self.stage_run))
+        return stage
 
     @property
     def _tried(self) -> int:
@@ -315,7 +318,7 @@ class StageLoop:
                 if tried > self._declared.retries:
                     raise GivenUp(TookTooLong("item_timeout", self._item_timeout), tried)
                 at[ATTEMPT], at[BEGUN] = tried + 1, time.monotonic()
-                rows = copying.output_rows(unit.key, self.stage.process(unit.given, self._ctx), self._most_bytes)
+                rows = copying.output_rows(unit.key, self._process(unit.given, self._ctx), self._most_bytes)
             except GivenUp:
                 raise
             except BaseException as error:
@@ -336,7 +339,7 @@ class StageLoop:
         at = self._slot.work
         at[ATTEMPT], at[BEGUN] = number, time.monotonic()
         try:
-            return copying.output_rows(unit.key, self.stage.process(unit.anew(), self._ctx), self._most_bytes)
+            return copying.output_rows(unit.key, self._process(unit.anew(), self._ctx), self._most_bytes)
         finally:
             at[BEGUN] = 0.0
 
