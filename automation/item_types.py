@@ -172,15 +172,20 @@ def _name_of(kind: Any) -> str:
 def _known_to_pydantic(declared: Any) -> Any:
     """Before Python 3.12 pydantic takes only the ``TypedDict`` of ``typing_extensions``."""
     extensions = import_module("typing_extensions")
-    if isinstance(declared, type(extensions.TypedDict("Known", {}))):  # type: ignore[operator]
+    if isinstance(declared, type(extensions.TypedDict("Known", {}))):
         return declared
     hints = typing.get_type_hints(declared, include_extras=True)
-    required = declared.__required_keys__
+    # Where annotations are texts, __required_keys__ knows nothing of NotRequired.
     fields = {
-        name: kind if name in required else extensions.NotRequired[_bare(kind)]
-        for name, kind in ((name, _bare(kind)) for name, kind in hints.items())
+        name: _bare(kind) if _is_required(name, kind, declared) else extensions.NotRequired[_bare(kind)]
+        for name, kind in hints.items()
     }
     return extensions.TypedDict(declared.__name__, fields)
+
+
+def _is_required(name: str, kind: Any, declared: Any) -> bool:
+    origin = typing.get_origin(kind)
+    return origin is typing.Required or (origin is not typing.NotRequired and name in declared.__required_keys__)
 
 
 def _bare(kind: Any) -> Any:

@@ -157,8 +157,11 @@ class Stage(BaseStage):
     has the values that it had when the run was created: ``self.retries``, ``self.group_size``, …
     """
 
-    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
-        """Return or yield the outputs of ``item``. Must be deterministic for the run's outputs to be so."""
+    def process(self, item: Any, ctx: StageContext) -> Iterable[Payload]:
+        """Return or yield the outputs of ``item``, a dict or what :attr:`item_type` says.
+
+        Must be deterministic for the run's outputs to be so.
+        """
         raise TypeError(f"{type(self).__name__} does not define process(item, ctx)")
 
 
@@ -167,7 +170,7 @@ class GroupStage(BaseStage):
 
     group_size: ClassVar[int] = 10
 
-    def process(self, items: Sequence[Payload], ctx: StageContext) -> Iterable[Payload]:
+    def process(self, items: Sequence[Any], ctx: StageContext) -> Iterable[Payload]:
         """Return or yield the outputs of the group. The unit's key is that of its first item."""
         raise TypeError(f"{type(self).__name__} does not define process(items, ctx)")
 

@@ -9,7 +9,7 @@ from automation.pipeline import AnyStage
 MAX_BACKOFF = 60.0
 
 
-def is_tried_again(stage: AnyStage, error: BaseException) -> bool:
+def is_tried_again(stage: AnyStage | type[AnyStage], error: BaseException) -> bool:
     """Whether ``stage`` allows another try after ``error``."""
     return isinstance(error, stage.retry_for) and not isinstance(error, stage.no_retry_for)
 

@@ -181,11 +181,16 @@ class Trial:
         if not self._hook("prepare", self._prepare):
             return
         set_up = SetUp(self._ctx)
-        stages: list[AnyStage] = []
-        if not self._hook("setup", lambda: (stages.append(self._stage()), set_up.of(stages[0]))):
+        made: list[AnyStage] = []
+
+        def setup() -> None:
+            made[:] = [self._stage()]
+            set_up.of(made[0])
+
+        if not self._hook("setup", setup):
             return
         try:
-            process = item_types.process_of(stages[0], self._readers)
+            process = item_types.process_of(made[0], self._readers)
             for unit in self._units():
                 if unit[0][0] not in self._result.done:
                     self._work_on(unit, process)

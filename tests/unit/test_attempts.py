@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import OperationalError
 
+from automation import retry_policy
 from automation.attempts import Fault, fault_of
 from automation.errors import PipelineError
 from automation.pipeline import Pipeline, Stage, TryLater, register
