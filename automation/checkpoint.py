@@ -17,6 +17,9 @@ from automation.errors import LeaseLost
 from automation.leases import NO_LEASE, SLICE, Work
 from automation.models import ItemFailure
 
+INTERVAL_SECONDS = 0.1
+"""Between two checkpoints of a stage that does not say: so much work is done again after a crash."""
+
 
 class Failure(NamedTuple):
     """An item that is given up, for :class:`ItemFailure`. ``error`` has no NUL characters."""
@@ -39,6 +42,11 @@ class Progress:
     busy_seconds: float = 0.0
     size: int = 0
     """Bytes of the outputs."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it moves the cursor over nothing."""
+        return not (self.processed or self.failed)
 
 
 def commit(work: Work, done: Progress, *, release: bool = False) -> bool:

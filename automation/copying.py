@@ -38,6 +38,10 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
 
 def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None) -> list[bytes]:
     """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+    if (type(outputs) is tuple or type(outputs) is list) and len(outputs) == 1:
+        line = b"%b.000\t%b" % (key.encode(), encode(outputs[0], most_bytes))
+        if len(line) <= MOST_BYTES_AT_ONCE:
+            return [line]
     if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
         raise UnfitPayload(of_wrong_type(outputs))
     start = key.encode()

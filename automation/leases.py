@@ -430,7 +430,7 @@ _HELD = f"""
        FOR NO KEY UPDATE
 """
 
-# From the cursor on, which is seldom far behind: what a loop has done is committed every tenth of a second.
+# From the cursor on, which is seldom far behind: what a loop has done is committed several times a second.
 ITEM_AT = f"""
     coalesce((SELECT item.key FROM {WorkItem._meta.db_table} AS item
                WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id

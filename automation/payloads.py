@@ -11,6 +11,7 @@ import orjson
 from automation import conf
 from pause_manager.finite import non_finite
 
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -26,7 +27,7 @@ def encode(payload: Any, most_bytes: int | None = None) -> bytes:
     if not isinstance(payload, dict):
         payload = _as_object(payload)
     try:
-        encoded = orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
+        encoded = orjson.dumps(payload, option=_NUMPY)
     except TypeError as error:
         raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
     if b"\\u0000" in encoded and _NUL.search(encoded):
