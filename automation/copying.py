@@ -18,6 +18,7 @@ from pause_manager import database
 
 if TYPE_CHECKING:
     from automation.aside import Aside
+    from automation.unfinished import Unfinished
 
 ITEM = WorkItem._meta.db_table
 FIRST_CHUNK = 500
@@ -25,7 +26,9 @@ CHUNK = 5_000
 CHUNK_BYTES = 1 << 20
 """A chunk ends with the item that makes it larger than this, so that large ones fill no memory; ``CHUNK`` at most."""
 MOST_BYTES_AT_ONCE = 256 * 1024 * 1024
-"""All outputs of one item are committed by one statement, which PostgreSQL takes up to 1 GB."""
+"""All outputs that an agent hands in for one item are committed by one statement, which PostgreSQL takes up to 1 GB."""
+SPILL_BYTES = 4 * 1024 * 1024
+"""Of the outputs of one item so much is kept in memory."""
 BLOCK = 1 << 18
 
 
@@ -36,8 +39,13 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
     return b"%b\t%b\t%b\n" % (made_by, key.encode(), encoded)
 
 
-def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None) -> list[bytes]:
-    """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+def output_rows(
+    key: str, outputs: Iterable[Any], most_bytes: int | None = None, unfinished: Unfinished | None = None
+) -> list[bytes]:
+    """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``.
+
+    What is too much for memory is committed by ``unfinished`` as it comes; the rest is returned.
+    """
     if (type(outputs) is tuple or type(outputs) is list) and len(outputs) == 1:
         line = b"%b.000\t%b" % (key.encode(), encode(outputs[0], most_bytes))
         if len(line) <= MOST_BYTES_AT_ONCE:
@@ -45,14 +53,21 @@ def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None)
     if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
         raise UnfitPayload(of_wrong_type(outputs))
     start = key.encode()
-    rows = []
+    rows: list[bytes] = []
     size = 0
+    most_at_once = MOST_BYTES_AT_ONCE
+    if unfinished is not None:
+        unfinished.key, unfinished.rows, most_at_once = key, rows, SPILL_BYTES
     for ordinal, output in enumerate(outputs):
         segment = keys.ENCODED_SEGMENTS[ordinal] if ordinal < 1_000 else keys.segment(ordinal).encode()
         line = b"%b.%b\t%b" % (start, segment, encode(output, most_bytes))
         rows.append(line)
         size += len(line)
-        if size > MOST_BYTES_AT_ONCE:
+        if size > most_at_once:
+            if unfinished is not None:
+                unfinished.spill()
+                size = 0
+                continue
             raise UnfitPayload(
                 f"expected outputs of at most {MOST_BYTES_AT_ONCE:,} bytes together; keep them in ctx.artifacts"
             )

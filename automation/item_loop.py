@@ -23,6 +23,7 @@ from automation.models import StageRun
 from automation.overruns import item_timeout
 from automation.pipeline import AnyStage, TryLater
 from automation.turns import Turn
+from automation.unfinished import States, Unfinished
 from automation.units import Reading, Unit
 from pause_manager.stops import Stop
 from pause_manager.worker import slots
@@ -62,6 +63,7 @@ class ItemLoop:
         self._turn = turn
         self._committer = committer
         self._ahead = Aside()
+        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committed=self._begin_anew)
         self._reading: Reading | None = None
         self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
@@ -98,6 +100,7 @@ class ItemLoop:
         """Give the connections back."""
         self._committer.close()
         self._ahead.close()
+        self.unfinished.close()
 
     def _one_by_one(
         self, work: Work, stage: AnyStage, refused: CheckpointRefused, interval: float | None
@@ -118,6 +121,8 @@ class ItemLoop:
             self._slot.work,
             self._declared.max_item_bytes,
         )
+        unfinished = self.unfinished
+        unfinished.states = States(work, reading.prefix)
         prefix, is_grouped, overrun_key = reading.prefix, reading.is_grouped, work.overrun_key or None
         seconds = self._seconds if interval is None else interval
         number, look_at, has_waited, size = work.done, self._turn.look_at, False, 1
@@ -140,7 +145,7 @@ class ItemLoop:
                     rows = self._once_more(work, stage, full, given)
                 else:
                     at[BEGUN] = now
-                    rows = output_rows(full, process(given, ctx), most_bytes)
+                    rows = output_rows(full, process(given, ctx), most_bytes, unfinished)
             except BaseException as error:
                 at[BEGUN] = 0.0
                 unit = reading.unit(key, given)
@@ -160,6 +165,8 @@ class ItemLoop:
                     continue
             else:
                 at[BEGUN] = 0.0
+                if unfinished.is_touched:
+                    rows = unfinished.ended(rows, done.staged)
                 done.outputs += rows
                 done.size += len(rows[0]) if len(rows) == 1 else sum(map(len, rows))
                 done.processed += size
@@ -196,9 +203,12 @@ class ItemLoop:
 
     def _attempt(self, stage: AnyStage, key: str, given: Any, number: int) -> list[bytes]:
         at = self._slot.work
+        self.unfinished.restart()
         at[ATTEMPT], at[BEGUN] = number, time.monotonic()
         try:
-            return copying.output_rows(key, self._process_of(stage)(given, self._ctx), self._declared.max_item_bytes)
+            return copying.output_rows(
+                key, self._process_of(stage)(given, self._ctx), self._declared.max_item_bytes, self.unfinished
+            )
         finally:
             at[BEGUN], at[ATTEMPT] = 0.0, 1.0
 
@@ -214,18 +224,37 @@ class ItemLoop:
 
         Raises what is not its fault.
         """
+        unfinished = self.unfinished
         try:
             if isinstance(error, GivenUp):
+                unfinished.is_touched = True  # by an attempt in another loop, perhaps
                 raise error
             rows = again(partial(self._anew, stage, unit), error, failed, stage, self._ctx, self._stop_now)
         except GivenUp as given_up:
             memory_faults.note(given_up.error, self._stage_run, work.node)
+            if unfinished.is_touched:
+                unfinished.given_up(done.staged)
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
+        except BaseException:
+            unfinished.leave()
+            raise
         else:
+            if unfinished.is_touched:
+                rows = unfinished.ended(rows, done.staged)
             done.outputs += rows
             done.size += sum(map(len, rows))
             done.processed += unit.size
+
+    def _must_stop(self) -> bool:
+        """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
+        return not self._declared.irreversible and self._check_should_stop()[0]
+
+    def _begin_anew(self) -> None:
+        """What an item has committed is progress: its time begins anew."""
+        at = self._slot.work
+        if at[BEGUN]:
+            at[BEGUN] = time.monotonic()
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop
@@ -240,6 +269,7 @@ class ItemLoop:
             self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
             done.outputs, done.processed, done.failed = [], 0, unit.size
             done.failures = unit.failures(refused.cause, 1)
+            done.staged = dict.fromkeys(done.staged, 0)
             self._committer.commit(work, done)
 
     def _put_off(self, work: Work, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
@@ -248,7 +278,7 @@ class ItemLoop:
         out = patience.exhausted(stage, work, later)
         if out is not None:
             failures = unit.failures(out, work.waits + 1)
-            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
+            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures, staged={unit.key: 0})
             self._committer.commit(work, done)
             return work.cursor != work.last_key
         if has_waited or work.waits or work.left <= unit.size:

@@ -103,6 +103,9 @@ class StageLoop:
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,
+            should_stop=lambda: not self._declared.irreversible and self._check_should_stop()[0],
+            checkpoint=lambda state: self._items.unfinished.checkpoint(state),
+            state=lambda: self._items.unfinished.state(),
         )
         self._set_up = hooks.SetUp(self._ctx)
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
