@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from tests.factories import (
     run_loop,
     settle,
 )
-from tests.integration.authors.unfinished_pipelines import during
+from tests.integration.authors.unfinished_pipelines import Fickle, during
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -184,7 +183,7 @@ def test_a_checkpoint_begins_the_item_timeout_anew(monkeypatch):
     monkeypatch.setattr("tests.integration.authors.unfinished_pipelines.Train.item_timeout", 0.8)
     run = make_run("long-train", [{"name": "a", "epochs": 5}])
 
-    with during(lambda step, ctx: time.sleep(0.4)):
+    with during(lambda step, ctx: ctx.sleep(0.4)):
         run = settle(run)
 
     assert not ItemFailure.objects.exists()
@@ -204,6 +203,12 @@ def test_a_stage_in_a_transaction_of_its_own_commits_all_the_same():
 
     with during(rolled_back):
         run = settle(run)
+
+    assert outputs(run) == LONG_OUTPUTS
+
+
+def test_a_checkpoint_takes_nothing_of_the_item_before():
+    run = settle(make_run("long-mixed", LONG))
 
     assert outputs(run) == LONG_OUTPUTS
 
@@ -282,4 +287,15 @@ def test_an_item_with_state_and_many_outputs_goes_on_from_both():
 
     assert len(steps) == 301
     assert outputs(run) == [{"name": "a", "epoch": epoch} for epoch in range(300)]
+    assert nothing_is_left()
+
+
+@pytest.mark.usefixtures("_small_memory")
+def test_whoever_starts_over_leaves_no_state_of_before():
+    Fickle.states.clear()
+
+    run = settle(make_run("long-fickle", [{"name": "a"}]))
+
+    assert Fickle.states == [None, "not asked", None]
+    assert outputs(run) == [{"name": "a", "n": n} for n in range(200)]
     assert nothing_is_left()

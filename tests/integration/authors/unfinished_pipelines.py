@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from automation.context import StageContext
-from automation.pipeline import GroupStage, Payload, Pipeline, Stage, register
+from automation.pipeline import GroupStage, Payload, Pipeline, Stage, TryLater, register
 
 Script = Callable[[int, StageContext], None]
 _script: Script | None = None
@@ -124,6 +124,35 @@ class Copy(Stage):
         return [item]
 
 
+class Mixed(Train):
+    """Yields the outputs of its first item, and returns those of the second."""
+
+    slug = "mixed"
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        if item["name"] == "a":
+            return ({"name": "a", "epoch": epoch} for epoch in range(item["epochs"]))
+        ctx.checkpoint({"epoch": 0})
+        return [{"name": item["name"], "epoch": epoch} for epoch in range(item["epochs"])]
+
+
+class Fickle(Train):
+    """Asks for its state in each attempt but the second."""
+
+    slug = "fickle"
+    states: ClassVar[list[Any]] = []
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        attempt = len(self.states)
+        self.states.append(ctx.state if attempt != 1 else "not asked")
+        for n in range(200):
+            yield {"name": item["name"], "n": n}
+            if attempt == 0 and n == 50:
+                ctx.checkpoint({"n": n})
+        if attempt < 2:
+            raise TryLater(0.01)
+
+
 class Odd(Stage):
     """Commits what its item says."""
 
@@ -137,7 +166,7 @@ class Odd(Stage):
         yield item
 
 
-for stage in (Train, Forgetful, Listing, Groups, Certain, Many, Odd):
+for stage in (Train, Forgetful, Listing, Groups, Certain, Many, Mixed, Fickle, Odd):
     register(
         type(
             f"{stage.__name__}Run",
