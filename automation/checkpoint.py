@@ -64,7 +64,8 @@ def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
     with transaction.atomic() if done.staged else nullcontext(), connection.cursor() as cursor:
         if done.staged:
             cursor.execute(_SETTLE, _staged_facts(work, done))
-        cursor.execute(_END if ends else _MOVE_ON, _facts(work, done))
+        facts = _facts(work, done)
+        cursor.execute(_END if ends else _MOVE_ON, facts | {"outputs": facts["outputs"].decode()})
         (moved,) = cursor.fetchone()
         if not moved:
             raise _lost(work)
@@ -120,13 +121,13 @@ def _facts(work: Work, done: Progress) -> dict[str, Any]:
         "busy": done.busy_seconds,
         "lease": conf.settings().lease_seconds,
         "is_finished": _finishes(work, done),
-        "outputs": b"\n".join(done.outputs).decode(),
+        "outputs": b"\n".join(done.outputs),
         "failures": orjson.dumps([tuple(failure) for failure in done.failures]).decode(),
     }
 
 
 def _as_bytes(value: Any) -> bytes | None:
-    return None if value is None else str(value).encode()
+    return value if value is None or isinstance(value, bytes) else str(value).encode()
 
 
 # The slice is locked first and moved last: the lease counts from the time when all outputs are written.

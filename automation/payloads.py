@@ -27,7 +27,7 @@ def encode(payload: Any, most_bytes: int | None = None) -> bytes:
     if not isinstance(payload, dict):
         payload = _as_object(payload)
     try:
-        encoded = orjson.dumps(payload, option=_NUMPY)
+        encoded = orjson.dumps(payload, None, _NUMPY)
     except TypeError as error:
         raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
     if b"\\u0000" in encoded and _NUL.search(encoded):

@@ -196,6 +196,7 @@ class StageLoop:
             if self._has_progressed:
                 metrics.guarded(loop_failures.forget)(self.stage_run.pk)
             self._items.close()
+            self._slot.note(loop_beat.between_slices(self.stage_run.pk))  # what hangs from now on is no slice's
             with self._limited(hook_timeout(self._declared)):
                 self._set_up.take_down()
             self._isolation.close()

@@ -213,7 +213,7 @@ def test_a_checkpoint_takes_nothing_of_the_item_before():
     assert outputs(run) == LONG_OUTPUTS
 
 
-MANY = [{"name": "a", "count": 1_000}, {"name": "b", "count": 700}, {"name": "c", "count": 3}]
+MANY: list[dict[str, Any]] = [{"name": "a", "count": 1_000}, {"name": "b", "count": 700}, {"name": "c", "count": 3}]
 MANY_OUTPUTS = [{"name": item["name"], "n": n} for item in MANY for n in range(item["count"])]
 
 
