@@ -161,3 +161,45 @@ class StageContext:
     def items(self) -> Iterator[dict[str, Any]]:
         """Payloads of all items of the stage, in order; for ``prepare``."""
         return self._items()
+
+
+class AsyncStageContext(StageContext):
+    """Handed to an ``async def process``: one for each item. :meth:`sleep` and :meth:`checkpoint` are awaited."""
+
+    __slots__ = ()
+
+    @classmethod
+    def like(cls, ctx: StageContext) -> AsyncStageContext:
+        """One for another item of the loop of ``ctx``."""
+        return cls(
+            run_id=ctx.run_id,
+            stage_slug=ctx.stage_slug,
+            params=ctx.params,
+            logger=ctx.logger,
+            artifacts=ctx.artifacts,
+            sleep=ctx._sleep,
+            items=ctx._items,
+            back_off=ctx.back_off,
+            gpus=ctx.gpus,
+            should_stop=ctx._should_stop,
+        )
+
+    def bind(
+        self,
+        *,
+        sleep: Callable[[float], Any],
+        checkpoint: Callable[[Any], Any],
+        state: Callable[[], Any],
+    ) -> None:
+        """What is asked of it is asked of these; ``sleep`` and ``checkpoint`` are awaited."""
+        self._sleep, self._checkpoint, self._state = sleep, checkpoint, state
+
+    async def sleep(self, seconds: float) -> None:  # type: ignore[override]
+        """Wait while other items work, but not through a stop: a pause or cancel raises :class:`Interrupted`."""
+        wait: Callable[[float], Any] = self._sleep
+        await wait(seconds)
+
+    async def checkpoint(self, state: Any) -> None:  # type: ignore[override]
+        """As :meth:`StageContext.checkpoint`, while other items work."""
+        commit: Callable[[Any], Any] = self._checkpoint
+        await commit(state)

@@ -74,6 +74,11 @@ def output_rows(
     return rows
 
 
+def output_row(key: bytes, ordinal: int, output: Any, most_bytes: int | None = None) -> bytes:
+    """The line of one output of item ``key``."""
+    return b"%b.%b\t%b" % (key, keys.segment(ordinal).encode(), encode(output, most_bytes))
+
+
 def write(rows: Iterable[bytes]) -> None:
     """COPY ``rows`` into the items, in the caller's transaction."""
     statement = f"COPY {ITEM} (made_by_id, key, payload) FROM STDIN"

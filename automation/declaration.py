@@ -28,6 +28,7 @@ TAKES = {
     "finish": ("ctx", "outputs"),
 }
 """Methods of a stage, and what each is called with."""
+MAY_BE_ASYNC = ("process", "setup", "teardown")
 
 CELERY, AGENT = "celery", "agent"
 EXECUTORS = (CELERY, AGENT)
@@ -81,6 +82,11 @@ class Param:
 
     def _refusal(self, rule: str, value: Any) -> InvalidParams:
         return InvalidParams(f"Cannot use parameter {self.name!r}: expected {rule}, got: {value!r}.")
+
+
+def is_async(method: Any) -> bool:
+    """Whether ``method`` is a coroutine function, or an asynchronous generator."""
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
 def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipeline]]) -> None:
@@ -177,11 +183,14 @@ def _check_executor(stage: type[AnyStage], prefix: str) -> None:
 
 
 def _check_methods(stage: type[AnyStage], prefix: str) -> None:
-    """Each method can be called as the loop calls it, and its result is used as it is: nobody awaits one."""
+    """Each method can be called as the loop calls it; ``setup`` and ``teardown`` may be async where ``process`` is."""
     for name, arguments in TAKES.items():
         method = inspect.unwrap(getattr(stage, name))
-        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-            raise PipelineError(f"{prefix}.{name} is declared async: expected a plain function or generator (def).")
+        if is_async(method) and not (name in MAY_BE_ASYNC and is_async(inspect.unwrap(stage.process))):
+            rule = "its process is not" if name in MAY_BE_ASYNC else "expected a plain function or generator (def)"
+            raise PipelineError(f"{prefix}.{name} is declared async: {rule}.")
+        if name in ("setup", "teardown") and inspect.isasyncgenfunction(method):
+            raise PipelineError(f"{prefix}.{name} is an asynchronous generator: expected it to await, not to yield.")
         is_bound = isinstance(inspect.getattr_static(stage, name), staticmethod | classmethod)
         try:
             inspect.signature(method).bind(*(arguments if is_bound else ("self", *arguments)))
@@ -207,6 +216,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
     for field, least, optional in (
         ("concurrency", 1, True),
+        ("in_flight", 1, False),
         ("retries", 0, False),
         ("slice_size", 1, True),
         ("group_size", 1, False),
@@ -219,6 +229,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
+    if stage.in_flight > 1 and not is_async(inspect.unwrap(stage.process)):
+        raise PipelineError(f"{prefix}.in_flight expected 1, as its process is not async, got: {stage.in_flight!r}.")
     for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds"):
         value = getattr(stage, field)
         if value is None and field == "checkpoint_interval":

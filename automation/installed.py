@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from automation import definition, item_types
+from automation import declaration, definition, item_types
 from automation.declaration import AGENT
 from automation.definition import GROUP, ITEM
 from automation.models import AutomationRun, StageRun
@@ -106,6 +107,12 @@ def readers_of(stage_run: StageRun) -> list[item_types.Reader]:
         if found is not None and found[1].item_type is not None:
             readers.append((row.slug, item_types.of(found[1].item_type)))
     return readers
+
+
+def is_async(stage_run: StageRun) -> bool:
+    """Whether the code that this release has for ``stage_run`` is async."""
+    found = find(stage_run.run.pipeline, stage_run.slug)
+    return found is not None and declaration.is_async(inspect.unwrap(found[1].process))
 
 
 def make(pipeline: str, stage_run: StageRun) -> AnyStage:

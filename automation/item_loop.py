@@ -6,6 +6,7 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -96,6 +97,13 @@ class ItemLoop:
             return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
         return None
 
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``coroutine`` on the event loop of the items; there is none where they are not async."""
+        raise AssertionError
+
+    def end(self) -> None:
+        """End the event loop, if there is one."""
+
     def close(self) -> None:
         """Give the connections back."""
         self._committer.close()
@@ -157,7 +165,7 @@ class ItemLoop:
                 except TryLater as later:
                     self._committer.wait()
                     if not done.is_empty:
-                        self._committer.commit(work, _timed(done, started))
+                        self._committer.commit(work, timed(done, started))
                     if not self._put_off(work, stage, unit, later, has_waited=has_waited):
                         return None
                     has_waited, number = True, work.done
@@ -177,18 +185,18 @@ class ItemLoop:
                 if self._slot.is_orphaned:
                     return self._halt(work, done, started, slots.ORPHANED)
                 if seconds:
-                    self._committer.begin(work, _timed(done, started))
+                    self._committer.begin(work, timed(done, started))
                 else:
-                    self._commit_alone(work, reading.unit(key, given), _timed(done, started))
+                    self._commit_alone(work, reading.unit(key, given), timed(done, started))
                 if interval is None:
                     seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
                 done, started = Progress(cursor=done.cursor), now
         if not done.is_empty:
-            self._committer.begin(work, _timed(done, started))
+            self._committer.begin(work, timed(done, started))
         return None
 
     def _halt(self, work: Work, done: Progress, started: float, why: Stop | None) -> Halt:
-        self._committer.commit(work, _timed(done, started), release=True)
+        self._committer.commit(work, timed(done, started), release=True)
         return Halt(why)
 
     def _once_more(self, work: Work, stage: AnyStage, key: str, given: Any) -> list[bytes]:
@@ -289,7 +297,8 @@ class ItemLoop:
         return True
 
 
-def _timed(done: Progress, started: float) -> Progress:
+def timed(done: Progress, started: float) -> Progress:
+    """``done``, with the time since it was begun."""
     done.busy_seconds = time.monotonic() - started
     return done
 

@@ -120,12 +120,16 @@ def _taking(process: Process, taken: ItemType) -> Process:
 
 def _checked(process: Process, readers: Sequence[Reader]) -> Process:
     def checked(given: Any, ctx: Any) -> Any:
-        outputs = process(given, ctx)
-        if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
-            return outputs  # told by who stores it
-        return _fit(outputs, readers)
+        return fit(process(given, ctx), readers)
 
     return checked
+
+
+def fit(outputs: Any, readers: Sequence[Reader]) -> Any:
+    """``outputs``, each checked for ``readers`` as it comes. What are no outputs is told by who stores them."""
+    if not readers or isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
+        return outputs
+    return _fit(outputs, readers)
 
 
 def _fit(outputs: Iterable[Any], readers: Sequence[Reader]) -> Iterator[Any]:

@@ -22,7 +22,7 @@ A stage sees items and a :class:`~automation.context.StageContext`; never status
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from automation.declaration import AGENT, CELERY, Param, check_pipeline
@@ -50,6 +50,8 @@ __all__ = [
 
 Payload = dict[str, Any]
 """One item: a JSON object."""
+Outputs = Iterable[Any] | Awaitable[Iterable[Any]] | AsyncIterable[Any]
+"""What ``process`` returns or yields: dicts, dataclasses or pydantic models."""
 
 
 class TryLater(Exception):
@@ -82,6 +84,8 @@ class BaseStage:
     needs: ClassVar[Needs] = Needs()
     concurrency: ClassVar[int | None] = None
     """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""
+    in_flight: ClassVar[int] = 1
+    """Items (or groups) that one loop works on at once, where ``process`` is async."""
     retries: ClassVar[int] = 0
     """How often an item that raised is tried again before it is recorded as failed."""
     retry_backoff: ClassVar[float] = 1.0
@@ -140,13 +144,14 @@ class BaseStage:
         ``ctx.artifacts``, and load what is dear in :meth:`setup`.
         """
 
-    def setup(self, ctx: StageContext) -> None:
+    def setup(self, ctx: StageContext) -> Awaitable[None] | None:
         """Run in every loop before its first item: load a model, open a session. ``prepare`` and ``finish`` go without.
 
+        It and :meth:`teardown` may be ``async def`` where ``process`` is, and run on the event loop of the items.
         What it sets on ``self`` is there until :meth:`teardown`.
         """
 
-    def teardown(self, ctx: StageContext) -> None:
+    def teardown(self, ctx: StageContext) -> Awaitable[None] | None:
         """Run at the end of every loop whose :meth:`setup` succeeded, unless its process is killed."""
 
     def finish(self, ctx: StageContext, outputs: Iterable[Payload]) -> None:
@@ -160,10 +165,11 @@ class Stage(BaseStage):
     has the values that it had when the run was created: ``self.retries``, ``self.group_size``, …
     """
 
-    def process(self, item: Any, ctx: StageContext) -> Iterable[Payload]:
+    def process(self, item: Any, ctx: StageContext) -> Outputs:
         """Return or yield the outputs of ``item``, a dict or what :attr:`item_type` says.
 
-        Must be deterministic for the run's outputs to be so.
+        Must be deterministic for the run's outputs to be so. It may be ``async def``, and then has an
+        :class:`~automation.context.AsyncStageContext`: ``in_flight`` items are at work at once.
         """
         raise TypeError(f"{type(self).__name__} does not define process(item, ctx)")
 
@@ -173,7 +179,7 @@ class GroupStage(BaseStage):
 
     group_size: ClassVar[int] = 10
 
-    def process(self, items: Sequence[Any], ctx: StageContext) -> Iterable[Payload]:
+    def process(self, items: Sequence[Any], ctx: StageContext) -> Outputs:
         """Return or yield the outputs of the group. The unit's key is that of its first item."""
         raise TypeError(f"{type(self).__name__} does not define process(items, ctx)")
 

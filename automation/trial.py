@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import io
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, Any
@@ -16,8 +18,8 @@ import orjson
 
 from automation import item_types, keys
 from automation.conf import AutomationSettings
-from automation.context import Artifacts, Interrupted, StageContext
-from automation.declaration import AGENT
+from automation.context import Artifacts, AsyncStageContext, Interrupted, StageContext
+from automation.declaration import AGENT, is_async
 from automation.hooks import SetUp, keeps_nothing
 from automation.item_types import Reader
 from automation.payloads import UnfitPayload, encode, of_wrong_type
@@ -159,6 +161,11 @@ class Trial:
             checkpoint=self._checkpoint,
             state=self._state,
         )
+        self._runner: asyncio.Runner | None = None
+        if is_async(inspect.unwrap(stage.process)):
+            self._runner = asyncio.Runner()
+            self._ctx = AsyncStageContext.like(self._ctx)
+            self._ctx.bind(sleep=_awaited(sleep), checkpoint=_awaited(self._checkpoint), state=self._state)
 
     def resume(self, before: StageResult) -> None:
         """Go on where ``before`` ended."""
@@ -173,14 +180,18 @@ class Trial:
             result.is_done_here = False
             return result
         started = time.monotonic()
-        self._run()
+        try:
+            self._run()
+        finally:
+            if self._runner is not None:
+                self._runner.close()
         result.seconds = time.monotonic() - started
         return result
 
     def _run(self) -> None:
         if not self._hook("prepare", self._prepare):
             return
-        set_up = SetUp(self._ctx)
+        set_up = SetUp(self._ctx, self._await)
         made: list[AnyStage] = []
 
         def setup() -> None:
@@ -229,12 +240,15 @@ class Trial:
             self._kept, self._new = [], []
             items = [orjson.loads(encoded) for _, encoded in unit]
             outputs = process(items if issubclass(self._stage, GroupStage) else items[0], self._ctx)
+            if hasattr(outputs, "__aiter__"):
+                self._await(self._stream(outputs))
+                return
+            if inspect.isawaitable(outputs):
+                outputs = item_types.fit(self._await(outputs), self._readers)
             if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
                 raise UnfitPayload(of_wrong_type(outputs))
-            most = self._stage.max_item_bytes or AutomationSettings.max_item_bytes
             for output in outputs:
-                encoded = encode(output, most)
-                self._new.append((keys.child(key, len(self._kept) + len(self._new)), encoded))
+                self._add(output)
 
         given = [orjson.loads(encoded) for _, encoded in unit]
         try:
@@ -244,6 +258,22 @@ class Trial:
             self._result.failures.append(given_up.failure)
         self._result.parts.pop(key, None)
         self._result.done.add(key)
+
+    def _add(self, output: Any) -> None:
+        encoded = encode(output, self._stage.max_item_bytes or AutomationSettings.max_item_bytes)
+        self._new.append((keys.child(self._ctx.item_key, len(self._kept) + len(self._new)), encoded))
+
+    async def _stream(self, outputs: AsyncIterable[Any]) -> None:
+        number = 0
+        async for output in outputs:
+            number += 1
+            if self._readers:
+                item_types.check_output(output, number, self._readers)
+            self._add(output)
+
+    def _await(self, made: Any) -> Any:
+        assert self._runner is not None
+        return self._runner.run(made)
 
     def _tried(self, do: Callable[[int], object], item: Any) -> None:
         for number in count(1):
@@ -277,6 +307,13 @@ class Trial:
         if not self._kept and not self._new:
             self._kept = list(found[1])
         return orjson.loads(found[0])
+
+
+def _awaited(do: Callable[[Any], None]) -> Callable[[Any], Awaitable[None]]:
+    async def awaited(given: Any) -> None:
+        do(given)
+
+    return awaited
 
 
 class _GivenUp(Exception):

@@ -38,6 +38,10 @@ class States:
 
     def of(self, key: str) -> tuple[str, int] | None:
         """State of item ``key`` as JSON, and how many outputs were committed with it."""
+        return self.load().get(key)
+
+    def load(self) -> dict[str, tuple[str, int]]:
+        """Read them, if that was not done before."""
         if self._known is None:
             with connection.cursor() as cursor:
                 cursor.execute(
@@ -45,7 +49,7 @@ class States:
                     [self.work.stage_run_id, self._prefix + self.work.first_key, self._prefix + self.work.last_key],
                 )
                 self._known = {found: (state, outputs) for found, state, outputs in cursor.fetchall()}
-        return self._known.get(key)
+        return self._known
 
     def note(self, key: str, state: str, outputs: int) -> None:
         if self._known is not None:
@@ -59,7 +63,14 @@ class States:
 class Unfinished:
     """Of the item that a loop is at. ``is_touched`` once anything of it is, or was, committed before its end."""
 
-    def __init__(self, ctx: StageContext, *, must_stop: Callable[[], bool], committed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ctx: StageContext,
+        *,
+        must_stop: Callable[[], bool],
+        committed: Callable[[], None],
+        aside: Aside | None = None,
+    ) -> None:
         self.key = ""
         self.rows: list[bytes] = []
         """Outputs of item ``key`` that are not committed, as lines; numbered from 0 in this attempt."""
@@ -69,7 +80,7 @@ class Unfinished:
         self._ctx = ctx
         self._must_stop = must_stop
         self._committed = committed
-        self._aside = Aside()
+        self._aside = aside or Aside()
         self.restart()
 
     def restart(self) -> None:
