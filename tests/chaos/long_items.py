@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 from automation.context import StageContext
@@ -23,6 +24,27 @@ class Epochs(Stage):
             time.sleep(ctx.params["seconds"])
             yield {"n": item["n"], "epoch": epoch}
             ctx.checkpoint({"epoch": epoch + 1})
+        note(ctx, "end")
+
+
+class AsyncEpochs(Stage):
+    """The same, four items at once. The item ``hang`` ends no step of its own accord."""
+
+    slug = "async-epochs"
+    title = "Async epochs"
+    slice_size = 4
+    in_flight = 4
+    item_timeout = 4.0
+    max_failures = None
+
+    async def process(self, item: Payload, ctx: Any) -> AsyncIterator[Payload]:
+        for epoch in range((ctx.state or {"epoch": 0})["epoch"], ctx.params["epochs"]):
+            note(ctx, f"epoch-{epoch}")
+            if item["n"] == ctx.params["hang"]:
+                time.sleep(1_000)
+            await asyncio.sleep(ctx.params["seconds"])
+            yield {"n": item["n"], "epoch": epoch}
+            await ctx.checkpoint({"epoch": epoch + 1})
         note(ctx, "end")
 
 
@@ -48,6 +70,7 @@ class Made(Pipeline):
         Param("items", int, 4),
         Param("epochs", int, 20),
         Param("count", int, 1_000),
+        Param("hang", int, -1),
         Param("seconds", float, 0.1),
     )
     needs_input = False
@@ -63,6 +86,13 @@ class LongItems(Made):
     slug = "long-items"
     title = "Long items"
     stages = (Epochs,)
+
+
+@register
+class AsyncItems(Made):
+    slug = "long-async"
+    title = "Long async items"
+    stages = (AsyncEpochs,)
 
 
 @register

@@ -63,8 +63,9 @@ def kill_at(ledger: Ledger, epoch: int) -> Note:
     raise AssertionError("no process is so far")
 
 
-def test_epochs_before_the_last_checkpoint_are_not_repeated(fleet: Fleet):
-    run, ledger = start(fleet, "long-items", items=4, epochs=25)
+@pytest.mark.parametrize("pipeline", ["long-items", "long-async"])
+def test_epochs_before_the_last_checkpoint_are_not_repeated(fleet: Fleet, pipeline: str):
+    run, ledger = start(fleet, pipeline, items=4, epochs=25)
 
     first = kill_at(ledger, 5)
     kill_at(ledger, 15)
@@ -82,6 +83,20 @@ def test_epochs_before_the_last_checkpoint_are_not_repeated(fleet: Fleet):
     made = [(payload["n"], payload["epoch"]) for _, payload in fleet.query(OUTPUTS, run)]
     assert made == [(n, epoch) for n in range(4) for epoch in range(25)]
     assert eventually(lambda: fleet.query(LEFT) == [(0,)], 15)
+
+
+def test_an_async_item_that_blocks_the_event_loop_fails_and_the_others_go_on(fleet: Fleet):
+    run, _ = start(fleet, "long-async", items=4, epochs=10, hang=2)
+
+    assert eventually(lambda: status(fleet, run) == "completed_with_failures", 90), fleet.ask("look", run=run)
+
+    failed = (
+        "SELECT failure.payload->>'n', failure.error FROM automation_itemfailure AS failure "
+        "JOIN automation_stagerun AS stage ON stage.id = failure.stage_run_id WHERE stage.run_id = %s"
+    )
+    assert fleet.query(failed, run) == [("2", "TookTooLong: took longer than item_timeout = 4 s")]
+    made = [(payload["n"], payload["epoch"]) for _, payload in fleet.query(OUTPUTS, run)]
+    assert made == [(n, epoch) for n in (0, 1, 3) for epoch in range(10)]
 
 
 def test_a_pause_does_not_wait_for_the_end_of_a_long_item(fleet: Fleet, report):
