@@ -49,6 +49,10 @@ class AutomationSettings:
     """Largest JSON body that creates a run; it is held in memory."""
     max_upload_bytes: int = 1024 * 1024 * 1024
     """Largest form with a file that creates a run; it is kept on disk."""
+    max_input_bytes: int = 1024 * 1024 * 1024
+    """What a compressed input may unpack to."""
+    max_input_columns: int = 2_000
+    """Columns that a table may have."""
 
     @property
     def verdict_crashes(self) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from automation import item_types
 from automation.errors import InvalidParams, PipelineError
 from automation.failure_limit import is_limit
+from automation.inputs import Reader
 from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
     if not _is_limit(pipeline.item_timeout):
         raise refuse(f"its item_timeout expected seconds >= 0 or None, got: {pipeline.item_timeout!r}")
     _check_item_type(pipeline.item_type, f"Cannot register pipeline {name}: its item_type")
+    if not isinstance(pipeline.reader, Reader):
+        raise refuse(f"its reader expected an instance of Reader, such as Rows(), got: {pipeline.reader!r}")
     if not pipeline.stages:
         raise refuse("it has no stages")
     _check_formerly(pipeline.formerly, f"Cannot register pipeline {name}: its formerly")

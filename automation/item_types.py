@@ -95,8 +95,15 @@ def is_declared(pipeline: type[Pipeline]) -> bool:
 
 def input_checks(pipeline: type[Pipeline]) -> list[Callable[[bytes], None]]:
     """What each item of the input of ``pipeline`` must pass: its own declaration, and those of its first stages."""
+    return _input_checks(pipeline)
+
+
+def _find_input_checks(pipeline: type[Pipeline]) -> list[Callable[[bytes], None]]:
     first = [stage.item_type for stage in pipeline.stages if not pipeline.predecessors(stage.slug)]
     return [of(declared).check for declared in dict.fromkeys([pipeline.item_type, *first]) if declared is not None]
+
+
+_input_checks: Callable[[Any], list[Callable[[bytes], None]]] = cache(_find_input_checks)
 
 
 def process_of(stage: AnyStage, readers: Sequence[Reader] = ()) -> Process:

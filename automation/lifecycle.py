@@ -24,8 +24,8 @@ from automation import (
     failure_limit,
     gate,
     in_flight,
-    item_types,
     keys,
+    run_input,
     slice_totals,
     stage_rows,
     stages,
@@ -34,6 +34,7 @@ from automation import (
 )
 from automation.errors import InvalidInput, SiteClosed, TransitionRefused
 from automation.failure_limit import FailureLimit
+from automation.inputs import Input
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
 from automation.pipeline import Payload, Pipeline, get_pipeline
 from pause_manager import audit, holds, notice, settling
@@ -66,9 +67,10 @@ def create(
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
-    ``items`` are JSON objects; ``None`` for a pipeline that makes its own. ``timeout_seconds`` (> 0) is working time;
-    ``None`` for what the pipeline says. One that ``is_forced`` asks for no room. Raises ``UnknownPipeline``,
-    ``InvalidParams``, ``InvalidInput`` or ``SiteClosed``, each naming what was wrong.
+    ``items`` are JSON objects, of an ``Input`` the event tells what was read and left out; ``None`` for a pipeline that
+    makes its own. ``timeout_seconds`` (> 0) is working time; ``None`` for what the pipeline says. One that
+    ``is_forced`` asks for no room. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput`` or ``SiteClosed``,
+    each naming what was wrong.
     """
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
@@ -99,6 +101,8 @@ def create(
         after = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
         if is_forced:
             figures["forced"] = True
+        if isinstance(items, Input):
+            figures["input"] = items.report.figures()
         audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
     run.refresh_from_db()
     return begin_if_open(run, actor=actor) if start else run
@@ -299,13 +303,8 @@ def _end_if_idle(run_id: UUID, *, actor: Actor, reason: str) -> bool:
 
 
 def _payloads(pipeline: type[Pipeline], params: dict[str, Any], items: Iterable[Payload] | None) -> Iterable[Payload]:
-    if pipeline.needs_input:
-        if items is None:
-            raise InvalidInput(f"Cannot create a run of {pipeline.slug}: it needs input items, got none.")
-        return items
-    if items is not None:
-        raise InvalidInput(f"Cannot create a run of {pipeline.slug}: it makes its own items and takes no input.")
-    return pipeline.make_items(params)
+    run_input.check_need(pipeline, is_given=items is not None)
+    return pipeline.make_items(params) if items is None else items
 
 
 class _Rows:
@@ -316,7 +315,6 @@ class _Rows:
         self._made_by = made_by
         self._payloads = payloads
         self._pipeline = pipeline
-        self._checks = item_types.input_checks(pipeline)
 
     def __iter__(self) -> Iterator[bytes]:
         limit = conf.settings().max_input_items
@@ -324,11 +322,9 @@ class _Rows:
             if ordinal >= limit:
                 raise InvalidInput(f"Cannot create the run: expected at most {limit:,} items, got more.")
             try:
-                encoded = copying.encode(self._pipeline.clean_item(payload))
-                for check in self._checks:
-                    check(encoded)
-            except copying.UnfitPayload as error:
-                raise InvalidInput(f"Cannot use item {ordinal + 1}: {error}.") from None
+                encoded = run_input.checked_item(self._pipeline, payload)
+            except InvalidInput as error:
+                raise InvalidInput(f"Cannot use item {ordinal + 1:,}: {str(error).removesuffix('.')}.") from None
             self.count = ordinal + 1
             yield copying.row(self._made_by, keys.segment(ordinal), encoded)
 

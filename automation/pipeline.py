@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from automation.declaration import AGENT, CELERY, Param, check_pipeline
 from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
 from automation.failure_limit import HALF, FailureLimit
+from automation.inputs import Reader, Rows
 from pause_manager.needs import Needs
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ __all__ = [
     "Param",
     "Payload",
     "Pipeline",
+    "Reader",
+    "Rows",
     "Stage",
     "TryLater",
     "all_pipelines",
@@ -206,6 +209,8 @@ class Pipeline:
     """Seconds that one attempt at an item may take, in the stages that do not say."""
     needs_input: ClassVar[bool] = True
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
+    reader: ClassVar[Reader] = Rows()
+    """How files become items: each row or object as it is, unless a reader of your own says otherwise."""
 
     @classmethod
     def stage(cls, slug: str) -> type[AnyStage]:

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import inputs, lifecycle
+from automation import lifecycle, run_input
 from automation.api import runs
+from automation.inputs import Input
 from automation.models import AutomationRun
+from automation.pipeline import get_pipeline
 from pause_manager.actor import Actor
 
 
-def create(user: Any, given: dict[str, Any], actor: Actor) -> AutomationRun:
-    """Create the run that a validated request asks for. Raises what ``lifecycle.create`` does, and ``SiteNotFound``."""
-    return lifecycle.create(
+def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRun, Input | None]:
+    """Create the run that a validated request asks for, and return it with the input that was read.
+
+    Raises what ``lifecycle.create`` does, and ``SiteNotFound``.
+    """
+    site = runs.find_site(user, given["site"])
+    items = _items(given)
+    run = lifecycle.create(
         given["pipeline"],
-        site=runs.find_site(user, given["site"]),
+        site=site,
         actor=actor,
         params=given.get("params"),
-        items=_items(given),
+        items=items,
         start=given["start"],
         timeout_seconds=given.get("timeout_seconds"),
     )
+    return run, items
 
 
-def _items(given: dict[str, Any]) -> Any:
-    """The input; keywords are cleaned and repeated ones left out, other items are the pipeline's to judge."""
+def _items(given: dict[str, Any]) -> Input | None:
+    pipeline = get_pipeline(given["pipeline"])
+    is_given = "input" in given or given.get("items") is not None
+    run_input.check_need(pipeline, is_given=is_given)
+    if not is_given:
+        return None
+    pipeline.clean_params(given.get("params") or {})
     if "input" in given:
-        return inputs.read_keywords(given["input"], given["input"].name).items()
-    records = given.get("items")
-    if records and any("keyword" in record for record in records):
-        return inputs.from_records(records).items()
-    return records
+        return run_input.of_file(pipeline, given["input"], given["input"].name)
+    return run_input.of_records(pipeline, given["items"])

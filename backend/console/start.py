@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from automation import inputs, lifecycle
+from automation import conf, lifecycle, run_input
 from automation.declaration import Param
 from automation.errors import AutomationError, InvalidInput, UnknownPipeline
+from automation.inputs import Input, Report
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, all_pipelines, get_pipeline
 from backend.console import access
 from pause_manager.actor import Actor
 
 PREFIX = "param-"
+PREVIEW_COLUMNS = 8
+LONGEST_CELL = 60
+UNSEEN = "Look at what will be read, then start. A browser forgets the file that was chosen: choose it again."
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,50 @@ class ParamField:
         return cls(param.name, label, param.help, kind, step, choices, value)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What a person sees of an input before a run is started from it."""
+
+    report: Report
+    digest: str
+    """Of what was looked at: the run starts from this and nothing else."""
+
+    @property
+    def columns(self) -> list[str]:
+        names: dict[str, None] = {}
+        for item in self.report.first_items:
+            names |= dict.fromkeys(item)
+        return list(names)[:PREVIEW_COLUMNS]
+
+    @property
+    def more_columns(self) -> int:
+        return max(0, max(map(len, self.report.first_items)) - PREVIEW_COLUMNS)
+
+    @property
+    def rows(self) -> Sequence[Sequence[str]]:
+        return [[_shortened(item.get(column, "")) for column in self.columns] for item in self.report.first_items]
+
+    @property
+    def more_items(self) -> int:
+        return self.report.count - len(self.report.first_items)
+
+
+def _shortened(cell: Any) -> str:
+    text = str(cell)
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 @access.for_viewers
 @permission_required(access.OPERATE, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
-    """Choose a pipeline, give it input and parameters; a refusal is told above the form, which keeps what was typed."""
+    """Choose a pipeline, give it input and parameters; a refusal is told above the form, which keeps what was typed.
+
+    What the form sends as ``seen`` is the digest of the input that was previewed: another input is previewed first.
+    """
     given = (request.POST if request.method == "POST" else request.GET).dict()
     error = ""
+    preview = None
     try:
         chosen = get_pipeline(given.get("pipeline") or "content")
     except UnknownPipeline as unknown:
@@ -58,7 +101,12 @@ def page(request: HttpRequest) -> HttpResponse:
     sites = Site.objects.visible_to(request.user).taking_runs().order_by("name")[:500]
     if request.method == "POST" and not error:
         try:
-            return redirect("console:run", run_id=_create(request, chosen, given).pk)
+            read = _read(request, given, chosen)
+            if read and "seen" in given:
+                preview = Preview(read.report, _digest(request, given, chosen))
+            if preview is None or preview.digest == given["seen"]:
+                return redirect("console:run", run_id=_create(request, chosen, given, read).pk)
+            error = UNSEEN if request.FILES else "Look at what will be read, then start."
         except AutomationError as refusal:
             error = str(refusal)
     context = {
@@ -68,11 +116,29 @@ def page(request: HttpRequest) -> HttpResponse:
         "params": [ParamField.of(param, given) for param in chosen.params],
         "given": given,
         "error": error,
+        "preview": preview,
     }
     return render(request, "console/start.html", context, status=422 if error else 200)
 
 
-def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str]) -> AutomationRun:
+@require_POST
+@access.for_viewers
+@permission_required(access.OPERATE, raise_exception=True)
+def preview(request: HttpRequest) -> HttpResponse:
+    """Show what would be read, or why it is refused; nothing is created."""
+    given = request.POST.dict()
+    try:
+        chosen = get_pipeline(given.get("pipeline", ""))
+        if not request.FILES and not given.get("text", "").strip():
+            return render(request, "console/_preview.html")
+        read = _read(request, given, chosen)
+    except AutomationError as refusal:
+        return render(request, "console/_preview.html", {"refusal": str(refusal)})
+    shown = Preview(read.report, _digest(request, given, chosen)) if read else None
+    return render(request, "console/_preview.html", {"preview": shown})
+
+
+def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str], read: Input | None) -> AutomationRun:
     site = Site.objects.visible_to(request.user).filter(slug=given.get("site", "")).first()
     if site is None:
         raise InvalidInput("Cannot create the run: the site does not exist, or is not yours.")
@@ -81,15 +147,34 @@ def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str
         site=site,
         actor=Actor.user(request.user, channel="console"),
         params={name.removeprefix(PREFIX): value for name, value in given.items() if name.startswith(PREFIX)},
-        items=_items(request, given) if pipeline.needs_input else None,
+        items=read,
     )
 
 
-def _items(request: HttpRequest, given: dict[str, str]) -> Any:
+def _read(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline]) -> Input | None:
+    """What was uploaded, else what was typed; ``None`` for a pipeline that makes its own items."""
+    if not pipeline.needs_input:
+        return None
+    most = conf.settings().max_upload_bytes
+    if int(request.META.get("CONTENT_LENGTH") or 0) > most:
+        raise InvalidInput(f"Cannot use the file: expected at most {most:,} bytes, got more.")
     file = request.FILES.get("input")
+    if file is not None and given.get("text", "").strip():
+        raise InvalidInput("Cannot create the run: expected a file or a text, got both.")
     if file is not None:
-        return inputs.read_keywords(file.file, file.name or "input").items()  # type: ignore[arg-type]
-    lines = [line for line in given.get("keywords", "").splitlines() if line.strip()]
-    if not lines:
-        raise InvalidInput("Cannot create the run: expected a file or at least one keyword, got none.")
-    return inputs.from_records([{"keyword": line} for line in lines], "keywords").items()
+        return run_input.of_file(pipeline, file.file, file.name or "input")  # type: ignore[arg-type]
+    if not given.get("text", "").strip():
+        raise InvalidInput(f"Cannot create the run: expected {pipeline.reader.needs}, got none.")
+    return run_input.of_text(pipeline, given["text"])
+
+
+def _digest(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline]) -> str:
+    digest = hashlib.sha256(pipeline.slug.encode())
+    file = request.FILES.get("input")
+    if file is None:
+        digest.update(given.get("text", "").encode("utf-8", "surrogatepass"))
+    else:
+        digest.update((file.name or "").encode())
+        for chunk in file.chunks():
+            digest.update(chunk)
+    return digest.hexdigest()

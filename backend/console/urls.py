@@ -14,6 +14,7 @@ app_name = "console"
 urlpatterns = [
     path("", runs.page, name="runs"),
     path("start/", start.page, name="start"),
+    path("start/preview/", start.preview, name="start-preview"),
     path("live/", runs.stream, name="runs-live"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
     path("runs/<uuid:run_id>/live/", run_page.stream, name="run-live"),

@@ -70,7 +70,9 @@ class NewRunFormSerializer(StrictSerializer):
     site = serializers.CharField(max_length=60, help_text="Slug or id of a site.")
     params = serializers.JSONField(required=False, binary=True, help_text="Parameters as the text of a JSON object.")
     input = serializers.FileField(
-        required=False, allow_empty_file=True, help_text="CSV with a header, or one keyword a line."
+        required=False,
+        allow_empty_file=True,
+        help_text="As the pipeline reads it: CSV, TSV, JSON, JSON lines or Excel (.xlsx), or a gzip or zip of one.",
     )
     start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
     timeout_seconds = TimeoutField()

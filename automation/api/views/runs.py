@@ -18,6 +18,7 @@ from automation.api import creation, filters, runs, schema
 from automation.api.errors import RunNotFound
 from automation.api.permissions import MayDeleteRuns, MayUseRuns
 from automation.api.serializers.errors import COMMAND, READ, answers
+from automation.api.serializers.input import CreatedRunSerializer
 from automation.api.serializers.run import (
     DeletionQuery,
     NewRunFormSerializer,
@@ -67,16 +68,18 @@ class RunList(AutomationView):
         operation_id="create_run",
         summary="Create a run, and start it unless told not to",
         description="Nothing is created from an input or parameters that are wrong anywhere; the sentence names where. "
-        "Repeated and blank keywords are left out.",
+        "How a file is read is up to the pipeline: as rows with the names of their header, unless it says otherwise. "
+        "`input` tells what was read and what was left out.",
         parameters=schema.COMMAND,
         request={"application/json": NewRunSerializer, "multipart/form-data": NewRunFormSerializer},
-        responses=answers({201: RunSerializer}, *COMMAND),
+        responses=answers({201: CreatedRunSerializer}, *COMMAND),
     )
     @idempotent
     def post(self, request: Request) -> Response:
         is_form = (request.content_type or "").startswith("multipart/")
         given = self.body(NewRunFormSerializer if is_form else NewRunSerializer)
-        return created(request, creation.create(request.user, given, self.actor).pk)
+        run, read = creation.create(request.user, given, self.actor)
+        return created(request, run.pk, {"input": read.report.figures()} if read else None)
 
 
 class RunDetail(AutomationView):
@@ -230,7 +233,8 @@ class RetryFailed(AutomationView):
         return created(request, new.pk)
 
 
-def created(request: Request, run_id: UUID) -> Response:
+def created(request: Request, run_id: UUID, more: dict[str, Any] | None = None) -> Response:
     """The answer that shows a run that was just created, and where it is."""
     location = request.build_absolute_uri(reverse("automation-api:run", args=[run_id]))
-    return Response(shown(runs.find(request.user, run_id)), status=201, headers={"Location": location})
+    body = shown(runs.find(request.user, run_id)) | (more or {})
+    return Response(body, status=201, headers={"Location": location})

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from argparse import ArgumentParser
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from automation import lifecycle
-from automation.errors import InvalidInput, InvalidParams
-from automation.inputs import Input, read_keywords
+from automation import lifecycle, run_input
+from automation.errors import InvalidParams
+from automation.inputs import Input
 from automation.management.commands.watch_run import follow
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
-from automation.models import AutomationRun, Site
+from automation.models import Site
+from automation.pipeline import get_pipeline
 from pause_manager.actor import Actor
 from pause_manager.management.shell import period
 
-SPOOL_BYTES = 16 << 20
+LONGEST_SHOWN = 100
 
 
 class Command(RunCommand):
-    """The input is a CSV file with a column ``keyword`` or one keyword a line; ``-`` is standard input."""
+    """The input is read as the pipeline says; ``-`` is standard input."""
 
     help = "Create a run of a pipeline and start it."
 
     def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("pipeline", help="slug of the pipeline, e.g. content or drill")
-        parser.add_argument("--input", metavar="F", help="CSV file with a header, or one keyword a line; - is stdin")
+        parser.add_argument(
+            "--input",
+            metavar="F",
+            help="CSV, TSV, JSON, JSON lines or Excel, or a gzip or zip of one, as the pipeline reads it; - is stdin",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="show what would be read and left out; create no run"
+        )
         parser.add_argument("--site", default="default", help="slug of the site (default)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
         parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this working time: 90m, 2h")
@@ -37,42 +42,72 @@ class Command(RunCommand):
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
     def run_command(self, **options: Any) -> Exit:
+        pipeline = get_pipeline(options["pipeline"])
+        params = pipeline.clean_params(parsed_params(options["param"]))
+        run_input.check_need(pipeline, is_given=options["input"] is not None)
+        if options["dry_run"]:
+            with _read(options) as given:
+                return self._show(options, given)
         site = Site.objects.filter(slug=options["site"]).first()
         if site is None:
             raise RunCommandError(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
-        run, given = self._create(site, options)
-        counts = {"duplicates": given.duplicates, "blank": given.blank, "encoding": given.encoding} if given else {}
+        timeout = options["timeout"].total_seconds() if options["timeout"] else None
+        with _read(options) as given:
+            created = lifecycle.create(
+                pipeline.slug,
+                site=site,
+                actor=Actor.shell(),
+                params=params,
+                items=given,
+                timeout_seconds=timeout,
+                is_forced=options["force"],
+            )
+        run = find_run(str(created.pk))
+        counts: dict[str, Any] = {}
         sentence = f"Run {run.pk} of {run.pipeline}: {run.total_items:,} items"
-        if given and given.duplicates:
-            sentence += f", {given.duplicates:,} duplicate{'s'[: given.duplicates > 1]} left out"
+        if given:
+            counts = {"duplicates": given.duplicates, "blank": given.blank, "encoding": given.encoding}
+            counts["input"] = given.report.figures()
+            sentence += "".join(f", {one} left out" for one in given.report.left_out)
         self.tell(run, f"{sentence}.", as_json=options["json"], **counts)
+        if given and not options["json"]:
+            for warning in given.report.warnings:
+                self.line(f"Warning: {warning}")
         if options["wait"]:
             return follow(self, run, as_json=options["json"])
         if not options["json"]:
             self.line(f"Watch it with: manage.py watch_run {run.pk}")
         return Exit.OK
 
-    def _create(self, site: Site, options: dict[str, Any]) -> tuple[AutomationRun, Input | None]:
-        params = parsed_params(options["param"])
-        actor = Actor.shell()
-        timeout = options["timeout"].total_seconds() if options["timeout"] else None
-        create = partial(
-            lifecycle.create,
-            options["pipeline"],
-            site=site,
-            actor=actor,
-            params=params,
-            timeout_seconds=timeout,
-            is_forced=options["force"],
-        )
-        if options["input"] is None:
-            run = create()
-            return find_run(str(run.pk)), None
-        with opened(options["input"]) as file:
-            name = "standard input" if options["input"] == "-" else options["input"]
-            given = read_keywords(file, name)
-            run = create(items=given.items())
-        return find_run(str(run.pk)), given
+    def _show(self, options: dict[str, Any], given: Input | None) -> Exit:
+        """What a run would be created from."""
+        if options["json"]:
+            shown = given.report.figures() | {"first_items": list(given.report.first_items)} if given else None
+            self.line({"dry_run": True, "pipeline": options["pipeline"], "input": shown})
+        elif given is None:
+            self.line(f"Pipeline {options['pipeline']} makes its own items. Nothing was created.")
+        else:
+            report = given.report
+            self.line(f"{report.name}: {report.form()}")
+            for item in report.first_items:
+                text = ", ".join(f"{name}={value!r}" for name, value in item.items())
+                self.line(f"  {text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + '…'}")
+            if report.count > len(report.first_items):
+                self.line(f"  … and {report.count - len(report.first_items):,} more")
+            for sentence in report.sentences():
+                self.line(sentence)
+            self.line(f"{report.count:,} {'item' if report.count == 1 else 'items'}. Nothing was created.")
+        return Exit.OK
+
+
+@contextmanager
+def _read(options: dict[str, Any]) -> Iterator[Input | None]:
+    """The input that was given, if any; its items are there until the end."""
+    if options["input"] is None:
+        yield None
+        return
+    with run_input.opened(options["input"]) as file:
+        yield run_input.of_file(get_pipeline(options["pipeline"]), file, run_input.name_of(options["input"]))
 
 
 def parsed_params(pairs: Sequence[str]) -> dict[str, str]:
@@ -86,16 +121,3 @@ def parsed_params(pairs: Sequence[str]) -> dict[str, str]:
             raise InvalidParams(f"--param: expected each name once, got {name!r} twice")
         params[name] = value
     return params
-
-
-def opened(path: str) -> BinaryIO:
-    """The file for reading and seeking; standard input is copied to a temporary file first."""
-    if path == "-":
-        spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  (the caller closes it)
-        while chunk := sys.stdin.buffer.read(1 << 20):
-            spool.write(chunk)
-        return spool  # type: ignore[return-value]
-    try:
-        return Path(path).open("rb")
-    except OSError as error:
-        raise InvalidInput(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from None

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
+from automation import run_input
 from automation.errors import InvalidInput, UnknownPipeline
-from automation.inputs import read_keywords
-from automation.management.commands.run_pipeline import opened, parsed_params
+from automation.management.commands.run_pipeline import parsed_params
 from automation.management.run_command import Exit, RunCommand
 from automation.pipeline import AnyStage, Payload, Pipeline, get_pipeline
 from automation.testing import Failure, PipelineResult, StageResult, run_pipeline, run_stage
@@ -56,7 +56,7 @@ class Command(RunCommand):
         pipeline = get_pipeline(options["pipeline"])
         params = parsed_params(options["param"])
         stage = _stage(pipeline, options["stage"]) if options["stage"] is not None else None
-        with _items(options) as items:
+        with _items(pipeline, options) as items:
             if stage is None:
                 result = run_pipeline(pipeline, items, params=params, limit=options["limit"], sleep=time.sleep)
             else:
@@ -113,11 +113,10 @@ def _stage(pipeline: type[Pipeline], slug: str) -> type[AnyStage]:
 
 
 @contextmanager
-def _items(options: dict[str, Any]) -> Iterator[Iterable[Payload] | None]:
+def _items(pipeline: type[Pipeline], options: dict[str, Any]) -> Iterator[Iterable[Payload] | None]:
     if options["input"] is not None:
-        with opened(options["input"]) as file:
-            name = "standard input" if options["input"] == "-" else options["input"]
-            yield read_keywords(file, name).items()
+        with run_input.opened(options["input"]) as file:
+            yield run_input.of_file(pipeline, file, run_input.name_of(options["input"])).items()
     else:
         yield None if options["item"] is None else [_item(text) for text in options["item"]]
 

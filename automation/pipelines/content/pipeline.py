@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from automation.errors import InvalidInput
-from automation.inputs import clean_keyword
 from automation.pipeline import Param, Payload, Pipeline, register
 from automation.pipelines.content.articles import Content
 from automation.pipelines.content.clusters import Clusters
 from automation.pipelines.content.ideas import Ideas
 from automation.pipelines.content.images import Images
+from automation.pipelines.content.keywords import Keywords, clean_keyword
 from automation.pipelines.content.prompts import Prompts
 from automation.pipelines.content.providers import check_params
 from automation.pipelines.content.tasks import Tasks
@@ -24,6 +24,7 @@ class ContentPipeline(Pipeline):
     slug = "content"
     title = "Content"
     stages = (Clusters, Ideas, Tasks, Content, Prompts, Images)
+    reader = Keywords()
     params = (
         Param("keywords_per_cluster", int, 8, "Keywords a cluster has on average.", minimum=1, maximum=1_000),
         Param("ideas_per_cluster", int, 3, "Articles written for each cluster.", minimum=1, maximum=20),

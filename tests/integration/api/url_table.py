@@ -163,6 +163,7 @@ CONSOLE_ROWS = [
     Row("GET", "start/", OPERATES_BY_PAGE),
     # An empty form is shown again.
     Row("POST", "start/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
+    Row("POST", "start/preview/", OPERATES_BY_PAGE),
     Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
     Row("GET", f"{_PAGE}live/", OPENS_A_STREAM._replace(stranger=404)),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),

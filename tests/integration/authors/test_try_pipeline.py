@@ -64,6 +64,15 @@ def test_a_first_pipeline_is_written_tried_and_tested(manage, tmp_path):
     assert "describe (Products → Descriptions): 1 item, 1 output" in tried.stdout
     assert '000.000  {"text":"Chair for 3.00"}' in tried.stdout
 
+    tried = manage("try_pipeline", "shop", "--input", "shop/items.csv", "--param", "seconds=0", apps="shop")
+    assert "sheets (Descriptions → Sheets): 5 items, 1 output" in tried.stdout
+
+    (tmp_path / "bad.csv").write_text("name,price\nChair,3\n\nTable,cheap\n")
+    refused = manage("try_pipeline", "shop", "--input", "bad.csv", apps="shop")
+    assert refused.returncode == 2
+    assert "bad.csv: line 4: " in refused.stderr
+    assert "price: Input should be a valid number" in refused.stderr
+
     env = {"PATH": "", "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "shop"], cwd=tmp_path, env=env, capture_output=True, text=True

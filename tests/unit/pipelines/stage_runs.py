@@ -82,11 +82,11 @@ def main(folder: str, slice_size: str, input_file: str) -> None:
 
     settings.configure(INSTALLED_APPS=[])
     django.setup()
-    from automation.inputs import read_keywords
     from automation.pipelines.content import ContentPipeline
+    from automation.pipelines.content.keywords import Keywords
 
     with Path(input_file).open("rb") as file:
-        items = list(read_keywords(file, input_file).items())
+        items = list(Keywords().read(file, input_file).items())
     outputs = run_pipeline(ContentPipeline, items, Path(folder), int(slice_size))
     print(digest(outputs, Path(folder)))
 

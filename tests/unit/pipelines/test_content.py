@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from automation.errors import InvalidInput, InvalidParams
-from automation.inputs import read_keywords
 from automation.pipeline import Payload
 from automation.pipelines import content
 from automation.pipelines.content import ContentPipeline
+from automation.pipelines.content.keywords import Keywords
 from tests.unit.pipelines.stage_runs import RUN_ID, digest, files_of, run_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ SAMPLE = Path(content.__file__).parent / "sample" / "keywords-400.csv"
 
 def sample(count: int) -> list[Payload]:
     with SAMPLE.open("rb") as file:
-        return list(read_keywords(file, SAMPLE.name).items())[:count]
+        return list(Keywords().read(file, SAMPLE.name).items())[:count]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,11 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from automation.errors import InvalidInput
-from automation.inputs import LONGEST_KEYWORD, Input, from_records, read_keywords
+from automation.inputs import Input
+from automation.pipelines.content.keywords import LONGEST_KEYWORD, Keywords
+
+read_keywords = Keywords().read
+from_records = Keywords().from_records
 
 
 def read(content: bytes | str, name: str = "words.txt") -> Input:
@@ -117,13 +121,13 @@ def test_an_uploaded_file_is_read_like_any_other_and_stays_open():
         ("keyword,n\na,1\nb\n", "Cannot use words.csv: line 3: expected 2 columns, got: 1."),
         ("keyword\na\nb,c\n", "Cannot use words.csv: line 3: expected 1 column, got: 2."),
         ('keyword,n\na,1\n"b,2\nc,3\n', "Cannot use words.csv: line 3: a quote that opens here is never closed."),
-        ('keyword,n\n"a\nb",1\n"c"d,2\n', "Cannot use words.csv: line 4: it is no valid CSV"),
+        ('keyword,n\n"a\nb",1\n"c"d,2\n', "Cannot use words.csv: line 4: it is not valid CSV"),
         ("keyword,n\n ,1\n", "Cannot use words.csv: line 2: the keyword is empty."),
         ("keyword,keyword\na,b\n", "Cannot use words.csv: line 1: two columns are named 'keyword'."),
         ("a\nb\0c\n", "Cannot use words.csv: line 2: it holds NUL bytes"),
         ("a\nb\nc\x07\n", "Cannot use words.csv: line 3: it holds the control character '\\x07'"),
-        (b"PK\x03\x04rest", "Cannot use words.csv: it is a ZIP or Excel file"),
-        (b"\xff\xfea", "Cannot use words.csv: it is no valid UTF-16 text."),
+        (b"PK\x03\x04rest", "Cannot use words.csv: it is a zip that is cut off"),
+        (b"\xff\xfea", "Cannot use words.csv: it is not valid UTF-16 text."),
     ],
 )
 def test_a_bad_file_is_refused_by_name_line_and_reason(content, said):
