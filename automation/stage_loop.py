@@ -31,8 +31,9 @@ from automation.aside import Aside
 from automation.attempts import Fault, GivenUp, again, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
-from automation.context import Artifacts, Interrupted, StageContext, TookTooLong
+from automation.context import Interrupted, StageContext, TookTooLong
 from automation.errors import CheckpointRefused, LeaseLost
+from automation.files.fenced import FencedArtifacts
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
 from automation.overruns import hook_timeout, item_timeout
@@ -102,7 +103,7 @@ class StageLoop:
                 logging.getLogger(f"automation.stage.{stage_run.slug}"),
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
             ),
-            artifacts=Artifacts(self.run_row.pk, stage_run.slug),
+            artifacts=FencedArtifacts(self.run_row.pk, stage_run.slug, lambda: self._work),
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,

@@ -22,8 +22,12 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-FILE_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Files are what stages wrote, perhaps from what strangers wrote: they may look as they like and run nothing."""
+FILE_POLICY = (
+    "sandbox allow-same-origin allow-downloads; default-src 'none'; img-src 'self' data:; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+"""Files are what stages wrote, perhaps from what strangers wrote: they may look as they like, run nothing and lead
+nobody anywhere by themselves."""
 
 View = Callable[..., HttpResponse]
 
