@@ -75,7 +75,7 @@ def slug_name(text: Any) -> str:
     """
     given = str(text)
     slug = slugify(given)[:SLUG_CHARACTERS].strip("-_")
-    if slug == given and not _HASHED.search(slug):
+    if slug and slug == given and not _HASHED.search(slug):
         return slug
     digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{slug or 'name'}-{digest}"

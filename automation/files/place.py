@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.files.base import ContentFile
-from django.core.files.storage import Storage, default_storage
+from django.core.files.storage import Storage, storages
 
-from automation.files import storage as storages
-from automation.files.storage import StorageAway
+from automation.files.storage import StorageAway, is_shared, name_of, used
 from pause_manager.probes import processes
 
 MARK = ".slackwater-storage"
@@ -51,22 +50,22 @@ _found: tuple[float, Storage, Place] | None = None
 def here() -> Place:
     """The storage of this process. Raises ``StorageAway`` while it cannot be used."""
     global _found
-    known, now = _found, time.monotonic()
-    if known is None or known[1] is not default_storage or now > known[0] + FRESH_SECONDS:
-        known = _found = (now, default_storage, look(default_storage))
+    known, now, storage = _found, time.monotonic(), storages["default"]
+    if known is None or known[1] is not storage or now > known[0] + FRESH_SECONDS:
+        known = _found = (now, storage, look(storage))
     return known[2]
 
 
 def look(storage: Storage) -> Place:
     """The place that ``storage`` is; its mark is made if it has none."""
-    with storages.used(storage):
+    with used(storage):
         text = _mark(storage)
         if text is None:
             _make(storage)
             text = _mark(storage)
     if text is None or _ID.fullmatch(text) is None:
-        raise StorageAway(f"Cannot use the storage {storages.name_of(storage)}: its file {MARK} is damaged.")
-    return Place(text, storages.is_shared(storage), storages.name_of(storage))
+        raise StorageAway(f"Cannot use the storage {name_of(storage)}: its file {MARK} is damaged.")
+    return Place(text, is_shared(storage), name_of(storage))
 
 
 def _mark(storage: Storage) -> str | None:
