@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from automation.files.artifacts import Artifacts
+from automation.files.artifacts import Artifacts as Artifacts
 from pause_manager.views import Gpu
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection
@@ -46,7 +47,8 @@ def find_all(run_id: UUID, stage_slug: str, names: Iterable[str]) -> dict[str, S
     rows = Artifact.objects.filter(
         stage_run__run=run_id, stage_run__slug=stage_slug, name__in=list(names), is_current=True
     )
-    return {name: Stored(*facts) for name, *facts in rows.values_list("name", "location", "size", "written_at")}
+    found = rows.values_list("name", "location", "size", "written_at")
+    return {name: Stored(location, size or 0, at) for name, location, size, at in found if at is not None}
 
 
 def bind(work: Work, run_id: UUID, place: Place) -> None:
@@ -77,7 +79,7 @@ def reserve(work: Work, name: str, location: str) -> int:
 
 def publish(work: Work, artifact_id: int, name: str, location: str, size: int) -> None:
     """From now on ``name`` has the content at ``location``, of ``size`` bytes. Raises :class:`LeaseLost`."""
-    values = {
+    values: dict[str, Any] = {
         "slice": work.slice_id,
         "token": work.token,
         "id": artifact_id,

@@ -94,7 +94,7 @@ class FencedArtifacts(Artifacts):
         """Ask the database: on the loop's own connection, or from a thread or coroutine of the stage's on another."""
         if _is_in_event_loop():
             with ThreadPoolExecutor(1) as pool:
-                return pool.submit(_on_another, do, *args, **options).result()
+                return pool.submit(lambda: _on_another(do, *args, **options)).result()
         if threading.get_ident() != self._thread:
             return _on_another(do, *args, **options)
         return do(*args, **options)

@@ -87,6 +87,7 @@ def every(run_id: UUID) -> Iterator[tuple[str, StoredFile]]:
         rows = Artifact.objects.filter(stage_run=pk, is_current=True).order_by("name")
         after = ""
         while page := list(rows.filter(name__gt=after).values_list("name", "location", "size", "written_at")[:PAGE]):
-            for name, *facts in page:
-                yield f"{slug}/{name}", StoredFile(*facts)
+            for name, location, size, at in page:
+                if at is not None:
+                    yield f"{slug}/{name}", StoredFile(location, size or 0, at)
             after = page[-1][0]

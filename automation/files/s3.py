@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from storages.backends.s3 import S3Storage
 
 CHUNK_BYTES = 256 * 1024
+PARTS, PART_BYTES = 2, 8 * 1024 * 1024
 MEMORY_BYTES = 8 * 1024 * 1024
 """What is opened is fetched into memory up to this size, and beyond it onto the local disk."""
 
@@ -31,6 +33,7 @@ class S3Files(S3Storage):  # type: ignore[misc]
                 s3={"addressing_style": style},
             ),
         )
+        options.setdefault("transfer_config", _in_parts())
         # Every content has a name of its own: nobody need be asked whether it is taken.
         super().__init__(**{"file_overwrite": True, "max_memory_size": MEMORY_BYTES, **options})
 
@@ -84,6 +87,13 @@ class S3Files(S3Storage):  # type: ignore[misc]
 
     def _key(self, name: str) -> str:
         return str(self._normalize_name(name))
+
+
+def _in_parts() -> TransferConfig:
+    """Of what is written a few parts are in memory at a time."""
+    transfer = TransferConfig(max_concurrency=PARTS, multipart_chunksize=PART_BYTES)
+    transfer.max_in_memory_upload_chunks = PARTS
+    return transfer
 
 
 def _parts(body: Any) -> Iterator[bytes]:

@@ -57,7 +57,8 @@ class Told:
 
 def told() -> list[Told]:
     """Where the live workers keep files, as far as they tell. One statement."""
-    rows = serving.live().filter(files__isnull=False).order_by("node", "name").values_list("name", "node", "files")
+    telling = serving.live().filter(files__isnull=False).order_by("node", "name")
+    rows: list[tuple[str, str, Any]] = list(telling.values_list("name", "node", "files"))
     return [
         Told(name, node, *(str(files.get(key, "")) for key in ("id", "place", "name"))) for name, node, files in rows
     ]

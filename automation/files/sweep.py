@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from django.core.files.storage import default_storage
 from django.db import connection
@@ -24,7 +25,7 @@ def sweep(limit: int = AT_ONCE) -> int:
     A replaced content stays for ``replaced_file_seconds``: somebody may be reading it. One that was never used goes
     when its slice is held under its token no more, for then it never will be.
     """
-    values = {"older": conf.settings().replaced_file_seconds, "limit": limit}
+    values: dict[str, Any] = {"older": conf.settings().replaced_file_seconds, "limit": limit}
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT EXISTS (SELECT FROM {ARTIFACT} WHERE NOT is_current)")
         if not cursor.fetchone()[0]:

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from celery import signals
+from django.conf import settings
 from django.core.files.storage import storages
 
 from automation.files import place
@@ -33,7 +34,8 @@ def look_once(storage: Any, complaint: str = "") -> str:
 
 def _watch() -> None:
     # One of its own: what is open to a server must not be there when the pool forks a child that would use it too.
-    storage = storages.create_storage(storages.backends["default"])
+    options: dict[str, Any] = dict(settings.STORAGES["default"])
+    storage = storages.create_storage(options)
     complaint = ""
     while True:
         complaint = look_once(storage, complaint)

@@ -86,7 +86,9 @@ def outputs(run: str) -> dict[str, Any]:
     """Every output of every stage."""
     from automation.models import WorkItem
 
-    made = WorkItem.objects.filter(made_by__run=run, made_by__position__gte=0).order_by("made_by__position", "key")
+    made = WorkItem.objects.filter(made_by__run=UUID(run), made_by__position__gte=0).order_by(
+        "made_by__position", "key"
+    )
     return {"outputs": [[slug, payload] for slug, payload in made.values_list("made_by__slug", "payload")]}
 
 

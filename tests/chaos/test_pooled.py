@@ -34,8 +34,8 @@ def pooled() -> Iterator[Fleet]:
         sockets.mkdir()
         layout = Layout(root / "data")
         layout.create()
-        server = {"name": DATABASE, "host": str(layout.socket_dir), "port": 5432, "user": SUPERUSER}
-        with pgbouncer(sockets, connections=5, **server) as at:
+        host = str(layout.socket_dir)
+        with pgbouncer(sockets, name=DATABASE, host=host, port=5432, user=SUPERUSER, connections=5) as at:
             url = f"postgresql://{SUPERUSER}@{quote(str(at), safe='')}:{PORT}/{DATABASE}"
             with fleet_in(root, {"DATABASE_URL": url}) as fleet:
                 yield fleet
