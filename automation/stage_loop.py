@@ -33,6 +33,7 @@ from automation.committer import Committer
 from automation.context import Interrupted, StageContext, TookTooLong
 from automation.errors import LeaseLost
 from automation.files.fenced import FencedArtifacts
+from automation.files.storage import StorageAway
 from automation.item_loop import Halt, ItemLoop
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
@@ -275,8 +276,14 @@ class StageLoop:
 
     def _work_items(self, work: Work) -> Ending | None:
         stage = self.stage
-        with self._limited(hook_timeout(self._declared), self._tried + 1):
-            self._set_up.of(stage)
+        try:
+            with self._limited(hook_timeout(self._declared), self._tried + 1):
+                self._set_up.of(stage)
+        except StorageAway as away:
+            # Not the stage's fault, as other errors of a set-up are: the slice waits as it is.
+            self._note_ending(work)
+            patience.wait(self.stage_run, work, "setup", away)
+            return Ending.FAILED
         self._turn.begin()
         return self._halted(work, self._items.work_through(work, stage))
 

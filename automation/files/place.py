@@ -21,6 +21,8 @@ from pause_manager.probes import processes
 MARK = ".slackwater-storage"
 FRESH_SECONDS = 60.0
 """For so long what was found is believed: a directory may be mounted, or unmounted, meanwhile."""
+AWAY_SECONDS = 5.0
+"""For so long nobody asks again a storage that does not answer: to find that out takes some seconds each time."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -44,15 +46,23 @@ class Place:
         return {"id": self.id, "place": self.key, "name": self.name}
 
 
-_found: tuple[float, Storage, Place] | None = None
+_found: tuple[float, Storage, Place | StorageAway] | None = None
 
 
 def here() -> Place:
     """The storage of this process. Raises ``StorageAway`` while it cannot be used."""
     global _found
-    known, now, storage = _found, time.monotonic(), storages["default"]
-    if known is None or known[1] is not storage or now > known[0] + FRESH_SECONDS:
-        known = _found = (now, storage, look(storage))
+    known, storage = _found, storages["default"]
+    if known is None or known[1] is not storage or time.monotonic() > known[0]:
+        found: Place | StorageAway
+        try:
+            found = look(storage)
+        except StorageAway as away:
+            found = away
+        seconds = FRESH_SECONDS if isinstance(found, Place) else AWAY_SECONDS
+        known = _found = (time.monotonic() + seconds, storage, found)
+    if isinstance(known[2], StorageAway):
+        raise StorageAway(str(known[2]))
     return known[2]
 
 

@@ -21,8 +21,8 @@ from automation.models import AutomationRun, ItemFailure, WorkSlice
 from automation.pipeline import Pipeline, Stage
 from backend import ticks
 from pause_manager import acknowledgements
-from tests.factories import claim, drain, leased, make_run, settle, writer_of
-from tests.pipelines import scripted
+from tests.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
+from tests.pipelines import Scripted, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,6 +238,28 @@ def test_an_item_waits_while_the_storage_is_away_and_is_done_when_it_is_back(use
 
     assert run.lifecycle == "completed"
     assert len([key for key in s3.objects() if key.endswith(".txt")]) == 4
+
+
+def test_a_set_up_waits_for_the_storage_as_long_as_it_takes(use: Callable[[str], Storage], s3, monkeypatch):
+    run = make_run("scripted", items=4)
+    use(s3.url)
+    writer_of(run).save("model.bin", b"weights")
+    use("s3://bucket?endpoint_url=http://127.0.0.1:9&addressing_style=path&region=us-east-1")
+    seen: list[bytes] = []
+    monkeypatch.setattr(Scripted, "setup", lambda stage, ctx: seen.append(ctx.artifacts.read("model.bin")))
+    expire_leases(run)
+    leases.reap()
+
+    for _ in range(12):  # more often than a loop may fail
+        WorkSlice.objects.update(available_at=None)
+        maintenance.reconcile()
+        drain(run)
+    run.refresh_from_db()
+    assert run.lifecycle == "running"
+
+    use(s3.url)
+    assert settle(run).lifecycle == "completed"
+    assert seen[0] == b"weights"
 
 
 def test_a_bucket_has_one_mark_however_many_look_first(use: Callable[[str], Storage], s3):
