@@ -17,7 +17,8 @@ ENV DJANGO_SETTINGS_MODULE=backend.settings.prod DATA_DIR=/data
 RUN SECRET_KEY=build ALLOWED_HOSTS=build DATABASE_URL=postgresql://build/build REDIS_URL=redis://build \
     python manage.py collectstatic --noinput \
     && useradd --system --uid 10001 slackwater \
-    && install -d -o slackwater -g slackwater /data
+    && install -d -o slackwater -g slackwater /data /credentials \
+    && install -d /apps
 
 USER slackwater
 VOLUME /data

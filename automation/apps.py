@@ -21,5 +21,6 @@ class AutomationConfig(AppConfig):
             work_left,
             worker_signals,
         )
+        from automation.files import watch  # noqa: F401
 
         autodiscover_modules("pipelines")

@@ -31,6 +31,8 @@ class AutomationSettings:
     """A run that ended so long ago is deleted, unless its pipeline or its site says otherwise; ``None``: never."""
     purge_seconds: float = 10.0
     """For so long, each minute, what deleted runs have left is taken away, half of it resting."""
+    replaced_file_seconds: float = 3600.0
+    """A file that was replaced, or written and never used, is kept for so long: somebody may be reading it."""
     item_timeout_seconds: float = 6 * 3600.0
     """How long one attempt at an item may take, where neither its stage nor its pipeline says."""
     hook_timeout_seconds: float = 6 * 3600.0

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 from uuid import UUID
 
-from django.core.files.base import ContentFile
-from django.core.files.storage import Storage, default_storage
-
+from automation.files.artifacts import Artifacts as Artifacts
 from pause_manager.views import Gpu
 
 
@@ -32,42 +30,6 @@ class TookTooLong(BaseException):
 
 def _refuse_checkpoint(state: Any) -> None:
     raise RuntimeError("Cannot commit a checkpoint: no item is at work.")
-
-
-class Artifacts:
-    """Files of one run and stage in Django's default storage, under ``runs/<run>/<stage>/``.
-
-    Writing a name again replaces the file, so an item that is repeated after a crash leaves one file.
-    """
-
-    def __init__(self, run_id: UUID, stage_slug: str, storage: Storage | None = None) -> None:
-        self._run_id = run_id
-        self._stage_slug = stage_slug
-        self._storage = storage or default_storage
-
-    def name(self, name: str, *, stage: str | None = None) -> str:
-        """The storage name of an artifact of this stage, or of another ``stage`` of the same run."""
-        return f"runs/{self._run_id}/{stage or self._stage_slug}/{name}"
-
-    def save(self, name: str, content: bytes) -> str:
-        """Write ``content`` and return the storage name to keep in an output."""
-        full = self.name(name)
-        if self._storage.exists(full):
-            self._storage.delete(full)
-        return self._storage.save(full, ContentFile(content))
-
-    def open(self, name: str, *, stage: str | None = None) -> IO[bytes]:
-        """The artifact for reading; ``FileNotFoundError`` if it was never saved."""
-        opened: IO[bytes] = self._storage.open(self.name(name, stage=stage), "rb")
-        return opened
-
-    def read(self, name: str, *, stage: str | None = None) -> bytes:
-        """The whole content of an artifact."""
-        with self.open(name, stage=stage) as file:
-            return file.read()
-
-    def exists(self, name: str, *, stage: str | None = None) -> bool:
-        return self._storage.exists(self.name(name, stage=stage))
 
 
 class StageContext:

@@ -90,6 +90,18 @@ class JobNotFound(AutomationError):
     code = "job_not_found"
 
 
+class FileNameRefused(AutomationError, ValueError):
+    """A name that no file of a stage can have; nothing was read, written or deleted."""
+
+    code = "file_name_refused"
+
+    def __init__(self, name: str, fact: str) -> None:
+        super().__init__(
+            f"Cannot use the file name {name}: it {fact}. Expected a relative path like pages/shoes.html; "
+            "slug_name(text) makes a part of one from any text."
+        )
+
+
 class InvalidCheckpoint(AutomationError):
     """What an agent hands in does not fit its slice; the sentence names the item. Nothing of it was kept."""
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from automation import definition, installed, standstills, troubles, waits
 from automation.definition import QUEUE
+from automation.files import sharing
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.troubles import Trouble
 from automation.waits import Wait
@@ -32,6 +33,7 @@ ORDER = (
     "needs_input",
     "capacity",
     standstills.CODE_MISSING,
+    sharing.NOT_SHARED,
 )
 """The order in which reasons are told; the first is the one a list shows."""
 COPYING = "copying"
@@ -51,6 +53,7 @@ _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(nod
 OPEN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND {installed.IS_HERE}
+    AND NOT {sharing.APART}
     AND NOT EXISTS (
         SELECT 1 FROM {_HOLD} AS hold
          WHERE hold.released_at IS NULL
@@ -67,7 +70,7 @@ OPEN = f"""
 
 def values() -> dict[str, Any]:
     """What a statement with ``OPEN`` is given."""
-    return {"node_seconds": node_seconds(), "installed": installed.keys()}
+    return {"node_seconds": node_seconds(), "installed": installed.keys(), **sharing.values()}
 
 
 def node_seconds() -> float:
@@ -150,6 +153,7 @@ def explain(run: AutomationRun) -> list[Reason]:
     holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
     reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
     reasons += _of_code(run)
+    reasons += _of_files(run)
     if run.lifecycle == Lifecycle.RUNNING:
         reasons += [_of_wait(wait) for wait in waits.of(run, is_kept=bool(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
@@ -172,6 +176,17 @@ def _of_code(run: AutomationRun) -> list[Reason]:
     sentences = dict.fromkeys(installed.missing(run.pipeline, stage_run) for stage_run in found)
     lifted = "a release that has it is installed"
     return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
+
+
+def _of_files(run: AutomationRun) -> list[Reason]:
+    """Whether those who may work on it have its files."""
+    try:
+        with layers.judging("files"):
+            found = sharing.problem(run, sharing.told())
+            since = standstills.since(run.pk, sharing.NOT_SHARED) if found else None
+    except Exception as error:
+        return [_unreadable("files", error)]
+    return [Reason(sharing.NOT_SHARED, found, since, SYSTEM.name, sharing.LIFTED_BY)] if found else []
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
@@ -212,7 +227,8 @@ _ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 
 def _unreadable(layer: str, error: Exception) -> Reason:
     """What cannot be judged forbids, and says so; the other layers keep their verdicts."""
-    what = {"holds": "the holds on it", "node": "which nodes are held", "code": "which stages it is at"}[layer]
+    known = {"holds": "the holds on it", "node": "which nodes are held", "code": "which stages it is at"}
+    what = {**known, "files": "where its files are kept"}[layer]
     sentence = f"It cannot be read: {what} ({type(error).__name__})."
     return Reason("unreadable", sentence, None, SYSTEM.name, "it can be read again; see the log and /readyz")
 
@@ -231,10 +247,11 @@ def _holds_of_all_nodes() -> list[Hold]:
 
 
 def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those pending ``runs`` that ``explain`` has a reason for, in four queries for all at most."""
+    """The ids of those pending ``runs`` that ``explain`` has a reason for, in five queries for all at most."""
     pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
     current: dict[UUID, list[StageRun]] = {run.pk: [] for run in pending}
     held: set[str] = set()
+    apart: set[UUID] = set()
     try:
         with layers.judging("code"):
             for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
@@ -244,6 +261,9 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
         with layers.judging("node"):
             if pending and _holds_of_all_nodes():
                 return {run.pk for run in pending}
+        with layers.judging("files"):
+            live = sharing.told() if pending else []
+            apart = {run.pk for run in pending if sharing.problem(run, live) is not None}
         with layers.judging("holds"):
             if every:
                 held = set(Hold.objects.covering(every).values_list("scope", flat=True))
@@ -254,6 +274,7 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
         for run in pending
         if run.cancel_requested_at is not None
         or run.copying is not None
+        or run.pk in apart
         or not held.isdisjoint(scopes[run.pk])
         or not all(installed.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
     }

@@ -53,6 +53,7 @@ def _reconcile() -> None:
     for part in (
         stage_rows.define,
         standstills.note_code_missing,
+        standstills.note_files_not_shared,
         lifecycle.finish_cancels,
         lifecycle.settle_pauses,
         stages.start_waiting,

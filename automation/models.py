@@ -18,12 +18,14 @@ from django.db.models.functions import Now
 
 from automation.querysets import RunQuerySet, SiteQuerySet, StageRunQuerySet
 
+from automation.files.models import Artifact  # isort: skip
 from automation.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice  # isort: skip
 
 __all__ = [
     "TERMINAL",
     "Account",
     "Agent",
+    "Artifact",
     "AutomationRun",
     "ItemChunk",
     "ItemFailure",
@@ -186,6 +188,14 @@ class AutomationRun(models.Model):
     )
     copying = models.JSONField(
         null=True, editable=False, help_text="where the copying of its items stands, while it goes on; then it starts"
+    )
+    storage = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="the mark of where its files are",
     )
     deleted_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="since then nobody sees it; its rows go in the background"

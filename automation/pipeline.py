@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from automation.declaration import AGENT, CELERY, Param, check_pipeline
 from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
 from automation.failure_limit import HALF, FailureLimit
+from automation.files.names import slug_name
 from automation.inputs import Reader, Rows
 from pause_manager.needs import Needs
 
@@ -49,6 +50,7 @@ __all__ = [
     "all_pipelines",
     "get_pipeline",
     "register",
+    "slug_name",
 ]
 
 Payload = dict[str, Any]
@@ -207,6 +209,11 @@ class Pipeline:
     """A run that ended so long ago is deleted, unless its site says otherwise; ``None``: as the settings say."""
     item_timeout: ClassVar[float | None] = None
     """Seconds that one attempt at an item may take, in the stages that do not say."""
+    uses_files: ClassVar[bool | None] = None
+    """Whether its stages use ``ctx.artifacts``; ``None``: they do if a method of theirs names it.
+
+    Such a run is started only while all live workers keep files in one storage (docs/storage.md).
+    """
     needs_input: ClassVar[bool] = True
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
     reader: ClassVar[Reader] = Rows()

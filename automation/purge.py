@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.core.files.storage import Storage, default_storage
+from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
 from automation.copying import ITEM
 from automation.deletion import PURGED
+from automation.files import names, place
+from automation.files.catalog import ARTIFACT
+from automation.files.storage import StorageAway, delete_under, used
 from automation.leases import RUN, SLICE, STAGE
 from automation.models import (
     AutomationRun,
@@ -96,6 +99,10 @@ def _batches(gone: Purged, actor: Actor) -> Iterator[None]:
             except Exception as error:
                 if database.is_away(error):
                     raise
+                if isinstance(error, StorageAway):
+                    logger.warning("Run %s is taken away later. %s", pk, error)
+                    failed.append(pk)
+                    continue
                 logger.exception("Run %s could not be taken away; the others are.", pk)
                 failed.append(pk)
 
@@ -107,16 +114,20 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
             for rows in _by_key(SLICE, f"stage_run_id = %(of)s AND phase = {phase.value}", "ordinal", stage_run):
                 gone.slices += rows
                 yield
+    # Before the rows that say where they are: what cannot be deleted now is not forgotten.
+    for files in _delete_files(run_id):
+        gone.files += files
+        yield
     for stage_run in stage_runs:
         for rows in _by_key(FAILURE, "stage_run_id = %(of)s", "key", stage_run):
             gone.failures += rows
             yield
+        for which, key in (("is_current", "name"), ("NOT is_current", "id")):
+            for _ in _by_key(ARTIFACT, f"stage_run_id = %(of)s AND {which}", key, stage_run):
+                yield
         for rows in _by_key(ITEM, "made_by_id = %(of)s", "key", stage_run):
             gone.items += rows
             yield
-    for _ in _delete_files(default_storage, f"runs/{run_id}"):
-        gone.files += 1
-        yield
     gone.runs += _delete_run(run_id, actor)
     yield
 
@@ -141,19 +152,19 @@ def _by_key(table: str, where: str, key: str, of: int) -> Iterator[int]:
             return
 
 
-def _delete_files(storage: Storage, folder: str) -> Iterator[str]:
-    """Delete every file below ``folder``, and the folders that are empty then; their names."""
-    try:
-        folders, files = storage.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError, NotImplementedError):
-        return
-    for name in files:
-        storage.delete(f"{folder}/{name}")
-        yield f"{folder}/{name}"
-    for name in folders:
-        yield from _delete_files(storage, f"{folder}/{name}")
-    # A file system deletes an empty folder by its name; other storages have none.
-    storage.delete(folder)
+def _delete_files(run_id: UUID) -> Iterator[int]:
+    """Delete the files of the run, those that no name has among them; how many, a few at a time.
+
+    Raises ``StorageAway`` where they are in another storage than this process has: they must not be forgotten.
+    """
+    kept = AutomationRun.objects.filter(pk=run_id).values_list("storage", flat=True).first()
+    if kept and kept != (here := place.here()).id:
+        raise StorageAway(
+            f"Cannot delete the files of run {run_id}: they are in another storage than {here.name}, "
+            "which this worker has (docs/storage.md says how to move one)."
+        )
+    with used(default_storage):
+        yield from delete_under(default_storage, names.folder(run_id))
 
 
 def _delete_run(run_id: UUID, actor: Actor) -> int:

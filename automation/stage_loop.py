@@ -31,8 +31,10 @@ from automation.async_loop import AsyncItemLoop
 from automation.attempts import Fault, GivenUp, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
-from automation.context import Artifacts, Interrupted, StageContext, TookTooLong
+from automation.context import Interrupted, StageContext, TookTooLong
 from automation.errors import LeaseLost
+from automation.files.fenced import FencedArtifacts
+from automation.files.storage import StorageAway
 from automation.item_loop import Halt, ItemLoop
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
@@ -100,7 +102,7 @@ class StageLoop:
                 logging.getLogger(f"automation.stage.{stage_run.slug}"),
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
             ),
-            artifacts=Artifacts(self.run_row.pk, stage_run.slug),
+            artifacts=FencedArtifacts(self.run_row.pk, stage_run.slug, lambda: self._work),
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,
@@ -280,8 +282,14 @@ class StageLoop:
 
     def _work_items(self, work: Work) -> Ending | None:
         stage = self.stage
-        with self._limited(hook_timeout(self._declared), self._tried + 1):
-            self._set_up.of(stage)
+        try:
+            with self._limited(hook_timeout(self._declared), self._tried + 1):
+                self._set_up.of(stage)
+        except StorageAway as away:
+            # Not the stage's fault, as other errors of a set-up are: the slice waits as it is.
+            self._note_ending(work)
+            patience.wait(self.stage_run, work, "setup", away)
+            return Ending.FAILED
         self._turn.begin()
         return self._halted(work, self._items.work_through(work, stage))
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from automation import installed
+from automation.files import sharing
 from automation.models import AutomationRun, StageRun, Standstill, Ticket, WorkSlice
 
 CODE_MISSING = "code_missing"
@@ -38,6 +39,14 @@ def note_code_missing() -> None:
         cursor.execute(_WITHOUT_CODE, {"installed": installed.keys()})
         run_ids = [row[0] for row in cursor.fetchall()]
     keep(CODE_MISSING, run_ids)
+
+
+def note_files_not_shared() -> None:
+    """Note the running runs whose files not all of those who live have."""
+    with connection.cursor() as cursor:
+        cursor.execute(_APART, sharing.values())
+        run_ids = [row[0] for row in cursor.fetchall()]
+    keep(sharing.NOT_SHARED, run_ids)
 
 
 def begin_waiting(stage_run_ids: Sequence[int]) -> None:
@@ -101,6 +110,11 @@ _KEEP = f"""
      WHERE run.id = ANY(%(ids)s::uuid[]) AND NOT EXISTS (
            SELECT FROM {_STANDSTILL} WHERE run_id = run.id AND code = %(code)s AND until IS NULL)
         ON CONFLICT DO NOTHING
+"""
+
+_APART = f"""
+    SELECT run.id FROM {_RUN} AS run
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND {sharing.APART}
 """
 
 _WITHOUT_CODE = f"""

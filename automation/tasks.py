@@ -22,6 +22,7 @@ from automation import (
     unfit_params,
 )
 from automation.admission import GO_ON
+from automation.files import sweep
 from automation.leases import Worker
 from automation.models import Lifecycle, StageRun
 from automation.stage_loop import Ending, StageLoop
@@ -93,6 +94,7 @@ def purge_runs() -> None:
     """Delete the runs that are kept no longer, and take away some of what deleted runs have left."""
     retention.delete_due()
     purge.purge(seconds=conf.settings().purge_seconds, rest=1.0)
+    sweep.sweep()
 
 
 @shared_task(base=ControlTask, name="automation.copy_undone", ignore_result=True)

@@ -20,6 +20,7 @@ from automation import item_types, keys
 from automation.conf import AutomationSettings
 from automation.context import Artifacts, AsyncStageContext, Interrupted, StageContext
 from automation.declaration import AGENT, is_async
+from automation.files.storage import CHUNK_BYTES, Content
 from automation.hooks import SetUp, keeps_nothing
 from automation.item_types import Reader
 from automation.payloads import UnfitPayload, encode, of_wrong_type
@@ -90,19 +91,24 @@ class MemoryArtifacts(Artifacts):
         self._stage_slug = stage_slug
         self.files = files
 
-    def save(self, name: str, content: bytes) -> str:
-        full = self.name(name)
-        self.files[full] = bytes(content)
-        return full
-
     def open(self, name: str, *, stage: str | None = None) -> IO[bytes]:
         full = self.name(name, stage=stage)
         if full not in self.files:
             raise FileNotFoundError(full)
         return io.BytesIO(self.files[full])
 
+    def read(self, name: str, *, stage: str | None = None) -> bytes:
+        with self.open(name, stage=stage) as file:
+            return file.read()
+
     def exists(self, name: str, *, stage: str | None = None) -> bool:
         return self.name(name, stage=stage) in self.files
+
+    def delete(self, name: str) -> None:
+        self.files.pop(self.name(name), None)
+
+    def _write(self, name: str, full: str, source: Content) -> None:
+        self.files[full] = b"".join(iter(lambda: source.read(CHUNK_BYTES), b""))
 
 
 def make_context(

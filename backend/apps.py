@@ -19,6 +19,9 @@ class BackendConfig(AppConfig):
     name = "backend"
     verbose_name = "Slackwater"
 
+    def ready(self) -> None:
+        import_module("backend.checks")
+
 
 class AdminConfig(SimpleAdminConfig):
     """Registers no model when a process starts: ``backend.urls`` does, which workers never load."""

@@ -14,6 +14,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from automation.files import place, sharing
+from automation.files.storage import StorageAway
 from backend import ticks
 from pause_manager import clocks, machines, renaming
 from pause_manager.clock import database_seconds
@@ -41,7 +43,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when database, migrations, Redis, beat and a control worker are fine, else 503; each with its own word.
+    """200 when database, migrations, Redis, beat, a control worker and the storage of files are fine, else 503.
 
     A clock that differs from the database's and a name that two machines have are told and change nothing.
     """
@@ -53,6 +55,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         "control": check_control,
         "clocks": check_clocks,
         "machines": check_machines,
+        "storage": check_storage,
     }
     found, ready = {}, True
     for name, check in checks.items():
@@ -134,6 +137,23 @@ def check_machines() -> str:
         raise Notable("unknown while the database does not answer") from error
     if wrong:
         raise Notable("; ".join(wrong))
+    return "ok"
+
+
+def check_storage() -> str:
+    """Whether files can be kept, and web process and workers keep them in one place."""
+    try:
+        here = place.here()
+    except StorageAway as error:
+        raise NotReady(str(error)) from error
+    try:
+        live = sharing.told()
+    except DatabaseError as error:
+        raise NotReady("unknown while the database does not answer") from error
+    if (apart := sharing.difference(live)) is not None:
+        raise NotReady(f"the live workers do not share files: {apart}")
+    if others := [one for one in live if one.place != here.key]:
+        raise NotReady(f"this process keeps files in {here.name}, and workers do not: {others[0].sentence_part}")
     return "ok"
 
 

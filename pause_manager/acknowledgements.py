@@ -141,6 +141,8 @@ class Report:
     """How many tasks it works on at a time."""
     visible_gpus: Sequence[str] | None = None
     """The ids of the GPUs that it may use, if those are not all of its machine."""
+    files: Mapping[str, Any] | None = None
+    """Where it keeps files, see ``storage_report``."""
     clock: float | None = None
     """The time of its machine, in seconds since the epoch."""
     boot_id: str = ""
@@ -163,6 +165,7 @@ class Report:
             "pipelines": None if self.pipelines is None else json.dumps(sorted(self.pipelines)),
             "places": self.places,
             "visible_gpus": None if self.visible_gpus is None else json.dumps(list(self.visible_gpus)),
+            "files": None if self.files is None else json.dumps(dict(self.files)),
             "clock": self.clock,
             "boot_id": self.boot_id,
             "wanted_node": self.wanted_node,
@@ -254,12 +257,12 @@ _WORKER = FleetWorker._meta.db_table
 REPORT = f"""
     INSERT INTO {_WORKER} AS worker
            (name, node, boot_id, wanted_node, serves, acknowledged_version, acknowledged_at, last_seen_at,
-            revision, owner, in_hand, tasks, task_names, pipelines, places, visible_gpus, clock_offset)
+            revision, owner, in_hand, tasks, task_names, pipelines, places, visible_gpus, files, clock_offset)
     VALUES (%(key)s, coalesce((SELECT name FROM {Machine._meta.db_table} WHERE boot_id = %(boot_id)s FOR KEY SHARE),
                               %(node)s),
             %(boot_id)s, %(wanted_node)s, %(serves)s::jsonb, %(version)s, clock_timestamp(), clock_timestamp(),
             %(revision)s, %(owner)s, %(in_hand)s::jsonb, %(tasks)s::jsonb, %(task_names)s::jsonb,
-            %(pipelines)s::jsonb, %(places)s::int, %(visible_gpus)s::jsonb,
+            %(pipelines)s::jsonb, %(places)s::int, %(visible_gpus)s::jsonb, %(files)s::jsonb,
             extract(epoch FROM clock_timestamp())::float8 - %(clock)s::float8)
         ON CONFLICT (name) DO UPDATE
        SET node = excluded.node, boot_id = excluded.boot_id, wanted_node = excluded.wanted_node,
@@ -269,7 +272,7 @@ REPORT = f"""
            acknowledged_version = excluded.acknowledged_version, revision = excluded.revision,
            owner = excluded.owner, in_hand = excluded.in_hand, tasks = excluded.tasks,
            task_names = excluded.task_names, pipelines = excluded.pipelines, places = excluded.places,
-           visible_gpus = excluded.visible_gpus, clock_offset = excluded.clock_offset
+           visible_gpus = excluded.visible_gpus, files = excluded.files, clock_offset = excluded.clock_offset
  RETURNING node
 """
 """Keeps the name of the worker's machine until its transaction ends, and answers it."""

@@ -90,6 +90,7 @@ class FleetWorker(models.Model):
     pipelines = models.JSONField(null=True, help_text="the pipelines that it has in its code; null: it does not tell")
     places = models.PositiveIntegerField(null=True, help_text="how many tasks it works on at a time")
     visible_gpus = models.JSONField(null=True, help_text="the UUIDs of the GPUs that it may use; null: all of its node")
+    files = models.JSONField(null=True, help_text="where it keeps files, see storage_report; null: it does not tell")
     clock_offset = models.FloatField(null=True, help_text="seconds by which the database's clock is ahead of its own")
     acknowledged_version = models.PositiveBigIntegerField(default=0)
     acknowledged_at = models.DateTimeField(db_default=Now(), editable=False)

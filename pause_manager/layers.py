@@ -7,6 +7,7 @@
 | ``fleet`` | the state row of the fleet switch | closed: it counts as paused |
 | ``capacity`` | samples, loads, the desk | closed: it waits |
 | ``code`` | the stages that a run is at, by the code of the process that asks | closed |
+| ``files`` | where the live workers keep files | closed |
 | ``gate`` | all of them in the one statement that claims and dispatch ask | closed: no lease, no message |
 | ``progress`` | the doorbell that tells pages of progress | open: work goes on |
 | ``telemetry`` | counts, times and what is only noted | open |

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from automation import leases, lifecycle, maintenance, tasks
+from automation.files.fenced import FencedArtifacts
 from automation.leases import Work, Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
 from pause_manager import broker
@@ -66,6 +67,12 @@ def leased(run: AutomationRun, name: str = "a") -> Work:
     work = claim(run, name)
     assert work is not None
     return work
+
+
+def writer_of(run: AutomationRun, name: str = "a") -> FencedArtifacts:
+    """What a loop that holds the next slice of the run writes files with."""
+    work = leased(run, name)
+    return FencedArtifacts(run.pk, stage_of(run).slug, lambda: work)
 
 
 @contextmanager

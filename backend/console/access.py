@@ -9,7 +9,8 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -22,17 +23,21 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-FILE_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Files are what stages wrote, perhaps from what strangers wrote: they may look as they like and run nothing."""
+FILE_POLICY = (
+    "sandbox allow-same-origin allow-downloads; default-src 'none'; img-src 'self' data:; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+"""Files are what stages wrote, perhaps from what strangers wrote: they may look as they like, run nothing and lead
+nobody anywhere by themselves."""
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def page(view: View) -> View:
     """A page of the console: nothing from elsewhere, nothing inline."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         answer = view(request, *args, **kwargs)
         answer.headers.setdefault("Content-Security-Policy", POLICY)
         return answer
@@ -45,7 +50,7 @@ def for_viewers(view: View) -> View:
     allowed = permission_required(VIEW, raise_exception=True)(view)
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.user.is_authenticated:
             return allowed(request, *args, **kwargs)
         htmx = getattr(request, "htmx", None)

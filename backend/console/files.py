@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
+import re
 from pathlib import PurePosixPath
 from uuid import UUID
 
-from django.core.exceptions import SuspiciousFileOperation
-from django.core.files.storage import default_storage
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 
+from automation.files import reading
+from automation.files.reading import StoredFile
+from automation.files.storage import StorageAway
 from backend.console import access
+from pause_manager.streaming import streamed
 
 SHOWN = {
     ".html": "text/html",
@@ -27,26 +33,72 @@ SHOWN = {
 }
 
 
+IN_ONE_PIECE = 256 * 1024
+"""Smaller ones are not worth a stream."""
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
 @require_safe
 @access.for_viewers
-def file(request: HttpRequest, run_id: UUID, name: str) -> HttpResponse:
-    """A file below the run's own folder, to those who may see the run."""
+def file(request: HttpRequest, run_id: UUID, name: str) -> HttpResponseBase:
+    """A file below the run's own folder, to those who may see the run; some of it if a range is asked for."""
     run = access.visible_run(request, run_id)
-    path = PurePosixPath(name)
-    if ".." in path.parts or path.is_absolute():
-        raise Http404
     try:
-        with default_storage.open(f"runs/{run.pk}/{path}", "rb") as content:
-            body = content.read()
-    except (OSError, SuspiciousFileOperation, ValueError):
+        found = reading.find(run.pk, name)
+        answer = None if found is None else _answer(request, name, found)
+    except StorageAway as away:
+        return HttpResponse(f"{away}\n", status=503, content_type="text/plain; charset=utf-8", headers=_HEADERS)
+    except FileNotFoundError:
         raise Http404 from None
+    if answer is None:
+        raise Http404
+    return answer
+
+
+_HEADERS = {"Content-Security-Policy": access.FILE_POLICY, "X-Content-Type-Options": "nosniff"}
+
+
+def _answer(request: HttpRequest, name: str, found: StoredFile) -> HttpResponseBase:
+    path = PurePosixPath(name)
+    etag = f'"{hashlib.sha256(f"{found.location} {found.size} {found.written_at}".encode()).hexdigest()[:24]}"'
+    unchanged = get_conditional_response(request, etag=etag)
+    if unchanged is not None:
+        return unchanged
+    part = _range_of(request, found.size, etag)
+    if part is not None and part[0] >= part[1]:
+        return HttpResponse(status=416, headers={**_HEADERS, "Content-Range": f"bytes */{found.size}"})
+    start, stop = part or (0, found.size)
     kind = SHOWN.get(path.suffix.lower())
     charset = "; charset=utf-8" if kind and kind.startswith(("text/", "application/json")) else ""
-    guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    answer = HttpResponse(body, content_type=f"{kind or guessed}{charset}")
+    content_type = f"{kind or mimetypes.guess_type(path.name)[0] or 'application/octet-stream'}{charset}"
+    status = 200 if part is None else 206
+    pieces = iter(()) if request.method == "HEAD" else found.read(start, stop)
+    answer: HttpResponse | StreamingHttpResponse
+    if stop - start <= IN_ONE_PIECE:
+        answer = HttpResponse(b"".join(pieces), content_type=content_type, status=status)
+    else:
+        answer = streamed(request, pieces, content_type=content_type, status=status)
+    answer["Content-Length"] = str(stop - start)
+    if part is not None:
+        answer["Content-Range"] = f"bytes {start}-{stop - 1}/{found.size}"
     if kind is None:
         answer["Content-Disposition"] = "attachment"
-    answer["Content-Security-Policy"] = access.FILE_POLICY
-    answer["X-Content-Type-Options"] = "nosniff"
-    answer["Cache-Control"] = "private, max-age=60"
+    answer["Accept-Ranges"] = "bytes"
+    answer["ETag"] = etag
+    for header, value in _HEADERS.items():
+        answer[header] = value
+    answer["Cache-Control"] = "private, no-cache"
     return answer
+
+
+def _range_of(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
+    """(start, stop) of the one range that is asked for; ``None``: the whole file. Empty if nothing of it is there."""
+    match = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if match is None or match[0] == "bytes=-" or request.headers.get("If-Range", etag) != etag:
+        return None
+    first, last = match[1], match[2]
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size

@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
-from django.core.files.storage import default_storage
 from django.urls import reverse
 
+from automation.files import reading
 from automation.up_next import title_of
 
 FILE_FIELDS = ("file", "markdown", "html", "article", "image")
@@ -52,10 +52,9 @@ class Output:
 
 def results_of(run_id: UUID, stage_slug: str) -> list[tuple[str, str]]:
     """Names and addresses of the pages over all outputs that the stage's ``finish`` has left."""
+    written = reading.existing(run_id, stage_slug, RESULTS)
     return [
-        (name, reverse("console:file", args=[run_id, f"{stage_slug}/{name}"]))
-        for name in RESULTS
-        if default_storage.exists(f"runs/{run_id}/{stage_slug}/{name}")
+        (name, reverse("console:file", args=[run_id, f"{stage_slug}/{name}"])) for name in RESULTS if name in written
     ]
 
 

@@ -12,6 +12,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 
 from backend.embedded import Layout
 from backend.settings import environment as env
+from backend.settings import storage
 from backend.settings.celery import *
 from backend.settings.celery import PAUSE_BELOW, POLL_SECONDS
 
@@ -106,6 +107,12 @@ USE_TZ = True
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = DATA_DIR / "media"
+_FILES = storage.files(env.text("STORAGE_URL"), MEDIA_ROOT)
+STORAGE_PROBLEM = _FILES.problem
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": _FILES.backend,
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

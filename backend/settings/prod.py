@@ -2,7 +2,7 @@
 
 from backend.settings import environment as env
 from backend.settings.base import *
-from backend.settings.base import BASE_DIR
+from backend.settings.base import BASE_DIR, STORAGES
 
 SECRET_KEY = env.required("SECRET_KEY")
 ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", env.required("ALLOWED_HOSTS")), "localhost"]  # for health checks
@@ -18,6 +18,6 @@ if env.switch("BEHIND_TLS_PROXY", False):
 
 STATIC_ROOT = env.text("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    **STORAGES,
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }

@@ -32,6 +32,7 @@ from pause_manager import (
     metrics,
     renaming,
     settling,
+    storage_report,
 )
 from pause_manager.acknowledgements import Report
 from pause_manager.consumption import HOLD, consumption
@@ -493,6 +494,7 @@ class Supervisor:
             pipelines=self._pipelines,
             places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
             visible_gpus=gpus.told(),
+            files=storage_report.told(),
             clock=time.time(),
             boot_id=processes.boot_id(),
             wanted_node=conf.settings().node,
@@ -502,7 +504,7 @@ class Supervisor:
     @staticmethod
     def _key(told: dict[str, Any]) -> Any:
         """What of a report others wait for."""
-        return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"])
+        return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"], told["files"])
 
     def _give_back(self) -> None:
         if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):

@@ -66,6 +66,32 @@ def reasons(run: str) -> dict[str, Any]:
     return {"reasons": [reason.sentence for reason in gate.explain(AutomationRun.objects.get(pk=run))]}
 
 
+def fetch(run: str, names: list[str]) -> dict[str, Any]:
+    """What the console's view answers for each file of the run: status and text, or size of what is no text."""
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    client = Client()
+    client.force_login(User.objects.get_or_create(username="chaos", defaults={"is_superuser": True})[0])
+    found: dict[str, Any] = {}
+    for name in names:
+        answer = client.get(f"/runs/{run}/files/{name}")
+        body = answer.getvalue()
+        is_text = answer.get("Content-Type", "").startswith("text/")
+        found[name] = [answer.status_code, body.decode() if is_text else len(body)]
+    return {"files": found}
+
+
+def outputs(run: str) -> dict[str, Any]:
+    """Every output of every stage."""
+    from automation.models import WorkItem
+
+    made = WorkItem.objects.filter(made_by__run=UUID(run), made_by__position__gte=0).order_by(
+        "made_by__position", "key"
+    )
+    return {"outputs": [[slug, payload] for slug, payload in made.values_list("made_by__slug", "payload")]}
+
+
 def resume_twice(run: str) -> dict[str, Any]:
     """Two operators resume at the same moment, each over a connection of their own."""
     from automation import lifecycle
@@ -119,6 +145,8 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
         "start": start,
         "fleet_pause": fleet_pause,
         "fleet_resume": fleet_resume,
+        "fetch": fetch,
+        "outputs": outputs,
     }
     return commands[name](**order)
 

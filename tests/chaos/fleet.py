@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -68,6 +68,7 @@ class Fleet:
             "CHAOS_STUCK": str(root / "stuck"),
             MARK: self.mark,
         }
+        self._own_env: dict[str, Mapping[str, str]] = {}
         self._log_starts: dict[str, int] = {}
         self._special: set[str] = set()
         self._options: dict[str, tuple[str, ...]] = {}
@@ -151,8 +152,13 @@ class Fleet:
 
     # Members
 
-    def start(self, name: str, *options: str, wait: bool = True) -> None:
-        """Start a member: ``stages…``, ``control``, ``beat``. Without options a stage worker is prefork with two."""
+    def start(self, name: str, *options: str, wait: bool = True, env: Mapping[str, str] | None = None) -> None:
+        """Start a member: ``stages…``, ``control``, ``beat``. Without options a stage worker is prefork with two.
+
+        ``env`` is what it has besides, and whoever takes its place.
+        """
+        if env is not None:
+            self._own_env[name] = env
         celery = [sys.executable, "-m", "celery", "--quiet", "-A", "backend"]
         worker = [*celery, "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         commands = {
@@ -175,7 +181,7 @@ class Fleet:
             self.members[name] = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env=self.env,
+                env={**self.env, **self._own_env.get(name, {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -310,9 +316,10 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet_in(root: Path) -> Iterator[Fleet]:
+def fleet_in(root: Path, env: Mapping[str, str] | None = None) -> Iterator[Fleet]:
     """An open fleet that is closed for sure; leaves an assertion if a process survived."""
     fleet = Fleet(root)
+    fleet.env.update(env or {})
     try:
         fleet.open()
         yield fleet

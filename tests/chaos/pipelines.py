@@ -87,6 +87,42 @@ class Chaos(Pipeline):
         return ({"n": n} for n in range(params["items"]))
 
 
+class Scribe(Stage):
+    """Each item leaves a file that says which process wrote it, and so does ``finish``, under a fixed name."""
+
+    slug = "scribe"
+    title = "Scribe"
+    slice_size = 2
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        note(ctx, "start")
+        time.sleep(ctx.params["seconds"])
+        ctx.artifacts.save(f"pages/{item['n']}.txt", f"{item['n']} by {os.getpid()}".encode())
+        note(ctx, "end")
+        yield {"n": item["n"], "by": os.getpid(), "file": f"scribe/pages/{item['n']}.txt"}
+
+    def finish(self, ctx: StageContext, outputs: Iterable[Payload]) -> None:
+        note(ctx, "start")
+        time.sleep(ctx.params["seconds"])
+        ctx.artifacts.save("results.csv", f"{len(list(outputs))} by {os.getpid()}".encode())
+        note(ctx, "end")
+
+
+@register
+class Scribes(Pipeline):
+    """``items`` numbers, a file each."""
+
+    slug = "scribes"
+    title = "Scribes"
+    stages = (Scribe,)
+    params = (Param("ledger", str, ""), Param("items", int, 8, minimum=1), Param("seconds", float, 0.5, minimum=0))
+    needs_input = False
+
+    @classmethod
+    def make_items(cls, params: Mapping[str, Any]) -> Iterator[Payload]:
+        return ({"n": n} for n in range(params["items"]))
+
+
 class Stuck(Stage):
     """Cannot even be made while the file ``stuck`` lies in the fleet's directory, like a model that does not load."""
 

@@ -41,7 +41,9 @@ def test_ready_when_everything_is_there(client: Client, alive):
     assert response.status_code == 200
     assert response.json() == {
         "ready": True,
-        "checks": dict.fromkeys(("database", "migrations", "redis", "beat", "control", "clocks", "machines"), "ok"),
+        "checks": dict.fromkeys(
+            ("database", "migrations", "redis", "beat", "control", "clocks", "machines", "storage"), "ok"
+        ),
     }
 
 

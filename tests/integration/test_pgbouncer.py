@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from automation import stages
 from automation.models import AutomationRun, Lifecycle
 from pause_manager import database, fleet, holds, manager
 from tests.factories import OPERATOR, make_run
-from tests.workers import eventually
+from tests.support.pgbouncer import pgbouncer
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -24,42 +22,14 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer"),
 ]
 
-SETTINGS = """
-[databases]
-{name} = host={host} port={port} user={user}
-[pgbouncer]
-listen_addr =
-unix_socket_dir = {root}
-unix_socket_mode = 0777
-listen_port = 6543
-auth_type = any
-pool_mode = transaction
-default_pool_size = 3
-logfile = {root}/log
-"""
-
 
 @pytest.fixture
 def pooler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory of its socket."""
-    root = Path(tmp_path_factory.mktemp("b"))
     at = connection.settings_dict
-    settings = SETTINGS.format(root=root, name=at["NAME"], host=at["HOST"], port=at["PORT"] or 5432, user=at["USER"])
-    (root / "ini").write_text(settings)
-    command = ["pgbouncer", str(root / "ini")]
-    if os.geteuid() == 0:
-        command[1:1] = ["-u", "nobody"]
-        at_server = Path(at["HOST"])
-        root.chmod(0o777)
-        for path in (*list(root.parents)[:2], at_server, at_server.parent):
-            path.chmod(0o711)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert eventually((root / ".s.PGSQL.6543").exists, 10), (root / "log").read_text()
+    server = {"name": at["NAME"], "host": at["HOST"], "port": at["PORT"] or 5432, "user": at["USER"]}
+    with pgbouncer(Path(tmp_path_factory.mktemp("b")), **server) as root:
         yield root
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture

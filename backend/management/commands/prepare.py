@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -19,17 +21,39 @@ class Command(BaseCommand):
     help = "Apply the migrations and create the operator, the default account and site. Safe to repeat."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--credentials",
+            type=Path,
+            default=settings.DATA_DIR / "credentials.json",
+            help="the file for the operator's token and password (mode 0600); workers need not be able to read it",
+        )
         parser.add_argument("--url", default="http://localhost:8000", help="where the system will be reached")
 
     def handle(self, **options: Any) -> None:
         settings.LAYOUT.data_dir.mkdir(parents=True, exist_ok=True)
+        path = options["credentials"]
+        _move_here(path)
         try:
-            credentials, fresh = bootstrap.prepare(
-                settings.DATA_DIR / "credentials.json", options["url"], may_reset_password=settings.EMBEDDED_POSTGRES
-            )
+            credentials, fresh = bootstrap.prepare(path, options["url"], may_reset_password=settings.EMBEDDED_POSTGRES)
         except DatabaseError as error:
             if not database.is_away(error):
                 raise
             raise CommandError(f"{database.sentence(error).removesuffix('.')}.") from error
         if fresh:
             self.stdout.write(f"{credentials.username}'s password: {credentials.password} (shown only once)")
+
+
+def _move_here(path: Path) -> None:
+    """Where an earlier release left the file every worker may read it."""
+    former = settings.DATA_DIR / "credentials.json"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if former.exists() and former.resolve() != path.resolve():
+            if path.exists():
+                former.unlink()
+            else:
+                shutil.move(former, path)
+    except OSError as error:
+        raise CommandError(
+            f"Cannot keep the credentials in {path}: {(error.strerror or str(error)).lower()}."
+        ) from error

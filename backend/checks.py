@@ -1,0 +1,44 @@
+"""System checks of the whole: what no app can know alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import Error as DatabaseError
+
+from automation.files import sharing
+
+
+@register(Tags.files)
+def check_storage_url(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """``STORAGE_URL`` can be used."""
+    if not settings.STORAGE_PROBLEM:
+        return []
+    hint = "Without it files are kept in the directory media of DATA_DIR. See docs/storage.md."
+    return [Error(f"{settings.STORAGE_PROBLEM}.", hint=hint, id="backend.E001")]
+
+
+@register(Tags.database)
+def check_files_are_shared(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """The live workers keep files in one storage: with ``manage.py check --database default``."""
+    if not databases or "default" not in databases:
+        return []
+    try:
+        found = sharing.difference(sharing.told())
+    except DatabaseError:
+        return []  # Not migrated yet, or away: others tell.
+    if found is None:
+        return []
+    return [
+        Warning(
+            f"The live workers do not share files, so runs that use files wait: {found}.",
+            hint=f"It is over when {sharing.LIFTED_BY}.",
+            id="backend.W001",
+        )
+    ]
