@@ -193,6 +193,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "metrics_networks": tuple(env.words("METRICS_NETWORKS", "127.0.0.0/8,::1/128")),
     "statsd_url": env.text("STATSD_URL"),
     "open_to": env.text("FLEET_OPEN_TO"),
+    "database_hint": "Is the system up? make up" if EMBEDDED_POSTGRES else "Is DATABASE_URL right, and its server up?",
 }
 # `up` and `prepare` write it down for the whole system; unset, it stays as it is. See `manage.py capacity on|off`.
 WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None

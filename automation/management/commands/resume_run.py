@@ -24,9 +24,13 @@ class Command(RunCommand):
         verb = forcing.start_anyway if options["force"] else lifecycle.resume
         run = verb(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
         now = status.of(run)
-        sentence = f"Run {run.pk} is {now}."
-        if now == status.PAUSED and (reasons := gate.explain(run)):
-            released = "It asks for no room any more" if options["force"] else "Your hold is released"
-            sentence = f"{released}. Run {run.pk} still waits: {reasons[0].sentence}"
-        self.tell(run, sentence, as_json=options["json"])
-        return Exit.OK
+        reasons = [reason for reason in gate.explain(run) if reason.keeps]
+        if not reasons:
+            self.tell(run, f"Run {run.pk} is {status.in_words(now)}.", as_json=options["json"])
+            return Exit.OK
+        released = "It asks for no room any more" if options["force"] else "Your hold is released"
+        sentence = f"{released}. The run still waits: {reasons[0].sentence}"
+        if len(reasons) > 1:
+            sentence += f" There are {len(reasons) - 1} more reasons: manage.py explain_run {run.pk}"
+        self.tell(run, sentence, as_json=options["json"], reasons=[reason.as_dict() for reason in reasons])
+        return Exit.WAITS
