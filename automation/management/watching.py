@@ -20,6 +20,7 @@ from pause_manager import database, times
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 2.0
+WAITING_SECONDS = 30.0
 PATIENCE_SECONDS = 120.0
 STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "red", "paused": "yellow"}
 """Of a status; what is not listed is yellow."""
@@ -63,13 +64,17 @@ def watch_json(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> N
 
 
 def watch_plain(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> None:
-    """A line each two seconds while something changes, and one for every change of status or stage."""
-    last_line, last_head, said_at = "", "", 0.0
+    """A line each two seconds while items are done, and one for every change of status or stage.
+
+    While it only waits, of which the figures change all the time, a line each half minute.
+    """
+    last_line, last_head, last_counts, said_at = "", "", "", 0.0
     for shot in snapshots(run_id):
-        line = plain_line(shot)
-        head = f"{shot['status']} {current(shot)['slug']}"
-        if line != last_line and (head != last_head or time.monotonic() - said_at >= PLAIN_SECONDS):
-            last_line, last_head, said_at = line, head, time.monotonic()
+        line, counts = plain_line(shot), plain_line({**shot, "reasons": []})
+        head = f"{shot['status']} {current(shot)['slug']} {bool(shot['reasons'])}"
+        pause = PLAIN_SECONDS if counts != last_counts else WAITING_SECONDS
+        if line != last_line and (head != last_head or time.monotonic() - said_at >= pause):
+            last_line, last_head, last_counts, said_at = line, head, counts, time.monotonic()
             write(line)
 
 

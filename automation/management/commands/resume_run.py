@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation import forcing, gate, lifecycle, status
-from automation.management.run_command import Exit, RunCommand, find_run
+from automation import forcing, gate, lifecycle, run_names, status
+from automation.errors import TransitionRefused
+from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from pause_manager.actor import Actor
 
 
@@ -22,7 +23,14 @@ class Command(RunCommand):
 
     def run_command(self, **options: Any) -> Exit:
         verb = forcing.start_anyway if options["force"] else lifecycle.resume
-        run = verb(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
+        wanted = find_run(options["run"])
+        try:
+            run = verb(wanted.pk, actor=Actor.shell(), reason=options["reason"])
+        except TransitionRefused as error:
+            if not any(reason.code == "capacity" for reason in gate.explain(wanted)):
+                raise
+            sentence = f"{error} Start it anyway: manage.py resume_run {run_names.short(wanted.pk)} --force"
+            raise RunCommandError(sentence, Exit.REFUSED, error.code) from error
         now = status.of(run)
         reasons = [reason for reason in gate.explain(run) if reason.keeps]
         if not reasons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from argparse import ArgumentParser
@@ -10,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automation import lifecycle
+from automation import lifecycle, status
 from automation.errors import InvalidInput, InvalidParams
 from automation.inputs import Input, read_keywords
+from automation.management import unfinished
 from automation.management.commands.watch_run import follow
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from automation.models import AutomationRun, Site
@@ -35,11 +37,19 @@ class Command(RunCommand):
         parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this working time: 90m, 2h")
         parser.add_argument("--force", action="store_true", help="start it whatever the capacity says")
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
+        parser.add_argument(
+            "--unless-unfinished",
+            action="store_true",
+            help="go on with the same run if it is not finished",
+        )
+        parser.add_argument("--within-up", action="store_true", help=argparse.SUPPRESS)
 
     def run_command(self, **options: Any) -> Exit:
         site = Site.objects.filter(slug=options["site"]).first()
         if site is None:
             raise RunCommandError(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
+        if options["unless_unfinished"] and (run := self._unfinished(site, options)) is not None:
+            return self._go_on_with(run, options)
         run, given = self._create(site, options)
         counts = {"duplicates": given.duplicates, "blank": given.blank, "encoding": given.encoding} if given else {}
         sentence = f"Run {run.pk} of {run.pipeline}: {run.total_items:,} items"
@@ -47,9 +57,28 @@ class Command(RunCommand):
             sentence += f", {given.duplicates:,} duplicate{'s'[: given.duplicates > 1]} left out"
         self.tell(run, f"{sentence}.", as_json=options["json"], **counts)
         if options["wait"]:
-            return follow(self, run, as_json=options["json"])
+            return follow(self, run, as_json=options["json"], is_within_up=options["within_up"])
         if not options["json"]:
             self.line(f"Watch it with: manage.py watch_run {run.pk}")
+        return Exit.OK
+
+    def _unfinished(self, site: Site, options: dict[str, Any]) -> AutomationRun | None:
+        params = parsed_params(options["param"])
+        if options["input"] in (None, "-"):
+            return unfinished.like(options["pipeline"], site, params, None) if options["input"] is None else None
+        with opened(options["input"]) as file:
+            given = read_keywords(file, options["input"])
+            return unfinished.like(options["pipeline"], site, params, given.items())
+
+    def _go_on_with(self, run: AutomationRun, options: dict[str, Any]) -> Exit:
+        run = find_run(str(run.pk))
+        now = status.in_words(status.of(run))
+        sentence = f"Run {run.pk} of the same input is not finished ({now}); going on with it (NEW=1 starts another)."
+        if options["within_up"] and run.paused_at is not None:
+            sentence += f" Resume it: manage.py resume_run {run.pk}"
+        self.tell(run, sentence, as_json=options["json"])
+        if options["wait"]:
+            return follow(self, run, as_json=options["json"], is_within_up=options["within_up"])
         return Exit.OK
 
     def _create(self, site: Site, options: dict[str, Any]) -> tuple[AutomationRun, Input | None]:
