@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
-from automation import admin_audit, gate, run_actions, status
+from automation import admin_audit, gate, payloads, run_actions, status
 from automation.models import Account, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.pipeline import all_pipelines
 from automation.querysets import accounts_of
@@ -135,6 +135,19 @@ class StageInline(admin.TabularInline[StageRun, AutomationRun]):
 class StateAdmin(ReadOnlyAdmin[Any], OfAccount):
     """Read-only rows, limited to the user's accounts."""
 
+    texts: tuple[str, ...] = ()
+    """Fields in which stages speak in their own words: they may quote an item."""
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> Any:
+        return None if payloads.may_view(request.user) else self.texts
+
+
+class PayloadAdmin(StateAdmin):
+    """Rows that contain what items do."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return payloads.may_view(request.user) and super().has_view_permission(request, obj)
+
 
 class PartAdmin(StateAdmin):
     """Rows of which a run has very many: listed to members for what ``of`` names alone, never all that is theirs.
@@ -208,7 +221,8 @@ class AutomationRunAdmin(StateAdmin):
     def reasons(self, run: AutomationRun) -> str:
         if run.finished_at is not None:
             return "-"
-        return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in gate.explain(run)) or "-"
+        reasons = payloads.without_texts(gate.explain(run))
+        return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in reasons) or "-"
 
     @admin.display(description="rows")
     def rows(self, run: AutomationRun) -> str:
@@ -225,6 +239,7 @@ class AutomationRunAdmin(StateAdmin):
 @admin.register(StageRun)
 class StageRunAdmin(PartAdmin):
     of = "run"
+    texts = ("loop_error",)
     to_account = "run__account__"
     list_display = ["id", "slug", "run", "lifecycle", "total_items", "started_at", "finished_at", "more"]
     list_select_related = ["run"]
@@ -244,7 +259,7 @@ def _list_of(model: type[Model], field: str, pk: int | UUID) -> str:
 
 
 @admin.register(WorkItem)
-class WorkItemAdmin(PartAdmin):
+class WorkItemAdmin(PayloadAdmin, PartAdmin):
     of = "made_by"
     to_account = "made_by__run__account__"
     list_display = ["key", "made_by", "payload_start"]
@@ -275,6 +290,7 @@ class ByState(admin.SimpleListFilter):
 @admin.register(WorkSlice)
 class WorkSliceAdmin(PartAdmin):
     of = "stage_run"
+    texts = ("waits_for",)
     to_account = "stage_run__run__account__"
     list_display = ["id", "stage_run", "ordinal", "size", "processed", "failed", "lease_owner", "lease_expires_at"]
     list_select_related = ["stage_run"]
@@ -283,7 +299,7 @@ class WorkSliceAdmin(PartAdmin):
 
 
 @admin.register(ItemFailure)
-class ItemFailureAdmin(PartAdmin):
+class ItemFailureAdmin(PayloadAdmin, PartAdmin):
     of = "stage_run"
     to_account = "stage_run__run__account__"
     list_display = ["key", "stage_run", "error_start", "attempts", "failed_at"]

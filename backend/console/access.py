@@ -13,16 +13,21 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django_htmx.http import HttpResponseClientRedirect
 
+from automation import payloads
 from automation.models import AutomationRun
 
 VIEW = "automation.view_automationrun"
 OPERATE = "automation.operate_automationrun"
+PAYLOADS = payloads.VIEW
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-FILE_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+FILE_POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "sandbox allow-same-origin allow-popups allow-downloads"
+)
 """Files are what stages wrote, perhaps from what strangers wrote: they may look as they like and run nothing."""
 
 View = Callable[..., HttpResponse]

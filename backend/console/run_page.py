@@ -14,8 +14,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from automation import payloads
 from automation.models import AutomationRun, StageRun
-from automation.up_next import title_of
 from automation.work import ItemFailure, WorkItem
 from backend.console import access, card, live
 from backend.console.outputs import Output, results_of
@@ -30,13 +30,15 @@ OUTPUTS = 10
 def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Header, card, outputs, failures and log of a run."""
     run = access.visible_run(request, run_id)
-    found = card.context(run, may_operate=request.user.has_perm(access.OPERATE))
+    rights = card.Rights.of(request.user)
+    found = card.context(run, rights)
     stage_runs = list(run.stages.order_by("position"))
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     found |= {
         "version": card.page_version(found),
-        "outputs": _outputs(request, run, stage_runs, titles),
-        "failures": _failures(request, stage_runs, titles),
+        "may_see_payloads": rights.payloads,
+        "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},
+        "failures": _failures(request, stage_runs, titles, is_shown=rights.payloads),
         "events": _events(request, run),
     }
     return render(request, "console/run.html", found)
@@ -83,7 +85,9 @@ def _outputs(
     }
 
 
-def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str]) -> dict[str, Any]:
+def _failures(
+    request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
+) -> dict[str, Any]:
     """A page of given-up items, by stage and key: the order of the index, so that it costs little however many."""
     failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
     stage, _, key = request.GET.get("failures_after", "").partition("_")
@@ -96,9 +100,9 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
         "rows": [
             {
                 "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
-                "item": title_of(row.payload, row.key),
-                "error": row.error.strip().splitlines()[-1] if row.error.strip() else "",
-                "detail": row.error if "\n" in row.error.strip() else "",
+                "item": payloads.title_of(row.payload, row.key, is_shown=is_shown),
+                "error": _last_line(row.error) if is_shown else payloads.error_class(row.error),
+                "detail": row.error if is_shown and "\n" in row.error.strip() else "",
                 "attempts": row.attempts,
                 "failed_at": row.failed_at,
             }
@@ -106,6 +110,10 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
         ],
         "next": f"{last.stage_run_id}_{last.key}" if last else "",
     }
+
+
+def _last_line(error: str) -> str:
+    return error.strip().splitlines()[-1] if error.strip() else ""
 
 
 def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:

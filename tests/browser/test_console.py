@@ -24,7 +24,9 @@ PASSWORD = "a-long-enough-password"
 
 def make_user(name: str, site: Site, *permissions: str) -> None:
     user = User.objects.create_user(name, password=PASSWORD)
-    user.user_permissions.set(Permission.objects.filter(codename__in=["view_automationrun", *permissions]))
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_automationrun", "view_payloads", *permissions])
+    )
     Membership.objects.create(account=site.account, user=user)
 
 

@@ -24,6 +24,7 @@ MAKES_PAGES_ITSELF = 25
 
 def sign_in(name: str, site: Site, *permissions: str) -> Client:
     user = User.objects.create_user(name)
+    permissions += ("view_payloads",) if "view_automationrun" in permissions else ()
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     Membership.objects.create(account=site.account, user=user)
     client = Client()

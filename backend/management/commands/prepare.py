@@ -25,7 +25,10 @@ class Command(BaseCommand):
         settings.LAYOUT.data_dir.mkdir(parents=True, exist_ok=True)
         try:
             credentials, fresh = bootstrap.prepare(
-                settings.DATA_DIR / "credentials.json", options["url"], may_reset_password=settings.EMBEDDED_POSTGRES
+                settings.DATA_DIR / "credentials.json",
+                options["url"],
+                may_reset_password=settings.EMBEDDED_POSTGRES,
+                say=self.stdout.write,
             )
         except DatabaseError as error:
             if not database.is_away(error):

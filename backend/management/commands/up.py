@@ -112,6 +112,7 @@ class Command(BaseCommand):
                 url,
                 may_reset_password=settings.EMBEDDED_POSTGRES,
                 site=site,
+                say=supervisor.say,
             )
         except DatabaseError as error:
             if not database.is_away(error):
