@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
@@ -37,6 +38,8 @@ class OfAccount(admin.ModelAdmin[Any]):
     ) -> ModelChoiceField[Any] | None:
         if db_field.related_model is Account and not request.user.is_superuser:
             kwargs["queryset"] = Account.objects.filter(pk__in=accounts_of(request.user))
+        if db_field.related_model is get_user_model() and not request.user.is_superuser:
+            kwargs["queryset"] = _people_of(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -55,10 +58,23 @@ class OfAccount(admin.ModelAdmin[Any]):
             super().delete_queryset(request, queryset)
 
 
+def _people_of(user: Any) -> QuerySet[Any]:
+    """Whom ``user`` shares an account with. New people are brought in by superusers."""
+    people = get_user_model()._default_manager.filter(accounts__in=accounts_of(user))
+    return people.distinct()
+
+
 class MembershipInline(admin.TabularInline[Membership, Account]):
     model = Membership
     extra = 0
     autocomplete_fields = ["user"]
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        if db_field.related_model is get_user_model() and not request.user.is_superuser:
+            kwargs["queryset"] = _people_of(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 @admin.register(Account)

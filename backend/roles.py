@@ -21,7 +21,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 
 
 def prepare() -> Iterator[str]:
-    """Create the groups that are missing and correct those that are not as they should be; a sentence for each of these.
+    """Create the groups that are missing and correct those that have something else; a sentence for each of these.
 
     Who needs more, or less, gets it by a group of another name.
     """

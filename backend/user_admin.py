@@ -1,4 +1,4 @@
-"""Users, groups and tokens in the admin: who is no superuser can make nobody more than they are, nor see others' people.
+"""Users, groups and tokens in the admin: only superusers give rights, and only they see people of all accounts.
 
 Imported by ``backend.urls`` after Django's own classes have been registered: these take their place.
 """

@@ -25,7 +25,10 @@ NOTHING: dict[str, Any] = {
 
 
 def of_run(run: AutomationRun, *, is_shown: bool) -> dict[str, Any]:
-    """What ``current_processing`` answers; items have their keys for titles unless ``is_shown``. Of several stages at work, the first in order; else the last that ended."""
+    """What ``current_processing`` answers. Of several stages at work, the first in order; else the last that ended.
+
+    Items have their keys for titles unless ``is_shown``.
+    """
     snapshot = progress.snapshot(run)
     stage = _current(run, snapshot["stages"])
     counts = {name: stage[name] for name in stage.keys() & NOTHING.keys() - {"status"}}

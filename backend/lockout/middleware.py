@@ -24,7 +24,8 @@ def middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequ
         async def handle_async(request: HttpRequest) -> HttpResponse:
             guard = tokens.guard_of(request)
             if guard is not None and guard.known not in tokens.fresh:
-                if (refused := await sync_to_async(tokens.refusal)(request, guard)) is not None:
+                refused = await sync_to_async(tokens.refusal)(request, guard)
+                if refused is not None:
                     return refused
             awaited: Awaitable[HttpResponse] = get_response(request)
             response = await awaited

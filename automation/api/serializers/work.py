@@ -13,7 +13,6 @@ from automation.pipeline import AnyStage, Param, Pipeline
 from automation.work import ItemFailure, WorkItem
 from pause_manager.models import ControlEvent
 
-
 _HIDDEN = f"Null for callers without the permission `{payloads.VIEW}`."
 
 

@@ -18,13 +18,15 @@ class Access(NamedTuple):
     member: int
     """A member of the account without any permission."""
     viewer: int
-    """A member who may view runs, and nothing else."""
+    """A member of the group Viewers: who may view runs and what their items contain."""
+    blind: int
+    """A member who may view runs, but not what their items contain."""
     operator: int
-    """A member who may view and operate runs."""
+    """A member of the group Operators: who may operate runs as well."""
     stranger: int
     """The same, in another account."""
     fleet: int
-    """Who may operate the fleet, and belongs to no account."""
+    """One of the group Fleet operators, who belongs to no account."""
     superuser: int
     agent: int
     """A remote agent by its token."""
@@ -35,38 +37,38 @@ def everybody(status: int = 200) -> Access:
 
 
 def views_a_run(status: int = 200) -> Access:
-    return Access(401, 403, status, status, 404, 403, status, 403)
+    return Access(401, 403, status, status, status, 404, 403, status, 403)
 
 
 def lists_runs(status: int = 200) -> Access:
-    return Access(401, 403, status, status, status, 403, status, 403)
+    return Access(401, 403, status, status, status, status, 403, status, 403)
 
 
 def changes_a_run(status: int = 200) -> Access:
-    return Access(401, 403, 403, status, 404, 403, status, 403)
+    return Access(401, 403, 403, 403, status, 404, 403, status, 403)
 
 
 def deletes_a_run(status: int = 204) -> Access:
-    return Access(401, 403, 403, 403, 403, 403, status, 403)
+    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
 
 
 def sees_the_fleet(status: int = 200) -> Access:
-    return Access(401, status, status, status, status, status, status, 403)
+    return Access(401, status, status, status, status, status, status, status, 403)
 
 
 def changes_the_fleet(status: int = 200) -> Access:
-    return Access(401, 403, 403, 403, 403, status, status, 403)
+    return Access(401, 403, 403, 403, 403, 403, status, status, 403)
 
 
 def works_as_agent(status: int) -> Access:
-    return Access(401, 403, 403, 403, 403, 403, 403, status)
+    return Access(401, 403, 403, 403, 403, 403, 403, 403, status)
 
 
-VIEWS_A_PAGE = Access(302, 403, 200, 200, 200, 403, 200, 302)
+VIEWS_A_PAGE = Access(302, 403, 200, 200, 200, 200, 403, 200, 302)
 VIEWS_A_PAGE_OF_A_RUN = VIEWS_A_PAGE._replace(stranger=404)
 OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
-OPERATES_BY_PAGE = Access(302, 403, 403, 200, 200, 403, 200, 302)
-SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 200)
+OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
+SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ CONSOLE_ROWS = [
     Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
     Row("GET", f"{_PAGE}live/", OPENS_A_STREAM._replace(stranger=404)),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
-    Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN),
+    Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN._replace(blind=403, stranger=404)),
     *(Row(method, "sign-in/", SIGNS_IN) for method in ("GET", "POST", "PUT")),
     *(Row(method, "sign-in/", SIGNS_IN._replace(anonymous=405, agent=405)) for method in ("PATCH", "DELETE")),
     Row("POST", "sign-out/", everybody(302)),

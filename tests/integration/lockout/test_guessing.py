@@ -281,7 +281,7 @@ def test_what_is_counted_ends_by_itself_and_names_no_token(alice: User) -> None:
         by_token(RUNS, f"Token secret-{number}" + "y" * 2_000, address="192.0.2.7")
 
     client = redis_clients.client()
-    keys = [key for key in client.scan_iter("*count:*")]
+    keys = list(client.scan_iter("*count:*"))
     assert keys
     assert all(0 < client.ttl(key) <= 300 for key in keys)
     assert all(len(key) < 120 and b"secret" not in key for key in keys)
