@@ -29,6 +29,8 @@ IMPACTS = {
 def picture(state: State, metrics: Metrics, *, latest: int, with_blockers: bool) -> dict[str, Any]:
     """The snapshot, for JSON."""
     workers = acknowledgements.of_version(state.version) if state.is_readable else Workers()
+    if not with_blockers:
+        workers = workers.without_agents()
     figures = metrics.as_dict()
     figures["blockers"] = [one.as_dict() for one in metrics.blockers] if with_blockers else None
     return {
