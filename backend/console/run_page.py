@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from automation import payloads
 from automation.models import AutomationRun, StageRun
 from automation.work import ItemFailure, WorkItem
-from backend.console import access, card, live
+from backend.console import access, card
 from backend.console.outputs import Output, results_of
 from pause_manager.models import ControlEvent
 
@@ -35,6 +32,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     stage_runs = list(run.stages.order_by("position"))
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     found |= {
+        "session": access.session_of(request),
         "version": card.page_version(found),
         "may_see_payloads": rights.payloads,
         "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},
@@ -42,23 +40,6 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "events": _events(request, run),
     }
     return render(request, "console/run.html", found)
-
-
-@require_safe
-async def stream(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
-    """The stream of the card. Refuses rather than redirects: nobody reads a sign-in page in a stream."""
-    user = await request.auser()
-    if not user.is_authenticated or not await user.ahas_perm(access.VIEW):
-        raise PermissionDenied
-    if not await sync_to_async(access.may_see)(user, run_id):
-        return HttpResponse(status=404)
-    may_operate = await user.ahas_perm(access.OPERATE)
-    return live.response(
-        ("card", run_id, may_operate),
-        f"run:{run_id}",
-        partial(card.update, run_id, may_operate=may_operate),
-        seen=request.GET.get("seen", ""),
-    )
 
 
 def _outputs(

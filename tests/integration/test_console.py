@@ -50,7 +50,7 @@ def test_strangers_are_sent_to_the_sign_in_page_and_streams_refuse_them() -> Non
     client = Client()
 
     pages = [client.get(url) for url in ("/", page_of(run), reverse("console:start"))]
-    streams = [client.get(url).status_code for url in ("/live/", f"{page_of(run)}live/")]
+    streams = [client.get(url).status_code for url in ("/live/?topic=runs", f"/live/?topic=run/{run.pk}")]
 
     assert {answer.status_code for answer in pages} == {302}
     assert all(answer["Location"].startswith("/sign-in/?next=") for answer in pages)

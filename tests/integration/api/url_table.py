@@ -66,6 +66,7 @@ def works_as_agent(status: int) -> Access:
 
 VIEWS_A_PAGE = Access(302, 403, 200, 200, 200, 200, 403, 200, 302)
 VIEWS_A_PAGE_OF_A_RUN = VIEWS_A_PAGE._replace(stranger=404)
+WHO_VIEWS = ("viewer", "blind", "operator", "stranger", "superuser")
 OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
 OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
 SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
@@ -161,12 +162,14 @@ AGENT_ROWS = [
 
 CONSOLE_ROWS = [
     Row("GET", "", VIEWS_A_PAGE),
-    Row("GET", "live/", OPENS_A_STREAM),
+    Row("GET", "live/", OPENS_A_STREAM, "?topic=runs"),
+    # What a stranger names is gone, in a stream of their own.
+    Row("GET", "live/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
+    Row("GET", "live/", OPENS_A_STREAM._replace(**dict.fromkeys(WHO_VIEWS, 400)), "?topic=nothing"),
     Row("GET", "start/", OPERATES_BY_PAGE),
     # An empty form is shown again.
     Row("POST", "start/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
     Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
-    Row("GET", f"{_PAGE}live/", OPENS_A_STREAM._replace(stranger=404)),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
     Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN._replace(blind=403, stranger=404)),
     *(Row(method, "sign-in/", SIGNS_IN) for method in ("GET", "POST", "PUT")),
