@@ -45,6 +45,8 @@ async def stream(request: HttpRequest) -> HttpResponseBase:
     is_of_another = "session" in request.GET and request.GET["session"] != access.session_of(request)
     if not user.is_authenticated or key is None or is_of_another:
         raise PermissionDenied
+    if not await user.ahas_perm(access.VIEW):
+        raise PermissionDenied
     try:
         asked = [_parsed(name) for name in dict.fromkeys(request.GET.getlist("topic"))]
     except InvalidTopic as error:

@@ -104,6 +104,7 @@ LOGIN_REDIRECT_URL = "/"
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = ["backend.formats"]
 
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"

@@ -135,7 +135,7 @@ def test_a_closed_card_stays_closed_until_it_is_brought_back(system: System, vis
 
     page.get_by_role("button", name="Show current processing").click()
     expect(page.locator("#card")).to_be_visible()
-    expect(page.locator("#card")).to_have_attribute("data-status", "completed")
+    expect(page.locator("#card")).to_have_attribute("data-status", "completed_with_failures")
     expect(page.locator("#card")).to_contain_text("3 failed")
     assert watched.complaints == []
 

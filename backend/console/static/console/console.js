@@ -57,6 +57,23 @@
     (button && !button.disabled ? button : document.getElementById("card"))?.focus({ preventScroll: true });
   }));
 
+  // Times come in UTC and are shown in the reader's own zone, which they name.
+  const parts = new Intl.DateTimeFormat("en-GB", {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    hourCycle: "h23", timeZoneName: "short",
+  });
+  function inOwnZone(time) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) return;
+    const found = Object.fromEntries(parts.formatToParts(at).map(({ type, value }) => [type, value]));
+    const { year, month, day, hour, minute, second, timeZoneName } = found;
+    const text = `${year}-${month}-${day} ${hour}:${minute}:${second} ${timeZoneName}`;
+    if (time.textContent !== text) time.textContent = text;
+  }
+  const inOwnZones = () => document.querySelectorAll("time[datetime]").forEach(inOwnZone);
+  new MutationObserver(inOwnZones).observe(document.body, { childList: true, subtree: true, characterData: true });
+  inOwnZones();
+
   // Clocks run on between two updates; the server's figure wins whenever one comes.
   const written = new WeakMap();
   function duration(seconds) {
