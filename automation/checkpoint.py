@@ -17,6 +17,9 @@ from automation.errors import LeaseLost
 from automation.leases import NO_LEASE, SLICE, Work
 from automation.models import ItemFailure
 
+INTERVAL_SECONDS = 0.1
+"""Between two checkpoints of a stage that does not say: so much work is done again after a crash."""
+
 
 class Failure(NamedTuple):
     """An item that is given up, for :class:`ItemFailure`. ``error`` has no NUL characters."""
@@ -40,6 +43,11 @@ class Progress:
     size: int = 0
     """Bytes of the outputs."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it moves the cursor over nothing."""
+        return not (self.processed or self.failed)
+
 
 def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
     """Commit outputs, failures, counts and cursor in one transaction; True if the slice is finished by it.
@@ -49,7 +57,8 @@ def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
     """
     ends = release or _finishes(work, done)
     with connection.cursor() as cursor:
-        cursor.execute(_END if ends else _MOVE_ON, _facts(work, done))
+        facts = _facts(work, done)
+        cursor.execute(_END if ends else _MOVE_ON, facts | {"outputs": facts["outputs"].decode()})
         (moved,) = cursor.fetchone()
     accept(work, done, bool(moved))
     return _finishes(work, done)
@@ -88,13 +97,13 @@ def _facts(work: Work, done: Progress) -> dict[str, Any]:
         "busy": done.busy_seconds,
         "lease": conf.settings().lease_seconds,
         "is_finished": _finishes(work, done),
-        "outputs": b"\n".join(done.outputs).decode(),
+        "outputs": b"\n".join(done.outputs),
         "failures": orjson.dumps([tuple(failure) for failure in done.failures]).decode(),
     }
 
 
 def _as_bytes(value: Any) -> bytes | None:
-    return None if value is None else str(value).encode()
+    return value if value is None or isinstance(value, bytes) else str(value).encode()
 
 
 # The slice is locked first and moved last: the lease counts from the time when all outputs are written.

@@ -1,4 +1,4 @@
-"""Checkpoints behind the loop's back: the loop works on while the database writes, one checkpoint at most ahead."""
+"""The checkpoints of one stage loop: at once, or behind its back, where one at most is under way while it works on."""
 
 from __future__ import annotations
 
@@ -6,26 +6,44 @@ from collections.abc import Callable
 
 from django.db import Error as DatabaseError
 
-from automation import checkpoint
+from automation import checkpoint, loop_beat
 from automation.aside import Aside
 from automation.checkpoint import Progress
 from automation.errors import CheckpointRefused
 from automation.leases import Work
 from automation.recovery import commit_surely
 from pause_manager import database
+from pause_manager.worker.slots import Slot
 
 
 class Committer:
-    """Commits checkpoints of one stage loop on a connection beside the loop's own; ``committed`` hears of each."""
+    """Commits on a connection beside the loop's own; ``committed`` hears of each checkpoint that stands.
 
-    def __init__(self, committed: Callable[[Progress], None]) -> None:
+    ``slot`` is told of a slice that ends with one: whoever beats for it then and finds it gone has lost nothing.
+    """
+
+    def __init__(self, slot: Slot, committed: Callable[[Progress], None]) -> None:
         self._aside = Aside()
+        self._slot = slot
         self._committed = committed
         self._pending: tuple[Work, Progress] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint is under way."""
+        return self._pending is not None
+
+    def commit(self, work: Work, done: Progress, *, release: bool = False) -> None:
+        """Commit ``done`` after whatever is under way, and return when it stands. ``release`` gives the slice back."""
+        self.wait()
+        self._note(work, done, release=release)
+        commit_surely(work, done, release=release)
+        self._committed(done)
 
     def begin(self, work: Work, done: Progress) -> None:
         """Start to commit ``done`` once the checkpoint before it stands; raises what became of that one."""
         self.wait()
+        self._note(work, done)
         self._pending = (work, done)
         try:
             self._aside.send(*checkpoint.statement(work, done))
@@ -52,6 +70,10 @@ class Committer:
         """Let the last commit end, whatever comes of it, and give the connection back."""
         self._pending = None
         self._aside.close()
+
+    def _note(self, work: Work, done: Progress, *, release: bool = False) -> None:
+        if release or done.cursor == work.last_key:
+            self._slot.note(loop_beat.on(work, is_ending=True))
 
     def _commit_otherwise(self, error: DatabaseError) -> None:
         """The connection was lost, and perhaps the answer to a commit that was made. Raises any other ``error``."""

@@ -27,6 +27,7 @@ MOST_BYTES_AT_ONCE = 256 * 1024 * 1024
 """All outputs of one item are committed by one statement, which PostgreSQL takes up to 1 GB."""
 BLOCK = 1 << 18
 
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -42,7 +43,7 @@ def encode(payload: Any, most_bytes: int | None = None) -> bytes:
     if not isinstance(payload, dict):
         raise UnfitPayload(f"expected an output that is a JSON object (dict), got: {type(payload).__name__}")
     try:
-        encoded = orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
+        encoded = orjson.dumps(payload, None, _NUMPY)
     except TypeError as error:
         raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
     if b"\\u0000" in encoded and _NUL.search(encoded):
@@ -77,6 +78,10 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
 
 def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None) -> list[bytes]:
     """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+    if (type(outputs) is tuple or type(outputs) is list) and len(outputs) == 1:
+        line = b"%b.000\t%b" % (key.encode(), encode(outputs[0], most_bytes))
+        if len(line) <= MOST_BYTES_AT_ONCE:
+            return [line]
     if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
         raise UnfitPayload(_of_wrong_type(outputs))
     start = key.encode()

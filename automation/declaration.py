@@ -209,6 +209,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
     for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds"):
         value = getattr(stage, field)
+        if value is None and field == "checkpoint_interval":
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0, got: {value!r}.")
     for field in ("item_timeout", "hook_timeout"):

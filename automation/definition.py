@@ -52,7 +52,7 @@ class Definition:
     max_wait_seconds: float = BaseStage.max_wait_seconds
     loop_retries: int = BaseStage.loop_retries
     max_item_bytes: int | None = BaseStage.max_item_bytes
-    checkpoint_interval: float = BaseStage.checkpoint_interval
+    checkpoint_interval: float | None = BaseStage.checkpoint_interval
     max_failures: FailureLimit = BaseStage.max_failures
     item_timeout: float | None = BaseStage.item_timeout
     hook_timeout: float | None = BaseStage.hook_timeout

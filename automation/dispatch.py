@@ -16,7 +16,7 @@ import orjson
 from celery import current_app
 from django.db import connection, transaction
 
-from automation import conf, definition, gate, standstills
+from automation import conf, definition, gate, standstills, turns
 from automation.admission import Want, admit, look_ahead, park
 from automation.definition import CONCURRENCY, INTERFACE, QUEUE
 from automation.leases import KEEPS, RUN, SLICE, STAGE
@@ -76,8 +76,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
             },
         )
         tickets = cursor.fetchall()
-        if tickets:
-            standstills.begin_waiting([stage_run_id for _, stage_run_id, _ in tickets])
+        standstills.begin_waiting(locked)
     _send(tickets)
     # After the stages are free again: a hold locks its run, and whoever has a run may be waiting for its stage.
     park(admission)
@@ -102,7 +101,8 @@ def replace_lost_tickets() -> int:
     gone = 0
     for queue in Ticket.objects.order_by().values_list("queue", flat=True).distinct():
         depth = queue_depth(queue)
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(turns.TAKE_QUEUE, [queue])
             cursor.execute(
                 _LOST,
                 {

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from automation import conf, definition, gate, installed, leases, units
+from automation.checkpoint import INTERVAL_SECONDS
 from automation.definition import Definition
 from automation.leases import Work
 from automation.models import Agent, AutomationRun, StageRun, WorkSlice
@@ -80,6 +81,13 @@ class Job:
         stop = leases.heartbeat(self.work)
         return stop or next(iter(quiesced(self.scopes).values()), None)
 
+    @property
+    def _checkpoint_seconds(self) -> float:
+        if self.work.needs_care:
+            return 0.0  # After a crash the cursor must stand right before the culprit, should it kill again.
+        declared = self.stage.checkpoint_interval
+        return INTERVAL_SECONDS if declared is None else declared
+
     def as_dict(self, limit: int | None = None) -> dict[str, Any]:
         """All that an agent needs to begin, with the first ``limit`` items."""
         settings = conf.settings()
@@ -96,8 +104,7 @@ class Job:
             "gpus": self.work.gpus,
             "leaseSeconds": settings.lease_seconds,
             "heartbeatSeconds": settings.heartbeat_seconds,
-            # After a crash the cursor must stand right before the culprit, should it kill again.
-            "checkpointInterval": 0.0 if self.work.needs_care else self.stage.checkpoint_interval,
+            "checkpointInterval": self._checkpoint_seconds,
             "retries": self.stage.retries,
             "retryBackoff": self.stage.retry_backoff,
         }

@@ -356,7 +356,8 @@ def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -
     """End a lease whose holder does not end what it is at; the key of the item, ``None`` if it is no longer held.
 
     With ``number``, the item of that number took too long at the last of its ``attempts``; -1 stands for what is no
-    item. Without, nothing is held against anybody.
+    item, which has an empty key, and what is held against an item of the slice stays. Without, nothing is held against
+    anybody.
     """
     with connection.cursor() as cursor:
         cursor.execute(_TAKE_AWAY, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
@@ -430,7 +431,7 @@ _HELD = f"""
        FOR NO KEY UPDATE
 """
 
-# From the cursor on, which is seldom far behind: what a loop has done is committed every tenth of a second.
+# From the cursor on, which is seldom far behind: what a loop has done is committed several times a second.
 ITEM_AT = f"""
     coalesce((SELECT item.key FROM {WorkItem._meta.db_table} AS item
                WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id
@@ -439,14 +440,14 @@ ITEM_AT = f"""
 """
 """SQL over ``slice``: the key of its item of that number; empty for none."""
 
+_COUNTS = "(%(number)s::int >= 0 OR (%(number)s::int = -1 AND overrun_key = ''))"
 _TAKE_AWAY = f"""
     UPDATE {SLICE} AS slice
-       SET overrun_key = CASE WHEN %(number)s::int IS NULL THEN overrun_key
-                              ELSE {ITEM_AT.format(number="%(number)s::int")} END,
-           overrun_attempts = CASE WHEN %(number)s::int IS NULL THEN overrun_attempts ELSE %(attempts)s END,
+       SET overrun_key = CASE WHEN {_COUNTS} THEN {ITEM_AT.format(number="%(number)s::int")} ELSE overrun_key END,
+           overrun_attempts = CASE WHEN {_COUNTS} THEN %(attempts)s ELSE overrun_attempts END,
            {NO_LEASE}
      WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s
- RETURNING slice.overrun_key
+ RETURNING CASE WHEN %(number)s::int >= 0 THEN slice.overrun_key ELSE '' END
 """
 
 _KEPT = f"""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from math import inf, isfinite
 
-from automation import conf, definition, dispatch, leases, lifecycle
+from automation import conf, definition, dispatch, leases, lifecycle, loop_failures
+from automation.context import TookTooLong
 from automation.definition import Definition
 from automation.models import StageRun, WorkSlice
 from pause_manager import audit, metrics
@@ -57,6 +58,11 @@ def take_away(overrun: Overrun) -> Callable[[], object] | None:
         return _nothing
     ENDED.add(why="run_ended" if overrun.has_ended else "item_timeout")
     _tell(stage_run, slice_id, key, overrun)
+    if number == -1 and WorkSlice.objects.filter(pk=slice_id).exclude(overrun_key="").exists():
+        # The slice counts the tries of an item: those of the set-up are counted with the stage.
+        error = TookTooLong("hook_timeout", work.limit)
+        allowed = definition.of(stage_run).loop_retries
+        loop_failures.record(stage_run, error, worker=overrun.noted.owner, retries=allowed, has_progressed=False)
     return partial(_carry_on, stage_run)
 
 

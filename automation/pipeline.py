@@ -97,8 +97,11 @@ class BaseStage:
     """
     max_item_bytes: ClassVar[int | None] = None
     """Largest output, as JSON; ``None`` is ``AUTOMATION["max_item_bytes"]`` (8 MiB)."""
-    checkpoint_interval: ClassVar[float] = 0.1
-    """Seconds between checkpoints; 0 commits each item by itself (for external side effects)."""
+    checkpoint_interval: ClassVar[float | None] = None
+    """Seconds between checkpoints; 0 commits each item by itself (for external side effects).
+
+    ``None`` goes by the items: 0.1, and 0.25 where they take less than 5 ms.
+    """
     item_timeout: ClassVar[float | None] = None
     """Seconds that one attempt at an item may take: after that it has failed, and is tried again if ``retries`` allow.
 

@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from enum import StrEnum
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from django.db import connection
@@ -25,25 +24,25 @@ from automation import (
     lifecycle,
     loop_beat,
     loop_failures,
+    memory_faults,
     patience,
 )
-from automation.aside import Aside
-from automation.attempts import Fault, GivenUp, again, attempt, fault_of
+from automation.attempts import Fault, GivenUp, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
 from automation.context import Artifacts, Interrupted, StageContext, TookTooLong
-from automation.errors import CheckpointRefused, LeaseLost
+from automation.errors import LeaseLost
+from automation.item_loop import Halt, ItemLoop
 from automation.leases import NoRoom, Work, Worker
 from automation.models import StageRun, WorkSlice
-from automation.overruns import hook_timeout, item_timeout
+from automation.overruns import hook_timeout
 from automation.pipeline import AnyStage, Payload, TryLater
-from automation.recovery import commit_surely, release_surely
+from automation.recovery import release_surely
 from automation.turns import Turn
-from automation.units import Unit, units_of
-from pause_manager import adapting, audit, gpus, log_context, manager, metrics, nodes, recycling, settling
+from pause_manager import audit, gpus, log_context, manager, metrics, nodes, recycling, settling
 from pause_manager.actor import SYSTEM
 from pause_manager.stops import SHUTDOWN, Stop
-from pause_manager.worker import local, slots
+from pause_manager.worker import local
 from pause_manager.worker.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 
 logger = logging.getLogger("automation.stage_loop")
@@ -52,9 +51,6 @@ PROCESSED = metrics.counter("slackwater_items_processed_total", "Items that were
 FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given up.", ("pipeline", "stage"))
 
 Phase = WorkSlice.Phase
-
-MOST_BYTES = 16 * 1024 * 1024
-"""Outputs that wait for a checkpoint are committed when they are so large, however short a time it is."""
 
 COUNT_SECONDS = 1.0
 """Between two counts of what has failed, where a share of it may."""
@@ -84,10 +80,11 @@ class StageLoop:
         self.node = worker.node
         """What the machine was called when the last slice was leased."""
         self._declared = definition.of(stage_run)
-        self._most_bytes = self._declared.max_item_bytes
         self._work: Work | None = None
-        self._committer = Committer(self._committed)
-        self._ahead = Aside()
+        self._next_work: Work | None = None
+        """Leased while the last checkpoint of ``_work`` is under way; nothing of it is begun before that one stands."""
+        self._is_early = self._declared.concurrency is None and not self._declared.needs.gpus
+        """Whether it may lease a slice before the one before it has ended: not where two would be one too many."""
         self._turn = Turn(stage_run, self._declared.queue)
         self._has_worked = False
         self._has_progressed = False
@@ -107,12 +104,13 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
         )
-        self._item_timeout = item_timeout(self._declared)
         self._set_up = hooks.SetUp(self._ctx)
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
         self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
+        self._committer = Committer(self._slot, self._committed)
+        self._items = ItemLoop(stage_run, self._declared, self._ctx, self._slot, self._turn, self._committer)
 
     @cached_property
     def stage(self) -> AnyStage:
@@ -153,40 +151,32 @@ class StageLoop:
                 return Ending.PROCESS_IS_SPENT
             while True:
                 should_stop, reason = self._check_should_stop()
+                is_due = should_stop or time.monotonic() >= self._turn.look_at
+                if is_due and (ending := self._settle()) is not None:
+                    return ending
                 if should_stop:
                     return self._stopped(None, reason)
-                if time.monotonic() >= self._turn.look_at and self._turn.is_over():
+                if is_due and self._turn.is_over():
                     return self._out_of_time()
                 try:
-                    work = leases.claim(
-                        self.stage_run.pk,
-                        self.worker,
-                        is_fresh=not self._has_worked,
-                        room=None if self.run_row.ignores_capacity else self._room,
-                        suits=self._suits,
-                    )
+                    work = self._lease()
                 except NoRoom as full:
                     logger.info("%s finds no room here: %s", self.stage_run, full)
                     return Ending.NO_ROOM
-                if work is None:
-                    return Ending.NOTHING_LEFT
-                self._slot.note(loop_beat.on(work))
-                self._work, self.node = work, work.node
-                if work.gpus and not self._ctx.gpus:
-                    self._hand_over(work.gpus)
+                if isinstance(work, Ending):
+                    return work
                 if not self._has_worked:
                     metrics.guarded(settling.went_on)(self.scopes)
                 self._has_worked = True
                 announce.moved(self.run_row.scope)
                 ending = self._work_through(work)
-                self._work = None
-                self._slot.note(loop_beat.between_slices(self.stage_run.pk))
+                if ending is None and work.is_alone:
+                    ending = self._settle() or Ending.TRIED_ALONE
                 if ending is not None:
                     return ending
-                if work.is_alone:
-                    return Ending.TRIED_ALONE
         except LeaseLost as error:
             logger.warning("%s What was not committed is discarded.", error)
+            self._forgo()
             return Ending.LEASE_LOST
         except gpus.CannotIsolate as error:
             logger.error("%s", error)
@@ -202,13 +192,74 @@ class StageLoop:
             self._work = None
             if self._has_progressed:
                 metrics.guarded(loop_failures.forget)(self.stage_run.pk)
-            self._committer.close()
-            self._ahead.close()
+            self._items.close()
+            self._slot.note(loop_beat.between_slices(self.stage_run.pk))  # what hangs from now on is no slice's
             with self._limited(hook_timeout(self._declared)):
                 self._set_up.take_down()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])
+
+    def _lease(self) -> Work | Ending:
+        """The next slice, once the one before it has ended: most often that is under way while this one is leased."""
+        if self._is_early and self._committer.is_busy:
+            self._lease_early()
+        ending = self._settle()
+        if ending is not None:
+            self._forgo()
+            return ending
+        work, self._next_work = self._next_work, None
+        if work is None:
+            work = self._claim()
+        if work is None:
+            return Ending.NOTHING_LEFT
+        self._work, self.node = work, work.node
+        self._slot.note(loop_beat.on(work))
+        if work.gpus and not self._ctx.gpus:
+            self._hand_over(work.gpus)
+        return work
+
+    def _lease_early(self) -> None:
+        try:
+            self._next_work = work = self._claim()
+        except NoRoom:
+            # The slice that ends counts as well, and will again.
+            self._is_early = False
+            return
+        if work is not None:
+            self._slot.note(loop_beat.on(work))
+            if work.phase == Phase.WORK:
+                self._items.read_ahead(work)
+
+    def _claim(self) -> Work | None:
+        return leases.claim(
+            self.stage_run.pk,
+            self.worker,
+            is_fresh=not self._has_worked,
+            room=None if self.run_row.ignores_capacity else self._room,
+            suits=self._suits,
+        )
+
+    def _settle(self) -> Ending | None:
+        """Return when the last checkpoint of the slice that was worked through stands."""
+        work = self._work
+        ending = None
+        if work is not None and self._committer.is_busy:
+            ending = self._halted(work, self._items.settle(work, self.stage))
+        self._work = None
+        if ending is None and self._next_work is None:
+            self._slot.note(loop_beat.between_slices(self.stage_run.pk))
+        return ending
+
+    def _forgo(self) -> None:
+        """Give back the slice that was leased early."""
+        work, self._next_work = self._next_work, None
+        if work is not None:
+            self._release(work)
+
+    def _release(self, work: Work, *, is_expiry: bool = False) -> None:
+        self._note_ending(work)
+        release_surely(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
 
     def _work_through(self, work: Work) -> Ending | None:
         is_hook = work.phase != Phase.WORK
@@ -223,160 +274,16 @@ class StageLoop:
 
     def _work_items(self, work: Work) -> Ending | None:
         stage = self.stage
-        # After a crash the cursor must stand right before the culprit, should it kill again.
-        interval = 0.0 if work.needs_care else stage.checkpoint_interval
         with self._limited(hook_timeout(self._declared), self._tried + 1):
             self._set_up.of(stage)
-        self._slot.work[LIMIT] = self._item_timeout
         self._turn.begin()
-        try:
-            return self._pass_over(work, interval)
-        except CheckpointRefused as refused:
-            if not interval:
-                raise
-            logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
-        self._slot.note(loop_beat.on(work))
-        return self._pass_over(work, interval=0.0)
+        return self._halted(work, self._items.work_through(work, stage))
 
-    def _pass_over(self, work: Work, interval: float) -> Ending | None:
-        """Work on what is left of ``work``; ``None`` if nothing is, or if it waits."""
-        done = Progress(cursor=work.cursor)
-        at, number = self._slot.work, work.done
-        look_at = self._turn.look_at
-        started = checked = time.monotonic()
-        has_waited = False
-        for unit in units_of(work, self.stage_run, self._ahead):
-            should_stop, reason = self._check_should_stop()
-            if should_stop or checked >= look_at:
-                if should_stop or self._turn.is_over():
-                    self._commit(work, done, started, release=True)
-                    return self._stopped(work, reason)
-                look_at = self._turn.look_at
-            at[NUMBER] = number
-            number += unit.size
-            try:
-                self._do(unit, done, work)
-            except Interrupted:
-                self._commit(work, done, started, release=True)
-                return self._stopped(work, self._slot.stop)
-            except TryLater as later:
-                self._committer.wait()
-                if done.cursor != work.cursor:
-                    self._commit(work, done, started)
-                if not self._put_off(work, unit, later, has_waited=has_waited):
-                    return None
-                has_waited = True
-                number = work.done
-                done, started = Progress(cursor=work.cursor), time.monotonic()
-                continue
-            has_waited = False
-            checked = time.monotonic()
-            if checked - started >= interval or done.size >= MOST_BYTES:
-                if self._slot.is_orphaned:
-                    self._commit(work, done, started, release=True)
-                    return self._stopped(work, slots.ORPHANED)
-                if interval:
-                    self._commit_behind(work, done, started)
-                else:
-                    self._commit_alone(work, unit, done, started)
-                done, started = Progress(cursor=done.cursor), checked
-        self._committer.wait()
-        if done.cursor != work.cursor:
-            self._commit(work, done, started)
-        return None
-
-    def _put_off(self, work: Work, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
-        """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
-        self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
-        out = patience.exhausted(self.stage, work, later)
-        if out is not None:
-            failures = unit.failures(out, work.waits + 1)
-            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
-            self._commit(work, done, time.monotonic())
-            return not self._is_finished(work)
-        if has_waited or work.waits or work.left <= unit.size:
-            self._note_ending(work)
-            patience.wait(self.stage_run, work, unit.key, later)
-            return False
-        patience.set_apart(self.stage_run, work, unit.key, self._declared.group_size, later)
-        return True
-
-    @staticmethod
-    def _is_finished(work: Work) -> bool:
-        return work.cursor == work.last_key
-
-    def _do(self, unit: Unit, done: Progress, work: Work) -> None:
-        """Work on one item (or group) and add what came of it to ``done``; never raises for a fault of the item."""
-        self._ctx.item_key = unit.key
-        at = self._slot.work
-        tried = work.overrun_attempts if work.overrun_key and unit.key == unit.prefix + work.overrun_key else 0
-        try:
-            try:
-                if tried > self._declared.retries:
-                    raise GivenUp(TookTooLong("item_timeout", self._item_timeout), tried)
-                at[ATTEMPT], at[BEGUN] = tried + 1, time.monotonic()
-                rows = copying.output_rows(unit.key, self.stage.process(unit.given, self._ctx), self._most_bytes)
-            except GivenUp:
-                raise
-            except BaseException as error:
-                at[BEGUN] = 0.0
-                rows = again(partial(self._anew, unit), error, tried + 1, self.stage, self._ctx, self._stop_now)
-            finally:
-                at[BEGUN] = 0.0
-            done.outputs += rows
-            done.size += sum(map(len, rows))
-            done.processed += unit.size
-        except GivenUp as given_up:
-            self._note_if_out_of_memory(given_up.error)
-            done.failures += unit.failures(given_up.error, given_up.attempts)
-            done.failed += unit.size
-        done.cursor = unit.last_key
-
-    def _anew(self, unit: Unit, number: int) -> list[bytes]:
-        at = self._slot.work
-        at[ATTEMPT], at[BEGUN] = number, time.monotonic()
-        try:
-            return copying.output_rows(unit.key, self.stage.process(unit.anew(), self._ctx), self._most_bytes)
-        finally:
-            at[BEGUN] = 0.0
+    def _halted(self, work: Work, halt: Halt | None) -> Ending | None:
+        return None if halt is None else self._stopped(work, halt.why)
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop
-
-    def _commit_alone(self, work: Work, unit: Unit, done: Progress, started: float) -> None:
-        """Commit ``done``, which is of ``unit`` alone: what of it the database does not take is that item's fault."""
-        try:
-            self._commit(work, done, started)
-        except CheckpointRefused as refused:
-            if done.failed:
-                raise
-            self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
-            done.outputs, done.processed, done.failed = [], 0, unit.size
-            done.failures = unit.failures(refused.cause, 1)
-            self._commit(work, done, started)
-
-    def _commit(
-        self,
-        work: Work,
-        done: Progress,
-        started: float,
-        *,
-        release: bool = False,
-    ) -> None:
-        """Commit ``done`` after whatever is under way, and return when it stands."""
-        self._committer.wait()
-        done.busy_seconds = time.monotonic() - started
-        if release or done.cursor == work.last_key:
-            self._note_ending(work)
-        commit_surely(work, done, release=release)
-        self._committed(done)
-
-    def _commit_behind(self, work: Work, done: Progress, started: float) -> None:
-        """Commit ``done`` while the loop goes on; a lost lease is noticed at the next checkpoint."""
-        done.busy_seconds = time.monotonic() - started
-        if done.cursor == work.last_key:
-            self._note_ending(work)
-        self._committer.begin(work, done)
 
     def _committed(self, done: Progress) -> None:
         self._has_progressed = self._has_progressed or done.processed + done.failed > 0
@@ -430,7 +337,7 @@ class StageLoop:
                 return None
             failure = out
         except GivenUp as given_up:
-            self._note_if_out_of_memory(given_up.error)
+            memory_faults.note(given_up.error, self.stage_run, self.node)
             failure = given_up.error
         self._ctx.logger.error("%s failed.", self._ctx.item_key, exc_info=failure)
         return self._fail(work, f"{self._ctx.item_key} failed: {type(failure).__name__}: {failure}")
@@ -474,7 +381,7 @@ class StageLoop:
 
         What is nobody's leaves no trace but an expired lease. All else is told, and counted by stage.
         """
-        self._note_if_out_of_memory(error)
+        memory_faults.note(error, self.stage_run, self.node)
         fault = fault_of(error, self._slot.stop)
         if fault is Fault.LATER:
             fault = Fault.ITEM  # There is no item that could wait.
@@ -483,10 +390,9 @@ class StageLoop:
         try:
             connection.close_if_unusable_or_obsolete()
             if work is not None:
-                self._note_ending(work)
                 # Celery's own time limit is no stop of ours: nobody may go on with such an item for ever unseen.
-                is_expiry = fault is Fault.OURS and isinstance(error, Exception)
-                release_surely(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
+                self._release(work, is_expiry=fault is Fault.OURS and isinstance(error, Exception))
+            self._forgo()
             if fault is Fault.ITEM:
                 logger.error("A loop of %s failed.", self.stage_run, exc_info=error)
                 self._count(error)
@@ -503,18 +409,6 @@ class StageLoop:
             has_progressed=self._has_progressed,
         )
         self._has_progressed = False
-
-    def _note_if_out_of_memory(self, error: BaseException) -> None:
-        if adapting.is_out_of_memory(error):
-            adapting.note_out_of_memory(
-                self.node,
-                reason=f"A loop of {self.stage_run.slug} ran out of memory: {type(error).__name__}: {error}"[:500],
-                figures={
-                    "stage": self.stage_run.slug,
-                    "run": str(self.run_row.pk),
-                    "needs": asdict(self._declared.needs),
-                },
-            )
 
     def _note_ending(self, work: Work) -> None:
         """The slice is about to be given back: whoever beats for it and finds it gone has lost nothing."""

@@ -24,6 +24,9 @@ CALLED_SECONDS = 10
 WAITS_SECONDS = 0.5
 """A message that is out for so long finds no worker that is free."""
 
+TAKE_QUEUE = "SELECT pg_advisory_xact_lock(hashtext('slackwater turns'), hashtext(%s))"
+"""Whoever takes or deletes tickets of a queue does so one after the other: each sees who had the turn before."""
+
 
 def answer(ticket_id: int) -> int | None:
     """Take the ticket of a message: the stage run whose turn it is. ``None``: it was answered or replaced before.
@@ -35,8 +38,7 @@ def answer(ticket_id: int) -> int | None:
         row = cursor.fetchone()
         if row is None:
             return None
-        # One after the other: each sees who had the turn before.
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('slackwater turns'), hashtext(%s))", [row[0]])
+        cursor.execute(TAKE_QUEUE, [row[0]])
         own = Ticket.objects.select_for_update().filter(pk=ticket_id).first()
         if own is None:
             return None
@@ -54,8 +56,8 @@ def answer(ticket_id: int) -> int | None:
 class Turn:
     """Of one loop: when it must ask whether to make room, and whether it must.
 
-    It lasts ``turn_seconds``, longer where it takes long to begin, ``loop_seconds`` at most, from the beginning of the
-    work: a set-up that takes longer than that is followed by work all the same. While nobody waits it goes on.
+    It lasts ``turn_seconds`` from the beginning of the work, and while nobody waits it goes on, for ``loop_seconds`` at
+    most. Both are longer where it takes long to begin: a model that is loaded for a minute is not let go after one.
     """
 
     def __init__(self, stage_run: StageRun, queue: str) -> None:
@@ -71,8 +73,9 @@ class Turn:
         """The first item, or hook, is about to begin."""
         if self._length is None:
             now = time.monotonic()
-            self._length = max(conf.settings().turn_seconds, (now - self._began) / BEGINNING_SHARE)
-            self._ends_at = now + conf.settings().loop_seconds
+            worth = (now - self._began) / BEGINNING_SHARE
+            self._length = max(conf.settings().turn_seconds, worth)
+            self._ends_at = now + max(conf.settings().loop_seconds, worth)
             self.look_at = min(now + self._length, self._ends_at)
 
     def is_over(self) -> bool:

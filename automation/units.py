@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from automation import copying, definition, keys
@@ -25,8 +27,7 @@ Place = tuple[Chunk, int]
 class Unit:
     """``key`` is that of the first item, unique in the stage; outputs are keyed by it. ``last_key`` is the cursor's.
 
-    ``given`` is what the stage's ``process`` takes: the payload, or those of the group. A plain class, for one is made
-    for each item.
+    ``given`` is what the stage's ``process`` takes: the payload, or those of the group.
     """
 
     __slots__ = ("_places", "given", "key", "last_key", "prefix", "size")
@@ -61,26 +62,68 @@ def told(why: str) -> str:
     return why.replace("\x00", "")[:MAX_ERROR].encode(errors="replace").decode()
 
 
-def units_of(work: Work, stage_run: StageRun, ahead: Aside | None = None) -> Iterator[Unit]:
-    """The units of ``work``, a slice of ``stage_run``, that are left, in order. Slices are cut at group boundaries.
+class Reading:
+    """What is left of ``work``, a slice of ``stage_run``, in order. Slices are cut at group boundaries.
 
     Items are read ahead on the connection ``ahead``, if there is one.
     """
-    assert work.source_id is not None
-    stage = definition.of(stage_run)
-    prefix = prefix_of(stage_run, work.source_id)
-    chunks = copying.read_chunks(
-        work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead
-    )
-    if stage.interface != GROUP:
+
+    def __init__(self, work: Work, stage_run: StageRun, ahead: Aside | None = None) -> None:
+        assert work.source_id is not None
+        stage = definition.of(stage_run)
+        self.prefix = prefix_of(stage_run, work.source_id)
+        """What the keys of the units begin with, before the key of the first item."""
+        self.is_grouped = stage.interface == GROUP
+        self.pairs: Iterator[tuple[str, Any]]
+        """(key, what the stage's ``process`` takes); the key is the item's or that of the group's first, and has no
+        prefix."""
+        self._places: Sequence[Place] = ()
+        self._chunk: Chunk
+        chunks = copying.read_chunks(
+            work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key, ahead=ahead
+        )
+        first = list(islice(chunks, 1))
+        rows = self._rows(chain(first, chunks))
+        self.pairs = self._groups(rows, stage.group_size) if self.is_grouped else chain.from_iterable(rows)
+
+    def unit(self, key: str, given: Any) -> Unit:
+        """The pair that was handed out last, with all that is known of it."""
+        places = self._places
+        if not self.is_grouped:
+            places = ((self._chunk, bisect_left(self._chunk.rows, key, key=itemgetter(0))),)
+        return Unit(self.prefix, key, self.last_key if self.is_grouped else key, places, given)
+
+    @property
+    def size(self) -> int:
+        """Items of the group that was handed out last."""
+        return len(self._places)
+
+    @property
+    def last_key(self) -> str:
+        """The key of the last item of the group that was handed out last, without the prefix."""
+        chunk, row = self._places[-1]
+        return chunk.rows[row][0]
+
+    def _rows(self, chunks: Iterable[Chunk]) -> Iterator[list[tuple[str, dict[str, Any]]]]:
         for chunk in chunks:
-            for row, (key, payload) in enumerate(chunk.rows):
-                yield Unit(prefix, key, key, ((chunk, row),), payload)
-        return
-    places = ((chunk, row) for chunk in chunks for row in range(len(chunk.rows)))
-    while group := list(islice(places, stage.group_size)):
-        rows = [chunk.rows[row] for chunk, row in group]
-        yield Unit(prefix, rows[0][0], rows[-1][0], group, [payload for _, payload in rows])
+            self._chunk = chunk
+            yield chunk.rows
+
+    def _groups(
+        self, rows: Iterable[list[tuple[str, dict[str, Any]]]], size: int
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        places = ((self._chunk, row) for some in rows for row in range(len(some)))
+        while group := list(islice(places, size)):
+            self._places = group
+            items = [chunk.rows[row] for chunk, row in group]
+            yield items[0][0], [payload for _, payload in items]
+
+
+def units_of(work: Work, stage_run: StageRun) -> Iterator[Unit]:
+    """The units of ``work`` that are left, in order."""
+    reading = Reading(work, stage_run)
+    for key, given in reading.pairs:
+        yield reading.unit(key, given)
 
 
 def rest_of(work: Work, stage_run: StageRun) -> Unit | None:

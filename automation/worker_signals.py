@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -28,6 +29,15 @@ _is_told_to_end = False
 def _know_parent(**_: Any) -> None:
     global _parent_pid
     _parent_pid = os.getpid()
+
+
+GARBAGE_THRESHOLDS = (20_000, 20, 50)
+"""Of a process that works on stages: a loop holds thousands of items at once, and none of them is part of a circle."""
+
+
+@signals.worker_process_init.connect
+def _collect_seldom(**_: Any) -> None:
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 @signals.worker_ready.connect

@@ -50,6 +50,18 @@ class Spin(Stage):
         return (item,)
 
 
+class SpinByProcessor(Stage):
+    """The same, but of this thread's processor time: whoever takes the core meanwhile makes no difference."""
+
+    slug = "spin-by-processor"
+    title = "Spin by processor time"
+    slice_size = 10_000
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        spin_by_processor(ctx.params["microseconds"] / 1e6)
+        return (item,)
+
+
 class Stamp(Stage):
     """Its output tells when, by the machine's clock, the item was started."""
 
@@ -92,6 +104,13 @@ def spin(seconds: float) -> None:
         pass
 
 
+def spin_by_processor(seconds: float) -> None:
+    """Use ``seconds`` of this thread's processor time."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
 class _Numbers(Pipeline):
     needs_input = False
     params = (
@@ -123,6 +142,13 @@ class SpinPipeline(_Numbers):
     slug = "bench-spin"
     title = "Items of a fixed length"
     stages = (Spin,)
+
+
+@register
+class SpinByProcessorPipeline(_Numbers):
+    slug = "bench-spin-by-processor"
+    title = "Items of a fixed length by processor time"
+    stages = (SpinByProcessor,)
 
 
 @register

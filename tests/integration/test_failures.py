@@ -168,7 +168,8 @@ def until(event: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("loss", ["while it writes", "while it waits to write"])
-def test_a_checkpoint_outlives_the_loss_of_its_connection(loss):
+def test_a_checkpoint_outlives_the_loss_of_its_connection(loss, monkeypatch):
+    monkeypatch.setattr(Buffered, "checkpoint_interval", 0)  # on the loop's own connection
     run = make_run("buffered", items=5)
     proceed = threading.Event()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 
 import gevent
@@ -21,6 +19,7 @@ from pause_manager.worker import slots
 from tests.factories import drain, events, expire_leases, leased, make_run, outputs, run_loop, settle, stage_of
 from tests.losing import claim_as, die_on_an_item, fall_silent, may_claim, process
 from tests.pipelines import BrokenHook, Buffered, Hooked, Scripted, Strict, Sum, scripted
+from tests.refusing import database_that_refuses
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -138,25 +137,6 @@ def test_an_output_that_is_too_large_is_the_items_failure_with_what_to_do(monkey
         "UnfitPayload: expected an output of at most 2,000 bytes, got: 2,011; "
         "keep it in ctx.artifacts, and its name in the output"
     )
-
-
-@contextmanager
-def database_that_refuses(number: int) -> Iterator[None]:
-    """It takes no item with this ``n``: stands for a limit of its own that nothing of ours knows of."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "RAISE EXCEPTION 'string too long to represent as jsonb string' USING ERRCODE = '54000'; END $$"
-        )
-        cursor.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON automation_workitem FOR EACH ROW "
-            f"WHEN ((NEW.payload->>'n')::numeric = {number} AND NEW.key LIKE '%%.%%') EXECUTE FUNCTION refuse()"
-        )
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP FUNCTION refuse() CASCADE")
 
 
 @pytest.mark.parametrize("interval", [0, 0.001, 3_600])

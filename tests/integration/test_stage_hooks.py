@@ -46,6 +46,12 @@ class SlowlyLoaded(Loaded):
         super().setup(ctx)
 
 
+class LongLoaded(SlowlyLoaded):
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        time.sleep(0.03)
+        yield item
+
+
 class Prepared(Loaded):
     def prepare(self, ctx: StageContext) -> None:
         self.calls.append("prepare")
@@ -87,6 +93,17 @@ def test_a_set_up_that_takes_longer_than_a_loop_does_is_worth_its_time(settings,
     run_loop(run)
 
     assert [output["n"] for output in outputs(run)] == [1, 2]
+
+
+def test_what_is_long_in_loading_is_kept_for_ten_times_as_long(settings, monkeypatch):
+    """Else a model that takes a minute would be loaded again each minute."""
+    settings.AUTOMATION = {**settings.AUTOMATION, "loop_seconds": 0.05}
+    run = running(LongLoaded, monkeypatch, items=15)
+
+    run_loop(run)
+
+    assert len(outputs(run)) == 15
+    assert Loaded.calls.count("setup") == 1
 
 
 def test_a_loop_sets_up_once_before_its_first_item_and_takes_down_at_its_end(monkeypatch):

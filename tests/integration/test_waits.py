@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from automation import gate, leases, lifecycle, turns
+from automation import dispatch, gate, leases, lifecycle, turns
 from automation.leases import Loop
 from automation.models import Agent, AutomationRun, Ticket
 from automation.working_time import durations_of
@@ -76,6 +76,20 @@ def test_a_run_that_waits_for_a_free_worker_says_who_has_them_and_its_clock_stan
     (stood,) = late.standstills.all()
     assert stood.until is not None
     assert durations_of([late])[late.pk].active < 5
+
+
+def test_its_clock_stands_as_well_when_a_loop_has_made_room_and_all_messages_are_out_already():
+    lives("stages", pipelines=["few"], places=2)
+    run = make_run("few", items=3)
+    work = leased(run)
+    assert not run.standstills.filter(until=None).exists()
+
+    leases.release(work)
+    assert dispatch.of_runs([run.pk]) == 0, "there is a message for every slice"
+
+    assert run.standstills.filter(until=None).exists()
+    leased(run)
+    assert not run.standstills.filter(until=None).exists()
 
 
 def test_a_stage_of_agents_that_nobody_heard_of_says_so():

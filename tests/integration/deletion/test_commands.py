@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -124,3 +126,19 @@ def test_one_that_is_broken_off_leaves_no_file(tmp_path, monkeypatch):
 
     assert list(tmp_path.iterdir()) == []
     assert (Account.objects.count(), purge.purge().runs) == (1, 0)
+
+
+def test_whoever_reads_an_archive_may_stop_reading(process_env):
+    """As ``archive_run RUN | head -1``."""
+    run = drain(make_run("numbers", items=5_000))
+    command = [sys.executable, "manage.py", "archive_run", str(run.pk), "--output", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=process_env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())
+        process.stdout.close()
+        complaints = process.stderr.read().decode()
+        assert process.wait(60) == 1
+
+    assert "Traceback" not in complaints
+    assert "BrokenPipe" not in complaints

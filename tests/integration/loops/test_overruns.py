@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from automation import dispatch, lifecycle, maintenance, status
+from automation import dispatch, lifecycle, loop_beat, maintenance, overruns, status
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
-from tests.factories import OPERATOR, events, make_run, outputs
+from pause_manager.worker.overruns import Overrun
+from pause_manager.worker.slots import AtWork, Noted
+from tests.factories import OPERATOR, events, leased, make_run, outputs
 from tests.workers import Workers, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
@@ -134,6 +136,27 @@ def test_a_set_up_that_hangs_is_tried_as_often_as_its_stage_says_then_the_run_fa
         assert ends(run, workers) == Lifecycle.FAILED
         assert run.failure == f"{failed[pipeline]}: TookTooLong: took longer than hook_timeout = 1 s"
         assert {event.figures["attempt"] for event in events(run, "overrun")} == {1, 2}
+
+
+def overrun_on(run: AutomationRun, number: int, attempt: int) -> None:
+    """A loop leases the next slice and hangs at the item of that number; -1 is its set-up."""
+    work = leased(run)
+    noted = Noted(0, 1, 1, "owner", frozenset(), loop_beat.on(work))
+    at = AtWork(time.monotonic() - 60, 2.5, number, attempt)
+    assert overruns.take_away(Overrun(noted, at, has_ended=False, is_killed=True))
+
+
+def test_a_set_up_that_hangs_does_not_take_the_count_of_an_item_that_has_hung():
+    run = make_run("hanging", items=3)
+    overrun_on(run, 0, attempt=1)
+
+    overrun_on(run, -1, attempt=1)
+
+    row = WorkSlice.objects.get(ordinal=0)
+    assert (row.overrun_key, row.overrun_attempts) == ("000", 1)
+    (stage,) = run.stages.filter(position=0)
+    assert (stage.loop_failures, stage.loop_error) == (1, "TookTooLong: took longer than hook_timeout = 2.5 s")
+    assert [event.figures["item"] for event in events(run, "overrun")] == ["000", ""]
 
 
 @pytest.mark.slow
