@@ -5,7 +5,7 @@ Imported by ``backend.urls`` after Django's own classes have been registered: th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -17,6 +17,11 @@ from rest_framework.authtoken.admin import TokenAdmin as DrfTokenAdmin
 from rest_framework.authtoken.models import TokenProxy
 
 from automation.querysets import accounts_of
+
+if TYPE_CHECKING:
+    _UserAdmin = DjangoUserAdmin[User]
+else:
+    _UserAdmin = DjangoUserAdmin  # generic for type checkers alone
 
 RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 
@@ -49,7 +54,7 @@ for model in (User, Group, TokenProxy):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(_UserAdmin):
     """Superusers see everybody; others the people of their accounts, and change none of their rights."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:

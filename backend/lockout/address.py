@@ -20,8 +20,12 @@ def of(request: HttpRequest) -> str:
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
     if proxies > 0 and hops:
         given = hops[-min(proxies, len(hops))]
+    if given.startswith("["):
+        given = given[1:].partition("]")[0]
+    elif given.count(":") == 1:  # with a port, as some proxies write it
+        given = given.partition(":")[0]
     try:
-        found = ip_address(given.strip("[]"))
+        found = ip_address(given)
     except ValueError:
         return UNKNOWN
     if isinstance(found, IPv6Address):

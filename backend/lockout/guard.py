@@ -35,7 +35,7 @@ class Guard:
         self.address, self.door = address, door
         self.account = "" if secret else _clean(account)[:LONGEST_NAME]
         # Whatever was typed, a key is short, and no token stands in one.
-        subject = f"{'token' if secret else 'name'}:{_clean(account).casefold()}:{address}"
+        subject = f"token:{account}:{address}" if secret else f"name:{_clean(account).casefold()}:{address}"
         digest = hashlib.blake2b(subject.encode("utf-8", "replace"), key=_key(), digest_size=16).hexdigest()
         seconds = int(settings.LOCKOUT["seconds"])
         self._pair = Count(f"tries:{digest}", int(settings.LOCKOUT["tries"]), seconds)

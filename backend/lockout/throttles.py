@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # which imports this, as the settings name it
 class _SharedRate(throttling.SimpleRateThrottle):
     """So many requests in each window, which begins with the first of them."""
 
+    num_requests: int | None
+    duration: int | None
+
     def allow_request(self, request: Request, view: APIView) -> bool:
         key = self.get_cache_key(request, view)
         if self.rate is None or key is None:

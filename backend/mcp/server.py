@@ -49,7 +49,7 @@ def make_server(identify: Identify) -> Server[Any]:
 
     return Server(
         "slackwater",
-        version=settings.SPECTACULAR_SETTINGS["VERSION"],
+        version=str(settings.SPECTACULAR_SETTINGS["VERSION"]),
         title="Slackwater",
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,

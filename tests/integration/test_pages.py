@@ -95,7 +95,7 @@ def test_metrics_without_a_token_to_send_say_what_to_set(settings: Any, header: 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "metrics_token": "", "metrics_networks": ("127.0.0.0/8",)}
     address = "127.0.0.1" if header else "192.0.2.1"
 
-    answer = Client(REMOTE_ADDR=address, headers=header).get("/metrics")  # type: ignore[arg-type]
+    answer = Client(REMOTE_ADDR=address, headers=header).get("/metrics")
 
     assert answer.status_code == 401
     assert "no METRICS_TOKEN is set" in answer.content.decode()

@@ -20,7 +20,9 @@ class PayloadField(serializers.DictField):
     """What an item contains, if the context says that it ``is_shown``."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"allow_null": True, "help_text": _HIDDEN} | kwargs)
+        kwargs.setdefault("allow_null", True)
+        kwargs.setdefault("help_text", _HIDDEN)
+        super().__init__(**kwargs)
 
     def to_representation(self, value: dict[str, Any]) -> dict[str, Any] | None:  # type: ignore[override]
         return super().to_representation(value) if self.context["is_shown"] else None

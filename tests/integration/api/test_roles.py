@@ -12,10 +12,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.test import Client
-from django.urls import reverse
+from django.urls import get_resolver, reverse
 from rest_framework.authtoken.models import Token
 
-from automation.models import Membership
+from automation.models import Membership, Site
 from automation.work import ItemFailure, WorkItem
 from backend import roles
 from tests.callers import AUTOMATION, RUNS, client_of, make_user
@@ -42,6 +42,7 @@ SEES = {roles.VIEWERS: {RUN_LIST}, roles.OPERATORS: {RUN_LIST}, roles.FLEET_OPER
 @pytest.mark.parametrize("role", SEES)
 def test_the_admin_shows_a_role_what_is_its_and_nothing_else(site: Any, role: str) -> None:
     client = staff("ann", site, role)
+    get_resolver().url_patterns  # noqa: B018  (registers what the admin shows)
     names = {f"admin:{model._meta.app_label}_{model._meta.model_name}" for model in admin.site._registry}
 
     answers = {f"{name}_changelist": client.get(reverse(f"{name}_changelist")).status_code for name in names}
@@ -182,3 +183,21 @@ def test_tokens_are_for_superusers_alone(site: Any) -> None:
 
     assert answer.status_code == 403
     assert not re.search(key, answer.content.decode())
+
+
+def test_the_guide_s_way_to_let_somebody_in_works(transactional_db: None, settings: Any, tmp_path: Any) -> None:
+    settings.DATA_DIR = tmp_path
+    call_command("prepare")
+    guide = (settings.BASE_DIR / "docs" / "access.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+
+    exec(snippet, {})
+
+    vera = User.objects.get(username="vera")
+    make_run(site=Site.objects.get(slug="default"))
+    assert Client().login(username="vera", password="a long password of hers")
+    assert len(client_of(vera).get(RUNS).json()["results"]) == 1
+    assert client_of(vera).post(RUNS, {}).status_code == 403
+    for name, permissions in roles.ROLES.items():
+        assert name in guide
+        assert all(permission in guide for permission in permissions)

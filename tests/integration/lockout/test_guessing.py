@@ -11,11 +11,13 @@ import pytest
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import User
 from django.db import connection, connections
-from django.test import Client
+from django.test import Client, RequestFactory
 from rest_framework.authtoken.models import Token
 
 from automation.models import Agent
-from backend.lockout import counter, tokens
+from backend.lockout import address, counter, tokens
+from backend.lockout.checks import check_proxies
+from backend.lockout.throttles import AnonRate
 from pause_manager.models import ControlEvent
 from tests.callers import JOBS, RUNS, VIEW, make_user
 from tests.factories import make_site
@@ -59,15 +61,13 @@ def alice() -> User:
     return user
 
 
-def sign_in(
-    password: str, *, name: str = "alice", door: str = "console", address: str = "192.0.2.1", **more: str
-) -> Any:
+def sign_in(password: str, *, name: str = "alice", door: str = "console", at: str = "192.0.2.1", **more: str) -> Any:
     given = {"username": name, "password": password, "next": "/"}
-    return Client(REMOTE_ADDR=address, **more).post(SIGN_IN[door], given)  # type: ignore[arg-type]
+    return Client(REMOTE_ADDR=at, **more).post(SIGN_IN[door], given)  # type: ignore[arg-type]
 
 
 def by_token(url: str, header: str, *, address: str = "192.0.2.1", method: str = "get", **more: str) -> Any:
-    client = Client(REMOTE_ADDR=address, headers={"Authorization": header, **more})  # type: ignore[arg-type]
+    client = Client(REMOTE_ADDR=address, headers={"Authorization": header, **more})
     if method == "get":
         return client.get(url)
     body = json.dumps(LIST_TOOLS if url == "/mcp" else {})
@@ -116,7 +116,7 @@ def test_an_attacker_locks_out_nobody_elsewhere(alice: User) -> None:
         sign_in("wrong", name=f"name-{number}")
 
     assert sign_in("secret-of-alice").status_code == 429
-    assert sign_in("secret-of-alice", address="192.0.2.2").status_code == 302
+    assert sign_in("secret-of-alice", at="192.0.2.2").status_code == 302
 
 
 def test_many_names_from_one_address_are_stopped_too(alice: User, hashed: list[str]) -> None:
@@ -139,10 +139,10 @@ def test_a_name_is_one_however_it_is_written(alice: User) -> None:
 
 
 def test_a_network_of_version_six_is_one_address(alice: User) -> None:
-    answers = [sign_in("wrong", address=f"2001:db8::{number:x}").status_code for number in range(8)]
+    answers = [sign_in("wrong", at=f"2001:db8::{number:x}").status_code for number in range(8)]
 
     assert answers == [200] * TRIES + [429] * 3
-    assert sign_in("secret-of-alice", address="2001:db8:0:1::1").status_code == 302
+    assert sign_in("secret-of-alice", at="2001:db8:0:1::1").status_code == 302
 
 
 def test_right_sign_ins_are_never_too_many(alice: User) -> None:
@@ -182,7 +182,7 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_has_seen(alice: User, sett
 
     def attempt(seen: str, number: int) -> int:
         forwarded = f"203.0.113.{number}, {seen}"
-        return int(sign_in("wrong", address="10.0.0.1", HTTP_X_FORWARDED_FOR=forwarded).status_code)
+        return int(sign_in("wrong", at="10.0.0.1", HTTP_X_FORWARDED_FOR=forwarded).status_code)
 
     assert [attempt("198.51.100.1", number) for number in range(7)] == [200] * TRIES + [429] * 2
     assert attempt("198.51.100.2", 1) == 200
@@ -268,7 +268,7 @@ def test_without_redis_it_is_stopped_still_and_nobody_gets_an_error(
 
     assert answers == [200] * TRIES + [429] * (20 - TRIES)
     assert len(set(hashed)) == TRIES
-    assert sign_in("secret-of-alice", address="192.0.2.2").status_code == 302
+    assert sign_in("secret-of-alice", at="192.0.2.2").status_code == 302
     assert by_token(RUNS, f"Token {right}", address="192.0.2.2").status_code == 200
     assert [by_token(RUNS, "Token wrong", address="192.0.2.3").status_code for _ in range(7)] == [401] * 5 + [429] * 2
 
@@ -300,7 +300,53 @@ def test_an_agent_that_is_disabled_is_not_guessing(alice: User) -> None:
 def test_no_more_than_so_many_failures_are_on_record(alice: User) -> None:
     for network in range(8):
         for number in range(10):
-            sign_in("wrong", name=f"name-{number}", address=f"198.51.{network}.1")
+            sign_in("wrong", name=f"name-{number}", at=f"198.51.{network}.1")
 
     assert ControlEvent.objects.filter(action="sign_in_failed").count() == 60
     assert connection.vendor == "postgresql"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen", "forwarded", "expected"),
+    [
+        (0, "192.0.2.1", "203.0.113.1", "192.0.2.1"),
+        (1, "10.0.0.1", "203.0.113.9, 203.0.113.1", "203.0.113.1"),
+        (1, "10.0.0.1", "203.0.113.1:5060", "203.0.113.1"),
+        (1, "10.0.0.1", "[2001:db8::7]:5060", "2001:db8::/64"),
+        (2, "10.0.0.1", "203.0.113.9, 203.0.113.1, 10.0.0.2", "203.0.113.1"),
+        (2, "10.0.0.1", "203.0.113.1", "203.0.113.1"),
+        (1, "10.0.0.1", "", "10.0.0.1"),
+        (1, "10.0.0.1", "nonsense", "unknown"),
+        (0, "::ffff:192.0.2.1", "", "192.0.2.1"),
+        (0, "", "", "unknown"),
+    ],
+)
+def test_an_address_is_believed_as_far_as_our_proxies_wrote_it(
+    settings: Any, proxies: int, seen: str, forwarded: str, expected: str
+) -> None:
+    settings.NUM_PROXIES = proxies
+    request = RequestFactory(REMOTE_ADDR=seen, headers={"X-Forwarded-For": forwarded}).get("/")
+
+    assert address.of(request) == expected
+
+
+def test_a_proxy_that_nobody_told_of_is_warned_of(settings: Any) -> None:
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert [one.id for one in check_proxies(None)] == ["lockout.W001"]
+    settings.NUM_PROXIES = 1
+    assert check_proxies(None) == []
+
+
+def test_anonymous_floods_are_counted_over_all_processes_before_they_are_refused(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AnonRate, "get_rate", lambda self: "5/min")
+
+    answers = [Client(REMOTE_ADDR="192.0.2.5").get(RUNS).status_code for _ in range(8)]
+    forged = Client(REMOTE_ADDR="192.0.2.5", headers={"X-Forwarded-For": "203.0.113.5"}).get(RUNS)
+
+    assert answers == [401] * 5 + [429] * 3
+    assert forged.status_code == 429
+    assert 0 < int(forged["Retry-After"]) <= 60
+    assert counter.look(counter.Count("throttle_anon_192.0.2.5", 5, 60)).wait > 0, "in Redis"
+    assert Client(REMOTE_ADDR="192.0.2.6").get(RUNS).status_code == 401
