@@ -10,7 +10,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Concat
 
 from automation.leases import RUN
-from automation.models import AutomationRun, Site
+from automation.models import Agent, AutomationRun, Site
 from automation.querysets import accounts_of
 from pause_manager import audit_readers, tenants
 from pause_manager.models import ControlEvent
@@ -40,6 +40,14 @@ def _of_other_accounts(user: Any) -> Q:
         Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField())
     )
     return (Q(scope__startswith="lane:") & ~Q(scope__in=lanes)) | (Q(scope__startswith="run:") & ~Q(scope__in=runs))
+
+
+@tenants.register_knower
+def _agents_of_their_accounts(user: Any) -> set[str]:
+    if not user.is_authenticated:
+        return set()
+    names = Agent.objects.filter(account__in=accounts_of(user)).values_list("name", flat=True)
+    return {f"agent:{name}" for name in names}
 
 
 @tenants.register

@@ -92,9 +92,10 @@ class Workers:
     namesakes: list[str] = field(default_factory=list)
     """Names that several workers have at the same time."""
 
-    def without_agents(self) -> Workers:
-        """The same for those who are not to hear what the agents of others are called."""
-        lagging = [one | {"name": AGENT, "node": ""} if one["kind"] == AGENT else one for one in self.lagging]
+    def naming(self, agents: set[str]) -> Workers:
+        """The same for those who are to hear of no agents but ``agents`` what they are called."""
+        hidden = {"name": AGENT, "node": ""}
+        lagging = [one | hidden if one["kind"] == AGENT and one["name"] not in agents else one for one in self.lagging]
         return replace(self, lagging=lagging)
 
     def as_dict(self) -> dict[str, Any]:

@@ -43,3 +43,20 @@ def hidden_from(user: Any) -> Q:
     for hider in _hiders:
         found |= hider(user)
     return found
+
+
+Knower = Callable[[Any], set[str]]
+"""Given a user, the names of the agents that are their own tenants'."""
+
+_knowers: list[Knower] = []
+
+
+def register_knower(knower: Knower) -> Knower:
+    """Have ``knower`` asked which agents a user may hear of; usable as a decorator."""
+    _knowers.append(knower)
+    return knower
+
+
+def agents_of(user: Any) -> set[str]:
+    """The names of the agents that ``user`` may hear of."""
+    return {name for knower in _knowers for name in knower(user)}

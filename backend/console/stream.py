@@ -48,11 +48,11 @@ async def stream(request: HttpRequest) -> HttpResponseBase:
     if not await user.ahas_perm(access.VIEW):
         raise PermissionDenied
     try:
-        asked = [_parsed(name) for name in dict.fromkeys(request.GET.getlist("topic"))]
+        asked = [_parsed(name) for name in dict.fromkeys(request.GET.getlist("topic") or ["runs"])]
     except InvalidTopic as error:
         return HttpResponseBadRequest(str(error))
-    if not 0 < len(asked) <= MOST_TOPICS:
-        return HttpResponseBadRequest(f"Cannot open a stream: expected 1 to {MOST_TOPICS} topics, got {len(asked)}.")
+    if len(asked) > MOST_TOPICS:
+        return HttpResponseBadRequest(f"Cannot open a stream: expected up to {MOST_TOPICS} topics, got {len(asked)}.")
     wanted = frozenset(run_id for _, run_id, _ in asked if run_id is not None)
     rights = await sync_to_async(_rights)(key, wanted)
     if rights is None:

@@ -59,7 +59,7 @@ def test_the_log_over_http_says_it() -> None:
 
     lines = client.get(f"/api/v1/automation/logs/?run_id={run.pk}").json()["lines"]
 
-    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC ", line) for line in lines)
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ ", line) for line in lines)
 
 
 def test_a_refusal_names_the_permission_that_is_missing_and_leads_nowhere_that_refuses() -> None:

@@ -166,4 +166,4 @@ class Logs(AutomationView):
 def line_of(event: ControlEvent) -> str:
     """One event as a line of text."""
     reason = f": {event.reason}" if event.reason else ""
-    return f"{event.at:%Y-%m-%d %H:%M:%S %Z} {event.action} by {event.actor} through {event.channel}{reason}"
+    return f"{event.at:%Y-%m-%d %H:%M:%S}Z {event.action} by {event.actor} through {event.channel}{reason}"
