@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
-from automation import admin_audit, gate, payloads, run_actions, status
+from automation import admin_audit, gate, payload_access, run_actions, status
 from automation.models import Account, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.pipeline import all_pipelines
 from automation.querysets import accounts_of
@@ -155,14 +155,14 @@ class StateAdmin(ReadOnlyAdmin[Any], OfAccount):
     """Fields in which stages speak in their own words: they may quote an item."""
 
     def get_exclude(self, request: HttpRequest, obj: Any = None) -> Any:
-        return None if payloads.may_view(request.user) else self.texts
+        return None if payload_access.may_view(request.user) else self.texts
 
 
 class PayloadAdmin(StateAdmin):
     """Rows that contain what items do."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return payloads.may_view(request.user) and super().has_view_permission(request, obj)
+        return payload_access.may_view(request.user) and super().has_view_permission(request, obj)
 
 
 class PartAdmin(StateAdmin):
@@ -237,7 +237,7 @@ class AutomationRunAdmin(StateAdmin):
     def reasons(self, run: AutomationRun) -> str:
         if run.finished_at is not None:
             return "-"
-        reasons = payloads.without_texts(gate.explain(run))
+        reasons = payload_access.without_texts(gate.explain(run))
         return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in reasons) or "-"
 
     @admin.display(description="rows")

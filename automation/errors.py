@@ -67,7 +67,7 @@ class SiteClosed(AutomationError):
 
     def __init__(self, site: str, since: datetime) -> None:
         super().__init__(
-            f"Cannot create a run for site {site}: it is closed since {since:%Y-%m-%d %H:%M:%S %Z}. "
+            f"Cannot create a run for site {site}: it is closed since {since:%Y-%m-%d %H:%M %Z}. "
             "An operator can reopen it (close --reopen)."
         )
 

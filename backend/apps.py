@@ -12,17 +12,12 @@ from django.contrib.admin.apps import SimpleAdminConfig
 from django.contrib.admin.checks import check_admin_app, check_dependencies
 from django.core import checks
 
-from backend.lockout.checks import check_proxies
-
 
 class BackendConfig(AppConfig):
     """Settings, URLs, health and ``manage.py up``."""
 
     name = "backend"
     verbose_name = "Slackwater"
-
-    def ready(self) -> None:
-        checks.register(check_proxies, checks.Tags.security)
 
 
 class AdminConfig(SimpleAdminConfig):

@@ -29,13 +29,6 @@ class RunNotFound(AutomationError):
         super().__init__(f"Cannot find run {run_id[:64]}: there is none that you may see.")
 
 
-class SeveralRuns(RunNotFound):
-    """Several ids begin so."""
-
-    def __init__(self, digits: str) -> None:
-        AutomationError.__init__(self, f"Cannot tell which run {digits} is: several begin so. Give more of its id.")
-
-
 class SiteNotFound(AutomationError):
     """There is no such site, or none that the caller may see."""
 
@@ -77,7 +70,6 @@ class AmbiguousRun(AutomationError):
 
 _STATUS: dict[type[AutomationError], int] = {
     RunNotFound: status.HTTP_404_NOT_FOUND,
-    SeveralRuns: status.HTTP_404_NOT_FOUND,
     SiteNotFound: status.HTTP_404_NOT_FOUND,
     NodeNotFound: status.HTTP_404_NOT_FOUND,
     EntryNotFound: status.HTTP_404_NOT_FOUND,

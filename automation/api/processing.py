@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import payloads, progress, up_next
+from automation import payload_access, progress, up_next
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
 
@@ -57,7 +57,9 @@ def _at_work(lease: dict[str, Any], is_shown: bool) -> dict[str, Any]:
     return {
         "stage": lease["stage"],
         "key": lease["item"],
-        "title": payloads.title_of(item["payload"], item["key"], is_shown=is_shown) if item else str(lease["item"]),
+        "title": payload_access.title_of(item["payload"], item["key"], is_shown=is_shown)
+        if item
+        else str(lease["item"]),
         "worker": lease["worker"],
         "since": lease["since"],
     }

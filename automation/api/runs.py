@@ -10,7 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from automation import deletion, gate, status
-from automation.api.errors import RunNotFound, SeveralRuns, SiteNotFound
+from automation.api.errors import RunNotFound, SiteNotFound
 from automation.models import AutomationRun, Site
 from automation.querysets import RunQuerySet, SiteQuerySet, accounts_of
 
@@ -22,38 +22,16 @@ def visible(user: Any) -> RunQuerySet:
     return shown
 
 
-LATEST, SHORTEST_PREFIX = "latest", 4
-_DIGITS = frozenset("0123456789abcdef")
-
-
 def find(user: Any, run_id: str | UUID) -> AutomationRun:
-    """The run of this id, of the only id that begins so, or the one created last for ``latest``, of those visible.
-
-    Raises :class:`RunNotFound`, whether there is none, it belongs to others or is no id at all.
-    """
-    rows = visible(user)
-    if run_id == LATEST:
-        newest: AutomationRun | None = rows.order_by("-created_at", "-id").first()
-        if newest is None:
-            raise RunNotFound(LATEST)
-        return newest
-    digits = str(run_id).lower().replace("-", "")
-    if not SHORTEST_PREFIX <= len(digits) <= 32 or not _DIGITS.issuperset(digits):
-        raise RunNotFound(str(run_id))
-    found: list[AutomationRun] = list(rows.filter(pk__range=(digits.ljust(32, "0"), digits.ljust(32, "f")))[:2])
-    if len(found) > 1:
-        raise SeveralRuns(digits)
-    if not found:
-        raise RunNotFound(str(run_id))
-    return found[0]
-
-
-def find_exactly(user: Any, run_id: str) -> AutomationRun:
-    """The run of this id, written out: for what cannot be undone."""
+    """The run, or :class:`RunNotFound`, whether it does not exist, belongs to others or is no id at all."""
     try:
-        return find(user, UUID(run_id))
+        pk = run_id if isinstance(run_id, UUID) else UUID(run_id)
     except ValueError:
-        raise RunNotFound(run_id) from None
+        raise RunNotFound(str(run_id)) from None
+    run: AutomationRun | None = visible(user).filter(pk=pk).first()
+    if run is None:
+        raise RunNotFound(str(run_id))
+    return run
 
 
 def was_deleted(user: Any, run_id: str) -> bool:

@@ -13,12 +13,7 @@ from pause_manager.api.schema import COMMAND, IDEMPOTENCY_KEY, REQUEST_ID
 
 __all__ = ["COMMAND", "IDEMPOTENCY_KEY", "REQUEST_ID", "RUN_ID"]
 
-RUN_ID = OpenApiParameter(
-    "run_id",
-    OpenApiTypes.STR,
-    OpenApiParameter.PATH,
-    description="Id of a run, its first four or more digits, or `latest`. A deletion takes the whole id alone.",
-)
+RUN_ID = OpenApiParameter("run_id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="Id of a run.")
 
 
 class AgentScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

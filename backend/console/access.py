@@ -9,26 +9,24 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.crypto import salted_hmac
 from django_htmx.http import HttpResponseClientRedirect
 
-from automation import payloads
+from automation import payload_access
 from automation.models import AutomationRun
 
 VIEW = "automation.view_automationrun"
 OPERATE = "automation.operate_automationrun"
-PAYLOADS = payloads.VIEW
+PAYLOADS = payload_access.VIEW
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-FILE_POLICY = (
-    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "sandbox allow-same-origin allow-popups allow-downloads"
-)
+FILE_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """Files are what stages wrote, perhaps from what strangers wrote: they may look as they like and run nothing."""
 
 View = Callable[..., HttpResponse]
@@ -62,6 +60,18 @@ def for_viewers(view: View) -> View:
         return HttpResponseClientRedirect(sign_in.url)
 
     return page(guarded)
+
+
+def for_payload_viewers(view: View) -> View:
+    """What items contain: of those who view runs, for whoever may see that."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if request.user.is_authenticated and not request.user.has_perm(PAYLOADS):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return guarded
 
 
 def visible_ids(user: Any, run_ids: Iterable[UUID]) -> frozenset[UUID]:

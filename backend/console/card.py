@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 
-from automation import gate, installed, payloads, progress, status
+from automation import gate, installed, payload_access, progress, status
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.retries import RETRYABLE
 from automation.up_next import title_of
@@ -64,7 +64,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     """The template context of the card of ``run``, which comes from ``with_leases()``."""
     reasons = gate.explain(run)
     if not rights.payloads:
-        reasons = payloads.without_texts(reasons)
+        reasons = payload_access.without_texts(reasons)
     now = status.of(run, has_reasons=bool(reasons))
     found = progress.snapshot(run)
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
@@ -119,7 +119,7 @@ def page_version(found: dict[str, Any]) -> str:
 
 
 def _at_work(lease: dict[str, Any], titles: dict[str, str], rights: Rights) -> dict[str, Any]:
-    items = [payloads.title_of(item["payload"], item["key"], is_shown=rights.payloads) for item in lease["items"]]
+    items = [payload_access.title_of(item["payload"], item["key"], is_shown=rights.payloads) for item in lease["items"]]
     return {
         "worker": processes.name_of(lease["worker"], lease["node"]),
         "stage": titles.get(lease["stage"], lease["stage"]),

@@ -6,7 +6,6 @@ import mimetypes
 from pathlib import PurePosixPath
 from uuid import UUID
 
-from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import default_storage
 from django.http import Http404, HttpRequest, HttpResponse
@@ -30,7 +29,6 @@ SHOWN = {
 
 @require_safe
 @access.for_viewers
-@permission_required(access.PAYLOADS, raise_exception=True)
 def file(request: HttpRequest, run_id: UUID, name: str) -> HttpResponse:
     """A file below the run's own folder, to those who may see the run."""
     run = access.visible_run(request, run_id)

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from automation import payloads
+from automation import payload_access
 from automation.models import AutomationRun, StageRun
 from automation.work import ItemFailure, WorkItem
 from backend.console import access, card
@@ -81,8 +81,8 @@ def _failures(
         "rows": [
             {
                 "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
-                "item": payloads.title_of(row.payload, row.key, is_shown=is_shown),
-                "error": _last_line(row.error) if is_shown else payloads.error_class(row.error),
+                "item": payload_access.title_of(row.payload, row.key, is_shown=is_shown),
+                "error": _last_line(row.error) if is_shown else payload_access.error_class(row.error),
                 "detail": row.error if is_shown and "\n" in row.error.strip() else "",
                 "attempts": row.attempts,
                 "failed_at": row.failed_at,

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from automation import gate, installed, payloads, status
+from automation import gate, installed, payload_access, status
 from automation.leases import STAGE
 from automation.models import AutomationRun, Lifecycle
 from automation.slice_totals import DONE
@@ -103,7 +103,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         if stage["lifecycle"] == Lifecycle.RUNNING
     ]
     is_waiting = run.lifecycle == Lifecycle.PENDING or _lacks_code(run, stages)
-    reasons = payloads.without_texts(gate.explain(run)) if is_waiting else []
+    reasons = payload_access.without_texts(gate.explain(run)) if is_waiting else []
     return {
         "run": run,
         "title": installed.pipeline_title(run.pipeline),

@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from backend.console import controls, files, run_page, runs, sign_in, start, stream
+from backend.console import access, controls, files, run_page, runs, sign_in, start, stream
 
 app_name = "console"
 
@@ -17,7 +17,7 @@ urlpatterns = [
     path("live/", stream.stream, name="live"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),
-    path("runs/<uuid:run_id>/files/<path:name>", files.file, name="file"),
+    path("runs/<uuid:run_id>/files/<path:name>", access.for_payload_viewers(files.file), name="file"),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),
     path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(next_page="console:sign-in"), name="sign-out"),

@@ -6,14 +6,14 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation import keys, payloads
+from automation import keys, payload_access
 from automation.declaration import EXECUTORS
 from automation.models import Lifecycle
 from automation.pipeline import AnyStage, Param, Pipeline
 from automation.work import ItemFailure, WorkItem
 from pause_manager.models import ControlEvent
 
-_HIDDEN = f"Null for callers without the permission `{payloads.VIEW}`."
+_HIDDEN = f"Null for callers without the permission `{payload_access.VIEW}`."
 
 
 class PayloadField(serializers.DictField):
@@ -51,7 +51,7 @@ class FailureSerializer(serializers.ModelSerializer[ItemFailure]):
     stage = serializers.CharField(source="stage_run.slug")
     payload = PayloadField()
     error = serializers.SerializerMethodField(
-        help_text=f"With its traceback; the class alone for callers without the permission `{payloads.VIEW}`."
+        help_text=f"With its traceback; the class alone for callers without the permission `{payload_access.VIEW}`."
     )
 
     class Meta:
@@ -60,7 +60,7 @@ class FailureSerializer(serializers.ModelSerializer[ItemFailure]):
         read_only_fields = fields
 
     def get_error(self, failure: ItemFailure) -> str:
-        return failure.error if self.context["is_shown"] else payloads.error_class(failure.error)
+        return failure.error if self.context["is_shown"] else payload_access.error_class(failure.error)
 
 
 class EventSerializer(serializers.ModelSerializer[ControlEvent]):

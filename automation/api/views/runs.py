@@ -103,7 +103,7 @@ class RunDetail(AutomationView):
     def delete(self, request: Request, run_id: str) -> Response:
         given = self.query(DeletionQuery)
         try:
-            run = runs.find_exactly(request.user, run_id)
+            run = runs.find(request.user, run_id)
         except RunNotFound:
             if not runs.was_deleted(request.user, run_id):
                 raise

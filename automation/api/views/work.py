@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from automation import payloads
+from automation import payload_access
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.work import (
@@ -112,7 +112,7 @@ class PipelineList(AutomationView):
 
 def _shown(request: Request, serializer: type[Serializer[Any]], rows: list[Any]) -> list[dict[str, Any]]:
     """``rows`` with what they contain, if the caller may see it."""
-    return list(serializer(rows, many=True, context={"is_shown": payloads.may_view(request.user)}).data)
+    return list(serializer(rows, many=True, context={"is_shown": payload_access.may_view(request.user)}).data)
 
 
 def find_stage(run: AutomationRun, slug: str) -> StageRun:

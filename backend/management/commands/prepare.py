@@ -25,10 +25,7 @@ class Command(BaseCommand):
         settings.LAYOUT.data_dir.mkdir(parents=True, exist_ok=True)
         try:
             credentials, fresh = bootstrap.prepare(
-                settings.DATA_DIR / "credentials.json",
-                options["url"],
-                may_reset_password=settings.EMBEDDED_POSTGRES,
-                say=self.stdout.write,
+                settings.DATA_DIR / "credentials.json", options["url"], may_reset_password=settings.EMBEDDED_POSTGRES
             )
         except DatabaseError as error:
             if not database.is_away(error):
