@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BigIntegerField, Func, Q, TextField, Value
+from django.db.models import BigIntegerField, Func, Q, Value
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Cast, Concat
 
 from automation.leases import RUN
-from automation.models import Agent, AutomationRun, Site
+from automation.models import Agent, Site
 from automation.querysets import accounts_of
 from pause_manager import audit_readers, tenants
 from pause_manager.models import ControlEvent
@@ -28,18 +27,14 @@ def _of_their_runs(user: Any) -> ControlEventQuerySet | None:
 
 
 @tenants.register_hider
-def _of_other_accounts(user: Any) -> Q:
-    """Runs and lanes (which sites give their names) of accounts that ``user`` does not belong to."""
+def _lanes_of_other_accounts(user: Any) -> Q:
+    """Lanes, which sites give their names, of accounts that ``user`` does not belong to."""
     if not user.is_authenticated:
-        return Q(scope__startswith="run:") | Q(scope__startswith="lane:")
+        return Q(scope__startswith="lane:")
     if user.is_superuser:
         return Q(pk__in=[])
-    accounts = accounts_of(user)
-    lanes = [f"lane:{slug}" for slug in Site.objects.filter(account__in=accounts).values_list("slug", flat=True)]
-    runs = AutomationRun.objects.filter(account__in=accounts).values_list(
-        Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField())
-    )
-    return (Q(scope__startswith="lane:") & ~Q(scope__in=lanes)) | (Q(scope__startswith="run:") & ~Q(scope__in=runs))
+    slugs = Site.objects.filter(account__in=accounts_of(user)).values_list("slug", flat=True)
+    return Q(scope__startswith="lane:") & ~Q(scope__in=[f"lane:{slug}" for slug in slugs])
 
 
 @tenants.register_knower

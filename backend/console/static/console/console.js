@@ -111,12 +111,15 @@
   const live = document.getElementById("live");
   if (live) {
     let swaps = Promise.resolve();
-    const send = shared() ?? self.ownStream(live.dataset.url, heard);
+    let send = shared() ?? own();
     const ask = () => send(document.hidden ? "" : live.dataset.topic);
+
+    function own() { return self.ownStream(live.dataset.url, heard); }
 
     function shared() {
       try {
         const worker = new SharedWorker(live.dataset.worker, { name: live.dataset.url });
+        worker.onerror = () => { send = own(); ask(); };
         worker.port.onmessage = ({ data }) => heard(data);
         return (topic, isSign) => worker.port.postMessage({ url: live.dataset.url, topic, isSign });
       } catch { return null; }
