@@ -23,4 +23,4 @@ RUN SECRET_KEY=build ALLOWED_HOSTS=build DATABASE_URL=postgresql://build/build R
 USER slackwater
 VOLUME /data
 EXPOSE 8000
-CMD ["uvicorn", "backend.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--lifespan", "off", "--timeout-graceful-shutdown", "10"]
+CMD ["uvicorn", "backend.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--lifespan", "off", "--timeout-graceful-shutdown", "10", "--no-proxy-headers"]

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
@@ -13,7 +14,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
-from automation import admin_audit, gate, run_actions, status
+from automation import admin_audit, gate, payload_access, run_actions, status
 from automation.models import Account, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.pipeline import all_pipelines
 from automation.querysets import accounts_of
@@ -37,6 +38,8 @@ class OfAccount(admin.ModelAdmin[Any]):
     ) -> ModelChoiceField[Any] | None:
         if db_field.related_model is Account and not request.user.is_superuser:
             kwargs["queryset"] = Account.objects.filter(pk__in=accounts_of(request.user))
+        if db_field.related_model is get_user_model() and not request.user.is_superuser:
+            kwargs["queryset"] = _people_of(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -55,10 +58,23 @@ class OfAccount(admin.ModelAdmin[Any]):
             super().delete_queryset(request, queryset)
 
 
+def _people_of(user: Any) -> QuerySet[Any]:
+    """Whom ``user`` shares an account with. New people are brought in by superusers."""
+    people = get_user_model()._default_manager.filter(accounts__in=accounts_of(user))
+    return people.distinct()
+
+
 class MembershipInline(admin.TabularInline[Membership, Account]):
     model = Membership
     extra = 0
     autocomplete_fields = ["user"]
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        if db_field.related_model is get_user_model() and not request.user.is_superuser:
+            kwargs["queryset"] = _people_of(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 @admin.register(Account)
@@ -135,6 +151,19 @@ class StageInline(admin.TabularInline[StageRun, AutomationRun]):
 class StateAdmin(ReadOnlyAdmin[Any], OfAccount):
     """Read-only rows, limited to the user's accounts."""
 
+    texts: tuple[str, ...] = ()
+    """Fields in which stages speak in their own words: they may quote an item."""
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> Any:
+        return None if payload_access.may_view(request.user) else self.texts
+
+
+class PayloadAdmin(StateAdmin):
+    """Rows that contain what items do."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return payload_access.may_view(request.user) and super().has_view_permission(request, obj)
+
 
 class PartAdmin(StateAdmin):
     """Rows of which a run has very many: listed to members for what ``of`` names alone, never all that is theirs.
@@ -208,7 +237,8 @@ class AutomationRunAdmin(StateAdmin):
     def reasons(self, run: AutomationRun) -> str:
         if run.finished_at is not None:
             return "-"
-        return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in gate.explain(run)) or "-"
+        reasons = payload_access.without_texts(gate.explain(run))
+        return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in reasons) or "-"
 
     @admin.display(description="rows")
     def rows(self, run: AutomationRun) -> str:
@@ -225,6 +255,7 @@ class AutomationRunAdmin(StateAdmin):
 @admin.register(StageRun)
 class StageRunAdmin(PartAdmin):
     of = "run"
+    texts = ("loop_error",)
     to_account = "run__account__"
     list_display = ["id", "slug", "run", "lifecycle", "total_items", "started_at", "finished_at", "more"]
     list_select_related = ["run"]
@@ -244,7 +275,7 @@ def _list_of(model: type[Model], field: str, pk: int | UUID) -> str:
 
 
 @admin.register(WorkItem)
-class WorkItemAdmin(PartAdmin):
+class WorkItemAdmin(PayloadAdmin, PartAdmin):
     of = "made_by"
     to_account = "made_by__run__account__"
     list_display = ["key", "made_by", "payload_start"]
@@ -275,6 +306,7 @@ class ByState(admin.SimpleListFilter):
 @admin.register(WorkSlice)
 class WorkSliceAdmin(PartAdmin):
     of = "stage_run"
+    texts = ("waits_for",)
     to_account = "stage_run__run__account__"
     list_display = ["id", "stage_run", "ordinal", "size", "processed", "failed", "lease_owner", "lease_expires_at"]
     list_select_related = ["stage_run"]
@@ -283,7 +315,7 @@ class WorkSliceAdmin(PartAdmin):
 
 
 @admin.register(ItemFailure)
-class ItemFailureAdmin(PartAdmin):
+class ItemFailureAdmin(PayloadAdmin, PartAdmin):
     of = "stage_run"
     to_account = "stage_run__run__account__"
     list_display = ["key", "stage_run", "error_start", "attempts", "failed_at"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BigIntegerField, Func, Value
+from django.db.models import BigIntegerField, Func, Q, Value
 from django.db.models.expressions import Combinable
 
 from automation.leases import RUN
+from automation.models import Agent, Site
 from automation.querysets import accounts_of
 from pause_manager import audit_readers, tenants
 from pause_manager.models import ControlEvent
@@ -23,6 +24,25 @@ def _of_their_runs(user: Any) -> ControlEventQuerySet | None:
         return None
     found: ControlEventQuerySet = ControlEvent.objects.filter(tenant__in=accounts_of(user))
     return found
+
+
+@tenants.register_hider
+def _lanes_of_other_accounts(user: Any) -> Q:
+    """Lanes, which sites give their names, of accounts that ``user`` does not belong to."""
+    if not user.is_authenticated:
+        return Q(scope__startswith="lane:")
+    if user.is_superuser:
+        return Q(pk__in=[])
+    slugs = Site.objects.filter(account__in=accounts_of(user)).values_list("slug", flat=True)
+    return Q(scope__startswith="lane:") & ~Q(scope__in=[f"lane:{slug}" for slug in slugs])
+
+
+@tenants.register_knower
+def _agents_of_their_accounts(user: Any) -> set[str]:
+    if not user.is_authenticated:
+        return set()
+    names = Agent.objects.filter(account__in=accounts_of(user)).values_list("name", flat=True)
+    return {f"agent:{name}" for name in names}
 
 
 @tenants.register

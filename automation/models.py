@@ -205,7 +205,10 @@ class AutomationRun(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-created_at", "-id"]
-        permissions: ClassVar = [("operate_automationrun", "Can start, pause, resume and cancel runs")]
+        permissions: ClassVar = [
+            ("operate_automationrun", "Can start, pause, resume and cancel runs"),
+            ("view_payloads", "Can see what items contain, their errors and files"),
+        ]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(lifecycle__in=TERMINAL, finished_at__isnull=False)

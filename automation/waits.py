@@ -77,11 +77,12 @@ def _busy(run: AutomationRun, queue: str, stage_run_ids: Iterable[int]) -> Itera
     counted = (
         leased.filter(stage_run__in=at_work)
         .order_by()
-        .values_list("stage_run__run")
+        .values_list("stage_run__run", "stage_run__run__account")
         .annotate(loops=Count("pk"))
         .order_by("-loops", "stage_run__run")
     )
-    others = [(str(pk), loops) for pk, loops in counted]
+    # Runs of other accounts have no names here: whoever reads this sees none of them.
+    others = [(str(pk) if account == run.account_id else "", loops) for pk, account, loops in counted]
     lifted = "a worker is free; it has its turn within seconds, or when the items at work have ended if those are long"
     yield Wait(NO_FREE_WORKER, _told(queue, serving.places(queue), others), since, lifted)
 
@@ -89,14 +90,17 @@ def _busy(run: AutomationRun, queue: str, stage_run_ids: Iterable[int]) -> Itera
 def _told(queue: str, places: int | None, others: list[tuple[str, int]]) -> str:
     if not others:
         return f"It waits for a free worker of the queue {queue}."
-    names = [pk[:8] for pk, _ in others[:MOST_RUNS]]
-    if len(others) > MOST_RUNS:
-        names.append(f"{len(others) - MOST_RUNS} more")
-    runs = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    known = [pk[:8] for pk, _ in others if pk]
+    names = known[:MOST_RUNS]
+    if len(known) > MOST_RUNS:
+        names.append(f"{len(known) - MOST_RUNS} more")
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    where = [f"run{'s' if len(known) > 1 else ''} {listed}"] if known else []
+    if strange := len(others) - len(known):
+        where.append(f"{strange} run{'s' if strange > 1 else ''} of other accounts")
     count = sum(loops for _, loops in others)
     of_all = f"{count} of {max(places, count)}" if places is not None else f"{count}"
-    plural = "s" if len(others) > 1 else ""
-    return f"It waits for a free worker: {of_all} {'is' if count == 1 else 'are'} on run{plural} {runs}."
+    return f"It waits for a free worker: {of_all} {'is' if count == 1 else 'are'} on {' and '.join(where)}."
 
 
 def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:

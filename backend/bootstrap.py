@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import transaction
 from rest_framework.authtoken.models import Token
 
 from automation.models import Account, Membership, Site
+from backend import roles
 from pause_manager import watching
 from pause_manager.management.shell import shell_actor
 
 OPERATOR = "operator"
-OPERATORS = "Operators"
 DEFAULT_ACCOUNT = "Default"
 DEFAULT_SITE = "default"
 
@@ -34,8 +35,12 @@ class Credentials:
     token: str
 
 
-def prepare(path: Path, url: str, *, may_reset_password: bool, site: str = DEFAULT_SITE) -> tuple[Credentials, bool]:
+def prepare(
+    path: Path, url: str, *, may_reset_password: bool, site: str = DEFAULT_SITE, say: Callable[[str], object] = print
+) -> tuple[Credentials, bool]:
     """Migrate, create what is missing and write ``path`` (mode 0600); also says whether the password is new.
+
+    ``say`` is told in a sentence what was corrected.
 
     A password that nobody knows any more (the file is gone) is replaced only if ``may_reset_password``: in a
     database of our own, never in one that others use.
@@ -50,19 +55,16 @@ def prepare(path: Path, url: str, *, may_reset_password: bool, site: str = DEFAU
             user.set_password(password)
             user.save(update_fields=["password"])
         token, _ = Token.objects.get_or_create(user=user)
-        _join_operators(user)
+        corrected = list(roles.prepare())
+        user.groups.add(Group.objects.get(name=roles.OPERATORS))
         _join_default_account(user, site)
     if settings.WATCH_CAPACITY is not None:
         watching.set_watched(settings.WATCH_CAPACITY, actor=shell_actor(), reason="WATCH_CAPACITY")
+    for sentence in corrected:
+        say(sentence)
     credentials = Credentials(url, OPERATOR, password, token.key)
     _write_private(path, json.dumps(asdict(credentials), indent=2) + "\n")
     return credentials, fresh
-
-
-def _join_operators(user: User) -> None:
-    group, _ = Group.objects.get_or_create(name=OPERATORS)
-    group.permissions.set(Permission.objects.all())
-    user.groups.add(group)
 
 
 def _join_default_account(user: User, site: str) -> None:

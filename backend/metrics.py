@@ -16,6 +16,7 @@ from backend import ticks
 from pause_manager import conf
 from pause_manager.exposition import gauge, register, state
 
+METRICS_TOKEN = "metrics_token"
 PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 
 
@@ -34,18 +35,11 @@ def _signs_of_life() -> Iterable[Metric]:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Everything there is to tell, in the format that the caller asks for (Prometheus' or OpenMetrics' text)."""
     if not may_read(request):
-        answer = HttpResponse(f"Cannot show metrics: {_rule()}.\n", status=401)
+        answer = HttpResponse(_refusal(), content_type="text/plain; charset=utf-8", status=401)
         answer.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
         return answer
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(state), content_type=content_type)
-
-
-def _rule() -> str:
-    """What a caller needs; where there is no token to send, who can make one is told."""
-    if conf.settings().metrics_token:
-        return "expected a bearer token, got none that is right"
-    return "it comes through a proxy or from another network; set METRICS_TOKEN, or ask from METRICS_NETWORKS"
 
 
 def may_read(request: HttpRequest) -> bool:
@@ -55,8 +49,22 @@ def may_read(request: HttpRequest) -> bool:
         return True
     if options.metrics_token:
         given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {options.metrics_token}".encode())
+        is_right = hmac.compare_digest(given.encode(), f"Bearer {options.metrics_token}".encode())
+        if is_right:
+            request.auth = METRICS_TOKEN  # type: ignore[attr-defined]  # what `lockout` remembers it by
+        return is_right
     return _is_from(request, options.metrics_networks)
+
+
+def _refusal() -> str:
+    """What to do about it, where nobody has set a token as well."""
+    if conf.settings().metrics_token:
+        return "Cannot show metrics: expected a bearer token, got none that is right.\n"
+    networks = ", ".join(conf.settings().metrics_networks) or "none"
+    return (
+        "Cannot show metrics: no METRICS_TOKEN is set, and this does not come straight from METRICS_NETWORKS "
+        f"({networks}). Set METRICS_TOKEN and send it as a bearer token, or ask from one of these without a proxy.\n"
+    )
 
 
 def _is_from(request: HttpRequest, networks: Iterable[str]) -> bool:

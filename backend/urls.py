@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import django_stubs_ext
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
@@ -12,6 +14,7 @@ from backend.mcp.endpoint import endpoint as mcp_endpoint
 
 django_stubs_ext.monkeypatch()  # for `ModelAdmin[...]` and others that Django subscripts in its stubs only
 admin.autodiscover()
+import_module("backend.user_admin")  # in place of what was registered just now
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", health.healthz, name="healthz"),

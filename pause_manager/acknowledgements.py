@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import combinations, starmap
 from typing import Any
@@ -91,6 +91,12 @@ class Workers:
     by_kind: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(KINDS, Count()))
     namesakes: list[str] = field(default_factory=list)
     """Names that several workers have at the same time."""
+
+    def naming(self, agents: set[str]) -> Workers:
+        """The same for those who are to hear of no agents but ``agents`` what they are called."""
+        hidden = {"name": AGENT, "node": ""}
+        lagging = [one | hidden if one["kind"] == AGENT and one["name"] not in agents else one for one in self.lagging]
+        return replace(self, lagging=lagging)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -31,13 +31,14 @@ def state() -> State:
     return control_state.read()
 
 
-def snapshot(*, latest: int = 5, with_blockers: bool = True) -> dict[str, Any]:
+def snapshot(*, latest: int = 5, with_blockers: bool = True, agents: set[str] | None = None) -> dict[str, Any]:
     """All that an operator sees: ``system``, metrics, workers, warnings, commands and the ``latest`` changes.
 
-    A constant number of statements. ``with_blockers``: tell whose work is at hand, too.
+    A constant number of statements. ``with_blockers``: tell whose work is at hand, too. ``agents``: the only ones that
+    it may name.
     """
     now = state()
-    return fleet_report.picture(now, drain.measure(now.mode), latest=latest, with_blockers=with_blockers)
+    return fleet_report.picture(now, drain.measure(now.mode), latest=latest, with_blockers=with_blockers, agents=agents)
 
 
 def pause(

@@ -26,9 +26,13 @@ IMPACTS = {
 }
 
 
-def picture(state: State, metrics: Metrics, *, latest: int, with_blockers: bool) -> dict[str, Any]:
-    """The snapshot, for JSON."""
+def picture(
+    state: State, metrics: Metrics, *, latest: int, with_blockers: bool, agents: set[str] | None = None
+) -> dict[str, Any]:
+    """The snapshot, for JSON. ``agents`` are those that it may name; ``None``: all."""
     workers = acknowledgements.of_version(state.version) if state.is_readable else Workers()
+    if agents is not None:
+        workers = workers.naming(agents)
     figures = metrics.as_dict()
     figures["blockers"] = [one.as_dict() for one in metrics.blockers] if with_blockers else None
     return {

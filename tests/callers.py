@@ -10,12 +10,13 @@ from automation.models import Membership, Site
 AUTOMATION = "/api/v1/automation/"
 RUNS = f"{AUTOMATION}runs/"
 JOBS = "/api/queue/jobs/"
-VIEW, OPERATE = "view_automationrun", "operate_automationrun"
+VIEW, OPERATE, PAYLOADS = "view_automationrun", "operate_automationrun", "view_payloads"
 
 
 def make_user(name: str, site: Site | None, *permissions: str) -> User:
-    """A user with these permissions who belongs to the account of ``site``."""
+    """A user with these permissions who belongs to the account of ``site``, and sees payloads if they see runs."""
     user = User.objects.create_user(name, password=f"secret-of-{name}")
+    permissions += (PAYLOADS,) if VIEW in permissions else ()
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     if site is not None:
         Membership.objects.create(account=site.account, user=user)

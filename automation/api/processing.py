@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import progress, up_next
+from automation import payload_access, progress, up_next
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
 
@@ -24,8 +24,11 @@ NOTHING: dict[str, Any] = {
 }
 
 
-def of_run(run: AutomationRun) -> dict[str, Any]:
-    """What ``current_processing`` answers. Of several stages at work, the first in order; else the last that ended."""
+def of_run(run: AutomationRun, *, is_shown: bool) -> dict[str, Any]:
+    """What ``current_processing`` answers. Of several stages at work, the first in order; else the last that ended.
+
+    Items have their keys for titles unless ``is_shown``.
+    """
     snapshot = progress.snapshot(run)
     stage = _current(run, snapshot["stages"])
     counts = {name: stage[name] for name in stage.keys() & NOTHING.keys() - {"status"}}
@@ -34,8 +37,8 @@ def of_run(run: AutomationRun) -> dict[str, Any]:
         "run_id": run.pk,
         "status": runs.shown_status(run),
         "stage": stage["slug"],
-        "now": [_at_work(lease) for lease in snapshot["in_flight"]],
-        "next": up_next.of_run(run.pk),
+        "now": [_at_work(lease, is_shown) for lease in snapshot["in_flight"]],
+        "next": [one if is_shown else one | {"title": one["key"]} for one in up_next.of_run(run.pk)],
         "overall": snapshot["overall"],
     }
 
@@ -49,12 +52,14 @@ def _current(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]
     return stages[0]
 
 
-def _at_work(lease: dict[str, Any]) -> dict[str, Any]:
+def _at_work(lease: dict[str, Any], is_shown: bool) -> dict[str, Any]:
     item = lease["items"][0] if lease["items"] else None
     return {
         "stage": lease["stage"],
         "key": lease["item"],
-        "title": up_next.title_of(item["payload"], item["key"]) if item else str(lease["item"]),
+        "title": payload_access.title_of(item["payload"], item["key"], is_shown=is_shown)
+        if item
+        else str(lease["item"]),
         "worker": lease["worker"],
         "since": lease["since"],
     }

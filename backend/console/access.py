@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
+from django.utils.crypto import salted_hmac
 from django_htmx.http import HttpResponseClientRedirect
 
+from automation import payload_access
 from automation.models import AutomationRun
 
 VIEW = "automation.view_automationrun"
 OPERATE = "automation.operate_automationrun"
+PAYLOADS = payload_access.VIEW
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -63,9 +67,23 @@ def for_viewers(view: View) -> View:
     return page(guarded)
 
 
-def may_see(user: Any, run_id: UUID) -> bool:
-    """Whether there is such a run and it is one of the user's."""
-    return AutomationRun.objects.visible_to(user).filter(pk=run_id).exists()
+def for_payload_viewers(view: View) -> View:
+    """What items contain: of those who view runs, for whoever may see that."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if request.user.is_authenticated and not request.user.has_perm(PAYLOADS):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+def visible_ids(user: Any, run_ids: Iterable[UUID]) -> frozenset[UUID]:
+    """Those of ``run_ids`` that there are and that ``user`` may see."""
+    wanted = list(run_ids)
+    rows = AutomationRun.objects.visible_to(user).filter(pk__in=wanted) if wanted else AutomationRun.objects.none()
+    return frozenset(rows.values_list("pk", flat=True))
 
 
 def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
@@ -73,3 +91,9 @@ def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
     runs = AutomationRun.objects.visible_to(request.user).with_leases().select_related("site")
     run: AutomationRun = get_object_or_404(runs, pk=run_id)
     return run
+
+
+def session_of(request: HttpRequest) -> str:
+    """What the pages and the stream of one sign-in have in common, and no other's; it opens nothing."""
+    key = request.session.session_key
+    return salted_hmac("backend.console.stream", key).hexdigest()[:16] if key else ""

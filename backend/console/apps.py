@@ -2,6 +2,9 @@
 
 from django.apps import AppConfig
 from django.contrib import admin
+from django.core import checks
+
+from backend.lockout.checks import check_proxies
 
 
 class ConsoleConfig(AppConfig):
@@ -12,4 +15,5 @@ class ConsoleConfig(AppConfig):
     verbose_name = "Console"
 
     def ready(self) -> None:
+        checks.register(check_proxies, checks.Tags.security)
         admin.site.site_header = admin.site.site_title = "Slackwater administration"

@@ -12,11 +12,12 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 
-from automation import gate, installed, progress, status
+from automation import gate, installed, payload_access, progress, status
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.retries import RETRYABLE
 from automation.up_next import title_of
 from automation.work import WorkItem, WorkSlice
+from backend.console import access
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
@@ -46,15 +47,30 @@ class Pause:
     follows: list[str]
 
 
-def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Rights:
+    """What of a run's card is for whoever looks at it."""
+
+    operate: bool
+    payloads: bool
+    """What items contain; else they are told of by their keys."""
+
+    @classmethod
+    def of(cls, user: Any) -> Rights:
+        return cls(user.has_perm(access.OPERATE), user.has_perm(access.PAYLOADS))
+
+
+def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     """The template context of the card of ``run``, which comes from ``with_leases()``."""
     reasons = gate.explain(run)
+    if not rights.payloads:
+        reasons = payload_access.without_texts(reasons)
     now = status.of(run, has_reasons=bool(reasons))
     found = progress.snapshot(run)
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
-    in_flight = [_at_work(lease, titles) for lease in found["in_flight"]]
+    in_flight = [_at_work(lease, titles, rights) for lease in found["in_flight"]]
     return {
         "run": run,
         "status": now,
@@ -68,9 +84,9 @@ def context(run: AutomationRun, *, may_operate: bool) -> dict[str, Any]:
         "is_ticking": run.started_at is not None and run.finished_at is None,
         # The banner tells of a cancel, and nothing is waited for at an end.
         "reasons": [reason for reason in reasons if reason.code not in ("finished", "cancel")],
-        "pause": _pause(run, found["stages"], titles) if run.paused_at else None,
-        "controls": controls(run, may_operate=may_operate),
-        "may_operate": may_operate,
+        "pause": _pause(run, found["stages"], titles, rights) if run.paused_at else None,
+        "controls": controls(run, may_operate=rights.operate),
+        "may_operate": rights.operate,
     }
 
 
@@ -87,12 +103,12 @@ def _left_undone(run: AutomationRun) -> bool:
     return run.lifecycle == Lifecycle.FAILED or run.stages.filter(failures__isnull=False).exists()
 
 
-def update(run_id: UUID, *, may_operate: bool) -> Update | None:
+def update(run_id: UUID, rights: Rights) -> Update | None:
     """The card as it is now, for the live stream; ``None`` if the run is gone."""
     run = AutomationRun.objects.with_leases().select_related("site").filter(pk=run_id).first()
     if run is None:
         return None
-    found = context(run, may_operate=may_operate)
+    found = context(run, rights)
     return Update(render_to_string("console/_card.html", found), page_version(found))
 
 
@@ -102,24 +118,24 @@ def page_version(found: dict[str, Any]) -> str:
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]
 
 
-def _at_work(lease: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
-    items = lease["items"]
+def _at_work(lease: dict[str, Any], titles: dict[str, str], rights: Rights) -> dict[str, Any]:
+    items = [payload_access.title_of(item["payload"], item["key"], is_shown=rights.payloads) for item in lease["items"]]
     return {
         "worker": processes.name_of(lease["worker"], lease["node"]),
         "stage": titles.get(lease["stage"], lease["stage"]),
-        "item": title_of(items[0]["payload"], items[0]["key"]) if items else lease["item"],
-        "next": title_of(items[1]["payload"], items[1]["key"]) if len(items) > 1 else "",
+        "item": items[0] if items else lease["item"],
+        "next": items[1] if len(items) > 1 else "",
         "since": lease["item_since"],
         "limit": lease["item_limit"],
     }
 
 
-def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, str]) -> Pause | None:
+def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, str], rights: Rights) -> Pause | None:
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").first()
     if placed is None or run.paused_at is None:
         return None
     in_flight = placed.figures.get("in_flight", [])
-    names = _names(in_flight)
+    names = _names(in_flight) if rights.payloads else {}
     at_work = [
         {
             "worker": processes.name_of(entry["worker"], entry["node"]),

@@ -47,5 +47,5 @@ def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
     except TransitionRefused as error:
         refusal = str(error)
     run = access.visible_run(request, run_id)
-    found = card.context(run, may_operate=True) | {"refusal": refusal}
+    found = card.context(run, card.Rights.of(request.user)) | {"refusal": refusal}
     return render(request, "console/_answer.html", found, status=409 if refusal else 200)

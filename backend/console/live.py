@@ -1,12 +1,14 @@
-"""Server-sent events: a page is told when what it shows has changed, and only then."""
+"""One server-sent stream for all open pages of a browser: each is told when what it shows has changed."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -15,6 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from django.http import StreamingHttpResponse
 
+from backend.console import shutdown
 from backend.console.bell import bell
 from pause_manager import database
 
@@ -28,7 +31,9 @@ LOOK_AGAIN_SECONDS = 1.2
 """After a ring: the workers ring once a second, so what moved just after a ring is not told by itself."""
 KEEP_ALIVE_SECONDS = 15.0
 STREAM_SECONDS = 600.0
-"""Then the page connects again, and permissions are asked again."""
+"""Then the browser connects again."""
+RIGHTS_SECONDS = 1.0
+"""What was read of a reader's rights is believed for so long."""
 KEPT_UPDATES = 500
 
 _pool = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="console-render")
@@ -42,6 +47,17 @@ class Update:
     page: str = ""
 
 
+@dataclass(frozen=True)
+class Topic:
+    """What a page shows. ``name`` is what the page calls it; topics with the same ``key`` share one render a change."""
+
+    name: str
+    key: Hashable
+    scope: str | None
+    """Whose changes are heard; all if ``None``."""
+    render: Callable[[], Update | None]
+
+
 @dataclass
 class _Kept:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -52,27 +68,70 @@ class _Kept:
 _kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
 
-def response(
-    key: Hashable, scope: str | None, render: Callable[[], Update | None], seen: str = ""
-) -> StreamingHttpResponse:
-    """A stream of updates made by ``render``; pages with the same ``key`` share one render a change."""
-    answer = StreamingHttpResponse(_stream(key, scope, render, seen), content_type="text/event-stream")
+def response(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> StreamingHttpResponse:
+    """A stream of the updates of ``topics``, which ends as soon as ``may_still_read`` says no."""
+    answer = StreamingHttpResponse(_stream(topics, may_still_read), content_type="text/event-stream")
     answer["Cache-Control"] = "no-store"
     answer["X-Accel-Buffering"] = "no"
     return answer
 
 
-async def _stream(
-    key: Hashable, scope: str | None, render: Callable[[], Update | None], seen: str
-) -> AsyncIterator[str]:
+async def _stream(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> AsyncIterator[str]:
     await sync_to_async(connections.close_all)()
     _give_thread_back()
-    sent, ends_at = "", time.monotonic() + STREAM_SECONDS
-    with bell.listen(scope) as listener:
+    # As many as there are topics: who reads slowly gets fewer updates, not older ones.
+    updates: asyncio.Queue[str | None] = asyncio.Queue(len(topics))
+    ends_at, is_read_at = time.monotonic() + STREAM_SECONDS, time.monotonic()
+    with shutdown.notice() as is_ending:
+        tasks = [asyncio.create_task(_follow(topic, updates)) for topic in topics]
+        ending = asyncio.create_task(is_ending.wait())
+        try:
+            yield ": open\n\n"
+            while time.monotonic() < ends_at:
+                event = await _next(updates, ending)
+                if event is None:
+                    return
+                if time.monotonic() >= is_read_at + RIGHTS_SECONDS:
+                    if not await asyncio.get_running_loop().run_in_executor(_pool, _asked, may_still_read):
+                        return
+                    is_read_at = time.monotonic()
+                yield event
+        finally:
+            for task in (*tasks, ending):
+                task.cancel()
+            await asyncio.gather(*tasks, ending, return_exceptions=True)
+
+
+async def _next(updates: asyncio.Queue[str | None], ending: asyncio.Task[bool]) -> str | None:
+    """The next event, a sign of life if none comes for some time; ``None`` at the end."""
+    following = asyncio.create_task(updates.get())
+    try:
+        await asyncio.wait((following, ending), timeout=KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            return None
+        return following.result() if following.done() else ": still here\n\n"
+    finally:
+        following.cancel()
+
+
+async def _follow(topic: Topic, updates: asyncio.Queue[str | None]) -> None:
+    """Put an event into ``updates`` whenever what the topic shows has changed; ``None`` if that breaks."""
+    try:
+        await _follow_changes(topic, updates)
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        logger.exception("The stream of %s failed.", topic.name)
+        await updates.put(None)
+
+
+async def _follow_changes(topic: Topic, updates: asyncio.Queue[str | None]) -> None:
+    sent: Update | None = None
+    with bell.listen(topic.scope) as listener:
         wanted, looks_again = time.monotonic(), True
-        while time.monotonic() < ends_at:
+        while True:
             try:
-                update = await _fresh(key, render, wanted)
+                update = await _fresh(topic, wanted)
             except DatabaseError as error:
                 if not database.is_away(error):
                     raise
@@ -80,22 +139,18 @@ async def _stream(
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 continue
             if update is None:
+                await updates.put(_event({"topic": topic.name, "gone": True}))
                 return
-            if update.html != sent:
-                sent = update.html
-                yield _event(sent)
-            if update.page != seen:
-                seen = update.page
-                yield _event("changed", name="page")
+            if update != sent:
+                sent = update
+                await updates.put(_event({"topic": topic.name, "html": sent.html, "page": sent.page}))
             await asyncio.sleep(SHORTEST_SECONDS)
-            while not await listener.wait(LOOK_AGAIN_SECONDS if looks_again else KEEP_ALIVE_SECONDS):
-                if looks_again or time.monotonic() >= ends_at:
-                    break
-                yield ": still here\n\n"
+            if looks_again:
+                heard = await listener.wait(LOOK_AGAIN_SECONDS)
             else:
-                wanted, looks_again = listener.rung_at, True
-                continue
-            wanted, looks_again = wanted + LOOK_AGAIN_SECONDS, False
+                while not (heard := await listener.wait(KEEP_ALIVE_SECONDS)):
+                    pass
+            wanted, looks_again = (listener.rung_at, True) if heard else (wanted + LOOK_AGAIN_SECONDS, False)
 
 
 def _give_thread_back() -> None:
@@ -106,16 +161,16 @@ def _give_thread_back() -> None:
         executor.shutdown(wait=False)
 
 
-async def _fresh(key: Hashable, render: Callable[[], Update | None], wanted: float) -> Update | None:
+async def _fresh(topic: Topic, wanted: float) -> Update | None:
     """The update as of ``wanted`` (monotonic seconds) or later."""
-    kept = _kept.setdefault(key, _Kept())
-    _kept.move_to_end(key)
+    kept = _kept.setdefault(topic.key, _Kept())
+    _kept.move_to_end(topic.key)
     while len(_kept) > KEPT_UPDATES:
         _kept.popitem(last=False)
     async with kept.lock:
         if kept.read_at < wanted:
             started = time.monotonic()
-            kept.update = await asyncio.get_running_loop().run_in_executor(_pool, _rendered, render)
+            kept.update = await asyncio.get_running_loop().run_in_executor(_pool, _rendered, topic.render)
             kept.read_at = started
         return kept.update
 
@@ -129,6 +184,15 @@ def _rendered(render: Callable[[], Update | None]) -> Update | None:
         raise
 
 
-def _event(data: str, name: str = "") -> str:
-    head = f"event: {name}\n" if name else ""
-    return head + "".join(f"data: {line}\n" for line in data.splitlines()) + "\n"
+def _asked(may_still_read: Callable[[], bool]) -> bool:
+    """The same for the rights. A database that is away lets nobody read on: the browser connects again."""
+    try:
+        return may_still_read()
+    except DatabaseError:
+        with contextlib.suppress(DatabaseError):
+            connections.close_all()
+        return False
+
+
+def _event(content: dict[str, object]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from automation import payload_access
 from automation.models import AutomationRun, StageRun
-from automation.up_next import title_of
 from automation.work import ItemFailure, WorkItem
-from backend.console import access, card, live
+from backend.console import access, card
 from backend.console.outputs import Output, results_of
 from pause_manager.models import ControlEvent
 
@@ -30,33 +27,19 @@ OUTPUTS = 10
 def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Header, card, outputs, failures and log of a run."""
     run = access.visible_run(request, run_id)
-    found = card.context(run, may_operate=request.user.has_perm(access.OPERATE))
+    rights = card.Rights.of(request.user)
+    found = card.context(run, rights)
     stage_runs = list(run.stages.order_by("position"))
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     found |= {
+        "session": access.session_of(request),
         "version": card.page_version(found),
-        "outputs": _outputs(request, run, stage_runs, titles),
-        "failures": _failures(request, stage_runs, titles),
+        "may_see_payloads": rights.payloads,
+        "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},
+        "failures": _failures(request, stage_runs, titles, is_shown=rights.payloads),
         "events": _events(request, run),
     }
     return render(request, "console/run.html", found)
-
-
-@require_safe
-async def stream(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
-    """The stream of the card. Refuses rather than redirects: nobody reads a sign-in page in a stream."""
-    user = await request.auser()
-    if not user.is_authenticated or not await user.ahas_perm(access.VIEW):
-        raise PermissionDenied
-    if not await sync_to_async(access.may_see)(user, run_id):
-        return HttpResponse(status=404)
-    may_operate = await user.ahas_perm(access.OPERATE)
-    return live.response(
-        ("card", run_id, may_operate),
-        f"run:{run_id}",
-        partial(card.update, run_id, may_operate=may_operate),
-        seen=request.GET.get("seen", ""),
-    )
 
 
 def _outputs(
@@ -83,7 +66,9 @@ def _outputs(
     }
 
 
-def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str]) -> dict[str, Any]:
+def _failures(
+    request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
+) -> dict[str, Any]:
     """A page of given-up items, by stage and key: the order of the index, so that it costs little however many."""
     failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
     stage, _, key = request.GET.get("failures_after", "").partition("_")
@@ -96,9 +81,9 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
         "rows": [
             {
                 "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
-                "item": title_of(row.payload, row.key),
-                "error": row.error.strip().splitlines()[-1] if row.error.strip() else "",
-                "detail": row.error if "\n" in row.error.strip() else "",
+                "item": payload_access.title_of(row.payload, row.key, is_shown=is_shown),
+                "error": _last_line(row.error) if is_shown else payload_access.error_class(row.error),
+                "detail": row.error if is_shown and "\n" in row.error.strip() else "",
                 "attempts": row.attempts,
                 "failed_at": row.failed_at,
             }
@@ -106,6 +91,10 @@ def _failures(request: HttpRequest, stage_runs: list[StageRun], titles: dict[str
         ],
         "next": f"{last.stage_run_id}_{last.key}" if last else "",
     }
+
+
+def _last_line(error: str) -> str:
+    return error.strip().splitlines()[-1] if error.strip() else ""
 
 
 def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:

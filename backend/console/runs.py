@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from automation import gate, installed, status
+from automation import gate, installed, payload_access, status
 from automation.leases import STAGE
 from automation.models import AutomationRun, Lifecycle
 from automation.slice_totals import DONE
@@ -38,18 +36,8 @@ FILTERS: dict[str, tuple[str, Q]] = {
 @access.for_viewers
 def page(request: HttpRequest) -> HttpResponse:
     """Newest first, by status, a page at a time."""
-    return render(request, "console/runs.html", context(request.user, request.GET.dict()))
-
-
-@require_safe
-async def stream(request: HttpRequest) -> HttpResponseBase:
-    """The stream of the same part of the list."""
-    user = await request.auser()
-    if not user.is_authenticated or not await user.ahas_perm(access.VIEW):
-        raise PermissionDenied
-    asked = request.GET.dict()
-    key = ("runs", user.pk, *sorted(asked.items()))
-    return live.response(key, None, partial(update, user.pk, asked))
+    found = context(request.user, request.GET.dict()) | {"session": access.session_of(request)}
+    return render(request, "console/runs.html", found)
 
 
 def update(user_id: int, asked: dict[str, str]) -> live.Update | None:
@@ -115,7 +103,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         if stage["lifecycle"] == Lifecycle.RUNNING
     ]
     is_waiting = run.lifecycle == Lifecycle.PENDING or _lacks_code(run, stages)
-    reasons = gate.explain(run) if is_waiting else []
+    reasons = payload_access.without_texts(gate.explain(run)) if is_waiting else []
     return {
         "run": run,
         "title": installed.pipeline_title(run.pipeline),

@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from backend.console import by_name, controls, files, run_page, runs, sign_in, start
+from backend.console import access, by_name, controls, files, run_page, runs, sign_in, start, stream
 
 app_name = "console"
 
@@ -15,11 +15,10 @@ urlpatterns = [
     path("", runs.page, name="runs"),
     path("start/", start.page, name="start"),
     path("start/preview/", start.preview, name="start-preview"),
-    path("live/", runs.stream, name="runs-live"),
+    path("live/", stream.stream, name="live"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
-    path("runs/<uuid:run_id>/live/", run_page.stream, name="run-live"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),
-    path("runs/<uuid:run_id>/files/<path:name>", files.file, name="file"),
+    path("runs/<uuid:run_id>/files/<path:name>", access.for_payload_viewers(files.file), name="file"),
     path("runs/<slug:called>/", by_name.page, name="run-by-name"),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),
     path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
@@ -48,6 +49,7 @@ def make_server(identify: Identify) -> Server[Any]:
 
     return Server(
         "slackwater",
+        version=str(settings.SPECTACULAR_SETTINGS["VERSION"]),
         title="Slackwater",
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,

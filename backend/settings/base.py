@@ -50,6 +50,7 @@ MIDDLEWARE = [
     "pause_manager.request_id.middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "backend.lockout.middleware.middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -100,12 +101,14 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+AUTHENTICATION_BACKENDS = ["backend.lockout.backends.LockoutBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "console:sign-in"
 LOGIN_REDIRECT_URL = "/"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = ["backend.formats"]
 
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
@@ -115,6 +118,15 @@ STORAGE_PROBLEM = _FILES.problem
 STORAGES: dict[str, dict[str, Any]] = {
     "default": _FILES.backend,
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# How many proxies of our own write `X-Forwarded-For`; with none, nobody is believed.
+NUM_PROXIES = env.number("NUM_PROXIES", 0, least=0)
+# Wrong passwords or tokens within so many seconds, and for how long none is admitted after the last of them.
+LOCKOUT = {
+    "tries": env.number("LOCKOUT_TRIES", 5, least=1),
+    "tries_per_address": env.number("LOCKOUT_TRIES_PER_ADDRESS", 20, least=1),
+    "seconds": env.number("LOCKOUT_SECONDS", 300, least=1),
 }
 
 REST_FRAMEWORK: dict[str, Any] = {
@@ -127,8 +139,8 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "backend.lockout.throttles.AnonRate",
+        "backend.lockout.throttles.UserRate",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": env.text("API_RATE_ANON", "60/min"),

@@ -40,13 +40,16 @@ def choice(name: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def number(name: str, default: int) -> int:
-    """The whole number in ``name``."""
+def number(name: str, default: int, *, least: int | None = None) -> int:
+    """The whole number in ``name``, not below ``least``."""
     value = text(name, str(default))
     try:
-        return int(value)
+        found = int(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name}: expected a whole number, got: {value}") from None
+    if least is not None and found < least:
+        raise ImproperlyConfigured(f"{name}: expected a whole number of at least {least}, got: {value}")
+    return found
 
 
 def forgiving_number(name: str, default: float, *, least: float, most: float) -> float:

@@ -45,6 +45,14 @@ class ControlView(APIView):
         if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
             raise errors.LengthRequired  # the framework would take it for a request without a body
 
+    def check_permissions(self, request: Request) -> None:
+        # Before the permissions: what these refuse counts as well.
+        super().check_throttles(request)
+        super().check_permissions(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """Done by :meth:`check_permissions`."""
+
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response.headers[request_id.HEADER] = self.request_id
         return super().finalize_response(request, response, *args, **kwargs)

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import bulk
+from pause_manager import bulk, tenants
 from pause_manager.api import schema
 from pause_manager.api.fleet import FleetView
 from pause_manager.api.idempotency import idempotent, key_of
@@ -93,7 +93,7 @@ class HoldList(FleetView):
     @extend_schema(
         operation_id="list_holds",
         summary="List holds, newest first",
-        description="Holds on runs are listed for operators of the fleet only.",
+        description="Operators of the fleet see all. Others see none on runs, and none on lanes of other accounts.",
         parameters=[HoldQuery, schema.REQUEST_ID],
         responses=schema.answers({200: HoldSerializer(many=True)}, *schema.READS, 404),
         tags=["v1"],
@@ -102,7 +102,7 @@ class HoldList(FleetView):
         query = self.query(HoldQuery)
         rows = Hold.objects.filter(released_at__isnull=not query["released"]).order_by("-id")
         if not may_operate(request.user):
-            rows = rows.exclude(scope__startswith="run:")
+            rows = rows.exclude(scope__startswith="run:").exclude(tenants.hidden_from(request.user))
         if "kind" in query:
             rows = rows.filter(kind=query["kind"])
         if "before" in query:

@@ -279,7 +279,8 @@ class _Search:
 
 
 def _sentence(entry: Waiting, node: str, moves: Sequence[Move]) -> str:
-    keeps = f"{node} is kept free for {entry.ref}, which needs {entry.needs} and fits on no node as it is"
+    # Whoever has to leave may be of another tenant: the event of the node alone names what it leaves for.
+    keeps = f"{node} is kept free for larger work, which needs {entry.needs} and fits on no node as it is"
     if not moves:
         return f"{keeps}; nothing needs to move."
     what = "one piece of work moves" if len(moves) == 1 else f"{len(moves)} pieces of work move"

@@ -64,7 +64,16 @@ class System:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, name: str, **env: str) -> None:
-        web = ["-m", "uvicorn", "backend.asgi:application", "--port", str(self.port), "--lifespan", "off"]
+        web = [
+            "-m",
+            "uvicorn",
+            "backend.asgi:application",
+            "--port",
+            str(self.port),
+            "--lifespan",
+            "off",
+            "--no-proxy-headers",
+        ]
         worker = [
             "-m",
             "celery",

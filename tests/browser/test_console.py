@@ -24,7 +24,9 @@ PASSWORD = "a-long-enough-password"
 
 def make_user(name: str, site: Site, *permissions: str) -> None:
     user = User.objects.create_user(name, password=PASSWORD)
-    user.user_permissions.set(Permission.objects.filter(codename__in=["view_automationrun", *permissions]))
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_automationrun", "view_payloads", *permissions])
+    )
     Membership.objects.create(account=site.account, user=user)
 
 
@@ -133,7 +135,7 @@ def test_a_closed_card_stays_closed_until_it_is_brought_back(system: System, vis
 
     page.get_by_role("button", name="Show current processing").click()
     expect(page.locator("#card")).to_be_visible()
-    expect(page.locator("#card")).to_have_attribute("data-status", "completed")
+    expect(page.locator("#card")).to_have_attribute("data-status", "completed_with_failures")
     expect(page.locator("#card")).to_contain_text("3 failed")
     assert watched.complaints == []
 
@@ -154,14 +156,12 @@ def test_viewers_only_look_and_strangers_find_nothing(system: System, visit: Vis
         f"/runs/{run.pk}/control/",
     )
     stranger = visit("stan", PASSWORD).page
-    statuses = [
-        stranger.request.get(f"{system.url}/runs/{run.pk}/{rest}").status for rest in ("", "live/", "files/pages/a.txt")
-    ]
+    statuses = [stranger.request.get(f"{system.url}/runs/{run.pk}/{rest}").status for rest in ("", "files/pages/a.txt")]
 
     assert controls.count() == 2
     assert all(controls.nth(index).is_disabled() for index in range(controls.count()))
     assert forged == 403
-    assert statuses == [404, 404, 404]
+    assert statuses == [404, 404]
     expect(stranger.locator("#runs")).to_contain_text("No runs yet")
     run.refresh_from_db()
     assert run.paused_at is None

@@ -24,6 +24,7 @@ MAKES_PAGES_ITSELF = 25
 
 def sign_in(name: str, site: Site, *permissions: str) -> Client:
     user = User.objects.create_user(name)
+    permissions += ("view_payloads",) if "view_automationrun" in permissions else ()
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     Membership.objects.create(account=site.account, user=user)
     client = Client()
@@ -49,7 +50,7 @@ def test_strangers_are_sent_to_the_sign_in_page_and_streams_refuse_them() -> Non
     client = Client()
 
     pages = [client.get(url) for url in ("/", page_of(run), reverse("console:start"))]
-    streams = [client.get(url).status_code for url in ("/live/", f"{page_of(run)}live/")]
+    streams = [client.get(url).status_code for url in ("/live/?topic=runs", f"/live/?topic=run/{run.pk}")]
 
     assert {answer.status_code for answer in pages} == {302}
     assert all(answer["Location"].startswith("/sign-in/?next=") for answer in pages)

@@ -6,18 +6,32 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation import keys
+from automation import keys, payload_access
 from automation.declaration import EXECUTORS
 from automation.models import Lifecycle
 from automation.pipeline import AnyStage, Param, Pipeline
 from automation.work import ItemFailure, WorkItem
 from pause_manager.models import ControlEvent
 
+_HIDDEN = f"Null for callers without the permission `{payload_access.VIEW}`."
+
+
+class PayloadField(serializers.DictField):
+    """What an item contains, if the context says that it ``is_shown``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_null", True)
+        kwargs.setdefault("help_text", _HIDDEN)
+        super().__init__(**kwargs)
+
+    def to_representation(self, value: dict[str, Any]) -> dict[str, Any] | None:  # type: ignore[override]
+        return super().to_representation(value) if self.context["is_shown"] else None
+
 
 class ItemSerializer(serializers.ModelSerializer[WorkItem]):
     """One output of a stage."""
 
-    payload = serializers.DictField()
+    payload = PayloadField()
     source = serializers.SerializerMethodField(  # type: ignore[assignment]
         help_text="Key of the item it was made from; empty for the run's input."
     )
@@ -35,12 +49,18 @@ class FailureSerializer(serializers.ModelSerializer[ItemFailure]):
     """One item that was given up."""
 
     stage = serializers.CharField(source="stage_run.slug")
-    payload = serializers.DictField()
+    payload = PayloadField()
+    error = serializers.SerializerMethodField(
+        help_text=f"With its traceback; the class alone for callers without the permission `{payload_access.VIEW}`."
+    )
 
     class Meta:
         model = ItemFailure
         fields = ("stage", "key", "payload", "error", "attempts", "failed_at")
         read_only_fields = fields
+
+    def get_error(self, failure: ItemFailure) -> str:
+        return failure.error if self.context["is_shown"] else payload_access.error_class(failure.error)
 
 
 class EventSerializer(serializers.ModelSerializer[ControlEvent]):

@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import lifecycle
+from automation import lifecycle, payload_access
 from automation.api import choice, processing, runs, schema
 from automation.api.serializers.compatible import (
     CurrentRunSerializer,
@@ -126,7 +126,7 @@ class CurrentProcessing(AutomationView):
             run: AutomationRun | None = choice.of_site(request.user, query["run_id"], site)
         else:
             run = choice.current(request.user, runs.find_site(request.user, site) if site else None)
-        found = processing.of_run(run) if run else processing.NOTHING
+        found = processing.of_run(run, is_shown=payload_access.may_view(request.user)) if run else processing.NOTHING
         return Response(ProcessingSerializer(found).data)
 
 
@@ -166,4 +166,4 @@ class Logs(AutomationView):
 def line_of(event: ControlEvent) -> str:
     """One event as a line of text."""
     reason = f": {event.reason}" if event.reason else ""
-    return f"{event.at:%Y-%m-%d %H:%M:%S} {event.action} by {event.actor} through {event.channel}{reason}"
+    return f"{event.at:%Y-%m-%d %H:%M:%S}Z {event.action} by {event.actor} through {event.channel}{reason}"

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import definition, gate, progress
+from automation import definition, gate, payload_access, progress
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.explanation import ExplanationSerializer
@@ -80,6 +80,8 @@ class RunExplanation(AutomationView):
     def get(self, request: Request, run_id: str) -> Response:
         run = runs.find(request.user, run_id)
         reasons = gate.explain(run)
+        if not payload_access.may_view(request.user):
+            reasons = payload_access.without_texts(reasons)
         found = {
             "status": runs.shown_status(run),
             "may_proceed": gate.may_proceed(reasons),

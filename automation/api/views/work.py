@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 
+from automation import payload_access
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.work import (
@@ -50,9 +55,7 @@ class RunItems(AutomationView):
         run = runs.find(request.user, run_id)
         query = self.query(ItemQuery)
         rows = WorkItem.objects.filter(made_by=find_stage(run, query["stage"]))
-        return Response(
-            pagination.page(request, rows, ("key",), query, lambda found: ItemSerializer(found, many=True).data)
-        )
+        return Response(pagination.page(request, rows, ("key",), query, partial(_shown, request, ItemSerializer)))
 
 
 class RunFailures(AutomationView):
@@ -70,9 +73,7 @@ class RunFailures(AutomationView):
         stages = [find_stage(run, query["stage"])] if "stage" in query else list(run.stages.all())
         rows = ItemFailure.objects.filter(stage_run__in=[stage.pk for stage in stages]).select_related("stage_run")
         return Response(
-            pagination.page(
-                request, rows, ("stage_run_id", "key"), query, lambda found: FailureSerializer(found, many=True).data
-            )
+            pagination.page(request, rows, ("stage_run_id", "key"), query, partial(_shown, request, FailureSerializer))
         )
 
 
@@ -107,6 +108,11 @@ class PipelineList(AutomationView):
     )
     def get(self, request: Request) -> Response:
         return Response({"results": [pipeline_as_dict(pipeline) for pipeline in all_pipelines()]})
+
+
+def _shown(request: Request, serializer: type[Serializer[Any]], rows: list[Any]) -> list[dict[str, Any]]:
+    """``rows`` with what they contain, if the caller may see it."""
+    return list(serializer(rows, many=True, context={"is_shown": payload_access.may_view(request.user)}).data)
 
 
 def find_stage(run: AutomationRun, slug: str) -> StageRun:

@@ -151,6 +151,7 @@ class Command(BaseCommand):
                 url,
                 may_reset_password=settings.EMBEDDED_POSTGRES,
                 site=site,
+                say=supervisor.say,
             )
         except DatabaseError as error:
             if not database.is_away(error):
@@ -246,7 +247,8 @@ def _commands(host: str, port: int, concurrency: int) -> dict[str, list[str]]:
     celery = [sys.executable, "-m", "celery", "--quiet", "--workdir", str(settings.BASE_DIR), "-A", "backend"]
     worker = [*celery, "worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     web = [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--app-dir", str(settings.BASE_DIR)]
-    web += ["--log-level", "warning", "--lifespan", "off", "--timeout-graceful-shutdown", "5"]
+    # Django decides whom to believe about addresses (NUM_PROXIES); uvicorn would believe whoever is on this machine.
+    web += ["--log-level", "warning", "--lifespan", "off", "--timeout-graceful-shutdown", "5", "--no-proxy-headers"]
     return {
         "web": [*web, "--host", host, "--port", str(port)],
         "worker": [*worker, "-Q", "stages", "-n", "stages@%h", "--concurrency", str(concurrency)],

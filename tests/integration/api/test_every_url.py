@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, path
 from drf_spectacular.generators import SchemaGenerator
 
-from tests.callers import make_user
+from tests.callers import VIEW, make_user
 from tests.integration.api.url_table import EVERY_METHOD, GROUPS, SECTIONS, Access, Row
 
 pytestmark = pytest.mark.django_db
@@ -84,18 +84,35 @@ def world(run: Any) -> dict[str, str]:
     }
 
 
+def of_role(name: str, site: Any, role: str) -> Any:
+    """One who has what the group gives and nothing else."""
+    from django.contrib.auth.models import Group
+
+    from backend import roles
+
+    list(roles.prepare())
+    user = make_user(name, site)
+    user.groups.add(Group.objects.get(name=role))
+    return user
+
+
 @pytest.fixture
-def clients(site: Any, operator: Any, viewer: Any, stranger: Any) -> dict[str, Client]:
+def clients(site: Any, their_site: Any) -> dict[str, Client]:
     """By the caller's name in :class:`Access`, their client: people have a token and are signed in as well."""
-    from django.contrib.auth.models import User
+    from django.contrib.auth.models import Permission, User
     from rest_framework.authtoken.models import Token
 
+    from backend.roles import FLEET_OPERATORS, OPERATORS, VIEWERS
+
+    blind = make_user("bob", site)
+    blind.user_permissions.add(Permission.objects.get(codename=VIEW))
     people = {
         "member": make_user("mary", site),
-        "viewer": viewer,
-        "operator": operator,
-        "stranger": stranger,
-        "fleet": make_user("fred", None, "operate_fleet"),
+        "viewer": of_role("victor", site, VIEWERS),
+        "blind": blind,
+        "operator": of_role("alice", site, OPERATORS),
+        "stranger": of_role("sam", their_site, OPERATORS),
+        "fleet": of_role("fred", None, FLEET_OPERATORS),
         "superuser": User.objects.create_superuser("root"),
     }
     found = {"anonymous": Client(), "agent": Client(headers={"Authorization": f"Agent {token_of(site)}"})}

@@ -18,13 +18,15 @@ class Access(NamedTuple):
     member: int
     """A member of the account without any permission."""
     viewer: int
-    """A member who may view runs, and nothing else."""
+    """A member of the group Viewers: who may view runs and what their items contain."""
+    blind: int
+    """A member who may view runs, but not what their items contain."""
     operator: int
-    """A member who may view and operate runs."""
+    """A member of the group Operators: who may operate runs as well."""
     stranger: int
     """The same, in another account."""
     fleet: int
-    """Who may operate the fleet, and belongs to no account."""
+    """One of the group Fleet operators, who belongs to no account."""
     superuser: int
     agent: int
     """A remote agent by its token."""
@@ -35,38 +37,39 @@ def everybody(status: int = 200) -> Access:
 
 
 def views_a_run(status: int = 200) -> Access:
-    return Access(401, 403, status, status, 404, 403, status, 403)
+    return Access(401, 403, status, status, status, 404, 403, status, 403)
 
 
 def lists_runs(status: int = 200) -> Access:
-    return Access(401, 403, status, status, status, 403, status, 403)
+    return Access(401, 403, status, status, status, status, 403, status, 403)
 
 
 def changes_a_run(status: int = 200) -> Access:
-    return Access(401, 403, 403, status, 404, 403, status, 403)
+    return Access(401, 403, 403, 403, status, 404, 403, status, 403)
 
 
 def deletes_a_run(status: int = 204) -> Access:
-    return Access(401, 403, 403, 403, 403, 403, status, 403)
+    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
 
 
 def sees_the_fleet(status: int = 200) -> Access:
-    return Access(401, status, status, status, status, status, status, 403)
+    return Access(401, status, status, status, status, status, status, status, 403)
 
 
 def changes_the_fleet(status: int = 200) -> Access:
-    return Access(401, 403, 403, 403, 403, status, status, 403)
+    return Access(401, 403, 403, 403, 403, 403, status, status, 403)
 
 
 def works_as_agent(status: int) -> Access:
-    return Access(401, 403, 403, 403, 403, 403, 403, status)
+    return Access(401, 403, 403, 403, 403, 403, 403, 403, status)
 
 
-VIEWS_A_PAGE = Access(302, 403, 200, 200, 200, 403, 200, 302)
+VIEWS_A_PAGE = Access(302, 403, 200, 200, 200, 200, 403, 200, 302)
 VIEWS_A_PAGE_OF_A_RUN = VIEWS_A_PAGE._replace(stranger=404)
+WHO_VIEWS = ("viewer", "blind", "operator", "stranger", "superuser")
 OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
-OPERATES_BY_PAGE = Access(302, 403, 403, 200, 200, 403, 200, 302)
-SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 200)
+OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
+SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
 
 
 @dataclass(frozen=True)
@@ -159,17 +162,23 @@ AGENT_ROWS = [
 
 CONSOLE_ROWS = [
     Row("GET", "", VIEWS_A_PAGE),
-    Row("GET", "live/", OPENS_A_STREAM),
+    Row("GET", "live/", OPENS_A_STREAM, "?topic=runs"),
+    # What a stranger names is gone, in a stream of their own.
+    Row("GET", "live/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
+    Row("GET", "live/", OPENS_A_STREAM._replace(**dict.fromkeys(WHO_VIEWS, 400)), "?topic=nothing"),
     Row("GET", "start/", OPERATES_BY_PAGE),
     # An empty form is shown again.
     Row("POST", "start/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
     Row("POST", "start/preview/", OPERATES_BY_PAGE),
     Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
-    Row("GET", f"{_PAGE}live/", OPENS_A_STREAM._replace(stranger=404)),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
-    Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN),
+    Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN._replace(blind=403, stranger=404)),
     # Whoever sees the run is sent on to its page.
-    Row("GET", "runs/<slug:called>/", VIEWS_A_PAGE_OF_A_RUN._replace(viewer=302, operator=302, superuser=302)),
+    Row(
+        "GET",
+        "runs/<slug:called>/",
+        VIEWS_A_PAGE_OF_A_RUN._replace(viewer=302, blind=302, operator=302, superuser=302),
+    ),
     *(Row(method, "sign-in/", SIGNS_IN) for method in ("GET", "POST", "PUT")),
     *(Row(method, "sign-in/", SIGNS_IN._replace(anonymous=405, agent=405)) for method in ("PATCH", "DELETE")),
     Row("POST", "sign-out/", everybody(302)),

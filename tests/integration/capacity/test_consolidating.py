@@ -126,7 +126,7 @@ def test_a_loop_moves_and_the_large_run_gets_the_node_that_is_kept_for_it():
     assert manager.poll().sent == 0
 
     why = (
-        f"n1 is kept free for {run.scope}, which needs 8 cores and fits on no node as it is; "
+        "n1 is kept free for larger work, which needs 8 cores and fits on no node as it is; "
         "one piece of work moves away: there is room on n2."
     )
     assert (asked(first), asked(second)) == (why, "")
@@ -201,7 +201,7 @@ def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
 
     task.refresh_from_db()
     long_one.refresh_from_db()
-    assert task.gives_way.startswith("n1 is kept free for import:7, which needs 8 cores")
+    assert task.gives_way.startswith("n1 is kept free for larger work, which needs 8 cores")
     assert long_one.gives_way == "", "it might have to begin anew"
     (kept,) = actions("node_kept")
     assert kept.figures["repeats_seconds"] == pytest.approx(120, abs=30)

@@ -128,7 +128,7 @@ def test_the_runners_up_and_the_figures_are_told():
         ("a", 40.0, ["dear"])
     ]
     assert found.sentence == (
-        "b is kept free for large, which needs 8 cores and fits on no node as it is; "
+        "b is kept free for larger work, which needs 8 cores and fits on no node as it is; "
         "one piece of work moves away: there is room on c."
     )
 

@@ -57,6 +57,23 @@
     (button && !button.disabled ? button : document.getElementById("card"))?.focus({ preventScroll: true });
   }));
 
+  // Times come in UTC and are shown in the reader's own zone, which they name.
+  const parts = new Intl.DateTimeFormat("en-GB", {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    hourCycle: "h23", timeZoneName: "short",
+  });
+  function inOwnZone(time) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) return;
+    const found = Object.fromEntries(parts.formatToParts(at).map(({ type, value }) => [type, value]));
+    const { year, month, day, hour, minute, second, timeZoneName } = found;
+    const text = `${year}-${month}-${day} ${hour}:${minute}:${second} ${timeZoneName}`;
+    if (time.textContent !== text) time.textContent = text;
+  }
+  const inOwnZones = () => document.querySelectorAll("time[datetime]").forEach(inOwnZone);
+  new MutationObserver(inOwnZones).observe(document.body, { childList: true, subtree: true, characterData: true });
+  inOwnZones();
+
   // Clocks run on between two updates; the server's figure wins whenever one comes.
   const written = new WeakMap();
   function duration(seconds) {
@@ -77,8 +94,7 @@
 
   const connection = () => document.getElementById("connection");
   let lostTimer = 0;
-  function lost(event) {
-    const isRefused = [401, 403, 404].includes(event.detail?.status);
+  function lost(isRefused) {
     const sentence = isRefused ? "You are signed out, or this is gone. Reload the page." : "Connection lost. Trying again…";
     clearTimeout(lostTimer);
     lostTimer = setTimeout(() => {
@@ -91,10 +107,47 @@
     clearTimeout(lostTimer);
     connection().hidden = true;
   }
-  document.addEventListener("htmx:sse:error", lost);
-  document.addEventListener("htmx:sse:after:connection", (event) => {
-    if (event.detail.connection.status === 200) found();
-  });
+  // What the page shows comes by the one stream that all tabs share; a hidden tab asks for nothing.
+  const live = document.getElementById("live");
+  if (live) {
+    let swaps = Promise.resolve();
+    let send = shared() ?? own();
+    const ask = () => send(document.hidden ? "" : live.dataset.topic);
+
+    function own() { return self.ownStream(live.dataset.url, heard); }
+
+    function shared() {
+      try {
+        const worker = new SharedWorker(live.dataset.worker, { name: live.dataset.url });
+        worker.onerror = () => { send = own(); ask(); };
+        worker.port.onmessage = ({ data }) => heard(data);
+        return (topic, isSign) => worker.port.postMessage({ url: live.dataset.url, topic, isSign });
+      } catch { return null; }
+    }
+
+    function heard(message) {
+      if (message.connection === "open") found();
+      else if (message.connection) lost(message.connection === "refused");
+      else if (message.topic !== live.dataset.topic) return;
+      else if (message.gone) lost(true);
+      else swaps = swaps.then(() => show(message)).catch(() => {});
+    }
+
+    async function show({ html, page }) {
+      found();
+      const target = document.querySelector(live.dataset.target);
+      if (target) await htmx.swap({ text: html, target, swap: "outerMorph", sourceElement: live });
+      if (page === live.dataset.version) return;
+      live.dataset.version = page;
+      htmx.trigger(live, "page");
+    }
+
+    document.addEventListener("visibilitychange", ask);
+    addEventListener("pagehide", () => send(""));
+    addEventListener("pageshow", (event) => { if (event.persisted) ask(); });
+    setInterval(() => send(document.hidden ? "" : live.dataset.topic, !document.hidden), 10_000);
+    ask();
+  }
   document.addEventListener("htmx:error", (event) => {
     if (event.target.matches?.("form")) refuse("Cannot reach the server. Look at the status before you try again.");
   });

@@ -1,0 +1,1 @@
+"""How the admin writes times: with their zone, as the console and the commands do."""

@@ -1,0 +1,43 @@
+"""How many requests a caller may make: counted in Redis over all web processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rest_framework import throttling
+
+from backend.lockout import address, counter
+
+if TYPE_CHECKING:  # which imports this, as the settings name it
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+
+
+class _SharedRate(throttling.SimpleRateThrottle):
+    """So many requests in each window, which begins with the first of them."""
+
+    num_requests: int | None
+    duration: int | None
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        key = self.get_cache_key(request, view)
+        if self.rate is None or key is None:
+            return True
+        assert self.num_requests is not None
+        assert self.duration is not None
+        self._wait = counter.take(counter.Count(key, self.num_requests, int(self.duration))).wait
+        return not self._wait
+
+    def wait(self) -> float:
+        return self._wait
+
+    def get_ident(self, request: Any) -> str:
+        return address.of(request)
+
+
+class AnonRate(_SharedRate, throttling.AnonRateThrottle):
+    """By address, for callers who are not signed in."""
+
+
+class UserRate(_SharedRate, throttling.UserRateThrottle):
+    """By user or agent, by address for callers who are not signed in."""
