@@ -8,14 +8,14 @@ from uuid import UUID
 from django.core.files.storage import Storage, default_storage
 
 from automation.files import names
-from automation.files.storage import Content, ContentFile, used
+from automation.files.storage import Content, ContentFile, replace, used
 
 
 class Artifacts:
     """Files of one run and stage, read and written a part at a time.
 
     A name is a relative path, checked before anything is touched (``FileNameRefused``). Writing a name again replaces
-    the file. While the storage is away or full the item waits (``StorageAway``). In a run files are written as
+    the file whole. While the storage is away or full the item waits (``StorageAway``). In a run files are written as
     :class:`~automation.files.fenced.FencedArtifacts` says; this class uses a storage as it is, for trying a stage.
     """
 
@@ -74,8 +74,7 @@ class Artifacts:
 
     def _write(self, name: str, full: str, source: Content) -> None:
         with used(self._storage, source):
-            self._storage.delete(full)
-            self._storage.save(full, ContentFile(source))
+            replace(self._storage, full, names.new_location(self._run_id, self._stage_slug, name), ContentFile(source))
 
     def _find(self, name: str, stage: str | None) -> str | None:
         """Where the content is, if that is not where the full name says."""

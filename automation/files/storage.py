@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -145,6 +146,24 @@ def _parts(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
         while left > 0 and (part := file.read(min(CHUNK_BYTES, left))):
             left -= len(part)
             yield part
+
+
+def replace(storage: Storage, name: str, fresh: str, content: File[Any]) -> None:
+    """Let ``name`` have ``content``; in a directory it is written as ``fresh`` first and renamed when it is whole."""
+    try:
+        target = storage.path(name)
+    except NotImplementedError:
+        if not getattr(storage, "file_overwrite", False):
+            storage.delete(name)
+        storage.save(name, content)
+        return
+    saved = fresh
+    try:
+        saved = storage.save(fresh, content)
+        os.replace(storage.path(saved), target)
+    except BaseException:
+        storage.delete(saved)
+        raise
 
 
 def delete_under(storage: Storage, folder: str) -> Iterator[int]:

@@ -359,8 +359,15 @@ def test_a_plain_storage_needs_no_database(storage, django_db_blocker):
     run_id = make_run("scripted", items=1).pk
     plain = Artifacts(run_id, "any", storage)
 
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError("the source is gone")
+
     plain.save("a.txt", b"one")
     plain.save("a.txt", io.BytesIO(b"two"))
+    with pytest.raises(ConnectionResetError):
+        plain.save("a.txt", Broken())
+    assert storage.listdir(f"runs/{run_id}/any") == ([], ["a.txt"])
 
     assert plain.read("a.txt") == b"two"
     plain.delete("a.txt")
