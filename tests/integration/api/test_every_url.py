@@ -57,7 +57,7 @@ def run(site: Any, their_site: Any) -> Any:
 
     make_run(site=their_site, start=False)
     run = make_run(site=site)
-    default_storage.save(f"runs/{run.pk}/notes.md", ContentFile(b"ours"))
+    default_storage.save(f"runs/{run.pk}/few/notes.md", ContentFile(b"ours"))
     return run
 
 
@@ -79,7 +79,7 @@ def world(run: Any) -> dict[str, str]:
         "agent_id": make_node("here").name,
         "node": "nowhere",
         "called": str(run.pk)[:8],
-        "name": "notes.md",
+        "name": "few/notes.md",
         "rest": "nowhere",
     }
 

@@ -101,7 +101,7 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
     stage_run = run.stages.get(position=0)
     error = f"Traceback (most recent call last):\n  File x\nKeyError: '{secret}'"
     ItemFailure.objects.create(stage_run=stage_run, key="000", payload={"title": secret}, error=error, attempts=1)
-    default_storage.save(f"runs/{run.pk}/{secret}.md", ContentFile(b"# it"))
+    default_storage.save(f"runs/{run.pk}/few/{secret}.md", ContentFile(b"# it"))
     stage_run.loop_failures, stage_run.loop_error = 1, f"KeyError: {secret}"
     stage_run.save()
     blind, seeing = make_user("bob", site), make_user("ann", site, "view_automationrun")
@@ -111,7 +111,7 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
     inner = ("", "items/?stage=input", "failures/", "events/", "progress/", "explain/", "stages/")
     urls = [f"{RUNS}{run.pk}/{part}" for part in inner]
     urls += [f"{AUTOMATION}current_processing/?run_id={run.pk}", f"{AUTOMATION}logs/?run_id={run.pk}"]
-    pages = [reverse("console:run", args=[run.pk]), "/", reverse("console:file", args=[run.pk, f"{secret}.md"])]
+    pages = [reverse("console:run", args=[run.pk]), "/", reverse("console:file", args=[run.pk, f"few/{secret}.md"])]
     pages += [
         reverse("admin:automation_stagerun_change", args=[stage_run.pk]),
         reverse("admin:automation_workitem_changelist") + f"?made_by__id__exact={stage_run.pk}",

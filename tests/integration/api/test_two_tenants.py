@@ -56,7 +56,7 @@ def theirs(db: None) -> AutomationRun:
     lifecycle.pause(held.pk, actor=ZEBRA, reason="zebra needs the farm")
     holds.place(["lane:zebra"], kind=Hold.Kind.OPERATOR, mode=Hold.Mode.DRAIN, actor=ZEBRA, reason="zebra sleeps")
     PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="zebra waits")
-    default_storage.save(f"runs/{run.pk}/notes.md", ContentFile(b"zebra"))
+    default_storage.save(f"runs/{run.pk}/few/notes.md", ContentFile(b"zebra"))
     make_agent("zebra-gpu", account=site.account, node="zebra-box")
     Agent.objects.filter(name="zebra-gpu").update(last_seen_at=Now())
     audit.record("created", scope="site:99", actor=ZEBRA, reason="zebra")
@@ -70,7 +70,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
     site = make_site("ours")
     run = make_run(site=site)
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
-    default_storage.save(f"runs/{run.pk}/notes.md", ContentFile(b"ours"))
+    default_storage.save(f"runs/{run.pk}/few/notes.md", ContentFile(b"ours"))
     # It waits for a worker: the other tenant has them all.
     acknowledgements.acknowledge("w1", node="here", queues=["stages"], version=0, places=1, pipelines=["numbers"])
     ticket = Ticket.objects.create(stage_run=run.stages.get(position=0), queue="stages")
@@ -82,7 +82,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
         "node": "here",
-        "name": "notes.md",
+        "name": "few/notes.md",
         "rest": "nowhere",
     }
 
