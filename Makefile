@@ -7,6 +7,7 @@ PORT ?= 8000
 LLM_PORT ?= 8089
 DATA_DIR ?= .data
 SITE ?= default
+NEW ?=
 INPUT ?= automation/pipelines/content/sample/keywords-400.csv
 # Many tests wait for processes, so there may be one more than there are cores.
 PYTEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
@@ -20,7 +21,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run up test test-slow test-matrix check openapi format bench browser run-llm
 
 run: .venv/.runtime
-	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)"
+	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)" \
+	  $(if $(NEW),--new-run)
 
 up: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT)
@@ -58,7 +60,7 @@ bench: .venv/.dev
 run-llm: .venv/.llm
 	@exec $(BIN)/python manage.py up --port $(PORT) --llm-port $(LLM_PORT) --run-pipeline content --input "$(INPUT)" \
 	  --site "$(SITE)" --param provider=openai --param api=completion --param words=300 --param ideas_per_cluster=1 \
-	  --param timeout=300
+	  --param timeout=300 $(if $(NEW),--new-run)
 
 # The browser tests use an installed Chromium or Chrome, else the one that Playwright fetches.
 browser: .venv/.dev

@@ -21,9 +21,7 @@ def main() -> None:
 
         if not database.is_away(error):
             raise
-        if database.sqlstate(error):  # the server answered
-            sys.exit(database.sentence(error))
-        sys.exit(f"Cannot reach the database: {str(error).splitlines()[0]}. Is the system up (make up)?")
+        sys.exit(database.sentence(error))
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def replace_lost_tickets() -> int:
             )
             gone += cursor.rowcount
     if gone:
-        logger.warning("%d messages were lost; the stages are dispatched again.", gone)
+        # Redis keeps nothing over a restart, so that this is what every one of them looks like.
+        logger.info("%d messages did not survive; they are sent again. Nothing is lost.", gone)
     return gone
 
 

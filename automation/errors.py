@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from pause_manager.times import written
+
 
 class AutomationError(Exception):
     """Base of the engine's own errors; ``str(error)`` is a sentence a person can act on."""
@@ -67,7 +69,7 @@ class SiteClosed(AutomationError):
 
     def __init__(self, site: str, since: datetime) -> None:
         super().__init__(
-            f"Cannot create a run for site {site}: it is closed since {since:%Y-%m-%d %H:%M %Z}. "
+            f"Cannot create a run for site {site}: it is closed since {written(since)}. "
             "An operator can reopen it (close --reopen)."
         )
 

@@ -17,7 +17,7 @@ from automation.definition import QUEUE
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.troubles import Trouble
 from automation.waits import Wait
-from pause_manager import conf, layers, outlook
+from pause_manager import conf, layers, outlook, times
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 
@@ -279,5 +279,5 @@ def _of_hold(hold: Hold) -> Reason:
         Hold.Kind.CAPACITY: _ROOM,
     }[Hold.Kind(hold.kind)]
     if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
-        lifted += f", or by itself at {hold.expires_at:%Y-%m-%d %H:%M:%S %Z}"
+        lifted += f", or by itself at {times.written(hold.expires_at)}"
     return Reason(_code(hold), f"{what} was paused by {who}{why}.", hold.created_at, hold.actor, lifted)

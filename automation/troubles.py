@@ -12,6 +12,7 @@ from django.db import connection
 
 from automation import conf
 from automation.models import AutomationRun, StageRun, WorkSlice
+from pause_manager.times import written
 
 FAILING, WAITS, LOSES = CODES = ("failing", "waits", "loses_workers")
 
@@ -43,7 +44,7 @@ def of(run: AutomationRun) -> list[Trouble]:
 
 def _failing(slug: str, failures: int, error: str, retry_at: datetime | None) -> Trouble:
     often = "once" if failures == 1 else f"{failures} times in a row"
-    again = f"; the next is sent for at {_time(retry_at)}" if retry_at is not None else ""
+    again = f"; the next is sent for at {written(retry_at)}" if retry_at is not None else ""
     lifted = "a loop of it works; when as many as the stage allows have failed, the run fails"
     return Trouble(FAILING, f"A loop of stage {slug} has failed {often}{again}: {error}", None, lifted)
 
@@ -54,7 +55,7 @@ def _waits(slug: str, items: int, key: str, waits: int, until: datetime, why: st
     )
     often = "" if waits == 1 else f" for time {waits}"
     lifted = "its time comes; when it has waited for as long as its stage allows, it fails"
-    return Trouble(WAITS, f"{which}{often}, until {_time(until)}: {why}", None, lifted)
+    return Trouble(WAITS, f"{which}{often}, until {written(until)}: {why}", None, lifted)
 
 
 def _loses(slug: str, key: str, crashes: int, expiries: int) -> Trouble:
@@ -63,10 +64,6 @@ def _loses(slug: str, key: str, crashes: int, expiries: int) -> Trouble:
     sentence = f"An item of stage {slug} after {key or 'the first'} loses its workers: "
     lifted = "it is done; it is tried alone, and given up if processes go on dying on it"
     return Trouble(LOSES, sentence + " and ".join(filter(None, (died, silent))) + ".", None, lifted)
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S %Z}"
 
 
 _FAILING = f"""

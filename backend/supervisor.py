@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -29,11 +30,15 @@ from backend.embedded import EmbeddedError, Server, die_with_parent
 GRACE_SECONDS = 40.0
 """Longer than the 30 s that Celery's pool waits for the results of its children: it misses one now and then."""
 ORPHAN_SECONDS = 5.0
+FOREGROUND_SECONDS = 3.0
 LONGEST_BACKOFF_SECONDS = 15.0
 SLOW_START_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 30.0
 TICK_SECONDS = 0.05
 LOG_BYTES = 5_000_000
+TIMES = "%Y-%m-%d %H:%M:%S UTC"
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? UTC ")
+"""What a line of a child begins with that says itself when it was written."""
 
 
 class Backoff:
@@ -121,7 +126,7 @@ class Supervisor:
         self.children: list[Child] = []
         self.foreground: subprocess.Popen[bytes] | None = None
         self._log_dir = log_dir
-        self._printer = Printer(sys.stdout)
+        self._printer = Printer(sys.stdout, time_format=TIMES)
         self._print_lock = threading.Lock()
         self._colours = get_colours()
         self._stopping = 0
@@ -134,8 +139,16 @@ class Supervisor:
         log = _log_file(self._log_dir / f"{name}.log")
         self.children.append(Child(name, command, env, self._output, log, next(self._colours)))
 
-    def run(self, what_is_missing: Callable[[], str], when_ready: Callable[[], None]) -> None:
-        """Start everything, call ``when_ready`` once nothing is missing, return when everything has stopped."""
+    def run(
+        self,
+        what_is_missing: Callable[[], str],
+        when_ready: Callable[[], None],
+        what_stops: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Start everything, call ``when_ready`` once nothing is missing, return when everything has stopped.
+
+        ``what_stops`` is asked when that begins, for the sentence that says so.
+        """
         self.install_signals()
         waiting_for_ready, complaint_due = True, time.monotonic() + SLOW_START_SECONDS
         for child in self.children if not self.stopping else ():
@@ -152,7 +165,7 @@ class Supervisor:
                 complaint_due = time.monotonic() + SLOW_START_SECONDS
             self._watch_foreground()
             time.sleep(TICK_SECONDS)
-        self._stop_children()
+        self._stop_children(what_stops())
 
     def install_signals(self) -> None:
         """Stop on SIGINT and SIGTERM; at once on the second one."""
@@ -168,7 +181,7 @@ class Supervisor:
         """Print a line of the supervisor's own, and keep it unless it is ``secret``."""
         if not secret:
             with (self._log_dir / "system.log").open("a") as log:
-                log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+                log.write(f"{_now():{TIMES}} {text}\n")
         self._print("system", text, None)
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
@@ -214,10 +227,12 @@ class Supervisor:
                 os.killpg(group, signal.SIGKILL)
             self._orphans.remove((due, group))
 
-    def _stop_children(self) -> None:
-        self.say("stopping")
+    def _stop_children(self, what_stops: str) -> None:
         if self.foreground is not None and self.foreground.poll() is None:
-            self.foreground.terminate()
+            self.foreground.send_signal(signal.SIGINT)  # it puts the terminal in order
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.foreground.wait(FOREGROUND_SECONDS)
+        self.say(f"stopping everything: {what_stops}" if what_stops else "stopping everything")
         for child in self.children:
             child.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
@@ -236,13 +251,19 @@ class Supervisor:
     def _output(self, child: Child, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         if text:
-            child.log.handle(logging.makeLogRecord({"msg": text}))
+            stamp = STAMP.match(text)
+            is_stamped = stamp is not None or text.startswith("{")
+            child.log.handle(logging.makeLogRecord({"msg": text if is_stamped else f"{_now():{TIMES}} {text}"}))
             if self.foreground is None:
-                self._print(child.name, text, child.colour)
+                self._print(child.name, text[stamp.end() :] if stamp else text, child.colour)
 
     def _print(self, name: str, text: str, colour: str | None) -> None:
         with self._print_lock, contextlib.suppress(BrokenPipeError, ValueError):
-            self._printer.write(Message(type="line", data=text, time=datetime.now(), name=name, colour=colour))
+            self._printer.write(Message(type="line", data=text, time=_now(), name=name, colour=colour))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _ending(returncode: int) -> str:
@@ -250,6 +271,4 @@ def _ending(returncode: int) -> str:
 
 
 def _log_file(path: Path) -> logging.Handler:
-    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    return handler
+    return RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2, delay=True)

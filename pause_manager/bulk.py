@@ -88,6 +88,25 @@ def release(names: Sequence[str], *, actor: Actor, reason: str = "") -> tuple[li
     return sorted(released), sorted(scopes - set(released))
 
 
+def unknown(names: Sequence[str]) -> list[str]:
+    """A sentence for each node or queue of ``names`` that nobody has heard of: its hold may be meant for another.
+
+    A hold on what is not there yet is in force all the same when it comes.
+    """
+    found = []
+    known = {
+        "node": lambda: {state.view.name for state in nodes.states()},
+        "queue": lambda: set(serving.queues()),
+    }
+    for subject, read in known.items():
+        wanted = [name.partition(":")[2] for name in names if name.startswith(f"{subject}:") and name[-1] != ALL]
+        there = read() if wanted else set()
+        listed = f"known: {', '.join(sorted(there))}" if there else "none is known"
+        verb = "is called" if subject == "node" else "that a worker serves is called"
+        found += [f"No {subject} {verb} {name} now ({listed})." for name in wanted if name not in there]
+    return found
+
+
 def _places(names: Sequence[str]) -> list[str]:
     scopes: set[str] = set()
     for name in names:

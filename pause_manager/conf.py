@@ -81,6 +81,8 @@ class PauseManagerSettings:
     """Work that is not given back so long after a quiesce is warned of."""
     open_to: str = ""
     """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
+    database_hint: str = ""
+    """What commands add where no connection to the database can be had: what to do about it."""
     every_task: bool = False
     """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
     running_lost_seconds: float = 60.0

@@ -13,6 +13,8 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
 
+from pause_manager import conf
+
 logger = logging.getLogger("pause_manager.database")
 
 AWAY = ("08", "40", "53", "55", "57", "58")
@@ -94,7 +96,8 @@ def sentence(error: BaseException) -> str:
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     if is_read_only(error):
         return "Cannot change anything: the database is read-only, as after a failover."
-    return f"Cannot use the database: {first}"
+    hint = conf.settings().database_hint if not sqlstate(error) else ""
+    return f"Cannot use the database: {first.removesuffix('.')}. {hint}".rstrip()
 
 
 @contextmanager

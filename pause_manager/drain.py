@@ -11,6 +11,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from pause_manager import database
+
 logger = logging.getLogger("pause_manager.drain")
 
 MOST_BLOCKERS = 50
@@ -110,8 +112,11 @@ def measure(mode: str = "") -> Metrics:
         # A failure here must not break the transaction of whoever asks.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             found = [provider(mode) for provider in _providers]
-    except Exception:
-        logger.exception("The work at hand could not be read.")
+    except Exception as error:
+        if database.is_away(error):
+            database.note_away(error, "what is still running")
+        else:
+            logger.exception("The work at hand could not be read.")
         return Metrics(is_available=False)
     return Metrics(
         queued=sum(work.queued for work in found),

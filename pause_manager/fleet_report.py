@@ -114,7 +114,7 @@ _LOST = {
 
 
 def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: bool) -> list[str]:
-    found = [] if metrics.is_available else ["It cannot be read what is still at work: count nothing as drained."]
+    found = [] if metrics.is_available else ["Cannot tell what is still running: do not treat the fleet as drained."]
     if metrics.stale_running:
         found.append(f"Leases of workers that were lost: {metrics.stale_running}. {_LOST[state.is_paused]}")
     if metrics.unreported:

@@ -25,8 +25,8 @@ class RunNotFound(AutomationError):
 
     code = "not_found"
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"Cannot find run {run_id[:64]}: there is none that you may see.")
+    def __init__(self, run_id: str, sentence: str = "") -> None:
+        super().__init__(sentence or f"Cannot find run {run_id[:64]}: there is none that you may see.")
 
 
 class SiteNotFound(AutomationError):
@@ -63,7 +63,7 @@ class NoRun(AutomationError):
 
 
 class AmbiguousRun(AutomationError):
-    """The site has several runs that the verb could mean; the sentence names them."""
+    """Several runs could be meant; the sentence names them."""
 
     code = "run_ambiguous"
 

@@ -9,8 +9,8 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Now
 
-from automation import deletion, gate, status
-from automation.api.errors import RunNotFound, SiteNotFound
+from automation import deletion, gate, run_names, status
+from automation.api.errors import AmbiguousRun, RunNotFound, SiteNotFound
 from automation.models import AutomationRun, Site
 from automation.querysets import RunQuerySet, SiteQuerySet, accounts_of
 
@@ -23,15 +23,26 @@ def visible(user: Any) -> RunQuerySet:
 
 
 def find(user: Any, run_id: str | UUID) -> AutomationRun:
-    """The run, or :class:`RunNotFound`, whether it does not exist, belongs to others or is no id at all."""
+    """The run of those that ``user`` may see that is called so, see ``run_names``.
+
+    Raises :class:`RunNotFound`, whether it does not exist, belongs to others or cannot be a name, and
+    :class:`AmbiguousRun` with the ids that begin so.
+    """
     try:
-        pk = run_id if isinstance(run_id, UUID) else UUID(run_id)
-    except ValueError:
+        return run_names.find(run_id, visible(user))
+    except run_names.NotARunName as error:
+        raise RunNotFound(str(run_id), str(error)) from None
+    except run_names.NoSuchRun:
         raise RunNotFound(str(run_id)) from None
-    run: AutomationRun | None = visible(user).filter(pk=pk).first()
-    if run is None:
-        raise RunNotFound(str(run_id))
-    return run
+    except run_names.AmbiguousRunName as error:
+        raise AmbiguousRun(str(error)) from None
+
+
+def find_by_id(user: Any, run_id: str) -> AutomationRun:
+    """:func:`find` for a whole id and no other name. Raises :class:`RunNotFound`."""
+    if not run_names.is_id(run_id):
+        raise RunNotFound(run_id, f"Cannot find run {run_id[:64]!r}: expected its whole id.")
+    return find(user, run_id)
 
 
 def was_deleted(user: Any, run_id: str) -> bool:

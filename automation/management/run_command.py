@@ -7,7 +7,6 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from enum import IntEnum
 from typing import Any
 
 import orjson
@@ -16,27 +15,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from automation import status
+from automation import run_names, status
 from automation.errors import AutomationError, TransitionRefused
 from automation.models import AutomationRun, Lifecycle
 from pause_manager import database
-from pause_manager.management.shell import quiet, shell_actor
+from pause_manager.management.shell import Exit, quiet, shell_actor
 
 __all__ = ["Exit", "RunCommand", "RunCommandError", "facts_of", "find_run", "quiet", "shell_actor"]
-
-SHORTEST_PREFIX = 4
-
-
-class Exit(IntEnum):
-    """Exit codes, the same for all run commands."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    REFUSED = 3
-    NOT_FOUND = 4
-    CANCELLED = 5
-    INTERRUPTED = 130
 
 
 OF_STATUS = {
@@ -54,6 +39,7 @@ exit codes:
   3    refused: the run is in no state for it; nothing was changed
   4    no such run or site
   5    the run was cancelled
+  8    resume_run: your hold is released, and something else still keeps the run
   130  interrupted with Ctrl-C; the run is not affected
 """
 
@@ -81,7 +67,7 @@ class RunCommand(BaseCommand, ABC):
 
     def arguments(self, parser: ArgumentParser) -> None:
         """Add the command's own arguments."""
-        parser.add_argument("run", metavar="RUN", help="id of the run, the beginning of it, or 'latest'")
+        parser.add_argument("run", metavar="RUN", help=run_names.RULE)
 
     @abstractmethod
     def run_command(self, **options: Any) -> Exit:
@@ -97,9 +83,10 @@ class RunCommand(BaseCommand, ABC):
             raise RunCommandError(str(error), Exit.REFUSED, error.code) from error
         except AutomationError as error:
             raise RunCommandError(str(error), Exit.USAGE, error.code) from error
-        except (DatabaseError, ImproperlyConfigured) as error:
-            fact = database.sentence(error)
-            raise RunCommandError(fact, Exit.FAILED, "database_unavailable") from error
+        except ImproperlyConfigured as error:
+            raise RunCommandError(str(error), Exit.FAILED, "improperly_configured") from error
+        except DatabaseError as error:
+            raise RunCommandError(database.sentence(error), Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise RunCommandError("interrupted", Exit.INTERRUPTED, "interrupted") from None
         except BrokenPipeError:  # whoever read, as `head`, has read enough; nothing more may be written at the exit
@@ -148,20 +135,12 @@ def facts_of(run: AutomationRun) -> dict[str, Any]:
 
 
 def find_run(wanted: str) -> AutomationRun:
-    """The run of that id or beginning of an id, or the one created last for ``latest``."""
-    runs = AutomationRun.objects.present().select_related("site").with_leases()
-    if wanted == "latest":
-        run: AutomationRun | None = runs.order_by("-created_at").first()
-        if run is None:
-            raise RunCommandError("Cannot find the latest run: there is none.", Exit.NOT_FOUND, "not_found")
-        return run
-    digits = wanted.lower().replace("-", "")
-    if not SHORTEST_PREFIX <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
-        rule = f"expected the id of a run, its first {SHORTEST_PREFIX} or more digits, or 'latest'"
-        raise RunCommandError(f"{rule}, got: {wanted!r}", Exit.USAGE, "usage")
-    found: list[AutomationRun] = list(runs.filter(pk__gte=digits.ljust(32, "0"), pk__lte=digits.ljust(32, "f"))[:2])
-    if not found:
-        raise RunCommandError(f"Cannot find run {wanted}: there is no such run.", Exit.NOT_FOUND, "not_found")
-    if len(found) > 1:
-        raise RunCommandError(f"Cannot tell which run {wanted} is: several begin so.", Exit.USAGE, "ambiguous")
-    return found[0]
+    """The run that is called so, see ``run_names``."""
+    try:
+        return run_names.find(wanted, AutomationRun.objects.present().select_related("site").with_leases())
+    except run_names.NotARunName as error:
+        raise RunCommandError(str(error), Exit.USAGE, "usage") from None
+    except run_names.NoSuchRun as error:
+        raise RunCommandError(str(error), Exit.NOT_FOUND, error.code) from None
+    except run_names.AmbiguousRunName as error:
+        raise RunCommandError(str(error), Exit.USAGE, error.code) from None

@@ -16,10 +16,11 @@ from rich.text import Text
 
 from automation import gate, progress, status
 from automation.models import TERMINAL, AutomationRun
-from pause_manager import database
+from pause_manager import database, times
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 2.0
+WAITING_SECONDS = 30.0
 PATIENCE_SECONDS = 120.0
 STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "red", "paused": "yellow"}
 """Of a status; what is not listed is yellow."""
@@ -63,13 +64,17 @@ def watch_json(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> N
 
 
 def watch_plain(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> None:
-    """A line each two seconds while something changes, and one for every change of status or stage."""
-    last_line, last_head, said_at = "", "", 0.0
+    """A line each two seconds while items are done, and one for every change of status or stage.
+
+    While it only waits, of which the figures change all the time, a line each half minute.
+    """
+    last_line, last_head, last_counts, said_at = "", "", "", 0.0
     for shot in snapshots(run_id):
-        line = plain_line(shot)
-        head = f"{shot['status']} {current(shot)['slug']}"
-        if line != last_line and (head != last_head or time.monotonic() - said_at >= PLAIN_SECONDS):
-            last_line, last_head, said_at = line, head, time.monotonic()
+        line, counts = plain_line(shot), plain_line({**shot, "reasons": []})
+        head = f"{shot['status']} {current(shot)['slug']} {bool(shot['reasons'])}"
+        pause = PLAIN_SECONDS if counts != last_counts else WAITING_SECONDS
+        if line != last_line and (head != last_head or time.monotonic() - said_at >= pause):
+            last_line, last_head, last_counts, said_at = line, head, counts, time.monotonic()
             write(line)
 
 
@@ -103,14 +108,14 @@ def picture(shot: Snapshot) -> Group:
     now, overall = shot["status"], shot["overall"]
     heading = Text.assemble(
         "Run ", (shot["run"], "bold"), "  ", (status.in_words(now), f"bold {STYLES.get(now, 'yellow')}"),
-        f"  {overall['percentage']:.0f} %  {duration(shot['durations']['active_seconds'])}",
+        f"  {overall['percentage']:.0f} %  {times.length(shot['durations']['active_seconds'])}",
     )  # fmt: skip
     table = Table.grid(padding=(0, 2))
     for stage in shot["stages"]:
         done = stage["processed_items"] + stage["failed_items"]
         style = STYLES.get(stage["status"], "dim")
         rate = f"{stage['items_per_second']:,.1f}/s" if stage["items_per_second"] else ""
-        eta = f"{duration(stage['eta_seconds'])} left" if stage["eta_seconds"] else ""
+        eta = f"{times.length(stage['eta_seconds'])} left" if stage["eta_seconds"] else ""
         failed = f"{stage['failed_items']:,} failed" if stage["failed_items"] else ""
         table.add_row(
             Text(stage["title"]),
@@ -122,13 +127,3 @@ def picture(shot: Snapshot) -> Group:
         )
     reasons = [Text(reason, style="yellow") for reason in shot["reasons"]]
     return Group(heading, table, *reasons)
-
-
-def duration(seconds: float | None) -> str:
-    """``7 s``, ``3 min 07 s``, ``2 h 05 min``."""
-    whole = round(seconds or 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3_600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"

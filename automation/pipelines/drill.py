@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from automation.context import StageContext
@@ -30,10 +30,11 @@ class Work(Stage):
         n: int = item["n"]
         fail_every: int = ctx.params["fail_every"]
         taken = take_memory(ctx.params["memory_mib"])
+        sleep = time.sleep if ctx.params["stubborn"] else ctx.sleep
         if ctx.params["mode"] == "burn":
-            burn(ctx.params["seconds"], ctx)
+            burn(ctx.params["seconds"], sleep)
         elif ctx.params["seconds"]:
-            ctx.sleep(ctx.params["seconds"])
+            sleep(ctx.params["seconds"])
         del taken
         if fail_every and n % fail_every == 0:
             raise DrillFailure(f"Cannot finish item {n}: fail_every={fail_every} tells every such item to fail.")
@@ -49,14 +50,14 @@ def take_memory(mib: int) -> bytearray | None:
     return taken
 
 
-def burn(seconds: float, ctx: StageContext) -> None:
-    """Keep one core busy for ``seconds``; a stop interrupts it as it does a sleep."""
+def burn(seconds: float, sleep: Callable[[float], None]) -> None:
+    """Keep one core busy for ``seconds``; what interrupts ``sleep`` interrupts it."""
     end = time.perf_counter() + seconds
     while (left := end - time.perf_counter()) > 0:
         until = time.perf_counter() + min(left, BURN_SLICE_SECONDS)
         while time.perf_counter() < until:
             sum(range(200))
-        ctx.sleep(BREATH_SECONDS)
+        sleep(BREATH_SECONDS)
 
 
 @register
@@ -70,6 +71,7 @@ class Drill(Pipeline):
         Param("items", int, 100, "Number of items.", minimum=1, maximum=10_000_000),
         Param("seconds", float, 0.1, "Seconds each item takes.", minimum=0, maximum=86_400),
         Param("mode", str, "sleep", "What an item does meanwhile.", choices=("sleep", "burn")),
+        Param("stubborn", bool, False, "Whether a pause waits for the item at work, as most work makes it."),
         Param("memory_mib", int, 0, "MiB each item holds meanwhile.", minimum=0, maximum=1_048_576),
         Param("fail_every", int, 0, "Every item whose number divides by this fails; 0 is none.", minimum=0),
     )

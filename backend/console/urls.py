@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from backend.console import controls, files, run_page, runs, sign_in, start
+from backend.console import by_name, controls, files, run_page, runs, sign_in, start
 
 app_name = "console"
 
@@ -20,6 +20,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/live/", run_page.stream, name="run-live"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),
     path("runs/<uuid:run_id>/files/<path:name>", files.file, name="file"),
+    path("runs/<slug:called>/", by_name.page, name="run-by-name"),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),
     path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(next_page="console:sign-in"), name="sign-out"),

@@ -11,12 +11,14 @@ import dj_database_url
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 from backend.embedded import Layout
+from backend.logs import is_not_of_a_lost_process
 from backend.settings import environment as env
+from backend.settings import own_apps
 from backend.settings.celery import *
 from backend.settings.celery import PAUSE_BELOW, POLL_SECONDS
 
 BASE_DIR = Path(__file__).resolve().parents[2]
-DATA_DIR = (BASE_DIR / env.text("DATA_DIR", ".data")).resolve()
+DATA_DIR = env.data_dir(BASE_DIR)
 LAYOUT = Layout(DATA_DIR)
 
 DEBUG = False
@@ -24,6 +26,8 @@ SECRET_KEY = env.text("SECRET_KEY")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
+OWN_APPS = own_apps.load(env.words("SLACKWATER_APPS"), DATA_DIR)
+"""Apps with pipelines of your own."""
 INSTALLED_APPS = [
     "backend.apps.BackendConfig",
     *(app for app in ("backend.console", "automation", "pause_manager") if find_spec(app)),
@@ -39,7 +43,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_htmx",
-    *env.words("SLACKWATER_APPS"),  # apps with pipelines of your own
+    *OWN_APPS,
 ]
 
 MIDDLEWARE = [
@@ -79,7 +83,7 @@ EMBEDDED_REDIS = not env.text("REDIS_URL")
 # Connections are not kept between requests: under ASGI each would stay with a thread that may never serve again.
 DATABASES = {
     "default": dj_database_url.parse(
-        env.text("DATABASE_URL", LAYOUT.database_url),
+        env.url("DATABASE_URL", LAYOUT.database_url, env.DATABASES, "postgresql://user:password@host/name"),
         conn_max_age=env.number("DATABASE_CONN_MAX_AGE", 0),
         conn_health_checks=True,
     )
@@ -88,7 +92,7 @@ DATABASES = {
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.text("REDIS_URL", LAYOUT.redis_url)
+REDIS_URL = env.url("REDIS_URL", LAYOUT.redis_url, env.BROKERS, "redis://host:6379/0")
 REDIS_PREFIX = env.text("REDIS_PREFIX", "slackwater:")
 CELERY_BROKER_URL = env.broker_url(REDIS_URL)
 
@@ -148,7 +152,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "line": {"()": "backend.logs.Line"},
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "{levelname}{name}{message}",
@@ -160,13 +164,14 @@ LOGGING = {
     },
     "filters": {
         "not_readyz": {"()": "django.utils.log.CallbackFilter", "callback": is_not_readyz},
+        "lost_processes": {"()": "django.utils.log.CallbackFilter", "callback": is_not_of_a_lost_process},
         "context": {"()": "pause_manager.log_context.AddContext"},
     },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
             "formatter": env.choice("LOG_FORMAT", ("line", "json")),
-            "filters": ["not_readyz", "context"],
+            "filters": ["not_readyz", "lost_processes", "context"],
         }
     },
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
@@ -193,6 +198,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "metrics_networks": tuple(env.words("METRICS_NETWORKS", "127.0.0.0/8,::1/128")),
     "statsd_url": env.text("STATSD_URL"),
     "open_to": env.text("FLEET_OPEN_TO"),
+    "database_hint": "Is the system up? make up" if EMBEDDED_POSTGRES else "Is DATABASE_URL right, and its server up?",
 }
 # `up` and `prepare` write it down for the whole system; unset, it stays as it is. See `manage.py capacity on|off`.
 WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None

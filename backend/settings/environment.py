@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -80,11 +81,65 @@ def broker_url(redis_url: str) -> str:
     return f"redis+socket://{unquote(parts.path)}?virtual_host={database}"
 
 
+DATABASES = ("postgres", "postgresql", "pgsql")
+BROKERS = ("redis", "rediss", "unix")
+
+
+def url(name: str, default: str, schemes: tuple[str, ...], example: str) -> str:
+    """The address in ``name``, of one of ``schemes``. What it says is not repeated: it may have a password in it."""
+    found = text(name, default)
+    if found.partition("://")[0] not in schemes or "://" not in found:
+        raise ImproperlyConfigured(f"Cannot use {name}: expected an address such as {example}.")
+    return found
+
+
+def data_dir(base: Path) -> Path:
+    """The folder in ``DATA_DIR``, which need not be there. Raises where it can be none."""
+    path = (base / text("DATA_DIR", ".data")).resolve()
+    there = next(folder for folder in (path, *path.parents) if _is_there(folder, path))
+    if not there.is_dir():
+        raise ImproperlyConfigured(f"Cannot use DATA_DIR {path}: {there} is not a folder.")
+    return path
+
+
+def _is_there(folder: Path, path: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError as error:
+        raise ImproperlyConfigured(f"Cannot use DATA_DIR {path}: {_fact(error)}.") from None
+
+
+def _fact(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+_made: list[Path] = []
+"""The secret that this process has made where there was no folder, and the folders for it, the innermost first."""
+
+
+def undo() -> None:
+    """Take away the folder that :func:`generated_secret` has made for the secret, if nothing else is in it."""
+    secret, *folders = _made or [None]
+    _made.clear()
+    with contextlib.suppress(OSError):
+        if secret is not None and list(secret.parent.iterdir()) == [secret]:
+            secret.unlink()
+            for folder in folders:
+                folder.rmdir()
+
+
 def generated_secret(path: Path) -> str:
     """The secret in ``path``, which is created with mode 0600 when it does not exist."""
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _made.extend([path, *missing] if missing else [])
+    except OSError as error:
+        # In /proc and the like nothing can be made, which the system calls a file that is not there.
+        fact = "nothing can be made there" if isinstance(error, FileNotFoundError) else _fact(error)
+        raise ImproperlyConfigured(f"Cannot create DATA_DIR {path.parent}: {fact}.") from None
     try:
         if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = path.with_name(f".{path.name}.{os.getpid()}")
             fresh.touch(mode=0o600)
             fresh.write_text(secrets.token_urlsafe(48))
@@ -96,4 +151,4 @@ def generated_secret(path: Path) -> str:
                 fresh.unlink()
         return path.read_text().strip()
     except OSError as error:
-        raise ImproperlyConfigured(f"Cannot keep the secret key in {path}: {error.strerror}.") from error
+        raise ImproperlyConfigured(f"Cannot keep the secret key in {path}: {_fact(error)}.") from None

@@ -206,7 +206,8 @@ class Agent:
         self._reason = reason
 
     def _work(self, job: Json) -> None:
-        logger.info("Job %s: %s of run %s, after %r.", job["id"], job["stage"], job["run"], job["cursor"])
+        since = f"after {job['cursor']}" if job["cursor"] else "from the start"
+        logger.info("Job %s: %s of run %s, %s.", job["id"], job["stage"], job["run"], since)
         heartbeat = Heartbeat(self._server, job)
         heartbeat.start()
         try:
@@ -248,7 +249,8 @@ class Agent:
             except TryLater:
                 raise
             except Exception as error:
-                logger.warning("Item %s failed (try %d): %s", item["key"], attempts, error)
+                told = f"{type(error).__name__}: {error}"
+                logger.warning("Item %s failed (try %d): %s", item["key"], attempts, told)
                 if attempts > job["retries"]:
                     batch.give_up(item, error, attempts, began)
                     return
@@ -358,6 +360,28 @@ class Batch:
                 wait = min(wait * 2, 5.0)
 
 
+class NoWork(Exception):
+    """``--work`` names nothing that could do an item; the sentence says why."""
+
+
+def work_of(named: str) -> Process:
+    """The function that ``module:function`` names. Raises ``NoWork``."""
+    module, _, name = named.partition(":")
+    name = name or "process"
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        hint = " Is its folder the current one, or on PYTHONPATH?" if error.name == module.partition(".")[0] else ""
+        raise NoWork(f"Cannot import {module}: there is no module {error.name}.{hint}") from None
+    except AttributeError:
+        raise NoWork(f"Cannot use {module}: it has no function {name}.") from None
+    except Exception as error:
+        raise NoWork(f"Cannot import {module}: {type(error).__name__}: {error}") from None
+    if not callable(found):
+        raise NoWork(f"Cannot use {named}: expected a function, got: {type(found).__name__}.")
+    return found  # type: ignore[no-any-return]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="A remote agent for Slackwater. Its token is read from AGENT_TOKEN.")
     parser.add_argument("--url", required=True, help="where Slackwater is, such as https://slackwater.example")
@@ -369,8 +393,11 @@ def main() -> int:
     if not token:
         parser.error("set AGENT_TOKEN")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    module, _, function = options.work.partition(":")
-    process: Process = getattr(importlib.import_module(module), function or "process")
+    try:
+        process = work_of(options.work)
+    except NoWork as error:
+        print(error, file=sys.stderr)
+        return 2
     agent = Agent(Server(options.url, token), process, options.stage, options.pause_interval)
     signal.signal(signal.SIGTERM, agent.end)
     signal.signal(signal.SIGINT, agent.end)

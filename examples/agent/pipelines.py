@@ -23,7 +23,10 @@ class Shouting(Pipeline):
     title = "Shouting"
     stages = (Shout,)
     needs_input = False
-    params = (Param("texts", int, 200, "How many texts.", minimum=1, maximum=100_000),)
+    params = (
+        Param("texts", int, 200, "How many texts.", minimum=1, maximum=100_000),
+        Param("seconds", float, 0.0, "Seconds each text takes: long enough to pause, kill and start.", minimum=0),
+    )
 
     @classmethod
     def make_items(cls, params: Mapping[str, Any]) -> Iterable[Payload]:

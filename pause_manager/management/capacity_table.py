@@ -15,19 +15,22 @@ from pause_manager.views import ContainerView, GpuView, NodeView
 
 COLUMNS = ("node", "state", "cores", "ours", "foreign", "load", "memory free", "GPU", "GPU free", "ours", "busy", "°C")
 """The rows of a node's containers have their own figures in its columns, and nothing where they have no limit."""
+OF_A_NODE = COLUMNS.index("GPU")
 RIGHT = {"cores", "ours", "foreign", "load", "memory free", "GPU free", "busy", "°C"}
 
 
 def table(states: Sequence[NodeState]) -> Table:
     """One row a node, and one more for each of its containers, if it has several, and for each GPU after its first."""
+    has_gpus = any(state.view.gpus or state.view.gpu_problem for state in states)
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    for name in COLUMNS:
+    for name in COLUMNS if has_gpus else COLUMNS[:OF_A_NODE]:
         shown.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=name != "GPU")
     for state in states:
         left = [_node_cells(state), *map(_container_cells, _told_apart(state))]
         right = [_gpu_cells(state, gpu) for gpu in state.view.gpus or (None,)]
         for node, gpu in zip_longest(left, right):
-            shown.add_row(*(node or [""] * 7), *(gpu or [""] * 5), style="" if state.is_online else "dim")
+            cells = [*(node or [""] * OF_A_NODE), *(gpu or [""] * (len(COLUMNS) - OF_A_NODE))]
+            shown.add_row(*cells[: len(shown.columns)], style="" if state.is_online else "dim")
     return shown
 
 

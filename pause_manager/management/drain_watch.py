@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.db import Error as DatabaseError
 
-from pause_manager import acknowledgements, database, fleet
+from pause_manager import acknowledgements, database, fleet, times
+from pause_manager.clock import database_now
 from pause_manager.management.shell import Exit
 from pause_manager.probes import processes
 
@@ -71,7 +73,7 @@ def sentence(shot: dict[str, Any]) -> str:
     """Where the drain stands, in one line."""
     system, metrics, workers = shot["system"], shot["metrics"], shot["workers"]
     if metrics["status"] == "unavailable":
-        return "It cannot be read what is still at work."
+        return "Cannot tell what is still running."
     parts = [f"{metrics['running']:,} running", f"{metrics['queued']:,} queued"]
     if metrics["staleRunning"]:
         parts.append(f"{metrics['staleRunning']:,} of lost workers")
@@ -83,7 +85,7 @@ def sentence(shot: dict[str, Any]) -> str:
     if metrics["isDrained"] and _all_obey(workers):
         return f"Drained: safe to upgrade ({', '.join(parts[1:])})."
     ends = [blocker["estimatedEnd"] for blocker in metrics["blockers"] or () if blocker["estimatedEnd"]]
-    last = f"; the last ends at about {max(ends)[11:19]} UTC" if ends else ""
+    last = f"; the last ends at about {times.written(max(ends))}" if ends else ""
     return f"Draining ({system['mode']}): {', '.join(parts)}{last}."
 
 
@@ -103,19 +105,27 @@ def table(shot: dict[str, Any]) -> list[str]:
     lines = [f"Version {system['version']}. {sentence(shot)}"]
     if system["workersPaused"]:
         by = shot["audit"]["latest"][0]["actor"] if shot["audit"]["latest"] else "?"
-        lines.append(f"Paused ({system['mode']}) since {system['requestedAt']} by {by}: {system['reason']}")
+        since = f" since {times.written(system['requestedAt'])}" if system["requestedAt"] else ""
+        lines.append(f"Paused ({system['mode']}){since} by {by}: {system['reason']}")
     if shot["deadline"]:
-        lines.append(f"Becomes a quiesce at {shot['deadline']}.")
-    lines += [_line(blocker) for blocker in shot["metrics"]["blockers"] or ()]
+        lines.append(f"Becomes a quiesce at {times.written(shot['deadline'])}.")
+    now = database_now()
+    lines += [_line(blocker, now) for blocker in shot["metrics"]["blockers"] or ()]
     return [*lines, *(f"Warning: {warning}" for warning in shot["warnings"])]
 
 
-def _line(blocker: dict[str, Any]) -> str:
-    end = blocker["estimatedEnd"]
-    until = _lost(blocker) if blocker["isStale"] else f"ends at about {end}" if end else "nobody knows until when"
+def _line(blocker: dict[str, Any], now: datetime) -> str:
+    """``vm: orders.tasks.charge (task 5bd12acf), for 2 s``."""
     who = processes.name_of(blocker["worker"], blocker["node"])
-    what = f"item {blocker['item'] or '?'} of {blocker['stage']}, run {blocker['run']}"
-    return f"  {who}: {what}, since {blocker['since']}, {until}"
+    kind, _, name = blocker["run"].rpartition(":")
+    of = f"{kind or 'run'} {name[:8]}"
+    item = f"item {blocker['item']} of {blocker['stage']}" if blocker["item"] else blocker["stage"]
+    since = (now - datetime.fromisoformat(blocker["since"])).total_seconds()
+    line = f"  {who}: {item} ({of}), for {times.length(since)}"
+    if blocker["isStale"]:
+        return f"{line}, {_lost(blocker)}"
+    end = blocker["estimatedEnd"]
+    return f"{line}, ends at about {times.written(end)}" if end else line
 
 
 def _lost(blocker: dict[str, Any]) -> str:

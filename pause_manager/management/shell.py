@@ -25,18 +25,22 @@ from pause_manager import database
 from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, PauseManagerError
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Exit(IntEnum):
-    """Exit codes of the control commands."""
+    """Exit codes: each means one thing, whatever the command."""
 
     OK = 0
     FAILED = 1
     USAGE = 2
     REFUSED = 3
-    LOST_LEASES = 4
-    TIME_IS_UP = 5
+    NOT_FOUND = 4
+    CANCELLED = 5
+    LOST_LEASES = 6
+    TIME_IS_UP = 7
+    WAITS = 8
+    """Done, and something else still keeps it."""
     INTERRUPTED = 130
 
 
@@ -60,10 +64,12 @@ class ControlCommand(BaseCommand, ABC):
         except FleetRefused as error:
             raise _Refusal(str(error), Exit.REFUSED, error.code) from error
         except PauseManagerError as error:
-            raise _Refusal(str(error), Exit.USAGE, error.code) from error
-        except (DatabaseError, ImproperlyConfigured) as error:
-            fact = database.sentence(error)
-            raise _Refusal(fact, Exit.FAILED, "database_unavailable") from error
+            code = Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE
+            raise _Refusal(str(error), code, error.code) from error
+        except ImproperlyConfigured as error:
+            raise _Refusal(str(error), Exit.FAILED, "improperly_configured") from error
+        except DatabaseError as error:
+            raise _Refusal(database.sentence(error), Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise _Refusal("interrupted", Exit.INTERRUPTED, "interrupted") from None
         if code:
@@ -77,7 +83,8 @@ class ControlCommand(BaseCommand, ABC):
             self.execute(**options)
         except CommandError as error:
             code = error.code if isinstance(error, _Refusal) else "failed"
-            said = orjson.dumps({"error": code, "message": str(error)}).decode() if options["json"] else str(error)
+            as_json = options.get("json", False)
+            said = orjson.dumps({"error": code, "message": str(error)}).decode() if as_json else str(error)
             self.stderr.write(said, style_func=None if sys.stderr.isatty() else str)
             sys.exit(error.returncode)
         finally:
@@ -107,6 +114,14 @@ def quiet(verbosity: int) -> Iterator[None]:
         logging.disable(before)
 
 
+def no_verb(command: str, *verbs: str) -> CommandError:
+    """What is raised where none of ``verbs`` is given."""
+    *most, last = verbs
+    return CommandError(
+        f"Cannot tell what to do: expected manage.py {command} {', '.join(most)} or {last}.", returncode=2
+    )
+
+
 def add_json(parser: ArgumentParser) -> None:
     """``--json``, as every command has it."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
@@ -114,10 +129,10 @@ def add_json(parser: ArgumentParser) -> None:
 
 def period(text: str) -> timedelta:
     """``90s``, ``10m``, ``2h``, ``1d``, or seconds."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    if not (number.isascii() and number.isdecimal() and 0 < int(number) * _UNITS[unit] <= 366 * 86_400):
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    if not (number.isascii() and number.isdecimal() and 0 < int(number) * UNITS[unit] <= 366 * 86_400):
         raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 2h, got: {text!r}")
-    return timedelta(seconds=int(number) * _UNITS[unit])
+    return timedelta(seconds=int(number) * UNITS[unit])
 
 
 def shell_actor() -> Actor:

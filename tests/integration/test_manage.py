@@ -27,7 +27,7 @@ def test_an_absent_database_is_one_sentence():
     done = run("showmigrations", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("Cannot reach the database: ")
+    assert done.stderr.startswith("Cannot use the database: ")
     assert done.stderr.count("\n") == 1
 
 

@@ -12,6 +12,7 @@ from automation.status import ALL as STATUSES
 from pause_manager.api.strict import StrictSerializer
 
 SITE = "Slug or id of a site."
+RUN = "Id of a run, its first 4 or more digits, or `latest`"
 
 
 class SiteQuery(StrictSerializer):
@@ -19,7 +20,7 @@ class SiteQuery(StrictSerializer):
 
 
 class TargetQuery(SiteQuery):
-    run_id = serializers.CharField(max_length=64, required=False, help_text="Id of a run.")
+    run_id = serializers.CharField(max_length=64, required=False, help_text=f"{RUN}.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
@@ -28,11 +29,11 @@ class TargetQuery(SiteQuery):
 
 
 class ProcessingQuery(SiteQuery):
-    run_id = serializers.CharField(max_length=64, required=False, help_text="Id of a run; else the current one.")
+    run_id = serializers.CharField(max_length=64, required=False, help_text=f"{RUN}; else the current one.")
 
 
 class LogQuery(SiteQuery):
-    run_id = serializers.CharField(max_length=64, help_text="Id of a run.")
+    run_id = serializers.CharField(max_length=64, help_text=f"{RUN}.")
     lines = serializers.IntegerField(default=100, min_value=1, max_value=1_000, help_text="Lines at most, the newest.")
 
 

@@ -99,14 +99,14 @@ class RunDetail(AutomationView):
         summary="Delete a final run for good",
         description="With its items, failures and files; its events stay. Nobody sees it from here on, the rows go in "
         "the background. It needs the permission to delete runs. A run that is not final answers 409; a repeat 204.",
-        parameters=[schema.RUN_ID, DeletionQuery, *schema.COMMAND],
+        parameters=[schema.WHOLE_RUN_ID, DeletionQuery, *schema.COMMAND],
         responses=answers({204: None}, *COMMAND),
     )
     @idempotent
     def delete(self, request: Request, run_id: str) -> Response:
         given = self.query(DeletionQuery)
         try:
-            run = runs.find(request.user, run_id)
+            run = runs.find_by_id(request.user, run_id)  # a repeat must not mean another run
         except RunNotFound:
             if not runs.was_deleted(request.user, run_id):
                 raise

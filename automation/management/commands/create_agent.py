@@ -6,62 +6,77 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
 
 from automation import agents
 from automation.errors import UnknownPipeline
+from automation.management.run_command import Exit, RunCommand, RunCommandError
 from automation.models import Account, Agent, Site
 from automation.pipeline import get_pipeline
 from pause_manager.management.shell import shell_actor
 
 
-class Command(BaseCommand):
+class Command(RunCommand):
     """Calls ``agents.issue``; the token is all that goes to stdout, so that a script can keep it."""
 
     help = "Make a remote agent, or give it a new token, and print the token: it is shown only now."
+    epilog = """\
+exit codes:
+  0    done
+  1    an unexpected error, such as no database
+  2    wrong usage or input
+  3    refused: there is an agent of that name; nothing was changed
+  4    no such agent, account or site
+"""
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
         parser.add_argument("--account", default="", help="whose runs it works for; needed unless --site is given")
         parser.add_argument("--site", default="", help="slug of the one site whose runs it works for")
         parser.add_argument("--pipeline", action="append", default=[], help="may be repeated")
         parser.add_argument("--node", default="", help="its machine (default: the agent's name)")
-        parser.add_argument(
-            "--rotate", action="store_true", help="a new token for the agent there is; the old one ends"
-        )
+        parser.add_argument("--rotate", action="store_true", help="replace the token of the agent there is")
         parser.add_argument("--reason", default="", help="why, for the audit trail")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run_command(self, **options: Any) -> Exit:
+        name = options["name"]
         try:
-            agent = self._known(options["name"]) if options["rotate"] else self._new(options)
+            agent = self._known(name) if options["rotate"] else self._new(options)
             token = agents.issue(agent, actor=shell_actor(), reason=options["reason"])
         except ValidationError as error:
-            raise CommandError(f"Cannot make the agent: {' '.join(error.messages)}") from None
+            raise RunCommandError(f"Cannot make the agent: {' '.join(error.messages)}", Exit.USAGE, "usage") from None
         except UnknownPipeline as error:
-            raise CommandError(str(error)) from None
-        self.stdout.write(token)
+            raise RunCommandError(str(error), Exit.USAGE, error.code) from None
+        self.line({"agent": name, "token": token} if options["json"] else token)
+        return Exit.OK
 
     def _known(self, name: str) -> Agent:
         agent = Agent.objects.select_related("account", "site").filter(name=name).first()
         if agent is None:
-            raise CommandError(f"Cannot find agent {name}: there is none.")
+            raise _not_found(f"agent {name}")
         return agent
 
     def _new(self, options: dict[str, Any]) -> Agent:
+        name = options["name"]
+        if Agent.objects.filter(name=name).exists():
+            sentence = f"Cannot make agent {name}: it exists. --rotate gives it a new token."
+            raise RunCommandError(sentence, Exit.REFUSED, "agent_exists")
         site = Site.objects.select_related("account").filter(slug=options["site"]).first()
         if options["site"] and site is None:
-            raise CommandError(f"Cannot find site {options['site']!r}: there is none.")
+            raise _not_found(f"site {options['site']!r}")
         account = site.account if site else Account.objects.filter(name=options["account"]).first()
+        if options["account"] and account is None:
+            raise _not_found(f"account {options['account']!r}")
         if account is None or (options["account"] and account.name != options["account"]):
-            raise CommandError("Cannot make the agent: expected an account that exists, or a site of it.")
+            sentence = "Cannot make the agent: expected --account, or --site of that account."
+            raise RunCommandError(sentence, Exit.USAGE, "usage")
         for slug in options["pipeline"]:
             get_pipeline(slug)
         agent = Agent(
-            name=options["name"],
-            account=account,
-            site=site,
-            pipelines=options["pipeline"],
-            node=options["node"] or options["name"],
+            name=name, account=account, site=site, pipelines=options["pipeline"], node=options["node"] or name
         )
         agent.full_clean(exclude=["token_hash"])
         return agent
+
+
+def _not_found(what: str) -> RunCommandError:
+    return RunCommandError(f"Cannot find {what}: there is none.", Exit.NOT_FOUND, "not_found")

@@ -6,6 +6,7 @@ from typing import Any
 
 from automation import gate, status
 from automation.management.run_command import Exit, RunCommand, find_run
+from pause_manager import times
 
 
 class Command(RunCommand):
@@ -19,10 +20,15 @@ class Command(RunCommand):
         if options["json"]:
             self.tell(run, "", as_json=True, reasons=[reason.as_dict() for reason in reasons])
             return Exit.OK
-        self.line(f"Run {run.pk} is {status.of(run, has_reasons=bool(reasons))}.")
+        self.line(f"Run {run.pk} is {status.in_words(status.of(run, has_reasons=bool(reasons)))}.")
         if not reasons:
             self.line("Nothing keeps it.")
         for reason in reasons:
-            since = f" since {reason.since:%Y-%m-%d %H:%M:%S} UTC" if reason.since else ""
-            self.line(f"- {reason.sentence} ({reason.code}, by {reason.actor}{since}) Lifted by: {reason.lifted_by}.")
+            since = f" Since {times.written(reason.since)}." if reason.since else ""
+            self.line(f"- {reason.sentence}{since} {_end_of(reason)}")
         return Exit.OK
+
+
+def _end_of(reason: gate.Reason) -> str:
+    nothing, colon, hint = reason.lifted_by.partition("nothing: ")
+    return f"Nothing ends that: {hint}." if colon and not nothing else f"It goes on when {reason.lifted_by}."

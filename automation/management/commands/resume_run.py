@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation import forcing, gate, lifecycle, status
-from automation.management.run_command import Exit, RunCommand, find_run
+from automation import forcing, gate, lifecycle, run_names, status
+from automation.errors import TransitionRefused
+from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from pause_manager.actor import Actor
 
 
@@ -22,11 +23,22 @@ class Command(RunCommand):
 
     def run_command(self, **options: Any) -> Exit:
         verb = forcing.start_anyway if options["force"] else lifecycle.resume
-        run = verb(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
+        wanted = find_run(options["run"])
+        try:
+            run = verb(wanted.pk, actor=Actor.shell(), reason=options["reason"])
+        except TransitionRefused as error:
+            if not any(reason.code == "capacity" for reason in gate.explain(wanted)):
+                raise
+            sentence = f"{error} Start it anyway: manage.py resume_run {run_names.short(wanted.pk)} --force"
+            raise RunCommandError(sentence, Exit.REFUSED, error.code) from error
         now = status.of(run)
-        sentence = f"Run {run.pk} is {now}."
-        if now == status.PAUSED and (reasons := gate.explain(run)):
-            released = "It asks for no room any more" if options["force"] else "Your hold is released"
-            sentence = f"{released}. Run {run.pk} still waits: {reasons[0].sentence}"
-        self.tell(run, sentence, as_json=options["json"])
-        return Exit.OK
+        reasons = [reason for reason in gate.explain(run) if reason.keeps]
+        if not reasons:
+            self.tell(run, f"Run {run.pk} is {status.in_words(now)}.", as_json=options["json"])
+            return Exit.OK
+        released = "It asks for no room any more" if options["force"] else "Your hold is released"
+        sentence = f"{released}. The run still waits: {reasons[0].sentence}"
+        if len(reasons) > 1:
+            sentence += f" There are {len(reasons) - 1} more reasons: manage.py explain_run {run.pk}"
+        self.tell(run, sentence, as_json=options["json"], reasons=[reason.as_dict() for reason in reasons])
+        return Exit.WAITS

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from automation import lifecycle, run_input
+from automation import lifecycle, run_input, status
 from automation.errors import InvalidParams
 from automation.inputs import Input
+from automation.management import unfinished
 from automation.management.commands.watch_run import follow
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
-from automation.models import Site
+from automation.models import AutomationRun, Site
 from automation.pipeline import get_pipeline
 from pause_manager.actor import Actor
 from pause_manager.management.shell import period
@@ -40,6 +42,12 @@ class Command(RunCommand):
         parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this working time: 90m, 2h")
         parser.add_argument("--force", action="store_true", help="start it whatever the capacity says")
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
+        parser.add_argument(
+            "--unless-unfinished",
+            action="store_true",
+            help="go on with the same run if it is not finished",
+        )
+        parser.add_argument("--within-up", action="store_true", help=argparse.SUPPRESS)
 
     def run_command(self, **options: Any) -> Exit:
         pipeline = get_pipeline(options["pipeline"])
@@ -53,6 +61,11 @@ class Command(RunCommand):
             raise RunCommandError(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
         timeout = options["timeout"].total_seconds() if options["timeout"] else None
         with _read(options) as given:
+            if (
+                options["unless_unfinished"]
+                and (same := unfinished.like(pipeline.slug, site, params, given)) is not None
+            ):
+                return self._go_on_with(same, options)
             created = lifecycle.create(
                 pipeline.slug,
                 site=site,
@@ -74,9 +87,20 @@ class Command(RunCommand):
             for warning in given.report.warnings:
                 self.line(f"Warning: {warning}")
         if options["wait"]:
-            return follow(self, run, as_json=options["json"])
+            return follow(self, run, as_json=options["json"], is_within_up=options["within_up"])
         if not options["json"]:
             self.line(f"Watch it with: manage.py watch_run {run.pk}")
+        return Exit.OK
+
+    def _go_on_with(self, run: AutomationRun, options: dict[str, Any]) -> Exit:
+        run = find_run(str(run.pk))
+        now = status.in_words(status.of(run))
+        sentence = f"Run {run.pk} of the same input is not finished ({now}); going on with it (NEW=1 starts another)."
+        if options["within_up"] and run.paused_at is not None:
+            sentence += f" Resume it: manage.py resume_run {run.pk}"
+        self.tell(run, sentence, as_json=options["json"])
+        if options["wait"]:
+            return follow(self, run, as_json=options["json"], is_within_up=options["within_up"])
         return Exit.OK
 
     def _show(self, options: dict[str, Any], given: Input | None) -> Exit:

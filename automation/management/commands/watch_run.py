@@ -21,8 +21,11 @@ class Command(RunCommand):
         return follow(self, find_run(options["run"]), as_json=options["json"])
 
 
-def follow(command: RunCommand, run: AutomationRun, *, as_json: bool) -> Exit:
-    """Watch ``run`` until it ends; the exit code tells how it did."""
+def follow(command: RunCommand, run: AutomationRun, *, as_json: bool, is_within_up: bool = False) -> Exit:
+    """Watch ``run`` until it ends; the exit code tells how it did.
+
+    With ``is_within_up`` Ctrl-C ends the whole system, which says so itself.
+    """
     try:
         if as_json:
             watching.watch_json(run.pk, command.line)
@@ -31,7 +34,7 @@ def follow(command: RunCommand, run: AutomationRun, *, as_json: bool) -> Exit:
         else:
             watching.watch_plain(run.pk, command.line)
     except KeyboardInterrupt:
-        if not as_json:
+        if not as_json and not is_within_up:
             command.line(
                 f"\nNo longer watching; run {run.pk} is not affected.\n"
                 f"Watch it again: manage.py watch_run {run.pk}\n"
@@ -44,7 +47,7 @@ def follow(command: RunCommand, run: AutomationRun, *, as_json: bool) -> Exit:
     if as_json:
         command.tell(ended, "", as_json=True, outputs=names)
     else:
-        given_up = f": {ended.failed_items:,} items failed" if ended.failed_items else ""
+        given_up = f": {ended.failed_items:,} item{'s'[: ended.failed_items != 1]} failed" if ended.failed_items else ""
         command.line(f"Run {ended.pk} is {status.in_words(now)}{given_up}.")
         for name in names:
             command.line(f"Outputs: {name}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from automation.context import StageContext
 from automation.pipeline import Needs, Payload, Stage
 from automation.pipelines.content.providers import Brief, TextStage
+from automation.pipelines.content.quality import fingerprint, on_topic
 from automation.pipelines.content.rendering import to_html, to_markdown, word_count
 
 
@@ -30,6 +31,9 @@ class Content(TextStage, Stage):
             "summary": article.summary,
             "headings": [section.heading for section in article.sections],
             "words": word_count(markdown),
+            "is_demo": bool(article.note),
+            "on_topic": on_topic(markdown, item["keywords"]),
+            "fingerprint": fingerprint(markdown),
             "text": markdown,
             "markdown": f"{self.slug}/{item['slug']}.md",
             "html": f"{self.slug}/{item['slug']}.html",

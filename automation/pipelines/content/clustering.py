@@ -12,7 +12,7 @@ from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
 from sklearn.feature_extraction.text import TfidfVectorizer
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from automation.pipelines.content.language import words_of
+from automation.pipelines.content.language import stem, words_of
 
 EXACT_UP_TO = 2_000
 FIT_ON = 20_000
@@ -47,17 +47,6 @@ def features_of(keyword: str) -> list[str]:
     strong = strong or [word.text for word in words if not word.is_place] or [word.text for word in words] or [keyword]
     single = [stem(word) for word in strong]
     return single + [f"{left} {right}" for left, right in pairwise(single)]
-
-
-def stem(word: str) -> str:
-    """Plural and singular as one: ``taxes`` and ``tax``, ``licences`` and ``licence``."""
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("xes", "ches", "shes", "sses")):
-        return word[:-2]
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
 
 
 def _vectorizer() -> TfidfVectorizer:

@@ -35,7 +35,10 @@ class Clusters(Stage):
         from automation.pipelines.content.clustering import group
         from automation.pipelines.content.naming import Namer
 
-        keywords = list(dict.fromkeys(item["keyword"] for item in ctx.items()))
+        volumes: dict[str, int] = {}
+        for item in ctx.items():
+            volumes.setdefault(item["keyword"], volume_of(item))
+        keywords = list(volumes)
         namer = Namer()
         slugs: set[str] = set()
         clusters: dict[str, Payload] = {}
@@ -47,6 +50,7 @@ class Clusters(Stage):
                 "slug": unique_slug(name, slugs),
                 "keywords": words[:MOST_SHOWN],
                 "size": len(words),
+                "volumes": {word: volumes[word] for word in words[:MOST_SHOWN] if volumes[word] >= 0},
             }
         ctx.artifacts.save(ARTIFACT, orjson.dumps(clusters, option=orjson.OPT_INDENT_2))
         ctx.logger.info("Grouped %d keywords into %d clusters.", len(keywords), len(clusters))
@@ -56,6 +60,20 @@ class Clusters(Stage):
             self._by_first_keyword = orjson.loads(ctx.artifacts.read(ARTIFACT))
         cluster = self._by_first_keyword.get(item["keyword"])
         return () if cluster is None else (cluster,)
+
+
+VOLUME_COLUMNS = ("volume", "search volume", "searches", "avg. monthly searches", "impressions", "clicks")
+UNKNOWN = -1
+
+
+def volume_of(item: Payload) -> int:
+    """How often the keyword is searched for, as its row of the input says; :data:`UNKNOWN` if it does not."""
+    by_name = {name.strip().casefold(): value for name, value in item.items()}
+    for name in VOLUME_COLUMNS:
+        digits = str(by_name.get(name, "")).strip().replace(",", "")
+        if digits.isascii() and digits.isdecimal():
+            return int(digits)
+    return UNKNOWN
 
 
 def unique_slug(name: str, taken: set[str]) -> str:

@@ -24,4 +24,6 @@ class Ideas(TextStage, Stage):
                 "angle": idea.angle,
                 "summary": idea.summary,
                 "keywords": item["keywords"],
+                "volumes": item.get("volumes", {}),
+                "size": item["size"],
             }

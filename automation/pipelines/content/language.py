@@ -78,6 +78,17 @@ def words_of(text: str) -> tuple[Word, ...]:
     return tuple(found)
 
 
+def stem(word: str) -> str:
+    """Plural and singular as one: ``taxes`` and ``tax``, ``licences`` and ``licence``."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
 def places_of(texts: Iterable[str]) -> list[str]:
     """The places named in ``texts``, in title case, most frequent first, the whole country left out."""
     counts: dict[str, int] = {}

@@ -23,5 +23,8 @@ class Prompts(TextStage, Stage):
                 "title": item["title"],
                 "summary": item["summary"],
                 "words": item["words"],
+                "is_demo": item["is_demo"],
+                "on_topic": item["on_topic"],
+                "fingerprint": item["fingerprint"],
                 "prompt": self.text(ctx).image_prompt(item["title"], item["summary"], number),
             }

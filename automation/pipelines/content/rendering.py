@@ -10,6 +10,7 @@ from automation.pipelines.content.providers.base import Article
 
 QUESTIONS = "Frequently Asked Questions"
 CONCLUSION = "In Short"
+NOINDEX = '<meta name="robots" content="noindex, nofollow">\n'
 WORD = re.compile(r"\w[\w'’-]*")
 STYLE = """
 :root { color-scheme: light dark }
@@ -17,13 +18,15 @@ body { font: 18px/1.6 Georgia, serif; max-width: 42rem; margin: 3rem auto; paddi
 h1, h2, h3 { font-family: system-ui, sans-serif; line-height: 1.25 }
 h1 { font-size: 2.1rem } h2 { margin-top: 2.2rem } .summary { font-size: 1.15rem; opacity: .75 }
 table { border-collapse: collapse; width: 100% }
+blockquote { margin: 1rem 0; padding: .5rem 1rem; border: 1px solid #b8860b; border-radius: .4rem }
 th, td { border-bottom: 1px solid #8886; padding: .4rem; text-align: left }
 """
 
 
 def to_markdown(article: Article) -> str:
     """The whole article with headings."""
-    parts = [f"# {article.title}", f"*{article.summary}*", article.introduction]
+    parts = [f"# {article.title}", *([f"> **{article.note}**"] if article.note else [])]
+    parts += [f"*{article.summary}*", article.introduction]
     for section in article.sections:
         parts += [f"## {section.heading}", section.body]
     if article.questions:
@@ -42,7 +45,7 @@ def to_html(article: Article, markdown: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(article.title)}</title>\n"
+        f"{NOINDEX if article.note else ''}<title>{escape(article.title)}</title>\n"
         f'<meta name="description" content="{escape(article.summary)}">\n<style>{STYLE}</style>\n</head>\n'
         f"<body>\n<article>\n{body}</article>\n</body>\n</html>\n"
     )

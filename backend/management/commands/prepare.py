@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from backend import bootstrap
+from backend.settings import own_apps
 from pause_manager import database
 
 
@@ -23,6 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         settings.LAYOUT.data_dir.mkdir(parents=True, exist_ok=True)
+        own_apps.remember(settings.OWN_APPS, settings.DATA_DIR)
         try:
             credentials, fresh = bootstrap.prepare(
                 settings.DATA_DIR / "credentials.json", options["url"], may_reset_password=settings.EMBEDDED_POSTGRES
@@ -30,6 +32,6 @@ class Command(BaseCommand):
         except DatabaseError as error:
             if not database.is_away(error):
                 raise
-            raise CommandError(f"{database.sentence(error).removesuffix('.')}.") from error
+            raise CommandError(database.sentence(error)) from error
         if fresh:
             self.stdout.write(f"{credentials.username}'s password: {credentials.password} (shown only once)")

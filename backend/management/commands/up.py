@@ -5,28 +5,36 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
+import shlex
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser, ArgumentTypeError
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_slug
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from backend import bootstrap
-from backend.embedded import EmbeddedError, Postgres, Redis, Server
+from automation import progress, run_names
+from automation.models import AutomationRun
+from backend import bootstrap, preflight
+from backend.embedded import EmbeddedError, Postgres, Redis, Server, die_with_parent
+from backend.settings import environment, own_apps
 from backend.supervisor import Supervisor
 from pause_manager import database, nodes, watching
+from pause_manager.management.shell import Exit
 
+LOCK = "up.lock"
+MOST_TOLD = 3
 FIRST_SAMPLE_SECONDS = 10
 """Longest wait for the first sample of this machine."""
 
@@ -36,27 +44,41 @@ class Command(BaseCommand):
 
     help = "Start the whole system on this machine and keep it running until Ctrl-C."
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        # In place of twenty lines of usage: the words may be make's.
+        parser.error = partial(_refuse_words, parser)  # type: ignore[method-assign]
+        return parser
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-        parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
-        parser.add_argument("--concurrency", type=int, default=os.cpu_count(), help="stage worker processes (cores)")
+        parser.add_argument("--port", type=_port, default=8000, help="port to listen on (8000)")
+        parser.add_argument(
+            "--concurrency", type=_processes, default=os.cpu_count(), help="stage worker processes (cores)"
+        )
         parser.add_argument("--run-pipeline", metavar="PIPELINE", help="run this pipeline once when everything is up")
         parser.add_argument("--input", type=Path, help="input file of that run")
         parser.add_argument("--site", type=_slug, default="default", help="site of that run, created if new (default)")
+        parser.add_argument("--new-run", action="store_true", help="start that run even if the same one is unfinished")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter of that run")
         parser.add_argument(
             "--servers-only", action="store_true", help="PostgreSQL and Redis alone, to restore a backup"
         )
-        parser.add_argument("--llm-port", type=int, help="serve a small model on this port, for the provider openai")
+        parser.add_argument("--llm-port", type=_port, help="serve a small model on this port, for the provider openai")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        finally:
+            environment.undo()  # a start that was refused leaves nothing
 
     def handle(self, **options: Any) -> None:
+        self._check(options)
         servers = _servers()
         supervisor = Supervisor(servers, settings.LAYOUT.log_dir)
         try:
             settings.LAYOUT.create()
-            with _only_one(settings.DATA_DIR):
-                if not options["servers_only"]:
-                    _require_free_port(options["host"], options["port"])
+            with _only_one(settings.DATA_DIR, _url(options["host"], options["port"]), options):
                 supervisor.install_signals()
                 for server in servers:
                     server.start()
@@ -74,25 +96,42 @@ class Command(BaseCommand):
                 server.stop()
         supervisor.say("stopped")
 
+    def _check(self, options: dict[str, Any]) -> None:
+        """Refuse what cannot be started before anything is made."""
+        try:
+            preflight.check_run(options["run_pipeline"], options["param"], options["input"])
+            _refuse_second(settings.DATA_DIR, options)
+            if not options["servers_only"]:
+                preflight.check_port("--port or PORT=", options["host"], options["port"], "")
+            if options["llm_port"]:
+                preflight.check_port("--llm-port or LLM_PORT=", "127.0.0.1", options["llm_port"], "")
+        except preflight.Unfit as error:
+            raise CommandError(str(error), returncode=Exit.USAGE) from None
+
     def _run(self, supervisor: Supervisor, *, host: str, port: int, **options: Any) -> None:
-        url = f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
+        url = _url(host, port)
+        own_apps.remember(settings.OWN_APPS, settings.DATA_DIR)
         self._prepare_database(supervisor, url, options["site"])
         env = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "PYTHONUNBUFFERED": "1"}
         env["SLACKWATER_ROOT_PID"] = str(os.getpid())
         if options["llm_port"]:
-            _require_free_port("127.0.0.1", options["llm_port"])
             env["TEXT_PROVIDER_BASE_URL"] = f"http://127.0.0.1:{options['llm_port']}/v1"
             supervisor.add("llm", [*_manage(), "serve_llm", "--port", str(options["llm_port"])], env)
         for name, command in _commands(host, port, options["concurrency"]).items():
             supervisor.add(name, command, env)
 
+        path = settings.DATA_DIR / "credentials.json"
+
         def when_ready() -> None:
             if not watching.is_watched():
                 supervisor.say("capacity is not watched (manage.py capacity on)")
             connections.close_all()
-            supervisor.say(f"ready: {url} (credentials for scripts: {settings.DATA_DIR / 'credentials.json'})")
+            supervisor.say(f"ready: {url} (sign in as {bootstrap.OPERATOR}; password and token for scripts in {path})")
             if options["run_pipeline"]:
-                supervisor.foreground = subprocess.Popen(_run_pipeline(options), env=env)
+                # A group of its own: Ctrl-C is for this process, which ends that one in its turn.
+                supervisor.foreground = subprocess.Popen(
+                    _run_pipeline(options), env=env, process_group=0, preexec_fn=die_with_parent(signal.SIGTERM)
+                )
 
         since: list[float] = []
 
@@ -103,7 +142,7 @@ class Command(BaseCommand):
             # Before a node has told of itself there is no room to be seen, and the first run would be parked.
             return _unseen_nodes() if time.monotonic() < since[0] + FIRST_SAMPLE_SECONDS else ""
 
-        supervisor.run(what_is_missing, when_ready)
+        supervisor.run(what_is_missing, when_ready, _what_stops)
 
     def _prepare_database(self, supervisor: Supervisor, url: str, site: str) -> None:
         try:
@@ -116,12 +155,16 @@ class Command(BaseCommand):
         except DatabaseError as error:
             if not database.is_away(error):
                 raise
-            raise CommandError(f"{database.sentence(error).removesuffix('.')}.") from error
+            raise CommandError(database.sentence(error)) from error
         finally:
             connections.close_all()
         if fresh:
-            line = f"sign in as {credentials.username} with password {credentials.password} (shown only once)"
+            line = f"the password of {credentials.username} is {credentials.password} (shown only once)"
             supervisor.say(line, secret=True)
+
+
+def _refuse_words(parser: CommandParser, message: str) -> NoReturn:
+    parser.exit(Exit.USAGE, f"Cannot start: {message}. See manage.py up --help.\n")
 
 
 def _slug(text: str) -> str:
@@ -141,32 +184,62 @@ def _servers() -> list[Server]:
     return servers
 
 
-def _only_one(data_dir: Path) -> IO[str]:
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65_535):
+        raise ArgumentTypeError(f"expected a port from 1 to 65535, got: {text!r}")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000):
+        raise ArgumentTypeError(f"expected 1 to 1000 processes, got: {text!r}")
+    return int(text)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
+
+
+def _refuse_second(data_dir: Path, options: dict[str, Any]) -> None:
+    """Say where the system is if it runs on ``data_dir`` already. Makes nothing."""
+    if (data_dir / LOCK).exists():
+        _locked(data_dir, options).close()
+
+
+def _only_one(data_dir: Path, url: str, options: dict[str, Any]) -> IO[str]:
     """A lock that ends with this process, however it ends; closing it gives the directory back."""
-    lock = (data_dir / "up.lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().strip() or "unknown"
-        lock.close()
-        raise CommandError(f"Cannot use {data_dir}: it is in use by another copy (pid {owner}).") from None
+    lock = _locked(data_dir, options)
     lock.truncate(0)
-    lock.write(str(os.getpid()))
+    lock.write(f"{os.getpid()}\n{'' if options['servers_only'] else url}\n")
     lock.flush()
     return lock
 
 
-def _require_free_port(host: str, port: int) -> None:
+def _locked(data_dir: Path, options: dict[str, Any]) -> IO[str]:
     try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OverflowError:
-        raise CommandError(f"--port: expected 1 to 65535, got: {port}") from None
+        lock = (data_dir / LOCK).open("a+")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CommandError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port or PORT=.") from error
+        fact = (error.strerror or str(error)).lower()
+        raise CommandError(f"Cannot use DATA_DIR {data_dir}: {fact}.", returncode=Exit.USAGE) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        pid, url, *_ = [*lock.read().splitlines(), "unknown", ""]
+        lock.close()
+        raise CommandError(_is_up(data_dir, pid, url, options), returncode=Exit.REFUSED) from None
+    return lock
+
+
+def _is_up(data_dir: Path, pid: str, url: str, options: dict[str, Any]) -> str:
+    said = f"Cannot start on {data_dir}: it is in use by another copy (pid {pid})"
+    said += f", up at {url}." if url else "."
+    if url and options["run_pipeline"]:
+        command = ["run_pipeline", options["run_pipeline"]]
+        command += ["--input", str(options["input"])] if options["input"] else []
+        said += f" To run this there: .venv/bin/python manage.py {shlex.join(command)} --wait."
+    port = options["port"] + 1
+    return f"{said} For a second copy: make up PORT={port} DATA_DIR={data_dir}-{port}."
 
 
 def _commands(host: str, port: int, concurrency: int) -> dict[str, list[str]]:
@@ -187,13 +260,34 @@ def _manage() -> list[str]:
 
 
 def _run_pipeline(options: dict[str, Any]) -> list[str]:
-    command = [*_manage(), "run_pipeline", options["run_pipeline"]]
+    command = [*_manage(), "run_pipeline", options["run_pipeline"], "--within-up"]
+    command += [] if options["new_run"] else ["--unless-unfinished"]
     if options["input"]:
         command += ["--input", str(options["input"])]
     for param in options["param"]:
         command += ["--param", param]
     # Whoever asks for this one run on this one machine wants to see it end, however busy the machine is.
     return [*command, "--site", options["site"], "--force", "--wait"]
+
+
+def _what_stops() -> str:
+    """What becomes of the runs that are not finished, in a sentence."""
+    try:
+        runs = list(AutomationRun.objects.present().unfinished().order_by("-created_at")[: MOST_TOLD + 1])
+        told = [f"run {run_names.short(run.pk)} is at {_percent(run)} %" for run in runs[:MOST_TOLD]]
+    except DatabaseError:
+        return "what is unfinished goes on with the next make up"
+    finally:
+        connections.close_all()
+    if not told:
+        return "no run is unfinished"
+    more = " and others are unfinished" if len(runs) > MOST_TOLD else ""
+    it = "it" if len(runs) == 1 else "them"
+    return f"{', '.join(told)}{more}; the next make up goes on with {it}"
+
+
+def _percent(run: AutomationRun) -> int:
+    return int(progress.snapshot(run)["overall"]["percentage"])
 
 
 def _unseen_nodes() -> str:

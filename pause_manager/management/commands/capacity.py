@@ -34,7 +34,8 @@ class Command(ControlCommand):
 exit codes:
   0    done, also if it was so already
   1    an unexpected error, such as no database
-  2    wrong usage, or no such node
+  2    wrong usage
+  4    no such node or pipeline
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -103,7 +104,9 @@ exit codes:
         verdicts = kinds.verdicts(pipeline)
         if not pipeline or not verdicts:
             known = ", ".join(sorted({kind.pipeline for kind in kinds.every()})) or "none"
-            raise CommandError(f"Cannot find pipeline {pipeline!r}: expected one of {known}.")
+            raise CommandError(
+                f"Cannot find pipeline {pipeline!r}: expected one of {known}.", returncode=Exit.NOT_FOUND
+            )
         for kind, verdict in verdicts:
             if json:
                 line = {"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)}

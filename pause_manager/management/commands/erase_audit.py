@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from pause_manager import audit
+from pause_manager import audit, times
 from pause_manager.actor import Actor
 from pause_manager.management.moment import moment
 from pause_manager.models import ControlEvent
@@ -21,7 +21,13 @@ class Command(BaseCommand):
     help = "Delete the events of the audit trail from before a time, for good. Export them first (export_audit)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--before", type=moment, required=True, metavar="TIME", help="events from before it go")
+        parser.add_argument(
+            "--before",
+            type=moment,
+            required=True,
+            metavar="TIME",
+            help="what is older goes: 2026-11-24, or 90d",
+        )
         parser.add_argument("--reason", required=True, help="kept with the event that remains")
         parser.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -32,7 +38,7 @@ class Command(BaseCommand):
             raise CommandError("Cannot erase: expected a reason, got none.")
         if not yes:
             count = ControlEvent.objects.filter(at__lt=before).count()
-            said = input(f"Delete {count:,} events from before {before:%Y-%m-%d %H:%M %Z} for good? [y/N] ")
+            said = input(f"Delete {count:,} events from before {times.written(before)} for good? [y/N] ")
             if said.strip().lower() not in ("y", "yes"):
                 raise CommandError("Nothing was deleted.")
         erased = audit.erase(before, actor=Actor.shell(), reason=reason)

@@ -27,7 +27,7 @@ class Command(BaseCommand):
     help = "Write the audit trail, newest first, as CSV or JSON lines."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--since", type=moment, metavar="TIME", help="at or after this time")
+        parser.add_argument("--since", type=moment, metavar="TIME", help="at or after: 2026-11-24T13:00, 24h, 2d")
         parser.add_argument("--until", type=moment, metavar="TIME", help="before this time")
         for name in EQUAL:
             parser.add_argument(f"--{name.replace('_', '-')}", help=f"only events of this {name.replace('_', ' ')}")

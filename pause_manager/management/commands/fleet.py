@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
-from pause_manager import fleet
+from django.db import connection
+
+from pause_manager import acknowledgements, fleet
 from pause_manager.management import drain_watch
-from pause_manager.management.shell import ControlCommand, Exit, add_json, period, shell_actor
+from pause_manager.management.shell import ControlCommand, Exit, add_json, no_verb, period, shell_actor
 from pause_manager.models import Hold
+
+HEARD_SECONDS = 1.0
+"""So long workers are waited for to hear of a change, before it is said that they have not."""
 
 
 class Command(ControlCommand):
@@ -22,13 +28,13 @@ exit codes:
   1    an unexpected error, such as no database
   2    wrong usage
   3    refused (nothing was changed); with --wait also: somebody has resumed the fleet meanwhile
-  4    --wait: nothing runs, but leases of lost workers are left, which end only after the resume (see the runbook)
-  5    --wait: not drained within --timeout; the fleet stays paused
+  6    --wait: nothing runs, but leases of lost workers are left, which end only after the resume (see the runbook)
+  7    --wait: not drained within --timeout; the fleet stays paused
   130  interrupted with Ctrl-C; the fleet stays as it is
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        verbs = parser.add_subparsers(dest="verb", required=True)
+        verbs = parser.add_subparsers(dest="verb")
         told: dict[str, Any] = {"epilog": self.epilog, "formatter_class": RawDescriptionHelpFormatter}
         pause = verbs.add_parser("pause", help="take no new work", **told)
         pause.add_argument(
@@ -47,6 +53,8 @@ exit codes:
             add_json(verb)
 
     def carry_out(self, options: dict[str, Any]) -> Exit:
+        if options["verb"] is None:
+            raise no_verb("fleet", "pause", "resume", "status")
         if options["verb"] == "pause":
             return self._pause(options)
         if options["verb"] == "resume":
@@ -54,6 +62,7 @@ exit codes:
             fleet.resume(
                 reason=options["reason"], actor=shell_actor(), force=options["force"], confirmation=confirmation
             )
+            _let_workers_hear()
         if options["verb"] == "status" and options["wait"]:
             return self._wait(options)
         self._show(options["json"])
@@ -69,6 +78,7 @@ exit codes:
         )
         if options["wait"]:
             return self._wait(options, version=state.version)
+        _let_workers_hear()
         self._show(options["json"])
         return Exit.OK
 
@@ -85,6 +95,7 @@ exit codes:
         return code
 
     def _show(self, json: bool) -> None:
+        connection.ensure_connection()  # the snapshot tells what cannot be read; without a database that is all
         shot = fleet.snapshot()
         for line in [shot] if json else drain_watch.table(shot):
             self.line(line)
@@ -106,3 +117,10 @@ exit codes:
             last = sentence.partition(";")[0]
 
         return say
+
+
+def _let_workers_hear() -> None:
+    """Wait until all have acknowledged the change, for a second at most."""
+    until = time.monotonic() + HEARD_SECONDS
+    while time.monotonic() < until and acknowledgements.of_version(fleet.state().version).lagging:
+        time.sleep(0.05)

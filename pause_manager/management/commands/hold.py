@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from pause_manager import bulk
-from pause_manager.management.shell import ControlCommand, Exit, add_json, period, shell_actor
+from pause_manager import bulk, times
+from pause_manager.management.shell import ControlCommand, Exit, add_json, no_verb, period, shell_actor
 from pause_manager.models import Hold
 
 
@@ -22,7 +23,7 @@ exit codes:
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        verbs = parser.add_subparsers(dest="verb", required=True)
+        verbs = parser.add_subparsers(dest="verb")
         place = verbs.add_parser("place", help="hold, or give a hold another mode, reason or end")
         place.add_argument("--mode", choices=Hold.Mode.values, default=Hold.Mode.DRAIN, help="default: drain")
         place.add_argument("--for", type=period, dest="expires_in", help="the hold ends after this time: 10m")
@@ -37,6 +38,8 @@ exit codes:
             add_json(verb)
 
     def carry_out(self, options: dict[str, Any]) -> Exit:
+        if options["verb"] is None:
+            raise no_verb("hold", "place", "release", "list")
         verb, json = options["verb"], options["json"]
         if verb == "list":
             self._list(json)
@@ -55,6 +58,8 @@ exit codes:
             on_expiry=options["then"],
         )
         self._tell(json, vars(outcome))
+        for warning in bulk.unknown(options["scopes"]):
+            self.stderr.write(f"Warning: {warning}", style_func=None if sys.stderr.isatty() else str)
         return Exit.OK
 
     def _tell(self, json: bool, outcome: dict[str, list[str]]) -> None:
@@ -67,11 +72,11 @@ exit codes:
 
     def _list(self, json: bool) -> None:
         for hold in Hold.objects.active().order_by("scope", "kind"):
-            ends = f", until {hold.expires_at:%Y-%m-%d %H:%M:%S %Z} ({hold.on_expiry})" if hold.expires_at else ""
+            ends = f", until {times.written(hold.expires_at)} ({hold.on_expiry})" if hold.expires_at else ""
             names = ("scope", "kind", "mode", "reason", "actor", "created_at", "expires_at", "on_expiry")
             self.line(
                 {name: getattr(hold, name) for name in names}
                 if json
-                else f"{hold.scope}  {hold.kind} ({hold.mode})  since {hold.created_at:%Y-%m-%d %H:%M:%S %Z} by "
+                else f"{hold.scope}  {hold.kind} ({hold.mode})  since {times.written(hold.created_at)} by "
                 f"{hold.actor}: {hold.reason or 'no reason given'}{ends}"
             )

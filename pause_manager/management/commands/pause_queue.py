@@ -15,7 +15,7 @@ from django.db.models import Q
 from rich.console import Console
 from rich.table import Table
 
-from pause_manager import chord_results, manager, outlook, stuck
+from pause_manager import chord_results, conf, manager, outlook, stuck, times
 from pause_manager.delivery import GROUPS
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 from pause_manager.models import PauseQueueEntry, PollState
@@ -96,13 +96,16 @@ exit codes of drop, rename, force and reroute:
             return
         count = shown.count()
         polled_at = PollState.objects.values_list("polled_at", flat=True).first()
-        last = f"the last poll was at {polled_at:%H:%M:%S %Z}" if polled_at else "nobody has polled yet"
+        last = f"the last poll was at {times.written(polled_at)}" if polled_at else self._first_poll()
         if count:
             self._draw(list(shown[: max(1, options["limit"])]), forgotten)
         self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
         if PauseQueueEntry.objects.waiting().filter(kept_by=PauseQueueEntry.KeptBy.CAPACITY).exists():
             self.stdout.write("To start one anyway: pause_queue force ENTRY --reason WHY, or resume_run RUN --force.")
         self._tell_the_rest()
+
+    def _first_poll(self) -> str:
+        return f"the first poll comes within {conf.settings().poll_interval_seconds:g} s of beat's start"
 
     def _draw(self, entries: list[PauseQueueEntry], forgotten: timedelta | None) -> None:
         is_terminal = self.stdout.isatty()
@@ -157,15 +160,15 @@ def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table
         shown.add_column(name, justify="right" if name in ("entry", "priority") else "left")
     now = outlook.of(entries)
     for entry in entries:
-        since = f"{entry.paused_at:%Y-%m-%d %H:%M:%S}"
+        since = times.written(entry.paused_at)
         what = f"{entry.task_name} {entry.ref}" if entry.ref.startswith("task:") else entry.ref
-        needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "no hold"
+        needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "–"
         waits = now.get(entry.pk)
         why = waits.sentence if waits is not None else entry.reason
         if entry.problem:
             why = f"{entry.get_problem_display()}: {entry.reason}"
         if (at := _forgotten_from(entry, forgotten)) is not None:
-            why += f"; its chord's results expire from {at:%Y-%m-%d %H:%M:%S} on"
+            why += f"; its chord's results expire from {times.written(at)} on"
         shown.add_row(str(entry.pk), str(entry.priority), what, since, needs, why)
     return shown
 

@@ -28,7 +28,14 @@ def test_a_run_is_created_started_and_shown_alike(api):
 
     assert made.status_code == 201
     assert made.data["status"] == made.data["lifecycle"] == "running"
-    assert made.data["params"] == {"items": 3, "seconds": 0.1, "mode": "sleep", "memory_mib": 0, "fail_every": 0}
+    assert made.data["params"] == {
+        "items": 3,
+        "seconds": 0.1,
+        "mode": "sleep",
+        "stubborn": False,
+        "memory_mib": 0,
+        "fail_every": 0,
+    }
     assert (made.data["site"], made.data["pipeline"], made.data["total_items"]) == ("ours", "drill", 3)
     assert made.data["created_by"] == "user:alice"
     assert made.data["started_at"]

@@ -168,6 +168,8 @@ CONSOLE_ROWS = [
     Row("GET", f"{_PAGE}live/", OPENS_A_STREAM._replace(stranger=404)),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
     Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN),
+    # Whoever sees the run is sent on to its page.
+    Row("GET", "runs/<slug:called>/", VIEWS_A_PAGE_OF_A_RUN._replace(viewer=302, operator=302, superuser=302)),
     *(Row(method, "sign-in/", SIGNS_IN) for method in ("GET", "POST", "PUT")),
     *(Row(method, "sign-in/", SIGNS_IN._replace(anonymous=405, agent=405)) for method in ("PATCH", "DELETE")),
     Row("POST", "sign-out/", everybody(302)),

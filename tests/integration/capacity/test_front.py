@@ -27,7 +27,7 @@ def said(name: str, *arguments: str) -> str:
 
 @pytest.mark.req("P-32")
 def test_the_command_shows_what_waits_and_why():
-    assert said("pause_queue") == "Nothing waits; nobody has polled yet.\n"
+    assert said("pause_queue") == "Nothing waits; the first poll comes within 10 s of beat's start.\n"
     full()
     run = make_run()
     manager.poll()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from automation.errors import AutomationError
@@ -39,6 +39,10 @@ class Brief:
     words: int
     sections: int
     questions: int
+    size: int = 0
+    """How many keywords the cluster has, of which the first are here; 0: these."""
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    """How often each keyword is searched for, where the input says so."""
 
     @classmethod
     def from_task(cls, task: Payload) -> Brief:
@@ -51,6 +55,8 @@ class Brief:
             words=task["words"],
             sections=task["sections"],
             questions=task["questions"],
+            size=task.get("size", 0),
+            volumes=task.get("volumes", {}),
         )
 
 
@@ -73,6 +79,8 @@ class Article:
     questions: Sequence[Section]
     """Questions and their answers."""
     conclusion: str
+    note: str = ""
+    """Said above all else, where the text is not meant for readers; such a page asks not to be indexed."""
 
 
 @dataclass(frozen=True)
