@@ -6,7 +6,6 @@ where it is handed in: a failure is the item's, "try later" asks for patience, s
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from enum import Enum, auto
 from itertools import count
@@ -17,10 +16,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from automation.context import Interrupted, StageContext
 from automation.errors import LeaseLost
 from automation.pipeline import AnyStage, TryLater
+from automation.retry_policy import backoff, is_tried_again
 from pause_manager import database
 from pause_manager.stops import SHUTDOWN, Stop
-
-MAX_BACKOFF = 60.0
 
 Result = TypeVar("Result")
 
@@ -100,14 +98,3 @@ def again(
         except BaseException as next_error:
             error = next_error
     raise AssertionError
-
-
-def is_tried_again(stage: AnyStage, error: BaseException) -> bool:
-    """Whether ``stage`` allows another try after ``error``."""
-    return isinstance(error, stage.retry_for) and not isinstance(error, stage.no_retry_for)
-
-
-def backoff(stage: AnyStage, number: int) -> float:
-    """Seconds between attempt ``number`` and the next, drawn from about what the stage declares."""
-    seconds: float = min(stage.retry_backoff * 2 ** min(number - 1, 32), MAX_BACKOFF)
-    return seconds * random.uniform(1 - stage.retry_jitter, 1 + stage.retry_jitter)

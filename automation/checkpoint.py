@@ -6,16 +6,19 @@ One statement is one transaction and one round trip, so that it can be under way
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
-from django.db import connection
+from django.db import connection, transaction
 
 from automation import conf, copying
 from automation.errors import LeaseLost
 from automation.leases import NO_LEASE, SLICE, Work
-from automation.models import ItemFailure
+from automation.models import ItemChunk, ItemFailure, ItemState
+
+CHUNK, STATE = ItemChunk._meta.db_table, ItemState._meta.db_table
 
 INTERVAL_SECONDS = 0.1
 """Between two checkpoints of a stage that does not say: so much work is done again after a crash."""
@@ -42,6 +45,8 @@ class Progress:
     busy_seconds: float = 0.0
     size: int = 0
     """Bytes of the outputs."""
+    staged: dict[str, int] = field(default_factory=dict)
+    """Keys of items of which something was committed before they ended, and how many outputs of it are to be kept."""
 
     @property
     def is_empty(self) -> bool:
@@ -56,16 +61,21 @@ def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
     Raises :class:`LeaseLost`, having changed nothing, if the token is not in force.
     """
     ends = release or _finishes(work, done)
-    with connection.cursor() as cursor:
+    with transaction.atomic() if done.staged else nullcontext(), connection.cursor() as cursor:
+        if done.staged:
+            cursor.execute(_SETTLE, _staged_facts(work, done))
         facts = _facts(work, done)
         cursor.execute(_END if ends else _MOVE_ON, facts | {"outputs": facts["outputs"].decode()})
         (moved,) = cursor.fetchone()
-    accept(work, done, bool(moved))
+        if not moved:
+            raise _lost(work)
+    accept(work, done, has_moved=True)
     return _finishes(work, done)
 
 
 def statement(work: Work, done: Progress) -> tuple[bytes, list[bytes | None]]:
-    """``commit`` for ``Aside.send``; its result, ``1`` or ``0``, is for ``accept``."""
+    """``commit`` for ``Aside.send``; its result, ``1`` or ``0``, is for ``accept``. Not for what is ``staged``."""
+    assert not done.staged
     text, names = _END_ASIDE if _finishes(work, done) else _MOVE_ON_ASIDE
     facts = _facts(work, done)
     return text, [_as_bytes(facts[name]) for name in names]
@@ -74,12 +84,26 @@ def statement(work: Work, done: Progress) -> tuple[bytes, list[bytes | None]]:
 def accept(work: Work, done: Progress, has_moved: bool) -> None:
     """Note that ``done`` is committed, or raise :class:`LeaseLost` if the token was not in force."""
     if not has_moved:
-        raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
+        raise _lost(work)
     if done.cursor != work.cursor:
         work.crashes = work.expiries = work.waits = 0
         work.waited_seconds = 0.0
     work.cursor = done.cursor
     work.done += done.processed + done.failed
+
+
+def _lost(work: Work) -> LeaseLost:
+    return LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
+
+
+def _staged_facts(work: Work, done: Progress) -> dict[str, Any]:
+    return {
+        "slice": work.slice_id,
+        "token": work.token,
+        "old": work.cursor,
+        "keys": list(done.staged),
+        "counts": list(done.staged.values()),
+    }
 
 
 def _finishes(work: Work, done: Progress) -> bool:
@@ -147,11 +171,32 @@ _END = _MOVE.format(
 )
 
 
-def _numbered(statement: str) -> tuple[bytes, list[str]]:
-    """``statement`` with ``$1`` … for ``%(name)s``, and the names in that order."""
+def numbered(statement: str) -> tuple[bytes, list[str]]:
+    """For ``Aside``: ``statement`` with ``$1`` … for ``%(name)s``, and the names in that order."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
     return (statement % {name: f"${number}" for number, name in enumerate(names, 1)}).encode(), names
 
 
-_MOVE_ON_ASIDE = _numbered(_MOVE_ON)
-_END_ASIDE = _numbered(_END)
+_SETTLE = f"""
+    WITH held AS MATERIALIZED (
+        SELECT id, stage_run_id FROM {SLICE}
+         WHERE id = %(slice)s AND lease_token = %(token)s AND cursor = %(old)s FOR NO KEY UPDATE
+    ), staged AS MATERIALIZED (
+        SELECT stage_run_id, key, outputs FROM held, unnest(%(keys)s::varchar[], %(counts)s::bigint[])
+            AS staged(key, outputs)
+    ), made AS (
+        INSERT INTO {copying.ITEM} (made_by_id, key, payload)
+        SELECT chunk.stage_run_id, split_part(line, E'\\t', 1), split_part(line, E'\\t', 2)::jsonb
+          FROM staged JOIN {CHUNK} AS chunk USING (stage_run_id, key), string_to_table(chunk.rows, E'\\n') AS line
+         WHERE chunk.ordinal < staged.outputs
+    ), chunks AS (
+        DELETE FROM {CHUNK} AS chunk USING staged
+         WHERE chunk.stage_run_id = staged.stage_run_id AND chunk.key = staged.key
+    )
+    DELETE FROM {STATE} AS state USING staged
+     WHERE state.stage_run_id = staged.stage_run_id AND state.key = staged.key
+"""
+"""What was committed of items before they ended, see ``unfinished``, becomes items or goes."""
+
+_MOVE_ON_ASIDE = numbered(_MOVE_ON)
+_END_ASIDE = numbered(_END)

@@ -41,7 +41,13 @@ class Committer:
         self._committed(done)
 
     def begin(self, work: Work, done: Progress) -> None:
-        """Start to commit ``done`` once the checkpoint before it stands; raises what became of that one."""
+        """Start to commit ``done`` once the checkpoint before it stands; raises what became of that one.
+
+        What is ``staged`` takes more than a statement, and stands when this returns.
+        """
+        if done.staged:
+            self.commit(work, done)
+            return
         self.wait()
         self._note(work, done)
         self._pending = (work, done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,16 @@ import orjson
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from automation import conf, keys
+from automation import keys
 from automation.models import WorkItem
+from automation.payloads import UnfitPayload as UnfitPayload
+from automation.payloads import encode as encode
+from automation.payloads import of_wrong_type
 from pause_manager import database
-from pause_manager.finite import non_finite
 
 if TYPE_CHECKING:
     from automation.aside import Aside
+    from automation.unfinished import Unfinished
 
 ITEM = WorkItem._meta.db_table
 FIRST_CHUNK = 500
@@ -24,49 +26,10 @@ CHUNK = 5_000
 CHUNK_BYTES = 1 << 20
 """A chunk ends with the item that makes it larger than this, so that large ones fill no memory; ``CHUNK`` at most."""
 MOST_BYTES_AT_ONCE = 256 * 1024 * 1024
-"""All outputs of one item are committed by one statement, which PostgreSQL takes up to 1 GB."""
+"""All outputs that an agent hands in for one item are committed by one statement, which PostgreSQL takes up to 1 GB."""
+SPILL_BYTES = 4 * 1024 * 1024
+"""Of the outputs of one item so much is kept in memory."""
 BLOCK = 1 << 18
-
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-class UnfitPayload(ValueError):
-    """The payload cannot be stored as a JSON object; the sentence says why."""
-
-
-def encode(payload: Any, most_bytes: int | None = None) -> bytes:
-    """``payload`` as a JSON object ready to store, or ``UnfitPayload``.
-
-    ``most_bytes`` is what it may take; ``None``: as much as the settings say.
-    """
-    if not isinstance(payload, dict):
-        raise UnfitPayload(f"expected an output that is a JSON object (dict), got: {type(payload).__name__}")
-    try:
-        encoded = orjson.dumps(payload, None, _NUMPY)
-    except TypeError as error:
-        raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
-    if b"\\u0000" in encoded and _NUL.search(encoded):
-        raise UnfitPayload("expected an output without NUL characters")
-    # What is no number has become null.
-    if b"null" in encoded and (found := non_finite(payload)):
-        raise UnfitPayload(f"expected an output of finite numbers: {found}")
-    if len(encoded) > LEAST_LIMIT:
-        _check_size(encoded, most_bytes)
-    return encoded
-
-
-LEAST_LIMIT = 1024
-"""No limit is lower: what is smaller than that is not asked about."""
-
-
-def _check_size(encoded: bytes, most_bytes: int | None) -> None:
-    most = conf.settings().max_item_bytes if most_bytes is None else most_bytes
-    if len(encoded) > most:
-        raise UnfitPayload(
-            f"expected an output of at most {most:,} bytes, got: {len(encoded):,}; "
-            f"keep it in ctx.artifacts, and its name in the output"
-        )
 
 
 def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
@@ -76,37 +39,44 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
     return b"%b\t%b\t%b\n" % (made_by, key.encode(), encoded)
 
 
-def output_rows(key: str, outputs: Iterable[Any], most_bytes: int | None = None) -> list[bytes]:
-    """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``."""
+def output_rows(
+    key: str, outputs: Iterable[Any], most_bytes: int | None = None, unfinished: Unfinished | None = None
+) -> list[bytes]:
+    """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``.
+
+    What is too much for memory is committed by ``unfinished`` as it comes; the rest is returned.
+    """
     if (type(outputs) is tuple or type(outputs) is list) and len(outputs) == 1:
         line = b"%b.000\t%b" % (key.encode(), encode(outputs[0], most_bytes))
         if len(line) <= MOST_BYTES_AT_ONCE:
             return [line]
     if isinstance(outputs, dict | str | bytes) or not isinstance(outputs, Iterable):
-        raise UnfitPayload(_of_wrong_type(outputs))
+        raise UnfitPayload(of_wrong_type(outputs))
     start = key.encode()
-    rows = []
+    rows: list[bytes] = []
     size = 0
+    most_at_once = MOST_BYTES_AT_ONCE
+    if unfinished is not None:
+        unfinished.key, unfinished.rows, most_at_once = key, rows, SPILL_BYTES
     for ordinal, output in enumerate(outputs):
         segment = keys.ENCODED_SEGMENTS[ordinal] if ordinal < 1_000 else keys.segment(ordinal).encode()
         line = b"%b.%b\t%b" % (start, segment, encode(output, most_bytes))
         rows.append(line)
         size += len(line)
-        if size > MOST_BYTES_AT_ONCE:
+        if size > most_at_once:
+            if unfinished is not None:
+                unfinished.spill()
+                size = 0
+                continue
             raise UnfitPayload(
                 f"expected outputs of at most {MOST_BYTES_AT_ONCE:,} bytes together; keep them in ctx.artifacts"
             )
     return rows
 
 
-def _of_wrong_type(outputs: Any) -> str:
-    if outputs is None:
-        return (
-            "expected the outputs of process(), got None: yield each output, or return a list (an empty one for none)"
-        )
-    if isinstance(outputs, dict):
-        return "expected the outputs of process(), got one dict: yield it, or return [it]"
-    return f"expected the outputs of process(), dicts in a list or yielded, got: {type(outputs).__name__}"
+def output_row(key: bytes, ordinal: int, output: Any, most_bytes: int | None = None) -> bytes:
+    """The line of one output of item ``key``."""
+    return b"%b.%b\t%b" % (key, keys.segment(ordinal).encode(), encode(output, most_bytes))
 
 
 def write(rows: Iterable[bytes]) -> None:

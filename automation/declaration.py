@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
+from automation import item_types
 from automation.errors import InvalidParams, PipelineError
 from automation.failure_limit import is_limit
 from automation.inputs import Reader
@@ -28,6 +29,7 @@ TAKES = {
     "finish": ("ctx", "outputs"),
 }
 """Methods of a stage, and what each is called with."""
+MAY_BE_ASYNC = ("process", "setup", "teardown")
 
 CELERY, AGENT = "celery", "agent"
 EXECUTORS = (CELERY, AGENT)
@@ -83,6 +85,11 @@ class Param:
         return InvalidParams(f"Cannot use parameter {self.name!r}: expected {rule}, got: {value!r}.")
 
 
+def is_async(method: Any) -> bool:
+    """Whether ``method`` is a coroutine function, or an asynchronous generator."""
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+
+
 def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipeline]]) -> None:
     """Raise ``PipelineError`` naming the class and its first mistake."""
     name = pipeline.__name__
@@ -102,6 +109,7 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
         raise refuse(f"its retention_days expected a whole number >= 1 or None, got: {kept!r}")
     if not _is_limit(pipeline.item_timeout):
         raise refuse(f"its item_timeout expected seconds >= 0 or None, got: {pipeline.item_timeout!r}")
+    _check_item_type(pipeline.item_type, f"Cannot register pipeline {name}: its item_type")
     if not isinstance(pipeline.reader, Reader):
         raise refuse(f"its reader expected an instance of Reader, such as Rows(), got: {pipeline.reader!r}")
     if not pipeline.stages:
@@ -124,6 +132,15 @@ def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipelin
             if slug not in seen:
                 raise PipelineError(f"{prefix}.after names {slug!r}: expected a stage listed before it")
         seen.append(stage.slug)
+
+
+def _check_item_type(declared: Any, prefix: str) -> None:
+    if declared is None:
+        return
+    try:
+        item_types.of(declared)
+    except item_types.NoItemType as error:
+        raise PipelineError(f"{prefix} cannot be used: {error}.") from None
 
 
 def _check_formerly(formerly: object, prefix: str) -> None:
@@ -169,11 +186,14 @@ def _check_executor(stage: type[AnyStage], prefix: str) -> None:
 
 
 def _check_methods(stage: type[AnyStage], prefix: str) -> None:
-    """Each method can be called as the loop calls it, and its result is used as it is: nobody awaits one."""
+    """Each method can be called as the loop calls it; ``setup`` and ``teardown`` may be async where ``process`` is."""
     for name, arguments in TAKES.items():
         method = inspect.unwrap(getattr(stage, name))
-        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-            raise PipelineError(f"{prefix}.{name} is declared async: expected a plain function or generator (def).")
+        if is_async(method) and not (name in MAY_BE_ASYNC and is_async(inspect.unwrap(stage.process))):
+            rule = "its process is not" if name in MAY_BE_ASYNC else "expected a plain function or generator (def)"
+            raise PipelineError(f"{prefix}.{name} is declared async: {rule}.")
+        if name in ("setup", "teardown") and inspect.isasyncgenfunction(method):
+            raise PipelineError(f"{prefix}.{name} is an asynchronous generator: expected it to await, not to yield.")
         is_bound = isinstance(inspect.getattr_static(stage, name), staticmethod | classmethod)
         try:
             inspect.signature(method).bind(*(arguments if is_bound else ("self", *arguments)))
@@ -194,10 +214,12 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     _check_names(stage.__name__, stage, prefix)
     _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
+    _check_item_type(stage.item_type, f"{prefix}.item_type")
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
     for field, least, optional in (
         ("concurrency", 1, True),
+        ("in_flight", 1, False),
         ("retries", 0, False),
         ("slice_size", 1, True),
         ("group_size", 1, False),
@@ -210,6 +232,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
+    if stage.in_flight > 1 and not is_async(inspect.unwrap(stage.process)):
+        raise PipelineError(f"{prefix}.in_flight expected 1, as its process is not async, got: {stage.in_flight!r}.")
     for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds"):
         value = getattr(stage, field)
         if value is None and field == "checkpoint_interval":

@@ -45,6 +45,7 @@ class Definition:
     queue: str = BaseStage.queue
     needs: Needs = BaseStage.needs
     concurrency: int | None = BaseStage.concurrency
+    in_flight: int = BaseStage.in_flight
     retries: int = BaseStage.retries
     retry_backoff: float = BaseStage.retry_backoff
     retry_jitter: float = BaseStage.retry_jitter

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,16 +33,20 @@ def _refuse(stage: AnyStage, name: str, value: Any) -> None:
 
 
 class SetUp:
-    """The set-up of one loop's stage: made before its first item, taken down once, at its end."""
+    """The set-up of one loop's stage: made before its first item, taken down once, at its end.
 
-    def __init__(self, ctx: StageContext) -> None:
+    Where it is async, ``run`` runs it.
+    """
+
+    def __init__(self, ctx: StageContext, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         self._ctx = ctx
+        self._run = run
         self._stage: AnyStage | None = None
 
     def of(self, stage: AnyStage) -> None:
         """Call ``setup`` unless it has been."""
         if self._stage is None:
-            stage.setup(self._ctx)
+            self._finish(stage.setup(self._ctx))
             self._stage = stage
 
     def take_down(self) -> None:
@@ -50,6 +55,10 @@ class SetUp:
         if stage is None:
             return
         try:
-            stage.teardown(self._ctx)
+            self._finish(stage.teardown(self._ctx))
         except BaseException:
             self._ctx.logger.exception("teardown() of %s failed.", type(stage).__name__)
+
+    def _finish(self, made: Any) -> None:
+        if inspect.iscoroutine(made):
+            self._run(made)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from automation import definition
+from automation import declaration, definition, item_types
 from automation.declaration import AGENT
 from automation.definition import GROUP, ITEM
 from automation.models import AutomationRun, StageRun
@@ -93,6 +94,25 @@ def missing(pipeline: str, stage_run: StageRun) -> str:
         )
     is_now, was = _TAKES[definition.interface_of(found[1])], _TAKES[stage_run.definition["interface"]]
     return f"{name} {is_now} in this release, but this run's {was}; it goes on with a release like that, or cancel it."
+
+
+def readers_of(stage_run: StageRun) -> list[item_types.Reader]:
+    """The stages that read what ``stage_run`` makes and say what they take, as far as this release has their code."""
+    pipeline = pipeline_of(stage_run.run.pipeline)
+    if pipeline is None or not item_types.is_declared(pipeline):
+        return []
+    readers = []
+    for row in StageRun.objects.filter(run=stage_run.run_id, position__gt=stage_run.position).order_by("position"):
+        found = find(pipeline.slug, row.slug) if stage_run.slug in definition.of(row).after else None
+        if found is not None and found[1].item_type is not None:
+            readers.append((row.slug, item_types.of(found[1].item_type)))
+    return readers
+
+
+def is_async(stage_run: StageRun) -> bool:
+    """Whether the code that this release has for ``stage_run`` is async."""
+    found = find(stage_run.run.pipeline, stage_run.slug)
+    return found is not None and declaration.is_async(inspect.unwrap(found[1].process))
 
 
 def make(pipeline: str, stage_run: StageRun) -> AnyStage:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from automation import copying, definition, units
+from automation import copying, definition, installed, item_types, units
 from automation.checkpoint import Failure, Progress
 from automation.definition import Definition
 from automation.errors import CheckpointConflict, InvalidCheckpoint
@@ -50,6 +50,7 @@ def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
     if not work.cursor < position <= work.last_key:
         raise _not_left(handed)
     stage = definition.of(stage_run)
+    readers = installed.readers_of(stage_run)
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
     payloads = _payloads(source_id, [key.removeprefix(prefix) for key in given_up])
     left = {*handed.outputs, *given_up}
@@ -58,6 +59,7 @@ def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
         if full not in left:
             raise InvalidCheckpoint(f"Cannot checkpoint: item {full} is before the cursor and was left out.")
         left.discard(full)
+        _check(full, handed.outputs.get(full), readers)
         _add(stage, done, full, handed.outputs.get(full), given_up.get(full), payloads.get(key))
         done.cursor = key
     if done.cursor != position:
@@ -65,6 +67,16 @@ def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
     if left:
         raise InvalidCheckpoint(f"Cannot checkpoint: {min(left)!r} is none of the items up to {handed.cursor}.")
     return done
+
+
+def _check(key: str, outputs: Sequence[Any] | None, readers: Sequence[item_types.Reader]) -> None:
+    if not readers:
+        return
+    try:
+        for number, output in enumerate(outputs or (), start=1):
+            item_types.check_output(output, number, readers)
+    except copying.UnfitPayload as error:
+        raise InvalidCheckpoint(f"Cannot keep the outputs of item {key}: {error}.") from None
 
 
 def _payloads(made_by: int, keys: Sequence[str]) -> dict[str, Any]:

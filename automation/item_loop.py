@@ -6,11 +6,12 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from automation import copying, loop_beat, memory_faults, patience
+from automation import copying, installed, item_types, loop_beat, memory_faults, patience
 from automation.aside import Aside
 from automation.attempts import GivenUp, again
 from automation.checkpoint import INTERVAL_SECONDS, Progress
@@ -23,6 +24,7 @@ from automation.models import StageRun
 from automation.overruns import item_timeout
 from automation.pipeline import AnyStage, TryLater
 from automation.turns import Turn
+from automation.unfinished import States, Unfinished
 from automation.units import Reading, Unit
 from pause_manager.stops import Stop
 from pause_manager.worker import slots
@@ -62,7 +64,9 @@ class ItemLoop:
         self._turn = turn
         self._committer = committer
         self._ahead = Aside()
+        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committed=self._begin_anew)
         self._reading: Reading | None = None
+        self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
         self._seconds = INTERVAL_SECONDS
         self._check_should_stop = slot.check
@@ -93,10 +97,18 @@ class ItemLoop:
             return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
         return None
 
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``coroutine`` on the event loop of the items; there is none where they are not async."""
+        raise AssertionError
+
+    def end(self) -> None:
+        """End the event loop, if there is one."""
+
     def close(self) -> None:
         """Give the connections back."""
         self._committer.close()
         self._ahead.close()
+        self.unfinished.close()
 
     def _one_by_one(
         self, work: Work, stage: AnyStage, refused: CheckpointRefused, interval: float | None
@@ -111,7 +123,14 @@ class ItemLoop:
     def _pass_over(self, work: Work, stage: AnyStage, interval: float | None) -> Halt | None:
         reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
         check_should_stop, monotonic, output_rows = self._check_should_stop, time.monotonic, copying.output_rows
-        process, ctx, at, most_bytes = stage.process, self._ctx, self._slot.work, self._declared.max_item_bytes
+        process, ctx, at, most_bytes = (
+            self._process_of(stage),
+            self._ctx,
+            self._slot.work,
+            self._declared.max_item_bytes,
+        )
+        unfinished = self.unfinished
+        unfinished.states = States(work, reading.prefix)
         prefix, is_grouped, overrun_key = reading.prefix, reading.is_grouped, work.overrun_key or None
         seconds = self._seconds if interval is None else interval
         number, look_at, has_waited, size = work.done, self._turn.look_at, False, 1
@@ -134,7 +153,7 @@ class ItemLoop:
                     rows = self._once_more(work, stage, full, given)
                 else:
                     at[BEGUN] = now
-                    rows = output_rows(full, process(given, ctx), most_bytes)
+                    rows = output_rows(full, process(given, ctx), most_bytes, unfinished)
             except BaseException as error:
                 at[BEGUN] = 0.0
                 unit = reading.unit(key, given)
@@ -146,7 +165,7 @@ class ItemLoop:
                 except TryLater as later:
                     self._committer.wait()
                     if not done.is_empty:
-                        self._committer.commit(work, _timed(done, started))
+                        self._committer.commit(work, timed(done, started))
                     if not self._put_off(work, stage, unit, later, has_waited=has_waited):
                         return None
                     has_waited, number = True, work.done
@@ -154,6 +173,8 @@ class ItemLoop:
                     continue
             else:
                 at[BEGUN] = 0.0
+                if unfinished.is_touched:
+                    rows = unfinished.ended(rows, done.staged)
                 done.outputs += rows
                 done.size += len(rows[0]) if len(rows) == 1 else sum(map(len, rows))
                 done.processed += size
@@ -164,18 +185,18 @@ class ItemLoop:
                 if self._slot.is_orphaned:
                     return self._halt(work, done, started, slots.ORPHANED)
                 if seconds:
-                    self._committer.begin(work, _timed(done, started))
+                    self._committer.begin(work, timed(done, started))
                 else:
-                    self._commit_alone(work, reading.unit(key, given), _timed(done, started))
+                    self._commit_alone(work, reading.unit(key, given), timed(done, started))
                 if interval is None:
                     seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
                 done, started = Progress(cursor=done.cursor), now
         if not done.is_empty:
-            self._committer.begin(work, _timed(done, started))
+            self._committer.begin(work, timed(done, started))
         return None
 
     def _halt(self, work: Work, done: Progress, started: float, why: Stop | None) -> Halt:
-        self._committer.commit(work, _timed(done, started), release=True)
+        self._committer.commit(work, timed(done, started), release=True)
         return Halt(why)
 
     def _once_more(self, work: Work, stage: AnyStage, key: str, given: Any) -> list[bytes]:
@@ -190,11 +211,19 @@ class ItemLoop:
 
     def _attempt(self, stage: AnyStage, key: str, given: Any, number: int) -> list[bytes]:
         at = self._slot.work
+        self.unfinished.restart()
         at[ATTEMPT], at[BEGUN] = number, time.monotonic()
         try:
-            return copying.output_rows(key, stage.process(given, self._ctx), self._declared.max_item_bytes)
+            return copying.output_rows(
+                key, self._process_of(stage)(given, self._ctx), self._declared.max_item_bytes, self.unfinished
+            )
         finally:
             at[BEGUN], at[ATTEMPT] = 0.0, 1.0
+
+    def _process_of(self, stage: AnyStage) -> item_types.Process:
+        if self._process is None:
+            self._process = item_types.process_of(stage, installed.readers_of(self._stage_run))
+        return self._process
 
     def _judge(
         self, work: Work, stage: AnyStage, unit: Unit, error: BaseException, failed: int, done: Progress
@@ -203,18 +232,37 @@ class ItemLoop:
 
         Raises what is not its fault.
         """
+        unfinished = self.unfinished
         try:
             if isinstance(error, GivenUp):
+                unfinished.is_touched = True  # by an attempt in another loop, perhaps
                 raise error
             rows = again(partial(self._anew, stage, unit), error, failed, stage, self._ctx, self._stop_now)
         except GivenUp as given_up:
             memory_faults.note(given_up.error, self._stage_run, work.node)
+            if unfinished.is_touched:
+                unfinished.given_up(done.staged)
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
+        except BaseException:
+            unfinished.leave()
+            raise
         else:
+            if unfinished.is_touched:
+                rows = unfinished.ended(rows, done.staged)
             done.outputs += rows
             done.size += sum(map(len, rows))
             done.processed += unit.size
+
+    def _must_stop(self) -> bool:
+        """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
+        return not self._declared.irreversible and self._check_should_stop()[0]
+
+    def _begin_anew(self) -> None:
+        """What an item has committed is progress: its time begins anew."""
+        at = self._slot.work
+        if at[BEGUN]:
+            at[BEGUN] = time.monotonic()
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop
@@ -229,6 +277,7 @@ class ItemLoop:
             self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
             done.outputs, done.processed, done.failed = [], 0, unit.size
             done.failures = unit.failures(refused.cause, 1)
+            done.staged = dict.fromkeys(done.staged, 0)
             self._committer.commit(work, done)
 
     def _put_off(self, work: Work, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
@@ -237,7 +286,7 @@ class ItemLoop:
         out = patience.exhausted(stage, work, later)
         if out is not None:
             failures = unit.failures(out, work.waits + 1)
-            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
+            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures, staged={unit.key: 0})
             self._committer.commit(work, done)
             return work.cursor != work.last_key
         if has_waited or work.waits or work.left <= unit.size:
@@ -248,7 +297,8 @@ class ItemLoop:
         return True
 
 
-def _timed(done: Progress, started: float) -> Progress:
+def timed(done: Progress, started: float) -> Progress:
+    """``done``, with the time since it was begun."""
     done.busy_seconds = time.monotonic() - started
     return done
 

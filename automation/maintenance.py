@@ -16,6 +16,7 @@ from automation import (
     stages,
     standstills,
     time_limits,
+    unfinished,
     units,
     witness,
 )
@@ -59,6 +60,7 @@ def _reconcile() -> None:
         time_limits.fail_overdue,
         dispatch.replace_lost_tickets,
         dispatch.dispatch,
+        unfinished.sweep,
     ):
         try:
             part()
@@ -148,7 +150,9 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
     if unit is None:
         leases.release(work)
         return
-    done = Progress(cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes))
+    done = Progress(
+        cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes), staged={unit.key: 0}
+    )
     crashes = work.crashes
     try:
         checkpoint.commit(work, done, release=True)

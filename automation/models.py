@@ -18,14 +18,16 @@ from django.db.models.functions import Now
 
 from automation.querysets import RunQuerySet, SiteQuerySet, StageRunQuerySet
 
-from automation.work import ItemFailure, SliceTotals, Ticket, WorkItem, WorkSlice  # isort: skip
+from automation.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice  # isort: skip
 
 __all__ = [
     "TERMINAL",
     "Account",
     "Agent",
     "AutomationRun",
+    "ItemChunk",
     "ItemFailure",
+    "ItemState",
     "Lifecycle",
     "Membership",
     "Site",

@@ -22,7 +22,7 @@ A stage sees items and a :class:`~automation.context.StageContext`; never status
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from automation.declaration import AGENT, CELERY, Param, check_pipeline
@@ -53,6 +53,8 @@ __all__ = [
 
 Payload = dict[str, Any]
 """One item: a JSON object."""
+Outputs = Iterable[Any] | Awaitable[Iterable[Any]] | AsyncIterable[Any]
+"""What ``process`` returns or yields: dicts, dataclasses or pydantic models."""
 
 
 class TryLater(Exception):
@@ -76,9 +78,17 @@ class BaseStage:
     """Slugs that it had in earlier releases: runs of then go on with it."""
     executor: ClassVar[str] = CELERY
     """Who does the work: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
+    item_type: ClassVar[type[Any] | None] = None
+    """What an item is: a ``TypedDict``, a dataclass or a pydantic model. ``process`` gets the dict, or the object.
+
+    Items are checked where they are made: an output that the stages after it cannot take fails the item that made it,
+    and an input that the first stages cannot take is refused. ``None`` checks nothing.
+    """
     needs: ClassVar[Needs] = Needs()
     concurrency: ClassVar[int | None] = None
     """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""
+    in_flight: ClassVar[int] = 1
+    """Items (or groups) that one loop works on at once, where ``process`` is async."""
     retries: ClassVar[int] = 0
     """How often an item that raised is tried again before it is recorded as failed."""
     retry_backoff: ClassVar[float] = 1.0
@@ -137,13 +147,14 @@ class BaseStage:
         ``ctx.artifacts``, and load what is dear in :meth:`setup`.
         """
 
-    def setup(self, ctx: StageContext) -> None:
+    def setup(self, ctx: StageContext) -> Awaitable[None] | None:
         """Run in every loop before its first item: load a model, open a session. ``prepare`` and ``finish`` go without.
 
+        It and :meth:`teardown` may be ``async def`` where ``process`` is, and run on the event loop of the items.
         What it sets on ``self`` is there until :meth:`teardown`.
         """
 
-    def teardown(self, ctx: StageContext) -> None:
+    def teardown(self, ctx: StageContext) -> Awaitable[None] | None:
         """Run at the end of every loop whose :meth:`setup` succeeded, unless its process is killed."""
 
     def finish(self, ctx: StageContext, outputs: Iterable[Payload]) -> None:
@@ -157,8 +168,12 @@ class Stage(BaseStage):
     has the values that it had when the run was created: ``self.retries``, ``self.group_size``, …
     """
 
-    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
-        """Return or yield the outputs of ``item``. Must be deterministic for the run's outputs to be so."""
+    def process(self, item: Any, ctx: StageContext) -> Outputs:
+        """Return or yield the outputs of ``item``, a dict or what :attr:`item_type` says.
+
+        Must be deterministic for the run's outputs to be so. It may be ``async def``, and then has an
+        :class:`~automation.context.AsyncStageContext`: ``in_flight`` items are at work at once.
+        """
         raise TypeError(f"{type(self).__name__} does not define process(item, ctx)")
 
 
@@ -167,7 +182,7 @@ class GroupStage(BaseStage):
 
     group_size: ClassVar[int] = 10
 
-    def process(self, items: Sequence[Payload], ctx: StageContext) -> Iterable[Payload]:
+    def process(self, items: Sequence[Any], ctx: StageContext) -> Outputs:
         """Return or yield the outputs of the group. The unit's key is that of its first item."""
         raise TypeError(f"{type(self).__name__} does not define process(items, ctx)")
 
@@ -183,6 +198,8 @@ class Pipeline:
     formerly: ClassVar[tuple[str, ...]] = ()
     """Slugs that it had in earlier releases: runs of then go on with it."""
     stages: ClassVar[Sequence[type[AnyStage]]] = ()
+    item_type: ClassVar[type[Any] | None] = None
+    """What an item of the input is, as ``item_type`` of a stage; the first stages may say it for themselves."""
     params: ClassVar[Sequence[Param]] = ()
     timeout: ClassVar[float | None] = None
     """Seconds of working time after which a run fails; pauses do not count. ``None`` is no limit."""

@@ -20,7 +20,17 @@ from django.db import connection, transaction
 from automation.copying import ITEM
 from automation.deletion import PURGED
 from automation.leases import RUN, SLICE, STAGE
-from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, Standstill, Ticket, WorkSlice
+from automation.models import (
+    AutomationRun,
+    ItemChunk,
+    ItemFailure,
+    ItemState,
+    SliceTotals,
+    StageRun,
+    Standstill,
+    Ticket,
+    WorkSlice,
+)
 from pause_manager import audit, database
 from pause_manager.actor import SYSTEM, Actor
 
@@ -154,7 +164,7 @@ def _delete_run(run_id: UUID, actor: Actor) -> int:
             return 0
         audit.record(PURGED, scope=f"run:{run_id}", actor=actor, reason="nothing is left of it but its events")
         cursor.execute(f"UPDATE {RUN} SET retry_of_id = NULL WHERE retry_of_id = %s", [run_id])
-        for table in (Ticket._meta.db_table, SliceTotals._meta.db_table):
+        for table in (model._meta.db_table for model in (Ticket, SliceTotals, ItemState, ItemChunk)):
             cursor.execute(
                 f"DELETE FROM {table} WHERE stage_run_id IN (SELECT id FROM {STAGE} WHERE run_id = %s)", [run_id]
             )

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automation import copying
+from automation import item_types
 from automation.errors import InvalidInput
 from automation.inputs import Input
 from automation.inputs.spool import CHUNK_BYTES, spool
+from automation.payloads import UnfitPayload, encode
 from automation.pipeline import Payload, Pipeline, get_pipeline
 
 STANDARD_INPUT = "-"
@@ -23,9 +24,12 @@ def checked_item(pipeline: type[Pipeline], item: Payload) -> bytes:
     Raises :class:`InvalidInput` with the reason alone; callers add which item it is.
     """
     try:
-        return copying.encode(pipeline.clean_item(item))
-    except copying.UnfitPayload as error:
+        encoded = encode(pipeline.clean_item(item))
+        for check in item_types.input_checks(pipeline):
+            check(encoded)
+    except UnfitPayload as error:
         raise InvalidInput(str(error).replace("an output", "an item")) from None
+    return encoded
 
 
 def of_file(pipeline: type[Pipeline], file: BinaryIO, name: str) -> Input:

@@ -27,6 +27,7 @@ from automation import (
     memory_faults,
     patience,
 )
+from automation.async_loop import AsyncItemLoop
 from automation.attempts import Fault, GivenUp, attempt, fault_of
 from automation.checkpoint import Progress
 from automation.committer import Committer
@@ -103,14 +104,18 @@ class StageLoop:
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,
+            should_stop=lambda: not self._declared.irreversible and self._check_should_stop()[0],
+            checkpoint=lambda state: self._items.unfinished.checkpoint(state),
+            state=lambda: self._items.unfinished.state(),
         )
-        self._set_up = hooks.SetUp(self._ctx)
+        self._set_up = hooks.SetUp(self._ctx, lambda coroutine: self._items.run(coroutine))
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
         self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
         self._committer = Committer(self._slot, self._committed)
-        self._items = ItemLoop(stage_run, self._declared, self._ctx, self._slot, self._turn, self._committer)
+        make = AsyncItemLoop if installed.is_async(stage_run) else ItemLoop
+        self._items = make(stage_run, self._declared, self._ctx, self._slot, self._turn, self._committer)
 
     @cached_property
     def stage(self) -> AnyStage:
@@ -196,6 +201,7 @@ class StageLoop:
             self._slot.note(loop_beat.between_slices(self.stage_run.pk))  # what hangs from now on is no slice's
             with self._limited(hook_timeout(self._declared)):
                 self._set_up.take_down()
+            self._items.end()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])

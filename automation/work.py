@@ -207,6 +207,45 @@ class ItemFailure(models.Model):
         return f"failure of item {self.key}"
 
 
+class ItemState(models.Model):
+    """How far an item is that is not done, as its stage committed it. Written by ``unfinished``.
+
+    It is gone when the item ends. ``outputs`` were committed with it, in :class:`ItemChunk`.
+    """
+
+    stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=200, db_collation="C")
+    state = models.JSONField()
+    outputs = models.PositiveBigIntegerField(default=0)
+    written_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["stage_run", "key"], name="one_state_per_item")]
+
+    def __str__(self) -> str:
+        return f"state of item {self.key}"
+
+
+class ItemChunk(models.Model):
+    """Outputs of an item that is not done, as lines of key, tab and JSON. Written by ``unfinished``.
+
+    No items yet: they become some when the item ends. ``ordinal`` is the number of the first.
+    """
+
+    stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=200, db_collation="C")
+    ordinal = models.PositiveBigIntegerField()
+    rows = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["stage_run", "key", "ordinal"], name="one_chunk_per_ordinal")
+        ]
+
+    def __str__(self) -> str:
+        return f"outputs of item {self.key} from {self.ordinal:,} on"
+
+
 class Ticket(models.Model):
     """One message that was sent for a stage run and that no loop has answered yet. Written by ``dispatch``.
 

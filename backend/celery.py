@@ -39,4 +39,4 @@ app = Celery("slackwater", amqp=Messaging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-from backend import ticks  # noqa: E402, F401  (it listens to signals)
+from backend import readiness, ticks  # noqa: E402, F401  (they listen to signals)

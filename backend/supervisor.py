@@ -26,12 +26,14 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
 from backend.embedded import EmbeddedError, Server, die_with_parent
+from backend.readiness import Readiness
 
 GRACE_SECONDS = 40.0
 """Longer than the 30 s that Celery's pool waits for the results of its children: it misses one now and then."""
 ORPHAN_SECONDS = 5.0
 FOREGROUND_SECONDS = 3.0
 LONGEST_BACKOFF_SECONDS = 15.0
+LONGEST_AFTER_READY_SECONDS = 0.5
 SLOW_START_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 30.0
 TICK_SECONDS = 0.05
@@ -42,16 +44,20 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? UTC ")
 
 
 class Backoff:
-    """0, 1, 2, 4, … up to 15 seconds between restarts; from the start again after half a minute of health."""
+    """0, 1, 2, 4, … up to 15 seconds between restarts; from the start again after half a minute of health.
+
+    What had become ready is not kept waiting for so long: it was ended from outside.
+    """
 
     def __init__(self) -> None:
         self.failures = 0
         self.due = 0.0
 
-    def failed(self, *, ran_seconds: float) -> float:
+    def failed(self, *, ran_seconds: float, was_ready: bool = False) -> float:
         """Note a failure; returns the seconds until the next try."""
         self.failures = 1 if ran_seconds >= HEALTHY_AFTER_SECONDS else self.failures + 1
-        wait = min(2.0 ** (self.failures - 2), LONGEST_BACKOFF_SECONDS) if self.failures > 1 else 0.0
+        longest = LONGEST_AFTER_READY_SECONDS if was_ready else LONGEST_BACKOFF_SECONDS
+        wait = min(2.0 ** (self.failures - 2), longest) if self.failures > 1 else 0.0
         self.due = time.monotonic() + wait
         return wait
 
@@ -69,12 +75,13 @@ class Child:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
     backoff: Backoff = field(default_factory=Backoff, init=False)
+    readiness: Readiness = field(default_factory=Readiness, init=False)
     _reader: threading.Thread | None = field(default=None, init=False)
 
     def start(self) -> None:
         self.process = subprocess.Popen(
             self.command,
-            env=self.env,
+            env={**self.env, **self.readiness.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -106,6 +113,7 @@ class Child:
         if self._reader is not None:
             self._reader.join(timeout=2)
         self.log.close()
+        self.readiness.close()
 
     def end_group(self, signum: int) -> bool:
         """Signal whatever is left of the group; False when nothing is."""
@@ -195,8 +203,9 @@ class Supervisor:
                     child.start()
                     self.say(f"{child.name} started again")
             elif process.poll() is not None:
-                wait = child.backoff.failed(ran_seconds=time.monotonic() - child.started)
-                when = f"in {wait:.0f} s" if wait else "at once"
+                ran = time.monotonic() - child.started
+                wait = child.backoff.failed(ran_seconds=ran, was_ready=child.readiness.was_told())
+                when = f"in {wait:g} s" if wait else "at once"
                 self.say(f"{child.name} ended with {_ending(process.returncode)}; starting it again {when}")
                 if child.end_group(signal.SIGTERM):
                     self._orphans.append((time.monotonic() + ORPHAN_SECONDS, process.pid))

@@ -1,7 +1,8 @@
-"""Deleting a run of a million items: how fast, what others wait for it, and what it leaves behind."""
+"""Deleting a run of a million items, or ``PURGE_ITEMS``: how fast, what others wait for it, what it leaves behind."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from benchmarks.site import create_run, start
 if TYPE_CHECKING:
     from automation.models import AutomationRun
 
-ITEMS = 1_000_000
+ITEMS = int(os.environ.get("PURGE_ITEMS", "1_000_000"))
 OTHERS = 20_000
 CLAIMS = 300
 

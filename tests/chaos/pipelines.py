@@ -10,18 +10,9 @@ from typing import Any
 
 from automation.context import StageContext
 from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
-from tests.chaos import doubling, trials  # noqa: F401  (one listens, one registers a pipeline)
+from tests.chaos import doubling, long_items, trials  # noqa: F401  (one listens, the others register pipelines)
+from tests.chaos.notes import note
 from tests.chaos.sums import FOLD, fan, fold, toil
-
-
-def note(ctx: StageContext, what: str) -> None:
-    """Append one line to the ledger; one ``write`` in append mode is never torn by another process's."""
-    line = f"{time.time():.6f} {os.getpid()} {ctx.run_id} {ctx.stage_slug} {ctx.item_key} {what}\n"
-    ledger = os.open(ctx.params["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(ledger, line.encode())
-    finally:
-        os.close(ledger)
 
 
 class Fan(Stage):

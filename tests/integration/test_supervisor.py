@@ -131,6 +131,23 @@ def test_back_off_grows_to_a_limit_and_starts_over_after_health():
     assert backoff.failed(ran_seconds=60) == 0
 
 
+def test_what_had_become_ready_is_started_again_soon_however_often_it_is_killed(supervisor, tmp_path):
+    told = tmp_path / "told"
+    ready = f"""
+import os, signal, socket, sys
+name = os.environ["NOTIFY_SOCKET"]
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", chr(0) + name[1:])
+open({str(told)!r}, "a").write("x")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    began = time.monotonic()
+
+    run(supervisor, ready, lambda: told.exists() and len(told.read_text()) >= 6)
+
+    assert time.monotonic() - began < 10, "0, 1, 2, 4 and 8 seconds are 15"
+    assert "starting it again in 0.5 s" in (tmp_path / "system.log").read_text()
+
+
 def test_nothing_is_started_after_a_signal(supervisor):
     supervisor.install_signals()
     os.kill(os.getpid(), signal.SIGTERM)

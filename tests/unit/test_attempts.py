@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import OperationalError
 
-from automation import attempts
+from automation import retry_policy
 from automation.attempts import Fault, fault_of
 from automation.errors import PipelineError
 from automation.pipeline import Pipeline, Stage, TryLater, register
@@ -29,18 +29,18 @@ def stage(**declared: object) -> Stage:
     ids=repr,
 )
 def test_a_stage_says_what_is_worth_another_try(declared, is_tried_again):
-    assert attempts.is_tried_again(stage(**declared), ConnectionResetError("reset")) is is_tried_again
+    assert retry_policy.is_tried_again(stage(**declared), ConnectionResetError("reset")) is is_tried_again
 
 
 def test_waits_double_up_to_a_minute_and_differ():
     declared = stage(retry_backoff=10, retry_jitter=0.5)
 
-    waits = [[attempts.backoff(declared, number) for _ in range(50)] for number in (1, 2, 10_000)]
+    waits = [[retry_policy.backoff(declared, number) for _ in range(50)] for number in (1, 2, 10_000)]
 
     for some, about in zip(waits, (10, 20, 60), strict=True):
         assert all(about / 2 <= one <= about * 3 / 2 for one in some)
         assert len(set(some)) > 1
-    assert attempts.backoff(stage(retry_backoff=10, retry_jitter=0), 1) == 10
+    assert retry_policy.backoff(stage(retry_backoff=10, retry_jitter=0), 1) == 10
 
 
 @pytest.mark.parametrize(

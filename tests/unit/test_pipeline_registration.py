@@ -111,12 +111,12 @@ def test_a_mistaken_pipeline_is_refused_with_its_class_and_mistake(attributes, s
             "MyStage.max_failures expected a whole number >= 0, a share above 0 and below 1, or None",
         ),
         ({"max_failures": 0.0}, "None, got: 0.0."),
-        (
-            {"process": awaited},
-            "stage MyStage.process is declared async: expected a plain function or generator (def).",
-        ),
-        ({"process": streamed}, "stage MyStage.process is declared async"),
-        ({"setup": awaited}, "stage MyStage.setup is declared async"),
+        ({"prepare": awaited}, "MyStage.prepare is declared async: expected a plain function or generator (def)."),
+        ({"process": awaited, "finish": awaited}, "stage MyStage.finish is declared async: expected a plain"),
+        ({"setup": awaited}, "stage MyStage.setup is declared async: its process is not."),
+        ({"process": awaited, "setup": streamed}, "MyStage.setup is an asynchronous generator: expected it to await"),
+        ({"in_flight": 0}, "stage MyStage.in_flight expected a whole number >= 1, got: 0."),
+        ({"in_flight": 5}, "stage MyStage.in_flight expected 1, as its process is not async, got: 5."),
         (
             {"process": lambda self, item: [item]},
             "stage MyStage.process expected to be callable as process(self, item, ctx), got: process(self, item).",

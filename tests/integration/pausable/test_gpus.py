@@ -116,7 +116,7 @@ def test_a_process_in_which_another_task_has_started_cuda_makes_way(foreign: For
     assert foreign.ended(sent)[0] == "SUCCESS"
 
 
-@pytest.mark.parametrize("mask", ["0", A, "GPU-aa"])
+@pytest.mark.parametrize("mask", [A, *(pytest.param(mask, marks=pytest.mark.slow) for mask in ("0", "GPU-aa"))])
 def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, mask: str):
     start(foreign, cards, CUDA_VISIBLE_DEVICES=mask)
     assert eventually(lambda: FleetWorker.objects.filter(visible_gpus=[A]).exists(), 30)

@@ -82,7 +82,13 @@ def test_a_name_that_no_database_takes_blinds_no_worker(foreign: Foreign):
     assert "cannot be read" not in foreign.workers.said("one")
 
 
-@pytest.mark.parametrize("pool", [("-c", "2"), ("-P", "threads", "-c", "2")], ids=["prefork", "threads"])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        pytest.param(("-c", "2"), id="prefork"),
+        pytest.param(("-P", "threads", "-c", "2"), id="threads", marks=pytest.mark.slow),
+    ],
+)
 def test_a_rest_that_cannot_be_written_is_an_error_of_its_task(foreign: Foreign, pool: tuple[str, ...]):
     foreign.worker("one", *pool)
     sent = foreign.send("leaves_nonsense")

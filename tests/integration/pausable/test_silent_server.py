@@ -37,6 +37,7 @@ def test_a_worker_goes_on_after_connections_that_never_answer(foreign_behind: Fo
     assert re.search(r"does not answer \((the name of the machine|the holds)\): the connection is broken off", said)
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-39")
 def test_what_decides_about_a_message_is_broken_off_too(foreign_behind: Foreign, proxy: PostgresProxy):
     """The supervisor reads and the database thread decides: each has a connection of its own."""
