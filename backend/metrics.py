@@ -34,11 +34,18 @@ def _signs_of_life() -> Iterable[Metric]:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Everything there is to tell, in the format that the caller asks for (Prometheus' or OpenMetrics' text)."""
     if not may_read(request):
-        answer = HttpResponse("Cannot show metrics: expected a bearer token, got none that is right.\n", status=401)
+        answer = HttpResponse(f"Cannot show metrics: {_rule()}.\n", status=401)
         answer.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
         return answer
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(state), content_type=content_type)
+
+
+def _rule() -> str:
+    """What a caller needs; where there is no token to send, who can make one is told."""
+    if conf.settings().metrics_token:
+        return "expected a bearer token, got none that is right"
+    return "it comes through a proxy or from another network; set METRICS_TOKEN, or ask from METRICS_NETWORKS"
 
 
 def may_read(request: HttpRequest) -> bool:

@@ -5,7 +5,7 @@ The fleet and runs have verbs of their own, which know more: ``fleet.pause``, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -94,13 +94,13 @@ def unknown(names: Sequence[str]) -> list[str]:
     A hold on what is not there yet is in force all the same when it comes.
     """
     found = []
-    known = {
+    known: dict[str, Callable[[], set[str]]] = {
         "node": lambda: {state.view.name for state in nodes.states()},
         "queue": lambda: set(serving.queues()),
     }
     for subject, read in known.items():
         wanted = [name.partition(":")[2] for name in names if name.startswith(f"{subject}:") and name[-1] != ALL]
-        there = read() if wanted else set()
+        there: set[str] = read() if wanted else set()
         listed = f"known: {', '.join(sorted(there))}" if there else "none is known"
         verb = "is called" if subject == "node" else "that a worker serves is called"
         found += [f"No {subject} {verb} {name} now ({listed})." for name in wanted if name not in there]

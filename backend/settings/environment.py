@@ -119,10 +119,10 @@ _made: list[Path] = []
 
 def undo() -> None:
     """Take away the folder that :func:`generated_secret` has made for the secret, if nothing else is in it."""
-    secret, *folders = _made or [None]
+    secret, *folders = _made or [Path()]
     _made.clear()
     with contextlib.suppress(OSError):
-        if secret is not None and list(secret.parent.iterdir()) == [secret]:
+        if folders and list(secret.parent.iterdir()) == [secret]:
             secret.unlink()
             for folder in folders:
                 folder.rmdir()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import signal
+import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +19,7 @@ import psycopg
 import pytest
 
 from backend.embedded import Layout
-from tests.system import CHILDREN, System, eventually, launch, unused_port
+from tests.system import CHILDREN, REPOSITORY, System, eventually, launch, unused_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
 
@@ -81,17 +85,48 @@ def test_a_killed_server_comes_back_by_itself(system: System, binary: str):
 
 
 def test_a_second_copy_in_the_same_directory_is_refused(system: System):
-    second = launch(system.data_dir, port=unused_port())
+    second = launch(system.data_dir, "--run-pipeline", "drill", port=system.port)
 
-    assert second.process.wait(60) == 1
-    assert f"Cannot use {system.data_dir}: it is in use by another copy (pid {system.process.pid})." in system.printed
+    assert second.process.wait(60) == 3
+    said = system.printed.splitlines()[-1]
+    assert f"in use by another copy (pid {system.process.pid}), up at http://localhost:{system.port}." in said
+    assert "To run this there: .venv/bin/python manage.py run_pipeline drill --wait." in said
+    assert f"For a second copy: make up PORT={system.port + 1} DATA_DIR={system.data_dir}-{system.port + 1}." in said
     assert system.is_ready()
+
+
+def test_a_killed_process_is_one_line_with_one_time(system: System):
+    credentials = json.loads((system.data_dir / "credentials.json").read_text())
+    assert f"(sign in as {credentials['username']}; password and token for scripts in " in system.printed
+    assert eventually(system.is_ready)
+    run = system.call(
+        "automation/runs/", {"pipeline": "drill", "site": "default", "params": {"items": 50, "seconds": 0.2}}
+    )
+    system.call(f"automation/runs/{run['id']}/resume/", {"force": True}) if run["status"] == "paused" else None
+    worker = eventually(lambda: system.child("worker"))
+    assert eventually(lambda: system.call(f"automation/runs/{run['id']}/progress/")["in_flight"], 120)
+    log = system.data_dir / "logs" / "worker.log"
+    told_before = len(log.read_text().splitlines()) if log.exists() else 0
+
+    killed = worker.children()[0]
+    killed.kill()
+
+    def told() -> list[str]:
+        return [line for line in log.read_text().splitlines()[told_before:] if str(killed.pid) in line]
+
+    (line,) = eventually(told)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC WARNING \w+: ", line), line
+    assert line.endswith(f"Process {killed.pid} ended with signal 9 (SIGKILL); its work goes on elsewhere.")
+    assert "Traceback" not in log.read_text()
+    assert eventually(lambda: system.call(f"automation/runs/{run['id']}/")["status"] == "completed", 120)
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_port_in_use_is_one_clear_sentence(system: System, tmp_path: Path):
     second = launch(tmp_path / "data", port=system.port)
 
-    assert second.process.wait(60) == 1
+    assert second.process.wait(60) == 2
+    assert not second.data_dir.exists()
     assert second.printed.strip() == (
         f"CommandError: Cannot listen on 127.0.0.1:{system.port}: address already in use. "
         "Choose another with --port or PORT=."
@@ -118,6 +153,89 @@ def test_it_stops_in_order_and_the_next_start_goes_on(signum: signal.Signals):
         assert credentials["url"].endswith(f":{second.port}")
         assert second.printed.count(password) == 1
         second.stop()
+
+
+RUN = re.compile(r"^Run ([0-9a-f-]{36}) of ", re.MULTILINE)
+
+
+def test_what_ctrl_c_says_is_true_and_the_next_start_goes_on_with_the_same_run():
+    with tempfile.TemporaryDirectory(prefix="sw-up-") as directory:
+        data_dir = Path(directory) / "data"
+        drill = ("--run-pipeline", "drill", "--param", "items=400", "--param", "seconds=0.2")
+
+        first = launch(data_dir, *drill, port=unused_port())
+        assert eventually(lambda: "Work: " in first.printed, 120), first.printed
+        assert first.stop(signal.SIGINT) == 0
+        said = first.printed
+        (run,) = RUN.findall(said)
+        ((short, percent),) = re.findall(
+            r"stopping everything: run (\w{8}) is at (\d+) %; the next make up goes on", said
+        )
+        assert (run.startswith(short), 0 <= int(percent) < 100) == (True, True)
+        assert "not affected" not in said
+
+        second = launch(data_dir, *drill, port=unused_port())
+        assert eventually(lambda: "is not finished (running); going on with it" in second.printed, 120), second.printed
+        assert set(RUN.findall(second.printed)) == {run}
+        second.stop(signal.SIGINT)
+        assert "messages were lost" not in second.printed
+        logs = "".join(log.read_text() for log in (data_dir / "logs").glob("*.log"))
+        assert not re.search(r"WARNING automation\.dispatch", logs)
+
+        third = launch(data_dir, *drill, "--new-run", port=unused_port())
+        assert eventually(lambda: len(set(RUN.findall(third.printed))) == 2, 120), third.printed
+        third.stop(signal.SIGINT)
+        assert "the next make up goes on with them" in third.printed
+
+
+def test_shells_have_the_apps_that_the_system_was_started_with():
+    with tempfile.TemporaryDirectory(prefix="sw-up-") as directory:
+        app = Path(directory) / "elsewhere" / "own_photos"
+        app.mkdir(parents=True)
+        (app / "__init__.py").touch()
+        (app / "pipelines.py").write_text(PHOTOS)
+        system = launch(
+            Path(directory) / "data", port=unused_port(), PYTHONPATH=str(app.parent), SLACKWATER_APPS="own_photos"
+        )
+        try:
+            assert eventually(system.is_ready), system.printed
+            env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+            env |= {"DATA_DIR": str(system.data_dir), "DJANGO_SETTINGS_MODULE": "backend.settings.dev"}
+            command = [sys.executable, "manage.py", "run_pipeline", "own-photos", "--force", "--wait"]
+
+            done = subprocess.run(
+                command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False, timeout=100
+            )
+
+            assert done.returncode == 0, done.stderr
+            assert "is completed." in done.stdout
+        finally:
+            system.stop()
+
+
+PHOTOS = """
+from automation.pipeline import Pipeline, Stage, register
+
+
+class One(Stage):
+    slug = "one"
+    title = "One"
+
+    def process(self, item, ctx):
+        yield item
+
+
+@register
+class OwnPhotos(Pipeline):
+    slug = "own-photos"
+    title = "Photos"
+    stages = (One,)
+    needs_input = False
+
+    @classmethod
+    def make_items(cls, params):
+        return ({"n": n} for n in range(3))
+"""
 
 
 def test_the_servers_alone_are_there_to_restore_a_backup():

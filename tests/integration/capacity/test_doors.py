@@ -31,6 +31,21 @@ def said(name: str, *arguments: str) -> str:
     return out.getvalue()
 
 
+def said_and_code(name: str, *arguments: str) -> tuple[str, int]:
+    """The same with the exit code, which is not 0."""
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command(name, *arguments, stdout=out)
+    return out.getvalue(), int(ended.value.code or 0)
+
+
+def refused(name: str, *arguments: str) -> str:
+    """Why the command did nothing."""
+    with pytest.raises(CommandError) as error:
+        call_command(name, *arguments)
+    return str(error.value)
+
+
 def is_waiting(ref: str) -> bool:
     return PauseQueueEntry.objects.waiting().filter(ref=ref).exists()
 
@@ -189,8 +204,10 @@ class TestStartingAnyway:
         lifecycle.pause(run.pk, actor=OPERATOR)
         holds.place(["pipeline:scripted"], actor=OPERATOR, reason="not yet")
 
-        said("resume_run", str(run.pk), "--force")
+        told, code = said_and_code("resume_run", str(run.pk), "--force")
 
+        assert told.startswith("It asks for no room any more. The run still waits: The pipeline scripted was paused")
+        assert code == 8
         run.refresh_from_db()
         assert [reason.code for reason in gate.explain(run)] == ["operator"]
         assert not is_waiting(run.scope)
@@ -220,11 +237,12 @@ class TestStartingAnyway:
         run = make_run()
         lifecycle.pause(run.pk, actor=OPERATOR)
 
-        told = said("resume_run", str(run.pk))
+        told, code = said_and_code("resume_run", str(run.pk))
+        again = refused("resume_run", str(run.pk))
 
-        assert told.startswith(
-            f"Your hold is released. Run {run.pk} still waits: This run was paused by capacity: {HERE}, "
-        )
+        assert told.startswith(f"Your hold is released. The run still waits: This run was paused by capacity: {HERE}, ")
+        assert code == 8
+        assert again.endswith(f"Start it anyway: manage.py resume_run {str(run.pk)[:8]} --force")
 
     def test_entries_are_forced_from_the_shell(self):
         full()
