@@ -203,7 +203,7 @@ class StageLoop:
             self._slot.note(loop_beat.between_slices(self.stage_run.pk))  # what hangs from now on is no slice's
             with self._limited(hook_timeout(self._declared)):
                 self._set_up.take_down()
-            self._items.end()
+                self._items.end()
             self._isolation.close()
             self._slot.free()
             announce.changed([self.run_row.scope])

@@ -67,7 +67,8 @@ def run_stage(
     on where such a result ended. Raises ``PipelineError`` if the stage is declared wrongly, ``InvalidInput`` for items
     that it cannot take.
     """
-    alone = type("Alone", (Pipeline,), {"slug": "alone", "title": "Alone", "stages": (stage,)})
+    first = type(stage.__name__, (stage,), {"after": None})
+    alone = type("Alone", (Pipeline,), {"slug": "alone", "title": "Alone", "stages": (first,)})
     check_pipeline(alone, {})
     given = _input(alone, items)
     trial = Trial(stage, [given], params or {}, {} if files is None else files, sleep=sleep)

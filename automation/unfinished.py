@@ -240,7 +240,10 @@ def sweep() -> int:
         cursor.execute(
             f"SELECT stage.id FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
             "WHERE stage.id = ANY(%s) AND (stage.lifecycle NOT IN ('pending', 'running') "
-            "OR run.lifecycle NOT IN ('pending', 'running'))",
+            "OR run.lifecycle NOT IN ('pending', 'running')) "
+            # A loop may be at an item of a run that has failed meanwhile, and commit it whole.
+            f"AND NOT EXISTS (SELECT 1 FROM {SLICE} AS slice WHERE slice.stage_run_id = stage.id "
+            "AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL)",
             [found],
         )
         ended = [pk for (pk,) in cursor.fetchall()]

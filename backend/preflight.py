@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from automation import run_input
 from automation.errors import AutomationError
 from automation.management.commands.run_pipeline import parsed_params
 from automation.pipeline import get_pipeline
@@ -45,16 +45,14 @@ def check_run(pipeline_slug: str | None, params: Sequence[str], input_file: Path
     if input_file is not None:
         if not pipeline.needs_input:
             raise Unfit(f"Cannot run pipeline {pipeline_slug} on {input_file}: it makes its own items.")
-        check_readable(input_file)
+        _check_input(pipeline_slug, input_file, params)
 
 
-def check_readable(path: Path) -> None:
-    """Raise :class:`Unfit` if ``path`` is no file that can be read."""
+def _check_input(pipeline_slug: str, path: Path, params: Sequence[str]) -> None:
+    is_stream = path.exists() and not (path.is_file() or path.is_dir())
+    if is_stream or str(path) == run_input.STANDARD_INPUT:
+        return  # a pipe can be read once only, by the run
     try:
-        if path.is_dir():
-            raise Unfit(f"Cannot read {path}: is a directory.")
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0 and path.is_file():
-                raise Unfit(f"Cannot use {path}: it is empty.")
-    except OSError as error:
-        raise Unfit(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from None
+        run_input.check_start(pipeline_slug, path, parsed_params(params))
+    except AutomationError as error:
+        raise Unfit(str(error)) from None

@@ -35,6 +35,8 @@ def run(*words: str, timeout: float = 60, **env: str) -> subprocess.CompletedPro
         ((*CONTENT, "--input", "nope.csv"), "Cannot read nope.csv: no such file or directory."),
         ((*CONTENT, "--input", "docs"), "Cannot read docs: is a directory."),
         ((*CONTENT, "--input", "{empty}"), "it is empty."),
+        ((*CONTENT, "--input", "tests/data/inputs/38_web_page.xls"), "line 1: it is a web page (HTML)"),
+        ((*CONTENT, "--input", "tests/data/inputs/10_row_too_long.csv"), "line 3: expected 2 columns, got: 3."),
         (CONTENT, "Cannot run pipeline content: it needs input items, expected --input (INPUT=)."),
         ((*CONTENT, "--input", "README.md", "--param", "words=many"), "Cannot use parameter 'words'"),
         (("--run-pipeline", "nothing"), "Cannot find pipeline 'nothing': expected one of "),

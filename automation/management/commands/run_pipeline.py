@@ -61,10 +61,11 @@ class Command(RunCommand):
             raise RunCommandError(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
         timeout = options["timeout"].total_seconds() if options["timeout"] else None
         with _read(options) as given:
-            if options["unless_unfinished"] and options["input"] != run_input.STANDARD_INPUT:
-                items = given.items() if given else None
-                if (run := unfinished.like(pipeline.slug, site, params, items)) is not None:
-                    return self._go_on_with(run, options)
+            if (
+                options["unless_unfinished"]
+                and (same := unfinished.like(pipeline.slug, site, params, given)) is not None
+            ):
+                return self._go_on_with(same, options)
             created = lifecycle.create(
                 pipeline.slug,
                 site=site,

@@ -279,6 +279,24 @@ def test_half_an_item_is_gone_when_its_run_is_cancelled():
 
 
 @pytest.mark.usefixtures("_small_memory")
+def test_an_item_that_ends_after_its_run_has_failed_is_whole():
+    run = make_run("long-many", MANY)
+
+    def fail() -> None:
+        lifecycle.fail(run.pk, reason="too many failures")
+        maintenance.reconcile()
+
+    with during(Once(("a", 900), fail)):
+        drain(run)
+    maintenance.reconcile()
+
+    run.refresh_from_db()
+    assert run.lifecycle == "failed"
+    assert outputs(run, "many") == MANY_OUTPUTS[:1_000]
+    assert nothing_is_left()
+
+
+@pytest.mark.usefixtures("_small_memory")
 def test_an_item_with_state_and_many_outputs_goes_on_from_both():
     run = make_run("long-train", [{"name": "a", "epochs": 300}])
 

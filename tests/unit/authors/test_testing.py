@@ -146,6 +146,7 @@ def test_branches_meet_with_keys_that_say_which_they_came_from():
         {"way": ["l", "b"], "key": "00:000.000"},
         {"way": ["r", "b"], "key": "01:000.000"},
     ]
+    assert run_stage(stages[2], [{"n": 1}]).outputs == [{"way": ["b"], "key": "000"}]
 
 
 def test_what_agents_do_is_not_tried():

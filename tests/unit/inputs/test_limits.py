@@ -193,3 +193,14 @@ def test_keywords_are_limited_while_they_are_read(limit: Limit) -> None:
             Keywords().read(io.BytesIO(lines), "words.txt")
 
     assert peak_mib(read_them) < 10
+
+
+def test_rows_that_all_read_like_totals_do_not_fill_the_memory() -> None:
+    named = b"sku,n\n" + b"Total,1\n" * 50_000
+    summed = b"sku,n\n" + b"Total: x,1\n" * 50_000
+
+    given = read(named)
+
+    assert given.count + given.report.number_left_out("total") == 50_000
+    assert given.count >= 50_000 - 100
+    assert "a total stands between the rows" in refusal(summed)
