@@ -47,14 +47,14 @@ def parsed(sample: list[str], delimiter: str) -> list[list[str]]:
     """The cells of the first lines, as far as they can be read; blank ones are left out."""
     rows: list[list[str]] = []
     with suppress(csv.Error):  # the rows before a broken one count
-        rows.extend(trimmed(row) for row in csv.reader(sample, delimiter=delimiter))
-    return [row for row in rows if row]
+        rows.extend(csv.reader(sample, delimiter=delimiter))
+    return [row for row in rows if trimmed(row)]
 
 
 def regularity(sample: list[str], delimiter: str) -> tuple[float, int]:
     """The share of rows that have as many cells as most have, and that number of cells; (0, 1) if it separates none."""
     rows = parsed(sample, delimiter)
-    widths = Counter(len(row) for row in rows)
+    widths = Counter(len(trimmed(row)) for row in rows)
     if not rows or set(widths) == {1}:
         return 0.0, 1
     width, count = max(widths.items(), key=lambda one: (one[0] > 1, one[1], one[0]))

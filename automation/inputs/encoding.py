@@ -96,6 +96,8 @@ def _byte_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     file.seek(0)
     number, rest = 1, b""
     while chunk := file.read(CHUNK_BYTES):
+        if chunk.endswith(b"\r"):
+            chunk += file.read(1)
         *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines:
             yield number, line

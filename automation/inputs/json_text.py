@@ -18,6 +18,8 @@ from automation.inputs.report import BLANK, OTHER_PART, LeftOut, Payload, Report
 
 CHUNK = 256 << 10
 _SPACE = re.compile(r"[ \t\r\n]*")
+LONGEST_TOKEN = 16
+"""Characters of ``-Infinity``, an escape, and the like."""
 MOST_LEVELS = 3
 """How deep a list of items may lie in objects."""
 
@@ -89,8 +91,7 @@ class Cursor:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except _ERRORS as error:
-                # It may be only the chunk that ends; a number could go on, too.
-                if self._is_end or isinstance(error, _Unreadable | RecursionError):
+                if self._is_end or not self._may_be_cut_off(error):
                     raise self.refusal(_reason(error)) from None
             else:
                 if end < len(self._text) or self._is_end:
@@ -102,6 +103,12 @@ class Cursor:
 
     def refusal(self, reason: str) -> InvalidInput:
         return refusal(self._name, reason, "line", self.line)
+
+    def _may_be_cut_off(self, error: Exception) -> bool:
+        """Whether it may be only the chunk that ends: a text that does not end, or an error at its very end."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated string") or error.pos + LONGEST_TOKEN > len(self._text)
 
     def _go_to(self, end: int) -> None:
         self.line += self._text.count("\n", self._at, end)

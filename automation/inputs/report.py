@@ -10,6 +10,7 @@ Payload = dict[str, Any]
 FIRST_ITEMS = 5
 EXAMPLES = 3
 LONGEST_EXAMPLE = 120
+LONGEST_WARNING = 300
 MOST_COLUMNS = 50
 """Columns that a report names; the count of all is told beside them."""
 
@@ -33,7 +34,11 @@ _WORDS = {
 def example_of(cells: Iterable[Any]) -> str:
     """Cells as one short text."""
     text = ", ".join(str(cell).strip() for cell in cells if cell not in (None, ""))
-    return text if len(text) <= LONGEST_EXAMPLE else f"{text[:LONGEST_EXAMPLE]}…"
+    return _shortened(text)
+
+
+def _shortened(text: str, most: int = LONGEST_EXAMPLE) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 @dataclass
@@ -91,22 +96,28 @@ class Report:
         return replace(self, count=count, first_items=tuple(first), left_out=(*self.left_out, *left_out))
 
     def figures(self) -> dict[str, Any]:
-        """The report as JSON, without the items: for events, answers and commands."""
+        """The report as JSON, without anything of the items: for the event, which outlives them."""
         return {
-            "name": self.name,
+            "name": _shortened(self.name),
             "format": self.format,
-            "part": self.part,
+            "part": _shortened(self.part),
             "encoding": self.encoding,
             "delimiter": self.delimiter,
             "header_at": self.header_at,
-            "columns": list(self.columns[:MOST_COLUMNS]),
+            "columns": [_shortened(column) for column in self.columns[:MOST_COLUMNS]],
             "column_count": len(self.columns),
             "items": self.count,
-            "left_out": [
-                {"kind": one.kind, "count": one.count, "examples": list(one.examples)} for one in self.left_out
-            ],
-            "warnings": list(self.warnings),
+            "left_out": [{"kind": one.kind, "count": one.count} for one in self.left_out],
         }
+
+    def details(self) -> dict[str, Any]:
+        """The figures with examples of what is left out, and the warnings: for whoever gave the input."""
+        left_out = [
+            {"kind": one.kind, "count": one.count, "examples": [_shortened(example) for example in one.examples]}
+            for one in self.left_out
+        ]
+        warnings = [_shortened(warning, LONGEST_WARNING) for warning in self.warnings]
+        return {**self.figures(), "left_out": left_out, "warnings": warnings}
 
     def form(self) -> str:
         """The form of the input in words: ``CSV, UTF-8, header in line 3, 17 columns``."""

@@ -32,7 +32,7 @@ class Rows(Reader):
             from automation.inputs import excel  # here: its library takes long to import, and workers read no input
 
             grid, others = excel.grid_of(content.file, content.name, self.choose_part)
-            return self._read_grid(grid, content, others, check)
+            return self._read_grid(grid, content, (*others, *content.other_parts), check)
         found = encoding.detect(content.file, content.name)
         sample = delimited.sample_of(content.file, found.name)
         start = "".join(sample)

@@ -30,6 +30,8 @@ _TOTAL_ALONE = re.compile(
 )
 
 
+MOST_TOTALS = 100
+"""Rows that may be totals at the end: they are kept until the end is there."""
 _TOTAL_BEGINS = frozenset("tTgGsSrRиИвВ合总 \t")
 """Most rows are told apart by their first letter."""
 
@@ -140,8 +142,10 @@ def rows_of(grid: Grid, head: Head, tally: Tally) -> Iterator[Row]:
             continue
         if (not first or (isinstance(first, str) and first[0] in _TOTAL_BEGINS)) and is_total(cells):
             pending.append((number, cells))
-            continue
-        if pending:
+            if len(pending) <= MOST_TOTALS:
+                continue
+            number, cells = pending.pop()
+        if pending:  # rows follow, so they were no totals
             for kept_number, kept in pending:
                 _refuse_total(grid, kept_number, kept)
                 yield kept_number, _fitted(grid, kept_number, kept, width)

@@ -17,6 +17,7 @@ from automation.pipeline import (
     Param,
     Payload,
     Pipeline,
+    Rows,
     Stage,
     all_pipelines,
     get_pipeline,
@@ -57,6 +58,7 @@ def refusal(make: Callable[[], type[Pipeline]]) -> str:
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
+        ({"reader": Rows}, "its reader expected an instance of Reader, such as Rows(), got: <class"),
         ({"slug": None}, "MyPipeline.slug expected lower-case letters, digits, - and _, got: None."),
         ({"slug": "Upper"}, "MyPipeline.slug expected lower-case letters"),
         ({"slug": "a" * 51}, "MyPipeline.slug expected lower-case letters"),

@@ -79,7 +79,7 @@ class RunList(AutomationView):
         is_form = (request.content_type or "").startswith("multipart/")
         given = self.body(NewRunFormSerializer if is_form else NewRunSerializer)
         run, read = creation.create(request.user, given, self.actor)
-        return created(request, run.pk, {"input": read.report.figures()} if read else None)
+        return created(request, run.pk, {"input": read.report.details()} if read else None)
 
 
 class RunDetail(AutomationView):

@@ -67,7 +67,7 @@ class Command(RunCommand):
         sentence = f"Run {run.pk} of {run.pipeline}: {run.total_items:,} items"
         if given:
             counts = {"duplicates": given.duplicates, "blank": given.blank, "encoding": given.encoding}
-            counts["input"] = given.report.figures()
+            counts["input"] = given.report.details()
             sentence += "".join(f", {one} left out" for one in given.report.left_out)
         self.tell(run, f"{sentence}.", as_json=options["json"], **counts)
         if given and not options["json"]:
@@ -82,7 +82,7 @@ class Command(RunCommand):
     def _show(self, options: dict[str, Any], given: Input | None) -> Exit:
         """What a run would be created from."""
         if options["json"]:
-            shown = given.report.figures() | {"first_items": list(given.report.first_items)} if given else None
+            shown = given.report.details() | {"first_items": list(given.report.first_items)} if given else None
             self.line({"dry_run": True, "pipeline": options["pipeline"], "input": shown})
         elif given is None:
             self.line(f"Pipeline {options['pipeline']} makes its own items. Nothing was created.")

@@ -177,8 +177,9 @@ class Keywords(Rows):
         """What separates the cells of a header that names keywords; ``None`` if there is no such header."""
         widths = {}
         for delimiter in delimited.DELIMITERS:
-            rows = delimited.parsed(sample, delimiter)[:HEADER_ROWS]
-            widths[delimiter] = max((len(row) for row in rows if keyword_columns(row)), default=0)
+            rows = delimited.parsed(sample, delimiter)
+            found = (trimmed(row) for at, row in enumerate(rows[:HEADER_ROWS]) if _names_keywords(rows, at))
+            widths[delimiter] = max(map(len, found), default=0)
         best = max(widths, key=lambda one: widths[one])
         if not widths[best]:
             return None
@@ -226,9 +227,16 @@ def keyword_head(grid: Grid, sample: Sequence[Row]) -> tuple[Head, int]:
     return _head_without_name(grid, sample)
 
 
+def _names_keywords(rows: Sequence[list[Any]], at: int) -> bool:
+    """Whether row ``at`` names a column of keywords, and more rows than not are as wide as a table's below it."""
+    below = [len(row) > 1 for row in rows[at + 1 :]]
+    return bool(keyword_columns(rows[at])) and (len(trimmed(rows[at])) == 1 or sum(below) * 2 >= len(below))
+
+
 def _is_wide_header(sample: Sequence[Row], index: int) -> bool:
-    cells = trimmed(sample[index][1])
-    return len(cells) > 1 and not looks_like_data(cells, [row for _, row in sample[index + 1 :]])
+    rows = [row for _, row in sample]
+    cells = trimmed(rows[index])
+    return len(cells) > 1 and _names_keywords(rows, index) and not looks_like_data(cells, rows[index + 1 :])
 
 
 def _is_header(sample: Sequence[Row], index: int) -> bool:

@@ -118,6 +118,9 @@ def test_the_answer_and_the_event_tell_what_was_read_and_left_out(api: Any) -> N
     assert [(one["kind"], one["count"]) for one in told["left_out"]] == [("before_header", 2), ("duplicate", 1)]
     assert told["left_out"][1]["examples"] == ["line 16: Trail running shoes"]
     event = ControlEvent.objects.get(action="create", scope=f"run:{made.data['id']}")
+    del told["warnings"]
+    for one in told["left_out"]:
+        del one["examples"]  # the event outlives the items
     assert event.figures["input"] == told
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,3 +132,26 @@ def test_what_stands_above_and_below_a_table_is_shown_with_its_lines() -> None:
         "Left out: 2 totals after the last row: line 7: Total: Search terms, --, 1,300, 9,870, 40.10; "
         "line 8: Total: Account, --, 5,300, 99,870, 140.10.",
     ]
+
+
+def test_a_list_with_a_line_that_reads_like_a_header_is_a_list() -> None:
+    lines = b"tent\nstove\nkeyword, query\ndry bag\n"
+
+    given = Keywords().read(io.BytesIO(lines), "words.txt")
+
+    assert [item["keyword"] for item in given] == ["tent", "stove", "keyword, query", "dry bag"]
+
+
+def test_a_broken_item_far_from_the_end_is_named_at_once() -> None:
+    broken = b'[{"sku": "A1"},\n{"sku": "A2",, "n": 1},\n' + b'{"sku": "A3"},\n' * 100_000 + b"{}]"
+
+    with pytest.raises(InvalidInput, match=r"^Cannot use items.json: line 2: it is not valid JSON: expecting property"):
+        Rows().read(io.BytesIO(broken), "items.json")
+
+
+def test_items_that_lie_over_the_ends_of_chunks_are_read_whole() -> None:
+    items = [{"n": n, "text": "x" * (n % 977), "price": n / 8, "is_new": n % 2 == 0} for n in range(3_000)]
+
+    given = Rows().read(io.BytesIO(json.dumps(items, indent=1).encode()), "items.json")
+
+    assert list(given) == items
