@@ -150,7 +150,8 @@ class Life(RuleBasedStateMachine):
             unit = hand.units.pop(0)
             stage = get_pipeline("chain").stage(hand.stage_run.slug)()
             ctx = _context(hand.stage_run)
-            hand.done.outputs += output_rows(unit.key, stage.process(unit.given, ctx))
+            made: Any = stage.process(unit.given, ctx)
+            hand.done.outputs += output_rows(unit.key, made)
             hand.done.processed += unit.size
             hand.done.cursor = unit.last_key
 

@@ -47,7 +47,8 @@ def run_stage(
         assert isinstance(instance, Stage)
         for number, item in enumerate(items[at : at + slice_size], start=at):
             ctx.item_key = f"{number:08}"
-            outputs += json.loads(json.dumps(list(instance.process(item, ctx))))
+            made: Any = instance.process(item, ctx)
+            outputs += json.loads(json.dumps(list(made)))
     stage().finish(context(stage, folder, params), iter(outputs))
     return outputs
 
