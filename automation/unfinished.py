@@ -1,7 +1,7 @@
 """What is committed of an item before it is done: its own state, and outputs that are too many to keep in memory.
 
 Both wait in tables of their own until the item ends; then the checkpoint that moves the cursor past it makes its
-outputs items, all at once (ADR 19). Nobody else ever reads half an item. Fenced like all that ``leases`` does.
+outputs items, all at once (ADR 20). Nobody else ever reads half an item. Fenced like all that ``leases`` does.
 """
 
 from __future__ import annotations

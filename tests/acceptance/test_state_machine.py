@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection
@@ -151,7 +150,7 @@ class Life(RuleBasedStateMachine):
             unit = hand.units.pop(0)
             stage = get_pipeline("chain").stage(hand.stage_run.slug)()
             ctx = _context(hand.stage_run)
-            made = cast("Iterable[Any]", stage.process(unit.given, ctx))
+            made: Any = stage.process(unit.given, ctx)
             hand.done.outputs += output_rows(unit.key, made)
             hand.done.processed += unit.size
             hand.done.cursor = unit.last_key

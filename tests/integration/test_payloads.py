@@ -172,7 +172,7 @@ def test_an_output_that_cannot_be_stored_fails_its_item_alone(output, monkeypatc
 
 @pytest.mark.django_db
 def test_input_that_cannot_be_stored_names_the_item_and_leaves_nothing():
-    with pytest.raises(InvalidInput, match=r"Cannot use item 2: expected an output without NUL characters\."):
+    with pytest.raises(InvalidInput, match=r"Cannot use item 2: expected an item without NUL characters\."):
         make_run("numbers", items=[{"n": 1}, {"n": "\0"}], site=make_site())
 
     assert not AutomationRun.objects.exists()

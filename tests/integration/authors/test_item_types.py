@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from automation import installed
+from automation import installed, intake
 from automation.context import StageContext
-from automation.errors import InvalidInput
+from automation.errors import InvalidCheckpoint, InvalidInput
+from automation.intake import HandedIn
 from automation.models import AutomationRun, ItemFailure
-from automation.pipeline import GroupStage, Payload, Pipeline, Stage, register
-from tests.factories import make_run, outputs, settle, stage_of
+from automation.pipeline import AGENT, GroupStage, Payload, Pipeline, Stage, register
+from tests.factories import leased, make_run, outputs, settle, stage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,6 +77,31 @@ def test_an_output_that_the_next_stage_cannot_take_fails_the_item_that_made_it()
     )
     assert outputs(run, "square") == [{"square": 4}, {"square": 16}]
     assert outputs(run) == [{"sum": 20}]
+
+
+class Remote(Stage):
+    slug = "remote-square"
+    title = "Remote"
+    executor = AGENT
+    slice_size = 2
+
+
+@register
+class RemoteSquares(Pipeline):
+    slug = "remote-squares"
+    title = "Remote squares"
+    stages = (Remote, Sum)
+
+
+def test_an_agent_is_told_that_its_outputs_do_not_fit():
+    run = make_run("remote-squares", [{"n": 1}, {"n": 2}])
+    stage_run, work = stage_of(run), leased(run)
+
+    good = HandedIn(cursor="000", outputs={"000": [{"square": 1}]})
+    assert intake.progress_of(work, stage_run, good).processed == 1
+    bad = HandedIn(cursor="001", outputs={"000": [], "001": [{"square": 4}, {"cube": 8}]})
+    with pytest.raises(InvalidCheckpoint, match="item 001: output 2 does not fit stage sum: expected Squared"):
+        intake.progress_of(work, stage_run, bad)
 
 
 def test_an_input_that_does_not_fit_creates_no_run():

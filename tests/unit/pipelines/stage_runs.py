@@ -11,9 +11,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.core.files.storage import FileSystemStorage
@@ -47,7 +47,7 @@ def run_stage(
         assert isinstance(instance, Stage)
         for number, item in enumerate(items[at : at + slice_size], start=at):
             ctx.item_key = f"{number:08}"
-            made = cast("Iterable[Any]", instance.process(item, ctx))
+            made: Any = instance.process(item, ctx)
             outputs += json.loads(json.dumps(list(made)))
     stage().finish(context(stage, folder, params), iter(outputs))
     return outputs
