@@ -17,7 +17,7 @@ _EXITED = "Process %r pid:%r exited with %r"
 class Line(logging.Formatter):
     """``2026-11-28 22:14:59.254 UTC WARNING name: message``, whatever the zone of the machine."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%d %H:%M:%S"
     default_msec_format = "%s.%03d UTC"
 
