@@ -30,8 +30,6 @@ def find(user: Any, run_id: str | UUID) -> AutomationRun:
     """
     try:
         return run_names.find(run_id, visible(user))
-    except run_names.NotARunName as error:
-        raise RunNotFound(str(run_id), str(error)) from None
     except run_names.NoSuchRun:
         raise RunNotFound(str(run_id)) from None
     except run_names.AmbiguousRunName as error:

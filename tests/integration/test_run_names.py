@@ -86,12 +86,12 @@ def test_a_name_means_only_what_one_may_see(client, site):
 
 
 @pytest.mark.parametrize("name", ["abc", "nothing-so", "g" * 32, "0" * 33])
-def test_what_is_no_name_is_told_what_is(client, name, shell):
-    answer = client.get(f"{RUNS}{name}/")
+def test_what_is_no_name_is_not_found_and_the_shell_says_what_is_one(client, name, shell):
+    said = shell("explain_run", name)
 
-    assert answer.status_code == 404
-    assert "its first 4 or more digits, or 'latest'" in answer.json()["message"]
-    assert shell("explain_run", name).code == 2
+    assert client.get(f"{RUNS}{name}/").status_code == 404
+    assert said.code == 2
+    assert "its first 4 or more digits, or 'latest'" in said.err
 
 
 def test_without_any_run_the_latest_is_not_found(client, shell):
