@@ -16,17 +16,17 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
-    except Exception as error:
-        # A pipeline that is declared wrongly names itself and the mistake.
-        if type(error).__name__ != "PipelineError" or "--traceback" in sys.argv:
-            raise
-        sys.exit(str(error))
     except DatabaseError as error:
         from pause_manager import database
 
         if not database.is_away(error):
             raise
         sys.exit(database.sentence(error))
+    except Exception as error:
+        # A pipeline that is declared wrongly names itself and the mistake.
+        if type(error).__name__ != "PipelineError" or "--traceback" in sys.argv:
+            raise
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
             },
         )
         tickets = cursor.fetchall()
-        standstills.begin_waiting(locked)
+        cursor.execute(_OUT, {"ids": locked, **gate.values()})
+        standstills.begin_waiting([row[0] for row in cursor.fetchall()])
     _send(tickets)
     # After the stages are free again: a hold locks its run, and whoever has a run may be waiting for its stage.
     park(admission)
@@ -174,6 +175,12 @@ _TICKETS = f"""
            generate_series(1, granted.messages)
  RETURNING id, stage_run_id, queue
 """
+
+_OUT = f"""
+    SELECT stage.id FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE stage.id = ANY(%(ids)s) AND EXISTS (SELECT FROM {TICKET} WHERE stage_run_id = stage.id) AND {gate.OPEN}
+"""
+"""The stages that nothing keeps, and whose messages nobody has answered."""
 
 _LOST = f"""
     DELETE FROM {TICKET}

@@ -11,7 +11,7 @@ from django.db import connection
 
 from automation import installed
 from automation.files import sharing
-from automation.models import AutomationRun, StageRun, Standstill, Ticket, WorkSlice
+from automation.models import AutomationRun, StageRun, Standstill, WorkSlice
 
 CODE_MISSING = "code_missing"
 NO_FREE_WORKER = "no_free_worker"
@@ -22,9 +22,7 @@ CLOSE_SECONDS = 60
 """Waits that follow each other within so long are kept as one, as long as they were together: a run that takes turns
 with others for a day leaves one row."""
 
-_RUN, _STAGE, _SLICE, _STANDSTILL, _TICKET = (
-    model._meta.db_table for model in (AutomationRun, StageRun, WorkSlice, Standstill, Ticket)
-)
+_RUN, _STAGE, _SLICE, _STANDSTILL = (model._meta.db_table for model in (AutomationRun, StageRun, WorkSlice, Standstill))
 
 
 def keep(code: str, run_ids: Sequence[UUID]) -> None:
@@ -50,7 +48,7 @@ def note_files_not_shared() -> None:
 
 
 def begin_waiting(stage_run_ids: Sequence[int]) -> None:
-    """Those of these stages for which messages are out: until a worker comes, runs with nothing at work stand still."""
+    """Messages are out for these stages: until a worker comes, their runs of which nothing is at work stand still."""
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN_WAITING, {"ids": list(stage_run_ids), "code": NO_FREE_WORKER})
 
@@ -76,8 +74,7 @@ WAITS = f"""
 _BEGIN_WAITING = f"""
     INSERT INTO {_STANDSTILL} (run_id, code)
     SELECT DISTINCT run_id, %(code)s FROM {_STAGE} AS asked
-     WHERE id = ANY(%(ids)s) AND EXISTS (SELECT FROM {_TICKET} AS ticket WHERE ticket.stage_run_id = asked.id)
-       AND NOT EXISTS (
+     WHERE id = ANY(%(ids)s) AND NOT EXISTS (
            SELECT FROM {_STAGE} AS stage JOIN {_SLICE} AS slice ON slice.stage_run_id = stage.id
             WHERE stage.run_id = asked.run_id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL)
      ORDER BY run_id

@@ -288,8 +288,8 @@ def test_a_list_takes_the_same_queries_for_one_run_as_for_many(operator, site, d
         make_run(site=site, start=start)
     for limit in (2, 100):
         caller = client_of(User.objects.get(pk=operator.pk))
-        # Two of permissions, one of accounts, the runs, their stages, the live nodes, the holds on what is pending, for
-        # how long each has worked.
-        with django_assert_num_queries(8):
+        # Two of permissions, one of accounts, the runs, their stages, the live nodes, where workers keep files,
+        # the holds on what is pending, for how long each has worked.
+        with django_assert_num_queries(9):
             found = caller.get(f"{RUNS}?limit={limit}").data["results"]
         assert len(found) == min(limit, 6)

@@ -83,6 +83,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "agent_id": make_node("here").name,
         "node": "here",
         "name": "few/notes.md",
+        "called": str(run.pk)[:8],
         "rest": "nowhere",
     }
 
