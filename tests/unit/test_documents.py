@@ -1,0 +1,103 @@
+"""What the documents show can be typed: commands and options exist, and what looks like code is code.
+
+That examples do what they say is tried where they are walked: the tutorial, the pipeline, the runbook, the drop-in.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.management import CommandError, get_commands, load_command_class
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+OPERATORS = {"|", "&&", "||", ";", "&", ">", ">>", "<", ")"}
+OF_DJANGO = {"migrate", "check", "createsuperuser", "collectstatic", "dumpdata", "shell", "changepassword"}
+
+Block = tuple[str, int, str]
+"""Document, line and text."""
+
+
+def blocks(language: str) -> Iterator[Block]:
+    for path in DOCUMENTS:
+        for found in re.finditer(rf"^( *)```{language}\n(.*?)^ *```$", path.read_text(), re.S | re.M):
+            line = path.read_text()[: found.start()].count("\n") + 2
+            text = "\n".join(one.removeprefix(found[1]) for one in found[2].splitlines())
+            yield str(path.relative_to(ROOT)), line, text
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """(where, words) of each command line, up to the first operator of the shell."""
+    for name, line, text in blocks("sh"):
+        for offset, typed in enumerate(text.replace("\\\n", "  ").splitlines()):
+            lexer = shlex.shlex(typed, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in [*lexer, "&&"]:
+                if word not in OPERATORS:
+                    words.append(word)
+                    continue
+                while words and (words[0] == "(" or re.match(r"[A-Z_]+=", words[0])):
+                    words.pop(0)
+                if words:
+                    yield f"{name}:{line + offset}", words
+                words = []
+
+
+MANAGED = [
+    (where, words[at + 1 :])
+    for where, words in commands()
+    for at, word in enumerate(words)
+    if word.endswith("manage.py") and words[at + 1 :] != ["$@"]
+]
+MADE = [(where, words[1:]) for where, words in commands() if words[0] == "make"]
+
+
+def test_there_is_something_to_look_at():
+    assert len(MANAGED) > 30
+    assert len(MADE) > 3
+
+
+@pytest.mark.parametrize(("where", "words"), MANAGED, ids=[f"{where} {words[:1]}" for where, words in MANAGED])
+def test_each_management_command_takes_what_is_shown(where: str, words: list[str]):
+    name, *given = words
+    known = get_commands()
+    assert name in known or where.startswith("examples/"), f"{where}: there is no command {name}"
+    if name in OF_DJANGO or name not in known:
+        return
+    given = [re.sub(r"^…$", "x", re.sub(r"\$\(?\w+\)?", "1234", word)) for word in given]
+    command = load_command_class(known[name], name)
+    command._called_from_command_line = False
+    try:
+        command.create_parser("manage.py", name).parse_args(given)
+    except CommandError as error:
+        pytest.fail(f"{where}: manage.py {shlex.join(words)}: {error}")
+
+
+@pytest.mark.parametrize(("where", "words"), MADE, ids=[f"{where} {words[:1]}" for where, words in MADE])
+def test_each_target_of_make_is_there(where: str, words: list[str]):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+    assert {word for word in words if "=" not in word and not word.startswith("-")} <= targets, where
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=f"{one[0]}:{one[1]}") for one in blocks("python")])
+def test_what_looks_like_python_is(block: Block):
+    ast.parse(block[2])
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=f"{one[0]}:{one[1]}") for one in blocks("json")])
+def test_what_looks_like_json_is(block: Block):
+    json.loads(block[2])
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=f"{one[0]}:{one[1]}") for one in blocks("ya?ml")])
+def test_what_looks_like_yaml_is(block: Block):
+    assert yaml.safe_load(block[2])
