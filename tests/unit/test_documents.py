@@ -74,7 +74,6 @@ def test_each_management_command_takes_what_is_shown(where: str, words: list[str
         return
     given = [re.sub(r"^…$", "x", re.sub(r"\$\(?\w+\)?", "1234", word)) for word in given]
     command = load_command_class(known[name], name)
-    command._called_from_command_line = False
     try:
         command.create_parser("manage.py", name).parse_args(given)
     except CommandError as error:
