@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from django.db import connection
 
 from automation import agents  # noqa: F401  (members of the fleet)
 from pause_manager import acknowledgements, fleet
@@ -42,6 +43,7 @@ def test_workers_are_given_a_second_to_hear_before_it_is_said_that_they_have_not
             time.sleep(0.02)
         time.sleep(0.3)
         hears(fleet.state().version)
+        connection.close()
 
     hears(fleet.state().version)
     worker = threading.Thread(target=obey)

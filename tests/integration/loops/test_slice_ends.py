@@ -7,6 +7,8 @@ import pytest
 from automation import maintenance
 from automation.item_loop import ItemLoop
 from automation.models import ItemFailure, Lifecycle, WorkSlice
+from pause_manager.worker import keeper
+from pause_manager.worker.keeper import Judge, Verdict
 from tests.concurrency.racing import in_thread
 from tests.factories import drain, events, expire_leases, make_run, midway_in_a_checkpoint, outputs, run_loop, settle
 from tests.pipelines import Buffered, scripted, wait_until
@@ -63,7 +65,9 @@ def test_a_last_checkpoint_that_is_refused_costs_its_culprit_alone(culprit):
     assert list(WorkSlice.objects.filter(phase=WorkSlice.Phase.WORK).values_list("crashes", "expiries")) == [(0, 0)] * 2
 
 
-def test_a_lease_that_was_lost_by_then_gives_the_next_slice_back(settings):
+def test_a_lease_that_was_lost_by_then_gives_the_next_slice_back(settings, monkeypatch):
+    # Nobody tells the loop before its checkpoint does.
+    monkeypatch.setattr(keeper, "_judge", Judge(lambda loops: Verdict({}, is_whole=True), lambda: 60.0))
     settings.AUTOMATION = {**settings.AUTOMATION, "silent_leases": 1.0}
     run = make_run("buffered", items=10)
 
