@@ -169,7 +169,7 @@ class ItemLoop:
                     if not self._put_off(work, stage, unit, later, has_waited=has_waited):
                         return None
                     has_waited, number = True, work.done
-                    done, started = Progress(cursor=work.cursor), monotonic()
+                    done, started = Progress(cursor=work.cursor), (now := monotonic())
                     continue
             else:
                 at[BEGUN] = 0.0
@@ -190,7 +190,7 @@ class ItemLoop:
                     self._commit_alone(work, reading.unit(key, given), timed(done, started))
                 if interval is None:
                     seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
-                done, started = Progress(cursor=done.cursor), now
+                done, started, now = Progress(cursor=done.cursor), now, monotonic()
         if not done.is_empty:
             self._committer.begin(work, timed(done, started))
         return None
