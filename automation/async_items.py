@@ -17,7 +17,7 @@ from typing import Any
 
 from automation import copying, item_types
 from automation.aside import Aside
-from automation.attempts import Fault, GivenUp, fault_of
+from automation.attempts import Fault, GivenUp, cause_of, fault_of
 from automation.context import AsyncStageContext, Interrupted, StageContext, TookTooLong
 from automation.item_types import Reader
 from automation.pipeline import AnyStage
@@ -195,7 +195,7 @@ class AsyncItems:
         except GeneratorExit:
             raise
         except BaseException as error:
-            flight.error = error
+            flight.error = cause_of(error)
         finally:
             flight.timer = None
 

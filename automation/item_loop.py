@@ -6,7 +6,7 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -88,13 +88,22 @@ class ItemLoop:
             return self._pass_over(work, stage, interval)
         except CheckpointRefused as refused:
             return self._one_by_one(work, stage, refused, interval)
+        finally:
+            self._let_go()
 
-    def settle(self, work: Work, stage: AnyStage) -> Halt | None:
-        """Return when the last checkpoint of ``work``, which was worked through, stands."""
+    def settle(self, work: Work, stage: AnyStage, forgo: Callable[[], None]) -> Halt | None:
+        """Return when the last checkpoint of ``work``, which was worked through, stands.
+
+        ``forgo`` is called before anything of it is done again, which may take longer than another lease lasts.
+        """
         try:
             self._committer.wait()
         except CheckpointRefused as refused:
-            return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
+            forgo()
+            try:
+                return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
+            finally:
+                self._let_go()
         return None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -109,6 +118,11 @@ class ItemLoop:
         self._committer.close()
         self._ahead.close()
         self.unfinished.close()
+
+    def _let_go(self) -> None:
+        """No item is at work: a hook that comes next has neither state nor outputs."""
+        self.unfinished.leave()
+        self.unfinished.states = None
 
     def _one_by_one(
         self, work: Work, stage: AnyStage, refused: CheckpointRefused, interval: float | None

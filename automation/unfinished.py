@@ -90,7 +90,8 @@ class Unfinished:
         """Outputs that an attempt before has committed and this one goes on from."""
         self._sent = 0
         """Outputs that this attempt has committed."""
-        self._has_written = False
+        self._has_written = self._goes_on = False
+        """Whether this attempt has committed anything; whether it asked for its state, and there was one."""
 
     def leave(self) -> None:
         """The item is left as it was last committed."""
@@ -110,7 +111,7 @@ class Unfinished:
             return None
         if not self._has_written:
             self._kept = found[1]
-            self.is_touched = True
+            self.is_touched = self._goes_on = True
         return orjson.loads(found[0])
 
     def checkpoint(self, state: Any) -> None:
@@ -180,7 +181,7 @@ class Unfinished:
             "rows": b"\n".join(rows).decode(),
             "state": state,
             "outputs": self._outputs + len(rows),
-            "is_anew": not self._has_written and not self._kept and state is None,
+            "is_anew": not self._has_written and not self._goes_on and state is None,
         }
         if _send(self._aside, work.slice_id, [_as_bytes(facts[name]) for name in _NAMES]) != b"1":
             raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")

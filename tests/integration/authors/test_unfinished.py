@@ -22,6 +22,7 @@ from tests.factories import (
     settle,
 )
 from tests.integration.authors.unfinished_pipelines import Fickle, during
+from tests.pipelines import Hooked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -317,3 +318,43 @@ def test_whoever_starts_over_leaves_no_state_of_before():
     assert Fickle.states == [None, "not asked", None]
     assert outputs(run) == [{"name": "a", "n": n} for n in range(200)]
     assert nothing_is_left()
+
+
+@pytest.mark.usefixtures("_small_memory")
+@pytest.mark.parametrize("how", ["lose", "fail", "wait"])
+def test_a_state_that_was_asked_for_stays_while_outputs_go_to_the_database(how, monkeypatch):
+    monkeypatch.setattr("tests.integration.authors.unfinished_pipelines.Prepared.retries", 3)
+    run = make_run("long-prepared", MANY[:1])
+    left = [1, 2, 3]
+
+    def meddle(step: int, ctx: StageContext) -> None:
+        if step == 900 and left:
+            left.pop()
+            if how == "lose":
+                lose(run)
+            elif how == "fail":
+                raise ConnectionError("reset")
+            else:
+                raise TryLater(0.01)
+
+    with during(meddle) as steps:
+        run = settle(run)
+
+    assert steps.count("prepared") == 1
+    assert not left
+    assert outputs(run) == MANY_OUTPUTS[:1_000]
+    assert nothing_is_left()
+
+
+def test_a_hook_after_the_items_commits_no_checkpoint(monkeypatch):
+    calls: list[Any] = []
+
+    def finish(self: Any, ctx: StageContext, outputs: Any) -> None:
+        calls.append(ctx.state)
+        ctx.checkpoint({"is": "done"})
+
+    monkeypatch.setattr(Hooked, "finish", finish)
+    run = settle(make_run("hooked", 5))
+
+    assert run.failure.endswith("finish failed: RuntimeError: Cannot commit a checkpoint: no item is at work.")
+    assert calls == [None]

@@ -99,3 +99,16 @@ def test_whatever_fails_at_the_end_of_a_slice_leaves_no_lease_behind(monkeypatch
 
 def _raise(*_: object) -> None:
     raise OSError("cannot read")
+
+
+def test_what_is_done_again_at_the_end_of_a_slice_keeps_no_other_waiting():
+    """It may take longer than a lease, and nobody renews that of the slice which was leased meanwhile."""
+    run = make_run("buffered", items=10)
+    seen: list[tuple[int, list[int]]] = []
+
+    with database_that_refuses(5), scripted(lambda item, ctx: seen.append((item["n"], leased_slices()))):
+        drain(run)
+
+    assert [n for n, _ in seen[:10]] == [1, 2, 3, 4, 5] * 2
+    assert all(leased == [0] for _, leased in seen[:10])
+    assert [output["n"] for output in outputs(run)] == [1, 2, 3, 4, 6, 7, 8, 9, 10]
