@@ -127,7 +127,7 @@ class AsyncItems:
     def start(self, unit: Unit, number: int, tried: int) -> None:
         """Begin to work on ``unit``, item ``number`` of the slice, which was tried so often by loops before."""
         flight = Flight(unit, number, self._ctx_of(unit.key), None, tried + 1)  # type: ignore[arg-type]
-        flight.unfinished = Unfinished(flight.ctx, must_stop=self._must_stop, committed=_nothing, aside=self._aside)
+        flight.unfinished = Unfinished(flight.ctx, must_stop=self._must_stop, aside=self._aside)
         flight.unfinished.states = self._states
         flight.ctx.bind(
             sleep=self._sleep,
@@ -331,10 +331,6 @@ class AsyncItems:
         finally:
             at[BEGUN] = 0.0
             at[NUMBER], at[ATTEMPT], at[BEGUN] = before
-
-
-def _nothing() -> None:
-    pass
 
 
 def _began(flight: Flight) -> float:

@@ -6,7 +6,8 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,7 +65,7 @@ class ItemLoop:
         self._turn = turn
         self._committer = committer
         self._ahead = Aside()
-        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committed=self._begin_anew)
+        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committing=self._committing)
         self._reading: Reading | None = None
         self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
@@ -272,11 +273,18 @@ class ItemLoop:
         """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
         return not self._declared.irreversible and self._check_should_stop()[0]
 
-    def _begin_anew(self) -> None:
-        """What an item has committed is progress: its time begins anew."""
-        at = self._slot.work
-        if at[BEGUN]:
-            at[BEGUN] = time.monotonic()
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """The item at work commits something, which is progress: its time begins anew, and stands till then."""
+        at, now = self._slot.work, time.monotonic()
+        spent = now - at[BEGUN] if at[BEGUN] else None
+        at[BEGUN] = 0.0
+        try:
+            yield
+            spent = None if spent is None else 0.0
+        finally:
+            if spent is not None:
+                at[BEGUN] = time.monotonic() - spent
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from automation.files import catalog, names, place
 from automation.files.artifacts import Artifacts
@@ -53,11 +53,13 @@ class FencedArtifacts(Artifacts):
             with used(self._storage, source):
                 location = self._storage.save(location, ContentFile(source))
             self._ask(catalog.publish, work, row, name, location, source.size)
+        except DatabaseError:
+            # Perhaps it takes its place all the same, and only the answer was lost: by its row it is found if not.
+            raise
         except BaseException:
             # What cannot be deleted now is found by its row.
             with contextlib.suppress(Exception):
-                if self._location(name, None) != location:  # else only the answer was lost
-                    self._storage.delete(location)
+                self._storage.delete(location)
             raise
         self._show(full, name, location)
 

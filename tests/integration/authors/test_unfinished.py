@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from automation import copying, lifecycle, maintenance, status
+from automation import copying, lifecycle, maintenance, status, unfinished
 from automation.context import StageContext
 from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, WorkItem, WorkSlice
 from automation.pipeline import TryLater
@@ -229,7 +229,7 @@ def test_outputs_go_to_the_database_as_they_come_and_are_items_all_at_once():
     seen = []
 
     def look(step: int, ctx: StageContext) -> None:
-        items = WorkItem.objects.filter(made_by__slug="many", payload__name="a" if ctx.item_key == "000" else "b")
+        items = WorkItem.objects.filter(made_by__slug="many", payload__name="abc"[int(ctx.item_key)])
         seen.append((ItemChunk.objects.filter(key=ctx.item_key).count(), items.count()))
 
     with during(look):
@@ -277,6 +277,26 @@ def test_half_an_item_is_gone_when_its_run_is_cancelled():
     assert run.lifecycle == "cancelled"
     assert nothing_is_left()
     assert not outputs(run, "many")
+
+
+@pytest.mark.usefixtures("_small_memory")
+def test_half_an_item_goes_in_parts(monkeypatch):
+    monkeypatch.setattr(unfinished, "CHUNKS_AT_ONCE", 3)
+    run = make_run("long-many", MANY)
+
+    def cancel() -> None:
+        lose(run)
+        lifecycle.cancel(run.pk, actor=OPERATOR)
+
+    with during(Once(("a", 900), cancel)):
+        drain(run)
+    count = ItemChunk.objects.count()
+
+    assert unfinished.sweep() == 3
+    assert ItemChunk.objects.count() == count - 3
+    while unfinished.sweep():
+        pass
+    assert nothing_is_left()
 
 
 @pytest.mark.usefixtures("_small_memory")

@@ -116,6 +116,28 @@ def test_an_item_is_not_charged_with_the_time_of_a_checkpoint():
     assert ages[3] < 0.3
 
 
+def test_an_item_is_not_charged_with_the_time_of_its_own_checkpoint():
+    run = make_run("timed", items=1)
+    ages: list[float] = []
+
+    def act(n: int, ctx: StageContext) -> None:
+        time.sleep(0.4)
+        ctx.checkpoint({"half": True})
+        ages.append(age())
+
+    Tale.act = act
+    loop = in_thread(lambda: run_loop(run))
+    wait_until(lambda: bool(Tale.calls))
+    with transaction.atomic():
+        WorkSlice.objects.select_for_update().get()
+        time.sleep(1.0)
+        assert seen() is None
+    loop.join()
+
+    assert ages[0] < 0.3
+    assert len(outputs(settle(run))) == 1
+
+
 def test_a_wait_between_two_tries_is_no_work(monkeypatch):
     for name, value in {"retries": 1, "retry_backoff": 1.0, "retry_jitter": 0.0}.items():
         monkeypatch.setattr(TimedAsync, name, value)
