@@ -135,12 +135,13 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
     yield
 
 
-def _by_key(table: str, where: str, key: str, of: int, size: int = BATCH) -> Iterator[int]:
+def _by_key(table: str, where: str, key: str, of: int, size: int | None = None) -> Iterator[int]:
     """Delete the rows with ``where`` in the order of the unique index that ends with ``key``; how many, by batch.
 
     Each batch begins after the last key of the one before: what was deleted a moment ago is not walked over again.
     """
     after: Any = None
+    size = BATCH if size is None else size
     while True:
         beyond = "" if after is None else f"AND {key} > %(after)s"
         with connection.cursor() as cursor:
