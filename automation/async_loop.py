@@ -121,7 +121,10 @@ class AsyncItemLoop(ItemLoop):
                     return self._halt(work, done, started, slots.ORPHANED)
                 self._committer.begin(work, timed(done, started))
                 done, started = Progress(cursor=done.cursor), time.monotonic()
-        if must_stop and done.cursor != work.last_key:
+        if must_stop and done.is_empty and done.cursor == work.last_key:
+            self._committer.wait()  # that was its last checkpoint: there is nothing to give back
+            return Halt(why)
+        if must_stop:
             return self._halt(work, done, started, why)
         if not done.is_empty:
             self._committer.begin(work, timed(done, started))

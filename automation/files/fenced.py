@@ -59,7 +59,8 @@ class FencedArtifacts(Artifacts):
         except BaseException:
             # What cannot be deleted now is found by its row.
             with contextlib.suppress(Exception):
-                self._storage.delete(location)
+                if self._location(name, None) != location:  # else it has taken its place, and was interrupted then
+                    self._storage.delete(location)
             raise
         self._show(full, name, location)
 
