@@ -17,7 +17,7 @@ from typing import Any
 
 from automation import copying, item_types
 from automation.aside import Aside
-from automation.attempts import Fault, GivenUp, fault_of
+from automation.attempts import Fault, GivenUp, cause_of, fault_of
 from automation.context import AsyncStageContext, Interrupted, StageContext, TookTooLong
 from automation.item_types import Reader
 from automation.pipeline import AnyStage
@@ -109,6 +109,9 @@ class AsyncItems:
         self._must_stop = must_stop
         self._woken = self._loop.create_future()
         self._requests: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
+        self._stood_since = time.monotonic()
+        self._stood = 0.0
+        """Seconds in which the event loop stood, and that no item has been excused yet."""
         self.flights: deque[Flight] = deque()
         """In the order of the slice."""
 
@@ -124,7 +127,7 @@ class AsyncItems:
     def start(self, unit: Unit, number: int, tried: int) -> None:
         """Begin to work on ``unit``, item ``number`` of the slice, which was tried so often by loops before."""
         flight = Flight(unit, number, self._ctx_of(unit.key), None, tried + 1)  # type: ignore[arg-type]
-        flight.unfinished = Unfinished(flight.ctx, must_stop=self._must_stop, committed=_nothing, aside=self._aside)
+        flight.unfinished = Unfinished(flight.ctx, must_stop=self._must_stop, aside=self._aside)
         flight.unfinished.states = self._states
         flight.ctx.bind(
             sleep=self._sleep,
@@ -140,11 +143,13 @@ class AsyncItems:
 
     def run(self) -> None:
         """Let the items work until something has happened, or for a moment; then judge those that have ended."""
+        stood = self._excuse()
         self._note_oldest()
         try:
-            self._events.run(self._wait())
+            self._events.run(self._wait(stood))
         finally:
             self._slot.work[BEGUN] = 0.0
+            self._stood_since = time.monotonic()
         self._answer()
         for flight in self.flights:
             if not flight.is_settled and flight.task is not None and flight.task.done():
@@ -164,7 +169,9 @@ class AsyncItems:
 
     # -- in the event loop --------------------------------------------------------------------------------------------
 
-    async def _wait(self) -> None:
+    async def _wait(self, stood: float) -> None:
+        if stood:
+            self._put_off_timers(stood)
         await asyncio.wait([self._woken], timeout=LOOK_SECONDS)
         if self._woken.done():
             self._woken = self._loop.create_future()
@@ -176,7 +183,7 @@ class AsyncItems:
     async def _attempt(self, flight: Flight, given: Any, pause: float) -> None:
         try:
             if pause:
-                await self._back_off(pause)
+                await self._back_off(flight, pause)
             flight.began = time.monotonic()
             try:
                 async with asyncio.timeout(self._limit if isfinite(self._limit) else None) as flight.timer:
@@ -188,7 +195,7 @@ class AsyncItems:
         except GeneratorExit:
             raise
         except BaseException as error:
-            flight.error = error
+            flight.error = cause_of(error)
         finally:
             flight.timer = None
 
@@ -228,15 +235,16 @@ class AsyncItems:
             flight.timer.reschedule(self._loop.time() + self._limit)
 
     async def _sleep(self, seconds: float) -> None:
-        await self._pause(seconds, is_interruptible=not self._stage.irreversible)
+        await self._pause(seconds, lambda: not self._stage.irreversible)
 
-    async def _back_off(self, seconds: float) -> None:
-        await self._pause(seconds, is_interruptible=True)
+    async def _back_off(self, flight: Flight, seconds: float) -> None:
+        # What comes after it cannot be committed without it, and where it is irreversible it must not be done twice.
+        await self._pause(seconds, lambda: not self._stage.irreversible or flight is self.flights[-1])
 
-    async def _pause(self, seconds: float, *, is_interruptible: bool) -> None:
+    async def _pause(self, seconds: float, is_interruptible: Callable[[], bool]) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if is_interruptible and self._slot.check()[0]:
+            if self._slot.check()[0] and is_interruptible():
                 raise Interrupted
             await asyncio.sleep(min(left, LOOK_SECONDS))
 
@@ -248,7 +256,7 @@ class AsyncItems:
         return made
 
     def _launch(self, flight: Flight, given: Any, pause: float) -> None:
-        flight.error = None
+        flight.error, flight.began = None, 0.0
         flight.task = self._loop.create_task(self._attempt(flight, given, pause))
         flight.task.add_done_callback(self._wake)
 
@@ -288,6 +296,22 @@ class AsyncItems:
         flight.attempt += 1
         self._launch(flight, flight.unit.anew(), backoff(stage, number))
 
+    def _excuse(self) -> float:
+        """Seconds by which all that is at work may take longer, for so long the event loop stood: often 0."""
+        self._stood += time.monotonic() - self._stood_since
+        if self._stood < LOOK_SECONDS:
+            return 0.0
+        stood, self._stood = self._stood, 0.0
+        for flight in self.flights:
+            if flight.began:
+                flight.began += stood
+        return stood
+
+    def _put_off_timers(self, stood: float) -> None:
+        for timer in [flight.timer for flight in self.flights]:
+            if timer is not None and not timer.expired() and (ends_at := timer.when()) is not None:
+                timer.reschedule(ends_at + stood)
+
     def _note_oldest(self) -> None:
         """Tell the supervisor of the item that is at work for longest."""
         oldest = min((one for one in self.flights if not one.is_settled and one.began), key=_began, default=None)
@@ -300,15 +324,13 @@ class AsyncItems:
         """While code of ``flight`` runs it is this item that the supervisor sees, should it never pause."""
         at = self._slot.work
         before = at[NUMBER], at[ATTEMPT], at[BEGUN]
+        at[BEGUN] = 0.0
         at[NUMBER], at[ATTEMPT], at[BEGUN] = flight.number, flight.attempt, time.monotonic()
         try:
             yield
         finally:
+            at[BEGUN] = 0.0
             at[NUMBER], at[ATTEMPT], at[BEGUN] = before
-
-
-def _nothing() -> None:
-    pass
 
 
 def _began(flight: Flight) -> float:

@@ -97,11 +97,13 @@ class AsyncItemLoop(ItemLoop):
                     if not done.is_empty:
                         self._committer.commit(work, timed(done, started))
                     is_alone = has_waited and not any(one.error is None for one in items.flights)
+                    before = work.done
                     if not self._put_off(work, stage, flight.unit, flight.error, has_waited=is_alone):
                         return None
-                    number -= flight.unit.size
+                    set_apart = flight.unit.size - (work.done - before)
+                    number -= set_apart
                     for other in items.flights:
-                        other.number -= flight.unit.size
+                        other.number -= set_apart
                     has_waited, done, started = True, Progress(cursor=work.cursor), time.monotonic()
                     continue
                 if isinstance(flight.error, Interrupted):
@@ -119,6 +121,9 @@ class AsyncItemLoop(ItemLoop):
                     return self._halt(work, done, started, slots.ORPHANED)
                 self._committer.begin(work, timed(done, started))
                 done, started = Progress(cursor=done.cursor), time.monotonic()
+        if must_stop and done.is_empty and done.cursor == work.last_key:
+            self._committer.wait()  # that was its last checkpoint: there is nothing to give back
+            return Halt(why)
         if must_stop:
             return self._halt(work, done, started, why)
         if not done.is_empty:

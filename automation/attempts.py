@@ -6,7 +6,7 @@ where it is handed in: a failure is the item's, "try later" asks for patience, s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from itertools import count
 from typing import TypeVar
@@ -43,6 +43,31 @@ class GivenUp(Exception):
         super().__init__(str(error))
         self.error = error
         self.attempts = attempts
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What is to be judged of the errors that ended a task group together: a stop first, and the only one if it is one.
+
+    They are an item's own as soon as one of them is, stops aside.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    errors = list(_leaves(error))
+    stops = [each for each in errors if isinstance(each, Interrupted | LeaseLost | SoftTimeLimitExceeded)]
+    waits = [each for each in errors if isinstance(each, TryLater)]
+    if stops:
+        return stops[0]
+    if len(waits) == len(errors):
+        return max(waits, key=lambda later: later.seconds)
+    return errors[0] if len(errors) == 1 else error
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def fault_of(error: BaseException, stop: Stop | None) -> Fault:
@@ -87,6 +112,7 @@ def again(
 ) -> Result:
     """``attempt`` after attempt ``failed`` has ended with ``error``."""
     for number in count(failed):
+        error = cause_of(error)
         if fault_of(error, stop()) is not Fault.ITEM:
             raise error
         ctx.logger.warning("%s failed (try %d): %s: %s", ctx.item_key, number, type(error).__name__, error)

@@ -6,7 +6,8 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,7 +65,7 @@ class ItemLoop:
         self._turn = turn
         self._committer = committer
         self._ahead = Aside()
-        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committed=self._begin_anew)
+        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committing=self._committing)
         self._reading: Reading | None = None
         self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
@@ -88,13 +89,22 @@ class ItemLoop:
             return self._pass_over(work, stage, interval)
         except CheckpointRefused as refused:
             return self._one_by_one(work, stage, refused, interval)
+        finally:
+            self._let_go()
 
-    def settle(self, work: Work, stage: AnyStage) -> Halt | None:
-        """Return when the last checkpoint of ``work``, which was worked through, stands."""
+    def settle(self, work: Work, stage: AnyStage, forgo: Callable[[], None]) -> Halt | None:
+        """Return when the last checkpoint of ``work``, which was worked through, stands.
+
+        ``forgo`` is called before anything of it is done again, which may take longer than another lease lasts.
+        """
         try:
             self._committer.wait()
         except CheckpointRefused as refused:
-            return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
+            forgo()
+            try:
+                return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
+            finally:
+                self._let_go()
         return None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -109,6 +119,11 @@ class ItemLoop:
         self._committer.close()
         self._ahead.close()
         self.unfinished.close()
+
+    def _let_go(self) -> None:
+        """No item is at work: a hook that comes next has neither state nor outputs."""
+        self.unfinished.leave()
+        self.unfinished.states = None
 
     def _one_by_one(
         self, work: Work, stage: AnyStage, refused: CheckpointRefused, interval: float | None
@@ -169,7 +184,7 @@ class ItemLoop:
                     if not self._put_off(work, stage, unit, later, has_waited=has_waited):
                         return None
                     has_waited, number = True, work.done
-                    done, started = Progress(cursor=work.cursor), monotonic()
+                    done, started = Progress(cursor=work.cursor), (now := monotonic())
                     continue
             else:
                 at[BEGUN] = 0.0
@@ -190,7 +205,7 @@ class ItemLoop:
                     self._commit_alone(work, reading.unit(key, given), timed(done, started))
                 if interval is None:
                     seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
-                done, started = Progress(cursor=done.cursor), now
+                done, started, now = Progress(cursor=done.cursor), now, monotonic()
         if not done.is_empty:
             self._committer.begin(work, timed(done, started))
         return None
@@ -258,11 +273,18 @@ class ItemLoop:
         """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
         return not self._declared.irreversible and self._check_should_stop()[0]
 
-    def _begin_anew(self) -> None:
-        """What an item has committed is progress: its time begins anew."""
-        at = self._slot.work
-        if at[BEGUN]:
-            at[BEGUN] = time.monotonic()
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """The item at work commits something, which is progress: its time begins anew, and stands till then."""
+        at, now = self._slot.work, time.monotonic()
+        spent = now - at[BEGUN] if at[BEGUN] else None
+        at[BEGUN] = 0.0
+        try:
+            yield
+            spent = None if spent is None else 0.0
+        finally:
+            if spent is not None:
+                at[BEGUN] = time.monotonic() - spent
 
     def _stop_now(self) -> Stop | None:
         return self._slot.stop

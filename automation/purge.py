@@ -34,6 +34,7 @@ from automation.models import (
     Ticket,
     WorkSlice,
 )
+from automation.unfinished import CHUNKS_AT_ONCE
 from pause_manager import audit, database
 from pause_manager.actor import SYSTEM, Actor
 
@@ -125,6 +126,8 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
         for which, key in (("is_current", "name"), ("NOT is_current", "id")):
             for _ in _by_key(ARTIFACT, f"stage_run_id = %(of)s AND {which}", key, stage_run):
                 yield
+        for _ in _by_key(ItemChunk._meta.db_table, "stage_run_id = %(of)s", "id", stage_run, size=CHUNKS_AT_ONCE):
+            yield
         for rows in _by_key(ITEM, "made_by_id = %(of)s", "key", stage_run):
             gone.items += rows
             yield
@@ -132,23 +135,24 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
     yield
 
 
-def _by_key(table: str, where: str, key: str, of: int) -> Iterator[int]:
+def _by_key(table: str, where: str, key: str, of: int, size: int | None = None) -> Iterator[int]:
     """Delete the rows with ``where`` in the order of the unique index that ends with ``key``; how many, by batch.
 
     Each batch begins after the last key of the one before: what was deleted a moment ago is not walked over again.
     """
     after: Any = None
+    size = BATCH if size is None else size
     while True:
         beyond = "" if after is None else f"AND {key} > %(after)s"
         with connection.cursor() as cursor:
             cursor.execute(
                 _BATCH.format(table=table, where=f"{where} {beyond}", key=key),
-                {"of": of, "size": BATCH, "after": after},
+                {"of": of, "size": size, "after": after},
             )
             rows, after = cursor.fetchone()
         if rows:
             yield rows
-        if rows < BATCH:
+        if rows < size:
             return
 
 

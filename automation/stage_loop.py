@@ -253,7 +253,7 @@ class StageLoop:
         work = self._work
         ending = None
         if work is not None and self._committer.is_busy:
-            ending = self._halted(work, self._items.settle(work, self.stage))
+            ending = self._halted(work, self._items.settle(work, self.stage, self._forgo))
         self._work = None
         if ending is None and self._next_work is None:
             self._slot.note(loop_beat.between_slices(self.stage_run.pk))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import orjson
@@ -26,6 +27,9 @@ from pause_manager import database
 from pause_manager.finite import non_finite
 
 logger = logging.getLogger("automation.unfinished")
+
+STATES_AT_ONCE, CHUNKS_AT_ONCE = 5_000, 250
+"""Rows that are forgotten at once: a chunk is of some megabytes."""
 
 
 class States:
@@ -68,7 +72,7 @@ class Unfinished:
         ctx: StageContext,
         *,
         must_stop: Callable[[], bool],
-        committed: Callable[[], None],
+        committing: Callable[[], AbstractContextManager[None]] = nullcontext,
         aside: Aside | None = None,
     ) -> None:
         self.key = ""
@@ -79,7 +83,7 @@ class Unfinished:
         """Of the slice at work; ``None`` between slices."""
         self._ctx = ctx
         self._must_stop = must_stop
-        self._committed = committed
+        self._committing = committing
         self._aside = aside or Aside()
         self.restart()
 
@@ -90,7 +94,8 @@ class Unfinished:
         """Outputs that an attempt before has committed and this one goes on from."""
         self._sent = 0
         """Outputs that this attempt has committed."""
-        self._has_written = False
+        self._has_written = self._goes_on = False
+        """Whether this attempt has committed anything; whether it asked for its state, and there was one."""
 
     def leave(self) -> None:
         """The item is left as it was last committed."""
@@ -110,7 +115,7 @@ class Unfinished:
             return None
         if not self._has_written:
             self._kept = found[1]
-            self.is_touched = True
+            self.is_touched = self._goes_on = True
         return orjson.loads(found[0])
 
     def checkpoint(self, state: Any) -> None:
@@ -119,18 +124,18 @@ class Unfinished:
             raise RuntimeError("Cannot commit a checkpoint: no item is at work.")
         encoded = _encoded(state)
         try:
-            self._write(encoded)
+            with self._committing():
+                self._write(encoded)
         except LeaseLost as lost:
             raise Interrupted from lost
         self.states.note(self._ctx.item_key, encoded, self._outputs)
-        self._committed()
         if self._must_stop():
             raise Interrupted
 
     def spill(self) -> None:
         """Commit the outputs that are in memory; :attr:`rows` is empty afterwards. Raises :class:`LeaseLost`."""
-        self._write(None)
-        self._committed()
+        with self._committing():
+            self._write(None)
 
     def ended(self, rows: list[bytes], staged: dict[str, int]) -> list[bytes]:
         """The item is done, with ``rows`` that are not committed: what the checkpoint takes of them.
@@ -180,7 +185,7 @@ class Unfinished:
             "rows": b"\n".join(rows).decode(),
             "state": state,
             "outputs": self._outputs + len(rows),
-            "is_anew": not self._has_written and not self._kept and state is None,
+            "is_anew": not self._has_written and not self._goes_on and state is None,
         }
         if _send(self._aside, work.slice_id, [_as_bytes(facts[name]) for name in _NAMES]) != b"1":
             raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
@@ -231,7 +236,7 @@ def _send(aside: Aside, slice_id: int, values: list[bytes | None]) -> bytes | No
 
 
 def sweep() -> int:
-    """Forget what is unfinished for good, as its stage or run has ended; how many rows that was."""
+    """Forget some of what is unfinished for good, as its stage or run has ended; how many rows that was."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT stage_run_id FROM {STATE} UNION SELECT stage_run_id FROM {CHUNK}")
         found = [pk for (pk,) in cursor.fetchall()]
@@ -248,8 +253,11 @@ def sweep() -> int:
         )
         ended = [pk for (pk,) in cursor.fetchall()]
         rows = 0
-        for table in (STATE, CHUNK):
-            cursor.execute(f"DELETE FROM {table} WHERE stage_run_id = ANY(%s)", [ended])
+        for table, most in ((STATE, STATES_AT_ONCE), (CHUNK, CHUNKS_AT_ONCE)):
+            cursor.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE stage_run_id = ANY(%s) LIMIT %s)",
+                [ended, most],
+            )
             rows += cursor.rowcount
     return rows
 

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from django.db import DatabaseError, connection
+
 from automation.files import catalog, names, place
 from automation.files.artifacts import Artifacts
 from automation.files.storage import Content, ContentFile, used
@@ -51,10 +53,13 @@ class FencedArtifacts(Artifacts):
             with used(self._storage, source):
                 location = self._storage.save(location, ContentFile(source))
             self._ask(catalog.publish, work, row, name, location, source.size)
+        except DatabaseError:
+            # Perhaps it takes its place all the same, and only the answer was lost: by its row it is found if not.
+            raise
         except BaseException:
             # What cannot be deleted now is found by its row.
             with contextlib.suppress(Exception):
-                if self._location(name, None) != location:  # else only the answer was lost
+                if self._location(name, None) != location:  # else it has taken its place, and was interrupted then
                     self._storage.delete(location)
             raise
         self._show(full, name, location)
@@ -91,11 +96,16 @@ class FencedArtifacts(Artifacts):
         return None if found is None else found.location
 
     def _ask(self, do: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        """Ask the database: on the loop's own connection, or from a thread or coroutine of the stage's on another."""
-        if _is_in_event_loop():
+        """Ask the database: on the loop's own connection, or from a thread or coroutine of the stage's on another.
+
+        In a transaction of the stage's on another as well: what is written is there however that ends, and the slice is
+        held no longer than a statement takes.
+        """
+        is_own = threading.get_ident() == self._thread
+        if _is_in_event_loop() or (is_own and connection.in_atomic_block):
             with ThreadPoolExecutor(1) as pool:
                 return pool.submit(lambda: _on_another(do, *args, **options)).result()
-        if threading.get_ident() != self._thread:
+        if not is_own:
             return _on_another(do, *args, **options)
         return do(*args, **options)
 

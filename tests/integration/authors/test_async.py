@@ -329,3 +329,49 @@ def test_in_one_process_without_servers():
     assert Tale.hooks == ["setup", "teardown"]
     half = run_stage(Learn, numbers(2), stop_at_checkpoint=6)
     assert run_stage(Learn, numbers(2), resume=half).outputs == run_stage(Learn, numbers(2)).outputs
+
+
+async def together(*some: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        for each in some:
+            group.create_task(each)
+
+
+def test_a_stop_in_a_task_group_is_no_fault_of_the_item(monkeypatch):
+    monkeypatch.setattr(Fetch, "retries", 0)
+    run = make_run("async", 20)
+
+    async def sleep_on(n: int, ctx: AsyncStageContext) -> None:
+        await in_a_thread(pause, run)
+        await together(ctx.sleep(60), asyncio.sleep(60))
+
+    Tale.act = once(4, sleep_on)
+
+    drain(run)
+    lifecycle.resume(run.pk, actor=OPERATOR)
+
+    assert outputs(settle(run)) == squares(20)
+    assert not ItemFailure.objects.exists()
+
+
+def test_an_item_may_be_asked_to_wait_in_a_task_group(monkeypatch):
+    monkeypatch.setattr(Fetch, "retries", 0)
+
+    async def wait() -> None:
+        raise TryLater(0.01)
+
+    Tale.act = once(4, lambda n, ctx: together(wait(), wait()))
+    run = settle(make_run("async", 20))
+
+    assert sorted(payload["n"] for payload in outputs(run)) == list(range(1, 21))
+    assert not ItemFailure.objects.exists()
+
+
+def test_what_fails_in_a_task_group_is_told():
+    async def fail() -> None:
+        raise ConnectionError("reset by peer")
+
+    Tale.act = lambda n, ctx: together(fail(), asyncio.sleep(5)) if n == 4 else None
+    settle(make_run("async", 5))
+
+    assert ItemFailure.objects.get().error == "ConnectionError: reset by peer"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from automation import copying, lifecycle, maintenance, status
+from automation import copying, lifecycle, maintenance, status, unfinished
 from automation.context import StageContext
 from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, WorkItem, WorkSlice
 from automation.pipeline import TryLater
@@ -22,6 +22,7 @@ from tests.factories import (
     settle,
 )
 from tests.integration.authors.unfinished_pipelines import Fickle, during
+from tests.pipelines import Hooked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -228,7 +229,7 @@ def test_outputs_go_to_the_database_as_they_come_and_are_items_all_at_once():
     seen = []
 
     def look(step: int, ctx: StageContext) -> None:
-        items = WorkItem.objects.filter(made_by__slug="many", payload__name="a" if ctx.item_key == "000" else "b")
+        items = WorkItem.objects.filter(made_by__slug="many", payload__name="abc"[int(ctx.item_key)])
         seen.append((ItemChunk.objects.filter(key=ctx.item_key).count(), items.count()))
 
     with during(look):
@@ -279,6 +280,26 @@ def test_half_an_item_is_gone_when_its_run_is_cancelled():
 
 
 @pytest.mark.usefixtures("_small_memory")
+def test_half_an_item_goes_in_parts(monkeypatch):
+    monkeypatch.setattr(unfinished, "CHUNKS_AT_ONCE", 3)
+    run = make_run("long-many", MANY)
+
+    def cancel() -> None:
+        lose(run)
+        lifecycle.cancel(run.pk, actor=OPERATOR)
+
+    with during(Once(("a", 900), cancel)):
+        drain(run)
+    count = ItemChunk.objects.count()
+
+    assert unfinished.sweep() == 3
+    assert ItemChunk.objects.count() == count - 3
+    while unfinished.sweep():
+        pass
+    assert nothing_is_left()
+
+
+@pytest.mark.usefixtures("_small_memory")
 def test_an_item_that_ends_after_its_run_has_failed_is_whole():
     run = make_run("long-many", MANY)
 
@@ -317,3 +338,43 @@ def test_whoever_starts_over_leaves_no_state_of_before():
     assert Fickle.states == [None, "not asked", None]
     assert outputs(run) == [{"name": "a", "n": n} for n in range(200)]
     assert nothing_is_left()
+
+
+@pytest.mark.usefixtures("_small_memory")
+@pytest.mark.parametrize("how", ["lose", "fail", "wait"])
+def test_a_state_that_was_asked_for_stays_while_outputs_go_to_the_database(how, monkeypatch):
+    monkeypatch.setattr("tests.integration.authors.unfinished_pipelines.Prepared.retries", 3)
+    run = make_run("long-prepared", MANY[:1])
+    left = [1, 2, 3]
+
+    def meddle(step: int, ctx: StageContext) -> None:
+        if step == 900 and left:
+            left.pop()
+            if how == "lose":
+                lose(run)
+            elif how == "fail":
+                raise ConnectionError("reset")
+            else:
+                raise TryLater(0.01)
+
+    with during(meddle) as steps:
+        run = settle(run)
+
+    assert steps.count("prepared") == 1
+    assert not left
+    assert outputs(run) == MANY_OUTPUTS[:1_000]
+    assert nothing_is_left()
+
+
+def test_a_hook_after_the_items_commits_no_checkpoint(monkeypatch):
+    calls: list[Any] = []
+
+    def finish(self: Any, ctx: StageContext, outputs: Any) -> None:
+        calls.append(ctx.state)
+        ctx.checkpoint({"is": "done"})
+
+    monkeypatch.setattr(Hooked, "finish", finish)
+    run = settle(make_run("hooked", 5))
+
+    assert run.failure.endswith("finish failed: RuntimeError: Cannot commit a checkpoint: no item is at work.")
+    assert calls == [None]

@@ -153,6 +153,18 @@ class Fickle(Train):
             raise TryLater(0.01)
 
 
+class Prepared(Many):
+    """Many outputs after one dear step, which is committed before the first of them."""
+
+    slug = "prepared"
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        if ctx.state is None:
+            log.append("prepared")
+            ctx.checkpoint({"is_prepared": True})
+        yield from super().process(item, ctx)
+
+
 class Odd(Stage):
     """Commits what its item says."""
 
@@ -166,7 +178,7 @@ class Odd(Stage):
         yield item
 
 
-for stage in (Train, Forgetful, Listing, Groups, Certain, Many, Mixed, Fickle, Odd):
+for stage in (Train, Forgetful, Listing, Groups, Certain, Many, Mixed, Fickle, Prepared, Odd):
     register(
         type(
             f"{stage.__name__}Run",

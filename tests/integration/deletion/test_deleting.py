@@ -11,7 +11,16 @@ from django.db import connection
 
 from automation import deletion, leases, lifecycle, purge, retries, standstills
 from automation.errors import TransitionRefused
-from automation.models import AutomationRun, ItemFailure, SliceTotals, StageRun, Standstill, WorkItem, WorkSlice
+from automation.models import (
+    AutomationRun,
+    ItemChunk,
+    ItemFailure,
+    SliceTotals,
+    StageRun,
+    Standstill,
+    WorkItem,
+    WorkSlice,
+)
 from pause_manager import audit
 from pause_manager.models import ControlEvent
 from tests.callers import RUNS, VIEW, client_of, make_user
@@ -90,6 +99,22 @@ def test_what_was_broken_off_is_gone_on_with(monkeypatch):
         assert AutomationRun.objects.exists() or sum(counts()) == 0
     assert steps > sum(before[2:5]) / 2
     assert actions(run).count("purged") == 1
+
+
+def test_half_items_go_in_parts_as_well(monkeypatch):
+    monkeypatch.setattr(purge, "CHUNKS_AT_ONCE", 2)
+    run = ended(items=2)
+    stage_run = run.stages.get(position=0)
+    for ordinal in range(5):
+        ItemChunk.objects.create(stage_run=stage_run, key="000", ordinal=ordinal, rows="000.000\t{}")
+    deletion.delete(run.pk, actor=OPERATOR)
+
+    left = []
+    while AutomationRun.objects.exists():
+        purge.purge(seconds=0)
+        left.append(ItemChunk.objects.count())
+
+    assert {5, 3, 1, 0} == set(left)
 
 
 def test_a_kill_in_the_middle_leaves_nothing_half(monkeypatch):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
-from django.db import connection
+from django.db import connection, transaction
 
 from automation import leases
 from automation.errors import LeaseLost
@@ -265,6 +265,27 @@ def test_a_loop_writes_from_items_threads_and_coroutines(storage):
     assert run.lifecycle == "completed", ItemFailure.objects.values_list("error", flat=True)
     names = {name for name, _ in reading.every(run.pk)}
     assert names == {f"scripted/{n}{end}.txt" for n in (1, 2, 3) for end in ("", "-thread", "-loop", "-to-thread")}
+
+
+def test_a_transaction_of_the_stage_neither_hides_nor_keeps_what_is_written(storage):
+    """It would hold the slice, which a checkpoint waits for; and its end would forget what was written."""
+
+    def script(item: dict[str, Any], ctx: Any) -> None:
+        with transaction.atomic():
+            ctx.artifacts.save("a.txt", b"%d" % item["n"])
+            assert ctx.artifacts.read("a.txt") == b"%d" % item["n"]
+            ctx.checkpoint({"saved": True})
+            transaction.set_rollback(True)
+
+    run = make_run("scripted", items=2)
+    with scripted(script):
+        loop = in_thread(lambda: drain(run))
+        loop.join(20)
+
+    run.refresh_from_db()
+    assert run.lifecycle == "completed", ItemFailure.objects.values_list("error", flat=True)
+    assert FencedArtifacts(run.pk, "scripted", lambda: None).read("a.txt") == b"2"
+    assert Artifact.objects.count() == 2, "the first can be found, and its content deleted"
 
 
 def test_a_wrong_name_is_the_fault_of_its_item_alone(storage):
