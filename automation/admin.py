@@ -193,6 +193,7 @@ class PartAdmin(StateAdmin):
 
 @admin.register(AutomationRun)
 class AutomationRunAdmin(StateAdmin):
+    texts = ("failure",)
     to_account = "account__"
     list_display = ["name", "pipeline", "site", "status", "total_items", "created_at", "created_by", "live_page"]
     list_filter = [ByLifecycle, ByPipeline]

@@ -16,6 +16,7 @@ from automation.models import AutomationRun, StageRun
 from automation.work import ItemFailure, WorkItem
 from backend.console import access, card
 from backend.console.outputs import Output, results_of
+from pause_manager import audit_readers
 from pause_manager.models import ControlEvent
 
 PAGE_SIZE = 30
@@ -103,7 +104,7 @@ def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
     events = ControlEvent.objects.of_scope(run.scope)
     if before.isdigit():
         events = events.filter(pk__lt=int(before))
-    rows = list(events[: PAGE_SIZE + 1])
+    rows = audit_readers.as_told_to(request.user, events[: PAGE_SIZE + 1])
     alike = groupby(rows[:PAGE_SIZE], key=lambda event: (event.action, event.reason, event.actor, event.channel))
     lines = [(next(events), 1 + sum(1 for _ in events)) for _, events in alike]
     return {"lines": lines, "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}

@@ -63,8 +63,9 @@ def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
     rows = list(runs.order_by("-created_at", "-id")[: PAGE_SIZE + 1])
     shown = rows[:PAGE_SIZE]
     last = shown[-1] if len(rows) > PAGE_SIZE else None
+    is_shown = payload_access.may_view(user)
     return {
-        "rows": [_row(run, shares) for run, shares in _with_shares(shown)],
+        "rows": [_row(run, shares, is_shown=is_shown) for run, shares in _with_shares(shown)],
         "filters": [(slug, title) for slug, (title, _) in FILTERS.items()],
         "chosen": chosen,
         "before": before if is_paged else "",
@@ -94,7 +95,7 @@ _STAGES = f"""
 """
 
 
-def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) -> dict[str, Any]:
     shares = [_share(stage) for stage in stages]
     percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
     current = [
@@ -111,7 +112,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
         "failed": sum(stage["failed"] for stage in stages),
-        "why": reasons[0].sentence if reasons else run.failure,
+        "why": reasons[0].sentence if reasons else payload_access.failure(run.failure, is_shown=is_shown),
     }
 
 
