@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -165,7 +166,7 @@ class Keywords(Rows):
         if delimiter is None:
             delimiter = delimited.delimiter_of(sample, is_tsv=content.is_named(".tsv", ".tab"))
             share, width = delimited.regularity(sample, delimiter) if delimiter else (0.0, 1)
-            is_regular = share == 1.0 or (share > 0.5 and delimiter != "," and is_table_by_name)
+            is_regular = share == 1.0 or (share > 0.5 and is_table_by_name)
             if width < 2 or not is_regular or (delimiter == "," and not is_table_by_name):
                 return delimited.lines_of(content.file, content.name, found.name, found.warnings)
         return delimited.grid_of(
@@ -193,6 +194,8 @@ class Keywords(Rows):
         if sum(len(text.split()) > MOST_WORDS for _, text in texts) * 2 > len(texts):
             told = f"Most keywords have more than {MOST_WORDS} words: is this a list of keywords?"
             report = replace(report, warnings=(*report.warnings, told))
+        if grid.format == "lines":
+            report = replace(report, warnings=(*report.warnings, *_doubts([text for _, text in texts])))
         if others:
             report = replace(report, left_out=(*report.left_out, LeftOut(OTHER_PART, len(others), others[:EXAMPLES])))
 
@@ -300,6 +303,20 @@ def _texts(head: Head, at: int, sample: Sequence[Row]) -> list[tuple[int, str]]:
     """The first keywords, with their places."""
     starts_after = head.at or 0
     return [(number, str(cells[at])) for number, cells in sample if number > starts_after and at < len(cells)][:50]
+
+
+def _doubts(lines: Sequence[str]) -> Iterator[str]:
+    """What makes lines look like something other than a keyword each."""
+    for pattern, what in _NO_KEYWORDS:
+        found = [line for line in lines if pattern.search(line)]
+        if lines and len(found) * 2 >= len(lines):
+            yield f"Many lines {what}, which stays in the keyword: {found[0][:60]!r}. Expected is one keyword per line."
+
+
+_NO_KEYWORDS = (
+    (re.compile(r"[,;\t|]"), "hold a comma or another separator"),
+    (re.compile(r"\A\s*([-*•–]|\d+[.)])\s"), "begin with the mark or number of a list"),
+)
 
 
 def _refuse_addresses(grid: Grid, texts: Sequence[tuple[int, str]]) -> None:
