@@ -147,6 +147,10 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
 
     assert found["bob"] == set()
     assert {*urls[1:4], urls[5], *urls[8:], *pages[:4]} <= found["ann"]
+    failed = reverse(RUN_LIST) + f"?failure__contains={secret}"
+    for user, status in ((blind, 400), (seeing, 200)):
+        client.force_login(User.objects.get(pk=user.pk))
+        assert client.get(failed).status_code == status
     failure = client_of(blind).get(f"{RUNS}{run.pk}/failures/").json()["results"][0]
     assert (failure["error"], failure["payload"]) == ("KeyError", None)
     assert client_of(blind).get(f"{RUNS}{ended.pk}/").json()["failure"] == "few: a loop failed: KeyError."
