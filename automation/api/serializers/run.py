@@ -43,7 +43,7 @@ class TimeoutField(serializers.FloatField):
         )
 
     def to_internal_value(self, data: Any) -> float:
-        seconds = super().to_internal_value(data)
+        seconds = super().to_internal_value(data) if not isinstance(data, bool) else 0.0
         if not 0 < seconds < float("inf"):
             raise serializers.ValidationError(f"expected seconds > 0, got: {data!r:.80}")
         return seconds
