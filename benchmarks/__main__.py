@@ -19,6 +19,7 @@ SCRIPTS = (
     "fleet_toggle",
     "drop_in",
     "comeback",
+    "memory",
 )
 
 

@@ -140,7 +140,7 @@ def test_watching_a_run_that_completed_with_failures_ends_with_an_error(pipeline
         with pytest.raises(SystemExit) as ended:
             call_command("watch_run", str(run.pk))
         assert ended.value.code == code
-        assert f"Run {run.pk} is completed with failures: 1 items failed." in capsys.readouterr().out
+        assert f"Run {run.pk} is completed with failures: 1 item failed." in capsys.readouterr().out
     else:
         call_command("watch_run", str(run.pk))
         assert f"Run {run.pk} is completed." in capsys.readouterr().out

@@ -88,4 +88,4 @@ def test_two_runs_over_the_same_input_make_the_same_and_a_pause_changes_nothing(
 
 
 def test_other_parameters_make_something_else():
-    assert outputs(settle(content()), "content") != outputs(settle(content(words=600)), "content")
+    assert outputs(settle(content()), "content") != outputs(settle(content(keywords_per_cluster=2)), "content")

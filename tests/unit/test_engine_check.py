@@ -16,15 +16,29 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_another_engine_is_refused_with_one_clear_sentence():
-    env = {**os.environ, "DATABASE_URL": "sqlite://:memory:"}
-
-    done = subprocess.run(
-        [sys.executable, "manage.py", "check"], cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False
-    )
+    done = checked(DJANGO_SETTINGS_MODULE="tests.unit.sqlite_settings")
 
     assert done.returncode == 1
     assert (
         "(pause_manager.E001) Cannot use sqlite for database 'default': pause_manager needs PostgreSQL." in done.stderr
+    )
+
+
+def test_the_address_of_another_engine_is_refused_as_well():
+    done = checked(DATABASE_URL="sqlite://:memory:")
+
+    assert done.returncode == 1
+    assert done.stderr == "Cannot use DATABASE_URL: expected an address such as postgresql://user:password@host/name.\n"
+
+
+def checked(**env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=REPOSITORY,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

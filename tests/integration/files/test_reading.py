@@ -125,7 +125,9 @@ def test_what_is_no_file_of_the_run_is_not_there(run, client, name):
     assert client.get(f"/runs/{run.pk}/files/{name}").status_code == 404
 
 
-def test_a_storage_that_is_away_is_said_to_be(use, run, client):
+def test_a_storage_that_is_away_is_said_to_be(use, run, client, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     ours = writer_of(run)
     ours.save("page.html", b"<p>one</p>")
     use("s3://bucket?endpoint_url=http://127.0.0.1:9&addressing_style=path&region=us-east-1")

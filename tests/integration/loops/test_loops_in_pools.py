@@ -181,7 +181,7 @@ def test_a_long_item_that_a_shutdown_had_to_kill_is_not_to_blame(workers: Worker
 
     main.terminate()
     excused = WorkSlice.objects.filter(lease_excused=True)
-    assert eventually(excused.exists, 3), "it is written down at once: nobody knows how long the grace is"
+    assert eventually(excused.exists, 8), "it is written down at once: nobody knows how long the grace is"
     child.kill()
 
     assert eventually(lambda: maintenance.reap() or not is_at_work(run), 20), workers.said("one")[-3000:]

@@ -139,7 +139,7 @@ def test_where_results_cannot_be_kept_people_are_told(app: Celery, monkeypatch: 
     said = StringIO()
     call_command("pause_queue", stdout=said)
     at = entry.paused_at + timedelta(seconds=200)
-    assert f"its chord's results expire from {at:%Y-%m-%d %H:%M:%S} on" in " ".join(said.getvalue().split())
+    assert f"its chord's results expire from {at:%Y-%m-%d %H:%M:%S} UTC on" in " ".join(said.getvalue().split())
 
     assert [one.id for one in chord_results.check(app)] == []
     app.conf.result_expires = 15
