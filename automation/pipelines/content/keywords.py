@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,10 +15,9 @@ from automation.inputs.grid import ADDRESS, DATE, NUMBER, TEXT, Grid, Row, kind_
 from automation.inputs.reader import checked, refusal
 from automation.inputs.report import BLANK, DUPLICATE, EXAMPLES, OTHER_PART, LeftOut, Payload, Report, Tally
 from automation.inputs.table import Head, column_names
+from automation.pipelines.content import keyword_doubts
 
 LONGEST_KEYWORD = 500
-MOST_WORDS = 12
-"""Longer ones are sentences; search engines take ten words."""
 HEADER_ROWS = 40
 """How far down the header may stand."""
 COLUMN = "keyword"
@@ -191,11 +189,7 @@ class Keywords(Rows):
         texts = _texts(head, at, sample)
         _refuse_addresses(grid, texts)
         report = table.report_of(grid, head)
-        if sum(len(text.split()) > MOST_WORDS for _, text in texts) * 2 > len(texts):
-            told = f"Most keywords have more than {MOST_WORDS} words: is this a list of keywords?"
-            report = replace(report, warnings=(*report.warnings, told))
-        if grid.format == "lines":
-            report = replace(report, warnings=(*report.warnings, *_doubts([text for _, text in texts])))
+        report = replace(report, warnings=(*report.warnings, *keyword_doubts.of(grid, texts)))
         if others:
             report = replace(report, left_out=(*report.left_out, LeftOut(OTHER_PART, len(others), others[:EXAMPLES])))
 
@@ -303,20 +297,6 @@ def _texts(head: Head, at: int, sample: Sequence[Row]) -> list[tuple[int, str]]:
     """The first keywords, with their places."""
     starts_after = head.at or 0
     return [(number, str(cells[at])) for number, cells in sample if number > starts_after and at < len(cells)][:50]
-
-
-def _doubts(lines: Sequence[str]) -> Iterator[str]:
-    """What makes lines look like something other than a keyword each."""
-    for pattern, what in _NO_KEYWORDS:
-        found = [line for line in lines if pattern.search(line)]
-        if lines and len(found) * 2 >= len(lines):
-            yield f"Many lines {what}, which stays in the keyword: {found[0][:60]!r}. Expected is one keyword per line."
-
-
-_NO_KEYWORDS = (
-    (re.compile(r"[,;\t|]"), "hold a comma or another separator"),
-    (re.compile(r"\A\s*([-*•–]|\d+[.)])\s"), "begin with the mark or number of a list"),
-)
 
 
 def _refuse_addresses(grid: Grid, texts: Sequence[tuple[int, str]]) -> None:

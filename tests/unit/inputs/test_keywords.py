@@ -246,13 +246,17 @@ def test_keywords_that_read_like_the_beginning_of_something_else_are_keywords(li
     [
         ("rain jacket, snow boots, umbrella\n", "Many lines hold a comma or another separator"),
         ("1. rain jacket\n2. snow boots\n", "Many lines begin with the mark or number of a list"),
-        (
-            "Keywords:\n- rain jacket\n- snow boots\n",
-            "Many lines begin with the mark or number of a list",
-        ),
+        ("Keywords:\n- rain jacket\n- snow boots\n", "Many lines begin with the mark or number of a list"),
     ],
 )
 def test_lines_that_may_hold_more_than_a_keyword_are_shown_in_a_warning(lines: str, said: str) -> None:
     (warning,) = read(lines).report.warnings
 
     assert warning.startswith(said)
+
+
+@pytest.mark.parametrize("text", ["#N/A", " nan", "NULL", "None"])
+def test_what_tools_write_where_there_is_nothing_is_shown_in_a_warning(text: str) -> None:
+    (warning,) = read(f"keyword,n\nrain,1\n{text},2\n", "words.csv").report.warnings
+
+    assert warning == f"Line 3 holds {text.strip()!r}, which is read as a keyword."
