@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -48,7 +49,7 @@ def test_a_run_is_created_started_and_shown_alike(api):
 
 @pytest.mark.parametrize("name", ["input", "site", "params"])
 def test_what_comes_twice_in_a_form_is_refused_and_nothing_of_it_is_dropped(api, name):
-    given = {
+    given: dict[str, Any] = {
         "input": [SimpleUploadedFile(f"{n}.csv", b"kettle\n") for n in range(2)],
         "site": ["theirs", "ours"],
         "params": ['{"words": 300}', "{}"],
