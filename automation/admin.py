@@ -157,6 +157,12 @@ class StateAdmin(ReadOnlyAdmin[Any], OfAccount):
     def get_exclude(self, request: HttpRequest, obj: Any = None) -> Any:
         return None if payload_access.may_view(request.user) else self.texts
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Nor is asked by a filter in the address what may not be read."""
+        if lookup.partition("__")[0] in self.texts and not payload_access.may_view(request.user):
+            return False
+        return super().lookup_allowed(lookup, value, request)
+
 
 class PayloadAdmin(StateAdmin):
     """Rows that contain what items do."""
@@ -193,6 +199,7 @@ class PartAdmin(StateAdmin):
 
 @admin.register(AutomationRun)
 class AutomationRunAdmin(StateAdmin):
+    texts = ("failure",)
     to_account = "account__"
     list_display = ["name", "pipeline", "site", "status", "total_items", "created_at", "created_by", "live_page"]
     list_filter = [ByLifecycle, ByPipeline]

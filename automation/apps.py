@@ -18,6 +18,7 @@ class AutomationConfig(AppConfig):
             checks,
             lifecycle,
             loop_beat,
+            payload_access,
             work_left,
             worker_signals,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from django.db.models import Q, QuerySet
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
+from pause_manager import audit_readers
 from pause_manager.models import ControlEvent
 from pause_manager.querysets import ControlEventQuerySet
 from pause_manager.streaming import download
@@ -63,17 +65,21 @@ def as_jsonl(events: list[ControlEvent], *, with_header: bool) -> bytes:
 
 
 Encoder = Callable[..., bytes]
+Telling = Callable[[list[ControlEvent]], list[ControlEvent]]
 
 ENCODERS: dict[str, tuple[Encoder, str]] = {"csv": (as_csv, "text/csv"), "jsonl": (as_jsonl, "application/jsonl")}
 """By format, how it is written and its media type."""
 
 
-def encoded(events: QuerySet[ControlEvent], format: str) -> Iterator[tuple[bytes, int]]:
-    """The file in pieces, each with how many events it has; CSV has its header even without any."""
+def encoded(events: QuerySet[ControlEvent], format: str, told: Telling = list) -> Iterator[tuple[bytes, int]]:
+    """The file in pieces, each with how many events it has; CSV has its header even without any.
+
+    ``told`` makes of events what is told of them.
+    """
     encode, _ = ENCODERS[format]
     is_first = True
     for chunk in chunks(events):
-        yield encode(chunk, with_header=is_first), len(chunk)
+        yield encode(told(chunk), with_header=is_first), len(chunk)
         is_first = False
     if is_first:
         yield encode([], with_header=True), 0
@@ -88,8 +94,9 @@ def narrowed(events: ControlEventQuerySet, query: Mapping[str, Any]) -> ControlE
 
 
 def exported(request: Any, events: QuerySet[ControlEvent], format: str) -> StreamingHttpResponse:
-    """The download of ``events``."""
-    pieces = (piece for piece, _ in encoded(events, format))
+    """The download of ``events``, with what of them is for who asks."""
+    told = partial(audit_readers.as_told_to, request.user)
+    pieces = (piece for piece, _ in encoded(events, format, told))
     name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{format}"
     plain = getattr(request, "_request", request)
     return download(plain, pieces, name=name, content_type=ENCODERS[format][1])

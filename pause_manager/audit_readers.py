@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pause_manager.models import ControlEvent
@@ -14,6 +14,11 @@ Reader = Callable[[Any], ControlEventQuerySet | None]
 """Given a user, the events that they may read, or ``None`` if it has nothing to say of them."""
 
 _readers: list[Reader] = []
+
+Censor = Callable[[Any, ControlEvent], str]
+"""Given a user and an event that they may read, its reason as far as it is for them."""
+
+_censors: list[Censor] = []
 
 
 def register(reader: Reader) -> Reader:
@@ -35,3 +40,18 @@ def visible_to(user: Any) -> ControlEventQuerySet | None:
     for events in others:
         first |= events
     return first
+
+
+def register_censor(censor: Censor) -> Censor:
+    """Have ``censor`` asked of every event before it is shown to anybody; usable as a decorator."""
+    _censors.append(censor)
+    return censor
+
+
+def as_told_to(user: Any, events: Iterable[ControlEvent]) -> list[ControlEvent]:
+    """``events`` with their reasons as far as these are for ``user``: changed in place, not to be saved."""
+    found = list(events)
+    for event in found:
+        for censor in _censors:
+            event.reason = censor(user, event)
+    return found

@@ -38,6 +38,27 @@ _AT = ((4, b"ftyp", "a media file"), (257, b"ustar", "a tar archive"))
 
 _WEB_PAGE = re.compile(r"<(!doctype\s+html|html|head|body|meta|table|script|div)[\s>/]", re.IGNORECASE)
 _XML = re.compile(r"<(\?xml|!doctype|!--|[A-Za-z_][\w.-]*(:[\w.-]+)?(\s[^<>]*)?/?>)", re.IGNORECASE)
+_OTHER = (
+    (
+        re.compile(r"version https://git-lfs\.github\.com/spec/"),
+        "a pointer of Git LFS: get the file itself (git lfs pull)",
+    ),
+    (re.compile(r"BEGIN:VCARD\s"), "a card of contacts (vCard)"),
+    (re.compile(r"BEGIN:VCALENDAR\s"), "a calendar (iCalendar)"),
+    (
+        re.compile(r"(MIME-Version|Return-Path|Received|Message-ID): ", re.IGNORECASE),
+        "an e-mail or a web archive (MIME)",
+    ),
+    (re.compile(r"ID;P\w*[;\r\n]"), "a SYLK file (.slk)"),
+    (re.compile(r"-----BEGIN [A-Z ]+-----"), "a key or certificate (PEM)"),
+    (
+        re.compile(
+            r"INSERT\s+INTO\s+\S+\s*(\(|VALUES|SELECT)|CREATE\s+TABLE\s[^;(]{1,200}\(|-- (My|Maria|Postgre)\w+ "
+        ),
+        "SQL",
+    ),
+    (re.compile(r"\|[^\r\n]*\|[ \t]*\r?\n\|[ \t]*:?-{2,}[ \t:|-]*\r?\n"), "a Markdown table"),
+)
 _JSON = re.compile(r"""\{\s*["}]|\[\s*([\[{\]]|"[^"\\]*"\s*[,\]]|-?\d+(\.\d+)?\s*[,\]]|(true|false|null)\s*[,\]])""")
 
 
@@ -53,13 +74,13 @@ def kind_of_bytes(start: bytes) -> str:
 
 
 def kind_of_text(start: str) -> str:
-    """The same for text: a web page or XML; empty if it is neither."""
+    """The same for text: a web page, XML and what else is no table; empty if it may be one."""
     start = start.lstrip("\ufeff \t\r\n\f\v")
     if _WEB_PAGE.match(start) or ("<html" in start[:1_000].lower() and start.startswith("<")):
         return "a web page (HTML), whatever its name says"
     if _XML.match(start):
         return "XML, whatever its name says" if "Excel.Sheet" not in start[:500] else "an Excel 2003 XML sheet"
-    return ""
+    return next((kind for pattern, kind in _OTHER if pattern.match(start)), "")
 
 
 def is_json(start: str) -> bool:

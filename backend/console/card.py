@@ -74,6 +74,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     return {
         "run": run,
         "status": now,
+        "failure": payload_access.failure(run.failure, is_shown=rights.payloads),
         "title": installed.pipeline_title(run.pipeline),
         "overall": found["overall"],
         "stages": found["stages"],

@@ -35,7 +35,7 @@ SHOWN = {
 
 IN_ONE_PIECE = 256 * 1024
 """Smaller ones are not worth a stream."""
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @require_safe

@@ -16,6 +16,7 @@ from automation.models import AutomationRun, StageRun
 from automation.work import ItemFailure, WorkItem
 from backend.console import access, card
 from backend.console.outputs import Output, results_of
+from pause_manager import audit_readers
 from pause_manager.models import ControlEvent
 
 PAGE_SIZE = 30
@@ -49,7 +50,7 @@ def _outputs(
     made = [stage_run for stage_run in stage_runs if stage_run.position >= 0 and stage_run.started_at]
     asked = request.GET.get("stage")
     chosen = next((stage_run for stage_run in made if stage_run.slug == asked), None)
-    after = request.GET.get("after", "") if chosen else ""
+    after = _plain(request.GET.get("after", "")) if chosen else ""
     candidates = [chosen] if chosen else list(reversed(made))
     rows: list[WorkItem] = []
     for chosen in candidates:
@@ -71,9 +72,9 @@ def _failures(
 ) -> dict[str, Any]:
     """A page of given-up items, by stage and key: the order of the index, so that it costs little however many."""
     failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
-    stage, _, key = request.GET.get("failures_after", "").partition("_")
-    if stage.isdigit():
-        failures = failures.filter(Q(stage_run_id__gt=int(stage)) | Q(stage_run_id=int(stage), key__gt=key))
+    stage, _, key = _plain(request.GET.get("failures_after", "")).partition("_")
+    if (after := _number(stage)) is not None:
+        failures = failures.filter(Q(stage_run_id__gt=after) | Q(stage_run_id=after, key__gt=key))
     rows = list(failures[: PAGE_SIZE + 1])
     last = rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None
     slugs = {stage_run.pk: stage_run.slug for stage_run in stage_runs}
@@ -93,17 +94,27 @@ def _failures(
     }
 
 
+def _number(text: str) -> int | None:
+    """An id in an address; ``None`` if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def _plain(text: str) -> str:
+    """``text`` from an address as the database takes it."""
+    return text.replace("\0", "")
+
+
 def _last_line(error: str) -> str:
     return error.strip().splitlines()[-1] if error.strip() else ""
 
 
 def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
     """A page of the run's log, newest first; events that say the same in a row are one line."""
-    before = request.GET.get("events_before", "")
+    before = _number(request.GET.get("events_before", ""))
     events = ControlEvent.objects.of_scope(run.scope)
-    if before.isdigit():
-        events = events.filter(pk__lt=int(before))
-    rows = list(events[: PAGE_SIZE + 1])
+    if before is not None:
+        events = events.filter(pk__lt=before)
+    rows = audit_readers.as_told_to(request.user, events[: PAGE_SIZE + 1])
     alike = groupby(rows[:PAGE_SIZE], key=lambda event: (event.action, event.reason, event.actor, event.channel))
     lines = [(next(events), 1 + sum(1 for _ in events)) for _, events in alike]
     return {"lines": lines, "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}

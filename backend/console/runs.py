@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -51,26 +53,32 @@ def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
     chosen = asked.get("status", "") if asked.get("status") in FILTERS else ""
     runs = AutomationRun.objects.visible_to(user).filter(FILTERS[chosen][1]).with_leases().select_related("site")
     before = asked.get("before", "")
-    when, _, pk = before.partition("_")
-    is_paged = False
-    try:
-        moment = parse_datetime(when)
-        if moment is not None and pk:
-            runs = runs.filter(Q(created_at__lt=moment) | Q(created_at=moment, pk__lt=pk))
-            is_paged = True
-    except ValueError:
-        pass
+    is_paged = (last_seen := _place(before)) is not None
+    if last_seen is not None:
+        moment, pk = last_seen
+        runs = runs.filter(Q(created_at__lt=moment) | Q(created_at=moment, pk__lt=pk))
     rows = list(runs.order_by("-created_at", "-id")[: PAGE_SIZE + 1])
     shown = rows[:PAGE_SIZE]
     last = shown[-1] if len(rows) > PAGE_SIZE else None
+    is_shown = payload_access.may_view(user)
     return {
-        "rows": [_row(run, shares) for run, shares in _with_shares(shown)],
+        "rows": [_row(run, shares, is_shown=is_shown) for run, shares in _with_shares(shown)],
         "filters": [(slug, title) for slug, (title, _) in FILTERS.items()],
         "chosen": chosen,
         "before": before if is_paged else "",
         "older": f"{last.created_at.isoformat()}_{last.pk}" if last else "",
         "has_any": bool(rows) or AutomationRun.objects.visible_to(user).exists(),
     }
+
+
+def _place(before: str) -> tuple[datetime, UUID] | None:
+    """The time and id of the run that a page ended with; ``None`` for what is no such place."""
+    when, _, pk = before.partition("_")
+    try:
+        moment, run_id = parse_datetime(when), UUID(pk)
+    except ValueError:
+        return None
+    return (moment, run_id) if moment is not None and moment.tzinfo is not None else None
 
 
 def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[dict[str, Any]]]]:
@@ -94,7 +102,7 @@ _STAGES = f"""
 """
 
 
-def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) -> dict[str, Any]:
     shares = [_share(stage) for stage in stages]
     percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
     current = [
@@ -111,7 +119,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]:
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
         "failed": sum(stage["failed"] for stage in stages),
-        "why": reasons[0].sentence if reasons else run.failure,
+        "why": reasons[0].sentence if reasons else payload_access.failure(run.failure, is_shown=is_shown),
     }
 
 

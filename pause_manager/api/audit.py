@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from django.http import StreamingHttpResponse
@@ -110,7 +111,9 @@ class Audit(AuditView):
     )
     def get(self, request: Request) -> Response:
         query = self.query(EventQuery)
-        return Response(pagination.page(request, self.events(query), NEWEST_FIRST, query, _shown))
+        return Response(
+            pagination.page(request, self.events(query), NEWEST_FIRST, query, partial(_shown, request.user))
+        )
 
 
 class AuditExport(AuditView):
@@ -131,5 +134,5 @@ class AuditExport(AuditView):
         return audit_export.exported(request, self.events(query), query["type"])
 
 
-def _shown(events: list[ControlEvent]) -> list[dict[str, Any]]:
-    return list(ControlEventSerializer(events, many=True).data)
+def _shown(user: Any, events: list[ControlEvent]) -> list[dict[str, Any]]:
+    return list(ControlEventSerializer(audit_readers.as_told_to(user, events), many=True).data)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from django.http import QueryDict
 from rest_framework import serializers
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields and query parameters that it does not declare, with a guess at what was meant."""
+    """Refuses fields and parameters that it does not declare, with a guess at what was meant, and what comes twice."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -18,7 +19,15 @@ class StrictSerializer(serializers.Serializer[Any]):
             unknown = {name: [sentence(name, allowed)] for name in data if name not in allowed}
             if unknown:
                 raise serializers.ValidationError(unknown)
+        if isinstance(data, QueryDict):
+            given = {name: values for name, values in data.lists() if self._is_repeated(name, values)}
+            repeated = {name: [f"expected once, got {len(values)} of it."] for name, values in given.items()}
+            if repeated:
+                raise serializers.ValidationError(repeated)
         return super().to_internal_value(data)
+
+    def _is_repeated(self, name: str, given: list[Any]) -> bool:
+        return len(given) > 1 and not isinstance(self.fields[name], serializers.ListField)
 
 
 def sentence(name: str, allowed: list[str]) -> str:

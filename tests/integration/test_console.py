@@ -279,3 +279,34 @@ def test_failed_items_are_paged_in_order() -> None:
 
     assert [row["item"] for row in first["rows"] + second["rows"]] == [str(n) for n in range(2, 91, 2)]
     assert second["next"] == ""
+
+
+LONG = "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("?events_before=²", f"?events_before={LONG}", "?failures_after=²_0", "?failures_after=1_%00"),
+        *("?stage=echo&after=%00", "?stage=%00", "/?before=2026-01-01T00:00:00_nope", "/?status=%00"),
+        "/?before=2026-01-01T00:00:00Z_nope",
+        "/?before=2026-01-01T00:00:00_00000000-0000-0000-0000-000000000000",
+    ],
+)
+def test_an_address_that_nobody_was_given_shows_a_page_from_its_beginning(query: str) -> None:
+    run = make_run()
+
+    answer = operator(run.site).get(query if query.startswith("/") else page_of(run) + query)
+
+    assert answer.status_code == 200
+    assert str(run.pk)[:8] in answer.content.decode()
+
+
+def test_a_range_of_absurd_length_is_answered_with_the_whole_file() -> None:
+    run = make_run()
+    default_storage.save(f"runs/{run.pk}/few/a.md", ContentFile(b"# it"))
+    url = reverse("console:file", args=[run.pk, "few/a.md"])
+
+    answer = operator(run.site).get(url, headers={"Range": f"bytes=0-{LONG}"})
+
+    assert (answer.status_code, answer.content) == (200, b"# it")

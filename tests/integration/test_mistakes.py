@@ -46,6 +46,7 @@ def run(*words: str, timeout: float = 60, **env: str) -> subprocess.CompletedPro
         (("--port", "99999"), "expected a port from 1 to 65535, got: '99999'"),
         (("--concurrency", "0"), "expected 1 to 1000 processes, got: '0'"),
         (("--site", "not a slug"), "expected letters, numbers, - and _, got: not a slug"),
+        (("--site", "s" * 61), "expected at most 60 characters, got 61: ssssssssssssssssssss…"),
         (("--host", "nowhere.invalid"), "Cannot listen on nowhere.invalid:"),
     ],
 )

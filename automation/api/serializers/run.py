@@ -8,6 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from automation import payload_access
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
 from automation.status import ALL as STATUSES
@@ -42,7 +43,7 @@ class TimeoutField(serializers.FloatField):
         )
 
     def to_internal_value(self, data: Any) -> float:
-        seconds = super().to_internal_value(data)
+        seconds = super().to_internal_value(data) if not isinstance(data, bool) else 0.0
         if not 0 < seconds < float("inf"):
             raise serializers.ValidationError(f"expected seconds > 0, got: {data!r:.80}")
         return seconds
@@ -124,6 +125,10 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     active_seconds = serializers.SerializerMethodField(
         help_text="Since its start, without the time that a hold kept it."
     )
+    failure = serializers.SerializerMethodField(
+        help_text="Why it failed, without what its stages say in their own words for callers without the permission "
+        f"`{payload_access.VIEW}`."
+    )
     retry_of = serializers.UUIDField(
         source="retry_of_id", allow_null=True, help_text="The run whose failures it retries."
     )
@@ -165,6 +170,9 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
         known: str = self.context["statuses"][run.pk]
         return known
 
+    def get_failure(self, run: AutomationRun) -> str:
+        return payload_access.failure(run.failure, is_shown=self.context["is_shown"])
+
     def get_paused_seconds(self, run: AutomationRun) -> float:
         going_on = (self._read_at(run) - run.paused_at).total_seconds() if run.paused_at is not None else 0.0
         return round(run.paused_seconds + max(0.0, going_on), 3)
@@ -184,12 +192,16 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
         return run.read_at  # type: ignore[attr-defined]
 
 
-def shown(run: AutomationRun) -> dict[str, Any]:
-    """One run from ``runs.visible`` as JSON."""
-    return shown_all([run])[0]
+def shown(run: AutomationRun, user: Any) -> dict[str, Any]:
+    """One run from ``runs.visible`` as JSON for ``user``."""
+    return shown_all([run], user)[0]
 
 
-def shown_all(found: Sequence[AutomationRun]) -> list[dict[str, Any]]:
-    """Runs from ``runs.visible`` as JSON."""
-    context = {"statuses": runs.status_of_each(found), "durations": durations_of(found)}
+def shown_all(found: Sequence[AutomationRun], user: Any) -> list[dict[str, Any]]:
+    """Runs from ``runs.visible`` as JSON for ``user``."""
+    context = {
+        "statuses": runs.status_of_each(found),
+        "durations": durations_of(found),
+        "is_shown": payload_access.may_view(user),
+    }
     return [dict(entry) for entry in RunSerializer(found, many=True, context=context).data]

@@ -23,6 +23,7 @@ from automation.api.serializers.run import ReasonSerializer, RunSerializer, show
 from automation.api.views.base import AutomationView
 from automation.api.views.runs import NEWEST_FIRST, RunVerb
 from automation.models import AutomationRun
+from pause_manager import audit_readers
 from pause_manager.api.idempotency import idempotent
 from pause_manager.models import ControlEvent
 
@@ -107,7 +108,7 @@ class CurrentRun(AutomationView):
     def get(self, request: Request) -> Response:
         site = self.query(SiteQuery).get("site_id")
         run = choice.current(request.user, runs.find_site(request.user, site) if site else None)
-        return Response({"run": shown(run) if run else None})
+        return Response({"run": shown(run, request.user) if run else None})
 
 
 class CurrentProcessing(AutomationView):
@@ -144,7 +145,8 @@ class History(AutomationView):
         rows = runs.visible(request.user)
         if site:
             rows = rows.filter(site=runs.find_site(request.user, site))
-        return Response({"results": shown_all(list(rows.order_by(*NEWEST_FIRST)[: choice.HISTORY]))})
+        newest = list(rows.order_by(*NEWEST_FIRST)[: choice.HISTORY])
+        return Response({"results": shown_all(newest, request.user)})
 
 
 class Logs(AutomationView):
@@ -160,7 +162,8 @@ class Logs(AutomationView):
         query = self.query(LogQuery)
         run = choice.of_site(request.user, query["run_id"], query.get("site_id"))
         newest = ControlEvent.objects.of_scope(run.scope)[: query["lines"]]
-        return Response({"run_id": str(run.pk), "lines": [line_of(event) for event in reversed(newest)]})
+        lines = [line_of(event) for event in audit_readers.as_told_to(request.user, reversed(newest))]
+        return Response({"run_id": str(run.pk), "lines": lines})
 
 
 def line_of(event: ControlEvent) -> str:

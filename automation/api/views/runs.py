@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -62,7 +63,7 @@ class RunList(AutomationView):
         query = self.query(filters.RunQuery)
         site = runs.find_site(request.user, query["site"]) if "site" in query else None
         rows = filters.narrowed(runs.visible(request.user), query, site.pk if site else None)
-        return Response(pagination.page(request, rows, NEWEST_FIRST, query, shown_all))
+        return Response(pagination.page(request, rows, NEWEST_FIRST, query, partial(shown_all, user=request.user)))
 
     @extend_schema(
         operation_id="create_run",
@@ -92,7 +93,7 @@ class RunDetail(AutomationView):
         responses=answers({200: RunSerializer}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        return Response(shown(runs.find(request.user, run_id)))
+        return Response(shown(runs.find(request.user, run_id), request.user))
 
     @extend_schema(
         operation_id="delete_run",
@@ -129,7 +130,7 @@ class RunVerb(AutomationView):
     def act(self, request: Request, run_id: UUID, reason: str, actor: Actor) -> dict[str, Any]:
         """Carry the verb out and show what the run is then."""
         changed = type(self).verb(run_id, actor=actor, reason=reason)
-        return shown(runs.find(request.user, changed.pk))
+        return shown(runs.find(request.user, changed.pk), request.user)
 
     def carry_out(self, request: Request, run_id: str) -> Response:
         run = runs.find(request.user, run_id)
@@ -192,7 +193,7 @@ class ResumeRun(AutomationView):
         given = self.body(ResumeSerializer)
         verb = forcing.resume_parked if given["force"] else lifecycle.resume
         changed = verb(run.pk, actor=self.actor, reason=given["reason"])
-        return Response(shown(runs.find(request.user, changed.pk)))
+        return Response(shown(runs.find(request.user, changed.pk), request.user))
 
 
 class CancelRun(RunVerb):
@@ -236,5 +237,5 @@ class RetryFailed(AutomationView):
 def created(request: Request, run_id: UUID, more: dict[str, Any] | None = None) -> Response:
     """The answer that shows a run that was just created, and where it is."""
     location = request.build_absolute_uri(reverse("automation-api:run", args=[run_id]))
-    body = shown(runs.find(request.user, run_id)) | (more or {})
+    body = shown(runs.find(request.user, run_id), request.user) | (more or {})
     return Response(body, status=201, headers={"Location": location})

@@ -25,6 +25,7 @@ from automation.api.views.base import AutomationView
 from automation.models import AutomationRun, StageRun
 from automation.pipeline import all_pipelines
 from automation.work import ItemFailure, WorkItem
+from pause_manager import audit_readers
 from pause_manager.api import pagination
 from pause_manager.api.pagination import page_of
 from pause_manager.models import ControlEvent
@@ -92,9 +93,7 @@ class RunEvents(AutomationView):
         rows = ControlEvent.objects.filter(scope=run.scope)
         if "action" in query:
             rows = rows.filter(action=query["action"])
-        return Response(
-            pagination.page(request, rows, ("-id",), query, lambda found: EventSerializer(found, many=True).data)
-        )
+        return Response(pagination.page(request, rows, ("-id",), query, lambda found: _events_shown(request, found)))
 
 
 class PipelineList(AutomationView):
@@ -113,6 +112,10 @@ class PipelineList(AutomationView):
 def _shown(request: Request, serializer: type[Serializer[Any]], rows: list[Any]) -> list[dict[str, Any]]:
     """``rows`` with what they contain, if the caller may see it."""
     return list(serializer(rows, many=True, context={"is_shown": payload_access.may_view(request.user)}).data)
+
+
+def _events_shown(request: Request, events: list[ControlEvent]) -> list[dict[str, Any]]:
+    return list(EventSerializer(audit_readers.as_told_to(request.user, events), many=True).data)
 
 
 def find_stage(run: AutomationRun, slug: str) -> StageRun:

@@ -15,10 +15,9 @@ from automation.inputs.grid import ADDRESS, DATE, NUMBER, TEXT, Grid, Row, kind_
 from automation.inputs.reader import checked, refusal
 from automation.inputs.report import BLANK, DUPLICATE, EXAMPLES, OTHER_PART, LeftOut, Payload, Report, Tally
 from automation.inputs.table import Head, column_names
+from automation.pipelines.content import keyword_doubts
 
 LONGEST_KEYWORD = 500
-MOST_WORDS = 12
-"""Longer ones are sentences; search engines take ten words."""
 HEADER_ROWS = 40
 """How far down the header may stand."""
 COLUMN = "keyword"
@@ -165,7 +164,7 @@ class Keywords(Rows):
         if delimiter is None:
             delimiter = delimited.delimiter_of(sample, is_tsv=content.is_named(".tsv", ".tab"))
             share, width = delimited.regularity(sample, delimiter) if delimiter else (0.0, 1)
-            is_regular = share == 1.0 or (share > 0.5 and delimiter != "," and is_table_by_name)
+            is_regular = share == 1.0 or (share > 0.5 and is_table_by_name)
             if width < 2 or not is_regular or (delimiter == "," and not is_table_by_name):
                 return delimited.lines_of(content.file, content.name, found.name, found.warnings)
         return delimited.grid_of(
@@ -190,9 +189,7 @@ class Keywords(Rows):
         texts = _texts(head, at, sample)
         _refuse_addresses(grid, texts)
         report = table.report_of(grid, head)
-        if sum(len(text.split()) > MOST_WORDS for _, text in texts) * 2 > len(texts):
-            told = f"Most keywords have more than {MOST_WORDS} words: is this a list of keywords?"
-            report = replace(report, warnings=(*report.warnings, told))
+        report = replace(report, warnings=(*report.warnings, *keyword_doubts.of(grid, texts)))
         if others:
             report = replace(report, left_out=(*report.left_out, LeftOut(OTHER_PART, len(others), others[:EXAMPLES])))
 

@@ -35,6 +35,7 @@ from pause_manager.management.shell import Exit
 
 LOCK = "up.lock"
 MOST_TOLD = 3
+LONGEST_SITE = 60
 FIRST_SAMPLE_SECONDS = 10
 """Longest wait for the first sample of this machine."""
 
@@ -136,7 +137,7 @@ class Command(BaseCommand):
         since: list[float] = []
 
         def what_is_missing() -> str:
-            if missing := _what_is_missing(f"http://{host}:{port}/readyz"):
+            if missing := _what_is_missing(f"http://{_in_url(host)}:{port}/readyz"):
                 return missing
             since.append(time.monotonic())
             # Before a node has told of itself there is no room to be seen, and the first run would be parked.
@@ -173,6 +174,8 @@ def _slug(text: str) -> str:
         validate_slug(text)
     except ValidationError:
         raise ArgumentTypeError(f"expected letters, numbers, - and _, got: {text}") from None
+    if len(text) > LONGEST_SITE:
+        raise ArgumentTypeError(f"expected at most {LONGEST_SITE} characters, got {len(text)}: {text[:20]}…")
     return text
 
 
@@ -198,7 +201,11 @@ def _processes(text: str) -> int:
 
 
 def _url(host: str, port: int) -> str:
-    return f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else host}:{port}"
+    return f"http://{'localhost' if host in {'127.0.0.1', '0.0.0.0'} else _in_url(host)}:{port}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _refuse_second(data_dir: Path, options: dict[str, Any]) -> None:

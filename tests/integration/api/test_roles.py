@@ -13,13 +13,16 @@ from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.test import Client
 from django.urls import get_resolver, reverse
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from automation import payload_access
 from automation.models import Membership, Site
 from automation.work import ItemFailure, WorkItem
 from backend import roles
+from pause_manager import audit
 from tests.callers import AUTOMATION, RUNS, client_of, make_user
-from tests.factories import make_run
+from tests.factories import OPERATOR, make_run
 
 pytestmark = pytest.mark.django_db
 
@@ -108,15 +111,29 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
     blind.user_permissions.add(*Permission.objects.filter(codename__in=["view_automationrun", "view_stagerun"]))
     blind.user_permissions.add(*Permission.objects.filter(codename__in=["view_workitem", "view_itemfailure"]))
     User.objects.update(is_staff=True)
+    ended = make_run(site=site)
+    ended.lifecycle, ended.finished_at = "failed", timezone.now()
+    ended.failure = f"few: a loop failed: KeyError: {secret}"
+    ended.save()
+    for action, reason in EVENTS.items():
+        audit.record(action, scope=run.scope, actor=OPERATOR, reason=reason.format(secret))
     inner = ("", "items/?stage=input", "failures/", "events/", "progress/", "explain/", "stages/")
     urls = [f"{RUNS}{run.pk}/{part}" for part in inner]
     urls += [f"{AUTOMATION}current_processing/?run_id={run.pk}", f"{AUTOMATION}logs/?run_id={run.pk}"]
-    pages = [reverse("console:run", args=[run.pk]), "/", reverse("console:file", args=[run.pk, f"few/{secret}.md"])]
+    urls += [f"{RUNS}{ended.pk}/", RUNS, f"{AUTOMATION}history/", f"/api/v1/audit/?scope={run.scope}"]
+    urls += [f"/api/v1/audit/export/?type={kind}&scope={run.scope}" for kind in ("csv", "jsonl")]
+    pages = [
+        reverse("console:run", args=[ended.pk]),
+        reverse("console:run", args=[run.pk]),
+        "/",
+        reverse("console:file", args=[run.pk, f"few/{secret}.md"]),
+    ]
     pages += [
         reverse("admin:automation_stagerun_change", args=[stage_run.pk]),
         reverse("admin:automation_workitem_changelist") + f"?made_by__id__exact={stage_run.pk}",
         reverse("admin:automation_itemfailure_changelist") + f"?stage_run__id__exact={stage_run.pk}",
         reverse("admin:automation_automationrun_change", args=[run.pk]),
+        reverse("admin:automation_automationrun_change", args=[ended.pk]),
     ]
     found: dict[str, set[str]] = {"bob": set(), "ann": set()}
     for user in (blind, seeing):
@@ -124,14 +141,57 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
         client.force_login(User.objects.get(pk=user.pk))
         for url in [*urls, *pages]:
             answer = client.get(url) if url in pages else client_of(User.objects.get(pk=user.pk)).get(url)
-            shown = answer.content.decode().replace(url, "")
+            shown = answer.getvalue().decode().replace(url, "")
             if secret in shown or (answer.status_code == 200 and "/files/" in url):
                 found[user.username].add(url)
 
     assert found["bob"] == set()
-    assert {urls[1], urls[2], urls[5], pages[0], pages[2]} <= found["ann"]
+    assert {*urls[1:4], urls[5], *urls[8:], *pages[:4]} <= found["ann"]
+    failed = reverse(RUN_LIST) + f"?failure__contains={secret}"
+    for user, status in ((blind, 400), (seeing, 200)):
+        client.force_login(User.objects.get(pk=user.pk))
+        assert client.get(failed).status_code == status
     failure = client_of(blind).get(f"{RUNS}{run.pk}/failures/").json()["results"][0]
     assert (failure["error"], failure["payload"]) == ("KeyError", None)
+    assert client_of(blind).get(f"{RUNS}{ended.pk}/").json()["failure"] == "few: a loop failed: KeyError."
+    told = client_of(blind).get(f"{RUNS}{run.pk}/events/?limit=100").json()["results"]
+    assert {each["action"]: each["reason"] for each in told if each["action"] in TOLD} == TOLD
+
+
+EVENTS = {
+    "fail": "few: prepare: failed 3 times: {}",
+    "loop_failed": "few: a loop failed, time 1: KeyError: {0}: {0}",
+    "item_waits": "few: 000 waits 5 s, for time 1: {}",
+    "item_given_up": "few: item 000 was given up: {}, 3 times",
+    "job_failed": "few: {}",
+    "worker_lost": "few: a loop failed (KeyError: {0}); {0} (1); its slice goes on from the last checkpoint",
+    "out_of_memory": "A loop of few ran out of memory: MemoryError: {}",
+}
+TOLD = {
+    "fail": "few: prepare.",
+    "loop_failed": "few: a loop failed, time 1: KeyError.",
+    "item_waits": "few: 000 waits 5 s, for time 1.",
+    "item_given_up": "few: item 000 was given up.",
+    "job_failed": "few.",
+    "worker_lost": "few: a loop failed (KeyError); its slice goes on from the last checkpoint",
+    "out_of_memory": "A loop of few ran out of memory: MemoryError.",
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        ("ValueError: bad\numbrella", "ValueError"),
+        ("ValueError: bad\numbrella: dry", "ValueError"),
+        ("app.errors.TooLong: umbrella", "app.errors.TooLong"),
+        ("umbrella", "error"),
+        ("Umbrella: no page", "error"),
+        ("no page for umbrella", "error"),
+        ("", "error"),
+    ],
+)
+def test_of_an_error_s_text_no_word_is_taken_for_its_class(error: str, known: str) -> None:
+    assert payload_access.error_class(error) == known
 
 
 @pytest.mark.parametrize("how", ["autocomplete", "list", "form", "inline"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -46,6 +47,22 @@ def test_a_run_is_created_started_and_shown_alike(api):
     assert {**shown, **dict.fromkeys(moving)} == {**json.loads(made.content), **dict.fromkeys(moving)}
 
 
+@pytest.mark.parametrize("name", ["input", "site", "params"])
+def test_what_comes_twice_in_a_form_is_refused_and_nothing_of_it_is_dropped(api, name):
+    given: dict[str, Any] = {
+        "input": [SimpleUploadedFile(f"{n}.csv", b"kettle\n") for n in range(2)],
+        "site": ["theirs", "ours"],
+        "params": ['{"words": 300}', "{}"],
+    }
+
+    refused = upload(api, b"kettle\n", **{name: given[name]})
+
+    assert refused.status_code == 400
+    assert refused.data["fields"] == {name: ["expected once, got 2 of it."]}
+    assert everything() == (0, 0)
+    assert api.get(f"{RUNS}?status=paused&status=failed").status_code == 400
+
+
 @pytest.mark.req("W-52")
 def test_a_run_can_have_a_time_out(api):
     made = api.post(RUNS, {"pipeline": "drill", "site": "ours", "timeout_seconds": 90, "start": False})
@@ -54,7 +71,7 @@ def test_a_run_can_have_a_time_out(api):
 
     assert [each.data["timeout_seconds"] for each in (made, uploaded, without)] == [90.0, 0.5, None]
     before = everything()
-    for wrong in (0, -1, "soon", "inf", None):
+    for wrong in (0, -1, "soon", "inf", None, True):
         refused = api.post(RUNS, {"pipeline": "drill", "site": "ours", "timeout_seconds": wrong})
         assert refused.status_code == 400, refused.data
         assert "timeout_seconds" in json.dumps(refused.json())

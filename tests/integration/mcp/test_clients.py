@@ -267,4 +267,4 @@ def test_viewers_strangers_and_the_anonymous_are_refused_over_http(url, tmp_path
     assert answer(**known, Origin="https://evil.example") == (403, "origin_forbidden")
     assert answer("GET", **known) == (405, "method_not_allowed")
     assert rows(run) == before
-    assert by_mcp() == []
+    assert [action for action, _, _ in by_mcp()] == ["sign_in_failed"]

@@ -206,3 +206,57 @@ def peak_mib_of_reading(count: int) -> float:
         return tracemalloc.get_traced_memory()[1] / 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n", "line 1: it is a pointer of Git LFS"),
+        ("\nBEGIN:VCARD\nVERSION:3.0\nFN:Ann\nEND:VCARD\n", "line 2: it is a card of contacts"),
+        ("BEGIN:VCALENDAR\r\nVERSION:2.0\r\n", "it is a calendar"),
+        ("MIME-Version: 1.0\nX-Document-Type: Workbook\n\n<html>\n", "it is an e-mail or a web archive"),
+        ('ID;PWXL;N;E\nC;Y1;X1;K"Keyword"\n', "it is a SYLK file"),
+        ("INSERT INTO words VALUES ('rain');\nINSERT INTO words VALUES ('snow');\n", "it is SQL"),
+        ("-- MySQL dump 10.13\n\nCREATE TABLE `words` (\n", "it is SQL"),
+        ("| Keyword | Volume |\n|---|--:|\n| rain | 9 |\n", "it is a Markdown table"),
+        ("Category: All categories\n\nWeek,rain: (Germany)\n2026-11-01,50\n2026-11-08,60\n", "holds dates"),
+        (
+            "Category: All\n\nTOP\nrain coat,100\nrain hat,50\nrain,9\n\nRISING\nrain pants,+250%\n",
+            "is named after keywords",
+        ),
+    ],
+)
+def test_what_is_no_list_and_no_table_of_keywords_starts_nothing(content: str, said: str) -> None:
+    assert said in refusal(content)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["insert into excel\ncreate table in word\n", "mime version\n", "version control\n", "id\n", "-free\n+rain\n"],
+)
+def test_keywords_that_read_like_the_beginning_of_something_else_are_keywords(lines: str) -> None:
+    given = read(lines)
+
+    assert [item["keyword"] for item in given.items()] == lines.splitlines()
+    assert not given.report.warnings
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("rain jacket, snow boots, umbrella\n", "Many lines hold a comma or another separator"),
+        ("1. rain jacket\n2. snow boots\n", "Many lines begin with the mark or number of a list"),
+        ("Keywords:\n- rain jacket\n- snow boots\n", "Many lines begin with the mark or number of a list"),
+    ],
+)
+def test_lines_that_may_hold_more_than_a_keyword_are_shown_in_a_warning(lines: str, said: str) -> None:
+    (warning,) = read(lines).report.warnings
+
+    assert warning.startswith(said)
+
+
+@pytest.mark.parametrize("text", ["#N/A", " nan", "NULL", "None"])
+def test_what_tools_write_where_there_is_nothing_is_shown_in_a_warning(text: str) -> None:
+    (warning,) = read(f"keyword,n\nrain,1\n{text},2\n", "words.csv").report.warnings
+
+    assert warning == f"Line 3 holds {text.strip()!r}, which is read as a keyword."
