@@ -52,7 +52,7 @@ class AsyncItemLoop(ItemLoop):
             aside=self._state_aside,
             limit=self._item_timeout,
             most_bytes=self._declared.max_item_bytes,
-            must_stop=self._must_stop,
+            must_stop=self.must_stop,
         )
         try:
             return self._work(work, stage, interval, reading, items)

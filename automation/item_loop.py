@@ -65,7 +65,7 @@ class ItemLoop:
         self._turn = turn
         self._committer = committer
         self._ahead = Aside()
-        self.unfinished = Unfinished(ctx, must_stop=self._must_stop, committing=self._committing)
+        self.unfinished = Unfinished(ctx, must_stop=self.must_stop, committing=self._committing)
         self._reading: Reading | None = None
         self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
@@ -269,7 +269,7 @@ class ItemLoop:
             done.size += sum(map(len, rows))
             done.processed += unit.size
 
-    def _must_stop(self) -> bool:
+    def must_stop(self) -> bool:
         """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
         return not self._declared.irreversible and self._check_should_stop()[0]
 

@@ -106,7 +106,7 @@ class StageLoop:
             sleep=self._sleep,
             back_off=self._back_off,
             items=self._all_items,
-            should_stop=lambda: not self._declared.irreversible and self._check_should_stop()[0],
+            should_stop=lambda: self._items.must_stop(),
             checkpoint=lambda state: self._items.unfinished.checkpoint(state),
             state=lambda: self._items.unfinished.state(),
         )
