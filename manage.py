@@ -21,7 +21,7 @@ def main() -> None:
 
         if not database.is_away(error):
             raise
-        sys.exit(database.sentence(error))
+        sys.exit(database.explain(error))
     except Exception as error:
         # A pipeline that is declared wrongly names itself and the mistake.
         if type(error).__name__ != "PipelineError" or "--traceback" in sys.argv:

@@ -23,7 +23,7 @@ from pause_manager.holds import milestones
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import metrics
 from pause_manager.probes import processes
-from pause_manager.slots import local
+from pause_manager.slots import standalone
 
 logger = logging.getLogger("automation.tasks")
 
@@ -53,7 +53,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         owner=f"{processes.identity()}/{self.request.id}",
         node=identity.name(),
         boot_id=processes.boot_id(),
-        keeper=local.keeper(),
+        keeper=standalone.supervising_process(),
     )
     loop = StageLoop(stage_run, worker)
     # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it ends.

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from automation.files import place, sharing
 from automation.files.storage import StorageAway
 from backend import ticks
-from pause_manager.messaging.redis_clients import bounded
+from pause_manager.messaging.redis_clients import bounded_client
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import clock_skew
 from pause_manager.nodes.machines import identity, renaming
@@ -96,7 +96,7 @@ def check_migrations() -> str:
 
 def redis_client() -> redis.Redis:
     """A client that gives up soon."""
-    return bounded(settings.REDIS_URL, SOCKET_TIMEOUT_SECONDS)
+    return bounded_client(settings.REDIS_URL, SOCKET_TIMEOUT_SECONDS)
 
 
 def check_redis() -> str:

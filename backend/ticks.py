@@ -13,7 +13,7 @@ import redis
 from celery import signals
 from django.conf import settings
 
-from pause_manager.messaging.redis_clients import bounded
+from pause_manager.messaging.redis_clients import bounded_client
 from pause_manager.probes.processes import host_name
 
 BEAT, CONTROL = "beat", "control"
@@ -69,7 +69,7 @@ def age(who: str) -> float | None:
 
 @lru_cache(maxsize=1)
 def _client(url: str) -> redis.Redis:
-    return bounded(url, 1)
+    return bounded_client(url, 1)
 
 
 @signals.worker_ready.connect

@@ -85,9 +85,9 @@ def _sample_ms() -> list[float]:
     """Processor time of this thread for one sample and all that is done with it, each second."""
     from pause_manager import nodes
     from pause_manager.probes.sampler import Sampler
-    from pause_manager.worker.node_monitor import NodeWatch
+    from pause_manager.worker.node_monitor import NodeMonitor
 
-    sampler, watch = Sampler(), NodeWatch()
+    sampler, watch = Sampler(), NodeMonitor()
     spent: list[float] = []
     try:
         for _ in range(SAMPLES):

@@ -12,10 +12,10 @@ from celery.utils.imports import symbol_by_name
 from pause_manager import conf
 from pause_manager.observability import log_context
 from pause_manager.probes.sampler_election import Lodging
-from pause_manager.slots import gpus, page, recycling
+from pause_manager.slots import gpus, recycling, shared_state
 from pause_manager.worker import reliable_ack
 from pause_manager.worker.consumption import consumption
-from pause_manager.worker.node_monitor import NodeWatch
+from pause_manager.worker.node_monitor import NodeMonitor
 from pause_manager.worker.sampling import Sampling, amend, on_sample
 
 logger = logging.getLogger("pause_manager.bootsteps")
@@ -40,20 +40,20 @@ class WorkerSupervision(bootsteps.StartStopStep):
         from pause_manager.database.thread import database_thread
         from pause_manager.database.watchdog import watchdog
         from pause_manager.worker.decisions import decisions
-        from pause_manager.worker.loop import loop
+        from pause_manager.worker.event_loop import event_loop
         from pause_manager.worker.supervisor import supervisor
 
         consumption.attach(worker)
-        loop.attach(worker)
+        event_loop.attach(worker)
         decisions.attach(worker)
         watchdog.start()
         database_thread.start()
         supervisor.start(worker)
         self.is_supervising = True
         recycling.note_pool(type(worker.pool))
-        on_sample.append(gpus.learn)
+        on_sample.append(gpus.record_sample)
         if conf.settings().capacity:
-            watch = NodeWatch()
+            watch = NodeMonitor()
             on_sample.append(watch)
             amend.append(watch.with_idle)
         self.sampling = Sampling()
@@ -95,7 +95,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     Lodging(conf.settings().runtime_dir)  # before the pool forks: its processes are of this worker's container
     revocations.listen()
     log_context.share_version()
-    page.make()
+    shared_state.make()
     sender.app.steps["worker"].add(WorkerSupervision)
     sender.app.steps["consumer"].add(ParkedDeliveryStep)
     for task in sender.app.tasks.values():

@@ -26,7 +26,7 @@ class ControlTask(Task):  # type: ignore[type-arg]
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with database.waited_for(f"the control task {self.name}"):
+        with database.skip_if_away(f"the control task {self.name}"):
             if self._is_due():
                 return self.run(*args, **kwargs)
         return None

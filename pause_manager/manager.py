@@ -145,7 +145,7 @@ def admit_on(
 def _from_here(view: NodeView, needs: Needs, among: Collection[str] | None) -> NodeView:
     """This machine as this worker has it: with its container's limits, and the cards that it may use."""
     view = capacity.within(view, processes.container())
-    return gpus.offered(view, among) if needs.gpus else view
+    return gpus.usable(view, among) if needs.gpus else view
 
 
 def suits_here(node: str, ids: Sequence[str], *, needs: Needs, among: Collection[str] | None = None) -> bool:
@@ -196,7 +196,7 @@ def poll() -> Poll:
     except Exception as error:
         POLL_FAILURES.add()
         if database.is_away(error):
-            database.note_away(error, "the poll of the pause queue")
+            database.log_outage(error, "the poll of the pause queue")
             database.close()
             return Poll(skipped="the database is away")
         logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)

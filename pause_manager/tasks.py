@@ -19,7 +19,7 @@ def expire_holds() -> None:
     """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
     metrics.guarded(milestones.look)()
-    fleet.look_after()
+    fleet.maintain()
 
 
 @shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=ControlTask)

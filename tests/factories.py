@@ -17,9 +17,9 @@ from automation.runs import lifecycle, reconciler
 from pause_manager.actor import Actor
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent
-from pause_manager.slots import slots
-from pause_manager.slots.local import local
-from pause_manager.slots.page import Page
+from pause_manager.slots import slot_table
+from pause_manager.slots.shared_state import SharedState
+from pause_manager.slots.standalone import standalone
 from tests import pipelines
 from tests.pipelines import wait_until
 
@@ -144,11 +144,16 @@ def expire_leases(run: AutomationRun) -> None:
 
 def everybody_has_heard() -> None:
     """Return once every loop of this process has been told to stop."""
-    wait_until(lambda: local.page is None or all(_is_stopped(local.page, number) for number in slots.taken(local.page)))
+    wait_until(
+        lambda: (
+            standalone.state is None
+            or all(_is_stopped(standalone.state, number) for number in slot_table.taken(standalone.state))
+        )
+    )
 
 
-def _is_stopped(here: Page, number: int) -> bool:
-    return any(here.memory[slots._FLAGS + 4 * number : slots._FLAGS + 4 * number + 4])
+def _is_stopped(here: SharedState, number: int) -> bool:
+    return any(here.memory[slot_table._FLAGS + 4 * number : slot_table._FLAGS + 4 * number + 4])
 
 
 def events(run: AutomationRun, *actions: str) -> list[ControlEvent]:

@@ -20,7 +20,7 @@ from django.dispatch import receiver
 from automation.models import Agent, WorkSlice
 from pause_manager import fleet
 from pause_manager.actor import Actor
-from pause_manager.holds.fleet_state import State
+from pause_manager.holds.fleet_state import FleetState
 from pause_manager.nodes import members
 from pause_manager.nodes.members import AGENT, Member
 from pause_manager.observability import audit, metrics
@@ -70,7 +70,7 @@ def seen(agent: Agent) -> None:
     Agent.objects.filter(pk=agent.pk).exclude(lately).update(last_seen_at=Now())
 
 
-def answered(agent: Agent, state: State | None = None) -> dict[str, Any]:
+def answered(agent: Agent, state: FleetState | None = None) -> dict[str, Any]:
     """The ``system`` block of an answer to ``agent``, which obeys it from here on: of ``state``, else of now.
 
     Nothing is written, or asked of the database, while the version is the one that it was told before.

@@ -232,7 +232,7 @@ def _send(aside: Aside, slice_id: int, values: list[bytes | None]) -> bytes | No
                 raise UnfitPayload(f"the database refuses it: {error}") from error
             if not database.is_away(error) or time.monotonic() > gives_up_at:
                 raise
-            logger.warning("The database is %s: slice %d asks again.", database.told(error), slice_id)
+            logger.warning("The database is %s: slice %d asks again.", database.describe(error), slice_id)
             time.sleep(0.5)
 
 

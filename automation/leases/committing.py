@@ -13,7 +13,7 @@ from automation.leases.checkpoint import Progress
 from automation.leases.claims import Work
 from automation.leases.recovery import commit_surely
 from pause_manager import database
-from pause_manager.slots.slots import Slot
+from pause_manager.slots.slot_table import Slot
 
 
 class Committer:

@@ -15,9 +15,9 @@ from automation.leases import claims
 from automation.leases.claims import Loop, Renewed, Work
 from automation.models import Lifecycle
 from pause_manager.holds.stops import Stop
-from pause_manager.slots import keeper
-from pause_manager.slots.keeper import Judge, Verdict
-from pause_manager.slots.slots import Noted
+from pause_manager.slots import stop_publisher
+from pause_manager.slots.slot_table import SlotNote
+from pause_manager.slots.stop_publisher import LoopStops, StopSource
 
 
 def between_slices(stage_run_id: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ LONG_SECONDS = 2.0
 """An item that is at work for longer is told of with the beat."""
 
 
-def _loop(one: Noted) -> Loop:
+def _loop(one: SlotNote) -> Loop:
     known = Loop(one.about["stage_run"], one.about.get("slice"), one.about.get("token"), one.is_told_to_end)
     if one.work is None or one.work.seconds < LONG_SECONDS:
         return known
@@ -42,11 +42,11 @@ def _loop(one: Noted) -> Loop:
     return replace(known, number=one.work.number, seconds=one.work.seconds, limit=limit)
 
 
-def judge(loops: Sequence[Noted]) -> Verdict:
+def judge(loops: Sequence[SlotNote]) -> LoopStops:
     """Renew all leases, say of whom it is known that he was told to end, and who must stop. One statement."""
     found = dict(zip((one.number for one in loops), claims.renew([_loop(one) for one in loops]), strict=True))
     stops = {one.number: _stop(one.about, found[one.number]) for one in loops}
-    return Verdict(
+    return LoopStops(
         {number: stop for number, stop in stops.items() if stop is not None},
         is_whole=all(one.is_renewed for one in found.values() if one.is_held),
     )
@@ -65,4 +65,4 @@ def _stop(about: dict[str, Any], found: Renewed) -> Stop | None:
     return stop or (Stop("yield", found.gives_way) if found.gives_way else None)
 
 
-keeper.register(Judge(judge, lambda: conf.settings().heartbeat_seconds))
+stop_publisher.register(StopSource(judge, lambda: conf.settings().heartbeat_seconds))

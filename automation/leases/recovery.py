@@ -45,7 +45,9 @@ def commit_surely(
             if not database.is_away(error) or time.monotonic() > gives_up_at:
                 raise
             logger.warning(
-                "The database is %s: slice %d keeps what is done and asks again.", database.told(error), work.slice_id
+                "The database is %s: slice %d keeps what is done and asks again.",
+                database.describe(error),
+                work.slice_id,
             )
             database.close()
             time.sleep(pause)
@@ -67,7 +69,7 @@ def release_surely(work: Work, *, is_expiry: bool, is_hurried: Callable[[], bool
         except DatabaseError as error:
             if not database.is_away(error) or time.monotonic() > gives_up_at or is_hurried():
                 raise
-            database.note_away(error, f"giving slice {work.slice_id} back")
+            database.log_outage(error, f"giving slice {work.slice_id} back")
             database.close()
             time.sleep(1.0)
 

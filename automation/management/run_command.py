@@ -87,7 +87,7 @@ class RunCommand(BaseCommand, ABC):
         except ImproperlyConfigured as error:
             raise RunCommandError(str(error), Exit.FAILED, "improperly_configured") from error
         except DatabaseError as error:
-            raise RunCommandError(database.sentence(error), Exit.FAILED, "database_unavailable") from error
+            raise RunCommandError(database.explain(error), Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise RunCommandError("interrupted", Exit.INTERRUPTED, "interrupted") from None
         except BrokenPipeError:  # whoever read, as `head`, has read enough; nothing more may be written at the exit

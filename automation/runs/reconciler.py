@@ -61,7 +61,7 @@ def _reconcile() -> None:
         except Exception as error:
             FAILURES.add(part=part.__name__)
             if database.is_away(error):
-                database.note_away(error, f"the repair {part.__name__}")
+                database.log_outage(error, f"the repair {part.__name__}")
             else:
                 logger.exception("%s failed; the other repairs go on.", part.__name__)
 

@@ -24,7 +24,7 @@ from automation.pipeline.context import AsyncStageContext, Interrupted, StageCon
 from automation.pipeline.item_types import Reader
 from automation.pipeline.retry_policy import backoff, is_tried_again
 from automation.worker.attempts import Fault, GivenUp, cause_of, fault_of
-from pause_manager.slots.slots import ATTEMPT, BEGUN, NUMBER, Slot
+from pause_manager.slots.slot_table import ATTEMPT, BEGUN, NUMBER, Slot
 
 LOOK_SECONDS = 0.05
 """Between two looks at whether to stop, while nothing else happens."""

@@ -18,7 +18,7 @@ from automation.worker import memory_faults
 from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
 from automation.worker.attempts import GivenUp
 from automation.worker.item_loop import MOST_BYTES, Halt, ItemLoop, timed
-from pause_manager.slots import slots
+from pause_manager.slots import slot_table
 
 
 class AsyncItemLoop(ItemLoop):
@@ -119,7 +119,7 @@ class AsyncItemLoop(ItemLoop):
             if not done.is_empty and (time.monotonic() - started >= seconds or done.size >= MOST_BYTES):
                 if self._slot.is_orphaned:
                     items.abandon()
-                    return self._halt(work, done, started, slots.ORPHANED)
+                    return self._halt(work, done, started, slot_table.ORPHANED)
                 self._committer.begin(work, timed(done, started))
                 done, started = Progress(cursor=done.cursor), time.monotonic()
         if must_stop and done.is_empty and done.cursor == work.last_key:

@@ -31,8 +31,8 @@ from automation.worker import memory_faults, patience
 from automation.worker.attempts import GivenUp, again
 from automation.worker.overruns import item_timeout
 from pause_manager.holds.stops import Stop
-from pause_manager.slots import slots
-from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
+from pause_manager.slots import slot_table
+from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
 
 MOST_BYTES = 16 * 1024 * 1024
 """Outputs that wait for a checkpoint are committed when they are so large, however short a time it is."""
@@ -201,7 +201,7 @@ class ItemLoop:
             now = monotonic()
             if now - started >= seconds or done.size >= MOST_BYTES:
                 if self._slot.is_orphaned:
-                    return self._halt(work, done, started, slots.ORPHANED)
+                    return self._halt(work, done, started, slot_table.ORPHANED)
                 if seconds:
                     self._committer.begin(work, timed(done, started))
                 else:

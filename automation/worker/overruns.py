@@ -20,7 +20,7 @@ from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit, metrics
 from pause_manager.probes import processes
 from pause_manager.slots import overruns
-from pause_manager.slots.overruns import Overrun, Rules
+from pause_manager.slots.overruns import Overrun, OverrunRules
 
 ENDED = metrics.counter(
     "slackwater_overruns_total",
@@ -118,7 +118,7 @@ def _tell(stage_run: StageRun, slice_id: int | None, key: str, overrun: Overrun)
 
 
 overruns.register(
-    Rules(
+    OverrunRules(
         take_away,
         grace=lambda: conf.settings().overrun_grace_seconds,
         ended_grace=lambda: conf.settings().ended_grace_seconds,

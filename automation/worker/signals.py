@@ -15,7 +15,7 @@ from celery import signals
 from automation import dispatch
 from automation.runs import reconciler
 from pause_manager import database
-from pause_manager.slots import page, slots
+from pause_manager.slots import shared_state, slot_table
 from pause_manager.worker.consumption import consumption
 from pause_manager.worker.supervisor import supervisor
 
@@ -61,7 +61,7 @@ def _take_up_what_was_lost(**_: Any) -> None:
     except Exception as error:
         if not database.is_away(error):
             raise
-        logger.warning("Leases of workers that were lost wait for beat: the database is %s.", database.told(error))
+        logger.warning("Leases of workers that were lost wait for beat: the database is %s.", database.describe(error))
     finally:
         database.close()  # children that the pool forks later must not inherit it
 
@@ -69,8 +69,8 @@ def _take_up_what_was_lost(**_: Any) -> None:
 @signals.worker_shutting_down.connect
 def _stop_loops(**_: Any) -> None:
     """In every process of the pool at once: they read it from the worker's page."""
-    if (here := page.current()) is not None:
-        slots.shut_down(here)
+    if (here := shared_state.current()) is not None:
+        slot_table.shut_down(here)
         supervisor.wake()  # Whoever dies from now on dies of that: it is written down at once.
 
 
@@ -108,7 +108,7 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     global _is_told_to_end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _is_told_to_end = True
-    slots.stop_mine()
+    slot_table.stop_mine()
 
 
 @signals.task_failure.connect
@@ -121,7 +121,7 @@ def _child_was_lost(sender: Any = None, task_id: str = "", exception: BaseExcept
     except Exception as error:
         if not database.is_away(error):
             raise
-        logger.warning("The lease of task %s ends by itself: the database is %s.", task_id, database.told(error))
+        logger.warning("The lease of task %s ends by itself: the database is %s.", task_id, database.describe(error))
     finally:
         # The parent forks new children: they must not inherit an open connection.
         database.close()

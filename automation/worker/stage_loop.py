@@ -40,8 +40,8 @@ from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import SHUTDOWN, Stop
 from pause_manager.observability import audit, log_context, metrics
-from pause_manager.slots import gpus, local, recycling
-from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
+from pause_manager.slots import gpus, recycling, standalone
+from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER
 
 logger = logging.getLogger("automation.worker.stage_loop")
 
@@ -107,7 +107,7 @@ class StageLoop:
         )
         self._set_up = hooks.SetUp(self._ctx, lambda coroutine: self._items.run(coroutine))
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
-        self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
+        self._slot = standalone.take_slot(here, loop_beat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
         self._committer = Committer(self._slot, self._committed)
@@ -148,8 +148,8 @@ class StageLoop:
 
     def _run(self) -> Ending:
         try:
-            if self._declared.isolate_gpus and gpus.is_spent():
-                recycling.ask("CUDA was started in it, and work came whose GPUs are isolated")
+            if self._declared.isolate_gpus and gpus.has_started_cuda():
+                recycling.request_replacement("CUDA was started in it, and work came whose GPUs are isolated")
                 return Ending.PROCESS_IS_SPENT
             while True:
                 should_stop, reason = self._check_should_stop()
@@ -460,7 +460,7 @@ class StageLoop:
 
     def _hand_over(self, ids: Sequence[str]) -> None:
         sample = nodes.latest(self.node)
-        self._ctx.gpus = gpus.given(ids, sample.view if sample is not None else None)
+        self._ctx.gpus = gpus.assigned(ids, sample.view if sample is not None else None)
         if self._declared.isolate_gpus:
             self._isolation.enter_context(gpus.isolated(self._ctx.gpus))
 

@@ -13,7 +13,7 @@ import redis
 
 from automation import conf as automation_conf
 from pause_manager import conf
-from pause_manager.messaging.redis_clients import AsyncEar
+from pause_manager.messaging.redis_clients import AsyncSubscriber
 
 logger = logging.getLogger("backend.console.bell")
 
@@ -80,7 +80,7 @@ class Bell:
     async def _hear(self) -> None:
         settings = conf.settings()
         channels = (settings.channel, automation_conf.settings().progress_channel)
-        async with AsyncEar(settings.redis_url, *channels) as ear:
+        async with AsyncSubscriber(settings.redis_url, *channels) as ear:
             while True:
                 message = await ear.get()
                 if message is not None and message["type"] == "subscribe":

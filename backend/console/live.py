@@ -135,7 +135,7 @@ async def _follow_changes(topic: Topic, updates: asyncio.Queue[str | None]) -> N
             except DatabaseError as error:
                 if not database.is_away(error):
                     raise
-                database.note_away(error, "a page")
+                database.log_outage(error, "a page")
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 continue
             if update is None:

@@ -91,7 +91,7 @@ def of_name(name: str) -> Caller:
     try:
         user = users.filter(**{get_user_model().USERNAME_FIELD: name}, is_active=True).first()
     except DatabaseError as error:
-        raise NotAdmitted(answer(500, "database_unavailable", database.sentence(error))) from error
+        raise NotAdmitted(answer(500, "database_unavailable", database.explain(error))) from error
     if user is None:
         sentence = f"Cannot act as {name}: there is no active user of that name."
         raise NotAdmitted(answer(401, "authentication_failed", sentence))

@@ -2,26 +2,26 @@
 
 from pause_manager.database.session import (
     close,
+    describe,
+    explain,
     is_away,
     is_refused,
     is_usable,
-    note_away,
+    log_outage,
     own_connection,
-    sentence,
+    skip_if_away,
     sqlstate,
-    told,
-    waited_for,
 )
 
 __all__ = [
     "close",
+    "describe",
+    "explain",
     "is_away",
     "is_refused",
     "is_usable",
-    "note_away",
+    "log_outage",
     "own_connection",
-    "sentence",
+    "skip_if_away",
     "sqlstate",
-    "told",
-    "waited_for",
 ]

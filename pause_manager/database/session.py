@@ -83,7 +83,7 @@ def is_read_only(error: BaseException) -> bool:
     return sqlstate(error) == READ_ONLY
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """What is the matter with the database, for people: the end of a sentence that begins with "the database is"."""
     first = next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(".")
     if is_read_only(error):
@@ -91,7 +91,7 @@ def told(error: BaseException) -> str:
     return f"away ({first})"
 
 
-def sentence(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """What a command says instead of a traceback."""
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     if is_read_only(error):
@@ -158,25 +158,25 @@ class _Outage:
             is_news = state != self._state or time.monotonic() > self._met_at + QUIET_SECONDS
             self._state, self._met_at = state, time.monotonic()
         if is_news:
-            logger.warning("The database is %s: %s waits, and so does all else.", told(error), what)
+            logger.warning("The database is %s: %s waits, and so does all else.", describe(error), what)
         else:
-            logger.debug("The database is %s: %s waits.", told(error), what)
+            logger.debug("The database is %s: %s waits.", describe(error), what)
 
 
 _outage = _Outage()
 
 
-def note_away(error: BaseException, what: str) -> None:
+def log_outage(error: BaseException, what: str) -> None:
     """Say that ``what`` waits for the database: the first to say so in an outage is heard, the others at DEBUG."""
     _outage.meet(error, what)
 
 
 @contextmanager
-def waited_for(what: str) -> Iterator[None]:
+def skip_if_away(what: str) -> Iterator[None]:
     """Let the block end early if the database is away, which is told: it comes again. Other errors are raised."""
     try:
         yield
     except Exception as error:
         if not is_away(error):
             raise
-        note_away(error, what)
+        log_outage(error, what)

@@ -77,7 +77,7 @@ class DatabaseThread:
         """Whether what is handed in will be done."""
         return self._thread is not None and self._thread.is_alive() and not self._is_stopping
 
-    def soon(self, name: str, job: Job, *, first: bool = False) -> None:
+    def submit(self, name: str, job: Job, *, first: bool = False) -> None:
         """Have ``job`` run in its turn, or before all others. One of the same name that has not begun is replaced."""
         with self._lock:
             self._jobs[name] = job
@@ -85,7 +85,7 @@ class DatabaseThread:
                 self._jobs.move_to_end(name, last=False)
         self._bell.set()
 
-    def every(self, name: str, job: Job, seconds: Callable[[], float]) -> None:
+    def repeat(self, name: str, job: Job, seconds: Callable[[], float]) -> None:
         """Have ``job`` run each so many seconds for as long as the thread runs; ``seconds`` is asked each time.
 
         Declare it when the module is imported: it starts nothing.
@@ -100,7 +100,7 @@ class DatabaseThread:
             for name, one in self._rounds.items():
                 if is_stopping or one.due <= time.monotonic():
                     one.due = time.monotonic() + one.seconds()
-                    self.soon(name, one.job)
+                    self.submit(name, one.job)
             while (job := self._next()) is not None:
                 self._do(*job)
             if is_stopping:
@@ -116,13 +116,13 @@ class DatabaseThread:
 
     def _do(self, name: str, job: Job) -> None:
         try:
-            with watchdog.over(name, HUNG_SECONDS), session.own_connection():
+            with watchdog.limit(name, HUNG_SECONDS), session.own_connection():
                 job()
             self.is_away = False
         except Exception as error:
             self.is_away = session.is_away(error)
             if self.is_away:
-                session.note_away(error, name)
+                session.log_outage(error, name)
                 return
             self._complain(name, error)
             session.close()

@@ -38,7 +38,7 @@ class Watchdog:
         self._pause.set()
 
     @contextmanager
-    def over(self, what: str, seconds: float) -> Iterator[None]:
+    def limit(self, what: str, seconds: float) -> Iterator[None]:
         """Whatever this thread asks its connection meanwhile takes no longer than ``seconds``, or it is broken off."""
         key = threading.get_ident()
         # The object of this thread: the name stands for another one in the thread that looks.

@@ -22,7 +22,7 @@ ALL = "*"
 
 
 @dataclass(frozen=True)
-class Placed:
+class BulkOutcome:
     """The scopes that were not held before, that were and changed, and that were held just so."""
 
     placed: list[str]
@@ -39,7 +39,7 @@ def place(
     expires_in: timedelta | None = None,
     on_expiry: str = Hold.OnExpiry.RESUME,
     idempotency_key: str = "",
-) -> Placed:
+) -> BulkOutcome:
     """Hold every scope that ``names`` mean for an operator; a hold that is there gets this mode, reason and end.
 
     ``node:*`` means every node that is known, ``queue:*`` every queue that a live worker serves. Raises
@@ -69,7 +69,7 @@ def place(
             on_expiry=on_expiry,
             idempotency_key=idempotency_key,
         )
-    return Placed(sorted(placed), sorted(altered), sorted(set(others) - set(altered)))
+    return BulkOutcome(sorted(placed), sorted(altered), sorted(set(others) - set(altered)))
 
 
 def release(names: Sequence[str], *, actor: Actor, reason: str = "") -> tuple[list[str], list[str]]:

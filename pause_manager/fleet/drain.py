@@ -114,7 +114,7 @@ def measure(mode: str = "") -> Metrics:
             found = [provider(mode) for provider in _providers]
     except Exception as error:
         if database.is_away(error):
-            database.note_away(error, "what is still running")
+            database.log_outage(error, "what is still running")
         else:
             logger.exception("The work at hand could not be read.")
         return Metrics(is_available=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pause_manager import conf
 from pause_manager.fleet.drain import Blocker, Metrics
-from pause_manager.holds.fleet_state import FLEET, State
+from pause_manager.holds.fleet_state import FLEET, FleetState
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members
@@ -27,8 +27,8 @@ IMPACTS = {
 }
 
 
-def picture(
-    state: State, metrics: Metrics, *, latest: int, with_blockers: bool, agents: set[str] | None = None
+def snapshot(
+    state: FleetState, metrics: Metrics, *, latest: int, with_blockers: bool, agents: set[str] | None = None
 ) -> dict[str, Any]:
     """The snapshot, for JSON. ``agents`` are those that it may name; ``None``: all."""
     workers = members.of_version(state.version) if state.is_readable else Workers()
@@ -67,7 +67,7 @@ def changes(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def commands(state: State, metrics: Metrics) -> list[dict[str, Any]]:
+def commands(state: FleetState, metrics: Metrics) -> list[dict[str, Any]]:
     """What can be done now, what it does and what undoes it; or why it cannot be done."""
     not_paused = "" if state.is_paused else "The fleet is not paused."
     not_drained = "" if metrics.is_drained else "The fleet is not drained: something is still at work."
@@ -90,7 +90,7 @@ def commands(state: State, metrics: Metrics) -> list[dict[str, Any]]:
     ]
 
 
-def overdue(state: State, metrics: Metrics) -> list[tuple[Blocker, str]]:
+def overdue(state: FleetState, metrics: Metrics) -> list[tuple[Blocker, str]]:
     """Work that was not given back within ``quiesce_seconds`` of a quiesce, each with the sentence that warns of it.
 
     What lost workers had is told of elsewhere.
@@ -118,7 +118,7 @@ _LOST = {
 }
 
 
-def _warnings(state: State, metrics: Metrics, workers: Workers, with_blockers: bool) -> list[str]:
+def _warnings(state: FleetState, metrics: Metrics, workers: Workers, with_blockers: bool) -> list[str]:
     found = [] if metrics.is_available else ["Cannot tell what is still running: do not treat the fleet as drained."]
     if metrics.stale_running:
         found.append(f"Leases of workers that were lost: {metrics.stale_running}. {_LOST[state.is_paused]}")
@@ -159,7 +159,7 @@ def _parked(with_names: bool) -> list[str]:
     return found
 
 
-def _deadline(state: State) -> str | None:
+def _deadline(state: FleetState) -> str | None:
     if not state.is_paused or not state.is_readable:
         return None
     hold = Hold.objects.covering([FLEET]).filter(kind=Hold.Kind.OPERATOR, expires_at__isnull=False).first()

@@ -16,7 +16,7 @@ from pause_manager.errors import FleetRefused, InvalidFleetCommand
 from pause_manager.fleet import drain, report
 from pause_manager.fleet.drain import Metrics
 from pause_manager.holds import fleet_state
-from pause_manager.holds.fleet_state import FLEET, State
+from pause_manager.holds.fleet_state import FLEET, FleetState
 from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import members
@@ -30,7 +30,7 @@ _warned: set[tuple[int, str]] = set()
 """What this process has warned of: (version, worker)."""
 
 
-def state() -> State:
+def state() -> FleetState:
     """Whether the fleet is paused; what cannot be read counts as paused. One read of one row."""
     return fleet_state.read()
 
@@ -42,7 +42,7 @@ def snapshot(*, latest: int = 5, with_blockers: bool = True, agents: set[str] | 
     it may name.
     """
     now = state()
-    return report.picture(now, drain.measure(now.mode), latest=latest, with_blockers=with_blockers, agents=agents)
+    return report.snapshot(now, drain.measure(now.mode), latest=latest, with_blockers=with_blockers, agents=agents)
 
 
 def pause(
@@ -53,7 +53,7 @@ def pause(
     deadline: timedelta | None = None,
     idempotency_key: str = "",
     confirmation: str = "",
-) -> State:
+) -> FleetState:
     """Pause the fleet, or give the pause another mode, reason or deadline: after that a drain becomes a quiesce.
 
     Raises ``InvalidFleetCommand``, or ``FleetRefused`` if it is paused just so already (by another call: the same
@@ -77,7 +77,7 @@ def pause(
         return fleet_state.lock()
 
 
-def resume(*, reason: str, actor: Actor, force: bool = False, confirmation: str = "") -> State:
+def resume(*, reason: str, actor: Actor, force: bool = False, confirmation: str = "") -> FleetState:
     """Let the fleet go on. Other holds stay in force.
 
     Raises ``InvalidFleetCommand``, or ``FleetRefused`` if it is not paused, or (unless by ``force``) not drained.
@@ -107,7 +107,7 @@ def undrained(metrics: Metrics) -> str:
     return f"it is not drained: {' and '.join(parts)}"
 
 
-def look_after() -> None:
+def maintain() -> None:
     """What beat asks for: warn, once a worker and pause, of work that outlasts a quiesce; forget workers long gone."""
     now = state()
     for blocker, sentence in report.overdue(now, drain.measure(now.mode)) if now.mode == "quiesce" else ():

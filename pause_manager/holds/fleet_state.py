@@ -28,7 +28,7 @@ UNREADABLE = "The state of the fleet cannot be read."
 
 
 @dataclass(frozen=True)
-class State:
+class FleetState:
     """Whether the fleet is paused, and since which change. ``is_readable`` is false for a state that was assumed."""
 
     is_paused: bool
@@ -55,11 +55,11 @@ class State:
         }
 
 
-_remembered: State | None = None
+_remembered: FleetState | None = None
 """What this process read last."""
 
 
-def read() -> State:
+def read() -> FleetState:
     """The state, from the row. A row that is missing is made again; one that cannot be read counts as paused (W-39)."""
     global _remembered
     try:
@@ -70,24 +70,24 @@ def read() -> State:
         logger.warning("Cannot read the state of the fleet: %s.", str(error).strip())
         metrics.DEGRADED.add(layer="fleet")
         return unreadable()
-    _remembered = State(**row)
+    _remembered = FleetState(**row)
     return _remembered
 
 
-def unreadable() -> State:
+def unreadable() -> FleetState:
     """What holds while the row cannot be read: paused, under the version that was read last."""
-    known = _remembered or State(True, "", "", 0)
+    known = _remembered or FleetState(True, "", "", 0)
     return replace(known, is_paused=True, mode=known.mode or Hold.Mode.DRAIN, reason=UNREADABLE, is_readable=False)
 
 
-def lock() -> State:
+def lock() -> FleetState:
     """The state, its row locked until the caller's transaction ends: changes take turns."""
     row = _row(for_update=True)
     if row is None:
         _recreated()
         row = _row(for_update=True)
     assert row is not None
-    return State(**row)
+    return FleetState(**row)
 
 
 _COLUMNS = [

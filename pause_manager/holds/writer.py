@@ -16,7 +16,7 @@ from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import batches
 from pause_manager.errors import InvalidHold
 from pause_manager.holds import fleet_state
-from pause_manager.messaging import doorbell, notifier
+from pause_manager.messaging import notifier, pg_notifications
 from pause_manager.models import SCOPE, Hold
 from pause_manager.observability import audit
 from pause_manager.signals import hold_changed, hold_changing, hold_expired
@@ -351,7 +351,7 @@ def _tell(
         Hold.objects.filter(pk__in=[known[scope]["hold"] for scope in wide]).update(revision=revision)
     hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
     audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
-    doorbell.ring(change, scopes, mode, kind=kind, reason=reason)
+    pg_notifications.notify(change, scopes, mode, kind=kind, reason=reason)
     notifier.publish_on_commit(*scopes)
 
 

@@ -69,7 +69,7 @@ class ControlCommand(BaseCommand, ABC):
         except ImproperlyConfigured as error:
             raise _Refusal(str(error), Exit.FAILED, "improperly_configured") from error
         except DatabaseError as error:
-            raise _Refusal(database.sentence(error), Exit.FAILED, "database_unavailable") from error
+            raise _Refusal(database.explain(error), Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
             raise _Refusal("interrupted", Exit.INTERRUPTED, "interrupted") from None
         if code:

@@ -1,4 +1,4 @@
-"""What is asked of the broker besides Celery's own sending: how long a queue is, and messages sent with their fates.
+"""What is asked of the broker besides Celery's own sending: how long a queue is, and messages sent with their results.
 
 The connections are our own, and every wait for one is bounded, whatever the project's settings say: a broker that is
 frozen is away.
@@ -47,14 +47,14 @@ Sending = Callable[[Any], object]
 """Sends one message by the producer that it is given."""
 
 
-class Fate(NamedTuple):
+class PublishResult(NamedTuple):
     """What became of a message: the broker took it, refuses it, or is away (then it may have taken it, or not)."""
 
     what: Literal["taken", "refused", "away"]
     why: str = ""
 
 
-TAKEN = Fate("taken")
+TAKEN = PublishResult("taken")
 NOT_IN_TIME = "there was no time left to send it"
 
 
@@ -96,14 +96,14 @@ def is_reachable() -> bool:
         return False
 
 
-def publish(sendings: Iterable[Sending], *, within: float = SECONDS) -> list[Fate]:
-    """Make the ``sendings``, in order; the fate of each. ``within``: the longest wait for one answer, in seconds."""
+def publish(sendings: Iterable[Sending], *, within: float = SECONDS) -> list[PublishResult]:
+    """Make the ``sendings``, in order; the result of each. ``within``: the longest wait for one answer, in seconds."""
     messages = list(sendings)
     try:
         with sender(within) as open_sender:
             return open_sender.publish(messages)
     except BrokerAway as error:
-        return [Fate("away", str(error))] * len(messages)
+        return [PublishResult("away", str(error))] * len(messages)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def sender(within: float = SECONDS) -> Iterator[Sender]:
 
 
 class Sender:
-    """Sends messages each of which has a fate of its own. On AMQP every one is confirmed by the broker, or refused."""
+    """Sends messages, with a result for each. On AMQP the broker confirms or refuses every one."""
 
     def __init__(self, within: float = SECONDS) -> None:
         self._within = within
@@ -133,54 +133,54 @@ class Sender:
         """Let the connection go, without waiting for a broker that does not answer."""
         self._line.close()
 
-    def publish(self, messages: Sequence[Sending], *, until: float | None = None) -> list[Fate]:
-        """Send ``messages``, in order; the fate of each. What has none at ``until`` (monotonic) is left: away.
+    def publish(self, messages: Sequence[Sending], *, until: float | None = None) -> list[PublishResult]:
+        """Send ``messages``, in order; the result of each. What has none at ``until`` (monotonic) is left: away.
 
         One that the broker refuses keeps no other from being sent. Once the broker is away, all that is left is.
         """
-        fates: list[Fate] = []
+        results: list[PublishResult] = []
         for first in range(0, len(messages), _AT_ONCE):
             if self._gone or (until is not None and time.monotonic() >= until):
                 break
-            fates += self._some(messages[first : first + _AT_ONCE])
-            if fates[-1].what == "away":
-                self._gone = fates[-1].why
+            results += self._some(messages[first : first + _AT_ONCE])
+            if results[-1].what == "away":
+                self._gone = results[-1].why
         if messages:
             _note(is_away=bool(self._gone))
-        return fates + [Fate("away", self._gone or NOT_IN_TIME)] * (len(messages) - len(fates))
+        return results + [PublishResult("away", self._gone or NOT_IN_TIME)] * (len(messages) - len(results))
 
-    def _some(self, messages: Sequence[Sending]) -> list[Fate]:
-        told: list[Fate | None] = self._line.send(messages)
+    def _some(self, messages: Sequence[Sending]) -> list[PublishResult]:
+        told: list[PublishResult | None] = self._line.send(messages)
         if self._line.missing is not None:
             told = [None]  # There was one, whose queue may be made.
-        fates: list[Fate] = []
-        for message, fate in zip(messages, told, strict=True):
-            if fates and fates[-1].what == "away":
-                fates.append(fates[-1])
+        results: list[PublishResult] = []
+        for message, result in zip(messages, told, strict=True):
+            if results and results[-1].what == "away":
+                results.append(results[-1])
             else:
-                fates.append(fate or self._alone(message))
-        return fates
+                results.append(result or self._alone(message))
+        return results
 
-    def _alone(self, message: Sending) -> Fate:
-        """The fate of a message whose connection or channel was lost: that is its fault if it happens once more."""
-        fate, is_declared = Fate("refused"), False
+    def _alone(self, message: Sending) -> PublishResult:
+        """The result of a message whose connection or channel was lost: that is its fault if it happens once more."""
+        result, is_declared = PublishResult("refused"), False
         for _ in range(3):
             if not self._line.is_open:
                 self._line.close()
                 try:
                     self._line = _Line(self._within)
                 except BrokerAway as error:
-                    return Fate("away", str(error))
+                    return PublishResult("away", str(error))
             (told,) = self._line.send([message])
             if told is None and self._line.is_silent:
-                return Fate("away", self._line.why)
-            fate = told or Fate("refused", self._line.why)
+                return PublishResult("away", self._line.why)
+            result = told or PublishResult("refused", self._line.why)
             queue = self._line.missing
             if told is None or (queue is not None and not is_declared and self._declare(queue)):
                 is_declared = is_declared or told is not None
                 continue
-            return fate
-        return fate
+            return result
+        return result
 
     def _declare(self, queue: str) -> bool:
         """Make a queue that the broker has not (or no more), as Celery does where it sends to one that it knows."""
@@ -211,7 +211,7 @@ class _Line:
         """The queue that the last message alone was meant for, if there is none."""
         self._sent = 0
         self._queues: dict[int, str] = {}
-        self._confirmed: dict[int, Fate] = {}
+        self._confirmed: dict[int, PublishResult] = {}
         self._returned: set[str] = set()
         self._connection = _connect(current_app.connection_for_write, within)
         try:
@@ -231,34 +231,34 @@ class _Line:
         self.is_open = False
         _hang_up(self._connection, is_polite=not self.is_silent)
 
-    def send(self, messages: Sequence[Sending]) -> list[Fate | None]:
-        """The fate of each, as far as it is known: ``None`` where that takes another try, alone."""
+    def send(self, messages: Sequence[Sending]) -> list[PublishResult | None]:
+        """The result of each, as far as it is known: ``None`` where that takes another try, alone."""
         self._confirmed.clear()
         self._queues.clear()
         self._returned.clear()
         self.missing = None
-        told: list[tuple[Fate | None, int]] = []
+        told: list[tuple[PublishResult | None, int]] = []
         for message in messages:
-            fate = self._try(message)
-            told.append((fate, self._sent))
+            result = self._try(message)
+            told.append((result, self._sent))
             if not self.is_open:
                 break
         told += [(None, 0)] * (len(messages) - len(told))
         if not self._is_confirmed:
-            return [fate for fate, _ in told]
-        awaited = {number for fate, number in told if fate == TAKEN}
+            return [result for result, _ in told]
+        awaited = {number for result, number in told if result == TAKEN}
         if self.is_open:
             self._await(awaited)
         if len(messages) == 1 and self._returned:
             self.missing = next(iter(self._returned))
-            return [Fate("refused", f"There is no queue {self.missing}.")]
-        return [self._confirmation(number) if fate == TAKEN else fate for fate, number in told]
+            return [PublishResult("refused", f"There is no queue {self.missing}.")]
+        return [self._confirmation(number) if result == TAKEN else result for result, number in told]
 
-    def _confirmation(self, number: int) -> Fate | None:
+    def _confirmation(self, number: int) -> PublishResult | None:
         # What came back is told by its queue only: whose it was is clear when it is sent alone.
         return None if self._queues.get(number) in self._returned else self._confirmed.get(number)
 
-    def _try(self, message: Sending) -> Fate | None:
+    def _try(self, message: Sending) -> PublishResult | None:
         try:
             message(self._producer)
         except Exception as error:
@@ -267,7 +267,7 @@ class _Line:
             if isinstance(fault, (ChannelError, *_AWAY)):
                 self._lose(fault)
                 return None
-            return Fate("refused", _sentence(fault))
+            return PublishResult("refused", _sentence(fault))
         return TAKEN
 
     def _lose(self, error: BaseException) -> None:
@@ -287,13 +287,13 @@ class _Line:
         self.channel.basic_publish = numbered
         events = self.channel.events
         events["basic_ack"].add(lambda number, multiple: self._answered(number, multiple, TAKEN))
-        refused = Fate("refused", "The queue takes no more messages.")
+        refused = PublishResult("refused", "The queue takes no more messages.")
         events["basic_nack"].add(lambda number, multiple: self._answered(number, multiple, refused))
         events["basic_return"].add(lambda error, exchange, routing_key, message: self._returned.add(routing_key))
 
-    def _answered(self, number: int, multiple: bool, fate: Fate) -> None:
+    def _answered(self, number: int, multiple: bool, result: PublishResult) -> None:
         for one in range(min(self._queues, default=number), number + 1) if multiple else (number,):
-            self._confirmed.setdefault(one, fate)
+            self._confirmed.setdefault(one, result)
 
     def _await(self, numbers: set[int]) -> None:
         try:
@@ -357,7 +357,7 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def as_it_came(message: Mapping[str, Any], body: bytes, headers: Mapping[str, Any], *, queue: str = "") -> Sending:
+def copy_message(message: Mapping[str, Any], body: bytes, headers: Mapping[str, Any], *, queue: str = "") -> Sending:
     """A message that was kept whole, with ``headers`` besides its own, to ``queue`` (else the one it was taken from).
 
     It goes to that queue alone, by the default exchange: a topic would give copies to others, a delayed exchange has
@@ -380,7 +380,7 @@ def as_it_came(message: Mapping[str, Any], body: bytes, headers: Mapping[str, An
     )
 
 
-def signature(
+def task_message(
     task_name: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],

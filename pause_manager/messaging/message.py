@@ -15,7 +15,7 @@ from kombu import serialization
 
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker, envelope, priorities
-from pause_manager.messaging.message_names import PROPERTY
+from pause_manager.messaging.message_ids import PROPERTY
 
 if TYPE_CHECKING:
     from pause_manager.worker.request import PausableRequest
@@ -42,7 +42,7 @@ _NAMES: dict[str, str] = serialization.registry.type_to_name  # type: ignore[att
 
 
 @dataclass(frozen=True)
-class Rest:
+class Remainder:
     """What is left of a task that leaves at a boundary: the arguments of its next part, serialised as its own were."""
 
     body: bytes
@@ -65,7 +65,7 @@ class Rest:
         content_type: str | None,
         reason: str,
         was_held: bool,
-    ) -> Rest:
+    ) -> Remainder:
         """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays.
 
         ``content_type``: as its message came, if that is known.
@@ -161,12 +161,12 @@ class Delivery:
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             turn=uuid4(),
-            entry=parsed(headers.get(ENTRY)),
+            entry=parse_entry(headers.get(ENTRY)),
             is_redelivered=bool(address.get("redelivered")),
             worker=worker,
         )
 
-    def left_with(self, rest: Rest) -> Delivery:
+    def left_with(self, rest: Remainder) -> Delivery:
         """The same message with the arguments of ``rest``."""
         return replace(
             self,
@@ -246,9 +246,9 @@ class Delivery:
         except (ValueError, TypeError, AttributeError):
             return None
 
-    def as_it_came(self) -> broker.Sending:
+    def copy(self) -> broker.Sending:
         """The message, to be sent to its queue once more."""
-        return broker.as_it_came(self._told(), self.body, {})
+        return broker.copy_message(self._told(), self.body, {})
 
     def envelope(self) -> bytes:
         """All but the body, whatever it contains; see :mod:`~pause_manager.messaging.envelope`."""
@@ -300,7 +300,7 @@ def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | N
     return str((exact or [queue.name for queue in bound] or [routing_key])[0])
 
 
-def parsed(header: Any) -> tuple[int, int] | None:
+def parse_entry(header: Any) -> tuple[int, int] | None:
     """The entry and the number of the sending that a message names in :data:`ENTRY`; ``None`` if it names none."""
     entry, _, sending = str(header or "").partition(".")
     try:

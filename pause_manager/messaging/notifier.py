@@ -10,7 +10,7 @@ import redis
 from django.db import transaction
 
 from pause_manager import conf
-from pause_manager.messaging import doorbell
+from pause_manager.messaging import pg_notifications
 from pause_manager.messaging.redis_clients import client
 
 __all__ = ["changed", "client", "publish", "publish_on_commit"]
@@ -19,7 +19,7 @@ logger = logging.getLogger("pause_manager.messaging.notifier")
 
 
 def publish(scopes: Iterable[str]) -> None:
-    """Ring now. Redis away is logged; the processes poll."""
+    """Notification now. Redis away is logged; the processes poll."""
     try:
         client().publish(conf.settings().channel, json.dumps(sorted(set(scopes))))
     except redis.RedisError as error:
@@ -27,11 +27,11 @@ def publish(scopes: Iterable[str]) -> None:
 
 
 def publish_on_commit(*scopes: str) -> None:
-    """Ring once the surrounding transaction has committed, whatever becomes of what else was to follow it."""
+    """Notification once the surrounding transaction has committed, whatever becomes of what else was to follow it."""
     transaction.on_commit(lambda: publish(scopes), robust=True)
 
 
 def changed(*scopes: str) -> None:
-    """Ring both bells for something else than a hold, such as a cancel, when the surrounding transaction commits."""
-    doorbell.ring("changed", scopes)
+    """Notify every listener of a change other than a hold, such as a cancel, when the transaction commits."""
+    pg_notifications.notify("changed", scopes)
     publish_on_commit(*scopes)

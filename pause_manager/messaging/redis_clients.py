@@ -18,7 +18,7 @@ LISTENING_SECONDS = 1.0
 _BOUNDED = frozenset({"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "health_check_interval"})
 
 
-def bounded(url: str, seconds: float) -> redis.Redis:
+def bounded_client(url: str, seconds: float) -> redis.Redis:
     """A client that gives up after ``seconds``. A connection that was lost meanwhile is replaced once."""
     return redis.Redis.from_url(
         _without_time_outs(url),
@@ -36,7 +36,7 @@ def client() -> redis.Redis:
 
 @lru_cache(maxsize=1)
 def _client(url: str, seconds: float) -> redis.Redis:
-    return bounded(url, seconds)
+    return bounded_client(url, seconds)
 
 
 def _without_time_outs(url: str) -> str:
@@ -75,7 +75,7 @@ _LISTENING: dict[str, Any] = {"socket_timeout": LISTENING_SECONDS, "socket_conne
 _PING = "slackwater"
 
 
-class Ear:
+class Subscriber:
     """Hears channels, for as long as it takes. A server that hangs is noticed as one that is gone is.
 
     ``get`` raises ``redis.RedisError`` in both cases; then make another.
@@ -87,7 +87,7 @@ class Ear:
         self._pings = _Pings()
         self._channels = channels
 
-    def __enter__(self) -> Ear:
+    def __enter__(self) -> Subscriber:
         self._pubsub.subscribe(*self._channels)
         return self
 
@@ -110,7 +110,7 @@ class Ear:
         )
 
 
-class AsyncEar:
+class AsyncSubscriber:
     """The same for a coroutine."""
 
     def __init__(self, url: str, *channels: str) -> None:
@@ -119,7 +119,7 @@ class AsyncEar:
         self._pings = _Pings()
         self._channels = channels
 
-    async def __aenter__(self) -> AsyncEar:
+    async def __aenter__(self) -> AsyncSubscriber:
         await self._pubsub.subscribe(*self._channels)
         return self
 

@@ -68,7 +68,7 @@ def note_out_of_memory(node: str, *, reason: str, figures: dict[str, Any]) -> No
     try:
         audit.record(OUT_OF_MEMORY, scope=f"node:{node}", actor=CAPACITY, reason=reason, figures=figures)
     except DatabaseError as error:
-        logger.warning("%s ran out of memory, which cannot be noted: %s", node, database.sentence(error))
+        logger.warning("%s ran out of memory, which cannot be noted: %s", node, database.explain(error))
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

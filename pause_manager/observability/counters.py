@@ -170,4 +170,4 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 atexit.register(_last_flush)
 worker_process_shutdown.connect(_last_flush)  # children of a pool end without the rest of the interpreter
-database_thread.every("the counts for /metrics", flush, lambda: conf.settings().tally_seconds)
+database_thread.repeat("the counts for /metrics", flush, lambda: conf.settings().tally_seconds)

@@ -23,7 +23,7 @@ from django.db.models.functions import Coalesce, Now
 from pause_manager import pause_queue
 from pause_manager.actor import SYSTEM
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging.message import Delivery, Rest, clean, deaths, ref_of
+from pause_manager.messaging.message import Delivery, Remainder, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity
@@ -38,7 +38,7 @@ _VOID = "void:"
 _SAME_MESSAGE = timedelta(minutes=10)
 """For so long a message without a name that comes again, with the id of one that was kept, is taken for that one.
 
-Only a sender without us gives it none (see ``message_names``). Longer would take the next use of an id for the last.
+Only a sender without us gives it none (see ``message_ids``). Longer would take the next use of an id for the last.
 """
 
 _COVERING = f"""
@@ -159,7 +159,7 @@ def settle(delivery: Delivery) -> Turn | None:
     return Turn(delivery.turn, row.pk, entry.pk if entry else None, admitted)
 
 
-def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
+def keep_rest(delivery: Delivery, turn: Turn | None, rest: Remainder) -> None:
     """Keep the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
 
     If it leaves because a hold said so, and that hold has gone by now, the rest is sent on at once.

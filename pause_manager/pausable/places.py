@@ -43,7 +43,7 @@ def admit(
     """
     place = before.place
     if place is not None and place.node == node:
-        given, seen = tuple(map(str, place.gpus)), gpus.told()
+        given, seen = tuple(map(str, place.gpus)), gpus.visible_ids()
         if seen is None or set(given) <= set(seen):
             return given
         give_up(before)  # Its cards are seen by another container: it asks for others.

@@ -89,7 +89,7 @@ def go_on(
             taken = _go_on(ids, sender, actor, reason, at_most, until)
             if at_most is not None and taken >= at_most:
                 queue = conf.settings().control_queue
-                rest = broker.signature(SEND_TASK, (), {}, task_id=str(uuid4()), queue=queue, headers={})
+                rest = broker.task_message(SEND_TASK, (), {}, task_id=str(uuid4()), queue=queue, headers={})
                 sender.publish([rest], until=until)
             return taken
     except broker.BrokerAway as error:

@@ -19,9 +19,9 @@ from celery.exceptions import Ignore
 
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Gpu
-from pause_manager.messaging.message import ADDRESS, Rest
+from pause_manager.messaging.message import ADDRESS, Remainder
 from pause_manager.observability import sentry
-from pause_manager.slots import gpus, page, recycling
+from pause_manager.slots import gpus, recycling, shared_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ YIELD = "yield"
 class Parked(Ignore):
     """Raised by a task to leave: ``raise self.park(...)``. To Celery it is an ``Ignore``; the rest is kept after."""
 
-    rest: Rest | None = None
+    rest: Remainder | None = None
 
 
 class PausableMixin:
@@ -104,7 +104,11 @@ class _Run:
     __slots__ = ("arguments", "content_type", "gpus", "here", "is_told", "mark", "queue", "request", "turn")
 
     def __init__(
-        self, here: page.Page, address: Mapping[str, Any], arguments: tuple[Any, Any], request: Mapping[str, Any]
+        self,
+        here: shared_state.SharedState,
+        address: Mapping[str, Any],
+        arguments: tuple[Any, Any],
+        request: Mapping[str, Any],
     ) -> None:
         self.here = here
         self.arguments = arguments
@@ -190,15 +194,15 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
     # Not the task's to see: what it sends itself would carry it along.
     address = request.pop(ADDRESS, None) or {} if request else {}
     queue: str | None = address.get("queue")
-    here = page.current() if queue is not None else None
+    here = shared_state.current() if queue is not None else None
     if here is None or queue is None:  # a broadcast, a local call, or no worker of ours
         return tracer(uuid, args, kwargs, request)
     if queue != _control_queue() and not (here.is_permitted and here.control.covering(queue) is None):
         return _answered((REFUSED,))
     run = _Run(here, address, (args, kwargs), request)
     is_isolated = bool(run.gpus) and getattr(task, "isolate_gpus", False)
-    if is_isolated and gpus.is_spent():
-        recycling.ask("CUDA was started in it, and a task came whose GPUs are isolated")
+    if is_isolated and gpus.has_started_cuda():
+        recycling.request_replacement("CUDA was started in it, and a task came whose GPUs are isolated")
         return _answered((REFUSED,))
     if (mark := address.get("mark")) is not None and not here.begin(mark):
         return _answered((REFUSED,))  # Its message has gone back meanwhile.
@@ -223,9 +227,9 @@ def _failed(task: Any, uuid: str, request: Any, error: Exception) -> Any:
     return trace_ok_t(report_internal_error(task, error), TraceInfo(states.FAILURE, error), 0.0, None)
 
 
-def _rest(task: Any, run: _Run, args: Any, kwargs: Any) -> Rest:
+def _rest(task: Any, run: _Run, args: Any, kwargs: Any) -> Remainder:
     stop = run.stop()
-    return Rest.of(
+    return Remainder.of(
         task,
         run.request,
         args,

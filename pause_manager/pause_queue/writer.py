@@ -217,13 +217,13 @@ def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: f
     ]
     whole.sort(key=lambda entry: order[entry.pk])
     messages: list[broker.Sending] = []
-    left: dict[int, broker.Fate] = {}
+    left: dict[int, broker.PublishResult] = {}
     for entry in whole:
         entry.sending -= 1
         try:
             messages.append(_sending(entry))
         except Exception as error:
-            left[entry.pk] = broker.Fate("refused", f"it cannot be built ({type(error).__name__}: {error})")
+            left[entry.pk] = broker.PublishResult("refused", f"it cannot be built ({type(error).__name__}: {error})")
     built = [entry.pk for entry in whole if entry.pk not in left]
     fates = sender.publish(messages, until=until)
     left |= {pk: fate for pk, fate in zip(built, fates, strict=True) if fate != broker.TAKEN}
@@ -249,7 +249,7 @@ def let_expire(entries: Sequence[PauseQueueEntry], sender: broker.Sender) -> int
         try:
             (fate,) = sender.publish([_built(entry, {})])
         except Exception as error:
-            fate = broker.Fate("refused", f"it cannot be built ({type(error).__name__}: {error})")
+            fate = broker.PublishResult("refused", f"it cannot be built ({type(error).__name__}: {error})")
         fates.append(fate)
     why = {entry.pk: fate.why for entry, fate in zip(entries, fates, strict=True) if fate.what != "away"}
     with transaction.atomic():
@@ -278,8 +278,8 @@ def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> broker.Sending:
     message = envelope.load(bytes(entry.envelope)) if entry.envelope is not None else entry.message
     if message is not None:
         told = {**headers, "task": entry.task_name}
-        return broker.as_it_came(message, bytes(entry.body or b""), told, queue=entry.queue)
-    return broker.signature(
+        return broker.copy_message(message, bytes(entry.body or b""), told, queue=entry.queue)
+    return broker.task_message(
         entry.task_name,
         entry.args,
         entry.kwargs,

@@ -23,7 +23,7 @@ class CannotIsolate(RuntimeError):
     """The process cannot be left with the GPUs of one piece of work alone; the sentence says why."""
 
 
-def given(ids: Sequence[str], view: NodeView | None) -> tuple[Gpu, ...]:
+def assigned(ids: Sequence[str], view: NodeView | None) -> tuple[Gpu, ...]:
     """The GPUs with these ids, with what ``view`` knows of them."""
     known = {gpu.id: gpu for gpu in _seen_here(view).gpus} if view is not None else {}
     found = []
@@ -36,7 +36,7 @@ def given(ids: Sequence[str], view: NodeView | None) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def offered(view: NodeView, among: Collection[str] | None = None) -> NodeView:
+def usable(view: NodeView, among: Collection[str] | None = None) -> NodeView:
     """This machine with the GPUs that this process may use; ``among`` are those that it has already, if it has any."""
     if not view.gpus:
         return view
@@ -62,7 +62,7 @@ _outer: list[str | None] = []
 """The mask from before the isolation that this process is in."""
 
 
-def learn(view: NodeView, speaks: bool = False) -> None:
+def record_sample(view: NodeView, speaks: bool = False) -> None:
     """Take note of the machine's GPUs, in a worker's main process, with each sample."""
     global _told, _complaint
     if not view.gpus:
@@ -77,7 +77,7 @@ def learn(view: NodeView, speaks: bool = False) -> None:
     _complaint = complaint
 
 
-def told() -> list[str] | None:
+def visible_ids() -> list[str] | None:
     """The ids of the GPUs that this worker may use; ``None``: all of the machine's, or not known."""
     return _told
 
@@ -106,7 +106,7 @@ def _visible(view: NodeView) -> devices.Visible:
     return _resolved[key]
 
 
-def is_spent() -> bool:
+def has_started_cuda() -> bool:
     """Whether this process has started CUDA and another can take its place: isolated work is to begin in that one."""
     return recycling.is_possible() and devices.is_cuda_up()
 
@@ -134,7 +134,7 @@ def isolated(given: Sequence[Gpu]) -> Iterator[None]:
         if not devices.is_cuda_up():
             _restore(before)
         elif recycling.is_possible():
-            recycling.ask(f"CUDA was started in it with {devices.MASK}={mask}")
+            recycling.request_replacement(f"CUDA was started in it with {devices.MASK}={mask}")
 
 
 def _restore(mask: str | None) -> None:

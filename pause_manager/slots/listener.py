@@ -16,9 +16,9 @@ from django.db import connection
 
 from pause_manager import conf, database
 from pause_manager.database.watchdog import watchdog
-from pause_manager.messaging import doorbell
-from pause_manager.messaging.doorbell import Ring
-from pause_manager.messaging.redis_clients import Ear
+from pause_manager.messaging import pg_notifications
+from pause_manager.messaging.pg_notifications import Notification
+from pause_manager.messaging.redis_clients import Subscriber
 
 logger = logging.getLogger("pause_manager.slots.listener")
 
@@ -36,10 +36,10 @@ class Listener:
         for end in self._bell:
             end.setblocking(False)
         self._raw: Any = None
-        self._ear: Ear | None = None
+        self._ear: Subscriber | None = None
         self._redis_due = 0.0
         self._hears_postgresql = False
-        self._heard: list[Ring] = []
+        self._heard: list[Notification] = []
         self.was_rung = False
         """Whether there is something to read: something was heard, or may have been missed."""
 
@@ -63,19 +63,19 @@ class Listener:
     def open(self) -> None:
         """Listen, if that is not so already. What changed before was not told."""
         if self._raw is None or connection.connection is not self._raw or self._raw.closed:
-            with watchdog.over("the doorbell", 10.0):
+            with watchdog.limit("the doorbell", 10.0):
                 connection.ensure_connection()
                 self._raw = connection.connection
                 _bound(self._raw)
                 self._hears_postgresql = False
                 with connection.wrap_database_errors:
-                    doorbell.listen(self._raw)
+                    pg_notifications.listen(self._raw)
             self.was_rung = True
         if self._ear is None and time.monotonic() >= self._redis_due:
             settings = conf.settings()
             self._redis_due = time.monotonic() + settings.poll_seconds
             try:
-                self._ear = Ear(settings.redis_url, settings.channel).__enter__()
+                self._ear = Subscriber(settings.redis_url, settings.channel).__enter__()
                 self.was_rung = True
             except (redis.RedisError, OSError) as error:
                 self._lose_redis(error)
@@ -119,7 +119,7 @@ class Listener:
             while self._bell[0].recv(4096):
                 pass
 
-    def rings(self) -> list[Ring]:
+    def rings(self) -> list[Notification]:
         """What was told. Redis says only that something changed, and is believed while PostgreSQL is not heard."""
         self._hear()
         rings, self._heard = self._heard, []
@@ -130,10 +130,10 @@ class Listener:
     def _hear(self) -> None:
         if self._raw is not None:
             with connection.wrap_database_errors:
-                self._heard += doorbell.heard(self._raw)
+                self._heard += pg_notifications.received(self._raw)
 
-    def _told_by_redis(self) -> list[Ring]:
-        rings: list[Ring] = []
+    def _told_by_redis(self) -> list[Notification]:
+        rings: list[Notification] = []
         if self._ear is None:
             return rings
         try:
@@ -142,7 +142,7 @@ class Listener:
                 message = self._ear.get(0)
                 silences = 0 if message else silences + 1
                 if message is not None and message["type"] == "message":
-                    rings.append(Ring("changed", tuple(json.loads(message["data"]))))
+                    rings.append(Notification("changed", tuple(json.loads(message["data"]))))
         except (redis.RedisError, OSError) as error:
             self._lose_redis(error)
         return rings

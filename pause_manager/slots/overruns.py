@@ -16,10 +16,10 @@ from functools import partial
 
 from pause_manager.database.thread import Job
 from pause_manager.probes import processes
-from pause_manager.slots import slots
-from pause_manager.slots.keeper import Keeper
-from pause_manager.slots.page import Page
-from pause_manager.slots.slots import AtWork, Noted
+from pause_manager.slots import slot_table
+from pause_manager.slots.shared_state import SharedState
+from pause_manager.slots.slot_table import CurrentWork, SlotNote
+from pause_manager.slots.stop_publisher import StopPublisher
 
 logger = logging.getLogger("pause_manager.slots.overruns")
 
@@ -31,8 +31,8 @@ AGAIN_SECONDS = 5.0
 class Overrun:
     """Work that does not end."""
 
-    noted: Noted
-    work: AtWork
+    noted: SlotNote
+    work: CurrentWork
     has_ended: bool
     """Whether that for which it is done has ended; else it takes longer than its limit."""
     is_killed: bool
@@ -40,7 +40,7 @@ class Overrun:
 
 
 @dataclass(frozen=True)
-class Rules:
+class OverrunRules:
     """What the engine says of its loops: whoever works for long registers them."""
 
     take_away: Callable[[Overrun], Callable[[], object] | None]
@@ -51,10 +51,10 @@ class Rules:
     """Seconds that work may take for something that has ended."""
 
 
-_rules: Rules | None = None
+_rules: OverrunRules | None = None
 
 
-def register(rules: Rules) -> None:
+def register(rules: OverrunRules) -> None:
     """Have every loop that is at one piece of work for too long treated by ``rules``."""
     global _rules
     _rules = rules
@@ -63,26 +63,26 @@ def register(rules: Rules) -> None:
 class Overruns:
     """Of the slots of one page. ``hand_in`` has a job done by a thread that may wait for the database."""
 
-    def __init__(self, here: Page, hand_in: Callable[[str, Job], None]) -> None:
+    def __init__(self, here: SharedState, hand_in: Callable[[str, Job], None]) -> None:
         self._page = here
         self._hand_in = hand_in
         self._again_at: dict[_Key, float] = {}
         """When each is to be taken away: again, if it has not been meanwhile."""
 
-    def look(self, keeper: Keeper) -> None:
+    def look(self, keeper: StopPublisher) -> None:
         """Ask who is over time, and end who has not heard. From memory; called once a tick."""
         if _rules is None:
             return
         taken: set[tuple[int, int]] = set()
         for noted, stop, seconds in keeper.judged():
             taken.add((noted.number, noted.generation))
-            work = slots.at_work(self._page, noted.number)
+            work = slot_table.at_work(self._page, noted.number)
             if work is None:
                 continue
             late = work.seconds - work.limit
             has_ended = stop is not None and stop.code == "finished"
             if late > 0:
-                slots.ask(self._page, noted.number, work)
+                slot_table.ask(self._page, noted.number, work)
                 self._end(Overrun(noted, work, False, _is_of_pool(noted.owner)), grace=_rules.grace())
             elif has_ended and min(seconds, work.seconds) > _rules.ended_grace():
                 self._end(Overrun(noted, work, True, _is_of_pool(noted.owner)), grace=0.0)
@@ -111,8 +111,8 @@ class Overruns:
 
     def _is_still(self, overrun: Overrun) -> bool:
         number = overrun.noted.number
-        now = slots.at_work(self._page, number)
-        is_same = slots.edition(self._page, number)[0] == overrun.noted.generation
+        now = slot_table.at_work(self._page, number)
+        is_same = slot_table.edition(self._page, number)[0] == overrun.noted.generation
         return is_same and now is not None and now.begun == overrun.work.begun
 
 

@@ -26,7 +26,7 @@ def shares_process() -> bool:
     return _shares_process
 
 
-def ask(reason: str) -> None:
+def request_replacement(reason: str) -> None:
     """End this process once its task has been answered for."""
     global _wanted
     _wanted = reason

@@ -91,21 +91,25 @@ class Consumption:
         with self._lock:
             return self._seen == self._revision or getattr(self._consumer, "connection", None) is None
 
-    def stop(self, queues: Iterable[str] | None = None, *, because: str = NODE) -> frozenset[str]:
+    def stop(self, queues: Iterable[str] | None = None, *, reason: str = NODE) -> frozenset[str]:
         """Take no more messages from ``queues`` (all); answers those that were not stopped before."""
         added = None if queues is None else frozenset(queues)
         with self._lock:
-            known = self._reasons.get(because, frozenset())
-            return self.hold(None if added is None or known is None else known | added, because=because)
+            known = self._reasons.get(reason, frozenset())
+            return self.stop_exactly(None if added is None or known is None else known | added, reason=reason)
 
-    def start(self, queues: Iterable[str] | None = None, *, because: str = NODE) -> frozenset[str]:
+    def start(self, queues: Iterable[str] | None = None, *, reason: str = NODE) -> frozenset[str]:
         """Take back that reason to stop ``queues`` (all); answers those that no other reason stops."""
         with self._lock:
-            known = self._reasons.get(because, frozenset())
+            known = self._reasons.get(reason, frozenset())
             rest = self.queues if known is None else known
-            return self.hold(frozenset() if queues is None else rest - frozenset(queues), because=because, among=())
+            return self.stop_exactly(
+                frozenset() if queues is None else rest - frozenset(queues), reason=reason, among=()
+            )
 
-    def hold(self, queues: Iterable[str] | None, *, because: str, among: Iterable[str] | None = None) -> frozenset[str]:
+    def stop_exactly(
+        self, queues: Iterable[str] | None, *, reason: str, among: Iterable[str] | None = None
+    ) -> frozenset[str]:
         """Stop exactly ``queues`` (``None``: all) for that reason; answers those that stop or start by it.
 
         ``among`` are the queues of which holds have been read (``None``: all). Others that an operator has added
@@ -113,8 +117,8 @@ class Consumption:
         """
         with self._lock:
             before = self.stopped
-            self._reasons[because] = None if queues is None else frozenset(queues)
-            if because == HOLD:
+            self._reasons[reason] = None if queues is None else frozenset(queues)
+            if reason == HOLD:
                 self._unread -= set(self._unread if among is None else among)
             if changed := self.stopped ^ before:
                 self._changed()

@@ -21,15 +21,15 @@ from pause_manager.actor import SYSTEM
 from pause_manager.database.thread import database_thread
 from pause_manager.holds import milestones
 from pause_manager.messaging import broker
-from pause_manager.messaging.message import Delivery, Rest
+from pause_manager.messaging.message import Delivery, Remainder
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
 from pause_manager.pausable import every_task, is_pausable, parked_messages
-from pause_manager.slots import gpus, page
-from pause_manager.worker.in_hand import in_hand
-from pause_manager.worker.loop import loop
+from pause_manager.slots import gpus, shared_state
+from pause_manager.worker.event_loop import event_loop
+from pause_manager.worker.open_requests import open_requests
+from pause_manager.worker.pending_writes import PendingWrites, Write
 from pause_manager.worker.request import PausableRequest, State
-from pause_manager.worker.steps import Step, Steps
 
 logger = logging.getLogger("pause_manager.worker.decisions")
 
@@ -41,7 +41,7 @@ class Decisions:
     """The decisions of one worker that are not made yet. ``worker`` is Celery's ``WorkController``."""
 
     def __init__(self) -> None:
-        self.steps = Steps(self._cannot)
+        self.writes = PendingWrites(self._cannot)
         self._worker: Any = None
         self._resumed: frozenset[str] = frozenset()
         self._control_queue = ""
@@ -70,7 +70,7 @@ class Decisions:
         ):
             self.take(request)
             return False
-        here = page.current()
+        here = shared_state.current()
         if here is None or _is_clear(here, request):
             if self._resumed:
                 self._went_on(request)
@@ -80,7 +80,7 @@ class Decisions:
 
     def _ordinary_may_start(self, request: PausableRequest) -> bool:
         """A task that is not pausable is not kept, but it need not start under a hold: it goes back to the broker."""
-        here = page.current()
+        here = shared_state.current()
         if here is None or is_left_out(request.task):
             return True
         if _is_clear(here, request):
@@ -94,14 +94,14 @@ class Decisions:
         if self._is_gone(request, request.turn) or request.is_thrown_away():
             return
         request.take()
-        self.steps.add(request, partial(self._settle, request))
+        self.writes.add(request, partial(self._settle, request))
 
     def take_back(self, queues: Collection[str] | None) -> None:
         """In the loop: take what Celery has of ``queues`` (``None``: all) and has not given to the pool.
 
         So that it waits in the pause queue, or with the broker, and not behind a task that runs for hours.
         """
-        for request in in_hand:
+        for request in open_requests:
             if (queues is not None and request.queue not in queues) or is_left_out(request.task):
                 continue
             # A pool of threads has a queue of its own.
@@ -134,7 +134,7 @@ class Decisions:
         """The pool has a place for another; from the loop's next turn, since the other may be refused as well."""
         release = getattr(self._worker, "_quick_release", None)
         if release is not None:
-            loop.call(release)
+            event_loop.call(release)
 
     def give_back(self, *, is_blind: bool) -> None:
         """In the loop, when nothing held is consumed any more: what is not ours to keep goes back to the broker.
@@ -142,15 +142,15 @@ class Decisions:
         ``is_blind``: nothing can be decided, so everything goes that nobody has begun to decide about.
         """
         if is_blind:
-            for request in in_hand.received(None):
+            for request in open_requests.received(None):
                 if request.acknowledged:
                     self.take(request)
                     continue
                 _unschedule(self._worker, request)
                 request.goes_back = True
-            for request in self.steps.withdraw(lambda one: one.rest is None and not one.acknowledged):
+            for request in self.writes.withdraw(lambda one: one.rest is None and not one.acknowledged):
                 request.goes_back = True
-        for request in in_hand:
+        for request in open_requests:
             if request.goes_back and request.state in (State.RECEIVED, State.TAKEN):
                 self._give_up(request)
 
@@ -158,40 +158,40 @@ class Decisions:
         """The task of ``request`` has ended, or Celery threw its message away."""
         if request.turn is not None and request.turn.row is not None:
             if request.requeued or not request.acknowledged:
-                self.steps.add(None, partial(_come_again, request.turn.id))
+                self.writes.add(None, partial(_come_again, request.turn.id))
             else:
-                self.steps.leave(request.turn.id)
+                self.writes.leave(request.turn.id)
         elif request.turn is None and request.entry is not None and request.acknowledged and not request.requeued:
-            self.steps.add(None, partial(_close, request.entry))
+            self.writes.add(None, partial(_close, request.entry))
 
-    def keep_rest(self, request: PausableRequest, rest: Rest) -> None:
+    def keep_rest(self, request: PausableRequest, rest: Remainder) -> None:
         """A task has left at a boundary: its rest waits."""
         request.rest = rest
-        self.steps.add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
+        self.writes.add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
 
     def went_on(self, scopes: Iterable[str]) -> None:
         """Holds on ``scopes`` were released: the first task that starts under them is told of."""
         self._resumed |= frozenset(scopes)
 
-    def do(self, step: Step) -> None:
-        """Have ``step`` made in its turn; again while the database is away."""
-        self.steps.add(None, step)
+    def do(self, write: Write) -> None:
+        """Have ``write`` made in its turn; again while the database is away."""
+        self.writes.add(None, write)
 
     def retry(self) -> None:
         """Go on with what is not decided; called with each tick."""
-        if not self.steps.is_empty:
-            self.steps.ask()
+        if not self.writes.is_empty:
+            self.writes.ask()
 
     @property
     def is_empty(self) -> bool:
-        return self.steps.is_empty
+        return self.writes.is_empty
 
     def lost_connection(self) -> None:
         """In the loop: the broker delivers again what was not acknowledged, so what has not started is forgotten.
 
         An entry that was answered for it may be answered again. A rest is kept all the same.
         """
-        for request in in_hand:
+        for request in open_requests:
             is_at_work = request.state is State.SUBMITTED and not self._is_discarded(request)
             if request.state is State.ENDED or is_at_work or request.rest is not None:
                 continue
@@ -200,14 +200,14 @@ class Decisions:
                 if request.state is not State.TAKEN:
                     self.take(request)
                 continue
-            self.steps.forget(request)
+            self.writes.forget(request)
             self._give_up(request, is_known=True)
 
     def shut_down(self) -> None:
         """The worker ends, and the broker delivers again what was not acknowledged: others may answer for it."""
-        for request in in_hand:
+        for request in open_requests:
             if request.state in (State.RECEIVED, State.TAKEN) and request.rest is None and not request.acknowledged:
-                self.steps.forget(request)
+                self.writes.forget(request)
                 self._give_up(request, is_known=True)
 
     def pool_has_ended(self, *, has_finished: bool) -> None:
@@ -215,13 +215,13 @@ class Decisions:
 
         ``has_finished``: it has run to its end what it had begun, even if nobody heard of that.
         """
-        for request in in_hand:
+        for request in open_requests:
             if request.state is not State.SUBMITTED or request.rest is not None:
                 continue
             if not _has_begun(request):
                 self._give_up(request, is_known=not request.acknowledged)
             elif has_finished and request.turn is not None and request.turn.row is not None:
-                self.steps.leave(request.turn.id)
+                self.writes.leave(request.turn.id)
 
     def _give_up(self, request: PausableRequest, *, is_known: bool = False) -> None:
         """The broker has the message again (``is_known``: it knows so by itself); what was written for it is void."""
@@ -229,7 +229,7 @@ class Decisions:
         if not is_known:
             request.reject(requeue=True)
         if (turn := request.turn_that_may_be_written) is not None:
-            self.steps.add(None, partial(_come_again, turn))
+            self.writes.add(None, partial(_come_again, turn))
         request.drop()
 
     def _is_discarded(self, request: PausableRequest) -> bool:
@@ -248,31 +248,31 @@ class Decisions:
         """
         deadline = time.monotonic() + seconds
         while (self._acknowledged() or not self.is_empty) and time.monotonic() < deadline:
-            self.steps.ask()
+            self.writes.ask()
             time.sleep(AGAIN_SECONDS)
         for request in self._acknowledged():
-            self.steps.forget(request)
+            self.writes.forget(request)
             try:
                 _send_back(request)
             except Exception as error:
                 logger.critical("Lost is %s[%s], which could not be kept: %s", request.name, request.id, error)
             else:
                 if request.turn is not None and request.turn.row is not None:
-                    self.steps.leave(request.turn.id, now=False)
+                    self.writes.leave(request.turn.id, now=False)
 
     def _acknowledged(self) -> list[PausableRequest]:
         """Those of which nobody but us has the message any more, and that have not started or have left a rest."""
-        in_work = {id(request) for request in self.steps.requests()}
+        in_work = {id(request) for request in self.writes.requests()}
         return [
             one
-            for one in in_hand
+            for one in open_requests
             if (one.acknowledged and one.state is State.RECEIVED)
             or (id(one) in in_work and one.state is State.TAKEN and (one.acknowledged or one.rest is not None))
         ]
 
-    def _cannot(self, request: PausableRequest | None, step: Step, error: Exception) -> None:
+    def _cannot(self, request: PausableRequest | None, write: Write, error: Exception) -> None:
         """Asking again would change nothing: the message goes back to the broker after a while, and people are told."""
-        logger.error("Cannot decide about %s: %s", request or step, error, exc_info=error)
+        logger.error("Cannot decide about %s: %s", request or write, error, exc_info=error)
         if request is None:
             return
         reason = f"{type(error).__name__}: {error}"[:500]
@@ -280,7 +280,7 @@ class Decisions:
         seconds = min(60.0, 2.0 ** min(request.failures, 6))
         if request.acknowledged:
             # Nobody but us has it.
-            self._later(seconds, partial(self.steps.add, request, partial(_send_back, request)))
+            self._later(seconds, partial(self.writes.add, request, partial(_send_back, request)))
         else:
             self._later(seconds, partial(self._return, request))
         request.failures += 1
@@ -315,7 +315,7 @@ class Decisions:
             return partial(_is_kept, request)
         if turn.gpus:
             sample = nodes.latest(identity.known_name())
-            given = gpus.given(turn.gpus, sample.view if sample is not None else None)
+            given = gpus.assigned(turn.gpus, sample.view if sample is not None else None)
             request.address["gpus"] = [gpu.as_dict() for gpu in given]
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
@@ -324,17 +324,17 @@ class Decisions:
         if request.state is not State.ENDED:
             return False
         if turn is not None and turn.row is not None:
-            self.steps.add(None, partial(_come_again, turn.id))
+            self.writes.add(None, partial(_come_again, turn.id))
         return True
 
     def _submit(self, request: PausableRequest, turn: parked_messages.Turn) -> None:
         """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
         if self._is_gone(request, turn):
             return
-        here = page.current()
+        here = shared_state.current()
         is_asked = here is not None and is_pausable(request.task)
         if is_asked and here is not None and not _is_clear(here, request):
-            self.steps.tell_supervisor()
+            self.writes.tell_supervisor()
             if turn.row is not None:
                 request.turn = turn
             self._later(min(1.0, AGAIN_SECONDS * 2**request.detours), partial(self.take, request))
@@ -349,7 +349,7 @@ class Decisions:
         request.state = State.RECEIVED
         self._worker.process_task(request)
 
-    def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Rest) -> Callable[[], None]:
+    def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Remainder) -> Callable[[], None]:
         parked_messages.keep_rest(delivery, request.turn, rest)
         if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
             parked_messages.mark_revoked([str(request.id)])
@@ -360,7 +360,7 @@ class Decisions:
             self._give_up(request)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        timer = threading.Timer(seconds, partial(loop.call, call))
+        timer = threading.Timer(seconds, partial(event_loop.call, call))
         timer.daemon = True
         timer.start()
 
@@ -368,18 +368,18 @@ class Decisions:
         covering = self._resumed & set(_scopes(request))
         if covering:
             self._resumed -= covering
-            database_thread.soon(f"first work after {covering}", partial(milestones.went_on, sorted(covering)))
+            database_thread.submit(f"first work after {covering}", partial(milestones.went_on, sorted(covering)))
 
 
 def _has_begun(request: PausableRequest) -> bool:
     """Whether a process has begun with it; if not, none does any more, so far as the page can tell it."""
-    mark, here = request.address.get("mark"), page.current()
+    mark, here = request.address.get("mark"), shared_state.current()
     if mark is None or here is None:
         return request.time_start is not None
     return not here.void(mark)
 
 
-def _is_clear(here: page.Page, request: PausableRequest) -> bool:
+def _is_clear(here: shared_state.SharedState, request: PausableRequest) -> bool:
     return here.is_permitted and here.control.covering(request.queue or "") is None
 
 
@@ -405,7 +405,7 @@ def _is_kept(request: PausableRequest) -> None:
 def _send_back(request: PausableRequest) -> Callable[[], None]:
     delivery = Delivery.of(request)
     message = delivery if request.rest is None else delivery.left_with(request.rest)
-    (fate,) = broker.publish([message.as_it_came()])
+    (fate,) = broker.publish([message.copy()])
     if fate.what != "taken":
         raise RuntimeError(f"Cannot give {delivery.ref} back to the broker: {fate.why}.")
     return request.drop

@@ -16,12 +16,12 @@ from celery.exceptions import InvalidTaskError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from pause_manager import conf, pause_queue
-from pause_manager.messaging.message import ENTRY, Delivery, parsed
+from pause_manager.messaging.message import ENTRY, Delivery, parse_entry
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import guard_tasks_of_any_class, is_pausable, parked_messages
 from pause_manager.worker.decisions import decisions
-from pause_manager.worker.loop import loop
-from pause_manager.worker.reliable_ack import Complaints
+from pause_manager.worker.event_loop import event_loop
+from pause_manager.worker.reliable_ack import AckFailureLogger
 from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked, queue_of_message
 
 logger = logging.getLogger("pause_manager.worker.delivery_step")
@@ -47,7 +47,7 @@ class ParkedDeliveryStep(bootsteps.StartStopStep):
         decisions.shut_down()
 
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
-        loop.open(hub)
+        event_loop.open(hub)
 
 
 def _tell_queues(consumer: Any) -> None:
@@ -77,7 +77,7 @@ def _receive(consumer: Any, task: Any, strategy: Strategy, message: Any, *rest: 
     header = (message.headers or {}).get(ENTRY)
     if header is None:
         return strategy(message, *rest, **named)
-    entry = parsed(header)
+    entry = parse_entry(header)
     if entry is not None and not _has_our_request(consumer.app, task):
         return _take_up(consumer, entry, message, partial(strategy, message, *rest, **named))
     try:
@@ -99,7 +99,7 @@ def _on_unknown_task(
     name = headers["task"]
     logger.error("Received the unregistered task %s: its message waits in the pause queue.", name)
     reason = f"{consumer.hostname}, which received it, knows no task {name}."
-    entry = parsed(headers.get(ENTRY))
+    entry = parse_entry(headers.get(ENTRY))
     delivery = Delivery.of_unknown(app, message, queue, consumer.hostname)
 
     def keep() -> Callable[[], Any]:
@@ -107,7 +107,7 @@ def _on_unknown_task(
             pause_queue.set_aside(*entry, PauseQueueEntry.Problem.UNKNOWN_TASK, reason)
         else:
             parked_messages.keep_unknown(delivery, reason)
-        return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
+        return partial(message.ack_log_error, AckFailureLogger(message.channel), consumer.connection_errors)
 
     decisions.do(keep)
     return None
@@ -139,7 +139,7 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
             # Of a connection that was lost it is delivered again.
             return go_on if consumer.connection is on else None
         logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)
-        return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
+        return partial(message.ack_log_error, AckFailureLogger(message.channel), consumer.connection_errors)
 
     decisions.do(answer)
 
@@ -151,7 +151,7 @@ def _as_revoked(task_id: str, go_on: Callable[[], Any]) -> None:
 
 def set_aside(header: Any, problem: str, reason: str) -> None:
     """A message of an entry that this worker cannot run waits again, where people see it and why."""
-    entry = parsed(header)
+    entry = parse_entry(header)
     if entry is not None:
         decisions.do(partial(_aside, entry, problem, reason))
 

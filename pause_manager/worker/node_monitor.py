@@ -23,7 +23,7 @@ from pause_manager.worker.consumption import NODE, consumption
 logger = logging.getLogger("pause_manager.worker.node_monitor")
 
 
-class NodeWatch:
+class NodeMonitor:
     """Judges one node over time, in each of its worker processes. One of them, which samples, speaks for the node.
 
     Who begins to speak takes up what the last speaker has kept in the database.
@@ -65,7 +65,7 @@ class NodeWatch:
         if not self._strangers.is_saturated:
             consumption.start()
         else:
-            consumption.hold(consumption.queues - self._forced if self._forced else None, because=NODE)
+            consumption.stop_exactly(consumption.queues - self._forced if self._forced else None, reason=NODE)
         if not speaks:
             self._told_saturated = self._strangers.is_saturated
             return
@@ -157,7 +157,7 @@ class NodeWatch:
 
     def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
         with transaction.atomic():
-            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
+            yield_wanted.send(NodeMonitor, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
             self._record("yield_wanted", node, judgement)
             notifier.changed(f"node:{node}")
 

@@ -16,7 +16,7 @@ REFUSED_SECONDS = 1.0
 """A worker waits so long before it connects anew to a broker that is up and refuses."""
 
 
-class SureRequest(Request):
+class ReliableAckRequest(Request):
     """Has the worker connect anew when its message could not be acknowledged.
 
     Celery logs that and goes on, but such a message counts for ever as one that the worker has in hand. After as many
@@ -27,11 +27,11 @@ class SureRequest(Request):
         if not self.acknowledged:
             # celery-types knows neither.
             acknowledge, errors = self._on_ack, self._connection_errors  # type: ignore[attr-defined]
-            acknowledge(Complaints(self.message.channel), errors)
+            acknowledge(AckFailureLogger(self.message.channel), errors)
             self.acknowledged = True
 
 
-class Complaints:
+class AckFailureLogger:
     """Celery's logger, to whom alone a failure is told: the acknowledgement is made later, by the worker's loop."""
 
     def __init__(self, channel: Any) -> None:
@@ -42,7 +42,7 @@ class Complaints:
         consumption.reconnect(self.channel)
 
 
-class Patience(bootsteps.Step):
+class BrokerRefusalStep(bootsteps.Step):
     """Has a worker outlast a Redis that is up and refuses: read-only after a failover, loading, full, without a master.
 
     Celery takes that for the end; here it is a lost connection, wherever Celery and kombu look for one.
@@ -62,7 +62,7 @@ class Patience(bootsteps.Step):
         consumer.on_connection_error_after_connected = react_slowly
 
 
-class GivingBack(bootsteps.StartStopStep):
+class RestoreOrphansStep(bootsteps.StartStopStep):
     """Gives back to the queue what a worker took off it and could not write down as taken."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
@@ -78,10 +78,10 @@ _orphans: dict[str, tuple[Any, str, str]] = {}
 """By delivery tag messages that are in nobody's list: as they came, with exchange and routing key."""
 
 
-def _sure_qos(known: type[Any]) -> type[Any]:
+def _reliable_qos(known: type[Any]) -> type[Any]:
     """Redis' list of unacknowledged messages, which keeps in mind those that it could not enter."""
 
-    class SureQoS(known):  # type: ignore[misc]
+    class ReliableQoS(known):  # type: ignore[misc]
         def append(self, message: Any, delivery_tag: str) -> None:
             try:
                 super().append(message, delivery_tag)
@@ -100,7 +100,7 @@ def _sure_qos(known: type[Any]) -> type[Any]:
                         self.channel._do_restore_message(raw, exchange, routing_key, client, leftmost=True)
                 del _orphans[tag]
 
-    return SureQoS
+    return ReliableQoS
 
 
 def _refusal(app: Celery) -> type[Exception] | None:
@@ -118,8 +118,8 @@ def _transport(app: Celery) -> Any:
 
 def install(app: Celery) -> None:
     """Have the consumer of a worker outlast a broker that refuses. The request is installed by ``worker_steps``."""
-    app.steps["consumer"].update((Patience, GivingBack))
+    app.steps["consumer"].update((BrokerRefusalStep, RestoreOrphansStep))
     transport = _transport(app)
     if (refusal := _refusal(app)) is not None and refusal not in transport.connection_errors:
         transport.connection_errors = (*transport.connection_errors, refusal)
-        transport.Channel.QoS = _sure_qos(transport.Channel.QoS)
+        transport.Channel.QoS = _reliable_qos(transport.Channel.QoS)

@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
-from pause_manager.messaging.message import ADDRESS, ENTRY, Rest, parsed, queue_of
+from pause_manager.messaging.message import ADDRESS, ENTRY, Remainder, parse_entry, queue_of
 from pause_manager.pausable import LEFT, REFUSED, is_pausable
-from pause_manager.worker.in_hand import in_hand
-from pause_manager.worker.reliable_ack import SureRequest
+from pause_manager.worker.open_requests import open_requests
+from pause_manager.worker.reliable_ack import ReliableAckRequest
 
 if TYPE_CHECKING:
     from pause_manager.pausable.parked_messages import Turn
@@ -37,7 +37,7 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
-class PausableRequest(SureRequest):
+class PausableRequest(ReliableAckRequest):
     """A request of a task of any class; what is decided before it starts depends on the task."""
 
     state = State.RECEIVED
@@ -45,7 +45,7 @@ class PausableRequest(SureRequest):
     """What it may run by, once that is decided."""
     requeued = False
     """Whether the broker was told to deliver it again."""
-    rest: Rest | None = None
+    rest: Remainder | None = None
     """Of a task that has left at a boundary, until it is kept."""
     goes_back = False
     """Whether the broker is to have it back as soon as its queue is not consumed any more."""
@@ -61,14 +61,14 @@ class PausableRequest(SureRequest):
         super().__init__(message, *args, **options)
         told = self.request_dict
         # A retry that Celery makes of this request must not pass for another message of the entry.
-        self.entry = parsed(told.pop(ENTRY, None))
+        self.entry = parse_entry(told.pop(ENTRY, None))
         self.queue = queue_of_message(self.app, message)
         self.address: dict[str, Any] = {"queue": self.queue}
         """What the pool is told of it besides the message."""
         if not options.get("decoded"):
             self.address["content_type"] = message.content_type
         if self.queue is not None:
-            in_hand.add(self)
+            open_requests.add(self)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Celery makes a class of each task's with faster methods of its own: ours stand before them."""
@@ -133,14 +133,14 @@ class PausableRequest(SureRequest):
     def drop(self) -> None:
         """Nothing more will come of it here."""
         self.state = State.ENDED
-        in_hand.remove(self)
+        open_requests.remove(self)
         celery_state.task_ready(self)
 
     def _end(self, exception: BaseException | None = None) -> None:
         if self.state is State.ENDED:
             return
         self.state = State.ENDED
-        in_hand.remove(self)
+        open_requests.remove(self)
         if self.turn is not None or self.entry is not None:
             from pause_manager.worker.decisions import decisions
 

@@ -51,7 +51,7 @@ class Sampling:
     def __init__(self) -> None:
         self._settings = conf.settings()
         self._lodging = Lodging(self._settings.runtime_dir, self._settings.own_root_pid)
-        self._keeper = Keeper(self._settings.save_node_seconds)
+        self._recorder = NodeRecorder(self._settings.save_node_seconds)
         self._has_started_database = False
         self._sampler: Sampler | None = None
         self._meeting = containers.Meeting()
@@ -105,7 +105,7 @@ class Sampling:
             return PRIMING_SECONDS if self._sampler is not None else self._settings.sample_seconds
         for number, react in enumerate(on_sample):
             job = partial(react, sample.view, self._speaks)
-            database_thread.soon(f"the reaction {number} to a sample", job)
+            database_thread.submit(f"the reaction {number} to a sample", job)
         return self._settings.sample_seconds
 
     def _take(self) -> Sample | None:
@@ -117,19 +117,19 @@ class Sampling:
             return None
         if not (node := identity.known_name()):
             # A node is a machine, and only the database knows what this one is called.
-            database_thread.soon("asking what this machine is called", _ask_name)
+            database_thread.submit("asking what this machine is called", _ask_name)
         answer = self._meet(report, node)
         reports = self._meeting.heard(answer, report)
         self._speaks = answer.speaks and bool(node)
         if node and not self._speaks and answer.sample is not None:
             return self._retold(answer.sample, report)
-        offset = self._keeper.clock_offset
+        offset = self._recorder.clock_offset
         sample = self._sampler.sample(node or processes.host_name(), reports, clock_offset=offset)
         if self._speaks:
             for more in amend:
                 sample = replace(sample, view=more(sample.view))
             is_in_redis = nodes.announce(sample)
-            self._keeper.offer(sample, is_urgent=not is_in_redis)
+            self._recorder.record(sample, is_urgent=not is_in_redis)
         self._lodging.tell(sample)
         return sample
 
@@ -137,7 +137,7 @@ class Sampling:
         try:
             return containers.meet(report, node)
         except redis.RedisError:
-            database_thread.soon(
+            database_thread.submit(
                 "meeting the other containers",
                 lambda: self._meeting.note(containers.meet_in_the_database(report, node)),
             )
@@ -169,7 +169,7 @@ def _ask_name() -> None:
         identity.name()
 
 
-class Keeper:
+class NodeRecorder:
     """Has nodes and minutes written to the database: a database that hangs delays no sample."""
 
     def __init__(self, every_seconds: float) -> None:
@@ -182,7 +182,7 @@ class Keeper:
         self._latest: Sample | None = None
         self._lock = threading.Lock()
 
-    def offer(self, sample: Sample, *, is_urgent: bool) -> None:
+    def record(self, sample: Sample, *, is_urgent: bool) -> None:
         """Count ``sample`` in, and have it saved if it is time or ``is_urgent``. Never waits."""
         with self._lock:
             if self._minute is not None and not self._minute.holds(sample):
@@ -193,7 +193,7 @@ class Keeper:
             self._latest = sample
             is_due = is_urgent or bool(self._full) or time.monotonic() >= self._due
         if is_due:
-            database_thread.soon("keeping the node", self._save)
+            database_thread.submit("keeping the node", self._save)
 
     def _save(self) -> None:
         self._due = time.monotonic() + self._every

@@ -24,7 +24,7 @@ from pause_manager.database.thread import database_thread
 from pause_manager.database.watchdog import watchdog
 from pause_manager.holds import fleet_state, milestones, writer
 from pause_manager.holds.stops import Stop, told_of_hold
-from pause_manager.messaging.doorbell import Ring
+from pause_manager.messaging.pg_notifications import Notification
 from pause_manager.models import ControlState, Hold, RunningTask
 from pause_manager.nodes import members
 from pause_manager.nodes.machines import identity, renaming
@@ -32,15 +32,15 @@ from pause_manager.nodes.members import Report
 from pause_manager.observability import log_context, metrics
 from pause_manager.pausable.parked_messages import Turn
 from pause_manager.probes import processes
-from pause_manager.slots import gpus, page
-from pause_manager.slots.keeper import BACKGROUND_WAIT, Keeper
+from pause_manager.slots import gpus, shared_state
 from pause_manager.slots.listener import SOON, Listener
 from pause_manager.slots.overruns import Overruns
-from pause_manager.slots.page import Control, Held
+from pause_manager.slots.shared_state import ActiveHold, HoldSnapshot
+from pause_manager.slots.stop_publisher import BACKGROUND_WAIT, StopPublisher
 from pause_manager.worker.consumption import HOLD, consumption
 from pause_manager.worker.decisions import decisions
-from pause_manager.worker.in_hand import in_hand
-from pause_manager.worker.loop import loop
+from pause_manager.worker.event_loop import event_loop
+from pause_manager.worker.open_requests import open_requests
 
 logger = logging.getLogger("pause_manager.worker.supervisor")
 
@@ -77,14 +77,14 @@ class Supervisor:
     """Of one worker. ``worker`` is Celery's ``WorkController``."""
 
     def __init__(self) -> None:
-        self._page: page.Page | None = None
-        self._keeper: Keeper | None = None
+        self._page: shared_state.SharedState | None = None
+        self._keeper: StopPublisher | None = None
         self._overruns: Overruns | None = None
         self._worker: Any = None
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._listener: Listener | None = None
-        self._control = Control()
+        self._control = HoldSnapshot()
         self._version = 0
         self._obeyed = (0, 0)
         """Revision and version that are obeyed: nothing comes from a held queue any more."""
@@ -115,16 +115,16 @@ class Supervisor:
     def start(self, worker: Any) -> None:
         """Obey before the first message is asked for, and from now on. What cannot be read counts as held."""
         self._worker, self._is_stopping, self._has_succeeded = worker, False, False
-        self._page = page.current()
+        self._page = shared_state.current()
         assert self._page is not None
-        self._keeper = Keeper(self._page, lambda: self.node)
-        self._overruns = Overruns(self._page, database_thread.soon)
+        self._keeper = StopPublisher(self._page, lambda: self.node)
+        self._overruns = Overruns(self._page, database_thread.submit)
         self.name, self.node = worker.hostname, identity.known_name()
         self._pipelines = {kind.pipeline for kind in workloads_kinds.every()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
-        self._control, self._obeyed, self._told, self._blind_since = Control(), (0, 0), None, None
+        self._control, self._obeyed, self._told, self._blind_since = HoldSnapshot(), (0, 0), None, None
         try:
             self._obey(self._read(_LOOK, {}))
             self._settle_obeyed()
@@ -156,7 +156,7 @@ class Supervisor:
         if not decisions.is_empty:
             return  # What it has in hand is told by its last report, until it counts as lost.
         try:
-            with watchdog.over("the goodbye", GOODBYE_SECONDS):
+            with watchdog.limit("the goodbye", GOODBYE_SECONDS):
                 members.leave(self.name, processes.identity())
         except DatabaseError:
             logger.info("Nobody could be told that %s ends: the database is away.", self.name)
@@ -177,9 +177,9 @@ class Supervisor:
         if turn.row is None or self._page is None:
             return None
         with self._marks_lock:
-            for _ in range(page.MOST_MARKS):
+            for _ in range(shared_state.MOST_MARKS):
                 number = self._next_mark
-                self._next_mark = (number + 1) % page.MOST_MARKS
+                self._next_mark = (number + 1) % shared_state.MOST_MARKS
                 if number not in self._marks:
                     self._page.unmark(number)
                     self._marks[number] = turn
@@ -193,8 +193,8 @@ class Supervisor:
 
     def _read(self, statement: str, values: dict[str, Any]) -> Any:
         """One statement; the row, with its times kept. Raises ``DatabaseError`` and ``machines.NameTaken``."""
-        asked = page.now()
-        with watchdog.over("the name of the machine", HUNG_SECONDS):
+        asked = shared_state.now()
+        with watchdog.limit("the name of the machine", HUNG_SECONDS):
             self._be_on(renaming.settle_name())
         row = self._ask(statement, values)
         while row[-1] not in (None, self.node):  # Renamed meanwhile: the holds of a node that is no more were read.
@@ -215,7 +215,7 @@ class Supervisor:
         self._read_scopes, self._read_of_loops = self._scopes(), self._keeper.scopes()
         scopes = sorted(self._read_of_loops.union(self._read_scopes))
         values = {"scopes": scopes, "boot_id": processes.boot_id(), **values}
-        with watchdog.over("the holds", HUNG_SECONDS), connection.cursor() as cursor:
+        with watchdog.limit("the holds", HUNG_SECONDS), connection.cursor() as cursor:
             cursor.execute(statement, values)
             row = cursor.fetchone()
             if row is None:
@@ -227,10 +227,10 @@ class Supervisor:
     def _obey(self, row: Any) -> None:
         """Tell the pool what was read, and stop and start queues by it."""
         revision, version, is_paused, mode, reason, holds, yields = row
-        found: dict[str, Held] = {}
+        found: dict[str, ActiveHold] = {}
         for scope, kind, mode_, why in _decoded(holds):
             if scope not in found or mode_ == Hold.Mode.QUIESCE:
-                found[scope] = Held(mode_, told_of_hold(scope, kind, why))
+                found[scope] = ActiveHold(mode_, told_of_hold(scope, kind, why))
         assert self._page is not None
         assert self._keeper is not None
         quiesced = {scope: Stop("held", one.sentence) for scope, one in found.items() if one.quiesces}
@@ -238,7 +238,7 @@ class Supervisor:
         held = {scope: found[scope] for scope in self._read_scopes if scope in found}
         everything = [held[scope] for scope in ("fleet", f"node:{self.node}") if scope in held]
         queues = {scope.removeprefix("queue:"): one for scope, one in held.items() if scope.startswith("queue:")}
-        control = Control(
+        control = HoldSnapshot(
             revision=revision,
             everything=next((one for one in everything if one.quiesces), everything[0] if everything else None),
             queues=queues,
@@ -256,10 +256,10 @@ class Supervisor:
             self._blind_since = None
             logger.info("The holds can be read again.")
         stopped = None if control.everything else set(queues)
-        changed = consumption.hold(stopped, because=HOLD, among=self._read_queues)
-        changed |= consumption.start(because=UNREADABLE)
+        changed = consumption.stop_exactly(stopped, reason=HOLD, among=self._read_queues)
+        changed |= consumption.start(reason=UNREADABLE)
         if changed:
-            loop.wake()
+            event_loop.wake()
             logger.info(
                 "Version %d of the fleet switch (%s): stopped are %s.",
                 version,
@@ -277,19 +277,19 @@ class Supervisor:
 
     def _tell_what_stops(self, scopes: set[str]) -> None:
         """How much of ours a new hold stops, for those who measure how long it takes."""
-        counts = in_hand.counts()
+        counts = open_requests.counts()
         everything = sum(sum(of_queue) for of_queue in counts.values())
         found = {"fleet": everything, f"node:{self.node}": everything}
         found |= {f"queue:{queue}": sum(of_queue) for queue, of_queue in counts.items()}
         if told := {scope: found[scope] for scope in scopes if found.get(scope)}:
             decisions.do(partial(writer.note_stopped, told))
 
-    def _take_back(self, before: Control, control: Control) -> None:
+    def _take_back(self, before: HoldSnapshot, control: HoldSnapshot) -> None:
         """What a new hold covers and Celery has not started waits elsewhere within moments."""
         if control.everything and not before.everything:
-            loop.call(partial(decisions.take_back, None))
+            event_loop.call(partial(decisions.take_back, None))
         elif new := set(control.queues) - set(before.queues):
-            loop.call(partial(decisions.take_back, new))
+            event_loop.call(partial(decisions.take_back, new))
 
     def _permit(self) -> float:
         if conf.settings().when_blind == "go_on":
@@ -306,8 +306,8 @@ class Supervisor:
             logger.warning("The holds cannot be read: nothing starts until they can.")
             if self._page is not None:
                 self._page.renew(permit_until=0.0)
-        if consumption.hold(None, because=UNREADABLE):
-            loop.wake()
+        if consumption.stop_exactly(None, reason=UNREADABLE):
+            event_loop.wake()
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class Supervisor:
 
     def _failed(self, error: DatabaseError, listener: Listener) -> None:
         if database.is_away(error):
-            database.note_away(error, "reading the holds")
+            database.log_outage(error, "reading the holds")
         elif str(error) != self._last_complaint:
             self._last_complaint = str(error)
             logger.exception("The holds cannot be read, whatever the database's state.")
@@ -384,14 +384,14 @@ class Supervisor:
         self._give_back()
         decisions.retry()
 
-    def _beat(self, rings: Sequence[Ring], listener: Listener) -> None:
+    def _beat(self, rings: Sequence[Notification], listener: Listener) -> None:
         was_told, listener.was_rung = listener.was_rung, False
         if rings:
             self._foresee(rings)
         before = self._control.revision
         told_held, told = self._held_in_hand(), self._what_to_report()
         if not self._has_succeeded:
-            with watchdog.over("the worker before", HUNG_SECONDS):
+            with watchdog.limit("the worker before", HUNG_SECONDS):
                 members.succeed(self.name, processes.identity())
             self._has_succeeded = True
         self._obey(self._read(_BEAT, told))
@@ -409,9 +409,9 @@ class Supervisor:
         elif (told["revision"], told["version"]) != self._obeyed:
             self._report_due = now  # Somebody waits to hear that it is obeyed.
         if settled and self._stopped:
-            database_thread.soon("rest of holds", metrics.guarded(milestones.look))
+            database_thread.submit("rest of holds", metrics.guarded(milestones.look))
 
-    def _foresee(self, rings: Sequence[Ring]) -> None:
+    def _foresee(self, rings: Sequence[Notification]) -> None:
         """Obey a hold as soon as it is heard of; reading it takes a moment more."""
         assert self._page is not None
         assert self._keeper is not None
@@ -421,7 +421,7 @@ class Supervisor:
             if ring.change != "placed":
                 continue
             for scope in ring.scopes:
-                told = Held(ring.mode, told_of_hold(scope, ring.kind, ring.reason))
+                told = ActiveHold(ring.mode, told_of_hold(scope, ring.kind, ring.reason))
                 if scope in ("fleet", f"node:{self.node}"):
                     everything = everything or told
                 elif scope.startswith("queue:"):
@@ -429,7 +429,7 @@ class Supervisor:
         if everything == self._control.everything and queues == self._control.queues:
             return
         self._is_foreseen = True
-        foreseen = Control(self._control.revision, everything, queues, self._control.yields)
+        foreseen = HoldSnapshot(self._control.revision, everything, queues, self._control.yields)
         self._page.write(foreseen, permit_until=self._permit())
 
     def _settle_obeyed(self) -> bool:
@@ -453,7 +453,7 @@ class Supervisor:
         return time.monotonic() >= self._told_at + SOON
 
     def _held_in_hand(self) -> dict[str, tuple[int, int]]:
-        counts = in_hand.counts()
+        counts = open_requests.counts()
         if self._control.everything:
             return counts
         return {queue: of_queue for queue, of_queue in counts.items() if queue in self._control.queues}
@@ -467,7 +467,7 @@ class Supervisor:
     def _what_to_report(self) -> dict[str, Any]:
         revision, version = self._obeyed
         assert self._page is not None
-        at_work = {request.turn.id for request in in_hand if request.turn is not None}
+        at_work = {request.turn.id for request in open_requests if request.turn is not None}
         with self._marks_lock:
             self._marks = {number: turn for number, turn in self._marks.items() if turn.id in at_work}
             asking = [str(turn.id) for number, turn in self._marks.items() if self._page.is_marked(number)]
@@ -478,12 +478,12 @@ class Supervisor:
             version,
             revision=revision,
             owner=processes.identity(),
-            in_hand=in_hand.counts(),
-            tasks=in_hand.oldest(),
+            in_hand=open_requests.counts(),
+            tasks=open_requests.oldest(),
             task_names=list(self._worker.app.tasks),
             pipelines=self._pipelines,
             places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
-            visible_gpus=gpus.told(),
+            visible_gpus=gpus.visible_ids(),
             files=workloads_storage_report.told(),
             clock=time.time(),
             boot_id=processes.boot_id(),
@@ -497,14 +497,14 @@ class Supervisor:
         return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"], told["files"])
 
     def _give_back(self) -> None:
-        if self._stopped and any(self._control.covering(one.queue or "") for one in in_hand.received(None)):
+        if self._stopped and any(self._control.covering(one.queue or "") for one in open_requests.received(None)):
             # It arrived between the hold and the end of consumption.
             held = None if self._control.everything else set(self._control.queues)
-            loop.call(partial(decisions.take_back, held))
+            event_loop.call(partial(decisions.take_back, held))
         if consumption.is_settled:
             is_blind = self._blind_since is not None
-            if is_blind or any(request.goes_back for request in in_hand):
-                loop.call(partial(decisions.give_back, is_blind=is_blind))
+            if is_blind or any(request.goes_back for request in open_requests):
+                event_loop.call(partial(decisions.give_back, is_blind=is_blind))
 
 
 def _decoded(value: Any) -> Any:
@@ -513,5 +513,5 @@ def _decoded(value: Any) -> Any:
 
 supervisor = Supervisor()
 """The one of this process; it runs in the main process of a worker only."""
-in_hand.on_change = supervisor.something_ended
-decisions.steps.tell_supervisor = supervisor.wake
+open_requests.on_change = supervisor.something_ended
+decisions.writes.tell_supervisor = supervisor.wake

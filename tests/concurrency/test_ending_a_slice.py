@@ -10,9 +10,9 @@ import pytest
 from automation.leases import checkpoint, loop_beat
 from automation.leases.committing import Committer
 from automation.worker import stage_loop
-from pause_manager.slots import keeper
-from pause_manager.slots.keeper import Judge, Verdict
-from pause_manager.slots.slots import Noted
+from pause_manager.slots import stop_publisher
+from pause_manager.slots.slot_table import SlotNote
+from pause_manager.slots.stop_publisher import LoopStops, StopSource
 from tests.factories import events, make_run, outputs, run_loop
 from tests.pipelines import Buffered
 
@@ -24,7 +24,7 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
     is_asked, is_committed, is_answered = threading.Event(), threading.Event(), threading.Event()
     committed = stage_loop.StageLoop._committed
 
-    def judged(loops: Sequence[Noted]) -> Verdict:
+    def judged(loops: Sequence[SlotNote]) -> LoopStops:
         # What was noted is read by now, and the statement comes after the commit.
         if any("slice" in one.about for one in loops) and not is_asked.is_set():
             is_asked.set()
@@ -41,7 +41,7 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
         assert is_answered.wait(10)
         committed(loop, done)
 
-    monkeypatch.setattr(keeper, "_judge", Judge(judged, lambda: 0.05))
+    monkeypatch.setattr(stop_publisher, "_judge", StopSource(judged, lambda: 0.05))
     monkeypatch.setattr(stage_loop.StageLoop, "_committed", committed_and_answered)
     monkeypatch.setattr(checkpoint, "statement", _once(is_asked, checkpoint.statement))
     monkeypatch.setattr(Buffered, "concurrency", 1)  # the next slice is leased after that, and noted

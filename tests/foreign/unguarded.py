@@ -1,5 +1,5 @@
 """Included by a worker of a test that must fail: it does not say what it has in hand."""
 
-from pause_manager.worker.in_hand import InHand
+from pause_manager.worker.open_requests import OpenRequests
 
-InHand.counts = lambda self: {}  # type: ignore[method-assign]
+OpenRequests.counts = lambda self: {}  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from django.test import Client
 
 from automation import tasks as engine
 from pause_manager import control_task, holds, tasks
-from pause_manager.messaging.redis_clients import bounded
+from pause_manager.messaging.redis_clients import bounded_client
 from pause_manager.models import Hold, PollState, Tally
 from pause_manager.observability import counters
 from pause_manager.schedule import BEAT_SCHEDULE, INTERVAL
@@ -158,6 +158,6 @@ def test_a_backlog_of_control_messages_is_gone_at_once(control: Workers):
     control.start("control")
 
     assert eventually(lambda: times_done(engine.reconcile) >= 1, 20)
-    with bounded(settings.REDIS_URL, 1) as broker:
+    with bounded_client(settings.REDIS_URL, 1) as broker:
         assert eventually(lambda: not broker.exists("control", "unacked"), 40), control.said("control")[-2000:]
     assert times_done(tasks.expire_holds) <= 5

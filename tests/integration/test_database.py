@@ -154,7 +154,7 @@ def test_a_server_that_is_not_there_is_away(monkeypatch: pytest.MonkeyPatch):
     error = raised(lambda: execute("SELECT 1"))
 
     assert session.is_away(error)
-    assert session.told(error).startswith("away (")
+    assert session.describe(error).startswith("away (")
 
 
 def test_a_pool_without_a_free_connection_is_away():
@@ -197,19 +197,19 @@ def test_a_read_only_server_is_away_and_called_by_its_name():
 
     assert session.is_away(error)
     assert session.is_read_only(error)
-    assert session.told(error) == "read-only: it takes no changes, as after a failover"
+    assert session.describe(error) == "read-only: it takes no changes, as after a failover"
 
 
 def test_an_outage_is_told_once_however_many_meet_it(caplog: pytest.LogCaptureFixture):
     session._outage._met_at = float("-inf")
     with caplog.at_level(logging.WARNING, "pause_manager.database.session"):
         for number in range(98):
-            with session.waited_for(f"duty {number}"):
+            with session.skip_if_away(f"duty {number}"):
                 raise OperationalError("server closed the connection")
 
     assert len(caplog.records) == 1
     assert "The database is away (server closed the connection): duty 0 waits" in caplog.text
-    with pytest.raises(ValueError, match="mine"), session.waited_for("a duty"):
+    with pytest.raises(ValueError, match="mine"), session.skip_if_away("a duty"):
         raise ValueError("mine")
 
 
@@ -230,7 +230,7 @@ def done(thread: DatabaseThread, name: str = "look", job: Callable[[], object] |
         (job or (lambda: execute("SELECT 1")))()
         event.set()
 
-    thread.soon(name, do)
+    thread.submit(name, do)
     return event.wait(2)
 
 
@@ -259,7 +259,7 @@ def test_a_connection_that_was_ended_while_it_was_idle_costs_no_job(
         execute("SELECT 1")
         rounds.append(2)
 
-    thread.soon("look", job)
+    thread.submit("look", job)
 
     assert eventually(lambda: rounds == [1, 2], 5)
 
@@ -278,12 +278,12 @@ def test_a_failure_that_the_job_deals_with_itself_does_not_outlive_it(thread: Da
 
 def test_jobs_go_in_turn_and_a_newer_one_replaces_the_older_of_its_name(thread: DatabaseThread):
     gate, seen = threading.Event(), []
-    thread.soon("busy", lambda: gate.wait(5))
+    thread.submit("busy", lambda: gate.wait(5))
     time.sleep(0.1)
-    thread.soon("a", lambda: seen.append("a, old"))
-    thread.soon("b", lambda: seen.append("b"))
-    thread.soon("a", lambda: seen.append("a, new"))
-    thread.soon("hasty", lambda: seen.append("hasty"), first=True)
+    thread.submit("a", lambda: seen.append("a, old"))
+    thread.submit("b", lambda: seen.append("b"))
+    thread.submit("a", lambda: seen.append("a, new"))
+    thread.submit("hasty", lambda: seen.append("hasty"), first=True)
     gate.set()
 
     assert eventually(lambda: seen == ["hasty", "a, new", "b"], 5), seen
@@ -294,7 +294,7 @@ def test_a_job_that_makes_no_sense_is_told_once_and_keeps_nobody(
 ):
     with caplog.at_level(logging.DEBUG, "pause_manager"):
         for _ in range(3):
-            thread.soon("nonsense", lambda: execute("SELECT nothing FROM nowhere"))
+            thread.submit("nonsense", lambda: execute("SELECT nothing FROM nowhere"))
             assert done(thread)
 
     assert caplog.text.count("The job 'nonsense' failed") == 1
@@ -304,11 +304,11 @@ def test_a_job_that_makes_no_sense_is_told_once_and_keeps_nobody(
 def test_rounds_come_again_and_once_more_at_the_end():
     thread = DatabaseThread()
     seen: list[str] = []
-    thread.every("count", lambda: seen.append("count"), lambda: 0.1)
+    thread.repeat("count", lambda: seen.append("count"), lambda: 0.1)
     thread.start()
 
     assert eventually(lambda: len(seen) >= 3, 5)
-    thread.every("late", lambda: seen.append("late"), lambda: 60.0)
+    thread.repeat("late", lambda: seen.append("late"), lambda: 60.0)
     thread.stop()
 
     assert seen[-1] == "late"

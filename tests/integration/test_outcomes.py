@@ -18,7 +18,7 @@ from automation.leases.claims import Loop, Work
 from automation.models import ItemFailure, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import TryLater
 from automation.runs import reconciler
-from pause_manager.slots import slots
+from pause_manager.slots import slot_table
 from tests.factories import drain, events, expire_leases, leased, make_run, outputs, run_loop, settle, stage_of
 from tests.losing import claim_as, die_on_an_item, fall_silent, may_claim, process
 from tests.pipelines import BrokenHook, Buffered, Hooked, Scripted, Strict, Sum, scripted
@@ -79,13 +79,13 @@ def test_what_ends_the_loop_from_outside_is_not_the_items_fault(error, monkeypat
     def script(item, ctx):
         if item["n"] == 3:
             if not isinstance(error, Exception):
-                slots.stop_mine()  # as the handler of SIGTERM does
+                slot_table.stop_mine()  # as the handler of SIGTERM does
             raise error
 
-    monkeypatch.setattr(slots, "_is_ending", False)
+    monkeypatch.setattr(slot_table, "_is_ending", False)
     with scripted(script), pytest.raises(type(error)):
         run_loop(run)
-    slots._is_ending = False
+    slot_table._is_ending = False
 
     row = WorkSlice.objects.get()
     assert (row.lease_token, row.crashes, row.cursor) == (None, 0, "001")

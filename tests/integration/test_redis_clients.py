@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from backend.embedded import Layout, Redis
-from pause_manager.messaging.redis_clients import AsyncEar, Ear, bounded
+from pause_manager.messaging.redis_clients import AsyncSubscriber, Subscriber, bounded_client
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def patient(server: Redis) -> str:
 
 
 def test_a_frozen_server_is_given_up_whatever_the_url_says(own_redis: Redis):
-    client = bounded(patient(own_redis), 0.3)
+    client = bounded_client(patient(own_redis), 0.3)
     assert client.ping()
     freeze(own_redis)
 
@@ -52,7 +52,7 @@ def test_a_frozen_server_is_given_up_whatever_the_url_says(own_redis: Redis):
 
 
 def test_who_listens_hears_and_notices_a_server_that_freezes(own_redis: Redis):
-    with Ear(patient(own_redis), "a", "b") as ear, bounded(own_redis.layout.redis_url, 1) as client:
+    with Subscriber(patient(own_redis), "a", "b") as ear, bounded_client(own_redis.layout.redis_url, 1) as client:
         heard = []
         quiet_until = time.monotonic() + 2.5
         while time.monotonic() < quiet_until:
@@ -72,8 +72,8 @@ def test_who_listens_hears_and_notices_a_server_that_freezes(own_redis: Redis):
 
 def test_a_page_hears_and_notices_it_too(own_redis: Redis):
     async def listen() -> tuple[list[bytes], float]:
-        async with AsyncEar(patient(own_redis), "a") as ear:
-            with bounded(own_redis.layout.redis_url, 1) as client:
+        async with AsyncSubscriber(patient(own_redis), "a") as ear:
+            with bounded_client(own_redis.layout.redis_url, 1) as client:
                 client.publish("a", "ring")
             found = [await ear.get() for _ in range(4)]
             freeze(own_redis)

@@ -13,7 +13,7 @@ import pytest
 
 from pause_manager.capacity.snapshot import Gpu
 from pause_manager.slots import gpus, recycling
-from pause_manager.slots.gpus import CannotIsolate, given, isolated, offered
+from pause_manager.slots.gpus import CannotIsolate, assigned, isolated, usable
 from tests.nvml.driver import Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
 from tests.unit.capacity.fleet import gpu, node
@@ -32,56 +32,56 @@ def mask(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def test_what_is_given_is_told_in_full():
-    assert given(["GPU-0"], VIEW) == (Gpu("GPU-0", 0, "A100", 24_000),)
-    assert given(["MIG-9"], VIEW) == (Gpu("MIG-9", 1, "", 5_000),), "the number of its card"
-    assert given(["GPU-7"], VIEW) == (Gpu("GPU-7"),)
-    assert given(["GPU-0"], None) == (Gpu("GPU-0"),)
+    assert assigned(["GPU-0"], VIEW) == (Gpu("GPU-0", 0, "A100", 24_000),)
+    assert assigned(["MIG-9"], VIEW) == (Gpu("MIG-9", 1, "", 5_000),), "the number of its card"
+    assert assigned(["GPU-7"], VIEW) == (Gpu("GPU-7"),)
+    assert assigned(["GPU-0"], None) == (Gpu("GPU-0"),)
     assert Gpu(**json.loads(json.dumps(A.as_dict()))) == A
 
 
 def test_a_process_offers_what_its_mask_leaves(mask: pytest.MonkeyPatch):
-    assert offered(VIEW) is VIEW
+    assert usable(VIEW) is VIEW
     mask.setenv("CUDA_VISIBLE_DEVICES", "GPU-0")
-    assert [card.id for card in offered(VIEW).gpus] == ["GPU-0"]
+    assert [card.id for card in usable(VIEW).gpus] == ["GPU-0"]
     mask.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert offered(VIEW).gpus == ()
-    assert offered(VIEW).gpu_note == "no GPUs for its workers: CUDA_VISIBLE_DEVICES= leaves none"
+    assert usable(VIEW).gpus == ()
+    assert usable(VIEW).gpu_note == "no GPUs for its workers: CUDA_VISIBLE_DEVICES= leaves none"
 
 
 def test_a_loop_stays_on_its_cards():
-    assert [card.id for card in offered(VIEW, among=["GPU-1"]).gpus] == ["GPU-1"]
+    assert [card.id for card in usable(VIEW, among=["GPU-1"]).gpus] == ["GPU-1"]
 
 
 def test_a_number_goes_on_meaning_the_card_that_it_meant(mask: pytest.MonkeyPatch):
     mask.setenv("CUDA_VISIBLE_DEVICES", "0")
     moved = node(gpus=[gpu(0, uuid="GPU-1"), gpu(1, uuid="GPU-0")])
 
-    assert [card.id for card in offered(VIEW).gpus] == ["GPU-0"]
-    assert [card.id for card in offered(moved).gpus] == ["GPU-0"]
+    assert [card.id for card in usable(VIEW).gpus] == ["GPU-0"]
+    assert [card.id for card in usable(moved).gpus] == ["GPU-0"]
 
 
 def test_cards_that_differ_are_warned_of_unless_cuda_numbers_them_as_the_driver_does(
     mask: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     mixed = node(gpus=[gpu(0, name="L4"), gpu(1, name="H100")])
-    gpus.learn(mixed)
-    gpus.learn(mixed)
+    gpus.record_sample(mixed)
+    gpus.record_sample(mixed)
     assert [line.message.partition(":")[0] for line in caplog.records] == [
         "The GPUs of this machine differ, and CUDA_DEVICE_ORDER is not PCI_BUS_ID"
     ]
-    assert gpus.told() is None
+    assert gpus.visible_ids() is None
 
     caplog.clear()
     mask.setenv("CUDA_VISIBLE_DEVICES", "1")
-    gpus.learn(mixed)
+    gpus.record_sample(mixed)
     assert "names cards by number, and they differ" in caplog.text
-    assert gpus.told() == []
+    assert gpus.visible_ids() == []
 
     caplog.clear()
     mask.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    gpus.learn(mixed)
+    gpus.record_sample(mixed)
     assert caplog.text == ""
-    assert gpus.told() == ["GPU-1"]
+    assert gpus.visible_ids() == ["GPU-1"]
 
 
 def test_isolation_names_the_cards_and_leaves_the_process_as_it_was(mask: pytest.MonkeyPatch):
@@ -111,7 +111,7 @@ def test_a_pool_of_threads_cannot_isolate(monkeypatch: pytest.MonkeyPatch):
 WITH_CUDA = """
 import json, os
 from pause_manager.slots import gpus
-from pause_manager.slots.gpus import CannotIsolate, isolated, offered
+from pause_manager.slots.gpus import CannotIsolate, isolated, usable
 from pause_manager.probes import devices
 from pause_manager.capacity.snapshot import Gpu
 from tests.nvml.driver import start_cuda
@@ -122,7 +122,7 @@ told = {"before": devices.is_cuda_up()}
 with isolated([Gpu("GPU-1")]):
     told["within"] = start_cuda()
 told["after"] = devices.is_cuda_up(), os.environ["CUDA_VISIBLE_DEVICES"]
-told["offers"] = [card.id for card in offered(view).gpus]
+told["offers"] = [card.id for card in usable(view).gpus]
 with isolated([Gpu("GPU-1")]):
     told["same"] = start_cuda()
 try:

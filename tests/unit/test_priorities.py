@@ -8,13 +8,13 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from pause_manager.messaging import message_names, priorities
+from pause_manager.messaging import message_ids, priorities
 
 
 def sent(driver_type: str, *, headers: dict[str, Any] | None = None, **options: Any) -> int:
     """The priority of a message that Celery publishes with these options; kombu fills a 0 in where none is given."""
     given, properties = {"retries": 0, **(headers or {})}, dict(options)
-    message_names.name_message(properties=properties, headers=given)
+    message_ids.name_message(properties=properties, headers=given)
     return priorities.of_message(given, {"priority": 0, **properties}, driver_type)
 
 

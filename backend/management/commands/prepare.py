@@ -40,7 +40,7 @@ class Command(BaseCommand):
         except DatabaseError as error:
             if not database.is_away(error):
                 raise
-            raise CommandError(database.sentence(error)) from error
+            raise CommandError(database.explain(error)) from error
         if fresh:
             self.stdout.write(f"{credentials.username}'s password: {credentials.password} (shown only once)")
 

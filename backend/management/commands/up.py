@@ -159,7 +159,7 @@ class Command(BaseCommand):
         except DatabaseError as error:
             if not database.is_away(error):
                 raise
-            raise CommandError(database.sentence(error)) from error
+            raise CommandError(database.explain(error)) from error
         finally:
             connections.close_all()
         if fresh:

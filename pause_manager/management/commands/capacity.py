@@ -135,7 +135,7 @@ exit codes:
                     if not database.is_away(error):
                         raise
                     database.close()
-                    live.update(Text(f"The database is {database.told(error)}.", style="red"), refresh=True)
+                    live.update(Text(f"The database is {database.describe(error)}.", style="red"), refresh=True)
                 time.sleep(1)
 
 

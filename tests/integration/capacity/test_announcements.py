@@ -18,7 +18,7 @@ from pause_manager import holds, manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import event_stream
 from pause_manager.pause_queue.writer import Parked
-from pause_manager.worker.node_monitor import NodeWatch
+from pause_manager.worker.node_monitor import NodeMonitor
 from tests.factories import OPERATOR, make_run
 from tests.integration.capacity.fleet import HERE, full, node
 from tests.integration.capacity.test_node_watch import Machine, carrying
@@ -88,7 +88,7 @@ def test_a_persons_pause_and_resume_are_announced(subscriber: Subscriber) -> Non
 @pytest.mark.req("P-34")
 def test_yields_and_saturation_of_a_node_are_announced(subscriber: Subscriber) -> None:
     node()
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     with carrying("slice:1", cpu=6):
         machine.sees(8, foreign=7)
 

@@ -19,7 +19,7 @@ from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.nodes import watching
 from pause_manager.pause_queue import outlook
 from pause_manager.pause_queue.writer import Parked
-from pause_manager.worker.node_monitor import NodeWatch
+from pause_manager.worker.node_monitor import NodeMonitor
 from tests.factories import OPERATOR, drain, events, make_run, make_site, tickets
 from tests.integration.capacity.fleet import HERE, deliver, full, messages, node
 from tests.integration.capacity.test_node_watch import Machine
@@ -103,7 +103,7 @@ class TestTheSwitch:
         assert is_waiting(run.scope)
 
     def test_a_saturated_node_takes_work_again_within_seconds(self):
-        machine = Machine(NodeWatch())
+        machine = Machine(NodeMonitor())
         machine.sees(2, foreign=8)
         assert not WorkerNode.objects.get(name=HERE).is_consuming
         watching.set_watched(False, actor=OPERATOR)

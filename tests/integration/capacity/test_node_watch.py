@@ -24,7 +24,7 @@ from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
 from pause_manager.pause_queue.admission import open_desk
 from pause_manager.pause_queue.writer import Parked
-from pause_manager.worker.node_monitor import NodeWatch
+from pause_manager.worker.node_monitor import NodeMonitor
 from tests.factories import OPERATOR, make_run, run_loop, stage_of, tickets
 from tests.integration.capacity.fleet import HERE, node
 from tests.pipelines import scripted
@@ -37,7 +37,7 @@ _refs = itertools.count(1)
 class Machine:
     """Samples of one machine, a second apart, as its sampler hands them to the watch."""
 
-    def __init__(self, watch: NodeWatch, ahead: float = 0.0) -> None:
+    def __init__(self, watch: NodeMonitor, ahead: float = 0.0) -> None:
         self.watch = watch
         self.now = database_seconds() + ahead
 
@@ -83,8 +83,8 @@ def wait(cpu: float) -> None:
 def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_the_sampler():
     node(cores=10, foreign=4)
     wait(cpu=5.5)
-    Machine(NodeWatch()).sees(8, cores=10, foreign=5)
-    Machine(NodeWatch(), ahead=8).sees(3, cores=10, foreign=4)
+    Machine(NodeMonitor()).sees(8, cores=10, foreign=5)
+    Machine(NodeMonitor(), ahead=8).sees(3, cores=10, foreign=4)
 
     assert manager.poll().sent == 0, "6 cores are free, and strangers were at 5 of 10 a moment ago"
     desk = open_desk()
@@ -96,10 +96,10 @@ def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_t
 
 
 def test_the_cooldown_outlives_the_sampler():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     with carrying("slice:1", cpu=6):
         machine.sees(7, foreign=4)
-    machine = Machine(NodeWatch(), ahead=7)
+    machine = Machine(NodeMonitor(), ahead=7)
     machine.sees(2)
     wait(cpu=1)
 
@@ -110,7 +110,7 @@ def test_the_cooldown_outlives_the_sampler():
 
 
 def test_what_is_left_to_strangers_who_lately_used_more_is_named():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     machine.sees(15, cores=2, foreign=1.5)
     machine.sees(3, cores=2, foreign=0.95)
 
@@ -122,7 +122,7 @@ def test_what_is_left_to_strangers_who_lately_used_more_is_named():
 
 
 def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_when():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     machine.sees(1, foreign=8)
     machine.sees(5)
 
@@ -138,7 +138,7 @@ def test_an_operators_threshold_is_what_the_node_is_judged_by():
     node()
     nodes.set_threshold(HERE, 0.5, actor=OPERATOR)
 
-    Machine(NodeWatch()).sees(1, foreign=5)
+    Machine(NodeMonitor()).sees(1, foreign=5)
 
     (event,) = events("node_saturated")
     assert "it stops below 50% and goes on at 60% (its own threshold)." in event.reason
@@ -159,7 +159,7 @@ def look_again() -> None:
 @pytest.mark.req("P-29")
 @pytest.mark.usefixtures("adaptive")
 def test_repeated_contention_raises_the_threshold_and_every_decision_says_why():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     machine.sees(1)
     for number in (1, 2):
         with carrying(f"slice:{number}", cpu=6):
@@ -188,7 +188,7 @@ def test_repeated_contention_raises_the_threshold_and_every_decision_says_why():
 @pytest.mark.req("P-29")
 @pytest.mark.usefixtures("adaptive")
 def test_an_operators_own_threshold_wins_over_the_adapted_one():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     machine.sees(1, oom_kills=0)
     machine.sees(1, oom_kills=1)
     look_again()
@@ -206,10 +206,10 @@ def test_an_operators_own_threshold_wins_over_the_adapted_one():
 @pytest.mark.req("P-29")
 @pytest.mark.usefixtures("adaptive")
 def test_a_killed_process_is_told_once_and_raises_the_threshold_whoever_samples():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     machine.sees(2, oom_kills=3)
     assert events("out_of_memory") == [], "what was before is no news"
-    machine = Machine(NodeWatch(), ahead=2)
+    machine = Machine(NodeMonitor(), ahead=2)
     machine.sees(2, oom_kills=5)
     look_again()
     machine.sees(2, oom_kills=5)
@@ -239,7 +239,7 @@ def test_a_loop_that_runs_out_of_memory_is_told_of_its_node():
 
 @pytest.mark.req("P-29")
 def test_without_the_adaptive_mode_nothing_moves():
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     machine.sees(1, oom_kills=0)
     machine.sees(1, oom_kills=1)
     look_again()
@@ -270,7 +270,7 @@ def test_on_a_small_machine_noise_keeps_no_loop_from_starting_and_makes_none_yie
     assert tickets(run) == cores
     Ticket.objects.all().delete()
     started = [start(run, str(number)) for number in range(cores + 1)]
-    machine = Machine(NodeWatch())
+    machine = Machine(NodeMonitor())
     for foreign in (0.05, 0.2, 0.24) * 10:
         machine.sees(1, cores=cores, foreign=foreign)
     reconciler.reconcile()

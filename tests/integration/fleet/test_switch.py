@@ -366,13 +366,13 @@ def test_work_that_outlasts_a_quiesce_is_named(caplog):
     run = make_run("few", items=5)
     leased(run)
     pause("quiesce")
-    fleet.look_after()
+    fleet.maintain()
     assert not fleet.snapshot()["warnings"]
     ControlState.objects.update(mode_since="2020-01-01T00:00:00Z")
 
     with caplog.at_level(logging.WARNING, "pause_manager.fleet.switch"):
-        fleet.look_after()
-        fleet.look_after()
+        fleet.maintain()
+        fleet.maintain()
 
     [warning] = [record.message for record in caplog.records if record.name == "pause_manager.fleet.switch"]
     assert all(word in warning for word in (run.scope, "000", "node-1", "few"))

@@ -18,8 +18,8 @@ from automation import dispatch
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.runs import lifecycle, reconciler
 from pause_manager import conf
-from pause_manager.slots import slots
-from pause_manager.slots.page import Page
+from pause_manager.slots import slot_table
+from pause_manager.slots.shared_state import SharedState
 from tests.factories import OPERATOR, events, make_run, outputs
 from tests.workers import REPOSITORY, Workers, eventually
 
@@ -73,18 +73,18 @@ def goes_on(run: AutomationRun, seconds: float = 60) -> bool:
     return eventually(is_complete, seconds, every=0.5)
 
 
-def page_of(main: psutil.Process) -> Page:
+def page_of(main: psutil.Process) -> SharedState:
     """The page of a worker, as one of its processes sees it."""
     at = f"/proc/{main.pid}/fd"
     name = next(name for name in os.listdir(at) if "slackwater-page" in os.readlink(f"{at}/{name}"))
-    return Page.open(f"{at}/{name}")
+    return SharedState.open(f"{at}/{name}")
 
 
 def process_at_work(main: psutil.Process) -> psutil.Process:
     """The pool process that has the one slot taken; the main process has other children, such as the probe of GPUs."""
     here = page_of(main)
-    (number,) = slots.taken(here)
-    (child,) = [one for one in main.children() if f"/{one.pid}/" in slots.owner_of(here, number)]
+    (number,) = slot_table.taken(here)
+    (child,) = [one for one in main.children() if f"/{one.pid}/" in slot_table.owner_of(here, number)]
     return child
 
 
@@ -125,7 +125,7 @@ def test_a_hold_stops_what_is_at_work_and_nothing_is_done_twice(workers: Workers
     assert goes_on(run), workers.said("one")[-3000:]
     assert sorted(output["n"] for output in outputs(run)) == list(range(1, 61))
     assert not events(run, "worker_lost")
-    assert eventually(lambda: not list(slots.taken(page_of(main))), 5)
+    assert eventually(lambda: not list(slot_table.taken(page_of(main))), 5)
     workers.stop("one")
 
 
@@ -160,15 +160,15 @@ def test_the_slot_of_a_child_that_was_killed_is_free_again(workers: Workers):
     dispatch.of_runs([run.pk])
     assert eventually(lambda: is_at_work(run)), workers.said("one")[-3000:]
     here = page_of(main)
-    (number,) = slots.taken(here)
-    before = slots.edition(here, number)[0]
+    (number,) = slot_table.taken(here)
+    before = slot_table.edition(here, number)[0]
 
     os.kill(process_at_work(main).pid, signal.SIGKILL)
 
-    assert eventually(lambda: number not in slots.taken(here) or slots.edition(here, number)[0] > before, 5)
+    assert eventually(lambda: number not in slot_table.taken(here) or slot_table.edition(here, number)[0] > before, 5)
     assert goes_on(run), workers.said("one")[-3000:]
     assert sorted(output["n"] for output in outputs(run)) == list(range(1, 61))
-    assert not list(slots.taken(here))
+    assert not list(slot_table.taken(here))
     workers.stop("one")
 
 

@@ -16,7 +16,7 @@ from automation.reports import status
 from automation.runs import lifecycle, reconciler
 from automation.worker import overruns
 from pause_manager.slots.overruns import Overrun
-from pause_manager.slots.slots import AtWork, Noted
+from pause_manager.slots.slot_table import CurrentWork, SlotNote
 from tests.factories import OPERATOR, events, leased, make_run, outputs
 from tests.workers import Workers, eventually
 
@@ -145,8 +145,8 @@ def test_a_set_up_that_hangs_is_tried_as_often_as_its_stage_says_then_the_run_fa
 def overrun_on(run: AutomationRun, number: int, attempt: int) -> None:
     """A loop leases the next slice and hangs at the item of that number; -1 is its set-up."""
     work = leased(run)
-    noted = Noted(0, 1, 1, "owner", frozenset(), loop_beat.on(work))
-    at = AtWork(time.monotonic() - 60, 2.5, number, attempt)
+    noted = SlotNote(0, 1, 1, "owner", frozenset(), loop_beat.on(work))
+    at = CurrentWork(time.monotonic() - 60, 2.5, number, attempt)
     assert overruns.take_away(Overrun(noted, at, has_ended=False, is_killed=True))
 
 

@@ -15,8 +15,8 @@ from automation.models import ItemFailure, WorkItem, WorkSlice
 from automation.pipeline import Payload, Pipeline, Stage, TryLater, register
 from automation.pipeline.context import StageContext
 from automation.runs import lifecycle
-from pause_manager.slots import slots
-from pause_manager.slots.local import local
+from pause_manager.slots import slot_table
+from pause_manager.slots.standalone import standalone
 from tests.concurrency.racing import in_thread
 from tests.factories import OPERATOR, drain, events, make_run, outputs, run_loop, settle
 from tests.integration.authors.test_async import in_a_thread, pause
@@ -66,11 +66,11 @@ for stage in (Timed, TimedAsync):
     register(type(f"{stage.__name__}Run", (Pipeline,), {"slug": stage.slug, "title": stage.title, "stages": (stage,)}))
 
 
-def seen() -> slots.AtWork | None:
+def seen() -> slot_table.CurrentWork | None:
     """What the supervisor sees of the only loop."""
-    assert local.page is not None
-    (number,) = slots.taken(local.page)
-    return slots.at_work(local.page, number)
+    assert standalone.state is not None
+    (number,) = slot_table.taken(standalone.state)
+    return slot_table.at_work(standalone.state, number)
 
 
 def age() -> float:
@@ -143,7 +143,7 @@ def test_a_wait_between_two_tries_is_no_work(monkeypatch):
     for name, value in {"retries": 1, "retry_backoff": 1.0, "retry_jitter": 0.0}.items():
         monkeypatch.setattr(TimedAsync, name, value)
     run = make_run("timed-async", items=1)
-    looks: list[slots.AtWork | None] = []
+    looks: list[slot_table.CurrentWork | None] = []
 
     def act(n: int, ctx: Any) -> None:
         if Tale.calls.count(n) == 1:
@@ -200,7 +200,7 @@ def test_who_hangs_is_known_after_an_item_that_may_not_wait(monkeypatch):
         assert work is not None
         await in_a_thread(take_away, work)
 
-    def take_away(work: slots.AtWork) -> None:
+    def take_away(work: slot_table.CurrentWork) -> None:
         held = WorkSlice.objects.leased().get()
         assert held.lease_token is not None
         assert leases.take_away(held.pk, held.lease_token, number=work.number, attempts=work.attempt) == "004"

@@ -9,8 +9,8 @@ import pytest
 from automation import leases
 from automation.models import ItemFailure, Lifecycle, WorkSlice
 from automation.worker.item_loop import ItemLoop
-from pause_manager.slots import keeper
-from pause_manager.slots.keeper import Judge, Verdict
+from pause_manager.slots import stop_publisher
+from pause_manager.slots.stop_publisher import LoopStops, StopSource
 from tests.concurrency.racing import in_thread
 from tests.factories import drain, events, expire_leases, make_run, midway_in_a_checkpoint, outputs, run_loop, settle
 from tests.pipelines import Buffered, scripted, wait_until
@@ -69,7 +69,7 @@ def test_a_last_checkpoint_that_is_refused_costs_its_culprit_alone(culprit):
 
 def test_a_lease_that_was_lost_by_then_gives_the_next_slice_back(settings, monkeypatch):
     # Nobody tells the loop before its checkpoint does.
-    monkeypatch.setattr(keeper, "_judge", Judge(lambda loops: Verdict({}, is_whole=True), lambda: 60.0))
+    monkeypatch.setattr(stop_publisher, "_judge", StopSource(lambda loops: LoopStops({}, is_whole=True), lambda: 60.0))
     settings.AUTOMATION = {**settings.AUTOMATION, "silent_leases": 1.0}
     run = make_run("buffered", items=10)
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 def send_again(entry: PauseQueueEntry, sending: int) -> None:
     """The broker delivers a message a second time."""
-    again = broker.as_it_came(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{sending}"})
+    again = broker.copy_message(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{sending}"})
     assert broker.publish([again]) == [broker.TAKEN]
 
 

@@ -16,7 +16,7 @@ from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.pause_queue.admission import ITS_TURN
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import Lodging
-from pause_manager.worker.node_monitor import NodeWatch
+from pause_manager.worker.node_monitor import NodeMonitor
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import HERE, node
 from tests.integration.capacity.test_node_watch import Machine, carrying, events
@@ -57,7 +57,7 @@ def test_loops_and_tasks_give_way_in_one_order_and_what_never_asks_stays(needy: 
     node(cores=20)
     deaf, low, urgent = start(needy, 9, asks=False), start(needy, 9), start(needy, 0)
     assert [one.priority for one in (deaf, low, urgent)] == [5, 5, 1]
-    machine = Machine(NodeWatch(), ahead=100)
+    machine = Machine(NodeMonitor(), ahead=100)
     with carrying("slice:1", cpu=2):
         machine.sees(8)
         assert events("yield_wanted") == [], "own load alone makes nobody yield"
@@ -123,7 +123,7 @@ def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(fo
     assert eventually(lambda: foreign.notes("deaf"), 30)
 
     # In the past, so that the cooldown it leaves is over.
-    machine = Machine(NodeWatch(), ahead=-60)
+    machine = Machine(NodeMonitor(), ahead=-60)
     machine.sees(8, cores=8, foreign=4)
 
     assert waiting(1), foreign.workers.said("one")[-3000:]

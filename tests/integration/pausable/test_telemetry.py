@@ -22,19 +22,19 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 RUNS_UNDER_A_HOLD = """
 import django; django.setup()
 from celery.app.trace import build_tracer
-from pause_manager.slots import page
-from pause_manager.slots.page import Control, Held
+from pause_manager.slots import shared_state
+from pause_manager.slots.shared_state import HoldSnapshot, ActiveHold
 from tests.foreign.celery import app
 from tests.foreign.tasks import add
 
 add.bind(app)
 import celery.app.trace as trace
 add.__trace__ = trace.build_tracer(add.name, add, app=app)
-here = page.make()
+here = shared_state.make()
 request = {"id": "refused", "delivery_info": {}, "slackwater": {"queue": "foreign"}, "args": [1, 1], "kwargs": {}}
-here.write(Control(everything=Held("drain", "a hold")), permit_until=float("inf"))
+here.write(HoldSnapshot(everything=ActiveHold("drain", "a hold")), permit_until=float("inf"))
 print(add.__trace__("refused", [1, 1], {}, dict(request)).retstr)
-here.write(Control(), permit_until=float("inf"))
+here.write(HoldSnapshot(), permit_until=float("inf"))
 print(add.__trace__("runs", [1, 1], {}, dict(request, id="runs")).retval)
 """
 

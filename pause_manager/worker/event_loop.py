@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-logger = logging.getLogger("pause_manager.worker.loop")
+logger = logging.getLogger("pause_manager.worker.event_loop")
 
 Call = Callable[[], object]
 
 
-class Loop:
+class EventLoop:
     """The loop of one worker. A call wakes it; Celery's own ``call_soon`` waits until something else does.
 
     Without an event loop, in green pools, a greenlet of its own makes the call, as Celery does with acknowledgements;
@@ -76,5 +76,5 @@ def _make(call: Call) -> None:
         logger.exception("A call into the worker's loop failed.")
 
 
-loop = Loop()
+event_loop = EventLoop()
 """The one of this process."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pause_manager import database
 from pause_manager.database.watchdog import watchdog
 from pause_manager.holds.stops import Stop, told_of_hold
-from pause_manager.messaging.doorbell import Ring
+from pause_manager.messaging.pg_notifications import Notification
 from pause_manager.probes import processes
-from pause_manager.slots import slots
-from pause_manager.slots.page import Page
-from pause_manager.slots.slots import Noted
+from pause_manager.slots import slot_table
+from pause_manager.slots.shared_state import SharedState
+from pause_manager.slots.slot_table import SlotNote
 
-logger = logging.getLogger("pause_manager.slots.keeper")
+logger = logging.getLogger("pause_manager.slots.stop_publisher")
 
 BACKGROUND_WAIT = 0.0005
 """Seconds a busy thread may keep the interpreter from who keeps the slots; the default of 5 ms adds 10 ms (p99)."""
@@ -30,7 +30,7 @@ TELL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LoopStops:
     """Of the loops that were asked about."""
 
     stops: Mapping[int, Stop]
@@ -40,19 +40,19 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judge:
+class StopSource:
     """What the engine says of its loops: whoever works for long registers one."""
 
-    judge: Callable[[Sequence[Noted]], Verdict]
+    judge: Callable[[Sequence[SlotNote]], LoopStops]
     """Keeps alive what the loops hold, in one statement that waits for no lock."""
     seconds: Callable[[], float]
     """How often it wants to be asked."""
 
 
-_judge: Judge | None = None
+_judge: StopSource | None = None
 
 
-def register(judge: Judge) -> None:
+def register(judge: StopSource) -> None:
     """Have ``judge`` asked about every slot that is taken."""
     global _judge
     _judge = judge
@@ -69,7 +69,7 @@ class _Seat:
 
     def __init__(self) -> None:
         self.edition = (0, 0)
-        self.noted: Noted | None = None
+        self.noted: SlotNote | None = None
         self.held: Stop | None = None
         self.judged: Stop | None = None
         self.judged_at = 0.0
@@ -77,10 +77,10 @@ class _Seat:
         self.written: Stop | None = _NOTHING
 
 
-class Keeper:
+class StopPublisher:
     """Of the slots of one page."""
 
-    def __init__(self, here: Page, node: Callable[[], str]) -> None:
+    def __init__(self, here: SharedState, node: Callable[[], str]) -> None:
         self._page = here
         self._node = node
         """What this machine is called by now, whatever it was when a loop began; empty if nobody knows."""
@@ -103,7 +103,7 @@ class Keeper:
             return 0.0
         return float("inf") if _judge is None or not self._seats else self._asked_at + _judge.seconds()
 
-    def judged(self) -> Iterator[tuple[Noted, Stop | None, float]]:
+    def judged(self) -> Iterator[tuple[SlotNote, Stop | None, float]]:
         """What each loop has noted, why the judge says that it must stop, and for how many seconds already."""
         now = time.monotonic()
         for seat in self._seats.values():
@@ -122,24 +122,24 @@ class Keeper:
 
     def look(self) -> None:
         """Learn which slots are taken and what is noted in them."""
-        taken = set(slots.taken(self._page))
+        taken = set(slot_table.taken(self._page))
         for number in self._seats.keys() - taken:
             del self._seats[number]
         for number in taken:
-            found = slots.edition(self._page, number)
+            found = slot_table.edition(self._page, number)
             seat = self._seats.get(number)
             if seat is None or seat.edition[0] != found[0]:
                 seat = self._seats[number] = _Seat()
-            if seat.edition != found and (noted := slots.noted(self._page, number)) is not None:
+            if seat.edition != found and (noted := slot_table.noted(self._page, number)) is not None:
                 seat.edition, seat.noted = (noted.generation, noted.edition), noted
 
     def bury(self) -> None:
         """Free the slots of processes that have ended."""
-        for number in slots.taken(self._page):
-            if processes.is_dead(slots.owner_of(self._page, number)):
-                slots.free(self._page, number)
+        for number in slot_table.taken(self._page):
+            if processes.is_dead(slot_table.owner_of(self._page, number)):
+                slot_table.free(self._page, number)
 
-    def foresee(self, rings: Iterable[Ring]) -> None:
+    def foresee(self, rings: Iterable[Notification]) -> None:
         """Obey holds as soon as they are heard of: reading them takes a moment more."""
         for ring in rings:
             if ring.change not in ("placed", "altered") or ring.mode != "quiesce":
@@ -159,7 +159,7 @@ class Keeper:
             seat.held = next((quiesced[scope] for scope in scopes if scope in quiesced), None)
             self._tell(number, seat)
 
-    def judge(self, rings: Sequence[Ring] | None = None) -> None:
+    def judge(self, rings: Sequence[Notification] | None = None) -> None:
         """Ask the judge about the loops that ``rings`` say something else than a hold has changed for; without: all.
 
         Raises ``DatabaseError`` if the database is away: what was said last stays.
@@ -174,7 +174,7 @@ class Keeper:
         if rings is None:
             self._asked_at, self._asks_again = time.monotonic(), False
         try:
-            with watchdog.over("the loops", HUNG_SECONDS):
+            with watchdog.limit("the loops", HUNG_SECONDS):
                 verdict = _judge.judge(asked)
         except Exception as error:
             if database.is_away(error):
@@ -186,10 +186,10 @@ class Keeper:
             self._asked_at = min(self._asked_at, time.monotonic() + SOON - _judge.seconds())
         for one in asked:
             seat = self._seats.get(one.number)
-            if seat is None or slots.edition(self._page, one.number)[0] != one.generation:
+            if seat is None or slot_table.edition(self._page, one.number)[0] != one.generation:
                 continue
             stop = verdict.stops.get(one.number)
-            if stop is not None and slots.edition(self._page, one.number) != (one.generation, one.edition):
+            if stop is not None and slot_table.edition(self._page, one.number) != (one.generation, one.edition):
                 # It went on, or gave back what it had, while we asked: that may be no reason any more.
                 self._asks_again = True
                 continue
@@ -198,7 +198,7 @@ class Keeper:
             seat.judged = stop
             self._tell(one.number, seat)
 
-    def _asked(self, rings: Sequence[Ring] | None) -> list[Noted]:
+    def _asked(self, rings: Sequence[Notification] | None) -> list[SlotNote]:
         self.look()
         seats = list(self._seats.values())
         if rings is not None:
@@ -210,8 +210,8 @@ class Keeper:
         return [
             replace(
                 one,
-                is_told_to_end=slots.is_told_to_end(self._page, one.number),
-                work=slots.at_work(self._page, one.number),
+                is_told_to_end=slot_table.is_told_to_end(self._page, one.number),
+                work=slot_table.at_work(self._page, one.number),
             )
             for one in going
         ]
@@ -219,7 +219,7 @@ class Keeper:
     def _tell(self, number: int, seat: _Seat) -> None:
         stop = seat.judged or seat.held
         if stop != seat.written:
-            slots.tell(self._page, number, seat.edition[0], stop)
+            slot_table.tell(self._page, number, seat.edition[0], stop)
             seat.written = stop
 
     def _complain(self) -> None:

@@ -1,4 +1,4 @@
-"""The work in the database that a worker's decisions need, in its order, each step until it is committed."""
+"""The work in the database that a worker's decisions need, in its order, each write until it is committed."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from pause_manager import database
 from pause_manager.database.thread import database_thread
 from pause_manager.observability import metrics
 from pause_manager.pausable import parked_messages
-from pause_manager.worker.loop import loop
+from pause_manager.worker.event_loop import event_loop
 
 if TYPE_CHECKING:
     from pause_manager.worker.request import PausableRequest
 
-logger = logging.getLogger("pause_manager.worker.steps")
+logger = logging.getLogger("pause_manager.worker.pending_writes")
 
 AT_A_TIME = 200
-"""Steps of one round; then others who wait for the database have their turn."""
+"""PendingWrites of one round; then others who wait for the database have their turn."""
 ROUND_SECONDS = 10.0
 """A round that others' locks have made so long ends, well before it would pass for hung."""
 LOCKED = "55P03"
 
-Step = Callable[[], Callable[[], None] | None]
+Write = Callable[[], Callable[[], None] | None]
 """Works in the database, maybe several times; answers what the worker's loop is to do when that is committed."""
 
 
-class Steps:
-    """The steps that are not done yet, and the turns whose rows nobody needs any more. Used from any thread."""
+class PendingWrites:
+    """The writes that are not done yet, and the turns whose rows nobody needs any more. Used from any thread."""
 
-    def __init__(self, cannot: Callable[[PausableRequest | None, Step, Exception], None]) -> None:
+    def __init__(self, cannot: Callable[[PausableRequest | None, Write, Exception], None]) -> None:
         self._cannot = cannot
-        self._steps: deque[tuple[PausableRequest | None, Step]] = deque()
+        self._writes: deque[tuple[PausableRequest | None, Write]] = deque()
         self._left: set[UUID] = set()
         self._lock = threading.Lock()
         self.tell_supervisor: Callable[[], None] = lambda: None
         """Set by the supervisor: it is to look at the holds at once."""
 
-    def add(self, request: PausableRequest | None, step: Step) -> None:
-        """Do ``step``, for ``request`` if it is about one; again while the database is away."""
+    def add(self, request: PausableRequest | None, write: Write) -> None:
+        """Do ``write``, for ``request`` if it is about one; again while the database is away."""
         with self._lock:
-            self._steps.append((request, step))
+            self._writes.append((request, write))
         self.ask()
 
     def leave(self, turn: UUID, *, now: bool = True) -> None:
@@ -59,60 +59,60 @@ class Steps:
 
     def forget(self, request: PausableRequest) -> None:
         with self._lock:
-            self._steps = deque(one for one in self._steps if one[0] is not request)
+            self._writes = deque(one for one in self._writes if one[0] is not request)
 
     def withdraw(self, which: Callable[[PausableRequest], bool]) -> list[PausableRequest]:
-        """Take the steps of the requests that ``which`` is true of out again; those requests."""
+        """Take the writes of the requests that ``which`` is true of out again; those requests."""
         with self._lock:
-            out = [one for one, _ in self._steps if one is not None and which(one)]
+            out = [one for one, _ in self._writes if one is not None and which(one)]
             going = {id(one) for one in out}
-            self._steps = deque((one, step) for one, step in self._steps if id(one) not in going)
+            self._writes = deque((one, write) for one, write in self._writes if id(one) not in going)
         return out
 
     def requests(self) -> list[Any]:
         with self._lock:
-            return [one for one, _ in self._steps if one is not None]
+            return [one for one, _ in self._writes if one is not None]
 
     @property
     def is_empty(self) -> bool:
-        return not self._steps and not self._left
+        return not self._writes and not self._left
 
     def ask(self) -> None:
         """Have a round made soon."""
-        database_thread.soon("deliveries", self.work, first=True)
+        database_thread.submit("deliveries", self.work, first=True)
 
     def work(self) -> None:
         """One round, in the database thread. What the database cannot do now stays, in its place."""
         self._let_go()
         until = time.monotonic() + ROUND_SECONDS
         with self._lock:
-            untried = len(self._steps)
+            untried = len(self._writes)
         for _ in range(min(untried, AT_A_TIME)):
             with self._lock:
-                if not self._steps or time.monotonic() > until:
+                if not self._writes or time.monotonic() > until:
                     break
-                request, step = self._steps.popleft()
+                request, write = self._writes.popleft()
                 untried -= 1
             try:
-                then = step()
+                then = write()
             except DatabaseError as error:
                 if not database.is_away(error):
-                    self._cannot(request, step, error)
+                    self._cannot(request, write, error)
                     database.close()
                     continue
                 is_locked = database.sqlstate(error) == LOCKED
                 with self._lock:
                     # One that waits for somebody's lock does not keep the others waiting: it has its turn at a tick.
-                    (self._steps.append if is_locked else self._steps.appendleft)((request, step))
+                    (self._writes.append if is_locked else self._writes.appendleft)((request, write))
                 metrics.DEGRADED.add(layer="holds")
                 if is_locked:
                     continue
                 raise
             except Exception as error:
-                self._cannot(request, step, error)
+                self._cannot(request, write, error)
                 continue
             if then is not None:
-                loop.call(then)
+                event_loop.call(then)
         if untried > 0:
             self.ask()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOST_TOLD = 50
 
 
-class InHand:
+class OpenRequests:
     """The requests of this worker. Added and removed from any thread; a step costs well under a microsecond."""
 
     def __init__(self) -> None:
@@ -74,5 +74,5 @@ class InHand:
         return [one for one in self if one.state is State.RECEIVED and (wanted is None or one.queue in wanted)]
 
 
-in_hand = InHand()
+open_requests = OpenRequests()
 """What this process has in hand."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from pause_manager.holds.stops import SHUTDOWN, Stop
 from pause_manager.probes import processes
-from pause_manager.slots.page import MOST_SLOTS, SLOT_SIZE, SLOTS, Page
+from pause_manager.slots.shared_state import MOST_SLOTS, SLOT_SIZE, SLOTS, SharedState
 
 _STATES = SLOTS
 """A byte a slot: whether it is taken."""
@@ -42,7 +42,7 @@ ORPHANED = Stop("shutdown", "The worker's main process has ended.")
 
 
 @dataclass(frozen=True)
-class AtWork:
+class CurrentWork:
     """The piece of work that a loop is at."""
 
     begun: float
@@ -59,7 +59,7 @@ class AtWork:
 
 
 @dataclass(frozen=True)
-class Noted:
+class SlotNote:
     """What a loop has noted. ``about`` is whatever the engine that it belongs to needs to judge it."""
 
     number: int
@@ -72,14 +72,14 @@ class Noted:
     about: Any
     is_told_to_end: bool = False
     """Whether its process has been told to end."""
-    work: AtWork | None = None
+    work: CurrentWork | None = None
     """What it is at, as of when the judge was asked."""
 
 
 class Slot:
     """Of one loop, in its own process and thread."""
 
-    def __init__(self, here: Page, number: int, generation: int, scopes: Collection[str]) -> None:
+    def __init__(self, here: SharedState, number: int, generation: int, scopes: Collection[str]) -> None:
         self._page = here
         self._number = number
         self._generation = generation
@@ -146,12 +146,12 @@ def _check(slot: Slot) -> Callable[[], tuple[bool, Stop | None]]:
 
 
 _taking = threading.Lock()
-_mine: set[tuple[Page, int]] = set()
+_mine: set[tuple[SharedState, int]] = set()
 _is_ending = False
 """Whether this process stops all of its loops."""
 
 
-def take(here: Page, scopes: Collection[str], about: Any) -> Slot:
+def take(here: SharedState, scopes: Collection[str], about: Any) -> Slot:
     """A free slot of ``here`` for a loop under ``scopes``. Raises ``RuntimeError`` if all are taken."""
     owner = processes.identity().encode()
     with _taking:
@@ -170,7 +170,7 @@ def take(here: Page, scopes: Collection[str], about: Any) -> Slot:
     raise RuntimeError(f"Cannot take a slot in the worker's page: all {MOST_SLOTS:,} are taken.")
 
 
-def _taken(here: Page, number: int, owner: bytes, scopes: Collection[str], about: Any) -> Slot:
+def _taken(here: SharedState, number: int, owner: bytes, scopes: Collection[str], about: Any) -> Slot:
     body = _body(number)
     generation = _NUMBER.unpack_from(here.memory, body)[0] + 1
     _NUMBER.pack_into(here.memory, body, generation)
@@ -200,7 +200,7 @@ def stop_mine() -> None:
         here.memory[_FLAGS + 4 * number + _OWN] = 1
 
 
-def shut_down(here: Page) -> None:
+def shut_down(here: SharedState) -> None:
     """Stop every loop of the worker of ``here``, now and later. Safe in a signal handler."""
     here.is_shutting_down = True
     for number in taken(here):
@@ -210,20 +210,20 @@ def shut_down(here: Page) -> None:
 # -- for the supervisor -----------------------------------------------------------------------------------------------
 
 
-def taken(here: Page) -> Iterator[int]:
+def taken(here: SharedState) -> Iterator[int]:
     """The numbers of the slots that are taken."""
     number = _STATES - 1
     while (number := here.memory.find(b"\1", number + 1, _STATES + MOST_SLOTS)) >= 0:
         yield number - _STATES
 
 
-def edition(here: Page, number: int) -> tuple[int, int]:
+def edition(here: SharedState, number: int) -> tuple[int, int]:
     """Generation of slot ``number`` and edition of its note: as long as both are the same, so is the note."""
     body = _body(number)
     return _NUMBER.unpack_from(here.memory, body)[0], _NUMBER.unpack_from(here.memory, body + _NOTE)[0]
 
 
-def noted(here: Page, number: int) -> Noted | None:
+def noted(here: SharedState, number: int) -> SlotNote | None:
     """What is noted in slot ``number``; ``None`` if it is being written for longer than a moment."""
     body = _body(number)
     generation = _NUMBER.unpack_from(here.memory, body)[0]
@@ -231,37 +231,37 @@ def noted(here: Page, number: int) -> Noted | None:
     if found is None or found[1] is None or _NUMBER.unpack_from(here.memory, body)[0] != generation:
         return None
     scopes, about = found[1]
-    return Noted(number, generation, found[0], owner_of(here, number), frozenset(scopes), about)
+    return SlotNote(number, generation, found[0], owner_of(here, number), frozenset(scopes), about)
 
 
-def owner_of(here: Page, number: int) -> str:
+def owner_of(here: SharedState, number: int) -> str:
     """The process that took slot ``number`` last, see ``processes.identity``."""
     at = _body(number) + _OWNER
     (length,) = _LENGTH.unpack_from(here.memory, at)
     return bytes(here.memory[at + 4 : at + 4 + min(length, _NOTE - _OWNER - 4)]).decode(errors="replace")
 
 
-def is_told_to_end(here: Page, number: int) -> bool:
+def is_told_to_end(here: SharedState, number: int) -> bool:
     """Whether the process of slot ``number`` has been told to end: if it dies now, what it is on is not to blame."""
     at = _FLAGS + 4 * number
     return bool(here.memory[at + _OWN] or here.memory[at + _SHUTDOWN])
 
 
-def at_work(here: Page, number: int) -> AtWork | None:
+def at_work(here: SharedState, number: int) -> CurrentWork | None:
     """What the loop in slot ``number`` is at; ``None`` for nothing, or if it is at something else this moment."""
     at = _body(number) + _WORK
     begun, limit, ordinal, attempt = _AT_WORK.unpack_from(here.memory, at)
     if not begun or _AT_WORK.unpack_from(here.memory, at)[0] != begun:
         return None
-    return AtWork(begun, limit, int(ordinal), int(attempt))
+    return CurrentWork(begun, limit, int(ordinal), int(attempt))
 
 
-def ask(here: Page, number: int, work: AtWork) -> None:
+def ask(here: SharedState, number: int, work: CurrentWork) -> None:
     """Ask the loop in slot ``number`` to end what it is at, which must still be ``work``: it takes too long."""
     _SECONDS.pack_into(here.memory, _body(number) + _WORK + 8 * _OVERDUE, work.begun)
 
 
-def tell(here: Page, number: int, generation: int, stop: Stop | None) -> None:
+def tell(here: SharedState, number: int, generation: int, stop: Stop | None) -> None:
     """Stop the loop that has ``generation`` of slot ``number``, or let it go on."""
     if stop is not None:
         # Cut by characters, which may take six bytes each.
@@ -270,7 +270,7 @@ def tell(here: Page, number: int, generation: int, stop: Stop | None) -> None:
     here.memory[_FLAGS + 4 * number + _SUPERVISOR] = stop is not None
 
 
-def free(here: Page, number: int) -> None:
+def free(here: SharedState, number: int) -> None:
     """Free slot ``number``: its loop has ended, or its process."""
     here.memory[_STATES + number] = 0
 
@@ -283,7 +283,7 @@ def _encoded(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="replace")
 
 
-def _write(here: Page, at: int, text: bytes) -> None:
+def _write(here: SharedState, at: int, text: bytes) -> None:
     (sequence,) = _NUMBER.unpack_from(here.memory, at)
     # Odd while it changes: who reads then reads again.
     _NUMBER.pack_into(here.memory, at, sequence | 1)
@@ -292,7 +292,7 @@ def _write(here: Page, at: int, text: bytes) -> None:
     _NUMBER.pack_into(here.memory, at, (sequence | 1) + 1)
 
 
-def _read(here: Page, at: int) -> tuple[int, Any] | None:
+def _read(here: SharedState, at: int) -> tuple[int, Any] | None:
     for _ in range(_LOOKS):
         (before,) = _NUMBER.unpack_from(here.memory, at)
         if before & 1:

@@ -22,7 +22,7 @@ _LONGEST = 7_000
 
 
 @dataclass(frozen=True)
-class Ring:
+class Notification:
     """What changed: the holds on ``scopes`` were ``placed``, ``altered`` or ``released``, or something else about them
     has ``changed``. No scopes: look at all."""
 
@@ -33,7 +33,7 @@ class Ring:
     reason: str = ""
 
 
-def ring(change: str, scopes: Sequence[str], mode: str = "", *, kind: str = "", reason: str = "") -> None:
+def notify(change: str, scopes: Sequence[str], mode: str = "", *, kind: str = "", reason: str = "") -> None:
     """Have every listener told, once and only if the caller's transaction commits."""
     told = {"change": change, "scopes": sorted(set(scopes)), "mode": mode, "kind": kind, "reason": reason[:_REASON]}
     payload = json.dumps(told)
@@ -48,7 +48,7 @@ def listen(raw: Any) -> None:
     raw.execute(f"LISTEN {CHANNEL}")
 
 
-def heard(raw: Any) -> Iterator[Ring]:
+def received(raw: Any) -> Iterator[Notification]:
     """The rings that have arrived at ``raw``. Never waits."""
     payloads = [one.payload for one in raw.notifies(timeout=0) if one.channel == CHANNEL]
     # What came in one packet with the answer to a statement: the driver looks for it only when more comes.
@@ -58,4 +58,6 @@ def heard(raw: Any) -> Iterator[Ring]:
     for payload in payloads:
         told = json.loads(payload)
         # A host of the last release knows no kinds and reasons.
-        yield Ring(told["change"], tuple(told["scopes"]), told["mode"], told.get("kind", ""), told.get("reason", ""))
+        yield Notification(
+            told["change"], tuple(told["scopes"]), told["mode"], told.get("kind", ""), told.get("reason", "")
+        )

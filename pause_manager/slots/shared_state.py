@@ -46,7 +46,7 @@ def now() -> float:
 
 
 @dataclass(frozen=True)
-class Held:
+class ActiveHold:
     """One hold that covers something of the worker's."""
 
     mode: str
@@ -58,21 +58,21 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Control:
+class HoldSnapshot:
     """What a worker has read of the holds on the fleet, its node and its queues, and whom it asks to give way."""
 
     revision: int = 0
-    everything: Held | None = None
+    everything: ActiveHold | None = None
     """Of the fleet or of the node."""
-    queues: Mapping[str, Held] = field(default_factory=dict)
+    queues: Mapping[str, ActiveHold] = field(default_factory=dict)
     yields: Mapping[str, str] = field(default_factory=dict)
     """By turn, the sentence that says why that task must go."""
 
-    def covering(self, queue: str) -> Held | None:
+    def covering(self, queue: str) -> ActiveHold | None:
         """The hold that keeps work of ``queue`` from starting."""
         return self.everything or self.queues.get(queue)
 
-    def quiescing(self, queue: str) -> Held | None:
+    def quiescing(self, queue: str) -> ActiveHold | None:
         """The hold that stops work of ``queue`` at its next boundary."""
         for held in (self.everything, self.queues.get(queue)):
             if held is not None and held.quiesces:
@@ -80,7 +80,7 @@ class Control:
         return None
 
 
-class Page:
+class SharedState:
     """One writer, in the process that made it; any number of readers."""
 
     def __init__(self, memory: mmap.mmap, descriptor: int) -> None:
@@ -89,10 +89,10 @@ class Page:
         """Of its file, for locks. Never closed: who closes one of a file lets go of all of his locks of it."""
         self._writing = threading.Lock()
         self._seen = b""
-        self._control = Control()
+        self._control = HoldSnapshot()
 
     @classmethod
-    def make(cls, *, is_told: bool = True) -> Page:
+    def make(cls, *, is_told: bool = True) -> SharedState:
         """A new page. Its path is put into the environment, for pool processes that are spawned, unless not told."""
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("slackwater-page", getattr(os, "MFD_CLOEXEC", 0))
@@ -106,7 +106,7 @@ class Page:
         return page
 
     @classmethod
-    def _mapped(cls, descriptor: int) -> Page:
+    def _mapped(cls, descriptor: int) -> SharedState:
         os.ftruncate(descriptor, _SIZE)
         memory = mmap.mmap(descriptor, _SIZE)
         memory[:8] = _MAGIC
@@ -114,7 +114,7 @@ class Page:
         return cls(memory, descriptor)
 
     @classmethod
-    def open(cls, path: str) -> Page:
+    def open(cls, path: str) -> SharedState:
         """The page that another process has made. Raises ``OSError`` for no file, ``ValueError`` for no page."""
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
         try:
@@ -150,7 +150,7 @@ class Page:
     def is_shutting_down(self, value: bool) -> None:
         self.memory[_IS_SHUTTING_DOWN] = value
 
-    def write(self, control: Control, *, permit_until: float) -> None:
+    def write(self, control: HoldSnapshot, *, permit_until: float) -> None:
         """Tell every reader ``control``, good until ``permit_until`` (see :func:`now`; ``inf``: for good)."""
         text = _encoded(control)
         with self._writing:
@@ -168,7 +168,7 @@ class Page:
             _PERMIT.pack_into(self.memory, 16, permit_until)
 
     @property
-    def control(self) -> Control:
+    def control(self) -> HoldSnapshot:
         """What was written last."""
         sequence = self.memory[8:16]
         if sequence != self._seen:
@@ -211,13 +211,13 @@ class Page:
             text = self.memory[_TEXT : _TEXT + length]
             if self.memory[8:16] == before:
                 # The control first: who sees the new sequence in another thread must not read the old control.
-                self._control = _decoded(text) if text else Control()
+                self._control = _decoded(text) if text else HoldSnapshot()
                 self._seen = before
                 return
         raise RuntimeError("Cannot read the page of the worker: it is being written all the time.")
 
 
-def _encoded(control: Control) -> bytes:
+def _encoded(control: HoldSnapshot) -> bytes:
     def told(longest: int) -> dict[str, Any]:
         return {
             "revision": control.revision,
@@ -235,28 +235,28 @@ def _encoded(control: Control) -> bytes:
     return json.dumps({"revision": control.revision, "everything": everything, "queues": {}, "yields": {}}).encode()
 
 
-def _decoded(text: bytes) -> Control:
+def _decoded(text: bytes) -> HoldSnapshot:
     told = json.loads(text)
-    return Control(
+    return HoldSnapshot(
         revision=told["revision"],
-        everything=Held(*told["everything"]) if told["everything"] else None,
-        queues={queue: Held(*held) for queue, held in told["queues"].items()},
+        everything=ActiveHold(*told["everything"]) if told["everything"] else None,
+        queues={queue: ActiveHold(*held) for queue, held in told["queues"].items()},
         yields=told["yields"],
     )
 
 
-_page: Page | None = None
+_page: SharedState | None = None
 _opening = threading.Lock()
 
 
-def make() -> Page:
+def make() -> SharedState:
     """The page of this worker, made anew; called in its main process before the pool starts."""
     global _page
-    _page = Page.make()
+    _page = SharedState.make()
     return _page
 
 
-def current() -> Page | None:
+def current() -> SharedState | None:
     """The page of the worker that this process belongs to; ``None`` outside a worker."""
     global _page
     if _page is None and PATH_VARIABLE in os.environ:
@@ -264,7 +264,7 @@ def current() -> Page | None:
             path = os.environ.get(PATH_VARIABLE)
             if _page is None and path:
                 try:
-                    _page = Page.open(path)
+                    _page = SharedState.open(path)
                 except (OSError, ValueError):
                     # Inherited by a process that is of no worker's, or the worker has ended.
                     os.environ.pop(PATH_VARIABLE, None)
