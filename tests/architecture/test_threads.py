@@ -16,7 +16,7 @@ ALLOWED = {
     "automation/items/background_connection.py": "sends on its caller's connection, and gives up after any error",
     "automation/files/watch.py": "looks at the storage alone",
     "backend/supervisor.py": "copies the output of a process",
-    "pause_manager/worker/loop.py": "makes the calls of others in green pools, which touch the broker alone",
+    "pause_manager/worker/event_loop.py": "makes the calls of others in green pools, which touch the broker alone",
     "pause_manager/database/watchdog.py": "ends the connections of others",
 }
 """Why a module that starts a thread needs no connection of its own."""
