@@ -20,10 +20,10 @@ from automation.runs import lifecycle
 from backend import roles
 from backend.mcp.tools import TOOLS
 from pause_manager import fleet, holds
+from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 from tests.integration.api.test_every_url import of_role
 from tests.support.agent_calls import make_agent
 from tests.support.api_users import make_user

@@ -192,7 +192,7 @@ def test_the_verbs_work_and_answer_quickly_while_redis_is_away(process_env, tmp_
 
 def test_a_run_made_while_redis_was_away_is_sent_for_once_it_is_back(process_env, tmp_path):
     env = {**process_env, "REDIS_URL": f"unix://{tmp_path}/none.sock?db=0"}
-    program = "import django; django.setup(); from tests.support.factories import make_run; print(make_run('few', items=5).pk)"
+    program = "import django; django.setup(); from tests.support import factories; factories.make_run('few', items=5)"
     subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parents[3], env=env, check=True, capture_output=True
     )
