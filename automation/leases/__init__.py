@@ -1,7 +1,6 @@
 """Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check."""
 
 from automation.leases.claims import (
-    KEEPS_SECONDS,
     SLICE,
     STAGE,
     NoRoom,
@@ -15,6 +14,7 @@ from automation.leases.claims import (
     holders,
     reap,
     release,
+    rename_machine,
     renew,
     request_yield,
     set_apart,
@@ -24,7 +24,6 @@ from automation.leases.claims import (
 )
 
 __all__ = [
-    "KEEPS_SECONDS",
     "SLICE",
     "STAGE",
     "NoRoom",
@@ -38,6 +37,7 @@ __all__ = [
     "holders",
     "reap",
     "release",
+    "rename_machine",
     "renew",
     "request_yield",
     "set_apart",
