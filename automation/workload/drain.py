@@ -57,8 +57,8 @@ def _blocker(row: dict[str, Any], mode: str) -> Blocker:
 def _end(row: dict[str, Any], mode: str) -> datetime | None:
     """When the slice is given back, by its own rate, else that of its stage; ``None`` while neither is known.
 
-    In ``quiesce`` that is after the item in progress, else at the slice's end or after the item at which the loop's time
-    is up. An agent's time is never up.
+    In ``quiesce`` that is after the item in progress, else at the slice's end or after the item at which the time of
+    the loop is up. An agent's time is never up.
     """
     done = row["done"] or row["stage_done"]
     if not done or row["phase"] != WorkSlice.Phase.WORK:

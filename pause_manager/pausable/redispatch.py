@@ -158,8 +158,9 @@ def _send_free() -> None:
 def _give_up_lost_runs() -> None:
     """Give up the runs of lost processes; what acknowledges late and came from an entry is sent again from there.
 
-    It keeps its place on its node for half a minute (``KEEPS_PLACE_SECONDS``) and need not queue until then. Of what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it had begun; if it
-    had not, the broker still has its message, and who gets that finds that its answer is void.
+    It keeps its place on its node for ``KEEPS_PLACE_SECONDS`` and need not queue until then. Of what never waited the
+    broker has the message. What acknowledges early is lost with its worker, as ever, if it had begun; if it had not,
+    the broker still has its message, and who gets that finds that its confirmation is void.
     """
     _one_at_a_time(_end_lost_runs)
 
