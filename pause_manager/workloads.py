@@ -136,7 +136,7 @@ class HoldChange:
     kind: str
     actor: Actor
     reason: str
-    figures: dict[str, dict[str, Any]]
+    details: dict[str, dict[str, Any]]
     """By scope, stored with the event; whoever is told of the change may add to them."""
 
 

@@ -41,7 +41,7 @@ def follow(change: HoldChange, changes: Mapping[str, audit.Change], mode: str = 
     milestones.count_in_progress(change)
     workloads.hold_changed(change)
     audit.record_each(
-        f"hold_{change.what}", change.figures.items(), actor=change.actor, reason=change.reason, changes=changes
+        f"hold_{change.what}", change.details.items(), actor=change.actor, reason=change.reason, changes=changes
     )
     doorbell.ring(change.what, change.scopes, mode, kind=change.kind, reason=change.reason)
     notifier.publish_on_commit(*change.scopes)

@@ -155,7 +155,7 @@ def follow(change: HoldChange) -> None:
             },
         )
         (version,) = cursor.fetchone()
-    change.figures.setdefault(FLEET, {})["version"] = version
+    change.details.setdefault(FLEET, {})["version"] = version
 
 
 _STATE, _HOLD, _EVENT = (model._meta.db_table for model in (ControlState, Hold, ControlEvent))
@@ -163,7 +163,7 @@ _STATE, _HOLD, _EVENT = (model._meta.db_table for model in (ControlState, Hold, 
 _RECREATE = f"""
     INSERT INTO {_STATE}
            (id, version, is_paused, mode, mode_since, reason, requested_by, requested_by_user_id, requested_at)
-    SELECT 1, greatest(1, (SELECT max((figures->>'version')::bigint) FROM {_EVENT} WHERE scope = 'fleet')),
+    SELECT 1, greatest(1, (SELECT max((details->>'version')::bigint) FROM {_EVENT} WHERE scope = 'fleet')),
            hold.id IS NOT NULL, coalesce(hold.mode, ''), hold.created_at, coalesce(hold.reason, ''),
            coalesce(hold.actor, ''), '', hold.created_at
       FROM (SELECT 1) AS one

@@ -1,4 +1,4 @@
-"""When the work under a hold had drained, and when work resumed after it: noted once per hold, with event and figures.
+"""When the work under a hold had drained, and when work resumed after it: noted once per hold, with event and details.
 
 The notes are times and counts, and change nothing that is held. The hold of a run is looked after by whoever has runs.
 Those on more (fleet, queue, pipeline, node) are looked after here, by what the workloads have in progress under them.
@@ -122,8 +122,8 @@ def _that_stopped(noted: Sequence[Milestone], had_work: bool = True) -> list[tup
     counts: dict[int, Counts] = {}
     if wide:
         placed = ControlEvent.objects.filter(action="hold_placed", scope__in={one.scope for one in wide})
-        of_these = placed.filter(figures__hold__in=[one.hold for one in wide])
-        counts = {figures["hold"]: figures.get("at_hand", {}) for figures in of_these.values_list("figures", flat=True)}
+        of_these = placed.filter(details__hold__in=[one.hold for one in wide])
+        counts = {details["hold"]: details.get("at_hand", {}) for details in of_these.values_list("details", flat=True)}
     for one in wide:
         if one.stopped:
             counts[one.hold] = {**counts.get(one.hold, {}), "tasks": one.stopped}
@@ -152,12 +152,12 @@ def count_in_progress(change: HoldChange) -> None:
     """Add to the event what a hold on more than a run finds in progress; look again when it is in force."""
     wide = [scope for scope in change.scopes if not scope.startswith("run:")]
     if change.what == "placed" and wide:
-        metrics.guarded(_add_counts)(wide, change.figures)
+        metrics.guarded(_add_counts)(wide, change.details)
         transaction.on_commit(lambda: metrics.guarded(detect_drained)(wide), robust=True)
 
 
-def _add_counts(scopes: list[str], figures: dict[str, dict[str, object]]) -> None:
+def _add_counts(scopes: list[str], details: dict[str, dict[str, object]]) -> None:
     # A failure here must not break the transaction that places the hold.
     with transaction.atomic():
         for scope, counts in workloads.in_progress(scopes).items():
-            figures.setdefault(scope, {})["at_hand"] = counts
+            details.setdefault(scope, {})["at_hand"] = counts
