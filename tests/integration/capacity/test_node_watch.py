@@ -18,7 +18,7 @@ from automation.pipeline import get_pipeline
 from automation.runs import reconciler
 from pause_manager import manager, nodes, workloads_loads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
@@ -60,9 +60,9 @@ def _rest(view: dict[str, Any]) -> dict[str, Any]:
 def carrying(*refs: str, cpu: float) -> Iterator[None]:
     """This node carries loops of ours that started long ago."""
 
-    def provider(_: str | None) -> Iterator[tuple[str | None, Load]]:
+    def provider(_: str | None) -> Iterator[tuple[str | None, Allocation]]:
         for ref in refs:
-            yield HERE, Load(ref, Needs(cpu=cpu), 0.0)
+            yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
 
     workloads_loads.register(provider)
     try:
