@@ -27,7 +27,14 @@ class Sample:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; allocations are not part of a sample."""
         figures = asdict(self)
-        for absent in ("allocations", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "workers"):
+        for absent in (
+            "allocations",
+            "is_online",
+            "pause_below",
+            "threshold_moved_by",
+            "pause_below_reason",
+            "workers",
+        ):
             del figures["view"][absent]
         return figures
 
