@@ -16,7 +16,7 @@ from django.db.models.expressions import Combinable
 from pause_manager import conf
 from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Workload:
 
     # What there is.
 
-    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Load]]:
+    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Allocation]]:
         """Return (node, allocation) of what runs on ``node``.
 
         If ``node`` is ``None``: of what runs on all nodes, and (``None``, allocation) of what is sent and not placed.
@@ -280,9 +280,9 @@ def with_allocations() -> list[Workload]:
     return [workload for workload in _registered if type(workload).allocations is not Workload.allocations]
 
 
-def allocations_by_node(node: str | None = None) -> dict[str | None, list[Load]]:
+def allocations_by_node(node: str | None = None) -> dict[str | None, list[Allocation]]:
     """Return every allocation by node, or those of one node if ``node`` is named."""
-    found: dict[str | None, list[Load]] = {}
+    found: dict[str | None, list[Allocation]] = {}
     for workload in _registered:
         for name, allocation in workload.allocations(node):
             found.setdefault(name, []).append(allocation)

@@ -12,12 +12,12 @@ from automation.models import Ticket
 from automation.pipeline import AGENT, all_pipelines, definition
 from automation.pipeline.definition import INTERFACE, QUEUE
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.probes import processes
 from pause_manager.workloads import WorkKind
 
 
-def by_node(node: str | None) -> Iterable[tuple[str | None, Load]]:
+def by_node(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
     """Live leases by node and what lost slices keep there; if no node is named, also the messages on their way."""
     with connection.cursor() as cursor:
         cursor.execute(_LEASED, {"node": node})
@@ -30,7 +30,7 @@ def by_node(node: str | None) -> Iterable[tuple[str | None, Load]]:
         run_id, works_since, repeats, owner = rest
         yield (
             name,
-            Load(
+            Allocation(
                 f"slice:{slice_id}",
                 _needs(needs),
                 started_at,
@@ -48,7 +48,7 @@ def by_node(node: str | None) -> Iterable[tuple[str | None, Load]]:
             ),
         )
     for ticket_id, queue, sent_at, priority, needs in sent:
-        yield None, Load(f"ticket:{ticket_id}", _needs(needs), sent_at, priority, is_sent=True, queue=queue)
+        yield None, Allocation(f"ticket:{ticket_id}", _needs(needs), sent_at, priority, is_sent=True, queue=queue)
 
 
 def _needs(text: str) -> Needs:

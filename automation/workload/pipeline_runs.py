@@ -13,7 +13,7 @@ from automation.agents import registry
 from automation.files import watch
 from automation.reports import payload_access
 from automation.workload import allocations, drain, in_progress, run_holds, visibility
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent
 from pause_manager.models._querysets import ControlEventQuerySet, PauseQueueQuerySet
 from pause_manager.workloads import Counts, HoldChange, Member, Remaining, WorkKind, Workload
@@ -22,7 +22,7 @@ from pause_manager.workloads import Counts, HoldChange, Member, Remaining, WorkK
 class PipelineRuns(Workload):
     """Leases and runs, the agents that take work by themselves, and whose all of it is."""
 
-    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Load]]:
+    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Allocation]]:
         return allocations.by_node(node)
 
     def kinds(self) -> Iterable[WorkKind]:

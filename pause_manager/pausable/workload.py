@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from pause_manager import conf
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.pausable import redispatch, running_tasks
@@ -21,7 +21,7 @@ from pause_manager.workloads import MOST_BLOCKERS, Blocker, Counts, HoldChange, 
 class PausableTasks(Workload):
     """Tasks of any Celery project: their messages that wait, and what workers have in hand by their last reports."""
 
-    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Load]]:
+    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Allocation]]:
         return running_tasks.allocations(node)
 
     def in_progress(self, scopes: Collection[str]) -> Mapping[str, Counts]:

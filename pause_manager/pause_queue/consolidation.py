@@ -46,7 +46,7 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
         workloads.give_way(one.refs, one.sentence)
         node = f"node:{one.kept.node}"
         audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, details=one.figures)
-        pieces = {capacity.piece_of(move.load): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
+        pieces = {capacity.piece_of(move.allocation): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
         audit.record_each("moved", pieces.items(), actor=CAPACITY, reason=one.sentence)
         notifier.changed(node)
 

@@ -59,4 +59,4 @@ def test_a_task_that_started_before_the_upgrade_keeps_its_gpu():
 
     carried = here.carrying(workloads.allocations_by_node("gpu-node")["gpu-node"])
 
-    assert [load.gpus for load in carried.loads] == [("GPU-0",)]
+    assert [load.gpus for load in carried.allocations] == [("GPU-0",)]

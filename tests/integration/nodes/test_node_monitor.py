@@ -18,7 +18,7 @@ from automation.pipeline import get_pipeline
 from automation.runs import reconciler
 from pause_manager import manager, nodes, workloads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
@@ -61,9 +61,9 @@ def carrying(*refs: str, cpu: float) -> Iterator[None]:
     """This node carries loops of ours that started long ago."""
 
     class Carried(workloads.Workload):
-        def allocations(self, node: str | None) -> Iterator[tuple[str | None, Load]]:
+        def allocations(self, node: str | None) -> Iterator[tuple[str | None, Allocation]]:
             for ref in refs:
-                yield HERE, Load(ref, Needs(cpu=cpu), 0.0)
+                yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
 
     carried = workloads.register(Carried())
     try:
