@@ -14,11 +14,13 @@ from django.db import connection, transaction
 from django.dispatch import receiver
 
 from automation import leases
-from automation.leases.claims import KEEPS, RUN, SLICE, STAGE, NoRoom
+from automation.errors import NoRoom
+from automation.leases.claims import KEEPS
 from automation.models import Ticket
+from automation.models.runs import lock_runs
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines, definition
 from automation.pipeline.definition import INTERFACE, QUEUE
-from automation.runs import transitions
 from pause_manager import capacity, manager, nodes, workloads_forced, workloads_kinds, workloads_loads
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Load, NodeView
@@ -168,7 +170,7 @@ def park(admission: Admission) -> None:
     for sentence, wants in admission.parked.items():
         runs = {want.run_id: want for want in reversed(wants)}
         with transaction.atomic():
-            transitions.lock([str(run_id) for run_id in runs])
+            lock_runs([str(run_id) for run_id in runs])
             manager.pause_work(
                 [
                     Parked(
@@ -351,7 +353,7 @@ _FORCED = f"""
 
 _SENT = f"""
     SELECT ticket.id, ticket.queue, extract(epoch FROM ticket.sent_at)::float, run.priority, {_NEEDS}
-      FROM {Ticket._meta.db_table} AS ticket
+      FROM {TICKET} AS ticket
       JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'
@@ -376,6 +378,6 @@ _IDLE = f"""
             SELECT 1 FROM {STAGE} AS stage
               LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
                     AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-              LEFT JOIN {Ticket._meta.db_table} AS ticket ON ticket.stage_run_id = stage.id
+              LEFT JOIN {TICKET} AS ticket ON ticket.stage_run_id = stage.id
              WHERE stage.run_id = run.id AND (slice.id IS NOT NULL OR ticket.id IS NOT NULL))
 """

@@ -2,10 +2,6 @@
 
 from automation.leases.claims import (
     KEEPS_SECONDS,
-    SLICE,
-    STAGE,
-    NoRoom,
-    Work,
     Worker,
     claim,
     committed_cursor,
@@ -25,10 +21,6 @@ from automation.leases.claims import (
 
 __all__ = [
     "KEEPS_SECONDS",
-    "SLICE",
-    "STAGE",
-    "NoRoom",
-    "Work",
     "Worker",
     "claim",
     "committed_cursor",

@@ -8,9 +8,9 @@ from uuid import UUID
 from django.db.models import BigIntegerField, Func, Q, Value
 from django.db.models.expressions import Combinable
 
-from automation.leases.claims import RUN
 from automation.models import Agent, Site
-from automation.models._querysets import accounts_of
+from automation.models.accounts import accounts_of
+from automation.models.tables import RUN
 from pause_manager import workloads_audit_readers, workloads_tenants
 from pause_manager.models import ControlEvent
 from pause_manager.models._querysets import ControlEventQuerySet
