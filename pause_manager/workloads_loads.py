@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 
-Provider = Callable[[str | None], Iterable[tuple[str | None, Load]]]
+Provider = Callable[[str | None], Iterable[tuple[str | None, Allocation]]]
 """Called with a node's name, gives (node, load) of that one; with ``None``, of all, and (``None``, load) for what is
 sent but not placed."""
 
@@ -27,10 +27,10 @@ def providers() -> tuple[Provider, ...]:
     return tuple(_providers)
 
 
-def by_node(node: str | None = None) -> dict[str | None, list[Load]]:
+def by_node(node: str | None = None) -> dict[str | None, list[Allocation]]:
     """Every load of every provider by node, or those of one node if ``node`` is named."""
-    found: dict[str | None, list[Load]] = {}
+    found: dict[str | None, list[Allocation]] = {}
     for provider in _providers:
-        for name, load in provider(node):
-            found.setdefault(name, []).append(load)
+        for name, allocation in provider(node):
+            found.setdefault(name, []).append(allocation)
     return found

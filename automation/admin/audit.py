@@ -8,8 +8,8 @@ from typing import Any
 from django.db.models import Model
 from django.http import HttpRequest
 
+from pause_manager.actor import Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 
 def saved(request: HttpRequest, form: Any, formsets: Sequence[Any], *, is_new: bool) -> None:
@@ -28,7 +28,7 @@ def saved(request: HttpRequest, form: Any, formsets: Sequence[Any], *, is_new: b
     if is_new or after or inlines:
         action = "created" if is_new else "changed"
         scope, actor = _scope(form.instance), _actor(request)
-        audit.record(action, scope=scope, actor=actor, figures=inlines, before=before, after=after)
+        audit.record(action, scope=scope, actor=actor, details=inlines, before=before, after=after)
 
 
 def deleted(request: HttpRequest, rows: Sequence[Model]) -> None:

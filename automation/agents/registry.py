@@ -20,11 +20,11 @@ from django.dispatch import receiver
 from automation.models import Agent
 from automation.models.tables import SLICE
 from pause_manager import fleet
+from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import State
 from pause_manager.nodes import members
 from pause_manager.nodes.members import AGENT, Member
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import Actor
 from pause_manager.signals import machine_renamed
 
 TOKEN_PREFIX = "swa_"
@@ -43,16 +43,16 @@ def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
 
 def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
     """Save what was changed in ``agent``; its token stays."""
-    _save(agent, "agent_changed", actor=actor, figures={"changed": list(changed), "enabled": agent.is_enabled})
+    _save(agent, "agent_changed", actor=actor, details={"changed": list(changed), "enabled": agent.is_enabled})
 
 
-def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", figures: dict[str, Any] | None = None) -> None:
+def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", details: dict[str, Any] | None = None) -> None:
     agent.node = agent.node or agent.name
     scope = {"pipelines": agent.pipelines, "account": agent.account.name, "site": agent.site and agent.site.slug}
     with transaction.atomic():
         agent.save()
-        known = {**scope, "node": agent.node, **(figures or {})}
-        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, figures=known)
+        known = {**scope, "node": agent.node, **(details or {})}
+        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, details=known)
 
 
 def of_token(token: str) -> Agent | None:

@@ -23,7 +23,7 @@ from automation.pipeline import AGENT, all_pipelines, definition
 from automation.pipeline.definition import INTERFACE, QUEUE
 from pause_manager import capacity, manager, nodes, workloads_forced, workloads_kinds, workloads_loads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.models import PauseQueueEntry
 from pause_manager.nodes import watching
 from pause_manager.observability import metrics
@@ -186,7 +186,7 @@ def park(admission: Admission) -> None:
                     for run_id in _idle(list(runs))
                 ],
                 reason=sentence,
-                figures=admission.figures[sentence],
+                details=admission.figures[sentence],
             )
 
 
@@ -236,7 +236,7 @@ def _was_parked(run_id: UUID) -> Callable[[], bool]:
 
 
 @workloads_loads.register
-def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+def _loads(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
     """Live leases by node and what lost slices keep there; without a node's name the messages sent, not answered."""
     with connection.cursor() as cursor:
         cursor.execute(_LEASED, {"node": node})
@@ -249,7 +249,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         run_id, works_since, repeats, owner = rest
         yield (
             name,
-            Load(
+            Allocation(
                 f"slice:{slice_id}",
                 _needs(needs),
                 started_at,
@@ -267,7 +267,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
             ),
         )
     for ticket_id, queue, sent_at, priority, needs in sent:
-        yield None, Load(f"ticket:{ticket_id}", _needs(needs), sent_at, priority, is_sent=True, queue=queue)
+        yield None, Allocation(f"ticket:{ticket_id}", _needs(needs), sent_at, priority, is_sent=True, queue=queue)
 
 
 def _needs(text: str) -> Needs:

@@ -12,8 +12,8 @@ from django.db.models.functions import Now
 from automation.errors import ClosingRefused
 from automation.models import Account, AutomationRun, Site
 from automation.runs import lifecycle
+from pause_manager.actor import Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 
 def close_site(site: Site, *, actor: Actor, reason: str = "", cancels_runs: bool = False) -> bool:
@@ -50,8 +50,8 @@ def _close(place: Model, name: str, sites: Sequence[int], actor: Actor, reason: 
         runs = list(unfinished.order_by("pk").values_list("pk", flat=True))
         if runs and not cancels_runs:
             raise ClosingRefused(name, len(runs))
-        figures: dict[str, Any] = {"cancelled_runs": len(runs)} if runs else {}
-        audit.record("closed", scope=_scope(place), actor=actor, reason=reason, figures=figures)
+        details: dict[str, Any] = {"cancelled_runs": len(runs)} if runs else {}
+        audit.record("closed", scope=_scope(place), actor=actor, reason=reason, details=details)
         lifecycle.cancel_runs(runs, actor=actor, reason=f"{name} was closed")
     return True
 

@@ -13,9 +13,9 @@ from automation.models.runs import lock_runs
 from automation.reports import status
 from automation.runs import transitions
 from automation.runs.lifecycle import Outcome
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 DELETED, PURGED = "deleted", "purged"
 """The events that stay of a run: that it was deleted, by whom and why, and that nothing of it is left."""
@@ -36,7 +36,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             return False
         _refuse_if_needed(run)
         transitions.mark_deleted(run_id)
-        figures = {
+        details = {
             "pipeline": run.pipeline,
             "site": run.site.slug,
             "lifecycle": run.lifecycle,
@@ -45,8 +45,8 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         }
         if confirmation:
-            figures["confirmation"] = confirmation
-        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, figures=figures)
+            details["confirmation"] = confirmation
+        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, details=details)
     return True
 
 

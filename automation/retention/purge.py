@@ -32,8 +32,8 @@ from automation.models import (
 from automation.models.tables import ARTIFACT, ITEM, ITEM_CHUNK, ITEM_FAILURE, RUN, SLICE, STAGE, STANDSTILL
 from automation.retention.deletion import PURGED
 from pause_manager import database
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.purge")
 

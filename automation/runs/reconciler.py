@@ -16,9 +16,9 @@ from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.runs import advancing, lifecycle, stage_rows, timeouts
 from pause_manager import database
+from pause_manager.actor import SYSTEM
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.runs.reconciler")
@@ -114,7 +114,7 @@ def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
-        figures={
+        details={
             "stage": stage_run.slug,
             "slice": lost.slice_id,
             "crashes": lost.crashes,
@@ -158,7 +158,7 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
-        figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
+        details={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
     )
     declared = definition.of(stage_run)
     lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

@@ -19,9 +19,9 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import RUN
 from pause_manager import holds
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def apply(
     *,
     actor: Actor,
     reason: str = "",
-    figures: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None,
 ) -> None:
     """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
 
@@ -75,7 +75,7 @@ def apply(
             scope=f"run:{run_id}",
             actor=actor,
             reason=reason,
-            figures=figures,
+            details=details,
             before={"lifecycle": was},
             after={"lifecycle": str(transition.target)},
         )

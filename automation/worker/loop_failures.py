@@ -13,8 +13,8 @@ from django.db import connection
 from automation.models import StageRun, WorkSlice
 from automation.models.tables import STAGE
 from automation.runs import lifecycle
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 LONGEST_PAUSE = 60.0
 MAX_ERROR = 2_000
@@ -48,7 +48,7 @@ def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, 
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: a loop failed, time {failures}: {told}",
-        figures={
+        details={
             "stage": stage_run.slug,
             "failures": failures,
             "allowed": retries + 1,

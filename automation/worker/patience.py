@@ -12,8 +12,8 @@ from automation.items.leased_slice import LeasedSlice
 from automation.models import StageRun
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.definition import Definition
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 EVERY = 10
 """People are told of an item's first wait and of each so many more."""
@@ -61,5 +61,5 @@ def _tell(stage_run: StageRun, key: str, waits: int, later: TryLater) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {key} waits {later.seconds:g} s, for time {waits}: {_told(later)}",
-        figures={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
+        details={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
     )

@@ -37,10 +37,10 @@ from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
 from automation.worker.item_loop import Halt, ItemLoop
 from automation.worker.overruns import hook_timeout
 from pause_manager import manager, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import SHUTDOWN, Stop
 from pause_manager.observability import audit, log_context, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.slots import gpus, local, recycling
 from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 
@@ -373,7 +373,7 @@ class StageLoop:
             scope=self.run_row.scope,
             actor=SYSTEM,
             reason=f"{self.stage_run.slug}: stopped{after}: {reason.sentence}",
-            figures={
+            details={
                 "code": reason.code,
                 "stage": self.stage_run.slug,
                 "slice": work.slice_id if work is not None else None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.db import connection
 
 from automation.models.tables import RUN, STAGE, TICKET
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 ACTION = "continued"
 
@@ -26,11 +26,11 @@ _CONTINUED = f"""
     SELECT 'run:' || run.id
       FROM {RUN} AS run
      CROSS JOIN LATERAL (
-            SELECT action, figures FROM {ControlEvent._meta.db_table} AS event
+            SELECT action, details FROM {ControlEvent._meta.db_table} AS event
              WHERE event.scope = 'run:' || run.id AND action IN ('stopped', '{ACTION}')
              ORDER BY event.id DESC LIMIT 1) AS last
      WHERE run.finished_at IS NULL AND run.lifecycle = 'running'
-       AND last.action = 'stopped' AND last.figures->>'code' = 'held'
+       AND last.action = 'stopped' AND last.details->>'code' = 'held'
        AND EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {TICKET} AS ticket
                                                     ON ticket.stage_run_id = stage.id
                     WHERE stage.run_id = run.id)

@@ -19,7 +19,7 @@ from django.dispatch import receiver
 
 from pause_manager import conf, workloads_loads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.probes import processes
 from pause_manager.signals import machine_renamed, yield_wanted
@@ -120,7 +120,7 @@ def _is_lost(row: Any) -> bool:
 
 
 @workloads_loads.register
-def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+def _loads(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
     """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
     with connection.cursor() as cursor:
         cursor.execute(_LOADS, {"node": node})
@@ -129,7 +129,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         declared = Needs(**orjson.loads(needs))
         yield (
             name,
-            Load(
+            Allocation(
                 f"{_REF}{task_id}/{pk}",
                 declared,
                 started_at,
@@ -149,7 +149,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         columns = sent.values_list("ref", "needs", "sent_at", "priority", "work_queue")
         for ref, wanted, sent_at, priority, queue in columns:
             since = sent_at.timestamp() if sent_at else 0.0
-            yield None, Load(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
+            yield None, Allocation(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
 
 
 @receiver(yield_wanted)

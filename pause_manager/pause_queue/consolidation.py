@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pause_manager import capacity, conf
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import audit
 from pause_manager.pause_queue.admission import Fleet
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import yield_wanted
 
 MAKING_ROOM = "making_room"
@@ -44,10 +44,10 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
     ``moved`` of its own.
     """
     for one in found:
-        yield_wanted.send(None, refs=one.refs, reason=one.sentence, figures=one.figures)
+        yield_wanted.send(None, refs=one.refs, reason=one.sentence, details=one.figures)
         node = f"node:{one.kept.node}"
-        audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, figures=one.figures)
-        pieces = {capacity.piece_of(move.load): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
+        audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, details=one.figures)
+        pieces = {capacity.piece_of(move.allocation): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
         audit.record_each("moved", pieces.items(), actor=CAPACITY, reason=one.sentence)
         notifier.changed(node)
 

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from pause_manager import capacity, conf, nodes
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
@@ -18,7 +19,6 @@ from pause_manager.pause_queue import consolidation, heads, writer
 from pause_manager.pause_queue.admission import Fleet, look
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.manager")
@@ -81,7 +81,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
     sent = 0
     if plan:
         figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
-        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), figures=figures)
+        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
     consolidation.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:

@@ -13,10 +13,10 @@ from django.db import transaction
 from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
+from pause_manager.actor import SYSTEM
 from pause_manager.models import PauseQueueEntry
 from pause_manager.models._querysets import PauseQueueQuerySet
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 
@@ -128,8 +128,8 @@ def _wait_again(
 
 
 def _tell(rows: Sequence[_Row], reason: str, more: dict[str, Any]) -> None:
-    figures = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
-    audit.record_each("parked", figures, actor=SYSTEM, reason=reason)
+    details = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
+    audit.record_each("parked", details, actor=SYSTEM, reason=reason)
 
 
 def _time_of(problem: Problem) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from django.db import connection, transaction
 
 from pause_manager import capacity, conf, manager, nodes, workloads_forced, workloads_loads
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.foreign import Swing
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
@@ -16,7 +17,6 @@ from pause_manager.nodes import threshold, watching
 from pause_manager.nodes.machines import identity
 from pause_manager.nodes.persisted_state import KeptWatch
 from pause_manager.observability import audit
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import yield_wanted
 from pause_manager.worker.consumption import NODE, consumption
 
@@ -131,7 +131,7 @@ class NodeWatch:
             threshold.note_out_of_memory(
                 view.name,
                 reason=f"The kernel killed {what} of the workers' control group for want of memory.",
-                figures={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
+                details={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
             )
 
     def _keep(self, node: str) -> None:
@@ -157,12 +157,12 @@ class NodeWatch:
 
     def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
         with transaction.atomic():
-            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
+            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, details=judgement.figures)
             self._record("yield_wanted", node, judgement)
             notifier.changed(f"node:{node}")
 
     def _record(self, action: str, node: str, judgement: capacity.Judgement) -> None:
-        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, figures=judgement.figures)
+        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, details=judgement.figures)
 
 
 def poll_if_beat_is_dead() -> None:

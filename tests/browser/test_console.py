@@ -14,7 +14,7 @@ from automation.runs import lifecycle
 from backend.console.live import LOOK_AGAIN_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
-from tests.factories import OPERATOR, make_site
+from tests.support.factories import OPERATOR, make_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -84,7 +84,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     expect(page.get_by_role("button", name="Resume")).to_be_enabled()
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").get()
     assert (placed.actor, placed.channel) == ("user:olga", "console")
-    for entry in placed.figures.get("in_flight", []):
+    for entry in placed.details.get("in_flight", []):
         expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)

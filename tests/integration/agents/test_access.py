@@ -13,9 +13,9 @@ from rest_framework.test import APIClient
 from automation import agents
 from automation.models import Agent
 from pause_manager.models import ControlEvent, ControlState, Hold
-from tests.callers import JOBS, OPERATE, VIEW, make_user
-from tests.factories import OPERATOR, make_run, make_site, rows
-from tests.integration.agents.calling import Caller, make_agent
+from tests.support.agent_calls import Caller, make_agent
+from tests.support.api_users import JOBS, OPERATE, VIEW, make_user
+from tests.support.factories import OPERATOR, make_run, make_site, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,7 +97,7 @@ def test_a_token_is_kept_as_a_hash_and_ends_when_it_is_rotated():
     assert old not in str(Agent.objects.values().get())
     assert agents.of_token(old) is None
     assert agents.of_token(new) == agent
-    assert not ControlEvent.objects.filter(figures__icontains=new).exists()
+    assert not ControlEvent.objects.filter(details__icontains=new).exists()
 
 
 def test_the_command_prints_the_token_and_says_what_is_wrong(capsys):

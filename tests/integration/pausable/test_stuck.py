@@ -14,21 +14,21 @@ from django.test import Client
 from django.urls import reverse
 
 from pause_manager import fleet, pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.database import batches
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import known_tasks, members
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import parked_messages, redispatch
 from pause_manager.pause_queue import stuck
 from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
-from tests.callers import client_of
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR
-from tests.integration.metrics.scraping import Scrape
-from tests.integration.pausable.kept_rows import QUEUE, keep, were_sent
-from tests.integration.pausable.project import Foreign, hold, release
-from tests.workers import eventually
+from tests.support.api_users import client_of
+from tests.support.factories import OPERATOR
+from tests.support.foreign_project import Foreign, hold, release
+from tests.support.parked_rows import QUEUE, keep, were_sent
+from tests.support.race import race
+from tests.support.scrape import Scrape
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -67,8 +67,8 @@ class TestSettingAside:
         entry.refresh_from_db()
         assert (entry.outcome, entry.problem, entry.reason) == ("", "unknown_task", "nobody knows it")
         assert (entry.attempts, entry.losses, entry.sent_at) == (1, 1, None)
-        (event,) = [one for one in events("parked") if one.figures.get("again")]
-        assert event.figures == {"entry": entry.pk, "again": True, "problem": "unknown_task"}
+        (event,) = [one for one in events("parked") if one.details.get("again")]
+        assert event.details == {"entry": entry.pk, "again": True, "problem": "unknown_task"}
 
     def test_what_is_answered_is_not_set_aside(self):
         entry = sent_one()
@@ -213,8 +213,9 @@ class TestVerbs:
 
     def test_what_was_parked_anew_while_its_message_was_on_its_way_waits_once(self):
         from pause_manager import manager
+        from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import CAPACITY, Parked
+        from pause_manager.pause_queue.writer import Parked
 
         def park() -> PauseQueueEntry:
             manager.pause_work([Parked("import:1", NEW, QUEUE, Needs(), (1, 2))], reason="full")
