@@ -16,7 +16,8 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from automation.models import Agent, WorkSlice
+from automation.models import Agent
+from automation.models.tables import SLICE
 from pause_manager import fleet
 from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import State
@@ -115,7 +116,7 @@ OBEYING = f"""
      CROSS JOIN LATERAL (SELECT coalesce(agent.last_seen_at, agent.created_at) AS at) AS seen
      WHERE (agent.is_enabled AND agent.last_seen_at >= statement_timestamp() - make_interval(secs => %s))
         OR 'agent:' || agent.name IN (
-            SELECT split_part(lease_owner, '/', 1) FROM {WorkSlice._meta.db_table}
+            SELECT split_part(lease_owner, '/', 1) FROM {SLICE}
              WHERE lease_token IS NOT NULL AND finished_at IS NULL AND lease_expires_at >= statement_timestamp())
      ORDER BY agent.name
 """

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from automation.leases.claims import RUN, SLICE, STAGE, NoRoom
-from automation.models import Ticket
-from automation.runs import transitions
+from automation.errors import NoRoom
+from automation.models.runs import lock_runs
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from pause_manager import capacity, manager, nodes
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
@@ -160,7 +160,7 @@ def park(admission: Admission) -> None:
     for sentence, wants in admission.parked.items():
         runs = {want.run_id: want for want in reversed(wants)}
         with transaction.atomic():
-            transitions.lock([str(run_id) for run_id in runs])
+            lock_runs([str(run_id) for run_id in runs])
             manager.pause_work(
                 [
                     Parked(
@@ -252,6 +252,6 @@ _IDLE = f"""
             SELECT 1 FROM {STAGE} AS stage
               LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
                     AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-              LEFT JOIN {Ticket._meta.db_table} AS ticket ON ticket.stage_run_id = stage.id
+              LEFT JOIN {TICKET} AS ticket ON ticket.stage_run_id = stage.id
              WHERE stage.run_id = run.id AND (slice.id IS NOT NULL OR ticket.id IS NOT NULL))
 """

@@ -1,10 +1,6 @@
 """Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check."""
 
 from automation.leases.claims import (
-    SLICE,
-    STAGE,
-    NoRoom,
-    Work,
     Worker,
     claim,
     committed_cursor,
@@ -24,10 +20,6 @@ from automation.leases.claims import (
 )
 
 __all__ = [
-    "SLICE",
-    "STAGE",
-    "NoRoom",
-    "Work",
     "Worker",
     "claim",
     "committed_cursor",

@@ -9,6 +9,7 @@ from django.db import transaction
 from automation import dispatch
 from automation.errors import NotParked
 from automation.models import AutomationRun
+from automation.models.runs import lock_runs
 from automation.runs import transitions
 from pause_manager import holds, manager, workloads
 from pause_manager.actor import Actor
@@ -29,7 +30,7 @@ def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "", only_if_parked
     """
     scope = f"run:{run_id}"
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         able = AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=True)
         if not able.exists():
             raise transitions.refusal("force", run_id)

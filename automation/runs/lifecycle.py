@@ -20,6 +20,7 @@ from automation.errors import InvalidInput, SiteClosed, TransitionRefused
 from automation.inputs import Input
 from automation.items import keys, store
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.pipeline import Payload, Pipeline, failure_limit, get_pipeline, run_input
 from automation.pipeline.failure_limit import FailureLimit
 from automation.reports import in_flight, slice_totals, status
@@ -146,7 +147,7 @@ def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
 def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
     """Hold every run of ``run_ids`` that can be, in one transaction; the others are refused, each with why."""
     with transaction.atomic():
-        transitions.lock([str(pk) for pk in run_ids])
+        lock_runs([str(pk) for pk in run_ids])
         able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
         ids = list(able.values_list("pk", flat=True))
         details = in_flight.of_runs(ids)
@@ -191,7 +192,7 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     A repeated cancel changes nothing. Raises ``TransitionRefused`` if the run is final for another reason.
     """
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         if AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.CANCELLED).exists():
             return AutomationRun.objects.with_leases().get(pk=run_id)
         if transitions.request_cancel(run_id, actor=actor):
@@ -231,7 +232,7 @@ def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
     ended = 0
     for pk, name in list(asked.values_list("pk", "cancel_requested_by")):
         with transaction.atomic():
-            transitions.lock([str(pk)])
+            lock_runs([str(pk)])
             ended += _end_if_idle(pk, actor=Actor(name, "worker"), reason="the last worker has given its slice back")
     return ended
 
@@ -261,7 +262,7 @@ def fail(run_id: UUID, *, reason: str, details: dict[str, Any] | None = None) ->
     """Fail a running run. Nothing happens if it has ended meanwhile or is being cancelled."""
     try:
         with transaction.atomic():
-            transitions.lock([str(run_id)])
+            lock_runs([str(run_id)])
             if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
                 return  # who asked for the end gets the end that was asked for
             transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, details=details)

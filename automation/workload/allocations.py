@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import orjson
 from django.db import connection
 
-from automation.leases.claims import KEEPS, RUN, SLICE, STAGE
+from automation.leases.claims import KEEPS
 from automation.models import Ticket
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines, definition
 from automation.pipeline.definition import INTERFACE, QUEUE
 from pause_manager.capacity.needs import Needs
@@ -123,7 +124,7 @@ _FORCED = f"""
 
 _SENT = f"""
     SELECT ticket.id, ticket.queue, extract(epoch FROM ticket.sent_at)::float, run.priority, {_NEEDS}
-      FROM {Ticket._meta.db_table} AS ticket
+      FROM {TICKET} AS ticket
       JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'

@@ -10,9 +10,8 @@ from django.db import connection
 from automation import conf
 from automation.agents.claiming import OWNER
 from automation.gate import standstills
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE, STAGE
 from automation.models import Standstill
+from automation.models.tables import ITEM, SLICE, STAGE
 from automation.models.work import WorkSlice
 from automation.reports.slice_totals import WAITING
 from pause_manager.workloads import MOST_BLOCKERS, Blocker, Remaining

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from django.db import connection
 
-from automation.leases.claims import RUN, SLICE, STAGE
+from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline.definition import QUEUE
 from pause_manager.workloads import Counts
 

@@ -11,6 +11,7 @@ from django.db import transaction
 from automation import dispatch
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun
+from automation.models.runs import lock_runs
 from automation.runs import advancing, lifecycle, transitions
 from automation.workload import continued
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
@@ -23,7 +24,7 @@ logger = logging.getLogger("automation.workload.run_holds")
 def lock(scopes: Sequence[str]) -> None:
     """Lock the runs among ``scopes``."""
     if run_ids := lifecycle.ids_in(scopes):
-        transitions.lock(run_ids)
+        lock_runs(run_ids)
 
 
 def follow(change: HoldChange) -> None:

@@ -9,9 +9,9 @@ from django.db.models import BigIntegerField, Func, Q, TextField, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Concat
 
-from automation.leases.claims import RUN
 from automation.models import Agent, AutomationRun, Site
-from automation.models._querysets import accounts_of
+from automation.models.accounts import accounts_of
+from automation.models.tables import RUN
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.models._querysets import ControlEventQuerySet, PauseQueueQuerySet
 

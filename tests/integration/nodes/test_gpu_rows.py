@@ -39,7 +39,7 @@ def test_leases_in_force_keep_their_gpus_over_the_upgrade():
 
     assert WorkSlice.objects.get(pk=work.slice_id).lease_gpus == ["1"]
     carried = here.carrying(workloads.allocations_by_node("gpu-node")["gpu-node"])
-    assert [load.gpus for load in carried.loads] == [("GPU-1",)]
+    assert [load.gpus for load in carried.allocations] == [("GPU-1",)]
 
 
 def test_a_task_that_started_before_the_upgrade_keeps_its_gpu():

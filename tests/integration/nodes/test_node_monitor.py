@@ -13,6 +13,7 @@ import pytest
 
 from automation import leases
 from automation.dispatch import admission
+from automation.errors import NoRoom
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
@@ -258,7 +259,7 @@ def start(run: AutomationRun, name: str) -> bool:
     here = leases.Worker(f"test/{name}", HERE)
     try:
         return bool(leases.claim(stage_run.pk, here, room=room))
-    except leases.NoRoom:
+    except NoRoom:
         return False
 
 

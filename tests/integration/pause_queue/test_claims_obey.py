@@ -12,7 +12,9 @@ from django.db.models import F
 
 from automation import dispatch, leases
 from automation.dispatch import admission
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
@@ -141,7 +143,9 @@ def test_a_claim_that_waits_for_the_node_while_a_poll_keeps_it_is_refused():
     assert claim.result == f"{HERE} has 4 of 8 cores free, 1 core needed; it is kept free for 6 cores."
 
 
-def leased_by(run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
+def leased_by(
+    run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None
+) -> LeasedSlice | None:
     stage_run = stage_of(run)
     needs = SMALL
     room = partial(admission.room_here, needs=needs, pipeline=run.pipeline, run_id=run.pk)
@@ -202,7 +206,7 @@ class TestASliceWhoseWorkerWasLost:
         run = make_run("on-gpu", items=3)
         declared = get_pipeline("on-gpu").stages[0]
 
-        def leased(name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
+        def leased(name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> LeasedSlice | None:
             room = partial(admission.room_here, needs=declared.needs, pipeline=run.pipeline, run_id=run.pk)
             at = Worker(f"test/{name}", "gpu-node")
             return leases.claim(stage_of(run).pk, at, room=room, suits=suits)
