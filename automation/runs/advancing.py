@@ -13,6 +13,7 @@ from automation import dispatch, gate
 from automation.errors import TransitionRefused
 from automation.items import slicing
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.pipeline import definition
 from automation.runs import transitions
 from pause_manager.actor import SYSTEM, Actor
@@ -32,7 +33,7 @@ def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
     """
     ready = _ready_after(run, completing=None)
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.cancel_requested_at is not None:
             raise transitions.refusal("start", run.pk)
@@ -61,7 +62,7 @@ def seal(stage_run_id: int) -> bool:
         return False
     ready = _ready_after(run, completing=stage_run)
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:
             return False

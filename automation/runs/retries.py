@@ -10,6 +10,7 @@ from django.db import transaction
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
+from automation.models.runs import lock_runs
 from automation.models.work import WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import INPUT
@@ -41,7 +42,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
     still has workers that finish their items; ``SiteClosed`` if its site takes no runs.
     """
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         old = _retryable(run_id)
         new = AutomationRun.objects.create(
             site=old.site,

@@ -26,7 +26,7 @@ from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.reports import payload_access
 from automation.runs import lifecycle
-from pause_manager import workloads_audit_readers
+from pause_manager import workloads
 from pause_manager.api.idempotency import idempotent
 from pause_manager.models import ControlEvent
 
@@ -165,7 +165,7 @@ class Logs(AutomationView):
         query = self.query(LogQuery)
         run = choice.of_site(request.user, query["run_id"], query.get("site_id"))
         newest = ControlEvent.objects.of_scope(run.scope)[: query["lines"]]
-        lines = [line_of(event) for event in workloads_audit_readers.as_told_to(request.user, reversed(newest))]
+        lines = [line_of(event) for event in workloads.events_for(request.user, reversed(newest))]
         return Response({"run_id": str(run.pk), "lines": lines})
 
 

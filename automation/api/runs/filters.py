@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from automation.gate import installed
 from automation.models import Lifecycle, StageRun
-from automation.models._querysets import RunQuerySet
+from automation.models.runs import RunQuerySet
 from automation.reports import status
 from automation.reports.status import ALL as STATUSES
 from pause_manager.api.pagination import PageQuery

@@ -12,7 +12,8 @@ from django.db.models.functions import Now
 from automation import gate
 from automation.api.errors import AmbiguousRun, RunNotFound, SiteNotFound
 from automation.models import AutomationRun, Site
-from automation.models._querysets import RunQuerySet, SiteQuerySet, accounts_of
+from automation.models.accounts import SiteQuerySet, accounts_of
+from automation.models.runs import RunQuerySet
 from automation.reports import status
 from automation.retention import deletion
 from automation.runs import run_names

@@ -19,7 +19,7 @@ from automation.api.errors import EntryNotFound, NodeNotFound
 from automation.api.runs.serializers import ReasonSerializer
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
-from pause_manager import manager, workloads_kinds
+from pause_manager import manager
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
@@ -67,10 +67,7 @@ class Capacity(AutomationView):
 
 
 def _verdicts() -> list[dict[str, Any]]:
-    return [
-        {"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)}
-        for kind, verdict in workloads_kinds.verdicts()
-    ]
+    return [{"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)} for kind, verdict in manager.verdicts()]
 
 
 class NodeCapacity(AutomationView):

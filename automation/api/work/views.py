@@ -26,7 +26,7 @@ from automation.models import AutomationRun, StageRun
 from automation.models.work import ItemFailure, WorkItem
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access
-from pause_manager import workloads_audit_readers
+from pause_manager import workloads
 from pause_manager.api import pagination
 from pause_manager.api.pagination import page_of
 from pause_manager.models import ControlEvent
@@ -116,7 +116,7 @@ def _shown(request: Request, serializer: type[Serializer[Any]], rows: list[Any])
 
 
 def _events_shown(request: Request, events: list[ControlEvent]) -> list[dict[str, Any]]:
-    return list(EventSerializer(workloads_audit_readers.as_told_to(request.user, events), many=True).data)
+    return list(EventSerializer(workloads.events_for(request.user, events), many=True).data)
 
 
 def find_stage(run: AutomationRun, slug: str) -> StageRun:

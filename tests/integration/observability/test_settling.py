@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from automation import leases
-from automation.leases.claims import Work, Worker
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.runs import reconciler
 from pause_manager import holds
@@ -35,7 +36,7 @@ def lift(scope: str) -> None:
     holds.release([scope], actor=OPERATOR, reason="done")
 
 
-def here(run: AutomationRun) -> Work:
+def here(run: AutomationRun) -> LeasedSlice:
     """A lease of this machine, where the loops of a test are."""
     stage_run = stage_of(run)
     work = leases.claim(stage_run.pk, Worker("test/a", host_name()))
@@ -179,7 +180,7 @@ def test_what_a_hold_stops_is_looked_for_by_one_statement_that_needs_no_scan(dja
     place("fleet")
 
     with django_assert_num_queries(5):
-        milestones.look(["fleet"])
+        milestones.detect_drained(["fleet"])
     with django_assert_num_queries(1):
-        milestones.look(["queue:nothing"])
+        milestones.detect_drained(["queue:nothing"])
     assert stage_of(run).slices.exists()

@@ -12,7 +12,9 @@ from django.db.models.functions import Now
 
 from automation import gate, leases
 from automation.dispatch.admission import room_here
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, StageRun, Ticket
 from automation.models.work import WorkSlice
 from automation.pipeline import Pipeline, register
@@ -73,7 +75,7 @@ def sampled(name: str) -> None:
     )
 
 
-def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
+def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, LeasedSlice]:
     """A run of small work that has been at work on the node ``name`` for two minutes."""
     run = make_run("small-work")
     work = claimed(run, name)
@@ -83,7 +85,7 @@ def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
     return run, work
 
 
-def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> Work | None:
+def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> LeasedSlice | None:
     stage = stage_of(run)
     needs = LargeWork.stages[0].needs if run.pipeline == "large-work" else Small.needs
     room = partial(room_here, needs=needs, pipeline=run.pipeline, sample=nodes.latest(name)) if asks else None

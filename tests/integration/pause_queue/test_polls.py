@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from automation.models import Lifecycle
+from automation.models.runs import lock_runs
 from pause_manager import holds, manager, pause_queue
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
@@ -168,13 +169,13 @@ def test_a_second_poll_does_not_wait_for_the_first():
 
 
 def test_the_poll_and_a_cancel_do_not_wait_for_each_other_for_ever():
-    from automation.runs import lifecycle, transitions
+    from automation.runs import lifecycle
 
     full()
     run = make_run()
     node()
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         poll = in_thread(manager.poll)
         wait_until_blocked(poll)
         lifecycle.cancel(run.pk, actor=OPERATOR)
