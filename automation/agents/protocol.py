@@ -58,7 +58,7 @@ def claim(
         return {"job": None, "reason": None, "system": registry.answered(agent, state)}
     found, why = claiming.find(agent, claim_id=claim_id, stages=stages, told=told)
     if found is not None:
-        metrics.guarded(milestones.went_on)(found.scopes)
+        metrics.guarded(milestones.note_work_resumed)(found.scopes)
         progress_notifier.moved(found.run.scope)
     return {
         "job": found.as_dict(limit) if found else None,
@@ -146,9 +146,9 @@ def fail(
     """
     with transaction.atomic():
         job = _held(agent, job_id, token)
-        figures = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
+        details = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
         why = f"{job.stage_run.slug}: {error}"
-        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, figures=figures)
+        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, details=details)
         lost = None
         has_failures = False
         if retry_after is None:
@@ -205,7 +205,7 @@ def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) 
     advancing.seal_finished([job.run.pk])
     lifecycle.finish_cancels([job.run.pk])
     metrics.guarded(lifecycle.settle_pauses)([job.run.pk])
-    metrics.guarded(milestones.look)(job.scopes)
+    metrics.guarded(milestones.detect_drained)(job.scopes)
     progress_notifier.changed([job.run.scope])
 
 
@@ -216,7 +216,7 @@ def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
         scope=job.run.scope,
         actor=actor,
         reason=f"{job.stage_run.slug}: stopped{after}: {stop.sentence}",
-        figures={
+        details={
             "code": stop.code,
             "stage": job.stage_run.slug,
             "slice": job.work.slice_id,

@@ -15,16 +15,15 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from automation.models import Agent, WorkSlice
+from automation.models import Agent
+from automation.models.tables import SLICE
 from pause_manager import fleet
 from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import State
 from pause_manager.nodes import members
-from pause_manager.nodes.members import AGENT, Member
 from pause_manager.observability import audit, metrics
-from pause_manager.signals import machine_renamed
+from pause_manager.workloads import AGENT, Member
 
 TOKEN_PREFIX = "swa_"
 SEEN_EVERY = timedelta(seconds=10)
@@ -42,16 +41,16 @@ def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
 
 def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
     """Save what was changed in ``agent``; its token stays."""
-    _save(agent, "agent_changed", actor=actor, figures={"changed": list(changed), "enabled": agent.is_enabled})
+    _save(agent, "agent_changed", actor=actor, details={"changed": list(changed), "enabled": agent.is_enabled})
 
 
-def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", figures: dict[str, Any] | None = None) -> None:
+def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", details: dict[str, Any] | None = None) -> None:
     agent.node = agent.node or agent.name
     scope = {"pipelines": agent.pipelines, "account": agent.account.name, "site": agent.site and agent.site.slug}
     with transaction.atomic():
         agent.save()
-        known = {**scope, "node": agent.node, **(figures or {})}
-        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, figures=known)
+        known = {**scope, "node": agent.node, **(details or {})}
+        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, details=known)
 
 
 def of_token(token: str) -> Agent | None:
@@ -88,15 +87,13 @@ def _acknowledge(agent: Agent, version: int) -> None:
     agent.acknowledged_version = version
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
     """An agent beside the workers of a machine is on that machine, whatever it is called."""
     of_node = Agent.objects.filter(node=old).order_by("pk").select_for_update(no_key=True)
     Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
 
 
-@members.register
-def _obeying() -> Iterable[Member]:
+def obeying() -> Iterable[Member]:
     """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
 
     One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.
@@ -119,7 +116,7 @@ OBEYING = f"""
      CROSS JOIN LATERAL (SELECT coalesce(agent.last_seen_at, agent.created_at) AS at) AS seen
      WHERE (agent.is_enabled AND agent.last_seen_at >= statement_timestamp() - make_interval(secs => %s))
         OR 'agent:' || agent.name IN (
-            SELECT split_part(lease_owner, '/', 1) FROM {WorkSlice._meta.db_table}
+            SELECT split_part(lease_owner, '/', 1) FROM {SLICE}
              WHERE lease_token IS NOT NULL AND finished_at IS NULL AND lease_expires_at >= statement_timestamp())
      ORDER BY agent.name
 """

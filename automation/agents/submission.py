@@ -11,9 +11,11 @@ from django.db import connection
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.gate import installed
 from automation.items import store, units
-from automation.leases.checkpoint import Failure, Progress
-from automation.leases.claims import Work
+from automation.items.leased_slice import LeasedSlice
+from automation.items.units import Failure
+from automation.leases.checkpoint import Progress
 from automation.models import ItemFailure, StageRun, WorkItem
+from automation.models.tables import ITEM
 from automation.pipeline import definition, item_types
 from automation.pipeline.definition import Definition
 
@@ -37,7 +39,7 @@ class HandedIn:
     busy_seconds: float = 0.0
 
 
-def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+def progress_of(work: LeasedSlice, stage_run: StageRun, handed: HandedIn) -> Progress:
     """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``.
 
     Read are the keys up to the cursor, and of the items that were given up the payloads: what the others weigh, and
@@ -127,7 +129,7 @@ def check_repeat(stage: Definition, stage_run: StageRun, handed: HandedIn) -> No
 
 _SAME = f"""
     SELECT count(*) FROM string_to_table(%(outputs)s, E'\\n') AS line
-      JOIN {store.ITEM} AS item
+      JOIN {ITEM} AS item
         ON item.made_by_id = %(stage)s AND item.key = split_part(line, E'\\t', 1)
        AND item.payload = split_part(line, E'\\t', 2)::jsonb
      WHERE line <> ''

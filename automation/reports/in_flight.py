@@ -9,8 +9,7 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE, STAGE
+from automation.models.tables import ITEM, SLICE, STAGE
 
 _LEASED = f"""
     SELECT stage.run_id, stage.slug, slice.id, slice.lease_owner, slice.lease_node, slice.leased_at,

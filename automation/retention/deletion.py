@@ -9,6 +9,7 @@ from django.db import transaction
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.reports import status
 from automation.runs import transitions
 from automation.runs.lifecycle import Outcome
@@ -27,7 +28,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
     a retry is still being made from it.
     """
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         run = AutomationRun.objects.select_related("site").filter(pk=run_id).first()
         if run is None:
             raise transitions.refusal("delete", run_id)
@@ -35,7 +36,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             return False
         _refuse_if_needed(run)
         transitions.mark_deleted(run_id)
-        figures = {
+        details = {
             "pipeline": run.pipeline,
             "site": run.site.slug,
             "lifecycle": run.lifecycle,
@@ -44,8 +45,8 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         }
         if confirmation:
-            figures["confirmation"] = confirmation
-        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, figures=figures)
+            details["confirmation"] = confirmation
+        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, details=details)
     return True
 
 

@@ -13,6 +13,7 @@ from automation import dispatch, gate
 from automation.errors import TransitionRefused
 from automation.items import slicing
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.pipeline import definition
 from automation.runs import transitions
 from pause_manager.actor import SYSTEM, Actor
@@ -32,7 +33,7 @@ def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
     """
     ready = _ready_after(run, completing=None)
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.cancel_requested_at is not None:
             raise transitions.refusal("start", run.pk)
@@ -61,7 +62,7 @@ def seal(stage_run_id: int) -> bool:
         return False
     ready = _ready_after(run, completing=stage_run)
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:
             return False
@@ -72,7 +73,7 @@ def seal(stage_run_id: int) -> bool:
             scope=run.scope,
             actor=SYSTEM,
             reason=f"{stage_run.slug}: all items are done",
-            figures={"stage": stage_run.slug, "total_items": stage_run.total_items},
+            details={"stage": stage_run.slug, "total_items": stage_run.total_items},
         )
         # A parallel branch may have completed since the ranges were cut, so that a join of both is ready only now.
         ready += _ready_after(run, completing=stage_run, known={row.slug for row, _, _ in ready})
@@ -148,7 +149,7 @@ def _start(run: AutomationRun, ready: _Ready) -> None:
                 scope=run.scope,
                 actor=SYSTEM,
                 reason=f"{stage_run.slug}: {total} items in {len(slices)} slices",
-                figures={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
+                details={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
             )
     dispatch.on_commit([stage_run.pk for stage_run, _, _ in ready])
 

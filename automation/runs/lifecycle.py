@@ -14,25 +14,23 @@ from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from automation import conf, dispatch, gate
+from automation import conf, gate
 from automation.errors import InvalidInput, SiteClosed, TransitionRefused
 from automation.inputs import Input
 from automation.items import keys, store
 from automation.models import AutomationRun, Lifecycle, Site, StageRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.pipeline import Payload, Pipeline, failure_limit, get_pipeline, run_input
 from automation.pipeline.failure_limit import FailureLimit
 from automation.reports import in_flight, slice_totals, status
 from automation.runs import advancing, stage_rows, transitions
-from automation.workload import continued
 from pause_manager import holds
-from pause_manager.actor import CAPACITY, SYSTEM, Actor
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.holds import milestones
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-from pause_manager.signals import forced_on, hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("automation.runs.lifecycle")
 
@@ -88,13 +86,13 @@ def create(
         run.total_items = rows.count
         run.save(update_fields=["total_items"])
         StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
-        figures = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
+        details = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
         after = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
         if is_forced:
-            figures["forced"] = True
+            details["forced"] = True
         if isinstance(items, Input):
-            figures["input"] = items.report.figures()
-        audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
+            details["input"] = items.report.figures()
+        audit.record("create", scope=run.scope, actor=actor, details=details, after=after)
     run.refresh_from_db()
     return begin_if_open(run, actor=actor) if start else run
 
@@ -149,11 +147,11 @@ def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
 def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
     """Hold every run of ``run_ids`` that can be, in one transaction; the others are refused, each with why."""
     with transaction.atomic():
-        transitions.lock([str(pk) for pk in run_ids])
+        lock_runs([str(pk) for pk in run_ids])
         able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
         ids = list(able.values_list("pk", flat=True))
-        figures = in_flight.of_runs(ids)
-        holds.place([f"run:{pk}" for pk in ids], actor=actor, reason=reason, figures=figures)
+        details = in_flight.of_runs(ids)
+        holds.place([f"run:{pk}" for pk in ids], actor=actor, reason=reason, details=details)
     accepted = set(ids)
     refused = [transitions.refusal("pause", pk) for pk in run_ids if pk not in accepted]
     return Outcome(ids, refused)
@@ -194,18 +192,18 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     A repeated cancel changes nothing. Raises ``TransitionRefused`` if the run is final for another reason.
     """
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         if AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.CANCELLED).exists():
             return AutomationRun.objects.with_leases().get(pk=run_id)
         if transitions.request_cancel(run_id, actor=actor):
             scope = f"run:{run_id}"
-            figures = in_flight.of_runs([run_id]).get(scope)
+            details = in_flight.of_runs([run_id]).get(scope)
             audit.record(
                 "cancel_requested",
                 scope=scope,
                 actor=actor,
                 reason=reason,
-                figures=figures,
+                details=details,
                 before={"cancel_requested": False},
                 after={"cancel_requested": True},
             )
@@ -234,7 +232,7 @@ def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
     ended = 0
     for pk, name in list(asked.values_list("pk", "cancel_requested_by")):
         with transaction.atomic():
-            transitions.lock([str(pk)])
+            lock_runs([str(pk)])
             ended += _end_if_idle(pk, actor=Actor(name, "worker"), reason="the last worker has given its slice back")
     return ended
 
@@ -247,11 +245,11 @@ def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
     holds_on_runs = Hold.objects.active().filter(settled_at__isnull=True, scope__startswith="run:")
     if run_ids is not None:
         holds_on_runs = holds_on_runs.filter(scope__in=[f"run:{pk}" for pk in run_ids])
-    at_rest = _idle(_run_ids(holds_on_runs.values_list("scope", flat=True)))
-    return milestones.settled(at_rest)
+    at_rest = idle_runs(ids_in(holds_on_runs.values_list("scope", flat=True)))
+    return milestones.note_drained(at_rest)
 
 
-def _idle(run_ids: Sequence[str]) -> list[str]:
+def idle_runs(run_ids: Sequence[str]) -> list[str]:
     """The scopes of those of the runs of which nothing is leased."""
     if not run_ids:
         return []
@@ -260,14 +258,14 @@ def _idle(run_ids: Sequence[str]) -> list[str]:
     return [f"run:{pk}" for pk in run_ids if pk not in at_work]
 
 
-def fail(run_id: UUID, *, reason: str, figures: dict[str, Any] | None = None) -> None:
+def fail(run_id: UUID, *, reason: str, details: dict[str, Any] | None = None) -> None:
     """Fail a running run. Nothing happens if it has ended meanwhile or is being cancelled."""
     try:
         with transaction.atomic():
-            transitions.lock([str(run_id)])
+            lock_runs([str(run_id)])
             if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
                 return  # who asked for the end gets the end that was asked for
-            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, figures=figures)
+            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, details=details)
             notifier.changed(f"run:{run_id}")
     except TransitionRefused as refusal:
         logger.info("%s", refusal)
@@ -320,55 +318,9 @@ class _Rows:
             yield store.row(self._made_by, keys.segment(ordinal), encoded)
 
 
-def _run_ids(scopes: Iterable[str]) -> list[str]:
+def ids_in(scopes: Iterable[str]) -> list[str]:
     """The ids in ``run:x``; what is no id is no run of ours."""
     return [scope[4:] for scope in scopes if _RUN_SCOPE.fullmatch(scope)]
 
 
 _RUN_SCOPE = re.compile(r"run:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-@receiver(hold_changing)
-def _lock_runs(sender: object, scopes: list[str], **_: object) -> None:
-    if run_ids := _run_ids(scopes):
-        transitions.lock(run_ids)
-
-
-@receiver(hold_changed)
-def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, reason: str, **_: object) -> None:
-    """Keep the pause times of the runs true, and send what a release lets go on.
-
-    What the poll releases is sent on by its own message, one loop at first.
-    """
-    run_ids = _run_ids(scopes)
-    if run_ids:
-        transitions.keep_pause_times(run_ids)
-        if change == "placed" and (idle := _idle(run_ids)):
-            milestones.settled(idle, had_work=False)
-    if change == "released" and actor != CAPACITY:
-        transaction.on_commit(lambda: _go_on(run_ids, actor, reason), robust=True)
-
-
-def _go_on(run_ids: list[str], actor: Actor, reason: str) -> None:
-    if run_ids:
-        advancing.start_waiting(run_ids)
-        advancing.seal_finished(run_ids)
-        dispatch.of_runs(run_ids)
-    else:
-        advancing.start_waiting()
-        dispatch.dispatch()
-        continued.record(actor, reason)
-
-
-@receiver(hold_expired)
-def _cancel_held(sender: object, hold: Hold, **_: object) -> None:
-    for run_id in _run_ids([hold.scope]):
-        try:
-            cancel(UUID(run_id), actor=SYSTEM, reason="its hold ended with a cancel")
-        except TransitionRefused as refusal:
-            logger.info("%s", refusal)
-
-
-@receiver(forced_on)
-def _ignore_capacity(sender: object, refs: Sequence[str], **_: object) -> None:
-    AutomationRun.objects.unfinished().filter(pk__in=_run_ids(refs)).update(ignores_capacity=True)

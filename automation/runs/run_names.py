@@ -6,7 +6,7 @@ from uuid import UUID
 
 from automation.errors import AutomationError
 from automation.models import AutomationRun
-from automation.models._querysets import RunQuerySet
+from automation.models.runs import RunQuerySet
 
 LATEST = "latest"
 SHORTEST_PREFIX = 4

@@ -9,8 +9,8 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from automation.gate import installed
-from automation.leases.claims import RUN, STAGE
 from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.models.tables import RUN, STAGE
 from automation.pipeline import Pipeline, definition
 from automation.pipeline.definition import INPUT, Definition
 

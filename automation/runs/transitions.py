@@ -17,12 +17,11 @@ from django.db.models.functions import Coalesce, Now
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.models.tables import RUN
 from pause_manager import holds
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-
-_RUN = AutomationRun._meta.db_table
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def apply(
     *,
     actor: Actor,
     reason: str = "",
-    figures: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None,
 ) -> None:
     """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
 
@@ -76,7 +75,7 @@ def apply(
             scope=f"run:{run_id}",
             actor=actor,
             reason=reason,
-            figures=figures,
+            details=details,
             before={"lifecycle": was},
             after={"lifecycle": str(transition.target)},
         )
@@ -135,18 +134,6 @@ def complete_stage(stage_run_id: int, paused_seconds: float) -> bool:
     )
 
 
-def lock(run_ids: Sequence[str]) -> None:
-    """Lock the rows of ``run_ids``, in order, until the transaction ends.
-
-    Waits for claims in flight, which share the rows, and makes later ones see what is committed here. Everything
-    that changes a run or its holds takes this lock first, so that no two of them wait for each other.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT 1 FROM {_RUN} WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE", [list(map(str, run_ids))]
-        )
-
-
 def keep_pause_times(run_ids: Sequence[str]) -> None:
     """Make the pause times of locked runs agree with their run-scope holds, in the caller's transaction."""
     with connection.cursor() as cursor:
@@ -188,7 +175,7 @@ _KEEP_PAUSE_TIMES = f"""
          WHERE scope = ANY(%(scopes)s)
          GROUP BY scope
     )
-    UPDATE {_RUN} AS run
+    UPDATE {RUN} AS run
        SET paused_at = CASE WHEN held.since IS NULL THEN NULL ELSE coalesce(run.paused_at, held.since) END,
            resumed_at = CASE WHEN held.since IS NULL AND run.paused_at IS NOT NULL
                              THEN coalesce(held.ended, statement_timestamp()) ELSE run.resumed_at END,

@@ -14,9 +14,8 @@ from django.db import connection
 from django.db.models import F
 
 from automation.items import keys
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE
-from automation.models import AutomationRun, ItemFailure, Lifecycle, SliceTotals, StageRun, WorkSlice
+from automation.models import AutomationRun, Lifecycle, SliceTotals, StageRun, WorkSlice
+from automation.models.tables import ITEM, ITEM_FAILURE, SLICE
 from automation.pipeline.definition import INPUT
 
 BATCH = 2_000
@@ -178,7 +177,7 @@ _IN_SLICES = f"""
 """
 _FAILED = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT key FROM {ItemFailure._meta.db_table}
+        SELECT key FROM {ITEM_FAILURE}
          WHERE stage_run_id = %(reader)s AND key > %(after)s ORDER BY key LIMIT %(size)s
     ), copied AS (
         INSERT INTO {ITEM} (made_by_id, key, payload)

@@ -11,14 +11,13 @@ from datetime import datetime
 from django.db import connection
 
 from automation.models import StageRun, WorkSlice
+from automation.models.tables import STAGE
 from automation.runs import lifecycle
 from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
 
 LONGEST_PAUSE = 60.0
 MAX_ERROR = 2_000
-
-STAGE = StageRun._meta.db_table
 
 
 def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: int, has_progressed: bool) -> None:
@@ -49,7 +48,7 @@ def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, 
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: a loop failed, time {failures}: {told}",
-        figures={
+        details={
             "stage": stage_run.slug,
             "failures": failures,
             "allowed": retries + 1,

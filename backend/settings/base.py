@@ -135,7 +135,7 @@ LOCKOUT = {
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "automation.api.authentication.NoAgents",
+        "automation.api.agents.authentication.NoAgents",
         "rest_framework.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],

@@ -10,7 +10,7 @@ from django.db import connections, models
 from django.db.models import F
 from django.db.models.functions import Now, Substr
 
-from pause_manager.workloads_loads import KEEPS_SECONDS
+from pause_manager.times import KEEPS_PLACE_SECONDS
 
 if TYPE_CHECKING:
     from pause_manager.models import (  # noqa: F401  (named in texts)
@@ -109,7 +109,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
         lost so lately that it keeps its place. By the database's clock."""
         return self.annotate(
             unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()),
-            keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_SECONDS)),
+            keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_PLACE_SECONDS)),
         )
 
     def at_work(self) -> RunningTaskQuerySet:
@@ -118,7 +118,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
 
     def out_of_place(self) -> RunningTaskQuerySet:
         """Those that were lost so long ago that they keep no place any more."""
-        return self.filter(lost_at__lte=Now() - timedelta(seconds=KEEPS_SECONDS))
+        return self.filter(lost_at__lte=Now() - timedelta(seconds=KEEPS_PLACE_SECONDS))
 
 
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import capacity, conf, nodes, workloads_loads
+from pause_manager import capacity, conf, nodes, workloads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import watching, worker_groups
 from pause_manager.pause_queue import heads
@@ -27,7 +27,7 @@ class Fleet:
 
     views: list[NodeView]
     """Every node with its workers and loads. One that is held takes no work, like one that is offline."""
-    unplaced: list[Load]
+    unplaced: list[Allocation]
     """What is sent and not placed."""
     states: dict[str, capacity.NodeState]
     """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
@@ -41,8 +41,8 @@ class Fleet:
     def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
         """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
         anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
-        for load in self.unplaced:
-            book.place(load.needs, policy=anywhere, queue=load.queue)
+        for allocation in self.unplaced:
+            book.place(allocation.needs, policy=anywhere, queue=allocation.queue)
         return book
 
 
@@ -153,7 +153,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
 
     Whoever holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
     """
-    by_node = workloads_loads.by_node()
+    by_node = workloads.allocations_by_node()
     held = nodes.held()
     found = nodes.states() if seen is None else seen
     views = [

@@ -368,7 +368,8 @@ class Decisions:
         covering = self._resumed & set(_scopes(request))
         if covering:
             self._resumed -= covering
-            database_thread.soon(f"first work after {covering}", partial(milestones.went_on, sorted(covering)))
+            note = partial(milestones.note_work_resumed, sorted(covering))
+            database_thread.soon(f"first work after {covering}", note)
 
 
 def _has_begun(request: PausableRequest) -> bool:
@@ -421,7 +422,7 @@ def _come_again(turn: UUID) -> None:
 
 def _tell_of(request: PausableRequest, reason: str) -> None:
     delivery = Delivery.of(request)
-    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"queue": delivery.short_queue})
+    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"queue": delivery.short_queue})
 
 
 def _unschedule(worker: Any, request: PausableRequest) -> None:

@@ -31,11 +31,11 @@ from automation import leases, tasks
 from automation.dispatch import dispatcher
 from automation.errors import LeaseLost, TransitionRefused
 from automation.gate import decision
+from automation.items.leased_slice import LeasedSlice
 from automation.items.store import output_rows
 from automation.items.units import Unit, units_of
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Work
 from automation.models import TERMINAL, AutomationRun, ItemFailure, Lifecycle, StageRun, Ticket, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.pipeline.context import Artifacts, StageContext
@@ -54,7 +54,7 @@ POISON = 3
 class Hand:
     """A worker moved by hand: its lease, the units it still sees, and what it has not committed yet."""
 
-    work: Work
+    work: LeasedSlice
     stage_run: StageRun
     units: list[Unit]
     done: Progress

@@ -12,9 +12,11 @@ from django.test import Client
 
 from automation import leases
 from automation.dispatch import admission
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, WorkSlice
 from automation.runs import reconciler
 from pause_manager import holds, nodes
@@ -205,7 +207,7 @@ def needs_half(monkeypatch: pytest.MonkeyPatch, watching: None) -> None:
     monkeypatch.setattr(Few, "needs", Needs(cpu=0, memory_mib=7_000))
 
 
-def loop_of(run: AutomationRun, name: str = "a") -> Work | None:
+def loop_of(run: AutomationRun, name: str = "a") -> LeasedSlice | None:
     """A claim of a loop on this machine that began when that was called ``old``."""
     worker = Worker(f"test/{name}", "old", processes.boot_id())
     room = partial(admission.room_here, needs=Few.needs, pipeline=run.pipeline)

@@ -13,12 +13,13 @@ import pytest
 
 from automation import leases
 from automation.dispatch import admission
+from automation.errors import NoRoom
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import manager, nodes, workloads_loads
+from pause_manager import manager, nodes, workloads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
@@ -60,15 +61,16 @@ def _rest(view: dict[str, Any]) -> dict[str, Any]:
 def carrying(*refs: str, cpu: float) -> Iterator[None]:
     """This node carries loops of ours that started long ago."""
 
-    def provider(_: str | None) -> Iterator[tuple[str | None, Load]]:
-        for ref in refs:
-            yield HERE, Load(ref, Needs(cpu=cpu), 0.0)
+    class Carried(workloads.Workload):
+        def allocations(self, node: str | None) -> Iterator[tuple[str | None, Allocation]]:
+            for ref in refs:
+                yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
 
-    workloads_loads.register(provider)
+    carried = workloads.register(Carried())
     try:
         yield
     finally:
-        workloads_loads._providers.remove(provider)
+        workloads.unregister(carried)
 
 
 def events(action: str) -> list[ControlEvent]:
@@ -103,7 +105,7 @@ def test_the_cooldown_outlives_the_sampler():
     machine.sees(2)
     wait(cpu=1)
 
-    assert [event.figures["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
+    assert [event.details["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
     assert manager.poll().sent == 0, "it takes nothing that was parked for 15 s"
     WorkerNode.objects.update(watch={})
     assert manager.poll().sent == 1
@@ -174,7 +176,7 @@ def test_repeated_contention_raises_the_threshold_and_every_decision_says_why():
     assert why.startswith("raised after 2 contentions within ")
     assert why.endswith(": from 20% to 25%")
     figures = {"from": 0.2, "to": 0.25, "contentions": 2, "out_of_memory": 0}
-    assert {name: event.figures[name] for name in figures} == figures
+    assert {name: event.details[name] for name in figures} == figures
     (view,) = nodes.live_nodes()
     assert view.threshold_moved_by == 0.05
     node(cores=100, foreign=76)
@@ -234,7 +236,7 @@ def test_a_loop_that_runs_out_of_memory_is_told_of_its_node():
 
     (event,) = events("out_of_memory")
     assert event.reason == "A loop of scripted ran out of memory: MemoryError: cannot allocate"
-    assert event.figures["needs"]["cpu"] == 1.0
+    assert event.details["needs"]["cpu"] == 1.0
 
 
 @pytest.mark.req("P-29")
@@ -257,7 +259,7 @@ def start(run: AutomationRun, name: str) -> bool:
     here = leases.Worker(f"test/{name}", HERE)
     try:
         return bool(leases.claim(stage_run.pk, here, room=room))
-    except leases.NoRoom:
+    except NoRoom:
         return False
 
 

@@ -12,7 +12,9 @@ from django.db.models.functions import Now
 
 from automation import gate, leases
 from automation.dispatch.admission import room_here
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, StageRun, Ticket
 from automation.models.work import WorkSlice
 from automation.pipeline import Pipeline, register
@@ -73,7 +75,7 @@ def sampled(name: str) -> None:
     )
 
 
-def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
+def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, LeasedSlice]:
     """A run of small work that has been at work on the node ``name`` for two minutes."""
     run = make_run("small-work")
     work = claimed(run, name)
@@ -83,7 +85,7 @@ def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
     return run, work
 
 
-def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> Work | None:
+def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> LeasedSlice | None:
     stage = stage_of(run)
     needs = LargeWork.stages[0].needs if run.pipeline == "large-work" else Small.needs
     room = partial(room_here, needs=needs, pipeline=run.pipeline, sample=nodes.latest(name)) if asks else None
@@ -137,11 +139,11 @@ def test_a_loop_moves_and_the_large_run_gets_the_node_that_is_kept_for_it():
 
     (kept,) = actions("node_kept")
     assert (kept.scope, kept.reason) == ("node:n1", why)
-    (move,) = kept.figures["moves"]
+    (move,) = kept.details["moves"]
     assert (move["ref"], move["fits_on"], move["repeats_seconds"]) == (f"slice:{work.slice_id}", "n2", 2.5)
-    (runner_up,) = kept.figures["runners_up"]
+    (runner_up,) = kept.details["runners_up"]
     assert runner_up["node"] == "n2"
-    assert kept.figures["waits"]["ref"] == run.scope
+    assert kept.details["waits"]["ref"] == run.scope
     assert [event.scope for event in actions("moved")] == [first.scope]
 
     # Both sides say it.
@@ -206,7 +208,7 @@ def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
     assert task.gives_way.startswith("n1 is kept free for larger work, which needs 8 cores")
     assert long_one.gives_way == "", "it might have to begin anew"
     (kept,) = actions("node_kept")
-    assert kept.figures["repeats_seconds"] == pytest.approx(120, abs=30)
+    assert kept.details["repeats_seconds"] == pytest.approx(120, abs=30)
     assert [event.scope for event in actions("moved")] == [f"task:{task.task_id}"]
     now = outlook.of_ref("import:7")
     assert now is not None

@@ -12,9 +12,10 @@ from django.db import connection
 
 from automation import dispatch, gate, leases
 from automation.items import store
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Loop, Work
+from automation.leases.claims import Loop
 from automation.models import ItemFailure, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import TryLater
 from automation.runs import reconciler
@@ -35,7 +36,7 @@ def failures() -> list[tuple[str, str, int]]:
     return [(one.key, one.error, one.attempts) for one in ItemFailure.objects.order_by("key")]
 
 
-def commit_first(work: Work, made: list[bytes] | None = None) -> None:
+def commit_first(work: LeasedSlice, made: list[bytes] | None = None) -> None:
     """The item after the cursor is done."""
     assert work.source_id is not None
     [(key, _)] = islice(store.read(work.source_id, after=work.cursor), 1)
@@ -175,7 +176,7 @@ def test_leases_that_run_out_count_nothing_against_an_item(settings):
     for _ in range(6):
         fall_silent(run)
     assert not failures()
-    assert [event.figures["counts"] for event in events(run, "worker_lost")] == [False] * 9
+    assert [event.details["counts"] for event in events(run, "worker_lost")] == [False] * 9
     [reason] = [one for one in gate.explain(run) if one.code == "loses_workers"][:1]
     assert "leases ended on it with nobody to blame" in reason.sentence
     assert gate.may_proceed(gate.explain(run))
@@ -338,7 +339,7 @@ def test_an_item_that_waits_waits_alone_and_people_are_told():
             its_time_has_come()
             run_loop(run)
 
-    told = [event.figures["waits"] for event in events(run, "item_waits")]
+    told = [event.details["waits"] for event in events(run, "item_waits")]
     assert told == [1, 10]
     assert WorkSlice.objects.filter(waits=11, waited_seconds=660).count() == 1
     assert sum(WorkSlice.objects.values_list("size", flat=True)) == 5

@@ -130,7 +130,7 @@ def test_the_event_of_a_pause_keeps_who_was_on_which_item():
     lifecycle.pause(run.pk, actor=OPERATOR, reason="lunch")
 
     [event] = events(run, "hold_placed")
-    assert [(at["worker"], at["node"], at["stage"], at["slice"], at["item"]) for at in event.figures["in_flight"]] == [
+    assert [(at["worker"], at["node"], at["stage"], at["slice"], at["item"]) for at in event.details["in_flight"]] == [
         ("test/a", "node-1", "scripted", work.slice_id, "000"),
         ("test/b", "node-1", "scripted", other.slice_id, "005"),
     ]
@@ -386,7 +386,7 @@ def test_every_change_has_exactly_one_event_with_actor_channel_and_reason():
         ("stage_started", "system", "worker", "scripted: 5 items in 1 slices"),
         ("hold_placed", "user:olga", "test", "lunch"),
         ("hold_released", "user:olga", "test", "back"),
-        ("went_on", "system", "worker", "The first work after its release has begun."),
+        ("went_on", "system", "worker", "Work resumed after the release."),
         ("stage_completed", "system", "worker", "scripted: all items are done"),
         ("complete", "system", "worker", "all stages are done"),
     ]
