@@ -72,8 +72,8 @@ class Hold(models.Model):
     released_at = models.DateTimeField(null=True, blank=True)
     released_by = models.CharField(max_length=160, blank=True)
     release_reason = models.TextField(blank=True)
-    settled_at = models.DateTimeField(null=True, blank=True, help_text="when the last of what it stops had stopped")
-    went_on_at = models.DateTimeField(null=True, blank=True, help_text="first work after its release")
+    drained_at = models.DateTimeField(null=True, blank=True, help_text="when the last of what it stops had stopped")
+    work_resumed_at = models.DateTimeField(null=True, blank=True, help_text="first work after its release")
     revision = models.PositiveBigIntegerField(
         default=0, db_default=0, help_text="of the holds that workers obey, when it was last placed or altered"
     )
@@ -99,8 +99,8 @@ class Hold(models.Model):
             models.Index(fields=["scope", "-id"], name="hold_of_scope"),
             models.Index(
                 fields=["scope"],
-                condition=Q(released_at__isnull=False, went_on_at__isnull=True),
-                name="hold_not_gone_on",
+                condition=Q(released_at__isnull=False, work_resumed_at__isnull=True),
+                name="hold_not_resumed",
             ),
             models.Index(fields=["released_at"], condition=Q(released_at__isnull=False), name="hold_released"),
         ]
@@ -179,7 +179,7 @@ class PauseQueueEntry(models.Model):
         EXPIRED = "expired", "its time to run was over while it waited"
         REVOKED = "revoked", "revoked while it waited"
 
-    class KeptBy(models.TextChoices):
+    class WaitsFor(models.TextChoices):
         CAPACITY = "capacity", "want of room: the poll sends it on when there is some"
         HOLD = "hold", "a hold alone: sent on as soon as none covers it"
 
@@ -209,8 +209,8 @@ class PauseQueueEntry(models.Model):
     attempts = models.PositiveIntegerField(default=0, help_text="how often it had been parked before")
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
-    kept_by = models.CharField(
-        max_length=10, choices=KeptBy.choices, default=KeptBy.CAPACITY, db_default=KeptBy.CAPACITY
+    waits_for = models.CharField(
+        max_length=10, choices=WaitsFor.choices, default=WaitsFor.CAPACITY, db_default=WaitsFor.CAPACITY
     )
     message = models.JSONField(
         null=True, blank=True, encoder=DjangoJSONEncoder, help_text="what people read of a kept message"
@@ -222,7 +222,7 @@ class PauseQueueEntry(models.Model):
     message_key = models.CharField(
         max_length=200, blank=True, default="", db_default="", help_text="the broker's own name for the message"
     )
-    sending = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
+    generation = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
     sent_at = models.DateTimeField(null=True, blank=True)
     is_forced = models.BooleanField(
         default=False, db_default=False, help_text="an operator forced it on: it waits for no room"
@@ -230,8 +230,8 @@ class PauseQueueEntry(models.Model):
     losses = models.PositiveIntegerField(
         default=0, db_default=0, help_text="how often its message was lost since one was last answered"
     )
-    answered_at = models.DateTimeField(null=True, blank=True, help_text="when a worker took up the message it sent")
-    answered_by = models.CharField(
+    confirmed_at = models.DateTimeField(null=True, blank=True, help_text="when a worker took up the message it sent")
+    confirmed_by = models.CharField(
         max_length=200,
         blank=True,
         default="",
@@ -276,19 +276,19 @@ class PauseQueueEntry(models.Model):
             # Each kind of what waits for room is found by one look into it, and its first entries in their order.
             models.Index(
                 fields=["work_queue", "pipeline", "priority", "needs", "paused_at", "id"],
-                condition=Q(finished_at__isnull=True, kept_by="capacity"),
+                condition=Q(finished_at__isnull=True, waits_for="capacity"),
                 name="entry_of_kind",
             ),
             models.Index(
-                Case(When(outcome="sent", then=F("answered_at")), default=F("finished_at")),
+                Case(When(outcome="sent", then=F("confirmed_at")), default=F("finished_at")),
                 condition=Q(finished_at__isnull=False),
                 name="entry_ended",
             ),
             models.Index(fields=["ref"], name="entry_of_ref"),
             models.Index(
                 fields=["queue", "sent_at"],
-                condition=Q(outcome="sent", answered_at__isnull=True),
-                name="entry_unanswered",
+                condition=Q(outcome="sent", confirmed_at__isnull=True),
+                name="entry_unconfirmed",
             ),
             models.Index(fields=["problem"], condition=~Q(problem=""), name="entry_with_problem"),
             models.Index(fields=["expires_at"], condition=Q(finished_at__isnull=True), name="entry_expires"),
@@ -304,7 +304,7 @@ class PauseQueueEntry(models.Model):
 
 
 class RunningTask(models.Model):
-    """A ``PausableTask`` at work. Its process keeps ``seen_at`` fresh. Written by ``running`` and ``kept``.
+    """A ``PausableTask`` at work. Its process keeps ``heartbeat_at`` fresh. Written by ``running`` and ``kept``.
 
     The row of one whose worker was lost has no turn: for half a minute it stands for the room that it had.
     """
@@ -320,14 +320,16 @@ class RunningTask(models.Model):
     needs = models.JSONField(null=True, blank=True)
     gpus = models.JSONField(default=list, blank=True)
     priority = models.PositiveSmallIntegerField(default=3, db_default=3, help_text="1 (first) to 5, of its delivery")
-    asks = models.BooleanField(default=False, db_default=False, help_text="whether it has asked if it should stop")
-    gives_way = models.TextField(blank=True, default="", db_default="", help_text="why it is to leave, if it is")
+    polls_for_stop = models.BooleanField(
+        default=False, db_default=False, help_text="whether it has asked if it should stop"
+    )
+    stop_reason = models.TextField(blank=True, default="", db_default="", help_text="why it is to leave, if it is")
     entry = models.ForeignKey(PauseQueueEntry, on_delete=models.SET_NULL, null=True, blank=True, related_name="running")
     started_at = models.DateTimeField(db_default=Now(), editable=False)
     lost_at = models.DateTimeField(
         null=True, blank=True, help_text="when its worker was found lost; it keeps its place on the node for a while"
     )
-    seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    heartbeat_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = RunningTaskQuerySet.as_manager()
 

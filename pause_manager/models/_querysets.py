@@ -62,9 +62,9 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         """Entries that are sent on as a message. Runs are not: dispatch sees to theirs."""
         return self.exclude(ref__startswith="run:")
 
-    def unanswered(self) -> PauseQueueQuerySet:
+    def unconfirmed(self) -> PauseQueueQuerySet:
         """Messages that were sent on and that no worker has taken up yet."""
-        return self.filter(outcome="sent", answered_at__isnull=True)
+        return self.filter(outcome="sent", confirmed_at__isnull=True)
 
     def free(self) -> PauseQueueQuerySet:
         """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
@@ -76,7 +76,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         # What the broker refused and the like is tried again in time; a task that nobody knows when somebody does.
         is_known = ~models.Q(problem="unknown_task")
         uncovered = self.waiting().filter(is_due, is_known, ~models.Exists(fleet)).exclude(queue__in=queues)
-        return uncovered.filter(kept_by="hold")
+        return uncovered.filter(waits_for="hold")
 
     def stuck(self) -> PauseQueueQuerySet:
         """Entries that something is wrong with: nobody takes them up. Those on their way once more are among them."""
@@ -84,7 +84,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
 
     def unfinished(self) -> PauseQueueQuerySet:
         """Entries that wait, or that were sent on and that no worker has taken up yet."""
-        return self.filter(models.Q(finished_at__isnull=True) | models.Q(outcome="sent", answered_at__isnull=True))
+        return self.filter(models.Q(finished_at__isnull=True) | models.Q(outcome="sent", confirmed_at__isnull=True))
 
     def light(self) -> PauseQueueQuerySet:
         """Without what may be large: the message. It is read when it is asked for."""
@@ -108,7 +108,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
         """Annotates ``unseen``, the time since its process last said that it runs, and ``keeps_place``: whether it was
         lost so lately that it keeps its place. By the database's clock."""
         return self.annotate(
-            unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()),
+            unseen=models.ExpressionWrapper(Now() - F("heartbeat_at"), models.DurationField()),
             keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_PLACE_SECONDS)),
         )
 
