@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 
 READ_ALL = "pause_manager.view_controlevent"
 

@@ -10,9 +10,6 @@ Provider = Callable[[str | None], Iterable[tuple[str | None, Allocation]]]
 """Called with a node's name, gives (node, load) of that one; with ``None``, of all, and (``None``, load) for what is
 sent but not placed."""
 
-KEEPS_SECONDS = 30
-"""Work whose worker was lost keeps its admission on its node for so long: what it needs stays free for it there."""
-
 _providers: list[Provider] = []
 
 

@@ -23,11 +23,11 @@ from automation.models.tables import ITEM, RUN, SLICE, STAGE
 from automation.pipeline.definition import CONCURRENCY, GROUP_SIZE
 from pause_manager import holds, nodes
 from pause_manager.holds.stops import Stop
+from pause_manager.models import KEEPS_SECONDS as KEEPS_SECONDS
 from pause_manager.models import Hold
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health
 from pause_manager.signals import machine_renamed
-from pause_manager.workloads_loads import KEEPS_SECONDS as KEEPS_SECONDS
 
 _NOBODY = (
     "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "

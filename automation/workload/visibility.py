@@ -12,8 +12,7 @@ from automation.models import Agent, Site
 from automation.models.accounts import accounts_of
 from automation.models.tables import RUN
 from pause_manager import workloads_audit_readers, workloads_tenants
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 
 VIEW = "automation.view_automationrun"
 

@@ -20,7 +20,7 @@ from django.dispatch import receiver
 from pause_manager import conf, workloads_loads
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
-from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
+from pause_manager.models import KEEPS_SECONDS, FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.probes import processes
 from pause_manager.signals import machine_renamed, yield_wanted
 
@@ -42,7 +42,7 @@ _LOADS = f"""
       LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
      WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
        AND (task.lost_at IS NULL OR task.lost_at > statement_timestamp()
-                               - make_interval(secs => {workloads_loads.KEEPS_SECONDS}))
+                               - make_interval(secs => {KEEPS_SECONDS}))
 """
 
 

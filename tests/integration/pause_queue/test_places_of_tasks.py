@@ -10,7 +10,7 @@ from django.db.models import F
 from pause_manager import manager, workloads_loads
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
-from pause_manager.models import PauseQueueEntry, RunningTask
+from pause_manager.models import KEEPS_SECONDS, PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, parked_messages, redispatch
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
@@ -141,7 +141,7 @@ def test_after_half_a_minute_it_waits_for_room_like_anybody(late: PausableTask):
     assert row.entry_id is not None
     entry = PauseQueueEntry.objects.waiting().get(pk=row.entry_id)
     assert entry.kept_by == PauseQueueEntry.KeptBy.HOLD
-    RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=workloads_loads.KEEPS_SECONDS))
+    RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=KEEPS_SECONDS))
     assert loads_here() == []
 
     redispatch.reconcile()
