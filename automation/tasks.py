@@ -64,7 +64,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         advancing.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
-    metrics.guarded(milestones.look)(loop.scopes)
+    metrics.guarded(milestones.detect_drained)(loop.scopes)
     if ending in (Ending.NO_ROOM, Ending.FAILED):
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.

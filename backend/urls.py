@@ -22,7 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", metrics.metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/", include("pause_manager.api.urls")),
-    path("api/queue/jobs/", include("automation.api.job_urls")),
+    path("api/queue/jobs/", include("automation.api.agents.urls")),
     path("api/v1/automation/", include("automation.api.urls")),
     path("api/v1/audit/", include("pause_manager.api.audit_urls")),
     path("api/v1/", include("automation.api.capacity_urls")),

@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from pause_manager import workloads_loads
+from pause_manager import workloads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
 from pause_manager.pausable import chord_results
@@ -128,11 +128,11 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     if ours is None:
         return []
     classes = tuple(getattr(ours, name) for name in WAYS_IN if hasattr(ours, name))
-    # Who declares loads has work that asks by itself before it starts.
+    # Work with allocations asks by itself before it starts.
     others = {
         "celery",
         "pause_manager",
-        *(provider.__module__.partition(".")[0] for provider in workloads_loads.providers()),
+        *(type(workload).__module__.partition(".")[0] for workload in workloads.with_allocations()),
     }
     tasks = [task for _, task in registered if _package(task) not in others]
     if not any(isinstance(task, classes) for task in tasks):
@@ -251,5 +251,5 @@ def _is_obeyed(app: Any) -> bool:
         return True
     is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules
     return is_class or any(
-        provider.__module__ != "pause_manager.pausable.running_tasks" for provider in workloads_loads.providers()
+        type(workload).__module__.partition(".")[0] != "pause_manager" for workload in workloads.with_allocations()
     )

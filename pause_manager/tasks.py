@@ -18,7 +18,7 @@ from pause_manager.pausable import chord_results, redispatch
 def expire_holds() -> None:
     """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
-    metrics.guarded(milestones.look)()
+    metrics.guarded(milestones.detect_drained)()
     fleet.look_after()
 
 

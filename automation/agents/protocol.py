@@ -58,7 +58,7 @@ def claim(
         return {"job": None, "reason": None, "system": registry.answered(agent, state)}
     found, why = claiming.find(agent, claim_id=claim_id, stages=stages, told=told)
     if found is not None:
-        metrics.guarded(milestones.went_on)(found.scopes)
+        metrics.guarded(milestones.note_work_resumed)(found.scopes)
         progress_notifier.moved(found.run.scope)
     return {
         "job": found.as_dict(limit) if found else None,
@@ -205,7 +205,7 @@ def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) 
     advancing.seal_finished([job.run.pk])
     lifecycle.finish_cancels([job.run.pk])
     metrics.guarded(lifecycle.settle_pauses)([job.run.pk])
-    metrics.guarded(milestones.look)(job.scopes)
+    metrics.guarded(milestones.detect_drained)(job.scopes)
     progress_notifier.changed([job.run.scope])
 
 

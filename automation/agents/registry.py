@@ -15,7 +15,6 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from automation.models import Agent
 from automation.models.tables import SLICE
@@ -23,9 +22,8 @@ from pause_manager import fleet
 from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import State
 from pause_manager.nodes import members
-from pause_manager.nodes.members import AGENT, Member
 from pause_manager.observability import audit, metrics
-from pause_manager.signals import machine_renamed
+from pause_manager.workloads import AGENT, Member
 
 TOKEN_PREFIX = "swa_"
 SEEN_EVERY = timedelta(seconds=10)
@@ -89,15 +87,13 @@ def _acknowledge(agent: Agent, version: int) -> None:
     agent.acknowledged_version = version
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
     """An agent beside the workers of a machine is on that machine, whatever it is called."""
     of_node = Agent.objects.filter(node=old).order_by("pk").select_for_update(no_key=True)
     Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
 
 
-@members.register
-def _obeying() -> Iterable[Member]:
+def obeying() -> Iterable[Member]:
     """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
 
     One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.

@@ -11,12 +11,11 @@ from automation.errors import NotParked
 from automation.models import AutomationRun
 from automation.models.runs import lock_runs
 from automation.runs import transitions
-from pause_manager import holds, manager
+from pause_manager import holds, manager, workloads
 from pause_manager.actor import Actor
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.observability import audit
-from pause_manager.signals import forced_on
 
 
 def resume_parked(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
@@ -40,7 +39,7 @@ def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "", only_if_parked
         holds.release([scope], actor=actor, reason=reason)
         entry = PauseQueueEntry.objects.waiting().filter(ref=scope).values_list("pk", flat=True).first()
         if entry is None or not manager.force_resume(entry, actor=actor, reason=reason):
-            forced_on.send(PauseQueueEntry, refs=[scope])
+            workloads.ignore_capacity([scope])
             holds.release([scope], kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
             audit.record("forced", scope=scope, actor=actor, reason=reason)
         notifier.changed(scope)

@@ -14,9 +14,8 @@ from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from automation import conf, dispatch, gate
+from automation import conf, gate
 from automation.errors import InvalidInput, SiteClosed, TransitionRefused
 from automation.inputs import Input
 from automation.items import keys, store
@@ -26,14 +25,12 @@ from automation.pipeline import Payload, Pipeline, failure_limit, get_pipeline, 
 from automation.pipeline.failure_limit import FailureLimit
 from automation.reports import in_flight, slice_totals, status
 from automation.runs import advancing, stage_rows, transitions
-from automation.workload import continued
 from pause_manager import holds
-from pause_manager.actor import CAPACITY, SYSTEM, Actor
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.holds import milestones
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-from pause_manager.signals import forced_on, hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("automation.runs.lifecycle")
 
@@ -248,11 +245,11 @@ def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
     holds_on_runs = Hold.objects.active().filter(settled_at__isnull=True, scope__startswith="run:")
     if run_ids is not None:
         holds_on_runs = holds_on_runs.filter(scope__in=[f"run:{pk}" for pk in run_ids])
-    at_rest = _idle(_run_ids(holds_on_runs.values_list("scope", flat=True)))
-    return milestones.settled(at_rest)
+    at_rest = idle_runs(ids_in(holds_on_runs.values_list("scope", flat=True)))
+    return milestones.note_drained(at_rest)
 
 
-def _idle(run_ids: Sequence[str]) -> list[str]:
+def idle_runs(run_ids: Sequence[str]) -> list[str]:
     """The scopes of those of the runs of which nothing is leased."""
     if not run_ids:
         return []
@@ -321,55 +318,9 @@ class _Rows:
             yield store.row(self._made_by, keys.segment(ordinal), encoded)
 
 
-def _run_ids(scopes: Iterable[str]) -> list[str]:
+def ids_in(scopes: Iterable[str]) -> list[str]:
     """The ids in ``run:x``; what is no id is no run of ours."""
     return [scope[4:] for scope in scopes if _RUN_SCOPE.fullmatch(scope)]
 
 
 _RUN_SCOPE = re.compile(r"run:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-@receiver(hold_changing)
-def _lock_runs(sender: object, scopes: list[str], **_: object) -> None:
-    if run_ids := _run_ids(scopes):
-        lock_runs(run_ids)
-
-
-@receiver(hold_changed)
-def _keep_up(sender: object, scopes: list[str], change: str, actor: Actor, reason: str, **_: object) -> None:
-    """Keep the pause times of the runs true, and send what a release lets go on.
-
-    What the poll releases is sent on by its own message, one loop at first.
-    """
-    run_ids = _run_ids(scopes)
-    if run_ids:
-        transitions.keep_pause_times(run_ids)
-        if change == "placed" and (idle := _idle(run_ids)):
-            milestones.settled(idle, had_work=False)
-    if change == "released" and actor != CAPACITY:
-        transaction.on_commit(lambda: _go_on(run_ids, actor, reason), robust=True)
-
-
-def _go_on(run_ids: list[str], actor: Actor, reason: str) -> None:
-    if run_ids:
-        advancing.start_waiting(run_ids)
-        advancing.seal_finished(run_ids)
-        dispatch.of_runs(run_ids)
-    else:
-        advancing.start_waiting()
-        dispatch.dispatch()
-        continued.record(actor, reason)
-
-
-@receiver(hold_expired)
-def _cancel_held(sender: object, hold: Hold, **_: object) -> None:
-    for run_id in _run_ids([hold.scope]):
-        try:
-            cancel(UUID(run_id), actor=SYSTEM, reason="its hold ended with a cancel")
-        except TransitionRefused as refusal:
-            logger.info("%s", refusal)
-
-
-@receiver(forced_on)
-def _ignore_capacity(sender: object, refs: Sequence[str], **_: object) -> None:
-    AutomationRun.objects.unfinished().filter(pk__in=_run_ids(refs)).update(ignores_capacity=True)

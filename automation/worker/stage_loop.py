@@ -169,7 +169,7 @@ class StageLoop:
                 if isinstance(work, Ending):
                     return work
                 if not self._has_worked:
-                    metrics.guarded(milestones.went_on)(self.scopes)
+                    metrics.guarded(milestones.note_work_resumed)(self.scopes)
                 self._has_worked = True
                 progress_notifier.moved(self.run_row.scope)
                 ending = self._work_through(work)

@@ -14,7 +14,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation.api.authentication import AgentAuthentication, AgentForbidden
+from automation.api.agents.authentication import AgentAuthentication, AgentForbidden
 from automation.models import Agent
 from pause_manager import database
 from pause_manager.api.base import ControlView

@@ -7,10 +7,9 @@ from pause_manager.models.holds import SCOPE, Hold, HoldQuerySet
 from pause_manager.models.machine import Machine
 from pause_manager.models.nodes import CapacitySample, WorkerNode, WorkerNodeQuerySet
 from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, PollState
-from pause_manager.models.tasks import KEEPS_SECONDS, RunningTask, RunningTaskQuerySet
+from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
 
 __all__ = [
-    "KEEPS_SECONDS",
     "SCOPE",
     "CapacitySample",
     "ControlEvent",

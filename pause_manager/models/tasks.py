@@ -10,9 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from pause_manager.models.queue import PauseQueueEntry
-
-KEEPS_SECONDS = 30
-"""Work whose worker was lost keeps its place on its node for this long: what it needs stays reserved there."""
+from pause_manager.times import KEEPS_PLACE_SECONDS
 
 
 class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
@@ -21,7 +19,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
         lost so lately that it keeps its place. By the database's clock."""
         return self.annotate(
             unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()),
-            keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_SECONDS)),
+            keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_PLACE_SECONDS)),
         )
 
     def at_work(self) -> RunningTaskQuerySet:
@@ -30,7 +28,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
 
     def out_of_place(self) -> RunningTaskQuerySet:
         """Those that were lost so long ago that they keep no place any more."""
-        return self.filter(lost_at__lte=Now() - timedelta(seconds=KEEPS_SECONDS))
+        return self.filter(lost_at__lte=Now() - timedelta(seconds=KEEPS_PLACE_SECONDS))
 
 
 class RunningTask(models.Model):

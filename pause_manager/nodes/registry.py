@@ -18,7 +18,6 @@ import orjson
 import redis
 from django.db import connection, transaction
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import capacity, conf
 from pause_manager.actor import Actor
@@ -33,7 +32,6 @@ from pause_manager.observability import audit
 from pause_manager.probes import processes
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import Lodging
-from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.nodes.registry")
 
@@ -297,9 +295,8 @@ def still_called_so(seen: Sequence[NodeState]) -> list[NodeState]:
     return [state for state in seen if state.row.name in names]
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
-    """The row goes on under the new name; what another machine of that name has left behind becomes a part of it."""
+def rename_machine(old: str, new: str) -> None:
+    """The row continues under the new name; what another machine of that name has left behind becomes a part of it."""
     before = WorkerNode.objects.filter(name=new).only("pk", "pause_below").first()
     row = WorkerNode.objects.filter(name=old).only("pk", "pause_below").first()
     if row is None:

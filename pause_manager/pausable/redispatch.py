@@ -13,7 +13,6 @@ from uuid import uuid4
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import conf, database, pause_queue
 from pause_manager.actor import SYSTEM, Actor
@@ -25,7 +24,6 @@ from pause_manager.nodes import known_tasks, members, watching
 from pause_manager.nodes.known_tasks import unknown_names as unknown_names
 from pause_manager.observability import audit
 from pause_manager.pausable import parked_messages, running_tasks
-from pause_manager.signals import forced_on, hold_changed
 
 logger = logging.getLogger("pause_manager.pausable.redispatch")
 
@@ -160,9 +158,9 @@ def _send_free() -> None:
 def _give_up_lost_runs() -> None:
     """Give up the runs of lost processes; what acknowledges late and came from an entry is sent again from there.
 
-    It keeps its place on its node for half a minute (``loads.KEEPS_SECONDS``) and asks nobody for a turn till then. Of
-    what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it
-    had begun; if it had not, the broker still has its message, and who gets that finds that its answer is void.
+    It keeps its place on its node for ``KEEPS_PLACE_SECONDS`` and need not queue until then. Of what never waited the
+    broker has the message. What acknowledges early is lost with its worker, as ever, if it had begun; if it had not,
+    the broker still has its message, and who gets that finds that its confirmation is void.
     """
     _one_at_a_time(_end_lost_runs)
 
@@ -301,13 +299,7 @@ def forget() -> int:
     )
 
 
-@receiver(hold_changed)
-def _on_release(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
-    if change == "released" and any(scope.partition(":")[0] in ("fleet", "queue", "node") for scope in scopes):
-        transaction.on_commit(lambda: _send_after_release(actor), robust=True)
-
-
-def _send_after_release(actor: Actor) -> None:
+def send_after_release(actor: Actor) -> None:
     """The hold is gone whatever happens here; the poll sends what this leaves."""
     try:
         go_on(
@@ -319,9 +311,3 @@ def _send_after_release(actor: Actor) -> None:
         )
     except Exception:
         logger.exception("What the released hold kept was not all sent: the poll sends it.")
-
-
-@receiver(forced_on)
-def _on_forced(sender: object, refs: list[str], **_: object) -> None:
-    """What an operator forces on is not kept again for want of room."""
-    PauseQueueEntry.objects.waiting().filter(ref__in=refs).update(is_forced=True)

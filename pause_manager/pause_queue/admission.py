@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import capacity, conf, nodes, workloads_loads
+from pause_manager import capacity, conf, nodes, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.models.clock import database_seconds
@@ -153,7 +153,7 @@ def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
 
     Whoever holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
     """
-    by_node = workloads_loads.by_node()
+    by_node = workloads.allocations_by_node()
     held = nodes.held()
     found = nodes.states() if seen is None else seen
     views = [

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import capacity, conf, nodes
 from pause_manager.actor import CAPACITY
@@ -19,7 +18,6 @@ from pause_manager.pause_queue import consolidation, heads, writer
 from pause_manager.pause_queue.admission import Fleet, look
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
-from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.manager")
 
@@ -103,9 +101,8 @@ def _remember(ramp: Ramp, told: list[dict[str, Any]]) -> None:
     PollState.objects.filter(pk=1).update(polled_at=Now(), ramp=ramp.as_dict(), told=told)
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
-    """Nobody polls meanwhile."""
+def rename_machine(old: str, new: str) -> None:
+    """Write the new name of a machine where the state has the old one. No poll runs meanwhile."""
     for ramp in PollState.objects.values_list("ramp", flat=True):
         PollState.objects.filter(pk=1).update(ramp=Ramp.of_dict(ramp).renamed(old, new).as_dict())
 

@@ -12,7 +12,6 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, When
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import holds
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
@@ -25,7 +24,6 @@ from pause_manager.pause_queue.returning import WAITING as WAITING
 from pause_manager.pause_queue.returning import refuse, take_back
 from pause_manager.pause_queue.returning import reopen as reopen
 from pause_manager.pause_queue.returning import set_aside as set_aside
-from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 
@@ -131,7 +129,7 @@ def close_as_sent(
     with transaction.atomic():
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
         # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
-        hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
+        holds.lock(_runs(candidates.values_list("ref", flat=True)))
         taken = list(candidates.light().with_wait().select_for_update(skip_locked=True))
         if broker.seems_away() and not all(entry.is_run for entry in taken):
             logger.warning("The broker is away: only runs go on.")
@@ -290,11 +288,13 @@ def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> broker.Sending:
     )
 
 
-@receiver(hold_changed)
-def _drop_what_is_free(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
-    """Whoever releases a capacity hold but the poll (an operator, the end of the run) ends the waiting too."""
-    if change != "released":
-        return
+def force(refs: Sequence[str]) -> None:
+    """Note that the entries which wait for ``refs`` wait for no room any more: an operator starts them anyway."""
+    PauseQueueEntry.objects.waiting().filter(ref__in=refs).update(is_forced=True)
+
+
+def drop_released(scopes: Sequence[str], *, actor: Actor) -> None:
+    """Drop the entries whose capacity holds were released, unless by sending them on: their waiting has ended too."""
     still = set(Hold.objects.covering(scopes).filter(kind=Hold.Kind.CAPACITY).values_list("scope", flat=True))
     freed = [scope for scope in scopes if scope not in still]
     waiting = PauseQueueEntry.objects.waiting().filter(ref__in=freed)

@@ -368,7 +368,8 @@ class Decisions:
         covering = self._resumed & set(_scopes(request))
         if covering:
             self._resumed -= covering
-            database_thread.soon(f"first work after {covering}", partial(milestones.went_on, sorted(covering)))
+            note = partial(milestones.note_work_resumed, sorted(covering))
+            database_thread.soon(f"first work after {covering}", note)
 
 
 def _has_begun(request: PausableRequest) -> bool:

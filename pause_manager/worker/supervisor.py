@@ -19,10 +19,10 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import conf, database, workloads_kinds, workloads_storage_report
+from pause_manager import conf, database, workloads
 from pause_manager.database.thread import database_thread
 from pause_manager.database.watchdog import watchdog
-from pause_manager.holds import fleet_state, milestones, writer
+from pause_manager.holds import fleet_state, milestones
 from pause_manager.holds.stops import Stop, told_of_hold
 from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
@@ -120,7 +120,7 @@ class Supervisor:
         self._keeper = Keeper(self._page, lambda: self.node)
         self._overruns = Overruns(self._page, database_thread.soon)
         self.name, self.node = worker.hostname, identity.known_name()
-        self._pipelines = {kind.pipeline for kind in workloads_kinds.every()}
+        self._pipelines = {kind.pipeline for kind in workloads.kinds()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -282,7 +282,7 @@ class Supervisor:
         found = {"fleet": everything, f"node:{self.node}": everything}
         found |= {f"queue:{queue}": sum(of_queue) for queue, of_queue in counts.items()}
         if told := {scope: found[scope] for scope in scopes if found.get(scope)}:
-            decisions.do(partial(writer.note_stopped, told))
+            decisions.do(partial(milestones.note_stopped_tasks, told))
 
     def _take_back(self, before: Control, control: Control) -> None:
         """What a new hold covers and Celery has not started waits elsewhere within moments."""
@@ -409,7 +409,7 @@ class Supervisor:
         elif (told["revision"], told["version"]) != self._obeyed:
             self._report_due = now  # Somebody waits to hear that it is obeyed.
         if settled and self._stopped:
-            database_thread.soon("rest of holds", metrics.guarded(milestones.look))
+            database_thread.soon("rest of holds", metrics.guarded(milestones.detect_drained))
 
     def _foresee(self, rings: Sequence[Ring]) -> None:
         """Obey a hold as soon as it is heard of; reading it takes a moment more."""
@@ -484,7 +484,7 @@ class Supervisor:
             pipelines=self._pipelines,
             places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
             visible_gpus=gpus.told(),
-            files=workloads_storage_report.told(),
+            files=workloads.storage_report(),
             clock=time.time(),
             boot_id=processes.boot_id(),
             wanted_node=conf.settings().node,

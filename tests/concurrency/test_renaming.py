@@ -15,7 +15,7 @@ from automation.dispatch import admission
 from automation.errors import NoRoom
 from automation.leases.claims import Worker
 from automation.models import AutomationRun, WorkSlice
-from pause_manager import holds, nodes, workloads_loads
+from pause_manager import holds, nodes, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import FleetWorker, Hold, Machine, RunningTask, WorkerNode
 from pause_manager.nodes.machines import identity, renaming
@@ -86,7 +86,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
         }
         names = set().union(*everywhere.values())
         assert names == {new}, everywhere
-        assert len(workloads_loads.by_node(new).get(new, ())) == (0 if is_held else 1), (
+        assert len(workloads.allocations_by_node(new).get(new, ())) == (0 if is_held else 1), (
             "its memory is given once, and not if held"
         )
         assert list(nodes.held()) == ([new] if is_held else [])

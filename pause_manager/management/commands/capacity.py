@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import conf, database, nodes, workloads_kinds
+from pause_manager import conf, database, manager, nodes, workloads
 from pause_manager.management import capacity_table
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
 from pause_manager.nodes import operator_threshold, watching
@@ -103,9 +103,9 @@ exit codes:
             return
 
     def _why(self, pipeline: str, json: bool) -> None:
-        verdicts = workloads_kinds.verdicts(pipeline)
+        verdicts = manager.verdicts(pipeline)
         if not pipeline or not verdicts:
-            known = ", ".join(sorted({kind.pipeline for kind in workloads_kinds.every()})) or "none"
+            known = ", ".join(sorted({kind.pipeline for kind in workloads.kinds()})) or "none"
             raise CommandError(
                 f"Cannot find pipeline {pipeline!r}: expected one of {known}.", returncode=Exit.NOT_FOUND
             )

@@ -17,7 +17,7 @@ from automation.errors import NoRoom
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import manager, nodes, workloads_loads
+from pause_manager import manager, nodes, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
@@ -61,15 +61,16 @@ def _rest(view: dict[str, Any]) -> dict[str, Any]:
 def carrying(*refs: str, cpu: float) -> Iterator[None]:
     """This node carries loops of ours that started long ago."""
 
-    def provider(_: str | None) -> Iterator[tuple[str | None, Allocation]]:
-        for ref in refs:
-            yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
+    class Carried(workloads.Workload):
+        def allocations(self, node: str | None) -> Iterator[tuple[str | None, Allocation]]:
+            for ref in refs:
+                yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
 
-    workloads_loads.register(provider)
+    carried = workloads.register(Carried())
     try:
         yield
     finally:
-        workloads_loads._providers.remove(provider)
+        workloads.unregister(carried)
 
 
 def events(action: str) -> list[ControlEvent]:

@@ -180,7 +180,7 @@ def test_what_a_hold_stops_is_looked_for_by_one_statement_that_needs_no_scan(dja
     place("fleet")
 
     with django_assert_num_queries(5):
-        milestones.look(["fleet"])
+        milestones.detect_drained(["fleet"])
     with django_assert_num_queries(1):
-        milestones.look(["queue:nothing"])
+        milestones.detect_drained(["queue:nothing"])
     assert stage_of(run).slices.exists()

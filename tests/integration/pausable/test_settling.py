@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from kombu.common import Broadcast
 from kombu.message import Message
 
-from pause_manager import manager, workloads_loads
+from pause_manager import manager, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTask
@@ -185,13 +185,13 @@ def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask
 
     node()
     assert manager.poll().sent == 1
-    assert [load.ref for load in workloads_loads.by_node()[None]] == [entry.ref], "sent, and not placed yet"
+    assert [load.ref for load in workloads.allocations_by_node()[None]] == [entry.ref], "sent, and not placed yet"
     turn = parked_messages.settle(returned(needy))
 
     assert turn is not None
-    assert [load.needs.cpu for load in workloads_loads.by_node()[host_name()]] == [1]
+    assert [load.needs.cpu for load in workloads.allocations_by_node()[host_name()]] == [1]
     parked_messages.left([turn.id])
-    assert workloads_loads.by_node() == {}
+    assert workloads.allocations_by_node() == {}
 
 
 @pytest.mark.usefixtures("watching")

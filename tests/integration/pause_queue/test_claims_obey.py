@@ -18,7 +18,7 @@ from automation.leases.claims import Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import capacity, manager, nodes
+from pause_manager import capacity, manager, nodes, times
 from pause_manager.capacity.foreign import Swing
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView
@@ -229,7 +229,7 @@ class TestASliceWhoseWorkerWasLost:
 
     def test_after_half_a_minute_it_is_a_newcomer(self):
         run = self.lost()
-        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=leases.KEEPS_SECONDS))
+        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=times.KEEPS_PLACE_SECONDS))
 
         dispatch.dispatch()
 

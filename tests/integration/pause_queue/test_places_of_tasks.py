@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
-from pause_manager import manager, workloads_loads
+from pause_manager import manager, times, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
-from pause_manager.models import KEEPS_SECONDS, PauseQueueEntry, RunningTask
+from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, parked_messages, redispatch
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
@@ -60,7 +60,7 @@ def others_wait() -> None:
 
 
 def loads_here() -> list[float]:
-    return [load.needs.cpu for load in workloads_loads.by_node(host_name()).get(host_name(), ())]
+    return [load.needs.cpu for load in workloads.allocations_by_node(host_name()).get(host_name(), ())]
 
 
 def test_it_goes_on_at_once_on_its_node_though_strangers_fill_it(late: PausableTask):
@@ -72,7 +72,7 @@ def test_it_goes_on_at_once_on_its_node_though_strangers_fill_it(late: PausableT
     redispatch.reconcile()
 
     assert loads_here() == [1.0], "its room is taken meanwhile, once"
-    assert [load.ref for load in workloads_loads.by_node().get(None, ())] == [], "and is not wanted twice"
+    assert [load.ref for load in workloads.allocations_by_node().get(None, ())] == [], "and is not wanted twice"
     assert parked_messages.settle(returned(late)) is not None, "no poll, no dwell, no turn"
     (row,) = RunningTask.objects.all()
     assert (row.lost_at, row.turn is not None) == (None, True)
@@ -118,7 +118,7 @@ def test_elsewhere_it_asks_for_room_but_not_for_a_turn(late: PausableTask):
     entry = PauseQueueEntry.objects.get(pk=message.entry[0])
     assert entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY
     assert loads_here() == []
-    assert len(workloads_loads.by_node("another")["another"]) == 1, "its place is there still"
+    assert len(workloads.allocations_by_node("another")["another"]) == 1, "its place is there still"
 
 
 def test_elsewhere_it_starts_where_there_is_room(late: PausableTask):
@@ -129,7 +129,7 @@ def test_elsewhere_it_starts_where_there_is_room(late: PausableTask):
     redispatch.reconcile()
 
     assert parked_messages.settle(returned(late)) is not None
-    assert workloads_loads.by_node("another").get("another", []) == []
+    assert workloads.allocations_by_node("another").get("another", []) == []
     assert loads_here() == [1.0]
 
 
@@ -141,7 +141,7 @@ def test_after_half_a_minute_it_waits_for_room_like_anybody(late: PausableTask):
     assert row.entry_id is not None
     entry = PauseQueueEntry.objects.waiting().get(pk=row.entry_id)
     assert entry.kept_by == PauseQueueEntry.KeptBy.HOLD
-    RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=KEEPS_SECONDS))
+    RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=times.KEEPS_PLACE_SECONDS))
     assert loads_here() == []
 
     redispatch.reconcile()

@@ -16,12 +16,12 @@ from django.test import Client
 from automation import dispatch, gate, leases, tasks
 from automation.agents import protocol
 from automation.agents.submission import HandedIn
-from automation.dispatch import admission
 from automation.gate import installed
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
 from automation.pipeline import Param, pipeline
 from automation.reports.working_time import durations_of
 from automation.runs import lifecycle, reconciler, retries, timeouts
+from automation.workload import allocations
 from pause_manager import fleet
 from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.support.evolving_pipeline import (
@@ -228,7 +228,7 @@ def test_queue_and_needs_are_those_of_the_row(deploy):
     work = leased(run)
 
     assert [ticket.queue for ticket in Ticket.objects.filter(stage_run__run=run)][:1] == ["night"]
-    loads = {load.ref: (load.needs.cpu, load.queue) for _, load in admission._loads(None)}
+    loads = {load.ref: (load.needs.cpu, load.queue) for _, load in allocations.by_node(None)}
     assert loads[f"slice:{work.slice_id}"] == (9, "night")
     assert "queue:night" in gate.scopes_of(run)
 

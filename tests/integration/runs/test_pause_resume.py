@@ -386,7 +386,7 @@ def test_every_change_has_exactly_one_event_with_actor_channel_and_reason():
         ("stage_started", "system", "worker", "scripted: 5 items in 1 slices"),
         ("hold_placed", "user:olga", "test", "lunch"),
         ("hold_released", "user:olga", "test", "back"),
-        ("went_on", "system", "worker", "The first work after its release has begun."),
+        ("went_on", "system", "worker", "Work resumed after the release."),
         ("stage_completed", "system", "worker", "scripted: all items are done"),
         ("complete", "system", "worker", "all stages are done"),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation.api import runs
+from automation.api.runs import selection
 from automation.inputs import Input
 from automation.models import AutomationRun
 from automation.pipeline import get_pipeline, run_input
@@ -17,7 +17,7 @@ def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRu
 
     Raises what ``lifecycle.create`` does, and ``SiteNotFound``.
     """
-    site = runs.find_site(user, given["site"])
+    site = selection.find_site(user, given["site"])
     items = _items(given)
     run = lifecycle.create(
         given["pipeline"],

@@ -15,12 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation import conf
-from automation.api import creation, filters, runs, schema
+from automation.api import schema
+from automation.api.base import AutomationView
 from automation.api.errors import RunNotFound
 from automation.api.permissions import MayDeleteRuns, MayUseRuns
-from automation.api.serializers.errors import COMMAND, READ, answers
-from automation.api.serializers.input import CreatedRunSerializer
-from automation.api.serializers.run import (
+from automation.api.runs import creation, filters, selection
+from automation.api.runs.serializers import (
+    CreatedRunSerializer,
     DeletionQuery,
     NewRunFormSerializer,
     NewRunSerializer,
@@ -30,7 +31,7 @@ from automation.api.serializers.run import (
     shown,
     shown_all,
 )
-from automation.api.views.base import AutomationView
+from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.retention import deletion
 from automation.runs import forcing, lifecycle, retries
@@ -63,8 +64,8 @@ class RunList(AutomationView):
     )
     def get(self, request: Request) -> Response:
         query = self.query(filters.RunQuery)
-        site = runs.find_site(request.user, query["site"]) if "site" in query else None
-        rows = filters.narrowed(runs.visible(request.user), query, site.pk if site else None)
+        site = selection.find_site(request.user, query["site"]) if "site" in query else None
+        rows = filters.narrowed(selection.visible(request.user), query, site.pk if site else None)
         return Response(pagination.page(request, rows, NEWEST_FIRST, query, partial(shown_all, user=request.user)))
 
     @extend_schema(
@@ -73,7 +74,7 @@ class RunList(AutomationView):
         description="Nothing is created from an input or parameters that are wrong anywhere; the sentence names where. "
         "How a file is read is up to the pipeline: as rows with the names of their header, unless it says otherwise. "
         "`input` tells what was read and what was left out.",
-        parameters=schema.COMMAND,
+        parameters=schema.COMMAND_PARAMETERS,
         request={"application/json": NewRunSerializer, "multipart/form-data": NewRunFormSerializer},
         responses=answers({201: CreatedRunSerializer}, *COMMAND),
     )
@@ -95,23 +96,23 @@ class RunDetail(AutomationView):
         responses=answers({200: RunSerializer}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        return Response(shown(runs.find(request.user, run_id), request.user))
+        return Response(shown(selection.find(request.user, run_id), request.user))
 
     @extend_schema(
         operation_id="delete_run",
         summary="Delete a final run for good",
         description="With its items, failures and files; its events stay. Nobody sees it from here on, the rows go in "
         "the background. It needs the permission to delete runs. A run that is not final answers 409; a repeat 204.",
-        parameters=[schema.WHOLE_RUN_ID, DeletionQuery, *schema.COMMAND],
+        parameters=[schema.WHOLE_RUN_ID, DeletionQuery, *schema.COMMAND_PARAMETERS],
         responses=answers({204: None}, *COMMAND),
     )
     @idempotent
     def delete(self, request: Request, run_id: str) -> Response:
         given = self.query(DeletionQuery)
         try:
-            run = runs.find_by_id(request.user, run_id)  # a repeat must not mean another run
+            run = selection.find_by_id(request.user, run_id)  # a repeat must not mean another run
         except RunNotFound:
-            if not runs.was_deleted(request.user, run_id):
+            if not selection.was_deleted(request.user, run_id):
                 raise
         else:
             deletion.delete(run.pk, actor=self.actor, **given)
@@ -132,10 +133,10 @@ class RunVerb(AutomationView):
     def act(self, request: Request, run_id: UUID, reason: str, actor: Actor) -> dict[str, Any]:
         """Carry the verb out and show what the run is then."""
         changed = type(self).verb(run_id, actor=actor, reason=reason)
-        return shown(runs.find(request.user, changed.pk), request.user)
+        return shown(selection.find(request.user, changed.pk), request.user)
 
     def carry_out(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         return Response(self.act(request, run.pk, self.body(ReasonSerializer)["reason"], self.actor))
 
 
@@ -148,7 +149,7 @@ class StartRun(RunVerb):
         operation_id="start_run",
         summary="Start a pending run",
         description="At once, or as soon as the gate opens: then it is `waiting`. A run that has started answers 409.",
-        parameters=[schema.RUN_ID, *schema.COMMAND],
+        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
@@ -167,7 +168,7 @@ class PauseRun(RunVerb):
         summary="Pause a run",
         description="No further item starts; items at work finish: `pausing` until then, then `paused`. "
         "A second pause changes nothing and keeps the first one's time.",
-        parameters=[schema.RUN_ID, *schema.COMMAND],
+        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
@@ -185,17 +186,17 @@ class ResumeRun(AutomationView):
         description="It goes on with exactly the items that were left. A run that is not paused answers 409. With "
         "`force` a run that waits for capacity starts whatever the capacity says, and its operator's hold is released, "
         "too; other holds stay in force. One that does not wait for capacity answers 409 (`not_parked`).",
-        parameters=[schema.RUN_ID, *schema.COMMAND],
+        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
         request=ResumeSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         given = self.body(ResumeSerializer)
         verb = forcing.resume_parked if given["force"] else lifecycle.resume
         changed = verb(run.pk, actor=self.actor, reason=given["reason"])
-        return Response(shown(runs.find(request.user, changed.pk), request.user))
+        return Response(shown(selection.find(request.user, changed.pk), request.user))
 
 
 class CancelRun(RunVerb):
@@ -207,7 +208,7 @@ class CancelRun(RunVerb):
         operation_id="cancel_run",
         summary="Cancel a run for good",
         description="Items at work finish; `cancelling` until then. A repeated cancel changes nothing.",
-        parameters=[schema.RUN_ID, *schema.COMMAND],
+        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
@@ -224,13 +225,13 @@ class RetryFailed(AutomationView):
         summary="Start a new run over what a completed or failed run left undone",
         description="Items that failed or were never reached are done; what the old run has made stays there. "
         "A second retry answers 409 and names the first.",
-        parameters=[schema.RUN_ID, *schema.COMMAND],
+        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({201: RunSerializer}, *COMMAND),
     )
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
-        old = runs.find(request.user, run_id)
+        old = selection.find(request.user, run_id)
         reason = self.body(ReasonSerializer)["reason"]
         new = retries.retry_failed(old.pk, actor=self.actor, reason=reason)
         return created(request, new.pk)
@@ -239,5 +240,5 @@ class RetryFailed(AutomationView):
 def created(request: Request, run_id: UUID, more: dict[str, Any] | None = None) -> Response:
     """The answer that shows a run that was just created, and where it is."""
     location = request.build_absolute_uri(reverse("automation-api:run", args=[run_id]))
-    body = shown(runs.find(request.user, run_id), request.user) | (more or {})
+    body = shown(selection.find(request.user, run_id), request.user) | (more or {})
     return Response(body, status=201, headers={"Location": location})

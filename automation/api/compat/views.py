@@ -6,8 +6,10 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation.api import choice, processing, runs, schema
-from automation.api.serializers.compatible import (
+from automation.api import schema
+from automation.api.base import AutomationView
+from automation.api.compat import choice, processing
+from automation.api.compat.serializers import (
     CurrentRunSerializer,
     HistorySerializer,
     LogQuery,
@@ -17,14 +19,14 @@ from automation.api.serializers.compatible import (
     SiteQuery,
     TargetQuery,
 )
-from automation.api.serializers.errors import COMMAND, READ, answers
-from automation.api.serializers.run import ReasonSerializer, RunSerializer, shown, shown_all
-from automation.api.views.base import AutomationView
-from automation.api.views.runs import NEWEST_FIRST, RunVerb
+from automation.api.runs import selection
+from automation.api.runs.serializers import ReasonSerializer, RunSerializer, shown, shown_all
+from automation.api.runs.views import NEWEST_FIRST, RunVerb
+from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.reports import payload_access
 from automation.runs import lifecycle
-from pause_manager import workloads_audit_readers
+from pause_manager import workloads
 from pause_manager.api.idempotency import idempotent
 from pause_manager.models import ControlEvent
 
@@ -50,7 +52,7 @@ class PauseSite(SiteVerb):
         operation_id="pause",
         summary="Pause the run that is named, or the site's",
         description="Without `run_id` it is the one run of the site that this would change; several are refused.",
-        parameters=[TargetQuery, *schema.COMMAND],
+        parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
@@ -69,7 +71,7 @@ class ResumeSite(SiteVerb):
         operation_id="resume",
         summary="Resume the run that is named, or the site's",
         description="Without `run_id` it is the one run of the site that this would change; several are refused.",
-        parameters=[TargetQuery, *schema.COMMAND],
+        parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
@@ -88,7 +90,7 @@ class CancelSite(SiteVerb):
         operation_id="cancel",
         summary="Cancel the run that is named, or the site's",
         description="Without `run_id` it is the one run of the site that this would change; several are refused.",
-        parameters=[TargetQuery, *schema.COMMAND],
+        parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: RunSerializer}, *COMMAND),
     )
@@ -108,7 +110,7 @@ class CurrentRun(AutomationView):
     )
     def get(self, request: Request) -> Response:
         site = self.query(SiteQuery).get("site_id")
-        run = choice.current(request.user, runs.find_site(request.user, site) if site else None)
+        run = choice.current(request.user, selection.find_site(request.user, site) if site else None)
         return Response({"run": shown(run, request.user) if run else None})
 
 
@@ -127,7 +129,7 @@ class CurrentProcessing(AutomationView):
         if "run_id" in query:
             run: AutomationRun | None = choice.of_site(request.user, query["run_id"], site)
         else:
-            run = choice.current(request.user, runs.find_site(request.user, site) if site else None)
+            run = choice.current(request.user, selection.find_site(request.user, site) if site else None)
         found = processing.of_run(run, is_shown=payload_access.may_view(request.user)) if run else processing.NOTHING
         return Response(ProcessingSerializer(found).data)
 
@@ -143,9 +145,9 @@ class History(AutomationView):
     )
     def get(self, request: Request) -> Response:
         site = self.query(SiteQuery).get("site_id")
-        rows = runs.visible(request.user)
+        rows = selection.visible(request.user)
         if site:
-            rows = rows.filter(site=runs.find_site(request.user, site))
+            rows = rows.filter(site=selection.find_site(request.user, site))
         newest = list(rows.order_by(*NEWEST_FIRST)[: choice.HISTORY])
         return Response({"results": shown_all(newest, request.user)})
 
@@ -163,7 +165,7 @@ class Logs(AutomationView):
         query = self.query(LogQuery)
         run = choice.of_site(request.user, query["run_id"], query.get("site_id"))
         newest = ControlEvent.objects.of_scope(run.scope)[: query["lines"]]
-        lines = [line_of(event) for event in workloads_audit_readers.as_told_to(request.user, reversed(newest))]
+        lines = [line_of(event) for event in workloads.events_for(request.user, reversed(newest))]
         return Response({"run_id": str(run.pk), "lines": lines})
 
 

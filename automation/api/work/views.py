@@ -11,21 +11,22 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from automation.api import runs, schema
-from automation.api.serializers.errors import READ, answers
-from automation.api.serializers.work import (
+from automation.api import schema
+from automation.api.base import AutomationView
+from automation.api.runs import selection
+from automation.api.schema import READ, answers
+from automation.api.work.serializers import (
     EventSerializer,
     FailureSerializer,
     ItemSerializer,
     PipelineSerializer,
     pipeline_as_dict,
 )
-from automation.api.views.base import AutomationView
 from automation.models import AutomationRun, StageRun
 from automation.models.work import ItemFailure, WorkItem
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access
-from pause_manager import workloads_audit_readers
+from pause_manager import workloads
 from pause_manager.api import pagination
 from pause_manager.api.pagination import page_of
 from pause_manager.models import ControlEvent
@@ -53,7 +54,7 @@ class RunItems(AutomationView):
         responses=answers({200: page_of("ItemPage", ItemSerializer)}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         query = self.query(ItemQuery)
         rows = WorkItem.objects.filter(made_by=find_stage(run, query["stage"]))
         return Response(pagination.page(request, rows, ("key",), query, partial(_shown, request, ItemSerializer)))
@@ -69,7 +70,7 @@ class RunFailures(AutomationView):
         responses=answers({200: page_of("FailurePage", FailureSerializer)}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         query = self.query(FailureQuery)
         stages = [find_stage(run, query["stage"])] if "stage" in query else list(run.stages.all())
         rows = ItemFailure.objects.filter(stage_run__in=[stage.pk for stage in stages]).select_related("stage_run")
@@ -88,7 +89,7 @@ class RunEvents(AutomationView):
         responses=answers({200: page_of("EventPage", EventSerializer)}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         query = self.query(EventQuery)
         rows = ControlEvent.objects.filter(scope=run.scope)
         if "action" in query:
@@ -115,7 +116,7 @@ def _shown(request: Request, serializer: type[Serializer[Any]], rows: list[Any])
 
 
 def _events_shown(request: Request, events: list[ControlEvent]) -> list[dict[str, Any]]:
-    return list(EventSerializer(workloads_audit_readers.as_told_to(request.user, events), many=True).data)
+    return list(EventSerializer(workloads.events_for(request.user, events), many=True).data)
 
 
 def find_stage(run: AutomationRun, slug: str) -> StageRun:

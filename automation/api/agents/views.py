@@ -15,9 +15,9 @@ from rest_framework.response import Response
 from automation import agents, conf
 from automation.agents import protocol
 from automation.api import errors
-from automation.api.authentication import AgentAuthentication
+from automation.api.agents import serializers as bodies
+from automation.api.agents.authentication import AgentAuthentication
 from automation.api.permissions import IsAgent
-from automation.api.serializers import jobs
 from automation.errors import JobNotFound
 from automation.models import Agent
 from pause_manager.actor import Actor
@@ -27,15 +27,15 @@ from pause_manager.capacity.snapshot import GpuView, NodeView
 from pause_manager.holds import fleet_state
 from pause_manager.models import clock
 
-_TEXTS = {code: (jobs.JobErrorSerializer, text) for code, (_, text) in schema.ANSWERS.items()}
+_TEXTS = {code: (bodies.JobErrorSerializer, text) for code, (_, text) in schema.ANSWERS.items()}
 _ANSWERS: dict[int, schema.Answer] = {
     **_TEXTS,
-    400: (jobs.JobInvalidSerializer, "The request, or what was handed in, is wrong; nothing of it was kept."),
-    401: (jobs.JobErrorSerializer, "No token, or one that no agent has."),
-    403: (jobs.JobErrorSerializer, "`agent_required`: it is no agent's token. `agent_disabled`."),
-    404: (jobs.JobErrorSerializer, "`job_not_found`: there is none that the agent may hold."),
+    400: (bodies.JobInvalidSerializer, "The request, or what was handed in, is wrong; nothing of it was kept."),
+    401: (bodies.JobErrorSerializer, "No token, or one that no agent has."),
+    403: (bodies.JobErrorSerializer, "`agent_required`: it is no agent's token. `agent_disabled`."),
+    404: (bodies.JobErrorSerializer, "`job_not_found`: there is none that the agent may hold."),
     409: (
-        jobs.JobErrorSerializer,
+        bodies.JobErrorSerializer,
         "`lease_lost`: it is not held under this token (any more). `checkpoint_conflict`: something else is committed "
         "up to this cursor. `job_incomplete`: items are left.",
     ),
@@ -90,12 +90,12 @@ class Claim(JobView):
         summary="Lease a job",
         description="While the fleet is paused `job` is null, which is no error: ask again after the pause interval.",
         parameters=[schema.REQUEST_ID],
-        request=jobs.ClaimSerializer,
-        responses=schema.answers({200: jobs.ClaimAnswer}, *set(_COMMAND) - {404, 409}, table=_ANSWERS),
+        request=bodies.ClaimSerializer,
+        responses=schema.answers({200: bodies.ClaimAnswer}, *set(_COMMAND) - {404, 409}, table=_ANSWERS),
         tags=["agents"],
     )
     def post(self, request: Request) -> Response:
-        given = self.body(jobs.ClaimSerializer)
+        given = self.body(bodies.ClaimSerializer)
         sample = given.get("sample")
         answer = protocol.claim(
             self.agent,
@@ -148,12 +148,12 @@ class Heartbeat(OneJob):
         operation_id="heartbeat_job",
         summary="Keep the lease, and hear whether to stop",
         parameters=_HERE,
-        request=jobs.TokenSerializer,
-        responses=schema.answers({200: jobs.HeartbeatAnswer}, *_COMMAND, table=_ANSWERS),
+        request=bodies.TokenSerializer,
+        responses=schema.answers({200: bodies.HeartbeatAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
     def post(self, request: Request, job_id: str) -> Response:
-        return Response(protocol.heartbeat(self.agent, self.job_id(), self.body(jobs.TokenSerializer)["token"]))
+        return Response(protocol.heartbeat(self.agent, self.job_id(), self.body(bodies.TokenSerializer)["token"]))
 
 
 class Items(OneJob):
@@ -162,12 +162,12 @@ class Items(OneJob):
     @extend_schema(
         operation_id="list_job_items",
         summary="List the items of a job that are left, in order",
-        parameters=[_JOB_ID, jobs.ItemPageQuery, schema.REQUEST_ID],
-        responses=schema.answers({200: jobs.JobItemsSerializer}, *_READ, table=_ANSWERS),
+        parameters=[_JOB_ID, bodies.ItemPageQuery, schema.REQUEST_ID],
+        responses=schema.answers({200: bodies.JobItemsSerializer}, *_READ, table=_ANSWERS),
         tags=["agents"],
     )
     def get(self, request: Request, job_id: str) -> Response:
-        query = self.query(jobs.ItemPageQuery)
+        query = self.query(bodies.ItemPageQuery)
         answer = protocol.items(
             self.agent, self.job_id(), query["token"], after=query.get("after", ""), limit=query["limit"]
         )
@@ -182,12 +182,12 @@ class Checkpoint(OneJob):
         summary="Commit what is done, all of it or nothing",
         description="The same again, after a lost answer, is answered as done. With its last item the job is finished.",
         parameters=_HERE,
-        request=jobs.CheckpointSerializer,
-        responses=schema.answers({200: jobs.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
+        request=bodies.CheckpointSerializer,
+        responses=schema.answers({200: bodies.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
     def post(self, request: Request, job_id: str) -> Response:
-        given = self.body(jobs.CheckpointSerializer)
+        given = self.body(bodies.CheckpointSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
         return Response(protocol.commit(self.agent, job, token, handed, actor=self.actor, release=given["release"]))
 
@@ -200,12 +200,12 @@ class Complete(OneJob):
         summary="Commit what ends the job",
         description="As a checkpoint whose cursor is the last item; refused while items are left.",
         parameters=_HERE,
-        request=jobs.HandedInSerializer,
-        responses=schema.answers({200: jobs.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
+        request=bodies.HandedInSerializer,
+        responses=schema.answers({200: bodies.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
     def post(self, request: Request, job_id: str) -> Response:
-        given = self.body(jobs.HandedInSerializer)
+        given = self.body(bodies.HandedInSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
         return Response(protocol.complete(self.agent, job, token, handed, actor=self.actor))
 
@@ -219,12 +219,12 @@ class Fail(OneJob):
         description="Without `retryAfter` it counts like a lost worker: the item after the cursor is given up after "
         "three in a row.",
         parameters=_HERE,
-        request=jobs.JobFailSerializer,
-        responses=schema.answers({200: jobs.SystemAnswer}, *_COMMAND, table=_ANSWERS),
+        request=bodies.JobFailSerializer,
+        responses=schema.answers({200: bodies.SystemAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
     def post(self, request: Request, job_id: str) -> Response:
-        given = self.body(jobs.JobFailSerializer)
+        given = self.body(bodies.JobFailSerializer)
         job, token, error = self.job_id(), given["token"], given["error"]
         return Response(
             protocol.fail(self.agent, job, token, error, actor=self.actor, retry_after=given.get("retryAfter"))

@@ -10,12 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation import gate
-from automation.api import runs, schema
-from automation.api.serializers.errors import READ, answers
-from automation.api.serializers.explanation import ExplanationSerializer
-from automation.api.serializers.insight import ProgressSerializer
-from automation.api.serializers.work import StageRunSerializer
-from automation.api.views.base import AutomationView
+from automation.api import schema
+from automation.api.base import AutomationView
+from automation.api.progress.serializers import ExplanationSerializer, ProgressSerializer
+from automation.api.runs import selection
+from automation.api.schema import READ, answers
+from automation.api.work.serializers import StageRunSerializer
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import definition
 from automation.reports import payload_access, progress
@@ -31,8 +31,8 @@ class RunProgress(AutomationView):
         responses=answers({200: ProgressSerializer}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
-        snapshot = progress.snapshot(run) | {"status": runs.shown_status(run)}
+        run = selection.find(request.user, run_id)
+        snapshot = progress.snapshot(run) | {"status": selection.shown_status(run)}
         return Response(ProgressSerializer(snapshot).data)
 
 
@@ -46,7 +46,7 @@ class RunStages(AutomationView):
         responses=answers({200: inline_serializer("Stages", {"results": StageRunSerializer(many=True)})}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         is_open = Q(slices__finished_at__isnull=True)
         rows: Any = run.stages.filter(position__gte=0).annotate(
             slice_count=Count("slices"),
@@ -80,12 +80,12 @@ class RunExplanation(AutomationView):
         responses=answers({200: ExplanationSerializer}, *READ),
     )
     def get(self, request: Request, run_id: str) -> Response:
-        run = runs.find(request.user, run_id)
+        run = selection.find(request.user, run_id)
         reasons = gate.explain(run)
         if not payload_access.may_view(request.user):
             reasons = payload_access.without_texts(reasons)
         found = {
-            "status": runs.shown_status(run),
+            "status": selection.shown_status(run),
             "may_proceed": gate.may_proceed(reasons),
             "reasons": reasons,
             "will_start": will_start(run),

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.db.models import Q
 
-from automation.api import runs
 from automation.api.errors import AmbiguousRun, NoRun, RunNotFound
+from automation.api.runs import selection
 from automation.models import AutomationRun, Lifecycle, Site
 
 HISTORY = 20
@@ -29,8 +29,8 @@ def for_verb(user: Any, verb: str, run_id: str | None, site: str | None) -> Auto
     if run_id is not None:
         return of_site(user, run_id, site)
     assert site is not None
-    place = runs.find_site(user, site)
-    unfinished = runs.visible(user).unfinished().filter(site=place)
+    place = selection.find_site(user, site)
+    unfinished = selection.visible(user).unfinished().filter(site=place)
     able = list(unfinished.filter(FRESH[verb]).order_by("-created_at", "-id")[: HISTORY + 1])
     if len(able) > 1:
         ids = ", ".join(str(run.pk) for run in able[:HISTORY])
@@ -43,15 +43,15 @@ def for_verb(user: Any, verb: str, run_id: str | None, site: str | None) -> Auto
 
 def of_site(user: Any, run_id: str, site: str | None) -> AutomationRun:
     """The run, which must be of ``site`` if one is named."""
-    run = runs.find(user, run_id)
-    if site is not None and runs.find_site(user, site).pk != run.site_id:
+    run = selection.find(user, run_id)
+    if site is not None and selection.find_site(user, site).pk != run.site_id:
         raise RunNotFound(run_id)
     return run
 
 
 def current(user: Any, site: Site | None) -> AutomationRun | None:
     """The unfinished run that is at work, or the newest of those; then the newest that waits to start."""
-    rows = runs.visible(user).unfinished()
+    rows = selection.visible(user).unfinished()
     if site is not None:
         rows = rows.filter(site=site)
     for lifecycle in (Lifecycle.RUNNING, Lifecycle.PENDING):

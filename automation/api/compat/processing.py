@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation.api import runs
+from automation.api.runs import selection
 from automation.models import AutomationRun, Lifecycle
 from automation.reports import payload_access, progress, up_next
 
@@ -35,7 +35,7 @@ def of_run(run: AutomationRun, *, is_shown: bool) -> dict[str, Any]:
     return {
         **counts,
         "run_id": run.pk,
-        "status": runs.shown_status(run),
+        "status": selection.shown_status(run),
         "stage": stage["slug"],
         "now": [_at_work(lease, is_shown) for lease in snapshot["in_flight"]],
         "next": [one if is_shown else one | {"title": one["key"]} for one in up_next.of_run(run.pk)],

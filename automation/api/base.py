@@ -1,14 +1,27 @@
-"""Whatever is not there, in the form that all errors have."""
+"""What the engine's views share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
+from rest_framework.response import Response
 
+from automation.api import errors
+from automation.api.permissions import MayUseRuns
 from pause_manager.api.base import ControlView
+
+
+class AutomationView(ControlView):
+    """A view over runs."""
+
+    permission_classes = [MayUseRuns]
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
+        return errors.handle
 
 
 @extend_schema(exclude=True)

@@ -6,13 +6,13 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.api.serializers.insight import CountsSerializer
-from automation.api.serializers.run import RunSerializer
+from automation.api.progress.serializers import CountsSerializer
+from automation.api.runs.serializers import RunSerializer
+from automation.api.schema import RUN
 from automation.reports.status import ALL as STATUSES
 from pause_manager.api.strict import StrictSerializer
 
 SITE = "Slug or id of a site."
-RUN = "Id of a run, its first 4 or more digits, or `latest`"
 
 
 class SiteQuery(StrictSerializer):
