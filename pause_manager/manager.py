@@ -124,7 +124,7 @@ def admit_on(
         view = view.carrying(load for load in mine if not load.is_sent)
         if node == identity.known_name():
             view = _from_here(view, needs, among)
-        state = found.watch.state if found is not None and found.row.watch and not goes_on else None
+        state = found.watch.state if found is not None and found.row.policy_state and not goes_on else None
         now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
         admission = capacity.admit(
             view,

@@ -165,5 +165,5 @@ def take_snapshot(seen: Sequence[nodes.NodeState] | None = None) -> FleetSnapsho
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
         for view in worker_groups.with_workers(state.view for state in found)
     ]
-    states = {state.row.name: state.watch.state for state in found if state.row.watch}
+    states = {state.row.name: state.watch.state for state in found if state.row.policy_state}
     return FleetSnapshot(views, by_node.get(None, []), states, database_seconds())

@@ -14,8 +14,7 @@ from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, 
 from django.db.models.functions import Now
 
 from pause_manager.actor import SYSTEM
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.observability import audit
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")

@@ -23,8 +23,7 @@ from pause_manager import manager
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import report, watching
 from pause_manager.pause_queue import stuck
 

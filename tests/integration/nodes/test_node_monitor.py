@@ -93,7 +93,7 @@ def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_t
     assert desk is not None
     assert (desk.reserve(Needs(cpu=5.5), 1), desk.reserve(Needs(cpu=5), 1)) == (0, 1)
 
-    WorkerNode.objects.update(watch={})
+    WorkerNode.objects.update(policy_state={})
     assert manager.poll().sent == 1, "without that memory it would have gone"
 
 
@@ -107,7 +107,7 @@ def test_the_cooldown_outlives_the_sampler():
 
     assert [event.details["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
     assert manager.poll().sent == 0, "it takes nothing that was parked for 15 s"
-    WorkerNode.objects.update(watch={})
+    WorkerNode.objects.update(policy_state={})
     assert manager.poll().sent == 1
 
 

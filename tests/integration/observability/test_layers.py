@@ -108,7 +108,7 @@ def test_room_that_cannot_be_judged_admits_nothing(scrape, settings):
     room = partial(admission.room_here, needs=stage.needs, pipeline=run.pipeline)
     ask = partial(leases.claim, stage_of(run).pk, worker(), room=room)
 
-    with without(NODES, "watch"), pytest.raises(DatabaseError):
+    with without(NODES, "policy_state"), pytest.raises(DatabaseError):
         ask()
 
     assert degraded(scrape) == {"capacity"}

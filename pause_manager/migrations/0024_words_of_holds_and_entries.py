@@ -74,6 +74,6 @@ STATE = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("pause_manager", "0022_rename_figures_controlevent_details")]
+    dependencies = [("pause_manager", "0023_counter_totals_and_policy_state")]
 
     operations = [migrations.SeparateDatabaseAndState(DATABASE, STATE)]
