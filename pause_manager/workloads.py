@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from django.db.models import Q
 from django.db.models.expressions import Combinable
@@ -17,10 +17,7 @@ from pause_manager import conf
 from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
-from pause_manager.models import ControlEvent, PauseQueueEntry
-
-if TYPE_CHECKING:
-    from pause_manager.models._querysets import ControlEventQuerySet, PauseQueueQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
 
 READ_ALL_EVENTS = "pause_manager.view_controlevent"
 MOST_BLOCKERS = 50

@@ -156,7 +156,7 @@ def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
 
     While a run is held nothing of it is leased anew, so what is found at rest stays so.
     """
-    holds_on_runs = Hold.objects.active().filter(settled_at__isnull=True, scope__startswith="run:")
+    holds_on_runs = Hold.objects.active().filter(drained_at__isnull=True, scope__startswith="run:")
     if run_ids is not None:
         holds_on_runs = holds_on_runs.filter(scope__in=[scopes.run(pk) for pk in run_ids])
     at_rest = idle_runs(scopes.runs_in(holds_on_runs.values_list("scope", flat=True)))

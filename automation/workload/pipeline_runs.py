@@ -14,8 +14,7 @@ from automation.files import watch
 from automation.reports import payload_access
 from automation.workload import allocations, drain, in_progress, run_holds, visibility
 from pause_manager.capacity.snapshot import Allocation
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet, PauseQueueQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
 from pause_manager.workloads import Counts, HoldChange, Member, Remaining, WorkKind, Workload
 
 

@@ -12,8 +12,7 @@ from django.db.models.functions import Cast, Concat
 from automation.models import Agent, AutomationRun, Site
 from automation.models.accounts import accounts_of
 from automation.models.tables import RUN
-from pause_manager.models import ControlEvent, PauseQueueEntry
-from pause_manager.models._querysets import ControlEventQuerySet, PauseQueueQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
 
 VIEW = "automation.view_automationrun"
 

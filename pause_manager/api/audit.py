@@ -22,8 +22,7 @@ from pause_manager.api.base import ControlView
 from pause_manager.api.pagination import page_of
 from pause_manager.api.schema import READS, REQUEST_ID, answers
 from pause_manager.api.strict import StrictSerializer
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability import audit_export
 
 NEWEST_FIRST = ("-at", "-id")

@@ -79,7 +79,7 @@ class NodeState:
     @property
     def watch(self) -> KeptWatch:
         """What its last sampler kept of it."""
-        return KeptWatch.of_dict(self.row.watch)
+        return KeptWatch.of_dict(self.row.policy_state)
 
 
 def live_nodes() -> list[NodeView]:
@@ -94,7 +94,7 @@ def live_node(name: str) -> NodeView | None:
 
 # Every claim asks both: read without the ORM, which takes longer than the statements.
 _LOCK = f"""
-    SELECT watch::text, pause_below, statement_timestamp() - last_seen_at,
+    SELECT policy_state::text, pause_below, statement_timestamp() - last_seen_at,
            extract(epoch FROM statement_timestamp())::float8
       FROM {WorkerNode._meta.db_table} WHERE name = %s FOR NO KEY UPDATE"""
 _HELD = f"SELECT reason FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = %s LIMIT 1"
@@ -113,8 +113,8 @@ def lock(name: str, sample: Sample | None = None) -> tuple[NodeState | None, flo
         found = cursor.fetchone()
     if found is None:
         return None, None
-    watch, pause_below, age, now = found
-    row: Any = WorkerNode(name=name, watch=orjson.loads(watch), pause_below=pause_below)
+    policy_state, pause_below, age, now = found
+    row: Any = WorkerNode(name=name, policy_state=orjson.loads(policy_state), pause_below=pause_below)
     row.age = age
     if sample is not None:
         return _live_state(row, sample), now
@@ -258,12 +258,12 @@ def held_because(name: str) -> str | None:
 
 def keep_watch(name: str, watch: KeptWatch) -> bool:
     """Keep what is known of a judged node; ``False`` if the database does not know the node yet."""
-    return bool(WorkerNode.objects.filter(name=name).update(watch=watch.as_dict()))
+    return bool(WorkerNode.objects.filter(name=name).update(policy_state=watch.as_dict()))
 
 
 def kept_watch(name: str) -> tuple[float | None, KeptWatch]:
     """The node's own threshold and what was kept of it, if anything."""
-    row = WorkerNode.objects.filter(name=name).values_list("pause_below", "watch").first()
+    row = WorkerNode.objects.filter(name=name).values_list("pause_below", "policy_state").first()
     return (row[0], KeptWatch.of_dict(row[1])) if row else (None, KeptWatch())
 
 

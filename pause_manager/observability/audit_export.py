@@ -14,8 +14,7 @@ from django.http import StreamingHttpResponse
 from django.utils import timezone
 
 from pause_manager import workloads
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability.streaming import download
 
 CHUNK = 1_000

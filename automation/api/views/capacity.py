@@ -23,8 +23,7 @@ from pause_manager import manager
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import report, watching
 from pause_manager.pause_queue import stuck
 
@@ -130,8 +129,8 @@ class PauseQueue(AutomationView):
         if "problem" in query:
             rows = _of(request.user, PauseQueueEntry.objects.stuck()).filter(problem=query["problem"])
         rows = rows.light()
-        if "kept_by" in query:
-            rows = rows.filter(kept_by=query["kept_by"])
+        if "waits_for" in query:
+            rows = rows.filter(waits_for=query["waits_for"])
         return Response(pagination.page(request, rows, queue.IN_ORDER, query, queue.shown))
 
 

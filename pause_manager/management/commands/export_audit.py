@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pause_manager.management.moment import moment
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability import audit_export
 from pause_manager.observability.audit_export import EQUAL, narrowed
 
