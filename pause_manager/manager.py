@@ -20,7 +20,7 @@ from pause_manager.nodes import serving, watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health, metrics
 from pause_manager.pause_queue import heads, poller
-from pause_manager.pause_queue.admission import ITS_TURN, goes_behind, open_desk
+from pause_manager.pause_queue.admission import QUEUED_BEHIND, must_queue, open_admission
 from pause_manager.pause_queue.poller import Poll as Poll
 from pause_manager.pause_queue.ramp import Ramp
 from pause_manager.pause_queue.writer import Parked
@@ -54,16 +54,16 @@ def should_pause(needs: Needs, *, pipeline: str = "", queue: str = "") -> capaci
 def judge(level: int = logging.INFO) -> Callable[[Needs, str, str], capacity.Verdict]:
     """``should_pause`` for many (needs, pipeline, queue), all from one look at the fleet; logged at ``level``."""
     try:
-        desk = open_desk(level)
+        controller = open_admission(level)
     except Exception as error:
         problem = _unreadable(error)
         return lambda needs, pipeline, queue: problem
 
     def verdict(needs: Needs, pipeline: str, queue: str) -> capacity.Verdict:
-        if desk is None:
+        if controller is None:
             return capacity.Verdict(False, "not_watched", "Capacity is not watched.")
         try:
-            return desk.should_pause(needs, pipeline=pipeline, queue=queue)
+            return controller.should_pause(needs, pipeline=pipeline, queue=queue)
         except Exception as error:
             return _unreadable(error)
 
@@ -143,9 +143,9 @@ def admit_on(
             return admission.sentence
         if newcomer is not None:
             ahead = heads.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
-            if goes_behind(ahead, needs, newcomer, pipeline=pipeline):
-                logger.info("No turn for a newcomer: %s", ITS_TURN)
-                return ITS_TURN
+            if must_queue(ahead, needs, newcomer, pipeline=pipeline):
+                logger.info("No turn for a newcomer: %s", QUEUED_BEHIND)
+                return QUEUED_BEHIND
         return admission.gpus
 
 

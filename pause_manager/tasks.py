@@ -44,7 +44,7 @@ def poll() -> None:
 @shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=ControlTask)
 def send_kept() -> None:
     """Send on what a released hold kept and its releaser left to us."""
-    redispatch.go_on(actor=SYSTEM, reason="the hold was released")
+    redispatch.dispatch_released(actor=SYSTEM, reason="the hold was released")
 
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)

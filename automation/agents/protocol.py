@@ -23,7 +23,7 @@ from automation.leases.checkpoint import Progress
 from automation.models import Agent, WorkSlice
 from automation.pipeline import TryLater
 from automation.reports import progress_notifier
-from automation.runs import advancing, lifecycle, reconciler
+from automation.runs import advancing, failing, lifecycle, reconciler
 from automation.worker import patience
 from automation.worker.stage_loop import FAILED, PROCESSED
 from pause_manager import fleet
@@ -198,7 +198,7 @@ def _found(agent: Agent, job_id: int, token: int) -> Job:
 def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) -> None:
     """What a stage loop does after a commit, and at its end."""
     if has_failures:
-        lifecycle.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
+        failing.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
     if not has_ended:
         progress_notifier.moved(job.run.scope)
         return

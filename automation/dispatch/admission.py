@@ -20,7 +20,7 @@ from pause_manager.capacity.snapshot import NodeView
 from pause_manager.models import PauseQueueEntry
 from pause_manager.nodes import watching
 from pause_manager.observability import metrics
-from pause_manager.pause_queue.admission import ITS_TURN, Desk, open_desk
+from pause_manager.pause_queue.admission import QUEUED_BEHIND, AdmissionController, open_admission
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes.sample import Sample
 
@@ -79,15 +79,15 @@ def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admi
     admission = Admission()
     if not wants:
         return admission
-    desk, problem = _open_desk(seen)
+    controller, problem = _open_admission(seen)
     turns = _Turns(wants)
     for want in wants:
         asked = want.messages if at_most is None else min(want.messages, at_most)
-        if want.ignores_capacity or (desk is None and not problem):
+        if want.ignores_capacity or (controller is None and not problem):
             admission.granted.append((want, asked))
             continue
         kept = min(asked, want.kept)
-        verdict, fitting = _judged(desk, problem, want, asked - kept, turns)
+        verdict, fitting = _judged(controller, problem, want, asked - kept, turns)
         fitting += kept
         manager.DECISIONS.add(code="granted" if fitting else verdict.code)
         if fitting:
@@ -98,13 +98,13 @@ def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admi
     return admission
 
 
-def _open_desk(seen: Seen) -> tuple[Desk | None, str]:
-    """The desk, or why there is none; neither if capacity is not watched."""
+def _open_admission(seen: Seen) -> tuple[AdmissionController | None, str]:
+    """The admission controller, or why there is none; neither if capacity is not watched."""
     if isinstance(seen, str):
         return None, seen
     try:
         with transaction.atomic():
-            return open_desk(seen=seen), ""
+            return open_admission(seen=seen), ""
     except Exception as error:
         return None, _unreadable(error)
 
@@ -125,20 +125,22 @@ class _Turns:
             return {row[0] for row in cursor.fetchall()}
 
 
-def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Turns) -> tuple[capacity.Verdict, int]:
+def _judged(
+    controller: AdmissionController | None, problem: str, want: Want, asked: int, turns: _Turns
+) -> tuple[capacity.Verdict, int]:
     """The verdict on ``want``, and how many of ``asked`` loops fit."""
-    if desk is not None:
+    if controller is not None:
         try:
-            verdict = desk.should_pause(want.needs, pipeline=want.pipeline, queue=want.queue)
+            verdict = controller.should_pause(want.needs, pipeline=want.pipeline, queue=want.queue)
             if verdict.should_pause:
                 return verdict, 0
-            if desk.goes_behind(want.needs, want.priority, pipeline=want.pipeline, queue=want.queue):
+            if controller.must_queue(want.needs, want.priority, pipeline=want.pipeline, queue=want.queue):
                 asked = min(asked, 1) if not want.at_work and turns.has(want.run_id) else 0
             if not asked:
-                return replace(verdict, code="goes_behind", sentence=ITS_TURN), 0
-            fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
+                return replace(verdict, code="goes_behind", sentence=QUEUED_BEHIND), 0
+            fitting = controller.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
             # There is room, but not so much, or those before took it.
-            short = f"No node has room for {want.needs} beside what is on its way{desk.kept_back(want.needs)}"
+            short = f"No node has room for {want.needs} beside what is on its way{controller.reserved_text(want.needs)}"
             return replace(verdict, code="does_not_fit", sentence=f"{short}: {verdict.sentence}"), fitting
         except Exception as error:
             problem = _unreadable(error)

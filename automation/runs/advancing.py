@@ -15,7 +15,7 @@ from automation.items import slicing
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.runs import lock_runs
 from automation.pipeline import definition
-from automation.runs import transitions
+from automation.runs import failing, transitions
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
 
@@ -23,6 +23,20 @@ logger = logging.getLogger("automation.runs.advancing")
 
 PAGE = 500
 """Runs that wait to start are read so many at a time."""
+
+
+def begin_if_open(run: AutomationRun, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Begin a pending run that was asked to start, if nothing keeps it."""
+    if gate.may_start(run):
+        try:
+            begin(run, actor=actor, reason=reason)
+        except TransitionRefused:
+            run.refresh_from_db()
+            if run.started_at is None:
+                raise
+            # The reconciler was faster: it is started, as asked.
+        run.refresh_from_db()
+    return run
 
 
 def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
@@ -86,10 +100,8 @@ def seal(stage_run_id: int) -> bool:
 
 def _has_failed_too_often(stage_run: StageRun) -> bool:
     """Fail the run if the worker that saw the last failure too many did not live to say so."""
-    from automation.runs import lifecycle
-
     stage = definition.of(stage_run)
-    return lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
+    return failing.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
 
 
 def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:

@@ -11,7 +11,7 @@ from automation.errors import NotParked
 from automation.models import AutomationRun
 from automation.models.runs import lock_runs
 from automation.runs import transitions
-from pause_manager import holds, manager, workloads
+from pause_manager import holds, manager, scopes, workloads
 from pause_manager.actor import Actor
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold, PauseQueueEntry
@@ -28,7 +28,7 @@ def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "", only_if_parked
 
     Other holds stay in force. Raises ``TransitionRefused`` if the run is final or being cancelled.
     """
-    scope = f"run:{run_id}"
+    scope = scopes.run(run_id)
     with transaction.atomic():
         lock_runs([str(run_id)])
         able = AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=True)

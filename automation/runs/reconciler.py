@@ -14,7 +14,7 @@ from automation.leases.checkpoint import Progress
 from automation.leases.claims import Lost, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.runs import advancing, lifecycle, stage_rows, timeouts
+from automation.runs import advancing, failing, lifecycle, stage_rows, timeouts
 from pause_manager import database
 from pause_manager.actor import SYSTEM
 from pause_manager.nodes.machines import identity
@@ -138,7 +138,7 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
     if work.phase != WorkSlice.Phase.WORK:
         leases.release(work)
         hook = WorkSlice.Phase(work.phase).label
-        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
+        failing.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
     unit = units.rest_of(work, stage_run)
     if unit is None:
@@ -161,4 +161,4 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
         details={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
     )
     declared = definition.of(stage_run)
-    lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)
+    failing.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

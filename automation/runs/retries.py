@@ -15,7 +15,7 @@ from automation.models.work import WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import INPUT
 from automation.reports import status
-from automation.runs import lifecycle, stage_rows, transitions
+from automation.runs import advancing, creation, lifecycle, stage_rows, transitions
 from automation.runs.undone import Sources, Undone
 from pause_manager import database
 from pause_manager.actor import SYSTEM, Actor
@@ -54,7 +54,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
             timeout_seconds=old.timeout_seconds,
             copying={"step": 0, "after": None},
         )
-        lifecycle.refuse_if_closed(old.site)
+        creation.refuse_if_closed(old.site)
         olds = list(old.stages.filter(position__gte=0).order_by("position"))
         try:
             stage_rows.create_again(new, olds)
@@ -91,7 +91,7 @@ def go_on(seconds: float = 20.0) -> int:
                 is_done = _step(new)
             if is_done:
                 whole += 1
-                lifecycle.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are there")
+                advancing.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are there")
         except TransitionRefused as refusal:
             logger.info("%s", refusal)
         except Exception as error:

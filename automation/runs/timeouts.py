@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from automation.models import AutomationRun, Lifecycle
 from automation.reports.working_time import durations_of
-from automation.runs import lifecycle
+from automation.runs import failing
 
 
 def fail_overdue() -> int:
@@ -25,6 +25,6 @@ def fail_overdue() -> int:
             continue
         sentence = f"It has worked for {taken.active:.0f} s, and may work for {allowed[pk]:g} s. Pauses do not count."
         details = {"worked_seconds": round(taken.active, 3), "timeout_seconds": allowed[pk]}
-        lifecycle.fail(pk, reason=sentence, details=details)
+        failing.fail(pk, reason=sentence, details=details)
         failed += 1
     return failed

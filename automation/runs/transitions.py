@@ -18,7 +18,8 @@ from django.db.models.functions import Coalesce, Now
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import RUN
-from pause_manager import holds
+from automation.reports import status
+from pause_manager import holds, scopes
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 from pause_manager.observability import audit
@@ -72,7 +73,7 @@ def apply(
             raise refusal(transition.name, run_id)
         audit.record(
             transition.name,
-            scope=f"run:{run_id}",
+            scope=scopes.run(run_id),
             actor=actor,
             reason=reason,
             details=details,
@@ -80,7 +81,7 @@ def apply(
             after={"lifecycle": str(transition.target)},
         )
         if transition.is_final:
-            _drop_holds(f"run:{run_id}")
+            _drop_holds(scopes.run(run_id))
 
 
 def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:
@@ -137,13 +138,11 @@ def complete_stage(stage_run_id: int, paused_seconds: float) -> bool:
 def keep_pause_times(run_ids: Sequence[str]) -> None:
     """Make the pause times of locked runs agree with their run-scope holds, in the caller's transaction."""
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [f"run:{pk}" for pk in run_ids]})
+        cursor.execute(_KEEP_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [scopes.run(pk) for pk in run_ids]})
 
 
 def refusal(verb: str, run_id: UUID) -> TransitionRefused:
     """The refusal of ``verb`` that says what the run is now."""
-    from automation.reports import status
-
     run = AutomationRun.objects.with_leases().filter(pk=run_id).first()
     if run is None:
         return TransitionRefused(verb, run_id, "does not exist", "unknown")

@@ -30,7 +30,7 @@ from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, definition, hooks
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.reports import progress_notifier
-from automation.runs import lifecycle
+from automation.runs import failing
 from automation.worker import loop_failures, memory_faults, patience
 from automation.worker.async_loop import AsyncItemLoop
 from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
@@ -302,7 +302,7 @@ class StageLoop:
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         self._has_succeeded |= done.processed > 0
         if done.failed and self._is_time_to_count():
-            lifecycle.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
+            failing.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
 
     def _is_time_to_count(self) -> bool:
         """Always for a limit in items, or while nothing succeeds; else each second: the count reads all slices."""
@@ -354,7 +354,7 @@ class StageLoop:
 
     def _fail(self, work: LeasedSlice, why: str) -> Ending:
         # The run ends before the slice is free, or another loop would take it and try again.
-        lifecycle.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
+        failing.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
         self._note_ending(work)
         leases.release(work)
         return Ending.STOPPED

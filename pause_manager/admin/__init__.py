@@ -231,14 +231,14 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
         "task_name",
         "queue",
         "priority",
-        "kept_by",
+        "waits_for",
         "reason",
         "paused_at",
         "attempts",
         "problem",
         "outcome",
     ]
-    list_filter = [IsWaiting, "kept_by", "problem"]
+    list_filter = [IsWaiting, "waits_for", "problem"]
     search_fields = ["=ref"]
     search_help_text = "What waits, exactly, such as run:<id>."
     action_form = EntryForm
@@ -250,7 +250,7 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
 
 @admin.register(RunningTask)
 class RunningTaskAdmin(SuperuserAdmin):
-    list_display = ["task_name", "task_id", "queue", "worker", "started_at", "seen_at", "lost_at", "acks_late"]
+    list_display = ["task_name", "task_id", "queue", "worker", "started_at", "heartbeat_at", "lost_at", "acks_late"]
     list_filter = ["queue"]
     search_fields = ["=task_id"]
     search_help_text = "An exact task id."

@@ -40,8 +40,10 @@ _NOTE = f"""
  RETURNING hold.scope, hold.id, hold.kind, hold.mode,
            round(extract(epoch FROM statement_timestamp() - hold.{{since}}), 3)::float, hold.stopped
 """
-_DRAINED = _NOTE.format(noted="settled_at", due="released_at IS NULL AND settled_at IS NULL", since="created_at")
-_RESUMED = _NOTE.format(noted="went_on_at", due="released_at IS NOT NULL AND went_on_at IS NULL", since="released_at")
+_DRAINED = _NOTE.format(noted="drained_at", due="released_at IS NULL AND drained_at IS NULL", since="created_at")
+_RESUMED = _NOTE.format(
+    noted="work_resumed_at", due="released_at IS NOT NULL AND work_resumed_at IS NULL", since="released_at"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def detect_drained(scopes: Collection[str] | None = None) -> int:
 
     While a scope is held nothing of it starts, so what has drained stays so. One statement if nothing is due.
     """
-    due = Hold.objects.active().filter(settled_at__isnull=True).exclude(scope__startswith="run:")
+    due = Hold.objects.active().filter(drained_at__isnull=True).exclude(scope__startswith="run:")
     if scopes is not None:
         due = due.filter(scope__in=list(scopes))
     not_drained = set(due.values_list("scope", flat=True))
@@ -107,7 +109,7 @@ def note_work_resumed(scopes: Sequence[str]) -> int:
 def note_stopped_tasks(counts: Mapping[str, int]) -> None:
     """Note how many tasks a worker has in hand, by scope, when it begins to obey the holds on these scopes."""
     for scope, count in counts.items():
-        Hold.objects.covering([scope]).filter(settled_at=None).update(stopped=F("stopped") + count)
+        Hold.objects.covering([scope]).filter(drained_at=None).update(stopped=F("stopped") + count)
 
 
 def _noted(statement: str, scopes: Sequence[str]) -> list[Milestone]:

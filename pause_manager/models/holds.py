@@ -59,8 +59,8 @@ class Hold(models.Model):
     released_at = models.DateTimeField(null=True, blank=True)
     released_by = models.CharField(max_length=160, blank=True)
     release_reason = models.TextField(blank=True)
-    settled_at = models.DateTimeField(null=True, blank=True, help_text="when the last of what it stops had stopped")
-    went_on_at = models.DateTimeField(null=True, blank=True, help_text="first work after its release")
+    drained_at = models.DateTimeField(null=True, blank=True, help_text="when the last of what it stops had stopped")
+    work_resumed_at = models.DateTimeField(null=True, blank=True, help_text="first work after its release")
     revision = models.PositiveBigIntegerField(
         default=0, db_default=0, help_text="of the holds that workers obey, when it was last placed or altered"
     )
@@ -86,8 +86,8 @@ class Hold(models.Model):
             models.Index(fields=["scope", "-id"], name="hold_of_scope"),
             models.Index(
                 fields=["scope"],
-                condition=Q(released_at__isnull=False, went_on_at__isnull=True),
-                name="hold_not_gone_on",
+                condition=Q(released_at__isnull=False, work_resumed_at__isnull=True),
+                name="hold_not_resumed",
             ),
             models.Index(fields=["released_at"], condition=Q(released_at__isnull=False), name="hold_released"),
         ]

@@ -21,9 +21,9 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         """Entries that are sent on as a message. Runs are not: dispatch sees to theirs."""
         return self.exclude(ref__startswith="run:")
 
-    def unanswered(self) -> PauseQueueQuerySet:
+    def unconfirmed(self) -> PauseQueueQuerySet:
         """Messages that were sent on and that no worker has taken up yet."""
-        return self.filter(outcome="sent", answered_at__isnull=True)
+        return self.filter(outcome="sent", confirmed_at__isnull=True)
 
     def free(self) -> PauseQueueQuerySet:
         """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
@@ -33,7 +33,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         # What the broker refused and the like is tried again in time; a task that nobody knows when somebody does.
         is_known = ~models.Q(problem="unknown_task")
         uncovered = self.waiting().filter(is_due, is_known, ~models.Exists(fleet)).exclude(queue__in=queues)
-        return uncovered.filter(kept_by="hold")
+        return uncovered.filter(waits_for="hold")
 
     def stuck(self) -> PauseQueueQuerySet:
         """Entries that something is wrong with: nobody takes them up. Those on their way once more are among them."""
@@ -41,7 +41,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
 
     def unfinished(self) -> PauseQueueQuerySet:
         """Entries that wait, or that were sent on and that no worker has taken up yet."""
-        return self.filter(models.Q(finished_at__isnull=True) | models.Q(outcome="sent", answered_at__isnull=True))
+        return self.filter(models.Q(finished_at__isnull=True) | models.Q(outcome="sent", confirmed_at__isnull=True))
 
     def light(self) -> PauseQueueQuerySet:
         """Without what may be large: the message. It is read when it is asked for."""
@@ -73,7 +73,7 @@ class PauseQueueEntry(models.Model):
         EXPIRED = "expired", "its time to run was over while it waited"
         REVOKED = "revoked", "revoked while it waited"
 
-    class KeptBy(models.TextChoices):
+    class WaitsFor(models.TextChoices):
         CAPACITY = "capacity", "want of room: the poll sends it on when there is some"
         HOLD = "hold", "a hold alone: sent on as soon as none covers it"
 
@@ -103,8 +103,8 @@ class PauseQueueEntry(models.Model):
     attempts = models.PositiveIntegerField(default=0, help_text="how often it had been parked before")
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
-    kept_by = models.CharField(
-        max_length=10, choices=KeptBy.choices, default=KeptBy.CAPACITY, db_default=KeptBy.CAPACITY
+    waits_for = models.CharField(
+        max_length=10, choices=WaitsFor.choices, default=WaitsFor.CAPACITY, db_default=WaitsFor.CAPACITY
     )
     message = models.JSONField(
         null=True, blank=True, encoder=DjangoJSONEncoder, help_text="what people read of a kept message"
@@ -116,7 +116,7 @@ class PauseQueueEntry(models.Model):
     message_key = models.CharField(
         max_length=200, blank=True, default="", db_default="", help_text="the broker's own name for the message"
     )
-    sending = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
+    generation = models.PositiveIntegerField(default=0, db_default=0, help_text="how often it has been sent on")
     sent_at = models.DateTimeField(null=True, blank=True)
     is_forced = models.BooleanField(
         default=False, db_default=False, help_text="an operator forced it on: it waits for no room"
@@ -124,8 +124,8 @@ class PauseQueueEntry(models.Model):
     losses = models.PositiveIntegerField(
         default=0, db_default=0, help_text="how often its message was lost since one was last answered"
     )
-    answered_at = models.DateTimeField(null=True, blank=True, help_text="when a worker took up the message it sent")
-    answered_by = models.CharField(
+    confirmed_at = models.DateTimeField(null=True, blank=True, help_text="when a worker took up the message it sent")
+    confirmed_by = models.CharField(
         max_length=200,
         blank=True,
         default="",
@@ -170,19 +170,19 @@ class PauseQueueEntry(models.Model):
             # Each kind of what waits for room is found by one look into it, and its first entries in their order.
             models.Index(
                 fields=["work_queue", "pipeline", "priority", "needs", "paused_at", "id"],
-                condition=Q(finished_at__isnull=True, kept_by="capacity"),
+                condition=Q(finished_at__isnull=True, waits_for="capacity"),
                 name="entry_of_kind",
             ),
             models.Index(
-                Case(When(outcome="sent", then=F("answered_at")), default=F("finished_at")),
+                Case(When(outcome="sent", then=F("confirmed_at")), default=F("finished_at")),
                 condition=Q(finished_at__isnull=False),
                 name="entry_ended",
             ),
             models.Index(fields=["ref"], name="entry_of_ref"),
             models.Index(
                 fields=["queue", "sent_at"],
-                condition=Q(outcome="sent", answered_at__isnull=True),
-                name="entry_unanswered",
+                condition=Q(outcome="sent", confirmed_at__isnull=True),
+                name="entry_unconfirmed",
             ),
             models.Index(fields=["problem"], condition=~Q(problem=""), name="entry_with_problem"),
             models.Index(fields=["expires_at"], condition=Q(finished_at__isnull=True), name="entry_expires"),

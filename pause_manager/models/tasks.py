@@ -18,7 +18,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
         """Annotates ``unseen``, the time since its process last said that it runs, and ``keeps_place``: whether it was
         lost so lately that it keeps its place. By the database's clock."""
         return self.annotate(
-            unseen=models.ExpressionWrapper(Now() - F("seen_at"), models.DurationField()),
+            unseen=models.ExpressionWrapper(Now() - F("heartbeat_at"), models.DurationField()),
             keeps_place=models.Q(lost_at__gt=Now() - timedelta(seconds=KEEPS_PLACE_SECONDS)),
         )
 
@@ -32,7 +32,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
 
 
 class RunningTask(models.Model):
-    """A ``PausableTask`` at work. Its process keeps ``seen_at`` fresh. Written by ``running`` and ``kept``.
+    """A ``PausableTask`` at work. Its process keeps ``heartbeat_at`` fresh. Written by ``running`` and ``kept``.
 
     The row of one whose worker was lost has no turn: for half a minute it stands for the room that it had.
     """
@@ -48,14 +48,16 @@ class RunningTask(models.Model):
     needs = models.JSONField(null=True, blank=True)
     gpus = models.JSONField(default=list, blank=True)
     priority = models.PositiveSmallIntegerField(default=3, db_default=3, help_text="1 (first) to 5, of its delivery")
-    asks = models.BooleanField(default=False, db_default=False, help_text="whether it has asked if it should stop")
-    gives_way = models.TextField(blank=True, default="", db_default="", help_text="why it is to leave, if it is")
+    polls_for_stop = models.BooleanField(
+        default=False, db_default=False, help_text="whether it has asked if it should stop"
+    )
+    stop_reason = models.TextField(blank=True, default="", db_default="", help_text="why it is to leave, if it is")
     entry = models.ForeignKey(PauseQueueEntry, on_delete=models.SET_NULL, null=True, blank=True, related_name="running")
     started_at = models.DateTimeField(db_default=Now(), editable=False)
     lost_at = models.DateTimeField(
         null=True, blank=True, help_text="when its worker was found lost; it keeps its place on the node for a while"
     )
-    seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    heartbeat_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = RunningTaskQuerySet.as_manager()
 

@@ -41,7 +41,7 @@ _SUFFIXES = ("", ".j", ".t", ".s", ".d")
 
 _WAITING = f"""
     SELECT DISTINCT jsonb_array_elements_text(message -> '{GROUPS}') FROM {PauseQueueEntry._meta.db_table}
-     WHERE (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL)) AND message ? '{GROUPS}'
+     WHERE (finished_at IS NULL OR (outcome = 'sent' AND confirmed_at IS NULL)) AND message ? '{GROUPS}'
 """
 _EXPIRING = f"""
     SELECT count(*) FROM {PauseQueueEntry._meta.db_table}

@@ -34,7 +34,7 @@ _REF = "task:"
 _LOADS = f"""
     SELECT task.id, task.node, task.task_id, task.needs::text,
            extract(epoch FROM coalesce(task.lost_at, task.started_at))::float8, task.priority, task.gpus::text,
-           task.asks AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
+           task.polls_for_stop AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
            extract(epoch FROM statement_timestamp() - task.started_at)::float8,
            CASE WHEN task.lost_at IS NULL THEN task.owner ELSE '' END, coalesce(entry.pipeline, '')
       FROM {RunningTask._meta.db_table} AS task
@@ -142,8 +142,8 @@ def allocations(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
             ),
         )
     if node is None:
-        capacity = PauseQueueEntry.KeptBy.CAPACITY
-        sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
+        capacity = PauseQueueEntry.WaitsFor.CAPACITY
+        sent = PauseQueueEntry.objects.unconfirmed().filter(waits_for=capacity)
         columns = sent.values_list("ref", "needs", "sent_at", "priority", "work_queue")
         for ref, wanted, sent_at, priority, queue in columns:
             since = sent_at.timestamp() if sent_at else 0.0
@@ -153,7 +153,7 @@ def allocations(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
 def give_way(refs: Sequence[str], reason: str) -> None:
     """Ask those of ``refs`` that are tasks to leave."""
     rows = [int(ref.rpartition("/")[2]) for ref in refs if ref.startswith(_REF)]
-    RunningTask.objects.filter(pk__in=rows, gives_way="").update(gives_way=reason)
+    RunningTask.objects.filter(pk__in=rows, stop_reason="").update(stop_reason=reason)
 
 
 def rename_machine(old: str, new: str) -> None:

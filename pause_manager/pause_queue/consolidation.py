@@ -13,14 +13,14 @@ from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import audit
-from pause_manager.pause_queue.admission import Fleet
+from pause_manager.pause_queue.admission import FleetSnapshot
 
 MAKING_ROOM = "making_room"
 """The code of why large work waits whose node is being made free."""
 
 
 def consolidate(
-    ramp: capacity.RampState, fleet: Fleet, book: capacity.Book, policy: capacity.Policy
+    ramp: capacity.RampState, fleet: FleetSnapshot, book: capacity.Book, policy: capacity.Policy
 ) -> tuple[list[capacity.Consolidation], capacity.RampState]:
     """What is to be moved for what the plan that ended in ``ramp`` found no room for, and the ramp with it."""
     if not ramp.short or not policy.consolidates:

@@ -15,7 +15,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
 from pause_manager.pause_queue import consolidation, heads, writer
-from pause_manager.pause_queue.admission import Fleet, look
+from pause_manager.pause_queue.admission import FleetSnapshot, take_snapshot
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
 
@@ -65,7 +65,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
         )
         for entry in entries
     ]
-    fleet = look(seen)
+    fleet = take_snapshot(seen)
     book = fleet.reserve_unplaced(capacity.resuming_book(fleet.views, policy, fleet.now, fleet.states))
     plan, after = capacity.plan_resume(
         waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, book=book
@@ -108,7 +108,7 @@ def rename_machine(old: str, new: str) -> None:
 
 
 def _told(
-    entries: Sequence[Entry], sent: Sequence[int], fleet: Fleet, book: capacity.Book, ramp: Ramp
+    entries: Sequence[Entry], sent: Sequence[int], fleet: FleetSnapshot, book: capacity.Book, ramp: Ramp
 ) -> list[dict[str, Any]]:
     """Why each kind of what waits does so; of a kind of which some went on: what the next ones wait for."""
     kinds = dict.fromkeys((entry.queue, entry.pipeline, entry.needs) for entry in entries)

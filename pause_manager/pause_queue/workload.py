@@ -15,10 +15,10 @@ _ENTRY = PauseQueueEntry._meta.db_table
 # One look into the index per queue, however many messages are on their way.
 _SENT = f"""
     WITH RECURSIVE sent AS (
-        (SELECT queue FROM {_ENTRY} WHERE outcome = 'sent' AND answered_at IS NULL ORDER BY queue LIMIT 1)
+        (SELECT queue FROM {_ENTRY} WHERE outcome = 'sent' AND confirmed_at IS NULL ORDER BY queue LIMIT 1)
          UNION ALL
         SELECT (SELECT entry.queue FROM {_ENTRY} AS entry
-                 WHERE entry.outcome = 'sent' AND entry.answered_at IS NULL AND entry.queue > sent.queue
+                 WHERE entry.outcome = 'sent' AND entry.confirmed_at IS NULL AND entry.queue > sent.queue
                  ORDER BY entry.queue LIMIT 1)
           FROM sent WHERE sent.queue IS NOT NULL
     )
@@ -35,7 +35,7 @@ class PauseQueue(Workload):
             return [*heads.queues(), *(row[0] for row in cursor.fetchall())]
 
     def override_queues(self) -> Iterable[str]:
-        return PauseQueueEntry.objects.unanswered().filter(is_forced=True).values_list("queue", flat=True)
+        return PauseQueueEntry.objects.unconfirmed().filter(is_forced=True).values_list("queue", flat=True)
 
     def hold_changed(self, change: HoldChange) -> None:
         if change.what == "released":

@@ -141,9 +141,9 @@ def close_as_sent(
             finished_at=Now(),
             outcome=PauseQueueEntry.Outcome.SENT,
             sent_at=Now(),
-            sending=F("sending") + 1,
+            generation=F("generation") + 1,
             # A run is answered for by dispatch, which looks after it from here.
-            answered_at=Case(When(ref__startswith="run:", then=Now())),
+            confirmed_at=Case(When(ref__startswith="run:", then=Now())),
         )
         if scopes := _runs(entry.ref for entry in taken):
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
@@ -199,25 +199,25 @@ def deliver(entries: Sequence[PauseQueueEntry], *, by: broker.Sender | None = No
                 for first in range(0, len(entries), BODIES_AT_ONCE)
             )
     except broker.BrokerAway as error:
-        sent = PauseQueueEntry.objects.unanswered().filter(pk__in=[entry.pk for entry in entries])
+        sent = PauseQueueEntry.objects.unconfirmed().filter(pk__in=[entry.pk for entry in entries])
         take_back(sent, f"the broker is away ({error})")
         return 0
 
 
 def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: float | None) -> int:
     # Bodies are read when they are sent; what somebody has taken back or sent anew meanwhile is not ours any more.
-    sendings = {entry.pk: entry.sending + 1 for entry in entries}
-    order = {pk: place for place, pk in enumerate(sendings)}
+    generations = {entry.pk: entry.generation + 1 for entry in entries}
+    order = {pk: place for place, pk in enumerate(generations)}
     whole = [
         entry
-        for entry in PauseQueueEntry.objects.filter(pk__in=sendings, outcome=PauseQueueEntry.Outcome.SENT)
-        if entry.sending == sendings[entry.pk] and (entry.is_run or entry.answered_at is None)
+        for entry in PauseQueueEntry.objects.filter(pk__in=generations, outcome=PauseQueueEntry.Outcome.SENT)
+        if entry.generation == generations[entry.pk] and (entry.is_run or entry.confirmed_at is None)
     ]
     whole.sort(key=lambda entry: order[entry.pk])
     messages: list[broker.Sending] = []
     left: dict[int, broker.Fate] = {}
     for entry in whole:
-        entry.sending -= 1
+        entry.generation -= 1
         try:
             messages.append(_sending(entry))
         except Exception as error:
@@ -229,10 +229,10 @@ def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: f
     away = [entry.pk for entry in messages_left if left[entry.pk].what == "away"]
     for entry in messages_left:
         if left[entry.pk].what == "refused":
-            refuse(entry.pk, entry.sending + 1, left[entry.pk].why)
+            refuse(entry.pk, entry.generation + 1, left[entry.pk].why)
     if away:
         why = f"the broker is away ({left[away[0]].why})"
-        take_back(PauseQueueEntry.objects.unanswered().filter(pk__in=away), why)
+        take_back(PauseQueueEntry.objects.unconfirmed().filter(pk__in=away), why)
     return len(whole) - len(left)
 
 
@@ -267,7 +267,7 @@ def let_expire(entries: Sequence[PauseQueueEntry], sender: broker.Sender) -> int
 
 
 def _sending(entry: PauseQueueEntry) -> broker.Sending:
-    headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.sending + 1}"}
+    headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.generation + 1}"}
     return _built(entry, headers)
 
 

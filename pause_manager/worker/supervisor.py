@@ -30,7 +30,7 @@ from pause_manager.nodes import members
 from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import Report
 from pause_manager.observability import log_context, metrics
-from pause_manager.pausable.parked_messages import Turn
+from pause_manager.pausable.parked_messages import Permit
 from pause_manager.probes import processes
 from pause_manager.slots import gpus, page
 from pause_manager.slots.keeper import BACKGROUND_WAIT, Keeper
@@ -64,11 +64,14 @@ _LOOK = _READ.format(yields="'[]'::json", node=f"(SELECT name FROM {identity.MAC
 _BEAT = f"""
     WITH report AS ({members.REPORT}),
          beat AS (
-             UPDATE {_RUNNING} SET seen_at = statement_timestamp(), asks = asks OR turn = ANY(%(asking)s::uuid[])
-              WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, gives_way
+             UPDATE {_RUNNING}
+                SET heartbeat_at = statement_timestamp(),
+                    polls_for_stop = polls_for_stop OR turn = ANY(%(asking)s::uuid[])
+              WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, stop_reason
          )
 """ + _READ.format(
-    yields="(SELECT coalesce(json_agg(json_build_array(turn, gives_way)), '[]'::json) FROM beat WHERE gives_way <> '')",
+    yields="(SELECT coalesce(json_agg(json_build_array(turn, stop_reason)), '[]'::json)"
+    " FROM beat WHERE stop_reason <> '')",
     node="(SELECT node FROM report)",
 )
 
@@ -105,7 +108,7 @@ class Supervisor:
         self._buried_at = 0.0
         self._blind_since: float | None = None
         self._stopped: set[str] = set()
-        self._marks: dict[int, Turn] = {}
+        self._marks: dict[int, Permit] = {}
         self._marks_lock = threading.Lock()
         self._next_mark = 0
         self._pipelines: set[str] = set()
@@ -172,7 +175,7 @@ class Supervisor:
         if self._stopped and self._listener is not None:
             self._listener.nudge()
 
-    def mark_for(self, turn: Turn) -> int | None:
+    def mark_for(self, turn: Permit) -> int | None:
         """A number by which the task of ``turn`` says that it asks whether it should stop."""
         if turn.row is None or self._page is None:
             return None

@@ -73,7 +73,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
             partial(renaming._rename, old, new),
             partial(claims, run, old, "a"),
             partial(claims, run, old, "b"),
-            partial(parked_messages.settle, delivery(needy)),
+            partial(parked_messages.admit, delivery(needy)),
             partial(beats, old, new),
             partial(nodes.keep, make_sample(old)),
         )
@@ -122,7 +122,7 @@ def node_is_locked() -> Iterator[Callable[[], None]]:
 @pytest.mark.usefixtures("is_named")
 def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: PausableTask):  # noqa: F811
     holds.place(["queue:foreign"], actor=OPERATOR)
-    assert parked_messages.settle(delivery(task)) is None
+    assert parked_messages.admit(delivery(task)) is None
     holds.release(["queue:foreign"], actor=OPERATOR)
     back = returned(task)
     holds.place(["queue:foreign"], actor=OPERATOR)
@@ -136,7 +136,7 @@ def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: Pau
 
     releasing = in_thread(releases)
     assert is_locked.wait(20)
-    starting = in_thread(partial(parked_messages.settle, back))
+    starting = in_thread(partial(parked_messages.admit, back))
     wait_until_blocked(starting)
     renames = in_thread(partial(renaming._rename, "name0", "name1"))
     try:

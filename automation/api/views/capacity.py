@@ -129,8 +129,8 @@ class PauseQueue(AutomationView):
         if "problem" in query:
             rows = _of(request.user, PauseQueueEntry.objects.stuck()).filter(problem=query["problem"])
         rows = rows.light()
-        if "kept_by" in query:
-            rows = rows.filter(kept_by=query["kept_by"])
+        if "waits_for" in query:
+            rows = rows.filter(waits_for=query["waits_for"])
         return Response(pagination.page(request, rows, queue.IN_ORDER, query, queue.shown))
 
 

@@ -16,7 +16,7 @@ from automation.management.run_command import CommandRefused, Exit, RunCommand, 
 from automation.models import AutomationRun, Site
 from automation.pipeline import get_pipeline, run_input
 from automation.reports import status
-from automation.runs import lifecycle
+from automation.runs import creation
 from pause_manager.actor import Actor
 from pause_manager.management.shell import period
 
@@ -67,7 +67,7 @@ class Command(RunCommand):
                 and (same := unfinished.like(pipeline.slug, site, params, given)) is not None
             ):
                 return self._go_on_with(same, options)
-            created = lifecycle.create(
+            created = creation.create(
                 pipeline.slug,
                 site=site,
                 actor=Actor.shell(),

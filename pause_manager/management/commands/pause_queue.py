@@ -103,7 +103,7 @@ exit codes of drop, rename, force and reroute:
         if count:
             self._draw(list(shown[: max(1, options["limit"])]), forgotten)
         self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
-        if PauseQueueEntry.objects.waiting().filter(kept_by=PauseQueueEntry.KeptBy.CAPACITY).exists():
+        if PauseQueueEntry.objects.waiting().filter(waits_for=PauseQueueEntry.WaitsFor.CAPACITY).exists():
             self.stdout.write("To start one anyway: pause_queue force ENTRY --reason WHY, or resume_run RUN --force.")
         self._tell_the_rest()
 
@@ -119,7 +119,7 @@ exit codes of drop, rename, force and reroute:
 
     def _tell_the_rest(self) -> None:
         """What is on its way and not taken up, and what nobody takes up."""
-        on_its_way = PauseQueueEntry.objects.unanswered().count()
+        on_its_way = PauseQueueEntry.objects.unconfirmed().count()
         if on_its_way:
             self.stdout.write(f"Sent on and not taken up yet: {on_its_way:,}.")
         for problem, count in stuck.counts().items():
@@ -165,7 +165,7 @@ def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table
     for entry in entries:
         since = times.written(entry.paused_at)
         what = f"{entry.task_name} {entry.ref}" if entry.ref.startswith("task:") else entry.ref
-        needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "–"
+        needs = str(Needs(**entry.needs)) if entry.waits_for == PauseQueueEntry.WaitsFor.CAPACITY else "–"
         waits = now.get(entry.pk)
         why = waits.sentence if waits is not None else entry.reason
         if entry.problem:
@@ -177,7 +177,7 @@ def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table
 
 
 def _line(entry: PauseQueueEntry, forgotten: timedelta | None, now: outlook.Outlook | None) -> dict[str, Any]:
-    names = ("id", "ref", "task_name", "queue", "priority", "needs", "kept_by", "reason", "paused_at", "resume_after")
+    names = ("id", "ref", "task_name", "queue", "priority", "needs", "waits_for", "reason", "paused_at", "resume_after")
     told = {name: getattr(entry, name) for name in (*names, "attempts", "problem", "expires_at")}
     told["now"] = now.as_dict() if now is not None else None
     return {**told, "results_expire_from": _forgotten_from(entry, forgotten)}

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from automation.errors import ClosingRefused, SiteClosed
 from automation.models import Account, AutomationRun, Site
 from automation.retention import closing
-from automation.runs import lifecycle, retries
+from automation.runs import creation, retries
 from pause_manager.models import ControlEvent
 from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.support.factories import OPERATOR, drain, leased, make_run, make_site
@@ -81,7 +81,7 @@ def test_a_run_that_is_being_created_is_seen_or_refused():
             connection.close()
 
     with transaction.atomic():
-        lifecycle.create("numbers", site=site, actor=OPERATOR, items=[{"n": 1}], start=False)
+        creation.create("numbers", site=site, actor=OPERATOR, items=[{"n": 1}], start=False)
         closer = threading.Thread(target=close)
         closer.start()
         wait_until(lambda: _waiting() == 1)

@@ -23,7 +23,7 @@ from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
-from pause_manager.pause_queue.admission import open_desk
+from pause_manager.pause_queue.admission import open_admission
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.worker.node_monitor import NodeWatch
 from tests.support.factories import OPERATOR, make_run, run_loop, stage_of, tickets
@@ -89,7 +89,7 @@ def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_t
     Machine(NodeWatch(), ahead=8).sees(3, cores=10, foreign=4)
 
     assert manager.poll().sent == 0, "6 cores are free, and strangers were at 5 of 10 a moment ago"
-    desk = open_desk()
+    desk = open_admission()
     assert desk is not None
     assert (desk.reserve(Needs(cpu=5.5), 1), desk.reserve(Needs(cpu=5), 1)) == (0, 1)
 

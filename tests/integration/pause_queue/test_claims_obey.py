@@ -113,7 +113,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     entry = PauseQueueEntry.objects.get(ref="large:1")
     assert isinstance(asks(), str), "until it has started, nobody takes its place"
     assert asks(LARGE) == ()
-    PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=F("sent_at"))
+    PauseQueueEntry.objects.filter(pk=entry.pk).update(confirmed_at=F("sent_at"))
     ramp = PollState.objects.get().ramp
     ramp["held_for"][HERE]["until"] = 1.0
     PollState.objects.update(ramp=ramp)

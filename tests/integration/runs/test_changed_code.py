@@ -20,7 +20,7 @@ from automation.gate import installed
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
 from automation.pipeline import Param, pipeline
 from automation.reports.working_time import durations_of
-from automation.runs import lifecycle, reconciler, retries, timeouts
+from automation.runs import failing, lifecycle, reconciler, retries, timeouts
 from automation.workload import allocations
 from pause_manager import fleet
 from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
@@ -347,7 +347,7 @@ def test_the_migration_leaves_unfinished_runs_to_the_reconciler_and_final_ones_a
 
 def test_a_retry_has_the_stages_of_the_run_that_it_does_again(deploy):
     run = make_run("evolving", items=4)
-    lifecycle.fail(run.pk, reason="to be done again")
+    failing.fail(run.pk, reason="to be done again")
 
     deploy(TwoElsewhere, Middle, One)
     again = retries.retry_failed(run.pk, actor=OPERATOR)
@@ -359,7 +359,7 @@ def test_a_retry_has_the_stages_of_the_run_that_it_does_again(deploy):
     ]
     deploy(Two)
     other = make_run("evolving", items=1)
-    lifecycle.fail(other.pk, reason="to be done again")
+    failing.fail(other.pk, reason="to be done again")
     deploy(One)
     without_code = retries.retry_failed(other.pk, actor=OPERATOR)
     assert list(without_code.stages.order_by("position").values_list("slug", flat=True)) == ["input", "two"]

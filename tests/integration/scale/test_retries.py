@@ -11,7 +11,7 @@ from automation import gate
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkItem
 from automation.retention import deletion
-from automation.runs import lifecycle, reconciler, retries, undone
+from automation.runs import failing, lifecycle, reconciler, retries, undone
 from tests.support.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
 from tests.support.pipelines import scripted
 from tests.support.query_plans import Explainer
@@ -32,7 +32,7 @@ def half_done(items: int = 60) -> AutomationRun:
 
     def stop(item: Any, ctx: Any) -> None:
         if item["n"] == 13:
-            lifecycle.fail(run.pk, reason="for the test")
+            failing.fail(run.pk, reason="for the test")
 
     with scripted(stop):
         while run.lifecycle == "running":  # a loop may make room for another run that waits
