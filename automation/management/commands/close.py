@@ -7,7 +7,7 @@ from typing import Any
 
 from automation.errors import ClosingRefused
 from automation.management.places import add_place, place_of
-from automation.management.run_command import Exit, RunCommand, RunCommandError
+from automation.management.run_command import CommandRefused, Exit, RunCommand
 from automation.models import Site
 from automation.retention import closure
 from pause_manager.actor import Actor
@@ -36,7 +36,7 @@ class Command(RunCommand):
             try:
                 changed, now = close(place, **who, cancels_runs=options["cancel_runs"]), "closed"
             except ClosingRefused as error:
-                raise RunCommandError(str(error), Exit.REFUSED, error.code) from error
+                raise CommandRefused(str(error), Exit.REFUSED, error.code) from error
         facts = {"site": options["site"], "account": options["account"], "is_closed": now == "closed"}
         self.line({**facts, "changed": changed} if options["json"] else f"{name} is {now}.")
         return Exit.OK

@@ -7,7 +7,7 @@ from typing import Any
 
 from automation import gate
 from automation.errors import TransitionRefused
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.reports import status
 from automation.runs import capacity_override, lifecycle, run_names
 from pause_manager.actor import Actor
@@ -32,7 +32,7 @@ class Command(RunCommand):
             if not any(reason.code == "capacity" for reason in gate.explain(wanted)):
                 raise
             sentence = f"{error} Start it anyway: manage.py resume_run {run_names.short(wanted.pk)} --force"
-            raise RunCommandError(sentence, Exit.REFUSED, error.code) from error
+            raise CommandRefused(sentence, Exit.REFUSED, error.code) from error
         now = status.of(run)
         reasons = [reason for reason in gate.explain(run) if reason.keeps]
         if not reasons:

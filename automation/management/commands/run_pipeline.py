@@ -12,7 +12,7 @@ from automation.errors import InvalidParams
 from automation.inputs import Input
 from automation.management import repeated_run
 from automation.management.commands.watch_run import follow
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.models import AutomationRun, Site
 from automation.pipeline import get_pipeline, run_input
 from automation.reports import status
@@ -59,7 +59,7 @@ class Command(RunCommand):
                 return self._show(options, given)
         site = Site.objects.filter(slug=options["site"]).first()
         if site is None:
-            raise RunCommandError(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
+            raise CommandRefused(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
         timeout = options["timeout"].total_seconds() if options["timeout"] else None
         with _read(options) as given:
             if (
