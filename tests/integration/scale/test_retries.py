@@ -11,7 +11,7 @@ from automation import gate
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkItem
 from automation.retention import deletion
-from automation.runs import failing, lifecycle, reconciler, retries
+from automation.runs import failing, lifecycle, reconciler, remainder, retries
 from tests.support.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
 from tests.support.pipelines import scripted
 from tests.support.query_plans import Explainer
