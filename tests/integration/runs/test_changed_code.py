@@ -258,7 +258,7 @@ def test_a_parameter_of_another_type_holds_the_run_and_fails_no_item(deploy):
 
     assert (run.lifecycle, run.paused_at is not None, tickets(run)) == ("running", True, 0)
     assert reasons(run) == [
-        "This run was paused by system: This release of pipeline evolving does not take its parameters. Cannot use "
+        "This run was paused by system: This release of pipeline evolving does not accept its parameters. Cannot use "
         "parameter 'tone': expected a whole number, got: 'warm'."
     ]
     assert not ItemFailure.objects.exists()
