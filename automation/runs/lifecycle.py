@@ -151,7 +151,7 @@ def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
     return ended
 
 
-def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
+def note_drained_runs(run_ids: Sequence[UUID] | None = None) -> int:
     """Note which held runs have come to rest: no slice of theirs is leased any more. Returns for how many holds.
 
     While a run is held nothing of it is leased anew, so what is found at rest stays so.

@@ -48,7 +48,7 @@ def _reconcile() -> None:
         standstills.note_code_missing,
         standstills.note_files_not_shared,
         lifecycle.finish_cancels,
-        lifecycle.settle_pauses,
+        lifecycle.note_drained_runs,
         advancing.start_waiting,
         advancing.seal_finished,
         timeouts.fail_overdue,
@@ -75,10 +75,10 @@ def reap(task_id: str = "") -> int:
     if task_id:
         known = [holder for holder in known if holder.owner.endswith(f"/{task_id}")]
     found = witness.hear(known)
-    return settle(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
+    return handle_lost_leases(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
 
 
-def settle(lost: Sequence[Lost], error: BaseException | None = None) -> int:
+def handle_lost_leases(lost: Sequence[Lost], error: BaseException | None = None) -> int:
     """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch.
 
     ``error`` is what an agent has ended its attempt with. What does not carry on is told, and keeps nothing else.
@@ -96,7 +96,7 @@ def settle(lost: Sequence[Lost], error: BaseException | None = None) -> int:
             logger.exception("Slice %d could not be settled; the others are.", one.slice_id)
     run_ids = [stage_run.run_id for stage_run in stage_runs.values()]
     lifecycle.finish_cancels(run_ids)
-    metrics.guarded(lifecycle.settle_pauses)(run_ids)
+    metrics.guarded(lifecycle.note_drained_runs)(run_ids)
     dispatch.dispatch(sorted(stage_runs))
     return len(lost)
 

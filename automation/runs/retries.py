@@ -16,7 +16,7 @@ from automation.pipeline import definition
 from automation.pipeline.definition import INPUT
 from automation.reports import status
 from automation.runs import advancing, creation, lifecycle, stage_rows, transitions
-from automation.runs.undone import Sources, Undone
+from automation.runs.remainder import Remainder, Sources
 from pause_manager import database
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
@@ -36,7 +36,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
     the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. Where branches
     part, an item that one of them left undone passes through all of them again, and makes the same outputs.
 
-    Of many items, most are copied by :func:`go_on`: the new run waits to start until then, and says why.
+    Of many items, most are copied by :func:`copy_remaining`: the new run waits to start until then, and says why.
 
     Raises ``TransitionRefused`` if the run is not completed or failed, left nothing undone, was retried before, or
     still has workers that finish their items; ``SiteClosed`` if its site takes no runs.
@@ -71,7 +71,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         return lifecycle.start_run(new.pk, actor=actor, reason=reason)
 
 
-def go_on(seconds: float = 20.0) -> int:
+def copy_remaining(seconds: float = 20.0) -> int:
     """Go on with the copying for retries, the oldest first, and start what is whole; returns how many are.
 
     Each batch is a transaction of its own. Several callers share the work: each takes a run that no other is at.
@@ -119,9 +119,9 @@ def _step(new: AutomationRun) -> bool:
 
 def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
     """Copy batches until about ``at_most`` items more are copied; whether all are."""
-    undone = Undone(old, new, _sources(new))
+    remainder = Remainder(old, new, _sources(new))
     had = new.total_items
-    while undone.copy_batch():
+    while remainder.copy_batch():
         if new.total_items - had >= at_most:
             return False
     new.copying = None

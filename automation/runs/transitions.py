@@ -135,10 +135,10 @@ def complete_stage(stage_run_id: int, paused_seconds: float) -> bool:
     )
 
 
-def keep_pause_times(run_ids: Sequence[str]) -> None:
+def update_pause_times(run_ids: Sequence[str]) -> None:
     """Make the pause times of locked runs agree with their run-scope holds, in the caller's transaction."""
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [scopes.run(pk) for pk in run_ids]})
+        cursor.execute(_UPDATE_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [scopes.run(pk) for pk in run_ids]})
 
 
 def refusal(verb: str, run_id: UUID) -> TransitionRefused:
@@ -166,7 +166,7 @@ def _paused_until_now() -> Combinable:
     return F("paused_seconds") + going_on
 
 
-_KEEP_PAUSE_TIMES = f"""
+_UPDATE_PAUSE_TIMES = f"""
     WITH held AS (
         SELECT substr(scope, 5)::uuid AS run_id, min(created_at) FILTER (WHERE released_at IS NULL) AS since,
                max(released_at) AS ended

@@ -9,7 +9,7 @@ from automation.runs import lifecycle
 from pause_manager.actor import SYSTEM
 
 
-def held(run: AutomationRun) -> bool:
+def hold_if_unfit(run: AutomationRun) -> bool:
     """Pause ``run`` if it was created with parameters that do not fit what its pipeline declares now; whether it was.
 
     It is an operator's hold by the system: an operator resumes it when a release that takes them is installed.

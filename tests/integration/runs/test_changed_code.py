@@ -15,7 +15,7 @@ from django.test import Client
 
 from automation import dispatch, gate, leases, tasks
 from automation.agents import protocol
-from automation.agents.submission import HandedIn
+from automation.agents.submission import Submission
 from automation.gate import installed
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
 from automation.pipeline import Param, pipeline
@@ -378,7 +378,7 @@ def test_an_agents_slice_is_finished_without_the_code_and_none_is_given_out(depl
 
     first = job["items"][0]["key"]
     done = protocol.commit(
-        agent, job["id"], job["token"], HandedIn(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
+        agent, job["id"], job["token"], Submission(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
     )
     assert (done["cursor"], protocol.claim(agent)["job"]) == (first, None)
     assert reasons(run) == [NO_PIPELINE]

@@ -36,7 +36,7 @@ class Step:
     reader: str = ""
 
 
-class Undone:
+class Remainder:
     """What ``old`` left undone, on its way to ``new``."""
 
     def __init__(self, old: AutomationRun, new: AutomationRun, sources: Sources) -> None:
