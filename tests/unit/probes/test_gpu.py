@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pause_manager.probes.gpu import probe as gpu_probe
-from pause_manager.probes.gpu.probe import GpuProbe, GpuReading, probe
+from pause_manager.probes.gpu.probe import GpuProbe, GpuReading
 from tests.support.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, NOT_SUPPORTED, Card, Driver
 from tests.support.nvml.fixtures import driver, nvml_library  # noqa: F401
 
