@@ -10,8 +10,8 @@ from automation.agents.jobs import LARGEST_PAGE, PAGE
 from automation.agents.submission import GivenUp, Submission
 from automation.conf import SLUG
 from pause_manager.api.fleet_schema import SystemSerializer
-from pause_manager.api.schema import ErrorSerializer
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.schema import ErrorSerializer
+from pause_manager.api.http.strict import StrictSerializer
 
 LARGEST = 2**63 - 1
 LONGEST_ERROR, LONGEST_KEY, DAY = 10_000, 200, 86_400.0

@@ -21,8 +21,8 @@ from automation.api.permissions import IsAgent
 from automation.errors import JobNotFound
 from automation.models import Agent
 from pause_manager.actor import Actor
-from pause_manager.api import schema
-from pause_manager.api.base import ControlView
+from pause_manager.api.http import schema
+from pause_manager.api.http.base import ControlView
 from pause_manager.capacity.snapshot import GpuView, NodeView
 from pause_manager.holds import fleet_state
 from pause_manager.models import clock

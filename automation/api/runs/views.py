@@ -36,9 +36,9 @@ from automation.models import AutomationRun
 from automation.retention import deletion
 from automation.runs import capacity_override, lifecycle, retries
 from pause_manager.actor import Actor
-from pause_manager.api import pagination
-from pause_manager.api.idempotency import idempotent
-from pause_manager.api.parsers import JsonParser, MultiPartParser
+from pause_manager.api.http import pagination
+from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.parsers import JsonParser, MultiPartParser
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(
