@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from automation.errors import InvalidParams
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import AutomationRun
 from automation.runs import lifecycle
 from pause_manager.actor import SYSTEM
@@ -15,7 +15,7 @@ def held(run: AutomationRun) -> bool:
     It is an operator's hold by the system: an operator resumes it when a release that takes them is installed.
     """
     try:
-        installed.params_of(run)
+        installed_code.params_of(run)
     except InvalidParams as error:
         lifecycle.pause_runs([run.pk], actor=SYSTEM, reason=sentence(run, error))
         return True

@@ -346,7 +346,7 @@ def test_a_run_that_ended_meanwhile_is_not_parked():
     run = make_run()
     entry = waiting(run)
     lifecycle.cancel(run.pk, actor=OPERATOR)
-    want = admission.Want(stage_of_any(run), "echo", run.pk, "numbers", 3, False, "stages", 0, 1, Needs())
+    want = admission.LoopRequest(stage_of_any(run), "echo", run.pk, "numbers", 3, False, "stages", 0, 1, Needs())
     node_wants.parked["full"] = [want]
     node_wants.figures["full"] = {}
 
