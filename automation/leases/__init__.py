@@ -1,7 +1,6 @@
 """Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check."""
 
 from automation.leases.claims import (
-    KEEPS_SECONDS,
     Worker,
     claim,
     committed_cursor,
@@ -12,6 +11,7 @@ from automation.leases.claims import (
     postpone,
     reap,
     release,
+    rename_machine,
     renew,
     request_yield,
     revoke,
@@ -20,7 +20,6 @@ from automation.leases.claims import (
 )
 
 __all__ = [
-    "KEEPS_SECONDS",
     "Worker",
     "claim",
     "committed_cursor",
@@ -31,6 +30,7 @@ __all__ = [
     "postpone",
     "reap",
     "release",
+    "rename_machine",
     "renew",
     "request_yield",
     "revoke",

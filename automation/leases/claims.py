@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.dispatch import receiver
 
 from automation import conf, gate
 from automation.errors import LeaseLost, NoRoom
@@ -26,8 +25,7 @@ from pause_manager.holds.stops import Stop
 from pause_manager.models import Hold
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health
-from pause_manager.signals import machine_renamed
-from pause_manager.workloads_loads import KEEPS_SECONDS as KEEPS_SECONDS
+from pause_manager.times import KEEPS_PLACE_SECONDS
 
 _NOBODY = (
     "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
@@ -35,7 +33,7 @@ _NOBODY = (
 )
 NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
-    slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
+    slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_PLACE_SECONDS})
     AND slice.lease_token IS NULL AND slice.finished_at IS NULL
 """
 """SQL over ``slice``: it does."""
@@ -348,8 +346,8 @@ def request_yield(slice_ids: Sequence[int], reason: str) -> int:
         return int(cursor.rowcount)
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
+    """Write the new name of a machine to the leases on it."""
     with connection.cursor() as cursor:
         cursor.execute(_RENAME, {"old": old, "new": new})
 

@@ -29,7 +29,7 @@ from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, definition, hooks
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.reports import progress_notifier
-from automation.runs import lifecycle
+from automation.runs import failing
 from automation.worker import loop_failures, memory_faults, postponement
 from automation.worker.async_loop import AsyncItemLoop
 from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
@@ -168,9 +168,9 @@ class StageLoop:
                 if isinstance(work, Ending):
                     return work
                 if not self._has_worked:
-                    metrics.guarded(milestones.went_on)(self.scopes)
+                    metrics.guarded(milestones.note_work_resumed)(self.scopes)
                 self._has_worked = True
-                progress_notifier.moved(self.run_row.scope)
+                progress_notifier.publish_progress(self.run_row.scope)
                 ending = self._work_through(work)
                 if ending is None and work.is_alone:
                     ending = self._settle() or Ending.TRIED_ALONE
@@ -201,7 +201,7 @@ class StageLoop:
                 self._items.end()
             self._isolation.close()
             self._slot.free()
-            progress_notifier.changed([self.run_row.scope])
+            progress_notifier.publish([self.run_row.scope])
 
     def _lease(self) -> LeasedSlice | Ending:
         """The next slice, once the one before it has ended: most often that is under way while this one is leased."""
@@ -296,12 +296,12 @@ class StageLoop:
 
     def _committed(self, done: Progress) -> None:
         self._has_progressed = self._has_progressed or done.processed + done.failed > 0
-        progress_notifier.moved(self.run_row.scope)
+        progress_notifier.publish_progress(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         self._has_succeeded |= done.processed > 0
         if done.failed and self._is_time_to_count():
-            lifecycle.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
+            failing.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
 
     def _is_time_to_count(self) -> bool:
         """Always for a limit in items, or while nothing succeeds; else each second: the count reads all slices."""
@@ -353,7 +353,7 @@ class StageLoop:
 
     def _fail(self, work: LeasedSlice, why: str) -> Ending:
         # The run ends before the slice is free, or another loop would take it and try again.
-        lifecycle.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
+        failing.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
         self._note_ending(work)
         leases.release(work)
         return Ending.STOPPED

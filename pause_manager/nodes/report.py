@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pause_manager import capacity, conf, workloads_loads
+from pause_manager import capacity, conf, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation, ContainerView, GpuView, NodeView, WorkerGroup
 from pause_manager.models.clock import database_seconds
@@ -14,7 +14,7 @@ from pause_manager.nodes import registry, worker_groups
 
 def shown(name: str | None = None) -> list[dict[str, Any]]:
     """Every node, or the named one, in a fixed number of queries."""
-    carried, held, now = workloads_loads.by_node(name), registry.held(), database_seconds()
+    carried, held, now = workloads.allocations_by_node(name), registry.held(), database_seconds()
     states = registry.states(name)
     views = worker_groups.with_workers(state.view for state in states)
     return [

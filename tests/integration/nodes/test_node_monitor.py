@@ -17,13 +17,13 @@ from automation.errors import NoRoom
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import manager, nodes, workloads_loads
+from pause_manager import manager, nodes, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
-from pause_manager.pause_queue.admission import open_desk
+from pause_manager.pause_queue.admission import open_admission
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.worker.node_monitor import NodeWatch
 from tests.support.factories import OPERATOR, make_run, run_loop, stage_of, tickets
@@ -61,15 +61,16 @@ def _rest(view: dict[str, Any]) -> dict[str, Any]:
 def carrying(*refs: str, cpu: float) -> Iterator[None]:
     """This node carries loops of ours that started long ago."""
 
-    def provider(_: str | None) -> Iterator[tuple[str | None, Allocation]]:
-        for ref in refs:
-            yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
+    class Carried(workloads.Workload):
+        def allocations(self, node: str | None) -> Iterator[tuple[str | None, Allocation]]:
+            for ref in refs:
+                yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
 
-    workloads_loads.register(provider)
+    carried = workloads.register(Carried())
     try:
         yield
     finally:
-        workloads_loads._providers.remove(provider)
+        workloads.unregister(carried)
 
 
 def events(action: str) -> list[ControlEvent]:
@@ -88,11 +89,11 @@ def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_t
     Machine(NodeWatch(), ahead=8).sees(3, cores=10, foreign=4)
 
     assert manager.poll().sent == 0, "6 cores are free, and strangers were at 5 of 10 a moment ago"
-    desk = open_desk()
+    desk = open_admission()
     assert desk is not None
     assert (desk.reserve(Needs(cpu=5.5), 1), desk.reserve(Needs(cpu=5), 1)) == (0, 1)
 
-    WorkerNode.objects.update(watch={})
+    WorkerNode.objects.update(policy_state={})
     assert manager.poll().sent == 1, "without that memory it would have gone"
 
 
@@ -106,7 +107,7 @@ def test_the_cooldown_outlives_the_sampler():
 
     assert [event.details["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
     assert manager.poll().sent == 0, "it takes nothing that was parked for 15 s"
-    WorkerNode.objects.update(watch={})
+    WorkerNode.objects.update(policy_state={})
     assert manager.poll().sent == 1
 
 
@@ -118,7 +119,7 @@ def test_what_is_left_to_strangers_who_lately_used_more_is_named():
     run = make_run()
 
     entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
-    beside = f"beside what is on its way (strangers, who lately used more, are left 0.2 cores of {HERE})"
+    beside = f"on top of work already sent (strangers, who lately used more, are left 0.2 cores of {HERE})"
     assert entry.reason.startswith(f"No node has room for 1 core {beside}: {HERE} has 1.05 of 2 cores free")
 
 

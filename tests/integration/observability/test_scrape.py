@@ -231,7 +231,7 @@ def test_decisions_and_a_gate_that_cannot_judge_are_counted(scrape, settings):
     assert told.value("slackwater_gate_degraded", layer="capacity") == 1
     assert told.value("slackwater_gate_degradations_total", layer="capacity") == 1
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE pause_manager_tally SET counted_at = now() - interval '2 minutes'")
+        cursor.execute("UPDATE pause_manager_countertotal SET counted_at = now() - interval '2 minutes'")
     assert scrape().value("slackwater_gate_degraded", layer="capacity") == 0
 
 

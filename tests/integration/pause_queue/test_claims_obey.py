@@ -18,7 +18,7 @@ from automation.leases.claims import Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import capacity, manager, nodes
+from pause_manager import capacity, manager, nodes, times
 from pause_manager.capacity.foreign import Swing
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView
@@ -104,7 +104,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert tickets(other) == 0
     reason = PauseQueueEntry.objects.waiting().get(ref=other.scope).reason
     assert reason.startswith(
-        f"No node has room for 1 core beside what is on its way ({HERE} is kept free for 6 cores): "
+        f"No node has room for 1 core on top of work already sent ({HERE} is kept free for 6 cores): "
     )
     assert leased_by(small, "more") is None
 
@@ -113,7 +113,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     entry = PauseQueueEntry.objects.get(ref="large:1")
     assert isinstance(asks(), str), "until it has started, nobody takes its place"
     assert asks(LARGE) == ()
-    PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=F("sent_at"))
+    PauseQueueEntry.objects.filter(pk=entry.pk).update(confirmed_at=F("sent_at"))
     ramp = PollState.objects.get().ramp
     ramp["held_for"][HERE]["until"] = 1.0
     PollState.objects.update(ramp=ramp)
@@ -229,7 +229,7 @@ class TestASliceWhoseWorkerWasLost:
 
     def test_after_half_a_minute_it_is_a_newcomer(self):
         run = self.lost()
-        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=leases.KEEPS_SECONDS))
+        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=times.KEEPS_PLACE_SECONDS))
 
         dispatch.dispatch()
 

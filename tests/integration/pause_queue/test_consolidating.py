@@ -205,8 +205,8 @@ def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
 
     task.refresh_from_db()
     long_one.refresh_from_db()
-    assert task.gives_way.startswith("n1 is kept free for larger work, which needs 8 cores")
-    assert long_one.gives_way == "", "it might have to begin anew"
+    assert task.stop_reason.startswith("n1 is kept free for larger work, which needs 8 cores")
+    assert long_one.stop_reason == "", "it might have to begin anew"
     (kept,) = actions("node_kept")
     assert kept.details["repeats_seconds"] == pytest.approx(120, abs=30)
     assert [event.scope for event in actions("moved")] == [f"task:{task.task_id}"]
@@ -225,7 +225,7 @@ def task_on(name: str, *, seconds: float) -> RunningTask:
         owner=f"owner of {name}",
         acks_late=False,
         needs={"cpu": 1.0},
-        asks=True,
+        polls_for_stop=True,
         started_at=Now() - timedelta(seconds=seconds),
     )
 
@@ -240,13 +240,13 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
 
     manager.poll()
     task.refresh_from_db()
-    assert (task.gives_way, actions("node_kept")) == ("", [])
+    assert (task.stop_reason, actions("node_kept")) == ("", [])
 
     members.acknowledge("w@n2", node="n2", queues=("big", "tasks"), version=1, owner="owner of n2")
     tried_again(PollState.objects.get().ramp)
     manager.poll()
     task.refresh_from_db()
-    assert task.gives_way != ""
+    assert task.stop_reason != ""
 
 
 @pytest.mark.parametrize(("resume_above", "is_asked"), [(0.5, False), (0.3, True)])

@@ -51,7 +51,7 @@ def polls(count: int) -> list[int]:
 def polled_and_taken_up() -> int:
     """Poll once, and let workers take up what it sent."""
     sent = manager.poll().sent
-    PauseQueueEntry.objects.unanswered().update(answered_at=Now())
+    PauseQueueEntry.objects.unconfirmed().update(confirmed_at=Now())
     return sent
 
 
@@ -222,11 +222,11 @@ def test_a_ramp_backs_off_by_what_started_not_by_what_was_sent():
 
     assert [polled_and_taken_up() for _ in range(3)] == [1, 2, 4]
     assert polls(1) == [8]
-    came_back = PauseQueueEntry.objects.unanswered().order_by("pk")
+    came_back = PauseQueueEntry.objects.unconfirmed().order_by("pk")
     PauseQueueEntry.objects.filter(pk__in=list(came_back.values_list("pk", flat=True)[:5])).update(
         **pause_queue.WAITING
     )
-    came_back.update(answered_at=Now())
+    came_back.update(confirmed_at=Now())
 
     assert polls(1) == [6], "twice the three that started"
     assert polls(1) == [1], "none of them has"
