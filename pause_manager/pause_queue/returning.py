@@ -15,7 +15,7 @@ from pause_manager.observability import audit
 from pause_manager.pause_queue import transitions
 from pause_manager.pause_queue.transitions import DROP, REOPEN
 
-logger = logging.getLogger("pause_manager.pause_queue.writer")
+logger = logging.getLogger("pause_manager.pause_queue.returning")
 
 Problem = PauseQueueEntry.Problem
 
