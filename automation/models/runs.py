@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from automation.models.accounts import Account, Site, accounts_of
 from automation.models.work import WorkSlice
+from pause_manager import scopes
 
 
 class Lifecycle(models.TextChoices):
@@ -175,7 +176,7 @@ class AutomationRun(models.Model):
     @property
     def scope(self) -> str:
         """The scope of holds and events that mean this run alone."""
-        return f"run:{self.pk}"
+        return scopes.run(self.pk)
 
 
 class StageRunQuerySet(models.QuerySet["StageRun"]):

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 
 from automation.files import names, place
 from automation.files.storage import StorageAway, delete_under, used
-from automation.items.unfinished import CHUNKS_AT_ONCE
+from automation.items.partial_items import CHUNKS_AT_ONCE
 from automation.models import (
     AutomationRun,
     ItemChunk,
@@ -31,7 +31,7 @@ from automation.models import (
 )
 from automation.models.tables import ARTIFACT, ITEM, ITEM_CHUNK, ITEM_FAILURE, RUN, SLICE, STAGE, STANDSTILL
 from automation.retention.deletion import PURGED
-from pause_manager import database
+from pause_manager import database, scopes
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
 
@@ -173,7 +173,7 @@ def _delete_run(run_id: UUID, actor: Actor) -> int:
         cursor.execute(f"SELECT 1 FROM {RUN} WHERE id = %s AND deleted_at IS NOT NULL FOR UPDATE", [run_id])
         if cursor.fetchone() is None:
             return 0
-        audit.record(PURGED, scope=f"run:{run_id}", actor=actor, reason="nothing is left of it but its events")
+        audit.record(PURGED, scope=scopes.run(run_id), actor=actor, reason="nothing is left of it but its events")
         cursor.execute(f"UPDATE {RUN} SET retry_of_id = NULL WHERE retry_of_id = %s", [run_id])
         for table in (model._meta.db_table for model in (Ticket, SliceTotals, ItemState, ItemChunk)):
             cursor.execute(

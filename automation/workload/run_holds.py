@@ -16,6 +16,7 @@ from automation.runs import advancing, lifecycle, transitions
 from automation.workload import continued
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.holds import milestones
+from pause_manager.scopes import runs_in
 from pause_manager.workloads import HoldChange
 
 logger = logging.getLogger("automation.workload.run_holds")
@@ -23,7 +24,7 @@ logger = logging.getLogger("automation.workload.run_holds")
 
 def lock(scopes: Sequence[str]) -> None:
     """Lock the runs among ``scopes``."""
-    if run_ids := lifecycle.ids_in(scopes):
+    if run_ids := runs_in(scopes):
         lock_runs(run_ids)
 
 
@@ -32,9 +33,9 @@ def follow(change: HoldChange) -> None:
 
     What the poll releases is sent on by its own message, one loop at first.
     """
-    run_ids = lifecycle.ids_in(change.scopes)
+    run_ids = runs_in(change.scopes)
     if run_ids:
-        transitions.keep_pause_times(run_ids)
+        transitions.update_pause_times(run_ids)
         if change.what == "placed" and (idle := lifecycle.idle_runs(run_ids)):
             milestones.note_drained(idle, had_work=False)
     if change.what == "released" and change.actor != CAPACITY:
@@ -54,7 +55,7 @@ def _resume(run_ids: list[str], actor: Actor, reason: str) -> None:
 
 def cancel(scope: str, reason: str) -> None:
     """Cancel the run that ``scope`` names, if it is one that can be."""
-    for run_id in lifecycle.ids_in([scope]):
+    for run_id in runs_in([scope]):
         try:
             lifecycle.cancel(UUID(run_id), actor=SYSTEM, reason=reason)
         except TransitionRefused as refusal:
@@ -63,4 +64,4 @@ def cancel(scope: str, reason: str) -> None:
 
 def ignore_capacity(refs: Sequence[str]) -> None:
     """Note in those of ``refs`` that are runs that they ask for no room."""
-    AutomationRun.objects.unfinished().filter(pk__in=lifecycle.ids_in(refs)).update(ignores_capacity=True)
+    AutomationRun.objects.unfinished().filter(pk__in=runs_in(refs)).update(ignores_capacity=True)

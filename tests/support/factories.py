@@ -15,7 +15,7 @@ from automation.items.leased_slice import LeasedSlice
 from automation.leases.claims import Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
 from automation.models.tables import SLICE, STAGE
-from automation.runs import lifecycle, reconciler
+from automation.runs import creation, reconciler
 from pause_manager.actor import Actor
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent
@@ -45,7 +45,7 @@ def make_run(pipeline: str = "numbers", items: int | list[dict[str, Any]] = 10, 
     assert pipelines
     given = numbers(items) if isinstance(items, int) else items
     options.setdefault("site", Site.objects.first() or make_site())
-    return lifecycle.create(pipeline, items=given, actor=OPERATOR, **options)
+    return creation.create(pipeline, items=given, actor=OPERATOR, **options)
 
 
 def worker(name: str = "a") -> Worker:

@@ -21,82 +21,41 @@ from automation.api.compat.serializers import (
 )
 from automation.api.runs import selection
 from automation.api.runs.serializers import ReasonSerializer, RunSerializer, shown, shown_all
-from automation.api.runs.views import NEWEST_FIRST, RunVerb
+from automation.api.runs.views import NEWEST_FIRST, Verb, answer_with
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.reports import payload_access
 from automation.runs import lifecycle
 from pause_manager import workloads
-from pause_manager.api.idempotency import idempotent
+from pause_manager.api.http.idempotency import idempotent
 from pause_manager.models import ControlEvent
 
 
-class SiteVerb(RunVerb):
-    """A verb over the run that is named, or over the one of the site that it would change."""
+def site_verb(name: str, verb: Verb) -> type[AutomationView]:
+    """Return the endpoint that carries ``verb`` out over the run that is named, or the one of the site."""
 
-    name: str
+    class SiteVerb(AutomationView):
+        @extend_schema(
+            operation_id=name,
+            summary=f"{name.capitalize()} the run that is named, or the site's",
+            description="Without `run_id` it is the one run of the site that this would change; several are refused.",
+            parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
+            request=ReasonSerializer,
+            responses=answers({200: RunSerializer}, *COMMAND),
+        )
+        @idempotent
+        def post(self, request: Request) -> Response:
+            target = self.query(TargetQuery)
+            run = choice.for_verb(request.user, name, target.get("run_id"), target.get("site_id"))
+            changed = verb(run.pk, actor=self.actor, **self.body(ReasonSerializer))
+            return answer_with(request, changed.pk)
 
-    def carry_out_for(self, request: Request) -> Response:
-        target = self.query(TargetQuery)
-        run = choice.for_verb(request.user, self.name, target.get("run_id"), target.get("site_id"))
-        return self.carry_out(request, str(run.pk))
-
-
-class PauseSite(SiteVerb):
-    """Pause a run of a site."""
-
-    name = "pause"
-    verb = staticmethod(lifecycle.pause)
-
-    @extend_schema(
-        operation_id="pause",
-        summary="Pause the run that is named, or the site's",
-        description="Without `run_id` it is the one run of the site that this would change; several are refused.",
-        parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        return self.carry_out_for(request)
+    return SiteVerb
 
 
-class ResumeSite(SiteVerb):
-    """Resume a run of a site."""
-
-    name = "resume"
-    verb = staticmethod(lifecycle.resume)
-
-    @extend_schema(
-        operation_id="resume",
-        summary="Resume the run that is named, or the site's",
-        description="Without `run_id` it is the one run of the site that this would change; several are refused.",
-        parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        return self.carry_out_for(request)
-
-
-class CancelSite(SiteVerb):
-    """Cancel a run of a site."""
-
-    name = "cancel"
-    verb = staticmethod(lifecycle.cancel)
-
-    @extend_schema(
-        operation_id="cancel",
-        summary="Cancel the run that is named, or the site's",
-        description="Without `run_id` it is the one run of the site that this would change; several are refused.",
-        parameters=[TargetQuery, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        return self.carry_out_for(request)
+PauseSite = site_verb("pause", lifecycle.pause)
+ResumeSite = site_verb("resume", lifecycle.resume)
+CancelSite = site_verb("cancel", lifecycle.cancel)
 
 
 class CurrentRun(AutomationView):

@@ -8,18 +8,18 @@ from automation.api.runs import selection
 from automation.inputs import Input
 from automation.models import AutomationRun
 from automation.pipeline import get_pipeline, run_input
-from automation.runs import lifecycle
+from automation.runs import creation
 from pause_manager.actor import Actor
 
 
 def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRun, Input | None]:
     """Create the run that a validated request asks for, and return it with the input that was read.
 
-    Raises what ``lifecycle.create`` does, and ``SiteNotFound``.
+    Raises what ``runs.creation.create`` does, and ``SiteNotFound``.
     """
     site = selection.find_site(user, given["site"])
     items = _items(given)
-    run = lifecycle.create(
+    run = creation.create(
         given["pipeline"],
         site=site,
         actor=actor,

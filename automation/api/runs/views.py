@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from django.urls import reverse
@@ -34,11 +34,11 @@ from automation.api.runs.serializers import (
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.retention import deletion
-from automation.runs import forcing, lifecycle, retries
+from automation.runs import capacity_override, lifecycle, retries
 from pause_manager.actor import Actor
-from pause_manager.api import pagination
-from pause_manager.api.idempotency import idempotent
-from pause_manager.api.parsers import JsonParser, MultiPartParser
+from pause_manager.api.http import pagination
+from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.parsers import JsonParser, MultiPartParser
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(
@@ -125,116 +125,84 @@ class RunDetail(AutomationView):
 Verb = Callable[..., AutomationRun]
 
 
-class RunVerb(AutomationView):
-    """A verb over one run. Bounded database work: it never waits for a worker."""
+def run_verb(
+    name: str,
+    verb: Verb,
+    summary: str,
+    description: str,
+    *,
+    body: type[ReasonSerializer] = ReasonSerializer,
+    creates: bool = False,
+) -> type[AutomationView]:
+    """Return the endpoint that carries ``verb`` out over the run in its path, with the fields of ``body``.
 
-    verb: ClassVar[Verb]
+    Bounded database work: it never waits for a worker. If it ``creates``, the answer shows the new run.
+    """
 
-    def act(self, request: Request, run_id: UUID, reason: str, actor: Actor) -> dict[str, Any]:
-        """Carry the verb out and show what the run is then."""
-        changed = type(self).verb(run_id, actor=actor, reason=reason)
-        return shown(selection.find(request.user, changed.pk), request.user)
+    class RunVerb(AutomationView):
+        @extend_schema(
+            operation_id=name,
+            summary=summary,
+            description=description,
+            parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
+            request=body,
+            responses=answers({201 if creates else 200: RunSerializer}, *COMMAND),
+        )
+        @idempotent
+        def post(self, request: Request, run_id: str) -> Response:
+            run = selection.find(request.user, run_id)
+            changed = verb(run.pk, actor=self.actor, **self.body(body))
+            return created(request, changed.pk) if creates else answer_with(request, changed.pk)
 
-    def carry_out(self, request: Request, run_id: str) -> Response:
-        run = selection.find(request.user, run_id)
-        return Response(self.act(request, run.pk, self.body(ReasonSerializer)["reason"], self.actor))
-
-
-class StartRun(RunVerb):
-    """Start a pending run."""
-
-    verb = staticmethod(lifecycle.start_run)
-
-    @extend_schema(
-        operation_id="start_run",
-        summary="Start a pending run",
-        description="At once, or as soon as the gate opens: then it is `waiting`. A run that has started answers 409.",
-        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request, run_id: str) -> Response:
-        return self.carry_out(request, run_id)
-
-
-class PauseRun(RunVerb):
-    """Pause a run."""
-
-    verb = staticmethod(lifecycle.pause)
-
-    @extend_schema(
-        operation_id="pause_run",
-        summary="Pause a run",
-        description="No further item starts; items at work finish: `pausing` until then, then `paused`. "
-        "A second pause changes nothing and keeps the first one's time.",
-        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request, run_id: str) -> Response:
-        return self.carry_out(request, run_id)
+    return RunVerb
 
 
-class ResumeRun(AutomationView):
-    """Resume a paused run, or start one that is parked."""
-
-    @extend_schema(
-        operation_id="resume_run",
-        summary="Resume a paused run",
-        description="It goes on with exactly the items that were left. A run that is not paused answers 409. With "
-        "`force` a run that waits for capacity starts whatever the capacity says, and its operator's hold is released, "
-        "too; other holds stay in force. One that does not wait for capacity answers 409 (`not_parked`).",
-        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
-        request=ResumeSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request, run_id: str) -> Response:
-        run = selection.find(request.user, run_id)
-        given = self.body(ResumeSerializer)
-        verb = forcing.resume_parked if given["force"] else lifecycle.resume
-        changed = verb(run.pk, actor=self.actor, reason=given["reason"])
-        return Response(shown(selection.find(request.user, changed.pk), request.user))
+def _resume(run_id: UUID, *, actor: Actor, reason: str, force: bool) -> AutomationRun:
+    verb = capacity_override.resume_parked if force else lifecycle.resume
+    return verb(run_id, actor=actor, reason=reason)
 
 
-class CancelRun(RunVerb):
-    """Cancel a run for good."""
+StartRun = run_verb(
+    "start_run",
+    lifecycle.start_run,
+    "Start a pending run",
+    "At once, or as soon as the gate opens: then it is `waiting`. A run that has started answers 409.",
+)
+PauseRun = run_verb(
+    "pause_run",
+    lifecycle.pause,
+    "Pause a run",
+    "No further item starts; items at work finish: `pausing` until then, then `paused`. "
+    "A second pause changes nothing and keeps the first one's time.",
+)
+ResumeRun = run_verb(
+    "resume_run",
+    _resume,
+    "Resume a paused run",
+    "It goes on with exactly the items that were left. A run that is not paused answers 409. With "
+    "`force` a run that waits for capacity starts whatever the capacity says, and its operator's hold is released, "
+    "too; other holds stay in force. One that does not wait for capacity answers 409 (`not_parked`).",
+    body=ResumeSerializer,
+)
+CancelRun = run_verb(
+    "cancel_run",
+    lifecycle.cancel,
+    "Cancel a run for good",
+    "Items at work finish; `cancelling` until then. A repeated cancel changes nothing.",
+)
+RetryFailed = run_verb(
+    "retry_failed",
+    retries.retry_failed,
+    "Start a new run over what a completed or failed run left undone",
+    "Items that failed or were never reached are done; what the old run has made stays there. "
+    "A second retry answers 409 and names the first.",
+    creates=True,
+)
 
-    verb = staticmethod(lifecycle.cancel)
 
-    @extend_schema(
-        operation_id="cancel_run",
-        summary="Cancel a run for good",
-        description="Items at work finish; `cancelling` until then. A repeated cancel changes nothing.",
-        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({200: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request, run_id: str) -> Response:
-        return self.carry_out(request, run_id)
-
-
-class RetryFailed(AutomationView):
-    """Do the rest of a final run."""
-
-    @extend_schema(
-        operation_id="retry_failed",
-        summary="Start a new run over what a completed or failed run left undone",
-        description="Items that failed or were never reached are done; what the old run has made stays there. "
-        "A second retry answers 409 and names the first.",
-        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
-        request=ReasonSerializer,
-        responses=answers({201: RunSerializer}, *COMMAND),
-    )
-    @idempotent
-    def post(self, request: Request, run_id: str) -> Response:
-        old = selection.find(request.user, run_id)
-        reason = self.body(ReasonSerializer)["reason"]
-        new = retries.retry_failed(old.pk, actor=self.actor, reason=reason)
-        return created(request, new.pk)
+def answer_with(request: Request, run_id: UUID) -> Response:
+    """The run as it is now."""
+    return Response(shown(selection.find(request.user, run_id), request.user))
 
 
 def created(request: Request, run_id: UUID, more: dict[str, Any] | None = None) -> Response:

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pause_manager import conf, manager, times
+from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.management.shell import ControlCommand, Exit, shell_actor
+from pause_manager.management.shell import Exit, ShellCommand
 from pause_manager.messaging.message import GROUPS
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.pausable import chord_results
@@ -26,7 +27,7 @@ from pause_manager.pause_queue import outlook, stuck
 WIDE = 160
 
 
-class Command(ControlCommand):
+class Command(ShellCommand):
     """Without a verb a table, or with ``--json`` one object an entry and line."""
 
     help = "Show what waits for capacity or the end of a hold, in the order in which it goes on, each with why."
@@ -66,7 +67,7 @@ exit codes of drop, rename, force and reroute:
         if verb is None:
             self._show(options)
             return Exit.OK
-        who: dict[str, Any] = {"actor": shell_actor(), "reason": options["reason"]}
+        who: dict[str, Any] = {"actor": Actor.shell(), "reason": options["reason"]}
         if verb == "rename":
             changed = stuck.rename(options["old"], options["new"], queue=options["queue"], **who)
         elif verb == "drop":

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from automation.items import store, unfinished
+from automation.items import partial_items, store
 from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, WorkItem, WorkSlice
 from automation.pipeline import TryLater
 from automation.pipeline.context import StageContext
 from automation.reports import status
-from automation.runs import lifecycle, reconciler
+from automation.runs import failing, lifecycle, reconciler
 from tests.support.factories import OPERATOR, drain, events, everybody_has_heard, make_run, outputs, run_loop, settle
 from tests.support.pipelines import Hooked
 from tests.support.unfinished_pipelines import Fickle, during
@@ -274,7 +274,7 @@ def test_half_an_item_is_gone_when_its_run_is_cancelled():
 
 @pytest.mark.usefixtures("_small_memory")
 def test_half_an_item_goes_in_parts(monkeypatch):
-    monkeypatch.setattr(unfinished, "CHUNKS_AT_ONCE", 3)
+    monkeypatch.setattr(partial_items, "CHUNKS_AT_ONCE", 3)
     run = make_run("long-many", MANY)
 
     def cancel() -> None:
@@ -285,9 +285,9 @@ def test_half_an_item_goes_in_parts(monkeypatch):
         drain(run)
     count = ItemChunk.objects.count()
 
-    assert unfinished.sweep() == 3
+    assert partial_items.delete_ended() == 3
     assert ItemChunk.objects.count() == count - 3
-    while unfinished.sweep():
+    while partial_items.delete_ended():
         pass
     assert nothing_is_left()
 
@@ -297,7 +297,7 @@ def test_an_item_that_ends_after_its_run_has_failed_is_whole():
     run = make_run("long-many", MANY)
 
     def fail() -> None:
-        lifecycle.fail(run.pk, reason="too many failures")
+        failing.fail(run.pk, reason="too many failures")
         reconciler.reconcile()
 
     with during(Once(("a", 900), fail)):

@@ -11,7 +11,7 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, WorkItem, WorkSlice
 from automation.reports import progress, status
 from automation.reports.working_time import durations_of
-from automation.runs import lifecycle, reconciler
+from automation.runs import failing, lifecycle, reconciler
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.support.factories import (
@@ -352,7 +352,7 @@ def test_a_run_that_is_being_cancelled_can_neither_be_paused_nor_fail():
 
     with pytest.raises(TransitionRefused, match="it is cancelling"):
         lifecycle.pause(run.pk, actor=OPERATOR)
-    lifecycle.fail(run.pk, reason="too late")
+    failing.fail(run.pk, reason="too late")
 
     assert status.of(AutomationRun.objects.get(pk=run.pk)) == "cancelling"
 

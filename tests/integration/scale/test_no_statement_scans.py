@@ -125,7 +125,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     """What beat asks for."""
     for part in (
         lifecycle.finish_cancels,
-        lifecycle.settle_pauses,
+        lifecycle.note_drained_runs,
         advancing.start_waiting,
         advancing.seal_finished,
         timeouts.fail_overdue,
@@ -142,7 +142,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     Site.objects.update(retention_days=1_000)
     yield f"{PERIODIC}retention", retention.delete_due
     yield f"{PERIODIC}purge", purge.purge
-    yield f"{PERIODIC}retries", retries.go_on
+    yield f"{PERIODIC}retries", retries.copy_remaining
 
 
 def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
@@ -159,7 +159,7 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
         checkpoint.commit(first, Progress(cursor=first.last_key, processed=1, outputs=[b'0000001.000\t{"n": 1}']))
         second = leases.claim(stage_run.pk, worker)
         assert second is not None
-        leases.wait(second, 60, "a provider")
+        leases.postpone(second, 60, "a provider")
 
     new = AutomationRun(pipeline="drill", params={"items": 7, "seed": "never seen"}, site_id=run.site_id)
     yield "a loop's slice", slice_of_a_loop

@@ -41,7 +41,7 @@ def reopen(place: Site | Account, *, actor: Actor, reason: str = "") -> bool:
 
 def _close(place: Model, name: str, sites: Sequence[int], actor: Actor, reason: str, cancels_runs: bool) -> bool:
     with transaction.atomic():
-        # Whoever creates a run has its site locked, and looks whether it is closed after that (see lifecycle.create).
+        # Whoever creates a run has its site locked, and looks whether it is closed after that (see creation.create).
         list(Site.objects.select_for_update().filter(pk__in=sites).order_by("pk").values_list("pk"))
         open_ones = type(place)._default_manager.filter(pk=place.pk, closed_at__isnull=True)
         if not open_ones.update(closed_at=Now()):
