@@ -253,7 +253,7 @@ def mark_revoked(refs: Sequence[str], signatures: Sequence[int], stamps: Mapping
 
     Of those that wait, or were sent on and not confirmed. What waits for room waits no longer: its end needs none.
     """
-    values = {"refs": list(refs), "signatures": list(signatures), "stamps": json.dumps(stamps)}
+    values: dict[str, Any] = {"refs": list(refs), "signatures": list(signatures), "stamps": json.dumps(stamps)}
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_REVOKED, values)

@@ -36,7 +36,7 @@ def entry_in(state: State) -> PauseQueueEntry:
 
 
 def row(entry: PauseQueueEntry) -> dict[str, Any]:
-    return PauseQueueEntry.objects.filter(pk=entry.pk).values().get()
+    return dict(PauseQueueEntry.objects.filter(pk=entry.pk).values().get())
 
 
 @pytest.mark.parametrize(("transition", "source"), LEGAL, ids=lambda one: getattr(one, "name", one))
