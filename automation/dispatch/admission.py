@@ -57,7 +57,7 @@ class Admission:
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-Seen = Sequence[nodes.NodeState] | str
+Seen = Sequence[nodes.KnownNode] | str
 """The nodes, or the sentence that says why they could not be looked at."""
 
 
