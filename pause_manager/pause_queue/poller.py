@@ -14,7 +14,7 @@ from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
-from pause_manager.pause_queue import consolidation, heads, writer
+from pause_manager.pause_queue import consolidation, delivery, heads
 from pause_manager.pause_queue.admission import FleetSnapshot, take_snapshot
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
@@ -79,7 +79,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.KnownNode]) -> Poll:
     sent = 0
     if plan:
         figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
-        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
+        sent = delivery.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
     consolidation.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:
@@ -93,7 +93,7 @@ def _let_all_go() -> Poll:
     _remember(Ramp(), [])
     entries = heads.foremost(AT_ONCE, conf.settings().policy_of().ageing_seconds)
     ids = [entry.pk for entry in sorted(entries, key=lambda entry: (entry.priority, entry.paused_at, entry.pk))]
-    sent = writer.send_on(ids[:AT_ONCE], actor=CAPACITY, reason="capacity is not watched") if ids else 0
+    sent = delivery.send_on(ids[:AT_ONCE], actor=CAPACITY, reason="capacity is not watched") if ids else 0
     return Poll(sent, PauseQueueEntry.objects.waiting().count())
 
 
