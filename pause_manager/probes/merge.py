@@ -9,9 +9,9 @@ So our containers are no strangers to each other, and a stranger on a large host
 it reaches the container's cores. One container without limits makes the sums those of the machine.
 
 On a full CPU other processes get less than they want. Under fair scheduling all wait in proportion: their demand is
-what they get x our own wait factor (own_processes.py: run-queue wait of our threads), and at most the run queue (running
-tasks of /proc/loadavg, smoothed) less our own part of it. With only our own load foreign use is near 0, and so is its
-product: our own load never looks foreign.
+what they get x our own wait factor (own_processes.py: run-queue wait of our threads), and at most the run queue
+(running tasks of /proc/loadavg, smoothed) less our own part of it. With only our own load foreign use is near 0, and
+so is its product: our own load never looks foreign.
 """
 
 from __future__ import annotations
