@@ -98,7 +98,7 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
 
 def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
     """Stages with a due slice, an open gate and room for one more loop, the most urgent first."""
-    with connection.cursor() as cursor, gate_health.telling("gate"):
+    with connection.cursor() as cursor, gate_health.counted("gate"):
         cursor.execute(
             _DUE,
             {
