@@ -10,9 +10,8 @@ from django.db import connection
 from prometheus_client import Metric
 
 from automation import agents
-from automation.gate import installed
-from automation.leases.claims import RUN, SLICE, STAGE
-from automation.models import Ticket
+from automation.gate import installed_code
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline.definition import QUEUE
 from automation.reports import status
 from automation.reports.slice_totals import WAITING
@@ -38,7 +37,7 @@ RUNS = f"""
                             SELECT 1 FROM {STAGE} AS stage
                              WHERE stage.run_id = run.id AND stage.position >= 0
                                AND (stage.position = 0 OR stage.definition IS NULL)
-                               AND (NOT coalesce({installed.IS_HERE}, false) OR EXISTS (
+                               AND (NOT coalesce({installed_code.IS_HERE}, false) OR EXISTS (
                                         SELECT 1 FROM {_HOLD} AS hold
                                          WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})))
                    ) AS is_kept,
@@ -54,9 +53,9 @@ LEASED = f"""
 """
 MESSAGES = f"""
     SELECT queue, count(*), max(extract(epoch FROM statement_timestamp() - sent_at))::float8
-      FROM {Ticket._meta.db_table} GROUP BY 1
+      FROM {TICKET} GROUP BY 1
 """
-STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
+STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.MEMBERS)
 
 UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 
@@ -78,7 +77,7 @@ def _runs() -> Iterable[Metric]:
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
     for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in _rows(
-        RUNS, {"installed": installed.keys()}
+        RUNS, {"installed": installed_code.keys()}
     ):
         name = status.derive(
             lifecycle,

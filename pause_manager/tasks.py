@@ -12,13 +12,14 @@ from pause_manager.holds import milestones
 from pause_manager.models import IdempotencyRecord
 from pause_manager.observability import metrics
 from pause_manager.pausable import chord_results, redispatch
+from pause_manager.pause_queue import writer
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
 def expire_holds() -> None:
     """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
-    metrics.guarded(milestones.look)()
+    metrics.guarded(milestones.detect_drained)()
     fleet.maintain()
 
 
@@ -44,12 +45,12 @@ def poll() -> None:
 @shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=ControlTask)
 def send_kept() -> None:
     """Send on what a released hold kept and its releaser left to us."""
-    redispatch.go_on(actor=SYSTEM, reason="the hold was released")
+    redispatch.dispatch_released(actor=SYSTEM, reason="the hold was released")
 
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)
 def forget_history() -> None:
     """Delete what ended more than ``history_days`` ago: samples, nodes that are gone, parked work, released holds."""
     nodes.forget_history()
-    redispatch.forget()
+    writer.forget()
     holds.forget()

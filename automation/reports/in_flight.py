@@ -1,4 +1,4 @@
-"""Which worker is on which item: read from the leases, kept with the event of a pause or cancel, shown live."""
+"""Workers and the items they process: read from the leases, recorded with a pause or cancel, shown live."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE, STAGE
+from automation.models.tables import ITEM, SLICE, STAGE
+from pause_manager import scopes
 
 _LEASED = f"""
     SELECT stage.run_id, stage.slug, slice.id, slice.lease_owner, slice.lease_node, slice.leased_at,
@@ -35,21 +35,20 @@ def of_runs(run_ids: Sequence[UUID]) -> dict[str, dict[str, Any]]:
     """By scope ``run:x``: ``{"in_flight": [{worker, node, stage, slice, item, since}]}`` for runs that have leases.
 
     ``item`` is the key after the committed cursor: exact for items longer than a checkpoint interval, else the first
-    of the few that are at work. ``prepare`` and ``finish`` stand for the hooks.
+    of the few in progress. ``prepare`` and ``finish`` stand for the hooks.
     """
     found: dict[str, dict[str, Any]] = {}
     for lease in leases_of(run_ids):
         entry = {name: lease[name] for name in ("worker", "node", "stage", "slice", "item")}
         entry["since"] = lease["since"].isoformat()
-        found.setdefault(f"run:{lease['run']}", {"in_flight": []})["in_flight"].append(entry)
+        found.setdefault(scopes.run(lease["run"]), {"in_flight": []})["in_flight"].append(entry)
     return found
 
 
 def leases_of(run_ids: Sequence[UUID]) -> list[dict[str, Any]]:
-    """The leases of the runs, each with the item at work and the one after it (``payloads``, two at most).
+    """The leases of the runs, each with the item in progress and the one after it (``payloads``, two at most).
 
-    Of an item, or hook, that is at work for some seconds ``item_since`` says since when, and ``item_limit`` after how
-    many it is ended.
+    For an item or hook that has run for some seconds, ``item_since`` is its start and ``item_limit`` its time limit.
     """
     with connection.cursor() as cursor:
         cursor.execute(_LEASED, [[str(pk) for pk in run_ids]])

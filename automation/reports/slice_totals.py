@@ -1,22 +1,19 @@
-"""What waits for a loop and what is done, from the totals that are kept: nobody counts slices.
+"""Slices that wait and items that are done, from stored totals instead of counting slices.
 
-However many slices there are, it costs a look for each stage, and one for each that was begun and is not finished.
+The cost is one look-up per stage and per unfinished slice that was begun, however many slices there are.
 """
 
 from __future__ import annotations
 
 from django.db import connection
 
-from automation.leases.claims import RUN, SLICE, STAGE
-from automation.models.work import SliceTotals
-
-TOTALS = SliceTotals._meta.db_table
+from automation.models.tables import RUN, SLICE, SLICE_TOTALS, STAGE
 
 WAITING = f"""
     SELECT totals.stage_run_id, totals.phase, totals.open - at.leased - at.later AS due, at.later
       FROM {RUN} AS run
       JOIN {STAGE} AS stage ON stage.run_id = run.id AND stage.lifecycle = 'running'
-      JOIN {TOTALS} AS totals ON totals.stage_run_id = stage.id AND totals.open > 0
+      JOIN {SLICE_TOTALS} AS totals ON totals.stage_run_id = stage.id AND totals.open > 0
      CROSS JOIN LATERAL (
             SELECT (SELECT count(*) FROM {SLICE} AS slice
                      WHERE slice.stage_run_id = stage.id AND slice.phase = totals.phase
@@ -26,15 +23,15 @@ WAITING = f"""
                        AND slice.available_at > statement_timestamp() AND slice.finished_at IS NULL) AS later) AS at
      WHERE run.finished_at IS NULL
 """
-"""By running stage and phase, the slices that a loop could lease now, and those that are to wait (``due``, ``later``).
+"""By running stage and phase, the slices that a loop can lease now (``due``) and later (``later``).
 
-SQL that further conditions on ``run`` may follow.
+SQL; further conditions on ``run`` may follow.
 """
 
 DONE = f"""
     SELECT sum(part.processed)::bigint AS processed, sum(part.failed)::bigint AS failed FROM (
         SELECT coalesce(sum(processed), 0) AS processed, coalesce(sum(failed), 0) AS failed
-          FROM {TOTALS} WHERE stage_run_id = stage.id
+          FROM {SLICE_TOTALS} WHERE stage_run_id = stage.id
          UNION ALL
         SELECT coalesce(sum(processed), 0), coalesce(sum(failed), 0)
           FROM {SLICE} AS slice
@@ -44,7 +41,7 @@ DONE = f"""
 
 
 def done(stage_run_id: int) -> tuple[int, int]:
-    """How many items of the stage are processed, and how many have failed."""
+    """Return how many items of the stage are processed, and how many have failed."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT done.* FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done WHERE stage.id = %s",

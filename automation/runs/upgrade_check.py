@@ -1,4 +1,4 @@
-"""Which unfinished runs this code cannot finish: asked after an upgrade and before the resume, by whoever deploys."""
+"""Finds unfinished runs that this code cannot finish; asked after an upgrade, before the resume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from automation.errors import InvalidParams
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.gate.standstills import CODE_MISSING
 from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.runs import unfit_params
@@ -19,12 +19,12 @@ PARAMS_INVALID = InvalidParams.code
 
 @dataclass(frozen=True)
 class Finding:
-    """One unfinished run, and why this code cannot finish it."""
+    """A reason why this code cannot finish a run."""
 
     run: UUID
     pipeline: str
     stages: tuple[str, ...]
-    """Those that cannot be worked on; empty if it is for the run's parameters."""
+    """The stages that cannot run; empty if the run's parameters are the reason."""
     code: str
     sentence: str
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def unfinished() -> Iterator[tuple[AutomationRun, list[Finding]]]:
-    """Every run that is not final and not being cancelled, with what is found of it. A page at a time, by id."""
+    """Yield every run that is neither final nor being cancelled, with its findings; a page at a time, by id."""
     runs = AutomationRun.objects.unfinished().filter(cancel_requested_at__isnull=True).order_by("pk")
     page = list(runs[:PAGE])
     while page:
@@ -50,8 +50,8 @@ def unfinished() -> Iterator[tuple[AutomationRun, list[Finding]]]:
 def _of_code(run: AutomationRun, stage_runs: Sequence[StageRun]) -> list[Finding]:
     by_sentence: dict[str, list[str]] = {}
     for stage_run in stage_runs:
-        if not installed.is_here(run.pipeline, stage_run):
-            by_sentence.setdefault(installed.missing(run.pipeline, stage_run), []).append(stage_run.slug)
+        if not installed_code.is_here(run.pipeline, stage_run):
+            by_sentence.setdefault(installed_code.missing(run.pipeline, stage_run), []).append(stage_run.slug)
     return [
         Finding(run.pk, run.pipeline, tuple(slugs), CODE_MISSING, sentence) for sentence, slugs in by_sentence.items()
     ]
@@ -59,7 +59,7 @@ def _of_code(run: AutomationRun, stage_runs: Sequence[StageRun]) -> list[Finding
 
 def _of_params(run: AutomationRun) -> list[Finding]:
     try:
-        installed.params_of(run)
+        installed_code.params_of(run)
     except InvalidParams as error:
         return [Finding(run.pk, run.pipeline, (), PARAMS_INVALID, unfit_params.sentence(run, error))]
     return []

@@ -6,21 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity.foreign import CPU, MEMORY, Swing, Usage, gpu_resource, usage
+from pause_manager.capacity.foreign import CPU, MEMORY, ForeignPeak, Usage, gpu_resource, usage
 from pause_manager.capacity.headroom import (
     Margin,
     Resource,
     Share,
     headroom,
     is_readable,
-    milli,
     pause_threshold,
     resume_threshold,
+    to_millicores,
 )
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.snapshot import Load, NodeView
-from pause_manager.capacity.wording import percent, why_own, word
+from pause_manager.capacity.snapshot import Allocation, NodeView
+from pause_manager.capacity.wording import label, percent, why_own
 
 Figures = dict[str, Any]
 
@@ -39,18 +39,18 @@ class NodeState:
     cooldown_until: float = 0.0
     yielding: tuple[tuple[str, float], ...] = ()
     """Refs of what was told to yield and still shows among the node's loads, each with the time it was told."""
-    swing: Swing = field(default_factory=Swing)
+    foreign_peak: ForeignPeak = field(default_factory=ForeignPeak)
 
     def takes_parked_work(self, now: float) -> bool:
         return not self.is_saturated and now >= self.cooldown_until
 
     def margin(self, view: NodeView, policy: Policy) -> Margin:
         """What to leave free beside work that is sent there now."""
-        if not self.swing.latest and not self.swing.before:
+        if not self.foreign_peak.latest and not self.foreign_peak.before:
             return {}
-        return self.swing.margin(usage(view, policy), policy)
+        return self.foreign_peak.margin(usage(view, policy), policy)
 
-    def told_margin(self, view: NodeView, policy: Policy) -> str:
+    def margin_text(self, view: NodeView, policy: Policy) -> str:
         """``margin`` for people, such as ``0.2 cores of node-1``; empty if nothing is left free."""
         parts = [_told(resource, amount) for resource, amount in self.margin(view, policy).items()]
         return f"{' and '.join(parts)} of {view.name}" if parts else ""
@@ -92,12 +92,12 @@ def judge(
         after = replace(state, roomy_since=None, contended_since=None)
         sentence = f"{view.name} is unknown: its last sample is {max(now - view.sampled_at, 0):.0f} s old."
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
-    here = {load.ref for load in view.loads}
+    here = {allocation.ref for allocation in view.allocations}
     told = tuple((ref, at) for ref, at in state.yielding if ref in here)
     # What has not left by then may never leave: strangers are not served by counting it as gone.
     leaving = frozenset(ref for ref, at in told if now - at < policy.yield_patience_seconds)
     used = usage(view, policy, leaving)
-    after = replace(state, yielding=told, swing=state.swing.seen(used, policy, now))
+    after = replace(state, yielding=told, foreign_peak=state.foreign_peak.seen(used, policy, now))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
@@ -126,7 +126,7 @@ def _saturation(
 
 def _contention(
     view: NodeView, state: NodeState, used: dict[Resource, Usage], policy: Policy, now: float
-) -> tuple[NodeState, list[Load], dict[Resource, int]]:
+) -> tuple[NodeState, list[Allocation], dict[Resource, int]]:
     deficits = {resource: use.deficit for resource, use in used.items() if use.deficit}
     if not deficits:
         return replace(state, contended_since=None), [], deficits
@@ -142,7 +142,7 @@ def _contention(
     yields = _who_yields(view, _candidates(view, state, policy, now), deficits, overrun)
     if not yields:
         return replace(state, contended_since=since), [], deficits
-    has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.swing_seconds)
+    has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.peak_seconds)
     cooldown = min(2 * state.cooldown, policy.cooldown_max_seconds) if has_come_again else policy.cooldown_seconds
     after = replace(
         state,
@@ -150,51 +150,66 @@ def _contention(
         contended_at=now,
         cooldown=cooldown,
         cooldown_until=now + cooldown,
-        yielding=(*state.yielding, *((load.ref, now) for load in yields)),
+        yielding=(*state.yielding, *((allocation.ref, now) for allocation in yields)),
     )
     return after, yields, deficits
 
 
-def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Load]:
+def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Allocation]:
     """Loops and tasks that may yield, first to go first.
 
     Lowest priority (5 before 1); of equal priority those that have had their minimum run, then the last started.
     """
     told = {ref for ref, _ in state.yielding}
-    may = [load for load in view.loads if load.can_yield and not load.is_sent and load.ref not in told]
+    may = [
+        allocation
+        for allocation in view.allocations
+        if allocation.can_yield and not allocation.is_sent and allocation.ref not in told
+    ]
     young = policy.minimum_run_seconds
-    return sorted(may, key=lambda load: (-load.priority, now - load.started_at < young, -load.started_at, load.ref))
+    return sorted(
+        may,
+        key=lambda allocation: (
+            -allocation.priority,
+            now - allocation.started_at < young,
+            -allocation.started_at,
+            allocation.ref,
+        ),
+    )
 
 
-def _who_yields(view: NodeView, order: list[Load], deficits: dict[Resource, int], overrun: set[Resource]) -> list[Load]:
+def _who_yields(
+    view: NodeView, order: list[Allocation], deficits: dict[Resource, int], overrun: set[Resource]
+) -> list[Allocation]:
     """Just enough to cover the deficits; everything on a resource of which strangers leave less than the threshold."""
-    must = [load for load in order if any(gives(load, resource, view) for resource in overrun)]
+    must = [allocation for allocation in order if any(gives(allocation, resource, view) for resource in overrun)]
     chosen = list(must)
     missing = _missing(view, deficits, chosen)
-    for load in order:
-        if missing and load not in must and any(gives(load, resource, view) for resource in missing):
-            chosen.append(load)
+    for allocation in order:
+        if missing and allocation not in must and any(gives(allocation, resource, view) for resource in missing):
+            chosen.append(allocation)
             missing = _missing(view, deficits, chosen)
-    for load in reversed([load for load in chosen if load not in must]):
-        others = [other for other in chosen if other is not load]
+    for allocation in reversed([allocation for allocation in chosen if allocation not in must]):
+        others = [other for other in chosen if other is not allocation]
         if _missing(view, deficits, others) == missing:
             chosen = others
     return chosen
 
 
-def gives(load: Load, resource: Resource, view: NodeView) -> int:
+def gives(allocation: Allocation, resource: Resource, view: NodeView) -> int:
     """How much of ``resource`` of ``view`` is free again once ``load`` has yielded."""
     if resource == CPU:
-        return milli(load.needs.cpu)
+        return to_millicores(allocation.needs.cpu)
     if resource == MEMORY:
-        return view.memory_mib_of(load)
-    return load.needs.gpu_memory_mib if resource[1] in load.gpus else 0
+        return view.memory_mib_of(allocation)
+    return allocation.needs.gpu_memory_mib if resource[1] in allocation.gpus else 0
 
 
-def _missing(view: NodeView, deficits: dict[Resource, int], chosen: Iterable[Load]) -> dict[Resource, int]:
+def _missing(view: NodeView, deficits: dict[Resource, int], chosen: Iterable[Allocation]) -> dict[Resource, int]:
     chosen = list(chosen)
     left = {
-        resource: amount - sum(gives(load, resource, view) for load in chosen) for resource, amount in deficits.items()
+        resource: amount - sum(gives(allocation, resource, view) for allocation in chosen)
+        for resource, amount in deficits.items()
     }
     return {resource: amount for resource, amount in left.items() if amount > 0}
 
@@ -207,10 +222,10 @@ def _judgement(
     now: float,
     best: Share | None,
     used: dict[Resource, Usage],
-    yields: list[Load],
+    yields: list[Allocation],
     deficits: dict[Resource, int],
 ) -> Judgement:
-    going = {load.ref for load in yields}
+    going = {allocation.ref for allocation in yields}
     figures: Figures = {
         "free_share": None if best is None else round(float(best), 4),
         "scarcest": None if best is None else best.resource,
@@ -225,9 +240,11 @@ def _judgement(
     }
     if yields:
         figures["contended_since"] = after.contended_since
-        figures["yields"] = [_candidate(load, now) for load in yields]
+        figures["yields"] = [_candidate(allocation, now) for allocation in yields]
         figures["runners_up"] = [
-            _candidate(load, now) for load in _candidates(view, before, policy, now) if load.ref not in going
+            _candidate(allocation, now)
+            for allocation in _candidates(view, before, policy, now)
+            if allocation.ref not in going
         ]
     is_contended = bool(deficits) and (bool(yields) or _has_dwelt(after, policy, now))
     code = "contended" if is_contended else "saturated" if after.is_saturated else "free"
@@ -237,7 +254,7 @@ def _judgement(
         _sentence(view, code, best, used, deficits, yields, figures),
         is_saturated=after.is_saturated,
         is_contended=is_contended,
-        yields=tuple(load.ref for load in yields),
+        yields=tuple(allocation.ref for allocation in yields),
         has_changed=bool(yields) or before.is_saturated != after.is_saturated,
         figures=figures,
     )
@@ -247,8 +264,12 @@ def _has_dwelt(state: NodeState, policy: Policy, now: float) -> bool:
     return state.contended_since is not None and now - state.contended_since >= policy.contended_dwell_seconds
 
 
-def _candidate(load: Load, now: float) -> Figures:
-    return {"ref": load.ref, "priority": load.priority, "ran_seconds": round(now - load.started_at, 1)}
+def _candidate(allocation: Allocation, now: float) -> Figures:
+    return {
+        "ref": allocation.ref,
+        "priority": allocation.priority,
+        "ran_seconds": round(now - allocation.started_at, 1),
+    }
 
 
 def _sentence(
@@ -257,7 +278,7 @@ def _sentence(
     best: Share | None,
     used: dict[Resource, Usage],
     deficits: dict[Resource, int],
-    yields: list[Load],
+    yields: list[Allocation],
     figures: Figures,
 ) -> str:
     node = view.name
@@ -274,7 +295,7 @@ def _sentence(
         return f"{told}; {some} (lowest priority first, then last started)."
     if best is None:
         return f"{node} takes no new work: its GPUs cannot be read."
-    has = f"{percent(best)} of its {word(best)} free"
+    has = f"{percent(best)} of its {label(best)} free"
     if code == "saturated":
         return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
             f"and goes on at {figures['resume_threshold']:.0%}{why_own(view)}."

@@ -53,11 +53,11 @@ def admit(
         needs,
         pipeline=delivery.policy,
         newcomer=delivery.priority if is_new else None,
-        was_parked=lambda: place is None and entry is not None and entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY,
+        was_parked=lambda: place is None and entry is not None and entry.waits_for == PauseQueueEntry.WaitsFor.CAPACITY,
     )
 
 
 def give_up(before: Before) -> None:
     """Its run has another place now, or cannot use that one."""
     if before.place is not None:
-        RunningTask.objects.filter(pk=before.place.pk).delete()
+        running_tasks.forget([before.place.pk])

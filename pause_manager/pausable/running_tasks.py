@@ -7,22 +7,23 @@ writes the row before the task starts, keeps it fresh with each beat, and delete
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import orjson
 from django.db import connection
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from pause_manager import conf, workloads_loads
+from pause_manager import conf
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
+from pause_manager.messaging.message import Delivery, clean
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.probes import processes
-from pause_manager.signals import machine_renamed, yield_wanted
+from pause_manager.times import KEEPS_PLACE_SECONDS
 
 logger = logging.getLogger("pause_manager.pausable.running_tasks")
 
@@ -35,14 +36,14 @@ _REF = "task:"
 _LOADS = f"""
     SELECT task.id, task.node, task.task_id, task.needs::text,
            extract(epoch FROM coalesce(task.lost_at, task.started_at))::float8, task.priority, task.gpus::text,
-           task.asks AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
+           task.polls_for_stop AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
            extract(epoch FROM statement_timestamp() - task.started_at)::float8,
            CASE WHEN task.lost_at IS NULL THEN task.owner ELSE '' END, coalesce(entry.pipeline, '')
       FROM {RunningTask._meta.db_table} AS task
       LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
      WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
        AND (task.lost_at IS NULL OR task.lost_at > statement_timestamp()
-                               - make_interval(secs => {workloads_loads.KEEPS_SECONDS}))
+                               - make_interval(secs => {KEEPS_PLACE_SECONDS}))
 """
 
 
@@ -119,8 +120,7 @@ def _is_lost(row: Any) -> bool:
     return bool(row.unseen > elsewhere)
 
 
-@workloads_loads.register
-def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+def allocations(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
     """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
     with connection.cursor() as cursor:
         cursor.execute(_LOADS, {"node": node})
@@ -129,7 +129,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         declared = Needs(**orjson.loads(needs))
         yield (
             name,
-            Load(
+            Allocation(
                 f"{_REF}{task_id}/{pk}",
                 declared,
                 started_at,
@@ -144,24 +144,66 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
             ),
         )
     if node is None:
-        capacity = PauseQueueEntry.KeptBy.CAPACITY
-        sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
+        capacity = PauseQueueEntry.WaitsFor.CAPACITY
+        sent = PauseQueueEntry.objects.unconfirmed().filter(waits_for=capacity)
         columns = sent.values_list("ref", "needs", "sent_at", "priority", "work_queue")
         for ref, wanted, sent_at, priority, queue in columns:
             since = sent_at.timestamp() if sent_at else 0.0
-            yield None, Load(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
+            yield None, Allocation(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
 
 
-@receiver(yield_wanted)
-def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
+def give_way(refs: Sequence[str], reason: str) -> None:
+    """Ask those of ``refs`` that are tasks to leave."""
     rows = [int(ref.rpartition("/")[2]) for ref in refs if ref.startswith(_REF)]
-    RunningTask.objects.filter(pk__in=rows, gives_way="").update(gives_way=reason)
+    RunningTask.objects.filter(pk__in=rows, stop_reason="").update(stop_reason=reason)
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
+    """Write the new name of a machine to the rows of its tasks."""
     rows = RunningTask.objects.filter(node=old).order_by("id").select_for_update(no_key=True)
     RunningTask.objects.filter(pk__in=[row.pk for row in rows.only("pk")]).update(node=new)
+
+
+def begin(delivery: Delivery, *, node: str, gpus: Sequence[str], entry: PauseQueueEntry | None) -> int:
+    """Write the row of a delivery that may run now; returns its key."""
+    row = RunningTask.objects.create(
+        turn=delivery.turn,
+        task_id=clean(delivery.task_id),
+        task_name=clean(delivery.task_name),
+        queue=clean(delivery.short_queue),
+        node=node,
+        worker=delivery.worker,
+        owner=processes.identity(),
+        acks_late=delivery.acks_late,
+        priority=delivery.priority,
+        needs=needs_as_json(delivery.needs),
+        gpus=list(gpus),
+        entry=entry,
+    )
+    return row.pk
+
+
+def end(turn: UUID) -> bool:
+    """Delete the row of ``turn``; False if there was none: it was taken for lost."""
+    deleted, _ = RunningTask.objects.filter(turn=turn).delete()
+    return bool(deleted)
+
+
+def forget(pks: Collection[int]) -> None:
+    """Delete these rows: their places are given up."""
+    RunningTask.objects.filter(pk__in=pks).delete()
+
+
+END = f"DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id"
+"""Deletes the rows of ``turns``; returns the entries that they came from."""
+
+HEARTBEAT = f"""
+    UPDATE {RunningTask._meta.db_table}
+       SET heartbeat_at = statement_timestamp(),
+           polls_for_stop = polls_for_stop OR turn = ANY(%(asking)s::uuid[])
+     WHERE owner = %(owner)s
+"""
+"""Keeps the rows of the worker ``owner`` fresh, and notes which of its tasks have polled for a stop."""
 
 
 def needs_as_json(needs: Needs | None) -> Any:

@@ -19,7 +19,7 @@ _STORED = f"SELECT ramp::text FROM {PollState._meta.db_table} WHERE id = 1"
 # A message that was taken up has started, unless its entry waits again; a run has, unless it was parked again.
 _STARTED = f"""
     SELECT count(*) FROM {_ENTRY} AS entry
-     WHERE id = ANY(%s) AND finished_at IS NOT NULL AND (outcome <> 'sent' OR answered_at IS NOT NULL)
+     WHERE id = ANY(%s) AND finished_at IS NOT NULL AND (outcome <> 'sent' OR confirmed_at IS NOT NULL)
        AND NOT (ref LIKE 'run:%%' AND EXISTS (
                 SELECT FROM {_ENTRY} AS again WHERE again.ref = entry.ref AND again.finished_at IS NULL))
 """
@@ -42,7 +42,7 @@ class Ramp:
     polled_at: float = 0.0
     kept: Mapping[str, Kept] = field(default_factory=dict)
     sent: tuple[int, ...] = ()
-    making: tuple[capacity.Kept, ...] = ()
+    making: tuple[capacity.ReservedNode, ...] = ()
     """Those of ``kept`` that other work was asked to leave: see ``consolidating``."""
     moved: tuple[tuple[str, float], ...] = ()
     """What was asked to move within the cooldown, each with the time."""
@@ -64,7 +64,7 @@ class Ramp:
             stored.get("polled_at", 0.0),
             kept,
             tuple(stored.get("sent", ())),
-            tuple(capacity.Kept(**{**one, "needs": Needs(**one["needs"])}) for one in stored.get("making", ())),
+            tuple(capacity.ReservedNode(**{**one, "needs": Needs(**one["needs"])}) for one in stored.get("making", ())),
             tuple(sorted(stored.get("moved", {}).items())),
         )
 
@@ -116,7 +116,7 @@ class Ramp:
 
         A node that was kept free for what goes on now stays so ``until`` that has started.
         """
-        kept = {name: Kept(needs) for name, needs in state.held_for}
+        kept = {name: Kept(needs) for name, needs in state.reserved_for}
         for name, one in self.kept.items():
             if name in kept:
                 continue

@@ -1,7 +1,4 @@
-"""Entries that were sent on and come back to wait: lost, refused by the broker, or set aside by a worker.
-
-Beside ``pause_queue``, and with the same right, it writes :class:`PauseQueueEntry`.
-"""
+"""Entries that were sent on and wait again: lost, refused by the broker, or set aside by a worker."""
 
 from __future__ import annotations
 
@@ -11,37 +8,26 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, Value, When
-from django.db.models.functions import Now
 
 from pause_manager.actor import SYSTEM
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.observability import audit
+from pause_manager.pause_queue import transitions
+from pause_manager.pause_queue.transitions import DROP, REOPEN
 
-logger = logging.getLogger("pause_manager.pause_queue.writer")
+logger = logging.getLogger("pause_manager.pause_queue.returning")
 
 Problem = PauseQueueEntry.Problem
 
 MOST_LOSSES = 3
 """A message that was lost so often waits alone, for people to see."""
 
-WAITING: dict[str, Any] = {
-    "finished_at": None,
-    "outcome": "",
-    "sent_at": None,
-    "answered_at": None,
-    "answered_by": "",
-    "problem": "",
-    "resume_after": None,
-}
-"""What an entry says of itself that waits again and has nothing wrong with it."""
-
 _FIRST_SECONDS = {Problem.REFUSED: 10, Problem.UNREADABLE: 60, Problem.UNCONFIRMED: 30}
 _MOST_SECONDS = 3_600
 
 
-def set_aside(entry_id: int, sending: int, problem: str, reason: str) -> bool:
-    """Let the entry wait again whose message of that ``sending`` a worker received and cannot run.
+def set_aside(entry_id: int, generation: int, problem: str, reason: str) -> bool:
+    """Let the entry wait again whose message of that ``generation`` a worker received and cannot run.
 
     False, and nothing is changed, if that message is not the last that was sent from it, or is answered. With
     ``unknown_task`` it waits until a live worker that serves its queue knows the task (after the first time: and for a
@@ -50,16 +36,16 @@ def set_aside(entry_id: int, sending: int, problem: str, reason: str) -> bool:
     """
     problem = Problem(problem)
     with transaction.atomic():
-        rows = _locked(PauseQueueEntry.objects.unanswered().filter(pk=entry_id, sending=sending))
+        rows = _locked(PauseQueueEntry.objects.unconfirmed().filter(pk=entry_id, generation=generation))
         if not rows:
             return False
         _wait_again(rows, problem, reason, _time_of(problem))
     return True
 
 
-def refuse(pk: int, sending: int, why: str) -> None:
-    """The broker refuses the message of that ``sending``: it waits alone, twice as long each time."""
-    set_aside(pk, sending, Problem.REFUSED, f"The broker refuses the message: {why}")
+def refuse(pk: int, generation: int, why: str) -> None:
+    """The broker refuses the message of that ``generation``: it waits alone, twice as long each time."""
+    set_aside(pk, generation, Problem.REFUSED, f"The broker refuses the message: {why}")
 
 
 def take_back(sent: PauseQueueQuerySet, why: str) -> int:
@@ -67,7 +53,7 @@ def take_back(sent: PauseQueueQuerySet, why: str) -> int:
     with transaction.atomic():
         rows = _locked(sent)
         if rows:
-            PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**WAITING)
+            transitions.apply(REOPEN, PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]))
             _tell(rows, why, {})
             logger.warning("%d messages wait again: %s.", len(rows), why)
     return len(rows)
@@ -82,7 +68,7 @@ def reopen(sent: PauseQueueQuerySet, reason: str, *, keeps_place: bool = False) 
     with transaction.atomic():
         rows = _locked(sent)
         often = [row for row in rows if row[2] + 1 >= MOST_LOSSES]
-        more = {"kept_by": PauseQueueEntry.KeptBy.HOLD} if keeps_place else {}
+        more = {"waits_for": PauseQueueEntry.WaitsFor.HOLD} if keeps_place else {}
         _wait_again([row for row in rows if row not in often], None, reason, None, more)
         for losses in {row[2] for row in often}:
             sentence = f"It was sent {losses + 1} times and nobody took it up ({reason})."
@@ -108,8 +94,7 @@ def _locked(sent: PauseQueueQuerySet) -> list[_Row]:
     parked_anew = Case(When(Q(message__isnull=True) & Exists(again), then=Value(True)), default=Value(False))
     rows = list(chosen.annotate(parked_anew=parked_anew).values_list("pk", "ref", "losses", "parked_anew"))
     if doubled := [(pk, ref) for pk, ref, _, is_doubled in rows if is_doubled]:
-        outcome = PauseQueueEntry.Outcome.DROPPED
-        PauseQueueEntry.objects.filter(pk__in=[pk for pk, _ in doubled]).update(outcome=outcome, finished_at=Now())
+        transitions.apply(DROP, PauseQueueEntry.objects.filter(pk__in=[pk for pk, _ in doubled]))
         reason = "the same was parked again while its message was on its way"
         audit.record_each("dropped", [(ref, {"entry": pk}) for pk, ref in doubled], actor=SYSTEM, reason=reason)
     return [(pk, ref, losses) for pk, ref, losses, is_doubled in rows if not is_doubled]
@@ -120,16 +105,16 @@ def _wait_again(
 ) -> None:
     if not rows:
         return
-    values = {**WAITING, "attempts": F("attempts") + 1, "losses": F("losses") + 1, **(more or {})}
+    values = {"attempts": F("attempts") + 1, "losses": F("losses") + 1, **(more or {})}
     if problem is not None:
         values |= {"problem": problem.value, "reason": reason, "resume_after": resume_after}
-    PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**values)
+    transitions.apply(REOPEN, PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]), **values)
     _tell(rows, reason, {"problem": problem.value} if problem is not None else {})
 
 
 def _tell(rows: Sequence[_Row], reason: str, more: dict[str, Any]) -> None:
-    figures = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
-    audit.record_each("parked", figures, actor=SYSTEM, reason=reason)
+    details = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
+    audit.record_each("parked", details, actor=SYSTEM, reason=reason)
 
 
 def _time_of(problem: Problem) -> Any:

@@ -12,7 +12,7 @@ from statistics import median_low
 from pause_manager.probes import processes
 from pause_manager.probes.container_report import Report
 from pause_manager.probes.cpu import CpuProbe
-from pause_manager.probes.gpu import GpuProbe, GpuReading
+from pause_manager.probes.gpu.probe import GpuProbe, GpuReading
 from pause_manager.probes.memory import MemoryProbe
 from pause_manager.probes.merge import MachineReading, merged
 from pause_manager.probes.own_processes import OwnProcesses
@@ -58,7 +58,7 @@ class Sampler:
             own_cores=round(cpu.own_cores, 3),
             own_memory_mib=cpu.own.memory_mib,
             own_processes=len(cpu.own.pids),
-            stretch=round(cpu.own.stretch, 3),
+            wait_factor=round(cpu.own.wait_factor, 3),
             cpu_limits=cpu.limits,
             memory_limits=memory.limits,
             oom_kills=memory.oom_kills,

@@ -8,16 +8,15 @@ from dataclasses import replace
 
 from django.db import connection, transaction
 
-from pause_manager import capacity, conf, manager, nodes, workloads_forced, workloads_loads
+from pause_manager import capacity, conf, manager, nodes, workloads
 from pause_manager.actor import CAPACITY
-from pause_manager.capacity.foreign import Swing
+from pause_manager.capacity.foreign import ForeignPeak
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
 from pause_manager.nodes import threshold, watching
 from pause_manager.nodes.machines import identity
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.observability import audit
-from pause_manager.signals import yield_wanted
 from pause_manager.worker.consumption import NODE, consumption
 
 logger = logging.getLogger("pause_manager.worker.node_monitor")
@@ -35,7 +34,7 @@ class NodeMonitor:
         """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
         self._idle = capacity.Idle()
         self._own_threshold: float | None = None
-        self._kept: KeptWatch | None = None
+        self._kept: PersistedNodeState | None = None
         self._adaptation: capacity.Adaptation | None = None
         self._oom_kills: int | None = None
         self._read_due = self._keep_due = 0.0
@@ -76,7 +75,7 @@ class NodeMonitor:
         if self._told_saturated != self._strangers.is_saturated:
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
             self._told_saturated = self._strangers.is_saturated
-        carried = workloads_loads.by_node(view.name).get(view.name, ())
+        carried = workloads.allocations_by_node(view.name).get(view.name, ())
         if identity.name() != view.name:
             return  # Renamed since it was sampled: what it carries is known under the new name.
         loaded = view.carrying(carried)
@@ -111,9 +110,9 @@ class NodeMonitor:
         if not begins and time.monotonic() < self._read_due:
             return
         self._read_due = time.monotonic() + conf.settings().save_node_seconds
-        self._own_threshold, kept = nodes.kept_watch(node)
+        self._own_threshold, kept = nodes.saved_state(node)
         self._is_watched = watching.is_watched()
-        self._forced = workloads_forced.queues() if self._strangers.is_saturated else frozenset()
+        self._forced = workloads.override_queues() if self._strangers.is_saturated else frozenset()
         if begins or not speaks:
             self._adaptation = kept.adaptation
         if begins:
@@ -131,38 +130,38 @@ class NodeMonitor:
             threshold.note_out_of_memory(
                 view.name,
                 reason=f"The kernel killed {what} of the workers' control group for want of memory.",
-                figures={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
+                details={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
             )
 
     def _keep(self, node: str) -> None:
         """Keep what has changed; how far strangers swing, which moves with many samples, every few seconds."""
-        state, swing = self._with_loads, self._with_loads.swing
-        kept = KeptWatch(
+        state, foreign_peak = self._with_loads, self._with_loads.foreign_peak
+        kept = PersistedNodeState(
             capacity.NodeState(
                 is_saturated=self._strangers.is_saturated,
                 contended_at=state.contended_at,
                 cooldown=state.cooldown,
                 cooldown_until=state.cooldown_until,
-                swing=Swing(swing.since, swing.before, swing.latest),
+                foreign_peak=ForeignPeak(foreign_peak.since, foreign_peak.before, foreign_peak.latest),
             ),
             self._adaptation,
             self._idle.lasting,
             self._oom_kills,
         )
-        if kept == self._kept or (kept.has_only_swung(self._kept) and time.monotonic() < self._keep_due):
+        if kept == self._kept or (kept.differs_in_memory_only(self._kept) and time.monotonic() < self._keep_due):
             return
-        if nodes.keep_watch(node, kept):
+        if nodes.save_state(node, kept):
             self._kept = kept
             self._keep_due = time.monotonic() + conf.settings().save_node_seconds
 
     def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
         with transaction.atomic():
-            yield_wanted.send(NodeMonitor, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
+            workloads.give_way(judgement.yields, judgement.sentence)
             self._record("yield_wanted", node, judgement)
             notifier.changed(f"node:{node}")
 
     def _record(self, action: str, node: str, judgement: capacity.Judgement) -> None:
-        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, figures=judgement.figures)
+        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, details=judgement.figures)
 
 
 def poll_if_beat_is_dead() -> None:

@@ -13,13 +13,13 @@ from typing import Any
 
 from pause_manager.capacity.headroom import is_readable
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.placement.ledger import Book, Placement
+from pause_manager.capacity.placement.ledger import Placement, ReservationLedger
 from pause_manager.capacity.placement.queue_line import Waiting
-from pause_manager.capacity.placement.reserved_nodes import Kept, barred_for, has_node
+from pause_manager.capacity.placement.reserved_nodes import ReservedNode, barred_for, has_node
 from pause_manager.capacity.placement.sites import Site, Sites, Want
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.capacity.yielding import NodeState
 
 KINDS_TRIED = 4
@@ -43,7 +43,7 @@ _Kind = tuple[Needs, str, str]
 class Move:
     """A load that is asked to leave its node, and where it would fit now."""
 
-    load: Load
+    allocation: Allocation
     to: str
     last_moved_at: float | None = None
 
@@ -53,7 +53,7 @@ class Consolidation:
     """A node kept free for ``entry`` from now on, and what must leave it: nothing, if it only needs a little time."""
 
     entry: Waiting
-    kept: Kept
+    kept: ReservedNode
     moves: tuple[Move, ...]
     sentence: str
     figures: Figures = field(default_factory=dict)
@@ -61,12 +61,12 @@ class Consolidation:
     @property
     def refs(self) -> tuple[str, ...]:
         """What is asked to yield."""
-        return tuple(move.load.ref for move in self.moves)
+        return tuple(move.allocation.ref for move in self.moves)
 
 
 def consolidate(
     ramp: RampState,
-    book: Book,
+    ledger: ReservationLedger,
     policy: Policy,
     now: float,
     states: Mapping[str, NodeState] | None = None,
@@ -75,54 +75,54 @@ def consolidate(
 ) -> tuple[list[Consolidation], RampState]:
     """Make room for what ``plan_resume`` found none for (``ramp.short``), by moves that fit all together.
 
-    ``book`` is that of the plan, with its reservations; it is left as it was. The cheapest set goes: the least work
+    ``ledger`` is that of the plan, with its reservations; it is left as it was. The cheapest set goes: the least work
     repeated, then the least urgent work, then what was last moved the longest ago. What is more urgent than the entry,
     has run for less than a minute, or was moved within the cooldown stays. At most ``KINDS_TRIED`` x ``NODES_TRIED``
     sets are looked at. ``policy_of`` gives the policy of a load that names one. ``sites`` spares a caller that polls
     again and again measuring nodes that have not changed.
     """
-    short = _short(ramp, book) if policy.consolidates else []
+    short = _short(ramp, ledger) if policy.consolidates else []
     if not short:
         return [], ramp
     moved = {piece: at for piece, at in ramp.moved if now - at < policy.move_cooldown_seconds}
-    search = _Search(book, policy, now, states or {}, sites or Sites(), moved, policy_of)
-    held = dict(ramp.held_for)
+    search = _Search(ledger, policy, now, states or {}, sites or Sites(), moved, policy_of)
+    reserved_nodes = dict(ramp.reserved_for)
     made = len(ramp.kept)
     found: list[Consolidation] = []
-    most = max(1, len(book.views) // 10)
-    with book.trying():
+    most = max(1, len(ledger.views) // 10)
+    with ledger.trying():
         for entry in short:
             if made + len(found) >= most:
                 break
-            one = search.room_for(entry, held)
+            one = search.room_for(entry, reserved_nodes)
             if one is not None:
                 found.append(one)
-                held[one.kept.node] = entry.needs
-                moved |= {piece_of(move.load): now for move in one.moves}
+                reserved_nodes[one.kept.node] = entry.needs
+                moved |= {piece_of(move.allocation): now for move in one.moves}
     after = RampState(
         ramp.allowance,
         ramp.polled_at,
-        tuple(sorted(held)),
-        tuple(sorted(held.items(), key=lambda one: one[0])),
+        tuple(sorted(reserved_nodes)),
+        tuple(sorted(reserved_nodes.items(), key=lambda one: one[0])),
         kept=(*ramp.kept, *(one.kept for one in found)),
         moved=tuple(sorted(moved.items())),
     )
     return found, after
 
 
-def piece_of(load: Load) -> str:
+def piece_of(allocation: Allocation) -> str:
     """What of a load stays the same when the work goes on elsewhere."""
-    return load.piece or load.ref.partition("/")[0]
+    return allocation.piece or allocation.ref.partition("/")[0]
 
 
-def _kind(load: Load) -> _Kind:
-    return load.needs, load.queue, load.policy
+def _kind(allocation: Allocation) -> _Kind:
+    return allocation.needs, allocation.queue, allocation.policy
 
 
-def _short(ramp: RampState, book: Book) -> list[Waiting]:
+def _short(ramp: RampState, ledger: ReservationLedger) -> list[Waiting]:
     """What has no node kept for its kind."""
     kept = {one.node: one.needs for one in ramp.kept}
-    return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, book.views)][:KINDS_TRIED]
+    return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, ledger.views)][:KINDS_TRIED]
 
 
 class _Search:
@@ -130,7 +130,7 @@ class _Search:
 
     def __init__(
         self,
-        book: Book,
+        ledger: ReservationLedger,
         policy: Policy,
         now: float,
         states: Mapping[str, NodeState],
@@ -138,7 +138,7 @@ class _Search:
         moved: Mapping[str, float],
         policy_of: Callable[[str], Policy] | None,
     ) -> None:
-        self.book = book
+        self.ledger = ledger
         self.policy = policy
         self.now = now
         self.states = states
@@ -149,16 +149,16 @@ class _Search:
         self._policy_of = policy_of or (lambda name: policy)
         self._has_place: dict[_Kind, bool] = {}
 
-    def room_for(self, entry: Waiting, held: Mapping[str, Needs]) -> Consolidation | None:
-        """The cheapest way to make room for ``entry``; its moves are reserved in the book."""
+    def room_for(self, entry: Waiting, reserved_nodes: Mapping[str, Needs]) -> Consolidation | None:
+        """The cheapest way to make room for ``entry``; its moves are reserved in the ledger."""
         policy = entry.policy or self.policy
         want = Want.of(entry.needs, policy, entry.queue)
         urgency = entry.priority
         if policy.ageing_seconds:
             urgency = max(1, urgency - int((self.now - entry.paused_at) // policy.ageing_seconds))
         ways: list[tuple[Cost, str, list[Move]]] = []
-        for site in self._nearest(want, barred_for(held, entry.needs)):
-            moves = self._moves(site, want, urgency, held)
+        for site in self._nearest(want, barred_for(reserved_nodes, entry.needs)):
+            moves = self._moves(site, want, urgency, reserved_nodes)
             if moves:
                 ways.append((self._cost(moves), site.name, moves))
         if not ways:
@@ -167,17 +167,17 @@ class _Search:
         _, node, moves = ways[0]
         self._reserve(moves)
         until = self.now + self.policy.move_patience_seconds
-        kept = Kept(node, entry.needs, entry.ref, self.now, until, len(moves))
+        kept = ReservedNode(node, entry.needs, entry.ref, self.now, until, len(moves))
         figures = {
             "waits": {"ref": entry.ref, "priority": entry.priority, "seconds": round(self.now - entry.paused_at)},
             "moves": [self._told(move) for move in moves],
-            "repeats_seconds": round(sum(move.load.repeats_seconds for move in moves), 1),
+            "repeats_seconds": round(sum(move.allocation.repeats_seconds for move in moves), 1),
             "runners_up": [
                 {
                     "node": name,
                     "repeats_seconds": round(cost[0] - MOVE_SECONDS * len(others), 1),
                     "most_urgent": 6 - cost[1],
-                    "moves": [move.load.ref for move in others],
+                    "moves": [move.allocation.ref for move in others],
                 }
                 for cost, name, others in ways[1:4]
             ],
@@ -186,7 +186,7 @@ class _Search:
 
     def _nearest(self, want: Want, barred: Collection[str]) -> list[Site]:
         """The nodes on which strangers leave room for ``want``, those first where the least of ours is in the way."""
-        ways = self.sites.ways(want, self.book, self.states, self.policy, self.now)
+        ways = self.sites.ways(want, self.ledger, self.states, self.policy, self.now)
         able = ((way, name) for name, way in ways.items() if name not in barred and self._is_open(name))
         return [self._site(name) for _, name in heapq.nsmallest(NODES_TRIED, able)]
 
@@ -194,86 +194,99 @@ class _Search:
         state = self.states.get(name)
         if state is not None and self.now < state.cooldown_until:
             return False
-        return is_readable(self.book.views[name], self.now, self.policy)
+        return is_readable(self.ledger.views[name], self.now, self.policy)
 
     def _site(self, name: str) -> Site:
-        return self.sites.of(self.book.views[name], self.states.get(name), self.policy, self.now)
+        return self.sites.of(self.ledger.views[name], self.states.get(name), self.policy, self.now)
 
-    def _moves(self, site: Site, want: Want, urgency: int, held: Collection[str]) -> list[Move] | None:
+    def _moves(self, site: Site, want: Want, urgency: int, reserved_nodes: Collection[str]) -> list[Move] | None:
         """What must leave ``site`` for ``want``, each with a place elsewhere; None if that is not to be had."""
-        may = [load for load in site.view.loads if self._may_move(load, urgency) and self._fits_anywhere(load)]
+        may = [
+            allocation
+            for allocation in site.view.allocations
+            if self._may_move(allocation, urgency) and self._fits_anywhere(allocation)
+        ]
         if not may and site.in_the_way(want):
             return None
-        barred = {*held, site.name}
+        barred = {*reserved_nodes, site.name}
         nowhere: set[_Kind] = set()
         for _ in range(SETS_TRIED):
-            chosen = site.cheapest([load for load in may if _kind(load) not in nowhere], want, self._price)
+            chosen = site.cheapest(
+                [allocation for allocation in may if _kind(allocation) not in nowhere], want, self._price
+            )
             if chosen is None or len(chosen) > MOST_MOVES:
                 return None
-            chosen.sort(key=lambda load: (-load.needs.gpus, -load.needs.cpu, -load.needs.memory_mib, load.ref))
+            chosen.sort(
+                key=lambda allocation: (
+                    -allocation.needs.gpus,
+                    -allocation.needs.cpu,
+                    -allocation.needs.memory_mib,
+                    allocation.ref,
+                )
+            )
             places: list[Placement] = []
-            with self.book.trying():
-                for load in chosen:
-                    place = self._place(load, barred)
+            with self.ledger.trying():
+                for allocation in chosen:
+                    place = self._place(allocation, barred)
                     if place is None:
-                        nowhere.add(_kind(load))
+                        nowhere.add(_kind(allocation))
                         break
                     places.append(place)
             if len(places) == len(chosen):
                 return [
-                    Move(load, place.node, self.moved.get(piece_of(load)))
-                    for load, place in zip(chosen, places, strict=True)
+                    Move(allocation, place.node, self.moved.get(piece_of(allocation)))
+                    for allocation, place in zip(chosen, places, strict=True)
                 ]
         return None
 
-    def _may_move(self, load: Load, urgency: int) -> bool:
+    def _may_move(self, allocation: Allocation, urgency: int) -> bool:
         return (
-            load.can_yield
-            and load.can_move
-            and not load.is_sent
-            and load.priority >= urgency
-            and self.now - (load.works_since or load.started_at) >= self.policy.settle_seconds
-            and load.repeats_seconds <= self.policy.move_repeats_seconds
-            and load.ref not in self.gone
-            and piece_of(load) not in self.moved
+            allocation.can_yield
+            and allocation.can_move
+            and not allocation.is_sent
+            and allocation.priority >= urgency
+            and self.now - (allocation.works_since or allocation.started_at) >= self.policy.sensor_lag_seconds
+            and allocation.repeats_seconds <= self.policy.move_repeats_seconds
+            and allocation.ref not in self.gone
+            and piece_of(allocation) not in self.moved
         )
 
-    def _fits_anywhere(self, load: Load) -> bool:
+    def _fits_anywhere(self, allocation: Allocation) -> bool:
         """Whether any node takes such a load now. In a full fleet none does, and no set need be looked at."""
-        kind = _kind(load)
+        kind = _kind(allocation)
         if kind not in self._has_place:
-            with self.book.trying():
-                self._has_place[kind] = self._place(load) is not None
+            with self.ledger.trying():
+                self._has_place[kind] = self._place(allocation) is not None
         return self._has_place[kind]
 
-    def _place(self, load: Load, barred: Collection[str] = ()) -> Placement | None:
-        return self.book.place(load.needs, barred, self._policy_of(load.policy), load.queue)
+    def _place(self, allocation: Allocation, barred: Collection[str] = ()) -> Placement | None:
+        return self.ledger.place(allocation.needs, barred, self._policy_of(allocation.policy), allocation.queue)
 
-    def _price(self, load: Load) -> Cost:
-        return (MOVE_SECONDS + load.repeats_seconds, 6 - load.priority, load.started_at)
+    def _price(self, allocation: Allocation) -> Cost:
+        return (MOVE_SECONDS + allocation.repeats_seconds, 6 - allocation.priority, allocation.started_at)
 
     def _cost(self, moves: Sequence[Move]) -> Cost:
-        loads = [move.load for move in moves]
+        allocations = [move.allocation for move in moves]
         return (
-            sum(MOVE_SECONDS + load.repeats_seconds for load in loads),
-            max((6 - load.priority for load in loads), default=0),
-            max((load.started_at for load in loads), default=0.0),
+            sum(MOVE_SECONDS + allocation.repeats_seconds for allocation in allocations),
+            max((6 - allocation.priority for allocation in allocations), default=0),
+            max((allocation.started_at for allocation in allocations), default=0.0),
         )
 
     def _reserve(self, moves: Iterable[Move]) -> None:
         for move in moves:
-            self.gone.add(move.load.ref)
-            room = self.book.rooms[move.to]
-            gpus = room.gpus_for(move.load.needs, queue=move.load.queue) or ()
-            self.book.reserve(move.load.needs, Placement(move.to, gpus), move.load.queue)
+            self.gone.add(move.allocation.ref)
+            room = self.ledger.headrooms[move.to]
+            gpus = room.gpus_for(move.allocation.needs, queue=move.allocation.queue) or ()
+            self.ledger.reserve(move.allocation.needs, Placement(move.to, gpus), move.allocation.queue)
 
     def _told(self, move: Move) -> Figures:
-        load = move.load
+        allocation = move.allocation
         return {
-            "ref": load.ref,
-            "priority": load.priority,
-            "ran_seconds": round(self.now - load.started_at, 1),
-            "repeats_seconds": round(load.repeats_seconds, 1),
+            "ref": allocation.ref,
+            "priority": allocation.priority,
+            "ran_seconds": round(self.now - allocation.started_at, 1),
+            "repeats_seconds": round(allocation.repeats_seconds, 1),
             "fits_on": move.to,
         }
 

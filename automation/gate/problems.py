@@ -1,0 +1,90 @@
+"""What of a run does not go on as it should although nothing keeps it: what fails, what waits, what loses its workers.
+
+Told by ``gate.explain`` beside the reasons that keep a run. Three statements, by partial indexes of what is in trouble.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+
+from automation import conf
+from automation.models import AutomationRun
+from automation.models.tables import SLICE, STAGE
+from pause_manager.times import written
+
+FAILING, WAITS, LOSES = CODES = ("failing", "waits", "loses_workers")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """As a reason of the gate."""
+
+    code: str
+    sentence: str
+    since: datetime | None
+    lifted_by: str
+
+
+def of(run: AutomationRun) -> list[Problem]:
+    """What is in trouble of the running stages of ``run``."""
+    found = []
+    with connection.cursor() as cursor:
+        cursor.execute(_FAILING, {"run": run.pk})
+        found += [_failing(*row) for row in cursor.fetchall()]
+        cursor.execute(_WAITS, {"run": run.pk})
+        found += [_waits(*row) for row in cursor.fetchall()]
+        cursor.execute(_LOSES, {"run": run.pk, "often": conf.settings().verdict_crashes - 1})
+        found += [_loses(*row) for row in cursor.fetchall()]
+    return found
+
+
+def _failing(slug: str, failures: int, error: str, retry_at: datetime | None) -> Problem:
+    often = "once" if failures == 1 else f"{failures} times in a row"
+    again = f"; the next is sent for at {written(retry_at)}" if retry_at is not None else ""
+    lifted = "a loop of it works; when as many as the stage allows have failed, the run fails"
+    return Problem(FAILING, f"A loop of stage {slug} has failed {often}{again}: {error}", None, lifted)
+
+
+def _waits(slug: str, items: int, key: str, waits: int, until: datetime, why: str) -> Problem:
+    which = (
+        f"Item {key} of stage {slug} waits" if items == 1 else f"{items} items of stage {slug} wait, {key} the first"
+    )
+    often = "" if waits == 1 else f" for time {waits}"
+    lifted = "its time comes; when it has waited for as long as its stage allows, it fails"
+    return Problem(WAITS, f"{which}{often}, until {written(until)}: {why}", None, lifted)
+
+
+def _loses(slug: str, key: str, crashes: int, expiries: int) -> Problem:
+    died = f"{crashes} processes died on it" if crashes else ""
+    silent = f"{expiries} leases ended on it with nobody to blame" if expiries else ""
+    sentence = f"An item of stage {slug} after {key or 'the first'} loses its workers: "
+    lifted = "it is done; it is tried alone, and given up if processes go on dying on it"
+    return Problem(LOSES, sentence + " and ".join(filter(None, (died, silent))) + ".", None, lifted)
+
+
+_FAILING = f"""
+    SELECT slug, loop_failures, loop_error, CASE WHEN loop_retry_at > statement_timestamp() THEN loop_retry_at END
+      FROM {STAGE} WHERE run_id = %(run)s AND lifecycle = 'running' AND loop_failures > 0 ORDER BY position
+"""
+
+_WAITS = f"""
+    SELECT DISTINCT ON (stage.position) stage.slug, count(*) OVER (PARTITION BY stage.id),
+           coalesce(nullif(slice.first_key, ''), 'a hook'), slice.waits, slice.available_at, slice.waits_for
+      FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+     WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND slice.finished_at IS NULL AND slice.waits > 0
+       AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
+       AND slice.lease_token IS NULL AND slice.available_at > statement_timestamp()
+     ORDER BY stage.position, slice.available_at
+"""
+
+_LOSES = f"""
+    SELECT stage.slug, slice.cursor, slice.crashes, slice.expiries
+      FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+     WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND slice.finished_at IS NULL
+       AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
+       AND slice.crashes + slice.expiries >= %(often)s
+     ORDER BY stage.position, slice.ordinal LIMIT 3
+"""
