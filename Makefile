@@ -45,10 +45,10 @@ check: .venv/.dev
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run --settings backend.settings.test
 	@mkdir -p build
 	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --fail-on-warn --file build/openapi.yaml
-	@diff -u docs/openapi.yaml build/openapi.yaml || { echo "docs/openapi.yaml is out of date: run 'make openapi'."; exit 1; }
+	@diff -u docs/reference/openapi.yaml build/openapi.yaml || { echo "docs/reference/openapi.yaml is out of date: run 'make openapi'."; exit 1; }
 
 openapi: .venv/.dev
-	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --file docs/openapi.yaml
+	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --file docs/reference/openapi.yaml
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

@@ -135,7 +135,7 @@ def test_apps_of_ones_own_are_found_by_every_process(compose):
 
 def test_the_recipe_for_an_image_of_ones_own_is_one(compose):
     """`FROM slackwater`: what it copies is on the path, and the compose file takes the image."""
-    told = (REPOSITORY / "docs/deployment.md").read_text()
+    told = (REPOSITORY / "docs/operations/deployment.md").read_text()
 
     assert "FROM slackwater\n" in told
     assert re.search(r"^COPY \S+ /app/\S+$", told, re.MULTILINE)

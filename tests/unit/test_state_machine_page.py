@@ -11,7 +11,7 @@ from automation import diagram, transitions
 from automation.models import Lifecycle
 from automation.transitions import Transition
 
-PAGE = Path(__file__).parents[2] / "docs" / "state_machine.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "state_machine.md"
 
 
 def test_the_page_is_up_to_date(tmp_path):

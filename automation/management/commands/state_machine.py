@@ -9,13 +9,13 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from automation import diagram
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "state_machine.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "state_machine.md"
 
 
 class Command(BaseCommand):
-    """Writes ``docs/state_machine.md``, or the file that is named."""
+    """Writes ``docs/reference/state_machine.md``, or the file that is named."""
 
-    help = "Write docs/state_machine.md from the table of transitions."
+    help = "Write docs/reference/state_machine.md from the table of transitions."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
