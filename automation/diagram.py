@@ -11,7 +11,7 @@ from automation.transitions import TABLE, Transition
 
 _PAGE = """# The state machine of a run
 
-Made by `python manage.py state_machine` from `automation/transitions.py` and `automation/status.py`; do not edit.
+Made by `manage.py write_reference` from `automation/transitions.py` and `automation/status.py`; do not edit.
 
 ## Lifecycle
 
