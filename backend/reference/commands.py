@@ -96,7 +96,7 @@ _PAGE = """\
 Written by `manage.py write_reference` from the code. Do not edit.
 
 Run them as `.venv/bin/python manage.py COMMAND` in a checkout. A project with `pause_manager` alone has its
-commands in its own `manage.py`. `--help` prints the same. A run is named by its id, the first digits of it, or `latest`.
-[Exit codes](errors.md#exit-codes) mean one thing in all commands.
+commands in its own `manage.py`. `--help` prints the same. A run is named by its id, the first digits of it, or
+`latest`. [Exit codes](errors.md#exit-codes) mean one thing in all commands.
 
 """
