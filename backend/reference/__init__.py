@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from automation import diagram
+from automation.runs import diagram
 from backend.reference import commands, errors, events, metrics, settings
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "docs" / "reference"

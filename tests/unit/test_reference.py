@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from backend import reference
 from backend.reference import actions, events, metrics, settings, source
-from pause_manager import metrics as counted
+from pause_manager.observability import metrics as counted
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

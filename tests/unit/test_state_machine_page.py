@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from automation import diagram, transitions
 from automation.models import Lifecycle
-from automation.transitions import Transition
+from automation.runs import diagram, transitions
+from automation.runs.transitions import Transition
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "state_machine.md"
 
