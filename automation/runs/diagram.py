@@ -11,7 +11,8 @@ from automation.runs.transitions import TABLE, Transition
 
 _PAGE = """# The state machine of a run
 
-Written by `manage.py write_reference` from `automation/runs/transitions.py` and `automation/reports/status.py`. Do not edit.
+Written by `manage.py write_reference` from `automation/runs/transitions.py` and `automation/reports/status.py`. Do not
+edit.
 
 ## Lifecycle
 

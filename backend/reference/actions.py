@@ -6,6 +6,7 @@ ACTIONS = {
     "agent_changed": "A remote agent was changed: enabled, disabled, or given other pipelines.",
     "agent_created": "A remote agent was registered.",
     "agent_token_rotated": "A remote agent got a new token; the old one stopped working.",
+    "audit_erased": "Old events were removed from the audit trail.",
     "cancel": "A run was cancelled.",
     "cancel_requested": "A cancel was requested; workers finish the items they are processing.",
     "capacity_unwatched": "Capacity decisions were switched off for the whole system.",

@@ -14,18 +14,19 @@ def recorded() -> set[str]:
     """Every action that some call of ``audit.record`` or ``audit.record_each`` can record."""
     found: set[str] = set()
     for module in source.modules():
-        if module.path.name == "audit.py":
-            continue
         for call in module.calls():
-            if source.name_of(call) in RECORDERS and _is_audit(call):
+            if source.name_of(call) in RECORDERS and call.args and _is_audit(call):
                 found |= source.strings(call.args[0], module)
     return found
 
 
 def _is_audit(call: ast.Call) -> bool:
-    """True for ``audit.record(...)``, false for another module's ``record``."""
-    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-    return isinstance(owner, ast.Name) and owner.id == "audit"
+    """True for ``audit.record(...)`` and, with a literal action, for the audit module's own calls."""
+    if isinstance(call.func, ast.Name):
+        return isinstance(call.args[0], ast.Constant)
+    return (
+        isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "audit"
+    )
 
 
 def page() -> str:

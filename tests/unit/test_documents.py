@@ -120,6 +120,17 @@ def test_each_page_is_in_the_index():
     assert pages - listed == set()
 
 
+OF_FRAMEWORKS = {"admin", "api", "management", "migrations", "models", "static", "templates", "templatetags"}
+
+
+@pytest.mark.parametrize("package", ["pause_manager", "automation", "backend"])
+def test_the_architecture_page_names_every_room(package: str):
+    drawn = (ROOT / "docs" / "architecture.md").read_text().split(f"\n{package}/ ")[1].split("\n\n")[0].split("```")[0]
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+
+    assert rooms - OF_FRAMEWORKS == set(re.findall(r"(\w+)/(?=\s|$)", drawn)) - {"management"}
+
+
 @pytest.mark.parametrize("block", [pytest.param(one, id=f"{one[0]}:{one[1]}") for one in blocks("python")])
 def test_what_looks_like_python_is(block: Block):
     ast.parse(block[2])
