@@ -40,12 +40,12 @@ def _admissions(waiting: int) -> list[float]:
     from django.db import connection, transaction
 
     from pause_manager import holds, manager, nodes
+    from pause_manager.actor import SYSTEM
     from pause_manager.capacity.needs import Needs
     from pause_manager.capacity.snapshot import NodeView
     from pause_manager.models import Hold, PauseQueueEntry
     from pause_manager.models.clock import database_seconds
     from pause_manager.nodes import members
-    from pause_manager.observability.actor import SYSTEM
     from pause_manager.probes.sample import Sample
 
     table = PauseQueueEntry._meta.db_table

@@ -25,7 +25,7 @@ def main() -> list[Claim]:
         from automation.items.store import ITEM
         from automation.retention import deletion, purge
         from automation.runs import lifecycle
-        from pause_manager.observability.actor import SYSTEM
+        from pause_manager.actor import SYSTEM
 
         begun = time.perf_counter()
         old = create_run("bench-noop", start=False, items=ITEMS)

@@ -13,7 +13,7 @@ def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
     """A run of ``pipeline``; its items are made from ``params``."""
     from automation.models import Account, Site
     from automation.runs import lifecycle
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     account, _ = Account.objects.get_or_create(name="bench")
     site, _ = Site.objects.get_or_create(account=account, slug="bench", name="bench")
@@ -23,7 +23,7 @@ def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
 def start(run: AutomationRun) -> None:
     """Start a run that was created without."""
     from automation.runs import lifecycle
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     lifecycle.start_run(run.pk, actor=Actor("system", "benchmark"))
 

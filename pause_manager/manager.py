@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from pause_manager import capacity, conf, database, holds, nodes, pause_queue, workloads_loads
+from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.errors import InvalidHold
@@ -18,7 +19,6 @@ from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import serving, watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health, metrics
-from pause_manager.observability.actor import Actor
 from pause_manager.pause_queue import heads, poller
 from pause_manager.pause_queue.admission import ITS_TURN, goes_behind, open_desk
 from pause_manager.pause_queue.poller import Poll as Poll

@@ -5,12 +5,12 @@ from __future__ import annotations
 from celery import shared_task
 
 from pause_manager import conf, fleet, holds, manager, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
 from pause_manager.holds import milestones
 from pause_manager.models import IdempotencyRecord
 from pause_manager.observability import metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import chord_results, redispatch
 
 

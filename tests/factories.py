@@ -14,9 +14,9 @@ from automation.files.fenced import FencedArtifacts
 from automation.leases.claims import Work, Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
 from automation.runs import lifecycle, reconciler
+from pause_manager.actor import Actor
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent
-from pause_manager.observability.actor import Actor
 from pause_manager.slots import slots
 from pause_manager.slots.local import local
 from pause_manager.slots.page import Page

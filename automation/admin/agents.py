@@ -14,7 +14,7 @@ from automation import agents
 from automation.admin import OfAccount
 from automation.models import Agent, Site
 from automation.pipeline import AGENT, all_pipelines
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 
 def _pipelines() -> list[tuple[str, str]]:

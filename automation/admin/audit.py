@@ -8,8 +8,8 @@ from typing import Any
 from django.db.models import Model
 from django.http import HttpRequest
 
+from pause_manager.actor import Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 
 def saved(request: HttpRequest, form: Any, formsets: Sequence[Any], *, is_new: bool) -> None:

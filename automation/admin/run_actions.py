@@ -20,7 +20,7 @@ from automation.models import AutomationRun
 from automation.retention import deletion
 from automation.runs import lifecycle, retries
 from automation.runs.lifecycle import Outcome
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 SHOWN = 20
 """Refusals told one by one, and runs listed before a cancel."""

@@ -27,11 +27,11 @@ from automation.runs import advancing, lifecycle, reconciler
 from automation.worker import patience
 from automation.worker.stage_loop import FAILED, PROCESSED
 from pause_manager import fleet
+from pause_manager.actor import Actor
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import Stop
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import Actor
 
 Answer = dict[str, Any]
 

@@ -19,11 +19,11 @@ from django.dispatch import receiver
 
 from automation.models import Agent, WorkSlice
 from pause_manager import fleet
+from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import State
 from pause_manager.nodes import members
 from pause_manager.nodes.members import AGENT, Member
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import Actor
 from pause_manager.signals import machine_renamed
 
 TOKEN_PREFIX = "swa_"

@@ -9,7 +9,7 @@ from automation.inputs import Input
 from automation.models import AutomationRun
 from automation.pipeline import get_pipeline, run_input
 from automation.runs import lifecycle
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 
 def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRun, Input | None]:

@@ -20,9 +20,9 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, Work
 from automation.pipeline import definition
 from automation.pipeline.definition import QUEUE
 from pause_manager import conf, times
+from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pause_queue import outlook
 
 ORDER = (

@@ -12,8 +12,8 @@ from django.db.models.functions import Now
 from automation.errors import ClosingRefused
 from automation.models import Account, AutomationRun, Site
 from automation.runs import lifecycle
+from pause_manager.actor import Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 
 def close_site(site: Site, *, actor: Actor, reason: str = "", cancels_runs: bool = False) -> bool:

@@ -12,9 +12,9 @@ from automation.models import AutomationRun, WorkSlice
 from automation.reports import status
 from automation.runs import transitions
 from automation.runs.lifecycle import Outcome
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 DELETED, PURGED = "deleted", "purged"
 """The events that stay of a run: that it was deleted, by whom and why, and that nothing of it is left."""

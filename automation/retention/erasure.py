@@ -5,8 +5,8 @@ from __future__ import annotations
 from automation.leases.claims import RUN
 from automation.models import Account
 from automation.retention.deletion import DELETED, PURGED
+from pause_manager.actor import Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 # What is of an account is of its runs.
 _OF_DELETED_RUNS = f"""

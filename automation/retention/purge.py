@@ -36,8 +36,8 @@ from automation.models import (
 )
 from automation.retention.deletion import PURGED
 from pause_manager import database
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.purge")
 

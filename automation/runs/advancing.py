@@ -15,8 +15,8 @@ from automation.items import slicing
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.runs import transitions
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.runs.advancing")
 

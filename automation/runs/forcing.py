@@ -11,10 +11,10 @@ from automation.errors import NotParked
 from automation.models import AutomationRun
 from automation.runs import transitions
 from pause_manager import holds, manager
+from pause_manager.actor import Actor
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 from pause_manager.signals import forced_on
 
 

@@ -27,12 +27,11 @@ from automation.reports import in_flight, slice_totals, status
 from automation.runs import advancing, stage_rows, transitions
 from automation.workload import continued
 from pause_manager import holds
+from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.holds import milestones
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import forced_on, hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("automation.runs.lifecycle")

@@ -16,9 +16,9 @@ from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.runs import advancing, lifecycle, stage_rows, timeouts
 from pause_manager import database
+from pause_manager.actor import SYSTEM
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.runs.reconciler")

@@ -17,8 +17,8 @@ from automation.reports import status
 from automation.runs import lifecycle, stage_rows, transitions
 from automation.runs.undone import Sources, Undone
 from pause_manager import database
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.runs.retries")
 

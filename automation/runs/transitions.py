@@ -18,9 +18,9 @@ from django.db.models.functions import Coalesce, Now
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from pause_manager import holds
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 _RUN = AutomationRun._meta.db_table
 

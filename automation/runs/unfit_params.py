@@ -6,7 +6,7 @@ from automation.errors import InvalidParams
 from automation.gate import installed
 from automation.models import AutomationRun
 from automation.runs import lifecycle
-from pause_manager.observability.actor import SYSTEM
+from pause_manager.actor import SYSTEM
 
 
 def held(run: AutomationRun) -> bool:

@@ -12,8 +12,8 @@ from django.db import connection
 
 from automation.models import StageRun, WorkSlice
 from automation.runs import lifecycle
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 LONGEST_PAUSE = 60.0
 MAX_ERROR = 2_000

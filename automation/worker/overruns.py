@@ -16,8 +16,8 @@ from automation.pipeline.context import TookTooLong
 from automation.pipeline.definition import Definition
 from automation.runs import lifecycle
 from automation.worker import loop_failures
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
 from pause_manager.slots import overruns
 from pause_manager.slots.overruns import Overrun, Rules

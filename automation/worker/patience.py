@@ -12,8 +12,8 @@ from automation.leases.claims import Work
 from automation.models import StageRun
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.definition import Definition
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 EVERY = 10
 """People are told of an item's first wait and of each so many more."""

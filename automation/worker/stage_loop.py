@@ -36,10 +36,10 @@ from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
 from automation.worker.item_loop import Halt, ItemLoop
 from automation.worker.overruns import hook_timeout
 from pause_manager import manager, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import SHUTDOWN, Stop
 from pause_manager.observability import audit, log_context, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.slots import gpus, local, recycling
 from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 

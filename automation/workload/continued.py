@@ -6,9 +6,9 @@ from django.db import connection
 
 from automation.leases.claims import RUN, STAGE
 from automation.models import Ticket
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 ACTION = "continued"
 

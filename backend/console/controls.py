@@ -14,7 +14,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from automation.errors import TransitionRefused
 from automation.runs import forcing, lifecycle, retries
 from backend.console import access, card
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 VERBS = {
     "pause": lifecycle.pause,

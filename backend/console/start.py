@@ -20,7 +20,7 @@ from automation.pipeline import Pipeline, all_pipelines, get_pipeline, run_input
 from automation.pipeline.declaration import Param
 from automation.runs import lifecycle
 from backend.console import access
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 PREFIX = "param-"
 PREVIEW_COLUMNS = 8

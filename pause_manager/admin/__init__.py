@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, StreamingHttpResponse
 
 from pause_manager import manager
+from pause_manager.actor import Actor
 from pause_manager.admin import hold_actions
 from pause_manager.admin.base import ReadOnlyAdmin
 from pause_manager.errors import InvalidHold
@@ -28,7 +29,6 @@ from pause_manager.models import (
     RunningTask,
     WorkerNode,
 )
-from pause_manager.observability.actor import Actor
 from pause_manager.observability.audit_export import exported
 from pause_manager.pause_queue import stuck
 

@@ -9,11 +9,11 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from pause_manager.actor import Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.fleet import bulk_holds
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.nodes import operator_threshold
-from pause_manager.observability.actor import Actor
 
 
 @admin.action(description="Release selected operators' holds")

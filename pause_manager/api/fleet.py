@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pause_manager import conf, fleet, workloads_tenants
+from pause_manager.actor import Actor
 from pause_manager.api import errors, schema
 from pause_manager.api.base import ControlView
 from pause_manager.api.fleet_schema import (
@@ -26,7 +27,6 @@ from pause_manager.api.permissions import MayUseFleet, may_operate
 from pause_manager.errors import FleetRefused
 from pause_manager.fleet import drain
 from pause_manager.holds import fleet_state
-from pause_manager.observability.actor import Actor
 
 _CODES = {
     "invalid": "worker_pause_invalid_request",

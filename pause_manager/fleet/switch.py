@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from pause_manager import holds
+from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, InvalidFleetCommand
 from pause_manager.fleet import drain, report
 from pause_manager.fleet.drain import Metrics
@@ -20,7 +21,6 @@ from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import members
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 logger = logging.getLogger("pause_manager.fleet.switch")
 

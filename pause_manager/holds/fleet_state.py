@@ -16,9 +16,9 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.dispatch import receiver
 
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import ControlEvent, ControlState, Hold
 from pause_manager.observability import metrics
-from pause_manager.observability.actor import SYSTEM, Actor
 from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.holds.fleet_state")

@@ -12,11 +12,11 @@ from typing import Any
 from django.db import transaction
 from django.dispatch import receiver
 
+from pause_manager.actor import SYSTEM
 from pause_manager.holds import writer
 from pause_manager.holds.writer import Noted
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.signals import hold_changed
 
 SETTLING = metrics.histogram(

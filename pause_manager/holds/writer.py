@@ -12,13 +12,13 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from pause_manager import conf
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import batches
 from pause_manager.errors import InvalidHold
 from pause_manager.holds import fleet_state
 from pause_manager.messaging import doorbell, notifier
 from pause_manager.models import SCOPE, Hold
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 from pause_manager.signals import hold_changed, hold_changing, hold_expired
 
 logger = logging.getLogger("pause_manager.holds.writer")

@@ -21,6 +21,7 @@ from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from pause_manager import capacity, conf
+from pause_manager.actor import Actor
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.database import batches
 from pause_manager.messaging.redis_clients import client as client
@@ -29,7 +30,6 @@ from pause_manager.nodes.machines import identity
 from pause_manager.nodes.persisted_state import KeptWatch
 from pause_manager.nodes.rollup import Minute
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 from pause_manager.probes import processes
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import Lodging

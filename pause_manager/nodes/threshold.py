@@ -12,10 +12,10 @@ from django.db import models
 from django.db.models.functions import Extract, Now
 
 from pause_manager import capacity, database
+from pause_manager.actor import CAPACITY
 from pause_manager.models import ControlEvent
 from pause_manager.models.clock import database_seconds
 from pause_manager.observability import audit
-from pause_manager.pause_queue.writer import CAPACITY
 
 logger = logging.getLogger("pause_manager.nodes.threshold")
 

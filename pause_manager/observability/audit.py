@@ -10,9 +10,9 @@ from typing import Any
 from django.db import connection, transaction
 
 from pause_manager import workloads_tenants
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import log_context, metrics
-from pause_manager.observability.actor import Actor
 from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("pause_manager.audit")

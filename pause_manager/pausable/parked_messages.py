@@ -21,13 +21,13 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from pause_manager import pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import places, running_tasks
 from pause_manager.probes import processes
 

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from pause_manager import conf, database, pause_queue
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import batches
 from pause_manager.messaging import broker
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
@@ -23,7 +24,6 @@ from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members, watching
 from pause_manager.nodes.known_tasks import unknown_names as unknown_names
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 from pause_manager.pausable import parked_messages, running_tasks
 from pause_manager.signals import forced_on, hold_changed
 

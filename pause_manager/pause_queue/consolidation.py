@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pause_manager import capacity, conf
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import audit
 from pause_manager.pause_queue.admission import Fleet
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import yield_wanted
 
 MAKING_ROOM = "making_room"

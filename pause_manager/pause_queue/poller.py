@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from pause_manager import capacity, conf, nodes
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
@@ -18,7 +19,6 @@ from pause_manager.pause_queue import consolidation, heads, writer
 from pause_manager.pause_queue.admission import Fleet, look
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.manager")

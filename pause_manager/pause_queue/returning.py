@@ -13,10 +13,10 @@ from django.db import transaction
 from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
+from pause_manager.actor import SYSTEM
 from pause_manager.models import PauseQueueEntry
 from pause_manager.models._querysets import PauseQueueQuerySet
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 

@@ -15,12 +15,12 @@ from django.db.models.functions import Now
 from django.dispatch import receiver
 
 from pause_manager import holds
+from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker, envelope
 from pause_manager.messaging.message import ENTRY
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 from pause_manager.pause_queue.returning import WAITING as WAITING
 from pause_manager.pause_queue.returning import refuse, take_back
 from pause_manager.pause_queue.returning import reopen as reopen
@@ -28,8 +28,6 @@ from pause_manager.pause_queue.returning import set_aside as set_aside
 from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
-
-CAPACITY = Actor("capacity", "policy")
 
 _POLL = "slackwater poll"
 BODIES_AT_ONCE = 50

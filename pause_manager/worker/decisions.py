@@ -17,13 +17,13 @@ from uuid import UUID
 from celery.worker import state as celery_state
 
 from pause_manager import conf, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.database.thread import database_thread
 from pause_manager.holds import milestones
 from pause_manager.messaging import broker
 from pause_manager.messaging.message import Delivery, Rest
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import every_task, is_pausable, parked_messages
 from pause_manager.slots import gpus, page
 from pause_manager.worker.in_hand import in_hand

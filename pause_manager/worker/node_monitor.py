@@ -9,6 +9,7 @@ from dataclasses import replace
 from django.db import connection, transaction
 
 from pause_manager import capacity, conf, manager, nodes, workloads_forced, workloads_loads
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.foreign import Swing
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
@@ -16,7 +17,6 @@ from pause_manager.nodes import threshold, watching
 from pause_manager.nodes.machines import identity
 from pause_manager.nodes.persisted_state import KeptWatch
 from pause_manager.observability import audit
-from pause_manager.pause_queue.writer import CAPACITY
 from pause_manager.signals import yield_wanted
 from pause_manager.worker.consumption import NODE, consumption
 

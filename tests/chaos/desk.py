@@ -127,7 +127,7 @@ def fleet_resume() -> dict[str, Any]:
 
 
 def actor() -> Any:
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     return Actor(ACTOR_NAME, "chaos")
 

@@ -8,8 +8,8 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
 from automation.runs import lifecycle, reconciler
 from pause_manager import holds
+from pause_manager.actor import Actor
 from pause_manager.models import Hold
-from pause_manager.observability.actor import Actor
 from tests.dying import AT_THE_START, Died, dying_at
 from tests.factories import OPERATOR, make_run, make_site
 

@@ -25,12 +25,12 @@ from celery import current_app
 from django.db import transaction
 
 from pause_manager import holds, manager, pause_queue
+from pause_manager.actor import CAPACITY, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.fleet import drain
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
-from pause_manager.observability.actor import Actor
 from pause_manager.pausable import redispatch
-from pause_manager.pause_queue.writer import CAPACITY, Parked
+from pause_manager.pause_queue.writer import Parked
 from tests.support.proxy import Fault, PostgresProxy, Statement, When
 from tests.workers import REPOSITORY, eventually
 

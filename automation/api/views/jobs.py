@@ -20,12 +20,12 @@ from automation.api.permissions import IsAgent
 from automation.api.serializers import jobs
 from automation.errors import JobNotFound
 from automation.models import Agent
+from pause_manager.actor import Actor
 from pause_manager.api import schema
 from pause_manager.api.base import ControlView
 from pause_manager.capacity.snapshot import GpuView, NodeView
 from pause_manager.holds import fleet_state
 from pause_manager.models import clock
-from pause_manager.observability.actor import Actor
 
 _TEXTS = {code: (jobs.JobErrorSerializer, text) for code, (_, text) in schema.ANSWERS.items()}
 _ANSWERS: dict[int, schema.Answer] = {

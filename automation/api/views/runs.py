@@ -34,10 +34,10 @@ from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
 from automation.retention import deletion
 from automation.runs import forcing, lifecycle, retries
+from pause_manager.actor import Actor
 from pause_manager.api import pagination
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.parsers import JsonParser, MultiPartParser
-from pause_manager.observability.actor import Actor
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(

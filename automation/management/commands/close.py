@@ -10,7 +10,7 @@ from automation.management.places import add_place, place_of
 from automation.management.run_command import Exit, RunCommand, RunCommandError
 from automation.models import Site
 from automation.retention import closing
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):

@@ -22,8 +22,8 @@ from automation.management.run_command import Exit, RunCommand, RunCommandError,
 from automation.models import Account, AutomationRun, Site, StageRun
 from automation.retention import deletion, erasure, purge
 from automation.retention.purge import Purged
+from pause_manager.actor import Actor
 from pause_manager.management.shell import period
-from pause_manager.observability.actor import Actor
 
 PAGE = 500
 MOST_COUNTED = 1_000_000

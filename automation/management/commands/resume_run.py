@@ -10,7 +10,7 @@ from automation.errors import TransitionRefused
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from automation.reports import status
 from automation.runs import forcing, lifecycle, run_names
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):

@@ -17,8 +17,8 @@ from automation.models import AutomationRun, Site
 from automation.pipeline import get_pipeline, run_input
 from automation.reports import status
 from automation.runs import lifecycle
+from pause_manager.actor import Actor
 from pause_manager.management.shell import period
-from pause_manager.observability.actor import Actor
 
 LONGEST_SHOWN = 100
 

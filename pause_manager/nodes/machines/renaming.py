@@ -14,12 +14,12 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from pause_manager import conf, holds, pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.messaging import notifier
 from pause_manager.models import FleetWorker, Machine
 from pause_manager.nodes import members
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
 from pause_manager.signals import machine_renamed
 

@@ -14,7 +14,7 @@ def zoo(site):
     """One run of every status, by status."""
     from automation.models import AutomationRun
     from automation.runs import lifecycle, transitions
-    from pause_manager.observability.actor import SYSTEM
+    from pause_manager.actor import SYSTEM
     from tests.factories import OPERATOR, claim, make_run
 
     def run(start=True):

@@ -20,10 +20,10 @@ from automation.runs import lifecycle
 from backend import roles
 from backend.mcp.tools import TOOLS
 from pause_manager import fleet, holds
+from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 from tests.callers import make_user
 from tests.factories import leased, make_run, make_site
 from tests.factories_nodes import make_node

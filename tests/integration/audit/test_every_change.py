@@ -15,10 +15,10 @@ from automation import leases
 from automation.models import Account, Membership
 from automation.runs import lifecycle
 from pause_manager import holds, manager, nodes, pause_queue
+from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
-from pause_manager.observability.actor import SYSTEM, Actor
-from pause_manager.pause_queue.writer import CAPACITY, Parked
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, events, leased, make_run, make_site, settle
 from tests.factories_nodes import make_node
 

@@ -100,7 +100,7 @@ def test_every_filter_narrows(auditor):
 
 
 def audit_actor(name: str, channel: str, request_id: str) -> Any:
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     return Actor(name, channel, request_id)
 

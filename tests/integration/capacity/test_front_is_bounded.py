@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 
 from pause_manager import holds, manager
+from pause_manager.actor import SYSTEM
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pause_queue import heads
 from pause_manager.pause_queue.writer import Parked
 from tests.integration.capacity.fleet import HERE, node

@@ -9,9 +9,9 @@ from automation.models import AutomationRun, Lifecycle, Ticket
 from automation.reports import status
 from automation.runs import lifecycle, reconciler
 from pause_manager import capacity, holds, manager, pause_queue, workloads_forced, workloads_loads
+from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
-from pause_manager.observability.actor import Actor
 from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, drain, events, leased, make_run, numbers, outputs, run_loop, tickets
 from tests.integration.capacity.fleet import HERE, deliver, full, messages, node, vanish

@@ -327,9 +327,10 @@ def test_a_failing_poll_is_logged_backs_off_and_goes_on(caplog, settings):
 SEND_ON = """
 import django; django.setup()
 from pause_manager import pause_queue
+from pause_manager.actor import CAPACITY
 from pause_manager.models import PauseQueueEntry
 ids = list(PauseQueueEntry.objects.values_list("pk", flat=True))
-print(pause_queue.send_on(ids, actor=pause_queue.CAPACITY, reason="room"))
+print(pause_queue.send_on(ids, actor=CAPACITY, reason="room"))
 """
 
 

@@ -14,12 +14,12 @@ from automation import gate, leases
 from automation.models import Lifecycle, WorkSlice
 from automation.runs import reconciler
 from pause_manager import fleet, holds
+from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, InvalidFleetCommand, InvalidHold
 from pause_manager.fleet import drain
 from pause_manager.holds import fleet_state
 from pause_manager.models import ControlEvent, ControlState, FleetWorker, Hold
 from pause_manager.nodes import members, serving
-from pause_manager.observability.actor import Actor
 from pause_manager.tasks import expire_holds
 from tests import factories
 from tests.concurrency.racing import race

@@ -41,7 +41,7 @@ class Project:
         return done.stdout + done.stderr
 
     def shell(self, statement: str) -> str:
-        imports = "from pause_manager import holds\nfrom pause_manager.observability.actor import Actor"
+        imports = "from pause_manager import holds\nfrom pause_manager.actor import Actor"
         return self.manage("shell", "--no-imports", "-c", f"{imports}\nme = Actor('user:me', 'cli')\n{statement}")
 
 

@@ -14,12 +14,13 @@ import pytest
 import redis
 
 from pause_manager import manager
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import parked_messages
 from pause_manager.pause_queue import writer
-from pause_manager.pause_queue.writer import CAPACITY, Parked
+from pause_manager.pause_queue.writer import Parked
 from tests.concurrency.racing import race
 from tests.integration.pausable.project import QUEUE, Foreign, reconciled
 from tests.workers import REPOSITORY, eventually
@@ -36,7 +37,7 @@ from pause_manager.models import PauseQueueEntry
 ids = list(PauseQueueEntry.objects.values_list("pk", flat=True))
 with transaction.atomic():
     transaction.on_commit(lambda: os._exit(9))
-    pause_queue.send_on(ids, actor=pause_queue.CAPACITY, reason="room")
+    pause_queue.send_on(ids, actor=CAPACITY, reason="room")
 """
 
 

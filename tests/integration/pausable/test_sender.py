@@ -20,10 +20,10 @@ from kombu import Exchange, Queue
 
 from backend.embedded.redis_server import _redis_server
 from pause_manager import holds, pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import members
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import redispatch
 from tests.integration.pausable.kept_rows import QUEUE, in_transaction, keep, were_sent
 from tests.integration.pausable.project import hold, release
@@ -175,8 +175,9 @@ class TestOnRabbitMQ:
 
     def test_a_signature_is_confirmed_and_makes_its_queue_as_celery_does(self, amqp):
         from pause_manager import manager
+        from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import CAPACITY, Parked
+        from pause_manager.pause_queue.writer import Parked
 
         manager.pause_work([Parked("import:1", "tests.foreign.tasks.add", "fresh", Needs(), (1, 2))], reason="full")
         entry = PauseQueueEntry.objects.get()

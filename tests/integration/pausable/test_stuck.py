@@ -14,11 +14,11 @@ from django.test import Client
 from django.urls import reverse
 
 from pause_manager import fleet, pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.database import batches
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import known_tasks, members
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import parked_messages, redispatch
 from pause_manager.pause_queue import stuck
 from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
@@ -213,8 +213,9 @@ class TestVerbs:
 
     def test_what_was_parked_anew_while_its_message_was_on_its_way_waits_once(self):
         from pause_manager import manager
+        from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import CAPACITY, Parked
+        from pause_manager.pause_queue.writer import Parked
 
         def park() -> PauseQueueEntry:
             manager.pause_work([Parked("import:1", NEW, QUEUE, Needs(), (1, 2))], reason="full")

@@ -1,4 +1,4 @@
-"""Who acted, and through which door."""
+"""Who acted, and through which channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Actor:
-    """``name`` is ``user:alice``, ``schedule``, ``capacity`` or ``system``; ``channel`` the door: api, admin, cli, …"""
+    """``name`` is ``user:alice``, ``schedule``, ``capacity`` or ``system``; ``channel``: api, admin, cli, …"""
 
     name: str
     channel: str
@@ -34,3 +34,4 @@ class Actor:
 
 
 SYSTEM = Actor("system", "worker")
+CAPACITY = Actor("capacity", "policy")
