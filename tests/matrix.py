@@ -20,7 +20,7 @@ from backend.embedded import Layout, Postgres, Redis
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "build" / "matrix"
-TESTS = ("tests/unit/test_drop_in_checks.py", "tests/integration/pausable")
+TESTS = ("tests/unit/checks/test_drop_in_checks.py", "tests/integration/pausable")
 NEWEST_LINES = 15
 
 

@@ -43,8 +43,8 @@ from automation.reports import progress, status
 from automation.runs import lifecycle, reconciler, transitions
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
-from tests.factories import OPERATOR, drain, everything, make_run, make_site, settle, worker
-from tests.pipelines import Fan
+from tests.support.factories import OPERATOR, drain, everything, make_run, make_site, settle, worker
+from tests.support.pipelines import Fan
 
 ITEMS = 7
 POISON = 3

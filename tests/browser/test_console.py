@@ -14,7 +14,7 @@ from automation.runs import lifecycle
 from backend.console.live import LOOK_AGAIN_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
-from tests.factories import OPERATOR, make_site
+from tests.support.factories import OPERATOR, make_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 

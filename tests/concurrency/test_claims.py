@@ -19,8 +19,8 @@ from automation.models import Lifecycle, WorkSlice
 from automation.runs import lifecycle
 from pause_manager import holds
 from pause_manager.models import Hold
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, claim, drain, expire_leases, leased, make_run, rows, stage_of, worker
+from tests.support.factories import OPERATOR, claim, drain, expire_leases, leased, make_run, rows, stage_of, worker
+from tests.support.race import in_thread, race, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -13,8 +13,8 @@ from automation.worker import stage_loop
 from pause_manager.slots import keeper
 from pause_manager.slots.keeper import Judge, Verdict
 from pause_manager.slots.slots import Noted
-from tests.factories import events, make_run, outputs, run_loop
-from tests.pipelines import Buffered
+from tests.support.factories import events, make_run, outputs, run_loop
+from tests.support.pipelines import Buffered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

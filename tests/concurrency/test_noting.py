@@ -11,8 +11,8 @@ from pause_manager import holds
 from pause_manager.holds import milestones
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.nodes import members
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR
+from tests.support.factories import OPERATOR
+from tests.support.race import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -21,13 +21,13 @@ from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import acknowledge
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.probes import processes
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, make_run, stage_of
-from tests.factories_nodes import make_node, make_sample
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
-from tests.pipelines import Few
+from tests.support.deliveries import delivery
+from tests.support.factories import OPERATOR, make_run, stage_of
+from tests.support.node_factories import make_node, make_sample
+from tests.support.pipelines import Few
+from tests.support.race import in_thread, race, wait_until_blocked
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 ROUNDS = 12

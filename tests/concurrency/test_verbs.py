@@ -18,8 +18,8 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
 from automation.runs import advancing, lifecycle, reconciler, transitions
 from pause_manager import holds
 from pause_manager.models import Hold
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, drain, events, leased, make_run, settle, stage_of, tickets
+from tests.support.factories import OPERATOR, drain, events, leased, make_run, settle, stage_of, tickets
+from tests.support.race import in_thread, race, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

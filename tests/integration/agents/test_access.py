@@ -13,9 +13,9 @@ from rest_framework.test import APIClient
 from automation import agents
 from automation.models import Agent
 from pause_manager.models import ControlEvent, ControlState, Hold
-from tests.callers import JOBS, OPERATE, VIEW, make_user
-from tests.factories import OPERATOR, make_run, make_site, rows
-from tests.integration.agents.calling import Caller, make_agent
+from tests.support.agent_calls import Caller, make_agent
+from tests.support.api_users import JOBS, OPERATE, VIEW, make_user
+from tests.support.factories import OPERATOR, make_run, make_site, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

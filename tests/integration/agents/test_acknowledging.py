@@ -17,11 +17,11 @@ from pause_manager.management import drain_watch
 from pause_manager.management.shell import Exit
 from pause_manager.nodes import members
 from pause_manager.nodes.members import Count
-from tests.callers import client_of, make_user
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR, expire_leases, make_run
-from tests.integration.agents.calling import Caller, make_agent
-from tests.integration.metrics.scraping import Scrape, renamed
+from tests.support.agent_calls import Caller, make_agent
+from tests.support.api_users import client_of, make_user
+from tests.support.factories import OPERATOR, expire_leases, make_run
+from tests.support.race import race
+from tests.support.scrape import Scrape, renamed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.req("W-49")]
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.callers import AUTOMATION, RUNS, client_of, make_user
-from tests.dying import AT_THE_START, dying_at
+from tests.support.api_users import AUTOMATION, RUNS, client_of, make_user
+from tests.support.process_death import AT_THE_START, dying_at
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.req("W-47")]
 

@@ -21,8 +21,8 @@ from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
 from backend import roles
 from pause_manager.observability import audit
-from tests.callers import AUTOMATION, RUNS, client_of, make_user
-from tests.factories import OPERATOR, make_run
+from tests.support.api_users import AUTOMATION, RUNS, client_of, make_user
+from tests.support.factories import OPERATOR, make_run
 
 pytestmark = pytest.mark.django_db
 

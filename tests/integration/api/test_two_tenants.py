@@ -24,12 +24,12 @@ from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.observability import audit
-from tests.callers import make_user
-from tests.factories import leased, make_run, make_site
-from tests.factories_nodes import make_node
-from tests.integration.agents.calling import make_agent
 from tests.integration.api.test_every_url import of_role
-from tests.integration.api.url_table import SECTIONS
+from tests.support.agent_calls import make_agent
+from tests.support.api_users import make_user
+from tests.support.factories import leased, make_run, make_site
+from tests.support.node_factories import make_node
+from tests.support.url_table import SECTIONS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.req("A-36", "W-36")]
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from tests.factories import OPERATOR
+from tests.support.factories import OPERATOR
 
 pytestmark = pytest.mark.django_db
 

@@ -19,8 +19,8 @@ from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
 from pause_manager.pause_queue.writer import Parked
-from tests.factories import OPERATOR, events, leased, make_run, make_site, settle
-from tests.factories_nodes import make_node
+from tests.support.factories import OPERATOR, events, leased, make_run, make_site, settle
+from tests.support.node_factories import make_node
 
 pytestmark = pytest.mark.django_db
 

@@ -26,8 +26,8 @@ from pause_manager.api.audit import NEWEST_FIRST
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit, audit_export
 from pause_manager.observability.audit_export import narrowed
-from tests.callers import OPERATE, VIEW, client_of, make_user
-from tests.factories import OPERATOR, make_run, make_site
+from tests.support.api_users import OPERATE, VIEW, client_of, make_user
+from tests.support.factories import OPERATOR, make_run, make_site
 
 pytestmark = pytest.mark.django_db
 

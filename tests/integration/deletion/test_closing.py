@@ -13,9 +13,9 @@ from automation.models import Account, AutomationRun, Site
 from automation.retention import closing
 from automation.runs import lifecycle, retries
 from pause_manager.models import ControlEvent
-from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user
-from tests.factories import OPERATOR, drain, leased, make_run, make_site
-from tests.pipelines import wait_until
+from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
+from tests.support.factories import OPERATOR, drain, leased, make_run, make_site
+from tests.support.pipelines import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,7 +14,7 @@ from django.db import connection
 from automation.models import Account, AutomationRun, WorkItem
 from automation.retention import archive, deletion, purge
 from pause_manager.models import ControlEvent
-from tests.factories import OPERATOR, drain, make_run, make_site
+from tests.support.factories import OPERATOR, drain, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -26,8 +26,8 @@ from automation.retention import deletion, purge
 from automation.runs import lifecycle, retries
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from tests.callers import RUNS, VIEW, client_of, make_user
-from tests.factories import OPERATOR, drain, leased, make_run, make_site
+from tests.support.api_users import RUNS, VIEW, client_of, make_user
+from tests.support.factories import OPERATOR, drain, leased, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

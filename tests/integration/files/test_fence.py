@@ -22,9 +22,9 @@ from automation.files.artifacts import Artifacts
 from automation.files.fenced import FencedArtifacts
 from automation.leases.claims import Work
 from automation.models import Artifact, AutomationRun, ItemFailure
-from tests.concurrency.racing import in_thread
-from tests.factories import drain, expire_leases, leased, make_run, outputs, run_loop, settle, writer_of
-from tests.pipelines import scripted
+from tests.support.factories import drain, expire_leases, leased, make_run, outputs, run_loop, settle, writer_of
+from tests.support.pipelines import scripted
+from tests.support.race import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

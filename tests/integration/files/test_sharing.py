@@ -23,8 +23,8 @@ from automation.pipeline.context import StageContext
 from automation.runs import reconciler
 from backend import ticks
 from pause_manager.nodes import members
-from tests.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
-from tests.pipelines import Scripted, scripted
+from tests.support.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
+from tests.support.pipelines import Scripted, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 
 from pause_manager.models import CapacitySample, ControlEvent, FleetWorker, PollState, Tally, WorkerNode
 from tests.integration.pausable.conftest import foreign as foreign
-from tests.integration.pausable.project import Foreign, hold, release
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(300)]
 

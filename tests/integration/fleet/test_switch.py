@@ -21,9 +21,8 @@ from pause_manager.holds import fleet_state
 from pause_manager.models import ControlEvent, ControlState, FleetWorker, Hold
 from pause_manager.nodes import members, serving
 from pause_manager.tasks import expire_holds
-from tests import factories
-from tests.concurrency.racing import race
-from tests.factories import (
+from tests.support import factories
+from tests.support.factories import (
     OPERATOR,
     claim,
     everybody_has_heard,
@@ -35,7 +34,8 @@ from tests.factories import (
     settle,
     tickets,
 )
-from tests.pipelines import scripted
+from tests.support.pipelines import scripted
+from tests.support.race import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,10 +15,10 @@ from django.urls import reverse
 from automation.models import AutomationRun, Site
 from automation.models.work import WorkItem
 from pause_manager.models import ControlEvent
-from tests import pipelines
-from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user
-from tests.factories import make_site
-from tests.shell import Shell
+from tests.support import pipelines
+from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
+from tests.support.factories import make_site
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,9 +19,9 @@ from backend.lockout import address, counter, tokens
 from backend.lockout.checks import check_proxies
 from backend.lockout.throttles import AnonRate
 from pause_manager.models import ControlEvent
-from tests.callers import JOBS, RUNS, VIEW, make_user
-from tests.factories import make_site
-from tests.integration.agents.calling import make_agent
+from tests.support.agent_calls import make_agent
+from tests.support.api_users import JOBS, RUNS, VIEW, make_user
+from tests.support.factories import make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

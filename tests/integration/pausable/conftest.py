@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
-from tests.rabbitmq import RabbitMQ
 from tests.support.proxy import PostgresProxy
+from tests.support.rabbitmq import RabbitMQ
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 @pytest.fixture
 def foreign(process_env: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     project = Foreign(tmp_path, process_env)
     try:
@@ -82,7 +82,7 @@ def behind(proxy: PostgresProxy, process_env: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def foreign_behind(behind: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
     """The foreign project with all its database connections through the proxy; this process has its own."""
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     project = Foreign(tmp_path, {**behind, "FOREIGN_GRACE": "1"})
     try:

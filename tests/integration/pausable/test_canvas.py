@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from pause_manager.models import PauseQueueEntry, RunningTask
-from tests.integration.pausable.project import Foreign, hold, reconciled, release
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, reconciled, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 

@@ -18,9 +18,9 @@ from django.core.management import call_command
 from pause_manager.messaging.message import groups_of
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import chord_results, parked_messages
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import Foreign, hold, release, waiting
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import Foreign, hold, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

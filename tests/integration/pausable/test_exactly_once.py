@@ -20,8 +20,8 @@ from pause_manager.messaging import broker
 from pause_manager.messaging.message import ENTRY
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import redispatch
-from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release, waiting
-from tests.workers import eventually
+from tests.support.foreign_project import QUEUE, Foreign, hold, reconciled, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.workers import REPOSITORY, Workers, eventually
+from tests.support.workers import REPOSITORY, Workers, eventually
 
 EXAMPLE = REPOSITORY / "examples" / "foreign_project"
 NAME = f"foreign_example_{os.getpid()}"

@@ -17,13 +17,13 @@ from pause_manager.pause_queue.admission import ITS_TURN
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import Lodging
 from pause_manager.worker.node_monitor import NodeWatch
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.capacity.fleet import HERE, node
-from tests.integration.capacity.test_node_watch import Machine, carrying, events
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import QUEUE, Foreign, hold, release, waiting
+from tests.integration.nodes.test_node_monitor import Machine, carrying, events
 from tests.integration.pausable.test_settling import needy, task  # noqa: F401  (fixtures)
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import QUEUE, Foreign, hold, release, waiting
+from tests.support.sampled_fleet import HERE, node
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
+from tests.support.workers import eventually
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

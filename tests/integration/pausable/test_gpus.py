@@ -12,10 +12,10 @@ import pytest
 from pause_manager import nodes
 from pause_manager.models import FleetWorker, RunningTask
 from pause_manager.nodes import report
-from tests.integration.pausable.project import Foreign, reconciled
-from tests.nvml.driver import Card, Driver
-from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, reconciled
+from tests.support.nvml.driver import Card, Driver
+from tests.support.nvml.fixtures import driver, nvml_library  # noqa: F401
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

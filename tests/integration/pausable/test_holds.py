@@ -9,8 +9,8 @@ import pytest
 from pause_manager import pausable
 from pause_manager.fleet import drain
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask
-from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, reconciled, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

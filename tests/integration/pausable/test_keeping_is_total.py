@@ -13,16 +13,16 @@ import pytest
 import redis
 from celery import current_app
 
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 TOLD = "foreign-told"
-TELLS = "tests.foreign.odd.tells"
-LONG_TASK = "tests.foreign.odd." + "x" * 300
+TELLS = "tests.foreign.echo_task.tells"
+LONG_TASK = "tests.foreign.echo_task." + "x" * 300
 QUEUE = "foreign"
 LONG_QUEUE = "q" * 180
 WORKER = ("-Q", f"{QUEUE},{LONG_QUEUE}", "-c", "2")
@@ -120,7 +120,7 @@ class Post:
 def test_whatever_celery_accepts_is_kept_and_runs_once_as_it_came(foreign: Foreign, pool: str, acks: str):
     from pause_manager.fleet import drain
     from pause_manager.models import PauseQueueEntry
-    from tests.integration.pausable.project import hold, reconciled, release
+    from tests.support.foreign_project import hold, reconciled, release
 
     post, odd = Post(), messages()
     by_celery = post.told_by_celery_alone(foreign, odd)

@@ -15,9 +15,9 @@ from pause_manager.database.thread import database_thread
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.worker.decisions import Decisions
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import hold, release
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import hold, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 

@@ -11,9 +11,9 @@ import pytest
 from pause_manager.models import ControlEvent, Hold, RunningTask
 from pause_manager.observability import counters
 from pause_manager.pausable import running_tasks
-from tests.integration.metrics.scraping import Scrape, renamed
-from tests.integration.pausable.project import QUEUE, Foreign, hold, release, waiting
-from tests.workers import eventually
+from tests.support.foreign_project import QUEUE, Foreign, hold, release, waiting
+from tests.support.scrape import Scrape, renamed
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

@@ -21,9 +21,9 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import parked_messages
 from pause_manager.pause_queue import writer
 from pause_manager.pause_queue.writer import Parked
-from tests.concurrency.racing import race
-from tests.integration.pausable.project import QUEUE, Foreign, reconciled
-from tests.workers import REPOSITORY, eventually
+from tests.support.foreign_project import QUEUE, Foreign, reconciled
+from tests.support.race import race
+from tests.support.workers import REPOSITORY, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

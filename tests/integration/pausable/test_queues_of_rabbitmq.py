@@ -10,9 +10,9 @@ from typing import Any
 from celery import current_app
 
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.project import Foreign, hold, release, waiting
 from tests.integration.pausable.test_rabbitmq import foreign, pytestmark  # noqa: F401  (fixtures)
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, release, waiting
+from tests.support.workers import eventually
 
 QUORUM = {"FOREIGN_TOPOLOGY": "quorum"}
 TOPIC = {"FOREIGN_TOPOLOGY": "topic"}

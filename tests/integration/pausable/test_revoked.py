@@ -10,10 +10,10 @@ from celery import current_app
 
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.pausable import parked_messages
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
 from tests.integration.pausable.test_plain_signatures import PLAIN, park, send
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import Foreign, hold, reconciled, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

@@ -12,8 +12,8 @@ from django.db.models import F
 
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import parked_messages
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import hold, release
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import hold, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

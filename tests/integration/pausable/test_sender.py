@@ -25,11 +25,11 @@ from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.pausable import redispatch
-from tests.integration.pausable.kept_rows import QUEUE, in_transaction, keep, were_sent
-from tests.integration.pausable.project import hold, release
-from tests.rabbitmq import RabbitMQ, is_installed
-from tests.system import unused_port
-from tests.workers import eventually
+from tests.support.foreign_project import hold, release
+from tests.support.parked_rows import QUEUE, in_transaction, keep, were_sent
+from tests.support.rabbitmq import RabbitMQ, is_installed
+from tests.support.system import unused_port
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

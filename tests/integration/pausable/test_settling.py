@@ -20,10 +20,10 @@ from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTas
 from pause_manager.pausable import PausableTask, parked_messages, redispatch, running_tasks
 from pause_manager.probes.processes import host_name
 from pause_manager.worker.request import queue_of_message
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.capacity.fleet import full, messages, node
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import OPERATOR, hold, release
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import OPERATOR, hold, release
+from tests.support.sampled_fleet import full, messages, node
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUEUE = "foreign"

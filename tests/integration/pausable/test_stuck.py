@@ -22,13 +22,13 @@ from pause_manager.nodes import known_tasks, members
 from pause_manager.pausable import parked_messages, redispatch
 from pause_manager.pause_queue import stuck
 from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
-from tests.callers import client_of
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR
-from tests.integration.metrics.scraping import Scrape
-from tests.integration.pausable.kept_rows import QUEUE, keep, were_sent
-from tests.integration.pausable.project import Foreign, hold, release
-from tests.workers import eventually
+from tests.support.api_users import client_of
+from tests.support.factories import OPERATOR
+from tests.support.foreign_project import Foreign, hold, release
+from tests.support.parked_rows import QUEUE, keep, were_sent
+from tests.support.race import race
+from tests.support.scrape import Scrape
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

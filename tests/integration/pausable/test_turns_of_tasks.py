@@ -14,11 +14,11 @@ from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.pause_queue.admission import ITS_TURN
 from pause_manager.pause_queue.writer import Parked
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.capacity.fleet import full, messages, node
-from tests.integration.pausable.deliveries import QUEUE, delivery
-from tests.integration.pausable.project import hold, release
 from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
+from tests.support.deliveries import QUEUE, delivery
+from tests.support.foreign_project import hold, release
+from tests.support.sampled_fleet import full, messages, node
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.pausable.test_example import EXAMPLE, Project, project  # noqa: F401  (a fixture)
 from tests.matrix import built
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.slow]
 

@@ -27,11 +27,11 @@ from backend.console.runs import FILTERS
 from pause_manager import fleet, holds
 from pause_manager.holds import milestones
 from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
-from tests.callers import AUTOMATION, OPERATE, RUNS, VIEW, make_user
-from tests.factories import OPERATOR
-from tests.integration.agents.calling import make_agent
-from tests.integration.scale.explaining import Explainer
-from tests.integration.scale.filling import A_MILLION, BIG, IN_CI, Size, fill
+from tests.support.agent_calls import make_agent
+from tests.support.api_users import AUTOMATION, OPERATE, RUNS, VIEW, make_user
+from tests.support.factories import OPERATOR
+from tests.support.filled_database import A_MILLION, BIG, IN_CI, Size, fill
+from tests.support.query_plans import Explainer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

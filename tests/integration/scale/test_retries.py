@@ -12,9 +12,9 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkItem
 from automation.retention import deletion
 from automation.runs import lifecycle, reconciler, retries, undone
-from tests.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
-from tests.integration.scale.explaining import Explainer
-from tests.pipelines import scripted
+from tests.support.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
+from tests.support.pipelines import scripted
+from tests.support.query_plans import Explainer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

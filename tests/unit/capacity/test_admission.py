@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pause_manager.capacity import Policy, fits, goes_behind, headroom, how_many_fit, place, share, should_pause
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
+from tests.support.node_views import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()
 

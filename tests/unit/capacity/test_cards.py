@@ -12,7 +12,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.sites import Site, Want
 from pause_manager.capacity.snapshot import Load
 from pause_manager.nodes.persisted_state import KeptWatch
-from tests.unit.capacity.fleet import gpu, load, node
+from tests.support.node_views import gpu, load, node
 
 NOW = 100.0
 POLICY = Policy()

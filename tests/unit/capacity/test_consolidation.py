@@ -22,7 +22,7 @@ from pause_manager.capacity import (
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.consolidation import KINDS_TRIED, NODES_TRIED
 from pause_manager.capacity.snapshot import ContainerView, WorkerGroup
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
+from tests.support.node_views import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()
 RAMP = RampState(allowance=1000, polled_at=NOW - 10)

@@ -11,7 +11,7 @@ from pause_manager.capacity import Idle, Policy, headroom, place
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Load, NodeView
 from pause_manager.nodes.persisted_state import KeptWatch
-from tests.unit.capacity.fleet import gpu, load, node
+from tests.support.node_views import gpu, load, node
 
 POLICY = Policy(settle_seconds=60)
 TOTAL = 64_000

@@ -21,7 +21,7 @@ from pause_manager.capacity import (
     should_pause,
 )
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, fleets, load, needs, node
+from tests.support.node_views import NOW, fleets, load, needs, node
 
 POLICY = Policy()
 

@@ -6,7 +6,7 @@ import pytest
 
 from pause_manager.capacity import Policy, can_ever_run, fits, headroom, share
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, gpu, load, node
+from tests.support.node_views import NOW, gpu, load, node
 
 
 def left(view, needs):

@@ -22,7 +22,7 @@ from pause_manager.capacity import (
 from pause_manager.capacity.foreign import would_fit_alone
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView, NodeView, WorkerGroup
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node
+from tests.support.node_views import NOW, fleets, gpu, load, needs, node
 from tests.unit.capacity.test_consolidation import LONG_AGO, moves, polled
 
 ANY = Policy(pause_below=0.0, resume_above=0.0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pause_manager.capacity import Judgement, NodeState, Policy, judge
 from pause_manager.capacity.foreign import CPU
 from pause_manager.capacity.yielding import gives
-from tests.unit.capacity.fleet import gpu, load, node
+from tests.support.node_views import gpu, load, node
 
 POLICY = Policy()
 DWELL = POLICY.contended_dwell_seconds

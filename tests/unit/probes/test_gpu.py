@@ -13,8 +13,8 @@ import pytest
 
 from pause_manager.probes import gpu
 from pause_manager.probes.gpu import GpuProbe, GpuReading
-from tests.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, NOT_SUPPORTED, Card, Driver
-from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
+from tests.support.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, NOT_SUPPORTED, Card, Driver
+from tests.support.nvml.fixtures import driver, nvml_library  # noqa: F401
 
 DEADLINE = 0.5
 
