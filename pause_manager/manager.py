@@ -166,9 +166,9 @@ def suits_here(node: str, ids: Sequence[str], *, needs: Needs, among: Collection
     return usable >= set(ids) and capacity.container_fits(view, needs, at or database_seconds())
 
 
-def pause_work(items: Sequence[Parked], *, reason: str, figures: dict[str, Any] | None = None) -> int:
+def pause_work(items: Sequence[Parked], *, reason: str, details: dict[str, Any] | None = None) -> int:
     """Withhold the dispatches: an entry each, and a capacity hold on those that are runs. Returns how many wait."""
-    return pause_queue.park(items, reason=reason, figures=figures or {})
+    return pause_queue.park(items, reason=reason, details=details or {})
 
 
 def resume_paused_work() -> int:
@@ -215,8 +215,8 @@ def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
         if not entry.exists():
             return False
         forced_on.send(PauseQueueEntry, refs=[ref])
-        figures = {entry_id: {"forced": True}}
-        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures=figures))
+        details = {entry_id: {"forced": True}}
+        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", details=details))
 
 
 def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:

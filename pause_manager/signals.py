@@ -7,7 +7,7 @@ hold_changing = Signal()
 
 hold_changed = Signal()
 """Sent by ``holds`` inside its transaction, with ``scopes`` (texts), ``kind``, ``actor``, ``reason``, ``change``
-("placed" | "altered" | "released") and ``figures``: by scope, kept with the event; a receiver may add to them."""
+("placed" | "altered" | "released") and ``details``: by scope, kept with the event; a receiver may add to them."""
 
 event_recorded = Signal()
 """Sent by ``audit`` with ``action``, ``scopes`` (list of str), ``actor`` and ``reason`` of new events, inside the
@@ -18,7 +18,7 @@ hold_expired = Signal()
 
 yield_wanted = Signal()
 """Sent when a node is contended, or kept free for larger work, with ``refs`` (of the loads that are to give way),
-``reason`` and ``figures``."""
+``reason`` and ``details``."""
 
 forced_on = Signal()
 """Sent before an operator forces parked work on, with ``refs``: it is not to be parked again for want of room."""

@@ -28,7 +28,7 @@ def saved(request: HttpRequest, form: Any, formsets: Sequence[Any], *, is_new: b
     if is_new or after or inlines:
         action = "created" if is_new else "changed"
         scope, actor = _scope(form.instance), _actor(request)
-        audit.record(action, scope=scope, actor=actor, figures=inlines, before=before, after=after)
+        audit.record(action, scope=scope, actor=actor, details=inlines, before=before, after=after)
 
 
 def deleted(request: HttpRequest, rows: Sequence[Model]) -> None:

@@ -146,9 +146,9 @@ def fail(
     """
     with transaction.atomic():
         job = _held(agent, job_id, token)
-        figures = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
+        details = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
         why = f"{job.stage_run.slug}: {error}"
-        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, figures=figures)
+        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, details=details)
         lost = None
         has_failures = False
         if retry_after is None:
@@ -216,7 +216,7 @@ def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
         scope=job.run.scope,
         actor=actor,
         reason=f"{job.stage_run.slug}: stopped{after}: {stop.sentence}",
-        figures={
+        details={
             "code": stop.code,
             "stage": job.stage_run.slug,
             "slice": job.work.slice_id,

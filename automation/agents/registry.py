@@ -42,16 +42,16 @@ def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
 
 def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
     """Save what was changed in ``agent``; its token stays."""
-    _save(agent, "agent_changed", actor=actor, figures={"changed": list(changed), "enabled": agent.is_enabled})
+    _save(agent, "agent_changed", actor=actor, details={"changed": list(changed), "enabled": agent.is_enabled})
 
 
-def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", figures: dict[str, Any] | None = None) -> None:
+def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", details: dict[str, Any] | None = None) -> None:
     agent.node = agent.node or agent.name
     scope = {"pipelines": agent.pipelines, "account": agent.account.name, "site": agent.site and agent.site.slug}
     with transaction.atomic():
         agent.save()
-        known = {**scope, "node": agent.node, **(figures or {})}
-        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, figures=known)
+        known = {**scope, "node": agent.node, **(details or {})}
+        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, details=known)
 
 
 def of_token(token: str) -> Agent | None:

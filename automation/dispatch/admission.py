@@ -184,7 +184,7 @@ def park(admission: Admission) -> None:
                     for run_id in _idle(list(runs))
                 ],
                 reason=sentence,
-                figures=admission.figures[sentence],
+                details=admission.figures[sentence],
             )
 
 

@@ -50,8 +50,8 @@ def _close(place: Model, name: str, sites: Sequence[int], actor: Actor, reason: 
         runs = list(unfinished.order_by("pk").values_list("pk", flat=True))
         if runs and not cancels_runs:
             raise ClosingRefused(name, len(runs))
-        figures: dict[str, Any] = {"cancelled_runs": len(runs)} if runs else {}
-        audit.record("closed", scope=_scope(place), actor=actor, reason=reason, figures=figures)
+        details: dict[str, Any] = {"cancelled_runs": len(runs)} if runs else {}
+        audit.record("closed", scope=_scope(place), actor=actor, reason=reason, details=details)
         lifecycle.cancel_runs(runs, actor=actor, reason=f"{name} was closed")
     return True
 

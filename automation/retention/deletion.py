@@ -35,7 +35,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             return False
         _refuse_if_needed(run)
         transitions.mark_deleted(run_id)
-        figures = {
+        details = {
             "pipeline": run.pipeline,
             "site": run.site.slug,
             "lifecycle": run.lifecycle,
@@ -44,8 +44,8 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         }
         if confirmation:
-            figures["confirmation"] = confirmation
-        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, figures=figures)
+            details["confirmation"] = confirmation
+        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, details=details)
     return True
 
 

@@ -18,4 +18,4 @@ _OF_DELETED_RUNS = f"""
 def erase_events(account: Account, *, actor: Actor, reason: str) -> int:
     """Erase the events of the runs of ``account`` that are gone; returns how many."""
     values = {"account": account.pk}
-    return audit.erase_where(_OF_DELETED_RUNS, values, actor=actor, reason=reason, figures={"account": account.name})
+    return audit.erase_where(_OF_DELETED_RUNS, values, actor=actor, reason=reason, details={"account": account.name})

@@ -72,7 +72,7 @@ def seal(stage_run_id: int) -> bool:
             scope=run.scope,
             actor=SYSTEM,
             reason=f"{stage_run.slug}: all items are done",
-            figures={"stage": stage_run.slug, "total_items": stage_run.total_items},
+            details={"stage": stage_run.slug, "total_items": stage_run.total_items},
         )
         # A parallel branch may have completed since the ranges were cut, so that a join of both is ready only now.
         ready += _ready_after(run, completing=stage_run, known={row.slug for row, _, _ in ready})
@@ -148,7 +148,7 @@ def _start(run: AutomationRun, ready: _Ready) -> None:
                 scope=run.scope,
                 actor=SYSTEM,
                 reason=f"{stage_run.slug}: {total} items in {len(slices)} slices",
-                figures={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
+                details={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
             )
     dispatch.on_commit([stage_run.pk for stage_run, _, _ in ready])
 

@@ -88,13 +88,13 @@ def create(
         run.total_items = rows.count
         run.save(update_fields=["total_items"])
         StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
-        figures = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
+        details = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
         after = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
         if is_forced:
-            figures["forced"] = True
+            details["forced"] = True
         if isinstance(items, Input):
-            figures["input"] = items.report.figures()
-        audit.record("create", scope=run.scope, actor=actor, figures=figures, after=after)
+            details["input"] = items.report.figures()
+        audit.record("create", scope=run.scope, actor=actor, details=details, after=after)
     run.refresh_from_db()
     return begin_if_open(run, actor=actor) if start else run
 
@@ -152,8 +152,8 @@ def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Ou
         transitions.lock([str(pk) for pk in run_ids])
         able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
         ids = list(able.values_list("pk", flat=True))
-        figures = in_flight.of_runs(ids)
-        holds.place([f"run:{pk}" for pk in ids], actor=actor, reason=reason, figures=figures)
+        details = in_flight.of_runs(ids)
+        holds.place([f"run:{pk}" for pk in ids], actor=actor, reason=reason, details=details)
     accepted = set(ids)
     refused = [transitions.refusal("pause", pk) for pk in run_ids if pk not in accepted]
     return Outcome(ids, refused)
@@ -199,13 +199,13 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
             return AutomationRun.objects.with_leases().get(pk=run_id)
         if transitions.request_cancel(run_id, actor=actor):
             scope = f"run:{run_id}"
-            figures = in_flight.of_runs([run_id]).get(scope)
+            details = in_flight.of_runs([run_id]).get(scope)
             audit.record(
                 "cancel_requested",
                 scope=scope,
                 actor=actor,
                 reason=reason,
-                figures=figures,
+                details=details,
                 before={"cancel_requested": False},
                 after={"cancel_requested": True},
             )
@@ -260,14 +260,14 @@ def _idle(run_ids: Sequence[str]) -> list[str]:
     return [f"run:{pk}" for pk in run_ids if pk not in at_work]
 
 
-def fail(run_id: UUID, *, reason: str, figures: dict[str, Any] | None = None) -> None:
+def fail(run_id: UUID, *, reason: str, details: dict[str, Any] | None = None) -> None:
     """Fail a running run. Nothing happens if it has ended meanwhile or is being cancelled."""
     try:
         with transaction.atomic():
             transitions.lock([str(run_id)])
             if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
                 return  # who asked for the end gets the end that was asked for
-            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, figures=figures)
+            transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, details=details)
             notifier.changed(f"run:{run_id}")
     except TransitionRefused as refusal:
         logger.info("%s", refusal)

@@ -114,7 +114,7 @@ def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
-        figures={
+        details={
             "stage": stage_run.slug,
             "slice": lost.slice_id,
             "crashes": lost.crashes,
@@ -158,7 +158,7 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
-        figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
+        details={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
     )
     declared = definition.of(stage_run)
     lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

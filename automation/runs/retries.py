@@ -62,11 +62,11 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         is_whole = _copy(old, new, at_most=COPIED_AT_ONCE)
         if is_whole and not new.total_items:
             raise _refusal(old, "left nothing undone")
-        figures = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
+        details = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
         if not is_whole:
-            figures["copying"] = True
-        audit.record("create", scope=new.scope, actor=actor, reason=reason, figures=figures | {"retry_of": str(old.pk)})
-        audit.record("retry", scope=old.scope, actor=actor, reason=reason, figures={"retried_by": str(new.pk)})
+            details["copying"] = True
+        audit.record("create", scope=new.scope, actor=actor, reason=reason, details=details | {"retry_of": str(old.pk)})
+        audit.record("retry", scope=old.scope, actor=actor, reason=reason, details={"retried_by": str(new.pk)})
         return lifecycle.start_run(new.pk, actor=actor, reason=reason)
 
 
@@ -111,8 +111,8 @@ def _step(new: AutomationRun) -> bool:
     if not new.total_items:
         transitions.apply(transitions.CANCEL, new.pk, actor=SYSTEM, reason="there is nothing left to do")
         return False
-    figures = {"total_items": new.total_items}
-    audit.record("prepared", scope=new.scope, actor=SYSTEM, reason="its items are copied", figures=figures)
+    details = {"total_items": new.total_items}
+    audit.record("prepared", scope=new.scope, actor=SYSTEM, reason="its items are copied", details=details)
     return True
 
 

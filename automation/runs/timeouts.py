@@ -24,7 +24,7 @@ def fail_overdue() -> int:
         if taken.active <= allowed[pk]:
             continue
         sentence = f"It has worked for {taken.active:.0f} s, and may work for {allowed[pk]:g} s. Pauses do not count."
-        figures = {"worked_seconds": round(taken.active, 3), "timeout_seconds": allowed[pk]}
-        lifecycle.fail(pk, reason=sentence, figures=figures)
+        details = {"worked_seconds": round(taken.active, 3), "timeout_seconds": allowed[pk]}
+        lifecycle.fail(pk, reason=sentence, details=details)
         failed += 1
     return failed

@@ -52,7 +52,7 @@ def apply(
     *,
     actor: Actor,
     reason: str = "",
-    figures: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None,
 ) -> None:
     """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
 
@@ -76,7 +76,7 @@ def apply(
             scope=f"run:{run_id}",
             actor=actor,
             reason=reason,
-            figures=figures,
+            details=details,
             before={"lifecycle": was},
             after={"lifecycle": str(transition.target)},
         )

@@ -49,7 +49,7 @@ def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, 
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: a loop failed, time {failures}: {told}",
-        figures={
+        details={
             "stage": stage_run.slug,
             "failures": failures,
             "allowed": retries + 1,

@@ -104,7 +104,7 @@ def _tell(stage_run: StageRun, slice_id: int | None, key: str, overrun: Overrun)
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {what} {why}; {place}",
-        figures={
+        details={
             "stage": stage_run.slug,
             "slice": slice_id,
             "item": key,

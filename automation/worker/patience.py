@@ -61,5 +61,5 @@ def _tell(stage_run: StageRun, key: str, waits: int, later: TryLater) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {key} waits {later.seconds:g} s, for time {waits}: {_told(later)}",
-        figures={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
+        details={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
     )

@@ -372,7 +372,7 @@ class StageLoop:
             scope=self.run_row.scope,
             actor=SYSTEM,
             reason=f"{self.stage_run.slug}: stopped{after}: {reason.sentence}",
-            figures={
+            details={
                 "code": reason.code,
                 "stage": self.stage_run.slug,
                 "slice": work.slice_id if work is not None else None,

@@ -60,7 +60,7 @@ transaction of the change.
 | `reason` | why, as a sentence |
 | `request_id` | the request, as in the logs and in `X-Request-ID` |
 | `before`, `after` | the values that changed |
-| `figures` | the numbers that the decision was based on |
+| `details` | facts and numbers on which the decision was based |
 
 | action | meaning |
 |---|---|

@@ -56,7 +56,7 @@ class ExportQuery(EventFilter, StrictSerializer):
 class ControlEventSerializer(serializers.ModelSerializer[ControlEvent]):
     """What was done to a scope, by whom, through which door and why."""
 
-    figures = serializers.DictField()
+    details = serializers.DictField()
     before = serializers.DictField(allow_null=True, help_text="What it was; null where nothing was there.")
     after = serializers.DictField(allow_null=True, help_text="What it is since; null where nothing is left.")
 

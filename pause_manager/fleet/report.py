@@ -49,18 +49,18 @@ def picture(
 
 def changes(count: int) -> list[dict[str, Any]]:
     """The last accepted changes of the switch, newest first."""
-    events = ControlEvent.objects.of_scope(FLEET).filter(action__in=_ACTIONS, figures__kind=Hold.Kind.OPERATOR)
+    events = ControlEvent.objects.of_scope(FLEET).filter(action__in=_ACTIONS, details__kind=Hold.Kind.OPERATOR)
     return [
         {
             "id": event.pk,
             "action": _ACTIONS[event.action],
-            "mode": event.figures.get("mode"),
+            "mode": event.details.get("mode"),
             "reason": event.reason,
             "actor": event.actor,
             "channel": event.channel,
             "requestId": event.request_id or None,
-            "version": event.figures.get("version"),
-            "forced": bool(event.figures.get("forced")),
+            "version": event.details.get("version"),
+            "forced": bool(event.details.get("forced")),
             "createdAt": event.at.isoformat(),
         }
         for event in events[: min(count, MOST_EVENTS)]

@@ -145,7 +145,7 @@ def next_revision() -> int:
 
 @receiver(hold_changed)
 def _follow(
-    sender: object, scopes: list[str], kind: str, actor: Actor, reason: str, figures: dict[str, Any], **_: object
+    sender: object, scopes: list[str], kind: str, actor: Actor, reason: str, details: dict[str, Any], **_: object
 ) -> None:
     """Make the row agree with the operator's hold on the fleet, one version later."""
     if FLEET not in scopes or kind != Hold.Kind.OPERATOR:
@@ -165,7 +165,7 @@ def _follow(
             },
         )
         (version,) = cursor.fetchone()
-    figures.setdefault(FLEET, {})["version"] = version
+    details.setdefault(FLEET, {})["version"] = version
 
 
 _STATE, _HOLD, _EVENT = (model._meta.db_table for model in (ControlState, Hold, ControlEvent))
@@ -173,7 +173,7 @@ _STATE, _HOLD, _EVENT = (model._meta.db_table for model in (ControlState, Hold, 
 _RECREATE = f"""
     INSERT INTO {_STATE}
            (id, version, is_paused, mode, mode_since, reason, requested_by, requested_by_user_id, requested_at)
-    SELECT 1, greatest(1, (SELECT max((figures->>'version')::bigint) FROM {_EVENT} WHERE scope = 'fleet')),
+    SELECT 1, greatest(1, (SELECT max((details->>'version')::bigint) FROM {_EVENT} WHERE scope = 'fleet')),
            hold.id IS NOT NULL, coalesce(hold.mode, ''), hold.created_at, coalesce(hold.reason, ''),
            coalesce(hold.actor, ''), '', hold.created_at
       FROM (SELECT 1) AS one

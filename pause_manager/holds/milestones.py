@@ -1,4 +1,4 @@
-"""When what a hold stops has stopped, and when work went on after it: noted once a hold, with an event and figures.
+"""When what a hold stops has stopped, and when work went on after it: noted once a hold, with an event and details.
 
 The hold of a run is looked after by whoever owns runs. Those on more (fleet, queue, pipeline, node) are looked after
 here: whoever has work registers a provider that tells what is at hand under them.
@@ -120,8 +120,8 @@ def _that_stopped(noted: Sequence[Noted], had_work: bool = True) -> list[tuple[N
     counts: dict[int, Counts] = {}
     if wide:
         placed = ControlEvent.objects.filter(action="hold_placed", scope__in={one.scope for one in wide})
-        of_these = placed.filter(figures__hold__in=[one.hold for one in wide])
-        counts = {figures["hold"]: figures.get("at_hand", {}) for figures in of_these.values_list("figures", flat=True)}
+        of_these = placed.filter(details__hold__in=[one.hold for one in wide])
+        counts = {details["hold"]: details.get("at_hand", {}) for details in of_these.values_list("details", flat=True)}
     for one in wide:
         if one.stopped:
             counts[one.hold] = {**counts.get(one.hold, {}), "tasks": one.stopped}
@@ -147,16 +147,16 @@ def _observe(measure: metrics.Histogram, one: Noted, **labels: str) -> None:
 
 
 @receiver(hold_changed)
-def _count(sender: object, scopes: list[str], change: str, figures: dict[str, dict[str, Any]], **_: object) -> None:
+def _count(sender: object, scopes: list[str], change: str, details: dict[str, dict[str, Any]], **_: object) -> None:
     """Keep with the event what a hold on more than a run finds at work; look again when it is in force."""
     wide = [scope for scope in scopes if not scope.startswith("run:")]
     if change == "placed" and wide:
-        metrics.guarded(_add_counts)(wide, figures)
+        metrics.guarded(_add_counts)(wide, details)
         transaction.on_commit(lambda: metrics.guarded(look)(wide), robust=True)
 
 
-def _add_counts(scopes: list[str], figures: dict[str, dict[str, Any]]) -> None:
+def _add_counts(scopes: list[str], details: dict[str, dict[str, Any]]) -> None:
     # A failure here must not break the transaction that places the hold.
     with transaction.atomic():
         for scope, counts in at_hand(scopes).items():
-            figures.setdefault(scope, {})["at_hand"] = counts
+            details.setdefault(scope, {})["at_hand"] = counts

@@ -104,12 +104,12 @@ def place(
     expires_at: datetime | None = None,
     on_expiry: str = Hold.OnExpiry.RESUME,
     idempotency_key: str = "",
-    figures: Mapping[str, dict[str, Any]] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """Hold each of ``scopes``; returns those that were not held before, in one transaction for all.
 
     A second hold of the same scope and kind changes nothing and keeps the first one's time, actor and reason.
-    ``figures`` are kept, by scope, with the event.
+    ``details`` are kept, by scope, with the event.
     """
     for scope in scopes:
         if not SCOPE.fullmatch(scope):
@@ -133,7 +133,7 @@ def place(
                 cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())
-        details = figures or {}
+        details = details or {}
         known = {
             scope: {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})} for scope, pk in placed.items()
         }
@@ -152,7 +152,7 @@ def alter(
     expires_at: datetime | None = None,
     on_expiry: str = Hold.OnExpiry.RESUME,
     idempotency_key: str = "",
-    figures: Mapping[str, dict[str, Any]] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """Give the holds of ``kind`` on ``scopes`` another mode, reason or end; returns those that were changed by it.
 
@@ -170,10 +170,10 @@ def alter(
         "expires_at": expires_at,
         "on_expiry": on_expiry,
     }
-    return _alter(values, actor=actor, figures=figures or {})
+    return _alter(values, actor=actor, details=details or {})
 
 
-def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[str, Any]]) -> list[str]:
+def _alter(values: dict[str, Any], *, actor: Actor, details: Mapping[str, dict[str, Any]]) -> list[str]:
     with transaction.atomic():
         hold_changing.send(Hold, scopes=values["scopes"])
         with connection.cursor() as cursor:
@@ -184,7 +184,7 @@ def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[s
                 "hold": pk,
                 "kind": values["kind"],
                 "mode": values["mode"],
-                **figures.get(scope, {}),
+                **details.get(scope, {}),
             }
             for scope, pk, mode, reason, ends in altered
         }
@@ -228,7 +228,7 @@ def release(
     kind: str = Hold.Kind.OPERATOR,
     actor: Actor,
     reason: str = "",
-    figures: Mapping[str, dict[str, Any]] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """Release the holds of ``kind`` on ``scopes`` and no others; returns the scopes that had one."""
     with transaction.atomic():
@@ -238,7 +238,7 @@ def release(
                 _RELEASE, {"scopes": sorted(set(scopes)), "kind": kind, "actor": actor.name, "reason": reason}
             )
             released = cursor.fetchall()
-        details = figures or {}
+        details = details or {}
         known = {
             scope: {"hold": pk, "kind": kind, "held_seconds": round(held, 3), **details.get(scope, {})}
             for scope, pk, held, *_ in released
@@ -308,7 +308,7 @@ def _expire(hold: Hold) -> bool:
                 scope=hold.scope,
                 actor=SYSTEM,
                 reason=hold.reason,
-                figures={"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()},
+                details={"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()},
                 before={"expires_at": hold.expires_at.isoformat() if hold.expires_at else None},
                 after={"expires_at": None},
             )
@@ -324,7 +324,7 @@ def _expire(hold: Hold) -> bool:
                 "expires_at": None,
                 "on_expiry": hold.on_expiry,
             }
-            _alter(values, actor=SYSTEM, figures={hold.scope: {"deadline": True}})
+            _alter(values, actor=SYSTEM, details={hold.scope: {"deadline": True}})
             return True
         if hold.on_expiry == Hold.OnExpiry.CANCEL:
             hold_expired.send(Hold, hold=hold)
@@ -342,14 +342,14 @@ def _tell(
     reason: str,
     mode: str = "",
 ) -> None:
-    """Count the change; tell the receivers, which may add to the figures ``known`` by scope; the log; the workers."""
+    """Count the change; tell the receivers, which may add to the details ``known`` by scope; the log; the workers."""
     if not known:
         return
     scopes = list(known)
     if wide := [scope for scope in scopes if fleet_state.is_obeyed_by_workers(scope)]:
         revision = fleet_state.next_revision()
         Hold.objects.filter(pk__in=[known[scope]["hold"] for scope in wide]).update(revision=revision)
-    hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
+    hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, details=known)
     audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
     doorbell.ring(change, scopes, mode, kind=kind, reason=reason)
     notifier.publish_on_commit(*scopes)

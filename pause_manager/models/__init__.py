@@ -110,7 +110,7 @@ class Hold(models.Model):
 
 
 class ControlEvent(models.Model):
-    """What was done, by whom, through which door, why, and with which figures. Written by ``audit``.
+    """What was done, by whom, through which channel, why, and with which details. Written by ``audit``.
 
     Append-only: a trigger refuses UPDATE, DELETE and TRUNCATE. Kept for ever; only ``audit.erase`` takes some away.
     """
@@ -122,7 +122,7 @@ class ControlEvent(models.Model):
     channel = models.CharField(max_length=20)
     reason = models.TextField(blank=True)
     request_id = models.CharField(max_length=100, blank=True)
-    figures = models.JSONField(default=dict, blank=True)
+    details = models.JSONField(default=dict, blank=True)
     before = models.JSONField(null=True, blank=True, help_text="what it was; empty where nothing was there before")
     after = models.JSONField(null=True, blank=True, help_text="what it is since; empty where nothing is left")
     tenant = models.BigIntegerField(

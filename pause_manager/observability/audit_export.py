@@ -30,7 +30,7 @@ COLUMNS = (
     "request_id",
     "before",
     "after",
-    "figures",
+    "details",
 )
 EQUAL = ("scope", "action", "actor", "channel", "request_id")
 """What events are asked for by."""

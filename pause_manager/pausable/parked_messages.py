@@ -310,7 +310,7 @@ def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
         pk = kept.pk
         if not is_new:
             return pk
-    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"entry": pk})
+    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"entry": pk})
     return pk
 
 

@@ -44,9 +44,9 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
     ``moved`` of its own.
     """
     for one in found:
-        yield_wanted.send(None, refs=one.refs, reason=one.sentence, figures=one.figures)
+        yield_wanted.send(None, refs=one.refs, reason=one.sentence, details=one.figures)
         node = f"node:{one.kept.node}"
-        audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, figures=one.figures)
+        audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, details=one.figures)
         pieces = {capacity.piece_of(move.load): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
         audit.record_each("moved", pieces.items(), actor=CAPACITY, reason=one.sentence)
         notifier.changed(node)

@@ -81,7 +81,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
     sent = 0
     if plan:
         figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
-        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), figures=figures)
+        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
     consolidation.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:

@@ -128,8 +128,8 @@ def _wait_again(
 
 
 def _tell(rows: Sequence[_Row], reason: str, more: dict[str, Any]) -> None:
-    figures = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
-    audit.record_each("parked", figures, actor=SYSTEM, reason=reason)
+    details = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
+    audit.record_each("parked", details, actor=SYSTEM, reason=reason)
 
 
 def _time_of(problem: Problem) -> Any:

@@ -52,7 +52,7 @@ class Parked:
     """The queue whose workers do the work, where its message goes to another; empty: to the same."""
 
 
-def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> int:
+def park(items: Sequence[Parked], *, reason: str, details: dict[str, Any]) -> int:
     """Write an entry for each of ``items`` and hold those that are runs, in one transaction; returns how many wait.
 
     A ``ref`` that waits already keeps its entry, its time and its place. Raises ``RuntimeError``, having written
@@ -94,7 +94,7 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
             raise RuntimeError(f"Cannot park {len(set(refs))} dispatches: {waiting} entries were written.")
         audit.record_each(
             "parked",
-            [(ref, figures) for ref in dict.fromkeys(refs) if ref not in waited],
+            [(ref, details) for ref in dict.fromkeys(refs) if ref not in waited],
             actor=CAPACITY,
             reason=reason,
             changes={item.ref: (None, {"task": item.task_name, "priority": item.priority}) for item in items},
@@ -103,29 +103,29 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
 
 
 def send_on(
-    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, details: Mapping[int, dict[str, Any]] | None = None
 ) -> int:
     """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
 
     Returns how many this call sent. Entries that another caller is sending are left to it, and messages wait on while
     the broker is known to be away. A message goes out after the commit and is answered by the worker that takes it;
     what the broker refuses or does not take waits again, and one that is lost is sent again by ``redispatch``. A run
-    goes on with the next reconcile, whatever becomes of its message. ``figures`` go, by entry, with the events.
+    goes on with the next reconcile, whatever becomes of its message. ``details`` go, by entry, with the events.
     """
     if connection.in_atomic_block:
         # Nobody is asked for anything while we hold locks.
-        taken = close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures)
+        taken = close_as_sent(entry_ids, actor=actor, reason=reason, details=details)
         transaction.on_commit(lambda: deliver(taken), robust=True)
         return len(taken)
     with suppress(broker.BrokerAway), broker.sender() as sender:
-        taken = close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures)
+        taken = close_as_sent(entry_ids, actor=actor, reason=reason, details=details)
         deliver(taken, by=sender)
         return len(taken)
-    return len(close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures))
+    return len(close_as_sent(entry_ids, actor=actor, reason=reason, details=details))
 
 
 def close_as_sent(
-    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, details: Mapping[int, dict[str, Any]] | None = None
 ) -> list[PauseQueueEntry]:
     """The first half of :func:`send_on`: what is returned must be given to :func:`deliver` after the commit."""
     with transaction.atomic():
@@ -149,7 +149,7 @@ def close_as_sent(
         )
         if scopes := _runs(entry.ref for entry in taken):
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
-        details = figures or {}
+        details = details or {}
         waited = {entry.pk: round(entry.waited, 3) for entry in taken}  # type: ignore[attr-defined]
         audit.record_each(
             "sent_on",

@@ -421,7 +421,7 @@ def _come_again(turn: UUID) -> None:
 
 def _tell_of(request: PausableRequest, reason: str) -> None:
     delivery = Delivery.of(request)
-    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"queue": delivery.short_queue})
+    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"queue": delivery.short_queue})
 
 
 def _unschedule(worker: Any, request: PausableRequest) -> None:

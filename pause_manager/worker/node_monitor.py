@@ -131,7 +131,7 @@ class NodeWatch:
             threshold.note_out_of_memory(
                 view.name,
                 reason=f"The kernel killed {what} of the workers' control group for want of memory.",
-                figures={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
+                details={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
             )
 
     def _keep(self, node: str) -> None:
@@ -157,12 +157,12 @@ class NodeWatch:
 
     def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
         with transaction.atomic():
-            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
+            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, details=judgement.figures)
             self._record("yield_wanted", node, judgement)
             notifier.changed(f"node:{node}")
 
     def _record(self, action: str, node: str, judgement: capacity.Judgement) -> None:
-        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, figures=judgement.figures)
+        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, details=judgement.figures)
 
 
 def poll_if_beat_is_dead() -> None:

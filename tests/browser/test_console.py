@@ -84,7 +84,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     expect(page.get_by_role("button", name="Resume")).to_be_enabled()
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").get()
     assert (placed.actor, placed.channel) == ("user:olga", "console")
-    for entry in placed.figures.get("in_flight", []):
+    for entry in placed.details.get("in_flight", []):
         expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)

@@ -50,7 +50,7 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
     run_loop(run)
 
     assert len(outputs(run)) in (5, 10)
-    return any(event.figures["code"] == "lease_lost" for event in events(run, "stopped"))
+    return any(event.details["code"] == "lease_lost" for event in events(run, "stopped"))
 
 
 def _once(is_asked: threading.Event, commit):

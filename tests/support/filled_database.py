@@ -131,7 +131,7 @@ _STATEMENTS = (
     """,
     """
     INSERT INTO pause_manager_controlevent
-           (at, action, scope, actor, channel, reason, request_id, figures, tenant)
+           (at, action, scope, actor, channel, reason, request_id, details, tenant)
     SELECT run.created_at, action, 'run:' || run.id, 'user:x', 'api', '', '', '{}', run.account_id
       FROM automation_automationrun AS run CROSS JOIN (VALUES ('create'), ('complete')) AS done(action)
     """,

@@ -65,13 +65,13 @@ class FailureSerializer(serializers.ModelSerializer[ItemFailure]):
 
 
 class EventSerializer(serializers.ModelSerializer[ControlEvent]):
-    """What was done to the run, by whom and why. ``figures.in_flight`` of a pause says who was on which item."""
+    """What was done to the run, by whom and why. ``details.in_flight`` of a pause says who was on which item."""
 
-    figures = serializers.DictField()
+    details = serializers.DictField()
 
     class Meta:
         model = ControlEvent
-        fields = ("id", "at", "action", "actor", "channel", "reason", "request_id", "figures")
+        fields = ("id", "at", "action", "actor", "channel", "reason", "request_id", "details")
         read_only_fields = fields
 
 

@@ -97,7 +97,7 @@ def test_a_token_is_kept_as_a_hash_and_ends_when_it_is_rotated():
     assert old not in str(Agent.objects.values().get())
     assert agents.of_token(old) is None
     assert agents.of_token(new) == agent
-    assert not ControlEvent.objects.filter(figures__icontains=new).exists()
+    assert not ControlEvent.objects.filter(details__icontains=new).exists()
 
 
 def test_the_command_prints_the_token_and_says_what_is_wrong(capsys):

@@ -47,7 +47,7 @@ def test_the_event_of_a_pause_says_who_why_and_who_was_on_what(api, run):
     event = api.get(url_of(run, "events/?action=hold_placed")).data["results"][0]
     assert (event["actor"], event["channel"], event["reason"]) == ("user:alice", "api", "lunch")
     assert event["request_id"] == "req-7"
-    at_work = event["figures"]["in_flight"]
+    at_work = event["details"]["in_flight"]
     assert [(entry["worker"], entry["stage"], entry["item"]) for entry in at_work] == [("test/a", "scripted", "000")]
 
 

@@ -161,14 +161,14 @@ def test_a_spreadsheet_runs_nothing_of_what_people_wrote(auditor, formula):
 
 def test_csv_keeps_quotes_lines_and_structures_whole(auditor):
     reason = 'said "no",\nthen left'
-    audit.record("said", scope="fleet", actor=OPERATOR, reason=reason, figures={"a": [1, "é"]}, after={"b": None})
+    audit.record("said", scope="fleet", actor=OPERATOR, reason=reason, details={"a": [1, "é"]}, after={"b": None})
 
     text = body(auditor.get(f"{EXPORT}?type=csv")).decode()
 
     _, line = csv.reader(io.StringIO(text, newline=""))
     cells = dict(zip(audit_export.COLUMNS, line, strict=True))
     assert cells["reason"] == reason
-    assert json.loads(cells["figures"]) == {"a": [1, "é"]}
+    assert json.loads(cells["details"]) == {"a": [1, "é"]}
     assert (cells["before"], json.loads(cells["after"])) == ("", {"b": None})
 
 

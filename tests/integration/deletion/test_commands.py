@@ -53,7 +53,7 @@ def test_an_account_goes_with_its_events_but_for_what_says_so(capsys):
     assert ControlEvent.objects.filter(scope=kept.scope).count() > 2
     assert ControlEvent.objects.filter(scope=at_work.scope).count() > 1
     erased = ControlEvent.objects.get(action="audit_erased")
-    assert (erased.reason, erased.figures["account"]) == ("erasure", ours.account.name)
+    assert (erased.reason, erased.details["account"]) == ("erasure", ours.account.name)
 
 
 def test_what_is_named_and_cannot_go_is_refused(capsys):

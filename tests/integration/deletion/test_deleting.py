@@ -68,7 +68,7 @@ def test_all_of_a_deleted_run_goes_and_nothing_of_another():
     assert default_storage.exists(f"runs/{kept.pk}/failing/deep/notes.md")
     assert actions(run)[-2:] == ["deleted", "purged"]
     tombstone = ControlEvent.objects.get(scope=run.scope, action="deleted")
-    assert (tombstone.reason, tombstone.figures["total_items"], tombstone.tenant) == (
+    assert (tombstone.reason, tombstone.details["total_items"], tombstone.tenant) == (
         "asked for",
         7,
         kept.site.account_id,
@@ -206,7 +206,7 @@ class TestOverHttp:
         assert actions(run).count("deleted") == 1
         event = ControlEvent.objects.get(scope=run.scope, action="deleted")
         assert (event.actor, event.channel, event.reason) == ("user:dora", "api", "asked")
-        assert event.figures["confirmation"] == "yes"
+        assert event.details["confirmation"] == "yes"
 
     def test_why_not_is_said(self, api, site):
         run = make_run("scripted", site=site)

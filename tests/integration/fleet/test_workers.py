@@ -181,7 +181,7 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
     assert drawn() == token + 1, "no lease was granted after the commit"
     done = len(outputs(run))
     assert 0 < done < 200
-    assert {event.figures["code"] for event in events(run, "stopped")} == {"held"}
+    assert {event.details["code"] for event in events(run, "stopped")} == {"held"}
 
     workers.kill("stages")
     workers.start("stages", *options)

@@ -121,7 +121,7 @@ def test_the_answer_and_the_event_tell_what_was_read_and_left_out(api: Any) -> N
     del told["warnings"]
     for one in told["left_out"]:
         del one["examples"]  # the event outlives the items
-    assert event.figures["input"] == told
+    assert event.details["input"] == told
 
 
 def test_items_that_came_as_json_are_told_of_as_well(api: Any) -> None:

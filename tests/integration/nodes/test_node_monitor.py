@@ -103,7 +103,7 @@ def test_the_cooldown_outlives_the_sampler():
     machine.sees(2)
     wait(cpu=1)
 
-    assert [event.figures["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
+    assert [event.details["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
     assert manager.poll().sent == 0, "it takes nothing that was parked for 15 s"
     WorkerNode.objects.update(watch={})
     assert manager.poll().sent == 1
@@ -174,7 +174,7 @@ def test_repeated_contention_raises_the_threshold_and_every_decision_says_why():
     assert why.startswith("raised after 2 contentions within ")
     assert why.endswith(": from 20% to 25%")
     figures = {"from": 0.2, "to": 0.25, "contentions": 2, "out_of_memory": 0}
-    assert {name: event.figures[name] for name in figures} == figures
+    assert {name: event.details[name] for name in figures} == figures
     (view,) = nodes.live_nodes()
     assert view.threshold_moved_by == 0.05
     node(cores=100, foreign=76)
@@ -234,7 +234,7 @@ def test_a_loop_that_runs_out_of_memory_is_told_of_its_node():
 
     (event,) = events("out_of_memory")
     assert event.reason == "A loop of scripted ran out of memory: MemoryError: cannot allocate"
-    assert event.figures["needs"]["cpu"] == 1.0
+    assert event.details["needs"]["cpu"] == 1.0
 
 
 @pytest.mark.req("P-29")

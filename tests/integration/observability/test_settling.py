@@ -51,7 +51,7 @@ def test_a_drain_is_told_when_the_last_lease_is_given_back_and_when_work_goes_on
 
     hold = place(scope)
     [placed] = told(scope, "hold_placed")
-    assert placed.figures["at_hand"] == {"leases": 3, "runs": 2}
+    assert placed.details["at_hand"] == {"leases": 3, "runs": 2}
     for work in works[:2]:
         leases.release(work)
         expire_holds()
@@ -63,11 +63,11 @@ def test_a_drain_is_told_when_the_last_lease_is_given_back_and_when_work_goes_on
     [settled] = told(scope)
     assert (settled.action, settled.actor) == ("settled", "system")
     known = {"hold": hold.pk, "kind": "operator", "mode": "drain", "leases": 3, "runs": 2}
-    assert known.items() <= settled.figures.items()
+    assert known.items() <= settled.details.items()
     hold.refresh_from_db()
     assert hold.settled_at is not None
     took = (hold.settled_at - hold.created_at).total_seconds()
-    assert settled.figures["seconds"] == pytest.approx(took, abs=0.01)
+    assert settled.details["seconds"] == pytest.approx(took, abs=0.01)
 
     lift(scope)
     assert told(scope) == [settled], "nothing has begun yet"
@@ -75,8 +75,8 @@ def test_a_drain_is_told_when_the_last_lease_is_given_back_and_when_work_goes_on
         assert drain(run).lifecycle == Lifecycle.COMPLETED
 
     [_, went_on] = told(scope)
-    assert (went_on.action, went_on.figures["hold"], went_on.figures["runs"]) == ("went_on", hold.pk, 2)
-    assert went_on.figures["seconds"] >= 0
+    assert (went_on.action, went_on.details["hold"], went_on.details["runs"]) == ("went_on", hold.pk, 2)
+    assert went_on.details["seconds"] >= 0
     lines = Scrape.of_the_view()
     subject = {"scope": scope.partition(":")[0], "kind": "operator"}
     assert lines.value("slackwater_pause_settle_seconds_count", **subject, mode="drain") == 1
@@ -127,7 +127,7 @@ def test_a_lost_lease_is_at_hand_until_it_is_ended_and_other_work_is_not():
     expire_holds()
 
     [settled] = told("pipeline:few")
-    assert settled.figures["hold"] == hold.pk
+    assert settled.details["hold"] == hold.pk
 
 
 def test_a_hold_that_stopped_nothing_is_neither_told_of_nor_measured():
@@ -154,7 +154,7 @@ def test_a_run_that_is_paused_at_work_has_both_events_too():
     leases.release(work)
     reconciler.reconcile()
     [settled] = told(run.scope)
-    assert settled.figures["mode"] == "quiesce"
+    assert settled.details["mode"] == "quiesce"
 
     lift(run.scope)
     drain(run)
@@ -169,7 +169,7 @@ def test_counting_that_fails_keeps_no_hold_from_being_placed():
         hold = place("queue:stages")
 
     assert hold.mode == "drain"
-    assert "at_hand" not in told("queue:stages", "hold_placed")[0].figures
+    assert "at_hand" not in told("queue:stages", "hold_placed")[0].details
     assert Scrape.of_the_view().value("slackwater_gate_degraded", layer="telemetry") == 1
 
 

@@ -72,7 +72,7 @@ def test_loops_and_tasks_give_way_in_one_order_and_what_never_asks_stays(needy: 
         assert told(urgent) == [""]
         machine.sees(8, foreign=6)
 
-    order = [[one["ref"] for one in event.figures["yields"]] for event in events("yield_wanted")]
+    order = [[one["ref"] for one in event.details["yields"]] for event in events("yield_wanted")]
     assert order == [
         [f"task:{low.task_id}/{low.pk}"],
         ["slice:1"],

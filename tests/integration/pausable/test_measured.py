@@ -54,8 +54,8 @@ def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
     assert foreign.ended(plain) == ["SUCCESS", 3]
     assert eventually(lambda: actions(f"queue:{QUEUE}") == ["settled", "went_on"])
     [settled] = ControlEvent.objects.filter(scope=f"queue:{QUEUE}", action="settled")
-    assert (settled.figures["tasks"], settled.figures["mode"]) == (2, "drain")
-    assert 1.0 < settled.figures["seconds"] < 30.0
+    assert (settled.details["tasks"], settled.details["mode"]) == (2, "drain")
+    assert 1.0 < settled.details["seconds"] < 30.0
 
     # A quiesce: what leaves at a boundary has stopped, and is kept until it goes on.
     sent = foreign.send("slow", "a", 5.0)

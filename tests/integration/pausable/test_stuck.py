@@ -67,8 +67,8 @@ class TestSettingAside:
         entry.refresh_from_db()
         assert (entry.outcome, entry.problem, entry.reason) == ("", "unknown_task", "nobody knows it")
         assert (entry.attempts, entry.losses, entry.sent_at) == (1, 1, None)
-        (event,) = [one for one in events("parked") if one.figures.get("again")]
-        assert event.figures == {"entry": entry.pk, "again": True, "problem": "unknown_task"}
+        (event,) = [one for one in events("parked") if one.details.get("again")]
+        assert event.details == {"entry": entry.pk, "again": True, "problem": "unknown_task"}
 
     def test_what_is_answered_is_not_set_aside(self):
         entry = sent_one()

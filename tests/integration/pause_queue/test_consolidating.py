@@ -137,11 +137,11 @@ def test_a_loop_moves_and_the_large_run_gets_the_node_that_is_kept_for_it():
 
     (kept,) = actions("node_kept")
     assert (kept.scope, kept.reason) == ("node:n1", why)
-    (move,) = kept.figures["moves"]
+    (move,) = kept.details["moves"]
     assert (move["ref"], move["fits_on"], move["repeats_seconds"]) == (f"slice:{work.slice_id}", "n2", 2.5)
-    (runner_up,) = kept.figures["runners_up"]
+    (runner_up,) = kept.details["runners_up"]
     assert runner_up["node"] == "n2"
-    assert kept.figures["waits"]["ref"] == run.scope
+    assert kept.details["waits"]["ref"] == run.scope
     assert [event.scope for event in actions("moved")] == [first.scope]
 
     # Both sides say it.
@@ -206,7 +206,7 @@ def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
     assert task.gives_way.startswith("n1 is kept free for larger work, which needs 8 cores")
     assert long_one.gives_way == "", "it might have to begin anew"
     (kept,) = actions("node_kept")
-    assert kept.figures["repeats_seconds"] == pytest.approx(120, abs=30)
+    assert kept.details["repeats_seconds"] == pytest.approx(120, abs=30)
     assert [event.scope for event in actions("moved")] == [f"task:{task.task_id}"]
     now = outlook.of_ref("import:7")
     assert now is not None

@@ -194,7 +194,7 @@ class TestStartingAnyway:
         run.refresh_from_db()
         assert run.ignores_capacity
         (event,) = events(run, "sent_on")
-        assert (event.reason, event.figures["forced"]) == ("the demo", True)
+        assert (event.reason, event.details["forced"]) == ("the demo", True)
 
     @pytest.mark.req("P-26")
     def test_an_operators_hold_goes_with_it_and_other_holds_stay(self):

@@ -57,7 +57,7 @@ def test_a_run_that_fits_nowhere_is_parked_and_says_why():
     )
     assert f"{HERE}, the only node that can run this, has 0 of 8 cores free, 1 core needed; " in reason.sentence
     (event,) = events(run, "parked")
-    assert (event.figures["best_free_share"], event.figures["threshold"], event.figures["nodes"]) == (0.0, 0.2, 1)
+    assert (event.details["best_free_share"], event.details["threshold"], event.details["nodes"]) == (0.0, 0.2, 1)
 
 
 @pytest.mark.req("P-02", "P-03")
@@ -230,7 +230,7 @@ def test_a_loop_that_yields_gives_its_slice_back_and_the_run_goes_on_later():
             from pause_manager.messaging import notifier
             from pause_manager.signals import yield_wanted
 
-            yield_wanted.send(None, refs=slices, reason="strangers need 8 cores", figures={})
+            yield_wanted.send(None, refs=slices, reason="strangers need 8 cores", details={})
             notifier.publish(f"node:{HERE}")
             ctx.sleep(8)
 
@@ -241,7 +241,7 @@ def test_a_loop_that_yields_gives_its_slice_back_and_the_run_goes_on_later():
     assert len(outputs(run)) in (2, 3)
     assert run.stages.get(slug="scripted").slices.filter(lease_token__isnull=False).count() == 0
     (stopped,) = events(run, "stopped")
-    assert stopped.figures["code"] == "yield"
+    assert stopped.details["code"] == "yield"
     assert "strangers need 8 cores" in stopped.reason
     assert is_waiting(run)
     assert shown(run) == "paused"
@@ -298,7 +298,7 @@ def test_a_forced_run_goes_on_whatever_the_capacity_says_and_is_not_parked_again
     assert drain(run).lifecycle == Lifecycle.COMPLETED
     assert PauseQueueEntry.objects.filter(ref=run.scope).count() == 1
     (event,) = events(run, "sent_on")
-    assert (event.actor, event.reason, event.figures["forced"]) == (OPERATOR.name, "the demo is now", True)
+    assert (event.actor, event.reason, event.details["forced"]) == (OPERATOR.name, "the demo is now", True)
 
 
 def test_a_second_force_finds_nothing():

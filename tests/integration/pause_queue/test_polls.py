@@ -72,7 +72,7 @@ def test_any_signature_can_wait_and_is_sent_once():
     assert message.id == f"parked-{entry.pk}"
     assert (entry.outcome, entry.finished_at is not None) == ("sent", True)
     event = ControlEvent.objects.get(action="sent_on")
-    assert (event.scope, event.figures["free_share"], event.figures["resume_above"]) == ("import:7", 1.0, 0.3)
+    assert (event.scope, event.details["free_share"], event.details["resume_above"]) == ("import:7", 1.0, 0.3)
 
 
 @pytest.mark.req("P-28")
@@ -87,9 +87,9 @@ def test_pauses_can_be_counted_and_timed_from_their_events():
 
     parked, sent = (ControlEvent.objects.filter(action=action).order_by("pk") for action in ("parked", "sent_on"))
     assert parked.count() == sent.count() == 3
-    assert all(90 <= event.figures["waited_seconds"] < 150 for event in sent)
+    assert all(90 <= event.details["waited_seconds"] < 150 for event in sent)
     held = ControlEvent.objects.get(action="hold_released", scope=run.scope)
-    assert held.figures["held_seconds"] < 90, "the hold is as old as it is"
+    assert held.details["held_seconds"] < 90, "the hold is as old as it is"
 
 
 @pytest.mark.req("P-31")

@@ -165,4 +165,4 @@ def test_the_figures_of_what_was_sent_on_name_its_own_threshold(settings):
     manager.poll()
 
     (event,) = events(run, "sent_on")
-    assert event.figures["resume_above"] == 0.6
+    assert event.details["resume_above"] == 0.6

@@ -175,7 +175,7 @@ def test_leases_that_run_out_count_nothing_against_an_item(settings):
     for _ in range(6):
         fall_silent(run)
     assert not failures()
-    assert [event.figures["counts"] for event in events(run, "worker_lost")] == [False] * 9
+    assert [event.details["counts"] for event in events(run, "worker_lost")] == [False] * 9
     [reason] = [one for one in gate.explain(run) if one.code == "loses_workers"][:1]
     assert "leases ended on it with nobody to blame" in reason.sentence
     assert gate.may_proceed(gate.explain(run))
@@ -338,7 +338,7 @@ def test_an_item_that_waits_waits_alone_and_people_are_told():
             its_time_has_come()
             run_loop(run)
 
-    told = [event.figures["waits"] for event in events(run, "item_waits")]
+    told = [event.details["waits"] for event in events(run, "item_waits")]
     assert told == [1, 10]
     assert WorkSlice.objects.filter(waits=11, waited_seconds=660).count() == 1
     assert sum(WorkSlice.objects.values_list("size", flat=True)) == 5

@@ -130,7 +130,7 @@ def test_the_event_of_a_pause_keeps_who_was_on_which_item():
     lifecycle.pause(run.pk, actor=OPERATOR, reason="lunch")
 
     [event] = events(run, "hold_placed")
-    assert [(at["worker"], at["node"], at["stage"], at["slice"], at["item"]) for at in event.figures["in_flight"]] == [
+    assert [(at["worker"], at["node"], at["stage"], at["slice"], at["item"]) for at in event.details["in_flight"]] == [
         ("test/a", "node-1", "scripted", work.slice_id, "000"),
         ("test/b", "node-1", "scripted", other.slice_id, "005"),
     ]

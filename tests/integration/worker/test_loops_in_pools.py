@@ -199,7 +199,7 @@ def test_an_item_that_kills_its_process_is_to_blame(workers: Workers):
     process_at_work(main).kill()
 
     assert eventually(lambda: events(run, "worker_lost"), 20), "the worker itself sees it"
-    assert [event.figures["counts"] for event in events(run, "worker_lost")] == [True]
+    assert [event.details["counts"] for event in events(run, "worker_lost")] == [True]
     lifecycle.cancel(run.pk, actor=OPERATOR)
 
 

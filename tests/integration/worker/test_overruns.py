@@ -85,7 +85,7 @@ def test_an_item_that_hangs_is_tried_as_often_as_its_stage_says(workers: Workers
     assert ends(run, workers) == Lifecycle.COMPLETED
     (failure,) = ItemFailure.objects.filter(stage_run__run=run)
     assert (failure.payload["n"], failure.attempts) == (3, 2)
-    assert [event.figures["attempt"] for event in events(run, "overrun")] == [1, 2]
+    assert [event.details["attempt"] for event in events(run, "overrun")] == [1, 2]
 
 
 def test_pause_cancel_and_a_time_out_of_the_run_wait_no_longer_than_the_item_may_take(workers: Workers):
@@ -139,7 +139,7 @@ def test_a_set_up_that_hangs_is_tried_as_often_as_its_stage_says_then_the_run_fa
     for pipeline, run in runs.items():
         assert ends(run, workers) == Lifecycle.FAILED
         assert run.failure == f"{failed[pipeline]}: TookTooLong: took longer than hook_timeout = 1 s"
-        assert {event.figures["attempt"] for event in events(run, "overrun")} == {1, 2}
+        assert {event.details["attempt"] for event in events(run, "overrun")} == {1, 2}
 
 
 def overrun_on(run: AutomationRun, number: int, attempt: int) -> None:
@@ -160,7 +160,7 @@ def test_a_set_up_that_hangs_does_not_take_the_count_of_an_item_that_has_hung():
     assert (row.overrun_key, row.overrun_attempts) == ("000", 1)
     (stage,) = run.stages.filter(position=0)
     assert (stage.loop_failures, stage.loop_error) == (1, "TookTooLong: took longer than hook_timeout = 2.5 s")
-    assert [event.figures["item"] for event in events(run, "overrun")] == ["000", ""]
+    assert [event.details["item"] for event in events(run, "overrun")] == ["000", ""]
 
 
 @pytest.mark.slow

@@ -255,4 +255,4 @@ def test_a_stop_after_the_last_item_has_lost_nothing():
     drain(run)
 
     assert [output["n"] for output in outputs(run)] == [1, 2, 3]
-    assert [event.figures["code"] for event in events(run, "stopped")] == ["held"]
+    assert [event.details["code"] for event in events(run, "stopped")] == ["held"]
