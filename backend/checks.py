@@ -18,7 +18,7 @@ def check_storage_url(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     """``STORAGE_URL`` can be used."""
     if not settings.STORAGE_PROBLEM:
         return []
-    hint = "Without it files are kept in the directory media of DATA_DIR. See docs/storage.md."
+    hint = "Without it files are kept in the directory media of DATA_DIR. See docs/howto/storage.md."
     return [Error(f"{settings.STORAGE_PROBLEM}.", hint=hint, id="backend.E001")]
 
 

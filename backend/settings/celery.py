@@ -52,7 +52,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
 CELERY_BEAT_SCHEDULER = "backend.beat:TickingScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # The names that the environment has for these two win over everything (P-05, P-06).
+#: How often parked work is looked through.
 POLL_SECONDS = env.forgiving_number("PAUSE_POLLING_INTERVAL_SECONDS", 10.0, least=1, most=3600)
+#: Free share of a node, in percent, below which nothing starts there.
 PAUSE_BELOW = env.forgiving_number("PAUSE_CAPACITY_THRESHOLD_PERCENT", 20.0, least=0, most=100) / 100
 CONTROL_TASKS = {
     "automation.reconcile": 5.0,

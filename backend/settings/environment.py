@@ -98,6 +98,7 @@ def url(name: str, default: str, schemes: tuple[str, ...], example: str) -> str:
 
 def data_dir(base: Path) -> Path:
     """The folder in ``DATA_DIR``, which need not be there. Raises where it can be none."""
+    #: Where servers, files, logs and credentials are stored.
     path = (base / text("DATA_DIR", ".data")).resolve()
     there = next(folder for folder in (path, *path.parents) if _is_there(folder, path))
     if not there.is_dir():

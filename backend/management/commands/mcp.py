@@ -16,7 +16,9 @@ from backend.mcp import callers
 class Command(BaseCommand):
     """Acts as the user that ``--user`` names, or as whoever has the token in ``SLACKWATER_MCP_TOKEN``."""
 
-    help = "Serve the MCP tools over stdin and stdout, for an assistant that starts this command (see docs/mcp.md)."
+    help = (
+        "Serve the MCP tools over stdin and stdout, for an assistant that starts this command (see docs/howto/mcp.md)."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
