@@ -15,7 +15,7 @@ ALLOWED = {
     "pause_manager/sampling.py": "hands what is for the database to the database thread",
     "automation/aside.py": "sends on the connection that its caller owns, and gives up after any error",
     "automation/files/watch.py": "looks at the storage alone",
-    "backend/supervisor.py": "copies the output of a process",
+    "backend/supervision/supervisor.py": "copies the output of a process",
     "pause_manager/worker/loop.py": "makes the calls of others in green pools, which touch the broker alone",
     "pause_manager/worker/watchdog.py": "ends the connections of others",
 }

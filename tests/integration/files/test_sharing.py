@@ -19,7 +19,7 @@ from automation.files.fenced import FencedArtifacts
 from automation.files.storage import StorageAway
 from automation.models import AutomationRun, ItemFailure, WorkSlice
 from automation.pipeline import Pipeline, Stage
-from backend import ticks
+from backend import heartbeats
 from pause_manager import acknowledgements
 from tests.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
 from tests.pipelines import Scripted, scripted
@@ -42,8 +42,8 @@ def gone(name: str) -> None:
 
 
 def ready() -> tuple[int, str]:
-    for who in (ticks.BEAT, ticks.CONTROL):
-        assert ticks.mark(who)
+    for who in (heartbeats.BEAT, heartbeats.CONTROL):
+        assert heartbeats.record(who)
     answer = Client().get("/readyz")
     return answer.status_code, answer.json()["checks"]["storage"]
 
