@@ -1,4 +1,4 @@
-"""Counts of what happened within a window, shared by all processes in Redis; without Redis, in this process alone."""
+"""Counts within a time window, shared by all processes in Redis; without Redis, counted by each process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pause_manager import redis_clients
 logger = logging.getLogger("backend.lockout")
 
 MOST_LOCAL = 10_000
-"""Counts that a process keeps while Redis is away; beyond, the oldest is forgotten."""
+"""Counts that a process keeps while Redis is unavailable; beyond that, the oldest is dropped."""
 AWAY_SECONDS = 2.0
-"""Redis is not asked again for so long after it has failed: nobody waits for its time-out again and again."""
+"""How long Redis is not used after an error, so that not every request waits for the time-out."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Count:
-    """What is counted under ``key``: more than ``most`` within ``seconds`` is too much."""
+    """A counter: at most ``most`` within ``seconds`` under ``key``."""
 
     key: str
     most: int
@@ -37,13 +37,13 @@ class Count:
 
 @dataclass(frozen=True)
 class Taken:
-    """``wait`` is how long to wait, in seconds, 0 if all was counted; ``counts`` what is counted now, in order."""
+    """``wait`` is the seconds to wait, 0 if all was counted; ``counts`` are the new counts, in order."""
 
     wait: float
     counts: tuple[int, ...]
 
 
-# Counts under every key, or under none if one of them is full. A count that becomes full is full for a whole window.
+# Counts under every key, or under none if one is full. A count that becomes full stays so for a whole window.
 _TAKE = """
 local wait, counts = 0, {}
 for i, key in ipairs(KEYS) do
@@ -71,7 +71,7 @@ end
 
 
 class _Local:
-    """The same in memory."""
+    """Counters in the memory of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -118,22 +118,22 @@ def take(*counts: Count) -> Taken:
 
 
 def look(*counts: Count) -> Taken:
-    """How long to wait, without counting."""
+    """Return how long to wait, without counting."""
     return _take(counts, is_counted=False)
 
 
 def give_back(*keys: str) -> None:
-    """Count one less under each."""
+    """Decrease each count by one."""
     _asked(lambda: _script(_GIVE_BACK)(keys=_named(keys)), lambda: _local.give_back(keys))
 
 
 def forget(key: str) -> None:
-    """Count from nothing again."""
+    """Reset the count."""
     _asked(lambda: redis_clients.client().delete(*_named([key])), lambda: _local.forget(key))
 
 
 def mark(key: str, seconds: int) -> None:
-    """Remember ``key`` for so long; not without Redis."""
+    """Remember ``key`` for ``seconds``; does nothing without Redis."""
     _asked(lambda: redis_clients.client().set(_named([key])[0], 1, ex=seconds), lambda: None)
 
 
@@ -152,14 +152,14 @@ def _take(counts: Sequence[Count], *, is_counted: bool) -> Taken:
 
 
 def _asked(shared: Callable[[], T], local: Callable[[], T]) -> T:
-    """What Redis says, or without it this process."""
+    """Return the result of ``shared``, or of ``local`` if Redis is unavailable."""
     global _away_until
     if time.monotonic() < _away_until:
         return local()
     try:
         return shared()
     except (redis.RedisError, OSError) as error:
-        logger.warning("Redis is away (%s): each web process counts for itself.", error)
+        logger.warning("Redis is unavailable (%s): each web process counts for itself.", error)
         _away_until = time.monotonic() + AWAY_SECONDS
         return local()
 
