@@ -81,7 +81,7 @@ TEMPLATES = [
 EMBEDDED_POSTGRES = not env.text("DATABASE_URL")
 EMBEDDED_REDIS = not env.text("REDIS_URL")
 
-# Connections are not kept between requests: under ASGI each would stay with a thread that may never serve again.
+# Connections end with the request: under ASGI each would stay with a thread that may never serve again.
 DATABASES = {
     "default": dj_database_url.parse(
         env.url("DATABASE_URL", LAYOUT.database_url, env.DATABASES, "postgresql://user:password@host/name"),
@@ -89,7 +89,7 @@ DATABASES = {
         conn_health_checks=True,
     )
 }
-# A database that swallows connections must not hang whoever asks: libpq's own default is to wait for ever.
+# A database that does not complete connections must not hang its callers: libpq waits for ever by default.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -120,9 +120,9 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-# How many proxies of our own write `X-Forwarded-For`; with none, nobody is believed.
+# The number of trusted proxies that write `X-Forwarded-For`; with 0 the header is ignored.
 NUM_PROXIES = env.number("NUM_PROXIES", 0, least=0)
-# Wrong passwords or tokens within so many seconds, and for how long none is admitted after the last of them.
+# Wrong passwords or tokens within `seconds`, and for how long none is admitted after the last of them.
 LOCKOUT = {
     "tries": env.number("LOCKOUT_TRIES", 5, least=1),
     "tries_per_address": env.number("LOCKOUT_TRIES_PER_ADDRESS", 20, least=1),
@@ -162,7 +162,7 @@ SPECTACULAR_SETTINGS = {
 
 
 def is_not_readyz(record: logging.LogRecord) -> bool:
-    """Whoever asks ``/readyz`` again and again gets the answer; the log need not repeat it."""
+    """False for the log lines of ``/readyz``: callers that poll it get the response, and the log need not repeat it."""
     return not (record.name == "django.request" and "/readyz" in record.getMessage())
 
 
@@ -197,7 +197,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "mcp": {"level": "WARNING"},
-        "statsd": {"level": "CRITICAL"},  # a count that is lost is not worth a line
+        "statsd": {"level": "CRITICAL"},  # a lost count is not worth a line
     },
 }
 
@@ -218,17 +218,17 @@ PAUSE_MANAGER: dict[str, Any] = {
     "open_to": env.text("FLEET_OPEN_TO"),
     "database_hint": "Is the system up? make up" if EMBEDDED_POSTGRES else "Is DATABASE_URL right, and its server up?",
 }
-# `up` and `prepare` write it down for the whole system; unset, it stays as it is. See `manage.py capacity on|off`.
+# `up` and `prepare` store it for the whole system; if unset, nothing changes. See `manage.py capacity on|off`.
 WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
-# Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
+# The address of the content pipeline's provider `openai`; the key is sent to this address only.
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
-# Hosts (`name` or `name:port`) that a run's parameter `base_url` may name besides.
+# Other hosts (`name` or `name:port`) that a run's parameter `base_url` may name.
 TEXT_PROVIDER_HOSTS = tuple(env.words("TEXT_PROVIDER_HOSTS", ""))
 
-# Who `manage.py mcp` acts as, unless it is told a user: the token of a user or of an agent.
+# The token of the user or agent that `manage.py mcp` acts as, unless `--user` names one.
 MCP_TOKEN = env.text("SLACKWATER_MCP_TOKEN")
