@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle, Membership, Site
-from backend.console.live import LOOK_AGAIN_SECONDS
+from backend.console.live.sse import RECHECK_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
 from tests.factories import OPERATOR, make_site
@@ -64,7 +64,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     watched = visit("olga", PASSWORD)
     page = watched.page
     mark(page)
-    page.wait_for_timeout(2 * 1_000 * LOOK_AGAIN_SECONDS)
+    page.wait_for_timeout(2 * 1_000 * RECHECK_SECONDS)
 
     run = make_drill(site, items=400, seconds=0.2)
     page.get_by_role("link", name=f"Drill {str(run.pk)[:8]}").wait_for()
@@ -88,7 +88,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
         expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)
-    expect(card).to_contain_text(f"goes on with {400 - at_rest} items")
+    expect(card).to_contain_text(f"continues with {400 - at_rest} items")
     expect(page.locator("#events")).to_contain_text("the render farm is needed")
     page.wait_for_timeout(1_000)
     assert done(page) == at_rest
