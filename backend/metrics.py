@@ -37,15 +37,15 @@ def _heartbeats() -> Iterable[Metric]:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Respond with all metrics in the format that the caller accepts (Prometheus or OpenMetrics text)."""
     if not may_read(request):
-        answer = HttpResponse(_refusal(), content_type="text/plain; charset=utf-8", status=401)
-        answer.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
-        return answer
+        response = HttpResponse(_refusal(), content_type="text/plain; charset=utf-8", status=401)
+        response.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
+        return response
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(state), content_type=content_type)
 
 
 def may_read(request: HttpRequest) -> bool:
-    """Whether the caller has the token, is signed in as staff, or (where there is no token) comes from a network."""
+    """Return whether the caller has the token, is signed in as staff or, without a token, is in a trusted network."""
     options = conf.settings()
     if request.user.is_active and request.user.is_staff:
         return True
@@ -70,7 +70,7 @@ def _refusal() -> str:
 
 
 def _is_from(request: HttpRequest, networks: Iterable[str]) -> bool:
-    """Whether the peer is in ``networks`` and is not a proxy, which could forward for anyone."""
+    """Return whether the peer is in ``networks`` and is not a proxy, which could forward for anyone."""
     if any(name in request.headers for name in PROXY_HEADERS):
         return False
     try:

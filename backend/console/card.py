@@ -49,7 +49,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Rights:
-    """What a user may see and do on a run's card."""
+    """A user's rights on a run's card."""
 
     operate: bool
     payloads: bool

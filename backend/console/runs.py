@@ -125,7 +125,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) ->
 
 
 def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
-    """Whether the code of a running stage is not in this release."""
+    """Return whether the code of a running stage is not in this release."""
     if run.lifecycle != Lifecycle.RUNNING:
         return False
     wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}

@@ -30,7 +30,7 @@ class InvalidTopic(ValueError):
 
 @dataclass(frozen=True)
 class Rights:
-    """What a reader may see of the pages."""
+    """The rights of a reader over the pages of one stream."""
 
     user_id: int
     card: card.Rights

@@ -51,7 +51,7 @@ class Server(ABC):
         return self.layout.log_dir / f"{self.name.lower()}.log"
 
     def is_alive(self) -> bool:
-        """Whether the process that :meth:`start` started still runs."""
+        """Return whether the process that :meth:`start` started still runs."""
         return self.process is not None and self.process.poll() is None
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Server(ABC):
 
     @abstractmethod
     def responds(self) -> bool:
-        """Whether the server accepts a connection right now."""
+        """Return whether the server accepts a connection right now."""
 
     def _spawn(self, command: Sequence[str], die_with: int, env: Mapping[str, str] | None = None) -> None:
         try:

@@ -21,7 +21,7 @@ logger = logging.getLogger("backend.lockout")
 MOST_LOCAL = 10_000
 """Counts that a process keeps while Redis is unavailable; beyond that, the oldest is dropped."""
 AWAY_SECONDS = 2.0
-"""How long Redis is not used after an error, so that not every request waits for the time-out."""
+"""After an error Redis is not used for this long, so that not every request waits for the time-out."""
 
 T = TypeVar("T")
 
@@ -80,17 +80,17 @@ class _Local:
     def take(self, counts: Sequence[Count], is_counted: bool) -> Taken:
         with self._lock:
             now = time.monotonic()
-            kept = [self._of(count.key, now) for count in counts]
-            full = [ends - now for count, (have, ends) in zip(counts, kept, strict=True) if have >= count.most]
+            counted = [self._of(count.key, now) for count in counts]
+            full = [ends - now for count, (have, ends) in zip(counts, counted, strict=True) if have >= count.most]
             if full or not is_counted:
-                return Taken(max(full, default=0.0), tuple(have for have, _ in kept))
-            for count, (have, ends) in zip(counts, kept, strict=True):
+                return Taken(max(full, default=0.0), tuple(have for have, _ in counted))
+            for count, (have, ends) in zip(counts, counted, strict=True):
                 starts = have == 0 or have + 1 >= count.most
                 self._found[count.key] = (have + 1, now + count.seconds if starts else ends)
                 self._found.move_to_end(count.key)
             while len(self._found) > MOST_LOCAL:
                 self._found.popitem(last=False)
-            return Taken(0.0, tuple(have + 1 for have, _ in kept))
+            return Taken(0.0, tuple(have + 1 for have, _ in counted))
 
     def give_back(self, keys: Sequence[str]) -> None:
         with self._lock:
@@ -138,7 +138,7 @@ def mark(key: str, seconds: int) -> None:
 
 
 def is_marked(key: str) -> bool:
-    """Whether ``key`` is remembered."""
+    """Return whether ``key`` is remembered."""
     return _asked(lambda: bool(redis_clients.client().exists(_named([key])[0])), lambda: False)
 
 

@@ -19,7 +19,7 @@ from backend.lockout.guard import Guard
 
 KNOWN_SECONDS = 24 * 3600
 FRESH_SECONDS = 600.0
-"""How long a process trusts a right token without asking Redis."""
+"""A process trusts a right token for this long without asking Redis."""
 MOST_FRESH = 10_000
 
 
@@ -74,7 +74,7 @@ def refusal(request: HttpRequest, guard: Guard) -> HttpResponse | None:
 
 
 def is_settled(request: HttpRequest, response: HttpResponse, guard: Guard) -> bool:
-    """Whether :func:`settle` would do nothing."""
+    """Return whether :func:`settle` would do nothing."""
     return response.status_code != 401 and (guard.known in fresh or _auth(request) is None)
 
 

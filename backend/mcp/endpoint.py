@@ -55,7 +55,7 @@ _INVALID_REQUEST = -32600
 
 
 def _is_own(request: HttpRequest) -> bool:
-    """Whether the request comes from no web page, or from one of this site or a trusted one."""
+    """Return whether the request comes from no web page, or from one of this site or a trusted one."""
     origin = request.headers.get("Origin")
     own = f"{request.scheme}://{request.get_host()}"
     return origin is None or origin == own or origin in settings.CSRF_TRUSTED_ORIGINS

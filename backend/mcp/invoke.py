@@ -27,7 +27,7 @@ from pause_manager.api.idempotency import HEADER
 CHANNEL = "mcp"
 Arguments = dict[str, Any]
 Result = tuple[bool, dict[str, Any]]
-"""Whether the call was refused, and the body of the REST response."""
+"""True if the call was refused, and the body of the REST response."""
 
 
 def invoke(tool: Tool, identify: Identify, arguments: Arguments) -> Result:

@@ -1,1 +1,1 @@
-"""What ``manage.py up`` needs beside its command: checks before the start, and the processes it keeps running."""
+"""The parts of ``manage.py up``: checks before the start, and a supervisor that keeps its processes running."""

@@ -42,7 +42,7 @@ class Readiness:
             self.env = {VARIABLE: "@" + self._socket.getsockname()[1:].decode()}
 
     def was_notified(self) -> bool:
-        """Whether the process has reported since the last call that it is ready."""
+        """Return whether the process has reported since the last call that it is ready."""
         notified = False
         with contextlib.suppress(BlockingIOError):
             while self._socket is not None:

@@ -182,7 +182,7 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal to stop has come."""
+        """True once a signal to stop has come."""
         return self._stopping > 0
 
     def say(self, text: str, *, secret: bool = False) -> None:

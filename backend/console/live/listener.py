@@ -33,12 +33,12 @@ class Subscription:
         self._notified.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Whether a notification has come since the last call, or comes within ``seconds``."""
+        """Return whether a notification has come since the last call, or comes within ``seconds``."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._notified.wait(), seconds)
-        heard = self._notified.is_set()
+        is_notified = self._notified.is_set()
         self._notified.clear()
-        return heard
+        return is_notified
 
 
 class Listener:
@@ -86,7 +86,7 @@ class Listener:
             while True:
                 message = await ear.get()
                 if message is not None and message["type"] == "subscribe":
-                    self._notify_all()  # earlier changes were not heard
+                    self._notify_all()  # earlier changes were missed
                 elif message is not None and message["type"] == "message":
                     self._notify(message["data"])
 

@@ -323,8 +323,8 @@ def _what_is_missing(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=5):
             return ""
-    except urllib.error.HTTPError as answer:
-        checks = json.load(answer).get("checks", {})
+    except urllib.error.HTTPError as response:
+        checks = json.load(response).get("checks", {})
         return ", ".join(f"{name}: {word}" for name, word in checks.items() if word != "ok")
     except OSError as error:
         return f"the web process does not respond ({error})"

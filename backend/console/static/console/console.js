@@ -138,18 +138,18 @@
     let send = shared() ?? own();
     const ask = () => send(document.hidden ? "" : live.dataset.topic);
 
-    function own() { return self.ownStream(live.dataset.url, heard); }
+    function own() { return self.ownStream(live.dataset.url, receive); }
 
     function shared() {
       try {
         const worker = new SharedWorker(live.dataset.worker, { name: live.dataset.url });
         worker.onerror = () => { send = own(); ask(); };
-        worker.port.onmessage = ({ data }) => heard(data);
+        worker.port.onmessage = ({ data }) => receive(data);
         return (topic, isSign) => worker.port.postMessage({ url: live.dataset.url, topic, isSign });
       } catch { return null; }
     }
 
-    function heard(message) {
+    function receive(message) {
       if (message.connection === "open") found();
       else if (message.connection) lost(message.connection === "refused");
       else if (message.topic !== live.dataset.topic) return;

@@ -66,13 +66,13 @@
         const response = await fetch(this.url + asked, options);
         if ([400, 401, 403, 404].includes(response.status)) {
           this.close();
-          this.tell({ connection: "refused" });
+          this.notify({ connection: "refused" });
           return;
         }
         if (!response.ok) throw new Error(`status ${response.status}`);
         this.isOpen = true;
         this.delay = 500;
-        this.tell({ connection: "open" });
+        this.notify({ connection: "open" });
         await this.read(response.body.getReader(), abort);
       } catch { /* reported below */ }
       if (this.abort === abort) this.lose();
@@ -100,12 +100,12 @@
     lose() {
       const wasOpen = this.isOpen;
       this.close();
-      if (!wasOpen) this.tell({ connection: "lost" });
+      if (!wasOpen) this.notify({ connection: "lost" });
       this.retry = setTimeout(() => this.settle(), wasOpen ? 200 : this.delay * (0.7 + Math.random() * 0.6));
       this.delay = Math.min(this.delay * 2, SLOWEST_MS);
     }
 
-    tell(message) {
+    notify(message) {
       for (const tab of this.tabs.keys()) tab(message);
     }
   }
