@@ -21,6 +21,7 @@ from automation.models.accounts import accounts_of
 from automation.models.work import ItemFailure, Ticket, WorkItem, WorkSlice
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access, status
+from automation.runs import run_names
 from pause_manager.admin.base import ReadOnlyAdmin
 
 
@@ -207,7 +208,7 @@ class AutomationRunAdmin(StateAdmin):
     list_filter = [ByLifecycle, ByPipeline]
     list_select_related = ["site"]
     search_fields = ["id"]
-    search_help_text = "The id of a run, or the exact slug of a site."
+    search_help_text = "The id of a run or its first digits, or the exact slug of a site."
     ordering = ["-created_at", "-id"]
     action_form = run_actions.ReasonForm
     actions = run_actions.ACTIONS
@@ -224,9 +225,12 @@ class AutomationRunAdmin(StateAdmin):
         if not (term := search_term.strip()):
             return queryset, False
         try:
-            return queryset.filter(pk=UUID(term)), False
-        except ValueError:
+            return queryset.filter(pk=run_names.find(term, queryset).pk), False  # type: ignore[arg-type]
+        except run_names.NoSuchRun:
             return queryset.filter(site__slug=term), False
+        except run_names.AmbiguousRunName as refusal:
+            messages.warning(request, str(refusal))
+            return queryset.none(), False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("automation.operate_automationrun")
@@ -236,18 +240,18 @@ class AutomationRunAdmin(StateAdmin):
 
     @admin.display(description="run", ordering="id")
     def name(self, run: AutomationRun) -> str:
-        return str(run.pk)
+        return run_names.short(run.pk)
 
     @admin.display(description="status")
     def status(self, run: AutomationRun) -> str:
         return status.of(run)
 
-    @admin.display(description="why it waits")
+    @admin.display(description="why it is not progressing")
     def reasons(self, run: AutomationRun) -> str:
         if run.finished_at is not None:
             return "-"
         reasons = payload_access.without_texts(gate.explain(run))
-        return "\n".join(f"{reason.sentence} Goes on when {reason.lifted_by}." for reason in reasons) or "-"
+        return "\n".join(f"{reason.sentence} Ends when {reason.lifted_by}." for reason in reasons) or "-"
 
     @admin.display(description="rows")
     def rows(self, run: AutomationRun) -> str:

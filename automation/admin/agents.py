@@ -81,8 +81,7 @@ class AgentAdmin(OfAccount):
 
 
 def _show(request: HttpRequest, agent: Agent, token: str) -> None:
-    told = f"The token of agent {agent}, shown only now: {token}"
-    messages.warning(request, told)
+    messages.warning(request, f"Token for {agent} (copy it now, it is not shown again): {token}")
 
 
 def _actor(request: HttpRequest) -> Actor:

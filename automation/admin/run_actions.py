@@ -57,12 +57,12 @@ class Question:
 _CANCEL = Question(
     "cancel_selected",
     "Cancel",
-    "Workers finish their current item, then these runs end for good. What is done is kept; they cannot be resumed.",
+    "Workers finish their current items, then these runs end for good. Finished items are kept; the rest will not run.",
 )
 _DELETE = Question(
     "delete_runs_selected",
     "Delete",
-    "These runs, their items, failures and files are deleted for good. The events of the audit trail stay.",
+    "These runs, their items, failures and files are deleted for good. The events of the audit trail are kept.",
 )
 
 
@@ -80,7 +80,7 @@ def delete_runs_selected(
     return _act_if_confirmed(model_admin, request, queryset, _DELETE, deletion.delete_runs, "Deleted")
 
 
-@admin.action(description="Retry what selected runs left undone", permissions=["operate"])
+@admin.action(description="Retry failed and unreached items", permissions=["operate"])
 def retry_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[AutomationRun]) -> None:
     _act(request, queryset, _retry_runs, "Retried")
 

@@ -132,6 +132,10 @@ class _Reader:
             return self._transitions(module)
         if isinstance(expression, ast.Attribute):
             return self._constant(expression.attr, expression, module)
+        if isinstance(expression, ast.Subscript) and isinstance(expression.value, ast.Name):
+            table = module.constants.get(expression.value.id)
+            if isinstance(table, ast.Dict):
+                return set().union(*(self.read(value, module) for value in table.values))
         raise Undetermined(f"{module.where(expression)}: {ast.unparse(expression)}")
 
     def _named(self, name: ast.Name, module: Module) -> set[str]:

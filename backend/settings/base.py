@@ -91,7 +91,7 @@ EMBEDDED_POSTGRES = not env.text("DATABASE_URL")
 #: Redis or Valkey (6.2 or later) to use instead of the embedded server: `redis://host:6379/0`.
 EMBEDDED_REDIS = not env.text("REDIS_URL")
 
-# Connections are not kept between requests: under ASGI each would stay with a thread that may never serve again.
+# Connections end with the request: under ASGI each would stay with a thread that may never serve again.
 DATABASES = {
     "default": dj_database_url.parse(
         env.url("DATABASE_URL", LAYOUT.database_url, env.DATABASES, "postgresql://user:password@host/name"),
@@ -100,7 +100,7 @@ DATABASES = {
         conn_health_checks=True,
     )
 }
-# A database that swallows connections must not hang whoever asks: libpq's own default is to wait for ever.
+# A database that does not complete connections must not hang its callers: libpq waits for ever by default.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -134,10 +134,8 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-# How many proxies of our own write `X-Forwarded-For`; with none, nobody is believed.
-#: How many of your proxies write `X-Forwarded-For` ([access](../howto/access.md)).
 NUM_PROXIES = env.number("NUM_PROXIES", 0, least=0)
-# Wrong passwords or tokens within so many seconds, and for how long none is admitted after the last of them.
+# Wrong passwords or tokens within `seconds`, and for how long none is admitted after the last of them.
 LOCKOUT = {
     #: Wrong passwords for one account from one address before a lockout.
     "tries": env.number("LOCKOUT_TRIES", 5, least=1),
@@ -182,7 +180,7 @@ SPECTACULAR_SETTINGS = {
 
 
 def is_not_readyz(record: logging.LogRecord) -> bool:
-    """Whoever asks ``/readyz`` again and again gets the answer; the log need not repeat it."""
+    """False for the log lines of ``/readyz``: callers that poll it get the response, and the log need not repeat it."""
     return not (record.name == "django.request" and "/readyz" in record.getMessage())
 
 
@@ -219,7 +217,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "mcp": {"level": "WARNING"},
-        "statsd": {"level": "CRITICAL"},  # a count that is lost is not worth a line
+        "statsd": {"level": "CRITICAL"},  # a lost count is not worth a line
     },
 }
 
@@ -247,23 +245,15 @@ PAUSE_MANAGER: dict[str, Any] = {
     "open_to": env.text("FLEET_OPEN_TO"),
     "database_hint": "Is the system up? make up" if EMBEDDED_POSTGRES else "Is DATABASE_URL right, and its server up?",
 }
-# `up` and `prepare` write it down for the whole system; unset, it stays as it is. See `manage.py capacity on|off`.
-#: `0` or `1`: what `up` and `prepare` set, as `manage.py capacity off` and `on` do. Unset: it stays as it is.
 WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None
 #: The process under which everything counts as ours. `manage.py up` sets it.
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
-# Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
-#: Endpoint of the provider `openai` of the [content pipeline](../howto/content.md).
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
 #: Its key. It is sent to that address and to no other.
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
-# Hosts (`name` or `name:port`) that a run's parameter `base_url` may name besides.
-#: Other hosts (`name` or `name:port`) that a run's `base_url` may name.
 TEXT_PROVIDER_HOSTS = tuple(env.words("TEXT_PROVIDER_HOSTS", ""))
 
-# Who `manage.py mcp` acts as, unless it is told a user: the token of a user or of an agent.
-#: Token of the user or agent that `manage.py mcp` acts as ([assistants](../howto/mcp.md)).
 MCP_TOKEN = env.text("SLACKWATER_MCP_TOKEN")

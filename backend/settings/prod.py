@@ -1,4 +1,4 @@
-"""For real servers: everything that matters must be said in the environment."""
+"""For production servers: the environment must set everything that matters."""
 
 from backend.settings import environment as env
 from backend.settings.base import *

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -139,14 +139,14 @@ class IdempotencyRecordAdmin(SuperuserAdmin):
     ordering = ["-created_at"]
 
 
-@admin.action(description="Force selected entries on")
+@admin.action(description="Resume now, ignoring capacity")
 def force_resume(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
-    _force(request, queryset, manager.force_resume, "Sent on")
+    _force(request, queryset, manager.force_resume, "Resumed")
 
 
-@admin.action(description="Hold the runs of selected entries")
+@admin.action(description="Pause these runs")
 def force_pause(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
-    _force(request, queryset, manager.force_pause, "Held")
+    _force(request, queryset, manager.force_pause, "Paused")
 
 
 class EntryForm(ReasonForm):
@@ -203,7 +203,7 @@ def _force(
             if verb(pk, actor=actor, reason=reason):
                 done += 1
             else:
-                messages.warning(request, f"Entry {pk} does not wait any more.")
+                messages.warning(request, f"Entry {pk} no longer waits.")
         except InvalidHold as refusal:
             messages.warning(request, str(refusal))
     if done:
@@ -215,12 +215,18 @@ class IsWaiting(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("waiting", "Waiting"), *PauseQueueEntry.Outcome.choices]
+        return [("all", "All"), *PauseQueueEntry.Outcome.choices]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        first, *rest = super().choices(changelist)
+        yield {**first, "display": "Waiting"}
+        yield from rest
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        if self.value() == "waiting":
-            return queryset.filter(finished_at__isnull=True)
-        return queryset.filter(outcome=self.value()) if self.value() else None
+        if self.value() is None:
+            # An action reports the entries that have stopped waiting since they were selected.
+            return None if request.method == "POST" else queryset.filter(finished_at__isnull=True)
+        return queryset.filter(outcome=self.value()) if self.value() != "all" else None
 
 
 @admin.register(PauseQueueEntry)
@@ -240,7 +246,7 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
     ]
     list_filter = [IsWaiting, "waits_for", "problem"]
     search_fields = ["=ref"]
-    search_help_text = "What waits, exactly, such as run:<id>."
+    search_help_text = "The exact reference of what waits, such as run:<id>."
     action_form = EntryForm
     actions = [force_resume, force_pause, drop, rename, reroute]
 

@@ -34,7 +34,9 @@ def hold_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[Worker
         messages.warning(request, str(refusal))
         return
     done = [*outcome.placed, *outcome.altered]
-    messages.success(request, f"Held: {', '.join(done) or 'none that was not'}.")
+    messages.success(
+        request, f"Held: {', '.join(done)}." if done else "Nothing to do: the selected nodes are already held."
+    )
 
 
 @admin.action(description="Release selected nodes")

@@ -25,12 +25,13 @@ from pause_manager.actor import Actor
 PREFIX = "param-"
 PREVIEW_COLUMNS = 8
 LONGEST_CELL = 60
-UNSEEN = "Look at what will be read, then start. A browser forgets the file that was chosen: choose it again."
+NOT_PREVIEWED = "Check the preview, then start."
+NOT_PREVIEWED_FILE = f"{NOT_PREVIEWED} Choose the file again: the browser does not keep it."
 
 
 @dataclass(frozen=True)
 class ParamField:
-    """One parameter as the form shows it."""
+    """One parameter as a field of the form."""
 
     name: str
     label: str
@@ -45,19 +46,18 @@ class ParamField:
         kind = "number" if param.type in (int, float) else "text"
         step = {int: "1", float: "any"}.get(param.type, "")
         choices = [str(choice) for choice in param.choices] or (["true", "false"] if param.type is bool else [])
-        default = str(param.default).lower() if param.type is bool else str(param.default)
+        default = str(param.default).lower() if param.type is bool else _plain(param.default)
         value = given.get(f"{PREFIX}{param.name}", default)
-        label = param.name.replace("_", " ").capitalize()
-        return cls(param.name, label, param.help, kind, step, choices, value)
+        return cls(param.name, _label(param.name), param.help, kind, step, choices, value)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a person sees of an input before a run is started from it."""
+    """A preview of an input before a run is started from it."""
 
     report: Report
     digest: str
-    """Of what was looked at: the run starts from this and nothing else."""
+    """Digest of the previewed input: the run starts only from this."""
 
     @property
     def columns(self) -> list[str]:
@@ -79,6 +79,19 @@ class Preview:
         return self.report.count - len(self.report.first_items)
 
 
+WORDS = {"api": "API", "url": "URL", "mib": "MiB"}
+"""Words of parameter names that are not written in lower case."""
+
+
+def _label(name: str) -> str:
+    first, *rest = [WORDS.get(word, word) for word in name.split("_")]
+    return " ".join([first[:1].upper() + first[1:], *rest])
+
+
+def _plain(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 def _shortened(cell: Any) -> str:
     text = str(cell)
     return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
@@ -88,9 +101,9 @@ def _shortened(cell: Any) -> str:
 @access.for_viewers
 @permission_required(access.OPERATE, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
-    """Choose a pipeline, give it input and parameters; a refusal is told above the form, which keeps what was typed.
+    """Show and process the form. A refusal appears above it, and the form keeps its values.
 
-    What the form sends as ``seen`` is the digest of the input that was previewed: another input is previewed first.
+    The form sends the digest of the previewed input as ``seen``: a different input is previewed first.
     """
     given = (request.POST if request.method == "POST" else request.GET).dict()
     error = ""
@@ -107,7 +120,7 @@ def page(request: HttpRequest) -> HttpResponse:
                 preview = Preview(read.report, _digest(request, given, chosen))
             if preview is None or preview.digest == given["seen"]:
                 return redirect("console:run", run_id=_create(request, chosen, given, read).pk)
-            error = UNSEEN if request.FILES else "Look at what will be read, then start."
+            error = NOT_PREVIEWED_FILE if request.FILES else NOT_PREVIEWED
         except AutomationError as refusal:
             error = str(refusal)
     context = {
@@ -126,7 +139,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @access.for_viewers
 @permission_required(access.OPERATE, raise_exception=True)
 def preview(request: HttpRequest) -> HttpResponse:
-    """Show what would be read, or why it is refused; nothing is created."""
+    """Show what would be read, or why it would be refused; creates nothing."""
     given = request.POST.dict()
     try:
         chosen = get_pipeline(given.get("pipeline", ""))
@@ -142,7 +155,7 @@ def preview(request: HttpRequest) -> HttpResponse:
 def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str], read: Input | None) -> AutomationRun:
     site = Site.objects.visible_to(request.user).filter(slug=given.get("site", "")).first()
     if site is None:
-        raise InvalidInput("Cannot create the run: the site does not exist, or is not yours.")
+        raise InvalidInput("Cannot create the run: the site does not exist, or you do not have access to it.")
     return creation.create(
         pipeline.slug,
         site=site,
@@ -153,7 +166,7 @@ def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str
 
 
 def _read(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline]) -> Input | None:
-    """What was uploaded, else what was typed; ``None`` for a pipeline that makes its own items."""
+    """Read the uploaded file, else the typed text; ``None`` for a pipeline that makes its own items."""
     if not pipeline.needs_input:
         return None
     most = conf.settings().max_upload_bytes
@@ -161,7 +174,7 @@ def _read(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline])
         raise InvalidInput(f"Cannot use the file: expected at most {most:,} bytes, got more.")
     file = request.FILES.get("input")
     if file is not None and given.get("text", "").strip():
-        raise InvalidInput("Cannot create the run: expected a file or a text, got both.")
+        raise InvalidInput("Cannot create the run: expected a file or text, got both.")
     if file is not None:
         return run_input.of_file(pipeline, file.file, file.name or "input")  # type: ignore[arg-type]
     if not given.get("text", "").strip():

@@ -1,4 +1,4 @@
-"""From the call of a tool to the REST view that carries it out, and back."""
+"""Invokes a tool: builds the request for its REST view, and returns the view's response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from automation import agents
 from backend.mcp import schemas
-from backend.mcp.callers import Caller, Identify, Known, NotAdmitted
+from backend.mcp.authentication import Caller, CallerAuthentication, Identify, NotAdmitted
 from backend.mcp.tools import Tool
 from pause_manager.api import errors, strict
 from pause_manager.api.idempotency import HEADER
@@ -26,24 +26,24 @@ from pause_manager.observability import log_context, request_id
 
 CHANNEL = "mcp"
 Arguments = dict[str, Any]
-Answer = tuple[bool, dict[str, Any]]
-"""Whether it was refused, and the body that REST would have answered."""
+Result = tuple[bool, dict[str, Any]]
+"""True if the call was refused, and the body of the REST response."""
 
 
-def call(tool: Tool, identify: Identify, arguments: Arguments) -> Answer:
-    """Carry ``tool`` out. Never raises for what a caller can do wrong."""
+def invoke(tool: Tool, identify: Identify, arguments: Arguments) -> Result:
+    """Invoke ``tool``. Never raises for a mistake of the caller."""
     try:
         caller = identify()
-        known = caller.request_id or uuid.uuid4().hex
-        with log_context.bound(request_id=known):
-            return _call(tool, replace(caller, request_id=known), arguments)
+        own = caller.request_id or uuid.uuid4().hex
+        with log_context.bound(request_id=own):
+            return _invoke(tool, replace(caller, request_id=own), arguments)
     except NotAdmitted as refusal:
         return True, _plain(refusal.response)
     finally:
-        close_old_connections()  # over stdio no request ends that would do it
+        close_old_connections()  # over stdio there is no end of a request to do it
 
 
-def _call(tool: Tool, caller: Caller, arguments: Arguments) -> Answer:
+def _invoke(tool: Tool, caller: Caller, arguments: Arguments) -> Result:
     try:
         _check(tool, arguments)
     except ValidationError as error:
@@ -52,8 +52,8 @@ def _call(tool: Tool, caller: Caller, arguments: Arguments) -> Answer:
         return True, _plain(response) | ({"system": agents.answered(caller.auth)} if caller.is_agent else {})
     view = tool.view.as_view(
         channel=CHANNEL,
-        authentication_classes=[partial(Known, caller, tool.for_agents)],
-        throttle_classes=[],  # counted at the door
+        authentication_classes=[partial(CallerAuthentication, caller, tool.for_agents)],
+        throttle_classes=[],  # TokenView has counted the request
     )
     operation = schemas.operation_of(tool.operation)
     in_path = {name: value for name, value in arguments.items() if operation.places[name] == "path"}
@@ -66,7 +66,7 @@ def _call(tool: Tool, caller: Caller, arguments: Arguments) -> Answer:
 
 
 def _check(tool: Tool, arguments: Arguments) -> None:
-    """What no view checks: names, what is part of the path, and the reason."""
+    """Check what no view checks: names, path and header arguments, and the reason."""
     takes = schemas.takes(tool)
     known = takes["properties"]
     if unknown := {name: [strict.sentence(name, list(known))] for name in arguments if name not in known}:
@@ -114,6 +114,6 @@ def _request(tool: Tool, caller: Caller, arguments: Arguments) -> ASGIRequest:
 
 
 def _plain(response: Response) -> dict[str, Any]:
-    """The body as it would have come over HTTP."""
+    """Return the body as HTTP would carry it."""
     found: dict[str, Any] = json.loads(JSONRenderer().render(response.data))
     return found

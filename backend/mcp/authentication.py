@@ -1,4 +1,4 @@
-"""Who calls: found by the same tokens as over REST."""
+"""Finds the caller of a tool by the same tokens as REST."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pause_manager.observability import request_id
 
 @dataclass(frozen=True)
 class Caller:
-    """A user, or an agent in the place of one."""
+    """A user, or an agent in place of one."""
 
     user: Any
     auth: Any = None
     request_id: str = ""
-    """Kept with the events that the call causes; empty: each call gets one of its own."""
+    """Recorded with the events that the call causes; if empty, each call gets an id of its own."""
 
     @property
     def is_agent(self) -> bool:
@@ -37,7 +37,7 @@ class Caller:
 
 
 class NotAdmitted(Exception):
-    """Nobody could be found to act as; ``response`` says why."""
+    """The caller is unknown or may not call; ``response`` says why."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.data["message"])
@@ -45,17 +45,17 @@ class NotAdmitted(Exception):
 
 
 Identify = Callable[[], Caller]
-"""Finds the caller, or raises :class:`NotAdmitted`. Asked before each call: a token may have ended meanwhile."""
+"""Returns the caller, or raises :class:`NotAdmitted`. Called before each tool: a token may have been revoked."""
 
 
 class BearerAuthentication(TokenAuthentication):
-    """A user's token as clients of this protocol send it."""
+    """A user's token with the keyword that MCP clients send."""
 
     keyword = "Bearer"
 
 
-class Door(ControlView):
-    """Lets in whoever has a token, at the rate that REST allows."""
+class TokenView(ControlView):
+    """Authenticates a token and applies the rate limits of REST."""
 
     authentication_classes = (AgentAuthentication, TokenAuthentication, BearerAuthentication)
     permission_classes = (IsAuthenticated,)
@@ -68,8 +68,8 @@ class Door(ControlView):
 
 
 def of_request(request: HttpRequest) -> Caller:
-    """The caller whose token ``request`` carries."""
-    response = Door.as_view()(request)
+    """Return the caller whose token ``request`` carries. Raises :class:`NotAdmitted`."""
+    response = TokenView.as_view()(request)
     assert isinstance(response, Response)
     if response.status_code >= 400:
         raise NotAdmitted(response)
@@ -77,7 +77,7 @@ def of_request(request: HttpRequest) -> Caller:
 
 
 def of_token(token: str) -> Caller:
-    """The caller whose token this is."""
+    """Return the caller with this token. Raises :class:`NotAdmitted`."""
     request = HttpRequest()
     request.method = "POST"
     request.META |= {"HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": "127.0.0.1"}
@@ -86,7 +86,7 @@ def of_token(token: str) -> Caller:
 
 
 def of_name(name: str) -> Caller:
-    """The active user of this name, for whoever has a shell here anyway."""
+    """Return the active user of this name, for a caller with a shell on this machine. Raises :class:`NotAdmitted`."""
     users = get_user_model()._default_manager
     try:
         user = users.filter(**{get_user_model().USERNAME_FIELD: name}, is_active=True).first()
@@ -98,13 +98,13 @@ def of_name(name: str) -> Caller:
     return Caller(user)
 
 
-class Known(BaseAuthentication):
-    """Tells a view who calls; an agent is refused where it is refused over REST."""
+class CallerAuthentication(BaseAuthentication):
+    """Authenticates a view as ``caller``; agents are refused where REST refuses them."""
 
     def __init__(self, caller: Caller, for_agents: bool) -> None:
         self.caller, self.for_agents = caller, for_agents
 
     def authenticate(self, request: Request) -> tuple[Any, Any]:
         if self.caller.is_agent and not self.for_agents:
-            raise AgentForbidden("Cannot do that: an agent's token is for the tools queue.* alone.")
+            raise AgentForbidden("Cannot do that: an agent's token is only for the tools queue.*.")
         return self.caller.user, self.caller.auth

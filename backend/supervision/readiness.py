@@ -1,6 +1,6 @@
-"""Readiness as systemd has it: a process that serves sends ``READY=1`` to the socket named by ``NOTIFY_SOCKET``.
+"""Readiness as in systemd: a process that is ready sends ``READY=1`` to the socket named by ``NOTIFY_SOCKET``.
 
-``manage.py up`` listens to its workers so, and a unit of ``Type=notify`` can.
+``manage.py up`` learns in this way that its workers are ready, and a systemd unit of ``Type=notify`` can, too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _READY = b"READY=1"
 
 @signals.worker_ready.connect
 @signals.beat_init.connect
-def tell_ready(**_: Any) -> None:
-    """Say that this process serves, to whoever has asked to be told."""
+def notify_ready(**_: Any) -> None:
+    """Report this process as ready, if ``NOTIFY_SOCKET`` asks for it."""
     name = os.environ.get(VARIABLE, "")
     if not name:
         return
@@ -30,27 +30,27 @@ def tell_ready(**_: Any) -> None:
 
 
 class Readiness:
-    """Hears of one process whether it has become ready. Where there are no abstract sockets it never hears."""
+    """Listens for the readiness of one process. On systems without abstract sockets it never hears of it."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self.env: dict[str, str] = {}
-        """What the process is to be started with."""
+        """Environment to start the process with."""
         if sys.platform == "linux":
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             self._socket.bind("")  # the kernel chooses a name
             self.env = {VARIABLE: "@" + self._socket.getsockname()[1:].decode()}
 
-    def was_told(self) -> bool:
-        """Whether the process has said since the last call that it is ready."""
-        told = False
+    def was_notified(self) -> bool:
+        """Return whether the process has reported since the last call that it is ready."""
+        notified = False
         with contextlib.suppress(BlockingIOError):
             while self._socket is not None:
-                told |= self._socket.recv(4096).startswith(_READY)
-        return told
+                notified |= self._socket.recv(4096).startswith(_READY)
+        return notified
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

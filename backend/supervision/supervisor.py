@@ -1,7 +1,7 @@
-"""Keeps the processes of one machine running: starts, restarts with back-off, and stops them cleanly.
+"""Keeps the processes of one machine running: starts them, restarts them with back-off, and stops them cleanly.
 
-Honcho prints the lines; its manager is not used, because it ends everything when one process ends and signals whole
-process groups, which would cut Celery's children off from the worker that is trying to stop them in order.
+Honcho prints the lines; its manager is not used, because it stops everything when one process ends and signals whole
+process groups, which would kill Celery's children before their worker can stop them in order.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
 from backend.embedded import EmbeddedError, Server, die_with_parent
-from backend.readiness import Readiness
+from backend.supervision.readiness import Readiness
+from pause_manager import times
 
 GRACE_SECONDS = 40.0
-"""Longer than the 30 s that Celery's pool waits for the results of its children: it misses one now and then."""
+"""Longer than the 30 s that Celery's pool waits for the results of its children, since it misses one now and then."""
 ORPHAN_SECONDS = 5.0
 FOREGROUND_SECONDS = 3.0
 LONGEST_BACKOFF_SECONDS = 15.0
@@ -38,15 +39,14 @@ SLOW_START_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 30.0
 TICK_SECONDS = 0.05
 LOG_BYTES = 5_000_000
-TIMES = "%Y-%m-%d %H:%M:%S UTC"
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? UTC ")
-"""What a line of a child begins with that says itself when it was written."""
+"""The start of a child's line that has a timestamp of its own."""
 
 
 class Backoff:
-    """0, 1, 2, 4, … up to 15 seconds between restarts; from the start again after half a minute of health.
+    """Waits 0, 1, 2, 4, … up to 15 seconds between restarts; starts over after half a minute without a failure.
 
-    What had become ready is not kept waiting for so long: it was ended from outside.
+    A process that had become ready waits half a second at most: something outside has ended it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Backoff:
         self.due = 0.0
 
     def failed(self, *, ran_seconds: float, was_ready: bool = False) -> float:
-        """Note a failure; returns the seconds until the next try."""
+        """Record a failure; returns the seconds until the next attempt."""
         self.failures = 1 if ran_seconds >= HEALTHY_AFTER_SECONDS else self.failures + 1
         longest = LONGEST_AFTER_READY_SECONDS if was_ready else LONGEST_BACKOFF_SECONDS
         wait = min(2.0 ** (self.failures - 2), longest) if self.failures > 1 else 0.0
@@ -64,7 +64,7 @@ class Backoff:
 
 @dataclass
 class Child:
-    """One supervised process: the leader of its own session, whose output is printed and kept."""
+    """One supervised process: the leader of its own session, whose output is printed and logged."""
 
     name: str
     command: Sequence[str]
@@ -102,12 +102,12 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def terminate(self) -> None:
-        """Ask the leader alone; it stops its own children in order."""
+        """Send SIGTERM to the leader only; it stops its own children in order."""
         if self.process is not None and self.is_alive():
             self.process.terminate()
 
     def close(self) -> None:
-        """Take the last lines and close the log."""
+        """Read the last lines and close the log."""
         if self.process is not None:
             self.process.wait()
         if self._reader is not None:
@@ -116,7 +116,7 @@ class Child:
         self.readiness.close()
 
     def end_group(self, signum: int) -> bool:
-        """Signal whatever is left of the group; False when nothing is."""
+        """Signal what is left of the group; False if nothing is."""
         if self.process is None:
             return False
         try:
@@ -127,14 +127,14 @@ class Child:
 
 
 class Supervisor:
-    """Runs servers and children until SIGINT or SIGTERM; what ends by itself is started again."""
+    """Runs servers and children until SIGINT or SIGTERM, and restarts those that end before."""
 
     def __init__(self, servers: Sequence[Server], log_dir: Path) -> None:
         self.servers = servers
         self.children: list[Child] = []
         self.foreground: subprocess.Popen[bytes] | None = None
         self._log_dir = log_dir
-        self._printer = Printer(sys.stdout, time_format=TIMES)
+        self._printer = Printer(sys.stdout, time_format=times.FORMAT)
         self._print_lock = threading.Lock()
         self._colours = get_colours()
         self._stopping = 0
@@ -142,7 +142,7 @@ class Supervisor:
         self._server_backoff = {server.name: Backoff() for server in servers}
 
     def add(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Add a process; it starts with :meth:`run`."""
+        """Add a process, which :meth:`run` starts."""
         self._printer.width = max(self._printer.width, len(name), len("system"))
         log = _log_file(self._log_dir / f"{name}.log")
         self.children.append(Child(name, command, env, self._output, log, next(self._colours)))
@@ -153,9 +153,9 @@ class Supervisor:
         when_ready: Callable[[], None],
         what_stops: Callable[[], str] = lambda: "",
     ) -> None:
-        """Start everything, call ``when_ready`` once nothing is missing, return when everything has stopped.
+        """Start everything, call ``when_ready`` once nothing is missing, and return when everything has stopped.
 
-        ``what_stops`` is asked when that begins, for the sentence that says so.
+        ``what_stops`` is called at the beginning of the stop and completes the line that reports it.
         """
         self.install_signals()
         waiting_for_ready, complaint_due = True, time.monotonic() + SLOW_START_SECONDS
@@ -176,20 +176,20 @@ class Supervisor:
         self._stop_children(what_stops())
 
     def install_signals(self) -> None:
-        """Stop on SIGINT and SIGTERM; at once on the second one."""
+        """Stop on SIGINT and SIGTERM; by force on the second one."""
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._on_signal)
 
     @property
     def stopping(self) -> bool:
-        """Whether somebody asked to stop."""
+        """True once a signal to stop has come."""
         return self._stopping > 0
 
     def say(self, text: str, *, secret: bool = False) -> None:
-        """Print a line of the supervisor's own, and keep it unless it is ``secret``."""
+        """Print a line of the supervisor's own, and log it unless it is ``secret``."""
         if not secret:
             with (self._log_dir / "system.log").open("a") as log:
-                log.write(f"{_now():{TIMES}} {text}\n")
+                log.write(f"{times.written(_now())} {text}\n")
         self._print("system", text, None)
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
@@ -201,12 +201,12 @@ class Supervisor:
             if process is None:
                 if time.monotonic() >= child.backoff.due:
                     child.start()
-                    self.say(f"{child.name} started again")
+                    self.say(f"{child.name} restarted")
             elif process.poll() is not None:
                 ran = time.monotonic() - child.started
-                wait = child.backoff.failed(ran_seconds=ran, was_ready=child.readiness.was_told())
-                when = f"in {wait:g} s" if wait else "at once"
-                self.say(f"{child.name} ended with {_ending(process.returncode)}; starting it again {when}")
+                wait = child.backoff.failed(ran_seconds=ran, was_ready=child.readiness.was_notified())
+                when = f"in {wait:g} s" if wait else "now"
+                self.say(f"{child.name} ended with {_ending(process.returncode)}; restarting it {when}")
                 if child.end_group(signal.SIGTERM):
                     self._orphans.append((time.monotonic() + ORPHAN_SECONDS, process.pid))
                 child.process = None
@@ -216,21 +216,23 @@ class Supervisor:
             backoff = self._server_backoff[server.name]
             if server.is_alive() or time.monotonic() < backoff.due:
                 continue
-            self.say(f"{server.name} is gone; starting it again")
+            self.say(f"{server.name} has stopped; restarting it")
             try:
                 server.start()
                 backoff.failures = 0
             except EmbeddedError as error:
                 wait = backoff.failed(ran_seconds=0)
-                self.say(f"{error} Next try in {wait:.0f} s.")
+                self.say(f"{error} Next attempt in {wait:.0f} s.")
 
     def _watch_foreground(self) -> None:
         if self.foreground is not None and self.foreground.poll() is not None:
-            self.say(f"the run ended with exit code {self.foreground.returncode}; still up, Ctrl-C stops everything")
+            self.say(
+                f"the run ended with exit code {self.foreground.returncode}; the system is still up, Ctrl-C stops it"
+            )
             self.foreground = None
 
     def _end_orphans(self) -> None:
-        """Kill what a killed worker left behind, if asking was not enough."""
+        """Kill what a killed worker left behind, if SIGTERM was not enough."""
         for due, group in [entry for entry in self._orphans if time.monotonic() >= entry[0]]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
@@ -238,7 +240,7 @@ class Supervisor:
 
     def _stop_children(self, what_stops: str) -> None:
         if self.foreground is not None and self.foreground.poll() is None:
-            self.foreground.send_signal(signal.SIGINT)  # it puts the terminal in order
+            self.foreground.send_signal(signal.SIGINT)  # it restores the terminal
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.foreground.wait(FOREGROUND_SECONDS)
         self.say(f"stopping everything: {what_stops}" if what_stops else "stopping everything")
@@ -262,7 +264,7 @@ class Supervisor:
         if text:
             stamp = STAMP.match(text)
             is_stamped = stamp is not None or text.startswith("{")
-            child.log.handle(logging.makeLogRecord({"msg": text if is_stamped else f"{_now():{TIMES}} {text}"}))
+            child.log.handle(logging.makeLogRecord({"msg": text if is_stamped else f"{times.written(_now())} {text}"}))
             if self.foreground is None:
                 self._print(child.name, text[stamp.end() :] if stamp else text, child.colour)
 

@@ -1,4 +1,4 @@
-"""Tells open streams that the web process is to end: the server waits for them, and would cut them off."""
+"""Ends open streams when the web process is asked to stop; the server would wait for them, and then cut them off."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _previous: dict[int, Any] = {}
 
 
 @contextlib.contextmanager
-def notice() -> Iterator[asyncio.Event]:
-    """An event that is set at SIGTERM and SIGINT, as long as the block lasts."""
+def requested() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGTERM and SIGINT set."""
     _install()
     entry = (asyncio.get_running_loop(), asyncio.Event())
     _waiting.add(entry)
@@ -27,12 +27,12 @@ def notice() -> Iterator[asyncio.Event]:
 
 
 def _install() -> None:
-    """Stand before the server's own handlers, which are there by the time that a page is open."""
+    """Wrap the server's own signal handlers, which are installed before any page is open."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         handler = signal.getsignal(signum)
         if handler is _on_signal or handler is None:
             continue
-        # Elsewhere than in the main thread signals are not ours.
+        # Only the main thread can install signal handlers.
         with contextlib.suppress(ValueError):
             signal.signal(signum, _on_signal)
             _previous[signum] = handler
@@ -40,7 +40,7 @@ def _install() -> None:
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
     for loop, event in list(_waiting):
-        with contextlib.suppress(RuntimeError):  # its loop has ended
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(event.set)
     previous = _previous.get(signum, signal.SIG_DFL)
     if callable(previous):

@@ -1,4 +1,4 @@
-"""What ``manage.py up`` can know to be wrong before it makes anything: input, pipeline, parameters, port."""
+"""Checks of ``manage.py up`` before it creates anything: input, pipeline, parameters, ports."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from automation.pipeline import get_pipeline, run_input
 
 
 class Unfit(Exception):
-    """The system is not started; the sentence says what is wrong and what is allowed."""
+    """The system cannot be started; the message says what is wrong and what is allowed."""
 
 
 def check_port(name: str, host: str, port: int, hint: str) -> None:
-    """Raise :class:`Unfit` if nothing can listen there."""
+    """Raise :class:`Unfit` if no server can listen on this address."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,14 +25,14 @@ def check_port(name: str, host: str, port: int, hint: str) -> None:
         raise Unfit(f"Cannot listen on {host}:{port}: expected a host and a port from 1 to 65535.") from None
     except OSError as error:
         fact = (error.strerror or str(error)).lower()
-        raise Unfit(f"Cannot listen on {host}:{port}: {fact}. Choose another with {name}{hint}.") from error
+        raise Unfit(f"Cannot listen on {host}:{port}: {fact}. Choose another port with {name}{hint}.") from error
 
 
 def check_run(pipeline_slug: str | None, params: Sequence[str], input_file: Path | None) -> None:
-    """Raise :class:`Unfit` if the run that is asked for cannot be created."""
+    """Raise :class:`Unfit` if the requested run cannot be created."""
     if pipeline_slug is None:
         if params or input_file is not None:
-            raise Unfit("Cannot use --input or --param: expected --run-pipeline with it.")
+            raise Unfit("Cannot use --input or --param: expected --run-pipeline, too.")
         return
     try:
         pipeline = get_pipeline(pipeline_slug)
@@ -50,7 +50,7 @@ def check_run(pipeline_slug: str | None, params: Sequence[str], input_file: Path
 def _check_input(pipeline_slug: str, path: Path, params: Sequence[str]) -> None:
     is_stream = path.exists() and not (path.is_file() or path.is_dir())
     if is_stream or str(path) == run_input.STANDARD_INPUT:
-        return  # a pipe can be read once only, by the run
+        return  # a pipe can only be read once, by the run
     try:
         run_input.check_start(pipeline_slug, path, parsed_params(params))
     except AutomationError as error:
