@@ -114,7 +114,9 @@ def traces(text: str, theirs: AutomationRun, asked: str) -> list[str]:
     return re.findall("|".join(["zebra", *ids]), re.sub(re.escape(asked), "", text), re.IGNORECASE)
 
 
-@pytest.mark.parametrize("is_paused", [False, True], ids=["running", "paused"])
+@pytest.mark.parametrize(
+    "is_paused", [pytest.param(False, id="running", marks=pytest.mark.slow), pytest.param(True, id="paused")]
+)
 def test_no_answer_tells_of_the_other_tenant(theirs: AutomationRun, world: dict[str, str], is_paused: bool) -> None:
     if is_paused:
         fleet.pause(mode="drain", reason="upgrade", actor=Actor("user:root", "cli"), confirmation="yes")

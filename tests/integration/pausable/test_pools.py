@@ -28,7 +28,7 @@ POOLS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "gevent": (("-P", "gevent", "-c", "20"), {}),
     "solo": (("-P", "solo"), {}),
 }
-_ORDINARY = ("prefork", "spawn", "gevent")
+_ORDINARY = ("prefork", "gevent")
 
 
 def pools(*names: str) -> pytest.MarkDecorator:
@@ -110,6 +110,7 @@ def test_a_child_that_is_killed_is_replaced_by_one_that_obeys(foreign: Foreign):
     assert foreign.notes("add") == [["add", 1, 2]]
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_started_anew_obeys(foreign: Foreign):
     worker(foreign, "prefork", FOREIGN_POOL_RESTARTS="1")
     before = {child.pid for child in psutil.Process(foreign.workers.processes["one"].pid).children()}
