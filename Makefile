@@ -1,5 +1,7 @@
 # make run      the whole system and one run of the content pipeline, in front of you
-# make test     the tests
+# make test     the fast tests: eight minutes on two cores
+# make test-slow     the others, which take an hour and more
+# make test-touched  those of the slow tests that guard what a change touched, as many as fit into MINUTES
 # make test-matrix  the drop-in's tests on each Python, Celery and Django that this machine has
 # make run-llm  as `make run`, with texts by a real small language model on this machine
 PYTHON ?= python3
@@ -12,13 +14,14 @@ INPUT ?= automation/pipelines/content/sample/keywords-400.csv
 # Many tests wait for processes, so there may be one more than there are cores.
 PYTEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST_ARGS ?=
+MINUTES ?= 8
 BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
 export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run up test test-slow test-matrix check openapi format bench browser run-llm
+.PHONY: run up test test-slow test-touched test-matrix check openapi format bench browser run-llm
 
 run: .venv/.runtime
 	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)" \
@@ -29,10 +32,13 @@ up: .venv/.runtime
 
 test: .venv/.dev browser
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow and not quiet" $(PYTEST_ARGS)
-	@$(BIN)/python -m pytest -n0 -m "quiet and not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/.dev browser
 	@CHAOS_LONG=1 $(BIN)/python -m pytest -n0 -m slow $(PYTEST_ARGS)
+
+# What is changed since CI_BASE, or since the branch left origin/main, or since the last tag.
+test-touched: .venv/.dev browser
+	@$(BIN)/python -m tests.guards --minutes $(MINUTES) $(PYTEST_ARGS)
 
 test-matrix: .venv/.dev
 	@$(BIN)/python -m tests.matrix $(PYTEST_ARGS)

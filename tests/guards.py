@@ -155,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     since = base()
     files = changes(since)
     tests = chosen(guards, files)
-    print(f"touched: {len(files)} files since {since[:10]}; {len(tests)} files of slow tests guard them")
+    print(f"touched: {len(files)} files since {since[:10]}; {len(tests)} files of slow tests guard them", flush=True)
     if options.list or not tests:
         print(*tests, sep="\n")
         return 0

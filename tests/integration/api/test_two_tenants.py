@@ -125,6 +125,8 @@ def test_no_answer_tells_of_the_other_tenant(theirs: AutomationRun, world: dict[
         for query in QUERIES.get(row.url, (row.query,)):
             url = re.sub(r"<\w+:(\w+)>", lambda match: world[match[1]], f"/{row.url}{query}")
             for name, client in callers.items():
+                if row.url == "api/schema/" and name != "operator":
+                    continue  # it is made from the code alone, for whoever asks
                 with transaction.atomic():
                     answer = client.get(url)
                     asked = "lane:zebra" if "lane:zebra" in url else "\0"

@@ -67,13 +67,8 @@ def told(tmp_path: Path) -> Told:
     return Told(tmp_path / "telemetry.jsonl")
 
 
-@pytest.mark.parametrize(
-    "pool",
-    [
-        pytest.param(("-c", "2"), id="prefork"),
-        pytest.param(("-P", "threads", "-c", "2"), id="threads", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", [("-c", "2"), ("-P", "threads", "-c", "2")], ids=["prefork", "threads"])
 def test_a_park_is_no_error_and_both_halves_are_of_one_trace(foreign: Foreign, told: Told, pool: tuple[str, ...]):
     watched = {"FOREIGN_TELEMETRY": str(told.path)}
     foreign.worker("one", *pool, **watched)
