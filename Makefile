@@ -10,7 +10,7 @@ LLM_PORT ?= 8089
 DATA_DIR ?= .data
 SITE ?= default
 NEW ?=
-INPUT ?= automation/pipelines/content/sample/keywords-400.csv
+INPUT ?= automation/contrib/content/sample/keywords-400.csv
 # Many tests wait for processes, so there may be one more than there are cores.
 PYTEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST_ARGS ?=

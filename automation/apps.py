@@ -10,18 +10,13 @@ class AutomationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation import (  # noqa: F401  (they register themselves)
-            agents,
-            announce,
-            at_hand,
-            audit_readers,
-            checks,
-            lifecycle,
-            loop_beat,
-            payload_access,
-            work_left,
-            worker_signals,
-        )
+        from automation import checks  # noqa: F401  (they register themselves)
+        from automation.agents import registry  # noqa: F401  (they register themselves)
         from automation.files import watch  # noqa: F401
+        from automation.leases import loop_beat  # noqa: F401  (they register themselves)
+        from automation.reports import payload_access, progress_notifier  # noqa: F401  (they register themselves)
+        from automation.runs import lifecycle  # noqa: F401  (they register themselves)
+        from automation.worker import signals  # noqa: F401  (they register themselves)
+        from automation.workload import drain, in_progress, visibility  # noqa: F401  (they register themselves)
 
         autodiscover_modules("pipelines")

@@ -9,13 +9,15 @@ from typing import Any
 from django.db import connection
 from prometheus_client import Metric
 
-from automation import agents, installed, status
-from automation.definition import QUEUE
-from automation.leases import RUN, SLICE, STAGE
+from automation import agents
+from automation.gate import installed
+from automation.leases.claims import RUN, SLICE, STAGE
 from automation.models import Ticket
-from automation.slice_totals import WAITING
-from pause_manager.exposition import gauge, register
+from automation.pipeline.definition import QUEUE
+from automation.reports import status
+from automation.reports.slice_totals import WAITING
 from pause_manager.models import Hold
+from pause_manager.observability.exposition import gauge, register
 
 _HOLD = Hold._meta.db_table
 

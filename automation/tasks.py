@@ -7,29 +7,23 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from automation import (
-    conf,
-    definition,
-    dispatch,
-    installed,
-    lifecycle,
-    maintenance,
-    purge,
-    retention,
-    retries,
-    stages,
-    turns,
-    unfit_params,
-)
-from automation.admission import GO_ON
+from automation import conf, dispatch, retention
+from automation.dispatch import turns
+from automation.dispatch.admission import GO_ON
 from automation.files import sweep
-from automation.leases import Worker
+from automation.gate import installed
+from automation.leases.claims import Worker
 from automation.models import Lifecycle, StageRun
-from automation.stage_loop import Ending, StageLoop
-from pause_manager import machines, metrics, settling
+from automation.pipeline import definition
+from automation.retention import purge
+from automation.runs import advancing, lifecycle, reconciler, retries, unfit_params
+from automation.worker.stage_loop import Ending, StageLoop
 from pause_manager.control_task import ControlTask
+from pause_manager.holds import milestones
+from pause_manager.nodes.machines import identity
+from pause_manager.observability import metrics
 from pause_manager.probes import processes
-from pause_manager.worker import local
+from pause_manager.slots import local
 
 logger = logging.getLogger("automation.tasks")
 
@@ -57,7 +51,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         return
     worker = Worker(
         owner=f"{processes.identity()}/{self.request.id}",
-        node=machines.name(),
+        node=identity.name(),
         boot_id=processes.boot_id(),
         keeper=local.keeper(),
     )
@@ -67,10 +61,10 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
     if ending is not Ending.LEASE_LOST:
-        stages.seal(stage_run_id)  # A stop may come with the last item done.
+        advancing.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
-    metrics.guarded(settling.look)(loop.scopes)
+    metrics.guarded(milestones.look)(loop.scopes)
     if ending in (Ending.NO_ROOM, Ending.FAILED):
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
@@ -86,7 +80,7 @@ def go_on(run_id: str) -> None:
 @shared_task(base=ControlTask, name="automation.reconcile", ignore_result=True)
 def reconcile() -> None:
     """Repair whatever is missing: starts, seals, ends of cancels, messages."""
-    maintenance.reconcile()
+    reconciler.reconcile()
 
 
 @shared_task(base=ControlTask, name="automation.purge", ignore_result=True)
@@ -106,4 +100,4 @@ def copy_undone() -> None:
 @shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)
 def reap_leases() -> None:
     """End lost leases, give up poison items, send the slices on."""
-    maintenance.reap()
+    reconciler.reap()

@@ -17,8 +17,8 @@ from rest_framework.authtoken.models import Token
 
 from automation.models import Account, Membership, Site
 from backend import roles
-from pause_manager import watching
 from pause_manager.management.shell import shell_actor
+from pause_manager.nodes import watching
 
 OPERATOR = "operator"
 DEFAULT_ACCOUNT = "Default"

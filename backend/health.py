@@ -17,9 +17,10 @@ from django.views.decorators.http import require_safe
 from automation.files import place, sharing
 from automation.files.storage import StorageAway
 from backend import ticks
-from pause_manager import clocks, machines, renaming
-from pause_manager.clock import database_seconds
-from pause_manager.redis_clients import bounded
+from pause_manager.messaging.redis_clients import bounded
+from pause_manager.models.clock import database_seconds
+from pause_manager.nodes import clock_skew
+from pause_manager.nodes.machines import identity, renaming
 
 LATE_SECONDS = 30
 SOCKET_TIMEOUT_SECONDS = 1
@@ -121,7 +122,7 @@ def check_control() -> str:
 def check_clocks() -> str:
     """Whether the clocks of workers, of beat and of this host agree with the database's."""
     try:
-        wrong = [clock.sentence for clock in clocks.all_clocks() if clock.is_wrong]
+        wrong = [clock.sentence for clock in clock_skew.all_clocks() if clock.is_wrong]
     except DatabaseError as error:
         raise Notable("unknown while the database does not answer") from error
     if wrong:
@@ -132,7 +133,7 @@ def check_clocks() -> str:
 def check_machines() -> str:
     """Whether each machine has a name of its own, and all of its workers ask for one name."""
     try:
-        wrong = [*machines.contested(), *renaming.differing()]
+        wrong = [*identity.contested(), *renaming.differing()]
     except DatabaseError as error:
         raise Notable("unknown while the database does not answer") from error
     if wrong:
@@ -157,12 +158,12 @@ def check_storage() -> str:
     return "ok"
 
 
-@clocks.register
-def _of_beat() -> Iterator[clocks.Clock]:
+@clock_skew.register
+def _of_beat() -> Iterator[clock_skew.Clock]:
     with contextlib.suppress(redis.RedisError):
         tick = ticks.last(ticks.BEAT)
         if tick is not None:
-            yield clocks.Clock("beat", "beat", tick.host, database_seconds() - tick.at - tick.age)
+            yield clock_skew.Clock("beat", "beat", tick.host, database_seconds() - tick.at - tick.age)
 
 
 def _lately(who: str, never: str, late: str) -> str:

@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 from backend import ticks
 from pause_manager import conf
-from pause_manager.exposition import gauge, register, state
+from pause_manager.observability.exposition import gauge, register, state
 
 METRICS_TOKEN = "metrics_token"
 PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")

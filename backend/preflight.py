@@ -6,10 +6,9 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from automation import run_input
 from automation.errors import AutomationError
 from automation.management.commands.run_pipeline import parsed_params
-from automation.pipeline import get_pipeline
+from automation.pipeline import get_pipeline, run_input
 
 
 class Unfit(Exception):

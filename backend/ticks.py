@@ -13,8 +13,8 @@ import redis
 from celery import signals
 from django.conf import settings
 
+from pause_manager.messaging.redis_clients import bounded
 from pause_manager.probes.processes import host_name
-from pause_manager.redis_clients import bounded
 
 BEAT, CONTROL = "beat", "control"
 EXPIRES_SECONDS = 600

@@ -39,13 +39,14 @@ def _admissions(waiting: int) -> list[float]:
     """Milliseconds of each admission of work with so much before it."""
     from django.db import connection, transaction
 
-    from pause_manager import acknowledgements, holds, manager, nodes
-    from pause_manager.actor import SYSTEM
-    from pause_manager.clock import database_seconds
+    from pause_manager import holds, manager, nodes
+    from pause_manager.capacity.needs import Needs
+    from pause_manager.capacity.snapshot import NodeView
     from pause_manager.models import Hold, PauseQueueEntry
-    from pause_manager.needs import Needs
-    from pause_manager.samples import Sample
-    from pause_manager.views import NodeView
+    from pause_manager.models.clock import database_seconds
+    from pause_manager.nodes import members
+    from pause_manager.observability.actor import SYSTEM
+    from pause_manager.probes.sample import Sample
 
     table = PauseQueueEntry._meta.db_table
     with connection.cursor() as cursor:
@@ -56,7 +57,7 @@ def _admissions(waiting: int) -> list[float]:
     if not Hold.objects.active().exists():
         holds.place(["queue:q1"], actor=SYSTEM, reason="a third of what waits")
     queues = [f"q{number}" for number in range(3)]
-    acknowledgements.acknowledge("worker@node", node="node", queues=queues, version=1, owner="worker")
+    members.acknowledge("worker@node", node="node", queues=queues, version=1, owner="worker")
     spent = []
     for _ in range(ROUNDS):
         view = NodeView(

@@ -59,7 +59,7 @@ def _sample(run: AutomationRun, mode: str) -> tuple[float, float]:
 
     from automation.models import WorkSlice
     from pause_manager import fleet
-    from pause_manager.actor import Actor
+    from pause_manager.observability.actor import Actor
 
     actor = Actor("system", "benchmark")
     leases = WorkSlice.objects.leased().filter(stage_run__run=run)
@@ -82,8 +82,8 @@ def _sample(run: AutomationRun, mode: str) -> tuple[float, float]:
 
 def _wait_for_full_load(run: AutomationRun) -> None:
     """Return when each worker has had a lease lately: short slices leave gaps between two of them."""
-    from automation import maintenance
     from automation.models import WorkSlice
+    from automation.runs import reconciler
 
     leases = WorkSlice.objects.leased().filter(stage_run__run=run)
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def _wait_for_full_load(run: AutomationRun) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"expected {WORKERS} workers at work, got {len(seen)}")
         if time.monotonic() - reconciled_at > 0.5:
-            maintenance.reconcile()
+            reconciler.reconcile()
             reconciled_at = time.monotonic()
         seen.update(leases.values_list("lease_owner", flat=True))
         time.sleep(0.01)
@@ -101,11 +101,12 @@ def _wait_for_full_load(run: AutomationRun) -> None:
 
 def _wait_for_workers() -> float:
     """The time at which every worker has acknowledged the change."""
-    from pause_manager import acknowledgements, fleet
+    from pause_manager import fleet
+    from pause_manager.nodes import members
 
     version = fleet.state().version
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while (found := acknowledgements.of_version(version)).acknowledged < WORKERS:
+    while (found := members.of_version(version)).acknowledged < WORKERS:
         if time.monotonic() > deadline:
             raise RuntimeError(f"expected {WORKERS} workers to obey, got {found.acknowledged} of {found.total}")
         time.sleep(0.005)

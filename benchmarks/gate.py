@@ -84,8 +84,8 @@ def _trimmed(values: list[float]) -> float:
 def _sample_ms() -> list[float]:
     """Processor time of this thread for one sample and all that is done with it, each second."""
     from pause_manager import nodes
-    from pause_manager.node_watch import NodeWatch
-    from pause_manager.probes.sample import Sampler
+    from pause_manager.probes.sampler import Sampler
+    from pause_manager.worker.node_monitor import NodeWatch
 
     sampler, watch = Sampler(), NodeWatch()
     spent: list[float] = []
@@ -110,7 +110,7 @@ def _sample_ms() -> list[float]:
 def _wait_for_room() -> None:
     """A worker's first sample comes a second after its start; before it there is no room to be seen."""
     from pause_manager import manager
-    from pause_manager.needs import Needs
+    from pause_manager.capacity.needs import Needs
 
     while manager.should_pause(Needs()).should_pause:
         time.sleep(0.1)

@@ -58,7 +58,7 @@ def main() -> list[Claim]:
 
 def _claim_ms(*runs: AutomationRun) -> list[float]:
     from automation import leases
-    from automation.leases import Worker
+    from automation.leases.claims import Worker
 
     spent: list[list[float]] = [[] for _ in runs]
     stage_runs = [run.stages.get(slug="noop").pk for run in runs]
@@ -73,7 +73,7 @@ def _claim_ms(*runs: AutomationRun) -> list[float]:
 
 
 def _progress_ms(run: AutomationRun) -> float:
-    from automation import progress
+    from automation.reports import progress
 
     spent = []
     for _ in range(20):
@@ -85,13 +85,13 @@ def _progress_ms(run: AutomationRun) -> float:
 
 def _memory(run: AutomationRun) -> float:
     """Peak resident memory (MiB) of a fresh worker process that goes through the whole run."""
-    from automation import maintenance
     from automation.models import AutomationRun
+    from automation.runs import reconciler
 
     with worker("backend", "-Q", "stages", processes=1) as parent:
         child = parent.children()[0]
         while not AutomationRun.objects.filter(pk=run.pk, finished_at__isnull=False).exists():
-            maintenance.reconcile()
+            reconciler.reconcile()
             time.sleep(0.5)
         status = Path(f"/proc/{child.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024

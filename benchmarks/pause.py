@@ -58,9 +58,9 @@ def _sample(run: AutomationRun, without: Servers | None = None) -> tuple[float, 
     """Pause a fully loaded run; (commit to last item start, commit to no lease left), both in ms."""
     from django.db import transaction
 
-    from automation import lifecycle, maintenance
     from automation.models import WorkSlice
-    from pause_manager.actor import Actor
+    from automation.runs import lifecycle, reconciler
+    from pause_manager.observability.actor import Actor
 
     actor = Actor("system", "benchmark")
     leases = WorkSlice.objects.leased().filter(stage_run__run=run)
@@ -69,7 +69,7 @@ def _sample(run: AutomationRun, without: Servers | None = None) -> tuple[float, 
         if time.monotonic() > deadline:
             raise RuntimeError(f"expected {PROCESSES} loops at work, got {leases.count()}")
         time.sleep(0.5)
-        maintenance.reconcile()
+        reconciler.reconcile()
     outputs = run.stages.get(slug="stamp").outputs
     before = outputs.order_by("-id").values_list("id", flat=True).first() or 0
     if without is not None:

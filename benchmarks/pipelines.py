@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from automation.context import StageContext
 from automation.pipeline import AGENT, Param, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
 
 
 class Noop(Stage):

@@ -67,10 +67,10 @@ def _polls(*, nodes: int, entries: int, makes_room: bool = False) -> list[float]
 
 
 def _sample(count: int) -> None:
-    from pause_manager import nodes
-    from pause_manager.clock import database_seconds
-    from pause_manager.samples import Sample
-    from pause_manager.views import GpuView, NodeView
+    from pause_manager.capacity.snapshot import GpuView, NodeView
+    from pause_manager.models.clock import database_seconds
+    from pause_manager.nodes import registry
+    from pause_manager.probes.sample import Sample
 
     gpus = tuple(GpuView(index, total_mib=24_000, free_mib=24_000, utilisation=0.0) for index in range(8))
     for number in range(count):
@@ -83,8 +83,8 @@ def _sample(count: int) -> None:
             free_memory_mib=128_000,
             gpus=gpus,
         )
-        nodes.keep(Sample(view))
-        nodes.announce(Sample(view))
+        registry.keep(Sample(view))
+        registry.announce(Sample(view))
 
 
 def _park(count: int) -> None:

@@ -22,9 +22,10 @@ CLAIMS = 300
 def main() -> list[Claim]:
     """Claims of another run are timed before (the peer) and while the rows go (ours)."""
     with system():
-        from automation import deletion, lifecycle, purge
-        from automation.copying import ITEM
-        from pause_manager.actor import SYSTEM
+        from automation.items.store import ITEM
+        from automation.retention import deletion, purge
+        from automation.runs import lifecycle
+        from pause_manager.observability.actor import SYSTEM
 
         begun = time.perf_counter()
         old = create_run("bench-noop", start=False, items=ITEMS)
@@ -59,7 +60,7 @@ def main() -> list[Claim]:
 
 def _claims_ms(run: AutomationRun, until: threading.Event | None) -> list[float]:
     from automation import leases
-    from automation.leases import Worker
+    from automation.leases.claims import Worker
 
     stage_run = run.stages.get(slug="noop").pk
     times: list[float] = []

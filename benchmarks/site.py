@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
     """A run of ``pipeline``; its items are made from ``params``."""
-    from automation import lifecycle
     from automation.models import Account, Site
-    from pause_manager.actor import Actor
+    from automation.runs import lifecycle
+    from pause_manager.observability.actor import Actor
 
     account, _ = Account.objects.get_or_create(name="bench")
     site, _ = Site.objects.get_or_create(account=account, slug="bench", name="bench")
@@ -22,8 +22,8 @@ def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
 
 def start(run: AutomationRun) -> None:
     """Start a run that was created without."""
-    from automation import lifecycle
-    from pause_manager.actor import Actor
+    from automation.runs import lifecycle
+    from pause_manager.observability.actor import Actor
 
     lifecycle.start_run(run.pk, actor=Actor("system", "benchmark"))
 

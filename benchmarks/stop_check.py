@@ -17,8 +17,8 @@ def main() -> list[Claim]:
         import redis
         from django.conf import settings
 
-        from automation.leases import Worker
-        from automation.stage_loop import StageLoop
+        from automation.leases.claims import Worker
+        from automation.worker.stage_loop import StageLoop
 
         run = create_run("bench-noop", start=False, items=10)
         start(run)

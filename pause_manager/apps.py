@@ -10,4 +10,7 @@ class PauseManagerConfig(AppConfig):
 
     def ready(self) -> None:
         # They register system checks, receivers, loads and blockers, and the bootstep.
-        from pause_manager import announcements, checks, fleet, redispatch, running_work, worker_steps  # noqa: F401
+        from pause_manager import bootsteps, checks  # noqa: F401
+        from pause_manager.fleet import switch  # noqa: F401
+        from pause_manager.messaging import event_stream  # noqa: F401
+        from pause_manager.pausable import redispatch, workload  # noqa: F401

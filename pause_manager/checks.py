@@ -17,9 +17,10 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from pause_manager import chord_results, loads
+from pause_manager import workloads_loads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
+from pause_manager.pausable import chord_results
 from pause_manager.schedule import CONTROL_TASKS
 from pause_manager.settings_check import check_declared
 
@@ -128,7 +129,11 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return []
     classes = tuple(getattr(ours, name) for name in WAYS_IN if hasattr(ours, name))
     # Who declares loads has work that asks by itself before it starts.
-    others = {"celery", "pause_manager", *(provider.__module__.partition(".")[0] for provider in loads.providers())}
+    others = {
+        "celery",
+        "pause_manager",
+        *(provider.__module__.partition(".")[0] for provider in workloads_loads.providers()),
+    }
     tasks = [task for _, task in registered if _package(task) not in others]
     if not any(isinstance(task, classes) for task in tasks):
         return []
@@ -245,4 +250,6 @@ def _is_obeyed(app: Any) -> bool:
     if isinstance(declared, dict) and declared.get("every_task") is True:
         return True
     is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules
-    return is_class or any(provider.__module__ != "pause_manager.running" for provider in loads.providers())
+    return is_class or any(
+        provider.__module__ != "pause_manager.pausable.running_tasks" for provider in workloads_loads.providers()
+    )

@@ -7,7 +7,8 @@ from typing import Any
 
 from celery import Task
 
-from pause_manager import database, metrics, tallies
+from pause_manager import database
+from pause_manager.observability import counters, metrics
 from pause_manager.schedule import INTERVAL
 
 DONE = metrics.counter("slackwater_control_tasks_total", "Control tasks that were carried out.", ("task",))
@@ -36,7 +37,7 @@ class ControlTask(Task):  # type: ignore[type-arg]
         if not interval:
             return True
         labels = json.dumps({"task": str(self.name)}, separators=(",", ":"))
-        return tallies.add_unless_lately(DONE.name, labels, SHARE * interval)
+        return counters.add_unless_lately(DONE.name, labels, SHARE * interval)
 
 
 def _interval(told: object) -> float:

@@ -10,10 +10,15 @@ from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from pause_manager import acknowledgements, chord_results, clocks, drain, known_tasks, metrics, nodes, stuck, unserved
-from pause_manager.exposition import gauge, register
+from pause_manager import nodes
+from pause_manager.fleet import drain
 from pause_manager.models import WorkerNode
-from pause_manager.node_report import shown
+from pause_manager.nodes import clock_skew, known_tasks, members
+from pause_manager.nodes.report import shown
+from pause_manager.observability import metrics
+from pause_manager.observability.exposition import gauge, register
+from pause_manager.pausable import chord_results
+from pause_manager.pause_queue import stuck, unserved
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0
@@ -37,7 +42,7 @@ FLEET = """
 TALLIES = """
     SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
 """
-STATEMENTS = (HOLDS, QUEUE, known_tasks.STUCK, POLL, FLEET, acknowledgements.LIVE, TALLIES)
+STATEMENTS = (HOLDS, QUEUE, known_tasks.STUCK, POLL, FLEET, members.LIVE, TALLIES)
 
 
 def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -74,7 +79,7 @@ def _fleet() -> Iterable[Metric]:
         since.add_metric([], age if mode else 0.0)
         version.add_metric([], number)
         current = number
-    for kind, count in acknowledgements.of_version(current).by_kind.items():
+    for kind, count in members.of_version(current).by_kind.items():
         workers.add_metric([kind, "yes"], count.acknowledged)
         workers.add_metric([kind, "no"], count.total - count.acknowledged - count.lost)
         workers.add_metric([kind, "lost"], count.lost)
@@ -98,7 +103,7 @@ def _clocks() -> Iterable[Metric]:
         "who",
     )
     worst: dict[tuple[str, str], float] = {}
-    for clock in clocks.all_clocks():
+    for clock in clock_skew.all_clocks():
         key = (clock.host, clock.who)
         worst[key] = max(worst.get(key, 0.0), clock.offset, key=abs)
     for (host, who), seconds in worst.items():

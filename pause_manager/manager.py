@@ -9,36 +9,25 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import (
-    capacity,
-    conf,
-    database,
-    front,
-    gpus,
-    holds,
-    layers,
-    loads,
-    machines,
-    metrics,
-    nodes,
-    pause_queue,
-    polling,
-    serving,
-    watching,
-)
-from pause_manager.actor import Actor
-from pause_manager.clock import database_seconds
-from pause_manager.desk import ITS_TURN, goes_behind, open_desk
+from pause_manager import capacity, conf, database, holds, nodes, pause_queue, workloads_loads
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import NodeView
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold, PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
-from pause_manager.polling import Poll as Poll
+from pause_manager.models.clock import database_seconds
+from pause_manager.nodes import serving, watching
+from pause_manager.nodes.machines import identity
+from pause_manager.observability import gate_health, metrics
+from pause_manager.observability.actor import Actor
+from pause_manager.pause_queue import heads, poller
+from pause_manager.pause_queue.admission import ITS_TURN, goes_behind, open_desk
+from pause_manager.pause_queue.poller import Poll as Poll
+from pause_manager.pause_queue.ramp import Ramp
+from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
-from pause_manager.ramp import Ramp
-from pause_manager.samples import Sample
+from pause_manager.probes.sample import Sample
 from pause_manager.signals import forced_on, hold_changing
-from pause_manager.views import NodeView
+from pause_manager.slots import gpus
 
 logger = logging.getLogger("pause_manager.manager")
 
@@ -112,7 +101,7 @@ def admit_on(
     free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept free
     concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
     """
-    with layers.telling("capacity"):
+    with gate_health.telling("capacity"):
         if not watching.is_watched():
             return ()
         if told is not None:
@@ -124,9 +113,9 @@ def admit_on(
             return f"{node} has no fresh sample."
         # A poll may have kept the node for other work while this waited for the lock.
         kept = Ramp.stored()
-        mine = loads.by_node(node).get(node, ())
+        mine = workloads_loads.by_node(node).get(node, ())
         view = view.carrying(load for load in mine if not load.is_sent)
-        if node == machines.known_name():
+        if node == identity.known_name():
             view = _from_here(view, needs, among)
         state = found.watch.state if found is not None and found.row.watch and not goes_on else None
         now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
@@ -146,7 +135,7 @@ def admit_on(
             logger.info("No room for a loop: %s %s", admission.sentence, admission.figures)
             return admission.sentence
         if newcomer is not None:
-            ahead = front.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
+            ahead = heads.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
             if goes_behind(ahead, needs, newcomer, pipeline=pipeline):
                 logger.info("No turn for a newcomer: %s", ITS_TURN)
                 return ITS_TURN
@@ -167,12 +156,12 @@ def suits_here(node: str, ids: Sequence[str], *, needs: Needs, among: Collection
     """
     if among is not None and set(ids) != set(among):
         return False
-    if not conf.settings().capacity or node != machines.known_name():
+    if not conf.settings().capacity or node != identity.known_name():
         return True
     found, at = nodes.lock(node)
     if found is None:
         return False
-    view = _from_here(found.view.carrying(loads.by_node(node).get(node, ())), needs, among)
+    view = _from_here(found.view.carrying(workloads_loads.by_node(node).get(node, ())), needs, among)
     usable = {gpu.id for gpu in view.gpus if not gpu.problem}
     return usable >= set(ids) and capacity.container_fits(view, needs, at or database_seconds())
 
@@ -201,7 +190,7 @@ def poll() -> Poll:
             if not pause_queue.lock_poll():
                 return Poll(skipped="another poll is under way")
             with POLLING.timed():
-                done = polling.poll(nodes.still_called_so(seen))
+                done = poller.poll(nodes.still_called_so(seen))
         _failed_at = None
         return done
     except Exception as error:

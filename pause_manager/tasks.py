@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import batches, chord_results, conf, fleet, holds, manager, metrics, nodes, redispatch, settling
-from pause_manager.actor import SYSTEM
+from pause_manager import conf, fleet, holds, manager, nodes
 from pause_manager.control_task import ControlTask
+from pause_manager.database import batches
+from pause_manager.holds import milestones
 from pause_manager.models import IdempotencyRecord
+from pause_manager.observability import metrics
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pausable import chord_results, redispatch
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
 def expire_holds() -> None:
     """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
-    metrics.guarded(settling.look)()
+    metrics.guarded(milestones.look)()
     fleet.look_after()
 
 

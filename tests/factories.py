@@ -9,16 +9,17 @@ from typing import Any
 
 from django.db import transaction
 
-from automation import leases, lifecycle, maintenance, tasks
+from automation import leases, tasks
 from automation.files.fenced import FencedArtifacts
-from automation.leases import Work, Worker
+from automation.leases.claims import Work, Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
-from pause_manager import broker
-from pause_manager.actor import Actor
+from automation.runs import lifecycle, reconciler
+from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent
-from pause_manager.worker import slots
-from pause_manager.worker.local import local
-from pause_manager.worker.page import Page
+from pause_manager.observability.actor import Actor
+from pause_manager.slots import slots
+from pause_manager.slots.local import local
+from pause_manager.slots.page import Page
 from tests import pipelines
 from tests.pipelines import wait_until
 
@@ -107,8 +108,8 @@ def drain(run: AutomationRun, limit: int = 500) -> AutomationRun:
 def settle(run: AutomationRun, rounds: int = 50) -> AutomationRun:
     """Reconcile and drain until the run is final, as beat and a worker would."""
     for _ in range(rounds):
-        maintenance.reap()
-        maintenance.reconcile()
+        reconciler.reap()
+        reconciler.reconcile()
         if drain(run).finished_at is not None:
             return run
         WorkSlice.objects.filter(stage_run__run=run).update(available_at=None)

@@ -9,9 +9,9 @@ from typing import Any
 from django.db.models.functions import Now
 
 from pause_manager import nodes
+from pause_manager.capacity.snapshot import NodeView
 from pause_manager.models import WorkerNode
-from pause_manager.samples import Sample
-from pause_manager.views import NodeView
+from pause_manager.probes.sample import Sample
 
 
 def make_sample(name: str = "n1", **view: Any) -> Sample:

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from automation import leases, maintenance
-from automation.leases import Work, Worker
+from automation import leases
+from automation.leases.claims import Work, Worker
 from automation.models import AutomationRun
+from automation.runs import reconciler
 from pause_manager.probes import processes
 from tests.factories import claim, expire_leases, stage_of
 
@@ -45,7 +46,7 @@ def die_on_an_item(run: AutomationRun) -> Work:
     """A pool process leases the next slice and dies; its worker lives. Then somebody looks."""
     with process() as owner:
         work = claim_as(run, owner)
-    assert maintenance.reap() == 1
+    assert reconciler.reap() == 1
     return work
 
 
@@ -54,5 +55,5 @@ def fall_silent(run: AutomationRun) -> Work:
     work = claim(run, "silent")
     assert work is not None
     expire_leases(run)
-    assert maintenance.reap() == 1
+    assert reconciler.reap() == 1
     return work

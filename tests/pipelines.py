@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from automation.context import StageContext
 from automation.pipeline import AGENT, GroupStage, Needs, Param, Payload, Pipeline, Stage, TryLater, register
+from automation.pipeline.context import StageContext
 
 Script = Callable[[Payload, StageContext], None]
 _script: Script | None = None

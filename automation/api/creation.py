@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import lifecycle, run_input
 from automation.api import runs
 from automation.inputs import Input
 from automation.models import AutomationRun
-from automation.pipeline import get_pipeline
-from pause_manager.actor import Actor
+from automation.pipeline import get_pipeline, run_input
+from automation.runs import lifecycle
+from pause_manager.observability.actor import Actor
 
 
 def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRun, Input | None]:

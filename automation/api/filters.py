@@ -9,10 +9,11 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Concat
 from rest_framework import serializers
 
-from automation import installed, status
+from automation.gate import installed
 from automation.models import Lifecycle, StageRun
-from automation.querysets import RunQuerySet
-from automation.status import ALL as STATUSES
+from automation.models._querysets import RunQuerySet
+from automation.reports import status
+from automation.reports.status import ALL as STATUSES
 from pause_manager.api.pagination import PageQuery
 from pause_manager.models import Hold
 
@@ -26,7 +27,7 @@ class RunQuery(PageQuery):
 
 
 def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
-    """The runs whose derived status is ``wanted``: :func:`automation.status.derive` as a query."""
+    """The runs whose derived status is ``wanted``: :func:`automation.reports.status.derive` as a query."""
     if wanted in (Lifecycle.COMPLETED, status.COMPLETED_WITH_FAILURES):
         completed = rows.filter(lifecycle=Lifecycle.COMPLETED)
         return (

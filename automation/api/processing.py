@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import payload_access, progress, up_next
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
+from automation.reports import payload_access, progress, up_next
 
 NOTHING: dict[str, Any] = {
     "run_id": None,

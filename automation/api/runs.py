@@ -9,10 +9,13 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Now
 
-from automation import deletion, gate, run_names, status
+from automation import gate
 from automation.api.errors import AmbiguousRun, RunNotFound, SiteNotFound
 from automation.models import AutomationRun, Site
-from automation.querysets import RunQuerySet, SiteQuerySet, accounts_of
+from automation.models._querysets import RunQuerySet, SiteQuerySet, accounts_of
+from automation.reports import status
+from automation.retention import deletion
+from automation.runs import run_names
 
 
 def visible(user: Any) -> RunQuerySet:

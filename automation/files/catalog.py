@@ -16,11 +16,11 @@ from uuid import UUID
 from django.db import IntegrityError, connection
 
 from automation.errors import LeaseLost
-from automation.files.models import Artifact
 from automation.files.place import Place
 from automation.files.storage import StorageAway
-from automation.leases import RUN, SLICE, Work
+from automation.leases.claims import RUN, SLICE, Work
 from automation.models import AutomationRun
+from automation.models.files import Artifact
 
 ARTIFACT = Artifact._meta.db_table
 TRIES = 10

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from automation.files import catalog, names, place
 from automation.files.artifacts import Artifacts
 from automation.files.storage import Content, ContentFile, used
-from automation.leases import Work
+from automation.leases.claims import Work
 from pause_manager import database
 
 P = ParamSpec("P")

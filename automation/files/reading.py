@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from automation.errors import FileNameRefused
 from automation.files import catalog, names
-from automation.files.models import Artifact
 from automation.files.storage import StorageAway, stream, used
 from automation.models import StageRun
+from automation.models.files import Artifact
 
 PAGE = 500
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from automation.models import AutomationRun
 from automation.pipeline import BaseStage, GroupStage, Pipeline, Stage, all_pipelines
-from pause_manager import conf, serving
+from pause_manager import conf
 from pause_manager.models import FleetWorker
+from pause_manager.nodes import serving
 
 NOT_SHARED = "files_not_shared"
 LIFTED_BY = (

@@ -12,7 +12,7 @@ from automation import conf
 from automation.files import place
 from automation.files.catalog import ARTIFACT
 from automation.files.storage import StorageAway, used
-from automation.leases import RUN, SLICE, STAGE
+from automation.leases.claims import RUN, SLICE, STAGE
 
 logger = logging.getLogger("automation.files")
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.files.storage import storages
 
 from automation.files import place
-from pause_manager import storage_report
+from pause_manager import workloads_storage_report
 
 logger = logging.getLogger("automation.files")
 
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 3.0
 def look_once(storage: Any, complaint: str = "") -> str:
     """Look and tell; what is wrong with the storage, logged if it is not the ``complaint`` of the last time."""
     try:
-        storage_report.tell(place.look(storage).as_dict())
+        workloads_storage_report.tell(place.look(storage).as_dict())
     except Exception as error:
         if str(error) != complaint:
             logger.error("Where this worker keeps files is not known: %s", error)

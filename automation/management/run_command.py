@@ -15,9 +15,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from automation import run_names, status
 from automation.errors import AutomationError, TransitionRefused
 from automation.models import AutomationRun, Lifecycle
+from automation.reports import status
+from automation.runs import run_names
 from pause_manager import database
 from pause_manager.management.shell import Exit, quiet, shell_actor
 

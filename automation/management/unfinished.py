@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automation.models import AutomationRun, Site
+from automation.models.work import WorkItem
 from automation.pipeline import Payload, get_pipeline
-from automation.work import WorkItem
 
 
 def like(

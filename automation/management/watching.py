@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from automation import gate, progress, status
+from automation import gate
 from automation.models import TERMINAL, AutomationRun
+from automation.reports import progress, status
 from pause_manager import database, times
 
 POLL_SECONDS = 0.5

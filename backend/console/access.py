@@ -16,8 +16,8 @@ from django.shortcuts import get_object_or_404
 from django.utils.crypto import salted_hmac
 from django_htmx.http import HttpResponseClientRedirect
 
-from automation import payload_access
 from automation.models import AutomationRun
+from automation.reports import payload_access
 
 VIEW = "automation.view_automationrun"
 OPERATE = "automation.operate_automationrun"

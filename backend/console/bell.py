@@ -13,7 +13,7 @@ import redis
 
 from automation import conf as automation_conf
 from pause_manager import conf
-from pause_manager.redis_clients import AsyncEar
+from pause_manager.messaging.redis_clients import AsyncEar
 
 logger = logging.getLogger("backend.console.bell")
 

@@ -6,8 +6,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
-from automation import run_names
 from automation.models import AutomationRun
+from automation.runs import run_names
 from backend.console import access
 
 

@@ -12,11 +12,13 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 
-from automation import gate, installed, payload_access, progress, status
+from automation import gate
+from automation.gate import installed
 from automation.models import TERMINAL, AutomationRun, Lifecycle
-from automation.retries import RETRYABLE
-from automation.up_next import title_of
-from automation.work import WorkItem, WorkSlice
+from automation.models.work import WorkItem, WorkSlice
+from automation.reports import payload_access, progress, status
+from automation.reports.up_next import title_of
+from automation.runs.retries import RETRYABLE
 from backend.console import access
 from backend.console.live import Update
 from pause_manager.models import ControlEvent, Hold

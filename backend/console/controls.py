@@ -11,10 +11,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
-from automation import forcing, lifecycle, retries
 from automation.errors import TransitionRefused
+from automation.runs import forcing, lifecycle, retries
 from backend.console import access, card
-from pause_manager.actor import Actor
+from pause_manager.observability.actor import Actor
 
 VERBS = {
     "pause": lifecycle.pause,

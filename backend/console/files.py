@@ -17,7 +17,7 @@ from automation.files import reading
 from automation.files.reading import StoredFile
 from automation.files.storage import StorageAway
 from backend.console import access
-from pause_manager.streaming import streamed
+from pause_manager.observability.streaming import streamed
 
 SHOWN = {
     ".html": "text/html",

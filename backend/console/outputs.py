@@ -10,7 +10,7 @@ from uuid import UUID
 from django.urls import reverse
 
 from automation.files import reading
-from automation.up_next import title_of
+from automation.reports.up_next import title_of
 
 FILE_FIELDS = ("file", "markdown", "html", "article", "image")
 TITLES = ("title", "keyword", "name", "cluster", "n")

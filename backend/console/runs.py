@@ -15,10 +15,12 @@ from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from automation import gate, installed, payload_access, status
-from automation.leases import STAGE
+from automation import gate
+from automation.gate import installed
+from automation.leases.claims import STAGE
 from automation.models import AutomationRun, Lifecycle
-from automation.slice_totals import DONE
+from automation.reports import payload_access, status
+from automation.reports.slice_totals import DONE
 from backend.console import access, live
 
 PAGE_SIZE = 20

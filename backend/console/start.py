@@ -12,14 +12,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from automation import conf, lifecycle, run_input
-from automation.declaration import Param
+from automation import conf
 from automation.errors import AutomationError, InvalidInput, UnknownPipeline
 from automation.inputs import Input, Report
 from automation.models import AutomationRun, Site
-from automation.pipeline import Pipeline, all_pipelines, get_pipeline
+from automation.pipeline import Pipeline, all_pipelines, get_pipeline, run_input
+from automation.pipeline.declaration import Param
+from automation.runs import lifecycle
 from backend.console import access
-from pause_manager.actor import Actor
+from pause_manager.observability.actor import Actor
 
 PREFIX = "param-"
 PREVIEW_COLUMNS = 8

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import redis
 from django.conf import settings
 
-from pause_manager import redis_clients
+from pause_manager.messaging import redis_clients
 
 logger = logging.getLogger("backend.lockout")
 

@@ -16,8 +16,8 @@ from django.db import transaction
 
 from backend.lockout import counter
 from backend.lockout.counter import Count
-from pause_manager import audit, log_context
-from pause_manager.actor import Actor
+from pause_manager.observability import audit, log_context
+from pause_manager.observability.actor import Actor
 
 logger = logging.getLogger("backend.lockout")
 

@@ -16,9 +16,10 @@ from rest_framework.response import Response
 
 from automation.api.authentication import AgentAuthentication, AgentForbidden
 from automation.models import Agent
-from pause_manager import database, request_id
+from pause_manager import database
 from pause_manager.api.base import ControlView
 from pause_manager.api.errors import answer
+from pause_manager.observability import request_id
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from automation import agents
 from backend.mcp import schemas
 from backend.mcp.callers import Caller, Identify, Known, NotAdmitted
 from backend.mcp.tools import Tool
-from pause_manager import log_context, request_id
 from pause_manager.api import errors, strict
 from pause_manager.api.idempotency import HEADER
+from pause_manager.observability import log_context, request_id
 
 CHANNEL = "mcp"
 Arguments = dict[str, Any]

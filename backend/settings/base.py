@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,11 @@ OWN_APPS = own_apps.load(env.words("SLACKWATER_APPS"), DATA_DIR)
 """Apps with pipelines of your own."""
 INSTALLED_APPS = [
     "backend.apps.BackendConfig",
-    *(app for app in ("backend.console", "automation", "pause_manager") if find_spec(app)),
+    "backend.console",
+    "automation",
+    "automation.contrib.content",
+    "automation.contrib.drill",
+    "pause_manager",
     "backend.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -47,7 +50,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "pause_manager.request_id.middleware",
+    "pause_manager.observability.request_id.middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "backend.lockout.middleware.middleware",
@@ -183,7 +186,7 @@ LOGGING = {
     "filters": {
         "not_readyz": {"()": "django.utils.log.CallbackFilter", "callback": is_not_readyz},
         "lost_processes": {"()": "django.utils.log.CallbackFilter", "callback": is_not_of_a_lost_process},
-        "context": {"()": "pause_manager.log_context.AddContext"},
+        "context": {"()": "pause_manager.observability.log_context.AddContext"},
     },
     "handlers": {
         "console": {

@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from pause_manager import request_id
-from pause_manager.actor import Actor
 from pause_manager.api import errors
 from pause_manager.api.parsers import JsonParser
+from pause_manager.observability import request_id
+from pause_manager.observability.actor import Actor
 
 
 class ControlView(APIView):

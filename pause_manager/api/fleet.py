@@ -12,8 +12,7 @@ from rest_framework import exceptions, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import conf, control_state, drain, fleet, tenants
-from pause_manager.actor import Actor
+from pause_manager import conf, fleet, workloads_tenants
 from pause_manager.api import errors, schema
 from pause_manager.api.base import ControlView
 from pause_manager.api.fleet_schema import (
@@ -25,6 +24,9 @@ from pause_manager.api.fleet_schema import (
 from pause_manager.api.idempotency import idempotent, key_of
 from pause_manager.api.permissions import MayUseFleet, may_operate
 from pause_manager.errors import FleetRefused
+from pause_manager.fleet import drain
+from pause_manager.holds import fleet_state
+from pause_manager.observability.actor import Actor
 
 _CODES = {
     "invalid": "worker_pause_invalid_request",
@@ -118,7 +120,7 @@ class WorkerPause(FleetView):
             self._carry_out(given, key_of(self, request) or "")
         except FleetRefused as refusal:
             # Returned, not raised: the refusal is on record, and that must stand.
-            state = control_state.read()
+            state = fleet_state.read()
             more = {"system": state.as_dict(), "metrics": drain.measure(state.mode).as_dict()}
             return errors.answer(status.HTTP_409_CONFLICT, refusal.code, str(refusal), **more)
         return self._snapshot()
@@ -140,5 +142,5 @@ class WorkerPause(FleetView):
 
     def _snapshot(self, latest: int = 5) -> Response:
         may_see_work = may_operate(self.request.user)
-        agents = None if may_see_work else tenants.agents_of(self.request.user)
+        agents = None if may_see_work else workloads_tenants.agents_of(self.request.user)
         return Response(fleet.snapshot(latest=latest, with_blockers=may_see_work, agents=agents))

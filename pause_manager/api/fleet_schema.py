@@ -6,11 +6,11 @@ from typing import Any
 
 from rest_framework import serializers
 
-from pause_manager.acknowledgements import KINDS
 from pause_manager.api.schema import ErrorSerializer
 from pause_manager.api.strict import StrictSerializer
-from pause_manager.fleet_report import MOST_EVENTS
+from pause_manager.fleet.report import MOST_EVENTS
 from pause_manager.models import Hold
+from pause_manager.nodes.members import KINDS
 
 MODES = Hold.Mode.choices
 LONGEST_TEXT = 500

@@ -11,12 +11,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import bulk, tenants
+from pause_manager import workloads_tenants
 from pause_manager.api import schema
 from pause_manager.api.fleet import FleetView
 from pause_manager.api.idempotency import idempotent, key_of
 from pause_manager.api.permissions import may_operate
 from pause_manager.api.strict import StrictSerializer
+from pause_manager.fleet import bulk_holds
 from pause_manager.models import Hold
 
 MOST_SCOPES, MOST_SHOWN = 1_000, 1_000
@@ -102,13 +103,13 @@ class HoldList(FleetView):
         query = self.query(HoldQuery)
         rows = Hold.objects.filter(released_at__isnull=not query["released"]).order_by("-id")
         if not may_operate(request.user):
-            rows = rows.exclude(scope__startswith="run:").exclude(tenants.hidden_from(request.user))
+            rows = rows.exclude(scope__startswith="run:").exclude(workloads_tenants.hidden_from(request.user))
         if "kind" in query:
             rows = rows.filter(kind=query["kind"])
         if "before" in query:
             rows = rows.filter(pk__lt=query["before"])
         if scope := query.get("scope", ""):
-            is_sort = scope.endswith(f":{bulk.ALL}")
+            is_sort = scope.endswith(f":{bulk_holds.ALL}")
             rows = rows.filter(scope__startswith=scope[:-1]) if is_sort else rows.filter(scope=scope)
         return Response(HoldSerializer(rows[: query["limit"]], many=True).data)
 
@@ -126,7 +127,7 @@ class HoldList(FleetView):
     def post(self, request: Request) -> Response:
         given = self.body(PlaceSerializer)
         seconds = given.get("expires_in_seconds")
-        outcome = bulk.place(
+        outcome = bulk_holds.place(
             given["scopes"],
             mode=given["mode"],
             actor=self.actor,
@@ -153,5 +154,5 @@ class HoldRelease(FleetView):
     @idempotent
     def post(self, request: Request) -> Response:
         given: dict[str, Any] = self.body(ReleaseSerializer)
-        released, not_held = bulk.release(given["scopes"], actor=self.actor, reason=given["reason"])
+        released, not_held = bulk_holds.release(given["scopes"], actor=self.actor, reason=given["reason"])
         return Response({"released": released, "not_held": not_held})

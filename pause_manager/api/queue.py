@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
-from pause_manager import outlook
 from pause_manager.api.pagination import PageQuery
 from pause_manager.api.strict import StrictSerializer
 from pause_manager.models import PauseQueueEntry
+from pause_manager.pause_queue import outlook
 
 REASON_LENGTH = 500
 

@@ -9,12 +9,12 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import thresholds
 from pause_manager.api import errors, schema
 from pause_manager.api.fleet import FleetView
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.nodes import check_name
 from pause_manager.api.strict import StrictSerializer
+from pause_manager.nodes import operator_threshold
 
 NODE = OpenApiParameter("node", str, OpenApiParameter.PATH, description="Name of a node.")
 
@@ -51,7 +51,7 @@ class NodeThreshold(FleetView):
     def post(self, request: Request, node: str) -> Response:
         given = self.body(ThresholdSerializer)
         try:
-            thresholds.set_own(check_name(node), given["pause_below"], actor=self.actor, reason=given["reason"])
-        except thresholds.NodeUnknown as error:
+            operator_threshold.set_own(check_name(node), given["pause_below"], actor=self.actor, reason=given["reason"])
+        except operator_threshold.NodeUnknown as error:
             return errors.answer(status.HTTP_404_NOT_FOUND, error.code, str(error))
         return Response({"node": node, "pause_below": given["pause_below"]})

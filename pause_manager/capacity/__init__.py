@@ -1,34 +1,34 @@
 """The capacity policy: pure functions over what the fleet looks like at one time. No I/O, no clock, no Django.
 
-``room`` and ``share`` measure, ``should_pause`` and ``place`` admit, ``judge`` watches one node, ``plan_resume`` sends
-parked work on, ``adapt`` moves a node's threshold. Every decision carries a code, a sentence and its figures.
+``headroom`` and ``share`` measure, ``should_pause`` and ``place`` admit, ``judge`` watches one node, ``plan_resume``
+sends parked work on, ``adapt`` moves a node's threshold. Every decision carries a code, a sentence and its figures.
 """
 
-from pause_manager.capacity.adaptive import Adaptation, adapt, with_threshold
 from pause_manager.capacity.admission import Placement, Verdict, admit, goes_behind, how_many_fit, place, should_pause
-from pause_manager.capacity.book import Book
-from pause_manager.capacity.books import admission_book, resuming_book
-from pause_manager.capacity.consolidation import Consolidation, Move, consolidate, piece_of
-from pause_manager.capacity.eligible import can_ever_run
-from pause_manager.capacity.idle import Idle
-from pause_manager.capacity.kept_nodes import Kept, has_node
-from pause_manager.capacity.line import Line, Waiting
-from pause_manager.capacity.outlook import outlook
-from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.resuming import RampState, plan_resume
-from pause_manager.capacity.room import (
+from pause_manager.capacity.headroom import (
     GpuRoom,
     Room,
     Share,
     container_fits,
     fits,
+    headroom,
     is_readable,
-    room,
     share,
     within,
 )
-from pause_manager.capacity.rooms import Rooms
-from pause_manager.capacity.sites import Sites
+from pause_manager.capacity.idle import Idle
+from pause_manager.capacity.outlook import outlook
+from pause_manager.capacity.placement.consolidation import Consolidation, Move, consolidate, piece_of
+from pause_manager.capacity.placement.eligible import can_ever_run
+from pause_manager.capacity.placement.headrooms import Rooms
+from pause_manager.capacity.placement.ledger import Book
+from pause_manager.capacity.placement.ledgers import admission_book, resuming_book
+from pause_manager.capacity.placement.queue_line import Line, Waiting
+from pause_manager.capacity.placement.reserved_nodes import Kept, has_node
+from pause_manager.capacity.placement.sites import Sites
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.resuming import RampState, plan_resume
+from pause_manager.capacity.threshold import Adaptation, adapt, with_threshold
 from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "fits",
     "goes_behind",
     "has_node",
+    "headroom",
     "how_many_fit",
     "is_readable",
     "judge",
@@ -68,7 +69,6 @@ __all__ = [
     "place",
     "plan_resume",
     "resuming_book",
-    "room",
     "share",
     "should_pause",
     "with_threshold",

@@ -6,23 +6,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity.book import Placement
-from pause_manager.capacity.books import admission_book
-from pause_manager.capacity.eligible import can_ever_run, large_gpus
+from pause_manager.capacity.headroom import Share, is_readable, most_seen, pause_threshold, resume_threshold, share
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.placement.eligible import can_ever_run, large_gpus
+from pause_manager.capacity.placement.headrooms import Rooms
+from pause_manager.capacity.placement.ledger import Placement
+from pause_manager.capacity.placement.ledgers import admission_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import (
-    Share,
-    is_readable,
-    most_seen,
-    pause_threshold,
-    resume_threshold,
-    share,
-)
-from pause_manager.capacity.rooms import Rooms
-from pause_manager.capacity.words import amount, least, why_own
+from pause_manager.capacity.snapshot import NodeView
+from pause_manager.capacity.wording import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
-from pause_manager.needs import Needs
-from pause_manager.views import NodeView
 
 __all__ = ["Placement", "Verdict", "admit", "goes_behind", "how_many_fit", "place", "should_pause"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity.room import Resource, gpu_is_unknown
-from pause_manager.capacity.strangers import MEMORY, gpu_resource
+from pause_manager.capacity.foreign import MEMORY, gpu_resource
+from pause_manager.capacity.headroom import Resource, gpu_is_unknown
+from pause_manager.capacity.snapshot import Load, NodeView
 from pause_manager.capacity.yielding import gives
-from pause_manager.views import Load, NodeView
 
 Amounts = Mapping[Resource, int]
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pause_manager.capacity.admission import Verdict, should_pause
-from pause_manager.capacity.book import Book
-from pause_manager.capacity.books import resuming_book
-from pause_manager.capacity.eligible import can_ever_run
+from pause_manager.capacity.headroom import Room, Share, is_readable, milli, resume_threshold
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.placement.eligible import can_ever_run
+from pause_manager.capacity.placement.headrooms import Rooms
+from pause_manager.capacity.placement.ledger import Book
+from pause_manager.capacity.placement.ledgers import resuming_book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import Room, Share, is_readable, milli, resume_threshold
-from pause_manager.capacity.rooms import Rooms
-from pause_manager.capacity.words import amount, least, why_own
+from pause_manager.capacity.snapshot import NodeView
+from pause_manager.capacity.wording import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
-from pause_manager.needs import Needs
-from pause_manager.views import NodeView
 
 _Found = tuple[bool, float, str, Share, NodeView, Room]
 

@@ -6,14 +6,14 @@ import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pause_manager.capacity.book import Book, Placement
-from pause_manager.capacity.books import resuming_book
-from pause_manager.capacity.kept_nodes import Kept, barred_for, has_node, still_kept
-from pause_manager.capacity.line import Kind, Line, Waiting
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.placement.ledger import Book, Placement
+from pause_manager.capacity.placement.ledgers import resuming_book
+from pause_manager.capacity.placement.queue_line import Kind, Line, Waiting
+from pause_manager.capacity.placement.reserved_nodes import Kept, barred_for, has_node, still_kept
 from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.snapshot import NodeView
 from pause_manager.capacity.yielding import NodeState
-from pause_manager.needs import Needs
-from pause_manager.views import NodeView
 
 
 @dataclass(frozen=True)

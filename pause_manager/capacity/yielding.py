@@ -6,21 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.room import (
+from pause_manager.capacity.foreign import CPU, MEMORY, Swing, Usage, gpu_resource, usage
+from pause_manager.capacity.headroom import (
     Margin,
     Resource,
     Share,
+    headroom,
     is_readable,
     milli,
     pause_threshold,
     resume_threshold,
-    room,
 )
-from pause_manager.capacity.strangers import CPU, MEMORY, Swing, Usage, gpu_resource, usage
-from pause_manager.capacity.words import percent, why_own, word
-from pause_manager.needs import Needs
-from pause_manager.views import Load, NodeView
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.wording import percent, why_own, word
 
 Figures = dict[str, Any]
 
@@ -106,7 +106,7 @@ def judge(
 def _saturation(
     view: NodeView, state: NodeState, policy: Policy, now: float, kinds: Sequence[Needs]
 ) -> tuple[NodeState, Share | None]:
-    left = room(view, now, policy)
+    left = headroom(view, now, policy)
     shares = [share for needs in kinds if (share := left.share(needs)) is not None]
     best: Share | None = None
     for share in shares:

@@ -9,9 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pause_manager import conf, node_report, worker_groups
-from pause_manager.nodes import NodeState
-from pause_manager.views import ContainerView, GpuView, NodeView
+from pause_manager import conf
+from pause_manager.capacity.snapshot import ContainerView, GpuView, NodeView
+from pause_manager.nodes import report, worker_groups
+from pause_manager.nodes.registry import NodeState
 
 COLUMNS = ("node", "state", "cores", "ours", "foreign", "load", "memory free", "GPU", "GPU free", "ours", "busy", "°C")
 """The rows of a node's containers have their own figures in its columns, and nothing where they have no limit."""
@@ -45,7 +46,7 @@ def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
             "age_seconds": round(state.age_seconds, 3),
             "first_seen_at": state.row.first_seen_at.isoformat(),
             "pause_below": state.row.pause_below,
-            "workers": [node_report.worker_group(group) for group in view.workers or ()],
+            "workers": [report.worker_group(group) for group in view.workers or ()],
             **state.sample.as_dict(),
         }
         for state, view in zip(states, views, strict=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from pause_manager import acknowledgements, database, fleet, times
-from pause_manager.clock import database_now
+from pause_manager import database, fleet, times
 from pause_manager.management.shell import Exit
+from pause_manager.models.clock import database_now
+from pause_manager.nodes import members
 from pause_manager.probes import processes
 
 POLL_SECONDS = 1.0
@@ -94,7 +95,7 @@ def _obeyed(by_kind: dict[str, dict[str, int]]) -> str:
     told = [
         f"{count['acknowledged']:,} of {count['total']:,} {kind}s"
         for kind, count in by_kind.items()
-        if kind == acknowledgements.WORKER or count["total"]
+        if kind == members.WORKER or count["total"]
     ]
     return f"{' and '.join(told)} have obeyed"
 

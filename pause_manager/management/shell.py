@@ -22,8 +22,8 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pause_manager import database
-from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, PauseManagerError
+from pause_manager.observability.actor import Actor
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pause_manager.views import GpuView
+from pause_manager.capacity.snapshot import GpuView
 
 Entry = dict[str, Any]
 """What the driver process says of one GPU; one that cannot be read has no ``total_mib``."""

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 
 from pause_manager.probes import cgroups
-from pause_manager.probes.kept_file import KeptFile
-from pause_manager.probes.own import OwnProcesses, OwnReading
-from pause_manager.reports import Limit
+from pause_manager.probes.container_report import Limit
+from pause_manager.probes.own_processes import OwnProcesses, OwnReading
+from pause_manager.probes.proc_file import KeptFile
 
 NEARLY_FULL_FROM = 0.7
 """From here on our own waiting is measured, so that it is known when the CPU is full."""

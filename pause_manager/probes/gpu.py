@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pause_manager.capacity.snapshot import GpuView
 from pause_manager.probes.cards import Cards
 from pause_manager.probes.driver_process import DriverProcess, Ended, Silent
-from pause_manager.views import GpuView
 
 logger = logging.getLogger("pause_manager.probes.gpu")
 

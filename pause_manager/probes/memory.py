@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 
 from pause_manager.probes import cgroups
-from pause_manager.probes.kept_file import KeptFile
-from pause_manager.reports import Limit
+from pause_manager.probes.container_report import Limit
+from pause_manager.probes.proc_file import KeptFile
 
 MIB = 1 << 20
 CACHE_FLOOR = 0.02

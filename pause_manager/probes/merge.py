@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pause_manager.capacity.snapshot import ContainerView, GpuView, NodeView
+from pause_manager.probes.container_report import Limit, Report
 from pause_manager.probes.cpu import busy_on
-from pause_manager.reports import Limit, Report
-from pause_manager.samples import Sample
-from pause_manager.views import ContainerView, GpuView, NodeView
+from pause_manager.probes.sample import Sample
 
 FULL_FROM = 0.95
 """From this share of busy cores on, what a process gets is not what it wants."""

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from pause_manager.probes import cgroups
-from pause_manager.probes.kept_file import KeptFile
+from pause_manager.probes.proc_file import KeptFile
 
 RESOURCES = ("cpu", "memory", "io")
 

@@ -1,107 +1,64 @@
-"""What one container sees: its own report, and the machine round it. The one that speaks makes the sample of both."""
+"""A sample: what one node measured at one time, as a value that goes through JSON and back."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
-from statistics import median_low
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from pause_manager.probes import processes
-from pause_manager.probes.cpu import CpuProbe
-from pause_manager.probes.gpu import GpuProbe, GpuReading
-from pause_manager.probes.memory import MemoryProbe
-from pause_manager.probes.merge import MachineReading, merged
-from pause_manager.probes.own import OwnProcesses
-from pause_manager.probes.pressure import PressureProbe
-from pause_manager.reports import Report
-from pause_manager.samples import Sample
+import orjson
 
-STEADY_SAMPLES = 5
-"""The middle one of so many is what strangers steadily use."""
+from pause_manager.capacity.snapshot import ContainerView, GpuView, NodeView
 
 
-class Sampler:
-    """Takes readings; keeps descriptors, counters and the driver process in between. One a container is enough."""
+@dataclass(frozen=True)
+class Sample:
+    """The view that decisions are made from, and the figures behind it for people."""
 
-    def __init__(self, *, gpu_deadline_seconds: float = 2.0, with_gpus: bool = True, root: Path = Path("/")) -> None:
-        self._cpu = CpuProbe(root, OwnProcesses(root))
-        self._memory = MemoryProbe(root)
-        self._pressure = PressureProbe(root)
-        self._gpu = GpuProbe(gpu_deadline_seconds, root=root) if with_gpus else None
-        self._foreign: dict[str, deque[float]] = {}
-        """By container, and of the whole machine under no name."""
-        self._machine: MachineReading | None = None
-        self._kills: dict[str, int] = {}
-        self._killed: int | None = None
+    view: NodeView
+    own_cores: float = 0.0
+    busy_cores: float = 0.0
+    load_1m: float = 0.0
+    foreign_corrected_by: str = ""
+    """How foreign use was raised to foreign demand on a full CPU; empty: it was not."""
+    own_processes: int = 0
+    pressure: dict[str, float] = field(default_factory=dict)
+    """PSI: the share of time in which something waited, by ``cpu``, ``memory``, ``io`` and ``cpu_group``."""
 
-    def read(self, own_roots: frozenset[int]) -> Report | None:
-        """What this container used since the last call; ``None`` the first time: nothing to compare with.
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; loads are not part of a sample."""
+        figures = asdict(self)
+        for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "workers"):
+            del figures["view"][absent]
+        return figures
 
-        ``own_roots`` are the processes whose trees are ours.
-        """
-        cpu = self._cpu.read(own_roots)
-        pressure = self._pressure.read()
-        # Asked the first time as well, so that the driver has answered when the first report is due.
-        own_pids = cpu.own.pids if cpu is not None else frozenset[int]()
-        gpus = self._gpu.read(own_pids) if self._gpu is not None else GpuReading(note="GPUs are not looked for")
-        if cpu is None:
-            return None
-        memory = self._memory.read()
-        self._machine = MachineReading(cpu.busy, cpu.load_1m, cpu.queue, memory.total_mib, memory.free_mib, pressure)
-        return Report(
-            container=processes.container(),
-            label=processes.host_name(),
-            cpus=cpu.cpus,
-            own_cores=round(cpu.own_cores, 3),
-            own_memory_mib=cpu.own.memory_mib,
-            own_processes=len(cpu.own.pids),
-            stretch=round(cpu.own.stretch, 3),
-            cpu_limits=cpu.limits,
-            memory_limits=memory.limits,
-            oom_kills=memory.oom_kills,
-            gpus=gpus.gpus,
-            gpu_problem=gpus.problem,
-            gpu_note=gpus.note,
+    def as_json(self) -> bytes:
+        """The bytes that :meth:`of_json` reads."""
+        return orjson.dumps(self.as_dict())
+
+    @classmethod
+    def of_dict(cls, figures: dict[str, Any]) -> Sample:
+        """The sample of :meth:`as_dict`. What another version wrote and this one does not know is left out."""
+        view = figures["view"]
+        gpus = tuple(of_known(GpuView, gpu) for gpu in view["gpus"])
+        listed = ("gpus", "gpu_numbers")
+        containers = tuple(
+            of_known(ContainerView, one | {name: tuple(one.get(name, ())) for name in listed})
+            for one in view.get("containers", ())
         )
+        view = of_known(NodeView, {**view, "gpus": gpus, "containers": containers})
+        made: Sample = of_known(cls, {**figures, "view": view})
+        return made
 
-    def sample(self, name: str, reports: Iterable[Report], *, clock_offset: float = 0.0) -> Sample:
-        """The sample of the machine called ``name``, as it was when this container last read it.
+    @classmethod
+    def of_json(cls, text: bytes | str) -> Sample:
+        """The sample of :meth:`as_json`; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+        return cls.of_dict(orjson.loads(text))
 
-        ``reports`` are those of all its containers. ``clock_offset`` is added to this machine's clock.
-        """
-        assert self._machine is not None, "read first"
-        reports = list(reports)
-        sample = merged(name, time.time() + clock_offset, self._machine, reports)
-        steady = {"": sample.view.foreign_cores} | {one.key: one.foreign_cores for one in sample.view.containers}
-        self._foreign = {
-            whose: deque([*self._foreign.get(whose, ()), foreign], maxlen=STEADY_SAMPLES)
-            for whose, foreign in steady.items()
-        }
-        middle = {whose: round(median_low(last), 3) for whose, last in self._foreign.items()}
-        view = replace(
-            sample.view,
-            steady_foreign_cores=middle[""],
-            oom_kills=self._kills_of(reports),
-            containers=tuple(replace(one, foreign_cores=middle[one.key]) for one in sample.view.containers),
-        )
-        return replace(sample, view=view)
 
-    def close(self) -> None:
-        """End the driver process."""
-        if self._gpu is not None:
-            self._gpu.close()
-
-    def _kills_of(self, reports: Iterable[Report]) -> int:
-        """Kills for want of memory. A container that comes brings those of its past along: they are no news."""
-        now = {report.container: report.oom_kills for report in reports}
-        if self._killed is None:
-            self._killed = sum(now.values())
-        else:
-            self._killed += sum(
-                max(0, kills - self._kills[container]) for container, kills in now.items() if container in self._kills
-            )
-        self._kills = now
-        return self._killed
+def of_known(declared: Any, values: dict[str, Any]) -> Any:
+    """``declared`` made of ``values``, without what it does not know."""
+    try:
+        return declared(**values)
+    except TypeError:
+        names = declared.__dataclass_fields__.keys()
+        return declared(**{name: value for name, value in values.items() if name in names})

@@ -16,12 +16,16 @@ from uuid import UUID
 
 from celery.worker import state as celery_state
 
-from pause_manager import audit, broker, conf, gpus, kept, machines, metrics, nodes, settling
-from pause_manager.actor import SYSTEM
-from pause_manager.delivery import Delivery, Rest
-from pause_manager.pausable import every_task, is_pausable
-from pause_manager.worker import page
-from pause_manager.worker.database_thread import database_thread
+from pause_manager import conf, nodes
+from pause_manager.database.thread import database_thread
+from pause_manager.holds import milestones
+from pause_manager.messaging import broker
+from pause_manager.messaging.message import Delivery, Rest
+from pause_manager.nodes.machines import identity
+from pause_manager.observability import audit, metrics
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pausable import every_task, is_pausable, parked_messages
+from pause_manager.slots import gpus, page
 from pause_manager.worker.in_hand import in_hand
 from pause_manager.worker.loop import loop
 from pause_manager.worker.request import PausableRequest, State
@@ -286,23 +290,23 @@ class Decisions:
             return request.end_as_revoked
         delivery = Delivery.of(request)
         if request.turn is not None:
-            kept.keep_again(delivery, request.turn)
+            parked_messages.keep_again(delivery, request.turn)
             request.turn = None
             return partial(_is_kept, request)
         if not is_pausable(request.task):
             assert request.entry is not None
-            if kept.is_revoked(request.entry):
+            if parked_messages.is_revoked(request.entry):
                 return request.end_as_revoked
-            is_taken_up = kept.take_up(
+            is_taken_up = parked_messages.take_up(
                 request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered
             )
-            if is_taken_up or kept.came_back_dead(request.entry, delivery.headers):
-                return partial(self._submit, request, kept.Turn(delivery.turn))
+            if is_taken_up or parked_messages.came_back_dead(request.entry, delivery.headers):
+                return partial(self._submit, request, parked_messages.Turn(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
         try:
-            turn = kept.settle(delivery)
-        except kept.AtWorkElsewhere:
+            turn = parked_messages.settle(delivery)
+        except parked_messages.AtWorkElsewhere:
             if not request.detours:
                 logger.info("%s was delivered again: it is at work elsewhere.", delivery.ref)
             request.detours += 1
@@ -310,12 +314,12 @@ class Decisions:
         if turn is None:
             return partial(_is_kept, request)
         if turn.gpus:
-            sample = nodes.latest(machines.known_name())
+            sample = nodes.latest(identity.known_name())
             given = gpus.given(turn.gpus, sample.view if sample is not None else None)
             request.address["gpus"] = [gpu.as_dict() for gpu in given]
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
-    def _is_gone(self, request: PausableRequest, turn: kept.Turn | None) -> bool:
+    def _is_gone(self, request: PausableRequest, turn: parked_messages.Turn | None) -> bool:
         """Whether the broker was lost meanwhile: it delivers the message again, and that one may be answered."""
         if request.state is not State.ENDED:
             return False
@@ -323,7 +327,7 @@ class Decisions:
             self.steps.add(None, partial(_come_again, turn.id))
         return True
 
-    def _submit(self, request: PausableRequest, turn: kept.Turn) -> None:
+    def _submit(self, request: PausableRequest, turn: parked_messages.Turn) -> None:
         """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
         if self._is_gone(request, turn):
             return
@@ -346,9 +350,9 @@ class Decisions:
         self._worker.process_task(request)
 
     def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Rest) -> Callable[[], None]:
-        kept.keep_rest(delivery, request.turn, rest)
+        parked_messages.keep_rest(delivery, request.turn, rest)
         if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
-            kept.mark_revoked([str(request.id)])
+            parked_messages.mark_revoked([str(request.id)])
         return partial(_is_kept, request)
 
     def _return(self, request: PausableRequest) -> None:
@@ -364,7 +368,7 @@ class Decisions:
         covering = self._resumed & set(_scopes(request))
         if covering:
             self._resumed -= covering
-            database_thread.soon(f"first work after {covering}", partial(settling.went_on, sorted(covering)))
+            database_thread.soon(f"first work after {covering}", partial(milestones.went_on, sorted(covering)))
 
 
 def _has_begun(request: PausableRequest) -> bool:
@@ -380,7 +384,7 @@ def _is_clear(here: page.Page, request: PausableRequest) -> bool:
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    return ["fleet", f"queue:{request.queue}", f"node:{machines.known_name()}"]
+    return ["fleet", f"queue:{request.queue}", f"node:{identity.known_name()}"]
 
 
 def _is_ours(request: Any) -> bool:
@@ -408,11 +412,11 @@ def _send_back(request: PausableRequest) -> Callable[[], None]:
 
 
 def _close(entry: tuple[int, int]) -> None:
-    kept.close(entry)
+    parked_messages.close(entry)
 
 
 def _come_again(turn: UUID) -> None:
-    kept.come_again([turn])
+    parked_messages.come_again([turn])
 
 
 def _tell_of(request: PausableRequest, reason: str) -> None:

@@ -15,13 +15,13 @@ from celery import bootsteps
 from celery.exceptions import InvalidTaskError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from pause_manager import conf, kept, pause_queue
-from pause_manager.acknowledging import Complaints
-from pause_manager.delivery import ENTRY, Delivery, parsed
+from pause_manager import conf, pause_queue
+from pause_manager.messaging.message import ENTRY, Delivery, parsed
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pausable import guard_tasks_of_any_class, is_pausable
+from pause_manager.pausable import guard_tasks_of_any_class, is_pausable, parked_messages
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.loop import loop
+from pause_manager.worker.reliable_ack import Complaints
 from pause_manager.worker.request import PausableRequest, is_known, know_tags, known_as_revoked, queue_of_message
 
 logger = logging.getLogger("pause_manager.worker.delivery_step")
@@ -106,7 +106,7 @@ def _on_unknown_task(
         if entry is not None:
             pause_queue.set_aside(*entry, PauseQueueEntry.Problem.UNKNOWN_TASK, reason)
         else:
-            kept.keep_unknown(delivery, reason)
+            parked_messages.keep_unknown(delivery, reason)
         return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
 
     decisions.do(keep)
@@ -131,11 +131,11 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
     is_redelivered = bool((message.delivery_info or {}).get("redelivered"))
 
     def answer() -> Callable[[], Any] | None:
-        if kept.is_revoked(entry):
-            kept.close(entry)
+        if parked_messages.is_revoked(entry):
+            parked_messages.close(entry)
             return partial(_as_revoked, str(message.headers.get("id")), go_on)
-        is_taken_up = kept.take_up(entry, key, turn, is_redelivered=is_redelivered)
-        if is_taken_up or kept.came_back_dead(entry, message.headers):
+        is_taken_up = parked_messages.take_up(entry, key, turn, is_redelivered=is_redelivered)
+        if is_taken_up or parked_messages.came_back_dead(entry, message.headers):
             # Of a connection that was lost it is delivered again.
             return go_on if consumer.connection is on else None
         logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pause_manager import conf
-from pause_manager.delivery import clean
+from pause_manager.messaging.message import clean
 
 if TYPE_CHECKING:
     from pause_manager.worker.request import PausableRequest

@@ -15,13 +15,13 @@ from uuid import UUID, uuid4
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
-from pause_manager.acknowledging import SureRequest
-from pause_manager.delivery import ADDRESS, ENTRY, Rest, parsed, queue_of
+from pause_manager.messaging.message import ADDRESS, ENTRY, Rest, parsed, queue_of
 from pause_manager.pausable import LEFT, REFUSED, is_pausable
 from pause_manager.worker.in_hand import in_hand
+from pause_manager.worker.reliable_ack import SureRequest
 
 if TYPE_CHECKING:
-    from pause_manager.kept import Turn
+    from pause_manager.pausable.parked_messages import Turn
     from pause_manager.worker.decisions import Decisions
 
 

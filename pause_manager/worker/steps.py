@@ -12,8 +12,10 @@ from uuid import UUID
 
 from django.db import Error as DatabaseError
 
-from pause_manager import database, kept, metrics
-from pause_manager.worker.database_thread import database_thread
+from pause_manager import database
+from pause_manager.database.thread import database_thread
+from pause_manager.observability import metrics
+from pause_manager.pausable import parked_messages
 from pause_manager.worker.loop import loop
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ class Steps:
         if not turns:
             return
         try:
-            kept.left(turns)
+            parked_messages.left(turns)
         except Exception as error:
             if database.sqlstate(error) == LOCKED:
                 return  # With the next tick.

@@ -19,38 +19,28 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import (
-    acknowledgements,
-    conf,
-    control_state,
-    database,
-    gpus,
-    holds,
-    kinds,
-    log_context,
-    machines,
-    metrics,
-    renaming,
-    settling,
-    storage_report,
-)
-from pause_manager.acknowledgements import Report
-from pause_manager.consumption import HOLD, consumption
-from pause_manager.kept import Turn
+from pause_manager import conf, database, workloads_kinds, workloads_storage_report
+from pause_manager.database.thread import database_thread
+from pause_manager.database.watchdog import watchdog
+from pause_manager.holds import fleet_state, milestones, writer
+from pause_manager.holds.stops import Stop, told_of_hold
 from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
+from pause_manager.nodes import members
+from pause_manager.nodes.machines import identity, renaming
+from pause_manager.nodes.members import Report
+from pause_manager.observability import log_context, metrics
+from pause_manager.pausable.parked_messages import Turn
 from pause_manager.probes import processes
-from pause_manager.stops import Stop, told_of_hold
-from pause_manager.worker import page
-from pause_manager.worker.database_thread import database_thread
+from pause_manager.slots import gpus, page
+from pause_manager.slots.keeper import BACKGROUND_WAIT, Keeper
+from pause_manager.slots.listener import SOON, Listener
+from pause_manager.slots.overruns import Overruns
+from pause_manager.slots.page import Control, Held
+from pause_manager.worker.consumption import HOLD, consumption
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.in_hand import in_hand
-from pause_manager.worker.keeper import BACKGROUND_WAIT, Keeper
-from pause_manager.worker.listener import SOON, Listener
 from pause_manager.worker.loop import loop
-from pause_manager.worker.overruns import Overruns
-from pause_manager.worker.page import Control, Held
-from pause_manager.worker.watchdog import watchdog
 
 logger = logging.getLogger("pause_manager.worker.supervisor")
 
@@ -69,10 +59,10 @@ _READ = f"""
            {{yields}}, {{node}}
       FROM {_CONTROL} AS control WHERE id = 1
 """
-_LOOK = _READ.format(yields="'[]'::json", node=f"(SELECT name FROM {machines.MACHINE} WHERE boot_id = %(boot_id)s)")
+_LOOK = _READ.format(yields="'[]'::json", node=f"(SELECT name FROM {identity.MACHINE} WHERE boot_id = %(boot_id)s)")
 # The report first: it has the machine's row before the rows of its tasks, as who renames it.
 _BEAT = f"""
-    WITH report AS ({acknowledgements.REPORT}),
+    WITH report AS ({members.REPORT}),
          beat AS (
              UPDATE {_RUNNING} SET seen_at = statement_timestamp(), asks = asks OR turn = ANY(%(asking)s::uuid[])
               WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, gives_way
@@ -129,8 +119,8 @@ class Supervisor:
         assert self._page is not None
         self._keeper = Keeper(self._page, lambda: self.node)
         self._overruns = Overruns(self._page, database_thread.soon)
-        self.name, self.node = worker.hostname, machines.known_name()
-        self._pipelines = {kind.pipeline for kind in kinds.every()}
+        self.name, self.node = worker.hostname, identity.known_name()
+        self._pipelines = {kind.pipeline for kind in workloads_kinds.every()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -141,7 +131,7 @@ class Supervisor:
         except DatabaseError as error:
             logger.warning("Cannot read the holds (%s): nothing is taken until they can be read.", str(error).strip())
             self._go_blind()
-        except machines.NameTaken as error:
+        except identity.NameTaken as error:
             self._refused(error)
         finally:
             database.close()
@@ -167,7 +157,7 @@ class Supervisor:
             return  # What it has in hand is told by its last report, until it counts as lost.
         try:
             with watchdog.over("the goodbye", GOODBYE_SECONDS):
-                acknowledgements.leave(self.name, processes.identity())
+                members.leave(self.name, processes.identity())
         except DatabaseError:
             logger.info("Nobody could be told that %s ends: the database is away.", self.name)
 
@@ -229,7 +219,7 @@ class Supervisor:
             cursor.execute(statement, values)
             row = cursor.fetchone()
             if row is None:
-                control_state.read()  # makes the row again
+                fleet_state.read()  # makes the row again
                 cursor.execute(statement, values)
                 row = cursor.fetchone()
         return row
@@ -292,7 +282,7 @@ class Supervisor:
         found = {"fleet": everything, f"node:{self.node}": everything}
         found |= {f"queue:{queue}": sum(of_queue) for queue, of_queue in counts.items()}
         if told := {scope: found[scope] for scope in scopes if found.get(scope)}:
-            decisions.do(partial(holds.note_stopped, told))
+            decisions.do(partial(writer.note_stopped, told))
 
     def _take_back(self, before: Control, control: Control) -> None:
         """What a new hold covers and Celery has not started waits elsewhere within moments."""
@@ -330,7 +320,7 @@ class Supervisor:
                     self._round(listener)
             except DatabaseError as error:
                 self._failed(error, listener)
-            except machines.NameTaken as error:
+            except identity.NameTaken as error:
                 self._refused(error)
                 listener.wait(TICK)
             except Exception:
@@ -351,7 +341,7 @@ class Supervisor:
         self._if_blind()
         listener.wait(min(TICK, conf.settings().poll_seconds_without_redis))
 
-    def _refused(self, error: machines.NameTaken) -> None:
+    def _refused(self, error: identity.NameTaken) -> None:
         """Under the name of another machine nothing is taken: its holds and its books are not ours."""
         if str(error) != self._last_complaint:
             self._last_complaint = str(error)
@@ -402,7 +392,7 @@ class Supervisor:
         told_held, told = self._held_in_hand(), self._what_to_report()
         if not self._has_succeeded:
             with watchdog.over("the worker before", HUNG_SECONDS):
-                acknowledgements.succeed(self.name, processes.identity())
+                members.succeed(self.name, processes.identity())
             self._has_succeeded = True
         self._obey(self._read(_BEAT, told))
         self._told_held = told_held
@@ -419,7 +409,7 @@ class Supervisor:
         elif (told["revision"], told["version"]) != self._obeyed:
             self._report_due = now  # Somebody waits to hear that it is obeyed.
         if settled and self._stopped:
-            database_thread.soon("rest of holds", metrics.guarded(settling.look))
+            database_thread.soon("rest of holds", metrics.guarded(milestones.look))
 
     def _foresee(self, rings: Sequence[Ring]) -> None:
         """Obey a hold as soon as it is heard of; reading it takes a moment more."""
@@ -494,7 +484,7 @@ class Supervisor:
             pipelines=self._pipelines,
             places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
             visible_gpus=gpus.told(),
-            files=storage_report.told(),
+            files=workloads_storage_report.told(),
             clock=time.time(),
             boot_id=processes.boot_id(),
             wanted_node=conf.settings().node,

@@ -27,15 +27,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from automation import checkpoint, dispatch, gate, leases, lifecycle, maintenance, progress, status, tasks, transitions
-from automation.checkpoint import Progress
-from automation.context import Artifacts, StageContext
-from automation.copying import output_rows
+from automation import leases, tasks
+from automation.dispatch import dispatcher
 from automation.errors import LeaseLost, TransitionRefused
-from automation.leases import Work
+from automation.gate import decision
+from automation.items.store import output_rows
+from automation.items.units import Unit, units_of
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
+from automation.leases.claims import Work
 from automation.models import TERMINAL, AutomationRun, ItemFailure, Lifecycle, StageRun, Ticket, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
-from automation.units import Unit, units_of
+from automation.pipeline.context import Artifacts, StageContext
+from automation.reports import progress, status
+from automation.runs import lifecycle, reconciler, transitions
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.factories import OPERATOR, drain, everything, make_run, make_site, settle, worker
@@ -131,7 +136,7 @@ class Life(RuleBasedStateMachine):
         if isinstance(hand, Hand) and self.crashes < POISON - 1:
             self.work_one_item(hand)
             self.die(hand)
-            maintenance.reap()
+            reconciler.reap()
         return hand
 
     @rule(target=hands)
@@ -201,11 +206,11 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        maintenance.reap()
+        reconciler.reap()
 
     @rule()
     def reconcile(self) -> None:
-        maintenance.reconcile()
+        reconciler.reconcile()
 
     @rule()
     def lose_all_messages(self) -> None:
@@ -366,8 +371,8 @@ MUTANTS = {
         "_END",
         lambda sql: sql.replace(TOKEN, ""),
     ),
-    "claims ignore holds": (gate, "OPEN", lambda sql: sql.partition("AND NOT EXISTS")[0]),
-    "messages are answered twice": (dispatch, "answer", lambda _: lambda ticket_id: True),
+    "claims ignore holds": (decision, "OPEN", lambda sql: sql.partition("AND NOT EXISTS")[0]),
+    "messages are answered twice": (dispatcher, "answer", lambda _: lambda ticket_id: True),
     "holds outlive their run": (transitions, "_drop_holds", lambda _: lambda scope: None),
     "the times of a pause are not kept": (transitions, "keep_pause_times", lambda _: lambda run_ids: None),
     "counts are not moved": (

@@ -6,10 +6,10 @@ import ast
 
 from tests.architecture.test_threads import sources
 
-FACTORY = "pause_manager/redis_clients.py"
+FACTORY = "pause_manager/messaging/redis_clients.py"
 OWN_TIME_OUTS = {
     "backend/embedded/redis_server.py": "asks its own server whether it is up, for two seconds at most",
-    "pause_manager/chord_results.py": "asks the project's result backend by its own settings, with time-outs of ours",
+    "pause_manager/pausable/chord_results.py": "asks the project's result backend, with time-outs of ours",
 }
 SERVER_SIDE = {
     "pause_manager/management/commands/pause_queue.py": "reads inside one transaction",

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 APPS = ("pause_manager", "automation", "backend")
 
 ALLOWED = {
-    "pause_manager/sampling.py": "hands what is for the database to the database thread",
-    "automation/aside.py": "sends on the connection that its caller owns, and gives up after any error",
+    "pause_manager/worker/sampling.py": "hands what is for the database to the database thread",
+    "automation/items/background_connection.py": "sends on its caller's connection, and gives up after any error",
     "automation/files/watch.py": "looks at the storage alone",
     "backend/supervisor.py": "copies the output of a process",
     "pause_manager/worker/loop.py": "makes the calls of others in green pools, which touch the broker alone",
-    "pause_manager/worker/watchdog.py": "ends the connections of others",
+    "pause_manager/database/watchdog.py": "ends the connections of others",
 }
 """Why a module that starts a thread needs no connection of its own."""
 

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from playwright.sync_api import Page, expect
 
-from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle, Membership, Site
+from automation.runs import lifecycle
 from backend.console.live import LOOK_AGAIN_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched

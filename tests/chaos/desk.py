@@ -20,8 +20,8 @@ ACTOR_NAME = "user:chaos"
 
 
 def create(params: dict[str, Any], *, start: bool = True, pipeline: str = "chaos") -> dict[str, Any]:
-    from automation import lifecycle
     from automation.models import Account, Site
+    from automation.runs import lifecycle
 
     account, _ = Account.objects.get_or_create(name="Chaos")
     site, _ = Site.objects.get_or_create(slug="chaos", defaults={"account": account, "name": "Chaos"})
@@ -30,7 +30,7 @@ def create(params: dict[str, Any], *, start: bool = True, pipeline: str = "chaos
 
 
 def verb(name: str, run: str) -> dict[str, Any]:
-    from automation import lifecycle
+    from automation.runs import lifecycle
 
     getattr(lifecycle, name)(UUID(run), actor=actor(), reason="chaos")
     return look(run)
@@ -51,8 +51,8 @@ def token() -> dict[str, Any]:
 
 def look(run: str) -> dict[str, Any]:
     """Status and progress as everybody sees them."""
-    from automation import progress
     from automation.models import AutomationRun
+    from automation.reports import progress
 
     found = AutomationRun.objects.with_leases().get(pk=run)
     return {"lifecycle": found.lifecycle, **progress.snapshot(found)}
@@ -94,8 +94,8 @@ def outputs(run: str) -> dict[str, Any]:
 
 def resume_twice(run: str) -> dict[str, Any]:
     """Two operators resume at the same moment, each over a connection of their own."""
-    from automation import lifecycle
     from automation.errors import TransitionRefused
+    from automation.runs import lifecycle
 
     barrier = threading.Barrier(2)
 
@@ -127,7 +127,7 @@ def fleet_resume() -> dict[str, Any]:
 
 
 def actor() -> Any:
-    from pause_manager.actor import Actor
+    from pause_manager.observability.actor import Actor
 
     return Actor(ACTOR_NAME, "chaos")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import current_app, signals
 
-from automation.dispatch import TASK
+from automation.dispatch.dispatcher import TASK
 
 _repeating = threading.local()
 

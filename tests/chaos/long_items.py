@@ -8,8 +8,8 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
-from automation.context import StageContext
 from automation.pipeline import Param, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
 from tests.chaos.notes import note
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from automation.context import StageContext
+from automation.pipeline.context import StageContext
 
 
 def note(ctx: StageContext, what: str) -> None:

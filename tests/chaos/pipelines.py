@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from automation.context import StageContext
 from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
 from tests.chaos import doubling, long_items, trials  # noqa: F401  (one listens, the others register pipelines)
 from tests.chaos.notes import note
 from tests.chaos.sums import FOLD, fan, fold, toil

@@ -193,7 +193,7 @@ class Soak:
 
     def poll(self) -> None:
         """As beat would have it."""
-        from pause_manager import redispatch
+        from pause_manager.pausable import redispatch
 
         if self.dice.random() < 0.05:
             redispatch.reconcile()
@@ -287,7 +287,8 @@ def soak(process_env: dict[str, str], tmp_path: Path, seed: int, settings: Any) 
 
 
 def test_cut_and_stalled_wires_lose_nothing_and_start_nothing_under_a_hold(soak: Soak):
-    from pause_manager import broker, drain
+    from pause_manager.fleet import drain
+    from pause_manager.messaging import broker
     from pause_manager.models import PauseQueueEntry, RunningTask
     from tests.integration.pausable.project import reconciled
 

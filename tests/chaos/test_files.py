@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-KEYWORDS = Path(__file__).resolve().parents[2] / "automation/pipelines/content/sample/keywords-400.csv"
+KEYWORDS = Path(__file__).resolve().parents[2] / "automation/contrib/content/sample/keywords-400.csv"
 LINKS = ("file", "markdown", "html", "article")
 
 

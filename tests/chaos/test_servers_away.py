@@ -133,5 +133,5 @@ def test_every_message_delivered_twice(fleet: Fleet):
         run.check_complete()
 
     assert run.ledger.repeats() == {}
-    heard = fleet.said("stages").count("Task automation.stage_loop")
+    heard = fleet.said("stages").count("Task automation.worker.stage_loop")
     assert heard

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from automation.context import StageContext
 from automation.pipeline import Param, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
 
 RELEASE = "CHAOS_RELEASE"
 """In release ``b`` the second stage has another slug, so that runs of release ``a`` wait for it."""

@@ -11,10 +11,12 @@ import pytest
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from automation import checkpoint, leases, lifecycle
-from automation.checkpoint import Progress
 from automation.errors import LeaseLost
+from automation.leases import checkpoint
+from automation.leases import claims as leases
+from automation.leases.checkpoint import Progress
 from automation.models import Lifecycle, WorkSlice
+from automation.runs import lifecycle
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from automation import checkpoint, loop_beat, stage_loop
-from automation.committer import Committer
-from pause_manager.worker import keeper
-from pause_manager.worker.keeper import Judge, Verdict
-from pause_manager.worker.slots import Noted
+from automation.leases import checkpoint, loop_beat
+from automation.leases.committing import Committer
+from automation.worker import stage_loop
+from pause_manager.slots import keeper
+from pause_manager.slots.keeper import Judge, Verdict
+from pause_manager.slots.slots import Noted
 from tests.factories import events, make_run, outputs, run_loop
 from tests.pipelines import Buffered
 

@@ -7,8 +7,10 @@ from functools import partial
 import pytest
 from django.db import connection, transaction
 
-from pause_manager import acknowledgements, holds, settling
+from pause_manager import holds
+from pause_manager.holds import milestones
 from pause_manager.models import ControlEvent, Hold
+from pause_manager.nodes import members
 from tests.concurrency.racing import race
 from tests.factories import OPERATOR
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def report(worker: str, queue: str, *, at_work: int) -> None:
     """A worker that obeys whatever is held says what it has in hand."""
     in_hand = {queue: (at_work, 0)} if at_work else {}
-    acknowledgements.acknowledge(worker, node="n", queues=[queue], version=1, revision=10**6, in_hand=in_hand)
+    members.acknowledge(worker, node="n", queues=[queue], version=1, revision=10**6, in_hand=in_hand)
 
 
 def hold_at_work(*queues: str) -> None:
@@ -33,9 +35,9 @@ def test_of_many_who_see_it_one_notes_it():
         scope = f"queue:{n}"
         hold_at_work(str(n))
 
-        settled = race(*[partial(settling.settled, [scope])] * 6)
+        settled = race(*[partial(milestones.settled, [scope])] * 6)
         holds.release([scope], actor=OPERATOR)
-        went_on = race(*[partial(settling.went_on, [scope])] * 6)
+        went_on = race(*[partial(milestones.went_on, [scope])] * 6)
 
         assert sum(settled) == sum(went_on) == 1
         told = ControlEvent.objects.filter(scope=scope).order_by("pk").values_list("action", flat=True)
@@ -49,7 +51,7 @@ def test_of_the_last_that_end_together_one_tells():
 
         def end(worker: str, queue: str = f"{n}-a") -> int:
             report(worker, queue, at_work=0)
-            return settling.look([f"queue:{queue}"])
+            return milestones.look([f"queue:{queue}"])
 
         seen = race(partial(end, f"of-{n}-a"), partial(end, "another"))
 
@@ -61,8 +63,8 @@ def test_noting_waits_for_nobody_who_changes_the_hold():
 
     with transaction.atomic():
         Hold.objects.select_for_update().get(scope="queue:a")
-        (noted,) = race(partial(settling.settled, ["queue:a", "queue:b"]))
+        (noted,) = race(partial(milestones.settled, ["queue:a", "queue:b"]))
 
     assert noted == 1
-    assert settling.settled(["queue:a", "queue:b"]) == 1
+    assert milestones.settled(["queue:a", "queue:b"]) == 1
     assert connection.is_usable()

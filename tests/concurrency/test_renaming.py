@@ -10,14 +10,16 @@ import pytest
 from django.db import transaction
 from django.db.models.functions import Now
 
-from automation import admission, leases
-from automation.leases import NoRoom, Worker
+from automation import leases
+from automation.dispatch import admission
+from automation.leases.claims import NoRoom, Worker
 from automation.models import AutomationRun, WorkSlice
-from pause_manager import holds, kept, loads, machines, nodes, renaming
-from pause_manager.acknowledgements import acknowledge
+from pause_manager import holds, nodes, workloads_loads
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import FleetWorker, Hold, Machine, RunningTask, WorkerNode
-from pause_manager.needs import Needs
-from pause_manager.pausable import PausableTask
+from pause_manager.nodes.machines import identity, renaming
+from pause_manager.nodes.members import acknowledge
+from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.probes import processes
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.factories import OPERATOR, make_run, stage_of
@@ -34,7 +36,7 @@ ROUNDS = 12
 @pytest.fixture
 def is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine is ``name0``; one loop or task of ours finds room on it, and no second."""
-    monkeypatch.setattr(machines, "_known", "")
+    monkeypatch.setattr(identity, "_known", "")
     monkeypatch.setattr(Few, "needs", Needs(cpu=0, memory_mib=7_000))
     Machine.objects.create(boot_id=processes.boot_id(), name="name0")
     make_node("name0", is_live=False)
@@ -70,7 +72,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
             partial(renaming._rename, old, new),
             partial(claims, run, old, "a"),
             partial(claims, run, old, "b"),
-            partial(kept.settle, delivery(needy)),
+            partial(parked_messages.settle, delivery(needy)),
             partial(beats, old, new),
             partial(nodes.keep, make_sample(old)),
         )
@@ -83,7 +85,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
         }
         names = set().union(*everywhere.values())
         assert names == {new}, everywhere
-        assert len(loads.by_node(new).get(new, ())) == (0 if is_held else 1), (
+        assert len(workloads_loads.by_node(new).get(new, ())) == (0 if is_held else 1), (
             "its memory is given once, and not if held"
         )
         assert list(nodes.held()) == ([new] if is_held else [])
@@ -119,7 +121,7 @@ def node_is_locked() -> Iterator[Callable[[], None]]:
 @pytest.mark.usefixtures("is_named")
 def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: PausableTask):  # noqa: F811
     holds.place(["queue:foreign"], actor=OPERATOR)
-    assert kept.settle(delivery(task)) is None
+    assert parked_messages.settle(delivery(task)) is None
     holds.release(["queue:foreign"], actor=OPERATOR)
     back = returned(task)
     holds.place(["queue:foreign"], actor=OPERATOR)
@@ -133,7 +135,7 @@ def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: Pau
 
     releasing = in_thread(releases)
     assert is_locked.wait(20)
-    starting = in_thread(partial(kept.settle, back))
+    starting = in_thread(partial(parked_messages.settle, back))
     wait_until_blocked(starting)
     renames = in_thread(partial(renaming._rename, "name0", "name1"))
     try:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from automation import dispatch, leases, lifecycle, maintenance, stages, transitions, turns
+from automation import dispatch, leases
+from automation.dispatch import turns
 from automation.errors import TransitionRefused
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
+from automation.runs import advancing, lifecycle, reconciler, transitions
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
@@ -41,7 +43,7 @@ def test_two_seals_make_one():
         stage_run = stage_of(run)
         stage_run.slices.update(finished_at=run.started_at)
 
-        done = race(*[partial(stages.seal, stage_run.pk)] * 3)
+        done = race(*[partial(advancing.seal, stage_run.pk)] * 3)
 
         assert sorted(done) == [False, False, True]
         assert len(events(run, "stage_completed")) == 2
@@ -144,8 +146,8 @@ def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end
                     partial(holds.place, scopes[::-1], kind="capacity", actor=OPERATOR),
                     partial(holds.release, scopes, kind="capacity", actor=OPERATOR),
                     partial(drain_fresh, run),
-                    maintenance.reconcile,
-                    maintenance.reap,
+                    reconciler.reconcile,
+                    reconciler.reap,
                     holds.expire,
                 ]
                 own.choice(actions)()

@@ -15,7 +15,7 @@ from celery.exceptions import Reject
 from celery.worker.request import Request
 from django.db import connection
 
-from pause_manager import metrics
+from pause_manager.observability import metrics
 from tests.foreign.celery import app
 
 LEDGER = "foreign-ledger"

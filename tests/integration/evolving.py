@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from automation import checkpoint
-from automation.checkpoint import Progress
-from automation.context import StageContext
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
 from automation.models import AutomationRun
 from automation.pipeline import AGENT, GroupStage, Needs, Param, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
 from tests.factories import claim, make_run
 
 

@@ -11,11 +11,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle, Membership, Site
-from automation.work import WorkItem
+from automation.models.work import WorkItem
+from automation.runs import lifecycle
+from pause_manager.admin.base import EXACT_UP_TO, MOST_PAGES, EstimatingPaginator
 from pause_manager.models import ControlEvent, Hold
-from pause_manager.read_only import EXACT_UP_TO, MOST_PAGES, EstimatingPaginator
 from tests.factories import OPERATOR, claim, make_run, make_site, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,9 +14,10 @@ import pytest
 import redis
 from django.db import transaction
 
-from automation import lifecycle
 from automation.models import Lifecycle
-from pause_manager import conf, holds, notice
+from automation.runs import lifecycle
+from pause_manager import conf, holds
+from pause_manager.messaging import notifier
 from pause_manager.signals import hold_changed
 from tests.factories import OPERATOR, make_run
 
@@ -59,7 +60,7 @@ def test_a_bell_that_cannot_be_rung_stops_nothing_that_follows_and_fails_no_call
     followed = []
 
     with transaction.atomic():
-        notice.publish_on_commit(object())  # type: ignore[arg-type]
+        notifier.publish_on_commit(object())  # type: ignore[arg-type]
         transaction.on_commit(lambda: followed.append(True))
 
     assert followed == [True]

@@ -12,7 +12,9 @@ import redis
 from django.conf import settings
 from django.db import transaction
 
-from automation import announce, conf, lifecycle
+from automation import conf
+from automation.reports import progress_notifier
+from automation.runs import lifecycle
 from tests.factories import OPERATOR, make_run, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,8 +41,8 @@ class Ear:
 
 @pytest.fixture
 def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
-    monkeypatch.setattr(announce, "_due", {})
-    monkeypatch.setattr(announce, "_away_until", 0.0)
+    monkeypatch.setattr(progress_notifier, "_due", {})
+    monkeypatch.setattr(progress_notifier, "_away_until", 0.0)
     listener = Ear()
     yield listener
     listener.close()
@@ -48,11 +50,11 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
 
 def test_progress_rings_once_a_second_for_each_run(ear: Ear) -> None:
     for _ in range(1_000):
-        announce.moved("run:a")
-        announce.moved("run:b")
+        progress_notifier.moved("run:a")
+        progress_notifier.moved("run:b")
     first = ear.heard()
-    time.sleep(announce.INTERVAL_SECONDS)
-    announce.moved("run:a")
+    time.sleep(progress_notifier.INTERVAL_SECONDS)
+    progress_notifier.moved("run:a")
 
     assert sorted(first) == [["run:a"], ["run:b"]]
     assert ear.heard() == [["run:a"]]
@@ -86,7 +88,7 @@ def test_an_absent_redis_is_asked_once_and_then_left_alone(
     began = time.monotonic()
 
     for number in range(1_000):
-        announce.changed([f"run:{number}"])
+        progress_notifier.changed([f"run:{number}"])
 
     seconds = time.monotonic() - began
     assert seconds < 5

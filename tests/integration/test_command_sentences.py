@@ -12,8 +12,9 @@ import time
 import pytest
 from django.db import connection
 
-from automation import agents  # noqa: F401  (members of the fleet)
-from pause_manager import acknowledgements, fleet
+from automation.agents import registry  # noqa: F401  (members of the fleet)
+from pause_manager import fleet
+from pause_manager.nodes import members
 from tests.factories import OPERATOR, leased, make_run, make_site
 from tests.factories_nodes import make_node
 from tests.workers import REPOSITORY
@@ -35,7 +36,7 @@ def test_a_hold_on_what_nobody_knows_is_placed_and_warned_of(shell):
 
 def test_workers_are_given_a_second_to_hear_before_it_is_said_that_they_have_not(shell):
     def hears(version: int) -> None:
-        acknowledgements.acknowledge("stages@vm", node="vm", queues=["stages"], version=version)
+        members.acknowledge("stages@vm", node="vm", queues=["stages"], version=version)
 
     def obey() -> None:
         until = time.monotonic() + 30
@@ -147,8 +148,9 @@ def test_the_agent_says_what_is_wrong_with_its_work(work, said):
 
 
 def test_a_stubborn_item_is_finished_while_the_run_is_pausing():
-    from automation import lifecycle, status
     from automation.models import AutomationRun
+    from automation.reports import status
+    from automation.runs import lifecycle
     from tests.factories import drain
 
     run = lifecycle.create(

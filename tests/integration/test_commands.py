@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from automation import lifecycle
 from automation.models import AutomationRun, Site
+from automation.runs import lifecycle
 from pause_manager.models import ControlEvent
 from tests.factories import OPERATOR, make_site, settle
 from tests.workers import REPOSITORY

@@ -12,8 +12,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle, Membership, Site
+from automation.runs import lifecycle
 from pause_manager import holds
 from tests.factories import OPERATOR, claim, drain, make_run, make_site, settle
 

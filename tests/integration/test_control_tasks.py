@@ -20,9 +20,10 @@ from django.db.models import F
 from django.test import Client
 
 from automation import tasks as engine
-from pause_manager import control_task, holds, tallies, tasks
+from pause_manager import control_task, holds, tasks
+from pause_manager.messaging.redis_clients import bounded
 from pause_manager.models import Hold, PollState, Tally
-from pause_manager.redis_clients import bounded
+from pause_manager.observability import counters
 from pause_manager.schedule import BEAT_SCHEDULE, INTERVAL
 from tests.factories import OPERATOR
 from tests.workers import REPOSITORY, Workers, eventually
@@ -74,7 +75,7 @@ def test_of_two_workers_that_ask_at_once_one_does_it():
 
     def worker() -> None:
         start.wait()
-        done.append(tallies.add_unless_lately("duty", "", 60.0))
+        done.append(counters.add_unless_lately("duty", "", 60.0))
         connection.close()
 
     threads = [threading.Thread(target=worker) for _ in range(8)]

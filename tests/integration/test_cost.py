@@ -9,10 +9,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from automation import checkpoint, copying
-from automation.checkpoint import Progress
+from automation.items import store
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
 from automation.models import Lifecycle
-from pause_manager import machines
+from pause_manager.nodes.machines import identity
 from tests.factories import claim, leased, make_run, run_loop, stage_of
 from tests.pipelines import Buffered, Echo
 
@@ -33,13 +34,13 @@ def test_a_chunk_looks_at_its_own_rows_whatever_the_statistics_say():
     """Fresh rows are unknown to the planner, which then sorts all that is left of a stage for every chunk."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE automation_workitem")
-    copying.write(copying.row(b"1", f"{n:06d}", b'{"n":1}') for n in range(40_000))
+    store.write(store.row(b"1", f"{n:06d}", b'{"n":1}') for n in range(40_000))
     before = rows_looked_at()
 
-    chunk = [key for key, _ in islice(copying.read(1), copying.FIRST_CHUNK)]
+    chunk = [key for key, _ in islice(store.read(1), store.FIRST_CHUNK)]
 
-    assert len(chunk) == copying.FIRST_CHUNK
-    assert rows_looked_at() - before == copying.FIRST_CHUNK
+    assert len(chunk) == store.FIRST_CHUNK
+    assert rows_looked_at() - before == store.FIRST_CHUNK
 
 
 def statements_of_a_loop(items: int) -> int:
@@ -55,7 +56,7 @@ def statements_of_a_loop(items: int) -> int:
 
 def test_a_loop_says_no_more_to_the_database_for_more_items(monkeypatch):
     monkeypatch.setattr(Buffered, "slice_size", 10_000)
-    machines.name()  # asked once a process
+    identity.name()  # asked once a process
 
     assert statements_of_a_loop(items=5) == statements_of_a_loop(items=1_500)
 
@@ -65,7 +66,7 @@ def test_a_checkpoint_costs_the_same_however_much_it_commits(monkeypatch):
     monkeypatch.setattr(Buffered, "slice_size", 1_000)
     run = make_run("buffered", items=1_000)
     work = leased(run)
-    rows = [row for n in range(900) for row in copying.output_rows(f"{n:03d}", [{"n": 1}])]
+    rows = [row for n in range(900) for row in store.output_rows(f"{n:03d}", [{"n": 1}])]
 
     with CaptureQueriesContext(connection) as captured:
         checkpoint.commit(work, Progress(cursor="899", processed=900, outputs=rows))

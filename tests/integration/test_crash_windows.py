@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from automation import checkpoint, maintenance, tasks
-from automation.checkpoint import Failure, Progress
+from automation import tasks
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Failure, Progress
 from automation.models import Lifecycle, Ticket
+from automation.runs import reconciler
 from tests.factories import claim, drain, events, make_run
 from tests.pipelines import Echo
 
@@ -19,7 +21,7 @@ def test_too_many_failures_fail_the_run_even_if_the_worker_dies_before_it_says_s
         failures = [Failure(work.last_key, {}, "bad", 1)]
         checkpoint.commit(work, Progress(cursor=work.last_key, failed=work.size, failures=failures))
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     run.refresh_from_db()
     assert run.lifecycle == Lifecycle.FAILED

@@ -15,9 +15,9 @@ import pytest
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
 from backend.embedded import Layout, Postgres
-from pause_manager import database
+from pause_manager.database import session
+from pause_manager.database.thread import DatabaseThread
 from pause_manager.models import Hold
-from pause_manager.worker.database_thread import DatabaseThread
 from tests.workers import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,9 +82,9 @@ def end_all_other_connections() -> None:
 def test_the_server_says_by_sqlstate_whether_to_wait(state: str):
     error = raised(lambda: execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"))
 
-    assert database.sqlstate(error) == state
-    assert database.is_away(error) is (state in PASSES), (PASSES | STAYS)[state]
-    assert database.is_away(error.__cause__ or error) is (state in PASSES), "the driver's own error as well"
+    assert session.sqlstate(error) == state
+    assert session.is_away(error) is (state in PASSES), (PASSES | STAYS)[state]
+    assert session.is_away(error.__cause__ or error) is (state in PASSES), "the driver's own error as well"
 
 
 def test_a_connection_that_was_ended_is_away_in_every_word_that_tells_of_it():
@@ -102,7 +102,7 @@ def test_a_connection_that_was_ended_is_away_in_every_word_that_tells_of_it():
     still = raised(lambda: execute("SELECT 1"))
     connection.close()
 
-    assert [database.is_away(ended), database.is_away(still)] == [True, True]
+    assert [session.is_away(ended), session.is_away(still)] == [True, True]
     assert isinstance(still, OperationalError)
     execute("SELECT 1")
 
@@ -131,7 +131,7 @@ def test_a_transaction_that_lost_its_connection_is_away_in_django_s_words_too():
     error = raised(lose_it_and_go_on)
     connection.close()
 
-    assert database.is_away(error), repr(error)
+    assert session.is_away(error), repr(error)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_transaction_that_lost_its_connection_is_away_in_django_s_words_too():
     ],
 )
 def test_what_the_driver_finds_out_by_itself_is_away(error: Exception):
-    assert database.is_away(error)
+    assert session.is_away(error)
 
 
 def test_a_server_that_is_not_there_is_away(monkeypatch: pytest.MonkeyPatch):
@@ -153,8 +153,8 @@ def test_a_server_that_is_not_there_is_away(monkeypatch: pytest.MonkeyPatch):
 
     error = raised(lambda: execute("SELECT 1"))
 
-    assert database.is_away(error)
-    assert database.told(error).startswith("away (")
+    assert session.is_away(error)
+    assert session.told(error).startswith("away (")
 
 
 def test_a_pool_without_a_free_connection_is_away():
@@ -163,20 +163,20 @@ def test_a_pool_without_a_free_connection_is_away():
 
     with pytest.raises(OperationalError) as caught, connection.wrap_database_errors:
         raise error
-    assert database.is_away(error)
-    assert database.is_away(caught.value)
+    assert session.is_away(error)
+    assert session.is_away(caught.value)
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "a\ud800b"])
 def test_what_the_driver_refuses_to_send_will_never_be_taken(text: str):
     error = raised(lambda: execute("SELECT %s::text", [text]))
 
-    assert not database.is_away(error)
+    assert not session.is_away(error)
 
 
 def test_what_is_no_error_of_a_database_is_never_away():
-    assert not database.is_away(TimeoutError("the task took too long"))
-    assert not database.is_away(ConnectionError("the broker is gone"))
+    assert not session.is_away(TimeoutError("the task took too long"))
+    assert not session.is_away(ConnectionError("the broker is gone"))
 
 
 def test_a_table_that_a_migration_locks_is_waited_for():
@@ -184,7 +184,7 @@ def test_a_table_that_a_migration_locks_is_waited_for():
         migration.execute("LOCK TABLE pause_manager_hold")
         for limit in ("lock_timeout", "statement_timeout"):
             execute(f"SET {limit} = '100ms'")
-            assert database.is_away(raised(lambda: Hold.objects.exists())), limit
+            assert session.is_away(raised(lambda: Hold.objects.exists())), limit
             execute(f"RESET {limit}")
 
 
@@ -195,21 +195,21 @@ def test_a_read_only_server_is_away_and_called_by_its_name():
     finally:
         execute("RESET default_transaction_read_only")
 
-    assert database.is_away(error)
-    assert database.is_read_only(error)
-    assert database.told(error) == "read-only: it takes no changes, as after a failover"
+    assert session.is_away(error)
+    assert session.is_read_only(error)
+    assert session.told(error) == "read-only: it takes no changes, as after a failover"
 
 
 def test_an_outage_is_told_once_however_many_meet_it(caplog: pytest.LogCaptureFixture):
-    database._outage._met_at = float("-inf")
-    with caplog.at_level(logging.WARNING, "pause_manager.database"):
+    session._outage._met_at = float("-inf")
+    with caplog.at_level(logging.WARNING, "pause_manager.database.session"):
         for number in range(98):
-            with database.waited_for(f"duty {number}"):
+            with session.waited_for(f"duty {number}"):
                 raise OperationalError("server closed the connection")
 
     assert len(caplog.records) == 1
     assert "The database is away (server closed the connection): duty 0 waits" in caplog.text
-    with pytest.raises(ValueError, match="mine"), database.waited_for("a duty"):
+    with pytest.raises(ValueError, match="mine"), session.waited_for("a duty"):
         raise ValueError("mine")
 
 
@@ -247,7 +247,7 @@ def test_a_connection_that_was_ended_while_it_was_idle_costs_no_job(
     thread: DatabaseThread, monkeypatch: pytest.MonkeyPatch
 ):
     """No outage at all: a proxy, a firewall or ``idle_session_timeout`` ended it."""
-    monkeypatch.setattr(database, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(session, "IDLE_SECONDS", 0.2)
     assert done(thread)
     time.sleep(0.3)
     end_all_other_connections()

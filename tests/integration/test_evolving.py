@@ -13,24 +13,15 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 from django.test import Client
 
-from automation import (
-    admission,
-    dispatch,
-    gate,
-    installed,
-    leases,
-    lifecycle,
-    maintenance,
-    pipeline,
-    pull,
-    retries,
-    tasks,
-    time_limits,
-)
-from automation.intake import HandedIn
+from automation import dispatch, gate, leases, tasks
+from automation.agents import protocol
+from automation.agents.submission import HandedIn
+from automation.dispatch import admission
+from automation.gate import installed
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
-from automation.pipeline import Param
-from automation.working_time import durations_of
+from automation.pipeline import Param, pipeline
+from automation.reports.working_time import durations_of
+from automation.runs import lifecycle, reconciler, retries, timeouts
 from pause_manager import fleet
 from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.factories import OPERATOR, claim, drain, events, leased, make_run, outputs, settle, stage_of, tickets
@@ -79,8 +70,8 @@ def uninstall(monkeypatch):
 def reconcile(run: AutomationRun) -> AutomationRun:
     """What beat and the workers do in some seconds."""
     for _ in range(5):
-        maintenance.reap()
-        maintenance.reconcile()
+        reconciler.reap()
+        reconciler.reconcile()
         drain(run)
     run.refresh_from_db()
     return run
@@ -286,7 +277,7 @@ def test_the_working_clock_stands_while_nothing_has_code(deploy):
     AutomationRun.objects.filter(pk=run.pk).update(started_at=Now() - timedelta(hours=2))
     Standstill.objects.filter(run=run).update(since=Now() - timedelta(hours=2))
 
-    assert time_limits.fail_overdue() == 0
+    assert timeouts.fail_overdue() == 0
     assert durations_of([run])[run.pk].active < 1
     assert gate.explain(AutomationRun.objects.get(pk=run.pk))[0].since is not None
 
@@ -318,7 +309,7 @@ def test_a_poison_item_is_given_up_by_a_worker_without_the_code(deploy):
         claim_as(run, owner)
 
     deploy(Two)
-    maintenance.reap()
+    reconciler.reap()
 
     assert [failure.payload for failure in ItemFailure.objects.all()] == [{"n": 1}]
 
@@ -381,15 +372,15 @@ def test_an_agents_slice_is_finished_without_the_code_and_none_is_given_out(depl
     agent = Agent.objects.create(
         name="box", account=run.site.account, pipelines=["evolving"], node="box", token_hash="x"
     )
-    job = pull.claim(agent)["job"]
+    job = protocol.claim(agent)["job"]
 
     uninstall()
 
     first = job["items"][0]["key"]
-    done = pull.commit(
+    done = protocol.commit(
         agent, job["id"], job["token"], HandedIn(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
     )
-    assert (done["cursor"], pull.claim(agent)["job"]) == (first, None)
+    assert (done["cursor"], protocol.claim(agent)["job"]) == (first, None)
     assert reasons(run) == [NO_PIPELINE]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from automation import failure_limit, status
-from automation.context import StageContext
 from automation.models import ItemFailure, Lifecycle
-from automation.pipeline import GroupStage, Payload, Stage
+from automation.pipeline import GroupStage, Payload, Stage, failure_limit
+from automation.pipeline.context import StageContext
+from automation.reports import status
 from tests.factories import drain, everybody_has_heard, make_run, outputs
 from tests.pipelines import FailingPipeline, ScriptedPipeline, scripted
 
@@ -39,7 +39,7 @@ def test_what_is_broken_from_the_start_fails_the_run_after_ten_items():
 
 
 def test_more_than_the_half_fails_the_run_once_there_are_enough_to_tell(monkeypatch):
-    monkeypatch.setattr("automation.stage_loop.COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("automation.worker.stage_loop.COUNT_SECONDS", 0.0)
     with scripted(failing_where(lambda n: n > 8)):
         run = drain(make_run("scripted", items=200))
 

@@ -8,11 +8,13 @@ import time
 import pytest
 from django.db import DataError, connection
 
-from automation import checkpoint, leases, lifecycle, maintenance
-from automation.checkpoint import Progress
+from automation import leases
 from automation.errors import LeaseLost
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
 from automation.models import ItemFailure, Lifecycle, WorkSlice
-from pause_manager.stops import Stop
+from automation.runs import lifecycle, reconciler
+from pause_manager.holds.stops import Stop
 from tests.concurrency.racing import in_thread, wait_until_blocked
 from tests.factories import (
     OPERATOR,
@@ -97,7 +99,7 @@ def test_a_provider_that_asks_for_patience_gets_it_and_no_worker_waits():
     assert claim(run) is None or run.stages.filter(lifecycle="running").exists()
     assert not ItemFailure.objects.exists()
     time.sleep(0.6)
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert drain(run).lifecycle == Lifecycle.COMPLETED
     assert [output["n"] for output in outputs(run)] == [1, 2, 3]
 
@@ -121,7 +123,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing():
     run = make_run("scripted", items=5)
     stale = leased(run, "a")
     expire_leases(run)
-    maintenance.reap()
+    reconciler.reap()
     fresh = leased(run, "b")
     before = rows(run)
 
@@ -250,7 +252,7 @@ def test_a_loop_whose_lease_was_lost_while_it_committed_behind_writes_nothing_mo
         loop = in_thread(lambda: run_loop(run))
         wait_until(lambda: WorkSlice.objects.filter(cursor="000").exists())
         expire_leases(run)
-        maintenance.reap()
+        reconciler.reap()
         taken.set()
         loop.join()
     committed = [output["n"] for output in outputs(run)]

@@ -38,5 +38,5 @@ def test_a_worker_loads_nothing_of_the_web():
     loaded = subprocess.run([sys.executable, "-c", LOADS_A_WORKER], capture_output=True, check=True, timeout=60)
     modules = set(json.loads(loaded.stdout))
 
-    assert "automation.stage_loop" in modules
+    assert "automation.worker.stage_loop" in modules
     assert sorted(modules & set(WEB)) == ["rest_framework"]  # the package alone: it is an installed app

@@ -10,12 +10,15 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 
-from automation import checkpoint, copying, dispatch, gate, leases, maintenance
-from automation.checkpoint import Progress
-from automation.leases import Loop, Work
+from automation import dispatch, gate, leases
+from automation.items import store
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
+from automation.leases.claims import Loop, Work
 from automation.models import ItemFailure, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import TryLater
-from pause_manager.worker import slots
+from automation.runs import reconciler
+from pause_manager.slots import slots
 from tests.factories import drain, events, expire_leases, leased, make_run, outputs, run_loop, settle, stage_of
 from tests.losing import claim_as, die_on_an_item, fall_silent, may_claim, process
 from tests.pipelines import BrokenHook, Buffered, Hooked, Scripted, Strict, Sum, scripted
@@ -35,7 +38,7 @@ def failures() -> list[tuple[str, str, int]]:
 def commit_first(work: Work, made: list[bytes] | None = None) -> None:
     """The item after the cursor is done."""
     assert work.source_id is not None
-    [(key, _)] = islice(copying.read(work.source_id, after=work.cursor), 1)
+    [(key, _)] = islice(store.read(work.source_id, after=work.cursor), 1)
     checkpoint.commit(work, Progress(cursor=key, processed=1, outputs=made or []))
 
 
@@ -264,7 +267,7 @@ def test_a_death_that_proves_nothing_counts_nothing(why):
                 leases.renew([Loop(work.stage_run_id, work.slice_id, work.token, is_told_to_end=True)])
             if why == "who renewed it is unknown":
                 WorkSlice.objects.update(lease_keeper="")  # leased before there was such a column
-        assert maintenance.reap() == 1
+        assert reconciler.reap() == 1
 
     assert not failures()
     row = WorkSlice.objects.get()
@@ -276,10 +279,10 @@ def test_a_process_that_lives_and_is_only_silent_keeps_its_lease_for_longer(sett
     with process() as owner:
         claim_as(run, owner)
         expire_leases(run)
-        assert maintenance.reap() == 0, "it lives, and may be keeping the interpreter"
+        assert reconciler.reap() == 0, "it lives, and may be keeping the interpreter"
 
         settings.AUTOMATION = {**settings.AUTOMATION, "silent_leases": 1.0}
-        assert maintenance.reap() == 1, "but not for ever"
+        assert reconciler.reap() == 1, "but not for ever"
 
     assert WorkSlice.objects.get().expiries == 1
 
@@ -380,7 +383,7 @@ def test_patience_has_an_end(declared, seconds, attempts, said, monkeypatch):
         for _ in range(3):
             drain(run)
             its_time_has_come()
-            maintenance.reconcile()
+            reconciler.reconcile()
 
     assert run.lifecycle == Lifecycle.COMPLETED
     [(key, error, tries)] = failures()

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from automation import lifecycle
+from automation.runs import lifecycle
 from backend import metrics
 from tests.callers import OPERATE, VIEW, make_user
 from tests.factories import OPERATOR, claim, make_run, make_site

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
-from automation import leases, lifecycle, maintenance, progress, status
+from automation import leases
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, WorkItem, WorkSlice
-from automation.working_time import durations_of
+from automation.reports import progress, status
+from automation.reports.working_time import durations_of
+from automation.runs import lifecycle, reconciler
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.concurrency.racing import in_thread
@@ -264,8 +266,8 @@ def test_nothing_spins_while_paused():
     before = rows(run)
 
     for _ in range(3):
-        maintenance.reap()
-        maintenance.reconcile()
+        reconciler.reap()
+        reconciler.reconcile()
 
     assert rows(run) == before
 
@@ -407,7 +409,7 @@ def test_a_run_paused_during_its_last_item_ends_only_after_the_resume():
     with scripted(pause_during(run, 5, [])):
         run_loop(run)
 
-    maintenance.reconcile()
+    reconciler.reconcile()
     run.refresh_from_db()
     assert (run.lifecycle, status.of(run)) == (Lifecycle.RUNNING, "paused")
     assert len(outputs(run)) == 5

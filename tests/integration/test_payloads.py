@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automation import copying
 from automation.errors import InvalidInput
+from automation.items import store
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkItem
 from tests.factories import drain, make_run, make_site, numbers, outputs
 from tests.pipelines import Odd
@@ -34,11 +34,11 @@ payloads = st.dictionaries(texts, values, max_size=5)
 def test_payloads_come_back_as_they_went_in(given_payloads):
     WorkItem.objects.all().delete()
 
-    copying.write(
-        copying.row(b"1", f"{ordinal:03d}", copying.encode(payload)) for ordinal, payload in enumerate(given_payloads)
+    store.write(
+        store.row(b"1", f"{ordinal:03d}", store.encode(payload)) for ordinal, payload in enumerate(given_payloads)
     )
 
-    assert [payload for _, payload in copying.read(1)] == given_payloads
+    assert [payload for _, payload in store.read(1)] == given_payloads
 
 
 @pytest.mark.django_db
@@ -61,9 +61,9 @@ def test_payloads_come_back_as_they_went_in(given_payloads):
     ids=ascii,
 )
 def test_texts_that_mean_something_to_copy_or_json_survive(text):
-    copying.write([copying.row(b"1", "000", copying.encode({text: text, "list": [text]}))])
+    store.write([store.row(b"1", "000", store.encode({text: text, "list": [text]}))])
 
-    assert [payload for _, payload in copying.read(1)] == [{text: text, "list": [text]}]
+    assert [payload for _, payload in store.read(1)] == [{text: text, "list": [text]}]
     assert WorkItem.objects.get().payload == {text: text, "list": [text]}
 
 
@@ -74,19 +74,19 @@ def test_a_large_float_comes_back_as_a_number_of_the_same_value(number):
     """PostgreSQL keeps JSON numbers as decimals: 1e16 may come back as the integer, which is the same float."""
     WorkItem.objects.all().delete()
 
-    copying.write([copying.row(b"1", "000", copying.encode({"x": number}))])
+    store.write([store.row(b"1", "000", store.encode({"x": number}))])
 
-    [(_, payload)] = copying.read(1)
+    [(_, payload)] = store.read(1)
     assert float(payload["x"]) == number
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("count", [copying.CHUNK - 1, copying.CHUNK, copying.CHUNK + 1])
+@pytest.mark.parametrize("count", [store.CHUNK - 1, store.CHUNK, store.CHUNK + 1])
 def test_reading_in_chunks_misses_none_and_doubles_none(count):
-    copying.write(copying.row(b"1", f"{n:06d}", copying.encode({"n": n})) for n in range(count))
+    store.write(store.row(b"1", f"{n:06d}", store.encode({"n": n})) for n in range(count))
 
-    assert [payload["n"] for _, payload in copying.read(1)] == list(range(count))
-    assert [payload["n"] for _, payload in copying.read(1, first="000002", after="000003", up_to="000005")] == [4, 5]
+    assert [payload["n"] for _, payload in store.read(1)] == list(range(count))
+    assert [payload["n"] for _, payload in store.read(1, first="000002", after="000003", up_to="000005")] == [4, 5]
 
 
 @pytest.mark.django_db
@@ -94,15 +94,15 @@ def test_large_items_are_read_a_few_at_a_time_from_the_first_on():
     """By their size as text: repeated letters take a hundredth of it on disk."""
     large = {7: "x" * 700_000, 8: "y" * 700_000, 9: "z" * 3_000_000}
     made = [{"n": n, "text": large.get(n, "")} for n in range(20)] + [{"n": n, "text": "w" * 90_000} for n in range(40)]
-    copying.write(copying.row(b"1", f"{n:03d}", copying.encode(one)) for n, one in enumerate(made))
+    store.write(store.row(b"1", f"{n:03d}", store.encode(one)) for n, one in enumerate(made))
 
-    chunks = list(copying.read_chunks(1))
+    chunks = list(store.read_chunks(1))
 
     assert [payload for chunk in chunks for _, payload in chunk.rows] == made
     sizes = [sum(len(payload["text"]) for _, payload in chunk.rows) for chunk in chunks]
-    larger = [size for size in sizes if size > copying.CHUNK_BYTES]
-    assert max(larger) < 3_000_000 + copying.CHUNK_BYTES
-    assert all(size < 700_000 + copying.CHUNK_BYTES for size in larger if size < 3_000_000)
+    larger = [size for size in sizes if size > store.CHUNK_BYTES]
+    assert max(larger) < 3_000_000 + store.CHUNK_BYTES
+    assert all(size < 700_000 + store.CHUNK_BYTES for size in larger if size < 3_000_000)
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_large_items_are_read_a_few_at_a_time_from_the_first_on():
     ids=ascii,
 )
 def test_what_cannot_be_stored_is_refused_with_the_reason(payload, why):
-    with pytest.raises(copying.UnfitPayload, match=why):
-        copying.encode(payload)
+    with pytest.raises(store.UnfitPayload, match=why):
+        store.encode(payload)
 
 
 def test_a_nul_that_is_only_spelt_out_is_no_nul():
-    assert copying.encode({"n": "\\u0000"}) == b'{"n":"\\\\u0000"}'
+    assert store.encode({"n": "\\u0000"}) == b'{"n":"\\\\u0000"}'
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from django.db import connection, connections
 
-from automation import stages
 from automation.models import AutomationRun, Lifecycle
+from automation.runs import advancing
 from pause_manager import database, fleet, holds, manager
 from tests.factories import OPERATOR, make_run
 from tests.support.pgbouncer import pgbouncer
@@ -61,14 +61,14 @@ def through(pooler: Path) -> Iterator[None]:
 
 
 def test_runs_that_wait_are_started_however_many_pages_they_fill(through: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stages, "PAGE", 2)
+    monkeypatch.setattr(advancing, "PAGE", 2)
     holds.place(["fleet"], actor=OPERATOR, reason="a storm")
     for _ in range(9):
         make_run(items=1)
     AutomationRun.objects.update(start_requested_at=AutomationRun.objects.earliest("created_at").created_at)
     holds.release(["fleet"], actor=OPERATOR, reason="it is over")
 
-    stages.start_waiting()
+    advancing.start_waiting()
 
     assert AutomationRun.objects.filter(lifecycle=Lifecycle.RUNNING).count() == 9
 

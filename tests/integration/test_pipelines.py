@@ -10,8 +10,9 @@ import pytest
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from automation import lifecycle, status
 from automation.models import AutomationRun, WorkSlice
+from automation.reports import status
+from automation.runs import lifecycle
 from tests.factories import OPERATOR, everything, make_run, make_site, outputs, run_loop, settle
 from tests.pipelines import wait_until
 

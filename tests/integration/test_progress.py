@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automation import lifecycle, progress
 from automation.models import AutomationRun, Lifecycle
 from automation.pipeline import get_pipeline
+from automation.reports import progress
+from automation.runs import lifecycle
 from tests.factories import OPERATOR, claim, drain, everybody_has_heard, make_run, run_loop, stage_of
 from tests.pipelines import Fan, Scripted, scripted
 

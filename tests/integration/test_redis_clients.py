@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from backend.embedded import Layout, Redis
-from pause_manager.redis_clients import AsyncEar, Ear, bounded
+from pause_manager.messaging.redis_clients import AsyncEar, Ear, bounded
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 from django.test import Client
 
-from automation import lifecycle
 from automation.models import AutomationRun, Site
+from automation.runs import lifecycle
 from tests.callers import AUTOMATION, make_user
 from tests.factories import OPERATOR, make_site
 

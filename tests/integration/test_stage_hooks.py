@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import pytest
 
-from automation import lifecycle
-from automation.context import StageContext
 from automation.models import Lifecycle
 from automation.pipeline import Payload, Stage
+from automation.pipeline.context import StageContext
+from automation.runs import lifecycle
 from tests.factories import OPERATOR, drain, everybody_has_heard, make_run, outputs, run_loop, settle
 from tests.pipelines import ScriptedPipeline
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from django.db import connection, transaction
 
-from automation import lifecycle, progress, stages, transitions
-from automation.context import Artifacts
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
+from automation.pipeline.context import Artifacts
+from automation.reports import progress
+from automation.runs import advancing, lifecycle, transitions
 from tests import pipelines
 from tests.concurrency.racing import in_thread, wait_until_blocked
 from tests.factories import (
@@ -100,9 +101,9 @@ def test_two_branches_that_end_at_the_same_time_start_their_join():
 
     with transaction.atomic():
         transitions.lock([str(run.pk)])
-        sealing = in_thread(lambda: stages.seal(left.pk))
+        sealing = in_thread(lambda: advancing.seal(left.pk))
         wait_until_blocked(sealing)  # it has looked which stages are ready, and waits for the run
-        assert stages.seal(right.pk)
+        assert advancing.seal(right.pk)
     sealing.join()
 
     assert set(run.stages.filter(lifecycle=Lifecycle.RUNNING).values_list("slug", flat=True)) == {"alone", "join"}
@@ -113,7 +114,7 @@ def test_a_stage_is_sealed_once():
     stage_run = stage_of(run)
     stage_run.slices.update(finished_at=stage_run.started_at)
 
-    assert [stages.seal(stage_run.pk) for _ in range(3)] == [True, False, False]
+    assert [advancing.seal(stage_run.pk) for _ in range(3)] == [True, False, False]
 
     assert len(events(run, "stage_completed")) == len(events(run, "complete")) == 1
 
@@ -187,7 +188,7 @@ def test_one_run_that_cannot_go_on_does_not_keep_the_others():
     for run in (broken, sound):
         stage_of(run).slices.update(finished_at=run.started_at)
 
-    stages.seal_finished()
+    advancing.seal_finished()
 
     sound.refresh_from_db()
     assert sound.lifecycle == Lifecycle.COMPLETED
@@ -199,7 +200,7 @@ def test_one_run_that_cannot_start_does_not_keep_the_others():
         AutomationRun.objects.filter(pk=run.pk).update(start_requested_at=run.created_at)
     AutomationRun.objects.filter(pk=broken.pk).update(pipeline="no-longer-installed")
 
-    stages.start_waiting()
+    advancing.start_waiting()
 
     sound.refresh_from_db()
     assert sound.lifecycle == Lifecycle.RUNNING
@@ -214,7 +215,7 @@ def test_a_start_that_the_reconciler_makes_first_is_no_refusal():
         cursor.execute("LOCK TABLE automation_workitem IN ACCESS EXCLUSIVE MODE")
         starting = in_thread(lambda: started.append(lifecycle.start_run(run.pk, actor=OPERATOR)))
         wait_until_blocked(starting)
-        assert stages.start_waiting() == 1
+        assert advancing.start_waiting() == 1
     starting.join()
 
     assert [one.lifecycle for one in started] == [Lifecycle.RUNNING]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from automation import lifecycle, maintenance
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
+from automation.runs import lifecycle, reconciler
 from pause_manager import holds
-from pause_manager.actor import Actor
 from pause_manager.models import Hold
+from pause_manager.observability.actor import Actor
 from tests.dying import AT_THE_START, Died, dying_at
 from tests.factories import OPERATOR, make_run, make_site
 
@@ -24,7 +24,7 @@ def test_a_run_whose_creator_died_before_it_began_is_started_by_the_reconciler()
     run = AutomationRun.objects.get()
     assert run.lifecycle == Lifecycle.PENDING
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     run.refresh_from_db()
     assert run.lifecycle == Lifecycle.RUNNING

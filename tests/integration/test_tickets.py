@@ -14,8 +14,9 @@ import pytest
 import redis
 from django.utils import timezone
 
-from automation import conf, dispatch, lifecycle, maintenance, tasks
+from automation import conf, dispatch, tasks
 from automation.models import AutomationRun, Lifecycle, Ticket
+from automation.runs import lifecycle, reconciler
 from tests.factories import OPERATOR, claim, depth, drain, make_run, outputs, rows, run_loop, stage_of, tickets
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -68,11 +69,11 @@ def test_a_message_says_no_more_than_which_stage_to_look_at():
 def test_messages_lost_by_the_broker_are_sent_again():
     run = make_run("few", items=5)
     flush_broker()
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert depth() == 0  # they may still be on their way
 
     age(run, conf.settings().ticket_grace_seconds + 1)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert (tickets(run), depth()) == (2, 2)
     assert drain(run).lifecycle == Lifecycle.COMPLETED
@@ -83,7 +84,7 @@ def test_messages_that_only_wait_are_not_sent_again():
     before = set(Ticket.objects.values_list("pk", flat=True))
     age(run, 60)
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert set(Ticket.objects.values_list("pk", flat=True)) == before
     assert depth() == 2
@@ -151,7 +152,7 @@ import json, sys, time
 import django
 django.setup()
 from tests.factories import OPERATOR, make_run
-from automation import lifecycle
+from automation.runs import lifecycle
 
 took = {}
 def timed(name, verb):
@@ -199,7 +200,7 @@ def test_a_run_made_while_redis_was_away_is_sent_for_once_it_is_back(process_env
     assert (run.lifecycle, tickets(run), depth()) == (Lifecycle.RUNNING, 2, 0)
 
     age(run, 60)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert depth() == 2
     assert lifecycle.cancel(run.pk, actor=OPERATOR).lifecycle == Lifecycle.CANCELLED

@@ -9,9 +9,10 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from automation import lifecycle, maintenance, progress
 from automation.models import AutomationRun, Lifecycle
-from automation.working_time import durations_of
+from automation.reports import progress
+from automation.reports.working_time import durations_of
+from automation.runs import lifecycle, reconciler
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.factories import OPERATOR, drain, events, leased, make_run, outputs, run_loop
@@ -50,12 +51,12 @@ def test_a_run_fails_when_it_has_worked_for_longer_than_it_may():
     work = leased(run)
     for one in (run, other):
         started_ago(one, 570)
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert status(run) == Lifecycle.RUNNING
 
     started_ago(run, 31)
     started_ago(other, 10_000)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert (status(run), status(other)) == (Lifecycle.FAILED, Lifecycle.RUNNING)
     assert re.fullmatch(r"It has worked for 6[0-3]\d s, and may work for 600 s\. Pauses do not count\.", run.failure)
@@ -88,7 +89,7 @@ def test_what_keeps_a_run_stops_its_clock(stretches):
 
     for scope, begin, end, kind in stretches:
         held(run.scope if scope == "run" else scope, begin, end, kind)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert status(run) == Lifecycle.RUNNING
 
@@ -131,6 +132,6 @@ def test_a_cancel_that_is_under_way_is_not_overtaken():
     started_ago(run, 100)
     lifecycle.cancel(run.pk, actor=OPERATOR)
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert status(run) == Lifecycle.RUNNING, "its worker still holds a slice"

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from automation import status
 from automation.models import AutomationRun, Lifecycle
+from automation.reports import status
 from pause_manager import holds
 from pause_manager.models import Hold
 from tests.factories import OPERATOR, claim, drain, events, make_run, tickets

@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from automation import dispatch, gate, leases, lifecycle, turns
-from automation.leases import Loop
+from automation import dispatch, gate, leases
+from automation.dispatch import turns
+from automation.leases.claims import Loop
 from automation.models import Agent, AutomationRun, Ticket
-from automation.working_time import durations_of
-from pause_manager import acknowledgements
+from automation.reports.working_time import durations_of
+from automation.runs import lifecycle
 from pause_manager.models import FleetWorker
+from pause_manager.nodes import members
 from tests.factories import OPERATOR, claim, leased, make_run, make_site, numbers, stage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def lives(*queues: str, name: str = "w@here", **known: Any) -> None:
-    acknowledgements.acknowledge(name, node="here", queues=queues, version=1, owner=f"owner of {name}", **known)
+    members.acknowledge(name, node="here", queues=queues, version=1, owner=f"owner of {name}", **known)
 
 
 def told(run: AutomationRun) -> list[tuple[str, str]]:

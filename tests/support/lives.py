@@ -24,11 +24,13 @@ import redis
 from celery import current_app
 from django.db import transaction
 
-from pause_manager import drain, holds, manager, pause_queue, redispatch
-from pause_manager.actor import Actor
+from pause_manager import holds, manager, pause_queue
+from pause_manager.capacity.needs import Needs
+from pause_manager.fleet import drain
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.observability.actor import Actor
+from pause_manager.pausable import redispatch
+from pause_manager.pause_queue.writer import CAPACITY, Parked
 from tests.support.proxy import Fault, PostgresProxy, Statement, When
 from tests.workers import REPOSITORY, eventually
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from django.db import OperationalError
 
-from automation import retry_policy
-from automation.attempts import Fault, fault_of
 from automation.errors import PipelineError
-from automation.pipeline import Pipeline, Stage, TryLater, register
+from automation.pipeline import Pipeline, Stage, TryLater, register, retry_policy
+from automation.worker.attempts import Fault, fault_of
 
 
 def stage(**declared: object) -> Stage:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pause_manager import gpus, recycling
-from pause_manager.gpus import CannotIsolate, given, isolated, offered
-from pause_manager.views import Gpu
+from pause_manager.capacity.snapshot import Gpu
+from pause_manager.slots import gpus, recycling
+from pause_manager.slots.gpus import CannotIsolate, given, isolated, offered
 from tests.nvml.driver import Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
 from tests.unit.capacity.fleet import gpu, node
@@ -110,10 +110,10 @@ def test_a_pool_of_threads_cannot_isolate(monkeypatch: pytest.MonkeyPatch):
 
 WITH_CUDA = """
 import json, os
-from pause_manager import gpus
-from pause_manager.gpus import CannotIsolate, isolated, offered
+from pause_manager.slots import gpus
+from pause_manager.slots.gpus import CannotIsolate, isolated, offered
 from pause_manager.probes import devices
-from pause_manager.views import Gpu
+from pause_manager.capacity.snapshot import Gpu
 from tests.nvml.driver import start_cuda
 from tests.unit.capacity.fleet import gpu, node
 

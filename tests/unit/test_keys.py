@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automation import keys
+from automation.items import keys
 
 ordinals = st.one_of(st.integers(0, 2_000), st.integers(0, 999_999_999))
 paths = st.lists(ordinals, min_size=1, max_size=5)

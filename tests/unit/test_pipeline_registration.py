@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from automation.context import StageContext
-from automation.declaration import check_pipeline
 from automation.errors import InvalidParams, PipelineError, UnknownPipeline
 from automation.pipeline import (
     AGENT,
@@ -23,7 +21,9 @@ from automation.pipeline import (
     get_pipeline,
     register,
 )
-from pause_manager.needs import InvalidNeeds
+from automation.pipeline.context import StageContext
+from automation.pipeline.declaration import check_pipeline
+from pause_manager.capacity.needs import InvalidNeeds
 
 
 def process(self: Stage, item: Payload, ctx: StageContext) -> Iterable[Payload]:

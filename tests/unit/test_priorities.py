@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from pause_manager import message_names, priorities
+from pause_manager.messaging import message_names, priorities
 
 
 def sent(driver_type: str, *, headers: dict[str, Any] | None = None, **options: Any) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automation import slicing
+from automation.items import slicing
 from automation.pipeline import GroupStage, Stage
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from django.core.management import call_command
 
-from automation import diagram, transitions
 from automation.models import Lifecycle
-from automation.transitions import Transition
+from automation.runs import diagram, transitions
+from automation.runs.transitions import Transition
 
 PAGE = Path(__file__).parents[2] / "docs" / "state_machine.md"
 

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from automation import status
 from automation.models import TERMINAL, Lifecycle
+from automation.reports import status
 
 FACTS = list(product(Lifecycle, *[(False, True)] * 5))
 

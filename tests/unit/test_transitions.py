@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 from django.db.models.functions import Now
 
-from automation import transitions
 from automation.errors import TransitionRefused
 from automation.models import TERMINAL, AutomationRun, Lifecycle
-from automation.transitions import TABLE, Transition
+from automation.runs import transitions
+from automation.runs.transitions import TABLE, Transition
 from tests.factories import OPERATOR, events, make_run, make_site, rows
 
 pytestmark = pytest.mark.django_db

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from automation.api.serializers.insight import CountsSerializer
 from automation.api.serializers.run import RunSerializer
-from automation.status import ALL as STATUSES
+from automation.reports.status import ALL as STATUSES
 from pause_manager.api.strict import StrictSerializer
 
 SITE = "Slug or id of a site."

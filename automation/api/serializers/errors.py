@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.status import ALL as STATUSES
+from automation.reports.status import ALL as STATUSES
 from pause_manager.api import schema
 from pause_manager.api.schema import ErrorSerializer
 

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from automation.gate import CODES
-from automation.status import ALL as STATUSES
+from automation.reports.status import ALL as STATUSES
 
 
 class ReasonOfWaitSerializer(serializers.Serializer[Any]):

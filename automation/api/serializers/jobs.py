@@ -6,9 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.declaration import SLUG
-from automation.intake import GivenUp, HandedIn
-from automation.jobs import LARGEST_PAGE, PAGE
+from automation.agents.jobs import LARGEST_PAGE, PAGE
+from automation.agents.submission import GivenUp, HandedIn
+from automation.pipeline.declaration import SLUG
 from pause_manager.api.fleet_schema import SystemSerializer
 from pause_manager.api.schema import ErrorSerializer
 from pause_manager.api.strict import StrictSerializer

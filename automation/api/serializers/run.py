@@ -8,11 +8,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from automation import payload_access
 from automation.api import runs
 from automation.models import AutomationRun, Lifecycle
-from automation.status import ALL as STATUSES
-from automation.working_time import Durations, durations_of
+from automation.reports import payload_access
+from automation.reports.status import ALL as STATUSES
+from automation.reports.working_time import Durations, durations_of
 from pause_manager.api.strict import StrictSerializer
 
 REASON_LENGTH = 500

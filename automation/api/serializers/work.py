@@ -6,11 +6,12 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation import keys, payload_access
-from automation.declaration import EXECUTORS
+from automation.items import keys
 from automation.models import Lifecycle
+from automation.models.work import ItemFailure, WorkItem
 from automation.pipeline import AnyStage, Param, Pipeline
-from automation.work import ItemFailure, WorkItem
+from automation.pipeline.declaration import EXECUTORS
+from automation.reports import payload_access
 from pause_manager.models import ControlEvent
 
 _HIDDEN = f"Null for callers without the permission `{payload_access.VIEW}`."

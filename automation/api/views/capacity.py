@@ -19,12 +19,14 @@ from automation.api.serializers.errors import COMMAND, READ, answers
 from automation.api.serializers.run import ReasonSerializer
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
-from pause_manager import kinds, manager, node_report, stuck, watching
+from pause_manager import manager, workloads_kinds
 from pause_manager.api import nodes, pagination, queue
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.pagination import page_of
 from pause_manager.models import PauseQueueEntry
-from pause_manager.querysets import PauseQueueQuerySet
+from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.nodes import report, watching
+from pause_manager.pause_queue import stuck
 
 NODE_ID = OpenApiParameter("agent_id", str, OpenApiParameter.PATH, description="Name of a node.")
 ENTRY_ID = OpenApiParameter("entry_id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Id of an entry.")
@@ -61,11 +63,14 @@ class Capacity(AutomationView):
         responses=answers({200: CapacitySerializer}, *READ),
     )
     def get(self, request: Request) -> Response:
-        return Response({"is_watched": watching.is_watched(), "nodes": node_report.shown(), "verdicts": _verdicts()})
+        return Response({"is_watched": watching.is_watched(), "nodes": report.shown(), "verdicts": _verdicts()})
 
 
 def _verdicts() -> list[dict[str, Any]]:
-    return [{"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)} for kind, verdict in kinds.verdicts()]
+    return [
+        {"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)}
+        for kind, verdict in workloads_kinds.verdicts()
+    ]
 
 
 class NodeCapacity(AutomationView):
@@ -78,7 +83,7 @@ class NodeCapacity(AutomationView):
         responses=answers({200: nodes.NodeSerializer}, *READ),
     )
     def get(self, request: Request, agent_id: str) -> Response:
-        for found in node_report.shown(nodes.check_name(agent_id)):
+        for found in report.shown(nodes.check_name(agent_id)):
             return Response(found)
         raise NodeNotFound(agent_id)
 
@@ -94,7 +99,7 @@ class AvailableCapacity(AutomationView):
     )
     def get(self, request: Request) -> Response:
         query = self.query(nodes.NodeQuery)
-        return Response(node_report.matching(node_report.shown(), query))
+        return Response(report.matching(report.shown(), query))
 
 
 def visible(user: Any) -> PauseQueueQuerySet:

@@ -6,7 +6,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import lifecycle, payload_access
 from automation.api import choice, processing, runs, schema
 from automation.api.serializers.compatible import (
     CurrentRunSerializer,
@@ -23,7 +22,9 @@ from automation.api.serializers.run import ReasonSerializer, RunSerializer, show
 from automation.api.views.base import AutomationView
 from automation.api.views.runs import NEWEST_FIRST, RunVerb
 from automation.models import AutomationRun
-from pause_manager import audit_readers
+from automation.reports import payload_access
+from automation.runs import lifecycle
+from pause_manager import workloads_audit_readers
 from pause_manager.api.idempotency import idempotent
 from pause_manager.models import ControlEvent
 
@@ -162,7 +163,7 @@ class Logs(AutomationView):
         query = self.query(LogQuery)
         run = choice.of_site(request.user, query["run_id"], query.get("site_id"))
         newest = ControlEvent.objects.of_scope(run.scope)[: query["lines"]]
-        lines = [line_of(event) for event in audit_readers.as_told_to(request.user, reversed(newest))]
+        lines = [line_of(event) for event in workloads_audit_readers.as_told_to(request.user, reversed(newest))]
         return Response({"run_id": str(run.pk), "lines": lines})
 
 

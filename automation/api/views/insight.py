@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import definition, gate, payload_access, progress
+from automation import gate
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.explanation import ExplanationSerializer
@@ -17,6 +17,8 @@ from automation.api.serializers.insight import ProgressSerializer
 from automation.api.serializers.work import StageRunSerializer
 from automation.api.views.base import AutomationView
 from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.pipeline import definition
+from automation.reports import payload_access, progress
 
 
 class RunProgress(AutomationView):

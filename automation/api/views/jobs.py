@@ -12,18 +12,20 @@ from rest_framework.authentication import TokenAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import agents, conf, pull
+from automation import agents, conf
+from automation.agents import protocol
 from automation.api import errors
 from automation.api.authentication import AgentAuthentication
 from automation.api.permissions import IsAgent
 from automation.api.serializers import jobs
 from automation.errors import JobNotFound
 from automation.models import Agent
-from pause_manager import clock, control_state
-from pause_manager.actor import Actor
 from pause_manager.api import schema
 from pause_manager.api.base import ControlView
-from pause_manager.views import GpuView, NodeView
+from pause_manager.capacity.snapshot import GpuView, NodeView
+from pause_manager.holds import fleet_state
+from pause_manager.models import clock
+from pause_manager.observability.actor import Actor
 
 _TEXTS = {code: (jobs.JobErrorSerializer, text) for code, (_, text) in schema.ANSWERS.items()}
 _ANSWERS: dict[int, schema.Answer] = {
@@ -76,7 +78,7 @@ class JobView(ControlView):
         if isinstance(agent, Agent):
             response.data["system"] = agents.answered(agent)
         elif response.status_code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
-            response.data["system"] = control_state.unreadable().as_dict()
+            response.data["system"] = fleet_state.unreadable().as_dict()
         return response
 
 
@@ -95,7 +97,7 @@ class Claim(JobView):
     def post(self, request: Request) -> Response:
         given = self.body(jobs.ClaimSerializer)
         sample = given.get("sample")
-        answer = pull.claim(
+        answer = protocol.claim(
             self.agent,
             claim_id=given.get("claimId", ""),
             stages=given.get("stages", ()),
@@ -151,7 +153,7 @@ class Heartbeat(OneJob):
         tags=["agents"],
     )
     def post(self, request: Request, job_id: str) -> Response:
-        return Response(pull.heartbeat(self.agent, self.job_id(), self.body(jobs.TokenSerializer)["token"]))
+        return Response(protocol.heartbeat(self.agent, self.job_id(), self.body(jobs.TokenSerializer)["token"]))
 
 
 class Items(OneJob):
@@ -166,7 +168,7 @@ class Items(OneJob):
     )
     def get(self, request: Request, job_id: str) -> Response:
         query = self.query(jobs.ItemPageQuery)
-        answer = pull.items(
+        answer = protocol.items(
             self.agent, self.job_id(), query["token"], after=query.get("after", ""), limit=query["limit"]
         )
         return Response(answer)
@@ -187,7 +189,7 @@ class Checkpoint(OneJob):
     def post(self, request: Request, job_id: str) -> Response:
         given = self.body(jobs.CheckpointSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
-        return Response(pull.commit(self.agent, job, token, handed, actor=self.actor, release=given["release"]))
+        return Response(protocol.commit(self.agent, job, token, handed, actor=self.actor, release=given["release"]))
 
 
 class Complete(OneJob):
@@ -205,7 +207,7 @@ class Complete(OneJob):
     def post(self, request: Request, job_id: str) -> Response:
         given = self.body(jobs.HandedInSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
-        return Response(pull.complete(self.agent, job, token, handed, actor=self.actor))
+        return Response(protocol.complete(self.agent, job, token, handed, actor=self.actor))
 
 
 class Fail(OneJob):
@@ -224,4 +226,6 @@ class Fail(OneJob):
     def post(self, request: Request, job_id: str) -> Response:
         given = self.body(jobs.JobFailSerializer)
         job, token, error = self.job_id(), given["token"], given["error"]
-        return Response(pull.fail(self.agent, job, token, error, actor=self.actor, retry_after=given.get("retryAfter")))
+        return Response(
+            protocol.fail(self.agent, job, token, error, actor=self.actor, retry_after=given.get("retryAfter"))
+        )

@@ -14,7 +14,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import conf, deletion, forcing, lifecycle, retries
+from automation import conf
 from automation.api import creation, filters, runs, schema
 from automation.api.errors import RunNotFound
 from automation.api.permissions import MayDeleteRuns, MayUseRuns
@@ -32,10 +32,12 @@ from automation.api.serializers.run import (
 )
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun
-from pause_manager.actor import Actor
+from automation.retention import deletion
+from automation.runs import forcing, lifecycle, retries
 from pause_manager.api import pagination
 from pause_manager.api.idempotency import idempotent
 from pause_manager.api.parsers import JsonParser, MultiPartParser
+from pause_manager.observability.actor import Actor
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(

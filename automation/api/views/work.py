@@ -11,7 +11,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
-from automation import payload_access
 from automation.api import runs, schema
 from automation.api.serializers.errors import READ, answers
 from automation.api.serializers.work import (
@@ -23,9 +22,10 @@ from automation.api.serializers.work import (
 )
 from automation.api.views.base import AutomationView
 from automation.models import AutomationRun, StageRun
+from automation.models.work import ItemFailure, WorkItem
 from automation.pipeline import all_pipelines
-from automation.work import ItemFailure, WorkItem
-from pause_manager import audit_readers
+from automation.reports import payload_access
+from pause_manager import workloads_audit_readers
 from pause_manager.api import pagination
 from pause_manager.api.pagination import page_of
 from pause_manager.models import ControlEvent
@@ -115,7 +115,7 @@ def _shown(request: Request, serializer: type[Serializer[Any]], rows: list[Any])
 
 
 def _events_shown(request: Request, events: list[ControlEvent]) -> list[dict[str, Any]]:
-    return list(EventSerializer(audit_readers.as_told_to(request.user, events), many=True).data)
+    return list(EventSerializer(workloads_audit_readers.as_told_to(request.user, events), many=True).data)
 
 
 def find_stage(run: AutomationRun, slug: str) -> StageRun:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automation import archive
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.retention import archive
 
 
 class Command(RunCommand):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation import lifecycle, status
 from automation.management.run_command import Exit, RunCommand, find_run
-from pause_manager.actor import Actor
+from automation.reports import status
+from automation.runs import lifecycle
+from pause_manager.observability.actor import Actor
 
 
 class Command(RunCommand):

@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 from collections import Counter
 from typing import Any
 
-from automation import run_check, stage_rows
 from automation.management.run_command import Exit, RunCommand
+from automation.runs import stage_rows, upgrade_check
 
 SHOWN = 50
 
@@ -39,7 +39,7 @@ bring the stage back, or name its old slug in the new one: formerly = ("old-slug
         stage_rows.define()
         total = found = 0
         stages: Counter[str] = Counter()
-        for run, findings in run_check.unfinished():
+        for run, findings in upgrade_check.unfinished():
             total += 1
             found += bool(findings)
             for finding in findings:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation import closing
 from automation.errors import ClosingRefused
 from automation.management.places import add_place, place_of
 from automation.management.run_command import Exit, RunCommand, RunCommandError
 from automation.models import Site
-from pause_manager.actor import Actor
+from automation.retention import closing
+from pause_manager.observability.actor import Actor
 
 
 class Command(RunCommand):

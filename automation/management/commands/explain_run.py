@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import gate, status
+from automation import gate
 from automation.management.run_command import Exit, RunCommand, find_run
+from automation.reports import status
 from pause_manager import times
 
 

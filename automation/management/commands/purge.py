@@ -15,14 +15,15 @@ from django.db.models.functions import Now
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from automation import deletion, erasure, purge, retention
+from automation import retention
 from automation.errors import TransitionRefused
 from automation.management.places import add_place, place_of
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from automation.models import Account, AutomationRun, Site, StageRun
-from automation.purge import Purged
-from pause_manager.actor import Actor
+from automation.retention import deletion, erasure, purge
+from automation.retention.purge import Purged
 from pause_manager.management.shell import period
+from pause_manager.observability.actor import Actor
 
 PAGE = 500
 MOST_COUNTED = 1_000_000

@@ -5,10 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation import forcing, gate, lifecycle, run_names, status
+from automation import gate
 from automation.errors import TransitionRefused
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
-from pause_manager.actor import Actor
+from automation.reports import status
+from automation.runs import forcing, lifecycle, run_names
+from pause_manager.observability.actor import Actor
 
 
 class Command(RunCommand):

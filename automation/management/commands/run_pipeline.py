@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from automation import lifecycle, run_input, status
 from automation.errors import InvalidParams
 from automation.inputs import Input
 from automation.management import unfinished
 from automation.management.commands.watch_run import follow
 from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
 from automation.models import AutomationRun, Site
-from automation.pipeline import get_pipeline
-from pause_manager.actor import Actor
+from automation.pipeline import get_pipeline, run_input
+from automation.reports import status
+from automation.runs import lifecycle
 from pause_manager.management.shell import period
+from pause_manager.observability.actor import Actor
 
 LONGEST_SHOWN = 100
 

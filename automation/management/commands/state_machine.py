@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from automation import diagram
+from automation.runs import diagram
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "state_machine.md"
 

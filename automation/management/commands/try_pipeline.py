@@ -14,11 +14,10 @@ from typing import Any
 
 import orjson
 
-from automation import run_input
 from automation.errors import InvalidInput, UnknownPipeline
 from automation.management.commands.run_pipeline import parsed_params
 from automation.management.run_command import Exit, RunCommand
-from automation.pipeline import AnyStage, Payload, Pipeline, get_pipeline
+from automation.pipeline import AnyStage, Payload, Pipeline, get_pipeline, run_input
 from automation.testing import Failure, PipelineResult, StageResult, run_pipeline, run_stage
 
 LONGEST_LINE = 160

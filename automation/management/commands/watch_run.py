@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from automation import status
 from automation.management import watching
 from automation.management.outcome import outputs_of
 from automation.management.run_command import OF_STATUS, Exit, RunCommand, find_run
 from automation.models import AutomationRun
+from automation.reports import status
 
 
 class Command(RunCommand):

@@ -24,14 +24,16 @@ from django.core.validators import validate_slug
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from automation import progress, run_names
 from automation.models import AutomationRun
+from automation.reports import progress
+from automation.runs import run_names
 from backend import bootstrap, preflight
 from backend.embedded import EmbeddedError, Postgres, Redis, Server, die_with_parent
 from backend.settings import environment, own_apps
 from backend.supervisor import Supervisor
-from pause_manager import database, nodes, watching
+from pause_manager import database, nodes
 from pause_manager.management.shell import Exit
+from pause_manager.nodes import watching
 
 LOCK = "up.lock"
 MOST_TOLD = 3

@@ -14,9 +14,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import conf, database, kinds, machines, nodes, renaming, thresholds, watching
+from pause_manager import conf, database, nodes, workloads_kinds
 from pause_manager.management import capacity_table
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
+from pause_manager.nodes import operator_threshold, watching
+from pause_manager.nodes.machines import identity, renaming
 
 NOBODY = "No node was seen in the last hour: no worker is running (start one with: manage.py up)."
 CORRECTED = "* strangers want that much; on a full CPU they get less"
@@ -63,12 +65,12 @@ exit codes:
         return Exit.OK
 
     def _set_threshold(self, options: dict[str, Any]) -> None:
-        share = thresholds.parsed(options["threshold"])
-        thresholds.set_own(options["node"], share, actor=shell_actor(), reason=options["reason"])
+        share = operator_threshold.parsed(options["threshold"])
+        operator_threshold.set_own(options["node"], share, actor=shell_actor(), reason=options["reason"])
         if options["json"]:
             self.line({"node": options["node"], "pause_below": share})
         else:
-            self.line(f"The threshold of {options['node']} is {thresholds.told(share)}.")
+            self.line(f"The threshold of {options['node']} is {operator_threshold.told(share)}.")
 
     def _set_watched(self, is_watched: bool, options: dict[str, Any]) -> None:
         has_changed = watching.set_watched(is_watched, actor=shell_actor(), reason=options["reason"])
@@ -101,9 +103,9 @@ exit codes:
             return
 
     def _why(self, pipeline: str, json: bool) -> None:
-        verdicts = kinds.verdicts(pipeline)
+        verdicts = workloads_kinds.verdicts(pipeline)
         if not pipeline or not verdicts:
-            known = ", ".join(sorted({kind.pipeline for kind in kinds.every()})) or "none"
+            known = ", ".join(sorted({kind.pipeline for kind in workloads_kinds.every()})) or "none"
             raise CommandError(
                 f"Cannot find pipeline {pipeline!r}: expected one of {known}.", returncode=Exit.NOT_FOUND
             )
@@ -151,6 +153,6 @@ def _picture(states: list[nodes.NodeState]) -> list[Any]:
         f"the GPUs of {view.name} are unknown: {view.gpu_problem}; it takes no GPU work, and CPU work as ever"
         for view in views
     ]
-    troubles = [*machines.contested(), *renaming.differing(), *unknown]
+    troubles = [*identity.contested(), *renaming.differing(), *unknown]
     told += [Text(f"{sentence[0].upper()}{sentence[1:]}.", style="red") for sentence in troubles]
     return [capacity_table.table(states), *told, *([Text(CORRECTED, style="dim")] if is_corrected else [])]

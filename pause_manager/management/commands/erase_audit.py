@@ -9,10 +9,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from pause_manager import audit, times
-from pause_manager.actor import Actor
+from pause_manager import times
 from pause_manager.management.moment import moment
 from pause_manager.models import ControlEvent
+from pause_manager.observability import audit
+from pause_manager.observability.actor import Actor
 
 
 class Command(BaseCommand):

@@ -14,11 +14,11 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import Progress
 
-from pause_manager import audit_export
-from pause_manager.audit_export import EQUAL, narrowed
 from pause_manager.management.moment import moment
 from pause_manager.models import ControlEvent
-from pause_manager.querysets import ControlEventQuerySet
+from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.observability import audit_export
+from pause_manager.observability.audit_export import EQUAL, narrowed
 
 
 class Command(BaseCommand):

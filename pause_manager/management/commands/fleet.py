@@ -9,10 +9,11 @@ from typing import Any
 
 from django.db import connection
 
-from pause_manager import acknowledgements, fleet
+from pause_manager import fleet
 from pause_manager.management import drain_watch
 from pause_manager.management.shell import ControlCommand, Exit, add_json, no_verb, period, shell_actor
 from pause_manager.models import Hold
+from pause_manager.nodes import members
 
 HEARD_SECONDS = 1.0
 """So long workers are waited for to hear of a change, before it is said that they have not."""
@@ -122,5 +123,5 @@ exit codes:
 def _let_workers_hear() -> None:
     """Wait until all have acknowledged the change, for a second at most."""
     until = time.monotonic() + HEARD_SECONDS
-    while time.monotonic() < until and acknowledgements.of_version(fleet.state().version).lagging:
+    while time.monotonic() < until and members.of_version(fleet.state().version).lagging:
         time.sleep(0.05)

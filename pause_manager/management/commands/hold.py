@@ -6,7 +6,8 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from pause_manager import bulk, times
+from pause_manager import times
+from pause_manager.fleet import bulk_holds
 from pause_manager.management.shell import ControlCommand, Exit, add_json, no_verb, period, shell_actor
 from pause_manager.models import Hold
 
@@ -46,10 +47,10 @@ exit codes:
             return Exit.OK
         actor, reason = shell_actor(), options["reason"]
         if verb == "release":
-            released, not_held = bulk.release(options["scopes"], actor=actor, reason=reason)
+            released, not_held = bulk_holds.release(options["scopes"], actor=actor, reason=reason)
             self._tell(json, {"released": released, "not_held": not_held})
             return Exit.OK
-        outcome = bulk.place(
+        outcome = bulk_holds.place(
             options["scopes"],
             mode=options["mode"],
             actor=actor,
@@ -58,7 +59,7 @@ exit codes:
             on_expiry=options["then"],
         )
         self._tell(json, vars(outcome))
-        for warning in bulk.unknown(options["scopes"]):
+        for warning in bulk_holds.unknown(options["scopes"]):
             self.stderr.write(f"Warning: {warning}", style_func=None if sys.stderr.isatty() else str)
         return Exit.OK
 

@@ -15,11 +15,13 @@ from django.db.models import Q
 from rich.console import Console
 from rich.table import Table
 
-from pause_manager import chord_results, conf, manager, outlook, stuck, times
-from pause_manager.delivery import GROUPS
+from pause_manager import conf, manager, times
+from pause_manager.capacity.needs import Needs
 from pause_manager.management.shell import ControlCommand, Exit, shell_actor
+from pause_manager.messaging.message import GROUPS
 from pause_manager.models import PauseQueueEntry, PollState
-from pause_manager.needs import Needs
+from pause_manager.pausable import chord_results
+from pause_manager.pause_queue import outlook, stuck
 
 WIDE = 160
 

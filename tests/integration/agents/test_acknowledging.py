@@ -11,10 +11,12 @@ from django.utils.dateparse import parse_datetime
 
 from automation import agents
 from automation.models import Agent, WorkSlice
-from pause_manager import acknowledgements, control_state, fleet
-from pause_manager.acknowledgements import Count
+from pause_manager import fleet
+from pause_manager.holds import fleet_state
 from pause_manager.management import drain_watch
 from pause_manager.management.shell import Exit
+from pause_manager.nodes import members
+from pause_manager.nodes.members import Count
 from tests.callers import client_of, make_user
 from tests.concurrency.racing import race
 from tests.factories import OPERATOR, expire_leases, make_run
@@ -43,7 +45,7 @@ def silent_for(name: str, seconds: float) -> None:
 
 
 def lagging(version: int) -> list[str]:
-    return [one["name"] for one in acknowledgements.of_version(version).lagging]
+    return [one["name"] for one in members.of_version(version).lagging]
 
 
 @pytest.mark.req("W-40")
@@ -66,7 +68,7 @@ def test_an_answer_is_an_acknowledgement_and_is_written_once_a_version(run):
     noted = [query["sql"] for query in told if '"acknowledged_version" =' in query["sql"]]
     assert len(noted) == 1
     assert not [query for query in again if '"acknowledged_version" =' in query["sql"]]
-    assert acknowledgements.of_version(version).by_kind == {"worker": Count(0, 0), "agent": Count(1, 1)}
+    assert members.of_version(version).by_kind == {"worker": Count(0, 0), "agent": Count(1, 1)}
     # Errors carry the state, too.
     version = fleet.resume(reason="done", actor=OPERATOR, force=True).version
     assert caller.to({**job, "token": 4_711}, "heartbeat")[0] == 409
@@ -85,7 +87,7 @@ def test_who_is_switched_off_is_not_waited_for_and_who_holds_a_lease_is(run):
         silent_for(name, 3_600)
 
     version = pause()
-    found = acknowledgements.of_version(version)
+    found = members.of_version(version)
 
     assert [one["name"] for one in found.lagging] == ["agent:polling", "agent:working"]
     assert found.by_kind["agent"] == Count(2, 0)
@@ -117,7 +119,7 @@ def test_waiting_for_a_drain_ends_when_agents_were_told_or_are_gone(run):
 
 def test_the_report_and_the_metrics_tell_agents_from_workers(run):
     version = fleet.state().version
-    acknowledgements.acknowledge("a@one", node="one", queues=["stages"], version=version + 1)
+    members.acknowledge("a@one", node="one", queues=["stages"], version=version + 1)
     Caller(make_agent()[1]).claim()
     pause()
 
@@ -161,7 +163,7 @@ def test_what_cannot_be_read_is_not_acknowledged(run):
         told = agents.answered(agent)
 
     assert told["workersPaused"]
-    assert not control_state.unreadable().is_readable
+    assert not fleet_state.unreadable().is_readable
     assert Agent.objects.get().acknowledged_version == 0
     # And an acknowledgement that cannot be written keeps no job from being answered.
     with connection.cursor() as cursor:

@@ -7,9 +7,10 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from automation import gate, lifecycle, maintenance, tasks
+from automation import gate, tasks
 from automation.models import Agent, AutomationRun, ItemFailure, Lifecycle, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
+from automation.runs import lifecycle, reconciler
 from pause_manager import fleet, holds
 from pause_manager.models import Hold
 from tests.concurrency.racing import race
@@ -55,7 +56,7 @@ def unchanged(run):
 
 
 def test_agents_do_a_stage_and_workers_the_next(run, agent):
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert tickets(run) == 0
 
     answers = []
@@ -188,7 +189,7 @@ def test_who_lost_the_lease_changes_nothing(run, agent, other):
     job = agent.claim()
     agent.to(job, "checkpoint", **done(job, last=3))
     expire_leases(run)
-    maintenance.reap()
+    reconciler.reap()
     taken = other.claim()
     before = rows(run)
 
@@ -356,7 +357,7 @@ def test_while_the_fleet_is_paused_a_claim_looks_for_nothing(run, agent, mode):
     assert (body["system"]["workersPaused"], body["system"]["mode"]) == (True, mode)
     looked = [query["sql"] for query in captured if "workslice" in query["sql"] or "stagerun" in query["sql"]]
     assert looked == []
-    assert maintenance.reap() == 0
+    assert reconciler.reap() == 0
     assert rows(run)["slices"] == before
     assert agent.to(job, "heartbeat")[1]["system"]["version"] == body["system"]["version"]
 

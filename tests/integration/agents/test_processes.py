@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from automation import lifecycle, maintenance
 from automation.models import Lifecycle, WorkSlice
+from automation.runs import lifecycle, reconciler
 from backend.embedded import die_with_parent
 from pause_manager import fleet
 from tests.factories import OPERATOR, expire_leases, make_run, outputs, settle, stage_of
@@ -125,7 +125,7 @@ def test_an_agent_killed_in_the_middle_is_followed_by_another_from_the_cursor(pl
     agent.wait(10)
     committed = WorkSlice.objects.get(stage_run=stage_of(run, "remote"), ordinal=0).cursor
     expire_leases(run)
-    maintenance.reap()
+    reconciler.reap()
     place.agent("second", second)
     until(lambda: stage_of(run, "remote").lifecycle == Lifecycle.COMPLETED, place)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from automation import lifecycle
-from automation.context import StageContext
 from automation.pipeline import GroupStage, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
+from automation.runs import lifecycle
 from tests.factories import everybody_has_heard
 
 _break_at: int | None = None

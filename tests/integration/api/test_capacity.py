@@ -84,8 +84,8 @@ def test_the_containers_of_a_node_are_listed(api, fleet):
     from dataclasses import replace
 
     from pause_manager import nodes
-    from pause_manager.samples import Sample
-    from pause_manager.views import ContainerView
+    from pause_manager.capacity.snapshot import ContainerView
+    from pause_manager.probes.sample import Sample
 
     bounded = ContainerView(
         "box-a~1", "box-a", own_cores=0.5, own_memory_mib=300, cores=2.0, memory_mib=4_000, free_memory_mib=3_000
@@ -180,8 +180,8 @@ def test_others_see_nothing_of_our_queue_and_a_superuser_all(entry, stranger):
     from django.contrib.auth.models import User
 
     from pause_manager import manager
-    from pause_manager.needs import Needs
-    from pause_manager.pause_queue import Parked
+    from pause_manager.capacity.needs import Needs
+    from pause_manager.pause_queue.writer import Parked
 
     manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
 

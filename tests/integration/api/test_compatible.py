@@ -66,7 +66,7 @@ def test_neither_run_nor_site_is_400(api):
 
 
 def test_the_current_run_is_the_one_at_work_then_the_one_that_waits(api, site):
-    from automation import lifecycle
+    from automation.runs import lifecycle
     from tests.factories import OPERATOR, make_run
 
     def current():

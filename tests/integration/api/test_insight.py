@@ -24,8 +24,8 @@ def get(api, run, path):
 
 @pytest.mark.req("A-12")
 def test_34_of_50_are_68_percent_and_16_are_left(api, run):
-    from automation import checkpoint
-    from automation.checkpoint import Progress
+    from automation.leases import checkpoint
+    from automation.leases.checkpoint import Progress
     from tests.factories import claim
 
     for _ in range(6):
@@ -119,7 +119,7 @@ def test_failures_name_item_error_and_tries(api, site):
 
 
 def test_events_are_newest_first_and_paged(api, run):
-    from automation import lifecycle
+    from automation.runs import lifecycle
     from tests.factories import OPERATOR
 
     for _ in range(3):
@@ -135,8 +135,8 @@ def test_events_are_newest_first_and_paged(api, run):
 
 @pytest.mark.req("M-13")
 def test_explain_says_who_keeps_it_and_what_will_start(api, run):
-    from automation import checkpoint
-    from automation.checkpoint import Progress
+    from automation.leases import checkpoint
+    from automation.leases.checkpoint import Progress
     from tests.factories import claim
 
     work = claim(run)

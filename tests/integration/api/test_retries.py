@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def retry(run):
-    from automation import retries
+    from automation.runs import retries
     from tests.factories import OPERATOR
 
     return retries.retry_failed(run.pk, actor=OPERATOR, reason="the provider is back")
@@ -30,8 +30,8 @@ def all_outputs(*runs):
 
 
 def test_failed_items_of_a_drill_are_done_again_under_their_keys(api, site):
-    from automation import lifecycle
     from automation.models import AutomationRun
+    from automation.runs import lifecycle
     from tests.factories import OPERATOR, drain
 
     old = lifecycle.create("drill", site=site, actor=OPERATOR, params={"items": 10, "seconds": 0, "fail_every": 3})
@@ -78,8 +78,9 @@ def test_a_run_without_failures_is_refused(api, site):
 
 
 def test_a_run_whose_workers_still_finish_is_refused(site):
-    from automation import leases, lifecycle
+    from automation import leases
     from automation.errors import TransitionRefused
+    from automation.runs import lifecycle
     from tests.factories import claim, make_run
 
     old = make_run("scripted", site=site)

@@ -16,11 +16,11 @@ from django.urls import get_resolver, reverse
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from automation import payload_access
 from automation.models import Membership, Site
-from automation.work import ItemFailure, WorkItem
+from automation.models.work import ItemFailure, WorkItem
+from automation.reports import payload_access
 from backend import roles
-from pause_manager import audit
+from pause_manager.observability import audit
 from tests.callers import AUTOMATION, RUNS, client_of, make_user
 from tests.factories import OPERATOR, make_run
 

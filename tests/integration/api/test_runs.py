@@ -297,7 +297,7 @@ def test_filters_by_site_and_pipeline(api, operator, site, their_site):
 def test_a_list_takes_the_same_queries_for_one_run_as_for_many(operator, site, django_assert_num_queries):
     from django.contrib.auth.models import User
 
-    from automation import lifecycle
+    from automation.runs import lifecycle
     from tests.factories import OPERATOR, make_run
 
     for start in (True, True, False):

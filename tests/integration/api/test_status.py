@@ -12,9 +12,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def zoo(site):
     """One run of every status, by status."""
-    from automation import lifecycle, transitions
     from automation.models import AutomationRun
-    from pause_manager.actor import SYSTEM
+    from automation.runs import lifecycle, transitions
+    from pause_manager.observability.actor import SYSTEM
     from tests.factories import OPERATOR, claim, make_run
 
     def run(start=True):
@@ -37,7 +37,7 @@ def zoo(site):
 
 @pytest.mark.req("M-03")
 def test_detail_list_and_filter_agree_on_every_status(api, zoo):
-    from automation import status
+    from automation.reports import status
 
     expected = {str(run.pk): name for name, run in zoo.items()}
 

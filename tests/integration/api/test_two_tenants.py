@@ -15,13 +15,15 @@ from django.db.models.functions import Now
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
-from automation import lifecycle
 from automation.models import Agent, AutomationRun, Ticket, WorkSlice
+from automation.runs import lifecycle
 from backend import roles
 from backend.mcp.tools import TOOLS
-from pause_manager import acknowledgements, audit, fleet, holds
-from pause_manager.actor import Actor
+from pause_manager import fleet, holds
 from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.nodes import members
+from pause_manager.observability import audit
+from pause_manager.observability.actor import Actor
 from tests.callers import make_user
 from tests.factories import leased, make_run, make_site
 from tests.factories_nodes import make_node
@@ -72,7 +74,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     default_storage.save(f"runs/{run.pk}/few/notes.md", ContentFile(b"ours"))
     # It waits for a worker: the other tenant has them all.
-    acknowledgements.acknowledge("w1", node="here", queues=["stages"], version=0, places=1, pipelines=["numbers"])
+    members.acknowledge("w1", node="here", queues=["stages"], version=0, places=1, pipelines=["numbers"])
     ticket = Ticket.objects.create(stage_run=run.stages.get(position=0), queue="stages")
     Ticket.objects.filter(pk=ticket.pk).update(sent_at=Now() - timedelta(minutes=1))
     return {

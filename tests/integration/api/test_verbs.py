@@ -85,7 +85,7 @@ def test_a_resume_goes_on_and_sends_work_once(api, run):
 def test_resumes_at_the_same_time_send_work_once(operator, run):
     from django.db import connection
 
-    from automation import lifecycle
+    from automation.runs import lifecycle
     from tests.callers import client_of
     from tests.factories import OPERATOR, events, tickets
 
@@ -150,7 +150,8 @@ def test_a_run_paused_at_an_item_goes_on_with_the_next(api, run):
 
 @pytest.mark.req("A-05")
 def test_a_cancel_waits_for_the_item_and_is_final(api, run):
-    from automation import leases, lifecycle
+    from automation import leases
+    from automation.runs import lifecycle
     from tests.factories import claim
 
     work = claim(run)
@@ -185,7 +186,7 @@ def test_a_cancel_waits_for_the_item_and_is_final(api, run):
     ],
 )
 def test_an_illegal_verb_is_409_with_the_status_and_changes_nothing(api, run, state, verb):
-    from automation import lifecycle
+    from automation.runs import lifecycle
     from tests.factories import OPERATOR, drain, rows
 
     if state == "completed":
@@ -224,7 +225,7 @@ def test_a_verb_is_a_bounded_number_of_queries_however_large_the_run(operator, s
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from automation import lifecycle
+    from automation.runs import lifecycle
     from tests.callers import client_of
     from tests.factories import OPERATOR, claim, make_run
 

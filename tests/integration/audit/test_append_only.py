@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from pause_manager import audit
 from pause_manager.models import ControlEvent
+from pause_manager.observability import audit
 from tests.factories import OPERATOR
 
 pytestmark = pytest.mark.django_db

@@ -11,13 +11,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from automation import leases, lifecycle
+from automation import leases
 from automation.models import Account, Membership
+from automation.runs import lifecycle
 from pause_manager import holds, manager, nodes, pause_queue
-from pause_manager.actor import SYSTEM, Actor
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.observability.actor import SYSTEM, Actor
+from pause_manager.pause_queue.writer import CAPACITY, Parked
 from tests.factories import OPERATOR, events, leased, make_run, make_site, settle
 from tests.factories_nodes import make_node
 
@@ -185,7 +186,7 @@ def test_forms_of_the_admin_are_told_with_what_they_changed():
 
 
 def test_an_actor_without_a_request_takes_the_id_of_the_one_at_work():
-    from pause_manager import log_context
+    from pause_manager.observability import log_context
 
     with log_context.bound(request_id="the-one"):
         holds.place(["queue:a"], actor=Actor("user:ann", "console"))

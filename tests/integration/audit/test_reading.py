@@ -22,10 +22,10 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 
-from pause_manager import audit, audit_export
 from pause_manager.api.audit import NEWEST_FIRST
-from pause_manager.audit_export import narrowed
 from pause_manager.models import ControlEvent
+from pause_manager.observability import audit, audit_export
+from pause_manager.observability.audit_export import narrowed
 from tests.callers import OPERATE, VIEW, client_of, make_user
 from tests.factories import OPERATOR, make_run, make_site
 
@@ -100,7 +100,7 @@ def test_every_filter_narrows(auditor):
 
 
 def audit_actor(name: str, channel: str, request_id: str) -> Any:
-    from pause_manager.actor import Actor
+    from pause_manager.observability.actor import Actor
 
     return Actor(name, channel, request_id)
 

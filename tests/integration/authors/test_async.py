@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import pytest
 from django.db import connections
 
-from automation import copying, lifecycle, status
-from automation.context import AsyncStageContext
+from automation.items import store
 from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, WorkSlice
 from automation.pipeline import GroupStage, Payload, Pipeline, Stage, TryLater, register
+from automation.pipeline.context import AsyncStageContext
+from automation.reports import status
+from automation.runs import lifecycle
 from automation.testing import run_stage
 from tests.factories import OPERATOR, drain, events, everybody_has_heard, make_run, numbers, outputs, run_loop, settle
 from tests.integration.authors.unfinished_pipelines import Copy
@@ -300,7 +302,7 @@ def test_declared_items_and_groups():
 @pytest.mark.parametrize("spill", [300, 4 * 1024 * 1024])
 @pytest.mark.parametrize("how", [lose, pause, None])
 def test_each_item_goes_on_from_its_own_state(how, spill, monkeypatch):
-    monkeypatch.setattr(copying, "SPILL_BYTES", spill)
+    monkeypatch.setattr(store, "SPILL_BYTES", spill)
     run = make_run("async-learn", 12)
     threads = []
     if how is not None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from automation import installed, intake
-from automation.context import StageContext
+from automation.agents import submission
+from automation.agents.submission import HandedIn
 from automation.errors import InvalidCheckpoint, InvalidInput
-from automation.intake import HandedIn
+from automation.gate import installed
 from automation.models import AutomationRun, ItemFailure
 from automation.pipeline import AGENT, GroupStage, Payload, Pipeline, Stage, register
+from automation.pipeline.context import StageContext
 from tests.factories import leased, make_run, outputs, settle, stage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,10 +99,10 @@ def test_an_agent_is_told_that_its_outputs_do_not_fit():
     stage_run, work = stage_of(run), leased(run)
 
     good = HandedIn(cursor="000", outputs={"000": [{"square": 1}]})
-    assert intake.progress_of(work, stage_run, good).processed == 1
+    assert submission.progress_of(work, stage_run, good).processed == 1
     bad = HandedIn(cursor="001", outputs={"000": [], "001": [{"square": 4}, {"cube": 8}]})
     with pytest.raises(InvalidCheckpoint, match="item 001: output 2 does not fit stage sum: expected Squared"):
-        intake.progress_of(work, stage_run, bad)
+        submission.progress_of(work, stage_run, bad)
 
 
 def test_an_input_that_does_not_fit_creates_no_run():

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from automation import copying, lifecycle, maintenance, status, unfinished
-from automation.context import StageContext
+from automation.items import store, unfinished
 from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, WorkItem, WorkSlice
 from automation.pipeline import TryLater
+from automation.pipeline.context import StageContext
+from automation.reports import status
+from automation.runs import lifecycle, reconciler
 from tests.factories import (
     OPERATOR,
     drain,
@@ -227,7 +229,7 @@ MANY_OUTPUTS = [{"name": item["name"], "n": n} for item in MANY for n in range(i
 
 @pytest.fixture
 def _small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "SPILL_BYTES", 2_000)
+    monkeypatch.setattr(store, "SPILL_BYTES", 2_000)
 
 
 @pytest.mark.usefixtures("_small_memory")
@@ -280,7 +282,7 @@ def test_half_an_item_is_gone_when_its_run_is_cancelled():
 
     with during(Once(("a", 900), cancel)):
         drain(run)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     run.refresh_from_db()
     assert run.lifecycle == "cancelled"
@@ -314,11 +316,11 @@ def test_an_item_that_ends_after_its_run_has_failed_is_whole():
 
     def fail() -> None:
         lifecycle.fail(run.pk, reason="too many failures")
-        maintenance.reconcile()
+        reconciler.reconcile()
 
     with during(Once(("a", 900), fail)):
         drain(run)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     run.refresh_from_db()
     assert run.lifecycle == "failed"

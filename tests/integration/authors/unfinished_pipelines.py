@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from automation.context import StageContext
 from automation.pipeline import GroupStage, Payload, Pipeline, Stage, TryLater, register
+from automation.pipeline.context import StageContext
 
 Script = Callable[[int, StageContext], None]
 _script: Script | None = None

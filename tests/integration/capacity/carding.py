@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from automation.context import StageContext
 from automation.pipeline import Payload, Pipeline, Stage, register
-from pause_manager.needs import Needs
+from automation.pipeline.context import StageContext
+from pause_manager.capacity.needs import Needs
 from pause_manager.probes.processes import host_name
 
 

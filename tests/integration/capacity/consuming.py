@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pause_manager.views import NodeView
-from pause_manager.worker_steps import consumption, on_sample
+from pause_manager.bootsteps import consumption, on_sample
+from pause_manager.capacity.snapshot import NodeView
 from tests.burning import burn, note
 
 __all__ = ["burn", "note"]

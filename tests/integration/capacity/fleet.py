@@ -9,14 +9,14 @@ from typing import Any
 from celery import current_app
 
 from automation import tasks
-from automation.admission import GO_ON
+from automation.dispatch.admission import GO_ON
 from automation.pipeline import Pipeline, register
-from pause_manager import nodes
-from pause_manager.clock import database_seconds
-from pause_manager.needs import Needs
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import GpuView, NodeView
+from pause_manager.models.clock import database_seconds
+from pause_manager.nodes import registry
 from pause_manager.probes.processes import host_name
-from pause_manager.samples import Sample
-from pause_manager.views import GpuView, NodeView
+from pause_manager.probes.sample import Sample
 from tests.pipelines import Echo
 
 HERE = host_name()
@@ -61,8 +61,8 @@ def node(
         gpus=gpus,
     )
     sample = Sample(view)
-    nodes.keep(sample, boot_id=f"of {view.name}")
-    assert nodes.announce(sample)
+    registry.keep(sample, boot_id=f"of {view.name}")
+    assert registry.announce(sample)
     return view
 
 
@@ -75,7 +75,7 @@ def vanish(name: str = HERE) -> None:
     """The node falls silent and its last sample is old."""
     from pause_manager.models import WorkerNode
 
-    nodes.client().delete(nodes._key(name))
+    registry.client().delete(registry._key(name))
     WorkerNode.objects.filter(name=name).update(last_seen_at="2020-01-01T00:00:00Z")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from automation.context import StageContext
 from automation.pipeline import Payload, Pipeline, Stage, register
-from pause_manager.needs import Needs
+from automation.pipeline.context import StageContext
+from pause_manager.capacity.needs import Needs
 
 
 class Heavy(Stage):

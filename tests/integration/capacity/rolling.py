@@ -9,9 +9,9 @@ from pathlib import Path
 
 from celery import shared_task
 
-from automation.context import StageContext
 from automation.pipeline import Payload, Pipeline, Stage, register
-from pause_manager.needs import Needs
+from automation.pipeline.context import StageContext
+from pause_manager.capacity.needs import Needs
 from pause_manager.pausable import PausableTask
 
 QUEUE = "rolling"

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 from django.db.backends.utils import CursorWrapper
 
-from automation import admission, leases
-from automation.leases import NoRoom, Worker
+from automation import leases
+from automation.dispatch import admission
+from automation.leases.claims import NoRoom, Worker
 from automation.models import Ticket, WorkSlice
 from pause_manager.models import Hold
 from tests.concurrency.racing import race

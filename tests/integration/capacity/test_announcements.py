@@ -13,11 +13,12 @@ import redis
 from django.conf import settings as django_settings
 from django.db import transaction
 
-from automation import lifecycle
-from pause_manager import announcements, holds, manager
-from pause_manager.needs import Needs
-from pause_manager.node_watch import NodeWatch
-from pause_manager.pause_queue import Parked
+from automation.runs import lifecycle
+from pause_manager import holds, manager
+from pause_manager.capacity.needs import Needs
+from pause_manager.messaging import event_stream
+from pause_manager.pause_queue.writer import Parked
+from pause_manager.worker.node_monitor import NodeWatch
 from tests.factories import OPERATOR, make_run
 from tests.integration.capacity.fleet import HERE, full, node
 from tests.integration.capacity.test_node_watch import Machine, carrying
@@ -45,7 +46,7 @@ class Subscriber:
 
 @pytest.fixture
 def subscriber() -> Iterator[Subscriber]:
-    announcements._away_until = 0.0
+    event_stream._away_until = 0.0
     one = Subscriber()
     yield one
     one.close()
@@ -130,7 +131,7 @@ def test_a_pause_stands_while_redis_is_away(subscriber: Subscriber, settings: An
         for number in range(50):
             manager.pause_work([Parked(f"import:{number}", "others.work", "control", Needs())], reason="full")
     finally:
-        announcements._away_until = 0.0
+        event_stream._away_until = 0.0
 
     assert time.monotonic() - began < 20
     assert caplog.text.count("pauses are not announced for a while") == 1

@@ -13,9 +13,9 @@ import pytest
 
 from backend.embedded import die_with_parent
 from pause_manager import manager, nodes
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.pause_queue.writer import Parked
 from tests.integration.capacity.fleet import HERE
 from tests.workers import REPOSITORY, Workers, eventually
 

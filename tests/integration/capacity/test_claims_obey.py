@@ -10,18 +10,21 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 
-from automation import admission, dispatch, leases, maintenance
-from automation.leases import NoRoom, Work, Worker
+from automation import dispatch, leases
+from automation.dispatch import admission
+from automation.leases.claims import NoRoom, Work, Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
-from pause_manager import capacity, machines, manager, nodes
-from pause_manager.capacity.strangers import Swing
-from pause_manager.kept_watch import KeptWatch
+from automation.runs import reconciler
+from pause_manager import capacity, manager, nodes
+from pause_manager.capacity.foreign import Swing
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import ContainerView
 from pause_manager.models import Machine, PauseQueueEntry, PollState
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.nodes.machines import identity
+from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
-from pause_manager.views import ContainerView
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.factories import make_run, stage_of, tickets
 from tests.factories_nodes import make_node
@@ -165,7 +168,7 @@ class TestASliceWhoseWorkerWasLost:
     def test_its_run_is_not_parked_and_its_next_loop_needs_no_room(self):
         run = self.lost()
 
-        maintenance.reconcile()
+        reconciler.reconcile()
 
         assert not PauseQueueEntry.objects.exists()
         assert tickets(run) == 1
@@ -232,7 +235,7 @@ class TestASliceWhoseWorkerWasLost:
     @pytest.fixture
     def here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """This process knows that it is on the node."""
-        monkeypatch.setattr(machines, "_known", HERE)
+        monkeypatch.setattr(identity, "_known", HERE)
         Machine.objects.create(boot_id=processes.boot_id(), name=HERE)
 
     def contained(self, **limits: object) -> None:

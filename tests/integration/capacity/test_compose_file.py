@@ -11,7 +11,8 @@ import psutil
 import pytest
 import yaml
 
-from pause_manager import broker, holds, nodes
+from pause_manager import holds, nodes
+from pause_manager.messaging import broker
 from pause_manager.models import FleetWorker, WorkerNode
 from tests import boxes
 from tests.factories import OPERATOR

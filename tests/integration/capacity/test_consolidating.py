@@ -11,18 +11,20 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from automation import gate, leases
-from automation.admission import room_here
-from automation.leases import NoRoom, Work, Worker
+from automation.dispatch.admission import room_here
+from automation.leases.claims import NoRoom, Work, Worker
 from automation.models import AutomationRun, StageRun, Ticket
+from automation.models.work import WorkSlice
 from automation.pipeline import Pipeline, register
-from automation.work import WorkSlice
-from pause_manager import acknowledgements, manager, nodes, outlook
+from pause_manager import manager, nodes
 from pause_manager.capacity import Policy
+from pause_manager.capacity.needs import Needs
+from pause_manager.holds.stops import Stop
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState, RunningTask
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
-from pause_manager.ramp import Ramp
-from pause_manager.stops import Stop
+from pause_manager.nodes import members
+from pause_manager.pause_queue import outlook
+from pause_manager.pause_queue.ramp import Ramp
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import make_run, stage_of, tickets
 from tests.integration.capacity.fleet import deliver, node
 from tests.pipelines import Echo
@@ -66,7 +68,7 @@ def two_nodes(watching: None) -> None:
 
 def sampled(name: str) -> None:
     node(name)
-    acknowledgements.acknowledge(
+    members.acknowledge(
         f"w@{name}", node=name, queues=("stages", "control", "tasks"), version=1, owner=f"owner of {name}"
     )
 
@@ -230,7 +232,7 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
     task = task_on("n1", seconds=120)
     node("n2", foreign=4)
     for name, queues in (("n1", ("tasks", "big")), ("n2", ("big",))):
-        acknowledgements.acknowledge(f"w@{name}", node=name, queues=queues, version=1, owner=f"owner of {name}")
+        members.acknowledge(f"w@{name}", node=name, queues=queues, version=1, owner=f"owner of {name}")
     manager.pause_work([Parked("import:7", "others.work", "big", Needs(cpu=8), work_queue="big")], reason="full")
     waited(LONG)
 
@@ -238,7 +240,7 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
     task.refresh_from_db()
     assert (task.gives_way, actions("node_kept")) == ("", [])
 
-    acknowledgements.acknowledge("w@n2", node="n2", queues=("big", "tasks"), version=1, owner="owner of n2")
+    members.acknowledge("w@n2", node="n2", queues=("big", "tasks"), version=1, owner="owner of n2")
     tried_again(PollState.objects.get().ramp)
     manager.poll()
     task.refresh_from_db()

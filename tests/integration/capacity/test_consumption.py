@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pause_manager.consumption import Consumption
+from pause_manager.worker.consumption import Consumption
 from tests.integration.capacity.test_sampling import sampled_after, send
 from tests.workers import Workers, eventually
 

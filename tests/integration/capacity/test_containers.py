@@ -17,11 +17,14 @@ from celery import current_app
 from django.db import connection
 from django.db.models.functions import Now
 
-from automation import dispatch, maintenance
+from automation import dispatch
 from automation.models import Lifecycle, WorkSlice
+from automation.runs import reconciler
 from backend.embedded import Layout, Redis
-from pause_manager import broker, holds, machines, nodes
+from pause_manager import holds, nodes
+from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, FleetWorker, Machine, WorkerNode
+from pause_manager.nodes.machines import identity
 from pause_manager.probes import processes
 from tests import boxes
 from tests.factories import OPERATOR, make_run
@@ -120,7 +123,7 @@ def test_the_memory_of_a_machine_is_given_once(workers: Workers, monkeypatch: py
     while time.monotonic() < until and run.lifecycle != Lifecycle.COMPLETED:
         most = max(most, WorkSlice.objects.leased().count())
         time.sleep(0.1)
-        maintenance.reconcile()
+        reconciler.reconcile()
         run.refresh_from_db()
 
     assert run.lifecycle == Lifecycle.COMPLETED
@@ -147,7 +150,7 @@ def given_cards(items: int) -> list[list[tuple[str, str]]]:
         leased = WorkSlice.objects.leased().values_list("lease_owner", "lease_gpus")
         seen.append([(processes.container_of(owner).partition("~")[0], gpu) for owner, gpus in leased for gpu in gpus])
         time.sleep(0.1)
-        maintenance.reconcile()
+        reconciler.reconcile()
         run.refresh_from_db()
     assert run.lifecycle == Lifecycle.COMPLETED
     return seen
@@ -258,7 +261,7 @@ def test_two_machines_under_one_name_are_refused(workers: Workers, tmp_path: Pat
 
     assert eventually(lambda: "Another machine is the node big" in workers.said("second"))
     assert "Set SLACKWATER_NODE" in workers.said("second")
-    [sentence] = machines.contested()
+    [sentence] = identity.contested()
     assert sentence.startswith("two machines call themselves big: second (boot ")
     time.sleep(2)
     assert broker.queue_depth("stages") == 1, "it takes nothing under the name of another"

@@ -13,11 +13,13 @@ from django.test import Client
 
 from automation import dispatch, gate
 from automation.models import AutomationRun, Lifecycle, Ticket
-from pause_manager import manager, nodes, outlook, watching
+from pause_manager import manager, nodes
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
-from pause_manager.needs import Needs
-from pause_manager.node_watch import NodeWatch
-from pause_manager.pause_queue import Parked
+from pause_manager.nodes import watching
+from pause_manager.pause_queue import outlook
+from pause_manager.pause_queue.writer import Parked
+from pause_manager.worker.node_monitor import NodeWatch
 from tests.factories import OPERATOR, drain, events, make_run, make_site, tickets
 from tests.integration.capacity.fleet import HERE, deliver, full, messages, node
 from tests.integration.capacity.test_node_watch import Machine
@@ -90,7 +92,7 @@ class TestTheSwitch:
         assert tickets(run) > 0
 
     def test_what_another_hold_keeps_as_well_waits_on(self):
-        from automation import lifecycle
+        from automation.runs import lifecycle
 
         full()
         run = make_run()
@@ -196,7 +198,7 @@ class TestStartingAnyway:
 
     @pytest.mark.req("P-26")
     def test_an_operators_hold_goes_with_it_and_other_holds_stay(self):
-        from automation import lifecycle
+        from automation.runs import lifecycle
         from pause_manager import holds
 
         full()
@@ -231,7 +233,7 @@ class TestStartingAnyway:
             said("resume_run", str(run.pk), "--force")
 
     def test_a_resume_of_a_run_that_waits_for_room_too_says_so(self):
-        from automation import lifecycle
+        from automation.runs import lifecycle
 
         full()
         run = make_run()

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pause_manager import front, holds
+from pause_manager import holds
 from pause_manager.models import PauseQueueEntry
+from pause_manager.pause_queue import heads
 from tests.factories import OPERATOR
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +55,7 @@ def test_the_foremost_of_each_kind_are_the_most_urgent_and_oldest_that_may_go(ag
             if (entry.needs, entry.pipeline, entry.queue, entry.resume_after) == (needs, pipeline, "control", None)
         ]
         expected |= {entry.ref for entry, _ in sorted(alike, key=urgency)[:count]}
-    found = front.foremost(count, ageing)
+    found = heads.foremost(count, ageing)
 
     assert {entry.ref for entry, _ in entries if entry.pk in {one.pk for one in found}} == expected
     assert len(expected) == count * len(KINDS)

@@ -10,9 +10,9 @@ from django.core.management import CommandError, call_command
 
 from automation.models import Ticket
 from pause_manager import manager
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import make_run
 from tests.integration.capacity.fleet import HERE, full, node
 

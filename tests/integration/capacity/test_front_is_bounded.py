@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from pause_manager import front, holds, manager
-from pause_manager.actor import SYSTEM
+from pause_manager import holds, manager
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pause_queue import heads
+from pause_manager.pause_queue.writer import Parked
 from tests.integration.capacity.fleet import HERE, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
@@ -52,21 +53,21 @@ def rows_read(statement: str, values: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("is_held", [False, True])
 def test_an_admission_reads_no_more_when_more_waits(is_held):
-    values = {"queues": None, "kinds": front.MOST_KINDS, "heads": front.MOST_HEADS, "ageing": 1800.0}
+    values = {"queues": None, "kinds": heads.MOST_KINDS, "heads": heads.MOST_HEADS, "ageing": 1800.0}
     if is_held:
         holds.place(["queue:q1"], actor=SYSTEM)
     park_many(300)
-    few = rows_read(front._FRONT, values)
+    few = rows_read(heads._FRONT, values)
     park_many(0)
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {_ENTRY} CASCADE")
     park_many(30_000)
 
-    many = rows_read(front._FRONT, values)
+    many = rows_read(heads._FRONT, values)
 
     assert many <= few + 10
     assert many < 400
-    assert len(front.kinds(1800.0)) == (4 if is_held else 6), "queues x needs"
+    assert len(heads.kinds(1800.0)) == (4 if is_held else 6), "queues x needs"
 
 
 def test_the_first_entries_that_may_not_go_hide_no_other_kind_and_none_behind_them():
@@ -76,8 +77,8 @@ def test_the_first_entries_that_may_not_go_hide_no_other_kind_and_none_behind_th
     manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
     holds.place([one.ref for one in parked], actor=SYSTEM, reason="later")
 
-    (kind,) = front.kinds(0.0)
-    (entry,) = front.foremost(4, 0.0)
+    (kind,) = heads.kinds(0.0)
+    (entry,) = heads.foremost(4, 0.0)
 
     assert (kind.queue, kind.needs, kind.urgency) == ("control", Needs(), 3)
     assert PauseQueueEntry.objects.get(pk=entry.pk).ref == "import:1"
@@ -90,5 +91,5 @@ def test_of_a_kind_a_poll_takes_the_most_urgent_first_whatever_its_queue_has():
             [Parked(f"import:{priority}", "others.work", "control", Needs(), priority=priority)], reason="full"
         )
 
-    assert [entry.priority for entry in front.foremost(1, 0.0)] == [2]
-    assert front.queues() == ["control"]
+    assert [entry.priority for entry in heads.foremost(1, 0.0)] == [2]
+    assert heads.queues() == ["control"]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from pause_manager import manager
-from pause_manager.needs import Needs
+from pause_manager.capacity.needs import Needs
 from pause_manager.probes.processes import host_name
 from tests.integration.capacity.test_nodes import capacity
 from tests.integration.capacity.test_sampling import sampled_after, send, the_node

@@ -8,7 +8,8 @@ import pytest
 from celery import current_app
 
 from automation import dispatch
-from pause_manager import broker, holds, nodes
+from pause_manager import holds, nodes
+from pause_manager.messaging import broker
 from pause_manager.models import Hold, WorkerNode
 from tests.factories import OPERATOR
 from tests.integration.capacity.fleet import HERE

@@ -7,10 +7,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pause_manager import manager, nodes
-from pause_manager.clock import database_seconds
+from pause_manager.capacity.snapshot import NodeView
 from pause_manager.models import PauseQueueEntry, PollState, WorkerNode
-from pause_manager.samples import Sample
-from pause_manager.views import NodeView
+from pause_manager.models.clock import database_seconds
+from pause_manager.probes.sample import Sample
 from tests.integration.capacity.fleet import gpu
 
 pytestmark = [

@@ -10,15 +10,19 @@ import pytest
 from django.db.models.functions import Now
 from django.test import Client
 
-from automation import admission, checkpoint, leases, maintenance
-from automation.checkpoint import Progress
-from automation.leases import NoRoom, Work, Worker
+from automation import leases
+from automation.dispatch import admission
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
+from automation.leases.claims import NoRoom, Work, Worker
 from automation.models import AutomationRun, WorkSlice
-from pause_manager import holds, machines, nodes, renaming
-from pause_manager.acknowledgements import acknowledge
-from pause_manager.history import Minute
+from automation.runs import reconciler
+from pause_manager import holds, nodes
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import CapacitySample, ControlEvent, FleetWorker, Hold, Machine, PollState, WorkerNode
-from pause_manager.needs import Needs
+from pause_manager.nodes.machines import identity, renaming
+from pause_manager.nodes.members import acknowledge
+from pause_manager.nodes.rollup import Minute
 from pause_manager.probes import processes
 from tests.factories import OPERATOR, make_run, stage_of
 from tests.factories_nodes import make_node, make_sample
@@ -30,7 +34,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "_known", "")
+    monkeypatch.setattr(identity, "_known", "")
     monkeypatch.setattr(renaming, "_warned", "")
 
 
@@ -63,8 +67,8 @@ def rename() -> None:
 @pytest.mark.usefixtures("wants_another")
 def test_it_knows_the_name_that_the_machine_has():
     """By that name it samples, asks for room within its container's limits, and finds the cards that it may use."""
-    assert (renaming.settle_name(), machines.known_name()) == ("old", "old")
-    assert (machines.name(), machines.known_name()) == ("old", "old")
+    assert (renaming.settle_name(), identity.known_name()) == ("old", "old")
+    assert (identity.name(), identity.known_name()) == ("old", "old")
 
 
 @pytest.mark.usefixtures("wants_another")
@@ -75,7 +79,7 @@ def test_a_machine_is_renamed_as_soon_as_all_of_its_live_workers_want_it():
 
     reports("w@old", "", silent_seconds=11)
 
-    assert (renaming.settle_name(), machines.known_name()) == ("new", "new")
+    assert (renaming.settle_name(), identity.known_name()) == ("new", "new")
     assert set(FleetWorker.objects.values_list("node", flat=True)) == {"new"}
     event = ControlEvent.objects.get(action="node_renamed")
     assert (event.scope, event.before, event.after) == ("node:new", {"name": "old"}, {"name": "new"})
@@ -95,10 +99,10 @@ def test_a_worker_of_an_older_release_keeps_the_name_that_it_reports_under():
 @pytest.mark.usefixtures("wants_another")
 def test_a_process_of_the_pool_hears_of_the_new_name():
     """It renames nothing itself: the worker's main process does."""
-    assert machines.name() == "old"
+    assert identity.name() == "old"
     Machine.objects.update(name="new")
 
-    assert (machines.name(), machines.known_name()) == ("new", "new")
+    assert (identity.name(), identity.known_name()) == ("new", "new")
 
 
 @pytest.mark.usefixtures("wants_another")
@@ -106,11 +110,11 @@ def test_a_machine_is_not_given_the_name_of_another_that_lives():
     FleetWorker.objects.all().delete()
     Machine.objects.create(boot_id="another", name="new")
 
-    with pytest.raises(machines.NameTaken, match="Another machine is the node new"):
+    with pytest.raises(identity.NameTaken, match="Another machine is the node new"):
         renaming.settle_name()
 
     assert Machine.objects.get(pk=processes.boot_id()).name == "old"
-    assert len(machines.contested()) == 1
+    assert len(identity.contested()) == 1
 
 
 def test_who_asks_for_which_name_is_told(client: Client):
@@ -235,14 +239,14 @@ def test_an_item_is_given_up_also_on_a_machine_that_was_refused_its_name(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Its control worker reaps like any other: nothing stops the control queue."""
-    monkeypatch.setattr(machines, "_known", "")
+    monkeypatch.setattr(identity, "_known", "")
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "node": "big"}
     Machine.objects.create(boot_id="another", name="big")
     run = make_run("scripted", items=1)
     assert leases.claim(stage_of(run).pk, Worker("gone", "n1")) is not None
     WorkSlice.objects.update(crashes=99, is_alone=True)
 
-    assert maintenance.settle(leases.reap(crashed=["gone"])) == 1
+    assert reconciler.settle(leases.reap(crashed=["gone"])) == 1
 
     assert WorkSlice.objects.get(stage_run=stage_of(run)).failed == 1
     assert list(Machine.objects.values_list("name", flat=True)) == ["big"]

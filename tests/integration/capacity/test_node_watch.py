@@ -11,17 +11,20 @@ from typing import Any
 
 import pytest
 
-from automation import admission, leases, maintenance
+from automation import leases
+from automation.dispatch import admission
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
-from pause_manager import adapting, loads, manager, nodes
-from pause_manager.clock import database_seconds
-from pause_manager.desk import open_desk
+from automation.runs import reconciler
+from pause_manager import manager, nodes, workloads_loads
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import Load
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
-from pause_manager.needs import Needs
-from pause_manager.node_watch import NodeWatch
-from pause_manager.pause_queue import Parked
-from pause_manager.views import Load
+from pause_manager.models.clock import database_seconds
+from pause_manager.nodes import threshold
+from pause_manager.pause_queue.admission import open_desk
+from pause_manager.pause_queue.writer import Parked
+from pause_manager.worker.node_monitor import NodeWatch
 from tests.factories import OPERATOR, make_run, run_loop, stage_of, tickets
 from tests.integration.capacity.fleet import HERE, node
 from tests.pipelines import scripted
@@ -61,11 +64,11 @@ def carrying(*refs: str, cpu: float) -> Iterator[None]:
         for ref in refs:
             yield HERE, Load(ref, Needs(cpu=cpu), 0.0)
 
-    loads.register(provider)
+    workloads_loads.register(provider)
     try:
         yield
     finally:
-        loads._providers.remove(provider)
+        workloads_loads._providers.remove(provider)
 
 
 def events(action: str) -> list[ControlEvent]:
@@ -145,12 +148,12 @@ def test_an_operators_threshold_is_what_the_node_is_judged_by():
 def adaptive(settings: Any) -> None:
     given = settings.PAUSE_MANAGER
     settings.PAUSE_MANAGER = {**given, "policy": {**given["policy"], "adaptive": True}}
-    adapting._looked_at.clear()
-    adapting._told_at.clear()
+    threshold._looked_at.clear()
+    threshold._told_at.clear()
 
 
 def look_again() -> None:
-    adapting._looked_at.clear()
+    threshold._looked_at.clear()
 
 
 @pytest.mark.req("P-29")
@@ -270,7 +273,7 @@ def test_on_a_small_machine_noise_keeps_no_loop_from_starting_and_makes_none_yie
     machine = Machine(NodeWatch())
     for foreign in (0.05, 0.2, 0.24) * 10:
         machine.sees(1, cores=cores, foreign=foreign)
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert started == [*[True] * cores, False]
     assert events("yield_wanted") == []

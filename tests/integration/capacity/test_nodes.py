@@ -20,11 +20,11 @@ from django.urls import reverse
 
 from automation import gate
 from pause_manager import conf, holds, manager, nodes, tasks
-from pause_manager.history import Minute
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import ContainerView, GpuView
 from pause_manager.models import CapacitySample, Machine, WorkerNode
-from pause_manager.needs import Needs
-from pause_manager.samples import Sample
-from pause_manager.views import ContainerView, GpuView
+from pause_manager.nodes.rollup import Minute
+from pause_manager.probes.sample import Sample
 from tests.factories import OPERATOR, make_run
 from tests.factories_nodes import make_node, make_sample
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from automation import dispatch, gate, leases, lifecycle, maintenance, status, tasks
+from automation import dispatch, gate, leases, tasks
 from automation.models import AutomationRun, Lifecycle, Ticket
-from pause_manager import capacity, forced, holds, loads, manager, pause_queue
-from pause_manager.actor import Actor
+from automation.reports import status
+from automation.runs import lifecycle, reconciler
+from pause_manager import capacity, holds, manager, pause_queue, workloads_forced, workloads_loads
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.observability.actor import Actor
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, drain, events, leased, make_run, numbers, outputs, run_loop, tickets
 from tests.integration.capacity.fleet import HERE, deliver, full, messages, node, vanish
 from tests.pipelines import scripted
@@ -70,18 +72,18 @@ def test_a_node_at_the_threshold_takes_the_run():
 def test_the_queues_of_forced_runs_are_served_and_their_loops_give_way_to_nobody():
     full()
     run, other = make_run(), make_run()
-    assert forced.queues() == frozenset()
+    assert workloads_forced.queues() == frozenset()
 
     assert manager.force_resume(waiting(run).pk, actor=OPERATOR, reason="the demo")
     deliver()
 
-    assert forced.queues() == {"stages"}
+    assert workloads_forced.queues() == {"stages"}
     assert is_waiting(other)
     work = leased(run)
-    assert [load.can_yield for load in loads.by_node("node-1")["node-1"]] == [False]
+    assert [load.can_yield for load in workloads_loads.by_node("node-1")["node-1"]] == [False]
     leases.release(work)
     assert drain(run).lifecycle == Lifecycle.COMPLETED
-    assert forced.queues() == frozenset()
+    assert workloads_forced.queues() == frozenset()
 
 
 def test_a_spike_of_a_second_parks_nothing_and_saturates_nothing():
@@ -119,12 +121,12 @@ def test_an_error_means_pause_and_the_run_goes_on_when_it_is_over():
     def broken(name):
         raise RuntimeError("the loads cannot be read")
 
-    loads.register(broken)
+    workloads_loads.register(broken)
     try:
         run = make_run()
         told = manager.should_pause(Needs())
     finally:
-        loads._providers.remove(broken)
+        workloads_loads._providers.remove(broken)
 
     sentence = "Capacity could not be judged: RuntimeError: the loads cannot be read."
     assert (told.should_pause, told.code, told.sentence) == (True, "unreadable", sentence)
@@ -179,7 +181,7 @@ def test_a_run_with_one_loop_at_work_is_never_parked():
     Ticket.objects.all().delete()
     full()
 
-    maintenance.reconcile()
+    reconciler.reconcile()
     dispatch.dispatch([work.stage_run_id])
 
     assert not is_waiting(run)
@@ -193,7 +195,7 @@ def test_a_run_whose_message_is_under_way_is_not_parked():
     assert tickets(run) > 0
     full()
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert not is_waiting(run)
 
@@ -203,12 +205,12 @@ def test_a_run_with_another_stage_at_work_is_not_parked():
     run = make_run("diamond", items=10)
     both = run.stages.filter(lifecycle=Lifecycle.RUNNING)
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert (both.count(), tickets(run), is_waiting(run)) == (2, 1, False)
     Ticket.objects.all().delete()
     full()
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert is_waiting(run), "nothing is at work any more"
 
 
@@ -220,13 +222,16 @@ def test_a_loop_that_yields_gives_its_slice_back_and_the_run_goes_on_later():
         if item["n"] == 3:
             full()
             slices = [
-                ref for name, found in loads.by_node().items() if name == HERE for ref in (load.ref for load in found)
+                ref
+                for name, found in workloads_loads.by_node().items()
+                if name == HERE
+                for ref in (load.ref for load in found)
             ]
-            from pause_manager import notice
+            from pause_manager.messaging import notifier
             from pause_manager.signals import yield_wanted
 
             yield_wanted.send(None, refs=slices, reason="strangers need 8 cores", figures={})
-            notice.publish(f"node:{HERE}")
+            notifier.publish(f"node:{HERE}")
             ctx.sleep(8)
 
     with scripted(strangers_come):
@@ -289,7 +294,7 @@ def test_a_forced_run_goes_on_whatever_the_capacity_says_and_is_not_parked_again
 
     assert tickets(run) > 0
     assert not is_waiting(run)
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert drain(run).lifecycle == Lifecycle.COMPLETED
     assert PauseQueueEntry.objects.filter(ref=run.scope).count() == 1
     (event,) = events(run, "sent_on")
@@ -334,7 +339,7 @@ def test_every_withheld_dispatch_has_an_entry():
 
 
 def test_a_run_that_ended_meanwhile_is_not_parked():
-    from automation import admission
+    from automation.dispatch import admission
 
     full()
     node_wants = admission.Admission()
@@ -366,7 +371,7 @@ def test_a_held_node_leases_nothing_and_its_loops_do_not_spin():
 
     assert (outputs(run), tickets(run), shown(run)) == ([], 0, "running")
     assert events(run, "stopped") == []
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert not is_waiting(run), "it waits for an operator, not for capacity"
     [reason] = gate.explain(run)
     assert reason.sentence == f"No node may take new work: {HERE} was paused by olga: new memory."
@@ -405,7 +410,7 @@ def test_a_loop_that_finds_its_node_full_leaves_the_rest_to_the_reconciler():
     tasks.stage_loop(ticket.stage_run_id, ticket.pk)
 
     assert (outputs(run), tickets(run), is_waiting(run)) == ([], 0, False)
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert is_waiting(run)
 
 

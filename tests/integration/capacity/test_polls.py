@@ -16,10 +16,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from automation.models import Lifecycle
-from pause_manager import holds, manager, node_watch, pause_queue
+from pause_manager import holds, manager, pause_queue
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.pause_queue.writer import Parked
+from pause_manager.worker import node_monitor
 from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.factories import OPERATOR, drain, make_run
 from tests.integration.capacity.fleet import deliver, full, gpu, messages, node, vanish
@@ -167,7 +168,7 @@ def test_a_second_poll_does_not_wait_for_the_first():
 
 
 def test_the_poll_and_a_cancel_do_not_wait_for_each_other_for_ever():
-    from automation import lifecycle, transitions
+    from automation.runs import lifecycle, transitions
 
     full()
     run = make_run()
@@ -350,13 +351,13 @@ def test_a_worker_polls_when_beat_is_dead():
     node()
     park("import:1", "import:2")
 
-    node_watch.poll_if_beat_is_dead()
+    node_monitor.poll_if_beat_is_dead()
     assert PauseQueueEntry.objects.waiting().count() == 1, "nobody had ever polled"
-    node_watch.poll_if_beat_is_dead()
+    node_monitor.poll_if_beat_is_dead()
     assert PauseQueueEntry.objects.waiting().count() == 1, "the last poll is fresh"
 
     PollState.objects.update(polled_at=F("polled_at") - timedelta(seconds=31))
-    node_watch.poll_if_beat_is_dead()
+    node_monitor.poll_if_beat_is_dead()
     assert not PauseQueueEntry.objects.waiting().exists()
 
 

@@ -15,11 +15,13 @@ import pytest
 import redis.connection
 from django.db import connection, transaction
 
-from automation import admission, dispatch, leases, lifecycle, maintenance
+from automation import dispatch, leases
+from automation.dispatch import admission
+from automation.runs import lifecycle, reconciler
 from backend.embedded import Layout, Redis
 from pause_manager import fleet, holds, manager, nodes, tasks
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.capacity.needs import Needs
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, make_run, run_loop, stage_of
 from tests.integration.capacity.fleet import HERE, full, node
 
@@ -101,7 +103,7 @@ def test_nothing_is_asked_of_redis_or_the_broker_inside_a_transaction(told: Told
     full()
     waits = make_run("few", items=4)
     manager.pause_work([Parked("import:1", "others.work", "control", Needs(cpu=1))], reason="full")
-    maintenance.reconcile()
+    reconciler.reconcile()
     node()
     manager.poll()
     holds.place(["queue:stages"], actor=OPERATOR, reason="disks")

@@ -12,11 +12,12 @@ import psutil
 import pytest
 from django.db import connection
 
-from automation import maintenance
-from automation.leases import SLICE
+from automation.leases.claims import SLICE
 from automation.models import AutomationRun, Lifecycle, WorkSlice
-from pause_manager import holds, machines, nodes, renaming
+from automation.runs import reconciler
+from pause_manager import holds, nodes
 from pause_manager.models import ControlEvent, FleetWorker, Machine, RunningTask
+from pause_manager.nodes.machines import identity, renaming
 from tests import boxes
 from tests.concurrency.racing import in_thread
 from tests.factories import OPERATOR, make_run, outputs
@@ -33,7 +34,7 @@ pytestmark = [
 ]
 
 _SEEN = f"""
-    SELECT (SELECT name FROM {machines.MACHINE}), count(*), array_agg(DISTINCT lease_node)
+    SELECT (SELECT name FROM {identity.MACHINE}), count(*), array_agg(DISTINCT lease_node)
       FROM {SLICE} WHERE lease_token IS NOT NULL AND finished_at IS NULL
 """
 
@@ -54,8 +55,8 @@ class Watched:
         assert set(names or ()) <= {name}
         self.most = max(self.most, leased)
         self.leased_as.update(names or ())
-        maintenance.reap()
-        maintenance.reconcile()
+        reconciler.reap()
+        reconciler.reconcile()
         time.sleep(0.25)
 
     def during(self, action: Callable[[], None]) -> None:

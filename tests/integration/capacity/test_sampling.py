@@ -15,7 +15,7 @@ from backend.celery import app
 from pause_manager import nodes
 from pause_manager.models import WorkerNode
 from pause_manager.probes.processes import host_name
-from pause_manager.samples import Sample
+from pause_manager.probes.sample import Sample
 from tests.workers import Workers, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("load")]

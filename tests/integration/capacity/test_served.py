@@ -11,13 +11,16 @@ from django.db.models import F
 
 from automation import gate
 from automation.models import AutomationRun, Ticket
-from pause_manager import acknowledgements, exposition, holds, manager, node_report, outlook, unserved
-from pause_manager.desk import open_desk
+from pause_manager import holds, manager
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import ContainerView
 from pause_manager.models import FleetWorker, PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.nodes import members, report
+from pause_manager.observability import exposition
+from pause_manager.pause_queue import outlook, unserved
+from pause_manager.pause_queue.admission import open_desk
+from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
-from pause_manager.views import ContainerView
 from tests.factories import OPERATOR, make_run, tickets
 from tests.factories_nodes import make_node
 from tests.integration.capacity.fleet import HERE, deliver, full, gpu, messages, node
@@ -27,7 +30,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def serves(name: str, *queues: str) -> None:
     """A live worker on the node ``name`` reports its queues."""
-    acknowledgements.acknowledge(f"w@{name}", node=name, queues=queues, version=1, owner=f"owner of {name}")
+    members.acknowledge(f"w@{name}", node=name, queues=queues, version=1, owner=f"owner of {name}")
 
 
 def waiting(run: AutomationRun) -> PauseQueueEntry:
@@ -140,7 +143,7 @@ def test_what_is_on_its_way_takes_room_where_it_is_served_only():
 
 def masked(queue: str, *cards: str) -> None:
     """A live worker on this node serves ``queue``, and its ``CUDA_VISIBLE_DEVICES`` names these cards."""
-    acknowledgements.acknowledge(
+    members.acknowledge(
         f"{queue}@{HERE}", node=HERE, queues=[queue], version=1, owner=f"owner of {queue}", visible_gpus=cards or None
     )
 
@@ -200,7 +203,7 @@ def test_who_sees_which_cards_is_shown(capsys: pytest.CaptureFixture[str]):
     assert "queue other" not in said
     call_command("capacity", "--json")
     [line] = map(json.loads, capsys.readouterr().out.splitlines())
-    [shown] = node_report.shown()
+    [shown] = report.shown()
     for told in (line, shown):
         assert [(one["queues"], one["gpus"]) for one in told["workers"]] == [
             (["control", "other"], None),
@@ -210,7 +213,7 @@ def test_who_sees_which_cards_is_shown(capsys: pytest.CaptureFixture[str]):
 
 def test_a_worker_of_an_older_release_that_does_not_tell_rules_nothing_out():
     node()
-    acknowledgements.acknowledge("old@here", node=HERE, queues=[], version=1)
+    members.acknowledge("old@here", node=HERE, queues=[], version=1)
 
     assert not manager.should_pause(Needs(), queue="stages").should_pause
 
@@ -222,13 +225,13 @@ def test_work_is_sent_to_no_machine_on_which_only_another_container_is_large_eno
     containers = (ContainerView(small, "small", cores=0.5), ContainerView(large, "large"))
     make_node(HERE, containers=containers)
     for key, queue in ((small, "stages"), (large, "control")):
-        acknowledgements.acknowledge("w", node=HERE, queues=[queue], version=1, owner=f"{key}/7/100")
+        members.acknowledge("w", node=HERE, queues=[queue], version=1, owner=f"{key}/7/100")
 
     run = make_run()
 
     assert tickets(run) == 0
     assert PauseQueueEntry.objects.waiting().get(ref=run.scope).reason.startswith("No online node can ever run this")
-    acknowledgements.acknowledge("w", node=HERE, queues=["control", "stages"], version=1, owner=f"{large}/7/100")
+    members.acknowledge("w", node=HERE, queues=["control", "stages"], version=1, owner=f"{large}/7/100")
     manager.poll()
     deliver()
     assert tickets(run) == 1

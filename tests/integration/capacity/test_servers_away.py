@@ -14,7 +14,7 @@ from django.conf import LazySettings
 from backend.embedded import Layout, Redis
 from pause_manager import nodes
 from pause_manager.models import WorkerNode
-from pause_manager.samples import Sample
+from pause_manager.probes.sample import Sample
 from tests.integration.capacity.test_sampling import sampled_after, the_node
 from tests.workers import Workers, eventually
 

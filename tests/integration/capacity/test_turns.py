@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from automation import dispatch, lifecycle, maintenance
+from automation import dispatch
 from automation.models import AutomationRun, Lifecycle, Ticket
+from automation.runs import lifecycle, reconciler
 from pause_manager import manager
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, drain, events, make_run, outputs, run_loop, tickets
 from tests.integration.capacity.fleet import deliver, full, messages, node
 from tests.pipelines import scripted
@@ -96,12 +97,12 @@ def test_a_run_that_has_worked_keeps_one_loop_and_gets_no_more_while_others_wait
 
     assert outputs(run)
     assert (tickets(run), is_waiting(run)) == (1, False)
-    maintenance.reconcile()
+    reconciler.reconcile()
     dispatch.dispatch()
     assert (tickets(run), is_waiting(run)) == (1, False)
     node(cores=10)
     assert manager.poll().sent == 1
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert tickets(run) > 1, "nobody waits any more"
 
 
@@ -115,7 +116,7 @@ def test_a_run_that_was_sent_on_is_not_sent_back_by_the_reconciler():
     assert manager.poll().sent == 1
     between()
 
-    maintenance.reconcile()
+    reconciler.reconcile()
 
     assert (tickets(run), is_waiting(run)) == (1, False)
     deliver()
@@ -139,9 +140,9 @@ def test_a_pipeline_goes_on_by_its_own_thresholds(settings):
     owns(settings, "scripted", pause_below=0.05, resume_above=0.1)
     deliver()
     full()
-    maintenance.reconcile()
+    reconciler.reconcile()
     Ticket.objects.all().delete()
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert is_waiting(careful)
     node(cores=10, foreign=8.8)
     assert manager.poll().sent == 1, "it is content with what the fleet's policy keeps free"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pause_manager import containers
 from pause_manager.models import Machine
+from pause_manager.nodes.machines import containers
 from pause_manager.probes import processes
-from pause_manager.reports import Report
+from pause_manager.probes.container_report import Report
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

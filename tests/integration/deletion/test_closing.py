@@ -8,9 +8,10 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from automation import closing, lifecycle, retries
 from automation.errors import ClosingRefused, SiteClosed
 from automation.models import Account, AutomationRun, Site
+from automation.retention import closing
+from automation.runs import lifecycle, retries
 from pause_manager.models import ControlEvent
 from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.factories import OPERATOR, drain, leased, make_run, make_site

@@ -11,8 +11,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from automation import archive, deletion, purge
 from automation.models import Account, AutomationRun, WorkItem
+from automation.retention import archive, deletion, purge
 from pause_manager.models import ControlEvent
 from tests.factories import OPERATOR, drain, make_run, make_site
 

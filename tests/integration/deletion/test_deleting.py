@@ -9,8 +9,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from automation import deletion, leases, lifecycle, purge, retries, standstills
+from automation import leases
 from automation.errors import TransitionRefused
+from automation.gate import standstills
 from automation.models import (
     AutomationRun,
     ItemChunk,
@@ -21,8 +22,10 @@ from automation.models import (
     WorkItem,
     WorkSlice,
 )
-from pause_manager import audit
+from automation.retention import deletion, purge
+from automation.runs import lifecycle, retries
 from pause_manager.models import ControlEvent
+from pause_manager.observability import audit
 from tests.callers import RUNS, VIEW, client_of, make_user
 from tests.factories import OPERATOR, drain, leased, make_run, make_site
 

@@ -20,7 +20,7 @@ from automation.errors import LeaseLost
 from automation.files import catalog, place, reading, sweep
 from automation.files.artifacts import Artifacts
 from automation.files.fenced import FencedArtifacts
-from automation.leases import Work
+from automation.leases.claims import Work
 from automation.models import Artifact, AutomationRun, ItemFailure
 from tests.concurrency.racing import in_thread
 from tests.factories import drain, expire_leases, leased, make_run, outputs, run_loop, settle, writer_of

@@ -11,10 +11,12 @@ from django.core.files.storage import Storage
 from django.test import Client
 from django.urls import reverse
 
-from automation import deletion, leases, lifecycle, purge
+from automation import leases
 from automation.files.fenced import FencedArtifacts
 from automation.management.outcome import outputs_of
 from automation.models import Artifact, AutomationRun
+from automation.retention import deletion, purge
+from automation.runs import lifecycle
 from tests.callers import VIEW, make_user
 from tests.factories import OPERATOR, expire_leases, make_run, make_site, settle, writer_of
 from tests.shell import Shell

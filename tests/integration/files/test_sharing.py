@@ -12,15 +12,17 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from automation import gate, leases, maintenance, standstills
-from automation.context import StageContext
+from automation import gate, leases
 from automation.files import place, sharing
 from automation.files.fenced import FencedArtifacts
 from automation.files.storage import StorageAway
+from automation.gate import standstills
 from automation.models import AutomationRun, ItemFailure, WorkSlice
 from automation.pipeline import Pipeline, Stage
+from automation.pipeline.context import StageContext
+from automation.runs import reconciler
 from backend import ticks
-from pause_manager import acknowledgements
+from pause_manager.nodes import members
 from tests.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
 from tests.pipelines import Scripted, scripted
 
@@ -32,13 +34,13 @@ NFS = "file:///mnt/x?shared=1"
 def lives(name: str, *, id: str = "1" * 32, place: str = "", told: str = "file:///data/media", node: str = "") -> None:
     """A worker has reported."""
     files = {"id": id, "place": place or f"boot-of-{name}/{id}", "name": told}
-    acknowledgements.acknowledge(
+    members.acknowledge(
         f"stages@{name}", node=node or name, queues=["stages"], version=1, owner=f"owner of {name}", files=files
     )
 
 
 def gone(name: str) -> None:
-    acknowledgements.leave(f"stages@{name}", f"owner of {name}")
+    members.leave(f"stages@{name}", f"owner of {name}")
 
 
 def ready() -> tuple[int, str]:
@@ -66,7 +68,7 @@ def test_a_run_that_uses_files_is_refused_to_start_until_they_are_shared():
     )
     assert "STORAGE_URL=s3://bucket/prefix" in reason.lifted_by
     assert gate.kept([run]) == {run.pk}
-    maintenance.reconcile()
+    reconciler.reconcile()
     run.refresh_from_db()
     assert run.lifecycle == "pending"
 
@@ -109,12 +111,12 @@ def test_a_worker_that_joins_with_a_disk_of_its_own_stops_what_uses_files_and_ge
     lives("b", id="2" * 32)
 
     assert claim(run, "c") is None
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert reasons(run) == ["files_not_shared"]
     assert standstills.since(run.pk, "files_not_shared") is not None
     gone("b")
     assert claim(run, "c") is not None
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert standstills.since(run.pk, "files_not_shared") is None
 
 
@@ -252,7 +254,7 @@ def test_a_set_up_waits_for_the_storage_as_long_as_it_takes(use: Callable[[str],
 
     for _ in range(12):  # more often than a loop may fail
         WorkSlice.objects.update(available_at=None)
-        maintenance.reconcile()
+        reconciler.reconcile()
         drain(run)
     run.refresh_from_db()
     assert run.lifecycle == "running"

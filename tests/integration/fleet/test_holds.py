@@ -9,9 +9,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from pause_manager import acknowledgements, bulk, holds
+from pause_manager import holds
 from pause_manager.errors import InvalidHold
+from pause_manager.fleet import bulk_holds
 from pause_manager.models import ControlEvent, Hold, WorkerNode
+from pause_manager.nodes import members
 from tests.callers import client_of, make_user
 from tests.factories import OPERATOR, claim, make_run
 from tests.factories_nodes import make_node
@@ -33,7 +35,7 @@ def active() -> dict[str, str]:
 def test_many_are_placed_changed_and_released_by_pattern_with_one_event_each(boss):
     make_node("n1")
     make_node("n2")
-    acknowledgements.acknowledge("w@n1", node="n1", queues=["gpu"], version=1)
+    members.acknowledge("w@n1", node="n1", queues=["gpu"], version=1)
 
     placed = boss.post(URL, {"scopes": ["node:*", "queue:*", "pipeline:few"], "reason": "storm"})
     again = boss.post(URL, {"scopes": ["node:*"], "reason": "storm", "mode": "quiesce"})
@@ -119,8 +121,8 @@ def test_a_repeat_with_the_key_is_told_the_same(boss):
 
 def test_a_timed_hold_ends_as_chosen():
     run = make_run("few", items=1)
-    bulk.place(["pipeline:few"], mode="drain", actor=OPERATOR, expires_in=timedelta(hours=1), on_expiry="quiesce")
-    bulk.place(["queue:stages"], mode="drain", actor=OPERATOR, expires_in=timedelta(hours=1))
+    bulk_holds.place(["pipeline:few"], mode="drain", actor=OPERATOR, expires_in=timedelta(hours=1), on_expiry="quiesce")
+    bulk_holds.place(["queue:stages"], mode="drain", actor=OPERATOR, expires_in=timedelta(hours=1))
     assert claim(run) is None
     Hold.objects.update(expires_at="2020-01-01T00:00:00Z")
 
@@ -128,7 +130,7 @@ def test_a_timed_hold_ends_as_chosen():
 
     assert active() == {"pipeline:few": "quiesce"}
     with pytest.raises(InvalidHold):
-        bulk.place(["pipeline:few"], mode="drain", actor=OPERATOR, on_expiry="cancel")
+        bulk_holds.place(["pipeline:few"], mode="drain", actor=OPERATOR, on_expiry="cancel")
 
 
 def test_the_admin_holds_and_releases_and_says_what_it_did_not():

@@ -10,12 +10,16 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from automation import gate, leases, maintenance
+from automation import gate, leases
 from automation.models import Lifecycle, WorkSlice
-from pause_manager import acknowledgements, control_state, drain, fleet, holds, serving
-from pause_manager.actor import Actor
+from automation.runs import reconciler
+from pause_manager import fleet, holds
 from pause_manager.errors import FleetRefused, InvalidFleetCommand, InvalidHold
+from pause_manager.fleet import drain
+from pause_manager.holds import fleet_state
 from pause_manager.models import ControlEvent, ControlState, FleetWorker, Hold
+from pause_manager.nodes import members, serving
+from pause_manager.observability.actor import Actor
 from pause_manager.tasks import expire_holds
 from tests import factories
 from tests.concurrency.racing import race
@@ -213,14 +217,14 @@ def test_while_paused_no_lost_lease_goes_back_into_the_queue():
     expire_leases(run)
     before = rows(run)
 
-    assert maintenance.reap() == 0
+    assert reconciler.reap() == 0
     assert leases.reap(["test/a"]) == []
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert rows(run) == before
     assert drain.measure().stale_running == 1
 
     resume(force=True)
-    assert maintenance.reap() == 1
+    assert reconciler.reap() == 1
     assert settle(run).lifecycle == Lifecycle.COMPLETED
 
 
@@ -354,7 +358,7 @@ def test_what_cannot_be_read_counts_as_paused_and_as_not_drained():
         "unreported": None,
         "isDrained": False,
     }
-    assert fleet.state() == control_state.read() != state
+    assert fleet.state() == fleet_state.read() != state
 
 
 @pytest.mark.req("W-27")
@@ -366,11 +370,11 @@ def test_work_that_outlasts_a_quiesce_is_named(caplog):
     assert not fleet.snapshot()["warnings"]
     ControlState.objects.update(mode_since="2020-01-01T00:00:00Z")
 
-    with caplog.at_level(logging.WARNING, "pause_manager.fleet"):
+    with caplog.at_level(logging.WARNING, "pause_manager.fleet.switch"):
         fleet.look_after()
         fleet.look_after()
 
-    [warning] = [record.message for record in caplog.records if record.name == "pause_manager.fleet"]
+    [warning] = [record.message for record in caplog.records if record.name == "pause_manager.fleet.switch"]
     assert all(word in warning for word in (run.scope, "000", "node-1", "few"))
     assert any(run.scope in said for said in fleet.snapshot()["warnings"])
     assert run.scope not in str(fleet.snapshot(with_blockers=False)["warnings"])
@@ -379,22 +383,22 @@ def test_work_that_outlasts_a_quiesce_is_named(caplog):
 @pytest.mark.req("W-49")
 def test_workers_are_counted_by_the_version_that_they_obey(settings):
     version = pause().version
-    acknowledgements.acknowledge("a@one", node="one", queues=["stages"], version=version)
-    acknowledgements.acknowledge("b@one", node="one", queues=["gpu"], version=version - 1)
-    acknowledgements.acknowledge("c@two", node="two", queues=[], version=version)
-    acknowledgements.acknowledge("d@two", node="two", queues=[], version=version)
+    members.acknowledge("a@one", node="one", queues=["stages"], version=version)
+    members.acknowledge("b@one", node="one", queues=["gpu"], version=version - 1)
+    members.acknowledge("c@two", node="two", queues=[], version=version)
+    members.acknowledge("d@two", node="two", queues=[], version=version)
     seen_before("c@two", seconds=12)
     seen_before("d@two", seconds=31)
 
-    workers = acknowledgements.of_version(version)
+    workers = members.of_version(version)
 
     assert (workers.total, workers.acknowledged) == (3, 1)
     assert [(one["name"], one["acknowledgedVersion"]) for one in workers.lagging] == [("b@one", version - 1)]
     assert [(one["name"], one["acknowledgedVersion"]) for one in workers.lost] == [("c@two", version)]
     assert serving.queues() == ["gpu", "stages"]
     assert "b@one" in str(fleet.snapshot()["warnings"])
-    acknowledgements.leave("b@one")
-    assert acknowledgements.of_version(version).total == 2
+    members.leave("b@one")
+    assert members.of_version(version).total == 2
 
 
 def seen_before(name: str, seconds: float) -> None:
@@ -440,9 +444,9 @@ def test_workers_of_the_release_before_go_on_reporting_on_this_schema():
     with connection.cursor() as cursor:
         for version in (1, 2):
             cursor.execute(theirs, [version])
-    acknowledgements.acknowledge("old@one", node="one", queues=["stages"], version=2, owner="here/1/2")
+    members.acknowledge("old@one", node="one", queues=["stages"], version=2, owner="here/1/2")
 
-    assert acknowledgements.of_version(2).acknowledged == 2
+    assert members.of_version(2).acknowledged == 2
 
-    acknowledgements.leave("old@one", "here/1/2")
-    assert acknowledgements.of_version(2).total == 1
+    members.leave("old@one", "here/1/2")
+    assert members.of_version(2).total == 1

@@ -10,9 +10,12 @@ import pytest
 from celery import current_app
 from django.db import connection
 
-from automation import maintenance
 from automation.models import Lifecycle, WorkSlice
-from pause_manager import acknowledgements, broker, drain, fleet, holds
+from automation.runs import reconciler
+from pause_manager import fleet, holds
+from pause_manager.fleet import drain
+from pause_manager.messaging import broker
+from pause_manager.nodes import members
 from tests.factories import OPERATOR, events, make_run, numbers, outputs, stage_of
 from tests.integration.capacity.fleet import HERE
 from tests.integration.fleet.cutting import Wire
@@ -36,7 +39,7 @@ class Notes:
 
 
 def obeyed(version: int, workers: int = 1) -> bool:
-    known = acknowledgements.of_version(version)
+    known = members.of_version(version)
     return known.total == known.acknowledged == workers
 
 
@@ -99,7 +102,7 @@ def test_held_queues_keep_their_messages_whoever_holds_them(workers: Workers, tm
     assert notes.done() == [*range(15), 100], "each once"
 
     workers.stop("two")
-    assert eventually(lambda: acknowledgements.of_version(0).total == 1), "who ends is not waited for"
+    assert eventually(lambda: members.of_version(0).total == 1), "who ends is not waited for"
 
 
 @pytest.mark.req("W-21")
@@ -135,7 +138,7 @@ def test_a_worker_that_is_cut_off_keeps_what_it_knew_and_lags_until_it_is_back(
 
     for wire in wires:
         wire.cut()
-    assert eventually(lambda: acknowledgements.of_version(paused).lost)
+    assert eventually(lambda: members.of_version(paused).lost)
     version = pause(reason="another")
     assert not obeyed(version)
     for wire in wires:
@@ -152,7 +155,7 @@ def work_until(run, is_over, seconds: float = 60) -> bool:
     """Reconcile, as beat would, until ``is_over``."""
 
     def look() -> bool:
-        maintenance.reconcile()
+        reconciler.reconcile()
         return bool(is_over())
 
     return bool(eventually(look, seconds, every=0.3))
@@ -183,8 +186,8 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
     workers.kill("stages")
     workers.start("stages", *options)
     assert eventually(lambda: obeyed(version))
-    maintenance.reap()
-    maintenance.reconcile()
+    reconciler.reap()
+    reconciler.reconcile()
     time.sleep(1)
     assert (drawn(), len(outputs(run))) == (token + 2, done), "still drained"
 

@@ -13,7 +13,7 @@ import pytest
 from django.core.files.storage import default_storage
 
 from automation.models import AutomationRun
-from automation.work import WorkItem
+from automation.models.work import WorkItem
 from tests.factories import make_site
 from tests.workers import REPOSITORY, Workers
 

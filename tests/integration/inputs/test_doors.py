@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from automation.models import AutomationRun, Site
-from automation.work import WorkItem
+from automation.models.work import WorkItem
 from pause_manager.models import ControlEvent
 from tests import pipelines
 from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user

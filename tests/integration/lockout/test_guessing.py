@@ -274,7 +274,7 @@ def test_without_redis_it_is_stopped_still_and_nobody_gets_an_error(
 
 
 def test_what_is_counted_ends_by_itself_and_names_no_token(alice: User) -> None:
-    from pause_manager import redis_clients
+    from pause_manager.messaging import redis_clients
 
     for number in range(8):
         sign_in("wrong", name="x" * 5_000 + str(number))

@@ -14,11 +14,12 @@ import pytest
 import redis
 from django.db import transaction
 
-from automation import dispatch, lifecycle, maintenance
+from automation import dispatch
 from automation.models import AutomationRun, Lifecycle, WorkSlice
+from automation.runs import lifecycle, reconciler
 from pause_manager import conf
-from pause_manager.worker import slots
-from pause_manager.worker.page import Page
+from pause_manager.slots import slots
+from pause_manager.slots.page import Page
 from tests.factories import OPERATOR, events, make_run, outputs
 from tests.workers import REPOSITORY, Workers, eventually
 
@@ -64,8 +65,8 @@ def goes_on(run: AutomationRun, seconds: float = 60) -> bool:
     """Whether it completes: what beat and the control worker do is done here, once a second."""
 
     def is_complete() -> bool:
-        maintenance.reap()
-        maintenance.reconcile()
+        reconciler.reap()
+        reconciler.reconcile()
         run.refresh_from_db()
         return run.lifecycle == Lifecycle.COMPLETED
 
@@ -186,7 +187,7 @@ def test_a_long_item_that_a_shutdown_had_to_kill_is_not_to_blame(workers: Worker
     assert eventually(excused.exists, 8), "it is written down at once: nobody knows how long the grace is"
     child.kill()
 
-    assert eventually(lambda: maintenance.reap() or not is_at_work(run), 20), workers.said("one")[-3000:]
+    assert eventually(lambda: reconciler.reap() or not is_at_work(run), 20), workers.said("one")[-3000:]
     row = WorkSlice.objects.get(stage_run__run=run)
     assert (row.crashes, row.expiries) == (0, 1)
 
@@ -216,7 +217,7 @@ def test_a_process_that_is_stopped_loses_its_lease_and_changes_nothing(workers: 
     try:
 
         def is_lost() -> bool:
-            maintenance.reap()
+            reconciler.reap()
             return bool(events(run, "worker_lost"))
 
         assert eventually(is_lost, 15), "the supervisor keeps a lease for who cannot work"

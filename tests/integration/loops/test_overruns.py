@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from automation import dispatch, lifecycle, loop_beat, maintenance, overruns, status
+from automation import dispatch
+from automation.leases import loop_beat
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
-from pause_manager.worker.overruns import Overrun
-from pause_manager.worker.slots import AtWork, Noted
+from automation.reports import status
+from automation.runs import lifecycle, reconciler
+from automation.worker import overruns
+from pause_manager.slots.overruns import Overrun
+from pause_manager.slots.slots import AtWork, Noted
 from tests.factories import OPERATOR, events, leased, make_run, outputs
 from tests.workers import Workers, eventually
 
@@ -43,8 +47,8 @@ def ends(run: AutomationRun, workers: Workers, seconds: float = 40) -> str:
     """How it ends: what beat and the control worker do is done here."""
 
     def has_ended() -> bool:
-        maintenance.reap()
-        maintenance.reconcile()
+        reconciler.reap()
+        reconciler.reconcile()
         run.refresh_from_db()
         return run.finished_at is not None
 
@@ -104,7 +108,7 @@ def test_pause_cancel_and_a_time_out_of_the_run_wait_no_longer_than_the_item_may
     timed = hanging("sleep", at=1, pipeline="hanging-long", timeout_seconds=0.2)
     assert eventually(lambda: is_at_work(timed)), workers.said("one")[-3000:]
     time.sleep(0.3)
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert state(timed) == "failed"
     assert eventually(lambda: not is_at_work(timed), 15), "its item may take an hour"
     fresh = make_run("few", items=3)

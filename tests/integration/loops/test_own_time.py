@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import pytest
 from django.db import transaction
 
-from automation import leases, lifecycle
-from automation.context import StageContext
+from automation import leases
 from automation.models import ItemFailure, WorkItem, WorkSlice
 from automation.pipeline import Payload, Pipeline, Stage, TryLater, register
-from pause_manager.worker import slots
-from pause_manager.worker.local import local
+from automation.pipeline.context import StageContext
+from automation.runs import lifecycle
+from pause_manager.slots import slots
+from pause_manager.slots.local import local
 from tests.concurrency.racing import in_thread
 from tests.factories import OPERATOR, drain, events, make_run, outputs, run_loop, settle
 from tests.integration.authors.test_async import in_a_thread, pause

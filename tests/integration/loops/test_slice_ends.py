@@ -7,10 +7,10 @@ import time
 import pytest
 
 from automation import leases
-from automation.item_loop import ItemLoop
 from automation.models import ItemFailure, Lifecycle, WorkSlice
-from pause_manager.worker import keeper
-from pause_manager.worker.keeper import Judge, Verdict
+from automation.worker.item_loop import ItemLoop
+from pause_manager.slots import keeper
+from pause_manager.slots.keeper import Judge, Verdict
 from tests.concurrency.racing import in_thread
 from tests.factories import drain, events, expire_leases, make_run, midway_in_a_checkpoint, outputs, run_loop, settle
 from tests.pipelines import Buffered, scripted, wait_until

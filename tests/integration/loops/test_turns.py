@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from automation import dispatch, gate, lifecycle, maintenance
+from automation import dispatch, gate
 from automation.models import AutomationRun, Lifecycle, Standstill, WorkItem
-from automation.working_time import durations_of
+from automation.reports.working_time import durations_of
+from automation.runs import lifecycle, reconciler
 from tests.factories import OPERATOR, events, make_run
 from tests.workers import Workers, eventually
 
@@ -85,7 +86,7 @@ def test_a_run_that_is_alone_keeps_its_workers(workers: Workers):
     run = started(items=200)
 
     def is_complete() -> bool:
-        maintenance.reconcile()
+        reconciler.reconcile()
         run.refresh_from_db()
         return run.lifecycle == Lifecycle.COMPLETED
 

@@ -11,15 +11,15 @@ import pytest
 @pytest.fixture(autouse=True)
 def tallies(db: None) -> Iterator[None]:
     """Nothing has been counted yet, here or in the database."""
-    from pause_manager import tallies
-    from pause_manager.exposition import state
     from pause_manager.models import Tally
+    from pause_manager.observability import counters
+    from pause_manager.observability.exposition import state
 
-    tallies._forget()
+    counters._forget()
     Tally.objects.all().delete()
     state.forget()
     yield
-    tallies._forget()
+    counters._forget()
 
 
 Sample = tuple[str, dict[str, str]]

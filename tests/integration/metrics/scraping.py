@@ -10,8 +10,8 @@ from django.test import Client
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from pause_manager import tallies
-from pause_manager.exposition import state
+from pause_manager.observability import counters
+from pause_manager.observability.exposition import state
 
 METRICS = "/metrics"
 
@@ -38,7 +38,7 @@ class Scrape:
     @classmethod
     def of_the_view(cls) -> Scrape:
         """The view's answer, with everything that this process has counted."""
-        tallies.flush()
+        counters.flush()
         state.forget()
         answer = Client().get(METRICS)
         assert answer.status_code == 200

@@ -12,8 +12,9 @@ from django.db import ProgrammingError, transaction
 from django.test import Client
 
 from automation.models import Lifecycle
-from pause_manager import audit, holds, metrics, statsd_sender, tallies
+from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold, Tally
+from pause_manager.observability import audit, counters, metrics, statsd
 from tests.factories import OPERATOR, make_run, outputs, settle
 from tests.integration.metrics.scraping import METRICS, renamed
 
@@ -30,8 +31,10 @@ DEGRADED = (metrics.DEGRADED.name, '{"layer":"telemetry"}')
 def complaints(caplog: Any) -> Any:
     """What the instrumentation complained of."""
     metrics._next_complaint = 0.0
-    caplog.set_level(logging.WARNING, "pause_manager.metrics")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "pause_manager.metrics"]
+    caplog.set_level(logging.WARNING, "pause_manager.observability.metrics")
+    return lambda: [
+        record.getMessage() for record in caplog.records if record.name == "pause_manager.observability.metrics"
+    ]
 
 
 class Exploding:
@@ -62,21 +65,21 @@ def test_a_label_that_cannot_be_used_raises_nothing(case, complaints):
 
     assert done
     assert len(complaints()) <= 1  # once a minute
-    assert set(tallies._counted) == {DEGRADED}
+    assert set(counters._counted) == {DEGRADED}
 
 
 def test_an_amount_that_is_none_raises_nothing():
     COUNTER.add("many", what="a")  # type: ignore[arg-type]
     DURATION.observe(None, what="a")  # type: ignore[arg-type]
 
-    assert set(tallies._counted) == {DEGRADED}
+    assert set(counters._counted) == {DEGRADED}
 
 
 def test_a_timer_passes_on_what_the_work_raises():
     with pytest.raises(KeyError), DURATION.timed(what="a"):
         raise KeyError("of the work")
 
-    tallies.flush()
+    counters.flush()
     assert Tally.objects.filter(name="slackwater_test_seconds_bucket").count() == 1
 
 
@@ -85,10 +88,10 @@ def test_without_its_table_nothing_is_lost_and_no_transaction_is_harmed(complain
     with renamed("pause_manager_tally"):
         with transaction.atomic():
             COUNTER.add(3, what="a")
-            metrics.guarded(tallies.flush)()  # even if somebody did so here
+            metrics.guarded(counters.flush)()  # even if somebody did so here
             holds.place(["queue:a"], actor=OPERATOR)
         run = settle(make_run(items=5))
-        metrics.guarded(tallies.flush)()
+        metrics.guarded(counters.flush)()
         answer = Client().get(METRICS)
 
     assert Hold.objects.active().count() == 1
@@ -98,7 +101,7 @@ def test_without_its_table_nothing_is_lost_and_no_transaction_is_harmed(complain
     assert 'slackwater_scrape_errors{group="tallies"} 1.0' in answer.content.decode()
     assert 'slackwater_scrape_errors{group="holds"} 0.0' in answer.content.decode()
     assert 'slackwater_holds{kind="operator",mode="quiesce",scope="queue"} 1.0' in answer.content.decode()
-    tallies.flush()
+    counters.flush()
     assert Tally.objects.get(name="slackwater_test_total").value == 3
     assert Tally.objects.get(name="slackwater_items_processed_total").value == 5
 
@@ -108,9 +111,9 @@ def test_a_run_is_worked_to_its_end_while_every_count_fails(settings, complaints
     """A socket that is closed, a host that is none, and a full memory of series."""
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "statsd_url": "udp://127.0.0.1:9/x"}
     COUNTER.add(what="a")
-    assert statsd_sender._connection is not None
-    statsd_sender._connection[1].udp_sock.close()
-    tallies.add(*((f"filler_{n}", "", 1.0) for n in range(tallies.MOST_SERIES)))
+    assert statsd._connection is not None
+    statsd._connection[1].udp_sock.close()
+    counters.add(*((f"filler_{n}", "", 1.0) for n in range(counters.MOST_SERIES)))
 
     run = settle(make_run(items=5))
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "statsd_url": "udp://no.such.host.invalid:1/x"}
@@ -129,11 +132,11 @@ def test_a_log_that_fails_raises_nothing():
             raise OSError("disk full")
 
     handler = Broken()
-    logging.getLogger("pause_manager.metrics").addHandler(handler)
+    logging.getLogger("pause_manager.observability.metrics").addHandler(handler)
     try:
         COUNTER.add(what=Exploding())
     finally:
-        logging.getLogger("pause_manager.metrics").removeHandler(handler)
+        logging.getLogger("pause_manager.observability.metrics").removeHandler(handler)
 
 
 def test_a_child_does_not_write_what_its_parent_counted():
@@ -141,20 +144,20 @@ def test_a_child_does_not_write_what_its_parent_counted():
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, str(len(tallies._counted)).encode())
+        os.write(writer, str(len(counters._counted)).encode())
         os._exit(0)
     os.waitpid(child, 0)
 
     assert os.read(reader, 10) == b"0"
-    assert len(tallies._counted) == 1
+    assert len(counters._counted) == 1
 
 
 def test_two_processes_add_up(settings):
     for _ in range(2):  # each as a process that had counted nothing before
         COUNTER.add(2, what="a")
         DURATION.observe(0.03, what="a")
-        tallies.flush()
-        tallies._forget()
+        counters.flush()
+        counters._forget()
 
     assert Tally.objects.get(name="slackwater_test_total").value == 4
     assert Tally.objects.get(name="slackwater_test_seconds_bucket").value == 2
@@ -167,7 +170,7 @@ def test_an_event_of_a_transaction_that_fails_is_not_counted():
         transaction.set_rollback(True)
     audit.record("done", scope="fleet", actor=OPERATOR)
 
-    tallies.flush()
+    counters.flush()
     counted = Tally.objects.filter(name="slackwater_control_events_total").values_list("labels", flat=True)
     assert list(counted) == ['{"action":"done"}']
     assert ControlEvent.objects.get().action == "done"
@@ -193,4 +196,4 @@ def test_the_guard_is_what_keeps_it_from_raising():
         metrics.Counter.add.__wrapped__(COUNTER, 1, what=Exploding())  # type: ignore[attr-defined]
     COUNTER.add(what="a")
     with renamed("pause_manager_tally"), pytest.raises(ProgrammingError, match="pause_manager_tally"):
-        tallies.flush()
+        counters.flush()

@@ -12,13 +12,15 @@ import promql_parser
 import pytest
 import yaml
 
-from automation import lifecycle, maintenance
-from automation.stage_loop import FAILED
-from pause_manager import acknowledgements, fleet, holds, manager, metrics
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
-from pause_manager.settling import GOING_ON, SETTLING
-from pause_manager.views import GpuView
+from automation.runs import lifecycle, reconciler
+from automation.worker.stage_loop import FAILED
+from pause_manager import fleet, holds, manager
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import GpuView
+from pause_manager.holds.milestones import GOING_ON, SETTLING
+from pause_manager.nodes import members
+from pause_manager.observability import metrics
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, leased, make_run, settle
 from tests.factories_nodes import make_node
 from tests.integration.metrics.scraping import Scrape
@@ -60,15 +62,15 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True}
     make_run(items=2)
     leased(run)
-    acknowledgements.acknowledge("w@n1", node="n1", queues=["control"], version=1)  # and nobody serves "nowhere"
+    members.acknowledge("w@n1", node="n1", queues=["control"], version=1)  # and nobody serves "nowhere"
     lifecycle.pause(run.pk, actor=OPERATOR)
     holds.place(["queue:a"], actor=OPERATOR)
     manager.pause_work([Parked("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")
-    maintenance.reconcile()
+    reconciler.reconcile()
     manager.poll()
     FAILED.add(pipeline="numbers", stage="echo")
-    maintenance.LOST.add(why="worker_lost")
-    maintenance.FAILURES.add(part="seal")
+    reconciler.LOST.add(why="worker_lost")
+    reconciler.FAILURES.add(part="seal")
     metrics.DEGRADED.add(layer="capacity")
     SETTLING.observe(1, scope="run", kind="operator", mode="quiesce")
     GOING_ON.observe(1, scope="run", kind="operator")

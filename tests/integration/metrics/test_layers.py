@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 from django.db import DatabaseError, connection
 
-from automation import admission, announce, gate, leases, maintenance
+from automation import gate, leases
+from automation.dispatch import admission
 from automation.models import Lifecycle, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
-from pause_manager import fleet, holds, layers
+from automation.reports import progress_notifier
+from automation.runs import reconciler
+from pause_manager import fleet, holds
 from pause_manager.models import ControlState
+from pause_manager.observability import gate_health
 from tests.factories import OPERATOR, claim, drain, make_run, outputs, stage_of, tickets, worker
 from tests.factories_nodes import make_node
 from tests.integration.metrics.scraping import renamed
@@ -86,10 +90,10 @@ def test_claims_and_dispatch_stay_shut_and_say_which_layer(scrape):
         claim(run)
     assert degraded(scrape) == {"gate", "node"}
     with renamed(NODES):
-        maintenance.reconcile()
+        reconciler.reconcile()
     assert tickets(run) == 0
     assert not WorkSlice.objects.leased().exists()
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert tickets(run) > 0
     assert claim(run) is not None
 
@@ -133,12 +137,12 @@ def test_what_is_only_noted_or_told_fails_open(scrape, settings):
     assert degraded(scrape) == {"telemetry"}
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "redis_url": "redis://127.0.0.1:9/0"}
-    announce._away_until = 0.0
+    progress_notifier._away_until = 0.0
     try:
         other = make_run(items=3)
         drain(other)
     finally:
-        announce._away_until = 0.0
+        progress_notifier._away_until = 0.0
     assert (other.lifecycle, len(outputs(other))) == (Lifecycle.COMPLETED, 3)
     assert degraded(scrape) == {"telemetry", "progress"}
 
@@ -146,6 +150,6 @@ def test_what_is_only_noted_or_told_fails_open(scrape, settings):
 def test_every_layer_that_is_counted_is_in_the_table():
     sources = [path.read_text() for folder in ("automation", "pause_manager") for path in Path(folder).rglob("*.py")]
     used = {name for text in sources for name in re.findall(r'(?:layer=|judging\(|telling\(|"layer": )"(\w+)"', text)}
-    told = set(re.findall(r"^\| ``(\w+)``", layers.__doc__ or "", re.MULTILINE))
+    told = set(re.findall(r"^\| ``(\w+)``", gate_health.__doc__ or "", re.MULTILINE))
 
     assert used == told

@@ -19,9 +19,10 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from pause_manager import holds, log_context
-from pause_manager.actor import Actor
+from pause_manager import holds
 from pause_manager.models import ControlEvent
+from pause_manager.observability import log_context
+from pause_manager.observability.actor import Actor
 from tests.callers import RUNS
 from tests.factories import make_run
 

@@ -15,14 +15,17 @@ from django.utils import timezone
 
 import automation.gauges
 import pause_manager.gauges
-from automation import installed, leases, lifecycle, maintenance
+from automation import leases
+from automation.gate import installed
 from automation.models import WorkSlice
-from pause_manager import capacity, exposition, fleet, holds, manager, metrics, nodes
-from pause_manager.control import FleetWorker
-from pause_manager.kept_watch import KeptWatch
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import Parked
-from pause_manager.views import GpuView
+from automation.runs import lifecycle, reconciler
+from pause_manager import capacity, fleet, holds, manager, nodes
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import GpuView
+from pause_manager.models.fleet import FleetWorker
+from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.observability import exposition, metrics
+from pause_manager.pause_queue.writer import Parked
 from tests.factories import OPERATOR, drain, expire_leases, leased, make_run, make_site, settle
 from tests.factories_nodes import make_node
 from tests.integration.metrics.scraping import METRICS, renamed
@@ -163,12 +166,12 @@ def test_nodes_and_gpus_are_told_in_base_units(scrape):
 @pytest.mark.django_db(transaction=True)
 def test_work_is_counted_and_durations_are_measured(scrape):
     settle(make_run(items=5))
-    maintenance.reconcile()
+    reconciler.reconcile()
     manager.poll()
     run = make_run(items=3)
     leased(run)
     expire_leases(run)
-    maintenance.reap()
+    reconciler.reap()
 
     told = scrape()
 
@@ -193,11 +196,11 @@ def test_a_pause_is_measured_once_until_it_rests_and_once_until_it_goes_on(scrap
 
     lifecycle.pause_runs([run.pk, idle.pk], actor=OPERATOR)
     leases.release(first)
-    maintenance.reconcile()
+    reconciler.reconcile()
     assert scrape().value("slackwater_pause_settle_seconds_count", **settling) is None  # one is still at work
     leases.release(second)
     for _ in range(3):
-        maintenance.reconcile()
+        reconciler.reconcile()
     settled = scrape()
     lifecycle.resume(run.pk, actor=OPERATOR)  # not the other, which would have its turn at the worker
     for _ in range(3):

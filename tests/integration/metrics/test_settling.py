@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from automation import leases, maintenance
-from automation.leases import Work, Worker
+from automation import leases
+from automation.leases.claims import Work, Worker
 from automation.models import AutomationRun, Lifecycle, WorkSlice
-from pause_manager import holds, settling
+from automation.runs import reconciler
+from pause_manager import holds
+from pause_manager.holds import milestones
 from pause_manager.models import ControlEvent, FleetWorker, Hold
 from pause_manager.probes.processes import host_name
 from pause_manager.tasks import expire_holds
@@ -121,7 +123,7 @@ def test_a_lost_lease_is_at_hand_until_it_is_ended_and_other_work_is_not():
 
     expire_holds()
     assert told("pipeline:few") == []
-    maintenance.reap()
+    reconciler.reap()
     expire_holds()
 
     [settled] = told("pipeline:few")
@@ -150,7 +152,7 @@ def test_a_run_that_is_paused_at_work_has_both_events_too():
     work = leased(run)
     holds.place([run.scope], actor=OPERATOR, reason="lunch")
     leases.release(work)
-    maintenance.reconcile()
+    reconciler.reconcile()
     [settled] = told(run.scope)
     assert settled.figures["mode"] == "quiesce"
 
@@ -177,7 +179,7 @@ def test_what_a_hold_stops_is_looked_for_by_one_statement_that_needs_no_scan(dja
     place("fleet")
 
     with django_assert_num_queries(5):
-        settling.look(["fleet"])
+        milestones.look(["fleet"])
     with django_assert_num_queries(1):
-        settling.look(["queue:nothing"])
+        milestones.look(["queue:nothing"])
     assert stage_of(run).slices.exists()

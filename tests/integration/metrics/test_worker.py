@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from celery import current_app
 
-from automation import lifecycle
 from automation.models import AutomationRun, Lifecycle
-from pause_manager import acknowledgements, fleet
+from automation.runs import lifecycle
+from pause_manager import fleet
+from pause_manager.nodes import members
 from tests.factories import OPERATOR, make_site
 from tests.integration.metrics.scraping import Scrape
 from tests.workers import Workers, eventually
@@ -80,7 +81,7 @@ def lines_of(workers: Workers, name: str) -> list[dict[str, Any]]:
 
 
 def obeyed(version: int) -> bool:
-    known = acknowledgements.of_version(version)
+    known = members.of_version(version)
     return known.total == known.acknowledged == 1
 
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 from celery import current_app
 from kombu.message import Message
 
-from pause_manager import priorities
-from pause_manager.delivery import Delivery
+from pause_manager.messaging import priorities
+from pause_manager.messaging.message import Delivery
 from pause_manager.worker.request import PausableRequest
 
 QUEUE = "foreign"

@@ -14,9 +14,10 @@ from typing import Any
 import redis
 
 from backend.embedded import die_with_parent
-from pause_manager import holds, redispatch
-from pause_manager.actor import Actor
+from pause_manager import holds
 from pause_manager.models import PauseQueueEntry
+from pause_manager.observability.actor import Actor
+from pause_manager.pausable import redispatch
 from tests.workers import REPOSITORY, Workers, eventually
 
 OPERATOR = Actor("user:operator", "cli")

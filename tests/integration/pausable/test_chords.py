@@ -15,9 +15,9 @@ import redis
 from celery import Celery, chain, chord, group, signals
 from django.core.management import call_command
 
-from pause_manager import chord_results, kept
-from pause_manager.delivery import groups_of
+from pause_manager.messaging.message import groups_of
 from pause_manager.models import PauseQueueEntry
+from pause_manager.pausable import chord_results, parked_messages
 from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.project import Foreign, hold, release, waiting
 from tests.workers import eventually
@@ -76,7 +76,7 @@ def park(app: Celery, groups: tuple[str, ...]) -> PauseQueueEntry:
 
     embedded = {"chord": {"task": "body", "options": {"group_id": groups[1]} if groups[1:] else {}}}
     one = delivery(member, group=groups[0], embedded=embedded)
-    return PauseQueueEntry.objects.get(pk=kept._keep(one, None, "a hold"))
+    return PauseQueueEntry.objects.get(pk=parked_messages._keep(one, None, "a hold"))
 
 
 def test_what_a_group_has_is_renewed_as_long_as_a_member_waits(app: Celery):

@@ -8,8 +8,11 @@ import time
 
 import pytest
 
-from pause_manager import acknowledgements, broker, drain, fleet
+from pause_manager import fleet
+from pause_manager.fleet import drain
+from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
+from pause_manager.nodes import members
 from tests.integration.pausable.project import OPERATOR, QUEUE, Foreign, hold, reconciled, release
 from tests.support.proxy import PostgresProxy
 from tests.workers import eventually
@@ -72,7 +75,7 @@ def test_a_worker_that_is_cut_off_is_lost_and_the_fleet_not_drained(foreign_behi
         assert drain.measure("drain").unreported == 1, "it has not said anything under this pause"
         assert "not said yet" in str(fleet.snapshot()["warnings"])
 
-    assert eventually(lambda: acknowledgements.of_version(version).acknowledged == 1, 40)
+    assert eventually(lambda: members.of_version(version).acknowledged == 1, 40)
     assert eventually(lambda: drain.measure("drain").is_drained, 40)
     assert foreign_behind.notes("steady-end") == [["steady-end", "long"]]
 
@@ -135,11 +138,11 @@ def test_two_workers_of_one_name_do_not_hide_each_other(foreign: Foreign):
     first = foreign.workers.processes["one"]
     try:
         foreign.workers.start("one", "-Q", QUEUE, "-c", "1", "--logfile", str(foreign.root / "two.log"), wait=False)
-        assert eventually(lambda: acknowledgements.of_version(0).total == 2, 20)
+        assert eventually(lambda: members.of_version(0).total == 2, 20)
 
         hold()
 
-        assert eventually(lambda: acknowledgements.of_version(fleet.state().version).acknowledged == 2)
+        assert eventually(lambda: members.of_version(fleet.state().version).acknowledged == 2)
         assert not drain.measure("drain").is_drained
         assert drain.measure("drain").running == 1
         assert eventually(lambda: "are called one@" in str(fleet.snapshot()["warnings"]), 20)
@@ -154,11 +157,11 @@ def test_two_workers_of_one_name_do_not_hide_each_other(foreign: Foreign):
 @pytest.mark.req("W-20")
 def test_a_worker_that_follows_a_dead_one_of_its_name_counts_alone(foreign: Foreign):
     foreign.worker("one", "-c", "1")
-    assert eventually(lambda: acknowledgements.of_version(0).total == 1)
+    assert eventually(lambda: members.of_version(0).total == 1)
     foreign.workers.kill("one")
     foreign.worker("one", "-c", "1")
 
-    assert eventually(lambda: acknowledgements.of_version(0).total == 1, 20)
+    assert eventually(lambda: members.of_version(0).total == 1, 20)
     assert "are called" not in str(fleet.snapshot()["warnings"])
 
 

@@ -16,9 +16,10 @@ import pytest
 import redis
 from django.db import connection
 
-from pause_manager import broker, redispatch
-from pause_manager.delivery import ENTRY
+from pause_manager.messaging import broker
+from pause_manager.messaging.message import ENTRY
 from pause_manager.models import PauseQueueEntry, RunningTask
+from pause_manager.pausable import redispatch
 from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release, waiting
 from tests.workers import eventually
 

@@ -41,8 +41,8 @@ class Project:
         return done.stdout + done.stderr
 
     def shell(self, statement: str) -> str:
-        imports = "from pause_manager import holds; from pause_manager.actor import Actor; me = Actor('user:me', 'cli')"
-        return self.manage("shell", "--no-imports", "-c", f"{imports}\n{statement}")
+        imports = "from pause_manager import holds\nfrom pause_manager.observability.actor import Actor"
+        return self.manage("shell", "--no-imports", "-c", f"{imports}\nme = Actor('user:me', 'cli')\n{statement}")
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import redis
 
-from pause_manager import kept, manager
-from pause_manager.desk import ITS_TURN
+from pause_manager import manager
+from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask, WorkerNode
-from pause_manager.needs import Needs
-from pause_manager.node_watch import NodeWatch
-from pause_manager.pausable import PausableTask
-from pause_manager.probes.lodging import Lodging
-from pause_manager.samples import Sample
+from pause_manager.pausable import PausableTask, parked_messages
+from pause_manager.pause_queue.admission import ITS_TURN
+from pause_manager.probes.sample import Sample
+from pause_manager.probes.sampler_election import Lodging
+from pause_manager.worker.node_monitor import NodeWatch
 from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
 from tests.integration.capacity.fleet import HERE, node
 from tests.integration.capacity.test_node_watch import Machine, carrying, events
@@ -40,7 +40,7 @@ NOISY = {
 
 def start(one: PausableTask, priority: int, *, asks: bool = True) -> RunningTask:
     info = {"exchange": "", "routing_key": QUEUE, "priority": priority}
-    turn = kept.settle(delivery(one, delivery_info=info))
+    turn = parked_messages.settle(delivery(one, delivery_info=info))
     assert turn is not None
     assert turn.row is not None
     RunningTask.objects.filter(pk=turn.row).update(asks=asks)

@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pause_manager import node_report, nodes
+from pause_manager import nodes
 from pause_manager.models import FleetWorker, RunningTask
+from pause_manager.nodes import report
 from tests.integration.pausable.project import Foreign, reconciled
 from tests.nvml.driver import Card, Driver
 from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
@@ -134,9 +135,9 @@ def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, m
 
 
 def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Foreign, cards: Driver):
-    from pause_manager.desk import Desk, look
-    from pause_manager.needs import Needs
-    from pause_manager.ramp import Ramp
+    from pause_manager.capacity.needs import Needs
+    from pause_manager.pause_queue.admission import Desk, look
+    from pause_manager.pause_queue.ramp import Ramp
 
     start(foreign, cards, CUDA_VISIBLE_DEVICES="")
     assert eventually(lambda: FleetWorker.objects.filter(visible_gpus=[]).exists(), 30)
@@ -188,7 +189,7 @@ def test_contexts_that_idle_processes_keep_hide_nothing_of_a_task_that_has_just_
     cards.write()
 
     def card() -> dict[str, Any]:
-        [node] = node_report.shown()
+        [node] = report.shown()
         cards: dict[str, dict[str, Any]] = {gpu["uuid"]: gpu for gpu in node["gpus"]}
         return cards[B]
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from pause_manager import drain, pausable
+from pause_manager import pausable
+from pause_manager.fleet import drain
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask
 from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
 from tests.workers import eventually

@@ -118,7 +118,7 @@ class Post:
     ],
 )
 def test_whatever_celery_accepts_is_kept_and_runs_once_as_it_came(foreign: Foreign, pool: str, acks: str):
-    from pause_manager import drain
+    from pause_manager.fleet import drain
     from pause_manager.models import PauseQueueEntry
     from tests.integration.pausable.project import hold, reconciled, release
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pause_manager import drain
+from pause_manager.fleet import drain
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release
 from tests.support.proxy import Fault, PostgresProxy

@@ -11,10 +11,9 @@ import pytest
 from celery import current_app
 from django.db import connection
 
-from pause_manager import kept
+from pause_manager.database.thread import database_thread
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pausable import PausableTask
-from pause_manager.worker.database_thread import database_thread
+from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.worker.decisions import Decisions
 from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.project import hold, release
@@ -52,13 +51,13 @@ def locking(entry: int) -> psycopg.Connection[Any]:
 def test_a_locked_entry_holds_only_its_own_message_up(task: PausableTask, decisions: Decisions):
     hold()
     for _ in range(3):
-        assert kept.settle(delivery(task)) is None
+        assert parked_messages.settle(delivery(task)) is None
     release()
     locked, also_locked, free = PauseQueueEntry.objects.order_by("id")
     said: list[int] = []
 
     def settle(entry: PauseQueueEntry) -> None:
-        assert kept.settle(delivery(task, **{"pause-entry": f"{entry.pk}.{entry.sending}"})) is not None
+        assert parked_messages.settle(delivery(task, **{"pause-entry": f"{entry.pk}.{entry.sending}"})) is not None
         said.append(entry.pk)
 
     with locking(locked.pk) as one, locking(also_locked.pk) as other:

@@ -11,10 +11,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from pause_manager import holds, known_tasks, redispatch, stuck
-from pause_manager.actor import SYSTEM
+from pause_manager import holds
 from pause_manager.messaging import envelope
 from pause_manager.models import PauseQueueEntry
+from pause_manager.nodes import known_tasks
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pausable import redispatch
+from pause_manager.pause_queue import stuck
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300), pytest.mark.slow]
 

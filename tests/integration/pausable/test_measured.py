@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 
-from pause_manager import running, tallies
 from pause_manager.models import ControlEvent, Hold, RunningTask
+from pause_manager.observability import counters
+from pause_manager.pausable import running_tasks
 from tests.integration.metrics.scraping import Scrape, renamed
 from tests.integration.pausable.project import QUEUE, Foreign, hold, release, waiting
 from tests.workers import eventually
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 @pytest.fixture(autouse=True)
 def nothing_counted(transactional_db: None) -> None:
     """What other tests of this process have counted is not ours."""
-    tallies._forget()
+    counters._forget()
 
 
 def actions(scope: str) -> list[str]:
@@ -39,7 +40,7 @@ def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
 
     # A drain: two tasks go on to their end; the second of them is the last.
     first, last = foreign.send("steady", "first", 1.0), foreign.send("steady", "last", 3.0)
-    assert eventually(lambda: len(running.running()) == 2)
+    assert eventually(lambda: len(running_tasks.running()) == 2)
     hold(f"queue:{QUEUE}")
     assert eventually(lambda: foreign.notes("steady-end") == [["steady-end", "first"]])
     assert actions(f"queue:{QUEUE}") == []

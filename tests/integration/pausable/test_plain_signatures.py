@@ -13,10 +13,13 @@ import psutil
 import pytest
 import redis
 
-from pause_manager import broker, kept, manager, pause_queue
+from pause_manager import manager
+from pause_manager.capacity.needs import Needs
+from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
-from pause_manager.needs import Needs
-from pause_manager.pause_queue import CAPACITY, Parked
+from pause_manager.pausable import parked_messages
+from pause_manager.pause_queue import writer
+from pause_manager.pause_queue.writer import CAPACITY, Parked
 from tests.concurrency.racing import race
 from tests.integration.pausable.project import QUEUE, Foreign, reconciled
 from tests.workers import REPOSITORY, eventually
@@ -48,7 +51,7 @@ def park(ref: str, task: str, *args: Any) -> PauseQueueEntry:
 
 
 def send(*entries: PauseQueueEntry) -> int:
-    return pause_queue.send_on([entry.pk for entry in entries], actor=CAPACITY, reason="room")
+    return writer.send_on([entry.pk for entry in entries], actor=CAPACITY, reason="room")
 
 
 def deliver_again(*sent: PauseQueueEntry) -> None:
@@ -57,7 +60,7 @@ def deliver_again(*sent: PauseQueueEntry) -> None:
     for entry in sent:
         entry.refresh_from_db()
         entry.sending -= 1
-        copies.append(pause_queue._sending(entry))
+        copies.append(writer._sending(entry))
     assert broker.publish(copies) == [broker.TAKEN] * len(copies)
 
 
@@ -128,8 +131,8 @@ def test_what_is_taken_up_is_not_sent_again():
         sent = PauseQueueEntry.objects.unanswered().filter(pk=entry.pk)
 
         took, reopened = race(
-            partial(kept.take_up, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
-            partial(pause_queue.reopen, sent, "lost"),
+            partial(parked_messages.take_up, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
+            partial(writer.reopen, sent, "lost"),
         )
 
         entry.refresh_from_db()
@@ -140,19 +143,21 @@ def test_what_is_taken_up_is_not_sent_again():
 def test_an_entry_knows_the_message_that_it_was_taken_up_by():
     entry = park("import:1", "add", 1, 1)
     send(entry)
-    take_up = partial(kept.take_up, (entry.pk, 1))
+    take_up = partial(parked_messages.take_up, (entry.pk, 1))
 
     assert take_up("first", uuid4(), is_redelivered=False)
     assert not take_up("second", uuid4(), is_redelivered=False)
     assert take_up("first", uuid4(), is_redelivered=True), "after a crash"
     assert not take_up("", uuid4(), is_redelivered=True), "AMQP names no message; this one was another's"
-    assert not kept.take_up((entry.pk, 2), "first", uuid4(), is_redelivered=False), "nothing was sent so often"
+    assert not parked_messages.take_up((entry.pk, 2), "first", uuid4(), is_redelivered=False), (
+        "nothing was sent so often"
+    )
 
 
 def test_a_message_without_a_name_is_known_by_its_turn():
     entry = park("import:1", "add", 1, 1)
     send(entry)
-    take_up = partial(kept.take_up, (entry.pk, 1), "")
+    take_up = partial(parked_messages.take_up, (entry.pk, 1), "")
     turn = uuid4()
 
     assert take_up(turn, is_redelivered=False)

@@ -11,7 +11,8 @@ import psutil
 import pytest
 from django.db import connection
 
-from pause_manager import broker, drain
+from pause_manager.fleet import drain
+from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from tests.integration.pausable.project import QUEUE, Foreign, hold, release
 from tests.support.proxy import PostgresProxy

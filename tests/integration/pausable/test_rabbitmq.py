@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, current_app
 
-from pause_manager import broker
+from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from tests.integration.pausable.test_canvas import (  # noqa: F401  (collected here too)
     test_the_canvas_is_as_without_it_and_goes_on_after_pauses,

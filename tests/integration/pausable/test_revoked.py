@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from celery import current_app
 
-from pause_manager import kept
 from pause_manager.models import ControlEvent, PauseQueueEntry
+from pause_manager.pausable import parked_messages
 from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
 from tests.integration.pausable.test_plain_signatures import PLAIN, park, send
@@ -132,7 +132,7 @@ def test_a_revoke_by_stamps_marks_what_carries_one_of_them_and_nothing_else():
 
     def kept_with(**headers: Any) -> PauseQueueEntry:
         one = delivery(stamped, **headers)
-        return PauseQueueEntry.objects.get(pk=kept._keep(one, None, "a hold"))
+        return PauseQueueEntry.objects.get(pk=parked_messages._keep(one, None, "a hold"))
 
     green = kept_with(stamped_headers=["colour"], stamps={"colour": "green"})
     several = kept_with(stamped_headers=["colour"], stamps={"colour": ["red", "blue"]})
@@ -141,10 +141,10 @@ def test_a_revoke_by_stamps_marks_what_carries_one_of_them_and_nothing_else():
     sent = kept_with(stamped_headers=["colour"], stamps={"colour": "green"})
     PauseQueueEntry.objects.filter(pk=sent.pk).update(outcome="sent", finished_at=sent.paused_at, sending=1)
 
-    assert kept.mark_revoked(stamps={"colour": ["green", "blue"]}) == 3
-    assert kept.mark_revoked(stamps={"colour": ["green", "blue"]}) == 0, "once is enough"
+    assert parked_messages.mark_revoked(stamps={"colour": ["green", "blue"]}) == 3
+    assert parked_messages.mark_revoked(stamps={"colour": ["green", "blue"]}) == 0, "once is enough"
 
     marked = set(PauseQueueEntry.objects.filter(revoked_at__isnull=False).values_list("pk", flat=True))
     assert marked == {green.pk, several.pk, sent.pk}
-    assert kept.mark_revoked([other.message["headers"]["id"], "no-such-task"]) == 1  # type: ignore[index]
-    assert not kept.is_revoked((bare.pk, 1))
+    assert parked_messages.mark_revoked([other.message["headers"]["id"], "no-such-task"]) == 1  # type: ignore[index]
+    assert not parked_messages.is_revoked((bare.pk, 1))

@@ -19,9 +19,12 @@ from django.db import connection, transaction
 from kombu import Exchange, Queue
 
 from backend.embedded.redis_server import _redis_server
-from pause_manager import acknowledgements, broker, holds, pause_queue, redispatch
-from pause_manager.actor import SYSTEM
+from pause_manager import holds, pause_queue
+from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
+from pause_manager.nodes import members
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pausable import redispatch
 from tests.integration.pausable.kept_rows import QUEUE, in_transaction, keep, were_sent
 from tests.integration.pausable.project import hold, release
 from tests.rabbitmq import RabbitMQ, is_installed
@@ -172,8 +175,8 @@ class TestOnRabbitMQ:
 
     def test_a_signature_is_confirmed_and_makes_its_queue_as_celery_does(self, amqp):
         from pause_manager import manager
-        from pause_manager.needs import Needs
-        from pause_manager.pause_queue import CAPACITY, Parked
+        from pause_manager.capacity.needs import Needs
+        from pause_manager.pause_queue.writer import CAPACITY, Parked
 
         manager.pause_work([Parked("import:1", "tests.foreign.tasks.add", "fresh", Needs(), (1, 2))], reason="full")
         entry = PauseQueueEntry.objects.get()
@@ -329,9 +332,7 @@ def test_a_callback_that_fails_stops_no_other_at_the_release():
 
 
 def reports(name: str, at_work: int, received: int, **known: Any) -> None:
-    acknowledgements.acknowledge(
-        name, node="n", queues=[QUEUE], version=1, in_hand={QUEUE: (at_work, received)}, **known
-    )
+    members.acknowledge(name, node="n", queues=[QUEUE], version=1, in_hand={QUEUE: (at_work, received)}, **known)
 
 
 def take_from_the_queue(count: int) -> None:
@@ -377,7 +378,7 @@ def test_two_hundred_in_the_hands_of_workers_are_not_sent_twice():
 
     # One worker ends, and what it had in hand goes with it: that difference is sent again, the oldest first.
     oldest = list(PauseQueueEntry.objects.order_by("sent_at", "id").values_list("pk", flat=True)[:50])
-    acknowledgements.leave("two@n")
+    members.leave("two@n")
     redispatch.reconcile()
     reports("one@n", 4, 100)
     redispatch.reconcile()
@@ -421,7 +422,7 @@ def test_what_is_lost_three_times_waits_alone_and_is_seen():
 def test_the_parts_of_the_repair_do_not_stop_each_other(settings):
     keep(3)
     # Somebody has the lock that two of the parts need, and a worker's report is not what it should be.
-    acknowledgements.acknowledge("odd@n", node="n", queues=[QUEUE], version=1)
+    members.acknowledge("odd@n", node="n", queues=[QUEUE], version=1)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE pause_manager_fleetworker SET in_hand = '{\"foreign\": \"many\"}', task_names = '7'")
     (unknown,) = keep(queue="elsewhere", problem="unknown_task")

@@ -13,10 +13,15 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from pause_manager import acknowledgements, batches, broker, fleet, kept, known_tasks, pause_queue, redispatch, stuck
-from pause_manager.actor import SYSTEM
+from pause_manager import fleet, pause_queue
+from pause_manager.database import batches
+from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
-from pause_manager.stuck import InvalidEntryCommand, Selection
+from pause_manager.nodes import known_tasks, members
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pausable import parked_messages, redispatch
+from pause_manager.pause_queue import stuck
+from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
 from tests.callers import client_of
 from tests.concurrency.racing import race
 from tests.factories import OPERATOR
@@ -42,7 +47,7 @@ def sent_one(**values: Any) -> PauseQueueEntry:
 
 
 def a_worker_knows(*names: str, queue: str = QUEUE, name: str = "one@n") -> None:
-    acknowledgements.acknowledge(name, node="n", queues=[queue], version=1, task_names=names)
+    members.acknowledge(name, node="n", queues=[queue], version=1, task_names=names)
 
 
 def events(action: str) -> list[ControlEvent]:
@@ -132,8 +137,8 @@ def test_revoked_tasks_are_marked_once():
     entries = keep(3)
     ids = [entry.ref.removeprefix("task:") for entry in entries[:2]]
 
-    assert kept.mark_revoked([*ids, "of-nobody"]) == 2
-    assert kept.mark_revoked(ids) == 0
+    assert parked_messages.mark_revoked([*ids, "of-nobody"]) == 2
+    assert parked_messages.mark_revoked(ids) == 0
     assert PauseQueueEntry.objects.filter(revoked_at=None).count() == 1
     assert [event.after for event in events("revoked")] == [{"revoked": True}] * 2
 
@@ -164,7 +169,7 @@ class TestNamesThatNobodyKnows:
 
     def test_workers_that_do_not_tell_are_not_held_against_it(self):
         keep(2, task="gone")
-        acknowledgements.acknowledge("old@n", node="n", queues=[QUEUE], version=1)
+        members.acknowledge("old@n", node="n", queues=[QUEUE], version=1)
 
         assert known_tasks.unknown_names() == []
 
@@ -188,7 +193,7 @@ class TestVerbs:
         entry = sent_one()
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="nobody needs it") == [entry.pk]
 
-        assert not kept.take_up((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
+        assert not parked_messages.take_up((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="again") == []
         (event,) = events("dropped")
         assert (event.before or {})["outcome"] == "sent"
@@ -208,8 +213,8 @@ class TestVerbs:
 
     def test_what_was_parked_anew_while_its_message_was_on_its_way_waits_once(self):
         from pause_manager import manager
-        from pause_manager.needs import Needs
-        from pause_manager.pause_queue import CAPACITY, Parked
+        from pause_manager.capacity.needs import Needs
+        from pause_manager.pause_queue.writer import CAPACITY, Parked
 
         def park() -> PauseQueueEntry:
             manager.pause_work([Parked("import:1", NEW, QUEUE, Needs(), (1, 2))], reason="full")

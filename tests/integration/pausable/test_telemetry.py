@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 RUNS_UNDER_A_HOLD = """
 import django; django.setup()
 from celery.app.trace import build_tracer
-from pause_manager.worker import page
-from pause_manager.worker.page import Control, Held
+from pause_manager.slots import page
+from pause_manager.slots.page import Control, Held
 from tests.foreign.celery import app
 from tests.foreign.tasks import add
 

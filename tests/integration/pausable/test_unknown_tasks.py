@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pause_manager import fleet, stuck
+from pause_manager import fleet
 from pause_manager.models import PauseQueueEntry
+from pause_manager.pause_queue import stuck
 from tests.integration.pausable.project import OPERATOR, Foreign, hold, reconciled, release
 from tests.workers import eventually
 

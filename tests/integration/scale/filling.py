@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from automation import definition
-from automation.pipeline import get_pipeline
+from automation.pipeline import definition, get_pipeline
 
 
 @dataclass(frozen=True)

@@ -11,31 +11,21 @@ from django.db import connection
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
-from automation import (
-    admission,
-    archive,
-    checkpoint,
-    continuing,
-    deletion,
-    dispatch,
-    gate,
-    leases,
-    lifecycle,
-    maintenance,
-    pull,
-    purge,
-    retention,
-    retries,
-    slicing,
-    stages,
-    time_limits,
-)
-from automation.checkpoint import Progress
-from automation.leases import Loop, Worker
+from automation import dispatch, gate, leases, retention
+from automation.agents import protocol
+from automation.dispatch import admission
+from automation.items import slicing
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
+from automation.leases.claims import Loop, Worker
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Membership, Site, StageRun
-from automation.status import ALL as STATUSES
+from automation.reports.status import ALL as STATUSES
+from automation.retention import archive, deletion, purge
+from automation.runs import advancing, lifecycle, reconciler, retries, timeouts
+from automation.workload import continued
 from backend.console.runs import FILTERS
-from pause_manager import fleet, holds, settling
+from pause_manager import fleet, holds
+from pause_manager.holds import milestones
 from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
 from tests.callers import AUTOMATION, OPERATE, RUNS, VIEW, make_user
 from tests.factories import OPERATOR
@@ -137,14 +127,14 @@ def periodic() -> Iterator[tuple[str, Call]]:
     for part in (
         lifecycle.finish_cancels,
         lifecycle.settle_pauses,
-        stages.start_waiting,
-        stages.seal_finished,
-        time_limits.fail_overdue,
+        advancing.start_waiting,
+        advancing.seal_finished,
+        timeouts.fail_overdue,
         dispatch.replace_lost_tickets,
         dispatch.dispatch,
-        maintenance.reap,
-        maintenance.reconcile,
-        settling.look,
+        reconciler.reap,
+        reconciler.reconcile,
+        milestones.look,
         holds.expire,
     ):
         yield f"{PERIODIC}{part.__name__}", part
@@ -178,22 +168,22 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
     yield "what is on the nodes", lambda: [list(admission._loads(node)) for node in (None, "node-1")]
     yield "rate of a stage", lambda: slicing.seconds_per_item(StageRun(run=new, slug="work"))
     yield "explain", lambda: gate.explain(run)
-    yield "seal of one run", lambda: stages.seal_finished([run.pk])
-    yield "continued", lambda: continuing.record(OPERATOR, "test")
+    yield "seal of one run", lambda: advancing.seal_finished([run.pk])
+    yield "continued", lambda: continued.record(OPERATOR, "test")
     yield "pause", lambda: lifecycle.pause(run.pk, actor=OPERATOR)
     yield "resume", lambda: lifecycle.resume(run.pk, actor=OPERATOR)
 
 
 def agents(site: Site) -> Iterator[tuple[str, Call]]:
     agent, _ = make_agent(account=site.account)
-    yield "an agent asks for work", lambda: pull.claim(agent, claim_id="once")
+    yield "an agent asks for work", lambda: protocol.claim(agent, claim_id="once")
 
 
 def switch() -> Iterator[tuple[str, Call]]:
     """The fleet's pause and resume."""
     yield "fleet.pause", lambda: fleet.pause(mode="drain", reason="test", actor=OPERATOR, confirmation="yes")
     yield "fleet.snapshot", lambda: fleet.snapshot()
-    yield "reap while held", maintenance.reap
+    yield "reap while held", reconciler.reap
     yield (
         "fleet.pause, harder",
         lambda: fleet.pause(mode="quiesce", reason="test", actor=OPERATOR, confirmation="yes"),

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from automation import deletion, gate, lifecycle, maintenance, retries, undone
+from automation import gate
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkItem
+from automation.retention import deletion
+from automation.runs import lifecycle, reconciler, retries, undone
 from tests.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
 from tests.integration.scale.explaining import Explainer
 from tests.pipelines import scripted
@@ -50,7 +52,7 @@ def test_it_waits_until_all_is_there_says_so_and_does_exactly_the_rest(few):
     [reason] = gate.explain(new)
     assert reason.code == "copying"
     assert reason.sentence == f"Its items are still being copied from run {old.pk}: {new.total_items} so far."
-    maintenance.reconcile()
+    reconciler.reconcile()
     new.refresh_from_db()
     assert new.lifecycle == "pending"
     with pytest.raises(TransitionRefused, match=f"are being copied to run {new.pk}"):

@@ -8,8 +8,9 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Count, Q, Sum
 
-from automation import leases, slice_totals
+from automation import leases
 from automation.models import Account, AutomationRun, SliceTotals, WorkSlice
+from automation.reports import slice_totals
 from pause_manager import fleet
 from tests.factories import claim, drain, leased, make_run, make_site, run_loop, stage_of
 from tests.pipelines import scripted

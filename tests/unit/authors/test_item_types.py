@@ -10,10 +10,9 @@ import pytest
 import typing_extensions
 from pydantic import BaseModel, ConfigDict
 
-from automation import item_types
 from automation.errors import PipelineError
-from automation.payloads import UnfitPayload, encode
-from automation.pipeline import Pipeline, Stage, register
+from automation.pipeline import Pipeline, Stage, item_types, register
+from automation.pipeline.payloads import UnfitPayload, encode
 from automation.testing import run_stage
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from automation.context import StageContext
 from automation.errors import InvalidInput, InvalidParams, PipelineError
 from automation.pipeline import AGENT, GroupStage, Param, Payload, Pipeline, Stage
+from automation.pipeline.context import StageContext
 from automation.testing import make_context, run_pipeline, run_stage
 
 REPOSITORY = Path(__file__).parents[3]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from pause_manager.needs import Needs
-from pause_manager.views import GpuView, Load, NodeView
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import GpuView, Load, NodeView
 
 NOW = 1000.0
 

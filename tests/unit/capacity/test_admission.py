@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pause_manager.capacity import Policy, fits, goes_behind, how_many_fit, place, room, share, should_pause
-from pause_manager.needs import Needs
+from pause_manager.capacity import Policy, fits, goes_behind, headroom, how_many_fit, place, share, should_pause
+from pause_manager.capacity.needs import Needs
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()
@@ -144,7 +144,7 @@ def test_nothing_is_ever_oversubscribed(fleet, wanted):
             views[found.node] = with_load(views[found.node], str(number), one, found.gpus, NOW)
 
     for view in views.values():
-        left = room(view, NOW)
+        left = headroom(view, NOW)
         if view.loads:
             assert left.cpu_milli >= 0
             assert all(one.free_mib >= 0 for one in left.gpus)

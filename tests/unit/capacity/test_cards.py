@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from pause_manager.capacity import Book, NodeState, Policy, can_ever_run, judge, place, room, should_pause
-from pause_manager.capacity.sites import Site, Want
-from pause_manager.capacity.strangers import MEMORY, usage, would_fit_alone
-from pause_manager.kept_watch import KeptWatch
-from pause_manager.needs import Needs
-from pause_manager.views import Load
+from pause_manager.capacity import Book, NodeState, Policy, can_ever_run, headroom, judge, place, should_pause
+from pause_manager.capacity.foreign import MEMORY, usage, would_fit_alone
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.placement.sites import Site, Want
+from pause_manager.capacity.snapshot import Load
+from pause_manager.nodes.persisted_state import KeptWatch
 from tests.unit.capacity.fleet import gpu, load, node
 
 NOW = 100.0
@@ -25,14 +25,14 @@ def test_a_load_stays_on_its_card_when_the_numbers_move():
     after = node(gpus=[gpu(0, uuid="GPU-7"), gpu(1, uuid="GPU-0")], loads=[here])
 
     for view in (before, after):
-        assert {card.id: card.free_mib for card in room(view, NOW).gpus} == {"GPU-0": 24_000, "GPU-7": 10_000}
+        assert {card.id: card.free_mib for card in headroom(view, NOW).gpus} == {"GPU-0": 24_000, "GPU-7": 10_000}
 
 
 def test_a_card_that_is_gone_takes_no_room_from_the_one_that_has_its_number():
     gone = gpu(0, uuid="GPU-0", free=None, problem="it is gone")
     view = node(gpus=[gone, gpu(0, uuid="GPU-1")], loads=[load("r", gpu_memory_mib=14_000, gpus=[0])])
 
-    assert [(card.id, card.free_mib) for card in room(view, NOW).gpus] == [("GPU-1", 24_000)]
+    assert [(card.id, card.free_mib) for card in headroom(view, NOW).gpus] == [("GPU-1", 24_000)]
     found = place([view], BIG, POLICY, NOW)
     assert found
     assert found.gpus == ("GPU-1",)
@@ -54,9 +54,9 @@ def test_what_started_before_uuids_names_an_index():
     view = node(gpus=[gpu(0), gpu(1)]).carrying([old])
 
     assert view.loads[0].gpus == ("GPU-1",)
-    assert [card.free_mib for card in room(view, NOW).gpus] == [24_000, 10_000]
+    assert [card.free_mib for card in headroom(view, NOW).gpus] == [24_000, 10_000]
     nameless = node(gpus=[gpu(0, uuid=""), gpu(1, uuid="")]).carrying([old])
-    assert [(card.id, card.free_mib) for card in room(nameless, NOW).gpus] == [("0", 24_000), ("1", 10_000)]
+    assert [(card.id, card.free_mib) for card in headroom(nameless, NOW).gpus] == [("0", 24_000), ("1", 10_000)]
 
 
 def test_what_was_kept_of_a_swing_before_uuids_is_read():
@@ -89,7 +89,7 @@ def test_memory_of_the_machine_and_of_unified_gpus_is_taken_once_from_one_pool()
 def test_what_is_declared_on_a_unified_gpu_is_declared_of_the_machine():
     view = pool(loads=[load("r", memory_mib=1_000, gpu_memory_mib=20_000, gpus=[0], started_at=NOW)])
 
-    left = room(view, NOW)
+    left = headroom(view, NOW)
 
     assert (left.memory_mib, [card.free_mib for card in left.gpus]) == (39_000, [39_000, 39_000])
     scarcest = left.share(Needs(cpu=1, gpu_memory_mib=1_000))
@@ -115,7 +115,7 @@ def test_a_whole_unified_gpu_takes_no_memory_with_it():
     view = pool(loads=[load("r", gpus=[0])])
     view = replace(view, loads=(replace(view.loads[0], needs=Needs(cpu=1, gpus=1)),))
 
-    left = room(view, NOW)
+    left = headroom(view, NOW)
 
     assert (left.memory_mib, [card.free_mib for card in left.gpus]) == (60_000, [0, 60_000])
     assert left.gpus_for(Needs(gpus=1)) == ("GPU-1",)

@@ -19,9 +19,9 @@ from pause_manager.capacity import (
     plan_resume,
     resuming_book,
 )
-from pause_manager.capacity.consolidation import KINDS_TRIED, NODES_TRIED
-from pause_manager.needs import Needs
-from pause_manager.views import ContainerView, WorkerGroup
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.placement.consolidation import KINDS_TRIED, NODES_TRIED
+from pause_manager.capacity.snapshot import ContainerView, WorkerGroup
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pause_manager import capacity
+from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
-from pause_manager.needs import Needs
-from pause_manager.views import ContainerView, GpuView, Load, NodeView, WorkerGroup
+from pause_manager.capacity.snapshot import ContainerView, GpuView, Load, NodeView, WorkerGroup
 
 NOW = 1_000.0
 ANY = Policy(pause_below=0.0, resume_above=0.0)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pause_manager.capacity import Idle, Policy, place, room
-from pause_manager.kept_watch import KeptWatch
-from pause_manager.needs import Needs
-from pause_manager.views import Load, NodeView
+from pause_manager.capacity import Idle, Policy, headroom, place
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.nodes.persisted_state import KeptWatch
 from tests.unit.capacity.fleet import gpu, load, node
 
 POLICY = Policy(settle_seconds=60)
@@ -39,7 +39,7 @@ class Watch:
         return told
 
     def left(self, view: NodeView) -> int:
-        return room(view, self.now, POLICY).memory_mib
+        return headroom(view, self.now, POLICY).memory_mib
 
 
 def big(ref: str, at: float, amount: int = 30_000) -> Load:
@@ -59,7 +59,7 @@ def test_idle_processes_hide_nothing_of_a_load_that_has_just_started():
     assert place([view], Needs(cpu=1, memory_mib=30_000), POLICY, watch.now) is None
 
     unaware = replace(view, idle_at=None, idle_memory_mib=0)
-    assert room(unaware, watch.now, POLICY).memory_mib > 30_000, "without the baseline a second one fits"
+    assert headroom(unaware, watch.now, POLICY).memory_mib > 30_000, "without the baseline a second one fits"
 
 
 def test_a_load_that_shows_is_counted_once():
@@ -112,7 +112,7 @@ def test_what_started_since_the_last_look_counts_in_full():
 
     view = watch.idle.told(machine(watch.now + 1, 16_000 + 30_000, fresh))
 
-    assert room(view, watch.now + 1, POLICY).memory_mib == TOTAL - OTHERS - 46_000 - 30_000
+    assert headroom(view, watch.now + 1, POLICY).memory_mib == TOTAL - OTHERS - 46_000 - 30_000
 
 
 def test_contexts_that_idle_processes_keep_on_a_gpu_hide_nothing():
@@ -124,8 +124,8 @@ def test_contexts_that_idle_processes_keep_on_a_gpu_hide_nothing():
         view = idle.told(replace(empty, sampled_at=at, loads=(ours,)))
         idle = idle.seen(view)
 
-    assert room(view, 4.0).gpus[0].free_mib == 20_000 - 14_000
-    assert room(replace(view, idle_at=None, gpus=empty.gpus), 4.0).gpus[0].free_mib == 20_000 - 10_000
+    assert headroom(view, 4.0).gpus[0].free_mib == 20_000 - 14_000
+    assert headroom(replace(view, idle_at=None, gpus=empty.gpus), 4.0).gpus[0].free_mib == 20_000 - 10_000
 
 
 def test_the_next_speaker_goes_on_with_what_the_last_one_kept():

@@ -13,14 +13,14 @@ from pause_manager.capacity import (
     Policy,
     RampState,
     Waiting,
+    headroom,
     how_many_fit,
     judge,
     place,
     plan_resume,
-    room,
     should_pause,
 )
-from pause_manager.needs import Needs
+from pause_manager.capacity.needs import Needs
 from tests.unit.capacity.fleet import NOW, fleets, load, needs, node
 
 POLICY = Policy()
@@ -125,4 +125,4 @@ def test_a_stranger_that_does_not_stay_keeps_no_parked_work_back():
         plan, _ = plan_resume([entry], [after], POLICY, RampState(), NOW + 60, {"a": state})
 
         assert len(plan) == expected
-        assert room(after, NOW + 60).cpu_milli == 2000
+        assert headroom(after, NOW + 60).cpu_milli == 2000

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pause_manager.capacity import NodeState, Placement, Policy, RampState, Waiting, fits, judge, plan_resume
-from pause_manager.needs import Needs
+from pause_manager.capacity.needs import Needs
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
 
 POLICY = Policy()

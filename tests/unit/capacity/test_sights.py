@@ -12,16 +12,16 @@ from pause_manager.capacity import (
     Policy,
     Waiting,
     can_ever_run,
+    headroom,
     how_many_fit,
     outlook,
     place,
-    room,
     share,
     should_pause,
 )
-from pause_manager.capacity.strangers import would_fit_alone
-from pause_manager.needs import Needs
-from pause_manager.views import ContainerView, NodeView, WorkerGroup
+from pause_manager.capacity.foreign import would_fit_alone
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import ContainerView, NodeView, WorkerGroup
 from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node
 from tests.unit.capacity.test_consolidation import LONG_AGO, moves, polled
 
@@ -123,7 +123,7 @@ def test_cards_and_room_must_be_those_of_one_container():
     busy = replace(view, loads=(replace(load("it", cpu=2), container="small"),))
     told = outlook([busy], replace(wide, cpu=2), ANY, NOW, queue="gpu")
     assert told.sentence.endswith(", but no worker there that does this sees such GPUs and has room in its container.")
-    left = room(view, NOW)
+    left = headroom(view, NOW)
     left.take(replace(wide, cpu=2), ("GPU-0", "GPU-1"), "gpu")
     assert {key: bound.cpu_milli for key, bound in left.bounds.items()} == {"small": 0, "large": 6_000}
 

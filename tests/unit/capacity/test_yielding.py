@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pause_manager.capacity import Judgement, NodeState, Policy, judge
-from pause_manager.capacity.strangers import CPU
+from pause_manager.capacity.foreign import CPU
 from pause_manager.capacity.yielding import gives
 from tests.unit.capacity.fleet import gpu, load, node
 

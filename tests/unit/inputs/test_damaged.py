@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from automation.contrib.content.keywords import Keywords
 from automation.errors import InvalidInput
 from automation.inputs import Reader, Rows
-from automation.pipelines.content.keywords import Keywords
 
 FILES = sorted(path for path in (Path(__file__).parents[2] / "data" / "inputs").iterdir() if path.suffix != ".md")
 SPLICES = (b"\n", b",", b'"', b";", b"\t", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"{", b"[", b"<", b"Total: x\n")

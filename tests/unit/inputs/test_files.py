@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
+from automation.contrib.content.keywords import Keywords
 from automation.errors import InvalidInput
 from automation.inputs import Input, Reader, Rows
-from automation.pipelines.content.keywords import Keywords
 
 FOLDER = Path(__file__).parents[2] / "data" / "inputs"
 READERS: dict[str, Reader] = {"Keywords": Keywords(), "Rows": Rows()}

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from automation.contrib.content.keywords import LONGEST_KEYWORD, Keywords
 from automation.errors import InvalidInput
 from automation.inputs import Input
-from automation.pipelines.content.keywords import LONGEST_KEYWORD, Keywords
 
 read_keywords = Keywords().read
 from_records = Keywords().from_records

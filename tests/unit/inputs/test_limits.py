@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from automation.contrib.content.keywords import Keywords, Seen
 from automation.errors import InvalidInput
 from automation.inputs import Input, Rows, excel
-from automation.pipelines.content.keywords import Keywords, Seen
 from tests.unit.inputs.packing import workbook, zipped
 
 CSV = b"sku,name\nA1,Anchor\nA2,Chair\n"

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from automation import run_input
 from automation.errors import InvalidInput
-from automation.pipeline import Payload, Pipeline, Rows
+from automation.pipeline import Payload, Pipeline, Rows, run_input
 from tests.unit.inputs.packing import zipped
 
 

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from django.core.files.storage import FileSystemStorage
 
-from automation.context import Artifacts, StageContext
 from automation.pipeline import AnyStage, Payload, Pipeline, Stage
+from automation.pipeline.context import Artifacts, StageContext
 
 RUN_ID = UUID(int=7)
 
@@ -83,8 +83,8 @@ def main(folder: str, slice_size: str, input_file: str) -> None:
 
     settings.configure(INSTALLED_APPS=[])
     django.setup()
-    from automation.pipelines.content import ContentPipeline
-    from automation.pipelines.content.keywords import Keywords
+    from automation.contrib.content.keywords import Keywords
+    from automation.contrib.content.pipelines import ContentPipeline
 
     with Path(input_file).open("rb") as file:
         items = list(Keywords().read(file, input_file).items())

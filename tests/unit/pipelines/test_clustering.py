@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from automation.pipelines.content.clustering import group
-from automation.pipelines.content.naming import MIXED, Namer
+from automation.contrib.content.clustering import group
+from automation.contrib.content.naming import MIXED, Namer
 
 TOPICS = ("car insurance", "food stamps", "garden plants", "summer jobs", "blood pressure")
 PLACES = ("ohio", "texas", "new york", "georgia", "utah")

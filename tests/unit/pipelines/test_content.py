@@ -16,13 +16,13 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from automation.contrib import content
+from automation.contrib.content.keywords import Keywords
+from automation.contrib.content.language import words_of
+from automation.contrib.content.pipelines import ContentPipeline
+from automation.contrib.content.quality import fingerprint, on_topic, own_shares, quality
 from automation.errors import InvalidInput, InvalidParams
 from automation.pipeline import Payload
-from automation.pipelines import content
-from automation.pipelines.content import ContentPipeline
-from automation.pipelines.content.keywords import Keywords
-from automation.pipelines.content.language import words_of
-from automation.pipelines.content.quality import fingerprint, on_topic, own_shares, quality
 from tests.unit.pipelines.stage_runs import RUN_ID, digest, files_of, run_pipeline
 
 # One process makes the outputs that most of these look at.

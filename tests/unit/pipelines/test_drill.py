@@ -9,10 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from automation.context import Interrupted
+from automation.contrib.drill.pipelines import MIB, Drill, DrillFailure, Work, take_memory
 from automation.errors import InvalidParams
 from automation.pipeline import Payload
-from automation.pipelines.drill import MIB, Drill, DrillFailure, Work, take_memory
+from automation.pipeline.context import Interrupted
 from tests.unit.pipelines.stage_runs import context, run_stage
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from automation.contrib.content.ideas import Ideas
+from automation.contrib.content.pipelines import ContentPipeline
+from automation.contrib.content.providers import ProviderError, image_provider, text_provider
+from automation.contrib.content.providers.endpoint import PATIENCE_SECONDS, retry_after
+from automation.contrib.content.providers.openai import OpenAIText, without_loops
 from automation.pipeline import TryLater
-from automation.pipelines.content import ContentPipeline
-from automation.pipelines.content.ideas import Ideas
-from automation.pipelines.content.providers import ProviderError, image_provider, text_provider
-from automation.pipelines.content.providers.endpoint import PATIENCE_SECONDS, retry_after
-from automation.pipelines.content.providers.openai import OpenAIText, without_loops
 from tests.unit.pipelines.endpoint_server import Answer, Asked, EndpointServer, chat, completion, endpoint_server
 from tests.unit.pipelines.stage_runs import context, run_pipeline
 

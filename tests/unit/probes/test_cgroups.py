@@ -9,13 +9,13 @@ import psutil
 import pytest
 
 from pause_manager.probes import cgroups
+from pause_manager.probes.container_report import Report
 from pause_manager.probes.memory import MIB, MemoryProbe
 from pause_manager.probes.merge import MachineReading, merged
-from pause_manager.probes.own import TICKS_PER_SECOND
+from pause_manager.probes.own_processes import TICKS_PER_SECOND
 from pause_manager.probes.pressure import PressureProbe
-from pause_manager.probes.sample import Sampler
-from pause_manager.reports import Report
-from pause_manager.samples import Sample
+from pause_manager.probes.sample import Sample
+from pause_manager.probes.sampler import Sampler
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 V1 = "".join(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pause_manager.capacity.snapshot import GpuView
 from pause_manager.probes.devices import mounted, visible
-from pause_manager.views import GpuView
 
 
 def card(index: int, uuid: str, name: str = "A100", **given: object) -> GpuView:

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from pause_manager.probes import processes
-from pause_manager.probes.lodging import Lodging, UnsafeDirectory, default_directory
+from pause_manager.probes.sampler_election import Lodging, UnsafeDirectory, default_directory
 from tests.factories_nodes import make_sample
 
 ROOT = Path(__file__).parents[3]
 CHILD = (
     "import os, sys, time\n"
-    "from pause_manager.probes.lodging import Lodging\n"
+    "from pause_manager.probes.sampler_election import Lodging\n"
     "lodging = Lodging(sys.argv[1])\n"
     "lodging.register()\n"
     "is_sampler = lodging.try_to_be_sampler()\n"
@@ -201,7 +201,7 @@ def test_the_directory_of_the_login_is_preferred(tmp_path: Path, monkeypatch: py
 ALONE = """
 import os
 from pause_manager.probes import processes
-from pause_manager.probes.lodging import Lodging, default_directory
+from pause_manager.probes.sampler_election import Lodging, default_directory
 os.setuid(65534)
 before = processes.container()
 Lodging("").register()

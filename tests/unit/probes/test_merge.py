@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from pause_manager.capacity import NodeState, Policy, judge, within
-from pause_manager.needs import Needs
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.snapshot import GpuView, Load, NodeView
+from pause_manager.probes.container_report import Limit, Report
 from pause_manager.probes.merge import MachineReading, merged, with_container
-from pause_manager.probes.sample import Sampler
-from pause_manager.reports import Limit, Report
-from pause_manager.samples import Sample
-from pause_manager.views import GpuView, Load, NodeView
+from pause_manager.probes.sample import Sample
+from pause_manager.probes.sampler import Sampler
 
 EIGHT = 0b1111_1111
 

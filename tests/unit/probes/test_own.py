@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from pause_manager.probes import own
-from pause_manager.probes.own import OwnProcesses
+from pause_manager.probes import own_processes
+from pause_manager.probes.own_processes import OwnProcesses
 
 BURN = "import time; end = time.process_time() + {}\nwhile time.process_time() < end: pass"
 pytestmark = pytest.mark.xdist_group("load")
@@ -115,7 +115,7 @@ def test_a_stranger_is_not_ours_and_one_that_joins_brings_no_past(
 
 
 def test_ancestors_are_told_nearest_first() -> None:
-    found = own.ancestors(os.getpid())
+    found = own_processes.ancestors(os.getpid())
 
     assert found[0] == os.getppid()
     assert found == [process.pid for process in psutil.Process().parents()][: len(found)]

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.simulation.engine import Simulation, Tempo
+from benchmarks.simulation.figures import figures
+from benchmarks.simulation.oracle import pack
+from benchmarks.simulation.scenarios import NAMES, scenario
+from benchmarks.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine, World
 from pause_manager.capacity import Policy
-from pause_manager.needs import Needs
-from pause_manager.simulation.engine import Simulation, Tempo
-from pause_manager.simulation.figures import figures
-from pause_manager.simulation.oracle import pack
-from pause_manager.simulation.scenarios import NAMES, scenario
-from pause_manager.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine, World
+from pause_manager.capacity.needs import Needs
 
 GIVEN_BACK_SECONDS = Policy().contended_dwell_seconds + Tempo().sample_seconds + Tempo().item_seconds
 HOST = Machine("host", 8_000, 64_000, 1, 24_000)

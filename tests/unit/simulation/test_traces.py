@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import CommandError, call_command
 
-from pause_manager.simulation import traces
-from pause_manager.simulation.world import CPU, Change, Machine
+from benchmarks import simulate_capacity
+from benchmarks.simulation import traces
+from benchmarks.simulation.world import CPU, Change, Machine
 
 DATA = Path(__file__).parents[2] / "data/gpu-cluster"
 
 
-def simulate(*arguments):
-    out = StringIO()
-    call_command("simulate_capacity", *map(str, arguments), stdout=out)
-    return out.getvalue()
+def simulate(capsys, *arguments, code=0):
+    assert simulate_capacity.main([str(argument) for argument in arguments]) == code
+    printed = capsys.readouterr()
+    return printed.err if code else printed.out
 
 
 def trace(**options):
@@ -45,29 +44,29 @@ def test_strangers_never_hold_more_than_a_machine_has():
         assert 0 <= change.amount <= most
 
 
-def test_the_command_prints_figures_that_hold_on_the_excerpt(tmp_path):
+def test_the_command_prints_figures_that_hold_on_the_excerpt(capsys):
     arguments = ("--nodes", DATA / "nodes.csv", "--runs", DATA / "runs.csv", "--keep-nodes", 8, "--repeat", 5)
-    printed = json.loads(simulate(*arguments, "--json"))
+    printed = json.loads(simulate(capsys, *arguments, "--json"))
 
     assert printed["ratio"] >= 0.90
     assert (printed["starved"], printed["oversubscribing_starts"]) == (0, 0)
-    assert "oracle_utilisation" in simulate(*arguments)
+    assert "oracle_utilisation" in simulate(capsys, *arguments)
 
 
-def test_the_command_draws_a_plot(tmp_path):
+def test_the_command_draws_a_plot(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     target = tmp_path / "plot.svg"
 
-    simulate("--scenario", "bursts", "--node-count", 3, "--run-count", 10, "--hours", 1, "--plot", target)
+    simulate(capsys, "--scenario", "bursts", "--node-count", 3, "--run-count", 10, "--hours", 1, "--plot", target)
 
     assert "<svg" in target.read_text()
 
 
-def test_without_matplotlib_a_plot_says_what_to_install(tmp_path, monkeypatch):
+def test_without_matplotlib_a_plot_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(CommandError, match="pip install -r requirements-dev"):
-        simulate("--node-count", 2, "--run-count", 2, "--hours", 1, "--plot", tmp_path / "plot.svg")
+    arguments = ("--node-count", 2, "--run-count", 2, "--hours", 1, "--plot", tmp_path / "plot.svg")
+    assert "pip install -r requirements-dev" in simulate(capsys, *arguments, code=1)
 
 
 def test_measured_foreign_load_is_read(tmp_path):
@@ -97,6 +96,5 @@ def test_a_bad_line_is_named(tmp_path, row, sentence):
         traces.read_foreign(path, [Machine("host", 8_000, 64_000, 2, 24_000)])
 
 
-def test_half_a_trace_is_refused():
-    with pytest.raises(CommandError, match="both --nodes and --runs"):
-        simulate("--nodes", DATA / "nodes.csv")
+def test_half_a_trace_is_refused(capsys):
+    assert "both --nodes and --runs" in simulate(capsys, "--nodes", DATA / "nodes.csv", code=1)

@@ -1,0 +1,130 @@
+"""Which slices an agent may hold, which of them it holds, and which it gets next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from django.db import connection, transaction
+
+from automation import gate, leases
+from automation.agents.jobs import Job
+from automation.dispatch import admission
+from automation.gate import installed
+from automation.leases.claims import RUN, SLICE, STAGE, NoRoom, Work, Worker
+from automation.models import Agent, StageRun, WorkSlice
+from automation.models._querysets import SliceQuerySet
+from automation.pipeline import AGENT, definition
+from automation.pipeline.definition import CONCURRENCY, INTERFACE
+from automation.runs import unfit_params
+from pause_manager import nodes
+from pause_manager.capacity.snapshot import NodeView
+from pause_manager.nodes import watching
+from pause_manager.observability import gate_health
+
+OWNER = "agent:"
+"""What the names of lease owners that are agents begin with."""
+MOST_TRIED = 20
+"""Stages that are asked for a slice before the agent is told to come again."""
+
+
+def owner_of(agent: Agent) -> str:
+    """The lease owner's name; that of one claim has its id after a slash."""
+    return OWNER + agent.name
+
+
+def visible_to(agent: Agent) -> SliceQuerySet:
+    """The slices of the runs that ``agent`` may work for, with stage run and run."""
+    slices: SliceQuerySet = WorkSlice.objects.filter(
+        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=installed.aliases(agent.pipelines)
+    ).select_related("stage_run__run")
+    return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
+
+
+def held_by(agent: Agent, slice_id: int, token: int) -> Work | None:
+    """The slice if ``agent`` holds it under ``token``, locked until the caller's transaction ends."""
+    return leases.held(slice_id, token, owner_of(agent))
+
+
+def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView | None) -> tuple[Job | None, str]:
+    """A job for ``agent``, leased, of the most urgent run; or ``None``, and what its node lacks, if that is why."""
+    owner = f"{owner_of(agent)}/{claim_id}" if claim_id else owner_of(agent)
+    if claim_id and (known := _claimed_before(agent, owner)):
+        return known, ""
+    why = ""
+    sample = nodes.latest(agent.node) if watching.is_watched() else None
+    for stage_run in _candidates(agent, stages):
+        if unfit_params.held(stage_run.run):
+            continue
+        needs = definition.of(stage_run).needs
+        room = partial(
+            admission.room_here,
+            needs=needs,
+            pipeline=stage_run.run.pipeline,
+            told=told,
+            sample=sample,
+            run_id=stage_run.run_id,
+        )
+        try:
+            work = leases.claim(
+                stage_run.pk,
+                Worker(owner, agent.node),
+                room=None if stage_run.run.ignores_capacity else room,
+            )
+        except NoRoom as full:
+            why = why or str(full)
+            continue
+        if work is not None:
+            return Job(agent, stage_run, work), ""
+    return None, why
+
+
+def _claimed_before(agent: Agent, owner: str) -> Job | None:
+    """The job of a claim whose answer was lost."""
+    row = visible_to(agent).leased().filter(lease_owner=owner).first()
+    if row is None or row.lease_token is None:
+        return None
+    with transaction.atomic():
+        work = held_by(agent, row.pk, row.lease_token)
+        if work is None:
+            return None
+        job = Job(agent, row.stage_run, work)
+        job.keep()
+        return job
+
+
+def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
+    """Stages with a slice that is due, nothing in the way, and a place for one more loop, the most urgent first."""
+    with connection.cursor() as cursor, gate_health.telling("gate"):
+        cursor.execute(
+            _DUE,
+            {
+                "pipelines": installed.aliases(agent.pipelines),
+                "stages": list(stages) or None,
+                "account": agent.account_id,
+                "site": agent.site_id,
+                "limit": MOST_TRIED,
+                **gate.values(),
+            },
+        )
+        ids = [row[0] for row in cursor.fetchall()]
+    known = StageRun.objects.select_related("run").in_bulk(ids)
+    yield from (known[pk] for pk in ids if pk in known)
+
+
+_DUE = f"""
+    SELECT stage.id
+      FROM {STAGE} AS stage
+      JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE stage.lifecycle = 'running' AND run.account_id = %(account)s
+       AND run.pipeline = ANY(%(pipelines)s::text[]) AND {INTERFACE} = '{AGENT}'
+       AND (%(stages)s::text[] IS NULL OR stage.slug = ANY(%(stages)s::text[]))
+       AND (%(site)s::bigint IS NULL OR run.site_id = %(site)s) AND {gate.OPEN}
+       AND EXISTS (
+            SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
+               AND (available_at IS NULL OR available_at <= statement_timestamp()))
+       AND ({CONCURRENCY} IS NULL OR {CONCURRENCY} > (
+            SELECT count(*) FROM {SLICE}
+             WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))
+     ORDER BY run.priority, run.started_at, stage.id LIMIT %(limit)s
+"""

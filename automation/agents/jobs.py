@@ -1,0 +1,131 @@
+"""A slice as an agent sees it: a job with keys, payloads and intervals; never a status or a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from automation import conf, gate, leases
+from automation.gate import installed
+from automation.items import units
+from automation.leases.checkpoint import INTERVAL_SECONDS
+from automation.leases.claims import Work
+from automation.models import Agent, AutomationRun, StageRun, WorkSlice
+from automation.pipeline import definition
+from automation.pipeline.definition import Definition
+from pause_manager.holds.stops import Stop, quiesced
+
+PAGE, LARGEST_PAGE = 500, 2_000
+PAGE_BYTES = 1 << 20
+"""A page ends with the item that makes it larger than this."""
+
+
+@dataclass
+class Job:
+    """A slice that ``agent`` holds, or has finished."""
+
+    agent: Agent
+    stage_run: StageRun
+    work: Work
+    is_finished: bool = False
+
+    @classmethod
+    def finished(cls, agent: Agent, stage_run: StageRun, row: WorkSlice, token: int) -> Job:
+        """The job of a slice that was finished under ``token``."""
+        work = Work(
+            slice_id=row.pk,
+            token=token,
+            stage_run_id=stage_run.pk,
+            phase=row.phase,
+            source_id=row.source_id,
+            first_key=row.first_key,
+            last_key=row.last_key,
+            cursor=row.cursor,
+            size=row.size,
+            crashes=0,
+            gpus=[],
+        )
+        return cls(agent, stage_run, work, is_finished=True)
+
+    @property
+    def run(self) -> AutomationRun:
+        return self.stage_run.run
+
+    @cached_property
+    def stage(self) -> Definition:
+        return definition.of(self.stage_run)
+
+    @cached_property
+    def prefix(self) -> str:
+        """What its keys begin with, where the stage has several sources."""
+        assert self.work.source_id is not None
+        return units.prefix_of(self.stage_run, self.work.source_id)
+
+    @property
+    def cursor(self) -> str:
+        """The key of the last item that is committed; empty at the start."""
+        return self.prefix + self.work.cursor if self.work.cursor else ""
+
+    @property
+    def last_key(self) -> str:
+        return self.prefix + self.work.last_key
+
+    @property
+    def scopes(self) -> list[str]:
+        """Every scope whose holds reach it."""
+        return gate.scopes_at_work(self.run, queue=self.stage.queue, node=self.agent.node)
+
+    def keep(self) -> Stop | None:
+        """Extend the lease; why the agent must stop at the next item, if it must."""
+        stop = leases.heartbeat(self.work)
+        return stop or next(iter(quiesced(self.scopes).values()), None)
+
+    @property
+    def _checkpoint_seconds(self) -> float:
+        if self.work.needs_care:
+            return 0.0  # After a crash the cursor must stand right before the culprit, should it kill again.
+        declared = self.stage.checkpoint_interval
+        return INTERVAL_SECONDS if declared is None else declared
+
+    def as_dict(self, limit: int | None = None) -> dict[str, Any]:
+        """All that an agent needs to begin, with the first ``limit`` items."""
+        settings = conf.settings()
+        return {
+            "id": self.work.slice_id,
+            "token": self.work.token,
+            "run": str(self.run.pk),
+            "pipeline": self.run.pipeline,
+            "stage": self.stage_run.slug,
+            "params": installed.params_of(self.run),
+            **page_of(self, limit=limit),
+            "cursor": self.cursor,
+            "lastKey": self.last_key,
+            "gpus": self.work.gpus,
+            "leaseSeconds": settings.lease_seconds,
+            "heartbeatSeconds": settings.heartbeat_seconds,
+            "checkpointInterval": self._checkpoint_seconds,
+            "retries": self.stage.retries,
+            "retryBackoff": self.stage.retry_backoff,
+        }
+
+
+def page_of(job: Job, *, after: str = "", limit: int | None = None) -> dict[str, Any]:
+    """``{"items": [{"key", "payload"}], "more": bool}``: the items after ``after`` that are not committed yet."""
+    # Keys sort by their bytes, here as in the database.
+    position = max(after.removeprefix(job.prefix), job.work.cursor)
+    found = list(_page(job, replace(job.work, cursor=position), min(limit or PAGE, LARGEST_PAGE)))
+    last = found[-1]["key"] if found else ""
+    return {"items": found, "more": bool(found) and last != job.last_key}
+
+
+def _page(job: Job, work: Work, limit: int) -> Iterator[dict[str, Any]]:
+    size = 0
+    for count, unit in enumerate(units.units_of(work, job.stage_run), 1):
+        yield {"key": unit.key, "payload": unit.given}
+        size += len(orjson.dumps(unit.given))
+        if count >= limit or size >= PAGE_BYTES:
+            return

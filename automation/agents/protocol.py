@@ -1,0 +1,234 @@
+"""The pull protocol: what a remote agent may ask for. HTTP and every later transport call these verbs.
+
+They are those of a stage loop (claim, heartbeat, checkpoint, release in ``leases`` and ``checkpoint``), behind the same
+gate; a job is a leased slice. Every answer is a dictionary for JSON with ``system``, the state of the fleet switch,
+and while that is paused no job is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+
+from automation import leases
+from automation.agents import claiming, registry, submission
+from automation.agents.jobs import Job, page_of
+from automation.agents.submission import HandedIn
+from automation.errors import JobIncomplete, JobNotFound, LeaseLost
+from automation.items import units
+from automation.leases import checkpoint
+from automation.leases.checkpoint import Progress
+from automation.models import Agent, WorkSlice
+from automation.pipeline import TryLater
+from automation.reports import progress_notifier
+from automation.runs import advancing, lifecycle, reconciler
+from automation.worker import patience
+from automation.worker.stage_loop import FAILED, PROCESSED
+from pause_manager import fleet
+from pause_manager.capacity.snapshot import NodeView
+from pause_manager.holds import milestones
+from pause_manager.holds.stops import Stop
+from pause_manager.observability import audit, metrics
+from pause_manager.observability.actor import Actor
+
+Answer = dict[str, Any]
+
+
+class AgentFailed(Exception):
+    """An agent gave its slice back because of an error of its own."""
+
+
+def claim(
+    agent: Agent,
+    *,
+    claim_id: str = "",
+    stages: Sequence[str] = (),
+    limit: int | None = None,
+    told: NodeView | None = None,
+) -> Answer:
+    """``{job, reason, system}``: a slice for ``agent`` with its first items; without one, ``job`` is ``None``.
+
+    ``stages`` narrows the choice. ``told`` is what the agent's machine has left; ``reason`` says what it lacks, if
+    that is why there is no job. A repeat with the same ``claim_id`` gets the job that it has already.
+    """
+    state = fleet.state()
+    if state.is_paused:
+        return {"job": None, "reason": None, "system": registry.answered(agent, state)}
+    found, why = claiming.find(agent, claim_id=claim_id, stages=stages, told=told)
+    if found is not None:
+        metrics.guarded(milestones.went_on)(found.scopes)
+        progress_notifier.moved(found.run.scope)
+    return {
+        "job": found.as_dict(limit) if found else None,
+        "reason": why or None,
+        "system": registry.answered(agent, state),
+    }
+
+
+def heartbeat(agent: Agent, job_id: int, token: int) -> Answer:
+    """``{stop, system}``: keeps the lease; ``stop`` says why the agent must give the slice back, if it must.
+
+    Raises ``JobNotFound`` or ``LeaseLost``, as all that follow.
+    """
+    with transaction.atomic():
+        stop = _held(agent, job_id, token).keep()
+    return {"stop": _told(stop), **_system(agent)}
+
+
+def items(agent: Agent, job_id: int, token: int, *, after: str = "", limit: int | None = None) -> Answer:
+    """``{items, more, system}``: the items after the one with key ``after``, else those after the cursor."""
+    with transaction.atomic():
+        job = _held(agent, job_id, token)
+    return {**page_of(job, after=after, limit=limit), **_system(agent)}
+
+
+def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Actor, release: bool = False) -> Answer:
+    """``{cursor, finished, released, stop, system}``: all that was handed in is committed, or nothing is.
+
+    With the last item the slice is finished; ``release`` gives it back before. What is committed already is not
+    committed again. Raises ``InvalidCheckpoint`` or ``CheckpointConflict``.
+    """
+    with transaction.atomic():
+        job = _found(agent, job_id, token)
+        if job.is_finished:
+            if handed.cursor != job.cursor:
+                raise LeaseLost(f"Cannot checkpoint job {job_id}: it is finished.")
+            submission.check_repeat(job.stage, job.stage_run, handed)
+            return {"cursor": job.cursor, "finished": True, "released": False, "stop": None, **_system(agent)}
+        processed = failed = 0
+        stop = job.keep()
+        if handed.cursor == job.cursor:
+            submission.check_repeat(job.stage, job.stage_run, handed)
+            finished = False
+            if release:
+                leases.release(job.work)
+        else:
+            progress = submission.progress_of(job.work, job.stage_run, handed)
+            finished = checkpoint.commit(job.work, progress, release=release)
+            processed, failed = progress.processed, progress.failed
+        released = release and not finished
+        if released and stop is not None:
+            _record_stop(job, stop, actor)
+    kind = {"pipeline": job.run.pipeline, "stage": job.stage_run.slug}
+    PROCESSED.add(processed, **kind)
+    FAILED.add(failed, **kind)
+    _carry_on(job, has_failures=failed > 0, has_ended=finished or released)
+    over = finished or released
+    return {
+        "cursor": job.cursor,
+        "finished": finished,
+        "released": released,
+        "stop": None if over else _told(stop),
+        **_system(agent),
+    }
+
+
+def complete(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Actor) -> Answer:
+    """``commit`` of what ends the slice; raises ``JobIncomplete``, having kept nothing, if items are left."""
+    with transaction.atomic():
+        job = _found(agent, job_id, token)
+        if handed.cursor != job.last_key:
+            raise JobIncomplete(
+                f"Cannot complete job {job_id}: its last item is {job.last_key}, not {handed.cursor!r}."
+            )
+    return commit(agent, job_id, token, handed, actor=actor)
+
+
+def fail(
+    agent: Agent, job_id: int, token: int, error: str, *, actor: Actor, retry_after: float | None = None
+) -> Answer:
+    """``{system}``: the slice goes back as it was last committed; what was not is lost.
+
+    It counts against the item after the cursor like a lost process, unless ``retry_after`` asks for so many seconds of
+    patience: then the job waits, and that item has failed when it may not wait once more.
+    """
+    with transaction.atomic():
+        job = _held(agent, job_id, token)
+        figures = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
+        why = f"{job.stage_run.slug}: {error}"
+        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, figures=figures)
+        lost = None
+        has_failures = False
+        if retry_after is None:
+            lost = leases.release(job.work, is_crash=True)
+        else:
+            has_failures = _wait(job, TryLater(retry_after, error))
+    if lost is not None:
+        reconciler.settle([lost], AgentFailed(error))
+    _carry_on(job, has_failures=has_failures, has_ended=True)
+    return _system(agent)
+
+
+def _wait(job: Job, later: TryLater) -> bool:
+    """Have the job wait because of the item after the cursor; whether that has failed instead."""
+    unit = next(units.units_of(job.work, job.stage_run))
+    out = patience.exhausted(job.stage, job.work, later)
+    if out is not None:
+        failures = unit.failures(out, job.work.waits + 1)
+        progress = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
+        checkpoint.commit(job.work, progress, release=True)
+        return True
+    patience.wait(job.stage_run, job.work, unit.key, later)
+    return False
+
+
+def _held(agent: Agent, job_id: int, token: int) -> Job:
+    job = _found(agent, job_id, token)
+    if job.is_finished:
+        raise LeaseLost(f"Cannot go on with job {job_id}: it is finished.")
+    return job
+
+
+def _found(agent: Agent, job_id: int, token: int) -> Job:
+    """The job as ``agent`` holds it under ``token``, locked, or as it finished it under that."""
+    row = claiming.visible_to(agent).filter(pk=job_id).first()
+    if row is None:
+        raise JobNotFound(f"Cannot find job {job_id}: there is none that this agent may hold.")
+    work = claiming.held_by(agent, job_id, token)
+    if work is not None:
+        return Job(agent, row.stage_run, work)
+    finished = WorkSlice.objects.filter(pk=job_id, finished_token=token).first()
+    if finished is None:
+        raise LeaseLost(f"Cannot go on with job {job_id}: it is no longer held under token {token}.")
+    return Job.finished(agent, row.stage_run, finished, token)
+
+
+def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) -> None:
+    """What a stage loop does after a commit, and at its end."""
+    if has_failures:
+        lifecycle.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
+    if not has_ended:
+        progress_notifier.moved(job.run.scope)
+        return
+    advancing.seal_finished([job.run.pk])
+    lifecycle.finish_cancels([job.run.pk])
+    metrics.guarded(lifecycle.settle_pauses)([job.run.pk])
+    metrics.guarded(milestones.look)(job.scopes)
+    progress_notifier.changed([job.run.scope])
+
+
+def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
+    after = f" after item {job.cursor}" if job.work.cursor else ""
+    audit.record(
+        "stopped",
+        scope=job.run.scope,
+        actor=actor,
+        reason=f"{job.stage_run.slug}: stopped{after}: {stop.sentence}",
+        figures={
+            "code": stop.code,
+            "stage": job.stage_run.slug,
+            "slice": job.work.slice_id,
+            "cursor": job.work.cursor,
+            "worker": claiming.owner_of(job.agent),
+        },
+    )
+
+
+def _told(stop: Stop | None) -> dict[str, str] | None:
+    return None if stop is None else {"code": stop.code, "sentence": stop.sentence}
+
+
+def _system(agent: Agent) -> Answer:
+    return {"system": registry.answered(agent)}

@@ -1,0 +1,125 @@
+"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and kept as a hash.
+
+An agent that was answered with a version of the fleet switch obeys that version: what it would claim is refused here,
+and what it holds is told ``stop``. So the answer is its acknowledgement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.dispatch import receiver
+
+from automation.models import Agent, WorkSlice
+from pause_manager import fleet
+from pause_manager.holds.fleet_state import State
+from pause_manager.nodes import members
+from pause_manager.nodes.members import AGENT, Member
+from pause_manager.observability import audit, metrics
+from pause_manager.observability.actor import Actor
+from pause_manager.signals import machine_renamed
+
+TOKEN_PREFIX = "swa_"
+SEEN_EVERY = timedelta(seconds=10)
+"""``last_seen_at`` is no more exact than this, so that a poll seldom writes."""
+
+
+def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
+    """Save ``agent`` (a new one, or one that is there) with a new token and return that; an old one ends at once."""
+    action = "agent_created" if agent.pk is None else "agent_token_rotated"
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    agent.token_hash = _hash(token)
+    _save(agent, action, actor=actor, reason=reason)
+    return token
+
+
+def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
+    """Save what was changed in ``agent``; its token stays."""
+    _save(agent, "agent_changed", actor=actor, figures={"changed": list(changed), "enabled": agent.is_enabled})
+
+
+def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", figures: dict[str, Any] | None = None) -> None:
+    agent.node = agent.node or agent.name
+    scope = {"pipelines": agent.pipelines, "account": agent.account.name, "site": agent.site and agent.site.slug}
+    with transaction.atomic():
+        agent.save()
+        known = {**scope, "node": agent.node, **(figures or {})}
+        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, figures=known)
+
+
+def of_token(token: str) -> Agent | None:
+    """The agent, enabled or not, whose token this is."""
+    return Agent.objects.select_related("account", "site").filter(token_hash=_hash(token)).first()
+
+
+def actor_of(agent: Agent, *, channel: str, request_id: str = "") -> Actor:
+    """``agent`` as the one who acts through ``channel``."""
+    return Actor(f"agent:{agent.name}", channel, request_id)
+
+
+def seen(agent: Agent) -> None:
+    """Note that ``agent`` was heard of."""
+    lately = Q(last_seen_at__gt=Now() - SEEN_EVERY)
+    Agent.objects.filter(pk=agent.pk).exclude(lately).update(last_seen_at=Now())
+
+
+def answered(agent: Agent, state: State | None = None) -> dict[str, Any]:
+    """The ``system`` block of an answer to ``agent``, which obeys it from here on: of ``state``, else of now.
+
+    Nothing is written, or asked of the database, while the version is the one that it was told before.
+    """
+    state = state or fleet.state()
+    if state.is_readable and agent.acknowledged_version < state.version:
+        metrics.guarded(_acknowledge)(agent, state.version)
+    return state.as_dict()
+
+
+def _acknowledge(agent: Agent, version: int) -> None:
+    # The guard is for an answer that was overtaken by a later one.
+    older = Agent.objects.filter(pk=agent.pk, acknowledged_version__lt=version)
+    older.update(acknowledged_version=version, acknowledged_at=Now(), last_seen_at=Now())
+    agent.acknowledged_version = version
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    """An agent beside the workers of a machine is on that machine, whatever it is called."""
+    of_node = Agent.objects.filter(node=old).order_by("pk").select_for_update(no_key=True)
+    Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
+
+
+@members.register
+def _obeying() -> Iterable[Member]:
+    """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
+
+    One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.
+    """
+    gone = timedelta(seconds=members.gone_seconds()) + SEEN_EVERY
+    with connection.cursor() as cursor:
+        cursor.execute(OBEYING, [gone.total_seconds()])
+        return [Member(AGENT, *row) for row in cursor.fetchall()]
+
+
+def _hash(token: str) -> str:
+    # A token is 256 random bits: there is nothing to guess, so nothing to make slow.
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+OBEYING = f"""
+    SELECT 'agent:' || agent.name, agent.node, agent.acknowledged_version, seen.at,
+           extract(epoch FROM statement_timestamp() - seen.at)::float
+      FROM {Agent._meta.db_table} AS agent
+     CROSS JOIN LATERAL (SELECT coalesce(agent.last_seen_at, agent.created_at) AS at) AS seen
+     WHERE (agent.is_enabled AND agent.last_seen_at >= statement_timestamp() - make_interval(secs => %s))
+        OR 'agent:' || agent.name IN (
+            SELECT split_part(lease_owner, '/', 1) FROM {WorkSlice._meta.db_table}
+             WHERE lease_token IS NOT NULL AND finished_at IS NULL AND lease_expires_at >= statement_timestamp())
+     ORDER BY agent.name
+"""

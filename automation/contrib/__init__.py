@@ -1,0 +1,1 @@
+"""Pipelines that come with Slackwater, each an app: install the one you want."""

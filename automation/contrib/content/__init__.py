@@ -1,0 +1,1 @@
+"""Search queries become illustrated articles: six stages, one file each."""

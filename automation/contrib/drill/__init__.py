@@ -1,0 +1,1 @@
+"""A pipeline to try pausing with and to test by."""

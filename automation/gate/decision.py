@@ -1,0 +1,307 @@
+"""The one gate: why a run may not proceed. Reads the local database only. What cannot be read forbids, see ``layers``.
+
+``explain`` lists every reason in a fixed order; ``may_start`` is "the list is empty"; ``OPEN`` is the same predicate
+for the statements that claim and dispatch. Which code there is, the process that asks knows of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from automation.files import sharing
+from automation.gate import installed, standstills, troubles, waits
+from automation.gate.troubles import Trouble
+from automation.gate.waits import Wait
+from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.pipeline import definition
+from automation.pipeline.definition import QUEUE
+from pause_manager import conf, times
+from pause_manager.models import Hold, WorkerNode
+from pause_manager.observability import gate_health
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pause_queue import outlook
+
+ORDER = (
+    "fleet",
+    "freeze",
+    "dependency",
+    "operator",
+    "lane",
+    "node",
+    "budget",
+    "needs_input",
+    "capacity",
+    standstills.CODE_MISSING,
+    sharing.NOT_SHARED,
+)
+"""The order in which reasons are told; the first is the one a list shows."""
+COPYING = "copying"
+"""The code of a retry whose items are not all there yet."""
+GIVES_WAY = "gives_way"
+"""The code of work that was asked to leave its node. The run goes on."""
+CODES = (
+    *("finished", "cancel", COPYING, *ORDER, "unreadable"),
+    *(outlook.NO_WORKER, waits.NO_AGENT, waits.NO_FREE_WORKER, waits.AT_WORK, GIVES_WAY, *troubles.CODES),
+)
+"""Every code of a reason."""
+
+_HOLD = Hold._meta.db_table
+_NODE = WorkerNode._meta.db_table
+_LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
+
+OPEN = f"""
+    run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+    AND {installed.IS_HERE}
+    AND NOT {sharing.APART}
+    AND NOT EXISTS (
+        SELECT 1 FROM {_HOLD} AS hold
+         WHERE hold.released_at IS NULL
+           AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
+                              'queue:' || {QUEUE}))
+    AND (EXISTS (
+            SELECT 1 FROM {_NODE} AS node
+             WHERE {_LIVE} AND NOT EXISTS (
+                SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name))
+         OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE}))
+"""
+"""SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
+
+
+def values() -> dict[str, Any]:
+    """What a statement with ``OPEN`` is given."""
+    return {"node_seconds": node_seconds(), "installed": installed.keys(), **sharing.values()}
+
+
+def node_seconds() -> float:
+    """A node that the database has not heard of for so long is nowhere to go, held or not."""
+    return conf.settings().unknown_seconds
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason why a run may not proceed.
+
+    ``code`` is for machines, ``sentence`` for people, ``since`` the time it began, ``actor`` who caused it and
+    ``lifted_by`` what would end it.
+    """
+
+    code: str
+    sentence: str
+    since: datetime | None
+    actor: str
+    lifted_by: str
+    keeps: bool = True
+    """Whether it keeps work from beginning; else it says why nobody begins."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reason for JSON; ``since`` in ISO 8601."""
+        told = asdict(self) | {"since": self.since.isoformat() if self.since else None}
+        del told["keeps"]
+        return told
+
+
+def scopes_of(run: AutomationRun) -> list[str]:
+    """Every scope whose holds cover ``run``, with the queues of its running stages (of the first before it starts)."""
+    return _scopes_with(run, run.stages.current())
+
+
+def _scopes_with(run: AutomationRun, stage_runs: Iterable[StageRun]) -> list[str]:
+    queues = {definition.of(stage_run).queue for stage_run in stage_runs if stage_run.definition}
+    return [*_scopes(run), *(f"queue:{queue}" for queue in sorted(queues))]
+
+
+def scopes_at_work(run: AutomationRun, *, queue: str, node: str | None) -> list[str]:
+    """Every scope whose holds reach who works for ``run`` on ``node``, in a stage of ``queue``.
+
+    ``None`` is the machine of the worker, which knows what that is called by the time it looks.
+    """
+    return [*_scopes(run), f"queue:{queue}", *([] if node is None else [f"node:{node}"])]
+
+
+def _scopes(run: AutomationRun) -> list[str]:
+    return ["fleet", f"pipeline:{run.pipeline}", f"lane:{run.lane}", run.scope]
+
+
+def explain(run: AutomationRun) -> list[Reason]:
+    """Every reason why ``run`` may not proceed now, in the fixed order, why nobody does it, what of it is in trouble.
+
+    Empty means that it may.
+    """
+    if run.lifecycle in TERMINAL:
+        return [Reason("finished", f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run")]
+    reasons = []
+    if run.cancel_requested_at is not None:
+        sentence = "It is being cancelled and ends when its workers have finished their items."
+        reasons.append(
+            Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
+        )
+    if run.copying is not None:
+        sentence = f"Its items are still being copied from run {run.retry_of_id}: {run.total_items:,} so far."
+        reasons.append(Reason(COPYING, sentence, run.created_at, SYSTEM.name, "they are all there, by itself"))
+    holds: list[Hold] = []
+    judged: dict[str, Callable[[], list[Hold]]] = {
+        "holds": lambda: list(Hold.objects.covering(scopes_of(run))),
+        "node": _holds_of_all_nodes,
+    }
+    for layer, read in judged.items():
+        try:
+            with gate_health.judging(layer):
+                holds += read()
+        except Exception as error:
+            reasons.append(_unreadable(layer, error))
+    holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
+    reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
+    reasons += _of_code(run)
+    reasons += _of_files(run)
+    if run.lifecycle == Lifecycle.RUNNING:
+        reasons += [_of_wait(wait) for wait in waits.of(run, is_kept=bool(reasons))]
+        reasons += [_of_yield(node, why) for node, why in _yielding(run)]
+        reasons += [_of_trouble(trouble) for trouble in troubles.of(run)]
+    return reasons
+
+
+def _of_trouble(trouble: Trouble) -> Reason:
+    return Reason(trouble.code, trouble.sentence, trouble.since, SYSTEM.name, trouble.lifted_by, keeps=False)
+
+
+def _of_code(run: AutomationRun) -> list[Reason]:
+    """What of the code that it wants now this release does not have."""
+    try:
+        with gate_health.judging("code"):
+            found = [one for one in run.stages.current() if not installed.is_here(run.pipeline, one)]
+            since = standstills.since(run.pk, standstills.CODE_MISSING) if found else None
+    except Exception as error:
+        return [_unreadable("code", error)]
+    sentences = dict.fromkeys(installed.missing(run.pipeline, stage_run) for stage_run in found)
+    lifted = "a release that has it is installed"
+    return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
+
+
+def _of_files(run: AutomationRun) -> list[Reason]:
+    """Whether those who may work on it have its files."""
+    try:
+        with gate_health.judging("files"):
+            found = sharing.problem(run, sharing.told())
+            since = standstills.since(run.pk, sharing.NOT_SHARED) if found else None
+    except Exception as error:
+        return [_unreadable("files", error)]
+    return [Reason(sharing.NOT_SHARED, found, since, SYSTEM.name, sharing.LIFTED_BY)] if found else []
+
+
+def may_proceed(reasons: Iterable[Reason]) -> bool:
+    """Whether none of them keeps the run: that some of it waits or fails, or nobody comes for it, keeps nothing."""
+    return not any(reason.keeps for reason in reasons)
+
+
+def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
+    """(node, why) of what was asked to leave its node and has not yet."""
+    asked = WorkSlice.objects.leased().filter(stage_run__run=run).exclude(lease_yield="")
+    return list(asked.order_by("lease_node").values_list("lease_node", "lease_yield").distinct())
+
+
+def _of_yield(node: str, why: str) -> Reason:
+    lifted = "its worker has finished the item at hand; it goes on where there is room"
+    return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted, keeps=False)
+
+
+def _of_wait(wait: Wait) -> Reason:
+    return Reason(wait.code, wait.sentence, wait.since, SYSTEM.name, wait.lifted_by, keeps=False)
+
+
+def _of_capacity(hold: Hold) -> Reason | None:
+    """Why a run waits for room now, if a poll has looked since it was parked."""
+    if hold.kind != Hold.Kind.CAPACITY or not hold.scope.startswith("run:"):
+        return None
+    now = outlook.of_ref(hold.scope)
+    if now is None:
+        return None
+    if now.code == outlook.NO_WORKER:
+        lifted = "a worker is started that serves it, or an operator starts it anyway (resume_run --force)"
+        return Reason(now.code, now.sentence, hold.created_at, hold.actor, lifted)
+    return Reason("capacity", f"It waits for room: {now.sentence}", hold.created_at, hold.actor, _ROOM)
+
+
+_ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
+
+
+def _unreadable(layer: str, error: Exception) -> Reason:
+    """What cannot be judged forbids, and says so; the other layers keep their verdicts."""
+    known = {"holds": "the holds on it", "node": "which nodes are held", "code": "which stages it is at"}
+    what = {**known, "files": "where its files are kept"}[layer]
+    sentence = f"It cannot be read: {what} ({type(error).__name__})."
+    return Reason("unreadable", sentence, None, SYSTEM.name, "it can be read again; see the log and /readyz")
+
+
+def may_start(run: AutomationRun) -> bool:
+    """Whether nothing keeps ``run``."""
+    return may_proceed(explain(run))
+
+
+def _holds_of_all_nodes() -> list[Hold]:
+    """The holds on the live nodes, if there is no live node without one: then there is nowhere to go."""
+    live = WorkerNode.objects.seen_within(timedelta(seconds=node_seconds()))
+    names = list(live.values_list("name", flat=True))
+    held = list(Hold.objects.covering(f"node:{name}" for name in names)) if names else []
+    return held if {hold.scope for hold in held} == {f"node:{name}" for name in names} else []
+
+
+def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
+    """The ids of those pending ``runs`` that ``explain`` has a reason for, in five queries for all at most."""
+    pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
+    current: dict[UUID, list[StageRun]] = {run.pk: [] for run in pending}
+    held: set[str] = set()
+    apart: set[UUID] = set()
+    try:
+        with gate_health.judging("code"):
+            for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
+                current[stage_run.run_id].append(stage_run)
+        scopes = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
+        every = {scope for names in scopes.values() for scope in names}
+        with gate_health.judging("node"):
+            if pending and _holds_of_all_nodes():
+                return {run.pk for run in pending}
+        with gate_health.judging("files"):
+            live = sharing.told() if pending else []
+            apart = {run.pk for run in pending if sharing.problem(run, live) is not None}
+        with gate_health.judging("holds"):
+            if every:
+                held = set(Hold.objects.covering(every).values_list("scope", flat=True))
+    except Exception:
+        return {run.pk for run in pending}
+    return {
+        run.pk
+        for run in pending
+        if run.cancel_requested_at is not None
+        or run.copying is not None
+        or run.pk in apart
+        or not held.isdisjoint(scopes[run.pk])
+        or not all(installed.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
+    }
+
+
+def _code(hold: Hold) -> str:
+    subject = hold.scope.partition(":")[0]
+    return subject if subject in ("fleet", "node") else hold.kind
+
+
+def _of_hold(hold: Hold) -> Reason:
+    subject, _, name = hold.scope.partition(":")
+    what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
+    why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
+    who = hold.actor.removeprefix("user:")
+    if subject == "node":
+        what = f"No node may take new work: {name}"
+    lifted = {
+        Hold.Kind.OPERATOR: "an operator resumes it",
+        Hold.Kind.FREEZE: "an operator lifts the freeze",
+        Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
+        Hold.Kind.NEEDS_INPUT: "its question is answered",
+        Hold.Kind.CAPACITY: _ROOM,
+    }[Hold.Kind(hold.kind)]
+    if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
+        lifted += f", or by itself at {times.written(hold.expires_at)}"
+    return Reason(_code(hold), f"{what} was paused by {who}{why}.", hold.created_at, hold.actor, lifted)

@@ -1,0 +1,571 @@
+"""Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check.
+
+Whoever holds a slice proves it with slice id *and* fencing token in every write; no row means the lease is lost.
+All times are the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db import connection, transaction
+from django.dispatch import receiver
+
+from automation import conf, gate
+from automation.errors import LeaseLost
+from automation.gate import standstills
+from automation.leases import apart
+from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
+from automation.pipeline.definition import CONCURRENCY, GROUP_SIZE
+from pause_manager import holds, nodes
+from pause_manager.holds.stops import Stop
+from pause_manager.models import Hold
+from pause_manager.nodes.machines import identity
+from pause_manager.observability import gate_health
+from pause_manager.signals import machine_renamed
+from pause_manager.workloads_loads import KEEPS_SECONDS as KEEPS_SECONDS
+
+SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
+_NOBODY = (
+    "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
+    "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
+)
+NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
+KEEPS = f"""
+    slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
+    AND slice.lease_token IS NULL AND slice.finished_at IS NULL
+"""
+"""SQL over ``slice``: it does."""
+
+
+LEASE_LOST = Stop("lease_lost", "The slice was taken over by another worker.")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who leases: ``owner`` is a process identity and a task, ``node`` the machine's name."""
+
+    owner: str
+    node: str
+    boot_id: str = ""
+    """Of its machine, whose name at the time of a claim is that of its node, whatever ``node`` says. An agent has none.
+    """
+    keeper: str = ""
+    """The process that renews the lease: the worker's main process. Nobody's, of an agent."""
+
+
+class NoRoom(Exception):
+    """The node is held, or has no room for another loop of the stage; the sentence has the figures."""
+
+
+@dataclass
+class Work:
+    """A leased slice. ``cursor`` is the key of the last committed item."""
+
+    slice_id: int
+    token: int
+    stage_run_id: int
+    phase: int
+    source_id: int | None
+    first_key: str
+    last_key: str
+    cursor: str
+    size: int
+    crashes: int
+    gpus: list[str]
+    """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
+    node: str = ""
+    """On which it was leased, by the name of that time."""
+    done: int = 0
+    """Items of it that were processed or have failed."""
+    overrun_key: str = ""
+    overrun_attempts: int = 0
+    expiries: int = 0
+    waits: int = 0
+    waited_seconds: float = 0.0
+    is_alone: bool = False
+
+    @property
+    def left(self) -> int:
+        """Items of it that are neither done nor set apart."""
+        return self.size - self.done
+
+    @property
+    def needs_care(self) -> bool:
+        """Whether the item after the cursor, or one soon after it, has ended its loop: the cursor must say where."""
+        has_overrun = self.overrun_attempts > 0 and self.overrun_key > self.cursor
+        return self.crashes > 0 or self.expiries > 0 or has_overrun
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether that was so often that the item is to be tried alone."""
+        settings = conf.settings()
+        return self.crashes >= settings.verdict_crashes - 1 or self.expiries >= settings.verdict_crashes
+
+
+class Lost(NamedTuple):
+    """A lease that was ended, and what is known of the item after the cursor."""
+
+    slice_id: int
+    stage_run_id: int
+    crashes: int
+    expiries: int
+    is_alone: bool
+    is_crash: bool
+    """Whether its process died, provably, on that item."""
+
+
+class Holder(NamedTuple):
+    """Who holds leases."""
+
+    owner: str
+    keeper: str
+    is_excused: bool
+
+
+def claim(
+    stage_run_id: int,
+    worker: Worker,
+    *,
+    is_fresh: bool = True,
+    room: Callable[[str], Sequence[str]] | None = None,
+    suits: Callable[[str, Sequence[str]], bool] | None = None,
+) -> Work | None:
+    """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
+
+    Raises :class:`NoRoom` on a node that is held.
+
+    An item (or group) on which loops were lost is set apart here, in a slice of its own that a loop
+    gets which has done nothing yet (``is_fresh``); what comes after it goes on at once.
+
+    ``room`` is asked for the node's name in the same transaction: it locks the node, so that admissions take turns, and
+    returns the GPUs that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is
+    taken first, and without asking: its room is its own. But not if ``suits`` says of the node that this loop can do
+    nothing with the GPUs that were given to it, or that its container has no room for it.
+
+    The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
+    ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
+    one stage take turns, so ``concurrency`` is counted from live rows and cannot be exceeded.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_TAKE_SHARES, [stage_run_id])
+        with gate_health.telling("gate"):
+            cursor.execute(
+                _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
+            )
+        found = cursor.fetchone()
+        if found is None:
+            return None
+        # Since the shares were taken no machine is renamed.
+        node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
+        if worker.boot_id:
+            identity.know(node)
+        with gate_health.telling("node"):
+            held_because = nodes.held_because(node)
+        if held_because is not None:
+            raise NoRoom(f"{node} is held: {held_because or 'no reason given'}")
+        values: dict[str, Any] = {
+            "stage": stage_run_id,
+            "owner": worker.owner,
+            "keeper": worker.keeper,
+            "node": node,
+            "lease": conf.settings().lease_seconds,
+            "concurrency": concurrency,
+            "group": group_size,
+            "is_fresh": is_fresh,
+            **_suspicion(),
+        }
+        row = None
+        if room is not None and kept is not None and (suits is None or suits(node, kept_gpus)):
+            cursor.execute(_CLAIM, {**values, "slice": kept, "gpus": kept_gpus})
+            row = cursor.fetchone()
+        if row is None:
+            gpus = list(room(node)) if room is not None else []
+            cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
+            row = cursor.fetchone()
+        if row is not None and waits:
+            standstills.end_waiting(run_id)
+        work = Work(*row) if row else None
+        if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
+            apart.first_of(cursor, work, group_size)
+    return work
+
+
+def _suspicion() -> dict[str, Any]:
+    verdict = conf.settings().verdict_crashes
+    return {"suspect_crashes": verdict - 1, "suspect_expiries": verdict}
+
+
+def take(slice_id: int, worker: Worker) -> Work | None:
+    """Lease one slice that is open and free, whatever the gate says, to put its record right; ``None`` if it is not."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _TAKE,
+            {
+                "slice": slice_id,
+                "owner": worker.owner,
+                "keeper": worker.keeper,
+                "node": worker.node,
+                "gpus": [],
+                "lease": conf.settings().lease_seconds,
+            },
+        )
+        row = cursor.fetchone()
+    return Work(*row) if row else None
+
+
+def held(slice_id: int, token: int, owner: str) -> Work | None:
+    """The slice if ``owner``, or one of its ``owner/…``, holds it under ``token``; locked till the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, {"slice": slice_id, "token": token, "owner": owner})
+        row = cursor.fetchone()
+    return Work(*row) if row else None
+
+
+def heartbeat(work: Work) -> Stop | None:
+    """Extend the lease of ``work`` and return why its holder must stop, if it must."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _HEARTBEAT, {"slice": work.slice_id, "token": work.token, "lease": conf.settings().lease_seconds}
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return LEASE_LOST
+    lifecycle, is_cancel_requested, gives_way = row
+    return run_stop(lifecycle, is_cancel_requested) or (Stop("yield", gives_way) if gives_way else None)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a stage loop is on: a slice that it holds, or, without one, its stage alone."""
+
+    stage_run_id: int
+    slice_id: int | None = None
+    token: int | None = None
+    is_told_to_end: bool = False
+    """Whether its process was told to end: should it die of that, it proves nothing."""
+    number: int | None = None
+    """Of the item that it has been at for long, counted from 0 in the slice; ``None``: of none."""
+    seconds: float | None = None
+    """For how long it has been at it."""
+    limit: float | None = None
+    """How long it may be; ``None``: for ever."""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What was found of a loop when its lease was renewed."""
+
+    lifecycle: str | None
+    """Of the run; ``None`` if there is no such stage any more."""
+    is_cancel_requested: bool
+    stage_lifecycle: str | None
+    is_held: bool
+    """Whether it still holds its slice."""
+    is_renewed: bool
+    gives_way: str
+
+
+def renew(loops: Sequence[Loop]) -> list[Renewed]:
+    """Extend the leases of all ``loops`` and read how their runs are, in their order, in one statement.
+
+    It waits for no lock: a slice that is locked is about to be committed or taken, and is not renewed now.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RENEW,
+            {
+                "stages": [loop.stage_run_id for loop in loops],
+                "slices": [loop.slice_id for loop in loops],
+                "tokens": [loop.token for loop in loops],
+                "excused": [loop.is_told_to_end for loop in loops],
+                "numbers": [loop.number for loop in loops],
+                "seconds": [loop.seconds for loop in loops],
+                "limits": [loop.limit for loop in loops],
+                "lease": conf.settings().lease_seconds,
+            },
+        )
+        return [Renewed(*row) for row in cursor.fetchall()]
+
+
+def run_stop(lifecycle: str, is_cancel_requested: bool) -> Stop | None:
+    """Why a loop of a run in this state must stop, holds aside."""
+    if is_cancel_requested:
+        return Stop("cancelled", "The run is being cancelled.")
+    if lifecycle != "running":
+        return Stop("finished", f"The run is {lifecycle}.")
+    return None
+
+
+def finish_hook(work: Work, busy_seconds: float) -> None:
+    """Finish a ``prepare`` or ``finish`` slice, which has no items. Raises :class:`LeaseLost`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET finished_at = statement_timestamp(), busy_seconds = busy_seconds + %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s",
+            [busy_seconds, work.slice_id, work.token],
+        )
+        if cursor.rowcount == 0:
+            raise LeaseLost(f"Cannot finish slice {work.slice_id}: it is no longer held under token {work.token}.")
+
+
+def release(work: Work, *, is_crash: bool = False, is_expiry: bool = False) -> Lost | None:
+    """Give the slice back as it was last committed; what is known of its current item, ``None`` if it is not held.
+
+    ``is_crash`` if the item has ended the attempt at it, ``is_expiry`` if something else has.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET crashes = crashes + %s, expiries = expiries + %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s RETURNING id, stage_run_id, crashes, expiries, is_alone",
+            [int(is_crash), int(is_expiry), work.slice_id, work.token],
+        )
+        row = cursor.fetchone()
+    return Lost._make([*row, is_crash]) if row else None
+
+
+def wait(work: Work, seconds: float, why: str) -> bool:
+    """Give the slice back for ``seconds`` at least, because of its current item; False if it is not held."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET available_at = clock_timestamp() + make_interval(secs => %s), "
+            f"waits = waits + 1, waited_seconds = waited_seconds + %s, waits_for = %s, {NO_LEASE} "
+            f"WHERE id = %s AND lease_token = %s",
+            [seconds, seconds, why, work.slice_id, work.token],
+        )
+        return bool(cursor.rowcount)
+
+
+def set_apart(work: Work, group_size: int, *, seconds: float, why: str) -> None:
+    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest goes on.
+
+    Raises :class:`LeaseLost`.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        # As every claim does: whoever adds slices to a stage takes turns.
+        cursor.execute(f"SELECT 1 FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE", [work.stage_run_id])
+        if not apart.first_of(cursor, work, group_size, seconds=seconds, why=why):
+            raise LeaseLost(f"Cannot go on with slice {work.slice_id}: it is no longer held under token {work.token}.")
+
+
+def committed_cursor(work: Work) -> str | None:
+    """The cursor in the database if ``work`` is still held, else ``None``: settles a commit whose answer was lost."""
+    held = WorkSlice.objects.filter(pk=work.slice_id, lease_token=work.token)
+    return held.values_list("cursor", flat=True).first()
+
+
+def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -> str | None:
+    """End a lease whose holder does not end what it is at; the key of the item, ``None`` if it is no longer held.
+
+    With ``number``, the item of that number took too long at the last of its ``attempts``; -1 stands for what is no
+    item, which has an empty key, and what is held against an item of the slice stays. Without, nothing is held against
+    anybody.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_AWAY, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequence[str] = ()) -> list[Lost]:
+    """End the leases that have run out or whose owner is known to be ``dead``; each at most once over all callers.
+
+    Of an owner that has ``crashed`` the item at hand is to blame. One that is ``alive`` and only silent keeps its lease
+    for ``silent_leases`` times as long. While the fleet is held none ends: nothing goes back into the queue, and what
+    was lost is shown as such.
+    """
+    settings = conf.settings()
+    values: dict[str, Any] = {
+        "dead": [*dead, *crashed],
+        "crashed": list(crashed),
+        "alive": list(alive),
+        "patience": settings.lease_seconds * max(0.0, settings.silent_leases - 1),
+    }
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(holds.TAKE_SHARE)
+        cursor.execute(_REAP, values)
+        return [Lost(*row) for row in cursor.fetchall()]
+
+
+def request_yield(slice_ids: Sequence[int], reason: str) -> int:
+    """Ask the holders of the slices to give them back at the next item; returns how many are held and were asked."""
+    with connection.cursor() as cursor:
+        cursor.execute(_YIELD, {"slices": list(slice_ids), "reason": reason})
+        return int(cursor.rowcount)
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_RENAME, {"old": old, "new": new})
+
+
+def holders() -> list[Holder]:
+    """Who holds the leases in force."""
+    leased = WorkSlice.objects.leased().order_by()
+    return [Holder(*row) for row in leased.values_list("lease_owner", "lease_keeper", "lease_excused").distinct()]
+
+
+# The run first: who places a hold on it has locked the run before it waits for the shares.
+_TAKE_SHARES = f"""
+    WITH run AS MATERIALIZED (
+        SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM {STAGE} WHERE id = %s) FOR SHARE)
+    {holds.TAKE_SHARE} FROM run
+"""
+
+_LEASE = f"""
+    UPDATE {SLICE} AS slice
+       SET lease_token = nextval('automation_lease_token'), lease_owner = %(owner)s, lease_node = %(node)s,
+           lease_keeper = %(keeper)s, lease_excused = false,
+           lease_gpus = %(gpus)s::text[], lost_at = NULL, leased_at = clock_timestamp(), available_at = NULL,
+           is_begun = true,
+           lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
+"""
+_WORK = """
+    slice.id, lease_token, stage_run_id, phase, source_id, first_key, last_key, cursor, size, crashes, lease_gpus,
+    lease_node, processed + failed, overrun_key, overrun_attempts, expiries, waits, waited_seconds, slice.is_alone
+"""
+_LEASED = f" RETURNING {_WORK}"
+
+_HELD = f"""
+    SELECT {_WORK} FROM {SLICE} AS slice
+     WHERE id = %(slice)s AND lease_token = %(token)s AND split_part(lease_owner, '/', 1) = %(owner)s
+       FOR NO KEY UPDATE
+"""
+
+# From the cursor on, which is seldom far behind: what a loop has done is committed several times a second.
+ITEM_AT = f"""
+    coalesce((SELECT item.key FROM {WorkItem._meta.db_table} AS item
+               WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id
+                 AND item.key >= slice.first_key AND item.key > slice.cursor AND item.key <= slice.last_key
+               ORDER BY item.key OFFSET greatest(0, {{number}} - slice.processed - slice.failed) LIMIT 1), '')
+"""
+"""SQL over ``slice``: the key of its item of that number; empty for none."""
+
+_COUNTS = "(%(number)s::int >= 0 OR (%(number)s::int = -1 AND overrun_key = ''))"
+_TAKE_AWAY = f"""
+    UPDATE {SLICE} AS slice
+       SET overrun_key = CASE WHEN {_COUNTS} THEN {ITEM_AT.format(number="%(number)s::int")} ELSE overrun_key END,
+           overrun_attempts = CASE WHEN {_COUNTS} THEN %(attempts)s ELSE overrun_attempts END,
+           {NO_LEASE}
+     WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s
+ RETURNING CASE WHEN %(number)s::int >= 0 THEN slice.overrun_key ELSE '' END
+"""
+
+_KEPT = f"""
+    SELECT slice.id, slice.lease_gpus FROM {SLICE} AS slice
+     WHERE slice.stage_run_id = stage.id AND slice.lease_node = here.node AND {KEEPS} LIMIT 1
+"""
+
+_OPEN = f"""
+    WITH here AS (
+        SELECT coalesce((SELECT name FROM {identity.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
+    )
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}, run.id, {standstills.WAITS}
+      FROM here CROSS JOIN {STAGE} AS stage
+      JOIN {RUN} AS run ON run.id = stage.run_id
+      LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
+     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {gate.OPEN}
+       FOR NO KEY UPDATE OF stage
+"""
+
+_ALONE = """
+    ((crashes >= %(suspect_crashes)s OR expiries >= %(suspect_expiries)s) AND size - processed - failed <= %(group)s)
+"""
+"""SQL over a slice: what is left of it is one item, or group, on which loops were lost."""
+
+_CLAIM = f"""
+    WITH due AS (
+        SELECT id, {_ALONE} AS is_alone FROM {SLICE}
+         WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
+           AND (%(slice)s::bigint IS NULL OR id = %(slice)s)
+           AND (available_at IS NULL OR available_at <= statement_timestamp())
+           AND (%(is_fresh)s OR NOT {_ALONE})
+           AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
+                         ORDER BY phase LIMIT 1)
+           AND (%(concurrency)s::int IS NULL OR %(concurrency)s::int > (
+                SELECT count(*) FROM {SLICE}
+                 WHERE stage_run_id = %(stage)s AND lease_token IS NOT NULL AND finished_at IS NULL))
+         ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED
+    )
+    {_LEASE}, is_alone = due.is_alone
+      FROM due WHERE slice.id = due.id
+{_LEASED}
+"""
+
+_TAKE = f"""
+    {_LEASE} WHERE slice.id = %(slice)s AND finished_at IS NULL AND lease_token IS NULL
+{_LEASED}
+"""
+
+_HEARTBEAT = f"""
+    UPDATE {SLICE} AS slice SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
+      FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND stage.id = slice.stage_run_id
+ RETURNING run.lifecycle, run.cancel_requested_at IS NOT NULL, slice.lease_yield
+"""
+
+_RENEW = f"""
+    WITH loop AS MATERIALIZED (
+        SELECT * FROM unnest(%(stages)s::bigint[], %(slices)s::bigint[], %(tokens)s::bigint[],
+                             %(excused)s::boolean[], %(numbers)s::int[], %(seconds)s::float8[], %(limits)s::float8[])
+            WITH ORDINALITY AS loop(stage, slice, token, is_told_to_end, item, seconds, may_take, number)
+    ), free AS (
+        SELECT slice.id, loop.is_told_to_end, loop.item, loop.seconds, loop.may_take FROM {SLICE} AS slice
+          JOIN loop ON loop.slice = slice.id AND loop.token = slice.lease_token
+         ORDER BY slice.id FOR NO KEY UPDATE OF slice SKIP LOCKED
+    ), renewed AS (
+        UPDATE {SLICE} AS slice
+           SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+               lease_excused = lease_excused OR free.is_told_to_end,
+               item_key = {ITEM_AT.format(number="free.item")},
+               item_since = statement_timestamp() - make_interval(secs => free.seconds), item_limit = free.may_take
+          FROM free WHERE slice.id = free.id
+     RETURNING slice.id
+    )
+    SELECT run.lifecycle, run.cancel_requested_at IS NOT NULL, stage.lifecycle, slice.id IS NOT NULL,
+           renewed.id IS NOT NULL, coalesce(slice.lease_yield, '')
+      FROM loop
+      LEFT JOIN {STAGE} AS stage ON stage.id = loop.stage
+      LEFT JOIN {RUN} AS run ON run.id = stage.run_id
+      LEFT JOIN {SLICE} AS slice ON slice.id = loop.slice AND slice.lease_token = loop.token
+      LEFT JOIN renewed ON renewed.id = slice.id
+     ORDER BY loop.number
+"""
+
+# Whoever writes several slices locks them by their ids.
+_YIELD = f"""
+    UPDATE {SLICE} AS slice SET lease_yield = %(reason)s
+      FROM (SELECT id FROM {SLICE}
+             WHERE id = ANY(%(slices)s) AND lease_token IS NOT NULL AND finished_at IS NULL AND lease_yield = ''
+             ORDER BY id FOR NO KEY UPDATE) AS asked
+     WHERE slice.id = asked.id
+"""
+
+# What is leased, and what was lost and may keep its admission.
+_RENAME = f"""
+    UPDATE {SLICE} AS slice SET lease_node = %(new)s
+      FROM (SELECT id FROM {SLICE}
+             WHERE lease_node = %(old)s AND finished_at IS NULL AND (lease_token IS NOT NULL OR lost_at IS NOT NULL)
+             ORDER BY id FOR NO KEY UPDATE) AS of_node
+     WHERE slice.id = of_node.id
+"""
+
+_REAP = f"""
+    WITH lost AS (
+        SELECT id, lease_owner = ANY(%(crashed)s::text[]) AS is_crash FROM {SLICE}
+         WHERE lease_token IS NOT NULL AND finished_at IS NULL
+           AND (lease_owner = ANY(%(dead)s::text[])
+                OR lease_expires_at < clock_timestamp() - make_interval(secs =>
+                       CASE WHEN lease_owner = ANY(%(alive)s::text[]) THEN %(patience)s::float8 ELSE 0 END))
+           AND NOT EXISTS (SELECT 1 FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = 'fleet')
+         ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE {SLICE} AS slice
+       SET crashes = crashes + lost.is_crash::int, expiries = expiries + (NOT lost.is_crash)::int,
+           lost_at = clock_timestamp(), {_NOBODY}
+      FROM lost WHERE slice.id = lost.id
+ RETURNING slice.id, slice.stage_run_id, slice.crashes, slice.expiries, slice.is_alone, lost.is_crash
+"""

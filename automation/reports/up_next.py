@@ -1,0 +1,47 @@
+"""Which items come next, and how to name an item to a person."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connection
+
+from automation.items.store import ITEM
+from automation.leases.claims import SLICE, STAGE
+
+TITLE_LENGTH = 120
+_NAMES = ("title", "keyword", "name", "cluster", "text", "prompt", "n")
+
+_NEXT = f"""
+    SELECT slice.slug, item.key, item.payload
+      FROM (SELECT stage.slug, stage.position, slice.*
+              FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+             WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running'
+               AND slice.finished_at IS NULL AND slice.phase = 1
+             ORDER BY stage.position, slice.ordinal LIMIT %(slices)s) AS slice
+     CROSS JOIN LATERAL (
+            SELECT key, payload::text FROM {ITEM}
+             WHERE made_by_id = slice.source_id AND key >= slice.first_key AND key > slice.cursor
+               AND key <= slice.last_key
+             ORDER BY key OFFSET (slice.lease_token IS NOT NULL)::int LIMIT %(items)s) AS item
+     ORDER BY slice.position, slice.ordinal, item.key LIMIT %(items)s
+"""
+
+
+def of_run(run_id: UUID, count: int = 5) -> list[dict[str, Any]]:
+    """The ``count`` items that are to start next, as ``{stage, key, title}``; the items at work are not among them."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT, {"run": run_id, "items": count, "slices": 100})
+        rows = cursor.fetchall()
+    return [{"stage": slug, "key": key, "title": title_of(orjson.loads(text), key)} for slug, key, text in rows]
+
+
+def title_of(payload: dict[str, Any], key: str) -> str:
+    """What a person would call the item: the first of its usual names, else its key."""
+    for name in _NAMES:
+        value = payload.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return str(value)[:TITLE_LENGTH]
+    return key

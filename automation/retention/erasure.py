@@ -1,0 +1,21 @@
+"""Take away the events of an account's deleted runs; that they were deleted, by whom and why, stays."""
+
+from __future__ import annotations
+
+from automation.leases.claims import RUN
+from automation.models import Account
+from automation.retention.deletion import DELETED, PURGED
+from pause_manager.observability import audit
+from pause_manager.observability.actor import Actor
+
+# What is of an account is of its runs.
+_OF_DELETED_RUNS = f"""
+    event.tenant = %(account)s AND event.action NOT IN ('{DELETED}', '{PURGED}')
+    AND NOT EXISTS (SELECT 1 FROM {RUN} AS run WHERE run.id = substr(event.scope, 5)::uuid)
+"""
+
+
+def erase_events(account: Account, *, actor: Actor, reason: str) -> int:
+    """Erase the events of the runs of ``account`` that are gone; returns how many."""
+    values = {"account": account.pk}
+    return audit.erase_where(_OF_DELETED_RUNS, values, actor=actor, reason=reason, figures={"account": account.name})

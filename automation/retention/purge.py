@@ -1,0 +1,200 @@
+"""Take away what deleted runs have left: slices, failures, items, files, at last the run. The only deleter of rows.
+
+Everything goes in small batches, each found by an index and in a transaction of its own, so that nothing waits for it;
+what was begun is gone on with after a crash. Slices go first: from then on no worker can add anything. The run's row
+goes last, so whatever is left of a run is found by it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.core.files.storage import default_storage
+from django.db import connection, transaction
+
+from automation.files import names, place
+from automation.files.catalog import ARTIFACT
+from automation.files.storage import StorageAway, delete_under, used
+from automation.items.store import ITEM
+from automation.items.unfinished import CHUNKS_AT_ONCE
+from automation.leases.claims import RUN, SLICE, STAGE
+from automation.models import (
+    AutomationRun,
+    ItemChunk,
+    ItemFailure,
+    ItemState,
+    SliceTotals,
+    StageRun,
+    Standstill,
+    Ticket,
+    WorkSlice,
+)
+from automation.retention.deletion import PURGED
+from pause_manager import database
+from pause_manager.observability import audit
+from pause_manager.observability.actor import SYSTEM, Actor
+
+logger = logging.getLogger("automation.purge")
+
+BATCH = 5_000
+"""Rows a statement deletes at most."""
+FAILURE = ItemFailure._meta.db_table
+
+
+@dataclass
+class Purged:
+    """What is gone so far."""
+
+    runs: int = 0
+    slices: int = 0
+    failures: int = 0
+    items: int = 0
+    files: int = 0
+    longest_seconds: float = field(default=0.0, compare=False)
+    """Of one batch: what another transaction waits for at most."""
+
+    @property
+    def rows(self) -> int:
+        return self.slices + self.failures + self.items
+
+
+def purge(
+    *,
+    actor: Actor = SYSTEM,
+    seconds: float | None = None,
+    rest: float = 0.0,
+    told: Callable[[Purged], None] | None = None,
+) -> Purged:
+    """Take away what is left of the deleted runs, in the order in which they were deleted.
+
+    After ``seconds`` no further batch is begun. After each batch it rests for ``rest`` times what that took. ``told``
+    hears after each batch what is gone so far.
+    """
+    gone = Purged()
+    ends_at = None if seconds is None else time.monotonic() + seconds
+    begun = time.monotonic()
+    for _ in _batches(gone, actor):
+        taken = time.monotonic() - begun
+        gone.longest_seconds = max(gone.longest_seconds, taken)
+        if told is not None:
+            told(gone)
+        if ends_at is not None and time.monotonic() >= ends_at:
+            break
+        time.sleep(rest * taken)
+        begun = time.monotonic()
+    return gone
+
+
+def _batches(gone: Purged, actor: Actor) -> Iterator[None]:
+    """One batch a step. A run that cannot go now, perhaps for its files, keeps no other."""
+    deleted = AutomationRun.objects.filter(deleted_at__isnull=False)
+    failed: list[UUID] = []
+    while pks := list(deleted.exclude(pk__in=failed).order_by("deleted_at").values_list("pk", flat=True)[:100]):
+        for pk in pks:
+            try:
+                yield from _batches_of(pk, gone, actor)
+            except Exception as error:
+                if database.is_away(error):
+                    raise
+                if isinstance(error, StorageAway):
+                    logger.warning("Run %s is taken away later. %s", pk, error)
+                    failed.append(pk)
+                    continue
+                logger.exception("Run %s could not be taken away; the others are.", pk)
+                failed.append(pk)
+
+
+def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
+    stage_runs = list(StageRun.objects.filter(run=run_id).order_by("-position").values_list("pk", flat=True))
+    for stage_run in stage_runs:
+        for phase in WorkSlice.Phase:
+            for rows in _by_key(SLICE, f"stage_run_id = %(of)s AND phase = {phase.value}", "ordinal", stage_run):
+                gone.slices += rows
+                yield
+    # Before the rows that say where they are: what cannot be deleted now is not forgotten.
+    for files in _delete_files(run_id):
+        gone.files += files
+        yield
+    for stage_run in stage_runs:
+        for rows in _by_key(FAILURE, "stage_run_id = %(of)s", "key", stage_run):
+            gone.failures += rows
+            yield
+        for which, key in (("is_current", "name"), ("NOT is_current", "id")):
+            for _ in _by_key(ARTIFACT, f"stage_run_id = %(of)s AND {which}", key, stage_run):
+                yield
+        for _ in _by_key(ItemChunk._meta.db_table, "stage_run_id = %(of)s", "id", stage_run, size=CHUNKS_AT_ONCE):
+            yield
+        for rows in _by_key(ITEM, "made_by_id = %(of)s", "key", stage_run):
+            gone.items += rows
+            yield
+    gone.runs += _delete_run(run_id, actor)
+    yield
+
+
+def _by_key(table: str, where: str, key: str, of: int, size: int | None = None) -> Iterator[int]:
+    """Delete the rows with ``where`` in the order of the unique index that ends with ``key``; how many, by batch.
+
+    Each batch begins after the last key of the one before: what was deleted a moment ago is not walked over again.
+    """
+    after: Any = None
+    size = BATCH if size is None else size
+    while True:
+        beyond = "" if after is None else f"AND {key} > %(after)s"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _BATCH.format(table=table, where=f"{where} {beyond}", key=key),
+                {"of": of, "size": size, "after": after},
+            )
+            rows, after = cursor.fetchone()
+        if rows:
+            yield rows
+        if rows < size:
+            return
+
+
+def _delete_files(run_id: UUID) -> Iterator[int]:
+    """Delete the files of the run, those that no name has among them; how many, a few at a time.
+
+    Raises ``StorageAway`` where they are in another storage than this process has: they must not be forgotten.
+    """
+    kept = AutomationRun.objects.filter(pk=run_id).values_list("storage", flat=True).first()
+    if kept and kept != (here := place.here()).id:
+        raise StorageAway(
+            f"Cannot delete the files of run {run_id}: they are in another storage than {here.name}, "
+            "which this worker has (docs/storage.md says how to move one)."
+        )
+    with used(default_storage):
+        yield from delete_under(default_storage, names.folder(run_id))
+
+
+def _delete_run(run_id: UUID, actor: Actor) -> int:
+    """The rest, which is little: stages, their counts and messages, standstills, the run; its last event stays."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {RUN} WHERE id = %s AND deleted_at IS NOT NULL FOR UPDATE", [run_id])
+        if cursor.fetchone() is None:
+            return 0
+        audit.record(PURGED, scope=f"run:{run_id}", actor=actor, reason="nothing is left of it but its events")
+        cursor.execute(f"UPDATE {RUN} SET retry_of_id = NULL WHERE retry_of_id = %s", [run_id])
+        for table in (model._meta.db_table for model in (Ticket, SliceTotals, ItemState, ItemChunk)):
+            cursor.execute(
+                f"DELETE FROM {table} WHERE stage_run_id IN (SELECT id FROM {STAGE} WHERE run_id = %s)", [run_id]
+            )
+        for table in (Standstill._meta.db_table, STAGE):
+            cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", [run_id])
+        cursor.execute(f"DELETE FROM {RUN} WHERE id = %s", [run_id])
+        return int(cursor.rowcount)
+
+
+_BATCH = """
+    WITH chosen AS MATERIALIZED (
+        SELECT {key} AS key FROM {table} WHERE {where} ORDER BY {key} LIMIT %(size)s
+    ), deleted AS (
+        DELETE FROM {table} WHERE {where} AND {key} <= (SELECT max(key) FROM chosen) RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM deleted), (SELECT max(key) FROM chosen)
+"""

@@ -1,0 +1,193 @@
+"""Begin a run, seal a stage, start the next ones: how work moves from stage to stage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from automation import dispatch, gate
+from automation.errors import TransitionRefused
+from automation.items import slicing
+from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.pipeline import definition
+from automation.runs import transitions
+from pause_manager.observability import audit
+from pause_manager.observability.actor import SYSTEM, Actor
+
+logger = logging.getLogger("automation.runs.advancing")
+
+PAGE = 500
+"""Runs that wait to start are read so many at a time."""
+
+
+def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
+    """Start a pending run: its first stages are cut and dispatched in the same transaction as the transition.
+
+    False if the gate was shut meanwhile: it stays pending, to start later. Raises ``TransitionRefused`` if it is not
+    pending any more or is being cancelled.
+    """
+    ready = _ready_after(run, completing=None)
+    with transaction.atomic():
+        transitions.lock([str(run.pk)])
+        run.refresh_from_db()
+        if run.cancel_requested_at is not None:
+            raise transitions.refusal("start", run.pk)
+        if run.lifecycle == Lifecycle.PENDING and not gate.may_start(run):
+            return False
+        transitions.apply(transitions.START, run.pk, actor=actor, reason=reason)
+        _start(run, ready)
+    _seal_empty(ready)
+    return True
+
+
+def seal(stage_run_id: int) -> bool:
+    """Complete a running stage that has no open slice and start what waited for it; True if this call did.
+
+    A run that is held is not sealed, even if its last item is done: what is paused does not end by itself.
+
+    The ranges are cut before the locks are taken: the outputs of a stage without open slices are final.
+    """
+    stage_run = StageRun.objects.select_related("run").get(pk=stage_run_id)
+    if stage_run.lifecycle != Lifecycle.RUNNING or stage_run.slices.open().exists():
+        return False
+    run = stage_run.run
+    if run.stages.undefined().exists():
+        return False  # What comes after it is not known here.
+    if _has_failed_too_often(stage_run):
+        return False
+    ready = _ready_after(run, completing=stage_run)
+    with transaction.atomic():
+        transitions.lock([str(run.pk)])
+        run.refresh_from_db()
+        if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:
+            return False
+        if not transitions.complete_stage(stage_run.pk, run.paused_seconds):
+            return False
+        audit.record(
+            "stage_completed",
+            scope=run.scope,
+            actor=SYSTEM,
+            reason=f"{stage_run.slug}: all items are done",
+            figures={"stage": stage_run.slug, "total_items": stage_run.total_items},
+        )
+        # A parallel branch may have completed since the ranges were cut, so that a join of both is ready only now.
+        ready += _ready_after(run, completing=stage_run, known={row.slug for row, _, _ in ready})
+        _start(run, ready)
+        if not ready and not run.stages.exclude(lifecycle=Lifecycle.COMPLETED).exists():
+            transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason="all stages are done")
+    _seal_empty(ready)
+    return True
+
+
+def _has_failed_too_often(stage_run: StageRun) -> bool:
+    """Fail the run if the worker that saw the last failure too many did not live to say so."""
+    from automation.runs import lifecycle
+
+    stage = definition.of(stage_run)
+    return lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
+
+
+def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:
+    """Seal every running stage that has no open slice, as after a crash between its last checkpoint and its seal."""
+    stages = StageRun.objects.filter(
+        ~Exists(WorkSlice.objects.open().filter(stage_run=OuterRef("pk"))),
+        lifecycle=Lifecycle.RUNNING,
+        run__finished_at__isnull=True,
+        run__lifecycle=Lifecycle.RUNNING,
+        run__cancel_requested_at__isnull=True,
+        run__paused_at__isnull=True,
+    )
+    if run_ids is not None:
+        stages = stages.filter(run__in=[UUID(str(pk)) for pk in run_ids])
+    return sum(_sealed(pk) for pk in list(stages.values_list("pk", flat=True)))
+
+
+def _sealed(stage_run_id: int) -> bool:
+    """``seal``, such that a run that cannot go on does not keep the others."""
+    try:
+        return seal(stage_run_id)
+    except Exception:
+        logger.exception("Stage run %d could not be sealed; the others are.", stage_run_id)
+        return False
+
+
+_Ready = list[tuple[StageRun, list[WorkSlice], int]]
+
+
+def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collection[str] = ()) -> _Ready:
+    """Pending stages whose sources are all complete, counting ``completing`` as such, with their slices.
+
+    Those that are ``known`` to be ready are left out.
+    """
+    rows = {stage_run.slug: stage_run for stage_run in run.stages.order_by("position")}
+    complete = {slug for slug, row in rows.items() if row.lifecycle == Lifecycle.COMPLETED}
+    if completing is not None:
+        complete.add(completing.slug)
+    ready: _Ready = []
+    for slug, row in rows.items():
+        if slug in known or row.lifecycle != Lifecycle.PENDING or row.definition is None:
+            continue
+        stage = definition.of(row)
+        if complete.issuperset(stage.sources):
+            row.run = run
+            ranges = slicing.cut(row, stage, [rows[source] for source in stage.sources])
+            ready.append((row, slicing.slices_of(row, stage, ranges), sum(found.size for found in ranges)))
+    return ready
+
+
+def _start(run: AutomationRun, ready: _Ready) -> None:
+    for stage_run, slices, total in ready:
+        if transitions.start_stage(stage_run.pk, total, run.paused_seconds):
+            WorkSlice.objects.bulk_create(slices, batch_size=2_000)
+            audit.record(
+                "stage_started",
+                scope=run.scope,
+                actor=SYSTEM,
+                reason=f"{stage_run.slug}: {total} items in {len(slices)} slices",
+                figures={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
+            )
+    dispatch.on_commit([stage_run.pk for stage_run, _, _ in ready])
+
+
+def _seal_empty(ready: _Ready) -> None:
+    for stage_run, slices, _ in ready:
+        if not slices:
+            seal(stage_run.pk)
+
+
+def start_waiting(run_ids: Sequence[str] | None = None) -> int:
+    """Begin every pending run (of ``run_ids``) that was asked to start and that nothing keeps; returns how many."""
+    begun = 0
+    waiting = AutomationRun.objects.unfinished().filter(
+        lifecycle=Lifecycle.PENDING,
+        start_requested_at__isnull=False,
+        cancel_requested_at__isnull=True,
+        paused_at__isnull=True,
+    )
+    if run_ids is not None:
+        waiting = waiting.filter(pk__in=run_ids)
+    for run in _in_order(waiting):
+        try:
+            if not gate.may_start(run):
+                continue
+            begun += begin(run, actor=SYSTEM, reason="the gate is open")
+        except TransitionRefused:
+            continue  # another process was faster
+        except Exception:
+            logger.exception("Run %s could not be started; the others are.", run.pk)
+    return begun
+
+
+def _in_order(waiting: QuerySet[AutomationRun]) -> Iterator[AutomationRun]:
+    """Who asked first comes first, a page at a time: a cursor would not outlive its transaction behind PgBouncer."""
+    pages = waiting.order_by("start_requested_at", "pk")
+    after = Q()
+    while page := list(pages.filter(after)[:PAGE]):
+        yield from page
+        last = page[-1]
+        at = last.start_requested_at
+        after = Q(start_requested_at__gt=at) | Q(start_requested_at=at, pk__gt=last.pk)

@@ -1,0 +1,164 @@
+"""What beat asks for every few seconds: bring the world back to what the database says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from automation import conf, dispatch, leases
+from automation.errors import LeaseLost
+from automation.gate import standstills
+from automation.items import unfinished, units
+from automation.leases import checkpoint, witness
+from automation.leases.checkpoint import Progress
+from automation.leases.claims import Lost, Worker
+from automation.models import StageRun, WorkSlice
+from automation.pipeline import definition
+from automation.runs import advancing, lifecycle, stage_rows, timeouts
+from pause_manager import database
+from pause_manager.nodes.machines import identity
+from pause_manager.observability import audit, metrics
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.probes import processes
+
+logger = logging.getLogger("automation.runs.reconciler")
+
+RECONCILING = metrics.histogram("slackwater_reconcile_duration_seconds", "How long one reconcile took.")
+FAILURES = metrics.counter("slackwater_reconcile_failures_total", "Repairs of a reconcile that failed.", ("part",))
+LOST = metrics.counter(
+    "slackwater_leases_lost_total",
+    "Leases lost by their holders, by why: worker_lost (its process died), lease_expired, loop_failed (of an agent).",
+    ("why",),
+)
+
+
+class WorkerLost(Exception):
+    """The worker ended while it processed the item."""
+
+
+def reconcile() -> None:
+    """Repair whatever is missing, each part by itself: definitions, starts, seals, ends of cancels, messages."""
+    with RECONCILING.timed():
+        _reconcile()
+
+
+def _reconcile() -> None:
+    for part in (
+        stage_rows.define,
+        standstills.note_code_missing,
+        standstills.note_files_not_shared,
+        lifecycle.finish_cancels,
+        lifecycle.settle_pauses,
+        advancing.start_waiting,
+        advancing.seal_finished,
+        timeouts.fail_overdue,
+        dispatch.replace_lost_tickets,
+        dispatch.dispatch,
+        unfinished.sweep,
+    ):
+        try:
+            part()
+        except Exception as error:
+            FAILURES.add(part=part.__name__)
+            if database.is_away(error):
+                database.note_away(error, f"the repair {part.__name__}")
+            else:
+                logger.exception("%s failed; the other repairs go on.", part.__name__)
+
+
+def reap(task_id: str = "") -> int:
+    """End the leases that have run out, and at once those of processes of this machine that have died.
+
+    With ``task_id`` of the loop of that task alone. Returns how many leases ended: none while the fleet is held.
+    """
+    known = leases.holders()
+    if task_id:
+        known = [holder for holder in known if holder.owner.endswith(f"/{task_id}")]
+    found = witness.hear(known)
+    return settle(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
+
+
+def settle(lost: Sequence[Lost], error: BaseException | None = None) -> int:
+    """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch.
+
+    ``error`` is what an agent has ended its attempt with. What does not carry on is told, and keeps nothing else.
+    """
+    if not lost:
+        return 0
+    stage_runs = StageRun.objects.select_related("run").in_bulk({one.stage_run_id for one in lost})
+    for one in lost:
+        try:
+            _tell(stage_runs[one.stage_run_id], one, error)
+            _judge(stage_runs[one.stage_run_id], one, error or WorkerLost("worker lost while processing"))
+        except Exception as failure:
+            if database.is_away(failure):
+                raise
+            logger.exception("Slice %d could not be settled; the others are.", one.slice_id)
+    run_ids = [stage_run.run_id for stage_run in stage_runs.values()]
+    lifecycle.finish_cancels(run_ids)
+    metrics.guarded(lifecycle.settle_pauses)(run_ids)
+    dispatch.dispatch(sorted(stage_runs))
+    return len(lost)
+
+
+def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
+    if error is not None:
+        kind, why = "loop_failed", f"a loop failed ({type(error).__name__}: {error})"
+    elif lost.is_crash:
+        kind, why = "worker_lost", "a worker was lost: its process died"
+    else:
+        kind, why = "lease_expired", "a worker was lost: it was silent, or ended with no item to blame"
+    LOST.add(1, why=kind)
+    audit.record(
+        "worker_lost",
+        scope=stage_run.run.scope,
+        actor=SYSTEM,
+        reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
+        figures={
+            "stage": stage_run.slug,
+            "slice": lost.slice_id,
+            "crashes": lost.crashes,
+            "expiries": lost.expiries,
+            "counts": lost.is_crash,
+        },
+    )
+
+
+def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
+    """Give up the item on which processes died, at last the one that was on it alone; a hook fails the run instead.
+
+    It takes no code of the stage: of a slice whose item was tried alone nothing else is left.
+    """
+    if not lost.is_crash or not lost.is_alone or lost.crashes < conf.settings().verdict_crashes:
+        return
+    # Nothing starts: the machine of whoever reaps need not have a name.
+    work = leases.take(lost.slice_id, Worker(owner=processes.identity(), node=identity.known_name()))
+    if work is None:
+        return
+    if work.phase != WorkSlice.Phase.WORK:
+        leases.release(work)
+        hook = WorkSlice.Phase(work.phase).label
+        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
+        return
+    unit = units.rest_of(work, stage_run)
+    if unit is None:
+        leases.release(work)
+        return
+    done = Progress(
+        cursor=unit.last_key, failed=unit.size, failures=unit.failures(error, work.crashes), staged={unit.key: 0}
+    )
+    crashes = work.crashes
+    try:
+        checkpoint.commit(work, done, release=True)
+    except LeaseLost as gone:
+        logger.info("%s", gone)
+        return
+    audit.record(
+        "item_given_up",
+        scope=stage_run.run.scope,
+        actor=SYSTEM,
+        reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
+        figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
+    )
+    declared = definition.of(stage_run)
+    lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

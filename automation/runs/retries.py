@@ -1,0 +1,150 @@
+"""Do the rest of a run again: a new run over the items that failed or were never reached."""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import UUID
+
+from django.db import transaction
+
+from automation.errors import TransitionRefused
+from automation.models import AutomationRun, Lifecycle
+from automation.models.work import WorkSlice
+from automation.pipeline import definition
+from automation.pipeline.definition import INPUT
+from automation.reports import status
+from automation.runs import lifecycle, stage_rows, transitions
+from automation.runs.undone import Sources, Undone
+from pause_manager import database
+from pause_manager.observability import audit
+from pause_manager.observability.actor import SYSTEM, Actor
+
+logger = logging.getLogger("automation.runs.retries")
+
+RETRYABLE = (Lifecycle.COMPLETED, Lifecycle.FAILED)
+COPIED_AT_ONCE = 10_000
+"""About so many items are copied in the request; the rest in the background."""
+
+
+def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Create and start a run over what ``run_id`` left undone; returns the new run, linked by ``retry_of``.
+
+    Site, pipeline and parameters are the same. Each item that failed in a stage or was not reached by it becomes,
+    under its old key, an output of the stage it came from in the new run, so nothing before it is done again. What
+    the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. Where branches
+    part, an item that one of them left undone passes through all of them again, and makes the same outputs.
+
+    Of many items, most are copied by :func:`go_on`: the new run waits to start until then, and says why.
+
+    Raises ``TransitionRefused`` if the run is not completed or failed, left nothing undone, was retried before, or
+    still has workers that finish their items; ``SiteClosed`` if its site takes no runs.
+    """
+    with transaction.atomic():
+        transitions.lock([str(run_id)])
+        old = _retryable(run_id)
+        new = AutomationRun.objects.create(
+            site=old.site,
+            pipeline=old.pipeline,
+            lane=old.lane,
+            params=old.params,
+            created_by=actor.name,
+            retry_of=old,
+            timeout_seconds=old.timeout_seconds,
+            copying={"step": 0, "after": None},
+        )
+        lifecycle.refuse_if_closed(old.site)
+        olds = list(old.stages.filter(position__gte=0).order_by("position"))
+        try:
+            stage_rows.create_again(new, olds)
+        except LookupError as unknown:
+            raise _refusal(old, f"has a stage {unknown} that is not in this release") from None
+        is_whole = _copy(old, new, at_most=COPIED_AT_ONCE)
+        if is_whole and not new.total_items:
+            raise _refusal(old, "left nothing undone")
+        figures = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
+        if not is_whole:
+            figures["copying"] = True
+        audit.record("create", scope=new.scope, actor=actor, reason=reason, figures=figures | {"retry_of": str(old.pk)})
+        audit.record("retry", scope=old.scope, actor=actor, reason=reason, figures={"retried_by": str(new.pk)})
+        return lifecycle.start_run(new.pk, actor=actor, reason=reason)
+
+
+def go_on(seconds: float = 20.0) -> int:
+    """Go on with the copying for retries, the oldest first, and start what is whole; returns how many are.
+
+    Each batch is a transaction of its own. Several callers share the work: each takes a run that no other is at.
+    """
+    ends_at = time.monotonic() + seconds
+    whole = 0
+    failed: list[UUID] = []
+    while time.monotonic() < ends_at:
+        waiting = AutomationRun.objects.filter(copying__isnull=False).exclude(pk__in=failed).order_by("created_at")
+        pk = None
+        try:
+            with transaction.atomic():
+                new = waiting.select_for_update(skip_locked=True, of=("self",)).select_related("retry_of").first()
+                if new is None:
+                    break
+                pk = new.pk
+                is_done = _step(new)
+            if is_done:
+                whole += 1
+                lifecycle.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are there")
+        except TransitionRefused as refusal:
+            logger.info("%s", refusal)
+        except Exception as error:
+            if database.is_away(error) or pk is None:
+                raise
+            logger.exception("Run %s could not be prepared; the others are.", pk)
+            failed.append(pk)
+    return whole
+
+
+def _step(new: AutomationRun) -> bool:
+    """One batch for the locked run ``new``; whether it is ready to start by it."""
+    if new.lifecycle != Lifecycle.PENDING or new.cancel_requested_at is not None or new.retry_of is None:
+        AutomationRun.objects.filter(pk=new.pk).update(copying=None)
+        return False
+    if not _copy(new.retry_of, new, at_most=1):
+        return False
+    if not new.total_items:
+        transitions.apply(transitions.CANCEL, new.pk, actor=SYSTEM, reason="there is nothing left to do")
+        return False
+    figures = {"total_items": new.total_items}
+    audit.record("prepared", scope=new.scope, actor=SYSTEM, reason="its items are copied", figures=figures)
+    return True
+
+
+def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
+    """Copy batches until about ``at_most`` items more are copied; whether all are."""
+    undone = Undone(old, new, _sources(new))
+    had = new.total_items
+    while undone.copy_batch():
+        if new.total_items - had >= at_most:
+            return False
+    new.copying = None
+    new.save(update_fields=["copying"])
+    return True
+
+
+def _sources(run: AutomationRun) -> Sources:
+    rows = run.stages.exclude(slug=INPUT).order_by("position")
+    return {row.slug: definition.of(row).after or (INPUT,) for row in rows}
+
+
+def _retryable(run_id: UUID) -> AutomationRun:
+    runs = AutomationRun.objects.present().select_related("site")
+    run: AutomationRun | None = runs.filter(pk=run_id).first()
+    if run is None or run.lifecycle not in RETRYABLE:
+        raise transitions.refusal("retry", run_id)
+    earlier = AutomationRun.objects.filter(retry_of=run).values_list("pk", flat=True).first()
+    if earlier is not None:
+        raise _refusal(run, f"was retried before, by run {earlier}")
+    if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
+        raise _refusal(run, f"is {run.lifecycle} but workers are still finishing items of it")
+    return run
+
+
+def _refusal(run: AutomationRun, fact: str) -> TransitionRefused:
+    return TransitionRefused("retry", run.pk, fact, status.of(run))

@@ -1,0 +1,200 @@
+"""The table of lifecycle transitions and their only writer; also the pause times that go with a run's holds.
+
+Every write is one UPDATE whose WHERE is the guard: no row, no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F, FloatField, Func, Subquery, Sum
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Now
+
+from automation.errors import TransitionRefused
+from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from pause_manager import holds
+from pause_manager.models import Hold
+from pause_manager.observability import audit
+from pause_manager.observability.actor import SYSTEM, Actor
+
+_RUN = AutomationRun._meta.db_table
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One arrow of the state machine: ``name`` is also the event's action, ``stamp`` the time it sets."""
+
+    name: str
+    sources: tuple[Lifecycle, ...]
+    target: Lifecycle
+    stamp: str
+
+    @property
+    def is_final(self) -> bool:
+        return self.target in (Lifecycle.COMPLETED, Lifecycle.FAILED, Lifecycle.CANCELLED)
+
+
+START = Transition("start", (Lifecycle.PENDING,), Lifecycle.RUNNING, "started_at")
+COMPLETE = Transition("complete", (Lifecycle.RUNNING,), Lifecycle.COMPLETED, "finished_at")
+FAIL = Transition("fail", (Lifecycle.RUNNING,), Lifecycle.FAILED, "finished_at")
+CANCEL = Transition("cancel", (Lifecycle.PENDING, Lifecycle.RUNNING), Lifecycle.CANCELLED, "cancelled_at")
+TABLE = (START, COMPLETE, FAIL, CANCEL)
+
+
+def apply(
+    transition: Transition,
+    run_id: UUID,
+    *,
+    actor: Actor,
+    reason: str = "",
+    figures: dict[str, Any] | None = None,
+) -> None:
+    """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
+
+    The holds on a run end with it. The caller has locked the run.
+    """
+    changes: dict[str, Any] = {"lifecycle": transition.target, transition.stamp: Now()}
+    if transition.is_final:
+        # A final run is not paused: the pause that was on it ends here and is counted.
+        changes |= {"finished_at": Now(), "paused_seconds": _paused_until_now(), "paused_at": None}
+    if transition is FAIL:
+        changes["failure"] = reason
+    if transition is COMPLETE:
+        changes["failed_items"] = _failed_in(run_id)
+    with transaction.atomic():
+        was = _lifecycle_before(transition, run_id)
+        moved = AutomationRun.objects.filter(pk=run_id, lifecycle__in=transition.sources).update(**changes)
+        if not moved:
+            raise refusal(transition.name, run_id)
+        audit.record(
+            transition.name,
+            scope=f"run:{run_id}",
+            actor=actor,
+            reason=reason,
+            figures=figures,
+            before={"lifecycle": was},
+            after={"lifecycle": str(transition.target)},
+        )
+        if transition.is_final:
+            _drop_holds(f"run:{run_id}")
+
+
+def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:
+    if len(transition.sources) == 1:
+        return str(transition.sources[0])
+    return AutomationRun.objects.filter(pk=run_id).values_list("lifecycle", flat=True).first()
+
+
+def _drop_holds(scope: str) -> None:
+    """A final run is kept by nothing: its own holds end with it."""
+    for kind in Hold.objects.covering([scope]).values_list("kind", flat=True):
+        holds.release([scope], kind=kind, actor=SYSTEM, reason="the run has ended")
+
+
+def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
+    """Note that ``run_id`` is to be cancelled; True the first time. Raises ``TransitionRefused`` on a final run."""
+    unfinished = AutomationRun.objects.unfinished().filter(pk=run_id)
+    if unfinished.filter(cancel_requested_at__isnull=True).update(
+        cancel_requested_at=Now(), cancel_requested_by=actor.name
+    ):
+        return True
+    if not unfinished.exists():
+        raise refusal("cancel", run_id)
+    return False
+
+
+def mark_deleted(run_id: UUID) -> bool:
+    """Note that a final run is deleted; True if this call did it."""
+    final = AutomationRun.objects.filter(pk=run_id, finished_at__isnull=False, deleted_at__isnull=True)
+    return bool(final.update(deleted_at=Now()))
+
+
+def start_stage(stage_run_id: int, total_items: int, paused_seconds: float) -> bool:
+    """Mark a pending stage as running with its fixed total; True if this call did it."""
+    return bool(
+        StageRun.objects.filter(pk=stage_run_id, lifecycle=Lifecycle.PENDING).update(
+            lifecycle=Lifecycle.RUNNING,
+            total_items=total_items,
+            started_at=Now(),
+            paused_seconds_at_start=paused_seconds,
+        )
+    )
+
+
+def complete_stage(stage_run_id: int, paused_seconds: float) -> bool:
+    """Mark a running stage without open slices as completed; True if this call did it."""
+    return bool(
+        StageRun.objects.filter(pk=stage_run_id, lifecycle=Lifecycle.RUNNING)
+        .exclude(slices__finished_at__isnull=True, slices__id__isnull=False)
+        .update(lifecycle=Lifecycle.COMPLETED, finished_at=Now(), paused_seconds_at_end=paused_seconds)
+    )
+
+
+def lock(run_ids: Sequence[str]) -> None:
+    """Lock the rows of ``run_ids``, in order, until the transaction ends.
+
+    Waits for claims in flight, which share the rows, and makes later ones see what is committed here. Everything
+    that changes a run or its holds takes this lock first, so that no two of them wait for each other.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT 1 FROM {_RUN} WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE", [list(map(str, run_ids))]
+        )
+
+
+def keep_pause_times(run_ids: Sequence[str]) -> None:
+    """Make the pause times of locked runs agree with their run-scope holds, in the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(_KEEP_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [f"run:{pk}" for pk in run_ids]})
+
+
+def refusal(verb: str, run_id: UUID) -> TransitionRefused:
+    """The refusal of ``verb`` that says what the run is now."""
+    from automation.reports import status
+
+    run = AutomationRun.objects.with_leases().filter(pk=run_id).first()
+    if run is None:
+        return TransitionRefused(verb, run_id, "does not exist", "unknown")
+    now = status.of(run)
+    return TransitionRefused(verb, run_id, f"is {now}", now)
+
+
+def _failed_in(run_id: UUID) -> Combinable:
+    """Items given up in all stages of the run: final once all of them are complete."""
+    of_run = WorkSlice.objects.filter(stage_run__run=run_id).order_by().values("stage_run__run")
+    return Coalesce(Subquery(of_run.values(failed=Sum("failed"))), 0)
+
+
+def _paused_until_now() -> Combinable:
+    """Ended pauses and the one that is going on, in seconds."""
+    going_on = Func(
+        F("paused_at"),
+        template="coalesce(extract(epoch FROM statement_timestamp() - %(expressions)s), 0)",
+        output_field=FloatField(),
+    )
+    return F("paused_seconds") + going_on
+
+
+_KEEP_PAUSE_TIMES = f"""
+    WITH held AS (
+        SELECT substr(scope, 5)::uuid AS run_id, min(created_at) FILTER (WHERE released_at IS NULL) AS since,
+               max(released_at) AS ended
+          FROM {Hold._meta.db_table}
+         WHERE scope = ANY(%(scopes)s)
+         GROUP BY scope
+    )
+    UPDATE {_RUN} AS run
+       SET paused_at = CASE WHEN held.since IS NULL THEN NULL ELSE coalesce(run.paused_at, held.since) END,
+           resumed_at = CASE WHEN held.since IS NULL AND run.paused_at IS NOT NULL
+                             THEN coalesce(held.ended, statement_timestamp()) ELSE run.resumed_at END,
+           paused_seconds = run.paused_seconds + CASE WHEN held.since IS NULL AND run.paused_at IS NOT NULL
+                             THEN extract(epoch FROM coalesce(held.ended, statement_timestamp()) - run.paused_at)
+                             ELSE 0 END
+      FROM unnest(%(runs)s::uuid[]) AS wanted(id) LEFT JOIN held ON held.run_id = wanted.id
+     WHERE run.id = wanted.id AND run.finished_at IS NULL
+"""

@@ -1,0 +1,157 @@
+"""The item loop of a stage whose ``process`` is async: several items at once; the cursor passes only what is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from automation.gate import installed
+from automation.items.background_connection import Aside
+from automation.items.unfinished import States
+from automation.items.units import Reading
+from automation.leases.checkpoint import Progress
+from automation.leases.claims import Work
+from automation.pipeline import AnyStage, TryLater
+from automation.pipeline.context import Interrupted
+from automation.worker import memory_faults
+from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
+from automation.worker.attempts import GivenUp
+from automation.worker.item_loop import MOST_BYTES, Halt, ItemLoop, timed
+from pause_manager.slots import slots
+
+
+class AsyncItemLoop(ItemLoop):
+    """Of one stage loop, which must call ``end`` once the stage is taken down."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._events = EventLoop()
+        self._state_aside = Aside()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self._events.run(coroutine)
+
+    def close(self) -> None:
+        super().close()
+        self._state_aside.close()
+
+    def end(self) -> None:
+        self._events.close()
+
+    def _pass_over(self, work: Work, stage: AnyStage, interval: float | None) -> Halt | None:
+        reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
+        states = States(work, reading.prefix)
+        states.load()  # on the event loop it cannot be read
+        items = AsyncItems(
+            self._events,
+            stage,
+            self._ctx,
+            self._slot,
+            states,
+            readers=installed.readers_of(self._stage_run),
+            aside=self._state_aside,
+            limit=self._item_timeout,
+            most_bytes=self._declared.max_item_bytes,
+            must_stop=self.must_stop,
+        )
+        try:
+            return self._work(work, stage, interval, reading, items)
+        finally:
+            items.abandon()
+
+    def _work(
+        self, work: Work, stage: AnyStage, interval: float | None, reading: Reading, items: AsyncItems
+    ) -> Halt | None:
+        # Where the cursor must say which item is to blame, there is one at a time.
+        is_one = work.needs_care or (interval == 0 and stage.checkpoint_interval != 0)
+        most = 1 if is_one else self._declared.in_flight
+        seconds = self._seconds if interval is None else interval
+        done, started = Progress(cursor=work.cursor), time.monotonic()
+        number, look_at, pairs = work.done, self._turn.look_at, reading.pairs
+        is_over = must_stop = has_waited = False
+        why = None
+        while True:
+            should_stop, reason = self._check_should_stop()
+            if not must_stop and (should_stop or time.monotonic() >= look_at):
+                must_stop, why = should_stop or self._turn.is_over(), reason
+                look_at = self._turn.look_at
+            while not (must_stop or is_over) and self._has_place(items, most):
+                pair = next(pairs, None)
+                if pair is None:
+                    is_over = True
+                    break
+                unit = reading.unit(*pair)
+                tried = work.overrun_attempts if work.overrun_key and pair[0] == work.overrun_key else 0
+                items.start(unit, number, tried)
+                number += unit.size
+            if not items.flights:
+                break
+            items.run()
+            while items.flights and items.flights[0].is_settled:
+                flight = items.flights[0]
+                if isinstance(flight.error, TryLater):
+                    if items.at_work:
+                        break  # what comes after it may be done, and then does not wait with it
+                    items.flights.popleft()
+                    self._committer.wait()
+                    if not done.is_empty:
+                        self._committer.commit(work, timed(done, started))
+                    is_alone = has_waited and not any(one.error is None for one in items.flights)
+                    before = work.done
+                    if not self._put_off(work, stage, flight.unit, flight.error, has_waited=is_alone):
+                        return None
+                    set_apart = flight.unit.size - (work.done - before)
+                    number -= set_apart
+                    for other in items.flights:
+                        other.number -= set_apart
+                    has_waited, done, started = True, Progress(cursor=work.cursor), time.monotonic()
+                    continue
+                if isinstance(flight.error, Interrupted):
+                    items.abandon()
+                    return self._halt(work, done, started, self._slot.stop)
+                self._add(flight, done, work)
+                items.flights.popleft()
+                has_waited = False
+                if not seconds:
+                    self._commit_alone(work, flight.unit, timed(done, started))
+                    done, started = Progress(cursor=done.cursor), time.monotonic()
+            if not done.is_empty and (time.monotonic() - started >= seconds or done.size >= MOST_BYTES):
+                if self._slot.is_orphaned:
+                    items.abandon()
+                    return self._halt(work, done, started, slots.ORPHANED)
+                self._committer.begin(work, timed(done, started))
+                done, started = Progress(cursor=done.cursor), time.monotonic()
+        if must_stop and done.is_empty and done.cursor == work.last_key:
+            self._committer.wait()  # that was its last checkpoint: there is nothing to give back
+            return Halt(why)
+        if must_stop:
+            return self._halt(work, done, started, why)
+        if not done.is_empty:
+            self._committer.begin(work, timed(done, started))
+        return None
+
+    @staticmethod
+    def _has_place(items: AsyncItems, most: int) -> bool:
+        return (
+            items.at_work < most
+            and len(items.flights) < most * BUFFER
+            and items.size < MOST_BYTES
+            and not any(isinstance(flight.error, TryLater) for flight in items.flights)
+        )
+
+    def _add(self, flight: Flight, done: Progress, work: Work) -> None:
+        """Add to ``done`` what became of the item. Raises what is not its fault."""
+        unit, error = flight.unit, flight.error
+        if error is None:
+            done.outputs += flight.rows
+            done.size += flight.size
+            done.processed += unit.size
+        elif isinstance(error, GivenUp):
+            memory_faults.note(error.error, self._stage_run, work.node)
+            done.failures += unit.failures(error.error, error.attempts)
+            done.failed += unit.size
+        else:
+            raise error
+        done.staged |= flight.staged
+        done.cursor = unit.last_key

@@ -1,0 +1,332 @@
+"""The item loop: works through the items of one slice after the other, for a stage loop, and commits what they give.
+
+Between two items that cost nothing it stands in every item's way, so it is flat: whatever is rare has left it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from automation.dispatch.turns import Turn
+from automation.errors import CheckpointRefused
+from automation.gate import installed
+from automation.items import store
+from automation.items.background_connection import Aside
+from automation.items.unfinished import States, Unfinished
+from automation.items.units import Reading, Unit
+from automation.leases import loop_beat
+from automation.leases.checkpoint import INTERVAL_SECONDS, Progress
+from automation.leases.claims import Work
+from automation.leases.committing import Committer
+from automation.models import StageRun
+from automation.pipeline import AnyStage, TryLater, item_types
+from automation.pipeline.context import Interrupted, StageContext, TookTooLong
+from automation.pipeline.definition import Definition
+from automation.worker import memory_faults, patience
+from automation.worker.attempts import GivenUp, again
+from automation.worker.overruns import item_timeout
+from pause_manager.holds.stops import Stop
+from pause_manager.slots import slots
+from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Outputs that wait for a checkpoint are committed when they are so large, however short a time it is."""
+SHORT_ITEM_SECONDS = 0.005
+SHORT_ITEMS_SECONDS = 0.25
+"""Between two checkpoints where items are shorter than :data:`SHORT_ITEM_SECONDS`: there the checkpoints cost most."""
+
+
+@dataclass(frozen=True)
+class Halt:
+    """The loop leaves a slice before its end, and has given it back."""
+
+    why: Stop | None
+    """``None``: its time is up."""
+
+
+class ItemLoop:
+    """Of one stage loop."""
+
+    def __init__(
+        self,
+        stage_run: StageRun,
+        declared: Definition,
+        ctx: StageContext,
+        slot: Slot,
+        turn: Turn,
+        committer: Committer,
+    ) -> None:
+        self._stage_run = stage_run
+        self._declared = declared
+        self._ctx = ctx
+        self._slot = slot
+        self._turn = turn
+        self._committer = committer
+        self._ahead = Aside()
+        self.unfinished = Unfinished(ctx, must_stop=self.must_stop, committing=self._committing)
+        self._reading: Reading | None = None
+        self._process: item_types.Process | None = None
+        self._item_timeout = item_timeout(declared)
+        self._seconds = INTERVAL_SECONDS
+        self._check_should_stop = slot.check
+        """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
+
+    def read_ahead(self, work: Work) -> None:
+        """Read the first items of ``work``, which is worked through next."""
+        self._reading = Reading(work, self._stage_run, self._ahead)
+
+    def work_through(self, work: Work, stage: AnyStage) -> Halt | None:
+        """Work on what is left of ``work``. ``None`` if nothing is, or if it waits.
+
+        The last checkpoint may still be under way: ``settle`` tells what came of it.
+        """
+        self._slot.work[LIMIT] = self._item_timeout
+        # After a crash the cursor must stand right before the culprit, should it kill again.
+        interval = 0.0 if work.needs_care else stage.checkpoint_interval
+        try:
+            return self._pass_over(work, stage, interval)
+        except CheckpointRefused as refused:
+            return self._one_by_one(work, stage, refused, interval)
+        finally:
+            self._let_go()
+
+    def settle(self, work: Work, stage: AnyStage, forgo: Callable[[], None]) -> Halt | None:
+        """Return when the last checkpoint of ``work``, which was worked through, stands.
+
+        ``forgo`` is called before anything of it is done again, which may take longer than another lease lasts.
+        """
+        try:
+            self._committer.wait()
+        except CheckpointRefused as refused:
+            forgo()
+            try:
+                return self._one_by_one(work, stage, refused, stage.checkpoint_interval)
+            finally:
+                self._let_go()
+        return None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``coroutine`` on the event loop of the items; there is none where they are not async."""
+        raise AssertionError
+
+    def end(self) -> None:
+        """End the event loop, if there is one."""
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._committer.close()
+        self._ahead.close()
+        self.unfinished.close()
+
+    def _let_go(self) -> None:
+        """No item is at work: a hook that comes next has neither state nor outputs."""
+        self.unfinished.leave()
+        self.unfinished.states = None
+
+    def _one_by_one(
+        self, work: Work, stage: AnyStage, refused: CheckpointRefused, interval: float | None
+    ) -> Halt | None:
+        if interval == 0:
+            raise refused
+        self._ctx.logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
+        self._reading = None
+        self._slot.note(loop_beat.on(work))
+        return self._pass_over(work, stage, interval=0.0)
+
+    def _pass_over(self, work: Work, stage: AnyStage, interval: float | None) -> Halt | None:
+        reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
+        check_should_stop, monotonic, output_rows = self._check_should_stop, time.monotonic, store.output_rows
+        process, ctx, at, most_bytes = (
+            self._process_of(stage),
+            self._ctx,
+            self._slot.work,
+            self._declared.max_item_bytes,
+        )
+        unfinished = self.unfinished
+        unfinished.states = States(work, reading.prefix)
+        prefix, is_grouped, overrun_key = reading.prefix, reading.is_grouped, work.overrun_key or None
+        seconds = self._seconds if interval is None else interval
+        number, look_at, has_waited, size = work.done, self._turn.look_at, False, 1
+        done = Progress(cursor=work.cursor)
+        at[ATTEMPT] = 1.0
+        started = now = monotonic()
+        for key, given in reading.pairs:
+            should_stop, reason = check_should_stop()
+            if should_stop or now >= look_at:
+                if should_stop or self._turn.is_over():
+                    return self._halt(work, done, started, reason)
+                look_at, now = self._turn.look_at, monotonic()
+            ctx.item_key = full = prefix + key
+            if is_grouped:
+                size = reading.size
+            at[NUMBER] = number
+            number += size
+            try:
+                if key == overrun_key:
+                    rows = self._once_more(work, stage, full, given)
+                else:
+                    at[BEGUN] = now
+                    rows = output_rows(full, process(given, ctx), most_bytes, unfinished)
+            except BaseException as error:
+                at[BEGUN] = 0.0
+                unit = reading.unit(key, given)
+                tried = work.overrun_attempts if key == overrun_key else 0
+                try:
+                    self._judge(work, stage, unit, error, tried + 1, done)
+                except Interrupted:
+                    return self._halt(work, done, started, self._slot.stop)
+                except TryLater as later:
+                    self._committer.wait()
+                    if not done.is_empty:
+                        self._committer.commit(work, timed(done, started))
+                    if not self._put_off(work, stage, unit, later, has_waited=has_waited):
+                        return None
+                    has_waited, number = True, work.done
+                    done, started = Progress(cursor=work.cursor), (now := monotonic())
+                    continue
+            else:
+                at[BEGUN] = 0.0
+                if unfinished.is_touched:
+                    rows = unfinished.ended(rows, done.staged)
+                done.outputs += rows
+                done.size += len(rows[0]) if len(rows) == 1 else sum(map(len, rows))
+                done.processed += size
+            has_waited = False
+            done.cursor = reading.last_key if is_grouped else key
+            now = monotonic()
+            if now - started >= seconds or done.size >= MOST_BYTES:
+                if self._slot.is_orphaned:
+                    return self._halt(work, done, started, slots.ORPHANED)
+                if seconds:
+                    self._committer.begin(work, timed(done, started))
+                else:
+                    self._commit_alone(work, reading.unit(key, given), timed(done, started))
+                if interval is None:
+                    seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
+                done, started, now = Progress(cursor=done.cursor), now, monotonic()
+        if not done.is_empty:
+            self._committer.begin(work, timed(done, started))
+        return None
+
+    def _halt(self, work: Work, done: Progress, started: float, why: Stop | None) -> Halt:
+        self._committer.commit(work, timed(done, started), release=True)
+        return Halt(why)
+
+    def _once_more(self, work: Work, stage: AnyStage, key: str, given: Any) -> list[bytes]:
+        """Another attempt at an item that took too long in a loop before this one."""
+        tried = work.overrun_attempts
+        if tried > self._declared.retries:
+            raise GivenUp(TookTooLong("item_timeout", self._item_timeout), tried)
+        return self._attempt(stage, key, given, tried + 1)
+
+    def _anew(self, stage: AnyStage, unit: Unit, number: int) -> list[bytes]:
+        return self._attempt(stage, unit.key, unit.anew(), number)
+
+    def _attempt(self, stage: AnyStage, key: str, given: Any, number: int) -> list[bytes]:
+        at = self._slot.work
+        self.unfinished.restart()
+        at[ATTEMPT], at[BEGUN] = number, time.monotonic()
+        try:
+            return store.output_rows(
+                key, self._process_of(stage)(given, self._ctx), self._declared.max_item_bytes, self.unfinished
+            )
+        finally:
+            at[BEGUN], at[ATTEMPT] = 0.0, 1.0
+
+    def _process_of(self, stage: AnyStage) -> item_types.Process:
+        if self._process is None:
+            self._process = item_types.process_of(stage, installed.readers_of(self._stage_run))
+        return self._process
+
+    def _judge(
+        self, work: Work, stage: AnyStage, unit: Unit, error: BaseException, failed: int, done: Progress
+    ) -> None:
+        """Add to ``done`` what becomes of ``unit``, whose attempt ``failed`` ended with ``error``.
+
+        Raises what is not its fault.
+        """
+        unfinished = self.unfinished
+        try:
+            if isinstance(error, GivenUp):
+                unfinished.is_touched = True  # by an attempt in another loop, perhaps
+                raise error
+            rows = again(partial(self._anew, stage, unit), error, failed, stage, self._ctx, self._stop_now)
+        except GivenUp as given_up:
+            memory_faults.note(given_up.error, self._stage_run, work.node)
+            if unfinished.is_touched:
+                unfinished.given_up(done.staged)
+            done.failures += unit.failures(given_up.error, given_up.attempts)
+            done.failed += unit.size
+        except BaseException:
+            unfinished.leave()
+            raise
+        else:
+            if unfinished.is_touched:
+                rows = unfinished.ended(rows, done.staged)
+            done.outputs += rows
+            done.size += sum(map(len, rows))
+            done.processed += unit.size
+
+    def must_stop(self) -> bool:
+        """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
+        return not self._declared.irreversible and self._check_should_stop()[0]
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """The item at work commits something, which is progress: its time begins anew, and stands till then."""
+        at, now = self._slot.work, time.monotonic()
+        spent = now - at[BEGUN] if at[BEGUN] else None
+        at[BEGUN] = 0.0
+        try:
+            yield
+            spent = None if spent is None else 0.0
+        finally:
+            if spent is not None:
+                at[BEGUN] = time.monotonic() - spent
+
+    def _stop_now(self) -> Stop | None:
+        return self._slot.stop
+
+    def _commit_alone(self, work: Work, unit: Unit, done: Progress) -> None:
+        """Commit ``done``, which is of ``unit`` alone: what of it the database does not take is that item's fault."""
+        try:
+            self._committer.commit(work, done)
+        except CheckpointRefused as refused:
+            if done.failed:
+                raise
+            self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
+            done.outputs, done.processed, done.failed = [], 0, unit.size
+            done.failures = unit.failures(refused.cause, 1)
+            done.staged = dict.fromkeys(done.staged, 0)
+            self._committer.commit(work, done)
+
+    def _put_off(self, work: Work, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
+        """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
+        self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
+        out = patience.exhausted(stage, work, later)
+        if out is not None:
+            failures = unit.failures(out, work.waits + 1)
+            done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures, staged={unit.key: 0})
+            self._committer.commit(work, done)
+            return work.cursor != work.last_key
+        if has_waited or work.waits or work.left <= unit.size:
+            self._slot.note(loop_beat.on(work, is_ending=True))
+            patience.wait(self._stage_run, work, unit.key, later)
+            return False
+        patience.set_apart(self._stage_run, work, unit.key, self._declared.group_size, later)
+        return True
+
+
+def timed(done: Progress, started: float) -> Progress:
+    """``done``, with the time since it was begun."""
+    done.busy_seconds = time.monotonic() - started
+    return done
+
+
+def _seconds(of_an_item: float) -> float:
+    return SHORT_ITEMS_SECONDS if of_an_item < SHORT_ITEM_SECONDS else INTERVAL_SECONDS

@@ -1,0 +1,154 @@
+"""What strangers use of a node, and how far that has lately swung."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pause_manager.capacity.headroom import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli, most_seen
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.snapshot import NodeView
+
+CPU: Resource = ("cpu", "")
+MEMORY: Resource = ("memory", "")
+
+
+def gpu_resource(gpu: str) -> Resource:
+    return ("gpu_memory", gpu)
+
+
+class Usage(NamedTuple):
+    """One resource of a node: its total, what strangers use, what our loops and tasks at work declared."""
+
+    total: int
+    foreign: int
+    declared: int
+
+    @property
+    def deficit(self) -> int:
+        """How much our work must give back. Never more than strangers use: own load alone pauses nothing."""
+        return max(0, min(self.foreign, self.foreign + self.declared - self.total))
+
+
+def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset()) -> dict[Resource, Usage]:
+    """Every readable resource of ``node``; a GPU without memory of its own is none.
+
+    What is named in ``leaving``, and what is only sent, declares nothing.
+
+    Where the sensor shows no memory of ours, what is used is taken for ours as far as we declared it: nobody yields
+    on a guess. A whole GPU taken without a figure declares only what it is seen to use.
+    """
+    cpu = memory = memory_staying = 0
+    on_gpus: dict[str, int] = {}
+    staying_on_gpus: dict[str, int] = {}
+    for load in node.loads:
+        if load.is_sent:
+            continue
+        stays = load.ref not in leaving
+        amount = node.memory_mib_of(load)
+        memory += amount
+        if stays:
+            cpu += milli(load.needs.cpu)
+            memory_staying += amount
+        for gpu_id in load.gpus:
+            on_gpus[gpu_id] = on_gpus.get(gpu_id, 0) + load.needs.gpu_memory_mib
+            if stays:
+                staying_on_gpus[gpu_id] = staying_on_gpus.get(gpu_id, 0) + load.needs.gpu_memory_mib
+    used = node.memory_mib - node.free_memory_mib
+    found = {
+        CPU: Usage(milli(node.cores), foreign_milli(node, policy), cpu),
+        MEMORY: Usage(node.memory_mib, _foreign(used, node.own_memory_mib, memory), memory_staying),
+    }
+    for gpu in () if node.gpu_problem else node.gpus:
+        if gpu_is_unknown(gpu) or gpu.free_mib is None or gpu.is_unified:
+            continue
+        foreign = _foreign(gpu.total_mib - gpu.free_mib, gpu.own_mib, on_gpus.get(gpu.id, 0))
+        found[gpu_resource(gpu.id)] = Usage(gpu.total_mib, foreign, staying_on_gpus.get(gpu.id, 0))
+    return found
+
+
+def would_fit_alone(node: NodeView, needs: Needs, policy: Policy, queue: str = "") -> bool:
+    """Whether strangers leave room for ``needs`` if nothing of ours were there, on GPUs that those of ``queue`` see."""
+    found = usage(node, policy)
+    cpu, memory = found[CPU], found[MEMORY]
+    if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
+        return False
+    if not needs.gpus:
+        return True
+    left = {gpu: use.total - use.foreign for (kind, gpu), use in found.items() if kind == "gpu_memory"}
+    beside = memory.total - memory.foreign - needs.memory_mib
+    unified = [gpu for gpu in node.gpus if gpu.is_unified and not node.gpu_problem and not gpu_is_unknown(gpu)]
+    left |= {gpu.id: beside for gpu in unified}
+    fitting = [gpu for gpu, free in left.items() if free >= max(needs.gpu_memory_mib, 1)]
+    groups = node.groups
+    return (most_seen(groups, fitting, queue) if groups else len(fitting)) >= needs.gpus
+
+
+def _foreign(used: int, own: int, declared: int) -> int:
+    return max(0, used - (own or min(used, declared)))
+
+
+Steps = tuple[tuple[float, int], ...]
+"""Since when strangers have used at least so much, from the least to what they use now."""
+
+
+@dataclass(frozen=True)
+class Swing:
+    """The highest use by strangers that lasted, over ``swing_seconds`` at least, in two buckets of that length.
+
+    What lasts less than the contended dwell makes no loop yield, so it is no reason to keep room either.
+    """
+
+    since: float = 0.0
+    before: Mapping[Resource, int] = field(default_factory=dict)
+    latest: Mapping[Resource, int] = field(default_factory=dict)
+    held: Mapping[Resource, Steps] = field(default_factory=dict)
+
+    def seen(self, now_used: Mapping[Resource, Usage], policy: Policy, now: float) -> Swing:
+        """The swing after one more look."""
+        dwell = policy.contended_dwell_seconds
+        held, lasted = {}, {}
+        for resource, use in now_used.items():
+            steps = self.held.get(resource, ())
+            lasted[resource] = max((amount for since, amount in steps if now - since >= dwell), default=0)
+            held[resource] = _stepped(steps, use.foreign, now, dwell)
+        if now - self.since >= policy.swing_seconds:
+            is_recent = now - self.since < 2 * policy.swing_seconds
+            return Swing(now, self.latest if is_recent else {}, lasted, held)
+        if any(amount > self.latest.get(resource, -1) for resource, amount in lasted.items()):
+            merged = {resource: max(amount, self.latest.get(resource, 0)) for resource, amount in lasted.items()}
+            return Swing(self.since, self.before, merged, held)
+        return self if held == self.held else Swing(self.since, self.before, self.latest, held)
+
+    def margin(self, now_used: Mapping[Resource, Usage], policy: Policy) -> dict[Resource, int]:
+        """What to leave free beside new work: as far as strangers were above their present use, at most the gap.
+
+        A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
+        """
+        found, gap = {}, policy.gap
+        for resource, use in now_used.items():
+            above = self._peak(resource) - use.foreign
+            if above <= 0:
+                continue
+            back = use.foreign + min(above, round(gap * use.total))
+            if resource == CPU:
+                back = beyond_noise(back, use.total, policy)
+            if back > use.foreign:
+                found[resource] = back - use.foreign
+        return found
+
+    def _peak(self, resource: Resource) -> int:
+        return max(self.before.get(resource, 0), self.latest.get(resource, 0))
+
+
+def _stepped(steps: Steps, amount: int, now: float, dwell: float) -> Steps:
+    if len(steps) == 1 and steps[0][1] == amount:
+        return steps
+    since, kept = now, list(steps)
+    while kept and kept[-1][1] >= amount:
+        since = kept.pop()[0]
+    while len(kept) > 1 and now - kept[1][0] >= dwell:
+        kept.pop(0)
+    return (*kept, (since, amount))

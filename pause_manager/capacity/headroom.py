@@ -1,0 +1,389 @@
+"""How much of a node is left. Integers throughout (thousandths of a core, MiB), so that comparisons are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.snapshot import ContainerView, GpuView, Load, NodeView, WorkerGroup
+
+_MILLION = 1_000_000
+
+Resource = tuple[str, str]
+"""("cpu", ""), ("memory", "") or ("gpu_memory", id of the GPU)."""
+Margin = Mapping[Resource, int]
+"""What to leave free of each resource, in thousandths of a core or MiB."""
+
+
+class Share(NamedTuple):
+    """Free of total for the scarcest resource, exact; ``float(share)`` is for people."""
+
+    free: int
+    total: int
+    resource: str
+
+    def __float__(self) -> float:
+        return self.free / self.total
+
+    def is_below(self, threshold: float) -> bool:
+        """Strictly below: a share of exactly 20 % is not below 0.20."""
+        return self.free * _MILLION < round(threshold * _MILLION) * self.total
+
+    def is_scarcer(self, other: Share) -> bool:
+        return self.free * other.total < other.free * self.total
+
+
+@dataclass(slots=True)
+class GpuRoom:
+    """What is left of one GPU; negative when strangers took what our loads declared."""
+
+    id: str
+    index: int
+    free_mib: int
+    total_mib: int
+    loads: int = 0
+    """How many of our loads are on it."""
+    is_unified: bool = False
+    """Its memory is the machine's: ``free_mib`` follows that of the room."""
+
+
+@dataclass(slots=True)
+class Bound:
+    """What is left of one container, whatever its node has beside."""
+
+    cpu_milli: int
+    memory_mib: int
+
+    def fits(self, cpu_milli: int, memory_mib: int) -> bool:
+        return cpu_milli <= self.cpu_milli and memory_mib <= self.memory_mib
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left of one node. ``gpus`` has the readable ones only.
+
+    ``groups`` has the workers of the node, if any of them may not use all of it, and ``bounds`` what is left of their
+    containers, by key: work needs workers who serve its queue, see GPUs enough and have room in their container. Those
+    whose container is not known are in one of them.
+    """
+
+    node: str
+    cpu_milli: int
+    cpu_total: int
+    memory_mib: int
+    memory_total: int
+    gpus: list[GpuRoom]
+    bounds: dict[str, Bound] = field(default_factory=dict)
+    groups: Sequence[WorkerGroup] = ()
+
+    def share(self, needs: Needs, queue: str = "") -> Share | None:
+        """The scarcest of what ``needs`` uses; None if the GPUs it needs cannot be read. Needing nothing is CPU.
+
+        Of GPUs it is the share that those workers have who serve ``queue`` and see the freest.
+        """
+        scarcest: Share | None = None
+        if needs.gpus:
+            gpu = self._nth_freest(needs.gpus, queue)
+            if gpu is None:
+                return None
+            scarcest = Share(gpu.free_mib, gpu.total_mib, "memory" if gpu.is_unified else "gpu_memory")
+        if needs.memory_mib and self.memory_total:
+            memory = Share(self.memory_mib, self.memory_total, "memory")
+            if scarcest is None or memory.is_scarcer(scarcest):
+                scarcest = memory
+        if (needs.cpu or scarcest is None) and self.cpu_total:
+            cpu = Share(self.cpu_milli, self.cpu_total, "cpu")
+            if scarcest is None or cpu.is_scarcer(scarcest):
+                scarcest = cpu
+        return scarcest
+
+    def _nth_freest(self, count: int, queue: str) -> GpuRoom | None:
+        if count > len(self.gpus):
+            return None
+        best = self.gpus
+        if len(best) > 1:
+            best = sorted(best, key=lambda gpu: gpu.free_mib / gpu.total_mib, reverse=True)
+        if not self.groups:
+            return best[count - 1]
+        lasts = [seen[count - 1] for group in self._serving(queue) if len(seen := _seen(best, group)) >= count]
+        return min(lasts, key=best.index, default=None)
+
+    def gpus_for(
+        self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = ""
+    ) -> tuple[str, ...] | None:
+        """Ids of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
+
+        Of equal ones the last: strangers who choose none get the first, and who counts from there takes the next.
+        A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
+        share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards. None if
+        there are no such GPUs, or no workers who serve ``queue``, see them all and have room in their container.
+        """
+        if not needs.gpus and not self.groups:
+            return ()
+        fitting = [gpu for gpu in self.gpus if _gpu_fits(gpu, needs, keep, margin)] if needs.gpus else []
+        if len(fitting) < needs.gpus:
+            return None
+        fitting.sort(key=lambda gpu: (gpu.free_mib, -gpu.index))
+        if not self.groups:
+            return _ids(fitting[: needs.gpus])
+        sets = []
+        for group in self._serving(queue):
+            seen = _seen(fitting, group)[: needs.gpus]
+            if len(seen) == needs.gpus and self._has_room(group, needs, _ids(seen)):
+                sets.append(seen)
+        best = min(sets, key=lambda seen: [fitting.index(gpu) for gpu in seen], default=None)
+        return None if best is None else _ids(best)
+
+    def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = "") -> bool:
+        """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
+        if needs.cpu and _with(margin, ("cpu", ""), milli(needs.cpu), self.cpu_total) > self.cpu_milli:
+            return False
+        gpus = self.gpus_for(needs, keep, margin, queue)
+        if gpus is None:
+            return False
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        return not memory or _with(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
+
+    def container_fits(self, cpu_milli: int, memory_mib: int, queue: str = "") -> bool:
+        """Whether the container of workers who serve ``queue`` has so much left, whatever the machine has."""
+        able = (bound for group in self._serving(queue) for bound in self._bounds_of(group))
+        return not self.bounds or any(bound.fits(cpu_milli, memory_mib) for bound in able)
+
+    def most_seen(self, gpus: Collection[str], queue: str) -> int:
+        """How many of these GPUs any of the workers sees who serve ``queue``."""
+        return most_seen(self.groups, gpus, queue) if self.groups else len(gpus)
+
+    def _serving(self, queue: str) -> list[WorkerGroup]:
+        return [group for group in self.groups if group.serves(queue)]
+
+    def _bounds_of(self, group: WorkerGroup) -> Collection[Bound]:
+        return [self.bounds[group.container]] if group.container in self.bounds else self.bounds.values()
+
+    def _has_room(self, group: WorkerGroup, needs: Needs, gpus: Sequence[str]) -> bool:
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        return not self.bounds or any(bound.fits(milli(needs.cpu), memory) for bound in self._bounds_of(group))
+
+    def take(self, needs: Needs, gpus: Sequence[str], queue: str = "") -> None:
+        """Reserve ``needs`` on the GPUs with these ids."""
+        self.cpu_milli -= milli(needs.cpu)
+        memory = needs.memory_mib + self._shared(needs, gpus)
+        self.memory_mib -= memory
+        able = [group for group in self._serving(queue) if group.gpus is None or group.gpus.issuperset(gpus)]
+        if bounds := [bound for group in able for bound in self._bounds_of(group)]:
+            # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
+            fitting = [bound for bound in bounds if bound.fits(milli(needs.cpu), memory)] or bounds
+            bound = min(fitting, key=lambda bound: bound.cpu_milli)
+            bound.cpu_milli -= milli(needs.cpu)
+            bound.memory_mib -= memory
+        for gpu in self.gpus:
+            is_taken = gpu.id in gpus
+            gpu.loads += is_taken
+            if is_taken and not needs.gpu_memory_mib:
+                gpu.free_mib = min(gpu.free_mib, 0)
+            elif gpu.is_unified:
+                gpu.free_mib = min(gpu.free_mib, self.memory_mib)
+            elif is_taken:
+                gpu.free_mib -= needs.gpu_memory_mib
+
+    def _shared(self, needs: Needs, gpus: Sequence[str]) -> int:
+        """MiB of the machine's memory that ``needs`` takes by way of GPUs that have none of their own."""
+        return needs.gpu_memory_mib * sum(gpu.is_unified and gpu.id in gpus for gpu in self.gpus) if gpus else 0
+
+    def copy(self) -> Room:
+        gpus = [GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads, gpu.is_unified) for gpu in self.gpus]
+        bounds = {key: Bound(bound.cpu_milli, bound.memory_mib) for key, bound in self.bounds.items()}
+        totals = (self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total)
+        return Room(self.node, *totals, gpus, bounds, self.groups)
+
+
+def most_seen(groups: Iterable[WorkerGroup], gpus: Collection[str], queue: str) -> int:
+    """How many of the GPUs with these ids any of ``groups`` sees that serves ``queue``: work runs in one worker."""
+    serving = [group for group in groups if group.serves(queue)]
+    return max((len(gpus) if one.gpus is None else len(one.gpus.intersection(gpus)) for one in serving), default=0)
+
+
+def _seen(gpus: Sequence[GpuRoom], group: WorkerGroup) -> Sequence[GpuRoom]:
+    return gpus if group.gpus is None else [gpu for gpu in gpus if gpu.id in group.gpus]
+
+
+def _ids(gpus: Iterable[GpuRoom]) -> tuple[str, ...]:
+    return tuple(gpu.id for gpu in sorted(gpus, key=lambda gpu: gpu.index))
+
+
+def milli(cores: float) -> int:
+    """Thousandths of a core."""
+    return round(cores * 1000)
+
+
+def foreign_milli(node: NodeView, policy: Policy) -> int:
+    """Thousandths of a core that strangers use of ``node`` at this moment, where that is more than noise."""
+    return beyond_noise(milli(node.foreign_cores), milli(node.cores), policy)
+
+
+def steady_foreign_milli(node: NodeView, policy: Policy) -> int:
+    """The same without its spikes, where that is known: what keeps new work away."""
+    return beyond_noise(milli(node.counted_foreign_cores), milli(node.cores), policy)
+
+
+def beyond_noise(used: int, total: int, policy: Policy) -> int:
+    """``used`` thousandths of a core of ``total``: up to the slack it is noise and counts as none, above it in full."""
+    slack = max(milli(policy.cpu_slack_cores), round(policy.cpu_slack_share * total))
+    return used if used > slack else 0
+
+
+def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Room:
+    """What is left of ``node`` for new work, after strangers and everything we declared there.
+
+    CPU is compressible: cores minus steady foreign use beyond noise minus declared cores; what our loops burn is not
+    counted.
+    Memory and GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
+    """
+    policy = policy or _DEFAULT
+    settle = policy.settle_seconds
+    loads = node.loads
+    cpu = milli(node.cores) - steady_foreign_milli(node, policy) - sum(milli(load.needs.cpu) for load in loads)
+    memory = node.free_memory_mib
+    if loads:
+        declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
+        used = node.memory_mib - node.free_memory_mib
+        memory -= _unseen(declared, node.own_memory_mib, node.idle_memory_mib, used, node, now, settle)
+    readable = [] if node.gpu_problem else [gpu for gpu in node.gpus if not gpu_is_unknown(gpu)]
+    here: dict[str, list[Load]] = {}
+    for load in loads:
+        for gpu_id in load.gpus:
+            here.setdefault(gpu_id, []).append(load)
+    gpus = [_gpu_room(gpu, here.get(gpu.id, ()), node, memory, now, settle) for gpu in readable]
+    bounds = {one.key: _bound(one, node, now, policy) for one in node.containers} if is_bounded(node) else {}
+    groups = node.groups
+    if not bounds and all(group.gpus is None for group in groups):
+        groups = ()
+    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus, bounds, groups)
+
+
+def is_bounded(node: NodeView) -> bool:
+    """Whether any of the node's containers may not use all of it."""
+    return any(one.is_bounded for one in node.containers)
+
+
+def within(node: NodeView, container: str) -> NodeView:
+    """``node`` as the workers of one of its containers may use it, with its cards as they are numbered there.
+
+    All of it if it does not know the container.
+    """
+    mine = next((one for one in node.containers if one.key == container), None)
+    if mine is None:
+        return node
+    numbers = dict(zip(mine.gpus, mine.gpu_numbers, strict=False))
+    gpus = [replace(gpu, index=numbers[gpu.id]) for gpu in node.gpus if gpu.id in numbers]
+    note = node.gpu_note if gpus or not node.gpus else "no GPUs: its container sees none of the machine's"
+    gpus.sort(key=lambda gpu: gpu.index)
+    return replace(node, containers=(mine,), gpus=tuple(gpus), gpu_note=note)
+
+
+def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bound:
+    """What is left of one container for its workers, whatever the machine has beside."""
+    loads = [load for load in node.loads if load.container == one.key]
+    cpu, memory = milli(node.cores), node.memory_mib
+    if one.cores is not None:
+        foreign = beyond_noise(milli(one.foreign_cores), milli(one.cores), policy)
+        cpu = milli(one.cores) - foreign - sum(milli(load.needs.cpu) for load in loads)
+    if one.memory_mib is not None and one.free_memory_mib is not None:
+        declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
+        used = one.memory_mib - one.free_memory_mib
+        # In which container the idle processes are nobody measures: on the safe side they are all in this one.
+        idle = min(one.own_memory_mib, node.idle_memory_mib)
+        memory = one.free_memory_mib - _unseen(
+            declared, one.own_memory_mib, idle, used, node, now, policy.settle_seconds
+        )
+    return Bound(cpu, memory)
+
+
+def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None, queue: str = "") -> Share | None:
+    """Free of total for the scarcest resource that ``needs`` uses on ``node``; None if its GPUs cannot be read."""
+    return headroom(node, now, policy).share(needs, queue)
+
+
+def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
+    """Whether one more piece of work has room on ``node`` now, whatever the threshold says."""
+    return headroom(node, now, policy).fits(needs)
+
+
+def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
+    """Whether a container of ``node`` has room for ``needs``, whatever the machine has beside."""
+    return headroom(node, now, policy).container_fits(milli(needs.cpu), needs.memory_mib)
+
+
+def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
+    """Online, with a sample that is not too old."""
+    return node.is_online and now - node.sampled_at <= policy.offline_after_seconds
+
+
+def gpu_is_unknown(gpu: GpuView) -> bool:
+    return bool(gpu.problem) or gpu.free_mib is None or gpu.total_mib <= 0
+
+
+def pause_threshold(node: NodeView, policy: Policy) -> float:
+    """The free share below which ``node`` takes no new work."""
+    return policy.pause_threshold(node.pause_below, node.threshold_moved_by)
+
+
+def resume_threshold(node: NodeView, policy: Policy) -> float:
+    """The free share that ``node`` must have for parked work."""
+    return policy.resume_threshold(node.pause_below, node.threshold_moved_by)
+
+
+def _with(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
+    """``need`` and its margin; without the margin where both together could never fit, or it would wait for ever."""
+    wanted = need + margin.get(resource, 0) if margin else need
+    return wanted if wanted <= total else need
+
+
+def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) -> bool:
+    if keep and Share(gpu.free_mib, gpu.total_mib, "gpu_memory").is_below(keep):
+        return False
+    if needs.gpu_memory_mib:
+        return _with(margin, ("gpu_memory", gpu.id), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
+    return gpu.loads == 0 and gpu.free_mib > 0
+
+
+def _gpu_room(gpu: GpuView, here: Sequence[Load], node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
+    """``here`` are the loads that were given it."""
+    free = gpu.free_mib or 0
+    if any(not load.needs.gpu_memory_mib for load in here):
+        return GpuRoom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)
+    if gpu.is_unified:
+        return GpuRoom(gpu.id, gpu.index, memory, gpu.total_mib, len(here), is_unified=True)
+    if not here:
+        return GpuRoom(gpu.id, gpu.index, free, gpu.total_mib)
+    declared = [(load, load.needs.gpu_memory_mib) for load in here]
+    unseen = _unseen(declared, gpu.own_mib, gpu.idle_mib, gpu.total_mib - free, node, now, settle)
+    return GpuRoom(gpu.id, gpu.index, free - unseen, gpu.total_mib, len(here))
+
+
+def _unseen(
+    declared: Sequence[tuple[Load, int]], own: int, idle: int, used: int, node: NodeView, now: float, settle: float
+) -> int:
+    """How much of the declared memory the sensor does not show yet: the phantom load.
+
+    What was sent or started after the sample, or after our idle processes were last measured, counts in full; the rest
+    counts for what was declared minus what our processes show beyond what they occupy when ``idle``. Where the sensor
+    cannot tell whose memory it is (nothing of ours shows although all has settled), what is used at all is taken for
+    ours, or the same memory would be counted twice for ever.
+    """
+    since = node.sampled_at if node.idle_at is None else min(node.sampled_at, node.idle_at)
+    new = old = 0
+    has_settled = True
+    for load, amount in declared:
+        if load.is_sent or load.started_at >= since:
+            new += amount
+        else:
+            old += amount
+            has_settled = has_settled and now - load.started_at >= settle
+    shown = used if has_settled and not own else max(0, own - idle)
+    return max(old - shown, 0) + new
+
+
+_DEFAULT = Policy()

@@ -1,0 +1,66 @@
+"""The fan-out channel: whoever listens hears of each pause and resume, once it is committed.
+
+One JSON object a message: ``action``, ``refs`` (what it befell: ``run:…``, ``node:…``, names of callers), ``reason``
+(a sentence), ``actor``. Redis keeps nothing: who was not there reads the events in the database.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import redis
+from django.db import transaction
+from django.dispatch import receiver
+
+from pause_manager import conf
+from pause_manager.messaging import notifier
+from pause_manager.observability.actor import Actor
+from pause_manager.signals import event_recorded
+
+logger = logging.getLogger("pause_manager.messaging.event_stream")
+
+ACTIONS = frozenset(
+    {
+        "hold_placed",
+        "hold_released",
+        "moved",
+        "node_has_room",
+        "node_kept",
+        "node_renamed",
+        "node_saturated",
+        "out_of_memory",
+        "parked",
+        "sent_on",
+        "threshold_moved",
+        "yield_wanted",
+    }
+)
+REFS_A_MESSAGE = 500
+BACK_OFF_SECONDS = 10.0
+"""Pause after Redis did not answer, so that a hanging one costs next to nothing."""
+
+_away_until = 0.0
+
+
+@receiver(event_recorded)
+def _announce(action: str, scopes: Sequence[str], actor: Actor, reason: str, **_: object) -> None:
+    if action in ACTIONS and scopes:
+        transaction.on_commit(partial(_tell, action, list(scopes), actor.name, reason), robust=True)
+
+
+def _tell(action: str, refs: Sequence[str], actor: str, reason: str) -> None:
+    global _away_until
+    if time.monotonic() < _away_until:
+        return
+    try:
+        for start in range(0, len(refs), REFS_A_MESSAGE):
+            some = refs[start : start + REFS_A_MESSAGE]
+            message = json.dumps({"action": action, "refs": some, "reason": reason, "actor": actor})
+            notifier.client().publish(conf.settings().events_channel, message)
+    except redis.RedisError as error:
+        _away_until = time.monotonic() + BACK_OFF_SECONDS
+        logger.warning("Redis is away (%s): pauses are not announced for a while.", error)

@@ -1,0 +1,368 @@
+"""One delivery of a Celery message to a worker: what it says, whence it came, and how it becomes a message again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from celery.utils.saferepr import saferepr
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+from kombu import serialization
+
+from pause_manager.capacity.needs import Needs
+from pause_manager.messaging import broker, envelope, priorities
+from pause_manager.messaging.message_names import PROPERTY
+
+if TYPE_CHECKING:
+    from pause_manager.worker.request import PausableRequest
+
+ENTRY = "pause-entry"
+"""The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
+
+ADDRESS = "slackwater"
+"""The key of a request under which the pool is told where it comes from, taken out before its task sees it.
+
+It is not in Celery's ``delivery_info``: that becomes the options of a retry.
+"""
+
+GROUPS = "groups"
+"""In what people and queries read of a kept message: the groups that wait for it."""
+
+_LONGEST_REF = 120
+_LONGEST_KEY = 200
+_LONGEST_NAME = 1000
+_LONGEST_POLICY = 100
+_MOST_SIGNATURES = 1_000
+
+_NAMES: dict[str, str] = serialization.registry.type_to_name  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is left of a task that leaves at a boundary: the arguments of its next part, serialised as its own were."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+    argsrepr: str
+    kwargsrepr: str
+    reason: str
+    was_held: bool
+    """It leaves because a hold said so; else it waits for room, or left of its own accord."""
+
+    @classmethod
+    def of(
+        cls,
+        task: Any,
+        request: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        content_type: str | None,
+        reason: str,
+        was_held: bool,
+    ) -> Rest:
+        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays.
+
+        ``content_type``: as its message came, if that is known.
+        """
+        embed = {name: request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
+        came_as = _NAMES.get(content_type or "")
+        serialised_as, content_encoding, payload = serialization.dumps(
+            (list(args), dict(kwargs), embed), serializer=came_as or task.serializer or task.app.conf.task_serializer
+        )
+        return cls(
+            _as_bytes(payload),
+            serialised_as,
+            content_encoding,
+            saferepr(args, 1024),
+            saferepr(kwargs, 1024),
+            reason,
+            was_held,
+        )
+
+
+@dataclass(frozen=True)
+class UnknownTask:
+    """Stands for a task that this worker does not know: of its message nothing more can be said."""
+
+    app: Any
+    name: str
+    acks_late: bool = True
+    needs: None = None
+    policy: str = ""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message in a worker's hand, as it came."""
+
+    task: Any
+    task_id: str
+    queue: str
+    """The queue that it was taken from."""
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    exchange: str
+    routing_key: str
+    body: bytes
+    content_type: str | None
+    content_encoding: str | None
+    turn: UUID
+    """Made for this delivery before anything is written: what is written twice under it is written once."""
+    entry: tuple[int, int] | None
+    """The entry that it was sent from, and the number of the sending; ``None`` for a message that never waited."""
+    is_redelivered: bool
+    """Whether the broker says that it has delivered this message before."""
+    worker: str
+    """Celery's name of the worker."""
+    groups: tuple[str, ...] = ()
+    """The groups and chords that cannot be complete before it has ended."""
+
+    @classmethod
+    def of(cls, request: PausableRequest) -> Delivery:
+        message = request.message
+        address = message.delivery_info or {}
+        return cls(
+            task=request.task,
+            task_id=str(request.id),
+            queue=request.queue or "",
+            headers={name: value for name, value in (message.headers or {}).items() if name != ENTRY},
+            properties=dict(message.properties or {}),
+            exchange=address.get("exchange") or "",
+            routing_key=address.get("routing_key") or "",
+            body=_as_bytes(message.body),
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            turn=request.name_of_turn,
+            entry=request.entry,
+            is_redelivered=bool(address.get("redelivered")),
+            worker=str(request.hostname),
+            groups=groups_of(message.headers or {}, request._payload[2]),  # type: ignore[attr-defined]
+        )
+
+    @classmethod
+    def of_unknown(cls, app: Any, message: Any, queue: str, worker: str) -> Delivery:
+        """The delivery of a message whose task this worker does not know."""
+        address, headers = message.delivery_info or {}, dict(message.headers or {})
+        return cls(
+            task=UnknownTask(app, str(headers.get("task", ""))),
+            task_id=str(headers.get("id", "")),
+            queue=queue,
+            headers={name: value for name, value in headers.items() if name != ENTRY},
+            properties=dict(message.properties or {}),
+            exchange=address.get("exchange") or "",
+            routing_key=address.get("routing_key") or "",
+            body=_as_bytes(message.body),
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            turn=uuid4(),
+            entry=parsed(headers.get(ENTRY)),
+            is_redelivered=bool(address.get("redelivered")),
+            worker=worker,
+        )
+
+    def left_with(self, rest: Rest) -> Delivery:
+        """The same message with the arguments of ``rest``."""
+        return replace(
+            self,
+            headers={**self.headers, "argsrepr": rest.argsrepr, "kwargsrepr": rest.kwargsrepr},
+            body=rest.body,
+            content_type=rest.content_type,
+            content_encoding=rest.content_encoding,
+        )
+
+    @property
+    def task_name(self) -> str:
+        """The registered name."""
+        return short(str(self.task.name), _LONGEST_NAME)
+
+    @property
+    def short_queue(self) -> str:
+        """The queue as a column takes it: the name itself, but for one that no index could hold."""
+        return short(self.queue, _LONGEST_NAME)
+
+    @property
+    def acks_late(self) -> bool:
+        """Whether a message of this task is acknowledged when it has ended."""
+        return bool(self.task.acks_late)
+
+    @property
+    def needs(self) -> Needs | None:
+        """What the task declares; ``None`` if it waits for no room."""
+        return needs_of(self.task)
+
+    @property
+    def policy(self) -> str:
+        """The name, in ``pipeline_policies``, of the policy it is admitted and goes on by; empty: the fleet's."""
+        named = getattr(self.task, "policy", "")
+        return named[:_LONGEST_POLICY] if isinstance(named, str) else ""
+
+    @property
+    def priority(self) -> int:
+        """1 (first) to 5; 3 without a wish."""
+        driver_type = self.task.app.connection_for_write().get_transport_cls().driver_type
+        return priorities.of_message(self.headers, self.properties, driver_type)
+
+    @property
+    def ref(self) -> str:
+        """What waits, by name; several messages may have one task id."""
+        return ref_of(self.task_id)
+
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes whose holds cover it, besides that of the node."""
+        return ["fleet", f"queue:{clean(self.queue)}"]
+
+    @property
+    def tag(self) -> str:
+        """The broker's own name for the message, the same when it comes again; empty where it has none (AMQP)."""
+        tag = self.properties.get("delivery_tag")
+        return short(clean(tag), _LONGEST_KEY) if isinstance(tag, str) else ""
+
+    @property
+    def key(self) -> str:
+        """What names the message, the same when it comes again: the broker's name or its sender's; else empty.
+
+        By a topic or fanout exchange several queues have a message of the same name. What a dead-letter exchange has
+        routed back since is another message: the first may have been answered.
+        """
+        named = self.tag or self.properties.get(PROPERTY)
+        if not isinstance(named, str) or not named:
+            return ""
+        died = "".join(f"+{queue}:{reason}:{count}" for queue, reason, count in deaths(self.headers))
+        return short(clean(f"{named}@{self.queue}{died}"), _LONGEST_KEY)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When Celery would throw it away."""
+        try:
+            expires = maybe_iso8601(self.headers.get("expires"))
+            return maybe_make_aware(expires, self.task.app.timezone) if isinstance(expires, datetime) else None
+        except (ValueError, TypeError, AttributeError):
+            return None
+
+    def as_it_came(self) -> broker.Sending:
+        """The message, to be sent to its queue once more."""
+        return broker.as_it_came(self._told(), self.body, {})
+
+    def envelope(self) -> bytes:
+        """All but the body, whatever it contains; see :mod:`~pause_manager.messaging.envelope`."""
+        return envelope.dump(self._told())
+
+    def message(self) -> dict[str, Any]:
+        """The same for people and for queries: what JSON in a database cannot say is said in other words."""
+        readable: dict[str, Any] = _readable(self._told())
+        return {**readable, GROUPS: [clean(group) for group in self.groups]} if self.groups else readable
+
+    def _told(self) -> dict[str, Any]:
+        return {
+            "headers": dict(self.headers),
+            "properties": {
+                name: value for name, value in self.properties.items() if name not in ("delivery_info", "delivery_tag")
+            },
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
+            "queue": self.queue,
+            "content_type": self.content_type,
+            "content_encoding": self.content_encoding,
+        }
+
+
+def ref_of(task_id: str) -> str:
+    """The name by which the messages of a task wait."""
+    return short(f"task:{clean(task_id)}", _LONGEST_REF)
+
+
+def needs_of(task: Any) -> Needs | None:
+    """What ``task`` declares; ``None`` if it waits for no room."""
+    declared = getattr(task, "needs", None)
+    return declared if declared is None or isinstance(declared, Needs) else Needs(**declared)
+
+
+def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | None:
+    """The name of the queue that a message with this address came from, as far as the address tells.
+
+    ``None`` if it has no address or was broadcast.
+    """
+    if not routing_key and not exchange:
+        return None
+    if not exchange:
+        return routing_key
+    bound = [queue for queue in app.amqp.queues.values() if queue.exchange and queue.exchange.name == exchange]
+    if any(queue.exchange.type == "fanout" for queue in bound):
+        return None
+    exact = [queue.name for queue in bound if queue.routing_key == routing_key]
+    return str((exact or [queue.name for queue in bound] or [routing_key])[0])
+
+
+def parsed(header: Any) -> tuple[int, int] | None:
+    """The entry and the number of the sending that a message names in :data:`ENTRY`; ``None`` if it names none."""
+    entry, _, sending = str(header or "").partition(".")
+    try:
+        return int(entry), int(sending or 0)
+    except ValueError:
+        return None
+
+
+def deaths(headers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """How often RabbitMQ has dead-lettered a message with these headers: queue, reason and count, in order."""
+    told = [one for one in _several(headers.get("x-death")) if isinstance(one, Mapping)]
+    return sorted((str(one.get("queue")), str(one.get("reason")), str(one.get("count"))) for one in told)
+
+
+def groups_of(headers: Mapping[str, Any], embedded: Any) -> tuple[str, ...]:
+    """The groups that cannot be complete before a message is answered: its own, and those of what comes after it.
+
+    ``embedded`` is the third part of its body: the rest of its chain, its chord, its links.
+    """
+    found = [headers.get("group")]
+    after = embedded if isinstance(embedded, Mapping) else {}
+    left = [*_several(after.get("chain")), after.get("chord"), *_several(after.get("callbacks"))]
+    for _ in range(_MOST_SIGNATURES):
+        if not left:
+            break
+        signature = left.pop()
+        if isinstance(signature, Mapping):
+            options = signature.get("options")
+            if isinstance(options, Mapping):
+                found.append(options.get("group_id"))
+                left += [options.get("chord"), *_several(options.get("link"))]
+    return tuple(dict.fromkeys(str(group) for group in found if group))
+
+
+def short(text: str, longest: int) -> str:
+    """``text``, or if it is longer its beginning and a digest of all of it."""
+    if len(text) <= longest:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{text[: longest - len(digest) - 1]}#{digest}"
+
+
+def clean(text: str) -> str:
+    """``text`` as PostgreSQL takes it: without NUL and without halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(name)): _readable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_readable(inner) for inner in value]
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    return clean(str(value))
+
+
+def _several(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _as_bytes(payload: Any) -> bytes:
+    return payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else bytes(payload)

@@ -1,0 +1,50 @@
+"""The layers by which work is judged, each by itself: an error in one is shown as ``slackwater_gate_degraded``.
+
+| layer | what it reads | on its own error |
+|---|---|---|
+| ``holds`` | the holds on a run or task: operator, freeze, budget, question, capacity | closed: nothing new starts |
+| ``node`` | which nodes live and are held | closed |
+| ``fleet`` | the state row of the fleet switch | closed: it counts as paused |
+| ``capacity`` | samples, loads, the desk | closed: it waits |
+| ``code`` | the stages that a run is at, by the code of the process that asks | closed |
+| ``files`` | where the live workers keep files | closed |
+| ``gate`` | all of them in the one statement that claims and dispatch ask | closed: no lease, no message |
+| ``progress`` | the doorbell that tells pages of progress | open: work goes on |
+| ``telemetry`` | counts, times and what is only noted | open |
+
+It is told by a signal: the gate imports nothing that knows of a network, and ``metrics`` may send by UDP.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from django.db import connection, transaction
+
+from pause_manager.signals import layer_failed
+
+logger = logging.getLogger("pause_manager.observability.gate_health")
+
+
+@contextmanager
+def judging(layer: str) -> Iterator[None]:
+    """Read what ``layer`` is judged by. An error breaks no transaction of the caller's, is told and is raised."""
+    try:
+        with transaction.atomic() if connection.in_atomic_block else nullcontext():
+            yield
+    except Exception:
+        logger.exception("The layer %s of the gate could not be judged.", layer)
+        layer_failed.send(None, layer=layer)
+        raise
+
+
+@contextmanager
+def telling(layer: str) -> Iterator[None]:
+    """The same where the error ends the caller's transaction and work anyway, as in a claim: no savepoint, no line."""
+    try:
+        yield
+    except Exception:
+        layer_failed.send(None, layer=layer)
+        raise

@@ -1,0 +1,383 @@
+"""Messages of tasks in the pause queue: kept while held, answered once when they come back.
+
+Whatever is written here is written under the turn of a delivery, and may be written again by the same turn: when the
+answer to a COMMIT is lost, the second try finds the first one's work and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Now
+
+from pause_manager import pause_queue
+from pause_manager.capacity.needs import Needs
+from pause_manager.messaging.message import Delivery, Rest, clean, deaths, ref_of
+from pause_manager.models import Hold, PauseQueueEntry, RunningTask
+from pause_manager.nodes import watching
+from pause_manager.nodes.machines import identity
+from pause_manager.observability import audit
+from pause_manager.observability.actor import SYSTEM
+from pause_manager.pausable import places, running_tasks
+from pause_manager.probes import processes
+
+logger = logging.getLogger("pause_manager.pausable.parked_messages")
+
+_UNTAGGED = "untagged:"
+_VOID = "void:"
+_SAME_MESSAGE = timedelta(minutes=10)
+"""For so long a message without a name that comes again, with the id of one that was kept, is taken for that one.
+
+Only a sender without us gives it none (see ``message_names``). Longer would take the next use of an id for the last.
+"""
+
+_COVERING = f"""
+    SELECT scope, kind, reason FROM {Hold._meta.db_table}
+     WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
+"""
+
+_LEFT = f"""
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
+    UPDATE {PauseQueueEntry._meta.db_table} SET body = NULL, envelope = NULL
+     WHERE outcome = 'sent' AND answered_at IS NOT NULL AND id IN (SELECT entry_id FROM gone)
+"""
+
+_COMES_AGAIN = f"""
+    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
+    UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL, answered_by = ''
+     WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
+"""
+
+_VOIDED = f"""
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET answered_by = %(void)s || run.turn
+      FROM {RunningTask._meta.db_table} AS run
+     WHERE run.id = ANY(%(rows)s) AND entry.id = run.entry_id AND entry.outcome = 'sent'
+"""
+
+_REVOKED = f"""
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET revoked_at = statement_timestamp(), kept_by = 'hold'
+      FROM (SELECT id FROM {PauseQueueEntry._meta.db_table} AS waiting
+             WHERE revoked_at IS NULL AND (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL))
+               AND ref NOT LIKE 'run:%%'
+               AND (ref = ANY(%(refs)s) OR (message IS NULL AND id = ANY(%(signatures)s)) OR EXISTS (
+                   SELECT FROM jsonb_each(%(stamps)s::jsonb) AS revoked
+                     JOIN jsonb_each(CASE WHEN jsonb_typeof(message -> 'headers' -> 'stamps') = 'object'
+                                          THEN message -> 'headers' -> 'stamps' END) AS own ON own.key = revoked.key,
+                          jsonb_array_elements(revoked.value) AS one
+                    WHERE own.value @> one))
+             ORDER BY id FOR UPDATE) AS marked
+     WHERE entry.id = marked.id RETURNING entry.id, entry.ref
+"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A delivery that may run. ``row`` is the row that says so; none if nobody needs to find it."""
+
+    id: UUID
+    row: int | None = None
+    entry: int | None = None
+    gpus: tuple[str, ...] = ()
+    is_revoked: bool = False
+    """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
+
+
+class AtWorkElsewhere(Exception):
+    """Another delivery of the same message is at work, or about to be: whether it ends or is lost shows later."""
+
+
+def settle(delivery: Delivery) -> Turn | None:
+    """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
+
+    One transaction, before the message is acknowledged:
+
+    1. What this turn has written before stands.
+    2. A message of an entry that was answered, and one that was kept, end here. While the one who answered has its
+       row, this one waits (``AtWorkElsewhere``): he may end, or be lost before the task's first line. What a
+       dead-letter exchange has routed back after its entry was answered is a message like any other.
+    3. Held, or without room: it is kept, in the place that it had.
+    4. Else its entry is answered, and a row says that it runs if somebody must be able to find it: whoever counts what
+       it needs, or whoever sends its entry again should this worker be lost.
+    """
+    with _bounded():
+        row = RunningTask.objects.filter(turn=delivery.turn).first()
+        if row is not None:
+            return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
+        entry = None
+        if delivery.entry is not None:
+            entry = _entry_of(delivery.entry, delivery)
+            if entry is None and (not came_back_dead(delivery.entry, delivery.headers) or _was_kept(delivery)):
+                logger.info("%s was delivered again: it has been answered.", delivery.ref)
+                return None
+            if entry is not None and entry.revoked_at is not None:
+                return Turn(delivery.turn, is_revoked=True)
+        elif _was_kept(delivery):
+            logger.info("%s was delivered again: its message is kept.", delivery.ref)
+            return None
+        node = identity.name(stays=True)
+        if (hold := _covering([*delivery.scopes, f"node:{node}"])) is not None:
+            _keep(delivery, entry, hold)
+            return None
+        before = places.before(delivery, entry)
+        admitted: tuple[str, ...] | str = ()
+        if delivery.needs is not None and not (entry and entry.is_forced):
+            admitted = places.admit(delivery, delivery.needs, entry, before, node)
+        if isinstance(admitted, str):
+            _keep(delivery, entry, admitted)
+            return None
+        if entry is None and delivery.needs is None:
+            return Turn(delivery.turn)
+        places.give_up(before)
+        if entry is not None:
+            PauseQueueEntry.objects.filter(pk=entry.pk).update(
+                answered_at=Now(), answered_by=str(delivery.turn), losses=0, problem=""
+            )
+        row = RunningTask.objects.create(
+            turn=delivery.turn,
+            task_id=clean(delivery.task_id),
+            task_name=clean(delivery.task_name),
+            queue=clean(delivery.short_queue),
+            node=node,
+            worker=delivery.worker,
+            owner=processes.identity(),
+            acks_late=delivery.acks_late,
+            priority=delivery.priority,
+            needs=running_tasks.needs_as_json(delivery.needs),
+            gpus=list(admitted),
+            entry=entry,
+        )
+    return Turn(delivery.turn, row.pk, entry.pk if entry else None, admitted)
+
+
+def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
+    """Keep the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
+
+    If it leaves because a hold said so, and that hold has gone by now, the rest is sent on at once.
+    """
+    with _bounded():
+        entry = None
+        if turn is not None and turn.row is not None:
+            deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
+            if not deleted:
+                logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
+                return
+            entry = _locked(turn.entry)
+        hold = _covering(delivery.scopes)
+        key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
+        pk = _keep(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
+        if rest.was_held and hold is None:
+            pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
+
+
+def keep_again(delivery: Delivery, turn: Turn) -> None:
+    """A hold came between the turn and the task's first line: the message waits again, in the place that it had."""
+    with _bounded():
+        entry = None
+        if turn.row is not None:
+            deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
+            if not deleted:
+                return
+            entry = _locked(turn.entry)
+        hold = _covering([*delivery.scopes, f"node:{identity.name()}"])
+        pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
+        if hold is None:
+            pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
+
+
+def keep_unknown(delivery: Delivery, reason: str) -> None:
+    """Keep a message that never waited and whose task its worker does not know, for one that does, or for a person."""
+    with _bounded():
+        if not _was_kept(delivery):
+            _keep(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
+
+
+def left(turns: Collection[UUID]) -> None:
+    """The tasks of ``turns`` have ended: nobody needs their rows, nor the bodies of the messages they came by."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LEFT, {"turns": list(turns)})
+
+
+def come_again(turns: Collection[UUID]) -> None:
+    """The tasks of ``turns`` were broken off and the broker will deliver their messages again: they may be answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COMES_AGAIN, {"turns": list(turns)})
+
+
+def void_answers(rows: Collection[int]) -> None:
+    """The workers of these rows of ``RunningTask`` were lost: a message of theirs that comes again may be answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VOIDED, {"void": _VOID, "rows": list(rows)})
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """A transaction that waits for no lock for long: whoever decides about messages has others to decide about."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+        yield
+
+
+def _locked(pk: int | None) -> PauseQueueEntry | None:
+    """The entry, without what may be large."""
+    return None if pk is None else PauseQueueEntry.objects.select_for_update().light().get(pk=pk)
+
+
+def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:
+    """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
+    pk, sending = named
+    sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, sending=sending, outcome="sent")
+    entry = sent.defer("body", "envelope").first()
+    if entry is None or entry.answered_at is None or entry.answered_by == str(delivery.turn):
+        return entry
+    runs = list(entry.running.at_work())
+    if not runs:
+        # Who had begun with it has acknowledged it, and the broker delivers that no more.
+        return entry if delivery.is_redelivered and entry.answered_by.startswith(_VOID) else None
+    if not {run.pk for run in runs} <= {run.pk for run in running_tasks.lost()}:
+        raise AtWorkElsewhere
+    running_tasks.mark_lost(runs)
+    return entry
+
+
+def _was_kept(delivery: Delivery) -> bool:
+    """Whether this message, or a delivery of it before this one, is in the pause queue or was sent on from it."""
+    # The tag alone is how releases before this one have named it.
+    names = [name for name in (delivery.key, delivery.tag) if name] or [f"{_UNTAGGED}{delivery.turn}"]
+    entries = PauseQueueEntry.objects.filter(message_key__in=names)
+    if delivery.key or not delivery.is_redelivered:
+        return entries.exists()
+    # Nobody has named it: it is the one that was kept lately, unless its id is used again and again.
+    same = PauseQueueEntry.objects.filter(ref=delivery.ref, task_name=delivery.task_name, message__isnull=False)
+    same = same.filter(message__headers__retries=delivery.headers.get("retries"))
+    return entries.exists() or same.filter(paused_at__gt=Now() - _SAME_MESSAGE).exists()
+
+
+def _covering(scopes: Sequence[str]) -> str | None:
+    """The sentence of a hold on any of ``scopes``, which cannot be released before this transaction has ended."""
+    with connection.cursor() as cursor:
+        # All of them: one that is being released while we wait must not hide another.
+        cursor.execute(_COVERING, [list(scopes)])
+        rows = cursor.fetchall()
+    if not rows:
+        return None
+    scope, kind, reason = rows[0]
+    return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
+
+
+def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
+    """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
+    needs = delivery.needs
+    waits_for_room = needs is not None and watching.is_watched()
+    values: dict[str, Any] = {
+        "reason": reason,
+        "kept_by": PauseQueueEntry.KeptBy.CAPACITY if waits_for_room else PauseQueueEntry.KeptBy.HOLD,
+        "message": delivery.message(),
+        "envelope": delivery.envelope(),
+        "body": delivery.body,
+        "expires_at": delivery.expires_at,
+    }
+    if entry is not None:
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(
+            **values, **pause_queue.WAITING, attempts=F("attempts") + 1, losses=0, is_forced=False
+        )
+        pk = entry.pk
+    else:
+        kept, is_new = PauseQueueEntry.objects.get_or_create(
+            message_key=key or delivery.key or f"{_UNTAGGED}{delivery.turn}",
+            defaults={
+                **values,
+                "ref": delivery.ref,
+                "task_name": clean(delivery.task_name),
+                "queue": clean(delivery.short_queue),
+                "work_queue": clean(delivery.short_queue),
+                "priority": delivery.priority,
+                "needs": asdict(needs or Needs(cpu=0)),
+                "pipeline": delivery.policy,
+                "problem": problem,
+            },
+        )
+        pk = kept.pk
+        if not is_new:
+            return pk
+    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"entry": pk})
+    return pk
+
+
+def take_up(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:
+    """Answer the entry of a message whose task answers for nothing itself; False if another message has answered it.
+
+    ``key`` is the broker's own name for the message, the same when it is delivered again: what is redelivered after a
+    crash is taken up again, as any message would be. Where the broker has none, ``turn`` names this delivery.
+    """
+    pk, sending = named
+    answered_by = key or f"{_UNTAGGED}{turn}"
+    is_this = Q(answered_by=answered_by)
+    if not key and is_redelivered:
+        is_this |= Q(answered_by__startswith=_UNTAGGED)
+    sent = PauseQueueEntry.objects.filter(Q(answered_at=None) | is_this, pk=pk, sending=sending, outcome="sent")
+    return bool(sent.update(answered_at=Coalesce("answered_at", Now()), answered_by=answered_by, losses=0, problem=""))
+
+
+def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
+    """Whether a message with these headers was dead-lettered since it was sent, and its entry has been answered.
+
+    Its task or the broker has refused it, and the project's topology brings it back: it is to run again. One that died
+    before anybody answered for it still has its entry, and one that died before it was kept has died no more since.
+    """
+    died = deaths(headers)
+    if not died:
+        return False
+    pk, sending = named
+    answered = PauseQueueEntry.objects.filter(pk=pk, sending=sending, outcome="sent", answered_at__isnull=False)
+    message = answered.values_list("message", flat=True).first()
+    return message is not None and died != deaths(message.get("headers") or {})
+
+
+def close(named: tuple[int, int]) -> None:
+    """A worker has thrown the message away by Celery's own rules (revoked, expired): nobody will run it."""
+    pk, sending = named
+    outcome = Case(When(revoked_at__isnull=False, then=Value(PauseQueueEntry.Outcome.REVOKED)), default=F("outcome"))
+    PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now(), outcome=outcome)
+
+
+def is_revoked(named: tuple[int, int]) -> bool:
+    """Whether the task of this message was revoked while it waited."""
+    return PauseQueueEntry.objects.filter(pk=named[0], revoked_at__isnull=False).exists()
+
+
+def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str]] | None = None) -> int:
+    """Note in the entries of these tasks, and of those with any of these stamps, that they were revoked; how many.
+
+    Of those that wait, or were sent on and nobody has taken up: no worker starts them any more, whatever it remembers.
+    What waits for room waits no longer: its end needs none.
+    """
+    ids = list(task_ids)
+    of_signatures = [int(one[7:]) for one in ids if re.fullmatch(r"parked-\d{1,18}", one)]
+    told: dict[str, Any] = {
+        "refs": [ref_of(one) for one in ids],
+        "signatures": of_signatures,
+        "stamps": json.dumps({clean(name): [clean(one) for one in values] for name, values in (stamps or {}).items()}),
+    }
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_REVOKED, told)
+            rows = cursor.fetchall()
+        audit.record_each(
+            "revoked",
+            [(ref, {"entry": pk}) for pk, ref in rows],
+            actor=SYSTEM,
+            reason="its task was revoked while it waited",
+            changes={ref: ({"revoked": False}, {"revoked": True}) for _, ref in rows},
+        )
+    return len(rows)

@@ -1,0 +1,153 @@
+"""One look through the pause queue: what goes on, what is remembered for the next one, and why the rest waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from django.db.models.functions import Now
+from django.dispatch import receiver
+
+from pause_manager import capacity, conf, nodes
+from pause_manager.capacity.needs import Needs
+from pause_manager.models import Hold, PauseQueueEntry, PollState
+from pause_manager.nodes import watching
+from pause_manager.pause_queue import consolidation, heads, writer
+from pause_manager.pause_queue.admission import Fleet, look
+from pause_manager.pause_queue.heads import Entry
+from pause_manager.pause_queue.ramp import Ramp
+from pause_manager.pause_queue.writer import CAPACITY
+from pause_manager.signals import machine_renamed
+
+logger = logging.getLogger("pause_manager.manager")
+
+MOST_TOLD = 200
+"""Of so many kinds of what waits it is kept why they do; of the others it is known why they were parked."""
+AT_ONCE = 4_096
+"""So many entries a poll sends on while capacity is not watched."""
+
+Plan = Sequence[tuple[capacity.Waiting, capacity.Placement]]
+
+
+@dataclass(frozen=True)
+class Poll:
+    """What one poll did: entries sent on, entries that wait on, and why it did nothing, if so."""
+
+    sent: int = 0
+    waiting: int = 0
+    skipped: str = ""
+
+
+def poll(seen: Sequence[nodes.NodeState]) -> Poll:
+    """Poll once, in the caller's transaction, which has :func:`pause_queue.lock_poll`."""
+    state, _ = PollState.objects.get_or_create(pk=1)
+    if Hold.objects.covering(["fleet"]).exists():
+        # Nothing could go on: what waits keeps its place, and it is told why by the hold.
+        before = Ramp.of_dict(state.ramp)
+        _remember(replace(before, allowance=1, sent=()), [])
+        return Poll(0, PauseQueueEntry.objects.waiting().count(), "the fleet is held")
+    return _poll(Ramp.of_dict(state.ramp).backed_off(), seen) if watching.is_watched() else _let_all_go()
+
+
+def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
+    policy_of = conf.settings().policy_of
+    policy = policy_of()
+    entries = heads.foremost(ramp.allowance, policy.ageing_seconds)
+    policies = {entry.pipeline: policy_of(entry.pipeline) for entry in entries}
+    waiting = [
+        capacity.Waiting(
+            str(entry.pk),
+            entry.needs,
+            entry.paused_at,
+            entry.priority,
+            policy=policies[entry.pipeline],
+            queue=entry.queue,
+        )
+        for entry in entries
+    ]
+    fleet = look(seen)
+    book = fleet.reserve_unplaced(capacity.resuming_book(fleet.views, policy, fleet.now, fleet.states))
+    plan, after = capacity.plan_resume(
+        waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, book=book
+    )
+    found, after = consolidation.consolidate(after, fleet, book, policy)
+    until = fleet.now + 2 * conf.settings().poll_interval_seconds
+    placed = {placement.node: entry.needs for entry, placement in plan}
+    ids = [int(entry.ref) for entry, _ in plan]
+    left = ramp.after(after, placed, ids, until)
+    _remember(left, _told(entries, ids, fleet, book, left))
+    sent = 0
+    if plan:
+        figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
+        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), figures=figures)
+    consolidation.carry_out(found)
+    waits = PauseQueueEntry.objects.waiting().count()
+    if sent or waits:
+        told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now, rooms=fleet.rooms).figures
+        logger.info("Poll: %d entries go on, %d wait; allowance %d, %s", sent, waits, ramp.allowance, told)
+    return Poll(sent, waits)
+
+
+def _let_all_go() -> Poll:
+    """Send on what only capacity keeps: nobody asks for room."""
+    _remember(Ramp(), [])
+    entries = heads.foremost(AT_ONCE, conf.settings().policy_of().ageing_seconds)
+    ids = [entry.pk for entry in sorted(entries, key=lambda entry: (entry.priority, entry.paused_at, entry.pk))]
+    sent = writer.send_on(ids[:AT_ONCE], actor=CAPACITY, reason="capacity is not watched") if ids else 0
+    return Poll(sent, PauseQueueEntry.objects.waiting().count())
+
+
+def _remember(ramp: Ramp, told: list[dict[str, Any]]) -> None:
+    PollState.objects.filter(pk=1).update(polled_at=Now(), ramp=ramp.as_dict(), told=told)
+
+
+@receiver(machine_renamed)
+def _rename(sender: object, old: str, new: str, **_: object) -> None:
+    """Nobody polls meanwhile."""
+    for ramp in PollState.objects.values_list("ramp", flat=True):
+        PollState.objects.filter(pk=1).update(ramp=Ramp.of_dict(ramp).renamed(old, new).as_dict())
+
+
+def _told(
+    entries: Sequence[Entry], sent: Sequence[int], fleet: Fleet, book: capacity.Book, ramp: Ramp
+) -> list[dict[str, Any]]:
+    """Why each kind of what waits does so; of a kind of which some went on: what the next ones wait for."""
+    kinds = dict.fromkeys((entry.queue, entry.pipeline, entry.needs) for entry in entries)
+    kept_for = {name: one.needs for name, one in ramp.kept.items()}
+    told = []
+    for queue, pipeline, needs in list(kinds)[:MOST_TOLD]:
+        policy = conf.settings().policy_of(pipeline)
+        verdict = capacity.outlook(
+            fleet.views,
+            needs,
+            policy,
+            fleet.now,
+            fleet.states,
+            book=book,
+            kept_for=kept_for,
+            queue=queue,
+            rooms=fleet.rooms,
+        )
+        making = consolidation.outlook(ramp.making, needs, queue, book.views, fleet.now)
+        code, sentence = making or (verdict.code, verdict.sentence)
+        kind = {"queue": queue, "pipeline": pipeline, "needs": asdict(needs)}
+        told.append({**kind, "code": code, "sentence": sentence})
+    return told
+
+
+def _figures(
+    entry: capacity.Waiting, placement: capacity.Placement, policy: capacity.Policy, ramp: Ramp
+) -> dict[str, Any]:
+    return {
+        "node": placement.node,
+        "free_share": round(placement.share, 4),
+        "resume_above": (entry.policy or policy).resume_above,
+        "allowance": ramp.allowance,
+    }
+
+
+def _why(plan: Plan) -> str:
+    freest = max((placement for _, placement in plan), key=lambda placement: placement.share)
+    return f"capacity is back: {freest.node} has {freest.share:.0%} free"
