@@ -10,13 +10,14 @@ INPUT ?= automation/contrib/content/sample/keywords-400.csv
 # Many tests wait for processes, so there may be one more than there are cores.
 PYTEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST_ARGS ?=
+MINUTES ?= 8
 BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
 export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run up run-llm test test-slow test-matrix check format reference openapi bench browser
+.PHONY: help run up run-llm test test-slow test-touched test-matrix check format reference openapi bench browser
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,10 +32,13 @@ up: .venv/.runtime  ## start everything without a run
 
 test: .venv/.dev browser  ## the tests, on a real PostgreSQL and Redis
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow and not quiet" $(PYTEST_ARGS)
-	@$(BIN)/python -m pytest -n0 -m "quiet and not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/.dev browser  ## the slow tests: storms of kills, large state machines, races
 	@CHAOS_LONG=1 $(BIN)/python -m pytest -n0 -m slow $(PYTEST_ARGS)
+
+# Changed since CI_BASE, or since the branch left origin/main, or since the last tag.
+test-touched: .venv/.dev browser  ## the slow tests that guard what a change touched, as many as fit into MINUTES
+	@$(BIN)/python -m tests.guards --minutes $(MINUTES) $(PYTEST_ARGS)
 
 test-matrix: .venv/.dev  ## the drop-in's tests on each Python, Celery and Django that this machine has
 	@$(BIN)/python -m tests.matrix $(PYTEST_ARGS)

@@ -134,6 +134,7 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
+#: How many of your proxies write `X-Forwarded-For` ([access](../howto/access.md)).
 NUM_PROXIES = env.number("NUM_PROXIES", 0, least=0)
 # Wrong passwords or tokens within `seconds`, and for how long none is admitted after the last of them.
 LOCKOUT = {
@@ -245,15 +246,19 @@ PAUSE_MANAGER: dict[str, Any] = {
     "open_to": env.text("FLEET_OPEN_TO"),
     "database_hint": "Is the system up? make up" if EMBEDDED_POSTGRES else "Is DATABASE_URL right, and its server up?",
 }
+#: `0` or `1`: what `up` and `prepare` set, as `manage.py capacity off` and `on` do. Unset: it stays as it is.
 WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None
 #: The process under which everything counts as ours. `manage.py up` sets it.
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
+#: Endpoint of the provider `openai` of the [content pipeline](../howto/content.md).
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
 #: Its key. It is sent to that address and to no other.
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
+#: Other hosts (`name` or `name:port`) that a run's `base_url` may name.
 TEXT_PROVIDER_HOSTS = tuple(env.words("TEXT_PROVIDER_HOSTS", ""))
 
+#: Token of the user or agent that `manage.py mcp` acts as ([assistants](../howto/mcp.md)).
 MCP_TOKEN = env.text("SLACKWATER_MCP_TOKEN")

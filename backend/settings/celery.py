@@ -51,6 +51,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
 
 CELERY_BEAT_SCHEDULER = "backend.beat:HeartbeatScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+#: How often parked work is looked through.
 POLL_SECONDS = env.forgiving_number("PAUSE_POLLING_INTERVAL_SECONDS", 10.0, least=1, most=3600)
 #: Free share of a node, in percent, below which nothing starts there.
 PAUSE_BELOW = env.forgiving_number("PAUSE_CAPACITY_THRESHOLD_PERCENT", 20.0, least=0, most=100) / 100

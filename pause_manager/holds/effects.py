@@ -26,7 +26,6 @@ from pause_manager.messaging import doorbell, notifier
 from pause_manager.observability import audit
 from pause_manager.workloads import HoldChange
 
-
 _EVENTS = {"placed": "hold_placed", "altered": "hold_altered", "released": "hold_released"}
 
 

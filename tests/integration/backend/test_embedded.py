@@ -98,6 +98,7 @@ def test_it_starts_again_after_kill_9(postgres: Postgres):
     assert postgres.responds()
 
 
+@pytest.mark.slow
 def test_a_process_id_that_now_belongs_to_somebody_else_is_left_alone(layout: Layout, postgres: Postgres):
     postgres.start()
     postgres.stop()
@@ -114,6 +115,7 @@ def test_a_process_id_that_now_belongs_to_somebody_else_is_left_alone(layout: La
         stranger.wait()
 
 
+@pytest.mark.slow
 @AS_ROOT
 def test_root_changes_no_mode_of_a_parent_directory():
     with tempfile.TemporaryDirectory(prefix="sw-") as name:
@@ -160,7 +162,7 @@ def test_redis_needs_no_port_and_writes_no_data(layout: Layout):
     assert not list(layout.redis_dir.glob("*.rdb"))
 
 
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("death", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux only")
 def test_servers_end_with_the_process_that_started_them(layout: Layout, death: signal.Signals):
     script = (

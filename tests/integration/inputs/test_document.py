@@ -26,6 +26,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_document_runs_from_its_file(process_env: dict[str, str], tmp_path: Path) -> None:
     code, table = blocks("python")[0], blocks("csv")[0]
     commands = next(block for block in blocks("sh") if block.startswith("manage.py run_pipeline")).splitlines()
