@@ -55,7 +55,7 @@ MESSAGES = f"""
     SELECT queue, count(*), max(extract(epoch FROM statement_timestamp() - sent_at))::float8
       FROM {TICKET} GROUP BY 1
 """
-STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
+STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.MEMBERS)
 
 UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 

@@ -57,7 +57,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
     why = ""
     sample = nodes.latest(agent.node) if watching.is_watched() else None
     for stage_run in _candidates(agent, stages):
-        if unfit_params.held(stage_run.run):
+        if unfit_params.hold_if_unfit(stage_run.run):
             continue
         needs = definition.of(stage_run).needs
         room = partial(

@@ -53,7 +53,7 @@ def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", details:
         audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, details=known)
 
 
-def of_token(token: str) -> Agent | None:
+def find_by_token(token: str) -> Agent | None:
     """The agent, enabled or not, whose token this is."""
     return Agent.objects.select_related("account", "site").filter(token_hash=_hash(token)).first()
 
@@ -63,13 +63,13 @@ def actor_of(agent: Agent, *, channel: str, request_id: str = "") -> Actor:
     return Actor(f"agent:{agent.name}", channel, request_id)
 
 
-def seen(agent: Agent) -> None:
+def note_seen(agent: Agent) -> None:
     """Note that ``agent`` was heard of."""
     lately = Q(last_seen_at__gt=Now() - SEEN_EVERY)
     Agent.objects.filter(pk=agent.pk).exclude(lately).update(last_seen_at=Now())
 
 
-def answered(agent: Agent, state: State | None = None) -> dict[str, Any]:
+def system_block(agent: Agent, state: State | None = None) -> dict[str, Any]:
     """The ``system`` block of an answer to ``agent``, which obeys it from here on: of ``state``, else of now.
 
     Nothing is written, or asked of the database, while the version is the one that it was told before.
@@ -93,14 +93,14 @@ def rename_machine(old: str, new: str) -> None:
     Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
 
 
-def obeying() -> Iterable[Member]:
+def members_that_obey() -> Iterable[Member]:
     """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
 
     One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.
     """
     gone = timedelta(seconds=members.gone_seconds()) + SEEN_EVERY
     with connection.cursor() as cursor:
-        cursor.execute(OBEYING, [gone.total_seconds()])
+        cursor.execute(MEMBERS, [gone.total_seconds()])
         return [Member(AGENT, *row) for row in cursor.fetchall()]
 
 
@@ -109,7 +109,7 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-OBEYING = f"""
+MEMBERS = f"""
     SELECT 'agent:' || agent.name, agent.node, agent.acknowledged_version, seen.at,
            extract(epoch FROM statement_timestamp() - seen.at)::float
       FROM {Agent._meta.db_table} AS agent

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from automation.api import errors
 from automation.api.permissions import MayUseRuns
-from pause_manager.api.base import ControlView
+from pause_manager.api.http.base import ControlView
 
 
 class AutomationView(ControlView):

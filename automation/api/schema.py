@@ -11,9 +11,9 @@ from rest_framework import serializers
 
 from automation.api.agents.authentication import AgentAuthentication, NoAgents
 from automation.reports.status import ALL as STATUSES
-from pause_manager.api import schema as shared
-from pause_manager.api.schema import COMMAND as COMMAND_PARAMETERS
-from pause_manager.api.schema import IDEMPOTENCY_KEY, REQUEST_ID, ErrorSerializer
+from pause_manager.api.http import schema as shared
+from pause_manager.api.http.schema import COMMAND as COMMAND_PARAMETERS
+from pause_manager.api.http.schema import IDEMPOTENCY_KEY, REQUEST_ID, ErrorSerializer
 
 __all__ = [
     "COMMAND_PARAMETERS",

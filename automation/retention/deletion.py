@@ -74,7 +74,7 @@ def _refuse_if_needed(run: AutomationRun) -> None:
         raise transitions.refusal("delete", run.pk)
     now = status.of(run)
     if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
-        raise TransitionRefused("delete", run.pk, f"is {now} but workers are still finishing items of it", now)
+        raise TransitionRefused("delete", run.pk, f"is {now} but workers are still finishing its items", now)
     retry = AutomationRun.objects.filter(retry_of=run, copying__isnull=False).values_list("pk", flat=True).first()
     if retry is not None:
-        raise TransitionRefused("delete", run.pk, f"is {now} but items of it are being copied to run {retry}", now)
+        raise TransitionRefused("delete", run.pk, f"is {now} but its items are being copied to run {retry}", now)

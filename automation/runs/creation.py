@@ -32,24 +32,24 @@ def create(
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
-    ``items`` are JSON objects, of an ``Input`` the event tells what was read and left out; ``None`` for a pipeline that
-    makes its own. ``timeout_seconds`` (> 0) is working time; ``None`` for what the pipeline says. One that
-    ``is_forced`` asks for no room. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput`` or ``SiteClosed``,
-    each naming what was wrong.
+    ``items`` are JSON objects, or ``None`` for a pipeline that makes its own; for an ``Input`` the event records what
+    was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline. A run
+    that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput`` or
+    ``SiteClosed``, each naming what was wrong.
     """
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
     payloads = _payloads(pipeline, cleaned, items)
     with transaction.atomic():
-        # Asked for in the same transaction: whoever dies after it leaves a run that the reconciler starts.
-        asked = Now() if start else None
+        # In the same transaction: if this process dies after it, the reconciler starts the run.
+        requested = Now() if start else None
         run = AutomationRun.objects.create(
             site=site,
             pipeline=pipeline.slug,
             lane=site.slug,
             params=cleaned,
             created_by=actor.name,
-            start_requested_at=asked,
+            start_requested_at=requested,
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
             ignores_capacity=is_forced,
         )
@@ -76,7 +76,7 @@ def create(
 def refuse_if_closed(site: Site) -> None:
     """Raise ``SiteClosed`` if the site or its account is closed, and keep it from being closed in this transaction."""
     with connection.cursor() as cursor:
-        # Whoever closes it has locked it: the look comes after the wait.
+        # The process that closes the site has locked it: read after the wait.
         cursor.execute(f"SELECT 1 FROM {Site._meta.db_table} WHERE id = %s FOR KEY SHARE", [site.pk])
     closed = Site.objects.filter(pk=site.pk).values_list("closed_at", "account__closed_at").get()
     since = next((at for at in closed if at is not None), None)
@@ -90,7 +90,7 @@ def _payloads(pipeline: type[Pipeline], params: dict[str, Any], items: Iterable[
 
 
 class _Rows:
-    """The COPY rows of a run's input, counted as they go by."""
+    """The COPY rows of a run's input, counted as they are read."""
 
     def __init__(self, made_by: bytes, payloads: Iterable[Payload], pipeline: type[Pipeline]) -> None:
         self.count = 0

@@ -23,12 +23,12 @@ logger = logging.getLogger("automation.runs.failing")
 
 
 def fail(run_id: UUID, *, reason: str, details: dict[str, Any] | None = None) -> None:
-    """Fail a running run. Nothing happens if it has ended meanwhile or is being cancelled."""
+    """Fail a running run; does nothing if it has ended or is being cancelled."""
     try:
         with transaction.atomic():
             lock_runs([str(run_id)])
             if AutomationRun.objects.unfinished().filter(pk=run_id, cancel_requested_at__isnull=False).exists():
-                return  # who asked for the end gets the end that was asked for
+                return  # the requested cancel wins
             transitions.apply(transitions.FAIL, run_id, actor=SYSTEM, reason=reason, details=details)
             notifier.changed(scopes.run(run_id))
     except TransitionRefused as refusal:
@@ -36,7 +36,7 @@ def fail(run_id: UUID, *, reason: str, details: dict[str, Any] | None = None) ->
 
 
 def fail_if_too_many(stage_run: StageRun, limit: FailureLimit, group_size: int) -> bool:
-    """Fail the run if more items of the stage have failed than it allows; whether they have."""
+    """Fail the run if more items of the stage have failed than it allows; returns whether that is so."""
     if limit is None:
         return False
     processed, failed = slice_totals.done(stage_run.pk)

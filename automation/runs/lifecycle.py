@@ -1,4 +1,4 @@
-"""The verbs that every entry point calls: create, start, pause, resume, cancel, fail. Ids in, one outcome out.
+"""The verbs that every entry point calls: start, pause, resume, cancel. Ids in, one outcome out.
 
 Every verb is bounded database work; none waits for a worker.
 """
@@ -30,14 +30,14 @@ logger = logging.getLogger("automation.runs.lifecycle")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb over several runs did, and what it refused."""
+    """The result of a verb over several runs: those it changed, and a refusal for each of the others."""
 
     done: list[UUID] = field(default_factory=list)
     refused: list[TransitionRefused] = field(default_factory=list)
 
 
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Start a pending run, or note that it is to start when the gate opens. Raises ``TransitionRefused``."""
+    """Start a pending run, or record that it starts when the gate opens. Raises ``TransitionRefused``."""
     with transaction.atomic():
         asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
         if not asked.update(start_requested_at=Now()):
@@ -48,7 +48,7 @@ def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
 
 
 def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Hold the run: no item starts after this is heard, and what runs finishes. A second pause changes nothing.
+    """Hold the run: workers start no further item, running items finish. A second pause changes nothing.
 
     Raises ``TransitionRefused`` if the run is final or being cancelled.
     """
@@ -59,7 +59,7 @@ def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
 
 
 def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
-    """Hold every run of ``run_ids`` that can be, in one transaction; the others are refused, each with why."""
+    """Hold every run of ``run_ids`` that can be, in one transaction; the others are refused, each with a reason."""
     with transaction.atomic():
         lock_runs([str(pk) for pk in run_ids])
         able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
@@ -72,7 +72,7 @@ def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Ou
 
 
 def resume(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Release the operator's hold; the run goes on unless something else keeps it.
+    """Release the operator's hold; the run resumes unless something else keeps it.
 
     Raises ``TransitionRefused`` if there is no such hold.
     """
@@ -91,7 +91,7 @@ def resume_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> O
 
 
 def _not_resumed(run_id: UUID) -> TransitionRefused:
-    """Why there was nothing to resume; a hold that is not an operator's is named, since it looks like a pause too."""
+    """The refusal of a resume; it names a hold that is not an operator's, since that looks like a pause, too."""
     refused = transitions.refusal("resume", run_id)
     kinds = Hold.objects.covering([scopes.run(run_id)]).values_list("kind", flat=True)
     if kinds and refused.status in (status.PAUSED, status.PAUSING):
@@ -101,9 +101,9 @@ def _not_resumed(run_id: UUID) -> TransitionRefused:
 
 
 def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """End the run for good: at once if no worker holds a slice of it, else when the last one has given it back.
+    """End the run for good: at once if no worker holds a slice of it, else when the last slice is released.
 
-    A repeated cancel changes nothing. Raises ``TransitionRefused`` if the run is final for another reason.
+    A repeated cancel changes nothing. Raises ``TransitionRefused`` if the run is completed or failed.
     """
     with transaction.atomic():
         lock_runs([str(run_id)])
@@ -127,7 +127,7 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
 
 
 def cancel_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
-    """Cancel each of ``run_ids``; the final ones are refused."""
+    """Cancel each of ``run_ids``; final runs are refused."""
     outcome = Outcome()
     for pk in run_ids:
         try:
@@ -139,7 +139,7 @@ def cancel_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> O
 
 
 def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
-    """Make runs cancelled whose cancel was asked for and of which no slice is held any more; returns how many."""
+    """Cancel the runs with a requested cancel and no leased slice; returns how many."""
     asked = AutomationRun.objects.unfinished().filter(cancel_requested_at__isnull=False)
     if run_ids is not None:
         asked = asked.filter(pk__in=run_ids)
@@ -147,14 +147,14 @@ def finish_cancels(run_ids: Sequence[UUID] | None = None) -> int:
     for pk, name in list(asked.values_list("pk", "cancel_requested_by")):
         with transaction.atomic():
             lock_runs([str(pk)])
-            ended += _end_if_idle(pk, actor=Actor(name, "worker"), reason="the last worker has given its slice back")
+            ended += _end_if_idle(pk, actor=Actor(name, "worker"), reason="the last worker has released its slice")
     return ended
 
 
-def settle_pauses(run_ids: Sequence[UUID] | None = None) -> int:
-    """Note which held runs have come to rest: no slice of theirs is leased any more. Returns for how many holds.
+def note_drained_runs(run_ids: Sequence[UUID] | None = None) -> int:
+    """Record which held runs have drained: no slice of theirs is leased any more. Returns for how many holds.
 
-    While a run is held nothing of it is leased anew, so what is found at rest stays so.
+    While a run is held none of its slices is leased again, so a drained run stays drained.
     """
     holds_on_runs = Hold.objects.active().filter(drained_at__isnull=True, scope__startswith="run:")
     if run_ids is not None:

@@ -171,7 +171,7 @@ class StageLoop:
                 if not self._has_worked:
                     metrics.guarded(milestones.note_work_resumed)(self.scopes)
                 self._has_worked = True
-                progress_notifier.moved(self.run_row.scope)
+                progress_notifier.publish_progress(self.run_row.scope)
                 ending = self._work_through(work)
                 if ending is None and work.is_alone:
                     ending = self._settle() or Ending.TRIED_ALONE
@@ -202,7 +202,7 @@ class StageLoop:
                 self._items.end()
             self._isolation.close()
             self._slot.free()
-            progress_notifier.changed([self.run_row.scope])
+            progress_notifier.publish([self.run_row.scope])
 
     def _lease(self) -> LeasedSlice | Ending:
         """The next slice, once the one before it has ended: most often that is under way while this one is leased."""
@@ -297,7 +297,7 @@ class StageLoop:
 
     def _committed(self, done: Progress) -> None:
         self._has_progressed = self._has_progressed or done.processed + done.failed > 0
-        progress_notifier.moved(self.run_row.scope)
+        progress_notifier.publish_progress(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         self._has_succeeded |= done.processed > 0

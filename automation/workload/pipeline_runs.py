@@ -40,7 +40,7 @@ class PipelineRuns(Workload):
         return drain.remaining(mode)
 
     def members(self) -> Iterable[Member]:
-        return registry.obeying()
+        return registry.members_that_obey()
 
     def storage_report(self) -> Mapping[str, Any] | None:
         return watch.report()

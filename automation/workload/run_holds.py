@@ -35,7 +35,7 @@ def follow(change: HoldChange) -> None:
     """
     run_ids = runs_in(change.scopes)
     if run_ids:
-        transitions.keep_pause_times(run_ids)
+        transitions.update_pause_times(run_ids)
         if change.what == "placed" and (idle := lifecycle.idle_runs(run_ids)):
             milestones.note_drained(idle, had_work=False)
     if change.what == "released" and change.actor != CAPACITY:

@@ -11,7 +11,7 @@ from automation.api.progress import views as progress
 from automation.api.runs import views as runs
 from automation.api.views import capacity
 from pause_manager.api import fleet
-from pause_manager.api.base import ControlView
+from pause_manager.api.http.base import ControlView
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from pause_manager import workloads
-from pause_manager.api import pagination
-from pause_manager.api.base import ControlView
-from pause_manager.api.pagination import page_of
-from pause_manager.api.schema import READS, REQUEST_ID, answers
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http import pagination
+from pause_manager.api.http.base import ControlView
+from pause_manager.api.http.pagination import page_of
+from pause_manager.api.http.schema import READS, REQUEST_ID, answers
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability import audit_export
 

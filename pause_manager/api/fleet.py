@@ -14,16 +14,16 @@ from rest_framework.response import Response
 
 from pause_manager import conf, fleet, workloads
 from pause_manager.actor import Actor
-from pause_manager.api import errors, schema
-from pause_manager.api.base import ControlView
 from pause_manager.api.fleet_schema import (
     RefusedSerializer,
     SnapshotQuery,
     SnapshotSerializer,
     WorkerPauseSerializer,
 )
-from pause_manager.api.idempotency import idempotent, key_of
-from pause_manager.api.permissions import MayUseFleet, may_operate
+from pause_manager.api.http import errors, schema
+from pause_manager.api.http.base import ControlView
+from pause_manager.api.http.idempotency import idempotent, key_of
+from pause_manager.api.http.permissions import MayUseFleet, may_operate
 from pause_manager.errors import FleetRefused
 from pause_manager.fleet import drain
 from pause_manager.holds import fleet_state

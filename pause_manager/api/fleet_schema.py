@@ -6,8 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from pause_manager.api.schema import ErrorSerializer
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.schema import ErrorSerializer
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.fleet.report import MOST_EVENTS
 from pause_manager.models import Hold
 from pause_manager.workloads import MEMBER_KINDS

@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pause_manager import workloads
-from pause_manager.api import schema
 from pause_manager.api.fleet import FleetView
-from pause_manager.api.idempotency import idempotent, key_of
-from pause_manager.api.permissions import may_operate
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http import schema
+from pause_manager.api.http.idempotency import idempotent, key_of
+from pause_manager.api.http.permissions import may_operate
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.fleet import bulk_holds
 from pause_manager.models import Hold
 

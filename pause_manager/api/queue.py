@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
-from pause_manager.api.pagination import PageQuery
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.pagination import PageQuery
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import outlook
 

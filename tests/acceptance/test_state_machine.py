@@ -374,7 +374,7 @@ MUTANTS = {
     "claims ignore holds": (decision, "OPEN", lambda sql: sql.partition("AND NOT EXISTS")[0]),
     "messages are answered twice": (dispatcher, "answer", lambda _: lambda ticket_id: True),
     "holds outlive their run": (transitions, "_drop_holds", lambda _: lambda scope: None),
-    "the times of a pause are not kept": (transitions, "keep_pause_times", lambda _: lambda run_ids: None),
+    "the times of a pause are not kept": (transitions, "update_pause_times", lambda _: lambda run_ids: None),
     "counts are not moved": (
         checkpoint,
         "_MOVE_ON",

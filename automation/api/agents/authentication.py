@@ -57,12 +57,12 @@ class AgentAuthentication(BaseAuthentication):
         token = _token(request)
         if token is None:
             return None
-        agent = agents.of_token(token)
+        agent = agents.find_by_token(token)
         if agent is None:
             raise AuthenticationFailed("Cannot tell who asks: no agent has this token.")
         if not agent.is_enabled:
             raise AgentDisabled
-        agents.seen(agent)
+        agents.note_seen(agent)
         return AgentCaller(agent), agent
 
     def authenticate_header(self, request: Request) -> str:
@@ -74,7 +74,7 @@ class NoAgents(BaseAuthentication):
 
     def authenticate(self, request: Request) -> None:
         token = _token(request)
-        if token is not None and agents.of_token(token) is not None:
+        if token is not None and agents.find_by_token(token) is not None:
             raise AgentForbidden
 
     def authenticate_header(self, request: Request) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 from rest_framework import serializers
 
 from automation.agents.jobs import LARGEST_PAGE, PAGE
-from automation.agents.submission import GivenUp, HandedIn
+from automation.agents.submission import GivenUp, Submission
 from automation.conf import SLUG
 from pause_manager.api.fleet_schema import SystemSerializer
-from pause_manager.api.schema import ErrorSerializer
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.schema import ErrorSerializer
+from pause_manager.api.http.strict import StrictSerializer
 
 LARGEST = 2**63 - 1
 LONGEST_ERROR, LONGEST_KEY, DAY = 10_000, 200, 86_400.0
@@ -85,7 +85,7 @@ class FailureSerializer(StrictSerializer):
     attempts = serializers.IntegerField(default=1, min_value=1, max_value=32_767)
 
 
-class HandedInSerializer(TokenSerializer):
+class SubmissionSerializer(TokenSerializer):
     """Work that is done."""
 
     cursor = serializers.CharField(max_length=LONGEST_KEY, help_text="Key of the last item that is done.")
@@ -102,11 +102,11 @@ class HandedInSerializer(TokenSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         failures = [GivenUp(**failure) for failure in attrs.pop("failures", [])]
-        attrs["handed"] = HandedIn(attrs["cursor"], attrs.get("outputs", {}), failures, attrs["busySeconds"])
+        attrs["handed"] = Submission(attrs["cursor"], attrs.get("outputs", {}), failures, attrs["busySeconds"])
         return attrs
 
 
-class CheckpointSerializer(HandedInSerializer):
+class CheckpointSerializer(SubmissionSerializer):
     """Work that is done, and whether the rest is given back."""
 
     release = serializers.BooleanField(default=False, help_text="Give the job back: others go on from here.")

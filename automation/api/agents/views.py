@@ -21,8 +21,8 @@ from automation.api.permissions import IsAgent
 from automation.errors import JobNotFound
 from automation.models import Agent
 from pause_manager.actor import Actor
-from pause_manager.api import schema
-from pause_manager.api.base import ControlView
+from pause_manager.api.http import schema
+from pause_manager.api.http.base import ControlView
 from pause_manager.capacity.snapshot import GpuView, NodeView
 from pause_manager.holds import fleet_state
 from pause_manager.models import clock
@@ -76,7 +76,7 @@ class JobView(ControlView):
         # Who asks may be the very thing that could not be read.
         agent = getattr(context["request"], "_auth", None)
         if isinstance(agent, Agent):
-            response.data["system"] = agents.answered(agent)
+            response.data["system"] = agents.system_block(agent)
         elif response.status_code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
             response.data["system"] = fleet_state.unreadable().as_dict()
         return response
@@ -200,12 +200,12 @@ class Complete(OneJob):
         summary="Commit what ends the job",
         description="As a checkpoint whose cursor is the last item; refused while items are left.",
         parameters=_HERE,
-        request=bodies.HandedInSerializer,
+        request=bodies.SubmissionSerializer,
         responses=schema.answers({200: bodies.CheckpointAnswer}, *_COMMAND, table=_ANSWERS),
         tags=["agents"],
     )
     def post(self, request: Request, job_id: str) -> Response:
-        given = self.body(bodies.HandedInSerializer)
+        given = self.body(bodies.SubmissionSerializer)
         job, token, handed = self.job_id(), given["token"], given["handed"]
         return Response(protocol.complete(self.agent, job, token, handed, actor=self.actor))
 

@@ -10,7 +10,7 @@ from automation.api.progress.serializers import CountsSerializer
 from automation.api.runs.serializers import RunSerializer
 from automation.api.schema import RUN
 from automation.reports.status import ALL as STATUSES
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.strict import StrictSerializer
 
 SITE = "Slug or id of a site."
 

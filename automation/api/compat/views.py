@@ -27,7 +27,7 @@ from automation.models import AutomationRun
 from automation.reports import payload_access
 from automation.runs import lifecycle
 from pause_manager import workloads
-from pause_manager.api.idempotency import idempotent
+from pause_manager.api.http.idempotency import idempotent
 from pause_manager.models import ControlEvent
 
 

@@ -14,7 +14,7 @@ from automation.models import Lifecycle, StageRun
 from automation.models.runs import RunQuerySet
 from automation.reports import status
 from automation.reports.status import ALL as STATUSES
-from pause_manager.api.pagination import PageQuery
+from pause_manager.api.http.pagination import PageQuery
 from pause_manager.models import Hold
 
 

@@ -13,7 +13,7 @@ from automation.models import AutomationRun, Lifecycle
 from automation.reports import payload_access
 from automation.reports.status import ALL as STATUSES
 from automation.reports.working_time import Durations, durations_of
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.strict import StrictSerializer
 
 REASON_LENGTH = 500
 

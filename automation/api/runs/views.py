@@ -34,11 +34,11 @@ from automation.api.runs.serializers import (
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.retention import deletion
-from automation.runs import forcing, lifecycle, retries
+from automation.runs import capacity_override, lifecycle, retries
 from pause_manager.actor import Actor
-from pause_manager.api import pagination
-from pause_manager.api.idempotency import idempotent
-from pause_manager.api.parsers import JsonParser, MultiPartParser
+from pause_manager.api.http import pagination
+from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.parsers import JsonParser, MultiPartParser
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(
@@ -158,7 +158,7 @@ def run_verb(
 
 
 def _resume(run_id: UUID, *, actor: Actor, reason: str, force: bool) -> AutomationRun:
-    verb = forcing.resume_parked if force else lifecycle.resume
+    verb = capacity_override.resume_parked if force else lifecycle.resume
     return verb(run_id, actor=actor, reason=reason)
 
 

@@ -20,9 +20,10 @@ from automation.api.runs.serializers import ReasonSerializer
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from pause_manager import manager
-from pause_manager.api import nodes, pagination, queue
-from pause_manager.api.idempotency import idempotent
-from pause_manager.api.pagination import page_of
+from pause_manager.api import nodes, queue
+from pause_manager.api.http import pagination
+from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.pagination import page_of
 from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import report, watching
 from pause_manager.pause_queue import stuck

@@ -29,8 +29,8 @@ from automation.models.work import ItemFailure, WorkItem
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access
 from pause_manager import workloads
-from pause_manager.api import pagination
-from pause_manager.api.pagination import page_of
+from pause_manager.api.http import pagination
+from pause_manager.api.http.pagination import page_of
 from pause_manager.models import ControlEvent
 
 

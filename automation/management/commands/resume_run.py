@@ -9,12 +9,12 @@ from automation import gate
 from automation.errors import TransitionRefused
 from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.reports import status
-from automation.runs import forcing, lifecycle, run_names
+from automation.runs import capacity_override, lifecycle, run_names
 from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
-    """Calls ``lifecycle.resume``, or ``forcing.start_anyway`` with ``--force``; returns at once."""
+    """Calls ``lifecycle.resume``, or ``capacity_override.start_anyway`` with ``--force``; returns at once."""
 
     help = "Resume a paused run at the item after the last finished one."
 
@@ -24,7 +24,7 @@ class Command(RunCommand):
         parser.add_argument("--force", action="store_true", help="start it whatever the capacity says, for good")
 
     def run_command(self, **options: Any) -> Exit:
-        verb = forcing.start_anyway if options["force"] else lifecycle.resume
+        verb = capacity_override.start_anyway if options["force"] else lifecycle.resume
         wanted = find_run(options["run"])
         try:
             run = verb(wanted.pk, actor=Actor.shell(), reason=options["reason"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from automation.errors import InvalidParams
 from automation.inputs import Input
-from automation.management import unfinished
+from automation.management import repeated_run
 from automation.management.commands.watch_run import follow
 from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.models import AutomationRun, Site
@@ -64,7 +64,7 @@ class Command(RunCommand):
         with _read(options) as given:
             if (
                 options["unless_unfinished"]
-                and (same := unfinished.like(pipeline.slug, site, params, given)) is not None
+                and (same := repeated_run.find(pipeline.slug, site, params, given)) is not None
             ):
                 return self._go_on_with(same, options)
             created = creation.create(

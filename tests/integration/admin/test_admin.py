@@ -113,7 +113,7 @@ def test_retrying_starts_a_new_run_over_what_failed_and_refuses_what_is_whole() 
 
     new = AutomationRun.objects.get(retry_of=failed)
     assert new.total_items == 2
-    assert told == ["Retried 1 run.", f"Cannot retry run {whole.pk}: it left nothing undone."]
+    assert told == ["Retried 1 run.", f"Cannot retry run {whole.pk}: it has no unfinished items."]
 
 
 def test_a_viewer_sees_runs_but_no_actions() -> None:

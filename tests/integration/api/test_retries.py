@@ -73,7 +73,7 @@ def test_a_run_without_failures_is_refused(api, site):
 
     refused = api.post(f"{RUNS}{old.pk}/retry-failed/")
 
-    assert refused.data["message"] == f"Cannot retry run {old.pk}: it left nothing undone."
+    assert refused.data["message"] == f"Cannot retry run {old.pk}: it has no unfinished items."
     assert AutomationRun.objects.count() == 1
 
 

@@ -145,7 +145,7 @@ def test_a_run_that_is_not_final_is_refused_and_so_is_one_with_workers():
     with pytest.raises(TransitionRefused, match=r"Cannot delete run .*: it is running\."):
         deletion.delete(run.pk, actor=OPERATOR)
     failing.fail(run.pk, reason="for the test")
-    with pytest.raises(TransitionRefused, match="workers are still finishing items of it"):
+    with pytest.raises(TransitionRefused, match="workers are still finishing its items"):
         deletion.delete(run.pk, actor=OPERATOR)
     leases.release(work)
 

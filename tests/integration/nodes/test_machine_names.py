@@ -248,7 +248,7 @@ def test_an_item_is_given_up_also_on_a_machine_that_was_refused_its_name(
     assert leases.claim(stage_of(run).pk, Worker("gone", "n1")) is not None
     WorkSlice.objects.update(crashes=99, is_alone=True)
 
-    assert reconciler.settle(leases.reap(crashed=["gone"])) == 1
+    assert reconciler.handle_lost_leases(leases.reap(crashed=["gone"])) == 1
 
     assert WorkSlice.objects.get(stage_run=stage_of(run)).failed == 1
     assert list(Machine.objects.values_list("name", flat=True)) == ["big"]

@@ -15,7 +15,7 @@ from django.test import Client
 
 from automation import dispatch, gate, leases, tasks
 from automation.agents import protocol
-from automation.agents.submission import HandedIn
+from automation.agents.submission import Submission
 from automation.gate import installed
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
 from automation.pipeline import Param, pipeline
@@ -258,7 +258,7 @@ def test_a_parameter_of_another_type_holds_the_run_and_fails_no_item(deploy):
 
     assert (run.lifecycle, run.paused_at is not None, tickets(run)) == ("running", True, 0)
     assert reasons(run) == [
-        "This run was paused by system: This release of pipeline evolving does not take its parameters. Cannot use "
+        "This run was paused by system: This release of pipeline evolving does not accept its parameters. Cannot use "
         "parameter 'tone': expected a whole number, got: 'warm'."
     ]
     assert not ItemFailure.objects.exists()
@@ -378,7 +378,7 @@ def test_an_agents_slice_is_finished_without_the_code_and_none_is_given_out(depl
 
     first = job["items"][0]["key"]
     done = protocol.commit(
-        agent, job["id"], job["token"], HandedIn(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
+        agent, job["id"], job["token"], Submission(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
     )
     assert (done["cursor"], protocol.claim(agent)["job"]) == (first, None)
     assert reasons(run) == [NO_PIPELINE]

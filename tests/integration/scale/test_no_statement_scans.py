@@ -125,7 +125,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     """What beat asks for."""
     for part in (
         lifecycle.finish_cancels,
-        lifecycle.settle_pauses,
+        lifecycle.note_drained_runs,
         advancing.start_waiting,
         advancing.seal_finished,
         timeouts.fail_overdue,
@@ -142,7 +142,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     Site.objects.update(retention_days=1_000)
     yield f"{PERIODIC}retention", retention.delete_due
     yield f"{PERIODIC}purge", purge.purge
-    yield f"{PERIODIC}retries", retries.go_on
+    yield f"{PERIODIC}retries", retries.copy_remaining
 
 
 def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:

@@ -13,8 +13,8 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from pause_manager.actor import Actor
-from pause_manager.api import errors
-from pause_manager.api.parsers import JsonParser
+from pause_manager.api.http import errors
+from pause_manager.api.http.parsers import JsonParser
 from pause_manager.observability import request_id
 
 

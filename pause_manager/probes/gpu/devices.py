@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pause_manager.capacity.snapshot import GpuView
-from pause_manager.probes.cards import GONE
+from pause_manager.probes.gpu.cards import GONE
 
 MASK, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 BY_BUS = "PCI_BUS_ID"

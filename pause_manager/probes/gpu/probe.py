@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pause_manager.capacity.snapshot import GpuView
-from pause_manager.probes.cards import Cards
-from pause_manager.probes.driver_process import DriverProcess, Ended, Silent
+from pause_manager.probes.gpu.cards import Cards
+from pause_manager.probes.gpu.driver_process import DriverProcess, Ended, Silent
 
-logger = logging.getLogger("pause_manager.probes.gpu")
+logger = logging.getLogger("pause_manager.probes.gpu.probe")
 
 CRASHES = "the driver's library crashes when it is asked"
 HANGS = "the driver's library hangs when it is asked"

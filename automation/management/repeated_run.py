@@ -10,7 +10,7 @@ from automation.models.work import WorkItem
 from automation.pipeline import Payload, get_pipeline
 
 
-def like(
+def find(
     pipeline_slug: str, site: Site, params: Mapping[str, Any], items: Iterable[Payload] | None
 ) -> AutomationRun | None:
     """The newest unfinished run that was made so; ``None`` if there is none.

@@ -11,7 +11,7 @@ from typing import IO, Any
 from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 
-from pause_manager.api.errors import BodyTooLarge
+from pause_manager.api.http.errors import BodyTooLarge
 from pause_manager.finite import non_finite
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

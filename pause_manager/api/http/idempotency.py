@@ -22,7 +22,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager.api.base import ControlView
+from pause_manager.api.http.base import ControlView
 from pause_manager.errors import IdempotencyConflict
 from pause_manager.models import IdempotencyRecord
 

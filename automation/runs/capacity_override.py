@@ -1,4 +1,4 @@
-"""Start a run anyway: it asks for no room, now and from now on."""
+"""Start a run despite capacity: from now on it ignores capacity."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pause_manager.observability import audit
 
 
 def resume_parked(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """:func:`start_anyway` for a run that capacity has parked. Raises ``NotParked`` for any other that is at work."""
+    """:func:`start_anyway` for a run that capacity has parked. Raises ``NotParked`` for any other unfinished run."""
     return start_anyway(run_id, actor=actor, reason=reason, only_if_parked=True)
 
 
 def start_anyway(run_id: UUID, *, actor: Actor, reason: str = "", only_if_parked: bool = False) -> AutomationRun:
-    """Release the operator's hold of the run, if there is one, and let it go on whatever the capacity says.
+    """Release the operator's hold of the run, if there is one, and let the run continue whatever the capacity.
 
     Other holds stay in force. Raises ``TransitionRefused`` if the run is final or being cancelled.
     """

@@ -1,7 +1,7 @@
-"""What a run left undone, copied to the run that retries it: a batch at a time, each as dear as what it copies.
+"""Copies the unfinished items of a run to the run that retries it, in batches that cost what they copy.
 
-Where it stands is kept with the new run in the transaction of each batch, so the next one goes on there, whoever makes
-it and however long after. An item is copied before what was made of it, so that nothing is copied that is made anew.
+Each batch saves its position with the new run in the same transaction, so any process can copy the next one, however
+much later. An item is copied before the outputs made from it, so that nothing is copied that is made again.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from automation.models.tables import ITEM, ITEM_FAILURE, SLICE
 from automation.pipeline.definition import INPUT
 
 BATCH = 2_000
-"""Items a batch copies, if no slice is larger."""
+"""Items per batch, if no slice is larger."""
 SLICES = 500
-"""Slices a batch looks at."""
+"""Slices read per batch."""
 
 Sources = Mapping[str, Sequence[str]]
-"""By stage, the slugs of those whose outputs are its items; ``input`` is the run's input."""
+"""By stage, the slugs of the stages whose outputs are its items; ``input`` is the run's input."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is copied of the outputs of ``slug``: ``all``, or what ``reader`` left in its ``slices`` or ``failures``."""
+    """The outputs of ``slug`` to copy: ``all``, or those that ``reader`` left in its ``slices`` or ``failures``."""
 
     slug: str
     how: str
     reader: str = ""
 
 
-class Undone:
-    """What ``old`` left undone, on its way to ``new``."""
+class Remainder:
+    """The unfinished items of ``old``, to be copied to ``new``."""
 
     def __init__(self, old: AutomationRun, new: AutomationRun, sources: Sources) -> None:
         self._new = new
@@ -48,9 +48,9 @@ class Undone:
         self._forks = any(len(self._readers(slug)) > 1 for slug in self._olds)
 
     def copy_batch(self) -> bool:
-        """Copy the next items, in the caller's transaction; False if there is nothing more to copy.
+        """Copy the next items, in the caller's transaction; False if nothing is left to copy.
 
-        ``new`` is brought up to date: ``copying`` says where it stands, ``total_items`` how many were copied.
+        Updates ``new``: ``copying`` is the position, ``total_items`` the number of copied items.
         """
         at = self._new.copying or {"step": 0, "after": None}
         if at["step"] >= len(self._steps):
@@ -66,11 +66,11 @@ class Undone:
         return True
 
     def _plan(self) -> list[Step]:
-        again = {slug for slug, stage_run in self._olds.items() if _is_to_do_again(stage_run)}
+        again = {slug for slug, stage_run in self._olds.items() if _must_repeat(stage_run)}
         steps = []
         for slug in self._olds:  # in order of position: an item's ancestors are copied before it
             if slug in again or self._comes_again(slug, again):
-                continue  # made anew
+                continue  # made again
             readers = self._readers(slug)
             if any(reader in again or self._olds[reader].lifecycle == Lifecycle.PENDING for reader in readers):
                 steps.append(Step(slug, "all"))
@@ -80,7 +80,7 @@ class Undone:
         return steps
 
     def _comes_again(self, slug: str, again: set[str]) -> bool:
-        """Whether ``slug`` is fed, however indirectly, by a stage that is done again."""
+        """Whether ``slug`` is fed, however indirectly, by a stage that is repeated."""
         return any(source in again or self._comes_again(source, again) for source in self._sources.get(slug, ()))
 
     def _readers(self, slug: str) -> list[str]:
@@ -88,12 +88,12 @@ class Undone:
         return [reader for reader, sources in self._sources.items() if slug in sources]
 
     def _prefix(self, slug: str, reader: str) -> str:
-        """What ``reader`` puts before the keys of items from ``slug``."""
+        """The prefix of ``reader`` for keys of items from ``slug``."""
         sources = self._sources[reader]
         return keys.of_source(list(sources).index(slug)) if len(sources) > 1 else ""
 
     def _copy(self, step: Step, after: Any) -> tuple[int, Any]:
-        """How many were copied, and after what the next batch begins; ``None`` if the step is done."""
+        """Return how many items were copied, and after what the next batch begins; ``None`` at the end."""
         values: dict[str, Any] = {
             "old": self._olds[step.slug].pk,
             "new": self._news[step.slug].pk,
@@ -105,14 +105,14 @@ class Undone:
         if step.reader:
             values |= {"reader": self._olds[step.reader].pk, "prefix": self._prefix(step.slug, step.reader)}
         with connection.cursor() as cursor:
-            cursor.execute(_STATEMENTS[step.how].format(but=self._but_not_made_anew(step.slug, "item.key")), values)
-            copied, looked_at, last = cursor.fetchone()
-        return copied, last if looked_at else None
+            cursor.execute(_STATEMENTS[step.how].format(but=self._excluding_remade(step.slug, "item.key")), values)
+            copied, read, last = cursor.fetchone()
+        return copied, last if read else None
 
-    def _but_not_made_anew(self, slug: str, key: str) -> str:
-        """SQL that leaves out the outputs of ``slug`` that the new run makes by itself, from an ancestor that it has.
+    def _excluding_remade(self, slug: str, key: str) -> str:
+        """SQL that leaves out the outputs of ``slug`` that the new run makes itself, from an ancestor that it has.
 
-        ``key`` is an SQL expression; an ancestor's key is what is left of it without its last segment.
+        ``key`` is an SQL expression; an ancestor's key is the key without its last segment.
         """
         if slug == INPUT or not self._forks:
             return ""
@@ -127,18 +127,18 @@ class Undone:
                 f" AND NOT ({is_its}EXISTS (SELECT 1 FROM {ITEM} AS ancestor "
                 f"WHERE ancestor.made_by_id = {self._news[source].pk} AND ancestor.key = {its_key}))"
             )
-            found.append(self._but_not_made_anew(source, its_key))
+            found.append(self._excluding_remade(source, its_key))
         return "".join(found)
 
 
-def _is_to_do_again(stage_run: StageRun) -> bool:
+def _must_repeat(stage_run: StageRun) -> bool:
     """Whether every item is done but the ``finish`` over all outputs is not."""
     open_phases = SliceTotals.objects.filter(stage_run=stage_run, open__gt=0).values_list("phase", flat=True)
     return set(open_phases) == {WorkSlice.Phase.FINISH}
 
 
-# Each chooses the next of what leads to the items, and answers how many items it copied, how many of those it looked
-# at, and the last of them. Two readers may have left the same item undone: it is copied once.
+# Each returns how many items it copied, how many rows it read, and the last of them. Two readers may have left the same
+# item: it is copied once.
 _ALL = f"""
     WITH chosen AS MATERIALIZED (
         SELECT key FROM {ITEM} WHERE made_by_id = %(old)s AND key > %(after)s ORDER BY key LIMIT %(size)s

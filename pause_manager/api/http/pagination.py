@@ -16,7 +16,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.strict import StrictSerializer
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 
