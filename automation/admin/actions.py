@@ -1,4 +1,4 @@
-"""Admin actions on runs: each tells what was done and every refusal."""
+"""Admin actions on runs: each reports what was done and every refusal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -21,18 +19,12 @@ from automation.retention import deletion
 from automation.runs import lifecycle, retries
 from automation.runs.lifecycle import Outcome
 from pause_manager.actor import Actor
+from pause_manager.admin.base import actor_of, reason_of
 
 SHOWN = 20
-"""Refusals told one by one, and runs listed before a cancel."""
-LONGEST_REASON = 500
+"""Refusals shown one by one, and runs listed before a cancel."""
 
 Verb = Callable[..., Outcome]
-
-
-class ReasonForm(ActionForm):
-    """The admin's action bar with a reason."""
-
-    reason = forms.CharField(required=False, max_length=LONGEST_REASON, label="Reason")
 
 
 @admin.action(description="Pause selected runs", permissions=["operate"])
@@ -47,7 +39,7 @@ def resume_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[A
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked before an action that is final."""
+    """The question asked before an action that is final."""
 
     action: str
     verb: str
@@ -57,7 +49,7 @@ class Question:
 _CANCEL = Question(
     "cancel_selected",
     "Cancel",
-    "Workers finish their current items, then these runs end for good. Finished items are kept; the rest will not run.",
+    "Workers finish their current item, then these runs end for good. Finished items are kept; the rest will not run.",
 )
 _DELETE = Question(
     "delete_runs_selected",
@@ -68,7 +60,7 @@ _DELETE = Question(
 
 @admin.action(description="Cancel selected runs", permissions=["operate"])
 def cancel_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[AutomationRun]) -> HttpResponse | None:
-    """Asks first: a cancel is final."""
+    """Cancel after a confirmation, since a cancel is final."""
     return _act_if_confirmed(model_admin, request, queryset, _CANCEL, lifecycle.cancel_runs, "Cancelled")
 
 
@@ -76,7 +68,7 @@ def cancel_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[A
 def delete_runs_selected(
     model_admin: Any, request: HttpRequest, queryset: QuerySet[AutomationRun]
 ) -> HttpResponse | None:
-    """Asks first."""
+    """Delete after a confirmation."""
     return _act_if_confirmed(model_admin, request, queryset, _DELETE, deletion.delete_runs, "Deleted")
 
 
@@ -107,14 +99,14 @@ def _act_if_confirmed(
         "runs": queryset[:SHOWN],
         "more": max(0, len(ids) - SHOWN),
         "ids": ids,
-        "reason": _reason(request),
+        "reason": reason_of(request),
         "opts": AutomationRun._meta,
     }
     return TemplateResponse(request, "admin/automation/automationrun/confirm.html", context)
 
 
 def _act(request: HttpRequest, queryset: QuerySet[AutomationRun], verb: Verb, done: str) -> None:
-    outcome = verb(_ids(queryset), actor=Actor.user(request.user, channel="admin"), reason=_reason(request))
+    outcome = verb(_ids(queryset), actor=actor_of(request), reason=reason_of(request))
     count = len(outcome.done)
     if count:
         messages.success(request, ngettext("%s %d run.", "%s %d runs.", count) % (done, count))
@@ -137,7 +129,3 @@ def _retry_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str) -> Outcom
 
 def _ids(queryset: QuerySet[AutomationRun]) -> list[UUID]:
     return list(queryset.order_by().values_list("pk", flat=True))
-
-
-def _reason(request: HttpRequest) -> str:
-    return request.POST.get("reason", "").strip()[:LONGEST_REASON]
