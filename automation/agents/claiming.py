@@ -11,7 +11,7 @@ from automation import gate, leases
 from automation.agents.jobs import Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.claims import Worker
 from automation.models import Agent, StageRun, WorkSlice
@@ -39,14 +39,14 @@ def owner_of(agent: Agent) -> str:
 def visible_to(agent: Agent) -> SliceQuerySet:
     """The slices of the runs that ``agent`` may work for, with stage run and run."""
     slices: SliceQuerySet = WorkSlice.objects.filter(
-        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=installed.aliases(agent.pipelines)
+        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=installed_code.aliases(agent.pipelines)
     ).select_related("stage_run__run")
     return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
 
 
 def held_by(agent: Agent, slice_id: int, token: int) -> LeasedSlice | None:
     """The slice if ``agent`` holds it under ``token``, locked until the caller's transaction ends."""
-    return leases.held(slice_id, token, owner_of(agent))
+    return leases.leased_by(slice_id, token, owner_of(agent))
 
 
 def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView | None) -> tuple[Job | None, str]:
@@ -102,7 +102,7 @@ def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
         cursor.execute(
             _DUE,
             {
-                "pipelines": installed.aliases(agent.pipelines),
+                "pipelines": installed_code.aliases(agent.pipelines),
                 "stages": list(stages) or None,
                 "account": agent.account_id,
                 "site": agent.site_id,

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from automation import conf, gate, leases
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items import units
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.checkpoint import INTERVAL_SECONDS
@@ -100,7 +100,7 @@ class Job:
             "run": str(self.run.pk),
             "pipeline": self.run.pipeline,
             "stage": self.stage_run.slug,
-            "params": installed.params_of(self.run),
+            "params": installed_code.params_of(self.run),
             **page_of(self, limit=limit),
             "cursor": self.cursor,
             "lastKey": self.last_key,

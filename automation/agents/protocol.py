@@ -24,7 +24,7 @@ from automation.models import Agent, WorkSlice
 from automation.pipeline import TryLater
 from automation.reports import progress_notifier
 from automation.runs import advancing, failing, lifecycle, reconciler
-from automation.worker import patience
+from automation.worker import postponement
 from automation.worker.stage_loop import FAILED, PROCESSED
 from pause_manager import fleet
 from pause_manager.actor import Actor
@@ -164,13 +164,13 @@ def fail(
 def _wait(job: Job, later: TryLater) -> bool:
     """Have the job wait because of the item after the cursor; whether that has failed instead."""
     unit = next(units.units_of(job.work, job.stage_run))
-    out = patience.exhausted(job.stage, job.work, later)
+    out = postponement.limit_exceeded(job.stage, job.work, later)
     if out is not None:
         failures = unit.failures(out, job.work.waits + 1)
         progress = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
         checkpoint.commit(job.work, progress, release=True)
         return True
-    patience.wait(job.stage_run, job.work, unit.key, later)
+    postponement.postpone(job.stage_run, job.work, unit.key, later)
     return False
 
 

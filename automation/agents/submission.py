@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 
 from automation.errors import CheckpointConflict, InvalidCheckpoint
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items import store, units
 from automation.items.leased_slice import LeasedSlice
 from automation.items.units import Failure
@@ -54,7 +54,7 @@ def progress_of(work: LeasedSlice, stage_run: StageRun, handed: Submission) -> P
     if not work.cursor < position <= work.last_key:
         raise _not_left(handed)
     stage = definition.of(stage_run)
-    readers = installed.readers_of(stage_run)
+    readers = installed_code.readers_of(stage_run)
     done = Progress(cursor=work.cursor, busy_seconds=handed.busy_seconds)
     payloads = _payloads(source_id, [key.removeprefix(prefix) for key in given_up])
     left = {*handed.outputs, *given_up}
@@ -100,7 +100,7 @@ def _add(
         done.outputs += _rows(key, outputs or (), stage)
         done.processed += 1
     elif outputs is None:
-        done.failures.append(Failure(key, payload, units.told(failure.error), failure.attempts))
+        done.failures.append(Failure(key, payload, units.error_text(failure.error), failure.attempts))
         done.failed += 1
     else:
         raise InvalidCheckpoint(f"Cannot checkpoint: item {key} is named as done and as failed.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def keeps_nothing(stage: AnyStage) -> Iterator[None]:
+def without_assignment(stage: AnyStage) -> Iterator[None]:
     """While ``prepare`` runs, setting an attribute on ``stage`` raises: no other loop would ever see it."""
     declared = type(stage)
     stage.__class__ = type(declared.__name__, (declared,), {"__setattr__": _refuse})
@@ -32,7 +32,7 @@ def _refuse(stage: AnyStage, name: str, value: Any) -> None:
     )
 
 
-class SetUp:
+class LoopSetup:
     """The set-up of one loop's stage: made before its first item, taken down once, at its end.
 
     Where it is async, ``run`` runs it.

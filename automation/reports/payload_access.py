@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from automation.gate import Reason, troubles
+from automation.gate import Reason, problems
 from automation.reports import up_next
 from pause_manager.models import ControlEvent
 
@@ -50,7 +50,7 @@ def without_texts(reasons: list[Reason]) -> list[Reason]:
     ]
 
 
-_QUOTING = (troubles.FAILING, troubles.WAITS)
+_QUOTING = (problems.FAILING, problems.WAITS)
 _TRACEBACK = "Traceback (most recent call last):"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.tables import STAGE
 from automation.reports import in_flight, status
@@ -84,7 +84,7 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
             rate = done / active if active > 0 else None
         entry = {
             "slug": slug,
-            "title": title or installed.title_of(run.pipeline, slug),
+            "title": title or installed_code.title_of(run.pipeline, slug),
             "status": _stage_status(run, lifecycle),
         }
         entry |= _counts(total or 0, processed, failed)

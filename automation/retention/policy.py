@@ -9,7 +9,7 @@ from django.db import connection
 
 from automation import conf
 from automation.errors import TransitionRefused
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import Site
 from automation.models.tables import RUN
 from automation.retention import deletion
@@ -60,7 +60,7 @@ def _rules() -> list[tuple[int, str, float]]:
     with connection.cursor() as cursor:
         cursor.execute(_PIPELINES)
         slugs = [row[0] for row in cursor.fetchall()]
-    known = {slug: installed.pipeline_of(slug) for slug in slugs}
+    known = {slug: installed_code.pipeline_of(slug) for slug in slugs}
     declared = {slug: pipeline.retention_days for slug, pipeline in known.items() if pipeline is not None}
     for_all = conf.settings().retention_days
     rules = []

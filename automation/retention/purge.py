@@ -19,7 +19,7 @@ from django.db import connection, transaction
 
 from automation.files import names, place
 from automation.files.storage import StorageAway, delete_under, used
-from automation.items.unfinished import CHUNKS_AT_ONCE
+from automation.items.partial_items import CHUNKS_AT_ONCE
 from automation.models import (
     AutomationRun,
     ItemChunk,

@@ -284,7 +284,7 @@ def test_an_agents_item_may_not_ask_for_patience_for_ever(monkeypatch):
 
     failure = ItemFailure.objects.get()
     assert (failure.key, failure.payload, failure.attempts) == ("000", {"n": 1}, 2)
-    assert failure.error == "OutOfPatience: asked to be tried later 2 times, 1 are allowed: HTTP 429"
+    assert failure.error == "WaitLimitExceeded: asked to be tried later 2 times, 1 are allowed: HTTP 429"
     assert agent.claim()["items"][0]["key"] == "001"
 
 

@@ -63,7 +63,7 @@ def test_layers_of_explain_are_judged_apart_and_closed(scrape):
 
     with renamed(NODES):
         codes = [reason.code for reason in gate.explain(run)]
-        kept = gate.kept([run])
+        kept = gate.blocked([run])
     assert (codes, kept) == (["unreadable", "operator"], {run.pk})
     assert degraded(scrape) == {"node"}
 

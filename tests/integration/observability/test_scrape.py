@@ -16,7 +16,7 @@ from django.utils import timezone
 import automation.gauges
 import pause_manager.gauges
 from automation import leases
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import WorkSlice
 from automation.models.tables import SLICE
 from automation.runs import lifecycle, reconciler
@@ -41,7 +41,7 @@ def test_runs_and_slices_are_told_as_people_see_them(scrape):
     make_run("scripted", items=20, start=False)
     leased(running)
     leased(pausing)
-    leases.wait(leased(cancelling), 100, "the provider asks to try later")
+    leases.postpone(leased(cancelling), 100, "the provider asks to try later")
     leased(cancelling)
     lifecycle.pause_runs([pausing.pk, paused.pk], actor=OPERATOR)
     lifecycle.cancel(cancelling.pk, actor=OPERATOR)
@@ -341,7 +341,7 @@ def test_nothing_that_is_finished_is_looked_at(site_with_history):
     plans = {}
     with connection.cursor() as cursor:
         for statement in (*automation.gauges.STATEMENTS, *pause_manager.gauges.STATEMENTS):
-            values: Any = [30.0] * statement.count("%s") or {"installed": installed.keys()}
+            values: Any = [30.0] * statement.count("%s") or {"installed": installed_code.keys()}
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
             plans[statement] = cursor.fetchone()[0][0]["Plan"]
 

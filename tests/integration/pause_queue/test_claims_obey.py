@@ -104,7 +104,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert tickets(other) == 0
     reason = PauseQueueEntry.objects.waiting().get(ref=other.scope).reason
     assert reason.startswith(
-        f"No node has room for 1 core beside what is on its way ({HERE} is kept free for 6 cores): "
+        f"No node has room for 1 core on top of work already sent ({HERE} is kept free for 6 cores): "
     )
     assert leased_by(small, "more") is None
 
