@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from automation import gate
 from automation.admin import audit, run_actions
 from automation.models import Account, AutomationRun, Lifecycle, Membership, Site, StageRun
-from automation.models._querysets import accounts_of
+from automation.models.accounts import accounts_of
 from automation.models.work import ItemFailure, Ticket, WorkItem, WorkSlice
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access, status

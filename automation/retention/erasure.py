@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from automation.leases.claims import RUN
 from automation.models import Account
+from automation.models.tables import RUN
 from automation.retention.deletion import DELETED, PURGED
 from pause_manager.actor import Actor
 from pause_manager.observability import audit

@@ -10,8 +10,8 @@ from django.db import connection
 from automation import conf
 from automation.errors import TransitionRefused
 from automation.gate import installed
-from automation.leases.claims import RUN
 from automation.models import Site
+from automation.models.tables import RUN
 from automation.retention import deletion
 from pause_manager.actor import SYSTEM
 

@@ -76,7 +76,7 @@ def _nothing() -> None:
 def _carry_on(stage_run: StageRun) -> None:
     run_ids = [stage_run.run_id]
     lifecycle.finish_cancels(run_ids)
-    metrics.guarded(lifecycle.settle_pauses)(run_ids)
+    metrics.guarded(lifecycle.note_drained_runs)(run_ids)
     dispatch.dispatch([stage_run.pk])
 
 

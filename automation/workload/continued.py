@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from django.db import connection
 
-from automation.leases.claims import RUN, STAGE
-from automation.models import Ticket
+from automation.models.tables import RUN, STAGE, TICKET
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
@@ -32,7 +31,7 @@ _CONTINUED = f"""
              ORDER BY event.id DESC LIMIT 1) AS last
      WHERE run.finished_at IS NULL AND run.lifecycle = 'running'
        AND last.action = 'stopped' AND last.details->>'code' = 'held'
-       AND EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {Ticket._meta.db_table} AS ticket
+       AND EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {TICKET} AS ticket
                                                     ON ticket.stage_run_id = stage.id
                     WHERE stage.run_id = run.id)
      ORDER BY run.id

@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from pause_manager import conf
-from pause_manager.fleet.drain import Blocker, Metrics
+from pause_manager.fleet.drain import Metrics
 from pause_manager.holds.fleet_state import FLEET, State
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members
-from pause_manager.nodes.members import AGENT, Workers
+from pause_manager.nodes.members import Workers
 from pause_manager.probes import processes
+from pause_manager.workloads import AGENT, Blocker
 
 MOST_EVENTS = 50
 MOST_NAMES = 20

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import workloads_tenants
+from pause_manager import workloads
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import log_context, metrics
@@ -61,7 +61,7 @@ def record_each(
             details=details,
             before=changed.get(scope, (None, None))[0],
             after=changed.get(scope, (None, None))[1],
-            tenant=workloads_tenants.of(scope),
+            tenant=workloads.tenant_of(scope),
         )
         for scope, details in scopes
     ]

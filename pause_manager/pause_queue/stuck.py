@@ -11,8 +11,7 @@ from django.db.models.functions import Now
 
 from pause_manager.actor import Actor
 from pause_manager.errors import PauseManagerError
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import known_tasks
 from pause_manager.observability import audit
 from pause_manager.pause_queue.returning import WAITING

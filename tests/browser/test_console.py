@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from playwright.sync_api import Page, expect
 
 from automation.models import AutomationRun, Lifecycle, Membership, Site
-from automation.runs import lifecycle
+from automation.runs import creation
 from backend.console.live import LOOK_AGAIN_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
@@ -31,7 +31,7 @@ def make_user(name: str, site: Site, *permissions: str) -> None:
 
 
 def make_drill(site: Site, **params: object) -> AutomationRun:
-    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
+    return creation.create("drill", site=site, actor=OPERATOR, params=params)
 
 
 def done(page: Page) -> int:

@@ -301,7 +301,7 @@ def test_cut_and_stalled_wires_lose_nothing_and_start_nothing_under_a_hold(soak:
             not (
                 RunningTask.objects.exists()
                 or PauseQueueEntry.objects.waiting().exists()
-                or PauseQueueEntry.objects.unanswered().exists()
+                or PauseQueueEntry.objects.unconfirmed().exists()
             )
         ),
         SETTLE_SECONDS,

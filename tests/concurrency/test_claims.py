@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from automation.errors import LeaseLost
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases import claims as leases
 from automation.leases.checkpoint import Progress
@@ -75,7 +76,7 @@ def take_next(stage_run_id: int, name: str):
             },
         )
         row = cursor.fetchone()
-    return leases.Work(*row) if row else None
+    return LeasedSlice(*row) if row else None
 
 
 def test_two_claims_never_get_the_same_slice():

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from automation import leases
-from automation.leases.claims import NoRoom
+from automation.errors import NoRoom
 from automation.models import AutomationRun, Site, WorkSlice
 from pause_manager import fleet, holds
 from pause_manager.models import Hold

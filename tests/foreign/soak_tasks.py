@@ -16,7 +16,7 @@ _own = threading.local()
 # The entry that it was sent from, and which sending it was, is read where the delivery has just written it.
 _WRITE = """
     INSERT INTO soak_ledger (task_id, what, entry)
-    SELECT %(id)s, %(what)s, (SELECT max(entry.id || '.' || entry.sending)
+    SELECT %(id)s, %(what)s, (SELECT max(entry.id || '.' || entry.generation)
                                 FROM pause_manager_runningtask AS task
                                 JOIN pause_manager_pausequeueentry AS entry ON entry.id = task.entry_id
                                WHERE task.task_id = %(id)s)

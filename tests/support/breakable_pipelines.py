@@ -8,7 +8,7 @@ from typing import Any
 
 from automation.pipeline import GroupStage, Payload, Pipeline, Stage, register
 from automation.pipeline.context import StageContext
-from automation.runs import lifecycle
+from automation.runs import failing
 from tests.support.factories import everybody_has_heard
 
 _break_at: int | None = None
@@ -54,7 +54,7 @@ def work_on(stage: str, item: Payload, ctx: StageContext) -> None:
     if _fails is not None and _fails[0] == stage and _fails[1](item):
         raise ValueError("told to fail")
     if _seen == _break_at:
-        lifecycle.fail(ctx.run_id, reason="told to fail")
+        failing.fail(ctx.run_id, reason="told to fail")
         everybody_has_heard()
 
 

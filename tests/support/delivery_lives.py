@@ -268,7 +268,7 @@ class Lives:
 
     def is_kept(self, key: str) -> bool:
         """Whether nothing of it runs, and the fleet says so. What was sent on a moment before waits in the broker."""
-        waits = PauseQueueEntry.objects.waiting().count() + PauseQueueEntry.objects.unanswered().count()
+        waits = PauseQueueEntry.objects.waiting().count() + PauseQueueEntry.objects.unconfirmed().count()
         enough = waits >= 3 - self.count(key, "once") - self.count(key, "rest")
         return enough and drain.measure().is_drained
 
@@ -283,7 +283,7 @@ class Lives:
         if not (
             RunningTask.objects.exists()
             or PauseQueueEntry.objects.waiting().exists()
-            or PauseQueueEntry.objects.unanswered().exists()
+            or PauseQueueEntry.objects.unconfirmed().exists()
         ):
             return True
         self.orders.poll()
@@ -309,9 +309,9 @@ class Lives:
 
     def left(self) -> str:
         waiting = list(PauseQueueEntry.objects.waiting().values_list("task_name", flat=True))
-        unanswered = list(PauseQueueEntry.objects.unanswered().values_list("task_name", flat=True))
+        unconfirmed = list(PauseQueueEntry.objects.unconfirmed().values_list("task_name", flat=True))
         running = list(RunningTask.objects.values_list("task_name", flat=True))
-        return f"waiting {_short(waiting)}, sent and unanswered {_short(unanswered)}, running {_short(running)}"
+        return f"waiting {_short(waiting)}, sent and unconfirmed {_short(unconfirmed)}, running {_short(running)}"
 
     def clean_up(self) -> None:
         """What a failed life has left behind must not fail the next."""

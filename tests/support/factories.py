@@ -11,9 +11,11 @@ from django.db import transaction
 
 from automation import leases, tasks
 from automation.files.fenced import FencedArtifacts
-from automation.leases.claims import Work, Worker
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
-from automation.runs import lifecycle, reconciler
+from automation.models.tables import SLICE, STAGE
+from automation.runs import creation, reconciler
 from pause_manager.actor import Actor
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent
@@ -43,7 +45,7 @@ def make_run(pipeline: str = "numbers", items: int | list[dict[str, Any]] = 10, 
     assert pipelines
     given = numbers(items) if isinstance(items, int) else items
     options.setdefault("site", Site.objects.first() or make_site())
-    return lifecycle.create(pipeline, items=given, actor=OPERATOR, **options)
+    return creation.create(pipeline, items=given, actor=OPERATOR, **options)
 
 
 def worker(name: str = "a") -> Worker:
@@ -57,13 +59,13 @@ def stage_of(run: AutomationRun, slug: str = "") -> StageRun:
     return run.stages.filter(lifecycle=Lifecycle.RUNNING).order_by("position")[0]
 
 
-def claim(run: AutomationRun, name: str = "a", slug: str = "") -> Work | None:
+def claim(run: AutomationRun, name: str = "a", slug: str = "") -> LeasedSlice | None:
     """A lease on the next slice of the run, without a loop."""
     stage_run = stage_of(run, slug)
     return leases.claim(stage_run.pk, worker(name))
 
 
-def leased(run: AutomationRun, name: str = "a") -> Work:
+def leased(run: AutomationRun, name: str = "a") -> LeasedSlice:
     """A lease that must be granted."""
     work = claim(run, name)
     assert work is not None
@@ -136,8 +138,8 @@ def expire_leases(run: AutomationRun) -> None:
 
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {leases.SLICE} SET lease_expires_at = statement_timestamp() - interval '1 second' "
-            f"WHERE lease_token IS NOT NULL AND stage_run_id IN (SELECT id FROM {leases.STAGE} WHERE run_id = %s)",
+            f"UPDATE {SLICE} SET lease_expires_at = statement_timestamp() - interval '1 second' "
+            f"WHERE lease_token IS NOT NULL AND stage_run_id IN (SELECT id FROM {STAGE} WHERE run_id = %s)",
             [run.pk],
         )
 

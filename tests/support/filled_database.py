@@ -138,7 +138,7 @@ _STATEMENTS = (
     """
     INSERT INTO pause_manager_hold
            (scope, kind, mode, reason, actor, idempotency_key, on_expiry, created_at, released_at, released_by,
-            release_reason, settled_at, went_on_at)
+            release_reason, drained_at, work_resumed_at)
     SELECT 'run:' || id, 'operator', 'drain', '', 'user:x', '', 'resume', at, at, 'user:x', '', at, at
       FROM automation_automationrun CROSS JOIN LATERAL (SELECT now() - random() * interval '10 days' AS at) AS times
     """,

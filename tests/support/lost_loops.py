@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from automation import leases
-from automation.leases.claims import Work, Worker
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun
 from automation.runs import reconciler
 from pause_manager.probes import processes
@@ -26,14 +27,14 @@ def process() -> Iterator[str]:
         child.wait()
 
 
-def claim_as(run: AutomationRun, owner: str, keeper: str = "") -> Work:
+def claim_as(run: AutomationRun, owner: str, keeper: str = "") -> LeasedSlice:
     """A lease of a process, that must be granted; ``keeper`` is this one unless it is named."""
     work = may_claim(run, owner, keeper)
     assert work is not None
     return work
 
 
-def may_claim(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: bool = True) -> Work | None:
+def may_claim(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: bool = True) -> LeasedSlice | None:
     """The same, if there is something; ``is_fresh`` if its loop has done nothing yet."""
     return leases.claim(
         stage_of(run).pk,
@@ -42,7 +43,7 @@ def may_claim(run: AutomationRun, owner: str, keeper: str = "", *, is_fresh: boo
     )
 
 
-def die_on_an_item(run: AutomationRun) -> Work:
+def die_on_an_item(run: AutomationRun) -> LeasedSlice:
     """A pool process leases the next slice and dies; its worker lives. Then somebody looks."""
     with process() as owner:
         work = claim_as(run, owner)
@@ -50,7 +51,7 @@ def die_on_an_item(run: AutomationRun) -> Work:
     return work
 
 
-def fall_silent(run: AutomationRun) -> Work:
+def fall_silent(run: AutomationRun) -> LeasedSlice:
     """A worker of another machine leases the next slice and is not heard of any more. Then somebody looks."""
     work = claim(run, "silent")
     assert work is not None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import GpuView, Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, GpuView, NodeView
 
 NOW = 1000.0
 
@@ -16,7 +16,7 @@ def gpu(index=0, *, free=24_000, total=24_000, **figures):
     return GpuView(index, total, free, **{"uuid": f"GPU-{index}", **figures})
 
 
-def node(name="a", *, cores=8.0, foreign=0.0, free=60_000, gpus=(), loads=(), **figures):
+def node(name="a", *, cores=8.0, foreign=0.0, free=60_000, gpus=(), allocations=(), **figures):
     return NodeView(
         name=name,
         sampled_at=figures.pop("sampled_at", NOW),
@@ -25,19 +25,19 @@ def node(name="a", *, cores=8.0, foreign=0.0, free=60_000, gpus=(), loads=(), **
         memory_mib=64_000,
         free_memory_mib=free,
         gpus=tuple(gpus),
-        loads=tuple(loads),
+        allocations=tuple(allocations),
         **figures,
     )
 
 
-def load(ref, *, cpu=1.0, started_at=0.0, priority=3, gpus=(), is_sent=False, can_yield=True, **needs):
+def allocation(ref, *, cpu=1.0, started_at=0.0, priority=3, gpus=(), is_sent=False, can_yield=True, **needs):
     ids = tuple(f"GPU-{index}" for index in gpus)
-    return Load(ref, Needs(cpu=cpu, **needs), started_at, priority, ids, is_sent, can_yield)
+    return Allocation(ref, Needs(cpu=cpu, **needs), started_at, priority, ids, is_sent, can_yield)
 
 
 def with_load(view, ref, needs, gpus, now):
     """The node once the dispatch has been sent, before any new sample."""
-    return replace(view, loads=(*view.loads, Load(ref, needs, now, gpus=gpus, is_sent=True)))
+    return replace(view, allocations=(*view.allocations, Allocation(ref, needs, now, gpus=gpus, is_sent=True)))
 
 
 needs = st.builds(

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from automation.models import AutomationRun, Lifecycle, Membership, Site
 from automation.models.work import WorkItem
-from automation.runs import lifecycle
+from automation.runs import creation
 from pause_manager.admin.base import EXACT_UP_TO, MOST_PAGES, EstimatingPaginator
 from pause_manager.models import ControlEvent, Hold
 from tests.support.factories import OPERATOR, claim, make_run, make_site, settle
@@ -38,7 +38,7 @@ def make_drill(items: int) -> AutomationRun:
     """A run whose every second item fails."""
     site = Site.objects.first() or make_site()
     params = {"items": items, "seconds": 0, "fail_every": 2}
-    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
+    return creation.create("drill", site=site, actor=OPERATOR, params=params)
 
 
 def operator(site: Site) -> Client:
@@ -113,7 +113,7 @@ def test_retrying_starts_a_new_run_over_what_failed_and_refuses_what_is_whole() 
 
     new = AutomationRun.objects.get(retry_of=failed)
     assert new.total_items == 2
-    assert told == ["Retried 1 run.", f"Cannot retry run {whole.pk}: it left nothing undone."]
+    assert told == ["Retried 1 run.", f"Cannot retry run {whole.pk}: it has no unfinished items."]
 
 
 def test_a_viewer_sees_runs_but_no_actions() -> None:

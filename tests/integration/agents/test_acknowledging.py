@@ -148,8 +148,8 @@ def test_an_answer_that_is_overtaken_takes_nothing_back():
     pause()
     new = fleet.state()
 
-    race(*[partial(agents.answered, Agent.objects.get(), state) for state in (old, new, old, new)])
-    agents.answered(agent, old)
+    race(*[partial(agents.system_block, Agent.objects.get(), state) for state in (old, new, old, new)])
+    agents.system_block(agent, old)
 
     assert Agent.objects.get().acknowledged_version == new.version
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_not_acknowledged(run):
     pause()
 
     with renamed("pause_manager_controlstate"):
-        told = agents.answered(agent)
+        told = agents.system_block(agent)
 
     assert told["workersPaused"]
     assert not fleet_state.unreadable().is_readable
@@ -169,6 +169,6 @@ def test_what_cannot_be_read_is_not_acknowledged(run):
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE automation_agent RENAME COLUMN acknowledged_at TO gone")
         try:
-            assert agents.answered(Agent.objects.defer("acknowledged_at").get())["workersPaused"]
+            assert agents.system_block(Agent.objects.defer("acknowledged_at").get())["workersPaused"]
         finally:
             cursor.execute("ALTER TABLE automation_agent RENAME COLUMN gone TO acknowledged_at")

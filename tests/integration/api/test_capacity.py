@@ -219,16 +219,16 @@ def test_the_queue_tells_what_waits_for_room_from_what_waits_for_a_hold(entry):
     from pause_manager.models import PauseQueueEntry
 
     held = PauseQueueEntry.objects.create(
-        ref="task:1", task_name="shop.restock", queue="shop", reason="operator hold on queue:shop", kept_by="hold"
+        ref="task:1", task_name="shop.restock", queue="shop", reason="operator hold on queue:shop", waits_for="hold"
     )
     root = client_of(User.objects.create_superuser("root"))
 
     def listed(query=""):
-        return [(row["ref"], row["kept_by"]) for row in root.get(f"{API}pause-queue/{query}").data["results"]]
+        return [(row["ref"], row["waits_for"]) for row in root.get(f"{API}pause-queue/{query}").data["results"]]
 
     assert listed() == [(entry.ref, "capacity"), (held.ref, "hold")]
-    assert listed("?kept_by=capacity") == [(entry.ref, "capacity")]
-    assert listed("?kept_by=hold") == [(held.ref, "hold")]
-    page = root.get(f"{API}pause-queue/?kept_by=hold&limit=1").data
+    assert listed("?waits_for=capacity") == [(entry.ref, "capacity")]
+    assert listed("?waits_for=hold") == [(held.ref, "hold")]
+    page = root.get(f"{API}pause-queue/?waits_for=hold&limit=1").data
     assert (len(page["results"]), page["next"]) == (1, None)
-    assert root.get(f"{API}pause-queue/?kept_by=nothing").status_code == 400
+    assert root.get(f"{API}pause-queue/?waits_for=nothing").status_code == 400

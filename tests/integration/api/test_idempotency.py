@@ -136,7 +136,7 @@ def test_many_at_once_are_carried_out_once(operator, site):
 def test_a_repeat_while_the_first_is_still_at_work_gives_up_with_409(api, operator, monkeypatch):
     from django.db import connection, transaction
 
-    from pause_manager.api import idempotency
+    from pause_manager.api.http import idempotency
     from pause_manager.models import IdempotencyRecord
 
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 1)

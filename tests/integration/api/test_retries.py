@@ -31,10 +31,10 @@ def all_outputs(*runs):
 
 def test_failed_items_of_a_drill_are_done_again_under_their_keys(api, site):
     from automation.models import AutomationRun
-    from automation.runs import lifecycle
+    from automation.runs import creation
     from tests.support.factories import OPERATOR, drain
 
-    old = lifecycle.create("drill", site=site, actor=OPERATOR, params={"items": 10, "seconds": 0, "fail_every": 3})
+    old = creation.create("drill", site=site, actor=OPERATOR, params={"items": 10, "seconds": 0, "fail_every": 3})
     drain(old)
     response = api.post(f"{RUNS}{old.pk}/retry-failed/", {"reason": "again"})
     new = AutomationRun.objects.get(pk=response.data["id"])
@@ -73,20 +73,20 @@ def test_a_run_without_failures_is_refused(api, site):
 
     refused = api.post(f"{RUNS}{old.pk}/retry-failed/")
 
-    assert refused.data["message"] == f"Cannot retry run {old.pk}: it left nothing undone."
+    assert refused.data["message"] == f"Cannot retry run {old.pk}: it has no unfinished items."
     assert AutomationRun.objects.count() == 1
 
 
 def test_a_run_whose_workers_still_finish_is_refused(site):
     from automation import leases
     from automation.errors import TransitionRefused
-    from automation.runs import lifecycle
+    from automation.runs import failing
     from tests.support.factories import claim, make_run
 
     old = make_run("scripted", site=site)
     work = claim(old)
     assert work is not None
-    lifecycle.fail(old.pk, reason="for the test")
+    failing.fail(old.pk, reason="for the test")
 
     with pytest.raises(TransitionRefused, match="workers are still finishing"):
         retry(old)

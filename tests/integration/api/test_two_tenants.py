@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.req("A-36", "W-36")]
 ROWS = [row for rows in SECTIONS.values() for row in rows if row.method == "GET"]
 QUERIES = {
     "api/v1/holds/": ("", "?released=true", "?scope=lane:*", "?scope=lane:zebra", "?scope=run:*", "?kind=operator"),
-    "api/v1/pause-queue/": ("", "?kept_by=capacity", "?problem=no_worker"),
+    "api/v1/pause-queue/": ("", "?waits_for=capacity", "?problem=no_worker"),
     "api/v1/audit/": ("", "?actor=user:zebra", "?scope=lane:zebra", "?action=sign_in_failed"),
     "api/v1/audit/export/": ("", "?type=csv"),
     "api/system/worker-pause": ("", "?latest=50"),

@@ -186,7 +186,7 @@ def test_a_cancel_waits_for_the_item_and_is_final(api, run):
     ],
 )
 def test_an_illegal_verb_is_409_with_the_status_and_changes_nothing(api, run, state, verb):
-    from automation.runs import lifecycle
+    from automation.runs import failing, lifecycle
     from tests.support.factories import OPERATOR, drain, rows
 
     if state == "completed":
@@ -194,7 +194,7 @@ def test_an_illegal_verb_is_409_with_the_status_and_changes_nothing(api, run, st
     elif state == "cancelled":
         lifecycle.cancel(run.pk, actor=OPERATOR)
     elif state == "failed":
-        lifecycle.fail(run.pk, reason="for the test")
+        failing.fail(run.pk, reason="for the test")
     before = rows(run)
 
     response = api.post(url_of(run, f"{verb}/"))

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from automation.models import AutomationRun, Lifecycle, Membership, Site
-from automation.runs import lifecycle
+from automation.runs import creation, lifecycle
 from pause_manager import holds
 from tests.support.factories import OPERATOR, claim, drain, make_run, make_site, settle
 
@@ -153,7 +153,7 @@ def test_a_hold_that_is_not_an_operators_cannot_be_resumed_from_the_card() -> No
 def test_retrying_leads_to_the_new_run() -> None:
     site = make_site()
     params = {"items": 4, "seconds": 0, "fail_every": 2}
-    failed = settle(lifecycle.create("drill", site=site, actor=OPERATOR, params=params))
+    failed = settle(creation.create("drill", site=site, actor=OPERATOR, params=params))
 
     answer = operator(site).post(reverse("console:control", args=[failed.pk]), {"verb": "retry"})
 
@@ -245,7 +245,7 @@ def test_nobody_starts_a_run_for_another_accounts_site() -> None:
 
 @pytest.mark.req("M-12", "M-13")
 def test_a_paused_run_tells_who_was_at_what_and_what_goes_on() -> None:
-    run = lifecycle.create("drill", site=make_site(), actor=OPERATOR, params={"items": 30, "seconds": 0})
+    run = creation.create("drill", site=make_site(), actor=OPERATOR, params={"items": 30, "seconds": 0})
     claim(run, "anna")
     client = operator(run.site)
     control(client, run, "pause")
@@ -271,7 +271,7 @@ def test_a_run_of_a_pipeline_that_is_gone_is_still_shown() -> None:
 
 def test_failed_items_are_paged_in_order() -> None:
     params = {"items": 90, "seconds": 0, "fail_every": 2}
-    run = settle(lifecycle.create("drill", site=make_site(), actor=OPERATOR, params=params))
+    run = settle(creation.create("drill", site=make_site(), actor=OPERATOR, params=params))
     client = operator(run.site)
 
     first = client.get(page_of(run)).context["failures"]

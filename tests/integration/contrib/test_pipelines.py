@@ -12,7 +12,7 @@ from django.db import connection
 
 from automation.models import AutomationRun, WorkSlice
 from automation.reports import status
-from automation.runs import lifecycle
+from automation.runs import creation, lifecycle
 from tests.support.factories import OPERATOR, everything, make_run, make_site, outputs, run_loop, settle
 from tests.support.pipelines import wait_until
 
@@ -46,7 +46,7 @@ def at_work(run: AutomationRun) -> threading.Thread:
 @pytest.mark.parametrize("mode", ["sleep", "burn"])
 def test_a_pause_reaches_into_a_long_item_and_leaves_it_undone(mode):
     params = {"items": 2, "seconds": 60, "mode": mode}
-    run = lifecycle.create("drill", site=make_site(), actor=OPERATOR, params=params)
+    run = creation.create("drill", site=make_site(), actor=OPERATOR, params=params)
     loop = at_work(run)
 
     lifecycle.pause(run.pk, actor=OPERATOR)
@@ -59,7 +59,7 @@ def test_a_pause_reaches_into_a_long_item_and_leaves_it_undone(mode):
 
 def test_the_drill_counts_what_it_was_told_to_fail():
     params = {"items": 10, "seconds": 0, "fail_every": 4}
-    run = settle(lifecycle.create("drill", site=make_site(), actor=OPERATOR, params=params))
+    run = settle(creation.create("drill", site=make_site(), actor=OPERATOR, params=params))
 
     assert [output["n"] for output in outputs(run)] == [1, 2, 3, 5, 6, 7, 9, 10]
     assert run.lifecycle == "completed"

@@ -23,7 +23,7 @@ from automation.models import (
     WorkSlice,
 )
 from automation.retention import deletion, purge
-from automation.runs import lifecycle, retries
+from automation.runs import failing, retries
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
 from tests.support.api_users import RUNS, VIEW, client_of, make_user
@@ -144,8 +144,8 @@ def test_a_run_that_is_not_final_is_refused_and_so_is_one_with_workers():
 
     with pytest.raises(TransitionRefused, match=r"Cannot delete run .*: it is running\."):
         deletion.delete(run.pk, actor=OPERATOR)
-    lifecycle.fail(run.pk, reason="for the test")
-    with pytest.raises(TransitionRefused, match="workers are still finishing items of it"):
+    failing.fail(run.pk, reason="for the test")
+    with pytest.raises(TransitionRefused, match="workers are still finishing its items"):
         deletion.delete(run.pk, actor=OPERATOR)
     leases.release(work)
 

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from pause_manager.models import CapacitySample, ControlEvent, FleetWorker, PollState, Tally, WorkerNode
+from pause_manager.models import CapacitySample, ControlEvent, CounterTotal, FleetWorker, PollState, WorkerNode
 from tests.integration.pausable.conftest import foreign as foreign
 from tests.support.foreign_project import Foreign, hold, release
 from tests.support.workers import eventually
@@ -55,7 +55,7 @@ def worker_seen() -> Any:
 
 
 def counted() -> float:
-    return sum(Tally.objects.filter(name="foreign_counted_total").values_list("value", flat=True))
+    return sum(CounterTotal.objects.filter(name="foreign_counted_total").values_list("value", flat=True))
 
 
 def saturate(foreign: Foreign) -> None:

@@ -9,6 +9,8 @@ import pytest
 from django.db.models.functions import Now
 
 from automation import dispatch, gate, leases
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
 from automation.runs import lifecycle
 from pause_manager import holds
@@ -78,10 +80,10 @@ def test_claim_dispatch_and_explain_agree(scope, whole):
                 assert_agreement(run, state, is_cancelled, is_kept=is_held and scope in COVERING)
 
 
-def claimed(stage_run_id: int) -> leases.Work | None:
+def claimed(stage_run_id: int) -> LeasedSlice | None:
     try:
         return leases.claim(stage_run_id, worker())
-    except leases.NoRoom:
+    except NoRoom:
         return None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from automation import tasks
+from automation.items.units import Failure
 from automation.leases import checkpoint
-from automation.leases.checkpoint import Failure, Progress
+from automation.leases.checkpoint import Progress
 from automation.models import Lifecycle, Ticket
 from automation.runs import reconciler
 from tests.support.factories import claim, drain, events, make_run

@@ -147,10 +147,10 @@ def test_the_agent_says_what_is_wrong_with_its_work(work, said):
 def test_a_stubborn_item_is_finished_while_the_run_is_pausing():
     from automation.models import AutomationRun
     from automation.reports import status
-    from automation.runs import lifecycle
+    from automation.runs import creation, lifecycle
     from tests.support.factories import drain
 
-    run = lifecycle.create(
+    run = creation.create(
         "drill",
         site=make_site("blog"),
         actor=OPERATOR,

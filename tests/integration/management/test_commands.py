@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from automation.models import AutomationRun, Site
-from automation.runs import lifecycle
+from automation.runs import creation
 from pause_manager.models import ControlEvent
 from tests.support.factories import OPERATOR, make_site, settle
 from tests.support.workers import REPOSITORY
@@ -60,7 +60,7 @@ def workers(process_env: dict[str, str]) -> Iterator[None]:
 
 
 def make_drill(site: Site, params: dict[str, Any] | None = None) -> AutomationRun:
-    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
+    return creation.create("drill", site=site, actor=OPERATOR, params=params)
 
 
 def test_every_command_documents_its_exit_codes(shell):

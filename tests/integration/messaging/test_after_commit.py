@@ -16,9 +16,8 @@ from django.db import transaction
 
 from automation.models import Lifecycle
 from automation.runs import lifecycle
-from pause_manager import conf, holds
+from pause_manager import conf, holds, workloads
 from pause_manager.messaging import notifier
-from pause_manager.signals import hold_changed
 from tests.support.factories import OPERATOR, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,18 +37,19 @@ def rung(ears: Any) -> list[str]:
 
 
 def test_the_doorbell_rings_although_another_s_callback_raises(ears: Any, caplog: pytest.LogCaptureFixture):
-    def planted(sender: object, **_: object) -> None:
-        transaction.on_commit(fail, robust=True)
+    class Planted(workloads.Workload):
+        def hold_changed(self, change: workloads.HoldChange) -> None:
+            transaction.on_commit(fail, robust=True)
 
     def fail() -> None:
         raise RuntimeError("planted")
 
-    hold_changed.connect(planted)
+    planted = workloads.register(Planted())
     try:
         with caplog.at_level(logging.ERROR):
             holds.place(["queue:a"], actor=OPERATOR, reason="disks")
     finally:
-        hold_changed.disconnect(planted)
+        workloads.unregister(planted)
 
     assert rung(ears) == ["queue:a"]
     assert "planted" in caplog.text, "who reads the log learns of it"

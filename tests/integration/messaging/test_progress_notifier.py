@@ -50,11 +50,11 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
 
 def test_progress_rings_once_a_second_for_each_run(ear: Ear) -> None:
     for _ in range(1_000):
-        progress_notifier.moved("run:a")
-        progress_notifier.moved("run:b")
+        progress_notifier.publish_progress("run:a")
+        progress_notifier.publish_progress("run:b")
     first = ear.heard()
     time.sleep(progress_notifier.INTERVAL_SECONDS)
-    progress_notifier.moved("run:a")
+    progress_notifier.publish_progress("run:a")
 
     assert sorted(first) == [["run:a"], ["run:b"]]
     assert ear.heard() == [["run:a"]]
@@ -88,7 +88,7 @@ def test_an_absent_redis_is_asked_once_and_then_left_alone(
     began = time.monotonic()
 
     for number in range(1_000):
-        progress_notifier.changed([f"run:{number}"])
+        progress_notifier.publish([f"run:{number}"])
 
     seconds = time.monotonic() - began
     assert seconds < 5

@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from automation import leases
 from automation.leases.claims import Worker
 from automation.models import WorkSlice
-from pause_manager import workloads_loads
+from pause_manager import workloads
 from pause_manager.models import RunningTask
 from tests.support.factories import make_run, stage_of
 from tests.support.sampled_fleet import gpu, node
@@ -38,8 +38,8 @@ def test_leases_in_force_keep_their_gpus_over_the_upgrade():
         migrate()
 
     assert WorkSlice.objects.get(pk=work.slice_id).lease_gpus == ["1"]
-    carried = here.carrying(workloads_loads.by_node("gpu-node")["gpu-node"])
-    assert [load.gpus for load in carried.loads] == [("GPU-1",)]
+    carried = here.carrying(workloads.allocations_by_node("gpu-node")["gpu-node"])
+    assert [load.gpus for load in carried.allocations] == [("GPU-1",)]
 
 
 def test_a_task_that_started_before_the_upgrade_keeps_its_gpu():
@@ -57,6 +57,6 @@ def test_a_task_that_started_before_the_upgrade_keeps_its_gpu():
         gpus=[0],
     )
 
-    carried = here.carrying(workloads_loads.by_node("gpu-node")["gpu-node"])
+    carried = here.carrying(workloads.allocations_by_node("gpu-node")["gpu-node"])
 
-    assert [load.gpus for load in carried.loads] == [("GPU-0",)]
+    assert [load.gpus for load in carried.allocations] == [("GPU-0",)]

@@ -12,9 +12,11 @@ from django.test import Client
 
 from automation import leases
 from automation.dispatch import admission
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, WorkSlice
 from automation.runs import reconciler
 from pause_manager import holds, nodes
@@ -205,7 +207,7 @@ def needs_half(monkeypatch: pytest.MonkeyPatch, watching: None) -> None:
     monkeypatch.setattr(Few, "needs", Needs(cpu=0, memory_mib=7_000))
 
 
-def loop_of(run: AutomationRun, name: str = "a") -> Work | None:
+def loop_of(run: AutomationRun, name: str = "a") -> LeasedSlice | None:
     """A claim of a loop on this machine that began when that was called ``old``."""
     worker = Worker(f"test/{name}", "old", processes.boot_id())
     room = partial(admission.room_here, needs=Few.needs, pipeline=run.pipeline)
@@ -246,7 +248,7 @@ def test_an_item_is_given_up_also_on_a_machine_that_was_refused_its_name(
     assert leases.claim(stage_of(run).pk, Worker("gone", "n1")) is not None
     WorkSlice.objects.update(crashes=99, is_alone=True)
 
-    assert reconciler.settle(leases.reap(crashed=["gone"])) == 1
+    assert reconciler.handle_lost_leases(leases.reap(crashed=["gone"])) == 1
 
     assert WorkSlice.objects.get(stage_run=stage_of(run)).failed == 1
     assert list(Machine.objects.values_list("name", flat=True)) == ["big"]

@@ -13,16 +13,17 @@ import pytest
 
 from automation import leases
 from automation.dispatch import admission
+from automation.errors import NoRoom
 from automation.models import AutomationRun, Ticket
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import manager, nodes, workloads_loads
+from pause_manager import manager, nodes, workloads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
-from pause_manager.pause_queue.admission import open_desk
+from pause_manager.pause_queue.admission import open_admission
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.worker.node_monitor import NodeWatch
 from tests.support.factories import OPERATOR, make_run, run_loop, stage_of, tickets
@@ -60,15 +61,16 @@ def _rest(view: dict[str, Any]) -> dict[str, Any]:
 def carrying(*refs: str, cpu: float) -> Iterator[None]:
     """This node carries loops of ours that started long ago."""
 
-    def provider(_: str | None) -> Iterator[tuple[str | None, Load]]:
-        for ref in refs:
-            yield HERE, Load(ref, Needs(cpu=cpu), 0.0)
+    class Carried(workloads.Workload):
+        def allocations(self, node: str | None) -> Iterator[tuple[str | None, Allocation]]:
+            for ref in refs:
+                yield HERE, Allocation(ref, Needs(cpu=cpu), 0.0)
 
-    workloads_loads.register(provider)
+    carried = workloads.register(Carried())
     try:
         yield
     finally:
-        workloads_loads._providers.remove(provider)
+        workloads.unregister(carried)
 
 
 def events(action: str) -> list[ControlEvent]:
@@ -87,11 +89,11 @@ def test_how_far_strangers_swung_is_kept_for_polls_and_admissions_and_outlives_t
     Machine(NodeWatch(), ahead=8).sees(3, cores=10, foreign=4)
 
     assert manager.poll().sent == 0, "6 cores are free, and strangers were at 5 of 10 a moment ago"
-    desk = open_desk()
+    desk = open_admission()
     assert desk is not None
     assert (desk.reserve(Needs(cpu=5.5), 1), desk.reserve(Needs(cpu=5), 1)) == (0, 1)
 
-    WorkerNode.objects.update(watch={})
+    WorkerNode.objects.update(policy_state={})
     assert manager.poll().sent == 1, "without that memory it would have gone"
 
 
@@ -105,7 +107,7 @@ def test_the_cooldown_outlives_the_sampler():
 
     assert [event.details["yields"][0]["ref"] for event in events("yield_wanted")] == ["slice:1"]
     assert manager.poll().sent == 0, "it takes nothing that was parked for 15 s"
-    WorkerNode.objects.update(watch={})
+    WorkerNode.objects.update(policy_state={})
     assert manager.poll().sent == 1
 
 
@@ -257,7 +259,7 @@ def start(run: AutomationRun, name: str) -> bool:
     here = leases.Worker(f"test/{name}", HERE)
     try:
         return bool(leases.claim(stage_run.pk, here, room=room))
-    except leases.NoRoom:
+    except NoRoom:
         return False
 
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from django.db import connection
 
-from automation.leases.claims import SLICE
 from automation.models import AutomationRun, Lifecycle, WorkSlice
+from automation.models.tables import SLICE
 from automation.runs import reconciler
 from pause_manager import holds, nodes
 from pause_manager.models import ControlEvent, FleetWorker, Machine, RunningTask

@@ -46,7 +46,7 @@ def test_a_worker_samples_its_machine_and_is_seen(workers: Workers) -> None:
 
     assert state is not None
     view = state.view
-    assert (view.name, view.is_online, view.gpus, view.loads) == (host_name(), True, (), ())
+    assert (view.name, view.is_online, view.gpus, view.allocations) == (host_name(), True, (), ())
     assert view.cores == pytest.approx(len(os.sched_getaffinity(0)), abs=0.001)
     assert 0 < view.free_memory_mib < view.memory_mib <= psutil.virtual_memory().total >> 20
     assert 0 <= view.foreign_cores <= view.cores

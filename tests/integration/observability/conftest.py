@@ -11,12 +11,12 @@ import pytest
 @pytest.fixture(autouse=True)
 def tallies(db: None) -> Iterator[None]:
     """Nothing has been counted yet, here or in the database."""
-    from pause_manager.models import Tally
+    from pause_manager.models import CounterTotal
     from pause_manager.observability import counters
     from pause_manager.observability.exposition import state
 
     counters._forget()
-    Tally.objects.all().delete()
+    CounterTotal.objects.all().delete()
     state.forget()
     yield
     counters._forget()

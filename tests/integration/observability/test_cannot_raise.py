@@ -13,7 +13,7 @@ from django.test import Client
 
 from automation.models import Lifecycle
 from pause_manager import holds
-from pause_manager.models import ControlEvent, Hold, Tally
+from pause_manager.models import ControlEvent, CounterTotal, Hold
 from pause_manager.observability import audit, counters, metrics, statsd
 from tests.support.factories import OPERATOR, make_run, outputs, settle
 from tests.support.scrape import METRICS, renamed
@@ -80,12 +80,12 @@ def test_a_timer_passes_on_what_the_work_raises():
         raise KeyError("of the work")
 
     counters.flush()
-    assert Tally.objects.filter(name="slackwater_test_seconds_bucket").count() == 1
+    assert CounterTotal.objects.filter(name="slackwater_test_seconds_bucket").count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_without_its_table_nothing_is_lost_and_no_transaction_is_harmed(complaints):
-    with renamed("pause_manager_tally"):
+    with renamed("pause_manager_countertotal"):
         with transaction.atomic():
             COUNTER.add(3, what="a")
             metrics.guarded(counters.flush)()  # even if somebody did so here
@@ -102,8 +102,8 @@ def test_without_its_table_nothing_is_lost_and_no_transaction_is_harmed(complain
     assert 'slackwater_scrape_errors{group="holds"} 0.0' in answer.content.decode()
     assert 'slackwater_holds{kind="operator",mode="quiesce",scope="queue"} 1.0' in answer.content.decode()
     counters.flush()
-    assert Tally.objects.get(name="slackwater_test_total").value == 3
-    assert Tally.objects.get(name="slackwater_items_processed_total").value == 5
+    assert CounterTotal.objects.get(name="slackwater_test_total").value == 3
+    assert CounterTotal.objects.get(name="slackwater_items_processed_total").value == 5
 
 
 @pytest.mark.django_db(transaction=True)
@@ -159,8 +159,8 @@ def test_two_processes_add_up(settings):
         counters.flush()
         counters._forget()
 
-    assert Tally.objects.get(name="slackwater_test_total").value == 4
-    assert Tally.objects.get(name="slackwater_test_seconds_bucket").value == 2
+    assert CounterTotal.objects.get(name="slackwater_test_total").value == 4
+    assert CounterTotal.objects.get(name="slackwater_test_seconds_bucket").value == 2
 
 
 @pytest.mark.django_db(transaction=True)
@@ -171,7 +171,7 @@ def test_an_event_of_a_transaction_that_fails_is_not_counted():
     audit.record("done", scope="fleet", actor=OPERATOR)
 
     counters.flush()
-    counted = Tally.objects.filter(name="slackwater_control_events_total").values_list("labels", flat=True)
+    counted = CounterTotal.objects.filter(name="slackwater_control_events_total").values_list("labels", flat=True)
     assert list(counted) == ['{"action":"done"}']
     assert ControlEvent.objects.get().action == "done"
 
@@ -195,5 +195,5 @@ def test_the_guard_is_what_keeps_it_from_raising():
     with pytest.raises(RuntimeError):
         metrics.Counter.add.__wrapped__(COUNTER, 1, what=Exploding())  # type: ignore[attr-defined]
     COUNTER.add(what="a")
-    with renamed("pause_manager_tally"), pytest.raises(ProgrammingError, match="pause_manager_tally"):
+    with renamed("pause_manager_countertotal"), pytest.raises(ProgrammingError, match="pause_manager_countertotal"):
         counters.flush()

@@ -17,7 +17,7 @@ from automation.worker.stage_loop import FAILED
 from pause_manager import fleet, holds, manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import GpuView
-from pause_manager.holds.milestones import GOING_ON, SETTLING
+from pause_manager.holds.milestones import DRAIN_SECONDS, RESUME_SECONDS
 from pause_manager.nodes import members
 from pause_manager.observability import metrics
 from pause_manager.pause_queue.writer import Parked
@@ -72,8 +72,8 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     reconciler.LOST.add(why="worker_lost")
     reconciler.FAILURES.add(part="seal")
     metrics.DEGRADED.add(layer="capacity")
-    SETTLING.observe(1, scope="run", kind="operator", mode="quiesce")
-    GOING_ON.observe(1, scope="run", kind="operator")
+    DRAIN_SECONDS.observe(1, scope="run", kind="operator", mode="quiesce")
+    RESUME_SECONDS.observe(1, scope="run", kind="operator")
     fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR, confirmation="pause")
     scrape = Scrape.of_the_view()
     assert not scrape.errors()

@@ -108,7 +108,7 @@ def test_room_that_cannot_be_judged_admits_nothing(scrape, settings):
     room = partial(admission.room_here, needs=stage.needs, pipeline=run.pipeline)
     ask = partial(leases.claim, stage_of(run).pk, worker(), room=room)
 
-    with without(NODES, "watch"), pytest.raises(DatabaseError):
+    with without(NODES, "policy_state"), pytest.raises(DatabaseError):
         ask()
 
     assert degraded(scrape) == {"capacity"}
@@ -131,7 +131,7 @@ def test_a_switch_that_cannot_be_read_is_paused_and_shown(scrape):
 def test_what_is_only_noted_or_told_fails_open(scrape, settings):
     run = make_run(items=3)
 
-    with without(HOLDS, "went_on_at"):
+    with without(HOLDS, "work_resumed_at"):
         drain(run)
     assert (run.lifecycle, len(outputs(run))) == (Lifecycle.COMPLETED, 3)
     assert degraded(scrape) == {"telemetry"}

@@ -18,6 +18,7 @@ import pause_manager.gauges
 from automation import leases
 from automation.gate import installed
 from automation.models import WorkSlice
+from automation.models.tables import SLICE
 from automation.runs import lifecycle, reconciler
 from pause_manager import capacity, fleet, holds, manager, nodes
 from pause_manager.capacity.needs import Needs
@@ -47,7 +48,7 @@ def test_runs_and_slices_are_told_as_people_see_them(scrape):
     late = leased(make_run(items=2))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {leases.SLICE} SET lease_expires_at = now() - interval '1 second' WHERE id = %s", [late.slice_id]
+            f"UPDATE {SLICE} SET lease_expires_at = now() - interval '1 second' WHERE id = %s", [late.slice_id]
         )
 
     told = scrape()
@@ -230,7 +231,7 @@ def test_decisions_and_a_gate_that_cannot_judge_are_counted(scrape, settings):
     assert told.value("slackwater_gate_degraded", layer="capacity") == 1
     assert told.value("slackwater_gate_degradations_total", layer="capacity") == 1
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE pause_manager_tally SET counted_at = now() - interval '2 minutes'")
+        cursor.execute("UPDATE pause_manager_countertotal SET counted_at = now() - interval '2 minutes'")
     assert scrape().value("slackwater_gate_degraded", layer="capacity") == 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from automation import leases
-from automation.leases.claims import Work, Worker
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.runs import reconciler
 from pause_manager import holds
@@ -35,7 +36,7 @@ def lift(scope: str) -> None:
     holds.release([scope], actor=OPERATOR, reason="done")
 
 
-def here(run: AutomationRun) -> Work:
+def here(run: AutomationRun) -> LeasedSlice:
     """A lease of this machine, where the loops of a test are."""
     stage_run = stage_of(run)
     work = leases.claim(stage_run.pk, Worker("test/a", host_name()))
@@ -65,8 +66,8 @@ def test_a_drain_is_told_when_the_last_lease_is_given_back_and_when_work_goes_on
     known = {"hold": hold.pk, "kind": "operator", "mode": "drain", "leases": 3, "runs": 2}
     assert known.items() <= settled.details.items()
     hold.refresh_from_db()
-    assert hold.settled_at is not None
-    took = (hold.settled_at - hold.created_at).total_seconds()
+    assert hold.drained_at is not None
+    took = (hold.drained_at - hold.created_at).total_seconds()
     assert settled.details["seconds"] == pytest.approx(took, abs=0.01)
 
     lift(scope)
@@ -117,7 +118,7 @@ def test_a_lost_lease_is_at_hand_until_it_is_ended_and_other_work_is_not():
     run = make_run("few", items=3)
     leased(run)
     place("node:elsewhere")
-    assert Hold.objects.get(scope="node:elsewhere").settled_at is not None, "nothing is at work there"
+    assert Hold.objects.get(scope="node:elsewhere").drained_at is not None, "nothing is at work there"
     hold = place("pipeline:few")
     WorkSlice.objects.leased().update(lease_expires_at="2020-01-01T00:00:00Z")
 
@@ -140,8 +141,8 @@ def test_a_hold_that_stopped_nothing_is_neither_told_of_nor_measured():
 
     assert told("fleet") == []
     hold = Hold.objects.get(scope="fleet")
-    assert hold.settled_at is not None
-    assert hold.went_on_at is not None
+    assert hold.drained_at is not None
+    assert hold.work_resumed_at is not None
     lines = Scrape.of_the_view()
     assert lines.value("slackwater_pause_settle_seconds_count", scope="fleet", kind="operator", mode="drain") is None
     assert lines.value("slackwater_resume_seconds_count", scope="fleet", kind="operator") is None
@@ -179,7 +180,7 @@ def test_what_a_hold_stops_is_looked_for_by_one_statement_that_needs_no_scan(dja
     place("fleet")
 
     with django_assert_num_queries(5):
-        milestones.look(["fleet"])
+        milestones.detect_drained(["fleet"])
     with django_assert_num_queries(1):
-        milestones.look(["queue:nothing"])
+        milestones.detect_drained(["queue:nothing"])
     assert stage_of(run).slices.exists()

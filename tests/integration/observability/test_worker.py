@@ -12,7 +12,7 @@ import pytest
 from celery import current_app
 
 from automation.models import AutomationRun, Lifecycle
-from automation.runs import lifecycle
+from automation.runs import creation
 from pause_manager import fleet
 from pause_manager.nodes import members
 from tests.support.factories import OPERATOR, make_site
@@ -56,7 +56,7 @@ def received(server: socket.socket) -> Iterator[str]:
 @pytest.mark.req("W-41")
 def test_the_counts_of_another_process_are_told_and_its_log_is_json(workers, server):
     workers.start("stages", "-Q", "stages,control", "-c", "2")
-    run = lifecycle.create("drill", site=make_site(), actor=OPERATOR, params={"items": 40, "seconds": 0.01})
+    run = creation.create("drill", site=make_site(), actor=OPERATOR, params={"items": 40, "seconds": 0.01})
 
     def told() -> float | None:
         return Scrape.of_the_view().value("slackwater_items_processed_total", pipeline="drill", stage=stage)
@@ -89,7 +89,7 @@ def obeyed(version: int) -> bool:
 def test_every_line_of_a_worker_says_the_version_of_the_fleet_switch(workers):
     def work(tag: str) -> AutomationRun:
         """A run, a pausable task, another's task and the control tasks, once through."""
-        run = lifecycle.create("drill", site=site, actor=OPERATOR, params={"items": 20, "seconds": 0.01})
+        run = creation.create("drill", site=site, actor=OPERATOR, params={"items": 20, "seconds": 0.01})
         for task in ("tests.say", "tests.say_plainly"):
             current_app.send_task(task, args=[tag], queue="stages")
         for task in ("automation.reconcile", "pause_manager.poll", "pause_manager.expire_holds"):

@@ -34,7 +34,7 @@ def has_settled(foreign: Foreign) -> bool:
     """Whether nothing has been written for a second, nothing runs and nothing waits."""
     before = len(foreign.notes())
     time.sleep(1)
-    is_open = PauseQueueEntry.objects.waiting().exists() or PauseQueueEntry.objects.unanswered().exists()
+    is_open = PauseQueueEntry.objects.waiting().exists() or PauseQueueEntry.objects.unconfirmed().exists()
     return len(foreign.notes()) == before and not RunningTask.objects.exists() and not is_open
 
 

@@ -144,5 +144,5 @@ def test_whatever_celery_accepts_is_kept_and_runs_once_as_it_came(foreign: Forei
     assert sorted(what for what in odd if len(told[what]) > 1) == [], "these ran twice"
     assert sorted(what for what in odd if told[what] != by_celery[what]) == [], "these changed on their way"
     assert kept, f"{waiting} of {len(odd)} were kept, and then the fleet was not drained"
-    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists(), 20)
+    assert reconciled(lambda: not PauseQueueEntry.objects.unconfirmed().exists(), 20)
     foreign.workers.stop("one")

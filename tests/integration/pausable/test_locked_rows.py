@@ -50,13 +50,13 @@ def locking(entry: int) -> psycopg.Connection[Any]:
 def test_a_locked_entry_holds_only_its_own_message_up(task: PausableTask, decisions: Decisions):
     hold()
     for _ in range(3):
-        assert parked_messages.settle(delivery(task)) is None
+        assert parked_messages.admit(delivery(task)) is None
     release()
     locked, also_locked, free = PauseQueueEntry.objects.order_by("id")
     said: list[int] = []
 
     def settle(entry: PauseQueueEntry) -> None:
-        assert parked_messages.settle(delivery(task, **{"pause-entry": f"{entry.pk}.{entry.sending}"})) is not None
+        assert parked_messages.admit(delivery(task, **{"pause-entry": f"{entry.pk}.{entry.generation}"})) is not None
         said.append(entry.pk)
 
     with locking(locked.pk) as one, locking(also_locked.pk) as other:

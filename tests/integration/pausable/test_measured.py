@@ -67,7 +67,7 @@ def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
     release()
     assert foreign.ended(sent) == ["SUCCESS", "a"]
     assert eventually(lambda: actions("fleet") == ["settled", "went_on"])
-    assert not Hold.objects.filter(went_on_at__isnull=True).exists()
+    assert not Hold.objects.filter(work_resumed_at__isnull=True).exists()
 
     # Counted by the worker's processes, which write every few seconds.
     for scope, mode in (("queue", "drain"), ("fleet", "quiesce")):

@@ -137,6 +137,6 @@ def test_what_a_dead_letter_exchange_brings_back_runs_again(foreign: Foreign):  
             assert eventually(lambda: foreign.notes("lives"), 20), foreign.workers.said("one")[-3000:]
             time.sleep(3)
             assert foreign.notes("dies", "lives") == [["dies", 2]] * 3 + [["lives", 2]]
-            assert PauseQueueEntry.objects.unanswered().count() == 0
+            assert PauseQueueEntry.objects.unconfirmed().count() == 0
         finally:
             channel.queue_delete("foreign-later")

@@ -12,11 +12,13 @@ from django.db.models import F
 
 from automation import dispatch, leases
 from automation.dispatch import admission
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
-from pause_manager import capacity, manager, nodes
+from pause_manager import capacity, manager, nodes, times
 from pause_manager.capacity.foreign import Swing
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView
@@ -111,7 +113,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     entry = PauseQueueEntry.objects.get(ref="large:1")
     assert isinstance(asks(), str), "until it has started, nobody takes its place"
     assert asks(LARGE) == ()
-    PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=F("sent_at"))
+    PauseQueueEntry.objects.filter(pk=entry.pk).update(confirmed_at=F("sent_at"))
     ramp = PollState.objects.get().ramp
     ramp["held_for"][HERE]["until"] = 1.0
     PollState.objects.update(ramp=ramp)
@@ -141,7 +143,9 @@ def test_a_claim_that_waits_for_the_node_while_a_poll_keeps_it_is_refused():
     assert claim.result == f"{HERE} has 4 of 8 cores free, 1 core needed; it is kept free for 6 cores."
 
 
-def leased_by(run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
+def leased_by(
+    run: AutomationRun, name: str, suits: Callable[[str, Sequence[str]], bool] | None = None
+) -> LeasedSlice | None:
     stage_run = stage_of(run)
     needs = SMALL
     room = partial(admission.room_here, needs=needs, pipeline=run.pipeline, run_id=run.pk)
@@ -202,7 +206,7 @@ class TestASliceWhoseWorkerWasLost:
         run = make_run("on-gpu", items=3)
         declared = get_pipeline("on-gpu").stages[0]
 
-        def leased(name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> Work | None:
+        def leased(name: str, suits: Callable[[str, Sequence[str]], bool] | None = None) -> LeasedSlice | None:
             room = partial(admission.room_here, needs=declared.needs, pipeline=run.pipeline, run_id=run.pk)
             at = Worker(f"test/{name}", "gpu-node")
             return leases.claim(stage_of(run).pk, at, room=room, suits=suits)
@@ -225,7 +229,7 @@ class TestASliceWhoseWorkerWasLost:
 
     def test_after_half_a_minute_it_is_a_newcomer(self):
         run = self.lost()
-        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=leases.KEEPS_SECONDS))
+        WorkSlice.objects.update(lost_at=F("lost_at") - timedelta(seconds=times.KEEPS_PLACE_SECONDS))
 
         dispatch.dispatch()
 

@@ -12,7 +12,9 @@ from django.db.models.functions import Now
 
 from automation import gate, leases
 from automation.dispatch.admission import room_here
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.errors import NoRoom
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, StageRun, Ticket
 from automation.models.work import WorkSlice
 from automation.pipeline import Pipeline, register
@@ -73,7 +75,7 @@ def sampled(name: str) -> None:
     )
 
 
-def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
+def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, LeasedSlice]:
     """A run of small work that has been at work on the node ``name`` for two minutes."""
     run = make_run("small-work")
     work = claimed(run, name)
@@ -83,7 +85,7 @@ def small_on(name: str, item_seconds: float) -> tuple[AutomationRun, Work]:
     return run, work
 
 
-def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> Work | None:
+def claimed(run: AutomationRun, name: str, *, asks: bool = False) -> LeasedSlice | None:
     stage = stage_of(run)
     needs = LargeWork.stages[0].needs if run.pipeline == "large-work" else Small.needs
     room = partial(room_here, needs=needs, pipeline=run.pipeline, sample=nodes.latest(name)) if asks else None
@@ -203,8 +205,8 @@ def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
 
     task.refresh_from_db()
     long_one.refresh_from_db()
-    assert task.gives_way.startswith("n1 is kept free for larger work, which needs 8 cores")
-    assert long_one.gives_way == "", "it might have to begin anew"
+    assert task.stop_reason.startswith("n1 is kept free for larger work, which needs 8 cores")
+    assert long_one.stop_reason == "", "it might have to begin anew"
     (kept,) = actions("node_kept")
     assert kept.details["repeats_seconds"] == pytest.approx(120, abs=30)
     assert [event.scope for event in actions("moved")] == [f"task:{task.task_id}"]
@@ -223,7 +225,7 @@ def task_on(name: str, *, seconds: float) -> RunningTask:
         owner=f"owner of {name}",
         acks_late=False,
         needs={"cpu": 1.0},
-        asks=True,
+        polls_for_stop=True,
         started_at=Now() - timedelta(seconds=seconds),
     )
 
@@ -238,13 +240,13 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
 
     manager.poll()
     task.refresh_from_db()
-    assert (task.gives_way, actions("node_kept")) == ("", [])
+    assert (task.stop_reason, actions("node_kept")) == ("", [])
 
     members.acknowledge("w@n2", node="n2", queues=("big", "tasks"), version=1, owner="owner of n2")
     tried_again(PollState.objects.get().ramp)
     manager.poll()
     task.refresh_from_db()
-    assert task.gives_way != ""
+    assert task.stop_reason != ""
 
 
 @pytest.mark.parametrize(("resume_above", "is_asked"), [(0.5, False), (0.3, True)])

@@ -8,7 +8,7 @@ from automation import dispatch, gate, leases, tasks
 from automation.models import AutomationRun, Lifecycle, Ticket
 from automation.reports import status
 from automation.runs import lifecycle, reconciler
-from pause_manager import capacity, holds, manager, pause_queue, workloads_forced, workloads_loads
+from pause_manager import capacity, holds, manager, pause_queue, workloads
 from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
@@ -72,18 +72,18 @@ def test_a_node_at_the_threshold_takes_the_run():
 def test_the_queues_of_forced_runs_are_served_and_their_loops_give_way_to_nobody():
     full()
     run, other = make_run(), make_run()
-    assert workloads_forced.queues() == frozenset()
+    assert workloads.override_queues() == frozenset()
 
     assert manager.force_resume(waiting(run).pk, actor=OPERATOR, reason="the demo")
     deliver()
 
-    assert workloads_forced.queues() == {"stages"}
+    assert workloads.override_queues() == {"stages"}
     assert is_waiting(other)
     work = leased(run)
-    assert [load.can_yield for load in workloads_loads.by_node("node-1")["node-1"]] == [False]
+    assert [load.can_yield for load in workloads.allocations_by_node("node-1")["node-1"]] == [False]
     leases.release(work)
     assert drain(run).lifecycle == Lifecycle.COMPLETED
-    assert workloads_forced.queues() == frozenset()
+    assert workloads.override_queues() == frozenset()
 
 
 def test_a_spike_of_a_second_parks_nothing_and_saturates_nothing():
@@ -118,15 +118,16 @@ def test_a_node_that_fell_silent_does_not_count():
 def test_an_error_means_pause_and_the_run_goes_on_when_it_is_over():
     node()
 
-    def broken(name):
-        raise RuntimeError("the loads cannot be read")
+    class Broken(workloads.Workload):
+        def allocations(self, node):
+            raise RuntimeError("the loads cannot be read")
 
-    workloads_loads.register(broken)
+    broken = workloads.register(Broken())
     try:
         run = make_run()
         told = manager.should_pause(Needs())
     finally:
-        workloads_loads._providers.remove(broken)
+        workloads.unregister(broken)
 
     sentence = "Capacity could not be judged: RuntimeError: the loads cannot be read."
     assert (told.should_pause, told.code, told.sentence) == (True, "unreadable", sentence)
@@ -223,14 +224,13 @@ def test_a_loop_that_yields_gives_its_slice_back_and_the_run_goes_on_later():
             full()
             slices = [
                 ref
-                for name, found in workloads_loads.by_node().items()
+                for name, found in workloads.allocations_by_node().items()
                 if name == HERE
                 for ref in (load.ref for load in found)
             ]
             from pause_manager.messaging import notifier
-            from pause_manager.signals import yield_wanted
 
-            yield_wanted.send(None, refs=slices, reason="strangers need 8 cores", details={})
+            workloads.give_way(slices, "strangers need 8 cores")
             notifier.publish(f"node:{HERE}")
             ctx.sleep(8)
 

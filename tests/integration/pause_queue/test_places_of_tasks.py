@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
-from pause_manager import manager, workloads_loads
+from pause_manager import manager, times, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import PauseQueueEntry, RunningTask
@@ -33,17 +33,17 @@ def late(needy: PausableTask) -> PausableTask:  # noqa: F811
 def at_work(late: PausableTask) -> RunningTask:
     """It was parked for want of room, was sent on, and runs."""
     full()
-    assert parked_messages.settle(delivery(late)) is None
+    assert parked_messages.admit(delivery(late)) is None
     node(cores=10)
     assert manager.poll().sent == 1
-    assert parked_messages.settle(returned(late)) is not None
+    assert parked_messages.admit(returned(late)) is not None
     return RunningTask.objects.get()
 
 
 def never_waited(late: PausableTask) -> Delivery:
     node(cores=10)
     first = delivery(late)
-    assert parked_messages.settle(first) is not None
+    assert parked_messages.admit(first) is not None
     return first
 
 
@@ -60,7 +60,7 @@ def others_wait() -> None:
 
 
 def loads_here() -> list[float]:
-    return [load.needs.cpu for load in workloads_loads.by_node(host_name()).get(host_name(), ())]
+    return [load.needs.cpu for load in workloads.allocations_by_node(host_name()).get(host_name(), ())]
 
 
 def test_it_goes_on_at_once_on_its_node_though_strangers_fill_it(late: PausableTask):
@@ -72,8 +72,8 @@ def test_it_goes_on_at_once_on_its_node_though_strangers_fill_it(late: PausableT
     redispatch.reconcile()
 
     assert loads_here() == [1.0], "its room is taken meanwhile, once"
-    assert [load.ref for load in workloads_loads.by_node().get(None, ())] == [], "and is not wanted twice"
-    assert parked_messages.settle(returned(late)) is not None, "no poll, no dwell, no turn"
+    assert [load.ref for load in workloads.allocations_by_node().get(None, ())] == [], "and is not wanted twice"
+    assert parked_messages.admit(returned(late)) is not None, "no poll, no dwell, no turn"
     (row,) = RunningTask.objects.all()
     assert (row.lost_at, row.turn is not None) == (None, True)
     assert loads_here() == [1.0]
@@ -86,7 +86,7 @@ def test_what_never_waited_is_delivered_again_to_its_place(late: PausableTask):
     lose()
 
     again = delivery(late, id=first.task_id, delivery_info={"redelivered": True})
-    assert parked_messages.settle(again) is not None, "before anybody has looked for lost workers, too"
+    assert parked_messages.admit(again) is not None, "before anybody has looked for lost workers, too"
 
     assert [row.turn for row in RunningTask.objects.all()] == [again.turn]
 
@@ -94,12 +94,12 @@ def test_what_never_waited_is_delivered_again_to_its_place(late: PausableTask):
 def test_what_is_not_known_to_be_lost_has_no_place_but_is_no_newcomer(late: PausableTask):
     first = never_waited(late)
     others_wait()
-    assert parked_messages.settle(delivery(late)) is None, "a newcomer queues"
+    assert parked_messages.admit(delivery(late)) is None, "a newcomer queues"
 
-    assert parked_messages.settle(delivery(late, id=first.task_id, delivery_info={"redelivered": True})) is not None
+    assert parked_messages.admit(delivery(late, id=first.task_id, delivery_info={"redelivered": True})) is not None
 
     full()
-    assert parked_messages.settle(delivery(late, id=first.task_id, delivery_info={"redelivered": True})) is None, (
+    assert parked_messages.admit(delivery(late, id=first.task_id, delivery_info={"redelivered": True})) is None, (
         "but needs room"
     )
 
@@ -113,12 +113,12 @@ def test_elsewhere_it_asks_for_room_but_not_for_a_turn(late: PausableTask):
     redispatch.reconcile()
     message = returned(late)
 
-    assert parked_messages.settle(message) is None
+    assert parked_messages.admit(message) is None
     assert message.entry is not None
     entry = PauseQueueEntry.objects.get(pk=message.entry[0])
-    assert entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY
+    assert entry.waits_for == PauseQueueEntry.WaitsFor.CAPACITY
     assert loads_here() == []
-    assert len(workloads_loads.by_node("another")["another"]) == 1, "its place is there still"
+    assert len(workloads.allocations_by_node("another")["another"]) == 1, "its place is there still"
 
 
 def test_elsewhere_it_starts_where_there_is_room(late: PausableTask):
@@ -128,8 +128,8 @@ def test_elsewhere_it_starts_where_there_is_room(late: PausableTask):
     RunningTask.objects.update(node="another")
     redispatch.reconcile()
 
-    assert parked_messages.settle(returned(late)) is not None
-    assert workloads_loads.by_node("another").get("another", []) == []
+    assert parked_messages.admit(returned(late)) is not None
+    assert workloads.allocations_by_node("another").get("another", []) == []
     assert loads_here() == [1.0]
 
 
@@ -140,8 +140,8 @@ def test_after_half_a_minute_it_waits_for_room_like_anybody(late: PausableTask):
     redispatch.reconcile()
     assert row.entry_id is not None
     entry = PauseQueueEntry.objects.waiting().get(pk=row.entry_id)
-    assert entry.kept_by == PauseQueueEntry.KeptBy.HOLD
-    RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=workloads_loads.KEEPS_SECONDS))
+    assert entry.waits_for == PauseQueueEntry.WaitsFor.HOLD
+    RunningTask.objects.update(lost_at=F("lost_at") - timedelta(seconds=times.KEEPS_PLACE_SECONDS))
     assert loads_here() == []
 
     redispatch.reconcile()
@@ -151,7 +151,7 @@ def test_after_half_a_minute_it_waits_for_room_like_anybody(late: PausableTask):
     release(f"queue:{QUEUE}")
     redispatch.reconcile()
     assert manager.poll().sent == 0
-    assert PauseQueueEntry.objects.waiting().get(pk=entry.pk).kept_by == PauseQueueEntry.KeptBy.CAPACITY
+    assert PauseQueueEntry.objects.waiting().get(pk=entry.pk).waits_for == PauseQueueEntry.WaitsFor.CAPACITY
 
 
 def test_a_worker_that_was_taken_for_lost_finds_its_row_no_more(late: PausableTask):
@@ -161,10 +161,10 @@ def test_a_worker_that_was_taken_for_lost_finds_its_row_no_more(late: PausableTa
     lose()
     redispatch.reconcile()
 
-    parked_messages.left([turn])
+    parked_messages.finished([turn])
 
     assert RunningTask.objects.get().lost_at is not None, "the place is that of the next run"
-    assert parked_messages.settle(returned(late)) is not None
+    assert parked_messages.admit(returned(late)) is not None
 
 
 def test_what_acknowledges_early_keeps_nothing(late: PausableTask):
@@ -182,15 +182,15 @@ def test_it_has_the_cards_that_it_had(late: PausableTask):
     type(late).needs = Needs(cpu=0, gpu_memory_mib=20_000, gpus=1)
     node(gpus=(gpu(0), gpu(1)))
     first = delivery(late)
-    turn = parked_messages.settle(first)
+    turn = parked_messages.admit(first)
     assert turn is not None
     lose()
     redispatch.reconcile()
-    rival = parked_messages.settle(delivery(late))
+    rival = parked_messages.admit(delivery(late))
     assert rival is not None
     assert set(rival.gpus).isdisjoint(turn.gpus), "nobody else is given them meanwhile"
 
-    again = parked_messages.settle(delivery(late, id=first.task_id, delivery_info={"redelivered": True}))
+    again = parked_messages.admit(delivery(late, id=first.task_id, delivery_info={"redelivered": True}))
 
     assert again is not None
     assert again.gpus == turn.gpus
@@ -203,6 +203,6 @@ def test_two_deliveries_share_no_place(late: PausableTask):
     redispatch.reconcile()
 
     def settle() -> bool:
-        return parked_messages.settle(delivery(late, id=first.task_id)) is not None
+        return parked_messages.admit(delivery(late, id=first.task_id)) is not None
 
     assert sum(race(settle, settle, settle)) == 1

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from automation.models import Lifecycle
+from automation.models.runs import lock_runs
 from pause_manager import holds, manager, pause_queue
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
@@ -50,7 +51,7 @@ def polls(count: int) -> list[int]:
 def polled_and_taken_up() -> int:
     """Poll once, and let workers take up what it sent."""
     sent = manager.poll().sent
-    PauseQueueEntry.objects.unanswered().update(answered_at=Now())
+    PauseQueueEntry.objects.unconfirmed().update(confirmed_at=Now())
     return sent
 
 
@@ -168,13 +169,13 @@ def test_a_second_poll_does_not_wait_for_the_first():
 
 
 def test_the_poll_and_a_cancel_do_not_wait_for_each_other_for_ever():
-    from automation.runs import lifecycle, transitions
+    from automation.runs import lifecycle
 
     full()
     run = make_run()
     node()
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         poll = in_thread(manager.poll)
         wait_until_blocked(poll)
         lifecycle.cancel(run.pk, actor=OPERATOR)
@@ -221,11 +222,11 @@ def test_a_ramp_backs_off_by_what_started_not_by_what_was_sent():
 
     assert [polled_and_taken_up() for _ in range(3)] == [1, 2, 4]
     assert polls(1) == [8]
-    came_back = PauseQueueEntry.objects.unanswered().order_by("pk")
+    came_back = PauseQueueEntry.objects.unconfirmed().order_by("pk")
     PauseQueueEntry.objects.filter(pk__in=list(came_back.values_list("pk", flat=True)[:5])).update(
         **pause_queue.WAITING
     )
-    came_back.update(answered_at=Now())
+    came_back.update(confirmed_at=Now())
 
     assert polls(1) == [6], "twice the three that started"
     assert polls(1) == [1], "none of them has"

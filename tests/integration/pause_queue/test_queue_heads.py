@@ -25,7 +25,7 @@ def park_many(count: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""INSERT INTO {_ENTRY} (ref, task_name, args, kwargs, queue, work_queue, priority, needs, reason,
-                                      paused_at, attempts, outcome, kept_by)
+                                      paused_at, attempts, outcome, waits_for)
                 SELECT 'import:' || n, 'others.work', '[]', '{{}}', 'q' || n %% 3, 'q' || n %% 3, 1 + n %% 5,
                        jsonb_build_object('cpu', 1 + n %% 2, 'memory_mib', 0, 'gpu_memory_mib', 0, 'gpus', 0), 'full',
                        statement_timestamp() + make_interval(secs => n / 1000.0), 0, '', 'capacity'

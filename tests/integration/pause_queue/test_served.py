@@ -18,7 +18,7 @@ from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.nodes import members, report
 from pause_manager.observability import exposition
 from pause_manager.pause_queue import outlook, unserved
-from pause_manager.pause_queue.admission import open_desk
+from pause_manager.pause_queue.admission import open_admission
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
 from tests.support.factories import OPERATOR, make_run, tickets
@@ -182,14 +182,14 @@ def test_newcomers_queue_behind_nothing_whose_workers_do_not_see_the_cards_here(
     masked("gpu", "GPU-0")
     needs = Needs(cpu=0.001, gpu_memory_mib=14_000, gpus=2)
     manager.pause_work([Parked("import:2", "others.work", "gpu", needs)], reason="full")
-    desk = open_desk()
+    desk = open_admission()
     assert desk is not None
 
-    assert not desk.goes_behind(needs, 3, queue="stages"), "it waits for a worker that sees both"
+    assert not desk.must_queue(needs, 3, queue="stages"), "it waits for a worker that sees both"
     masked("gpu")
-    desk = open_desk()
+    desk = open_admission()
     assert desk is not None
-    assert desk.goes_behind(needs, 3, queue="stages")
+    assert desk.must_queue(needs, 3, queue="stages")
 
 
 def test_who_sees_which_cards_is_shown(capsys: pytest.CaptureFixture[str]):

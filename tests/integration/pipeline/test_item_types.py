@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from automation.agents import submission
-from automation.agents.submission import HandedIn
+from automation.agents.submission import Submission
 from automation.errors import InvalidCheckpoint, InvalidInput
 from automation.gate import installed
 from automation.models import AutomationRun, ItemFailure
@@ -98,9 +98,9 @@ def test_an_agent_is_told_that_its_outputs_do_not_fit():
     run = make_run("remote-squares", [{"n": 1}, {"n": 2}])
     stage_run, work = stage_of(run), leased(run)
 
-    good = HandedIn(cursor="000", outputs={"000": [{"square": 1}]})
+    good = Submission(cursor="000", outputs={"000": [{"square": 1}]})
     assert submission.progress_of(work, stage_run, good).processed == 1
-    bad = HandedIn(cursor="001", outputs={"000": [], "001": [{"square": 4}, {"cube": 8}]})
+    bad = Submission(cursor="001", outputs={"000": [], "001": [{"square": 4}, {"cube": 8}]})
     with pytest.raises(InvalidCheckpoint, match="item 001: output 2 does not fit stage sum: expected Squared"):
         submission.progress_of(work, stage_run, bad)
 

@@ -12,7 +12,7 @@ from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, 
 from automation.pipeline import TryLater
 from automation.pipeline.context import StageContext
 from automation.reports import status
-from automation.runs import lifecycle, reconciler
+from automation.runs import failing, lifecycle, reconciler
 from tests.support.factories import OPERATOR, drain, events, everybody_has_heard, make_run, outputs, run_loop, settle
 from tests.support.pipelines import Hooked
 from tests.support.unfinished_pipelines import Fickle, during
@@ -297,7 +297,7 @@ def test_an_item_that_ends_after_its_run_has_failed_is_whole():
     run = make_run("long-many", MANY)
 
     def fail() -> None:
-        lifecycle.fail(run.pk, reason="too many failures")
+        failing.fail(run.pk, reason="too many failures")
         reconciler.reconcile()
 
     with during(Once(("a", 900), fail)):

@@ -15,13 +15,13 @@ from django.test import Client
 
 from automation import dispatch, gate, leases, tasks
 from automation.agents import protocol
-from automation.agents.submission import HandedIn
-from automation.dispatch import admission
+from automation.agents.submission import Submission
 from automation.gate import installed
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
 from automation.pipeline import Param, pipeline
 from automation.reports.working_time import durations_of
-from automation.runs import lifecycle, reconciler, retries, timeouts
+from automation.runs import failing, lifecycle, reconciler, retries, timeouts
+from automation.workload import allocations
 from pause_manager import fleet
 from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.support.evolving_pipeline import (
@@ -228,7 +228,7 @@ def test_queue_and_needs_are_those_of_the_row(deploy):
     work = leased(run)
 
     assert [ticket.queue for ticket in Ticket.objects.filter(stage_run__run=run)][:1] == ["night"]
-    loads = {load.ref: (load.needs.cpu, load.queue) for _, load in admission._loads(None)}
+    loads = {load.ref: (load.needs.cpu, load.queue) for _, load in allocations.by_node(None)}
     assert loads[f"slice:{work.slice_id}"] == (9, "night")
     assert "queue:night" in gate.scopes_of(run)
 
@@ -258,7 +258,7 @@ def test_a_parameter_of_another_type_holds_the_run_and_fails_no_item(deploy):
 
     assert (run.lifecycle, run.paused_at is not None, tickets(run)) == ("running", True, 0)
     assert reasons(run) == [
-        "This run was paused by system: This release of pipeline evolving does not take its parameters. Cannot use "
+        "This run was paused by system: This release of pipeline evolving does not accept its parameters. Cannot use "
         "parameter 'tone': expected a whole number, got: 'warm'."
     ]
     assert not ItemFailure.objects.exists()
@@ -347,7 +347,7 @@ def test_the_migration_leaves_unfinished_runs_to_the_reconciler_and_final_ones_a
 
 def test_a_retry_has_the_stages_of_the_run_that_it_does_again(deploy):
     run = make_run("evolving", items=4)
-    lifecycle.fail(run.pk, reason="to be done again")
+    failing.fail(run.pk, reason="to be done again")
 
     deploy(TwoElsewhere, Middle, One)
     again = retries.retry_failed(run.pk, actor=OPERATOR)
@@ -359,7 +359,7 @@ def test_a_retry_has_the_stages_of_the_run_that_it_does_again(deploy):
     ]
     deploy(Two)
     other = make_run("evolving", items=1)
-    lifecycle.fail(other.pk, reason="to be done again")
+    failing.fail(other.pk, reason="to be done again")
     deploy(One)
     without_code = retries.retry_failed(other.pk, actor=OPERATOR)
     assert list(without_code.stages.order_by("position").values_list("slug", flat=True)) == ["input", "two"]
@@ -378,7 +378,7 @@ def test_an_agents_slice_is_finished_without_the_code_and_none_is_given_out(depl
 
     first = job["items"][0]["key"]
     done = protocol.commit(
-        agent, job["id"], job["token"], HandedIn(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
+        agent, job["id"], job["token"], Submission(first, {first: [{"n": 0}]}), actor=OPERATOR, release=True
     )
     assert (done["cursor"], protocol.claim(agent)["job"]) == (first, None)
     assert reasons(run) == [NO_PIPELINE]

@@ -12,9 +12,10 @@ from django.db import connection
 
 from automation import dispatch, gate, leases
 from automation.items import store
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Loop, Work
+from automation.leases.claims import Loop
 from automation.models import ItemFailure, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import TryLater
 from automation.runs import reconciler
@@ -35,7 +36,7 @@ def failures() -> list[tuple[str, str, int]]:
     return [(one.key, one.error, one.attempts) for one in ItemFailure.objects.order_by("key")]
 
 
-def commit_first(work: Work, made: list[bytes] | None = None) -> None:
+def commit_first(work: LeasedSlice, made: list[bytes] | None = None) -> None:
     """The item after the cursor is done."""
     assert work.source_id is not None
     [(key, _)] = islice(store.read(work.source_id, after=work.cursor), 1)

@@ -11,7 +11,7 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, WorkItem, WorkSlice
 from automation.reports import progress, status
 from automation.reports.working_time import durations_of
-from automation.runs import lifecycle, reconciler
+from automation.runs import failing, lifecycle, reconciler
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.support.factories import (
@@ -352,7 +352,7 @@ def test_a_run_that_is_being_cancelled_can_neither_be_paused_nor_fail():
 
     with pytest.raises(TransitionRefused, match="it is cancelling"):
         lifecycle.pause(run.pk, actor=OPERATOR)
-    lifecycle.fail(run.pk, reason="too late")
+    failing.fail(run.pk, reason="too late")
 
     assert status.of(AutomationRun.objects.get(pk=run.pk)) == "cancelling"
 
@@ -386,7 +386,7 @@ def test_every_change_has_exactly_one_event_with_actor_channel_and_reason():
         ("stage_started", "system", "worker", "scripted: 5 items in 1 slices"),
         ("hold_placed", "user:olga", "test", "lunch"),
         ("hold_released", "user:olga", "test", "back"),
-        ("went_on", "system", "worker", "The first work after its release has begun."),
+        ("went_on", "system", "worker", "Work resumed after the release."),
         ("stage_completed", "system", "worker", "scripted: all items are done"),
         ("complete", "system", "worker", "all stages are done"),
     ]

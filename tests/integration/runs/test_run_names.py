@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from automation.models import AutomationRun, Site
-from automation.runs import lifecycle
+from automation.runs import creation, lifecycle
 from tests.support.api_users import AUTOMATION, make_user
 from tests.support.factories import OPERATOR, make_site
 
@@ -32,7 +32,7 @@ def client(site: Site) -> Client:
 
 def create(site: Site, pk: str) -> AutomationRun:
     """A run with the id ``pk``."""
-    made = lifecycle.create("drill", site=site, actor=OPERATOR, start=False)
+    made = creation.create("drill", site=site, actor=OPERATOR, start=False)
     AutomationRun.objects.filter(pk=made.pk).delete()
     return AutomationRun.objects.create(
         pk=UUID(pk), site=site, pipeline="drill", params=made.params, total_items=100, created_by="test"
@@ -46,7 +46,7 @@ def alike(site: Site) -> list[AutomationRun]:
 
 
 def test_rest_takes_what_the_shell_takes(client, site, shell):
-    older, newer = (lifecycle.create("drill", site=site, actor=OPERATOR) for _ in range(2))
+    older, newer = (creation.create("drill", site=site, actor=OPERATOR) for _ in range(2))
 
     for name, run in (("latest", newer), (str(older.pk)[:8], older), (older.pk.hex.upper(), older)):
         assert client.get(f"{RUNS}{name}/").json()["id"] == str(run.pk)
@@ -58,7 +58,7 @@ def test_rest_takes_what_the_shell_takes(client, site, shell):
 
 
 def test_the_page_of_a_name_leads_to_the_page_of_the_run(client, site):
-    run = lifecycle.create("drill", site=site, actor=OPERATOR)
+    run = creation.create("drill", site=site, actor=OPERATOR)
 
     for name in ("latest", str(run.pk)[:8]):
         assert client.get(f"/runs/{name}/")["Location"] == f"/runs/{run.pk}/"
@@ -77,8 +77,8 @@ def test_several_that_begin_so_are_listed_in_every_door(client, alike, shell):
 
 
 def test_a_name_means_only_what_one_may_see(client, site):
-    ours = lifecycle.create("drill", site=site, actor=OPERATOR)
-    theirs = lifecycle.create("drill", site=make_site("theirs"), actor=OPERATOR)
+    ours = creation.create("drill", site=site, actor=OPERATOR)
+    theirs = creation.create("drill", site=make_site("theirs"), actor=OPERATOR)
 
     assert client.get(f"{RUNS}latest/").json()["id"] == str(ours.pk)
     assert client.get(f"{RUNS}{str(theirs.pk)[:8]}/").status_code == 404
@@ -104,7 +104,7 @@ def test_deleting_takes_a_whole_id_so_that_a_repeat_means_the_same_run(site):
 
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
-    run = lifecycle.create("drill", site=site, actor=OPERATOR)
+    run = creation.create("drill", site=site, actor=OPERATOR)
     lifecycle.cancel(run.pk, actor=OPERATOR)
 
     answer = client.delete(f"{RUNS}latest/?confirmation=yes")

@@ -6,10 +6,11 @@ import pytest
 from django.db import connection, transaction
 
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkItem, WorkSlice
+from automation.models.runs import lock_runs
 from automation.pipeline import get_pipeline
 from automation.pipeline.context import Artifacts
 from automation.reports import progress
-from automation.runs import advancing, lifecycle, transitions
+from automation.runs import advancing, lifecycle
 from tests.support import pipelines
 from tests.support.factories import (
     OPERATOR,
@@ -100,7 +101,7 @@ def test_two_branches_that_end_at_the_same_time_start_their_join():
         stage_run.slices.update(finished_at=stage_run.started_at)
 
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         sealing = in_thread(lambda: advancing.seal(left.pk))
         wait_until_blocked(sealing)  # it has looked which stages are ready, and waits for the run
         assert advancing.seal(right.pk)

@@ -6,7 +6,7 @@ import pytest
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
-from automation.runs import lifecycle, reconciler
+from automation.runs import creation, lifecycle, reconciler
 from pause_manager import holds
 from pause_manager.actor import Actor
 from pause_manager.models import Hold
@@ -20,7 +20,7 @@ def test_a_run_whose_creator_died_before_it_began_is_started_by_the_reconciler()
     """M-21: the wish to start is committed with the run."""
 
     with dying_at(AT_THE_START), pytest.raises(Died):
-        lifecycle.create("drill", site=make_site(), actor=OPERATOR, params={"items": 3, "seconds": 0})
+        creation.create("drill", site=make_site(), actor=OPERATOR, params={"items": 3, "seconds": 0})
     run = AutomationRun.objects.get()
     assert run.lifecycle == Lifecycle.PENDING
 

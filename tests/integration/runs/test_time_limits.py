@@ -59,7 +59,7 @@ def test_a_run_fails_when_it_has_worked_for_longer_than_it_may():
     reconciler.reconcile()
 
     assert (status(run), status(other)) == (Lifecycle.FAILED, Lifecycle.RUNNING)
-    assert re.fullmatch(r"It has worked for 6[0-3]\d s, and may work for 600 s\. Pauses do not count\.", run.failure)
+    assert re.fullmatch(r"It worked for 6[0-3]\d s; its timeout is 600 s\. Pauses do not count\.", run.failure)
     (event,) = events(run, "fail")
     assert event.details["timeout_seconds"] == 600
     assert 601 <= event.details["worked_seconds"] < 640

@@ -22,7 +22,7 @@ from django.test import Client
 from automation import tasks as engine
 from pause_manager import control_task, holds, tasks
 from pause_manager.messaging.redis_clients import bounded
-from pause_manager.models import Hold, PollState, Tally
+from pause_manager.models import CounterTotal, Hold, PollState
 from pause_manager.observability import counters
 from pause_manager.schedule import BEAT_SCHEDULE, INTERVAL
 from tests.support.factories import OPERATOR
@@ -37,7 +37,7 @@ def ask(task: Any, interval: float | None = 5.0) -> None:
 
 
 def times_done(task: Any) -> int:
-    row = Tally.objects.filter(name=control_task.DONE.name, labels__contains=f'"{task.name}"').first()
+    row = CounterTotal.objects.filter(name=control_task.DONE.name, labels__contains=f'"{task.name}"').first()
     return int(row.value) if row else 0
 
 
@@ -51,7 +51,7 @@ def test_of_a_backlog_of_messages_one_is_acted_on_and_the_others_cost_a_statemen
         ask(tasks.expire_holds)
 
     assert times_done(tasks.expire_holds) == 1
-    Tally.objects.update(counted_at=F("counted_at") - timedelta(seconds=2.6))
+    CounterTotal.objects.update(counted_at=F("counted_at") - timedelta(seconds=2.6))
     ask(tasks.expire_holds)
     assert times_done(tasks.expire_holds) == 2, "half an interval is over"
 

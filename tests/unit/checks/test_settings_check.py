@@ -8,8 +8,7 @@ import pytest
 from django.core.checks import run_checks
 
 from automation.conf import AutomationSettings
-from pause_manager.checks import check_options
-from pause_manager.settings_check import check_declared
+from pause_manager.checks import check_declared, check_options
 
 
 def check(settings, **given):
