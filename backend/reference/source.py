@@ -128,9 +128,10 @@ class _Reader:
             return {"".join(combination) for combination in itertools.product(*parts)}
         if isinstance(expression, ast.Name):
             return self._named(expression, module)
-        if isinstance(expression, ast.Attribute) and expression.attr == "name":
-            return self._transitions(module)
         if isinstance(expression, ast.Attribute):
+            owner = self._class_of(expression.value, module)
+            if owner is not None:
+                return self._fields(owner, expression.attr)
             return self._constant(expression.attr, expression, module)
         if isinstance(expression, ast.Subscript) and isinstance(expression.value, ast.Name):
             table = module.constants.get(expression.value.id)
@@ -216,7 +217,34 @@ class _Reader:
         raise Undetermined(f"{module.where(expression)}: {ast.unparse(expression)}")
 
     @staticmethod
-    def _transitions(module: Module) -> set[str]:
-        """The names of the transitions that are declared in ``module``."""
-        found = [call.args[0] for call in module.calls() if name_of(call) == "Transition" and call.args]
-        return {one.value for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    def _class_of(value: ast.expr, module: Module) -> ast.ClassDef | None:
+        """The class of ours by which the parameter ``value`` is annotated."""
+        function = module.functions.get(value)
+        if function is None or not isinstance(value, ast.Name):
+            return None
+        for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs):
+            if one.arg == value.id and isinstance(one.annotation, ast.Name):
+                return _classes().get(one.annotation.id)
+        return None
+
+    def _fields(self, owner: ast.ClassDef, attribute: str) -> set[str]:
+        """What the calls that make an ``owner``, a dataclass, give for its field ``attribute``."""
+        names = [
+            one.target.id for one in owner.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
+        place = names.index(attribute)
+        found: set[str] = set()
+        for module in modules():
+            for call in module.calls():
+                if name_of(call) == owner.name:
+                    given = [word.value for word in call.keywords if word.arg == attribute] + call.args[
+                        place : place + 1
+                    ]
+                    for value in given:
+                        found |= self.read(value, module)
+        return found
+
+
+@lru_cache
+def _classes() -> dict[str, ast.ClassDef]:
+    return {node.name: node for module in modules() for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)}
