@@ -98,7 +98,7 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
 
 def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
     """Stages with a slice that is due, nothing in the way, and a place for one more loop, the most urgent first."""
-    with connection.cursor() as cursor, gate_health.telling("gate"):
+    with connection.cursor() as cursor, gate_health.counted("gate"):
         cursor.execute(
             _DUE,
             {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from automation.runs import diagram
 from backend.reference import commands, errors, events, metrics, settings
+from pause_manager.pause_queue import diagram as queue_diagram
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
@@ -17,6 +18,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics.page,
     "errors.md": errors.page,
     "state_machine.md": diagram.page,
+    "pause_queue_states.md": queue_diagram.page,
 }
 """Each page by its file name. ``manage.py write_reference`` writes them, and a test compares them."""
 

@@ -33,9 +33,9 @@ class Policy:
     """A node whose loops had to yield takes no parked work for this long; doubles when it soon happens again."""
     cooldown_max_seconds: float = 900.0
     """Longest cooldown."""
-    swing_seconds: float = 300.0
+    peak_seconds: float = 300.0
     """How long the peak of foreign use is remembered when parked work is placed."""
-    settle_seconds: float = 60.0
+    sensor_lag_seconds: float = 60.0
     """How long an allocation may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
     """A node whose sample is older is offline. Cannot be set: it is ``missed_samples`` × ``sample_seconds``."""
@@ -47,7 +47,7 @@ class Policy:
     """The ramp restarts at 1 when this share of the online nodes came under pressure since the last poll."""
     ageing_seconds: float = 1800.0
     """An entry gains one step of priority per this time that it waits; 0 switches ageing off."""
-    hold_after_seconds: float = 1800.0
+    reserve_after_seconds: float = 1800.0
     """An entry that fits nowhere for this long gets a node reserved for it."""
     consolidates: bool = True
     """Move small pausable work elsewhere when large work that waits then has room."""

@@ -1,4 +1,4 @@
-"""The page that shows the state machine follows the table of transitions."""
+"""The pages that show state machines follow the tables of transitions; ``test_reference`` holds them to these."""
 
 from __future__ import annotations
 
