@@ -57,7 +57,7 @@ class Admission:
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-NodesRead = Sequence[nodes.NodeState] | str
+NodesRead = Sequence[nodes.KnownNode] | str
 """The nodes, or the sentence that says why they could not be looked at."""
 
 

@@ -88,7 +88,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
 
 def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[LoopRequest]:
     values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
-    with gate_health.telling("gate"):
+    with gate_health.counted("gate"):
         cursor.execute(_WANTED, values)
         rows = cursor.fetchall()
     return [replace(LoopRequest(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]

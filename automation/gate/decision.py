@@ -155,7 +155,7 @@ def explain(run: AutomationRun) -> list[Reason]:
     }
     for layer, read in judged.items():
         try:
-            with gate_health.judging(layer):
+            with gate_health.guarded_read(layer):
                 holds += read()
         except Exception as error:
             reasons.append(_unreadable(layer, error))
@@ -177,7 +177,7 @@ def _of_trouble(trouble: Problem) -> Reason:
 def _of_code(run: AutomationRun) -> list[Reason]:
     """What of the code that it wants now this release does not have."""
     try:
-        with gate_health.judging("code"):
+        with gate_health.guarded_read("code"):
             found = [one for one in run.stages.current() if not installed_code.is_here(run.pipeline, one)]
             since = standstills.since(run.pk, standstills.CODE_MISSING) if found else None
     except Exception as error:
@@ -190,7 +190,7 @@ def _of_code(run: AutomationRun) -> list[Reason]:
 def _of_files(run: AutomationRun) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
-        with gate_health.judging("files"):
+        with gate_health.guarded_read("files"):
             found = file_sharing.problem(run, file_sharing.told())
             since = standstills.since(run.pk, file_sharing.NOT_SHARED) if found else None
     except Exception as error:
@@ -262,18 +262,18 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
     held: set[str] = set()
     apart: set[UUID] = set()
     try:
-        with gate_health.judging("code"):
+        with gate_health.guarded_read("code"):
             for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
                 current[stage_run.run_id].append(stage_run)
         scopes = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
         every = {scope for names in scopes.values() for scope in names}
-        with gate_health.judging("node"):
+        with gate_health.guarded_read("node"):
             if pending and _holds_of_all_nodes():
                 return {run.pk for run in pending}
-        with gate_health.judging("files"):
+        with gate_health.guarded_read("files"):
             live = file_sharing.told() if pending else []
             apart = {run.pk for run in pending if file_sharing.problem(run, live) is not None}
-        with gate_health.judging("holds"):
+        with gate_health.guarded_read("holds"):
             if every:
                 held = set(Hold.objects.covering(every).values_list("scope", flat=True))
     except Exception:

@@ -15,8 +15,8 @@ from django.db.models.functions import Now
 from automation.gate import installed_code
 from automation.models import Agent, AutomationRun, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import definition
-from automation.pipeline.declaration import AGENT
 from automation.pipeline.definition import Definition
+from automation.pipeline.params import AGENT
 from pause_manager import conf
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import serving

@@ -101,7 +101,7 @@ def claim(
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_TAKE_SHARES, [stage_run_id])
-        with gate_health.telling("gate"):
+        with gate_health.counted("gate"):
             cursor.execute(
                 _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
             )
@@ -112,7 +112,7 @@ def claim(
         node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
         if worker.boot_id:
             identity.know(node)
-        with gate_health.telling("node"):
+        with gate_health.counted("node"):
             held_because = nodes.held_because(node)
         if held_because is not None:
             raise NoRoom(f"{node} is held: {held_because or 'no reason given'}")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automation.errors import PipelineError
-
-if TYPE_CHECKING:
-    from automation.pipeline.context import StageContext
-    from automation.pipeline.pipeline import AnyStage
+from automation.pipeline.context import StageContext
+from automation.pipeline.stage import AnyStage
 
 
 @contextmanager

@@ -21,11 +21,12 @@ from automation.files.storage import CHUNK_BYTES, Content
 from automation.items import keys
 from automation.pipeline import AnyStage, BaseStage, GroupStage, Payload, item_types
 from automation.pipeline.context import Artifacts, AsyncStageContext, Interrupted, StageContext
-from automation.pipeline.declaration import AGENT, is_async
 from automation.pipeline.hooks import LoopSetup, without_assignment
 from automation.pipeline.item_types import Reader
+from automation.pipeline.params import AGENT
 from automation.pipeline.payloads import UnfitPayload, encode, of_wrong_type
 from automation.pipeline.retry_policy import is_tried_again
+from automation.pipeline.stage import is_async
 
 RUN_ID = UUID(int=0)
 """The id of every run here."""

@@ -24,7 +24,7 @@ from pause_manager import capacity, fleet, holds, manager, nodes
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import GpuView
 from pause_manager.models.fleet import FleetWorker
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.observability import exposition, metrics
 from pause_manager.pause_queue.writer import Parked
 from tests.support.factories import OPERATOR, drain, expire_leases, leased, make_run, make_site, settle
@@ -131,7 +131,7 @@ def test_nodes_and_gpus_are_told_in_base_units(scrape):
     make_node("big", cores=16.0, foreign_cores=4.0, gpus=(gpu, lost))
     make_node("gone", age_seconds=600, is_live=False)
     nodes.set_consuming("big", False)
-    nodes.keep_watch("big", KeptWatch(capacity.NodeState(is_saturated=True)))
+    nodes.save_state("big", PersistedNodeState(capacity.NodeState(is_saturated=True)))
     holds.place(["node:gone"], actor=OPERATOR)
 
     told = scrape()

@@ -18,7 +18,7 @@ from automation.agents import protocol
 from automation.agents.submission import Submission
 from automation.gate import installed_code
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
-from automation.pipeline import Param, pipeline
+from automation.pipeline import Param, registry
 from automation.reports.working_time import durations_of
 from automation.runs import failing, lifecycle, reconciler, retries, timeouts
 from automation.workload import allocations
@@ -57,14 +57,14 @@ def deploy(monkeypatch):
     def change(*stages: Any, of: Any = Evolving, **attributes: Any) -> None:
         for name, value in {"stages": stages or of.stages, **attributes}.items():
             monkeypatch.setattr(of, name, value)
-        monkeypatch.setitem(pipeline._registry, of.slug, of)
+        monkeypatch.setitem(registry._registry, of.slug, of)
 
     return change
 
 
 @pytest.fixture
 def uninstall(monkeypatch):
-    return lambda: monkeypatch.delitem(pipeline._registry, "evolving")
+    return lambda: monkeypatch.delitem(registry._registry, "evolving")
 
 
 def reconcile(run: AutomationRun) -> AutomationRun:
