@@ -17,7 +17,7 @@ from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.work import WorkItem, WorkSlice
 from automation.reports import payload_access, progress, status
-from automation.reports.up_next import title_of
+from automation.reports.item_labels import label_of
 from automation.runs.retries import RETRYABLE
 from backend.console import access
 from backend.console.live.sse import Update
@@ -72,7 +72,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
-    in_flight = [_in_progress(lease, titles, rights) for lease in found["in_flight"]]
+    in_flight = [_in_progress(run.pipeline, lease, titles, rights) for lease in found["in_flight"]]
     return {
         "run": run,
         "status": now,
@@ -121,8 +121,11 @@ def page_version(found: dict[str, Any]) -> str:
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]
 
 
-def _in_progress(lease: dict[str, Any], titles: dict[str, str], rights: Rights) -> dict[str, Any]:
-    items = [payload_access.title_of(item["payload"], item["key"], is_shown=rights.payloads) for item in lease["items"]]
+def _in_progress(pipeline: str, lease: dict[str, Any], titles: dict[str, str], rights: Rights) -> dict[str, Any]:
+    items = [
+        payload_access.label_of(pipeline, lease["stage"], item["payload"], item["key"], is_shown=rights.payloads)
+        for item in lease["items"]
+    ]
     return {
         "worker": processes.name_of(lease["worker"], lease["node"]),
         "stage": titles.get(lease["stage"], lease["stage"]),
@@ -138,7 +141,7 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     if placed is None or run.paused_at is None:
         return None
     in_flight = placed.details.get("in_flight", [])
-    names = _names(in_flight) if rights.payloads else {}
+    names = _names(run.pipeline, in_flight) if rights.payloads else {}
     in_progress = [
         {
             "worker": processes.name_of(entry["worker"], entry["node"]),
@@ -157,13 +160,18 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     return Pause(run.paused_at, placed.actor, placed.reason, in_progress, starts, follows)
 
 
-def _names(in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
-    """Return the titles of the items of an event, by slice and key."""
+def _names(pipeline: str, in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """Return the labels of the items of an event, by slice and key."""
     sources = dict(WorkSlice.objects.filter(pk__in=[entry["slice"] for entry in in_flight]).values_list("pk", "source"))
     wanted = {(sources.get(entry["slice"]), entry["item"]): (entry["slice"], entry["item"]) for entry in in_flight}
+    stages = {(entry["slice"], entry["item"]): entry["stage"] for entry in in_flight}
     chosen = Q(pk__in=[])
     for source, key in wanted:
         if source is not None and key is not None:
             chosen |= Q(made_by=source, key=key)
     found = WorkItem.objects.filter(chosen).values_list("made_by", "key", "payload")
-    return {wanted[source, key]: title_of(payload, key) for source, key, payload in found}
+    names = {}
+    for source, key, payload in found:
+        place = wanted[source, key]
+        names[place] = label_of(pipeline, stages[place], payload, key)
+    return names

@@ -10,10 +10,9 @@ from uuid import UUID
 from django.urls import reverse
 
 from automation.files import reading
-from automation.reports.up_next import title_of
+from automation.reports.item_labels import label_of
 
 FILE_FIELDS = ("file", "markdown", "html", "article", "image")
-TITLES = ("title", "keyword", "name", "cluster", "n")
 RESULTS = ("index.html", "results.csv")
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 SHORT = 160
@@ -31,20 +30,18 @@ class Output:
     image: str
 
     @classmethod
-    def of(cls, run_id: UUID, key: str, payload: dict[str, Any]) -> Output:
+    def of(cls, run_id: UUID, pipeline: str, stage: str, key: str, payload: dict[str, Any]) -> Output:
         links = [
             (name, reverse("console:file", args=[run_id, inside]))
             for name in FILE_FIELDS
             if (inside := inside_run(run_id, payload.get(name))) is not None
         ]
-        title = title_of(payload, key)
+        title = label_of(pipeline, stage, payload, key)
         named = {name for name, _ in links}
         values = [
             (name.replace("_", " "), _short(value))
             for name, value in payload.items()
-            if name not in named
-            and isinstance(value, str | int | float)
-            and not (str(value) == title and name in TITLES)
+            if name not in named and isinstance(value, str | int | float) and str(value) != title
         ]
         image = next((url for _, url in links if url.lower().endswith(IMAGES)), "")
         return cls(key, title, values[:MOST_VALUES], links, image)

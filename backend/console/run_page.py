@@ -37,7 +37,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "version": card.page_version(found),
         "may_see_payloads": rights.payloads,
         "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},
-        "failures": _failures(request, stage_runs, titles, is_shown=rights.payloads),
+        "failures": _failures(request, run.pipeline, stage_runs, titles, is_shown=rights.payloads),
         "events": _events(request, run),
     }
     return render(request, "console/run.html", found)
@@ -60,7 +60,10 @@ def _outputs(
     return {
         "stages": [(stage_run.slug, titles.get(stage_run.slug, stage_run.slug)) for stage_run in made],
         "stage": chosen.slug if chosen else "",
-        "rows": [Output.of(run.pk, item.key, item.payload) for item in rows[:OUTPUTS]],
+        "rows": [
+            Output.of(run.pk, run.pipeline, chosen.slug if chosen else "", item.key, item.payload)
+            for item in rows[:OUTPUTS]
+        ],
         "results": results_of(run.pk, chosen.slug) if chosen else [],
         "next": rows[OUTPUTS - 1].key if len(rows) > OUTPUTS else "",
         "is_paged": bool(after),
@@ -68,7 +71,7 @@ def _outputs(
 
 
 def _failures(
-    request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
+    request: HttpRequest, pipeline: str, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
 ) -> dict[str, Any]:
     """Return a page of failed items by stage and key: the order of the index, so it is cheap however many there are."""
     failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
@@ -82,7 +85,9 @@ def _failures(
         "rows": [
             {
                 "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
-                "item": payload_access.title_of(row.payload, row.key, is_shown=is_shown),
+                "item": payload_access.label_of(
+                    pipeline, slugs[row.stage_run_id], row.payload, row.key, is_shown=is_shown
+                ),
                 "error": _last_line(row.error) if is_shown else payload_access.error_class(row.error),
                 "detail": row.error if is_shown and "\n" in row.error.strip() else "",
                 "attempts": row.attempts,

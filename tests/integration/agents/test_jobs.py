@@ -122,10 +122,10 @@ def test_a_message_that_was_sent_before_the_stage_was_the_agents_does_nothing(ru
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"cursor": "011"}, "'011' is none of the items that are left"),
-        ({"cursor": "nonsense"}, "'nonsense' is none of the items"),
-        ({"outputs": {"000": [], "002": []}}, "item 001 is before the cursor and was left out"),
-        ({"outputs": {"000": [], "001": [], "002": [], "005": []}}, "'005' is none of the items up to 002"),
+        ({"cursor": "011"}, "'011' is not one of the remaining items"),
+        ({"cursor": "nonsense"}, "'nonsense' is not one of the remaining items"),
+        ({"outputs": {"000": [], "002": []}}, "item 001 is before the cursor and is missing"),
+        ({"outputs": {"000": [], "001": [], "002": [], "005": []}}, "'005' is not an item up to 002"),
         ({"outputs": {"000": [], "001": [], "002": [7]}}, "outputs of item 002: expected an output that is a JSON"),
         ({"outputs": {"000": [], "001": [], "002": [{"n": 2**70}]}}, "outputs of item 002: expected an output made"),
         ({"failures": [{"key": "001", "error": "no"}]}, "item 001 is named as done and as failed"),
