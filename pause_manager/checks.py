@@ -172,7 +172,7 @@ def _why_deaf(task: Any) -> str:
         return ""
     if not isinstance(task, CLASSES):
         return f"its class, {type(task).__mro__[1].__qualname__}, is not pausable"
-    if task.Strategy not in (Task.Strategy, PausableTask.Strategy):
+    if getattr(task, "Strategy", None) not in (Task.Strategy, PausableTask.Strategy):
         return "it takes its messages by a Strategy of its own"
     own = symbol_by_name(task.Request)
     try:
