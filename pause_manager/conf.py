@@ -18,37 +18,37 @@ MACHINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True)
 class PauseManagerSettings:
     redis_url: str = "redis://localhost:6379/0"
-    """The doorbell. Without it changes are heard by polling."""
+    """Server that carries notifications. Without it, changes are found by polling."""
     channel: str = "slackwater:control"
     """Pub/sub channel of control changes; two systems on one Redis need two names."""
     events_channel: str = "slackwater:events"
-    """Pub/sub channel on which pauses and resumes are announced, for anybody; two systems on one Redis need two."""
+    """Public pub/sub channel of pauses and resumes; two systems on one Redis need two names."""
     poll_seconds: float = 5.0
-    """How often a worker process reads the control state while Redis tells it of changes."""
+    """Seconds between reads of the control state while Redis delivers changes."""
     poll_seconds_without_redis: float = 1.0
-    """The same while Redis is away."""
+    """Seconds between reads of the control state while Redis is unavailable."""
     redis_timeout_seconds: float = 0.5
     """Longest wait for Redis when announcing a change."""
     idempotency_hours: float = 24.0
-    """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
+    """Hours for which the outcome of a command with an ``Idempotency-Key`` is stored for repeats."""
     node: str = ""
     """The name of this machine, the same in all of its containers; empty: the first host name that any of them saw."""
     sample_seconds: float = 1.0
-    """How often a node is sampled."""
+    """Seconds between samples of a node."""
     missed_samples: int = 3
-    """A node that was silent for so many sample intervals is offline."""
+    """Sample intervals without a sample after which a node is offline."""
     with_gpus: bool = True
-    """Whether GPUs are looked for."""
+    """Probe GPUs."""
     gpu_deadline_seconds: float = 2.0
-    """A driver that has not answered by then is killed and its GPUs are unknown."""
+    """Seconds for the driver to respond; after that its process is killed and the GPUs are unknown."""
     node_key_prefix: str = "slackwater:node:"
     """Redis keys of live samples; two systems on one Redis need two prefixes."""
     machine_key_prefix: str = "slackwater:machine:"
-    """Redis keys under which the containers of one machine meet; two systems on one Redis need two prefixes."""
+    """Redis keys that the containers of one machine share; two systems on one Redis need two prefixes."""
     save_node_seconds: float = 5.0
-    """How often a node is kept in the database while Redis has it."""
+    """Seconds between writes of a node to the database while Redis has its samples."""
     history_days: float = 14.0
-    """How long samples by the minute, and nodes that are gone, are kept."""
+    """Days for which minute samples, and nodes that are gone, are stored."""
     runtime_dir: str = ""
     """Where the workers of one container find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
     ``/run/user`` or ``/run``, and without any, none: each worker samples for itself. It must belong to the workers'
@@ -56,60 +56,60 @@ class PauseManagerSettings:
     own_root_pid: int = 0
     """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
     control_queue: str = "control"
-    """The queue that workers never stop consuming."""
+    """Queue that workers never stop consuming."""
     capacity: bool = True
-    """Whether room is asked for before work is sent and started."""
+    """Check capacity before work is sent and started."""
     poll_interval_seconds: float = 10.0
-    """How often the pause queue is looked through."""
+    """Seconds between polls of the pause queue."""
     tally_seconds: float = 5.0
-    """How often a process adds what it counted for ``/metrics`` to the database."""
+    """Seconds between writes of a process's counts for ``/metrics`` to the database."""
     metrics_token: str = ""
-    """Whoever sends it as a bearer token may read ``/metrics``."""
+    """Bearer token that permits reading ``/metrics``."""
     metrics_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Who may read ``/metrics`` without a token or a sign-in, if they come without a proxy. With a token: nobody."""
+    """Networks that may read ``/metrics`` without a token or sign-in, if no proxy is in between; with a token, none."""
     statsd_url: str = ""
-    """Where counts and times are sent by UDP as well, such as ``udp://localhost:8125/slackwater``; empty: nowhere."""
+    """StatsD server that also gets counts and times by UDP: ``udp://localhost:8125/slackwater``; empty: none."""
     worker_beat_seconds: float = 5.0
-    """How often a worker says that it lives and which version of the fleet switch it obeys."""
+    """Seconds between heartbeats of a worker, each with the version of the fleet switch that it obeys."""
     permit_seconds: float = 20.0
-    """For so long a worker starts tasks by what it read last of the holds, while they cannot be read anew."""
+    """Seconds for which a worker starts tasks by its last read of the holds while they cannot be read again."""
     when_blind: str = "stop"
-    """What a worker does after that: ``stop`` (start nothing and give back what it has not started) or ``go_on``."""
+    """Then a worker either stops (``stop``: starts nothing, returns unstarted tasks) or continues (``go_on``)."""
     missed_worker_beats: int = 6
-    """A worker that was silent for so many beats is gone; after two it counts as lost: nobody knows what it obeys."""
+    """Missed heartbeats after which a worker is gone; after two it counts as lost, as what it obeys is unknown."""
     quiesce_seconds: float = 60.0
-    """Work that is not given back so long after a quiesce is warned of."""
+    """Seconds after a quiesce when work that is still running causes a warning."""
     open_to: str = ""
-    """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
+    """User name in which anyone who reaches the fleet's endpoints may use them; empty: sign-in is required."""
     database_hint: str = ""
-    """What commands add where no connection to the database can be had: what to do about it."""
+    """Hint that commands add when they cannot connect to the database."""
     every_task: bool = False
-    """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
+    """Make tasks of any class obey holds, also those of other packages, without ``PausableTask``."""
     running_lost_seconds: float = 60.0
-    """A task of another machine that was not heard of for so long is lost; of this one, the process is looked at."""
+    """Seconds without a heartbeat after which a task on another machine counts as lost; here the process is checked."""
     answer_grace_seconds: float = 10.0
-    """A message sent on and not started on by then is sent again if the broker has too few; doubles each time."""
+    """Seconds after which a re-sent message that has not started is sent again if the broker lacks it; doubles."""
     clock_tolerance_seconds: float = 2.0
-    """A host whose clock differs from the database's by more is named by ``/readyz`` and an alert."""
+    """Seconds of difference from the database's clock beyond which ``/readyz`` and an alert name a host."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)
-    """The same for single pipelines, by slug; what is not named is as in ``policy``."""
+    """Options of the policy for single pipelines, by slug; others are as in ``policy``."""
 
     def policy_of(self, pipeline: str = "") -> Policy:
         """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
-        # When a node is offline is no matter of taste: one fact for nodes, policy and gate.
+        # Not an option of its own: nodes, policy and gate must agree on when a node is offline.
         given = {**self.policy, **self.pipeline_policies.get(pipeline, {})}
         return _policy(_frozen({**given, "offline_after_seconds": self.offline_seconds}))
 
     @property
     def gone_seconds(self) -> float:
-        """After so long a silence a worker is gone."""
+        """Return the seconds of silence after which a worker is gone."""
         return self.worker_beat_seconds * self.missed_worker_beats
 
     @property
     def offline_seconds(self) -> float:
-        """A node whose last sample is older is offline."""
+        """Return the age of the last sample, in seconds, beyond which a node is offline."""
         return self.missed_samples * self.sample_seconds
 
     @property
@@ -128,5 +128,5 @@ def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def settings() -> PauseManagerSettings:
-    """The settings in force; system checks have vouched for the names and types."""
+    """The settings in force; system checks verify the names and types."""
     return PauseManagerSettings(**getattr(django_settings, "PAUSE_MANAGER", {}))

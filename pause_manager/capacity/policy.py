@@ -1,4 +1,4 @@
-"""The numbers the capacity policy goes by."""
+"""The options of the capacity policy."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class Policy:
     resume_dwell_seconds: float = 15.0
     """... and has not been for this long, if the node was saturated or contended."""
     contended_dwell_seconds: float = 5.0
-    """Strangers must need what our loops declared for this long before loops give it back."""
+    """Other processes must need what our work reserved for this long before work yields."""
     minimum_run_seconds: float = 15.0
-    """Of loops of equal priority, one that started sooner than this yields last; strangers wait for nobody's."""
+    """Of loops of equal priority, one that started less than this ago yields last."""
     yield_patience_seconds: float = 60.0
-    """What was told to yield and is there for longer counts again: others go in its stead."""
+    """Work that was told to yield and is still there after this counts again, and other work yields instead."""
     cpu_slack_cores: float = 0.25
-    """Strangers' CPU use up to this ..."""
+    """CPU use of other processes up to this ..."""
     cpu_slack_share: float = 0.02
     """... or up to this share of the node's cores, if that is more, is noise and counts as none."""
     cooldown_seconds: float = 15.0
     """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
     cooldown_max_seconds: float = 900.0
     peak_seconds: float = 300.0
-    """How long the peak of foreign use is remembered when parked work is placed."""
+    """The peak of foreign use is remembered for this long when work is placed."""
     sensor_lag_seconds: float = 60.0
-    """How long a load may take to show in the sensor's figures."""
+    """Time that an allocation may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
     """A node whose sample is older than this is offline: ``missed_samples`` × ``sample_seconds``, see ``conf``."""
     packs: bool = True
@@ -47,19 +47,19 @@ class Policy:
     ageing_seconds: float = 1800.0
     """An entry gains one step of priority for each such time it waits; 0 switches ageing off."""
     reserve_after_seconds: float = 1800.0
-    """An entry that fits nowhere for so long gets a node kept free for it."""
+    """An entry that fits nowhere for this long gets a node reserved for it."""
     consolidates: bool = True
     """Move small work that can pause elsewhere, when large work waits that then has room."""
     consolidate_after_seconds: float = 180.0
-    """An entry must have waited for so long before anything is moved for it."""
+    """An entry must have waited this long before anything is moved for it."""
     consolidate_every_seconds: float = 60.0
-    """... and is tried again every so often while nothing can be moved for it."""
+    """... and is tried again at this interval while nothing can be moved for it."""
     move_cooldown_seconds: float = 1800.0
-    """What was moved is not moved again within this time."""
+    """Work that was moved is not moved again within this time."""
     move_repeats_seconds: float = 600.0
-    """What would have to do more than this again is not moved."""
+    """Work that would have to repeat more than this is not moved."""
     move_patience_seconds: float = 300.0
-    """How long a node is kept free for large work while what is in its way leaves."""
+    """A node stays reserved for large work for this long while other work leaves it."""
     adaptive: bool = False
     """Let what was observed (out of memory, repeated contention) move a node's threshold within the bounds."""
     adaptive_min: float = 0.10
