@@ -18,98 +18,100 @@ MACHINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True)
 class PauseManagerSettings:
     redis_url: str = "redis://localhost:6379/0"
-    """Server that carries notifications. Without it, changes are found by polling."""
+    """The Redis that carries notifications. Without it changes are found by polling."""
     channel: str = "slackwater:control"
-    """Pub/sub channel of control changes; two systems on one Redis need two names."""
+    """Pub/sub channel of control changes. Two systems on one Redis need two names."""
     events_channel: str = "slackwater:events"
-    """Public pub/sub channel of pauses and resumes; two systems on one Redis need two names."""
+    """Pub/sub channel on which pauses and resumes are published for anyone. Two systems on one Redis need two names."""
     poll_seconds: float = 5.0
-    """Seconds between reads of the control state while Redis delivers changes."""
+    """How often a worker process reads the control state while Redis notifies it."""
     poll_seconds_without_redis: float = 1.0
-    """Seconds between reads of the control state while Redis is unavailable."""
+    """How often it does so while Redis is away."""
     redis_timeout_seconds: float = 0.5
-    """Longest wait for Redis when announcing a change."""
+    """Longest wait for Redis when publishing a change."""
     idempotency_hours: float = 24.0
-    """Hours for which the outcome of a command with an ``Idempotency-Key`` is stored for repeats."""
+    """How long the response to a command with an ``Idempotency-Key`` is stored for a repeat."""
     node: str = ""
-    """The name of this machine, the same in all of its containers; empty: the first host name that any of them saw."""
+    """The name of this machine, the same in all of its containers. Empty: the first host name its workers see."""
     sample_seconds: float = 1.0
-    """Seconds between samples of a node."""
+    """How often a node is sampled."""
     missed_samples: int = 3
-    """Sample intervals without a sample after which a node is offline."""
+    """Number of sample intervals without a sample after which a node is offline."""
     with_gpus: bool = True
-    """Probe GPUs."""
+    """Look for GPUs."""
     gpu_deadline_seconds: float = 2.0
-    """Seconds for the driver to respond; after that its process is killed and the GPUs are unknown."""
+    """A driver that has not responded by then is killed, and its GPUs are unknown."""
     node_key_prefix: str = "slackwater:node:"
-    """Redis keys of live samples; two systems on one Redis need two prefixes."""
+    """Redis keys of live samples. Two systems on one Redis need two prefixes."""
     machine_key_prefix: str = "slackwater:machine:"
-    """Redis keys that the containers of one machine share; two systems on one Redis need two prefixes."""
+    """Redis keys under which the containers of one machine meet. Two systems on one Redis need two prefixes."""
     save_node_seconds: float = 5.0
-    """Seconds between writes of a node to the database while Redis has its samples."""
+    """How often a node is saved to the database while Redis has its samples."""
     history_days: float = 14.0
-    """Days for which minute samples, and nodes that are gone, are stored."""
+    """How long samples by the minute, and nodes that are gone, are stored."""
     runtime_dir: str = ""
-    """Where the workers of one container find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
-    ``/run/user`` or ``/run``, and without any, none: each worker samples for itself. It must belong to the workers'
-    user."""
+    """The folder in which the workers of one container find each other; it must belong to the workers' user. Empty:
+    a folder of that user in ``$XDG_RUNTIME_DIR``, ``/run/user`` or ``/run``; without any, each worker samples for
+    itself."""
     own_root_pid: int = 0
-    """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
+    """The process whose descendants all count as ours, such as a supervisor. 0: only the workers do."""
     control_queue: str = "control"
-    """Queue that workers never stop consuming."""
+    """The queue of the control tasks. It is never held."""
     capacity: bool = True
-    """Check capacity before work is sent and started."""
+    """Ask for capacity before work is dispatched and started."""
     poll_interval_seconds: float = 10.0
-    """Seconds between polls of the pause queue."""
+    """How often the pause queue is polled."""
     tally_seconds: float = 5.0
-    """Seconds between writes of a process's counts for ``/metrics`` to the database."""
+    """How often a process adds its counters to the database, for ``/metrics``."""
     metrics_token: str = ""
-    """Bearer token that permits reading ``/metrics``."""
+    """Bearer token that opens ``/metrics``."""
     metrics_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Networks that may read ``/metrics`` without a token or sign-in, if no proxy is in between; with a token, none."""
+    """Networks that may read ``/metrics`` without a token or session, if no proxy is between. With a token: none."""
     statsd_url: str = ""
-    """StatsD server that also gets counts and times by UDP: ``udp://localhost:8125/slackwater``; empty: none."""
+    """Where counters and times are also sent by UDP, such as ``udp://localhost:8125/slackwater``. Empty: nowhere."""
     worker_beat_seconds: float = 5.0
-    """Seconds between heartbeats of a worker, each with the version of the fleet switch that it obeys."""
+    """How often a worker reports that it lives and which version of the fleet switch it obeys."""
     permit_seconds: float = 20.0
-    """Seconds for which a worker starts tasks by its last read of the holds while they cannot be read again."""
+    """How long a worker starts tasks by the holds it read last, while they cannot be read again."""
     when_blind: str = "stop"
-    """Then a worker either stops (``stop``: starts nothing, returns unstarted tasks) or continues (``go_on``)."""
+    """What a worker does after that: ``stop`` (start nothing, give back what has not started) or ``go_on``."""
     missed_worker_beats: int = 6
-    """Missed heartbeats after which a worker is gone; after two it counts as lost, as what it obeys is unknown."""
+    """Number of silent beats after which a worker is gone. After two it is lost: what it obeys is unknown."""
     quiesce_seconds: float = 60.0
-    """Seconds after a quiesce when work that is still running causes a warning."""
+    """Work that has not stopped this long after a quiesce causes a warning."""
     open_to: str = ""
-    """User name in which anyone who reaches the fleet's endpoints may use them; empty: sign-in is required."""
+    """A user's name: everyone who reaches the fleet's endpoints may use them, as that user. Empty: sign in."""
     database_hint: str = ""
-    """Hint that commands add when they cannot connect to the database."""
+    """What commands add to the message that no connection to the database can be made."""
     every_task: bool = False
-    """Make tasks of any class obey holds, also those of other packages, without ``PausableTask``."""
+    """Make tasks of any class obey holds, those of other packages included, without ``PausableTask``."""
     running_lost_seconds: float = 60.0
-    """Seconds without a heartbeat after which a task on another machine counts as lost; here the process is checked."""
+    """Seconds without a heartbeat after which a task on another machine counts as lost. On this machine its process
+    is checked."""
     answer_grace_seconds: float = 10.0
-    """Seconds after which a re-sent message that has not started is sent again if the broker lacks it; doubles."""
+    """A dispatched message that no worker has confirmed by then is sent again if the broker lacks it. Doubles each
+    time."""
     clock_tolerance_seconds: float = 2.0
-    """Seconds of difference from the database's clock beyond which ``/readyz`` and an alert name a host."""
+    """A host whose clock differs more from the database's is named by ``/readyz`` and an alert."""
     policy: dict[str, Any] = field(default_factory=dict)
-    """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
+    """Options of the capacity policy, below."""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)
-    """Options of the policy for single pipelines, by slug; others are as in ``policy``."""
+    """The same options for single pipelines, by slug. What is missing is taken from ``policy``."""
 
     def policy_of(self, pipeline: str = "") -> Policy:
         """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
-        # Not an option of its own: nodes, policy and gate must agree on when a node is offline.
+        # When a node is offline is no matter of taste: one fact for nodes, policy and gate.
         given = {**self.policy, **self.pipeline_policies.get(pipeline, {})}
         return _policy(_frozen({**given, "offline_after_seconds": self.offline_seconds}))
 
     @property
     def gone_seconds(self) -> float:
-        """Return the seconds of silence after which a worker is gone."""
+        """After so long a silence a worker is gone."""
         return self.worker_beat_seconds * self.missed_worker_beats
 
     @property
     def offline_seconds(self) -> float:
-        """Return the age of the last sample, in seconds, beyond which a node is offline."""
+        """A node whose last sample is older is offline."""
         return self.missed_samples * self.sample_seconds
 
     @property
@@ -128,5 +130,5 @@ def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def settings() -> PauseManagerSettings:
-    """The settings in force; system checks verify the names and types."""
+    """The settings in force; system checks have vouched for the names and types."""
     return PauseManagerSettings(**getattr(django_settings, "PAUSE_MANAGER", {}))
