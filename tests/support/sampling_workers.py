@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pause_manager.pause_queue import poller
 from tests.support.workers import Workers
 
 
@@ -25,6 +24,7 @@ def workers(process_env: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
 @pytest.fixture
 def watching(settings: Any) -> Iterator[None]:
     """Capacity is watched; samples stay good for as long as a test takes."""
+    from pause_manager.pause_queue import poller
 
     given = settings.PAUSE_MANAGER
     settings.PAUSE_MANAGER = {**given, "capacity": True, "missed_samples": 300}
