@@ -21,6 +21,8 @@ class AgentForbidden(PermissionDenied):
 
 
 class AgentDisabled(PermissionDenied):
+    """The agent of this token is disabled."""
+
     default_code = "agent_disabled"
     default_detail = "Cannot do that: the agent is disabled."
 

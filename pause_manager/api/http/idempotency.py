@@ -38,10 +38,14 @@ Method = Callable[Concatenate[V, Request, P], Response]
 
 
 class InvalidKey(exceptions.ParseError):
+    """The idempotency key is malformed."""
+
     default_code = "idempotency_key_invalid"
 
 
 class StillAtWork(exceptions.APIException):
+    """The first request with this idempotency key is still being processed."""
+
     status_code = status.HTTP_409_CONFLICT
     default_code = "idempotency_in_progress"
 
