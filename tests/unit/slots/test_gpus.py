@@ -112,7 +112,7 @@ WITH_CUDA = """
 import json, os
 from pause_manager.slots import gpus
 from pause_manager.slots.gpus import CannotIsolate, isolated, usable
-from pause_manager.probes import devices
+from pause_manager.probes.gpu import devices
 from pause_manager.capacity.snapshot import Gpu
 from tests.support.nvml.driver import start_cuda
 from tests.support.node_views import gpu, node
