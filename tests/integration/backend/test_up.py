@@ -177,7 +177,7 @@ def test_what_ctrl_c_says_is_true_and_the_next_start_goes_on_with_the_same_run()
         assert "not affected" not in said
 
         second = launch(data_dir, *drill, port=unused_port())
-        assert eventually(lambda: "is not finished (running); going on with it" in second.printed, 120), second.printed
+        assert eventually(lambda: "is unfinished (running); continuing it" in second.printed, 120), second.printed
         assert set(RUN.findall(second.printed)) == {run}
         second.stop(signal.SIGINT)
         assert "messages were lost" not in second.printed
