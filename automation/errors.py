@@ -52,7 +52,7 @@ class TransitionRefused(AutomationError):
 
 
 class NotParked(AutomationError):
-    """A run is to go on whatever the capacity says, and it does not wait for capacity. Nothing was changed."""
+    """A run was forced that does not wait for capacity. Nothing was changed."""
 
     code = "not_parked"
 
@@ -69,13 +69,13 @@ class SiteClosed(AutomationError):
 
     def __init__(self, site: str, since: datetime) -> None:
         super().__init__(
-            f"Cannot create a run for site {site}: it is closed since {written(since)}. "
+            f"Cannot create a run for site {site}: it has been closed since {written(since)}. "
             "An operator can reopen it (close --reopen)."
         )
 
 
 class ClosingRefused(AutomationError):
-    """A site or an account has unfinished runs, and it was not said that they are to be cancelled."""
+    """A site or an account has unfinished runs, and the caller did not ask to cancel them."""
 
     code = "closing_refused"
 
@@ -87,7 +87,7 @@ class ClosingRefused(AutomationError):
 
 
 class JobNotFound(AutomationError):
-    """There is no such slice, or none that the agent may hold."""
+    """The slice does not exist, or the agent may not hold it."""
 
     code = "job_not_found"
 
@@ -105,13 +105,13 @@ class FileNameRefused(AutomationError, ValueError):
 
 
 class InvalidCheckpoint(AutomationError):
-    """What an agent hands in does not fit its slice; the sentence names the item. Nothing of it was kept."""
+    """An agent's results do not fit its slice; the sentence names the item. Nothing was kept."""
 
     code = "checkpoint_invalid"
 
 
 class CheckpointConflict(AutomationError):
-    """What an agent hands in differs from what it has handed in before, up to the same item."""
+    """An agent's results differ from those it submitted before, up to the same item."""
 
     code = "checkpoint_conflict"
 
@@ -123,7 +123,7 @@ class JobIncomplete(AutomationError):
 
 
 class CheckpointRefused(AutomationError):
-    """The database takes no such outputs: ``cause`` is its error, see ``database.is_refused``. Nothing is committed."""
+    """The database refuses the outputs: ``cause`` is its error, see ``database.is_refused``. Nothing is committed."""
 
     code = "checkpoint_refused"
 

@@ -46,13 +46,13 @@ class Stored:
 
 
 def find(run_id: UUID, stage_slug: str, name: str) -> Stored | None:
-    """What the name has now, if anything."""
+    """Return the current content of the name, if there is one."""
     found = find_all(run_id, stage_slug, [name])
     return found.get(name)
 
 
 def find_all(run_id: UUID, stage_slug: str, names: Iterable[str]) -> dict[str, Stored]:
-    """What those of ``names`` have that have anything. One statement."""
+    """Return the current contents of those of ``names`` that have one. One statement."""
     rows = Artifact.objects.filter(
         stage_run__run=run_id, stage_run__slug=stage_slug, name__in=list(names), is_current=True
     )

@@ -1,6 +1,6 @@
-"""Why nobody works on a run that nothing keeps: nobody serves it, knows it or is free; and what a stop waits for.
+"""Reasons why no worker is on a run that nothing stops: none serves it, knows it or is free; and what a stop waits for.
 
-None of this keeps a worker that comes from beginning.
+None of them stops a worker that comes.
 """
 
 from __future__ import annotations

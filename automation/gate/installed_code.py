@@ -1,4 +1,4 @@
-"""Which code this release has for the stages of runs: runs keep their stages, and the code may have changed since."""
+"""The code that this release has for the stages of runs: runs keep their stages, and code changes."""
 
 from __future__ import annotations
 

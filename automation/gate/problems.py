@@ -1,6 +1,6 @@
-"""What of a run does not go on as it should although nothing keeps it: what fails, what waits, what loses its workers.
+"""Problems of a run that nothing stops: loops that fail, items that wait, items that lose their workers.
 
-Told by ``gate.explain`` beside the reasons that keep a run. Three statements, by partial indexes of what is in trouble.
+Reported by ``gate.explain`` beside the reasons that stop a run. Three statements, by partial indexes.
 """
 
 from __future__ import annotations

@@ -27,11 +27,11 @@ class BaseStage:
     slug: ClassVar[str]
     title: ClassVar[str]
     formerly: ClassVar[tuple[str, ...]] = ()
-    """Slugs that it had in earlier releases: runs of then go on with it."""
+    """Slugs that it had in earlier releases: their runs continue with it."""
     executor: ClassVar[str] = CELERY
-    """Who does the work: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
+    """The executor: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
     item_type: ClassVar[type[Any] | None] = None
-    """What an item is: a ``TypedDict``, a dataclass or a pydantic model. ``process`` gets the dict, or the object.
+    """The type of an item: a ``TypedDict``, a dataclass or a pydantic model. ``process`` gets the dict, or the object.
 
     Items are checked where they are made: an output that the stages after it cannot take fails the item that made it,
     and an input that the first stages cannot take is refused. ``None`` checks nothing.
@@ -133,7 +133,7 @@ class Stage(BaseStage):
         """Return or yield the outputs of ``item``, a dict or what :attr:`item_type` says.
 
         Must be deterministic for the run's outputs to be so. It may be ``async def``, and then has an
-        :class:`~automation.context.AsyncStageContext`: ``in_flight`` items are at work at once.
+        :class:`~automation.pipeline.context.AsyncStageContext`: ``in_flight`` items are in progress at once.
         """
         raise TypeError(f"{type(self).__name__} does not define process(item, ctx)")
 
