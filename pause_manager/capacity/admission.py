@@ -151,12 +151,14 @@ def admit(
     if verdict.should_pause:
         return verdict
     if state is not None and (state.is_saturated or was_parked):
-        must = f"must have had {least(left, resume_threshold(node, policy))} free for {policy.resume_dwell_seconds:g} s"
+        must = (
+            f"must keep {least(left, resume_threshold(node, policy))} free for {policy.resume_dwell_seconds:g} s first"
+        )
         if not state.is_saturated:
             must = f"takes no parked work for another {state.cooldown_until - now:.0f} s, as work there had to give way"
         return replace(verdict, should_pause=True, code="must_settle", sentence=f"{has}; it {must}.")
     margin = state.margin_text(node, policy) if state is not None else ""
-    beside = f", and {margin} are left to strangers, who lately used more" if margin else ""
+    beside = f", and {margin} are reserved for other processes that recently used more" if margin else ""
     return replace(verdict, should_pause=True, code="does_not_fit", sentence=f"{has}{beside}.")
 
 

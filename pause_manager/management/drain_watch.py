@@ -23,11 +23,11 @@ Say = Callable[[str], None]
 
 ENDINGS = {
     Exit.REFUSED: "Somebody has resumed the fleet: it is not safe to upgrade.",
-    Exit.LOST_LEASES: "Not drained: nothing runs any more, but what lost workers had is left and ends only after the "
-    "resume. See what is left of them with `fleet status`: a frozen process can be woken (it goes on) or killed. When "
-    "no process of them is left it is safe to upgrade; afterwards: `fleet resume --force`.",
-    Exit.TIME_IS_UP: "Not drained within --timeout; the fleet stays paused. `fleet status` names what is at work, "
-    "`fleet status --wait` waits on, `fleet resume --force` gives up.",
+    Exit.LOST_LEASES: "Not drained: nothing runs any more, but leases of lost workers are left, which end only after "
+    "the resume. See what is left of them with `fleet status`: a frozen process can be woken (it continues) or killed. "
+    "When no process of them is left it is safe to upgrade; afterwards: `fleet resume --force`.",
+    Exit.TIME_IS_UP: "Not drained within --timeout; the fleet stays paused. `fleet status` lists what is still "
+    "running, `fleet status --wait` keeps waiting, `fleet resume --force` gives up.",
 }
 """What to do when waiting has ended without a drained fleet."""
 
@@ -82,7 +82,7 @@ def sentence(shot: dict[str, Any]) -> str:
         return f"Not paused: {', '.join(parts)}."
     parts.append(_obeyed(workers["byKind"]))
     if metrics["unreported"]:
-        parts.append(f"{metrics['unreported']:,} workers not heard of yet")
+        parts.append(f"{metrics['unreported']:,} workers that have not reported yet")
     if metrics["isDrained"] and _all_obey(workers):
         return f"Drained: safe to upgrade ({', '.join(parts[1:])})."
     ends = [blocker["estimatedEnd"] for blocker in metrics["blockers"] or () if blocker["estimatedEnd"]]
@@ -135,6 +135,6 @@ def _lost(blocker: dict[str, Any]) -> str:
     if processes.is_dead(owner):
         return "its worker is lost: the process has ended"
     if processes.is_here(owner):
-        return "its worker is lost: the process is there and does not answer"
+        return "its worker is lost: the process exists and does not respond"
     where = f"for process {pid} on {blocker['node']}" if (pid := processes.pid_of(owner)) else f"on {blocker['node']}"
     return f"its worker is lost: look {where}"

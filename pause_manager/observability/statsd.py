@@ -38,7 +38,7 @@ def send(name: str, labels: str, value: str) -> None:
 
 
 def _connected(host: str, port: int) -> Any:
-    import statsd
+    import statsd  # a library that most processes never need
 
     connection = statsd.Connection(host, port)
     connection.udp_sock.setblocking(False)

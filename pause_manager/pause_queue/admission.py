@@ -104,7 +104,7 @@ class AdmissionController:
         states = self._fleet.states
         margins = [states[view.name].margin_text(view, policy) for view in online if view.name in states]
         if swung := [margin for margin in margins if margin]:
-            found.append(f"strangers, who lately used more, are left {', '.join(swung[:3])}")
+            found.append(f"{', '.join(swung[:3])} are reserved for other processes that recently used more")
         return f" ({'; '.join(found)})" if found else ""
 
     def _is_saturated(self, node: str) -> bool:
