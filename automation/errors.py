@@ -146,7 +146,7 @@ class TryLater(Exception):
     """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
 
     No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
-    and ``max_wait_seconds``. The items after it go on; if the next one is asked to wait too, the slice waits as it is.
+    and ``max_wait_seconds``. The items after it continue; if the next one must wait too, the slice waits as it is.
     """
 
     def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:

@@ -42,7 +42,7 @@ ORDER = (
 COPYING = "copying"
 """The code of a retry whose items are not all there yet."""
 GIVES_WAY = "gives_way"
-"""The code of work that was asked to leave its node. The run goes on."""
+"""The code of work that was asked to leave its node. The run continues."""
 CODES = (
     *("finished", "cancel", COPYING, *ORDER, "unreadable"),
     *(
@@ -211,7 +211,7 @@ def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
 
 
 def _of_yield(node: str, why: str) -> Reason:
-    lifted = "its worker has finished the item at hand; it goes on where there is room"
+    lifted = "its worker has finished the current item; it continues where there is room"
     return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted, keeps=False)
 
 

@@ -61,7 +61,7 @@ def _loses(slug: str, key: str, crashes: int, expiries: int) -> Problem:
     died = f"{crashes} processes died on it" if crashes else ""
     silent = f"{expiries} leases ended on it with nobody to blame" if expiries else ""
     sentence = f"An item of stage {slug} after {key or 'the first'} loses its workers: "
-    lifted = "it is done; it is tried alone, and given up if processes go on dying on it"
+    lifted = "it is done; it is tried alone, and given up if more processes die on it"
     return Problem(LOSES, sentence + " and ".join(filter(None, (died, silent))) + ".", None, lifted)
 
 

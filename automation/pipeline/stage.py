@@ -38,7 +38,7 @@ class BaseStage:
     """
     needs: ClassVar[Needs] = Needs()
     concurrency: ClassVar[int | None] = None
-    """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""
+    """Loops of one run at most in this stage; ``None`` is as many as there are slices."""
     in_flight: ClassVar[int] = 1
     """Items (or groups) that one loop works on at once, where ``process`` is async."""
     retries: ClassVar[int] = 0
@@ -102,7 +102,7 @@ class BaseStage:
         return next((str(value) for value in values if _is_label(value)), "")
 
     def prepare(self, ctx: StageContext) -> None:
-        """Run once a run, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.
+        """Run once per run, under its own lease, before the stage's first item. ``ctx.items()`` returns all items.
 
         Setting an attribute here raises, as loops in other processes would not have it: leave results in
         ``ctx.artifacts``, and load what is dear in :meth:`setup`.
