@@ -131,6 +131,16 @@ def _empty_redis() -> Iterator[None]:
 @pytest.fixture
 def process_env(transactional_db: None) -> dict[str, str]:
     """The environment for a real process (a worker, beat, a command) that shares this test's database and Redis."""
+    return _environment()
+
+
+@pytest.fixture(scope="session")
+def shared_process_env(django_db_setup: None) -> dict[str, str]:
+    """The same for a process that serves several tests."""
+    return _environment()
+
+
+def _environment() -> dict[str, str]:
     at = connection.settings_dict
     user = f"{at['USER']}:{quote(at['PASSWORD'])}" if at["PASSWORD"] else at["USER"]
     port = f":{at['PORT']}" if at["PORT"] else ""

@@ -1,4 +1,4 @@
-"""How one output of a stage is shown: its name, a few plain values, and links to the files it names."""
+"""The rows of the outputs table: a title, a few plain values, and links to the files that an output names."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Output:
 
 
 def results_of(run_id: UUID, stage_slug: str) -> list[tuple[str, str]]:
-    """Names and addresses of the pages over all outputs that the stage's ``finish`` has left."""
+    """Return names and URLs of the result files that the stage's ``finish`` has written over all outputs."""
     written = reading.existing(run_id, stage_slug, RESULTS)
     return [
         (name, reverse("console:file", args=[run_id, f"{stage_slug}/{name}"])) for name in RESULTS if name in written
@@ -56,7 +56,7 @@ def results_of(run_id: UUID, stage_slug: str) -> list[tuple[str, str]]:
 
 
 def inside_run(run_id: UUID, value: object) -> str | None:
-    """``value`` as a path below the run's folder of the storage, if it looks like one."""
+    """Return ``value`` as a path in the run's folder of the storage; ``None`` if it does not look like one."""
     if not isinstance(value, str) or not value or "\n" in value or len(value) > 300:
         return None
     name = value.removeprefix(f"runs/{run_id}/")

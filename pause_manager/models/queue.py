@@ -193,7 +193,7 @@ class PauseQueueEntry(models.Model):
 
     @property
     def is_run(self) -> bool:
-        """Whether what waits is a run, whose message nobody answers."""
+        """Return whether what waits is a run, whose message nobody answers."""
         return self.ref.startswith("run:")
 
 

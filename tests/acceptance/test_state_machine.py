@@ -354,7 +354,7 @@ def live(examples: int, steps: int, **options: Any) -> None:
 
 @pytest.mark.timeout(300)
 def test_whatever_happens_the_laws_hold(undisturbed):
-    live(examples=15, steps=25)
+    live(examples=6, steps=25)
 
 
 @pytest.mark.slow

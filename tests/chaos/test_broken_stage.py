@@ -12,6 +12,7 @@ from tests.chaos.fleet import Fleet, eventually
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
+@pytest.mark.slow
 def test_a_stage_that_cannot_be_made_does_not_spin(fleet: Fleet, report):
     sign = Path(fleet.env["CHAOS_STUCK"])
     sign.touch()

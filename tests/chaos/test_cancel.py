@@ -36,7 +36,7 @@ def check_cancelled(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "phase", ["pending", "pausing", *(pytest.param(phase, marks=pytest.mark.slow) for phase in ("running", "paused"))]
+    "phase", ["pausing", *(pytest.param(phase, marks=pytest.mark.slow) for phase in ("pending", "running", "paused"))]
 )
 def test_cancelled_in_each_phase(fleet: Fleet, phase: str):
     run = Run(fleet, items=5, seconds=0.5, start=phase != "pending")
@@ -51,6 +51,7 @@ def test_cancelled_in_each_phase(fleet: Fleet, phase: str):
     check_cancelled(run)
 
 
+@pytest.mark.slow
 def test_cancelled_while_its_worker_is_dead(fleet: Fleet, report):
     run = Run(fleet, items=10, seconds=2)
     run.wait_until_at("fan", after=2)
@@ -64,6 +65,7 @@ def test_cancelled_while_its_worker_is_dead(fleet: Fleet, report):
     check_cancelled(run)
 
 
+@pytest.mark.slow
 def test_cancelled_at_any_moment(fleet: Fleet, seed: int):
     """Short runs, so that many a cancel falls between two stages."""
     dice = random.Random(seed)

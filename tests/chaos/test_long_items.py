@@ -63,7 +63,7 @@ def kill_at(ledger: Ledger, epoch: int) -> Note:
     raise AssertionError("no process is so far")
 
 
-@pytest.mark.parametrize("pipeline", ["long-items", "long-async"])
+@pytest.mark.parametrize("pipeline", ["long-items", pytest.param("long-async", marks=pytest.mark.slow)])
 def test_epochs_before_the_last_checkpoint_are_not_repeated(fleet: Fleet, pipeline: str):
     run, ledger = start(fleet, pipeline, items=4, epochs=25)
 
@@ -85,6 +85,7 @@ def test_epochs_before_the_last_checkpoint_are_not_repeated(fleet: Fleet, pipeli
     assert eventually(lambda: fleet.query(LEFT) == [(0,)], 15)
 
 
+@pytest.mark.slow
 def test_an_async_item_that_blocks_the_event_loop_fails_and_the_others_go_on(fleet: Fleet):
     run, _ = start(fleet, "long-async", items=4, epochs=10, hang=2)
 
@@ -120,6 +121,7 @@ def test_a_pause_does_not_wait_for_the_end_of_a_long_item(fleet: Fleet, report):
     assert eventually(lambda: fleet.query(LEFT) == [(0,)], 15)
 
 
+@pytest.mark.slow
 def test_an_item_with_600_000_outputs_fills_no_memory_and_is_there_once(fleet: Fleet, report):
     run, ledger = start(fleet, "many-outputs", items=1, count=600_000)
     half = eventually(lambda: [note for note in ledger.notes() if note.what == "half"], 60, every=0.01)

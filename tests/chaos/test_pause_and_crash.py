@@ -109,6 +109,7 @@ def test_everything_restarted_between_pause_and_resume(
     assert all(output in run.outputs()["toil"] for output in before["toil"])
 
 
+@pytest.mark.slow
 def test_resumed_twice_at_once(fleet: Fleet):
     run = Run(fleet, items=30)
     run.wait_until_at("toil")
@@ -127,6 +128,7 @@ def test_resumed_twice_at_once(fleet: Fleet):
     assert run.ledger.repeats() == {}
 
 
+@pytest.mark.slow
 def test_a_pause_during_the_last_item_keeps_the_hook_that_follows(fleet: Fleet):
     """All items are done while the run is paused: ``finish`` has not begun, and waits for the resume."""
     run = Run(fleet, items=2, seconds=1)

@@ -9,12 +9,10 @@ import pytest
 from tests.chaos.fleet import Fleet
 from tests.chaos.runs import SURVIVAL_SECONDS, Run
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
 
-@pytest.mark.parametrize(
-    "pool", ["gevent", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("prefork", "threads", "solo"))]
-)
+@pytest.mark.parametrize("pool", ["gevent", "prefork", "threads", "solo"])
 def test_a_run_in_a_pool(fleet: Fleet, pool: str, report):
     fleet.restart("stages", "--pool", pool, "--concurrency", "2")
     run = Run(fleet, items=16, seconds=0.1)

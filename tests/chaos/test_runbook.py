@@ -1,4 +1,4 @@
-"""What ``docs/runbook.md`` promises of the worst hours, done as it says."""
+"""What ``docs/operations/runbook.md`` promises of the worst hours, done as it says."""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ def test_redis_away(fleet: Fleet, seconds: int, report):
     assert run.ledger.repeats() == {}
 
 
+@pytest.mark.slow
 def test_a_run_created_while_redis_is_away(fleet: Fleet, report):
     fleet.redis.stop()
     run = Run(fleet, items=10)
@@ -125,6 +126,7 @@ def test_postgres_and_redis_restarted_together(fleet: Fleet, report):
     assert run.ledger.longest_silence(back) < SURVIVAL_SECONDS
 
 
+@pytest.mark.slow
 def test_every_message_delivered_twice(fleet: Fleet):
     with fleet.doubled_messages():
         run = Run(fleet, items=40)

@@ -133,6 +133,7 @@ class Storm:
         run.try_to("resume")
 
 
+@pytest.mark.slow
 @pytest.mark.req("P-35")
 @pytest.mark.timeout(300)
 def test_a_short_storm(fleet: Fleet, seed: int, report):

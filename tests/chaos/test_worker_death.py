@@ -13,6 +13,7 @@ from tests.chaos.runs import SURVIVAL_SECONDS, Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
+@pytest.mark.slow
 def test_an_undisturbed_run_attempts_every_item_once(fleet: Fleet):
     run = Run(fleet)
 
@@ -70,6 +71,7 @@ def test_a_killed_worker_is_survived_and_its_orphans_end(fleet: Fleet, report):
     assert run.ledger.longest_silence(killed) < SURVIVAL_SECONDS + fleet.start_seconds
 
 
+@pytest.mark.slow
 def test_a_worker_killed_with_all_its_children_is_survived(fleet: Fleet, report):
     run = Run(fleet, items=30)
     run.wait_until_at("toil")
@@ -102,7 +104,8 @@ def test_another_worker_takes_over_from_a_killed_one(fleet: Fleet, report):
     assert all(s is not None and s < SURVIVAL_SECONDS for s in seconds)
 
 
-@pytest.mark.parametrize("name", ["control", pytest.param("beat", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["control", "beat"])
 def test_a_killed_servant_does_not_stop_the_work(fleet: Fleet, name: str, report):
     run = Run(fleet, items=30)
     run.wait_until_at("toil")

@@ -128,9 +128,10 @@ def test_expiry_from_two_places_acts_once():
         assert len(events(run, "hold_released")) == 1
 
 
-def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end():
+@pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end(rounds):
     chance = random.Random(20)
-    for _ in range(6):
+    for _ in range(rounds):
         runs = [make_run("chain", items=6) for _ in range(3)]
         scopes = [run.scope for run in runs]
 

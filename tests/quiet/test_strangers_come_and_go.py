@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.system import System, eventually, launch, unused_port
 
-pytestmark = [pytest.mark.quiet, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.quiet, pytest.mark.slow, pytest.mark.timeout(400)]
 
 CORES = len(os.sched_getaffinity(0))
 RUNS = "automation/runs/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import redis
 
+from backend.embedded import die_with_parent
 from pause_manager import holds
 from pause_manager.actor import Actor
 from pause_manager.models import PauseQueueEntry
@@ -35,6 +37,7 @@ class Desk:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
         assert self._read() == {"ready": True}, log.read_text()
 
@@ -56,11 +59,30 @@ class Desk:
         self.process.communicate()
 
 
+class OrdinaryDesk:
+    """One desk for all tests of this process that ask for no other: its start takes as long as many a test."""
+
+    def __init__(self) -> None:
+        self._desk: Desk | None = None
+
+    def open(self, env: dict[str, str]) -> Desk:
+        if self._desk is None or self._desk.process.poll() is not None:
+            directory = Path(os.environ["DATA_DIR"])
+            self._desk = Desk({**env, "DATA_DIR": str(directory)}, directory / "desk.log")
+        return self._desk
+
+    def close(self) -> None:
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
+
+
 class Foreign:
     """The whole project: workers by name, one desk for each way that its tasks are built."""
 
-    def __init__(self, root: Path, env: dict[str, str]) -> None:
+    def __init__(self, root: Path, env: dict[str, str], ordinary_desk: OrdinaryDesk | None = None) -> None:
         self.root = root
+        self.ordinary_desk = ordinary_desk
         self.env = {
             **env,
             "DATA_DIR": str(root),
@@ -75,6 +97,8 @@ class Foreign:
         self.workers.start(name, "-Q", QUEUE, *(options or ("-c", "2")), env=env)
 
     def desk(self, **env: str) -> Desk:
+        if self.ordinary_desk is not None and not env:
+            return self.ordinary_desk.open(self.env)
         key = json.dumps(env)
         if key not in self._desks:
             self._desks[key] = Desk({**self.env, **env}, self.root / f"desk-{len(self._desks)}.log")

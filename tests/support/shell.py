@@ -35,10 +35,10 @@ class Shell:
     def __init__(self, env: dict[str, str]) -> None:
         self.env = env
 
-    def __call__(self, *words: str) -> Ended:
+    def __call__(self, *words: str, stdin: str = "") -> Ended:
         """By the same entry as ``manage.py``, without its start of a second or two."""
         out, err, code = io.StringIO(), io.StringIO(), 0
-        given = io.TextIOWrapper(io.BytesIO())
+        given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
         with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "stdin", given):
             try:
                 execute_from_command_line(["manage.py", *words])

@@ -25,9 +25,9 @@ NOTHING: dict[str, Any] = {
 
 
 def of_run(run: AutomationRun, *, is_shown: bool) -> dict[str, Any]:
-    """What ``current_processing`` answers. Of several stages at work, the first in order; else the last that ended.
+    """The body of ``current_processing``: the first running stage, else the last that ended.
 
-    Items have their keys for titles unless ``is_shown``.
+    Titles of items are their keys unless ``is_shown``.
     """
     snapshot = progress.snapshot(run)
     stage = _current(run, snapshot["stages"])

@@ -84,7 +84,7 @@ def _live() -> QuerySet[FleetWorker]:
 
 
 def _rename(old: str, new: str) -> bool:
-    """Give this machine its new name, unless another of its workers wants a different one; answers whether it has it.
+    """Give this machine its new name, unless another of its workers wants a different one; return whether it has it.
 
     What starts work reads the name after it has taken its share, or holds the machine's row, and so writes either name
     before this begins or the new one. Order of the locks: the names, the poll, what is held, the machine, the rows.

@@ -15,17 +15,19 @@ import pytest
 
 from tests.support.api_users import AUTOMATION, OPERATE, RUNS, VIEW, client_of, make_user
 
+pytestmark = pytest.mark.xdist_group("web")
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 NEW = {"pipeline": "drill", "site": "ours", "params": {"items": 3}}
 
 
-@pytest.fixture
-def server(process_env) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module")
+def shared_server(shared_process_env) -> Iterator[httpx.Client]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--port", str(port), "--log-level", "error"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=process_env)
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=shared_process_env)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             for _ in range(300):
@@ -38,6 +40,13 @@ def server(process_env) -> Iterator[httpx.Client]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture
+def server(shared_server: httpx.Client, transactional_db: None) -> httpx.Client:
+    """A client of the web server, without cookies."""
+    shared_server.cookies.clear()
+    return shared_server
 
 
 @pytest.fixture

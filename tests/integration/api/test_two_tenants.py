@@ -116,7 +116,9 @@ def traces(text: str, theirs: AutomationRun, asked: str) -> list[str]:
     return re.findall("|".join(["zebra", *ids]), re.sub(re.escape(asked), "", text), re.IGNORECASE)
 
 
-@pytest.mark.parametrize("is_paused", [False, True], ids=["running", "paused"])
+@pytest.mark.parametrize(
+    "is_paused", [pytest.param(False, id="running", marks=pytest.mark.slow), pytest.param(True, id="paused")]
+)
 def test_no_answer_tells_of_the_other_tenant(theirs: AutomationRun, world: dict[str, str], is_paused: bool) -> None:
     if is_paused:
         fleet.pause(mode="drain", reason="upgrade", actor=Actor("user:root", "cli"), confirmation="yes")
@@ -125,6 +127,8 @@ def test_no_answer_tells_of_the_other_tenant(theirs: AutomationRun, world: dict[
         for query in QUERIES.get(row.url, (row.query,)):
             url = re.sub(r"<\w+:(\w+)>", lambda match: world[match[1]], f"/{row.url}{query}")
             for name, client in callers.items():
+                if row.url == "api/schema/" and name != "operator":
+                    continue  # it is made from the code alone, for whoever asks
                 with transaction.atomic():
                     answer = client.get(url)
                     asked = "lane:zebra" if "lane:zebra" in url else "\0"

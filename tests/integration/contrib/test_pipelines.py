@@ -88,5 +88,6 @@ def test_two_runs_over_the_same_input_make_the_same_and_a_pause_changes_nothing(
     assert everything(disturbed) == everything(undisturbed)
 
 
+@pytest.mark.slow
 def test_other_parameters_make_something_else():
     assert outputs(settle(content()), "content") != outputs(settle(content(keywords_per_cluster=2)), "content")

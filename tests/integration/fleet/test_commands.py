@@ -114,6 +114,7 @@ def test_who_waits_in_vain_is_told_what_to_do_and_can_wait_on(shell):
     assert (waited.code, "safe to upgrade" in waited.out) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 def test_a_terminal_shows_the_drain_in_place_and_lost_leases_are_told(shell):
     run = make_run("few", items=3)

@@ -61,8 +61,13 @@ def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
 
 
 @pytest.mark.req("S-14")
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "whole"])
+@pytest.mark.parametrize(
+    ("scope", "whole"),
+    [
+        *((scope, False) for scope in ("fleet", "run", "the only node", "another lane")),
+        *(pytest.param(scope, True, marks=pytest.mark.slow) for scope in SCOPES),
+    ],
+)
 def test_claim_dispatch_and_explain_agree(scope, whole):
     make_node("node-1")
     run = make_run("few", items=4)

@@ -1,4 +1,4 @@
-"""The example of ``docs/pipelines.md`` works word by word."""
+"""The example of ``docs/howto/pipelines.md`` works word by word."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from tests.support.workers import REPOSITORY, Workers
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
-DOCUMENT = (REPOSITORY / "docs" / "pipelines.md").read_text()
+DOCUMENT = (REPOSITORY / "docs" / "howto" / "pipelines.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_document_runs_from_its_file(process_env: dict[str, str], tmp_path: Path) -> None:
     code, table = blocks("python")[0], blocks("csv")[0]
     commands = next(block for block in blocks("sh") if block.startswith("manage.py run_pipeline")).splitlines()

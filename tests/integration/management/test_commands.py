@@ -88,7 +88,7 @@ def test_a_run_is_created_from_a_file(shell, site, tmp_path):
 
 def test_a_run_is_created_from_standard_input_and_told_as_json(shell, site):
     given = "a word\n\nanother\n"
-    ended = shell.outside("run_pipeline", "content", "--input", "-", "--site", "blog", "--json", stdin=given)
+    ended = shell("run_pipeline", "content", "--input", "-", "--site", "blog", "--json", stdin=given)
 
     (told,) = ended.objects
     assert told["run"] == str(AutomationRun.objects.get().pk)
@@ -152,7 +152,7 @@ def test_json_tells_the_state_and_refusals(shell, site):
     (told,) = shell("pause_run", str(run.pk), "--json").objects
     reasons = shell("explain_run", str(run.pk), "--json").objects[0]["reasons"]
     shell("resume_run", str(run.pk))
-    refused = shell.outside("resume_run", str(run.pk), "--json")
+    refused = shell("resume_run", str(run.pk), "--json")
 
     assert (told["status"], told["lifecycle"], told["site"]) == ("paused", "running", "blog")
     assert [reason["code"] for reason in reasons] == ["operator"]
@@ -172,7 +172,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id_and_as_the_latest(shell, site
 def test_the_exit_code_of_watching_tells_how_the_run_ended(shell, site):
     done = settle(make_drill(site, {"items": 3, "seconds": 0}))
 
-    ended = shell.outside("watch_run", str(done.pk), "--json")
+    ended = shell("watch_run", str(done.pk), "--json")
 
     assert ended.code == 0
     last, final = ended.objects[-2:]
@@ -192,7 +192,7 @@ def test_a_missing_database_is_one_sentence(shell, site):
 
 @pytest.mark.skipif(find_spec("xllamacpp") is not None, reason="the model's packages are installed")
 def test_serving_a_model_without_its_packages_says_what_to_install(shell):
-    ended = shell.outside("serve_llm")
+    ended = shell("serve_llm")
 
     assert ended.code == 1
     assert ended.err.endswith("it needs the package xllamacpp; install requirements-llm.txt.\n")
@@ -211,6 +211,7 @@ def test_waiting_follows_a_run_to_its_end_and_says_where_the_outputs_are(shell, 
     assert [Path(page).is_file() for page in pages] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers")
 def test_interrupting_the_watcher_leaves_the_run_going(shell, site):
     process = shell.start(

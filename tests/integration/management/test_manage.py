@@ -34,10 +34,10 @@ def test_an_absent_database_is_one_sentence():
 @pytest.mark.parametrize(
     "words",
     [
-        ("hold", "place", "queue:a", "--reason", "disks"),
         ("fleet", "pause", "--mode", "drain", "--reason", "upgrade"),
-        ("erase_audit", "--before", "2020-01-01", "--reason", "old", "--yes"),
-        ("prepare",),
+        pytest.param(("hold", "place", "queue:a", "--reason", "disks"), marks=pytest.mark.slow),
+        pytest.param(("erase_audit", "--before", "2020-01-01", "--reason", "old", "--yes"), marks=pytest.mark.slow),
+        pytest.param(("prepare",), marks=pytest.mark.slow),
     ],
 )
 def test_a_read_only_database_is_one_sentence(words: tuple[str, ...], process_env: dict[str, str], tmp_path: Path):
@@ -63,7 +63,13 @@ def test_production_starts_with_what_it_needs():
     assert run("check", **PRODUCTION).returncode == 0
 
 
-@pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "SECRET_KEY",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL")),
+    ],
+)
 def test_production_names_the_setting_that_is_missing(missing: str):
     done = run("check", **{**PRODUCTION, missing: ""})
 

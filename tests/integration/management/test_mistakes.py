@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.support.workers import REPOSITORY
 
 CONTENT = ("--run-pipeline", "content")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 def run(*words: str, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
@@ -33,21 +35,21 @@ def run(*words: str, timeout: float = 60, **env: str) -> subprocess.CompletedPro
     ("words", "said"),
     [
         ((*CONTENT, "--input", "nope.csv"), "Cannot read nope.csv: no such file or directory."),
-        ((*CONTENT, "--input", "docs"), "Cannot read docs: is a directory."),
-        ((*CONTENT, "--input", "{empty}"), "it is empty."),
-        ((*CONTENT, "--input", "tests/data/inputs/38_web_page.xls"), "line 1: it is a web page (HTML)"),
-        ((*CONTENT, "--input", "tests/data/inputs/10_row_too_long.csv"), "line 3: expected 2 columns, got: 3."),
+        slow((*CONTENT, "--input", "docs"), "Cannot read docs: is a directory."),
+        slow((*CONTENT, "--input", "{empty}"), "it is empty."),
+        slow((*CONTENT, "--input", "tests/data/inputs/38_web_page.xls"), "line 1: it is a web page (HTML)"),
+        slow((*CONTENT, "--input", "tests/data/inputs/10_row_too_long.csv"), "line 3: expected 2 columns, got: 3."),
         (CONTENT, "Cannot run pipeline content: it needs input items, expected --input (INPUT=)."),
-        ((*CONTENT, "--input", "README.md", "--param", "words=many"), "Cannot use parameter 'words'"),
+        slow((*CONTENT, "--input", "README.md", "--param", "words=many"), "Cannot use parameter 'words'"),
         (("--run-pipeline", "nothing"), "Cannot find pipeline 'nothing': expected one of "),
-        (("--run-pipeline", "drill", "--input", "README.md"), "it makes its own items."),
-        (("--input", "README.md"), "expected --run-pipeline with it."),
+        slow(("--run-pipeline", "drill", "--input", "README.md"), "it makes its own items."),
+        slow(("--input", "README.md"), "expected --run-pipeline, too."),
         (("--port", "abc"), "expected a port from 1 to 65535, got: 'abc'"),
-        (("--port", "99999"), "expected a port from 1 to 65535, got: '99999'"),
-        (("--concurrency", "0"), "expected 1 to 1000 processes, got: '0'"),
+        slow(("--port", "99999"), "expected a port from 1 to 65535, got: '99999'"),
+        slow(("--concurrency", "0"), "expected 1 to 1000 processes, got: '0'"),
         (("--site", "not a slug"), "expected letters, numbers, - and _, got: not a slug"),
-        (("--site", "s" * 61), "expected at most 60 characters, got 61: ssssssssssssssssssss…"),
-        (("--host", "nowhere.invalid"), "Cannot listen on nowhere.invalid:"),
+        slow(("--site", "s" * 61), "expected at most 60 characters, got 61: ssssssssssssssssssss…"),
+        slow(("--host", "nowhere.invalid"), "Cannot listen on nowhere.invalid:"),
     ],
 )
 def test_up_refuses_what_cannot_be_before_it_makes_anything(words, said, tmp_path: Path):
@@ -63,28 +65,28 @@ def test_up_refuses_what_cannot_be_before_it_makes_anything(words, said, tmp_pat
     assert not data.parent.exists()
 
 
-def test_a_data_folder_that_cannot_be_is_named(tmp_path: Path):
+@pytest.mark.parametrize("words", [("fleet", "status"), slow(("up",))])
+def test_a_data_folder_that_cannot_be_is_named(words, tmp_path: Path):
     file = tmp_path / "file"
     file.touch()
 
     for folder, said in (
         (file, f"Cannot use DATA_DIR {file}: {file} is not a folder."),
         (file / "inside", f"Cannot use DATA_DIR {file}/inside: {file} is not a folder."),
-        (Path("/proc/nowhere/data"), "Cannot create DATA_DIR /proc/nowhere/data: nothing can be made there."),
+        (Path("/proc/nowhere/data"), "Cannot create DATA_DIR /proc/nowhere/data: nothing can be created there."),
     ):
-        for words in (("up",), ("fleet", "status")):
-            done = run(*words, DATA_DIR=str(folder))
-            assert (done.returncode, done.stderr) == (1, f"{said}\n")
+        done = run(*words, DATA_DIR=str(folder))
+        assert (done.returncode, done.stderr) == (1, f"{said}\n")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("DATABASE_URL", "garbage", "Cannot use DATABASE_URL: expected an address such as postgresql://"),
-        ("DATABASE_URL", "mysql://root:secret@host/db", "Cannot use DATABASE_URL: expected an address such as"),
-        ("REDIS_URL", "localhost", "Cannot use REDIS_URL: expected an address such as redis://host:6379/0."),
+        slow("DATABASE_URL", "garbage", "Cannot use DATABASE_URL: expected a URL such as postgresql://"),
+        ("DATABASE_URL", "mysql://root:secret@host/db", "Cannot use DATABASE_URL: expected a URL such as"),
+        slow("REDIS_URL", "localhost", "Cannot use REDIS_URL: expected a URL such as redis://host:6379/0."),
         ("SLACKWATER_APPS", "nowhere", "Cannot find the app nowhere (SLACKWATER_APPS): there is no module nowhere"),
-        ("SLACKWATER_APPS", "nowhere.apps.Config", "there is no module nowhere in this checkout or on PYTHONPATH."),
+        slow("SLACKWATER_APPS", "nowhere.apps.Config", "there is no module nowhere in this checkout or on PYTHONPATH."),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(name, value, said, tmp_path: Path):
@@ -99,16 +101,16 @@ def test_a_wrong_setting_is_one_sentence(name, value, said, tmp_path: Path):
 @pytest.mark.parametrize(
     "words",
     [
-        ("pause_run", "latest"),
+        slow(("pause_run", "latest")),
         ("fleet", "status"),
-        ("fleet", "resume", "--reason", "x"),
-        ("hold", "list"),
-        ("pause_queue",),
-        ("capacity",),
-        ("create_agent", "a", "--site", "default"),
+        slow(("fleet", "resume", "--reason", "x")),
+        slow(("hold", "list")),
+        slow(("pause_queue",)),
+        slow(("capacity",)),
+        slow(("create_agent", "a", "--site", "default")),
         ("export_audit",),
-        ("erase_audit", "--before", "2020-01-01", "--reason", "x", "--yes"),
-        ("showmigrations",),
+        slow(("erase_audit", "--before", "2020-01-01", "--reason", "x", "--yes")),
+        slow(("showmigrations",)),
         ("prepare",),
     ],
 )
@@ -125,7 +127,7 @@ def test_without_a_system_every_command_asks_whether_it_is_up(words, tmp_path: P
     ("words", "said"),
     [
         (("fleet",), "expected manage.py fleet pause, resume or status."),
-        (("hold",), "expected manage.py hold place, release or list."),
+        slow(("hold",), "expected manage.py hold place, release or list."),
     ],
 )
 def test_a_verb_that_is_missing_is_told(words, said, tmp_path: Path):

@@ -25,6 +25,7 @@ def migrate(name: str | None = None) -> None:
     executor.migrate([("automation", name)] if name else executor.loader.graph.leaf_nodes())
 
 
+@pytest.mark.slow
 def test_leases_in_force_keep_their_gpus_over_the_upgrade():
     here = node("gpu-node", cores=64, gpus=(gpu(0), gpu(1)))
     stage_run = stage_of(make_run("on-gpu", items=2))

@@ -46,6 +46,7 @@ def test_the_gpus_of_a_worker_are_seen_with_our_share(workers: Workers, driver: 
     assert (card.own_mib, card.own_processes, card.processes, card.utilisation) == (9_000, 1, 2, 0.88)
 
 
+@pytest.mark.slow
 def test_a_driver_that_hangs_is_unknown_in_time_and_the_worker_works_on(
     workers: Workers,
     driver: Driver,  # noqa: F811
@@ -106,6 +107,7 @@ def test_a_driver_that_hangs_as_it_starts_is_told_keeps_no_cpu_work_and_heals(
     assert unknown not in capacity()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_the_driver_process_when_the_worker_is_killed(
     workers: Workers,
     driver: Driver,  # noqa: F811

@@ -55,6 +55,7 @@ def test_a_worker_samples_its_machine_and_is_seen(workers: Workers) -> None:
     assert [node.name for node in nodes.live_nodes()] == [host_name()]
 
 
+@pytest.mark.slow
 def test_several_workers_of_a_machine_are_one_node(workers: Workers) -> None:
     workers.start("stages", wait=False)
     workers.start("other")
@@ -79,6 +80,7 @@ def test_another_worker_takes_over_when_the_one_that_samples_is_killed(workers: 
     assert time.time() - killed_at < 3.5, "the node was never offline"
 
 
+@pytest.mark.slow
 def test_a_node_is_offline_after_three_missed_samples_and_not_before(workers: Workers) -> None:
     workers.start("stages")
     assert sampled_after(0)
@@ -116,6 +118,7 @@ def foreign_pids_burn(state: nodes.KnownNode, pid: int) -> bool:
     return state.sample.view.sampled_at > psutil.Process(pid).create_time() + 2.2
 
 
+@pytest.mark.slow
 def test_a_sigstopped_worker_lets_its_node_go_offline_and_come_back(workers: Workers) -> None:
     worker = workers.start("stages")
     assert sampled_after(0)
@@ -133,6 +136,7 @@ def cpu_seconds_of(worker: int) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in [top, *top.children(recursive=True)])
 
 
+@pytest.mark.slow
 def test_what_our_own_tasks_burn_is_ours_and_not_foreign(workers: Workers) -> None:
     worker = workers.start("stages", "-Q", "stages", "-c", "2", "--include", "tests.support.busy_tasks")
     assert sampled_after(0)
@@ -160,6 +164,7 @@ def test_what_our_own_tasks_burn_is_ours_and_not_foreign(workers: Workers) -> No
             assert sample.view.foreign_cores == pytest.approx(max(0.0, strangers), abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_node_is_seen_until_the_last_task_of_a_stopping_worker_has_ended(workers: Workers) -> None:
     worker = workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.support.busy_tasks")
     assert sampled_after(0)

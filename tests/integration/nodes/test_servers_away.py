@@ -75,6 +75,7 @@ def test_while_the_database_is_away_samples_go_on(
     assert not WorkerNode.objects.exists()
 
 
+@pytest.mark.slow
 def test_a_redis_that_hangs_delays_no_more_than_a_sample(workers: Workers, own_redis: Redis) -> None:
     workers.env["REDIS_URL"] = own_redis.layout.redis_url
     workers.start("stages")

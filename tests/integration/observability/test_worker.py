@@ -85,6 +85,7 @@ def obeyed(version: int) -> bool:
     return known.total == known.acknowledged == 1
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-41")
 def test_every_line_of_a_worker_says_the_version_of_the_fleet_switch(workers):
     def work(tag: str) -> AutomationRun:

@@ -15,7 +15,7 @@ from tests.support.proxy import PostgresProxy
 from tests.support.rabbitmq import RabbitMQ
 
 if TYPE_CHECKING:
-    from tests.support.foreign_project import Foreign
+    from tests.support.foreign_project import Foreign, OrdinaryDesk
 
 
 HERE = Path(__file__).parent
@@ -52,11 +52,22 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def ordinary_desk() -> Iterator[OrdinaryDesk]:
+    from tests.support.foreign_project import OrdinaryDesk
+
+    desk = OrdinaryDesk()
+    try:
+        yield desk
+    finally:
+        desk.close()
+
+
 @pytest.fixture
-def foreign(process_env: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
+def foreign(process_env: dict[str, str], tmp_path: Path, ordinary_desk: OrdinaryDesk) -> Iterator[Foreign]:
     from tests.support.foreign_project import Foreign
 
-    project = Foreign(tmp_path, process_env)
+    project = Foreign(tmp_path, process_env, ordinary_desk)
     try:
         yield project
     finally:

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
 POOLS = [
     pytest.param(("-c", "2"), id="prefork"),
-    pytest.param(("-P", "threads", "-c", "3"), id="threads", marks=pytest.mark.slow),
+    pytest.param(("-P", "threads", "-c", "3"), id="threads"),
 ]
 
 
@@ -38,6 +38,7 @@ def has_settled(foreign: Foreign) -> bool:
     return len(foreign.notes()) == before and not RunningTask.objects.exists() and not is_open
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 def test_the_canvas_is_as_without_it_and_goes_on_after_pauses(foreign: Foreign, pool: tuple[str, ...]):
     plain: dict[str, Any] = {"FOREIGN_TASK_CLS": "celery:Task"}

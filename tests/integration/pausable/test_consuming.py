@@ -88,7 +88,7 @@ def test_a_solo_worker_keeps_its_queue_through_a_hold_that_ends_while_it_is_busy
     assert foreign.ended(foreign.send("add", 1, 2)) == ["SUCCESS", 3]
 
 
-@pytest.mark.parametrize("pool", ["gevent", *EVERY_POOL[:2]])
+@pytest.mark.parametrize("pool", EVERY_POOL[:3])
 def test_an_idle_worker_keeps_its_queue_through_short_holds(foreign: Foreign, pool: str):
     foreign.worker("one", *POOLS[pool])
 
@@ -143,6 +143,7 @@ def test_a_queue_added_while_all_is_held_is_consumed_after_the_release(foreign: 
     assert runs_nothing_while_held(foreign, "extra")
 
 
+@pytest.mark.slow
 def test_a_queue_that_is_held_when_an_operator_adds_it_is_not_consumed(foreign: Foreign):
     foreign.worker("one")
     hold("queue:extra")

@@ -81,7 +81,7 @@ def test_a_worker_that_is_cut_off_is_lost_and_the_fleet_not_drained(foreign_behi
 
 
 @pytest.mark.req("W-39")
-@pytest.mark.parametrize("when_blind", ["stop", "go_on"])
+@pytest.mark.parametrize("when_blind", ["stop", pytest.param("go_on", marks=pytest.mark.slow)])
 def test_a_blind_worker_does_what_the_project_has_chosen(
     foreign_behind: Foreign, proxy: PostgresProxy, when_blind: str
 ):
@@ -106,6 +106,7 @@ def test_a_blind_worker_does_what_the_project_has_chosen(
     assert sorted(foreign_behind.notes("add")) == [["add", 1, 1], ["add", 2, 2], ["add", 3, 3]]
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_without_its_database_takes_no_rest_with_it(foreign_behind: Foreign, proxy: PostgresProxy):
     foreign_behind.worker("one")
     sent = foreign_behind.send("slow", "a", 6.0)
@@ -127,6 +128,7 @@ def test_a_worker_that_ends_without_its_database_takes_no_rest_with_it(foreign_b
     assert len(foreign_behind.notes("piece")) == 10, "no piece was lost or done twice"
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-19", "W-23")
 def test_two_workers_of_one_name_do_not_hide_each_other(foreign: Foreign):
     """Celery only warns of the name; the one that is idle must not speak for the one that is at work."""
@@ -151,6 +153,7 @@ def test_two_workers_of_one_name_do_not_hide_each_other(foreign: Foreign):
         first.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-20")
 def test_a_worker_that_follows_a_dead_one_of_its_name_counts_alone(foreign: Foreign):
     foreign.worker("one", "-c", "1")

@@ -148,6 +148,7 @@ def test_what_is_broken_off_and_given_back_runs_again(foreign: Foreign):
     assert not PauseQueueEntry.objects.waiting().exists()
 
 
+@pytest.mark.slow
 def test_without_a_result_backend_and_without_the_database(foreign: Foreign, process_env: dict[str, str]):
     """Longer than its permit lasts a worker without a database starts nothing and gives back what it has in hand."""
     at = connection.settings_dict
@@ -180,6 +181,7 @@ def test_without_a_result_backend_and_without_the_database(foreign: Foreign, pro
         assert eventually(is_idle)
 
 
+@pytest.mark.slow
 def test_a_task_that_acknowledges_early_is_lost_with_its_worker_as_ever(foreign: Foreign):
     foreign.worker("one", "-P", "solo")
     foreign.keep(("steady", "lost", 60))

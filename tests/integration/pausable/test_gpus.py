@@ -88,6 +88,7 @@ def test_a_task_that_isolates_sees_its_card_alone_and_its_process_is_replaced(fo
     assert "WorkerLostError" not in foreign.workers.said("one")
 
 
+@pytest.mark.slow
 def test_a_process_that_has_not_started_cuda_is_kept_and_is_as_it_was(foreign: Foreign, cards: Driver):
     start(foreign, cards, "-c", "1")
 
@@ -102,6 +103,7 @@ def test_a_process_that_has_not_started_cuda_is_kept_and_is_as_it_was(foreign: F
     assert mask is None
 
 
+@pytest.mark.slow
 def test_a_process_in_which_another_task_has_started_cuda_makes_way(foreign: Foreign, cards: Driver):
     start(foreign, cards, "-c", "1")
     foreign.ended(foreign.send("starts_cuda"))
@@ -117,7 +119,8 @@ def test_a_process_in_which_another_task_has_started_cuda_makes_way(foreign: For
     assert foreign.ended(sent)[0] == "SUCCESS"
 
 
-@pytest.mark.parametrize("mask", [A, *(pytest.param(mask, marks=pytest.mark.slow) for mask in ("0", "GPU-aa"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", [A, "0", "GPU-aa"])
 def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, mask: str):
     start(foreign, cards, CUDA_VISIBLE_DEVICES=mask)
     assert eventually(lambda: FleetWorker.objects.filter(visible_gpus=[A]).exists(), 30)
@@ -147,6 +150,7 @@ def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Fore
     assert "CUDA_VISIBLE_DEVICES= leaves none" in foreign.workers.said("one")
 
 
+@pytest.mark.slow
 def test_a_solo_worker_keeps_to_the_card_that_it_has_started_cuda_with(foreign: Foreign, cards: Driver):
     cards.cards[0].free = 40_000
     cards.write()
@@ -161,6 +165,7 @@ def test_a_solo_worker_keeps_to_the_card_that_it_has_started_cuda_with(foreign: 
     assert eventually(lambda: FleetWorker.objects.filter(visible_gpus=[first]).exists(), 30)
 
 
+@pytest.mark.slow
 def test_a_pool_of_threads_fails_what_asks_for_isolation(foreign: Foreign, cards: Driver):
     start(foreign, cards, "--pool", "threads", "-c", "2")
 
@@ -173,6 +178,7 @@ def test_a_pool_of_threads_fails_what_asks_for_isolation(foreign: Foreign, cards
     assert noted(foreign, "on_gpu")[0][0][0]["uuid"] == B
 
 
+@pytest.mark.slow
 def test_contexts_that_idle_processes_keep_hide_nothing_of_a_task_that_has_just_started(
     foreign: Foreign, cards: Driver
 ):

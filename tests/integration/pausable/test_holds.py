@@ -28,7 +28,7 @@ POOLS = {
     [
         ("prefork", "0"),
         pytest.param("prefork", "1", marks=pytest.mark.slow),
-        ("threads", "1"),
+        pytest.param("threads", "1", marks=pytest.mark.slow),
         pytest.param("gevent", "0", marks=pytest.mark.slow),
         pytest.param("solo", "1", marks=pytest.mark.slow),
     ],

@@ -17,7 +17,13 @@ from tests.support.workers import eventually
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("before", [0.5, 0.1], ids=["amid a task", "as the next is submitted"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(0.5, id="amid a task"),
+        pytest.param(0.1, id="as the next is submitted", marks=pytest.mark.slow),
+    ],
+)
 def test_a_worker_that_ends_gives_up_what_waits_for_a_process(foreign: Foreign, before: float):
     foreign.worker("one", "-c", "1", "--prefetch-multiplier", "4")
     ids = foreign.keep(*[("steady", f"t{number}", 1) for number in range(4)])
@@ -36,6 +42,7 @@ def test_a_worker_that_ends_gives_up_what_waits_for_a_process(foreign: Foreign, 
     assert len(foreign.notes("steady")) == 4, "each once"
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_not_begun_runs_when_the_broker_delivers_it_again(foreign: Foreign):
     foreign.worker("one", "-c", "1", "--prefetch-multiplier", "4", FOREIGN_VISIBILITY="12")
     foreign.keep(*[("steady", f"t{number}", 6) for number in range(4)])
@@ -50,6 +57,7 @@ def test_what_a_killed_worker_had_not_begun_runs_when_the_broker_delivers_it_aga
     assert sorted(note[1] for note in foreign.notes("steady")) == ["t0", "t1", "t2", "t3"], "each was begun once"
 
 
+@pytest.mark.slow
 def test_an_answer_whose_commit_was_not_heard_of_is_void_when_the_message_goes_back(
     foreign_behind: Foreign, proxy: PostgresProxy
 ):
@@ -70,6 +78,7 @@ def test_an_answer_whose_commit_was_not_heard_of_is_void_when_the_message_goes_b
     assert not PauseQueueEntry.objects.waiting().exists()
 
 
+@pytest.mark.slow
 def test_a_name_that_no_database_takes_blinds_no_worker(foreign: Foreign):
     foreign.worker("one", "-c", "1", FOREIGN_OPTIONS=json.dumps({"permit_seconds": 3.0}))
     foreign.send("steady", "long", 8, shadow="a\0b")
@@ -98,6 +107,7 @@ def test_a_rest_that_cannot_be_written_is_an_error_of_its_task(foreign: Foreign,
     assert eventually(lambda: FleetWorker.objects.get().in_hand == {}), "nothing stays in hand"
 
 
+@pytest.mark.slow
 def test_many_that_wait_for_a_process_are_kept_without_costing_it_its_place(foreign: Foreign):
     foreign.worker("one", "-c", "1")
     foreign.send("steady", "long", 14)
@@ -115,6 +125,7 @@ def test_many_that_wait_for_a_process_are_kept_without_costing_it_its_place(fore
     assert "RecursionError" not in foreign.workers.said("one")
 
 
+@pytest.mark.slow
 def test_a_hold_on_another_queue_makes_no_worker_report_all_the_time(foreign: Foreign):
     foreign.worker("one", "-Q", f"{QUEUE},other", "-c", "2", "--prefetch-multiplier", "8")
     hold("queue:other")

@@ -47,6 +47,7 @@ def locking(entry: int) -> psycopg.Connection[Any]:
     return other
 
 
+@pytest.mark.slow
 def test_a_locked_entry_holds_only_its_own_message_up(task: PausableTask, decisions: Decisions):
     hold()
     for _ in range(3):

@@ -29,13 +29,8 @@ POOLS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "gevent": (("-P", "gevent", "-c", "20"), {}),
     "solo": (("-P", "solo"), {}),
 }
-_ORDINARY = ("prefork", "spawn", "gevent")
-
-
-def pools(*names: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "pool", [pytest.param(name, marks=[] if name in _ORDINARY else [pytest.mark.slow]) for name in names or POOLS]
-    )
+_ORDINARY = ("prefork", "gevent")
+EVERY_POOL = [pytest.param(name, marks=[] if name in _ORDINARY else [pytest.mark.slow]) for name in POOLS]
 
 
 def worker(foreign: Foreign, pool: str, **env: str) -> None:
@@ -67,7 +62,7 @@ def _of_server() -> set[str]:
     return set()
 
 
-@pools()
+@pytest.mark.parametrize("pool", EVERY_POOL)
 def test_a_hold_keeps_what_has_not_started_and_tells_what_is_at_work(foreign: Foreign, pool: str):
     worker(foreign, pool)
     at_work = foreign.send("slow", "a", 4.0)
@@ -111,6 +106,7 @@ def test_a_child_that_is_killed_is_replaced_by_one_that_obeys(foreign: Foreign):
     assert foreign.notes("add") == [["add", 1, 2]]
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_started_anew_obeys(foreign: Foreign):
     worker(foreign, "prefork", FOREIGN_POOL_RESTARTS="1")
     before = {child.pid for child in psutil.Process(foreign.workers.processes["one"].pid).children()}
@@ -131,7 +127,9 @@ def test_a_pool_that_is_started_anew_obeys(foreign: Foreign):
     assert foreign.notes("add") == [["add", 1, 2]]
 
 
-@pools("prefork", "threads", "gevent")
+@pytest.mark.parametrize(
+    "pool", ["prefork", *(pytest.param(name, marks=pytest.mark.slow) for name in ("threads", "gevent"))]
+)
 def test_tasks_that_nothing_holds_cost_no_statement(foreign_behind: Foreign, proxy: PostgresProxy, pool: str):
     # One that neither beats nor samples within the test: what is counted is what tasks cost.
     slow = ("worker_beat_seconds", "poll_seconds", "sample_seconds", "tally_seconds")
@@ -156,7 +154,8 @@ def is_quiet(proxy: PostgresProxy) -> bool:
     return not statements
 
 
-@pools("prefork", "threads")
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_has_two_connections_however_large_its_pool_is(foreign: Foreign, pool: str):
     options = ("-c", "6") if pool == "prefork" else ("-P", "threads", "-c", "12")
     before = clients()

@@ -26,6 +26,7 @@ def are_marked(count: int) -> bool:
     return bool(eventually(lambda: PauseQueueEntry.objects.filter(revoked_at__isnull=False).count() == count))
 
 
+@pytest.mark.slow
 def test_a_parked_member_of_a_chord_that_is_revoked_ends_as_celery_ends_it(foreign: Foreign):
     plain = {"FOREIGN_TASK_CLS": "celery:Task"}
     foreign.worker("one", **plain)
@@ -56,6 +57,7 @@ def test_a_parked_member_of_a_chord_that_is_revoked_ends_as_celery_ends_it(forei
     assert ControlEvent.objects.filter(action="revoked", scope=entry.ref).count() == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_acknowledges_late_and_one_that_needs_room_are_revoked_too(foreign: Foreign):
     late = {"FOREIGN_ACKS_LATE": "1"}
     foreign.worker("one", **late)
@@ -109,6 +111,7 @@ def test_a_rest_is_revoked_and_the_next_message_of_its_id_is_not(foreign: Foreig
     assert len(foreign.notes("piece")) == pieces
 
 
+@pytest.mark.slow
 def test_a_parked_signature_of_a_task_that_is_not_pausable_is_revoked(foreign: Foreign):
     foreign.worker("one", **PLAIN)
     entry = park("import:1", "add", 1, 1)

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 QUICK = json.dumps({"permit_seconds": 3.0, "worker_beat_seconds": 1.0, "poll_seconds": 1.0})
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-39", "M-06")
 def test_a_worker_goes_on_after_connections_that_never_answer(foreign_behind: Foreign, proxy: PostgresProxy):
     """Those it had and those that it made meanwhile are broken off; the next are served."""
@@ -90,6 +91,7 @@ def test_a_hold_that_was_heard_of_and_gone_before_it_was_read_stays_nowhere(fore
     assert "was just placed" not in foreign.workers.said("one")
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-23")
 def test_what_waits_for_a_thread_is_kept_within_moments_of_a_hold(foreign: Foreign):
     """Celery gives a pool of threads all that it has; a thread would come to it after the task before."""

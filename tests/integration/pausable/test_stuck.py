@@ -354,6 +354,7 @@ def test_a_renamed_task_runs_once_under_its_new_name(foreign: Foreign):
     assert eventually(lambda: not PauseQueueEntry.objects.unconfirmed().exists())
 
 
+@pytest.mark.slow
 def test_what_expires_while_it_waits_is_revoked_by_celerys_own_rules(foreign: Foreign):
     foreign.worker("one")
     hold()

@@ -67,6 +67,7 @@ def told(tmp_path: Path) -> Told:
     return Told(tmp_path / "telemetry.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [("-c", "2"), ("-P", "threads", "-c", "2")], ids=["prefork", "threads"])
 def test_a_park_is_no_error_and_both_halves_are_of_one_trace(foreign: Foreign, told: Told, pool: tuple[str, ...]):
     watched = {"FOREIGN_TELEMETRY": str(told.path)}

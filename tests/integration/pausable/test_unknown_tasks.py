@@ -41,6 +41,7 @@ def test_a_task_that_a_deploy_has_renamed_waits_until_a_person_says_its_new_name
     assert not PauseQueueEntry.objects.waiting().exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_knows_the_task_takes_up_what_another_did_not(foreign: Foreign):
     foreign.worker("new", FOREIGN_RELEASE="2")
     sent = foreign.send("bill", 1)

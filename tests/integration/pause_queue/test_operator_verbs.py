@@ -208,7 +208,7 @@ class TestStartingAnyway:
 
         told, code = said_and_code("resume_run", str(run.pk), "--force")
 
-        assert told.startswith("It asks for no room any more. The run still waits: The pipeline scripted was paused")
+        assert told.startswith("It ignores capacity from now on. The run still waits: The pipeline scripted was paused")
         assert code == 8
         run.refresh_from_db()
         assert [reason.code for reason in gate.explain(run)] == ["operator"]

@@ -24,6 +24,13 @@ LONG_STEPS = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2), ("b", 
 LONG_OUTPUTS = [{"name": name, "epoch": epoch} for name, epoch in LONG_STEPS]
 
 
+STANDING_FOR_ALL = (("a", 0), ("b", 0), ("b", 3))
+"""The first step, the one after another item's end, and the last."""
+AT_EACH_STEP = pytest.mark.parametrize(
+    "at", [pytest.param(step, marks=[] if step in STANDING_FOR_ALL else [pytest.mark.slow]) for step in LONG_STEPS]
+)
+
+
 class Once:
     """Meddles at one step, the first time that it is met."""
 
@@ -54,7 +61,7 @@ def lose(run: AutomationRun) -> None:
     assert held.update(lease_token=None, leased_at=None, lease_expires_at=None, lease_owner="") == 1
 
 
-@pytest.mark.parametrize("at", LONG_STEPS)
+@AT_EACH_STEP
 def test_a_pause_stops_in_the_middle_of_an_item_which_goes_on_from_there(at):
     run = make_run("long-train", LONG)
 
@@ -73,7 +80,7 @@ def test_a_pause_stops_in_the_middle_of_an_item_which_goes_on_from_there(at):
     assert nothing_is_left()
 
 
-@pytest.mark.parametrize("at", LONG_STEPS)
+@AT_EACH_STEP
 def test_a_lost_lease_repeats_nothing_before_the_last_checkpoint(at):
     run = make_run("long-train", LONG)
 
@@ -235,7 +242,9 @@ def test_outputs_go_to_the_database_as_they_come_and_are_items_all_at_once():
 
 
 @pytest.mark.usefixtures("_small_memory")
-@pytest.mark.parametrize("at", [("a", 0), ("a", 500), ("a", 900), ("b", 300)])
+@pytest.mark.parametrize(
+    "at", [("a", 500), *(pytest.param(at, marks=pytest.mark.slow) for at in (("a", 0), ("a", 900), ("b", 300)))]
+)
 @pytest.mark.parametrize("how", ["lose", "fail", "pause"])
 def test_what_is_done_again_is_there_once(at, how):
     run = make_run("long-many", MANY)

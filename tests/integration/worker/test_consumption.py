@@ -13,7 +13,7 @@ from tests.support.workers import Workers, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("load")]
 
-POOLS = ("prefork", "gevent", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("threads", "solo")))
+POOLS = ("prefork", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("gevent", "threads", "solo")))
 
 
 class Obedient:
@@ -66,6 +66,7 @@ def test_stopped_queues_keep_their_messages_and_none_is_lost(workers: Workers, t
     assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 def test_no_message_is_lost_or_doubled_while_it_goes_on_and_off(workers: Workers, tmp_path: Path) -> None:
     worker = Obedient(workers, tmp_path, "prefork", "stages")
     sent = 0

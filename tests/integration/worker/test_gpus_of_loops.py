@@ -57,7 +57,10 @@ def run_of(items: int) -> AutomationRun:
     return run
 
 
-@pytest.mark.parametrize("pool", [("-c", "2"), ("-P", "solo")], ids=["prefork", "solo"])
+@pytest.mark.parametrize(
+    "pool",
+    [pytest.param(("-c", "2"), id="prefork"), pytest.param(("-P", "solo"), id="solo", marks=pytest.mark.slow)],
+)
 def test_each_loop_has_a_card_of_its_own_and_cuda_sees_no_other(workers: Workers, pool: tuple[str, ...]):
     start(workers, *pool)
     run = run_of(8)
@@ -90,6 +93,7 @@ def test_each_loop_has_a_card_of_its_own_and_cuda_sees_no_other(workers: Workers
         assert {one["pid"] for one in outputs(again)}.isdisjoint(by_process), "a process that has started CUDA ends"
 
 
+@pytest.mark.slow
 def test_a_loop_of_a_worker_with_a_mask_has_a_card_of_the_mask(workers: Workers):
     start(workers, "-c", "2", CUDA_VISIBLE_DEVICES=B)
 
@@ -99,6 +103,7 @@ def test_a_loop_of_a_worker_with_a_mask_has_a_card_of_the_mask(workers: Workers)
     assert {one["seen"] for one in outputs(run)} == {B}
 
 
+@pytest.mark.slow
 def test_threads_give_such_slices_back_and_say_so(workers: Workers):
     start(workers, "-P", "threads", "-c", "2")
 

@@ -35,7 +35,7 @@ POOLS: dict[str, tuple[str, ...]] = {
     "gevent": ("-P", "gevent", "-c", "10"),
     "solo": ("-P", "solo"),
 }
-ORDINARY = ("prefork", "spawn")
+ORDINARY = ("prefork",)
 SETTINGS = "tests.support.settings.short_leases"
 
 
@@ -129,6 +129,7 @@ def test_a_hold_stops_what_is_at_work_and_nothing_is_done_twice(workers: Workers
     workers.stop("one")
 
 
+@pytest.mark.slow
 def test_a_stage_that_keeps_the_interpreter_for_longer_than_its_lease_loses_nothing(workers: Workers):
     start(workers, "one process")
     run = make_run("gripping", items=[{"n": 1, "seconds": 8}, {"n": 2, "seconds": 0}])
@@ -172,6 +173,7 @@ def test_the_slot_of_a_child_that_was_killed_is_free_again(workers: Workers):
     workers.stop("one")
 
 
+@pytest.mark.slow
 def test_a_long_item_that_a_shutdown_had_to_kill_is_not_to_blame(workers: Workers):
     """As by a deploy that does not wait for it: SIGTERM to the worker, SIGKILL to all of it when the grace is over."""
     main = start(workers, "one process")
@@ -203,6 +205,7 @@ def test_an_item_that_kills_its_process_is_to_blame(workers: Workers):
     lifecycle.cancel(run.pk, actor=OPERATOR)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_loses_its_lease_and_changes_nothing(workers: Workers):
     main = start(workers, "one process")
     run = make_run("stamped", items=40)

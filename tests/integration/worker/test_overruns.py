@@ -88,6 +88,7 @@ def test_an_item_that_hangs_is_tried_as_often_as_its_stage_says(workers: Workers
     assert [event.details["attempt"] for event in events(run, "overrun")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_pause_cancel_and_a_time_out_of_the_run_wait_no_longer_than_the_item_may_take(workers: Workers):
     workers.start("one", "-Q", "stages", "-c", "3")
     paused, cancelled = hanging("grip", at=1), hanging("sleep", at=1)

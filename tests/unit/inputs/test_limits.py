@@ -48,6 +48,12 @@ def peak_mib(read: Callable[[], object]) -> float:
         tracemalloc.stop()
 
 
+def refusal_and_peak_mib(content: bytes, name: str) -> tuple[str, float]:
+    told: list[str] = []
+    peak = peak_mib(lambda: told.append(refusal(content, name)))
+    return told[0], peak
+
+
 def test_more_items_than_allowed_are_not_read_to_the_end(limit: Limit) -> None:
     limit(max_input_items=1_000)
     lines = b"".join(b"%d\n" % n for n in range(5_000))
@@ -58,9 +64,9 @@ def test_a_gzip_bomb_is_stopped_at_the_limit(limit: Limit) -> None:
     limit(max_input_bytes=5_000_000)
     bomb = gzip.compress(b"a" * 300_000_000, compresslevel=9)
 
-    peak = peak_mib(lambda: refusal(bomb, "items.csv.gz"))
+    told, peak = refusal_and_peak_mib(bomb, "items.csv.gz")
 
-    assert refusal(bomb, "items.csv.gz") == "Cannot use items.csv.gz: it unpacks to more than 5,000,000 bytes."
+    assert told == "Cannot use items.csv.gz: it unpacks to more than 5,000,000 bytes."
     assert peak < 30
 
 
@@ -96,9 +102,9 @@ def test_a_cell_without_end_is_refused() -> None:
 def test_a_line_without_end_is_refused_in_bounded_memory() -> None:
     endless = b"sku\n" + b"x" * 50_000_000
 
-    peak = peak_mib(lambda: refusal(endless))
+    told, peak = refusal_and_peak_mib(endless, "items.csv")
 
-    assert refusal(endless) == "Cannot use items.csv: line 2: it is longer than 8,388,608 characters."
+    assert told == "Cannot use items.csv: line 2: it is longer than 8,388,608 characters."
     assert peak < 60
 
 
@@ -106,13 +112,13 @@ def test_a_json_value_without_end_is_refused_in_bounded_memory(limit: Limit) -> 
     limit(max_item_bytes=100_000)
     endless = b'[{"sku": "' + b"x" * 50_000_000
 
-    peak = peak_mib(lambda: refusal(endless, "items.json"))
+    told, peak = refusal_and_peak_mib(endless, "items.json")
 
-    assert refusal(endless, "items.json").startswith("Cannot use items.json: line 1: it is larger than 100,000")
+    assert told.startswith("Cannot use items.json: line 1: it is larger than 100,000")
     assert peak < 60
 
 
-@pytest.mark.parametrize("name", ["items.json", "items.jsonl", "items.csv"])
+@pytest.mark.parametrize("name", [pytest.param("items.json", marks=pytest.mark.slow), "items.jsonl", "items.csv"])
 def test_memory_does_not_grow_with_the_number_of_items(name: str) -> None:
     def content(count: int) -> bytes:
         items = [{"sku": f"A{n}", "name": "Anchor"} for n in range(count)]
@@ -149,13 +155,13 @@ def test_a_workbook_that_claims_to_be_huge_is_read_by_what_it_holds() -> None:
 def test_a_workbook_with_a_row_that_fills_the_memory_is_refused() -> None:
     parts = workbook([["sku"], ["A1"]])
     sheet = parts["xl/worksheets/sheet1.xml"]
-    row = b'<row r="3">' + b"<c><v>1</v></c>" * 2_000_000 + b"</row></sheetData>"
+    row = b'<row r="3">' + b"<c><v>1</v></c>" * 800_000 + b"</row></sheetData>"
     parts["xl/worksheets/sheet1.xml"] = sheet.replace(b"</sheetData>", row)
     bomb = zipped(parts)
 
-    peak = peak_mib(lambda: refusal(bomb, "items.xlsx"))
+    told, peak = refusal_and_peak_mib(bomb, "items.xlsx")
 
-    assert "row 3 of a sheet is larger than 8,388,608 bytes" in refusal(bomb, "items.xlsx")
+    assert "row 3 of a sheet is larger than 8,388,608 bytes" in told
     assert peak < 60
 
 
