@@ -126,7 +126,7 @@ def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 @register()
 def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Where tasks obey holds, those that do not are named, with why; those aside that say ``pausable=False``."""
+    """Return where tasks obey holds, those that do not are named, with why; those aside that say ``pausable=False``."""
     app = _app()
     if app.main == "default" or check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
         return []  # both are told of elsewhere

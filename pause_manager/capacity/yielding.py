@@ -1,4 +1,4 @@
-"""One node over time: when it stops taking work, and which loops and tasks give theirs back to strangers."""
+"""One node over time: when it stops taking work, and which loops and tasks yield to other processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class NodeState:
-    """What is remembered of a node between two looks at it."""
+    """State of a node that one judgement leaves to the next."""
 
     is_saturated: bool = False
     roomy_since: float | None = None
@@ -45,7 +45,7 @@ class NodeState:
         return not self.is_saturated and now >= self.cooldown_until
 
     def margin(self, view: NodeView, policy: Policy) -> Margin:
-        """What to leave free beside work that is sent there now."""
+        """Return what to leave free beside work that is sent there now."""
         if not self.foreign_peak.latest and not self.foreign_peak.before:
             return {}
         return self.foreign_peak.margin(usage(view, policy), policy)
@@ -65,7 +65,7 @@ def _told(resource: Resource, amount: int) -> str:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What to do at a node now, with the figures it was judged by."""
+    """The decision about a node, with the figures behind it."""
 
     node: str
     code: str
@@ -199,7 +199,7 @@ def _who_yields(
 
 
 def gives(allocation: Allocation, resource: Resource, view: NodeView) -> int:
-    """How much of ``resource`` of ``view`` is free again once ``load`` has yielded."""
+    """Return how much of ``resource`` of ``view`` is free again once ``allocation`` has yielded."""
     if resource == CPU:
         return to_millicores(allocation.needs.cpu)
     if resource == MEMORY:

@@ -1,4 +1,4 @@
-"""Follows a drain until nothing is at work: one line that is kept up to date on a terminal, plain lines elsewhere."""
+"""Follows a drain until nothing is running: one line that is kept up to date on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _looked() -> dict[str, Any] | None:
 
 
 def sentence(shot: dict[str, Any]) -> str:
-    """Where the drain stands, in one line."""
+    """Return where the drain stands, in one line."""
     system, metrics, workers = shot["system"], shot["metrics"], shot["workers"]
     if metrics["status"] == "unavailable":
         return "Cannot tell what is still running."
@@ -130,7 +130,7 @@ def _line(blocker: dict[str, Any], now: datetime) -> str:
 
 
 def _lost(blocker: dict[str, Any]) -> str:
-    """What became of a lost worker, as far as this machine can see."""
+    """Return what became of a lost worker, as far as this machine can see."""
     owner = blocker["worker"]
     if processes.is_dead(owner):
         return "its worker is lost: the process has ended"

@@ -1,4 +1,4 @@
-"""What this process has counted, kept in memory and added to the database every few seconds.
+"""Counts of this process, collected in memory and added to the database every few seconds.
 
 By a thread of its own; in a worker's main process by the one that works with the database; and a process of its pool
 hands it to that one through a pipe, so that it needs no connection to be counted.

@@ -37,7 +37,7 @@ _next_complaint = 0.0
 
 
 def guarded(instrument: Callable[P, object]) -> Callable[P, None]:
-    """The same, which instead of raising complains in the log, once a minute at most."""
+    """Wrap ``instrument`` so that it never raises but logs a warning, once per minute at most."""
 
     @functools.wraps(instrument)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -120,7 +120,7 @@ exit codes of drop, rename, force and reroute:
         self.stdout.write(captured.get(), ending="")
 
     def _tell_the_rest(self) -> None:
-        """What is on its way and not taken up, and what nobody takes up."""
+        """Return what is on its way and not taken up, and what nobody takes up."""
         on_its_way = PauseQueueEntry.objects.unconfirmed().count()
         if on_its_way:
             self.stdout.write(f"Sent on and not taken up yet: {on_its_way:,}.")
