@@ -14,10 +14,11 @@ from django.db.models.functions import Now
 from pause_manager import capacity, conf, database, nodes
 from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
+from pause_manager.database import advisory_locks
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
 from pause_manager.observability import metrics
-from pause_manager.pause_queue import consolidation, delivery, heads, writer
+from pause_manager.pause_queue import consolidation, delivery, heads
 from pause_manager.pause_queue.admission import FleetSnapshot, take_snapshot
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
@@ -59,7 +60,7 @@ def poll() -> Poll:
     try:
         seen = nodes.states()
         with transaction.atomic():
-            if not writer.lock_poll():
+            if not advisory_locks.lock_poll():
                 return Poll(skipped="another poll is under way")
             with POLLING.timed():
                 done = poll_once(nodes.still_called_so(seen))

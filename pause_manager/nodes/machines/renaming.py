@@ -13,8 +13,9 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from pause_manager import conf, holds, pause_queue, workloads
+from pause_manager import conf, holds, workloads
 from pause_manager.actor import SYSTEM
+from pause_manager.database import advisory_locks
 from pause_manager.messaging import notifier
 from pause_manager.models import FleetWorker, Machine
 from pause_manager.nodes import members, registry
@@ -100,7 +101,7 @@ def _rename(old: str, new: str) -> bool:
         if here.exclude(wanted_node=new).exists():
             return False
         if not identity.is_taken(new):
-            pause_queue.exclude_polls()
+            advisory_locks.exclude_polls()
             scopes = [f"node:{old}", f"node:{new}"]
             holds.exclude_starts(scopes)
             Machine.objects.filter(pk=boot_id).update(name=new)

@@ -19,6 +19,7 @@ from automation.models import Lifecycle
 from automation.models.runs import lock_runs
 from pause_manager import holds, manager, pause_queue
 from pause_manager.capacity.needs import Needs
+from pause_manager.database import advisory_locks
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
 from pause_manager.pause_queue import poller, transitions
 from pause_manager.pause_queue.writer import Parked
@@ -161,7 +162,7 @@ def test_a_second_poll_does_not_wait_for_the_first():
     node()
     park("import:1")
     with transaction.atomic():
-        assert pause_queue.lock_poll()
+        assert advisory_locks.lock_poll()
         other = in_thread(manager.poll)
         other.join(10)
 
