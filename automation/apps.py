@@ -11,12 +11,11 @@ class AutomationConfig(AppConfig):
 
     def ready(self) -> None:
         from automation import checks  # noqa: F401  (they register themselves)
-        from automation.agents import registry  # noqa: F401  (they register themselves)
-        from automation.files import watch  # noqa: F401
         from automation.leases import loop_beat  # noqa: F401  (they register themselves)
-        from automation.reports import payload_access, progress_notifier  # noqa: F401  (they register themselves)
-        from automation.runs import lifecycle  # noqa: F401  (they register themselves)
+        from automation.reports import progress_notifier  # noqa: F401  (they register themselves)
         from automation.worker import signals  # noqa: F401  (they register themselves)
-        from automation.workload import drain, in_progress, visibility  # noqa: F401  (they register themselves)
+        from automation.workload.pipeline_runs import PipelineRuns
+        from pause_manager import workloads
 
+        workloads.register(PipelineRuns())
         autodiscover_modules("pipelines")

@@ -10,7 +10,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning, register
 
 from automation.conf import AutomationSettings
-from pause_manager.settings_check import check_declared
+from pause_manager.checks import check_declared
 
 PREFORK = ("prefork", "processes")
 """Celery's names of the pool whose processes can be killed one by one."""

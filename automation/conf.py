@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from django.conf import settings as django_settings
+
+SLUG = re.compile(r"[a-z][a-z0-9_-]{0,49}")
+"""The slug of a pipeline or stage."""
 
 
 @dataclass(frozen=True)

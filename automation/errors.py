@@ -136,3 +136,19 @@ class LeaseLost(AutomationError):
     """The slice is no longer held under this fencing token; the caller must discard what it has and leave."""
 
     code = "lease_lost"
+
+
+class NoRoom(Exception):
+    """The node is held, or has no room for another loop of the stage; the sentence has the figures."""
+
+
+class TryLater(Exception):
+    """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
+
+    No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
+    and ``max_wait_seconds``. The items after it go on; if the next one is asked to wait too, the slice waits as it is.
+    """
+
+    def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:
+        super().__init__(message)
+        self.seconds = max(0.0, seconds)

@@ -11,8 +11,7 @@ from prometheus_client import Metric
 
 from automation import agents
 from automation.gate import installed
-from automation.leases.claims import RUN, SLICE, STAGE
-from automation.models import Ticket
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline.definition import QUEUE
 from automation.reports import status
 from automation.reports.slice_totals import WAITING
@@ -54,9 +53,9 @@ LEASED = f"""
 """
 MESSAGES = f"""
     SELECT queue, count(*), max(extract(epoch FROM statement_timestamp() - sent_at))::float8
-      FROM {Ticket._meta.db_table} GROUP BY 1
+      FROM {TICKET} GROUP BY 1
 """
-STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.OBEYING)
+STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.MEMBERS)
 
 UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 

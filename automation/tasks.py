@@ -47,7 +47,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         why = installed.missing(pipeline, stage_run)
         logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
         return
-    if definition.of(stage_run).is_for_agents or unfit_params.held(stage_run.run):
+    if definition.of(stage_run).is_for_agents or unfit_params.hold_if_unfit(stage_run.run):
         return
     worker = Worker(
         owner=f"{processes.identity()}/{self.request.id}",
@@ -63,8 +63,8 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     if ending is not Ending.LEASE_LOST:
         advancing.seal(stage_run_id)  # A stop may come with the last item done.
     lifecycle.finish_cancels([stage_run.run_id])
-    metrics.guarded(lifecycle.settle_pauses)([stage_run.run_id])
-    metrics.guarded(milestones.look)(loop.scopes)
+    metrics.guarded(lifecycle.note_drained_runs)([stage_run.run_id])
+    metrics.guarded(milestones.detect_drained)(loop.scopes)
     if ending in (Ending.NO_ROOM, Ending.FAILED):
         return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
     # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
@@ -94,7 +94,7 @@ def purge_runs() -> None:
 @shared_task(base=ControlTask, name="automation.copy_undone", ignore_result=True)
 def copy_undone() -> None:
     """Go on with the copying of what is retried."""
-    retries.go_on()
+    retries.copy_remaining()
 
 
 @shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)

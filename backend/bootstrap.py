@@ -17,7 +17,7 @@ from rest_framework.authtoken.models import Token
 
 from automation.models import Account, Membership, Site
 from backend import roles
-from pause_manager.management.shell import shell_actor
+from pause_manager.actor import Actor
 from pause_manager.nodes import watching
 
 OPERATOR = "operator"
@@ -59,7 +59,7 @@ def prepare(
         user.groups.add(Group.objects.get(name=roles.OPERATORS))
         _join_default_account(user, site)
     if settings.WATCH_CAPACITY is not None:
-        watching.set_watched(settings.WATCH_CAPACITY, actor=shell_actor(), reason="WATCH_CAPACITY")
+        watching.set_watched(settings.WATCH_CAPACITY, actor=Actor.shell(), reason="WATCH_CAPACITY")
     for sentence in corrected:
         say(sentence)
     credentials = Credentials(url, OPERATOR, password, token.key)

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import Error as DatabaseError
 
-from automation.files import sharing
+from automation.gate import file_sharing
 
 
 @register(Tags.files)
@@ -30,7 +30,7 @@ def check_files_are_shared(
     if not databases or "default" not in databases:
         return []
     try:
-        found = sharing.difference(sharing.told())
+        found = file_sharing.difference(file_sharing.told())
     except DatabaseError:
         return []  # Not migrated yet, or away: others tell.
     if found is None:
@@ -38,7 +38,7 @@ def check_files_are_shared(
     return [
         Warning(
             f"The live workers do not share files, so runs that use files wait: {found}.",
-            hint=f"It is over when {sharing.LIFTED_BY}.",
+            hint=f"It is over when {file_sharing.LIFTED_BY}.",
             id="backend.W001",
         )
     ]

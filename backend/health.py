@@ -14,8 +14,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from automation.files import place, sharing
+from automation.files import place
 from automation.files.storage import StorageAway
+from automation.gate import file_sharing
 from backend import ticks
 from pause_manager.messaging.redis_clients import bounded
 from pause_manager.models.clock import database_seconds
@@ -148,10 +149,10 @@ def check_storage() -> str:
     except StorageAway as error:
         raise NotReady(str(error)) from error
     try:
-        live = sharing.told()
+        live = file_sharing.told()
     except DatabaseError as error:
         raise NotReady("unknown while the database does not answer") from error
-    if (apart := sharing.difference(live)) is not None:
+    if (apart := file_sharing.difference(live)) is not None:
         raise NotReady(f"the live workers do not share files: {apart}")
     if others := [one for one in live if one.place != here.key]:
         raise NotReady(f"this process keeps files in {here.name}, and workers do not: {others[0].sentence_part}")

@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from rest_framework.authtoken.admin import TokenAdmin as DrfTokenAdmin
 from rest_framework.authtoken.models import TokenProxy
 
-from automation.models._querysets import accounts_of
+from automation.models.accounts import accounts_of
 
 if TYPE_CHECKING:
     _UserAdmin = DjangoUserAdmin[User]

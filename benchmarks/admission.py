@@ -40,12 +40,12 @@ def _admissions(waiting: int) -> list[float]:
     from django.db import connection, transaction
 
     from pause_manager import holds, manager, nodes
+    from pause_manager.actor import SYSTEM
     from pause_manager.capacity.needs import Needs
     from pause_manager.capacity.snapshot import NodeView
     from pause_manager.models import Hold, PauseQueueEntry
     from pause_manager.models.clock import database_seconds
     from pause_manager.nodes import members
-    from pause_manager.observability.actor import SYSTEM
     from pause_manager.probes.sample import Sample
 
     table = PauseQueueEntry._meta.db_table
@@ -75,7 +75,7 @@ def _admissions(waiting: int) -> list[float]:
 
 _PARK = """
     INSERT INTO {table} (ref, task_name, args, kwargs, queue, work_queue, priority, needs, reason, paused_at, attempts,
-                         outcome, kept_by, body)
+                         outcome, waits_for, body)
     SELECT 'bench:' || n, 'peer.noop', '[]', '{{}}', 'q' || n %% 3, 'q' || n %% 3, 1 + n %% 5,
            jsonb_build_object('cpu', 1 + n %% 4, 'memory_mib', 0, 'gpu_memory_mib', 0, 'gpus', 0), 'full',
            statement_timestamp() - make_interval(secs => n / 1000.0), 0, '', 'capacity',

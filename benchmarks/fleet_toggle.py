@@ -59,7 +59,7 @@ def _sample(run: AutomationRun, mode: str) -> tuple[float, float]:
 
     from automation.models import WorkSlice
     from pause_manager import fleet
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     actor = Actor("system", "benchmark")
     leases = WorkSlice.objects.leased().filter(stage_run__run=run)

@@ -114,8 +114,8 @@ def system() -> Iterator[Servers]:
 
 def watch_capacity(is_watched: bool) -> None:
     """Whether the system asks for room before work starts."""
+    from pause_manager.actor import SYSTEM
     from pause_manager.nodes import watching
-    from pause_manager.observability.actor import SYSTEM
 
     watching.set_watched(is_watched, actor=SYSTEM, reason="a benchmark")
 

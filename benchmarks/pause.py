@@ -60,7 +60,7 @@ def _sample(run: AutomationRun, without: Servers | None = None) -> tuple[float, 
 
     from automation.models import WorkSlice
     from automation.runs import lifecycle, reconciler
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     actor = Actor("system", "benchmark")
     leases = WorkSlice.objects.leased().filter(stage_run__run=run)

@@ -94,7 +94,7 @@ def _caller(account_name: str, name: str) -> APIClient:
     """An agent for the runs of an account; the benchmark's runs are those of ``bench``."""
     from automation import agents
     from automation.models import Account, Agent
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     account, _ = Account.objects.get_or_create(name=account_name)
     agent = Agent(name=name, account=account, pipelines=["bench-agent"], node=name)

@@ -135,7 +135,7 @@ def _fill(nodes: int) -> None:
                 owner="bench",
                 acks_late=False,
                 needs={"cpu": 1.0, "memory_mib": 0, "gpu_memory_mib": 0, "gpus": 0},
-                asks=True,
+                polls_for_stop=True,
                 started_at=Now() - timedelta(minutes=2),
             )
             for number in range(nodes)

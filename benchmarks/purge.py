@@ -22,10 +22,10 @@ CLAIMS = 300
 def main() -> list[Claim]:
     """Claims of another run are timed before (the peer) and while the rows go (ours)."""
     with system():
-        from automation.items.store import ITEM
+        from automation.models.tables import ITEM
         from automation.retention import deletion, purge
         from automation.runs import lifecycle
-        from pause_manager.observability.actor import SYSTEM
+        from pause_manager.actor import SYSTEM
 
         begun = time.perf_counter()
         old = create_run("bench-noop", start=False, items=ITEMS)

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
     """A run of ``pipeline``; its items are made from ``params``."""
     from automation.models import Account, Site
-    from automation.runs import lifecycle
-    from pause_manager.observability.actor import Actor
+    from automation.runs import creation
+    from pause_manager.actor import Actor
 
     account, _ = Account.objects.get_or_create(name="bench")
     site, _ = Site.objects.get_or_create(account=account, slug="bench", name="bench")
-    return lifecycle.create(pipeline, site=site, actor=Actor("system", "benchmark"), params=params, start=start)
+    return creation.create(pipeline, site=site, actor=Actor("system", "benchmark"), params=params, start=start)
 
 
 def start(run: AutomationRun) -> None:
     """Start a run that was created without."""
     from automation.runs import lifecycle
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     lifecycle.start_run(run.pk, actor=Actor("system", "benchmark"))
 

@@ -9,8 +9,12 @@ class PauseManagerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # They register system checks, receivers, loads and blockers, and the bootstep.
-        from pause_manager import bootsteps, checks  # noqa: F401
-        from pause_manager.fleet import switch  # noqa: F401
+        # They register system checks, receivers and the bootstep.
+        from pause_manager import bootsteps, checks, workloads  # noqa: F401
         from pause_manager.messaging import event_stream  # noqa: F401
-        from pause_manager.pausable import redispatch, workload  # noqa: F401
+        from pause_manager.pausable.workload import PausableTasks
+        from pause_manager.pause_queue.workload import PauseQueue
+
+        # In the order in which they follow a change of holds.
+        workloads.register(PauseQueue())
+        workloads.register(PausableTasks())

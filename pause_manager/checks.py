@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, get_origin, get_type_hints
 
 import celery
 import django
@@ -17,12 +18,11 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from pause_manager import workloads_loads
+from pause_manager import workloads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
 from pause_manager.pausable import chord_results
 from pause_manager.schedule import CONTROL_TASKS
-from pause_manager.settings_check import check_declared
 
 TASK_CLASS = "pause_manager.pausable:PausableTask"
 WAYS_IN = ("PausableTask", "PausableMixin")
@@ -77,7 +77,7 @@ def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:
             options.policy_of(pipeline)
         except (InvalidPolicy, TypeError, AttributeError) as error:
             where = f"PAUSE_MANAGER['pipeline_policies'][{pipeline!r}]" if pipeline else "PAUSE_MANAGER['policy']"
-            known = ", ".join(field.name for field in fields(Policy))
+            known = ", ".join(field.name for field in dataclasses.fields(Policy))
             errors.append(Error(f"{where}: {error}", hint=f"Options: {known}", id="pause_manager.E014"))
     return errors
 
@@ -128,11 +128,11 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     if ours is None:
         return []
     classes = tuple(getattr(ours, name) for name in WAYS_IN if hasattr(ours, name))
-    # Who declares loads has work that asks by itself before it starts.
+    # Work with allocations asks by itself before it starts.
     others = {
         "celery",
         "pause_manager",
-        *(provider.__module__.partition(".")[0] for provider in workloads_loads.providers()),
+        *(type(workload).__module__.partition(".")[0] for workload in workloads.with_allocations()),
     }
     tasks = [task for _, task in registered if _package(task) not in others]
     if not any(isinstance(task, classes) for task in tasks):
@@ -251,5 +251,34 @@ def _is_obeyed(app: Any) -> bool:
         return True
     is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules
     return is_class or any(
-        provider.__module__ != "pause_manager.pausable.running_tasks" for provider in workloads_loads.providers()
+        type(workload).__module__.partition(".")[0] != "pause_manager" for workload in workloads.with_allocations()
     )
+
+
+def check_declared(setting: str, declared: type[Any], prefix: str) -> list[CheckMessage]:
+    """Errors for each name of ``settings.<setting>`` that is unknown or of the wrong type."""
+    given = getattr(django_settings, setting, {})
+    if not isinstance(given, dict):
+        return [Error(f"{setting} expected a dictionary, got: {type(given).__name__}", id=f"{prefix}.E010")]
+    types = get_type_hints(declared)
+    names = [field.name for field in dataclasses.fields(declared)]
+    errors: list[CheckMessage] = []
+    for name, value in given.items():
+        if name not in names:
+            near = get_close_matches(str(name), names, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Allowed: " + ", ".join(names)
+            errors.append(Error(f"{setting} has no option {name!r}.", hint=hint, id=f"{prefix}.E011"))
+        elif not _fits(value, types[name]):
+            rule = getattr(types[name], "__name__", types[name])
+            errors.append(Error(f"{setting}[{name!r}] expected {rule}, got: {value!r}", id=f"{prefix}.E012"))
+        elif isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+            errors.append(Error(f"{setting}[{name!r}] expected a number > 0, got: {value!r}", id=f"{prefix}.E013"))
+    return errors
+
+
+def _fits(value: Any, declared: Any) -> bool:
+    if declared is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if declared is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, get_origin(declared) or declared)

@@ -40,7 +40,8 @@ FLEET = """
     SELECT mode, version, extract(epoch FROM statement_timestamp() - mode_since)::float8 FROM pause_manager_controlstate
 """
 TALLIES = """
-    SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8 FROM pause_manager_tally
+    SELECT name, labels, value, extract(epoch FROM statement_timestamp() - counted_at)::float8
+      FROM pause_manager_countertotal
 """
 STATEMENTS = (HOLDS, QUEUE, known_tasks.STUCK, POLL, FLEET, members.LIVE, TALLIES)
 
@@ -207,7 +208,7 @@ def _nodes() -> Iterable[Metric]:
 
 
 def _saturated() -> Iterable[str]:
-    seen = WorkerNode.objects.seen_within(nodes.REMEMBERED).filter(watch__is_saturated=True)
+    seen = WorkerNode.objects.seen_within(nodes.REMEMBERED).filter(policy_state__is_saturated=True)
     return seen.values_list("name", flat=True)
 
 

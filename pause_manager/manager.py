@@ -9,25 +9,25 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import capacity, conf, database, holds, nodes, pause_queue, workloads_loads
+from pause_manager import capacity, conf, database, holds, nodes, pause_queue, workloads
+from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.errors import InvalidHold
-from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.models import PauseQueueEntry
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import serving, watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health, metrics
-from pause_manager.observability.actor import Actor
 from pause_manager.pause_queue import heads, poller
-from pause_manager.pause_queue.admission import ITS_TURN, goes_behind, open_desk
+from pause_manager.pause_queue.admission import QUEUED_BEHIND, must_queue, open_admission
 from pause_manager.pause_queue.poller import Poll as Poll
 from pause_manager.pause_queue.ramp import Ramp
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
 from pause_manager.probes.sample import Sample
-from pause_manager.signals import forced_on, hold_changing
 from pause_manager.slots import gpus
+from pause_manager.workloads import WorkKind
 
 logger = logging.getLogger("pause_manager.manager")
 
@@ -54,20 +54,27 @@ def should_pause(needs: Needs, *, pipeline: str = "", queue: str = "") -> capaci
 def judge(level: int = logging.INFO) -> Callable[[Needs, str, str], capacity.Verdict]:
     """``should_pause`` for many (needs, pipeline, queue), all from one look at the fleet; logged at ``level``."""
     try:
-        desk = open_desk(level)
+        controller = open_admission(level)
     except Exception as error:
         problem = _unreadable(error)
         return lambda needs, pipeline, queue: problem
 
     def verdict(needs: Needs, pipeline: str, queue: str) -> capacity.Verdict:
-        if desk is None:
+        if controller is None:
             return capacity.Verdict(False, "not_watched", "Capacity is not watched.")
         try:
-            return desk.should_pause(needs, pipeline=pipeline, queue=queue)
+            return controller.should_pause(needs, pipeline=pipeline, queue=queue)
         except Exception as error:
             return _unreadable(error)
 
     return verdict
+
+
+def verdicts(pipeline: str = "") -> list[tuple[WorkKind, capacity.Verdict]]:
+    """The verdict on new work of each kind (of the named pipeline), from one look at the fleet."""
+    verdict = judge(logging.DEBUG)
+    found = [kind for kind in workloads.kinds() if not pipeline or kind.pipeline == pipeline]
+    return [(kind, verdict(kind.needs, kind.pipeline, kind.queue)) for kind in found]
 
 
 def _unreadable(error: Exception) -> capacity.Verdict:
@@ -113,11 +120,11 @@ def admit_on(
             return f"{node} has no fresh sample."
         # A poll may have kept the node for other work while this waited for the lock.
         kept = Ramp.stored()
-        mine = workloads_loads.by_node(node).get(node, ())
+        mine = workloads.allocations_by_node(node).get(node, ())
         view = view.carrying(load for load in mine if not load.is_sent)
         if node == identity.known_name():
             view = _from_here(view, needs, among)
-        state = found.watch.state if found is not None and found.row.watch and not goes_on else None
+        state = found.watch.state if found is not None and found.row.policy_state and not goes_on else None
         now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
         admission = capacity.admit(
             view,
@@ -136,9 +143,9 @@ def admit_on(
             return admission.sentence
         if newcomer is not None:
             ahead = heads.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
-            if goes_behind(ahead, needs, newcomer, pipeline=pipeline):
-                logger.info("No turn for a newcomer: %s", ITS_TURN)
-                return ITS_TURN
+            if must_queue(ahead, needs, newcomer, pipeline=pipeline):
+                logger.info("No turn for a newcomer: %s", QUEUED_BEHIND)
+                return QUEUED_BEHIND
         return admission.gpus
 
 
@@ -161,14 +168,14 @@ def suits_here(node: str, ids: Sequence[str], *, needs: Needs, among: Collection
     found, at = nodes.lock(node)
     if found is None:
         return False
-    view = _from_here(found.view.carrying(workloads_loads.by_node(node).get(node, ())), needs, among)
+    view = _from_here(found.view.carrying(workloads.allocations_by_node(node).get(node, ())), needs, among)
     usable = {gpu.id for gpu in view.gpus if not gpu.problem}
     return usable >= set(ids) and capacity.container_fits(view, needs, at or database_seconds())
 
 
-def pause_work(items: Sequence[Parked], *, reason: str, figures: dict[str, Any] | None = None) -> int:
+def pause_work(items: Sequence[Parked], *, reason: str, details: dict[str, Any] | None = None) -> int:
     """Withhold the dispatches: an entry each, and a capacity hold on those that are runs. Returns how many wait."""
-    return pause_queue.park(items, reason=reason, figures=figures or {})
+    return pause_queue.park(items, reason=reason, details=details or {})
 
 
 def resume_paused_work() -> int:
@@ -211,12 +218,12 @@ def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
         ref = entry.values_list("ref", flat=True).first()
         if ref is None:
             return False
-        hold_changing.send(Hold, scopes=[ref])
+        holds.lock([ref])
         if not entry.exists():
             return False
-        forced_on.send(PauseQueueEntry, refs=[ref])
-        figures = {entry_id: {"forced": True}}
-        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", figures=figures))
+        workloads.ignore_capacity([ref])
+        details = {entry_id: {"forced": True}}
+        return bool(pause_queue.send_on([entry_id], actor=actor, reason=reason or "forced", details=details))
 
 
 def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
@@ -230,7 +237,7 @@ def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
             return False
         if not ref.startswith("run:"):
             raise InvalidHold(f"Cannot force-pause entry {entry_id}: {ref} is not a run, and only runs are held.")
-        hold_changing.send(Hold, scopes=[ref])
+        holds.lock([ref])
         if not PauseQueueEntry.objects.waiting().filter(pk=entry_id).exists():
             return False
         holds.place([ref], actor=actor, reason=reason)

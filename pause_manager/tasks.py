@@ -5,12 +5,12 @@ from __future__ import annotations
 from celery import shared_task
 
 from pause_manager import conf, fleet, holds, manager, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
 from pause_manager.holds import milestones
 from pause_manager.models import IdempotencyRecord
 from pause_manager.observability import metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import chord_results, redispatch
 
 
@@ -18,7 +18,7 @@ from pause_manager.pausable import chord_results, redispatch
 def expire_holds() -> None:
     """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
     holds.expire()
-    metrics.guarded(milestones.look)()
+    metrics.guarded(milestones.detect_drained)()
     fleet.look_after()
 
 
@@ -44,7 +44,7 @@ def poll() -> None:
 @shared_task(name=redispatch.SEND_TASK, ignore_result=True, base=ControlTask)
 def send_kept() -> None:
     """Send on what a released hold kept and its releaser left to us."""
-    redispatch.go_on(actor=SYSTEM, reason="the hold was released")
+    redispatch.dispatch_released(actor=SYSTEM, reason="the hold was released")
 
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)

@@ -6,6 +6,9 @@ from datetime import datetime
 
 from django.utils import timezone
 
+KEEPS_PLACE_SECONDS = 30
+"""Work whose worker was lost keeps its admission on its node for so long: what it needs stays free for it there."""
+
 FORMAT = "%Y-%m-%d %H:%M:%S %Z"
 
 

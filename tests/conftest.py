@@ -30,8 +30,8 @@ SETTINGS = "tests.foreign.settings" if os.environ.get("DROP_IN_ALONE") else "bac
 os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
 
 from backend.embedded import Layout, Postgres, Redis, Server
-from tests.emptying import empty_tables
-from tests.shell import Shell
+from tests.support.shell import Shell
+from tests.support.table_cleaner import empty_tables
 
 # No test may fail because the machine was busy.
 hypothesis_settings.register_profile("untimed", deadline=None)

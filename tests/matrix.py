@@ -20,7 +20,7 @@ from backend.embedded import Layout, Postgres, Redis
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "build" / "matrix"
-TESTS = ("tests/unit/test_drop_in_checks.py", "tests/integration/pausable")
+TESTS = ("tests/unit/checks/test_drop_in_checks.py", "tests/integration/pausable")
 NEWEST_LINES = 15
 
 
@@ -127,9 +127,10 @@ def built(directory: Path) -> Path:
     print("building the wheel", flush=True)
     copy = directory / "tree"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy)
-    shutil.copytree(REPOSITORY / "pause_manager", copy / "pause_manager", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pause_manager", "automation"):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--wheel-dir", str(directory), str(copy)], check=True)
     return next(directory.glob("*.whl"))

@@ -1,4 +1,4 @@
-"""Agents in the admin: made, limited, rotated and disabled; a token is shown once, to whoever made it."""
+"""Agents in the admin: create, limit, rotate and disable them; a token is shown once, to the user who created it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from django.forms import ModelChoiceField
 from django.http import HttpRequest
 
 from automation import agents
-from automation.admin import OfAccount
+from automation.admin.base import AccountScopedAdmin
 from automation.models import Agent, Site
 from automation.pipeline import AGENT, all_pipelines
-from pause_manager.observability.actor import Actor
+from pause_manager.admin.base import actor_of
 
 
 def _pipelines() -> list[tuple[str, str]]:
-    """Those with something for agents to do."""
+    """The pipelines with a stage for agents."""
     return [
         (pipeline.slug, pipeline.title)
         for pipeline in all_pipelines()
@@ -28,22 +28,22 @@ def _pipelines() -> list[tuple[str, str]]:
 
 class AgentForm(forms.ModelForm[Agent]):
     pipelines = forms.MultipleChoiceField(choices=_pipelines, widget=forms.CheckboxSelectMultiple)
-    node = forms.CharField(required=False, max_length=200, help_text="Its machine; empty: the agent's name.")
+    node = forms.CharField(required=False, max_length=200, help_text="Its machine; the agent's name if empty.")
 
     class Meta:
         model = Agent
         fields = ("name", "account", "site", "pipelines", "node", "is_enabled")
 
 
-@admin.action(description="Give selected agents new tokens", permissions=["change"])
+@admin.action(description="Replace the tokens of selected agents", permissions=["change"])
 def rotate_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
-    """The old ones end at once."""
+    """Replace the tokens; the old ones stop working at once."""
     for agent in queryset.select_related("account"):
-        _show(request, agent, agents.issue(agent, actor=_actor(request)))
+        _show(request, agent, agents.issue(agent, actor=actor_of(request)))
 
 
 @admin.register(Agent)
-class AgentAdmin(OfAccount):
+class AgentAdmin(AccountScopedAdmin):
     to_account = "account__"
     form = AgentForm
     list_display = [
@@ -75,15 +75,10 @@ class AgentAdmin(OfAccount):
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
         if not change:
-            _show(request, obj, agents.issue(obj, actor=_actor(request)))
+            _show(request, obj, agents.issue(obj, actor=actor_of(request)))
             return
-        agents.change(obj, actor=_actor(request), changed=form.changed_data)
+        agents.change(obj, actor=actor_of(request), changed=form.changed_data)
 
 
 def _show(request: HttpRequest, agent: Agent, token: str) -> None:
-    told = f"The token of agent {agent}, shown only now: {token}"
-    messages.warning(request, told)
-
-
-def _actor(request: HttpRequest) -> Actor:
-    return Actor.user(request.user, channel="admin")
+    messages.warning(request, f"Token for {agent} (copy it now, it is not shown again): {token}")

@@ -1,5 +1,14 @@
 """Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and kept as a hash."""
 
-from automation.agents.registry import OBEYING, TOKEN_PREFIX, actor_of, answered, change, issue, of_token, seen
+from automation.agents.registry import (
+    MEMBERS,
+    TOKEN_PREFIX,
+    actor_of,
+    change,
+    find_by_token,
+    issue,
+    note_seen,
+    system_block,
+)
 
-__all__ = ["OBEYING", "TOKEN_PREFIX", "actor_of", "answered", "change", "issue", "of_token", "seen"]
+__all__ = ["MEMBERS", "TOKEN_PREFIX", "actor_of", "change", "find_by_token", "issue", "note_seen", "system_block"]

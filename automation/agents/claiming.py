@@ -10,10 +10,13 @@ from django.db import connection, transaction
 from automation import gate, leases
 from automation.agents.jobs import Job
 from automation.dispatch import admission
+from automation.errors import NoRoom
 from automation.gate import installed
-from automation.leases.claims import RUN, SLICE, STAGE, NoRoom, Work, Worker
+from automation.items.leased_slice import LeasedSlice
+from automation.leases.claims import Worker
 from automation.models import Agent, StageRun, WorkSlice
-from automation.models._querysets import SliceQuerySet
+from automation.models.tables import RUN, SLICE, STAGE
+from automation.models.work import SliceQuerySet
 from automation.pipeline import AGENT, definition
 from automation.pipeline.definition import CONCURRENCY, INTERFACE
 from automation.runs import unfit_params
@@ -41,7 +44,7 @@ def visible_to(agent: Agent) -> SliceQuerySet:
     return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
 
 
-def held_by(agent: Agent, slice_id: int, token: int) -> Work | None:
+def held_by(agent: Agent, slice_id: int, token: int) -> LeasedSlice | None:
     """The slice if ``agent`` holds it under ``token``, locked until the caller's transaction ends."""
     return leases.held(slice_id, token, owner_of(agent))
 
@@ -54,7 +57,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
     why = ""
     sample = nodes.latest(agent.node) if watching.is_watched() else None
     for stage_run in _candidates(agent, stages):
-        if unfit_params.held(stage_run.run):
+        if unfit_params.hold_if_unfit(stage_run.run):
             continue
         needs = definition.of(stage_run).needs
         room = partial(

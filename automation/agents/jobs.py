@@ -12,8 +12,8 @@ import orjson
 from automation import conf, gate, leases
 from automation.gate import installed
 from automation.items import units
+from automation.items.leased_slice import LeasedSlice
 from automation.leases.checkpoint import INTERVAL_SECONDS
-from automation.leases.claims import Work
 from automation.models import Agent, AutomationRun, StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import Definition
@@ -30,13 +30,13 @@ class Job:
 
     agent: Agent
     stage_run: StageRun
-    work: Work
+    work: LeasedSlice
     is_finished: bool = False
 
     @classmethod
     def finished(cls, agent: Agent, stage_run: StageRun, row: WorkSlice, token: int) -> Job:
         """The job of a slice that was finished under ``token``."""
-        work = Work(
+        work = LeasedSlice(
             slice_id=row.pk,
             token=token,
             stage_run_id=stage_run.pk,
@@ -122,7 +122,7 @@ def page_of(job: Job, *, after: str = "", limit: int | None = None) -> dict[str,
     return {"items": found, "more": bool(found) and last != job.last_key}
 
 
-def _page(job: Job, work: Work, limit: int) -> Iterator[dict[str, Any]]:
+def _page(job: Job, work: LeasedSlice, limit: int) -> Iterator[dict[str, Any]]:
     size = 0
     for count, unit in enumerate(units.units_of(work, job.stage_run), 1):
         yield {"key": unit.key, "payload": unit.given}

@@ -15,7 +15,7 @@ from django.db import transaction
 from automation import leases
 from automation.agents import claiming, registry, submission
 from automation.agents.jobs import Job, page_of
-from automation.agents.submission import HandedIn
+from automation.agents.submission import Submission
 from automation.errors import JobIncomplete, JobNotFound, LeaseLost
 from automation.items import units
 from automation.leases import checkpoint
@@ -23,15 +23,15 @@ from automation.leases.checkpoint import Progress
 from automation.models import Agent, WorkSlice
 from automation.pipeline import TryLater
 from automation.reports import progress_notifier
-from automation.runs import advancing, lifecycle, reconciler
+from automation.runs import advancing, failing, lifecycle, reconciler
 from automation.worker import patience
 from automation.worker.stage_loop import FAILED, PROCESSED
 from pause_manager import fleet
+from pause_manager.actor import Actor
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import Stop
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import Actor
 
 Answer = dict[str, Any]
 
@@ -55,15 +55,15 @@ def claim(
     """
     state = fleet.state()
     if state.is_paused:
-        return {"job": None, "reason": None, "system": registry.answered(agent, state)}
+        return {"job": None, "reason": None, "system": registry.system_block(agent, state)}
     found, why = claiming.find(agent, claim_id=claim_id, stages=stages, told=told)
     if found is not None:
-        metrics.guarded(milestones.went_on)(found.scopes)
-        progress_notifier.moved(found.run.scope)
+        metrics.guarded(milestones.note_work_resumed)(found.scopes)
+        progress_notifier.publish_progress(found.run.scope)
     return {
         "job": found.as_dict(limit) if found else None,
         "reason": why or None,
-        "system": registry.answered(agent, state),
+        "system": registry.system_block(agent, state),
     }
 
 
@@ -84,7 +84,7 @@ def items(agent: Agent, job_id: int, token: int, *, after: str = "", limit: int 
     return {**page_of(job, after=after, limit=limit), **_system(agent)}
 
 
-def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Actor, release: bool = False) -> Answer:
+def commit(agent: Agent, job_id: int, token: int, handed: Submission, *, actor: Actor, release: bool = False) -> Answer:
     """``{cursor, finished, released, stop, system}``: all that was handed in is committed, or nothing is.
 
     With the last item the slice is finished; ``release`` gives it back before. What is committed already is not
@@ -125,7 +125,7 @@ def commit(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Ac
     }
 
 
-def complete(agent: Agent, job_id: int, token: int, handed: HandedIn, *, actor: Actor) -> Answer:
+def complete(agent: Agent, job_id: int, token: int, handed: Submission, *, actor: Actor) -> Answer:
     """``commit`` of what ends the slice; raises ``JobIncomplete``, having kept nothing, if items are left."""
     with transaction.atomic():
         job = _found(agent, job_id, token)
@@ -146,9 +146,9 @@ def fail(
     """
     with transaction.atomic():
         job = _held(agent, job_id, token)
-        figures = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
+        details = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
         why = f"{job.stage_run.slug}: {error}"
-        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, figures=figures)
+        audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, details=details)
         lost = None
         has_failures = False
         if retry_after is None:
@@ -156,7 +156,7 @@ def fail(
         else:
             has_failures = _wait(job, TryLater(retry_after, error))
     if lost is not None:
-        reconciler.settle([lost], AgentFailed(error))
+        reconciler.handle_lost_leases([lost], AgentFailed(error))
     _carry_on(job, has_failures=has_failures, has_ended=True)
     return _system(agent)
 
@@ -198,15 +198,15 @@ def _found(agent: Agent, job_id: int, token: int) -> Job:
 def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) -> None:
     """What a stage loop does after a commit, and at its end."""
     if has_failures:
-        lifecycle.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
+        failing.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
     if not has_ended:
-        progress_notifier.moved(job.run.scope)
+        progress_notifier.publish_progress(job.run.scope)
         return
     advancing.seal_finished([job.run.pk])
     lifecycle.finish_cancels([job.run.pk])
-    metrics.guarded(lifecycle.settle_pauses)([job.run.pk])
-    metrics.guarded(milestones.look)(job.scopes)
-    progress_notifier.changed([job.run.scope])
+    metrics.guarded(lifecycle.note_drained_runs)([job.run.pk])
+    metrics.guarded(milestones.detect_drained)(job.scopes)
+    progress_notifier.publish([job.run.scope])
 
 
 def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
@@ -216,7 +216,7 @@ def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
         scope=job.run.scope,
         actor=actor,
         reason=f"{job.stage_run.slug}: stopped{after}: {stop.sentence}",
-        figures={
+        details={
             "code": stop.code,
             "stage": job.stage_run.slug,
             "slice": job.work.slice_id,
@@ -231,4 +231,4 @@ def _told(stop: Stop | None) -> dict[str, str] | None:
 
 
 def _system(agent: Agent) -> Answer:
-    return {"system": registry.answered(agent)}
+    return {"system": registry.system_block(agent)}

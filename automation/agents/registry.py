@@ -15,16 +15,15 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from automation.models import Agent, WorkSlice
+from automation.models import Agent
+from automation.models.tables import SLICE
 from pause_manager import fleet
+from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import State
 from pause_manager.nodes import members
-from pause_manager.nodes.members import AGENT, Member
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import Actor
-from pause_manager.signals import machine_renamed
+from pause_manager.workloads import AGENT, Member
 
 TOKEN_PREFIX = "swa_"
 SEEN_EVERY = timedelta(seconds=10)
@@ -42,19 +41,19 @@ def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
 
 def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
     """Save what was changed in ``agent``; its token stays."""
-    _save(agent, "agent_changed", actor=actor, figures={"changed": list(changed), "enabled": agent.is_enabled})
+    _save(agent, "agent_changed", actor=actor, details={"changed": list(changed), "enabled": agent.is_enabled})
 
 
-def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", figures: dict[str, Any] | None = None) -> None:
+def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", details: dict[str, Any] | None = None) -> None:
     agent.node = agent.node or agent.name
     scope = {"pipelines": agent.pipelines, "account": agent.account.name, "site": agent.site and agent.site.slug}
     with transaction.atomic():
         agent.save()
-        known = {**scope, "node": agent.node, **(figures or {})}
-        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, figures=known)
+        known = {**scope, "node": agent.node, **(details or {})}
+        audit.record(action, scope=f"agent:{agent.name}", actor=actor, reason=reason, details=known)
 
 
-def of_token(token: str) -> Agent | None:
+def find_by_token(token: str) -> Agent | None:
     """The agent, enabled or not, whose token this is."""
     return Agent.objects.select_related("account", "site").filter(token_hash=_hash(token)).first()
 
@@ -64,13 +63,13 @@ def actor_of(agent: Agent, *, channel: str, request_id: str = "") -> Actor:
     return Actor(f"agent:{agent.name}", channel, request_id)
 
 
-def seen(agent: Agent) -> None:
+def note_seen(agent: Agent) -> None:
     """Note that ``agent`` was heard of."""
     lately = Q(last_seen_at__gt=Now() - SEEN_EVERY)
     Agent.objects.filter(pk=agent.pk).exclude(lately).update(last_seen_at=Now())
 
 
-def answered(agent: Agent, state: State | None = None) -> dict[str, Any]:
+def system_block(agent: Agent, state: State | None = None) -> dict[str, Any]:
     """The ``system`` block of an answer to ``agent``, which obeys it from here on: of ``state``, else of now.
 
     Nothing is written, or asked of the database, while the version is the one that it was told before.
@@ -88,22 +87,20 @@ def _acknowledge(agent: Agent, version: int) -> None:
     agent.acknowledged_version = version
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
     """An agent beside the workers of a machine is on that machine, whatever it is called."""
     of_node = Agent.objects.filter(node=old).order_by("pk").select_for_update(no_key=True)
     Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
 
 
-@members.register
-def _obeying() -> Iterable[Member]:
+def members_that_obey() -> Iterable[Member]:
     """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
 
     One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.
     """
     gone = timedelta(seconds=members.gone_seconds()) + SEEN_EVERY
     with connection.cursor() as cursor:
-        cursor.execute(OBEYING, [gone.total_seconds()])
+        cursor.execute(MEMBERS, [gone.total_seconds()])
         return [Member(AGENT, *row) for row in cursor.fetchall()]
 
 
@@ -112,14 +109,14 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-OBEYING = f"""
+MEMBERS = f"""
     SELECT 'agent:' || agent.name, agent.node, agent.acknowledged_version, seen.at,
            extract(epoch FROM statement_timestamp() - seen.at)::float
       FROM {Agent._meta.db_table} AS agent
      CROSS JOIN LATERAL (SELECT coalesce(agent.last_seen_at, agent.created_at) AS at) AS seen
      WHERE (agent.is_enabled AND agent.last_seen_at >= statement_timestamp() - make_interval(secs => %s))
         OR 'agent:' || agent.name IN (
-            SELECT split_part(lease_owner, '/', 1) FROM {WorkSlice._meta.db_table}
+            SELECT split_part(lease_owner, '/', 1) FROM {SLICE}
              WHERE lease_token IS NOT NULL AND finished_at IS NULL AND lease_expires_at >= statement_timestamp())
      ORDER BY agent.name
 """

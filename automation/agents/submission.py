@@ -11,9 +11,11 @@ from django.db import connection
 from automation.errors import CheckpointConflict, InvalidCheckpoint
 from automation.gate import installed
 from automation.items import store, units
-from automation.leases.checkpoint import Failure, Progress
-from automation.leases.claims import Work
+from automation.items.leased_slice import LeasedSlice
+from automation.items.units import Failure
+from automation.leases.checkpoint import Progress
 from automation.models import ItemFailure, StageRun, WorkItem
+from automation.models.tables import ITEM
 from automation.pipeline import definition, item_types
 from automation.pipeline.definition import Definition
 
@@ -28,7 +30,7 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
-class HandedIn:
+class Submission:
     """The outputs of every item up to ``cursor`` that is done, none left out, and the items that were given up."""
 
     cursor: str
@@ -37,7 +39,7 @@ class HandedIn:
     busy_seconds: float = 0.0
 
 
-def progress_of(work: Work, stage_run: StageRun, handed: HandedIn) -> Progress:
+def progress_of(work: LeasedSlice, stage_run: StageRun, handed: Submission) -> Progress:
     """``handed`` as ``checkpoint.commit`` takes it, counted by the items of the slice, or ``InvalidCheckpoint``.
 
     Read are the keys up to the cursor, and of the items that were given up the payloads: what the others weigh, and
@@ -87,7 +89,7 @@ def _payloads(made_by: int, keys: Sequence[str]) -> dict[str, Any]:
     return dict(WorkItem.objects.filter(made_by=made_by, key__in=keys).values_list("key", "payload"))
 
 
-def _not_left(handed: HandedIn) -> InvalidCheckpoint:
+def _not_left(handed: Submission) -> InvalidCheckpoint:
     return InvalidCheckpoint(f"Cannot checkpoint: {handed.cursor!r} is none of the items that are left.")
 
 
@@ -111,7 +113,7 @@ def _rows(key: str, outputs: Sequence[Any], stage: Definition) -> list[bytes]:
         raise InvalidCheckpoint(f"Cannot keep the outputs of item {key}: {error}.") from None
 
 
-def check_repeat(stage: Definition, stage_run: StageRun, handed: HandedIn) -> None:
+def check_repeat(stage: Definition, stage_run: StageRun, handed: Submission) -> None:
     """Return if all that was handed in is committed already, as it is here; else raise ``CheckpointConflict``."""
     rows = [row for key, outputs in handed.outputs.items() for row in _rows(key, outputs, stage)]
     with connection.cursor() as cursor:
@@ -127,7 +129,7 @@ def check_repeat(stage: Definition, stage_run: StageRun, handed: HandedIn) -> No
 
 _SAME = f"""
     SELECT count(*) FROM string_to_table(%(outputs)s, E'\\n') AS line
-      JOIN {store.ITEM} AS item
+      JOIN {ITEM} AS item
         ON item.made_by_id = %(stage)s AND item.key = split_part(line, E'\\t', 1)
        AND item.payload = split_part(line, E'\\t', 2)::jsonb
      WHERE line <> ''

@@ -17,7 +17,7 @@ from automation.errors import (
     SiteClosed,
     TransitionRefused,
 )
-from pause_manager.api import errors
+from pause_manager.api.http import errors
 
 
 class RunNotFound(AutomationError):

@@ -7,15 +7,49 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
+from rest_framework import serializers
 
-from automation.api.authentication import AgentAuthentication, NoAgents
-from automation.api.serializers.compatible import RUN
-from pause_manager.api.schema import COMMAND, IDEMPOTENCY_KEY, REQUEST_ID
+from automation.api.agents.authentication import AgentAuthentication, NoAgents
+from automation.reports.status import ALL as STATUSES
+from pause_manager.api.http import schema as shared
+from pause_manager.api.http.schema import COMMAND as COMMAND_PARAMETERS
+from pause_manager.api.http.schema import IDEMPOTENCY_KEY, REQUEST_ID, ErrorSerializer
 
-__all__ = ["COMMAND", "IDEMPOTENCY_KEY", "REQUEST_ID", "RUN_ID", "WHOLE_RUN_ID"]
+__all__ = [
+    "COMMAND_PARAMETERS",
+    "IDEMPOTENCY_KEY",
+    "REQUEST_ID",
+    "RUN",
+    "RUN_ID",
+    "WHOLE_RUN_ID",
+    "answers",
+]
+
+RUN = "Id of a run, its first 4 or more digits, or `latest`"
 
 RUN_ID = OpenApiParameter("run_id", OpenApiTypes.STR, OpenApiParameter.PATH, description=f"{RUN}.")
 WHOLE_RUN_ID = OpenApiParameter("run_id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="Id of a run.")
+
+
+class RefusalSerializer(ErrorSerializer):
+    """The verb does not apply to the run as it is now. Nothing was changed."""
+
+    status = serializers.ChoiceField(
+        choices=STATUSES, required=False, help_text="The run's status now; absent when no single run was meant."
+    )
+
+
+_ANSWERS: dict[int, shared.Answer] = {
+    **shared.ANSWERS,
+    409: (RefusalSerializer, "It does not apply to the run as it is now; nothing was changed."),
+}
+READ = (400, 401, 403, 404, 429)
+COMMAND = (*READ, 409, 411, 413, 415, 422)
+
+
+def answers(success: dict[int, Any], *others: int) -> dict[int, Any]:
+    """The answers of an endpoint for the OpenAPI schema: the good ones and the errors it can give."""
+    return shared.answers(success, *others, table=_ANSWERS)
 
 
 class AgentScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from django.urls import path
 
-from automation.api.views import compatible, insight, runs, unknown, work
+from automation.api.base import Unknown
+from automation.api.compat import views as compat
+from automation.api.progress import views as progress
+from automation.api.runs import views as runs
+from automation.api.work import views as work
 
 app_name = "automation-api"
 
@@ -18,19 +22,19 @@ urlpatterns = [
     path(f"{_RUN}/resume/", runs.ResumeRun.as_view(), name="resume-run"),
     path(f"{_RUN}/cancel/", runs.CancelRun.as_view(), name="cancel-run"),
     path(f"{_RUN}/retry-failed/", runs.RetryFailed.as_view(), name="retry-failed"),
-    path(f"{_RUN}/progress/", insight.RunProgress.as_view(), name="progress"),
-    path(f"{_RUN}/stages/", insight.RunStages.as_view(), name="stages"),
-    path(f"{_RUN}/explain/", insight.RunExplanation.as_view(), name="explain"),
+    path(f"{_RUN}/progress/", progress.RunProgress.as_view(), name="progress"),
+    path(f"{_RUN}/stages/", progress.RunStages.as_view(), name="stages"),
+    path(f"{_RUN}/explain/", progress.RunExplanation.as_view(), name="explain"),
     path(f"{_RUN}/items/", work.RunItems.as_view(), name="items"),
     path(f"{_RUN}/failures/", work.RunFailures.as_view(), name="failures"),
     path(f"{_RUN}/events/", work.RunEvents.as_view(), name="events"),
     path("pipelines/", work.PipelineList.as_view(), name="pipelines"),
-    path("pause/", compatible.PauseSite.as_view(), name="pause"),
-    path("resume/", compatible.ResumeSite.as_view(), name="resume"),
-    path("cancel/", compatible.CancelSite.as_view(), name="cancel"),
-    path("current_run/", compatible.CurrentRun.as_view(), name="current-run"),
-    path("current_processing/", compatible.CurrentProcessing.as_view(), name="current-processing"),
-    path("history/", compatible.History.as_view(), name="history"),
-    path("logs/", compatible.Logs.as_view(), name="logs"),
-    path("<path:rest>/", unknown.Unknown.as_view()),
+    path("pause/", compat.PauseSite.as_view(), name="pause"),
+    path("resume/", compat.ResumeSite.as_view(), name="resume"),
+    path("cancel/", compat.CancelSite.as_view(), name="cancel"),
+    path("current_run/", compat.CurrentRun.as_view(), name="current-run"),
+    path("current_processing/", compat.CurrentProcessing.as_view(), name="current-processing"),
+    path("history/", compat.History.as_view(), name="history"),
+    path("logs/", compat.Logs.as_view(), name="logs"),
+    path("<path:rest>/", Unknown.as_view()),
 ]

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.db import connection, transaction
-from django.dispatch import receiver
 
-from automation import leases
-from automation.leases.claims import KEEPS, RUN, SLICE, STAGE, NoRoom
-from automation.models import Ticket
-from automation.pipeline import AGENT, all_pipelines, definition
-from automation.pipeline.definition import INTERFACE, QUEUE
-from automation.runs import transitions
-from pause_manager import capacity, manager, nodes, workloads_forced, workloads_kinds, workloads_loads
+from automation.errors import NoRoom
+from automation.models.runs import lock_runs
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
+from pause_manager import capacity, manager, nodes
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import NodeView
 from pause_manager.models import PauseQueueEntry
 from pause_manager.nodes import watching
 from pause_manager.observability import metrics
-from pause_manager.pause_queue import unserved
-from pause_manager.pause_queue.admission import ITS_TURN, Desk, open_desk
+from pause_manager.pause_queue.admission import QUEUED_BEHIND, AdmissionController, open_admission
 from pause_manager.pause_queue.writer import Parked
-from pause_manager.probes import processes
 from pause_manager.probes.sample import Sample
-from pause_manager.signals import yield_wanted
 
 logger = logging.getLogger("automation.dispatch.admission")
 
@@ -87,15 +79,15 @@ def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admi
     admission = Admission()
     if not wants:
         return admission
-    desk, problem = _open_desk(seen)
+    controller, problem = _open_admission(seen)
     turns = _Turns(wants)
     for want in wants:
         asked = want.messages if at_most is None else min(want.messages, at_most)
-        if want.ignores_capacity or (desk is None and not problem):
+        if want.ignores_capacity or (controller is None and not problem):
             admission.granted.append((want, asked))
             continue
         kept = min(asked, want.kept)
-        verdict, fitting = _judged(desk, problem, want, asked - kept, turns)
+        verdict, fitting = _judged(controller, problem, want, asked - kept, turns)
         fitting += kept
         manager.DECISIONS.add(code="granted" if fitting else verdict.code)
         if fitting:
@@ -106,13 +98,13 @@ def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admi
     return admission
 
 
-def _open_desk(seen: Seen) -> tuple[Desk | None, str]:
-    """The desk, or why there is none; neither if capacity is not watched."""
+def _open_admission(seen: Seen) -> tuple[AdmissionController | None, str]:
+    """The admission controller, or why there is none; neither if capacity is not watched."""
     if isinstance(seen, str):
         return None, seen
     try:
         with transaction.atomic():
-            return open_desk(seen=seen), ""
+            return open_admission(seen=seen), ""
     except Exception as error:
         return None, _unreadable(error)
 
@@ -133,20 +125,22 @@ class _Turns:
             return {row[0] for row in cursor.fetchall()}
 
 
-def _judged(desk: Desk | None, problem: str, want: Want, asked: int, turns: _Turns) -> tuple[capacity.Verdict, int]:
+def _judged(
+    controller: AdmissionController | None, problem: str, want: Want, asked: int, turns: _Turns
+) -> tuple[capacity.Verdict, int]:
     """The verdict on ``want``, and how many of ``asked`` loops fit."""
-    if desk is not None:
+    if controller is not None:
         try:
-            verdict = desk.should_pause(want.needs, pipeline=want.pipeline, queue=want.queue)
+            verdict = controller.should_pause(want.needs, pipeline=want.pipeline, queue=want.queue)
             if verdict.should_pause:
                 return verdict, 0
-            if desk.goes_behind(want.needs, want.priority, pipeline=want.pipeline, queue=want.queue):
+            if controller.must_queue(want.needs, want.priority, pipeline=want.pipeline, queue=want.queue):
                 asked = min(asked, 1) if not want.at_work and turns.has(want.run_id) else 0
             if not asked:
-                return replace(verdict, code="goes_behind", sentence=ITS_TURN), 0
-            fitting = desk.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
+                return replace(verdict, code="goes_behind", sentence=QUEUED_BEHIND), 0
+            fitting = controller.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
             # There is room, but not so much, or those before took it.
-            short = f"No node has room for {want.needs} beside what is on its way{desk.kept_back(want.needs)}"
+            short = f"No node has room for {want.needs} beside what is on its way{controller.reserved_text(want.needs)}"
             return replace(verdict, code="does_not_fit", sentence=f"{short}: {verdict.sentence}"), fitting
         except Exception as error:
             problem = _unreadable(error)
@@ -168,7 +162,7 @@ def park(admission: Admission) -> None:
     for sentence, wants in admission.parked.items():
         runs = {want.run_id: want for want in reversed(wants)}
         with transaction.atomic():
-            transitions.lock([str(run_id) for run_id in runs])
+            lock_runs([str(run_id) for run_id in runs])
             manager.pause_work(
                 [
                     Parked(
@@ -184,7 +178,7 @@ def park(admission: Admission) -> None:
                     for run_id in _idle(list(runs))
                 ],
                 reason=sentence,
-                figures=admission.figures[sentence],
+                details=admission.figures[sentence],
             )
 
 
@@ -233,104 +227,6 @@ def _was_parked(run_id: UUID) -> Callable[[], bool]:
     return answer
 
 
-@workloads_loads.register
-def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
-    """Live leases by node and what lost slices keep there; without a node's name the messages sent, not answered."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LEASED, {"node": node})
-        leased = cursor.fetchall()
-        sent = []
-        if node is None:
-            cursor.execute(_SENT)
-            sent = cursor.fetchall()
-    for slice_id, name, gpus, started_at, priority, pipeline, needs, queue, can_yield, *rest in leased:
-        run_id, works_since, repeats, owner = rest
-        yield (
-            name,
-            Load(
-                f"slice:{slice_id}",
-                _needs(needs),
-                started_at,
-                priority,
-                tuple(gpus),
-                can_yield=can_yield,
-                # An agent comes by itself: nobody can have another one go on with its work elsewhere.
-                can_move=bool(queue),
-                queue=queue,
-                policy=pipeline,
-                piece=f"run:{run_id}",
-                works_since=works_since,
-                repeats_seconds=repeats,
-                container=processes.container_of(owner),
-            ),
-        )
-    for ticket_id, queue, sent_at, priority, needs in sent:
-        yield None, Load(f"ticket:{ticket_id}", _needs(needs), sent_at, priority, is_sent=True, queue=queue)
-
-
-def _needs(text: str) -> Needs:
-    return definition.needs_of(orjson.loads(text))
-
-
-@unserved.register
-def _queues_of_tickets() -> Iterable[str]:
-    return Ticket.objects.order_by().values_list("queue", flat=True).distinct()
-
-
-@workloads_forced.register
-def _forced_queues() -> Iterable[str]:
-    with connection.cursor() as cursor:
-        cursor.execute(_FORCED)
-        return [row[0] for row in cursor.fetchall()]
-
-
-@workloads_kinds.register
-def _kinds() -> Iterable[workloads_kinds.Kind]:
-    for pipeline in all_pipelines():
-        for stage in pipeline.stages:
-            # Agents come by themselves: no worker need serve the queue.
-            queue = "" if stage.executor == AGENT else stage.queue
-            yield workloads_kinds.Kind(pipeline.slug, stage.slug, stage.needs, queue)
-
-
-@receiver(yield_wanted)
-def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
-    slices = [int(ref.removeprefix("slice:")) for ref in refs if ref.startswith("slice:")]
-    leases.request_yield(slices, reason)
-
-
-# A loop leaves between two items, so that it costs an item at most; a hook has none and begins anew.
-_REPEATS = """
-    CASE WHEN slice.phase = 1 AND slice.processed + slice.failed > 0
-         THEN slice.busy_seconds / (slice.processed + slice.failed)
-         ELSE extract(epoch FROM statement_timestamp() - slice.leased_at)::float
-    END
-"""
-
-# A run of the release before may have been leased by it before its stages are defined here, see ``stage_rows.define``.
-_NEEDS = "coalesce(stage.definition->>'needs', '{}')"
-_SERVED_BY = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN '' ELSE coalesce({QUEUE}, '') END"
-
-_LEASED = f"""
-    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, NOT run.ignores_capacity,
-           run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}, slice.lease_owner
-      FROM {SLICE} AS slice
-      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
-      JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
-     UNION ALL
-    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, false, run.id, NULL, 0, ''
-      FROM {SLICE} AS slice
-      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
-      JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE slice.lost_at IS NOT NULL AND {KEEPS} AND stage.lifecycle = 'running' AND run.lifecycle = 'running'
-       AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL
-       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
-"""
-
 _SENT_ON = f"""
     SELECT EXISTS (SELECT FROM {PauseQueueEntry._meta.db_table} AS entry
                     WHERE entry.ref = 'run:' || %(run)s::uuid AND entry.outcome = 'sent'
@@ -340,24 +236,6 @@ _SENT_ON = f"""
                            WHERE stage.run_id = %(run)s AND slice.finished_at IS NULL
                              AND slice.lease_token IS NOT NULL))
 """
-
-_FORCED = f"""
-    SELECT DISTINCT {QUEUE}
-      FROM {RUN} AS run JOIN {STAGE} AS stage ON stage.run_id = run.id
-     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND run.ignores_capacity
-       AND stage.lifecycle = 'running'
-       AND {QUEUE} IS NOT NULL
-"""
-
-_SENT = f"""
-    SELECT ticket.id, ticket.queue, extract(epoch FROM ticket.sent_at)::float, run.priority, {_NEEDS}
-      FROM {Ticket._meta.db_table} AS ticket
-      JOIN {STAGE} AS stage ON stage.id = ticket.stage_run_id
-      JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'
-       AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL
-"""
-"""Messages that will start something: what was sent for a run that has ended or is paused takes nobody's room."""
 
 _TURNS = f"""
     SELECT run.id FROM {RUN} AS run
@@ -376,6 +254,6 @@ _IDLE = f"""
             SELECT 1 FROM {STAGE} AS stage
               LEFT JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
                     AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-              LEFT JOIN {Ticket._meta.db_table} AS ticket ON ticket.stage_run_id = stage.id
+              LEFT JOIN {TICKET} AS ticket ON ticket.stage_run_id = stage.id
              WHERE stage.run_id = run.id AND (slice.id IS NOT NULL OR ticket.id IS NOT NULL))
 """

@@ -20,8 +20,9 @@ from automation import conf, gate
 from automation.dispatch import turns
 from automation.dispatch.admission import Want, admit, look_ahead, park
 from automation.gate import standstills
-from automation.leases.claims import KEEPS, RUN, SLICE, STAGE
+from automation.leases.claims import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, definition
 from automation.pipeline.definition import CONCURRENCY, INTERFACE, QUEUE
 from pause_manager.messaging.broker import BROKER_ERRORS, queue_depth
@@ -30,7 +31,6 @@ from pause_manager.observability import gate_health
 logger = logging.getLogger("automation.dispatch.dispatcher")
 
 TASK = "automation.worker.stage_loop"
-TICKET = Ticket._meta.db_table
 
 
 def on_commit(stage_run_ids: Sequence[int]) -> None:

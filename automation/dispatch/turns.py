@@ -13,10 +13,9 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from automation import conf, gate
-from automation.leases.claims import RUN, SLICE, STAGE
 from automation.models import StageRun, Ticket
+from automation.models.tables import RUN, SLICE, STAGE, TICKET
 
-TICKET = Ticket._meta.db_table
 BEGINNING_SHARE = 0.1
 """Of a turn, at most, is spent on the beginning of the work: on a model that is loaded, for instance."""
 CALLED_SECONDS = 10

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import IntegrityError, connection
@@ -18,13 +18,22 @@ from django.db import IntegrityError, connection
 from automation.errors import LeaseLost
 from automation.files.place import Place
 from automation.files.storage import StorageAway
-from automation.leases.claims import RUN, SLICE, Work
 from automation.models import AutomationRun
 from automation.models.files import Artifact
+from automation.models.tables import ARTIFACT, RUN, SLICE
 
-ARTIFACT = Artifact._meta.db_table
 TRIES = 10
 """Holders of two slices that write one name at the same time take turns."""
+
+
+class Lease(Protocol):
+    """A slice that is held, and the fencing token that proves it."""
+
+    @property
+    def slice_id(self) -> int: ...
+
+    @property
+    def token(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def find_all(run_id: UUID, stage_slug: str, names: Iterable[str]) -> dict[str, S
     return {name: Stored(location, size or 0, at) for name, location, size, at in found if at is not None}
 
 
-def bind(work: Work, run_id: UUID, place: Place) -> None:
+def bind(work: Lease, run_id: UUID, place: Place) -> None:
     """From the run's first file on they are kept in ``place``. Raises ``StorageAway`` if they are elsewhere."""
     with connection.cursor() as cursor:
         cursor.execute(_BIND, {"run": run_id, "slice": work.slice_id, "token": work.token, "storage": place.id})
@@ -67,7 +76,7 @@ def bind(work: Work, run_id: UUID, place: Place) -> None:
     )
 
 
-def reserve(work: Work, name: str, location: str) -> int:
+def reserve(work: Lease, name: str, location: str) -> int:
     """Note that ``location`` is about to be written for ``name``, so that it is found again if nobody uses it."""
     with connection.cursor() as cursor:
         cursor.execute(_RESERVE, {"slice": work.slice_id, "token": work.token, "name": name, "location": location})
@@ -77,7 +86,7 @@ def reserve(work: Work, name: str, location: str) -> int:
     return int(row[0])
 
 
-def publish(work: Work, artifact_id: int, name: str, location: str, size: int) -> None:
+def publish(work: Lease, artifact_id: int, name: str, location: str, size: int) -> None:
     """From now on ``name`` has the content at ``location``, of ``size`` bytes. Raises :class:`LeaseLost`."""
     values: dict[str, Any] = {
         "slice": work.slice_id,
@@ -99,7 +108,7 @@ def publish(work: Work, artifact_id: int, name: str, location: str, size: int) -
                 raise
 
 
-def remove(work: Work, name: str) -> bool:
+def remove(work: Lease, name: str) -> bool:
     """Let ``name`` have no content; whether it had one. Raises :class:`LeaseLost`."""
     with connection.cursor() as cursor:
         cursor.execute(_REMOVE, {"slice": work.slice_id, "token": work.token, "name": name})
@@ -109,7 +118,7 @@ def remove(work: Work, name: str) -> bool:
     return bool(removed)
 
 
-def _lost(work: Work) -> LeaseLost:
+def _lost(work: Lease) -> LeaseLost:
     return LeaseLost(f"Cannot write files for slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 

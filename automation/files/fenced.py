@@ -14,8 +14,8 @@ from django.db import DatabaseError, connection
 
 from automation.files import catalog, names, place
 from automation.files.artifacts import Artifacts
+from automation.files.catalog import Lease
 from automation.files.storage import Content, ContentFile, used
-from automation.leases.claims import Work
 from pause_manager import database
 
 P = ParamSpec("P")
@@ -29,7 +29,7 @@ class FencedArtifacts(Artifacts):
     lost it writes nothing (``LeaseLost``). From threads and coroutines of the stage's own it works as well.
     """
 
-    def __init__(self, run_id: UUID, stage_slug: str, held: Callable[[], Work | None]) -> None:
+    def __init__(self, run_id: UUID, stage_slug: str, held: Callable[[], Lease | None]) -> None:
         super().__init__(run_id, stage_slug)
         self._held = held
         self._thread = threading.get_ident()
@@ -78,13 +78,13 @@ class FencedArtifacts(Artifacts):
             self._bind(work)
         return self._location(name, stage)
 
-    def _work(self, verb: str, name: str) -> Work:
+    def _work(self, verb: str, name: str) -> Lease:
         work = self._held()
         if work is None:
             raise RuntimeError(f"Cannot {verb} {name!r}: no item, prepare or finish is at work.")
         return work
 
-    def _bind(self, work: Work) -> None:
+    def _bind(self, work: Lease) -> None:
         """See that the run's files are where this process writes. Asked again as often as that is looked up."""
         here = place.here()
         if here is not self._bound:

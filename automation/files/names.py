@@ -12,8 +12,8 @@ from uuid import UUID
 
 from django.utils.text import slugify
 
+from automation.conf import SLUG
 from automation.errors import FileNameRefused
-from automation.pipeline.declaration import SLUG
 
 MOST_BYTES = 400
 """Of a name, in UTF-8."""

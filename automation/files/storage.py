@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage
 
-from automation.pipeline import TryLater
+from automation.errors import TryLater
 
 AGAIN_SECONDS = 15.0
 CHUNK_BYTES = 256 * 1024

@@ -10,9 +10,8 @@ from django.db import connection
 
 from automation import conf
 from automation.files import place
-from automation.files.catalog import ARTIFACT
 from automation.files.storage import StorageAway, used
-from automation.leases.claims import RUN, SLICE, STAGE
+from automation.models.tables import ARTIFACT, RUN, SLICE, STAGE
 
 logger = logging.getLogger("automation.files")
 

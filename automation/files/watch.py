@@ -1,9 +1,10 @@
-"""In a worker's main process: looks which storage it has, now and then, and has it told with the worker's reports."""
+"""In a worker's main process: looks which storage it has, now and then, for the worker's reports."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from celery import signals
@@ -11,7 +12,6 @@ from django.conf import settings
 from django.core.files.storage import storages
 
 from automation.files import place
-from pause_manager import workloads_storage_report
 
 logger = logging.getLogger("automation.files")
 
@@ -21,10 +21,19 @@ AGAIN_SECONDS = 3.0
 """The same while the storage cannot be used."""
 
 
+_report: dict[str, Any] | None = None
+
+
+def report() -> Mapping[str, Any] | None:
+    """What the last look has found; ``None`` before the first."""
+    return _report
+
+
 def look_once(storage: Any, complaint: str = "") -> str:
-    """Look and tell; what is wrong with the storage, logged if it is not the ``complaint`` of the last time."""
+    """Look and remember; what is wrong with the storage, logged if it is not the ``complaint`` of the last time."""
+    global _report
     try:
-        workloads_storage_report.tell(place.look(storage).as_dict())
+        _report = place.look(storage).as_dict()
     except Exception as error:
         if str(error) != complaint:
             logger.error("Where this worker keeps files is not known: %s", error)

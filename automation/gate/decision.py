@@ -12,17 +12,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation.files import sharing
-from automation.gate import installed, standstills, troubles, waits
+from automation.gate import file_sharing, installed, standstills, troubles, waits
 from automation.gate.troubles import Trouble
 from automation.gate.waits import Wait
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import QUEUE
 from pause_manager import conf, times
+from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pause_queue import outlook
 
 ORDER = (
@@ -36,7 +35,7 @@ ORDER = (
     "needs_input",
     "capacity",
     standstills.CODE_MISSING,
-    sharing.NOT_SHARED,
+    file_sharing.NOT_SHARED,
 )
 """The order in which reasons are told; the first is the one a list shows."""
 COPYING = "copying"
@@ -56,7 +55,7 @@ _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(nod
 OPEN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND {installed.IS_HERE}
-    AND NOT {sharing.APART}
+    AND NOT {file_sharing.APART}
     AND NOT EXISTS (
         SELECT 1 FROM {_HOLD} AS hold
          WHERE hold.released_at IS NULL
@@ -73,7 +72,7 @@ OPEN = f"""
 
 def values() -> dict[str, Any]:
     """What a statement with ``OPEN`` is given."""
-    return {"node_seconds": node_seconds(), "installed": installed.keys(), **sharing.values()}
+    return {"node_seconds": node_seconds(), "installed": installed.keys(), **file_sharing.values()}
 
 
 def node_seconds() -> float:
@@ -185,11 +184,11 @@ def _of_files(run: AutomationRun) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
         with gate_health.judging("files"):
-            found = sharing.problem(run, sharing.told())
-            since = standstills.since(run.pk, sharing.NOT_SHARED) if found else None
+            found = file_sharing.problem(run, file_sharing.told())
+            since = standstills.since(run.pk, file_sharing.NOT_SHARED) if found else None
     except Exception as error:
         return [_unreadable("files", error)]
-    return [Reason(sharing.NOT_SHARED, found, since, SYSTEM.name, sharing.LIFTED_BY)] if found else []
+    return [Reason(file_sharing.NOT_SHARED, found, since, SYSTEM.name, file_sharing.LIFTED_BY)] if found else []
 
 
 def may_proceed(reasons: Iterable[Reason]) -> bool:
@@ -265,8 +264,8 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
             if pending and _holds_of_all_nodes():
                 return {run.pk for run in pending}
         with gate_health.judging("files"):
-            live = sharing.told() if pending else []
-            apart = {run.pk for run in pending if sharing.problem(run, live) is not None}
+            live = file_sharing.told() if pending else []
+            apart = {run.pk for run in pending if file_sharing.problem(run, live) is not None}
         with gate_health.judging("holds"):
             if every:
                 held = set(Hold.objects.covering(every).values_list("scope", flat=True))

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation.files import sharing
-from automation.gate import installed
-from automation.models import AutomationRun, StageRun, Standstill, WorkSlice
+from automation.gate import file_sharing, installed
+from automation.models import Standstill
+from automation.models.tables import RUN, SLICE, STAGE, STANDSTILL
 
 CODE_MISSING = "code_missing"
 NO_FREE_WORKER = "no_free_worker"
@@ -21,8 +21,6 @@ SHORT_SECONDS = 1
 CLOSE_SECONDS = 60
 """Waits that follow each other within so long are kept as one, as long as they were together: a run that takes turns
 with others for a day leaves one row."""
-
-_RUN, _STAGE, _SLICE, _STANDSTILL = (model._meta.db_table for model in (AutomationRun, StageRun, WorkSlice, Standstill))
 
 
 def keep(code: str, run_ids: Sequence[UUID]) -> None:
@@ -42,9 +40,9 @@ def note_code_missing() -> None:
 def note_files_not_shared() -> None:
     """Note the running runs whose files not all of those who live have."""
     with connection.cursor() as cursor:
-        cursor.execute(_APART, sharing.values())
+        cursor.execute(_APART, file_sharing.values())
         run_ids = [row[0] for row in cursor.fetchall()]
-    keep(sharing.NOT_SHARED, run_ids)
+    keep(file_sharing.NOT_SHARED, run_ids)
 
 
 def begin_waiting(stage_run_ids: Sequence[int]) -> None:
@@ -67,15 +65,15 @@ def since(run_id: UUID, code: str) -> datetime | None:
 
 
 WAITS = f"""
-    EXISTS (SELECT FROM {_STANDSTILL} WHERE run_id = run.id AND code = '{NO_FREE_WORKER}' AND until IS NULL)
+    EXISTS (SELECT FROM {STANDSTILL} WHERE run_id = run.id AND code = '{NO_FREE_WORKER}' AND until IS NULL)
 """
 """SQL over ``run``: it stands still because no worker has come."""
 
 _BEGIN_WAITING = f"""
-    INSERT INTO {_STANDSTILL} (run_id, code)
-    SELECT DISTINCT run_id, %(code)s FROM {_STAGE} AS asked
+    INSERT INTO {STANDSTILL} (run_id, code)
+    SELECT DISTINCT run_id, %(code)s FROM {STAGE} AS asked
      WHERE id = ANY(%(ids)s) AND NOT EXISTS (
-           SELECT FROM {_STAGE} AS stage JOIN {_SLICE} AS slice ON slice.stage_run_id = stage.id
+           SELECT FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
             WHERE stage.run_id = asked.run_id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL)
      ORDER BY run_id
         ON CONFLICT DO NOTHING
@@ -83,15 +81,15 @@ _BEGIN_WAITING = f"""
 
 _END_WAITING = f"""
     WITH ended AS (
-        DELETE FROM {_STANDSTILL} WHERE run_id = %(run)s AND code = %(code)s AND until IS NULL
+        DELETE FROM {STANDSTILL} WHERE run_id = %(run)s AND code = %(code)s AND until IS NULL
      RETURNING since, statement_timestamp() - since AS length
     ), before AS (
-        DELETE FROM {_STANDSTILL} AS one USING ended
+        DELETE FROM {STANDSTILL} AS one USING ended
          WHERE one.run_id = %(run)s AND one.code = %(code)s AND ended.length >= make_interval(secs => %(short)s)
            AND one.until > ended.since - make_interval(secs => %(close)s)
      RETURNING one.until - one.since AS length
     )
-    INSERT INTO {_STANDSTILL} (run_id, code, since, until)
+    INSERT INTO {STANDSTILL} (run_id, code, since, until)
     SELECT %(run)s, %(code)s,
            statement_timestamp() - ended.length - coalesce((SELECT sum(length) FROM before), interval '0'),
            statement_timestamp()
@@ -100,23 +98,23 @@ _END_WAITING = f"""
 
 _KEEP = f"""
     WITH over AS (
-        UPDATE {_STANDSTILL} SET until = statement_timestamp()
+        UPDATE {STANDSTILL} SET until = statement_timestamp()
          WHERE code = %(code)s AND until IS NULL AND NOT run_id = ANY(%(ids)s::uuid[]))
-    INSERT INTO {_STANDSTILL} (run_id, code)
-    SELECT run.id, %(code)s FROM {_RUN} AS run
+    INSERT INTO {STANDSTILL} (run_id, code)
+    SELECT run.id, %(code)s FROM {RUN} AS run
      WHERE run.id = ANY(%(ids)s::uuid[]) AND NOT EXISTS (
-           SELECT FROM {_STANDSTILL} WHERE run_id = run.id AND code = %(code)s AND until IS NULL)
+           SELECT FROM {STANDSTILL} WHERE run_id = run.id AND code = %(code)s AND until IS NULL)
         ON CONFLICT DO NOTHING
 """
 
 _APART = f"""
-    SELECT run.id FROM {_RUN} AS run
-     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND {sharing.APART}
+    SELECT run.id FROM {RUN} AS run
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND {file_sharing.APART}
 """
 
 _WITHOUT_CODE = f"""
     SELECT run.id
-      FROM {_STAGE} AS stage JOIN {_RUN} AS run ON run.id = stage.run_id
+      FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'
      GROUP BY run.id HAVING NOT bool_or(coalesce({installed.IS_HERE}, false))
 """

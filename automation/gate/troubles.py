@@ -11,12 +11,11 @@ from datetime import datetime
 from django.db import connection
 
 from automation import conf
-from automation.models import AutomationRun, StageRun, WorkSlice
+from automation.models import AutomationRun
+from automation.models.tables import SLICE, STAGE
 from pause_manager.times import written
 
 FAILING, WAITS, LOSES = CODES = ("failing", "waits", "loses_workers")
-
-_SLICE, _STAGE = WorkSlice._meta.db_table, StageRun._meta.db_table
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,13 @@ def _loses(slug: str, key: str, crashes: int, expiries: int) -> Trouble:
 
 _FAILING = f"""
     SELECT slug, loop_failures, loop_error, CASE WHEN loop_retry_at > statement_timestamp() THEN loop_retry_at END
-      FROM {_STAGE} WHERE run_id = %(run)s AND lifecycle = 'running' AND loop_failures > 0 ORDER BY position
+      FROM {STAGE} WHERE run_id = %(run)s AND lifecycle = 'running' AND loop_failures > 0 ORDER BY position
 """
 
 _WAITS = f"""
     SELECT DISTINCT ON (stage.position) stage.slug, count(*) OVER (PARTITION BY stage.id),
            coalesce(nullif(slice.first_key, ''), 'a hook'), slice.waits, slice.available_at, slice.waits_for
-      FROM {_STAGE} AS stage JOIN {_SLICE} AS slice ON slice.stage_run_id = stage.id
+      FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
      WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND slice.finished_at IS NULL AND slice.waits > 0
        AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
        AND slice.lease_token IS NULL AND slice.available_at > statement_timestamp()
@@ -83,7 +82,7 @@ _WAITS = f"""
 
 _LOSES = f"""
     SELECT stage.slug, slice.cursor, slice.crashes, slice.expiries
-      FROM {_STAGE} AS stage JOIN {_SLICE} AS slice ON slice.stage_run_id = stage.id
+      FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
      WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND slice.finished_at IS NULL
        AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
        AND slice.crashes + slice.expiries >= %(often)s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import threading
 from collections.abc import Sequence
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
 _FINE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+
+
+def numbered(statement: str) -> tuple[bytes, list[str]]:
+    """For ``Aside``: ``statement`` with ``$1`` … for ``%(name)s``, and the names in that order."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    return (statement % {name: f"${number}" for number, name in enumerate(names, 1)}).encode(), names
 
 
 class Aside:

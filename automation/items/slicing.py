@@ -8,8 +8,8 @@ from django.db import connection
 from django.db.models import Sum
 
 from automation import conf
-from automation.items.store import ITEM
 from automation.models import Lifecycle, StageRun, WorkSlice
+from automation.models.tables import ITEM
 from automation.pipeline.definition import Definition
 
 UNKNOWN_RATE_SLICES = 64

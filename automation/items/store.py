@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from django.db import Error as DatabaseError
 from django.db import connection
 
 from automation.items import keys
-from automation.models import WorkItem
+from automation.items.background_connection import Aside
+from automation.items.unfinished import Unfinished
+from automation.models.tables import ITEM
 from automation.pipeline.payloads import UnfitPayload as UnfitPayload
 from automation.pipeline.payloads import encode as encode
 from automation.pipeline.payloads import of_wrong_type
 from pause_manager import database
 
-if TYPE_CHECKING:
-    from automation.items.background_connection import Aside
-    from automation.items.unfinished import Unfinished
-
-ITEM = WorkItem._meta.db_table
 FIRST_CHUNK = 500
 CHUNK = 5_000
 CHUNK_BYTES = 1 << 20

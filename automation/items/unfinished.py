@@ -19,9 +19,9 @@ from django.db import connection
 from automation import conf
 from automation.errors import LeaseLost
 from automation.items import keys
-from automation.items.background_connection import Aside
-from automation.leases.checkpoint import CHUNK, STATE, numbered
-from automation.leases.claims import RUN, SLICE, STAGE, Work
+from automation.items.background_connection import Aside, numbered
+from automation.items.leased_slice import LeasedSlice
+from automation.models.tables import ITEM_CHUNK, ITEM_STATE, RUN, SLICE, STAGE
 from automation.pipeline.context import Interrupted, StageContext
 from automation.pipeline.payloads import UnfitPayload
 from pause_manager import database
@@ -36,7 +36,7 @@ STATES_AT_ONCE, CHUNKS_AT_ONCE = 5_000, 250
 class States:
     """The states of the items of one slice, read when first asked for."""
 
-    def __init__(self, work: Work, prefix: str) -> None:
+    def __init__(self, work: LeasedSlice, prefix: str) -> None:
         self.work = work
         self._prefix = prefix
         self._known: dict[str, tuple[str, int]] | None = None
@@ -50,7 +50,8 @@ class States:
         if self._known is None:
             with connection.cursor() as cursor:
                 cursor.execute(
-                    f"SELECT key, state::text, outputs FROM {STATE} WHERE stage_run_id = %s AND key BETWEEN %s AND %s",
+                    f"SELECT key, state::text, outputs FROM {ITEM_STATE} "
+                    "WHERE stage_run_id = %s AND key BETWEEN %s AND %s",
                     [self.work.stage_run_id, self._prefix + self.work.first_key, self._prefix + self.work.last_key],
                 )
                 self._known = {found: (state, outputs) for found, state, outputs in cursor.fetchall()}
@@ -239,7 +240,7 @@ def _send(aside: Aside, slice_id: int, values: list[bytes | None]) -> bytes | No
 def sweep() -> int:
     """Forget some of what is unfinished for good, as its stage or run has ended; how many rows that was."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT stage_run_id FROM {STATE} UNION SELECT stage_run_id FROM {CHUNK}")
+        cursor.execute(f"SELECT stage_run_id FROM {ITEM_STATE} UNION SELECT stage_run_id FROM {ITEM_CHUNK}")
         found = [pk for (pk,) in cursor.fetchall()]
         if not found:
             return 0
@@ -254,7 +255,7 @@ def sweep() -> int:
         )
         ended = [pk for (pk,) in cursor.fetchall()]
         rows = 0
-        for table, most in ((STATE, STATES_AT_ONCE), (CHUNK, CHUNKS_AT_ONCE)):
+        for table, most in ((ITEM_STATE, STATES_AT_ONCE), (ITEM_CHUNK, CHUNKS_AT_ONCE)):
             cursor.execute(
                 f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE stage_run_id = ANY(%s) LIMIT %s)",
                 [ended, most],
@@ -270,18 +271,18 @@ _WRITE = f"""
          WHERE id = %(slice)s::bigint AND lease_token = %(token)s::bigint
      RETURNING stage_run_id
     ), after AS (
-        DELETE FROM {CHUNK} AS chunk USING held
+        DELETE FROM {ITEM_CHUNK} AS chunk USING held
          WHERE chunk.stage_run_id = held.stage_run_id AND chunk.key = %(key)s::varchar
            AND (chunk.ordinal > %(ordinal)s::bigint OR (chunk.ordinal = %(ordinal)s::bigint AND %(rows)s::text = ''))
     ), written AS (
-        INSERT INTO {CHUNK} (stage_run_id, key, ordinal, rows)
+        INSERT INTO {ITEM_CHUNK} (stage_run_id, key, ordinal, rows)
         SELECT stage_run_id, %(key)s::varchar, %(ordinal)s::bigint, %(rows)s::text FROM held WHERE %(rows)s::text <> ''
             ON CONFLICT (stage_run_id, key, ordinal) DO UPDATE SET rows = excluded.rows
     ), forgotten AS (
-        DELETE FROM {STATE} AS state USING held
+        DELETE FROM {ITEM_STATE} AS state USING held
          WHERE state.stage_run_id = held.stage_run_id AND state.key = %(key)s::varchar AND %(is_anew)s::boolean
     ), noted AS (
-        INSERT INTO {STATE} (stage_run_id, key, state, outputs)
+        INSERT INTO {ITEM_STATE} (stage_run_id, key, state, outputs)
         SELECT stage_run_id, %(key)s::varchar, %(state)s::jsonb, %(outputs)s::bigint FROM held
          WHERE %(state)s::text IS NOT NULL
             ON CONFLICT (stage_run_id, key) DO UPDATE

@@ -6,20 +6,27 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from automation.items import keys, store
+from automation.items.background_connection import Aside
+from automation.items.leased_slice import LeasedSlice
 from automation.items.store import Chunk
-from automation.leases.checkpoint import Failure
 from automation.models import StageRun
 from automation.pipeline import definition
 from automation.pipeline.definition import GROUP
 
-if TYPE_CHECKING:
-    from automation.items.background_connection import Aside
-    from automation.leases.claims import Work
-
 MAX_ERROR = 2_000
+
+
+class Failure(NamedTuple):
+    """An item that is given up, for :class:`ItemFailure`. ``error`` has no NUL characters."""
+
+    key: str
+    payload: dict[str, Any]
+    error: str
+    attempts: int
+
 
 Place = tuple[Chunk, int]
 """Where an item was read: chunk and row."""
@@ -69,7 +76,7 @@ class Reading:
     Items are read ahead on the connection ``ahead``, if there is one.
     """
 
-    def __init__(self, work: Work, stage_run: StageRun, ahead: Aside | None = None) -> None:
+    def __init__(self, work: LeasedSlice, stage_run: StageRun, ahead: Aside | None = None) -> None:
         assert work.source_id is not None
         stage = definition.of(stage_run)
         self.prefix = prefix_of(stage_run, work.source_id)
@@ -120,14 +127,14 @@ class Reading:
             yield items[0][0], [payload for _, payload in items]
 
 
-def units_of(work: Work, stage_run: StageRun) -> Iterator[Unit]:
+def units_of(work: LeasedSlice, stage_run: StageRun) -> Iterator[Unit]:
     """The units of ``work`` that are left, in order."""
     reading = Reading(work, stage_run)
     for key, given in reading.pairs:
         yield reading.unit(key, given)
 
 
-def rest_of(work: Work, stage_run: StageRun) -> Unit | None:
+def rest_of(work: LeasedSlice, stage_run: StageRun) -> Unit | None:
     """All that is left of ``work`` as one unit, for who gives it up. It takes no code of the stage."""
     assert work.source_id is not None
     chunks = store.read_chunks(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)

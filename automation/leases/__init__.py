@@ -1,11 +1,6 @@
 """Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check."""
 
 from automation.leases.claims import (
-    KEEPS_SECONDS,
-    SLICE,
-    STAGE,
-    NoRoom,
-    Work,
     Worker,
     claim,
     committed_cursor,
@@ -15,6 +10,7 @@ from automation.leases.claims import (
     holders,
     reap,
     release,
+    rename_machine,
     renew,
     request_yield,
     set_apart,
@@ -24,11 +20,6 @@ from automation.leases.claims import (
 )
 
 __all__ = [
-    "KEEPS_SECONDS",
-    "SLICE",
-    "STAGE",
-    "NoRoom",
-    "Work",
     "Worker",
     "claim",
     "committed_cursor",
@@ -38,6 +29,7 @@ __all__ = [
     "holders",
     "reap",
     "release",
+    "rename_machine",
     "renew",
     "request_yield",
     "set_apart",

@@ -6,18 +6,13 @@ It is done for an item that waits, and for one on which loops were lost. The new
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from automation.items.store import ITEM
-from automation.models import WorkSlice
-
-if TYPE_CHECKING:
-    from automation.leases.claims import Work
-
-SLICE = WorkSlice._meta.db_table
+from automation.items.leased_slice import LeasedSlice
+from automation.models.tables import ITEM, SLICE
 
 
-def first_of(cursor: Any, work: Work, group_size: int, *, seconds: float | None = None, why: str = "") -> bool:
+def first_of(cursor: Any, work: LeasedSlice, group_size: int, *, seconds: float | None = None, why: str = "") -> bool:
     """Set the item after the cursor of ``work`` apart, with what is known of it; False if ``work`` is no longer held.
 
     With ``seconds`` it waits for so long, because of ``why``. The cursor of ``work`` moves past it.

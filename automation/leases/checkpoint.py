@@ -5,33 +5,23 @@ One statement is one transaction and one round trip, so that it can be under way
 
 from __future__ import annotations
 
-import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from django.db import connection, transaction
 
 from automation import conf
 from automation.errors import LeaseLost
-from automation.items import store
-from automation.leases.claims import NO_LEASE, SLICE, Work
-from automation.models import ItemChunk, ItemFailure, ItemState
-
-CHUNK, STATE = ItemChunk._meta.db_table, ItemState._meta.db_table
+from automation.items.background_connection import numbered
+from automation.items.leased_slice import LeasedSlice
+from automation.items.units import Failure
+from automation.leases.claims import NO_LEASE
+from automation.models.tables import ITEM, ITEM_CHUNK, ITEM_FAILURE, ITEM_STATE, SLICE
 
 INTERVAL_SECONDS = 0.1
 """Between two checkpoints of a stage that does not say: so much work is done again after a crash."""
-
-
-class Failure(NamedTuple):
-    """An item that is given up, for :class:`ItemFailure`. ``error`` has no NUL characters."""
-
-    key: str
-    payload: dict[str, Any]
-    error: str
-    attempts: int
 
 
 @dataclass(slots=True)
@@ -55,7 +45,7 @@ class Progress:
         return not (self.processed or self.failed)
 
 
-def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
+def commit(work: LeasedSlice, done: Progress, *, release: bool = False) -> bool:
     """Commit outputs, failures, counts and cursor in one transaction; True if the slice is finished by it.
 
     ``release`` gives the slice back in the same transaction.
@@ -74,7 +64,7 @@ def commit(work: Work, done: Progress, *, release: bool = False) -> bool:
     return _finishes(work, done)
 
 
-def statement(work: Work, done: Progress) -> tuple[bytes, list[bytes | None]]:
+def statement(work: LeasedSlice, done: Progress) -> tuple[bytes, list[bytes | None]]:
     """``commit`` for ``Aside.send``; its result, ``1`` or ``0``, is for ``accept``. Not for what is ``staged``."""
     assert not done.staged
     text, names = _END_ASIDE if _finishes(work, done) else _MOVE_ON_ASIDE
@@ -82,7 +72,7 @@ def statement(work: Work, done: Progress) -> tuple[bytes, list[bytes | None]]:
     return text, [_as_bytes(facts[name]) for name in names]
 
 
-def accept(work: Work, done: Progress, has_moved: bool) -> None:
+def accept(work: LeasedSlice, done: Progress, has_moved: bool) -> None:
     """Note that ``done`` is committed, or raise :class:`LeaseLost` if the token was not in force."""
     if not has_moved:
         raise _lost(work)
@@ -93,11 +83,11 @@ def accept(work: Work, done: Progress, has_moved: bool) -> None:
     work.done += done.processed + done.failed
 
 
-def _lost(work: Work) -> LeaseLost:
+def _lost(work: LeasedSlice) -> LeaseLost:
     return LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
-def _staged_facts(work: Work, done: Progress) -> dict[str, Any]:
+def _staged_facts(work: LeasedSlice, done: Progress) -> dict[str, Any]:
     return {
         "slice": work.slice_id,
         "token": work.token,
@@ -107,11 +97,11 @@ def _staged_facts(work: Work, done: Progress) -> dict[str, Any]:
     }
 
 
-def _finishes(work: Work, done: Progress) -> bool:
+def _finishes(work: LeasedSlice, done: Progress) -> bool:
     return bool(done.cursor) and done.cursor == work.last_key
 
 
-def _facts(work: Work, done: Progress) -> dict[str, Any]:
+def _facts(work: LeasedSlice, done: Progress) -> dict[str, Any]:
     return {
         "slice": work.slice_id,
         "token": work.token,
@@ -138,12 +128,12 @@ _MOVE = f"""
          WHERE id = %(slice)s::bigint AND lease_token = %(token)s::bigint AND cursor = %(old)s::varchar
            FOR NO KEY UPDATE
     ), made AS (
-        INSERT INTO {store.ITEM} (made_by_id, key, payload)
+        INSERT INTO {ITEM} (made_by_id, key, payload)
         SELECT stage_run_id, split_part(line, E'\\t', 1), split_part(line, E'\\t', 2)::jsonb
           FROM held, string_to_table(%(outputs)s, E'\\n') AS line
      RETURNING 1
     ), given_up AS (
-        INSERT INTO {ItemFailure._meta.db_table} (stage_run_id, key, payload, error, attempts)
+        INSERT INTO {ITEM_FAILURE} (stage_run_id, key, payload, error, attempts)
         SELECT stage_run_id, failure->>0, failure->1, failure->>2, (failure->>3)::smallint
           FROM held, jsonb_array_elements(%(failures)s::jsonb) AS failure
      RETURNING 1
@@ -172,12 +162,6 @@ _END = _MOVE.format(
 )
 
 
-def numbered(statement: str) -> tuple[bytes, list[str]]:
-    """For ``Aside``: ``statement`` with ``$1`` … for ``%(name)s``, and the names in that order."""
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
-    return (statement % {name: f"${number}" for number, name in enumerate(names, 1)}).encode(), names
-
-
 _SETTLE = f"""
     WITH held AS MATERIALIZED (
         SELECT id, stage_run_id FROM {SLICE}
@@ -186,15 +170,15 @@ _SETTLE = f"""
         SELECT stage_run_id, key, outputs FROM held, unnest(%(keys)s::varchar[], %(counts)s::bigint[])
             AS staged(key, outputs)
     ), made AS (
-        INSERT INTO {store.ITEM} (made_by_id, key, payload)
+        INSERT INTO {ITEM} (made_by_id, key, payload)
         SELECT chunk.stage_run_id, split_part(line, E'\\t', 1), split_part(line, E'\\t', 2)::jsonb
-          FROM staged JOIN {CHUNK} AS chunk USING (stage_run_id, key), string_to_table(chunk.rows, E'\\n') AS line
+          FROM staged JOIN {ITEM_CHUNK} AS chunk USING (stage_run_id, key), string_to_table(chunk.rows, E'\\n') AS line
          WHERE chunk.ordinal < staged.outputs
     ), chunks AS (
-        DELETE FROM {CHUNK} AS chunk USING staged
+        DELETE FROM {ITEM_CHUNK} AS chunk USING staged
          WHERE chunk.stage_run_id = staged.stage_run_id AND chunk.key = staged.key
     )
-    DELETE FROM {STATE} AS state USING staged
+    DELETE FROM {ITEM_STATE} AS state USING staged
      WHERE state.stage_run_id = staged.stage_run_id AND state.key = staged.key
 """
 """What was committed of items before they ended, see ``unfinished``, becomes items or goes."""

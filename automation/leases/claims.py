@@ -11,30 +11,29 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.dispatch import receiver
 
 from automation import conf, gate
-from automation.errors import LeaseLost
+from automation.errors import LeaseLost, NoRoom
 from automation.gate import standstills
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import apart
-from automation.models import AutomationRun, StageRun, WorkItem, WorkSlice
+from automation.models import WorkSlice
+from automation.models.tables import ITEM, RUN, SLICE, STAGE
 from automation.pipeline.definition import CONCURRENCY, GROUP_SIZE
 from pause_manager import holds, nodes
 from pause_manager.holds.stops import Stop
 from pause_manager.models import Hold
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health
-from pause_manager.signals import machine_renamed
-from pause_manager.workloads_loads import KEEPS_SECONDS as KEEPS_SECONDS
+from pause_manager.times import KEEPS_PLACE_SECONDS
 
-SLICE, STAGE, RUN = (model._meta.db_table for model in (WorkSlice, StageRun, AutomationRun))
 _NOBODY = (
     "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
 )
 NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
-    slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_SECONDS})
+    slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_PLACE_SECONDS})
     AND slice.lease_token IS NULL AND slice.finished_at IS NULL
 """
 """SQL over ``slice``: it does."""
@@ -54,55 +53,6 @@ class Worker:
     """
     keeper: str = ""
     """The process that renews the lease: the worker's main process. Nobody's, of an agent."""
-
-
-class NoRoom(Exception):
-    """The node is held, or has no room for another loop of the stage; the sentence has the figures."""
-
-
-@dataclass
-class Work:
-    """A leased slice. ``cursor`` is the key of the last committed item."""
-
-    slice_id: int
-    token: int
-    stage_run_id: int
-    phase: int
-    source_id: int | None
-    first_key: str
-    last_key: str
-    cursor: str
-    size: int
-    crashes: int
-    gpus: list[str]
-    """Ids of the GPUs it may use; indices if it was leased before GPUs were booked by UUID."""
-    node: str = ""
-    """On which it was leased, by the name of that time."""
-    done: int = 0
-    """Items of it that were processed or have failed."""
-    overrun_key: str = ""
-    overrun_attempts: int = 0
-    expiries: int = 0
-    waits: int = 0
-    waited_seconds: float = 0.0
-    is_alone: bool = False
-
-    @property
-    def left(self) -> int:
-        """Items of it that are neither done nor set apart."""
-        return self.size - self.done
-
-    @property
-    def needs_care(self) -> bool:
-        """Whether the item after the cursor, or one soon after it, has ended its loop: the cursor must say where."""
-        has_overrun = self.overrun_attempts > 0 and self.overrun_key > self.cursor
-        return self.crashes > 0 or self.expiries > 0 or has_overrun
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether that was so often that the item is to be tried alone."""
-        settings = conf.settings()
-        return self.crashes >= settings.verdict_crashes - 1 or self.expiries >= settings.verdict_crashes
 
 
 class Lost(NamedTuple):
@@ -132,7 +82,7 @@ def claim(
     is_fresh: bool = True,
     room: Callable[[str], Sequence[str]] | None = None,
     suits: Callable[[str, Sequence[str]], bool] | None = None,
-) -> Work | None:
+) -> LeasedSlice | None:
     """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
 
     Raises :class:`NoRoom` on a node that is held.
@@ -187,7 +137,7 @@ def claim(
             row = cursor.fetchone()
         if row is not None and waits:
             standstills.end_waiting(run_id)
-        work = Work(*row) if row else None
+        work = LeasedSlice(*row) if row else None
         if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
             apart.first_of(cursor, work, group_size)
     return work
@@ -198,7 +148,7 @@ def _suspicion() -> dict[str, Any]:
     return {"suspect_crashes": verdict - 1, "suspect_expiries": verdict}
 
 
-def take(slice_id: int, worker: Worker) -> Work | None:
+def take(slice_id: int, worker: Worker) -> LeasedSlice | None:
     """Lease one slice that is open and free, whatever the gate says, to put its record right; ``None`` if it is not."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -213,18 +163,18 @@ def take(slice_id: int, worker: Worker) -> Work | None:
             },
         )
         row = cursor.fetchone()
-    return Work(*row) if row else None
+    return LeasedSlice(*row) if row else None
 
 
-def held(slice_id: int, token: int, owner: str) -> Work | None:
+def held(slice_id: int, token: int, owner: str) -> LeasedSlice | None:
     """The slice if ``owner``, or one of its ``owner/…``, holds it under ``token``; locked till the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute(_HELD, {"slice": slice_id, "token": token, "owner": owner})
         row = cursor.fetchone()
-    return Work(*row) if row else None
+    return LeasedSlice(*row) if row else None
 
 
-def heartbeat(work: Work) -> Stop | None:
+def heartbeat(work: LeasedSlice) -> Stop | None:
     """Extend the lease of ``work`` and return why its holder must stop, if it must."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -299,7 +249,7 @@ def run_stop(lifecycle: str, is_cancel_requested: bool) -> Stop | None:
     return None
 
 
-def finish_hook(work: Work, busy_seconds: float) -> None:
+def finish_hook(work: LeasedSlice, busy_seconds: float) -> None:
     """Finish a ``prepare`` or ``finish`` slice, which has no items. Raises :class:`LeaseLost`."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -311,7 +261,7 @@ def finish_hook(work: Work, busy_seconds: float) -> None:
             raise LeaseLost(f"Cannot finish slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
-def release(work: Work, *, is_crash: bool = False, is_expiry: bool = False) -> Lost | None:
+def release(work: LeasedSlice, *, is_crash: bool = False, is_expiry: bool = False) -> Lost | None:
     """Give the slice back as it was last committed; what is known of its current item, ``None`` if it is not held.
 
     ``is_crash`` if the item has ended the attempt at it, ``is_expiry`` if something else has.
@@ -326,7 +276,7 @@ def release(work: Work, *, is_crash: bool = False, is_expiry: bool = False) -> L
     return Lost._make([*row, is_crash]) if row else None
 
 
-def wait(work: Work, seconds: float, why: str) -> bool:
+def wait(work: LeasedSlice, seconds: float, why: str) -> bool:
     """Give the slice back for ``seconds`` at least, because of its current item; False if it is not held."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -338,7 +288,7 @@ def wait(work: Work, seconds: float, why: str) -> bool:
         return bool(cursor.rowcount)
 
 
-def set_apart(work: Work, group_size: int, *, seconds: float, why: str) -> None:
+def set_apart(work: LeasedSlice, group_size: int, *, seconds: float, why: str) -> None:
     """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest goes on.
 
     Raises :class:`LeaseLost`.
@@ -350,7 +300,7 @@ def set_apart(work: Work, group_size: int, *, seconds: float, why: str) -> None:
             raise LeaseLost(f"Cannot go on with slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
-def committed_cursor(work: Work) -> str | None:
+def committed_cursor(work: LeasedSlice) -> str | None:
     """The cursor in the database if ``work`` is still held, else ``None``: settles a commit whose answer was lost."""
     held = WorkSlice.objects.filter(pk=work.slice_id, lease_token=work.token)
     return held.values_list("cursor", flat=True).first()
@@ -396,8 +346,8 @@ def request_yield(slice_ids: Sequence[int], reason: str) -> int:
         return int(cursor.rowcount)
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
+    """Write the new name of a machine to the leases on it."""
     with connection.cursor() as cursor:
         cursor.execute(_RENAME, {"old": old, "new": new})
 
@@ -437,7 +387,7 @@ _HELD = f"""
 
 # From the cursor on, which is seldom far behind: what a loop has done is committed several times a second.
 ITEM_AT = f"""
-    coalesce((SELECT item.key FROM {WorkItem._meta.db_table} AS item
+    coalesce((SELECT item.key FROM {ITEM} AS item
                WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id
                  AND item.key >= slice.first_key AND item.key > slice.cursor AND item.key <= slice.last_key
                ORDER BY item.key OFFSET greatest(0, {{number}} - slice.processed - slice.failed) LIMIT 1), '')

@@ -8,9 +8,9 @@ from django.db import Error as DatabaseError
 
 from automation.errors import CheckpointRefused
 from automation.items.background_connection import Aside
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint, loop_beat
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Work
 from automation.leases.recovery import commit_surely
 from pause_manager import database
 from pause_manager.slots.slots import Slot
@@ -26,21 +26,21 @@ class Committer:
         self._aside = Aside()
         self._slot = slot
         self._committed = committed
-        self._pending: tuple[Work, Progress] | None = None
+        self._pending: tuple[LeasedSlice, Progress] | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether a checkpoint is under way."""
         return self._pending is not None
 
-    def commit(self, work: Work, done: Progress, *, release: bool = False) -> None:
+    def commit(self, work: LeasedSlice, done: Progress, *, release: bool = False) -> None:
         """Commit ``done`` after whatever is under way, and return when it stands. ``release`` gives the slice back."""
         self.wait()
         self._note(work, done, release=release)
         commit_surely(work, done, release=release)
         self._committed(done)
 
-    def begin(self, work: Work, done: Progress) -> None:
+    def begin(self, work: LeasedSlice, done: Progress) -> None:
         """Start to commit ``done`` once the checkpoint before it stands; raises what became of that one.
 
         What is ``staged`` takes more than a statement, and stands when this returns.
@@ -77,7 +77,7 @@ class Committer:
         self._pending = None
         self._aside.close()
 
-    def _note(self, work: Work, done: Progress, *, release: bool = False) -> None:
+    def _note(self, work: LeasedSlice, done: Progress, *, release: bool = False) -> None:
         if release or done.cursor == work.last_key:
             self._slot.note(loop_beat.on(work, is_ending=True))
 
@@ -91,7 +91,7 @@ class Committer:
         commit_surely(work, done, is_repeat=True)
         self._committed(done)
 
-    def _take(self) -> tuple[Work, Progress]:
+    def _take(self) -> tuple[LeasedSlice, Progress]:
         pending, self._pending = self._pending, None
         assert pending is not None
         return pending

@@ -11,8 +11,9 @@ from math import isfinite
 from typing import Any
 
 from automation import conf
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import claims
-from automation.leases.claims import Loop, Renewed, Work
+from automation.leases.claims import Loop, Renewed
 from automation.models import Lifecycle
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import keeper
@@ -25,7 +26,7 @@ def between_slices(stage_run_id: int) -> dict[str, Any]:
     return {"stage_run": stage_run_id}
 
 
-def on(work: Work, *, is_ending: bool = False) -> dict[str, Any]:
+def on(work: LeasedSlice, *, is_ending: bool = False) -> dict[str, Any]:
     """What a loop at ``work`` notes; ``is_ending`` once it gives the slice back."""
     return {"stage_run": work.stage_run_id, "slice": work.slice_id, "token": work.token, "is_ending": is_ending}
 

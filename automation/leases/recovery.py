@@ -10,16 +10,16 @@ from django.db import Error as DatabaseError
 
 from automation import conf
 from automation.errors import CheckpointRefused, LeaseLost
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint, claims
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Work
 from pause_manager import database
 
 logger = logging.getLogger("automation.leases.recovery")
 
 
 def commit_surely(
-    work: Work,
+    work: LeasedSlice,
     done: Progress,
     *,
     release: bool = False,
@@ -53,7 +53,7 @@ def commit_surely(
             is_repeat = True
 
 
-def release_surely(work: Work, *, is_expiry: bool, is_hurried: Callable[[], bool]) -> None:
+def release_surely(work: LeasedSlice, *, is_expiry: bool, is_hurried: Callable[[], bool]) -> None:
     """``leases.release``, tried again while the database is away: nobody may take the slice before its time is up.
 
     Ends without it when the lease has run out for everybody, or at once if it ``is_hurried``.
@@ -72,7 +72,7 @@ def release_surely(work: Work, *, is_expiry: bool, is_hurried: Callable[[], bool
             time.sleep(1.0)
 
 
-def _was_committed(work: Work, done: Progress, release: bool) -> bool:
+def _was_committed(work: LeasedSlice, done: Progress, release: bool) -> bool:
     cursor = claims.committed_cursor(work)
     if cursor is None and not release and done.cursor != work.last_key:
         raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it was taken over while the database was away.")

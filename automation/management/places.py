@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from automation.management.run_command import Exit, RunCommandError
+from automation.management.run_command import CommandRefused, Exit
 from automation.models import Account, Site
 
 
@@ -26,5 +26,5 @@ def place_of(options: dict[str, Any]) -> Site | Account | None:
     else:
         return None
     if found is None:
-        raise RunCommandError(f"Cannot find {name}: there is none.", Exit.NOT_FOUND, "not_found")
+        raise CommandRefused(f"Cannot find {name}: there is none.", Exit.NOT_FOUND, "not_found")
     return found

@@ -9,8 +9,6 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from automation.models._querysets import SliceQuerySet
-
 
 class WorkItem(models.Model):
     """One immutable item: written once, by the stage run that made it, and read by the stages after it.
@@ -33,6 +31,16 @@ class WorkItem(models.Model):
 
     def __str__(self) -> str:
         return f"item {self.key}"
+
+
+class SliceQuerySet(models.QuerySet["WorkSlice"]):
+    def open(self) -> SliceQuerySet:
+        """Slices with work left."""
+        return self.filter(finished_at__isnull=True)
+
+    def leased(self) -> SliceQuerySet:
+        """Slices held by a worker, live or lost: a lease ends when it is given back or reaped, not when it runs out."""
+        return self.filter(finished_at__isnull=True, lease_token__isnull=False)
 
 
 class WorkSlice(models.Model):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
+from automation.conf import SLUG
 from automation.errors import InvalidParams, PipelineError
 from automation.inputs import Reader
 from automation.pipeline import item_types
@@ -17,8 +17,6 @@ from pause_manager.capacity.needs import Needs
 
 if TYPE_CHECKING:
     from automation.pipeline.pipeline import AnyStage, Pipeline
-
-SLUG = re.compile(r"[a-z][a-z0-9_-]{0,49}")
 
 HOOKS = ("prepare", "setup", "teardown", "finish")
 TAKES = {

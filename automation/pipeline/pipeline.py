@@ -26,6 +26,7 @@ from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from automation.errors import InvalidInput, InvalidParams, UnknownPipeline
+from automation.errors import TryLater as TryLater
 from automation.files.names import slug_name
 from automation.inputs import Reader, Rows
 from automation.pipeline.declaration import AGENT, CELERY, Param, check_pipeline
@@ -57,18 +58,6 @@ Payload = dict[str, Any]
 """One item: a JSON object."""
 Outputs = Iterable[Any] | Awaitable[Iterable[Any]] | AsyncIterable[Any]
 """What ``process`` returns or yields: dicts, dataclasses or pydantic models."""
-
-
-class TryLater(Exception):
-    """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
-
-    No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
-    and ``max_wait_seconds``. The items after it go on; if the next one is asked to wait too, the slice waits as it is.
-    """
-
-    def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:
-        super().__init__(message)
-        self.seconds = max(0.0, seconds)
 
 
 class BaseStage:

@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE, STAGE
+from automation.models.tables import ITEM, SLICE, STAGE
+from pause_manager import scopes
 
 _LEASED = f"""
     SELECT stage.run_id, stage.slug, slice.id, slice.lease_owner, slice.lease_node, slice.leased_at,
@@ -41,7 +41,7 @@ def of_runs(run_ids: Sequence[UUID]) -> dict[str, dict[str, Any]]:
     for lease in leases_of(run_ids):
         entry = {name: lease[name] for name in ("worker", "node", "stage", "slice", "item")}
         entry["since"] = lease["since"].isoformat()
-        found.setdefault(f"run:{lease['run']}", {"in_flight": []})["in_flight"].append(entry)
+        found.setdefault(scopes.run(lease["run"]), {"in_flight": []})["in_flight"].append(entry)
     return found
 
 

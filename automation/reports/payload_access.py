@@ -8,7 +8,6 @@ from typing import Any
 
 from automation.gate import Reason, troubles
 from automation.reports import up_next
-from pause_manager import workloads_audit_readers
 from pause_manager.models import ControlEvent
 
 VIEW = "automation.view_payloads"
@@ -80,7 +79,7 @@ _EVENTS: dict[str, Any] = {
 """What is left of the reasons of events in which stages speak, by action."""
 
 
-@workloads_audit_readers.register_censor
-def _without_texts(user: Any, event: ControlEvent) -> str:
+def reason_for(user: Any, event: ControlEvent) -> str:
+    """The reason of ``event`` as far as ``user`` may see it."""
     told = _EVENTS.get(event.action)
     return event.reason if told is None or may_view(user) else told(event.reason)

@@ -9,8 +9,8 @@ from typing import Any
 from django.db import connection
 
 from automation.gate import installed
-from automation.leases.claims import STAGE
 from automation.models import TERMINAL, AutomationRun, Lifecycle
+from automation.models.tables import STAGE
 from automation.reports import in_flight, status
 from automation.reports.slice_totals import DONE
 from automation.reports.working_time import durations_of

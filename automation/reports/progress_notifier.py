@@ -30,7 +30,7 @@ _due: dict[str, float] = {}
 _away_until = 0.0
 
 
-def moved(scope: str) -> None:
+def publish_progress(scope: str) -> None:
     """Ring for progress of ``scope``, unless this process did within the last second. One look at the clock."""
     now = time.monotonic()
     if now < _due.get(scope, 0.0):
@@ -38,10 +38,10 @@ def moved(scope: str) -> None:
     if len(_due) >= MAX_REMEMBERED:
         _due.clear()
     _due[scope] = now + INTERVAL_SECONDS
-    changed([scope])
+    publish([scope])
 
 
-def changed(scopes: Iterable[str]) -> None:
+def publish(scopes: Iterable[str]) -> None:
     """Ring now. Redis away is logged and left alone for a while; pages read the database meanwhile."""
     global _away_until
     if time.monotonic() < _away_until:
@@ -58,4 +58,4 @@ def changed(scopes: Iterable[str]) -> None:
 def _tell(action: str, scopes: list[str], **_: object) -> None:
     # Holds ring the control channel, which the pages hear too.
     if not action.startswith("hold_"):
-        transaction.on_commit(lambda: changed(scopes), robust=True)
+        transaction.on_commit(lambda: publish(scopes), robust=True)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from django.db import connection
 
-from automation.leases.claims import RUN, SLICE, STAGE
-from automation.models.work import SliceTotals
-
-TOTALS = SliceTotals._meta.db_table
+from automation.models.tables import RUN, SLICE, SLICE_TOTALS, STAGE
 
 WAITING = f"""
     SELECT totals.stage_run_id, totals.phase, totals.open - at.leased - at.later AS due, at.later
       FROM {RUN} AS run
       JOIN {STAGE} AS stage ON stage.run_id = run.id AND stage.lifecycle = 'running'
-      JOIN {TOTALS} AS totals ON totals.stage_run_id = stage.id AND totals.open > 0
+      JOIN {SLICE_TOTALS} AS totals ON totals.stage_run_id = stage.id AND totals.open > 0
      CROSS JOIN LATERAL (
             SELECT (SELECT count(*) FROM {SLICE} AS slice
                      WHERE slice.stage_run_id = stage.id AND slice.phase = totals.phase
@@ -34,7 +31,7 @@ SQL that further conditions on ``run`` may follow.
 DONE = f"""
     SELECT sum(part.processed)::bigint AS processed, sum(part.failed)::bigint AS failed FROM (
         SELECT coalesce(sum(processed), 0) AS processed, coalesce(sum(failed), 0) AS failed
-          FROM {TOTALS} WHERE stage_run_id = stage.id
+          FROM {SLICE_TOTALS} WHERE stage_run_id = stage.id
          UNION ALL
         SELECT coalesce(sum(processed), 0), coalesce(sum(failed), 0)
           FROM {SLICE} AS slice

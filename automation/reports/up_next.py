@@ -8,8 +8,7 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE, STAGE
+from automation.models.tables import ITEM, SLICE, STAGE
 
 TITLE_LENGTH = 120
 _NAMES = ("title", "keyword", "name", "cluster", "text", "prompt", "n")

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation.leases.claims import RUN, STAGE
-from automation.models import AutomationRun, Standstill
+from automation.models import AutomationRun
+from automation.models.tables import RUN, STAGE, STANDSTILL
 from automation.pipeline.definition import QUEUE
 from pause_manager.models import Hold
 
@@ -24,7 +24,7 @@ _STOOD = f"""
       JOIN {Hold._meta.db_table} AS hold ON hold.scope = covering.scope
      UNION ALL
     SELECT standstill.since, standstill.until
-      FROM {Standstill._meta.db_table} AS standstill WHERE standstill.run_id = run.id
+      FROM {STANDSTILL} AS standstill WHERE standstill.run_id = run.id
 """
 
 _DURATIONS = f"""

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 from django.db import connection
 
-from automation.items.store import CHUNK, CHUNK_BYTES, ITEM
-from automation.models import AutomationRun, ItemFailure, StageRun
+from automation.items.store import CHUNK, CHUNK_BYTES
+from automation.models import AutomationRun, StageRun
+from automation.models.tables import ITEM, ITEM_FAILURE
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit_export
 
@@ -33,7 +34,7 @@ def lines(run: AutomationRun, counts: dict[str, int] | None = None) -> Iterator[
         yield _line("stage", **_fields(stage_run))
     for kind, table, parent, columns in (
         ("item", ITEM, "made_by_id", ""),
-        ("failure", ItemFailure._meta.db_table, "stage_run_id", ", 'error', error, 'attempts', attempts"),
+        ("failure", ITEM_FAILURE, "stage_run_id", ", 'error', error, 'attempts', attempts"),
     ):
         for stage_run in stage_runs:
             for text in _rows(kind, table, parent, columns, stage_run):

@@ -9,12 +9,14 @@ from django.db import transaction
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.reports import status
 from automation.runs import transitions
 from automation.runs.lifecycle import Outcome
+from pause_manager import scopes
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 DELETED, PURGED = "deleted", "purged"
 """The events that stay of a run: that it was deleted, by whom and why, and that nothing of it is left."""
@@ -27,7 +29,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
     a retry is still being made from it.
     """
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         run = AutomationRun.objects.select_related("site").filter(pk=run_id).first()
         if run is None:
             raise transitions.refusal("delete", run_id)
@@ -35,7 +37,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             return False
         _refuse_if_needed(run)
         transitions.mark_deleted(run_id)
-        figures = {
+        details = {
             "pipeline": run.pipeline,
             "site": run.site.slug,
             "lifecycle": run.lifecycle,
@@ -44,8 +46,8 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
             "finished_at": run.finished_at.isoformat() if run.finished_at else None,
         }
         if confirmation:
-            figures["confirmation"] = confirmation
-        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, figures=figures)
+            details["confirmation"] = confirmation
+        audit.record(DELETED, scope=run.scope, actor=actor, reason=reason, details=details)
     return True
 
 
@@ -63,7 +65,7 @@ def delete_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> O
 
 def was_deleted(run_id: UUID, accounts: Sequence[int] | None) -> bool:
     """Whether there was such a run, of ``accounts`` (``None``: of anybody), and it was deleted."""
-    events = ControlEvent.objects.filter(scope=f"run:{run_id}", action=DELETED)
+    events = ControlEvent.objects.filter(scope=scopes.run(run_id), action=DELETED)
     return (events if accounts is None else events.filter(tenant__in=accounts)).exists()
 
 
@@ -72,7 +74,7 @@ def _refuse_if_needed(run: AutomationRun) -> None:
         raise transitions.refusal("delete", run.pk)
     now = status.of(run)
     if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
-        raise TransitionRefused("delete", run.pk, f"is {now} but workers are still finishing items of it", now)
+        raise TransitionRefused("delete", run.pk, f"is {now} but workers are still finishing its items", now)
     retry = AutomationRun.objects.filter(retry_of=run, copying__isnull=False).values_list("pk", flat=True).first()
     if retry is not None:
-        raise TransitionRefused("delete", run.pk, f"is {now} but items of it are being copied to run {retry}", now)
+        raise TransitionRefused("delete", run.pk, f"is {now} but its items are being copied to run {retry}", now)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from automation.leases.claims import RUN
 from automation.models import Account
+from automation.models.tables import RUN
 from automation.retention.deletion import DELETED, PURGED
+from pause_manager.actor import Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 # What is of an account is of its runs.
 _OF_DELETED_RUNS = f"""
@@ -18,4 +18,4 @@ _OF_DELETED_RUNS = f"""
 def erase_events(account: Account, *, actor: Actor, reason: str) -> int:
     """Erase the events of the runs of ``account`` that are gone; returns how many."""
     values = {"account": account.pk}
-    return audit.erase_where(_OF_DELETED_RUNS, values, actor=actor, reason=reason, figures={"account": account.name})
+    return audit.erase_where(_OF_DELETED_RUNS, values, actor=actor, reason=reason, details={"account": account.name})

@@ -10,10 +10,10 @@ from django.db import connection
 from automation import conf
 from automation.errors import TransitionRefused
 from automation.gate import installed
-from automation.leases.claims import RUN
 from automation.models import Site
+from automation.models.tables import RUN
 from automation.retention import deletion
-from pause_manager.observability.actor import SYSTEM
+from pause_manager.actor import SYSTEM
 
 AT_ONCE = 500
 """Runs that one call deletes at most."""

@@ -18,32 +18,27 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
 from automation.files import names, place
-from automation.files.catalog import ARTIFACT
 from automation.files.storage import StorageAway, delete_under, used
-from automation.items.store import ITEM
 from automation.items.unfinished import CHUNKS_AT_ONCE
-from automation.leases.claims import RUN, SLICE, STAGE
 from automation.models import (
     AutomationRun,
     ItemChunk,
-    ItemFailure,
     ItemState,
     SliceTotals,
     StageRun,
-    Standstill,
     Ticket,
     WorkSlice,
 )
+from automation.models.tables import ARTIFACT, ITEM, ITEM_CHUNK, ITEM_FAILURE, RUN, SLICE, STAGE, STANDSTILL
 from automation.retention.deletion import PURGED
-from pause_manager import database
+from pause_manager import database, scopes
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.purge")
 
 BATCH = 5_000
 """Rows a statement deletes at most."""
-FAILURE = ItemFailure._meta.db_table
 
 
 @dataclass
@@ -121,13 +116,13 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
         gone.files += files
         yield
     for stage_run in stage_runs:
-        for rows in _by_key(FAILURE, "stage_run_id = %(of)s", "key", stage_run):
+        for rows in _by_key(ITEM_FAILURE, "stage_run_id = %(of)s", "key", stage_run):
             gone.failures += rows
             yield
         for which, key in (("is_current", "name"), ("NOT is_current", "id")):
             for _ in _by_key(ARTIFACT, f"stage_run_id = %(of)s AND {which}", key, stage_run):
                 yield
-        for _ in _by_key(ItemChunk._meta.db_table, "stage_run_id = %(of)s", "id", stage_run, size=CHUNKS_AT_ONCE):
+        for _ in _by_key(ITEM_CHUNK, "stage_run_id = %(of)s", "id", stage_run, size=CHUNKS_AT_ONCE):
             yield
         for rows in _by_key(ITEM, "made_by_id = %(of)s", "key", stage_run):
             gone.items += rows
@@ -178,13 +173,13 @@ def _delete_run(run_id: UUID, actor: Actor) -> int:
         cursor.execute(f"SELECT 1 FROM {RUN} WHERE id = %s AND deleted_at IS NOT NULL FOR UPDATE", [run_id])
         if cursor.fetchone() is None:
             return 0
-        audit.record(PURGED, scope=f"run:{run_id}", actor=actor, reason="nothing is left of it but its events")
+        audit.record(PURGED, scope=scopes.run(run_id), actor=actor, reason="nothing is left of it but its events")
         cursor.execute(f"UPDATE {RUN} SET retry_of_id = NULL WHERE retry_of_id = %s", [run_id])
         for table in (model._meta.db_table for model in (Ticket, SliceTotals, ItemState, ItemChunk)):
             cursor.execute(
                 f"DELETE FROM {table} WHERE stage_run_id IN (SELECT id FROM {STAGE} WHERE run_id = %s)", [run_id]
             )
-        for table in (Standstill._meta.db_table, STAGE):
+        for table in (STANDSTILL, STAGE):
             cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", [run_id])
         cursor.execute(f"DELETE FROM {RUN} WHERE id = %s", [run_id])
         return int(cursor.rowcount)

@@ -13,26 +13,41 @@ from automation import dispatch, gate
 from automation.errors import TransitionRefused
 from automation.items import slicing
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.models.runs import lock_runs
 from automation.pipeline import definition
-from automation.runs import transitions
+from automation.runs import failing, transitions
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.runs.advancing")
 
 PAGE = 500
-"""Runs that wait to start are read so many at a time."""
+"""Runs waiting to start are read in pages of this size."""
+
+
+def begin_if_open(run: AutomationRun, *, actor: Actor, reason: str = "") -> AutomationRun:
+    """Begin a pending run with a requested start, if nothing keeps it."""
+    if gate.may_start(run):
+        try:
+            begin(run, actor=actor, reason=reason)
+        except TransitionRefused:
+            run.refresh_from_db()
+            if run.started_at is None:
+                raise
+            # The reconciler was faster: the run has started, as requested.
+        run.refresh_from_db()
+    return run
 
 
 def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
     """Start a pending run: its first stages are cut and dispatched in the same transaction as the transition.
 
-    False if the gate was shut meanwhile: it stays pending, to start later. Raises ``TransitionRefused`` if it is not
-    pending any more or is being cancelled.
+    Returns False if the gate has closed: the run stays pending and starts later. Raises ``TransitionRefused`` if it
+    is no longer pending or is being cancelled.
     """
     ready = _ready_after(run, completing=None)
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.cancel_requested_at is not None:
             raise transitions.refusal("start", run.pk)
@@ -45,26 +60,28 @@ def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
 
 
 def seal(stage_run_id: int) -> bool:
-    """Complete a running stage that has no open slice and start what waited for it; True if this call did.
+    """Complete a running stage without open slices and start the stages that wait for it; True if this call did.
 
-    A run that is held is not sealed, even if its last item is done: what is paused does not end by itself.
-
-    The ranges are cut before the locks are taken: the outputs of a stage without open slices are final.
+    A held run is not sealed, even if its last item is done: a paused run does not end by itself.
     """
+    # 1. Without a lock: is the stage ready to be sealed?
     stage_run = StageRun.objects.select_related("run").get(pk=stage_run_id)
     if stage_run.lifecycle != Lifecycle.RUNNING or stage_run.slices.open().exists():
         return False
     run = stage_run.run
     if run.stages.undefined().exists():
-        return False  # What comes after it is not known here.
+        return False  # the next stage is not known in this release
     if _has_failed_too_often(stage_run):
         return False
+    # 2. Cut the next stages into slices before any lock: the outputs of a stage without open slices are final.
     ready = _ready_after(run, completing=stage_run)
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        # 3. Lock the run, and look again whether it may go on.
+        lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:
             return False
+        # 4. Complete the stage; if another process did, there is nothing left to do.
         if not transitions.complete_stage(stage_run.pk, run.paused_seconds):
             return False
         audit.record(
@@ -72,23 +89,23 @@ def seal(stage_run_id: int) -> bool:
             scope=run.scope,
             actor=SYSTEM,
             reason=f"{stage_run.slug}: all items are done",
-            figures={"stage": stage_run.slug, "total_items": stage_run.total_items},
+            details={"stage": stage_run.slug, "total_items": stage_run.total_items},
         )
-        # A parallel branch may have completed since the ranges were cut, so that a join of both is ready only now.
+        # 5. Start the next stages. A parallel branch may have completed since step 2, and a join be ready only now.
         ready += _ready_after(run, completing=stage_run, known={row.slug for row, _, _ in ready})
         _start(run, ready)
+        # 6. Complete the run with its last stage.
         if not ready and not run.stages.exclude(lifecycle=Lifecycle.COMPLETED).exists():
             transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason="all stages are done")
+    # 7. A stage without items has no loop that would seal it.
     _seal_empty(ready)
     return True
 
 
 def _has_failed_too_often(stage_run: StageRun) -> bool:
-    """Fail the run if the worker that saw the last failure too many did not live to say so."""
-    from automation.runs import lifecycle
-
+    """Fail the run if the worker that saw one failure too many died before it could."""
     stage = definition.of(stage_run)
-    return lifecycle.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
+    return failing.fail_if_too_many(stage_run, stage.max_failures, stage.group_size)
 
 
 def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:
@@ -107,11 +124,11 @@ def seal_finished(run_ids: Sequence[UUID | str] | None = None) -> int:
 
 
 def _sealed(stage_run_id: int) -> bool:
-    """``seal``, such that a run that cannot go on does not keep the others."""
+    """Seal the stage; an error is logged, so that it does not keep other runs."""
     try:
         return seal(stage_run_id)
     except Exception:
-        logger.exception("Stage run %d could not be sealed; the others are.", stage_run_id)
+        logger.exception("Stage run %d could not be sealed; continuing with the others.", stage_run_id)
         return False
 
 
@@ -121,7 +138,7 @@ _Ready = list[tuple[StageRun, list[WorkSlice], int]]
 def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collection[str] = ()) -> _Ready:
     """Pending stages whose sources are all complete, counting ``completing`` as such, with their slices.
 
-    Those that are ``known`` to be ready are left out.
+    Those ``known`` to be ready are left out.
     """
     rows = {stage_run.slug: stage_run for stage_run in run.stages.order_by("position")}
     complete = {slug for slug, row in rows.items() if row.lifecycle == Lifecycle.COMPLETED}
@@ -148,7 +165,7 @@ def _start(run: AutomationRun, ready: _Ready) -> None:
                 scope=run.scope,
                 actor=SYSTEM,
                 reason=f"{stage_run.slug}: {total} items in {len(slices)} slices",
-                figures={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
+                details={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
             )
     dispatch.on_commit([stage_run.pk for stage_run, _, _ in ready])
 
@@ -160,7 +177,7 @@ def _seal_empty(ready: _Ready) -> None:
 
 
 def start_waiting(run_ids: Sequence[str] | None = None) -> int:
-    """Begin every pending run (of ``run_ids``) that was asked to start and that nothing keeps; returns how many."""
+    """Begin every pending run (of ``run_ids``) with a requested start that nothing keeps; returns how many."""
     begun = 0
     waiting = AutomationRun.objects.unfinished().filter(
         lifecycle=Lifecycle.PENDING,
@@ -178,12 +195,12 @@ def start_waiting(run_ids: Sequence[str] | None = None) -> int:
         except TransitionRefused:
             continue  # another process was faster
         except Exception:
-            logger.exception("Run %s could not be started; the others are.", run.pk)
+            logger.exception("Run %s could not be started; continuing with the others.", run.pk)
     return begun
 
 
 def _in_order(waiting: QuerySet[AutomationRun]) -> Iterator[AutomationRun]:
-    """Who asked first comes first, a page at a time: a cursor would not outlive its transaction behind PgBouncer."""
+    """In order of request, a page at a time: a cursor would not outlive its transaction behind PgBouncer."""
     pages = waiting.order_by("start_requested_at", "pk")
     after = Q()
     while page := list(pages.filter(after)[:PAGE]):

@@ -55,7 +55,7 @@ def page(table: Sequence[Transition] = TABLE) -> str:
 
 
 def _stamps(arrow: Transition) -> list[str]:
-    """The times it sets, each once."""
+    """The columns it sets, each once."""
     return list(dict.fromkeys([arrow.stamp, "finished_at"] if arrow.is_final else [arrow.stamp]))
 
 
@@ -66,21 +66,21 @@ _Facts = tuple[bool | None, ...]
 def _statuses() -> list[str]:
     rows = []
     for lifecycle in Lifecycle:
-        for facts in _told_apart(lifecycle, (None, None, None, None)):
+        for facts in _distinct_rows(lifecycle, (None, None, None, None)):
             (told,) = _possible(lifecycle, facts)
             cells = ["-" if fact is None else "yes" if fact else "no" for fact in facts]
             rows.append(f"| {' | '.join([lifecycle, *cells, told])} |")
     return rows
 
 
-def _told_apart(lifecycle: str, facts: _Facts) -> list[_Facts]:
-    """The fewest rows that say all: a fact is asked for only where the status depends on it."""
+def _distinct_rows(lifecycle: str, facts: _Facts) -> list[_Facts]:
+    """The fewest rows that say everything: a fact is a condition only where the status depends on it."""
     if len(_possible(lifecycle, facts)) == 1:
         return [facts]
     splits = []
     for index in (index for index, fact in enumerate(facts) if fact is None):
         halves = [(*facts[:index], answer, *facts[index + 1 :]) for answer in (True, False)]
-        splits.append([row for half in halves for row in _told_apart(lifecycle, half)])
+        splits.append([row for half in halves for row in _distinct_rows(lifecycle, half)])
     return min(splits, key=len)
 
 

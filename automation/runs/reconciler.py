@@ -1,4 +1,4 @@
-"""What beat asks for every few seconds: bring the world back to what the database says."""
+"""The reconciler, which beat runs every few seconds: brings the system back to the state in the database."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from automation.leases.checkpoint import Progress
 from automation.leases.claims import Lost, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.runs import advancing, lifecycle, stage_rows, timeouts
+from automation.runs import advancing, failing, lifecycle, stage_rows, timeouts
 from pause_manager import database
+from pause_manager.actor import SYSTEM
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
 
 logger = logging.getLogger("automation.runs.reconciler")
@@ -37,7 +37,7 @@ class WorkerLost(Exception):
 
 
 def reconcile() -> None:
-    """Repair whatever is missing, each part by itself: definitions, starts, seals, ends of cancels, messages."""
+    """Repair what is missing, each part by itself: definitions, starts, seals, ends of cancels, messages."""
     with RECONCILING.timed():
         _reconcile()
 
@@ -48,7 +48,7 @@ def _reconcile() -> None:
         standstills.note_code_missing,
         standstills.note_files_not_shared,
         lifecycle.finish_cancels,
-        lifecycle.settle_pauses,
+        lifecycle.note_drained_runs,
         advancing.start_waiting,
         advancing.seal_finished,
         timeouts.fail_overdue,
@@ -63,45 +63,45 @@ def _reconcile() -> None:
             if database.is_away(error):
                 database.note_away(error, f"the repair {part.__name__}")
             else:
-                logger.exception("%s failed; the other repairs go on.", part.__name__)
+                logger.exception("%s failed; continuing with the other repairs.", part.__name__)
 
 
 def reap(task_id: str = "") -> int:
-    """End the leases that have run out, and at once those of processes of this machine that have died.
+    """End the leases that have expired, and at once those of dead processes of this machine.
 
-    With ``task_id`` of the loop of that task alone. Returns how many leases ended: none while the fleet is held.
+    With ``task_id`` only those of that task's loop. Returns how many leases ended: none while the fleet is held.
     """
     known = leases.holders()
     if task_id:
         known = [holder for holder in known if holder.owner.endswith(f"/{task_id}")]
     found = witness.hear(known)
-    return settle(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
+    return handle_lost_leases(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
 
 
-def settle(lost: Sequence[Lost], error: BaseException | None = None) -> int:
-    """Carry on after lost leases: tell the log, give up poison items, end cancels, dispatch.
+def handle_lost_leases(lost: Sequence[Lost], error: BaseException | None = None) -> int:
+    """Continue after lost leases: record them, give up poison items, finish cancels, dispatch.
 
-    ``error`` is what an agent has ended its attempt with. What does not carry on is told, and keeps nothing else.
+    ``error`` is the error with which an agent ended its attempt. An error here is logged and keeps no other slice.
     """
     if not lost:
         return 0
     stage_runs = StageRun.objects.select_related("run").in_bulk({one.stage_run_id for one in lost})
     for one in lost:
         try:
-            _tell(stage_runs[one.stage_run_id], one, error)
-            _judge(stage_runs[one.stage_run_id], one, error or WorkerLost("worker lost while processing"))
+            _record(stage_runs[one.stage_run_id], one, error)
+            _give_up_poison_item(stage_runs[one.stage_run_id], one, error or WorkerLost("worker lost while processing"))
         except Exception as failure:
             if database.is_away(failure):
                 raise
-            logger.exception("Slice %d could not be settled; the others are.", one.slice_id)
+            logger.exception("Slice %d could not be handled; continuing with the others.", one.slice_id)
     run_ids = [stage_run.run_id for stage_run in stage_runs.values()]
     lifecycle.finish_cancels(run_ids)
-    metrics.guarded(lifecycle.settle_pauses)(run_ids)
+    metrics.guarded(lifecycle.note_drained_runs)(run_ids)
     dispatch.dispatch(sorted(stage_runs))
     return len(lost)
 
 
-def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
+def _record(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
     if error is not None:
         kind, why = "loop_failed", f"a loop failed ({type(error).__name__}: {error})"
     elif lost.is_crash:
@@ -113,8 +113,8 @@ def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
         "worker_lost",
         scope=stage_run.run.scope,
         actor=SYSTEM,
-        reason=f"{stage_run.slug}: {why}; its slice goes on from the last checkpoint",
-        figures={
+        reason=f"{stage_run.slug}: {why}; its slice continues from the last checkpoint",
+        details={
             "stage": stage_run.slug,
             "slice": lost.slice_id,
             "crashes": lost.crashes,
@@ -124,21 +124,21 @@ def _tell(stage_run: StageRun, lost: Lost, error: BaseException | None) -> None:
     )
 
 
-def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
-    """Give up the item on which processes died, at last the one that was on it alone; a hook fails the run instead.
+def _give_up_poison_item(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
+    """Give up the item on which processes died, the last time alone with it; a hook fails the run instead.
 
-    It takes no code of the stage: of a slice whose item was tried alone nothing else is left.
+    It needs no code of the stage: the slice of an item that was tried alone contains nothing else.
     """
     if not lost.is_crash or not lost.is_alone or lost.crashes < conf.settings().verdict_crashes:
         return
-    # Nothing starts: the machine of whoever reaps need not have a name.
+    # No work starts, so the machine of the reaper need not have a name.
     work = leases.take(lost.slice_id, Worker(owner=processes.identity(), node=identity.known_name()))
     if work is None:
         return
     if work.phase != WorkSlice.Phase.WORK:
         leases.release(work)
         hook = WorkSlice.Phase(work.phase).label
-        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
+        failing.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
     unit = units.rest_of(work, stage_run)
     if unit is None:
@@ -158,7 +158,7 @@ def _judge(stage_run: StageRun, lost: Lost, error: BaseException) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: item {unit.key} was given up: {error}, {crashes} times",
-        figures={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
+        details={"stage": stage_run.slug, "slice": lost.slice_id, "item": unit.key, "crashes": crashes},
     )
     declared = definition.of(stage_run)
-    lifecycle.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)
+    failing.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)

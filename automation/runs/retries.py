@@ -1,4 +1,4 @@
-"""Do the rest of a run again: a new run over the items that failed or were never reached."""
+"""Retry a run: a new run over the items that failed or were never reached."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from django.db import transaction
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
+from automation.models.runs import lock_runs
 from automation.models.work import WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import INPUT
 from automation.reports import status
-from automation.runs import lifecycle, stage_rows, transitions
-from automation.runs.undone import Sources, Undone
+from automation.runs import advancing, creation, lifecycle, stage_rows, transitions
+from automation.runs.remainder import Remainder, Sources
 from pause_manager import database
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 
 logger = logging.getLogger("automation.runs.retries")
 
 RETRYABLE = (Lifecycle.COMPLETED, Lifecycle.FAILED)
 COPIED_AT_ONCE = 10_000
-"""About so many items are copied in the request; the rest in the background."""
+"""Items copied within the request, about; the rest are copied in the background."""
 
 
 def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Create and start a run over what ``run_id`` left undone; returns the new run, linked by ``retry_of``.
+    """Create and start a run over the items that ``run_id`` did not finish; returns it, linked by ``retry_of``.
 
     Site, pipeline and parameters are the same. Each item that failed in a stage or was not reached by it becomes,
     under its old key, an output of the stage it came from in the new run, so nothing before it is done again. What
-    the old run has made stays there. A stage whose ``finish`` was not done is done again as a whole. Where branches
-    part, an item that one of them left undone passes through all of them again, and makes the same outputs.
+    the old run has made stays there. A stage whose ``finish`` did not run is repeated as a whole. Where branches
+    fork, an item that one of them did not finish passes through all of them again, with the same outputs.
 
-    Of many items, most are copied by :func:`go_on`: the new run waits to start until then, and says why.
+    Of many items, most are copied by :func:`copy_remaining`: until then the new run waits, and its reasons say so.
 
-    Raises ``TransitionRefused`` if the run is not completed or failed, left nothing undone, was retried before, or
-    still has workers that finish their items; ``SiteClosed`` if its site takes no runs.
+    Raises ``TransitionRefused`` if the run is not completed or failed, has nothing to retry, was retried before, or
+    still has workers finishing items; ``SiteClosed`` if its site takes no runs.
     """
     with transaction.atomic():
-        transitions.lock([str(run_id)])
+        lock_runs([str(run_id)])
         old = _retryable(run_id)
         new = AutomationRun.objects.create(
             site=old.site,
@@ -53,30 +54,30 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
             timeout_seconds=old.timeout_seconds,
             copying={"step": 0, "after": None},
         )
-        lifecycle.refuse_if_closed(old.site)
+        creation.refuse_if_closed(old.site)
         olds = list(old.stages.filter(position__gte=0).order_by("position"))
         try:
             stage_rows.create_again(new, olds)
         except LookupError as unknown:
             raise _refusal(old, f"has a stage {unknown} that is not in this release") from None
-        is_whole = _copy(old, new, at_most=COPIED_AT_ONCE)
-        if is_whole and not new.total_items:
-            raise _refusal(old, "left nothing undone")
-        figures = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
-        if not is_whole:
-            figures["copying"] = True
-        audit.record("create", scope=new.scope, actor=actor, reason=reason, figures=figures | {"retry_of": str(old.pk)})
-        audit.record("retry", scope=old.scope, actor=actor, reason=reason, figures={"retried_by": str(new.pk)})
+        is_complete = _copy(old, new, at_most=COPIED_AT_ONCE)
+        if is_complete and not new.total_items:
+            raise _refusal(old, "has no unfinished items")
+        details = {"pipeline": new.pipeline, "total_items": new.total_items, "params": new.params}
+        if not is_complete:
+            details["copying"] = True
+        audit.record("create", scope=new.scope, actor=actor, reason=reason, details=details | {"retry_of": str(old.pk)})
+        audit.record("retry", scope=old.scope, actor=actor, reason=reason, details={"retried_by": str(new.pk)})
         return lifecycle.start_run(new.pk, actor=actor, reason=reason)
 
 
-def go_on(seconds: float = 20.0) -> int:
-    """Go on with the copying for retries, the oldest first, and start what is whole; returns how many are.
+def copy_remaining(seconds: float = 20.0) -> int:
+    """Continue copying for retries, the oldest first, and start the runs that are complete; returns how many.
 
-    Each batch is a transaction of its own. Several callers share the work: each takes a run that no other is at.
+    Each batch is a transaction of its own. Several callers share the work: each takes a run that no other has locked.
     """
     ends_at = time.monotonic() + seconds
-    whole = 0
+    started = 0
     failed: list[UUID] = []
     while time.monotonic() < ends_at:
         waiting = AutomationRun.objects.filter(copying__isnull=False).exclude(pk__in=failed).order_by("created_at")
@@ -89,38 +90,38 @@ def go_on(seconds: float = 20.0) -> int:
                 pk = new.pk
                 is_done = _step(new)
             if is_done:
-                whole += 1
-                lifecycle.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are there")
+                started += 1
+                advancing.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are copied")
         except TransitionRefused as refusal:
             logger.info("%s", refusal)
         except Exception as error:
             if database.is_away(error) or pk is None:
                 raise
-            logger.exception("Run %s could not be prepared; the others are.", pk)
+            logger.exception("Run %s could not be prepared; continuing with the others.", pk)
             failed.append(pk)
-    return whole
+    return started
 
 
 def _step(new: AutomationRun) -> bool:
-    """One batch for the locked run ``new``; whether it is ready to start by it."""
+    """Copy one batch for the locked run ``new``; returns whether it is ready to start."""
     if new.lifecycle != Lifecycle.PENDING or new.cancel_requested_at is not None or new.retry_of is None:
         AutomationRun.objects.filter(pk=new.pk).update(copying=None)
         return False
     if not _copy(new.retry_of, new, at_most=1):
         return False
     if not new.total_items:
-        transitions.apply(transitions.CANCEL, new.pk, actor=SYSTEM, reason="there is nothing left to do")
+        transitions.apply(transitions.CANCEL, new.pk, actor=SYSTEM, reason="no items are left to do")
         return False
-    figures = {"total_items": new.total_items}
-    audit.record("prepared", scope=new.scope, actor=SYSTEM, reason="its items are copied", figures=figures)
+    details = {"total_items": new.total_items}
+    audit.record("prepared", scope=new.scope, actor=SYSTEM, reason="its items are copied", details=details)
     return True
 
 
 def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
-    """Copy batches until about ``at_most`` items more are copied; whether all are."""
-    undone = Undone(old, new, _sources(new))
+    """Copy batches until about ``at_most`` more items are copied; returns whether all are."""
+    remainder = Remainder(old, new, _sources(new))
     had = new.total_items
-    while undone.copy_batch():
+    while remainder.copy_batch():
         if new.total_items - had >= at_most:
             return False
     new.copying = None
@@ -142,7 +143,7 @@ def _retryable(run_id: UUID) -> AutomationRun:
     if earlier is not None:
         raise _refusal(run, f"was retried before, by run {earlier}")
     if WorkSlice.objects.leased().filter(stage_run__run=run).exists():
-        raise _refusal(run, f"is {run.lifecycle} but workers are still finishing items of it")
+        raise _refusal(run, f"is {run.lifecycle} but workers are still finishing its items")
     return run
 
 

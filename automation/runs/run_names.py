@@ -1,4 +1,4 @@
-"""What people call a run, in every door: its id, the beginning of the id, or ``latest``."""
+"""Names of runs at every entry point: the id, the beginning of the id, or ``latest``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from automation.errors import AutomationError
 from automation.models import AutomationRun
-from automation.models._querysets import RunQuerySet
+from automation.models.runs import RunQuerySet
 
 LATEST = "latest"
 SHORTEST_PREFIX = 4
@@ -15,7 +15,7 @@ RULE = f"the id of a run, its first {SHORTEST_PREFIX} or more digits, or '{LATES
 
 
 class NoSuchRun(AutomationError):
-    """No run of those that the caller may see has this name."""
+    """No run that the caller may see has this name."""
 
     code = "not_found"
 
@@ -24,25 +24,25 @@ class NoSuchRun(AutomationError):
 
 
 class NotARunName(NoSuchRun):
-    """The text is no name that a run could have."""
+    """The text cannot be the name of a run."""
 
     def __init__(self, name: str) -> None:
         AutomationError.__init__(self, f"Cannot find run {name[:64]!r}: expected {RULE}.")
 
 
 class AmbiguousRunName(AutomationError):
-    """Several ids begin so; the sentence lists them, the newest first."""
+    """Several ids begin with this text; the message lists them, the newest first."""
 
     code = "run_ambiguous"
 
     def __init__(self, name: str, candidates: list[UUID]) -> None:
-        told = ", ".join(map(str, candidates[:MOST_CANDIDATES]))
+        listed = ", ".join(map(str, candidates[:MOST_CANDIDATES]))
         more = ", …" if len(candidates) > MOST_CANDIDATES else ""
-        super().__init__(f"Cannot tell which run {name} is: several ids begin so: {told}{more}.")
+        super().__init__(f"Cannot tell which run {name} is: several ids begin so: {listed}{more}.")
 
 
 def find(name: str | UUID, runs: RunQuerySet) -> AutomationRun:
-    """The one of ``runs`` that is called ``name``.
+    """Return the run of ``runs`` named ``name``.
 
     Raises :class:`NotARunName`, :class:`NoSuchRun` or :class:`AmbiguousRunName`.
     """
@@ -67,7 +67,7 @@ def find(name: str | UUID, runs: RunQuerySet) -> AutomationRun:
 
 
 def is_id(name: str) -> bool:
-    """Whether ``name`` is a whole id, which means the same run for ever."""
+    """Return whether ``name`` is a whole id, which always means the same run."""
     try:
         UUID(name)
     except ValueError:
@@ -76,5 +76,5 @@ def is_id(name: str) -> bool:
 
 
 def short(run_id: UUID | str) -> str:
-    """The beginning of an id, as sentences name a run."""
+    """The beginning of an id, as used in messages."""
     return str(run_id)[:8]

@@ -1,4 +1,4 @@
-"""The rows of a run's stages: made with the run, and the only writer of their definitions."""
+"""The rows of a run's stages and the only writer of their definitions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from automation.gate import installed
-from automation.leases.claims import RUN, STAGE
 from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.models.tables import RUN, STAGE
 from automation.pipeline import Pipeline, definition
 from automation.pipeline.definition import INPUT, Definition
 
@@ -18,15 +18,15 @@ PAGE = 500
 
 
 def create(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
-    """Create the rows of a new run from what ``pipeline`` declares; returns the one that stands for its input."""
+    """Create the rows of a new run from what ``pipeline`` declares; returns the row of its input."""
     return _create(run, [(stage.slug, definition.declared(pipeline, stage)) for stage in pipeline.stages])
 
 
 def create_again(run: AutomationRun, olds: Sequence[StageRun]) -> StageRun:
     """Create the rows of a run with the stages of another, ``olds``, in their order; returns that of its input.
 
-    Which stage feeds which is taken over; all else is as this release declares it, or as it was if it does not.
-    Raises :class:`LookupError` with the slug of a stage of which neither is known.
+    The graph of stages is copied; everything else is as this release declares it, or as it was if it does not.
+    Raises :class:`LookupError` with the slug of a stage that neither defines.
     """
     slugs = [old.slug for old in olds]
     defined = []
@@ -82,10 +82,10 @@ def _after(pipeline: type[Pipeline], now: Definition, slugs: Sequence[str], slug
 
 
 def define() -> int:
-    """Define the stages that the release before created, while both were at work; returns how many.
+    """Define the stages that the previous release created while both were running; returns how many.
 
-    Its rows have no definition, and nothing is done for them until they do. Those that this release has no code for
-    wait for one that has it.
+    Its rows have no definition, and do not run until they have one. Stages unknown to this release wait for one that
+    knows them.
     """
     defined = 0
     while run_ids := _undefined():

@@ -1,4 +1,4 @@
-"""The time-out of a run: it fails when it has worked for longer than it may. Pauses do not count."""
+"""Timeouts of runs, in working time: pauses do not count."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from django.db.models.functions import Now
 
 from automation.models import AutomationRun, Lifecycle
 from automation.reports.working_time import durations_of
-from automation.runs import lifecycle
+from automation.runs import failing
 
 
 def fail_overdue() -> int:
-    """Fail the running runs that have worked for longer than they may; returns how many."""
+    """Fail the runs that have exceeded their timeout; returns how many."""
     limit = Func(F("timeout_seconds"), template="make_interval(secs => %(expressions)s)", output_field=DurationField())
     started = ExpressionWrapper(Now() - limit, output_field=DateTimeField())
     could = AutomationRun.objects.unfinished().filter(
@@ -23,8 +23,8 @@ def fail_overdue() -> int:
     for pk, taken in durations_of(runs).items():
         if taken.active <= allowed[pk]:
             continue
-        sentence = f"It has worked for {taken.active:.0f} s, and may work for {allowed[pk]:g} s. Pauses do not count."
-        figures = {"worked_seconds": round(taken.active, 3), "timeout_seconds": allowed[pk]}
-        lifecycle.fail(pk, reason=sentence, figures=figures)
+        sentence = f"It worked for {taken.active:.0f} s; its timeout is {allowed[pk]:g} s. Pauses do not count."
+        details = {"worked_seconds": round(taken.active, 3), "timeout_seconds": allowed[pk]}
+        failing.fail(pk, reason=sentence, details=details)
         failed += 1
     return failed

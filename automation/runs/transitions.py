@@ -1,4 +1,4 @@
-"""The table of lifecycle transitions and their only writer; also the pause times that go with a run's holds.
+"""The table of lifecycle transitions and its only writer; also the pause times that follow a run's holds.
 
 Every write is one UPDATE whose WHERE is the guard: no row, no effect.
 """
@@ -17,12 +17,12 @@ from django.db.models.functions import Coalesce, Now
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
-from pause_manager import holds
+from automation.models.tables import RUN
+from automation.reports import status
+from pause_manager import holds, scopes
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
-
-_RUN = AutomationRun._meta.db_table
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def apply(
     *,
     actor: Actor,
     reason: str = "",
-    figures: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None,
 ) -> None:
     """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
 
@@ -60,7 +60,7 @@ def apply(
     """
     changes: dict[str, Any] = {"lifecycle": transition.target, transition.stamp: Now()}
     if transition.is_final:
-        # A final run is not paused: the pause that was on it ends here and is counted.
+        # A final run is not paused: its pause ends here and is counted.
         changes |= {"finished_at": Now(), "paused_seconds": _paused_until_now(), "paused_at": None}
     if transition is FAIL:
         changes["failure"] = reason
@@ -73,15 +73,15 @@ def apply(
             raise refusal(transition.name, run_id)
         audit.record(
             transition.name,
-            scope=f"run:{run_id}",
+            scope=scopes.run(run_id),
             actor=actor,
             reason=reason,
-            figures=figures,
+            details=details,
             before={"lifecycle": was},
             after={"lifecycle": str(transition.target)},
         )
         if transition.is_final:
-            _drop_holds(f"run:{run_id}")
+            _drop_holds(scopes.run(run_id))
 
 
 def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:
@@ -91,13 +91,13 @@ def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:
 
 
 def _drop_holds(scope: str) -> None:
-    """A final run is kept by nothing: its own holds end with it."""
+    """Release the run's own holds, which end with it."""
     for kind in Hold.objects.covering([scope]).values_list("kind", flat=True):
         holds.release([scope], kind=kind, actor=SYSTEM, reason="the run has ended")
 
 
 def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
-    """Note that ``run_id`` is to be cancelled; True the first time. Raises ``TransitionRefused`` on a final run."""
+    """Record that ``run_id`` is to be cancelled; True the first time. Raises ``TransitionRefused`` on a final run."""
     unfinished = AutomationRun.objects.unfinished().filter(pk=run_id)
     if unfinished.filter(cancel_requested_at__isnull=True).update(
         cancel_requested_at=Now(), cancel_requested_by=actor.name
@@ -109,7 +109,7 @@ def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
 
 
 def mark_deleted(run_id: UUID) -> bool:
-    """Note that a final run is deleted; True if this call did it."""
+    """Record that a final run is deleted; True if this call did it."""
     final = AutomationRun.objects.filter(pk=run_id, finished_at__isnull=False, deleted_at__isnull=True)
     return bool(final.update(deleted_at=Now()))
 
@@ -135,28 +135,14 @@ def complete_stage(stage_run_id: int, paused_seconds: float) -> bool:
     )
 
 
-def lock(run_ids: Sequence[str]) -> None:
-    """Lock the rows of ``run_ids``, in order, until the transaction ends.
-
-    Waits for claims in flight, which share the rows, and makes later ones see what is committed here. Everything
-    that changes a run or its holds takes this lock first, so that no two of them wait for each other.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT 1 FROM {_RUN} WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE", [list(map(str, run_ids))]
-        )
-
-
-def keep_pause_times(run_ids: Sequence[str]) -> None:
+def update_pause_times(run_ids: Sequence[str]) -> None:
     """Make the pause times of locked runs agree with their run-scope holds, in the caller's transaction."""
     with connection.cursor() as cursor:
-        cursor.execute(_KEEP_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [f"run:{pk}" for pk in run_ids]})
+        cursor.execute(_UPDATE_PAUSE_TIMES, {"runs": list(run_ids), "scopes": [scopes.run(pk) for pk in run_ids]})
 
 
 def refusal(verb: str, run_id: UUID) -> TransitionRefused:
-    """The refusal of ``verb`` that says what the run is now."""
-    from automation.reports import status
-
+    """Return the refusal of ``verb`` with the status the run has now."""
     run = AutomationRun.objects.with_leases().filter(pk=run_id).first()
     if run is None:
         return TransitionRefused(verb, run_id, "does not exist", "unknown")
@@ -171,16 +157,16 @@ def _failed_in(run_id: UUID) -> Combinable:
 
 
 def _paused_until_now() -> Combinable:
-    """Ended pauses and the one that is going on, in seconds."""
-    going_on = Func(
+    """Ended pauses and the current one, in seconds."""
+    current = Func(
         F("paused_at"),
         template="coalesce(extract(epoch FROM statement_timestamp() - %(expressions)s), 0)",
         output_field=FloatField(),
     )
-    return F("paused_seconds") + going_on
+    return F("paused_seconds") + current
 
 
-_KEEP_PAUSE_TIMES = f"""
+_UPDATE_PAUSE_TIMES = f"""
     WITH held AS (
         SELECT substr(scope, 5)::uuid AS run_id, min(created_at) FILTER (WHERE released_at IS NULL) AS since,
                max(released_at) AS ended
@@ -188,7 +174,7 @@ _KEEP_PAUSE_TIMES = f"""
          WHERE scope = ANY(%(scopes)s)
          GROUP BY scope
     )
-    UPDATE {_RUN} AS run
+    UPDATE {RUN} AS run
        SET paused_at = CASE WHEN held.since IS NULL THEN NULL ELSE coalesce(run.paused_at, held.since) END,
            resumed_at = CASE WHEN held.since IS NULL AND run.paused_at IS NOT NULL
                              THEN coalesce(held.ended, statement_timestamp()) ELSE run.resumed_at END,

@@ -1,4 +1,4 @@
-"""Runs whose parameters this release does not take: held by the system, before an item of theirs fails for it."""
+"""Holds runs whose parameters this release does not accept, before any of their items fails for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from automation.errors import InvalidParams
 from automation.gate import installed
 from automation.models import AutomationRun
 from automation.runs import lifecycle
-from pause_manager.observability.actor import SYSTEM
+from pause_manager.actor import SYSTEM
 
 
-def held(run: AutomationRun) -> bool:
-    """Pause ``run`` if it was created with parameters that do not fit what its pipeline declares now; whether it was.
+def hold_if_unfit(run: AutomationRun) -> bool:
+    """Pause ``run`` if its parameters do not fit what its pipeline declares now; returns whether it did.
 
-    It is an operator's hold by the system: an operator resumes it when a release that takes them is installed.
+    The hold is an operator's, placed by the system: an operator resumes the run once a release that accepts them runs.
     """
     try:
         installed.params_of(run)
@@ -23,5 +23,5 @@ def held(run: AutomationRun) -> bool:
 
 
 def sentence(run: AutomationRun, error: InvalidParams) -> str:
-    """Why, for people."""
-    return f"This release of pipeline {run.pipeline} does not take its parameters. {error}"
+    """The reason, for people."""
+    return f"This release of pipeline {run.pipeline} does not accept its parameters. {error}"

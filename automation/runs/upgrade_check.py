@@ -1,4 +1,4 @@
-"""Which unfinished runs this code cannot finish: asked after an upgrade and before the resume, by whoever deploys."""
+"""Finds unfinished runs that this code cannot finish; asked after an upgrade, before the resume."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PARAMS_INVALID = InvalidParams.code
 
 @dataclass(frozen=True)
 class Finding:
-    """One unfinished run, and why this code cannot finish it."""
+    """A reason why this code cannot finish a run."""
 
     run: UUID
     pipeline: str
     stages: tuple[str, ...]
-    """Those that cannot be worked on; empty if it is for the run's parameters."""
+    """The stages that cannot run; empty if the run's parameters are the reason."""
     code: str
     sentence: str
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def unfinished() -> Iterator[tuple[AutomationRun, list[Finding]]]:
-    """Every run that is not final and not being cancelled, with what is found of it. A page at a time, by id."""
+    """Yield every run that is neither final nor being cancelled, with its findings; a page at a time, by id."""
     runs = AutomationRun.objects.unfinished().filter(cancel_requested_at__isnull=True).order_by("pk")
     page = list(runs[:PAGE])
     while page:

@@ -8,10 +8,10 @@ from typing import Any
 
 from automation.gate import installed
 from automation.items.background_connection import Aside
+from automation.items.leased_slice import LeasedSlice
 from automation.items.unfinished import States
 from automation.items.units import Reading
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Work
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.context import Interrupted
 from automation.worker import memory_faults
@@ -39,7 +39,7 @@ class AsyncItemLoop(ItemLoop):
     def end(self) -> None:
         self._events.close()
 
-    def _pass_over(self, work: Work, stage: AnyStage, interval: float | None) -> Halt | None:
+    def _pass_over(self, work: LeasedSlice, stage: AnyStage, interval: float | None) -> Halt | None:
         reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
         states = States(work, reading.prefix)
         states.load()  # on the event loop it cannot be read
@@ -61,7 +61,7 @@ class AsyncItemLoop(ItemLoop):
             items.abandon()
 
     def _work(
-        self, work: Work, stage: AnyStage, interval: float | None, reading: Reading, items: AsyncItems
+        self, work: LeasedSlice, stage: AnyStage, interval: float | None, reading: Reading, items: AsyncItems
     ) -> Halt | None:
         # Where the cursor must say which item is to blame, there is one at a time.
         is_one = work.needs_care or (interval == 0 and stage.checkpoint_interval != 0)
@@ -140,7 +140,7 @@ class AsyncItemLoop(ItemLoop):
             and not any(isinstance(flight.error, TryLater) for flight in items.flights)
         )
 
-    def _add(self, flight: Flight, done: Progress, work: Work) -> None:
+    def _add(self, flight: Flight, done: Progress, work: LeasedSlice) -> None:
         """Add to ``done`` what became of the item. Raises what is not its fault."""
         unit, error = flight.unit, flight.error
         if error is None:

@@ -17,11 +17,11 @@ from automation.errors import CheckpointRefused
 from automation.gate import installed
 from automation.items import store
 from automation.items.background_connection import Aside
+from automation.items.leased_slice import LeasedSlice
 from automation.items.unfinished import States, Unfinished
 from automation.items.units import Reading, Unit
 from automation.leases import loop_beat
 from automation.leases.checkpoint import INTERVAL_SECONDS, Progress
-from automation.leases.claims import Work
 from automation.leases.committing import Committer
 from automation.models import StageRun
 from automation.pipeline import AnyStage, TryLater, item_types
@@ -76,11 +76,11 @@ class ItemLoop:
         self._check_should_stop = slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
-    def read_ahead(self, work: Work) -> None:
+    def read_ahead(self, work: LeasedSlice) -> None:
         """Read the first items of ``work``, which is worked through next."""
         self._reading = Reading(work, self._stage_run, self._ahead)
 
-    def work_through(self, work: Work, stage: AnyStage) -> Halt | None:
+    def work_through(self, work: LeasedSlice, stage: AnyStage) -> Halt | None:
         """Work on what is left of ``work``. ``None`` if nothing is, or if it waits.
 
         The last checkpoint may still be under way: ``settle`` tells what came of it.
@@ -95,7 +95,7 @@ class ItemLoop:
         finally:
             self._let_go()
 
-    def settle(self, work: Work, stage: AnyStage, forgo: Callable[[], None]) -> Halt | None:
+    def settle(self, work: LeasedSlice, stage: AnyStage, forgo: Callable[[], None]) -> Halt | None:
         """Return when the last checkpoint of ``work``, which was worked through, stands.
 
         ``forgo`` is called before anything of it is done again, which may take longer than another lease lasts.
@@ -129,7 +129,7 @@ class ItemLoop:
         self.unfinished.states = None
 
     def _one_by_one(
-        self, work: Work, stage: AnyStage, refused: CheckpointRefused, interval: float | None
+        self, work: LeasedSlice, stage: AnyStage, refused: CheckpointRefused, interval: float | None
     ) -> Halt | None:
         if interval == 0:
             raise refused
@@ -138,7 +138,7 @@ class ItemLoop:
         self._slot.note(loop_beat.on(work))
         return self._pass_over(work, stage, interval=0.0)
 
-    def _pass_over(self, work: Work, stage: AnyStage, interval: float | None) -> Halt | None:
+    def _pass_over(self, work: LeasedSlice, stage: AnyStage, interval: float | None) -> Halt | None:
         reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
         check_should_stop, monotonic, output_rows = self._check_should_stop, time.monotonic, store.output_rows
         process, ctx, at, most_bytes = (
@@ -213,11 +213,11 @@ class ItemLoop:
             self._committer.begin(work, timed(done, started))
         return None
 
-    def _halt(self, work: Work, done: Progress, started: float, why: Stop | None) -> Halt:
+    def _halt(self, work: LeasedSlice, done: Progress, started: float, why: Stop | None) -> Halt:
         self._committer.commit(work, timed(done, started), release=True)
         return Halt(why)
 
-    def _once_more(self, work: Work, stage: AnyStage, key: str, given: Any) -> list[bytes]:
+    def _once_more(self, work: LeasedSlice, stage: AnyStage, key: str, given: Any) -> list[bytes]:
         """Another attempt at an item that took too long in a loop before this one."""
         tried = work.overrun_attempts
         if tried > self._declared.retries:
@@ -244,7 +244,7 @@ class ItemLoop:
         return self._process
 
     def _judge(
-        self, work: Work, stage: AnyStage, unit: Unit, error: BaseException, failed: int, done: Progress
+        self, work: LeasedSlice, stage: AnyStage, unit: Unit, error: BaseException, failed: int, done: Progress
     ) -> None:
         """Add to ``done`` what becomes of ``unit``, whose attempt ``failed`` ended with ``error``.
 
@@ -292,7 +292,7 @@ class ItemLoop:
     def _stop_now(self) -> Stop | None:
         return self._slot.stop
 
-    def _commit_alone(self, work: Work, unit: Unit, done: Progress) -> None:
+    def _commit_alone(self, work: LeasedSlice, unit: Unit, done: Progress) -> None:
         """Commit ``done``, which is of ``unit`` alone: what of it the database does not take is that item's fault."""
         try:
             self._committer.commit(work, done)
@@ -305,7 +305,7 @@ class ItemLoop:
             done.staged = dict.fromkeys(done.staged, 0)
             self._committer.commit(work, done)
 
-    def _put_off(self, work: Work, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
+    def _put_off(self, work: LeasedSlice, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
         """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
         self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
         out = patience.exhausted(stage, work, later)

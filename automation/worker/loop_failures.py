@@ -11,14 +11,13 @@ from datetime import datetime
 from django.db import connection
 
 from automation.models import StageRun, WorkSlice
-from automation.runs import lifecycle
+from automation.models.tables import STAGE
+from automation.runs import failing
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 LONGEST_PAUSE = 60.0
 MAX_ERROR = 2_000
-
-STAGE = StageRun._meta.db_table
 
 
 def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: int, has_progressed: bool) -> None:
@@ -40,7 +39,7 @@ def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: i
     failures = row[0] if row is not None else _count_of(stage_run.pk)
     if failures > retries and not WorkSlice.objects.leased().filter(stage_run=stage_run).exists():
         how_many = "a loop failed" if failures == 1 else f"{failures} loops failed in a row"
-        lifecycle.fail(stage_run.run_id, reason=f"{stage_run.slug}: {how_many}: {told}")
+        failing.fail(stage_run.run_id, reason=f"{stage_run.slug}: {how_many}: {told}")
 
 
 def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, worker: str, retries: int) -> None:
@@ -49,7 +48,7 @@ def _tell(stage_run: StageRun, failures: int, retry_at: datetime, told: str, *, 
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: a loop failed, time {failures}: {told}",
-        figures={
+        details={
             "stage": stage_run.slug,
             "failures": failures,
             "allowed": retries + 1,

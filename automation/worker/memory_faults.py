@@ -15,7 +15,7 @@ def note(error: BaseException, stage_run: StageRun, node: str) -> None:
         threshold.note_out_of_memory(
             node,
             reason=f"A loop of {stage_run.slug} ran out of memory: {type(error).__name__}: {error}"[:500],
-            figures={
+            details={
                 "stage": stage_run.slug,
                 "run": str(stage_run.run_id),
                 "needs": asdict(definition.of(stage_run).needs),

@@ -16,8 +16,8 @@ from automation.pipeline.context import TookTooLong
 from automation.pipeline.definition import Definition
 from automation.runs import lifecycle
 from automation.worker import loop_failures
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
 from pause_manager.slots import overruns
 from pause_manager.slots.overruns import Overrun, Rules
@@ -76,7 +76,7 @@ def _nothing() -> None:
 def _carry_on(stage_run: StageRun) -> None:
     run_ids = [stage_run.run_id]
     lifecycle.finish_cancels(run_ids)
-    metrics.guarded(lifecycle.settle_pauses)(run_ids)
+    metrics.guarded(lifecycle.note_drained_runs)(run_ids)
     dispatch.dispatch([stage_run.pk])
 
 
@@ -104,7 +104,7 @@ def _tell(stage_run: StageRun, slice_id: int | None, key: str, overrun: Overrun)
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {what} {why}; {place}",
-        figures={
+        details={
             "stage": stage_run.slug,
             "slice": slice_id,
             "item": key,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from automation import leases
 from automation.errors import LeaseLost
-from automation.leases.claims import Work
+from automation.items.leased_slice import LeasedSlice
 from automation.models import StageRun
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.definition import Definition
+from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 EVERY = 10
 """People are told of an item's first wait and of each so many more."""
@@ -24,7 +24,7 @@ class OutOfPatience(Exception):
     """The item has asked to be tried later more often, or for longer, than its stage allows."""
 
 
-def exhausted(stage: AnyStage | Definition, work: Work, later: TryLater) -> OutOfPatience | None:
+def exhausted(stage: AnyStage | Definition, work: LeasedSlice, later: TryLater) -> OutOfPatience | None:
     """Why the current item of ``work`` may not wait once more, if it may not."""
     waits, seconds = work.waits + 1, work.waited_seconds + later.seconds
     if waits > stage.max_waits:
@@ -36,14 +36,14 @@ def exhausted(stage: AnyStage | Definition, work: Work, later: TryLater) -> OutO
     return None
 
 
-def wait(stage_run: StageRun, work: Work, key: str, later: TryLater) -> None:
+def wait(stage_run: StageRun, work: LeasedSlice, key: str, later: TryLater) -> None:
     """Give ``work`` back until its current item, ``key``, may be tried again. Raises :class:`LeaseLost`."""
     if not leases.wait(work, later.seconds, _told(later)):
         raise LeaseLost(f"Cannot give slice {work.slice_id} back: it is no longer held under token {work.token}.")
     _tell(stage_run, key, work.waits + 1, later)
 
 
-def set_apart(stage_run: StageRun, work: Work, key: str, group_size: int, later: TryLater) -> None:
+def set_apart(stage_run: StageRun, work: LeasedSlice, key: str, group_size: int, later: TryLater) -> None:
     """Have the current item of ``work``, ``key``, wait alone; ``work`` goes on after it. Raises :class:`LeaseLost`."""
     leases.set_apart(work, group_size, seconds=later.seconds, why=_told(later))
     _tell(stage_run, key, 1, later)
@@ -61,5 +61,5 @@ def _tell(stage_run: StageRun, key: str, waits: int, later: TryLater) -> None:
         scope=stage_run.run.scope,
         actor=SYSTEM,
         reason=f"{stage_run.slug}: {key} waits {later.seconds:g} s, for time {waits}: {_told(later)}",
-        figures={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
+        details={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
     )

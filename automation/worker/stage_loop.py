@@ -15,31 +15,32 @@ from django.db import connection
 from automation import gate, leases
 from automation.dispatch import admission
 from automation.dispatch.turns import Turn
-from automation.errors import LeaseLost
+from automation.errors import LeaseLost, NoRoom
 from automation.files.fenced import FencedArtifacts
 from automation.files.storage import StorageAway
 from automation.gate import installed
 from automation.items import store
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import loop_beat
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import NoRoom, Work, Worker
+from automation.leases.claims import Worker
 from automation.leases.committing import Committer
 from automation.leases.recovery import release_surely
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, definition, hooks
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.reports import progress_notifier
-from automation.runs import lifecycle
+from automation.runs import failing
 from automation.worker import loop_failures, memory_faults, patience
 from automation.worker.async_loop import AsyncItemLoop
 from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
 from automation.worker.item_loop import Halt, ItemLoop
 from automation.worker.overruns import hook_timeout
 from pause_manager import manager, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import SHUTDOWN, Stop
 from pause_manager.observability import audit, log_context, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.slots import gpus, local, recycling
 from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER
 
@@ -78,8 +79,8 @@ class StageLoop:
         self.node = worker.node
         """What the machine was called when the last slice was leased."""
         self._declared = definition.of(stage_run)
-        self._work: Work | None = None
-        self._next_work: Work | None = None
+        self._work: LeasedSlice | None = None
+        self._next_work: LeasedSlice | None = None
         """Leased while the last checkpoint of ``_work`` is under way; nothing of it is begun before that one stands."""
         self._is_early = self._declared.concurrency is None and not self._declared.needs.gpus
         """Whether it may lease a slice before the one before it has ended: not where two would be one too many."""
@@ -168,9 +169,9 @@ class StageLoop:
                 if isinstance(work, Ending):
                     return work
                 if not self._has_worked:
-                    metrics.guarded(milestones.went_on)(self.scopes)
+                    metrics.guarded(milestones.note_work_resumed)(self.scopes)
                 self._has_worked = True
-                progress_notifier.moved(self.run_row.scope)
+                progress_notifier.publish_progress(self.run_row.scope)
                 ending = self._work_through(work)
                 if ending is None and work.is_alone:
                     ending = self._settle() or Ending.TRIED_ALONE
@@ -201,9 +202,9 @@ class StageLoop:
                 self._items.end()
             self._isolation.close()
             self._slot.free()
-            progress_notifier.changed([self.run_row.scope])
+            progress_notifier.publish([self.run_row.scope])
 
-    def _lease(self) -> Work | Ending:
+    def _lease(self) -> LeasedSlice | Ending:
         """The next slice, once the one before it has ended: most often that is under way while this one is leased."""
         if self._is_early and self._committer.is_busy:
             self._lease_early()
@@ -234,7 +235,7 @@ class StageLoop:
             if work.phase == Phase.WORK:
                 self._items.read_ahead(work)
 
-    def _claim(self) -> Work | None:
+    def _claim(self) -> LeasedSlice | None:
         return leases.claim(
             self.stage_run.pk,
             self.worker,
@@ -260,11 +261,11 @@ class StageLoop:
         if work is not None:
             self._release(work)
 
-    def _release(self, work: Work, *, is_expiry: bool = False) -> None:
+    def _release(self, work: LeasedSlice, *, is_expiry: bool = False) -> None:
         self._note_ending(work)
         release_surely(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
 
-    def _work_through(self, work: Work) -> Ending | None:
+    def _work_through(self, work: LeasedSlice) -> Ending | None:
         is_hook = work.phase != Phase.WORK
         if self._tried > self._declared.retries:
             what = f"{Phase(work.phase).label} failed" if is_hook else "it could not be made or set up"
@@ -275,7 +276,7 @@ class StageLoop:
             return self._run_hook(work)
         return self._work_items(work)
 
-    def _work_items(self, work: Work) -> Ending | None:
+    def _work_items(self, work: LeasedSlice) -> Ending | None:
         stage = self.stage
         try:
             with self._limited(hook_timeout(self._declared), self._tried + 1):
@@ -288,7 +289,7 @@ class StageLoop:
         self._turn.begin()
         return self._halted(work, self._items.work_through(work, stage))
 
-    def _halted(self, work: Work, halt: Halt | None) -> Ending | None:
+    def _halted(self, work: LeasedSlice, halt: Halt | None) -> Ending | None:
         return None if halt is None else self._stopped(work, halt.why)
 
     def _stop_now(self) -> Stop | None:
@@ -296,12 +297,12 @@ class StageLoop:
 
     def _committed(self, done: Progress) -> None:
         self._has_progressed = self._has_progressed or done.processed + done.failed > 0
-        progress_notifier.moved(self.run_row.scope)
+        progress_notifier.publish_progress(self.run_row.scope)
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         self._has_succeeded |= done.processed > 0
         if done.failed and self._is_time_to_count():
-            lifecycle.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
+            failing.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
 
     def _is_time_to_count(self) -> bool:
         """Always for a limit in items, or while nothing succeeds; else each second: the count reads all slices."""
@@ -313,7 +314,7 @@ class StageLoop:
             self._counted_at = now
         return is_due
 
-    def _run_hook(self, work: Work) -> Ending | None:
+    def _run_hook(self, work: LeasedSlice) -> Ending | None:
         """Run ``prepare`` or ``finish``. A fault in it fails the run, after the declared retries."""
         started = time.monotonic()
         self._ctx.item_key = Phase(work.phase).label
@@ -351,14 +352,14 @@ class StageLoop:
         self._ctx.logger.error("%s failed.", self._ctx.item_key, exc_info=failure)
         return self._fail(work, f"{self._ctx.item_key} failed: {type(failure).__name__}: {failure}")
 
-    def _fail(self, work: Work, why: str) -> Ending:
+    def _fail(self, work: LeasedSlice, why: str) -> Ending:
         # The run ends before the slice is free, or another loop would take it and try again.
-        lifecycle.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
+        failing.fail(self.run_row.pk, reason=f"{self._declared.title}: {why}")
         self._note_ending(work)
         leases.release(work)
         return Ending.STOPPED
 
-    def _stopped(self, work: Work | None, reason: Stop | None) -> Ending:
+    def _stopped(self, work: LeasedSlice | None, reason: Stop | None) -> Ending:
         """Write the line that says where and why work stopped; the slice, if there was one, has been given back."""
         if reason is None:
             return self._out_of_time()
@@ -372,7 +373,7 @@ class StageLoop:
             scope=self.run_row.scope,
             actor=SYSTEM,
             reason=f"{self.stage_run.slug}: stopped{after}: {reason.sentence}",
-            figures={
+            details={
                 "code": reason.code,
                 "stage": self.stage_run.slug,
                 "slice": work.slice_id if work is not None else None,
@@ -419,7 +420,7 @@ class StageLoop:
         )
         self._has_progressed = False
 
-    def _note_ending(self, work: Work) -> None:
+    def _note_ending(self, work: LeasedSlice) -> None:
         """The slice is about to be given back: whoever beats for it and finds it gone has lost nothing."""
         self._slot.note(loop_beat.on(work, is_ending=True))
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from django.db import connection
 
-from automation.leases.claims import RUN, STAGE
-from automation.models import Ticket
+from automation.models.tables import RUN, STAGE, TICKET
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 ACTION = "continued"
 
@@ -27,12 +26,12 @@ _CONTINUED = f"""
     SELECT 'run:' || run.id
       FROM {RUN} AS run
      CROSS JOIN LATERAL (
-            SELECT action, figures FROM {ControlEvent._meta.db_table} AS event
+            SELECT action, details FROM {ControlEvent._meta.db_table} AS event
              WHERE event.scope = 'run:' || run.id AND action IN ('stopped', '{ACTION}')
              ORDER BY event.id DESC LIMIT 1) AS last
      WHERE run.finished_at IS NULL AND run.lifecycle = 'running'
-       AND last.action = 'stopped' AND last.figures->>'code' = 'held'
-       AND EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {Ticket._meta.db_table} AS ticket
+       AND last.action = 'stopped' AND last.details->>'code' = 'held'
+       AND EXISTS (SELECT 1 FROM {STAGE} AS stage JOIN {TICKET} AS ticket
                                                     ON ticket.stage_run_id = stage.id
                     WHERE stage.run_id = run.id)
      ORDER BY run.id

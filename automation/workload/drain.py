@@ -1,4 +1,4 @@
-"""What the engine tells the fleet switch: slices that are due, leases in force, leases that were lost."""
+"""What keeps the fleet from being drained: slices that are due, leases in force, leases that were lost."""
 
 from __future__ import annotations
 
@@ -10,38 +10,34 @@ from django.db import connection
 from automation import conf
 from automation.agents.claiming import OWNER
 from automation.gate import standstills
-from automation.items.store import ITEM
-from automation.leases.claims import SLICE, STAGE
 from automation.models import Standstill
+from automation.models.tables import ITEM, SLICE, STAGE
 from automation.models.work import WorkSlice
 from automation.reports.slice_totals import WAITING
-from pause_manager.fleet import drain
-from pause_manager.fleet.drain import Blocker, Work
+from pause_manager.workloads import MOST_BLOCKERS, Blocker, Remaining
 
 HOOKS = {WorkSlice.Phase.PREPARE: "prepare", WorkSlice.Phase.FINISH: "finish"}
 
 
-@drain.register
-def work_left(mode: str) -> Work:
-    """Two statements, however much there is."""
+def remaining(mode: str) -> Remaining:
+    """Three statements, however much there is."""
+    warnings = _standing_still()
     with connection.cursor() as cursor:
         cursor.execute(_COUNT)
         queued, running, stale = cursor.fetchone()
         if not running and not stale:
-            return Work(queued)
-        cursor.execute(_LEASED, {"limit": drain.MOST_BLOCKERS})
+            return Remaining(queued, warnings=warnings)
+        cursor.execute(_LEASED, {"limit": MOST_BLOCKERS})
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return Work(queued, running, stale, tuple(_blocker(row, mode) for row in rows))
+    return Remaining(queued, running, stale, tuple(_blocker(row, mode) for row in rows), warnings=warnings)
 
 
-@drain.register
-def standing_still(mode: str) -> Work:
-    """Warn of runs whose stages are not in the release of the control worker."""
+def _standing_still() -> tuple[str, ...]:
+    """A warning of runs whose stages are not in the release of the control worker."""
     count = Standstill.objects.filter(code=standstills.CODE_MISSING, until__isnull=True).count()
     what = "1 run waits for a stage that is" if count == 1 else f"{count:,} runs wait for stages that are"
-    warning = f"{what} not in this release: `manage.py check_runs` lists them."
-    return Work(warnings=(warning,) if count else ())
+    return (f"{what} not in this release: `manage.py check_runs` lists them.",) if count else ()
 
 
 def _blocker(row: dict[str, Any], mode: str) -> Blocker:
@@ -60,8 +56,8 @@ def _blocker(row: dict[str, Any], mode: str) -> Blocker:
 def _end(row: dict[str, Any], mode: str) -> datetime | None:
     """When the slice is given back, by its own rate, else that of its stage; ``None`` while neither is known.
 
-    In ``quiesce`` that is after the item at hand, else at the slice's end or after the item at which the loop's time
-    is up. An agent's time is never up.
+    In ``quiesce`` that is after the item in progress, else at the slice's end or after the item at which the time of
+    the loop is up. An agent's time is never up.
     """
     done = row["done"] or row["stage_done"]
     if not done or row["phase"] != WorkSlice.Phase.WORK:

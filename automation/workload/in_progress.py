@@ -1,4 +1,4 @@
-"""What is leased under a hold on more than a run, so that it can be told when the last of it has stopped."""
+"""What is leased under a hold on more than a run, so that the moment when the last of it has stopped is known."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Collection, Mapping
 
 from django.db import connection
 
-from automation.leases.claims import RUN, SLICE, STAGE
+from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline.definition import QUEUE
-from pause_manager.holds import milestones
-from pause_manager.holds.milestones import Counts
+from pause_manager.workloads import Counts
 
 
-@milestones.register
 def leased(scopes: Collection[str]) -> Mapping[str, Counts]:
     """Leases and runs by scope; a lease of a lost worker counts until it is ended. One statement."""
     with connection.cursor() as cursor:

@@ -1,33 +1,40 @@
-"""Members read the events of runs of their accounts; the rest of the audit trail is for those who may read all."""
+"""What users see of the work of accounts: members see that of theirs."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BigIntegerField, Func, Q, Value
+from django.db.models import BigIntegerField, Func, Q, TextField, Value
 from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Concat
 
-from automation.leases.claims import RUN
-from automation.models import Agent, Site
-from automation.models._querysets import accounts_of
-from pause_manager import workloads_audit_readers, workloads_tenants
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from automation.models import Agent, AutomationRun, Site
+from automation.models.accounts import accounts_of
+from automation.models.tables import RUN
+from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
 
 VIEW = "automation.view_automationrun"
 
 
-@workloads_audit_readers.register
-def _of_their_runs(user: Any) -> ControlEventQuerySet | None:
+def events(user: Any) -> ControlEventQuerySet | None:
+    """The events of runs of their accounts."""
     if not user.has_perm(VIEW):
         return None
     found: ControlEventQuerySet = ControlEvent.objects.filter(tenant__in=accounts_of(user))
     return found
 
 
-@workloads_tenants.register_hider
-def _lanes_of_other_accounts(user: Any) -> Q:
+def entries(user: Any) -> PauseQueueQuerySet | None:
+    """The entries of runs of their accounts."""
+    name = Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField())
+    found: PauseQueueQuerySet = PauseQueueEntry.objects.filter(
+        ref__in=AutomationRun.objects.unfinished().visible_to(user).values_list(name)
+    )
+    return found
+
+
+def lanes_of_other_accounts(user: Any) -> Q:
     """Lanes, which sites give their names, of accounts that ``user`` does not belong to."""
     if not user.is_authenticated:
         return Q(scope__startswith="lane:")
@@ -37,16 +44,15 @@ def _lanes_of_other_accounts(user: Any) -> Q:
     return Q(scope__startswith="lane:") & ~Q(scope__in=[f"lane:{slug}" for slug in slugs])
 
 
-@workloads_tenants.register_knower
-def _agents_of_their_accounts(user: Any) -> set[str]:
+def agents(user: Any) -> set[str]:
+    """The agents of their accounts, by name."""
     if not user.is_authenticated:
         return set()
     names = Agent.objects.filter(account__in=accounts_of(user)).values_list("name", flat=True)
     return {f"agent:{name}" for name in names}
 
 
-@workloads_tenants.register
-def _account_of(scope: str) -> Combinable | None:
+def account_of(scope: str) -> Combinable | None:
     """The account of a run, read by the statement that writes the event."""
     subject, _, name = scope.partition(":")
     if subject != "run":

@@ -137,7 +137,7 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").first()
     if placed is None or run.paused_at is None:
         return None
-    in_flight = placed.figures.get("in_flight", [])
+    in_flight = placed.details.get("in_flight", [])
     names = _names(in_flight) if rights.payloads else {}
     at_work = [
         {

@@ -12,14 +12,14 @@ from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
 from automation.errors import TransitionRefused
-from automation.runs import forcing, lifecycle, retries
+from automation.runs import capacity_override, lifecycle, retries
 from backend.console import access, card
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 VERBS = {
     "pause": lifecycle.pause,
     "resume": lifecycle.resume,
-    "force": forcing.start_anyway,
+    "force": capacity_override.start_anyway,
     "cancel": lifecycle.cancel,
     "retry": retries.retry_failed,
 }

@@ -16,7 +16,7 @@ from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
 from backend.console import access, card
 from backend.console.outputs import Output, results_of
-from pause_manager import workloads_audit_readers
+from pause_manager import workloads
 from pause_manager.models import ControlEvent
 
 PAGE_SIZE = 30
@@ -114,7 +114,7 @@ def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
     events = ControlEvent.objects.of_scope(run.scope)
     if before is not None:
         events = events.filter(pk__lt=before)
-    rows = workloads_audit_readers.as_told_to(request.user, events[: PAGE_SIZE + 1])
+    rows = workloads.events_for(request.user, events[: PAGE_SIZE + 1])
     alike = groupby(rows[:PAGE_SIZE], key=lambda event: (event.action, event.reason, event.actor, event.channel))
     lines = [(next(events), 1 + sum(1 for _ in events)) for _, events in alike]
     return {"lines": lines, "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}

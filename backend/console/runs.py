@@ -17,8 +17,8 @@ from django.views.decorators.http import require_safe
 
 from automation import gate
 from automation.gate import installed
-from automation.leases.claims import STAGE
 from automation.models import AutomationRun, Lifecycle
+from automation.models.tables import STAGE
 from automation.reports import payload_access, status
 from automation.reports.slice_totals import DONE
 from backend.console import access, live

@@ -18,9 +18,9 @@ from automation.inputs import Input, Report
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, all_pipelines, get_pipeline, run_input
 from automation.pipeline.declaration import Param
-from automation.runs import lifecycle
+from automation.runs import creation
 from backend.console import access
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 PREFIX = "param-"
 PREVIEW_COLUMNS = 8
@@ -143,7 +143,7 @@ def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str
     site = Site.objects.visible_to(request.user).filter(slug=given.get("site", "")).first()
     if site is None:
         raise InvalidInput("Cannot create the run: the site does not exist, or is not yours.")
-    return lifecycle.create(
+    return creation.create(
         pipeline.slug,
         site=site,
         actor=Actor.user(request.user, channel="console"),

@@ -16,8 +16,8 @@ from django.db import transaction
 
 from backend.lockout import counter
 from backend.lockout.counter import Count
+from pause_manager.actor import Actor
 from pause_manager.observability import audit, log_context
-from pause_manager.observability.actor import Actor
 
 logger = logging.getLogger("backend.lockout")
 
@@ -79,11 +79,11 @@ class Guard:
         if counter.take(Count("events", MOST_EVENTS, EVENT_SECONDS)).wait:
             logger.warning("%s at the door %s: %s.", action, self.door, sentence)
             return
-        figures = {"account": self.account, "address": self.address, "door": self.door, "tries": tries}
+        details = {"account": self.account, "address": self.address, "door": self.door, "tries": tries}
         actor = Actor(f"address:{self.address}", self.door, log_context.request_id())
         try:
             with transaction.atomic():
-                audit.record(action, scope=SCOPE, actor=actor, reason=f"{sentence}.", figures=figures)
+                audit.record(action, scope=SCOPE, actor=actor, reason=f"{sentence}.", details=details)
         except DatabaseError as error:
             logger.warning("%s at the door %s: %s (not on record: %s).", action, self.door, sentence, error)
 

@@ -14,11 +14,11 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation.api.authentication import AgentAuthentication, AgentForbidden
+from automation.api.agents.authentication import AgentAuthentication, AgentForbidden
 from automation.models import Agent
 from pause_manager import database
-from pause_manager.api.base import ControlView
-from pause_manager.api.errors import answer
+from pause_manager.api.http.base import ControlView
+from pause_manager.api.http.errors import answer
 from pause_manager.observability import request_id
 
 

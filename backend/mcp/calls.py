@@ -20,8 +20,8 @@ from automation import agents
 from backend.mcp import schemas
 from backend.mcp.callers import Caller, Identify, Known, NotAdmitted
 from backend.mcp.tools import Tool
-from pause_manager.api import errors, strict
-from pause_manager.api.idempotency import HEADER
+from pause_manager.api.http import errors, strict
+from pause_manager.api.http.idempotency import HEADER
 from pause_manager.observability import log_context, request_id
 
 CHANNEL = "mcp"
@@ -49,7 +49,7 @@ def _call(tool: Tool, caller: Caller, arguments: Arguments) -> Answer:
     except ValidationError as error:
         response = errors.handle(error, {})
         assert response is not None
-        return True, _plain(response) | ({"system": agents.answered(caller.auth)} if caller.is_agent else {})
+        return True, _plain(response) | ({"system": agents.system_block(caller.auth)} if caller.is_agent else {})
     view = tool.view.as_view(
         channel=CHANNEL,
         authentication_classes=[partial(Known, caller, tool.for_agents)],

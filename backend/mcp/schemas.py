@@ -10,7 +10,7 @@ from typing import Any
 from drf_spectacular.generators import SchemaGenerator
 
 from backend.mcp.tools import Tool
-from pause_manager.api.idempotency import HEADER
+from pause_manager.api.http.idempotency import HEADER
 
 Schema = dict[str, Any]
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from automation.api.views import capacity, insight, jobs, runs
+from automation.api.agents import views as agents
+from automation.api.progress import views as progress
+from automation.api.runs import views as runs
+from automation.api.views import capacity
 from pause_manager.api import fleet
-from pause_manager.api.base import ControlView
+from pause_manager.api.http.base import ControlView
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ _READS = (
         "Show the progress of a run",
         "Show how far a run and each of its stages are: items done, failed and left, rates, estimated time left, and "
         "what is at work now.",
-        insight.RunProgress,
+        progress.RunProgress,
         "show_progress",
         reads=True,
     ),
@@ -70,7 +73,7 @@ _READS = (
         "Explain why a run waits",
         "List every reason why a run may not go on now (holds of the run, pipeline, queue or fleet, capacity, …), and "
         "what would start if none were left. `may_proceed` is true when nothing keeps it.",
-        insight.RunExplanation,
+        progress.RunExplanation,
         "explain_run",
         reads=True,
     ),
@@ -162,7 +165,7 @@ _QUEUE = (
         "Lease the next job: some items of a stage, with the token that proves the lease. `job` is null if there is "
         "none or while the fleet is paused (`system.workersPaused`), which is no error: ask again later. Then call "
         "queue.heartbeat every `heartbeatSeconds`, hand in with queue.checkpoint, and end with queue.complete.",
-        jobs.Claim,
+        agents.Claim,
         "claim_job",
         for_agents=True,
     ),
@@ -170,7 +173,7 @@ _QUEUE = (
         "queue.items",
         "List further items of a job",
         f"List the items of a job after the first ones, if the claim answered `more`. {_HELD}",
-        jobs.Items,
+        agents.Items,
         "list_job_items",
         for_agents=True,
         reads=True,
@@ -180,7 +183,7 @@ _QUEUE = (
         "Keep a job",
         "Keep the lease of a job, and hear whether to stop. With `stop`, begin no further item: hand in what is done "
         f"with queue.checkpoint and `release`. {_HELD}",
-        jobs.Heartbeat,
+        agents.Heartbeat,
         "heartbeat_job",
         for_agents=True,
         is_idempotent=True,
@@ -190,7 +193,7 @@ _QUEUE = (
         "Hand in a part of a job",
         "Commit the outputs and failures of every item up to `cursor`: all of it or nothing. Sent again, it is not "
         f"committed again. `release` gives the rest of the job back. {_HELD}",
-        jobs.Checkpoint,
+        agents.Checkpoint,
         "checkpoint_job",
         for_agents=True,
         is_idempotent=True,
@@ -200,7 +203,7 @@ _QUEUE = (
         "Complete a job",
         "As queue.checkpoint with the last item (`lastKey`) as `cursor`; refused while items are left. "
         f"The job is over then. {_HELD}",
-        jobs.Complete,
+        agents.Complete,
         "complete_job",
         for_agents=True,
         is_idempotent=True,
@@ -210,7 +213,7 @@ _QUEUE = (
         "Give a job back undone",
         "Give a job back as it was last committed, because of an `error`. It counts against the next item, which is "
         f"given up after three in a row, unless `retryAfter` asks for so many seconds of patience. {_HELD}",
-        jobs.Fail,
+        agents.Fail,
         "fail_job",
         for_agents=True,
         is_destructive=True,

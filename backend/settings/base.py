@@ -9,6 +9,7 @@ from typing import Any
 import dj_database_url
 from pythonjsonlogger.core import RESERVED_ATTRS
 
+import pause_manager
 from backend.embedded import Layout
 from backend.logs import is_not_of_a_lost_process
 from backend.settings import environment as env
@@ -134,7 +135,7 @@ LOCKOUT = {
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "automation.api.authentication.NoAgents",
+        "automation.api.agents.authentication.NoAgents",
         "rest_framework.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
@@ -153,7 +154,7 @@ REST_FRAMEWORK: dict[str, Any] = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Slackwater",
     "DESCRIPTION": "Pausable pipelines and capacity-aware pausing for Celery fleets.",
-    "VERSION": "1.0.0",
+    "VERSION": pause_manager.__version__,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

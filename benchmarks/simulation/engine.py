@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.simulation.ledger import Ledger
-from benchmarks.simulation.nodes import SimNode, Turn, load_of
+from benchmarks.simulation.nodes import SimNode, Turn, allocation_of
 from benchmarks.simulation.world import MEMORY, SENSOR, World
 from pause_manager.capacity import (
     Line,
@@ -183,7 +183,7 @@ class Simulation:
         for one in found:
             self.ledger.consolidations += 1
             for move in one.moves:
-                turn = self._where[move.load.ref].turns[move.load.ref]
+                turn = self._where[move.allocation.ref].turns[move.allocation.ref]
                 turn.is_moving = True
                 self.ledger.moved(turn, now)
                 self._give_back_at_its_item(turn, now)
@@ -194,14 +194,14 @@ class Simulation:
     def _give_back_at_its_item(self, turn: Turn, now: float) -> None:
         items = math.ceil((now - turn.since) / self.tempo.item_seconds)
         at = max(now, turn.since + items * self.tempo.item_seconds)
-        self._push(at, _GIVE_BACK, turn.job, turn.version, turn.load.ref)
+        self._push(at, _GIVE_BACK, turn.job, turn.version, turn.allocation.ref)
 
     def _start(self, number: int, placement: Placement, now: float, *, is_resumed: bool) -> None:
         job = self.world.jobs[number]
         node = self.by_name[placement.node]
         self._version += 1
-        load = load_of(job, now, placement.gpus, self.tempo.item_seconds)
-        turn = Turn(number, load, now, is_resumed=is_resumed and self._has_run[number], version=self._version)
+        allocation = allocation_of(job, now, placement.gpus, self.tempo.item_seconds)
+        turn = Turn(number, allocation, now, is_resumed=is_resumed and self._has_run[number], version=self._version)
         self._has_run[number] = True
         node.start(turn)
         self._where[job.name] = node

@@ -94,9 +94,9 @@ class Ledger:
 
     def moved(self, turn: Turn, now: float) -> None:
         self.moves += 1
-        before = self.moved_at.get(turn.load.ref, float("-inf"))
+        before = self.moved_at.get(turn.allocation.ref, float("-inf"))
         self.moved_too_soon += now - before < self._policy.move_cooldown_seconds
-        self.moved_at[turn.load.ref] = now
+        self.moved_at[turn.allocation.ref] = now
         if turn.is_resumed and now - turn.since < FLAP_SECONDS:
             self.flaps += 1
 
@@ -129,8 +129,8 @@ class Ledger:
             if node.over_since is not None:
                 self._over(node, now)
             for turn in node.turns.values():
-                self.core_seconds += (now - turn.since) * turn.load.needs.cpu
-                self.gpu_seconds += (now - turn.since) * gpu_share(turn.load.needs, self._gpu_mib)
+                self.core_seconds += (now - turn.since) * turn.allocation.needs.cpu
+                self.gpu_seconds += (now - turn.since) * gpu_share(turn.allocation.needs, self._gpu_mib)
         for entry in waiting:
             self.waits[entry.ref] += now - entry.paused_at
             self.priorities[entry.ref] = entry.priority

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine
 from pause_manager.capacity import NodeState, Policy
 from pause_manager.capacity.headroom import beyond_noise
-from pause_manager.capacity.snapshot import GpuView, Load, NodeView, WorkerGroup
+from pause_manager.capacity.snapshot import Allocation, GpuView, NodeView, WorkerGroup
 
 _ALWAYS_FRESH = float("inf")
 
@@ -15,13 +15,13 @@ _ALWAYS_FRESH = float("inf")
 class Turn:
     """One stretch of a job on a node, from its start until it ends or has yielded."""
 
-    __slots__ = ("gpus", "is_moving", "is_resumed", "is_yielding", "job", "load", "since", "version")
+    __slots__ = ("allocation", "gpus", "is_moving", "is_resumed", "is_yielding", "job", "since", "version")
 
-    def __init__(self, job: int, load: Load, since: float, *, is_resumed: bool, version: int) -> None:
+    def __init__(self, job: int, allocation: Allocation, since: float, *, is_resumed: bool, version: int) -> None:
         self.job = job
-        self.load = load
+        self.allocation = allocation
         self.since = since
-        self.gpus = load.gpus
+        self.gpus = allocation.gpus
         self.is_resumed = is_resumed
         self.is_yielding = False
         self.is_moving = False
@@ -70,7 +70,7 @@ class SimNode:
         self._view = None
 
     def start(self, turn: Turn) -> None:
-        self.turns[turn.load.ref] = turn
+        self.turns[turn.allocation.ref] = turn
         self._view = None
 
     def end(self, ref: str) -> Turn:
@@ -83,7 +83,7 @@ class SimNode:
         cpu = memory = 0
         gpus = [0] * self.machine.gpus
         for turn in self.turns.values():
-            needs = turn.load.needs
+            needs = turn.allocation.needs
             cpu += round(needs.cpu * 1000)
             memory += needs.memory_mib
             for gpu in turn.gpus:
@@ -98,8 +98,8 @@ class SimNode:
         return found
 
     def _look(self) -> NodeView:
-        loads = tuple(turn.load for turn in self.turns.values())
-        memory = sum(load.needs.memory_mib for load in loads)
+        allocations = tuple(turn.allocation for turn in self.turns.values())
+        memory = sum(allocation.needs.memory_mib for allocation in allocations)
         return NodeView(
             name=self.machine.name,
             sampled_at=_ALWAYS_FRESH,
@@ -108,20 +108,20 @@ class SimNode:
             memory_mib=self.machine.memory_mib,
             free_memory_mib=max(0, self.machine.memory_mib - self.foreign_memory - memory),
             own_memory_mib=min(memory, max(1, self.machine.memory_mib - self.foreign_memory)),
-            gpus=self._gpus(loads),
+            gpus=self._gpus(allocations),
             gpu_problem="the driver does not answer" if self.sensor == 1 else "",
-            loads=loads,
+            allocations=allocations,
             workers=self.workers,
         )
 
-    def _gpus(self, loads: Sequence[Load]) -> tuple[GpuView, ...]:
+    def _gpus(self, allocations: Sequence[Allocation]) -> tuple[GpuView, ...]:
         if not self.machine.gpus:
             return ()
         total = self.machine.gpu_mib
         own = [0] * self.machine.gpus
-        for load in loads:
-            for gpu in load.gpus:
-                own[int(gpu)] += load.needs.gpu_memory_mib
+        for allocation in allocations:
+            for gpu in allocation.gpus:
+                own[int(gpu)] += allocation.needs.gpu_memory_mib
         views = []
         for index, foreign in enumerate(self.foreign_gpus):
             shown = min(own[index], max(1, total - foreign))
@@ -139,11 +139,11 @@ class SimNode:
             free_memory_mib=seen.free_memory_mib,
             own_memory_mib=seen.own_memory_mib,
             gpus=seen.gpus,
-            loads=tuple(turn.load for turn in self.turns.values()),
+            allocations=tuple(turn.allocation for turn in self.turns.values()),
             workers=self.workers,
         )
 
 
-def load_of(job: Job, now: float, gpus: tuple[str, ...], item_seconds: float) -> Load:
+def allocation_of(job: Job, now: float, gpus: tuple[str, ...], item_seconds: float) -> Allocation:
     """The load of a turn. To move it costs one item."""
-    return Load(job.name, job.needs, now, job.priority, gpus, queue=job.queue, repeats_seconds=item_seconds)
+    return Allocation(job.name, job.needs, now, job.priority, gpus, queue=job.queue, repeats_seconds=item_seconds)

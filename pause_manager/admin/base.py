@@ -6,11 +6,15 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Model
 from django.http import HttpRequest
+
+from pause_manager.actor import Actor
 
 EXACT_UP_TO = 1_000
 MOST_PAGES = 100
@@ -69,3 +73,29 @@ class ReadOnlyAdmin(ModelAdmin[M]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class SuperuserAdmin(ReadOnlyAdmin[Any]):
+    """Read by superusers only."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+
+class ReasonForm(ActionForm):
+    """The admin's action bar with a reason."""
+
+    reason = forms.CharField(required=False, max_length=500, label="Reason")
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """Return the signed-in user as the actor of an admin action."""
+    return Actor.user(request.user, channel="admin")
+
+
+def reason_of(request: HttpRequest) -> str:
+    """Return the reason that was typed into the action bar."""
+    return request.POST.get("reason", "").strip()[:500]

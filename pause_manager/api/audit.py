@@ -16,14 +16,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from pause_manager import workloads_audit_readers
-from pause_manager.api import pagination
-from pause_manager.api.base import ControlView
-from pause_manager.api.pagination import page_of
-from pause_manager.api.schema import READS, REQUEST_ID, answers
-from pause_manager.api.strict import StrictSerializer
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager import workloads
+from pause_manager.api.http import pagination
+from pause_manager.api.http.base import ControlView
+from pause_manager.api.http.pagination import page_of
+from pause_manager.api.http.schema import READS, REQUEST_ID, answers
+from pause_manager.api.http.strict import StrictSerializer
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability import audit_export
 
 NEWEST_FIRST = ("-at", "-id")
@@ -56,7 +55,7 @@ class ExportQuery(EventFilter, StrictSerializer):
 class ControlEventSerializer(serializers.ModelSerializer[ControlEvent]):
     """What was done to a scope, by whom, through which door and why."""
 
-    figures = serializers.DictField()
+    details = serializers.DictField()
     before = serializers.DictField(allow_null=True, help_text="What it was; null where nothing was there.")
     after = serializers.DictField(allow_null=True, help_text="What it is since; null where nothing is left.")
 
@@ -69,10 +68,10 @@ class ControlEventSerializer(serializers.ModelSerializer[ControlEvent]):
 class MayReadEvents(BasePermission):
     """Those whose events there are: all of them, or those of their own."""
 
-    message = f"Cannot show events: it needs the permission {workloads_audit_readers.READ_ALL}, or one to view runs."
+    message = f"Cannot show events: it needs the permission {workloads.READ_ALL_EVENTS}, or one to view runs."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return workloads_audit_readers.visible_to(request.user) is not None
+        return workloads.visible_events(request.user) is not None
 
 
 class AuditView(ControlView):
@@ -82,7 +81,7 @@ class AuditView(ControlView):
 
     def events(self, query: Mapping[str, Any]) -> ControlEventQuerySet:
         """The events that the caller may read and that ``query`` asks for."""
-        visible = workloads_audit_readers.visible_to(self.request.user)
+        visible = workloads.visible_events(self.request.user)
         return audit_export.narrowed(ControlEvent.objects.none() if visible is None else visible, query)
 
     def query(self, serializer: Callable[..., serializers.Serializer[Any]]) -> dict[str, Any]:
@@ -136,4 +135,4 @@ class AuditExport(AuditView):
 
 
 def _shown(user: Any, events: list[ControlEvent]) -> list[dict[str, Any]]:
-    return list(ControlEventSerializer(workloads_audit_readers.as_told_to(user, events), many=True).data)
+    return list(ControlEventSerializer(workloads.events_for(user, events), many=True).data)

@@ -12,21 +12,21 @@ from rest_framework import exceptions, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import conf, fleet, workloads_tenants
-from pause_manager.api import errors, schema
-from pause_manager.api.base import ControlView
+from pause_manager import conf, fleet, workloads
+from pause_manager.actor import Actor
 from pause_manager.api.fleet_schema import (
     RefusedSerializer,
     SnapshotQuery,
     SnapshotSerializer,
     WorkerPauseSerializer,
 )
-from pause_manager.api.idempotency import idempotent, key_of
-from pause_manager.api.permissions import MayUseFleet, may_operate
+from pause_manager.api.http import errors, schema
+from pause_manager.api.http.base import ControlView
+from pause_manager.api.http.idempotency import idempotent, key_of
+from pause_manager.api.http.permissions import MayUseFleet, may_operate
 from pause_manager.errors import FleetRefused
 from pause_manager.fleet import drain
 from pause_manager.holds import fleet_state
-from pause_manager.observability.actor import Actor
 
 _CODES = {
     "invalid": "worker_pause_invalid_request",
@@ -142,5 +142,5 @@ class WorkerPause(FleetView):
 
     def _snapshot(self, latest: int = 5) -> Response:
         may_see_work = may_operate(self.request.user)
-        agents = None if may_see_work else workloads_tenants.agents_of(self.request.user)
+        agents = None if may_see_work else workloads.visible_agents(self.request.user)
         return Response(fleet.snapshot(latest=latest, with_blockers=may_see_work, agents=agents))

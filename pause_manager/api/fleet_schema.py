@@ -6,11 +6,11 @@ from typing import Any
 
 from rest_framework import serializers
 
-from pause_manager.api.schema import ErrorSerializer
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.schema import ErrorSerializer
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.fleet.report import MOST_EVENTS
 from pause_manager.models import Hold
-from pause_manager.nodes.members import KINDS
+from pause_manager.workloads import MEMBER_KINDS
 
 MODES = Hold.Mode.choices
 LONGEST_TEXT = 500
@@ -114,7 +114,7 @@ class FleetMetricsSerializer(WorkCountsSerializer):
 class LaggingSerializer(serializers.Serializer[Any]):
     """Who has not acknowledged the version, or has been silent."""
 
-    kind = serializers.ChoiceField(choices=KINDS, help_text="A Celery worker, or a remote agent.")
+    kind = serializers.ChoiceField(choices=MEMBER_KINDS, help_text="A Celery worker, or a remote agent.")
     name = serializers.CharField()
     node = serializers.CharField()
     acknowledgedVersion = serializers.IntegerField()  # noqa: N815

@@ -11,12 +11,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import workloads_tenants
-from pause_manager.api import schema
+from pause_manager import workloads
 from pause_manager.api.fleet import FleetView
-from pause_manager.api.idempotency import idempotent, key_of
-from pause_manager.api.permissions import may_operate
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http import schema
+from pause_manager.api.http.idempotency import idempotent, key_of
+from pause_manager.api.http.permissions import may_operate
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.fleet import bulk_holds
 from pause_manager.models import Hold
 
@@ -103,7 +103,7 @@ class HoldList(FleetView):
         query = self.query(HoldQuery)
         rows = Hold.objects.filter(released_at__isnull=not query["released"]).order_by("-id")
         if not may_operate(request.user):
-            rows = rows.exclude(scope__startswith="run:").exclude(workloads_tenants.hidden_from(request.user))
+            rows = rows.exclude(scope__startswith="run:").exclude(workloads.hidden_scopes(request.user))
         if "kind" in query:
             rows = rows.filter(kind=query["kind"])
         if "before" in query:

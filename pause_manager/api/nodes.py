@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.errors import PauseManagerError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
-from pause_manager.api.pagination import PageQuery
-from pause_manager.api.strict import StrictSerializer
+from pause_manager.api.http.pagination import PageQuery
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import outlook
 
@@ -20,8 +20,8 @@ IN_ORDER = ("priority", "paused_at", "id")
 class EntryQuery(PageQuery):
     """Filters of the pause queue."""
 
-    kept_by = serializers.ChoiceField(
-        choices=PauseQueueEntry.KeptBy.values,
+    waits_for = serializers.ChoiceField(
+        choices=PauseQueueEntry.WaitsFor.values,
         required=False,
         help_text="`capacity`: waits for room; `hold`: waits only for the end of a hold.",
     )
@@ -33,7 +33,7 @@ class EntryQuery(PageQuery):
 
 
 class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
-    """A dispatch that waits for capacity, or for the end of a hold: see ``kept_by``."""
+    """A dispatch that waits for capacity, or for the end of a hold: see ``waits_for``."""
 
     needs = serializers.DictField(child=serializers.FloatField())
     waits_now = serializers.SerializerMethodField(
@@ -55,7 +55,7 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
             "needs",
             "reason",
             "waits_now",
-            "kept_by",
+            "waits_for",
             "paused_at",
             "resume_after",
             "attempts",

@@ -9,11 +9,11 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager.api import errors, schema
 from pause_manager.api.fleet import FleetView
-from pause_manager.api.idempotency import idempotent
+from pause_manager.api.http import errors, schema
+from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.api.nodes import check_name
-from pause_manager.api.strict import StrictSerializer
 from pause_manager.nodes import operator_threshold
 
 NODE = OpenApiParameter("node", str, OpenApiParameter.PATH, description="Name of a node.")

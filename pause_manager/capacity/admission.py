@@ -208,7 +208,7 @@ def _figures(
             "gpus": sum(len(node.gpus) for node in eligible),
             "gpu_memory_mib": sum(gpu.total_mib for node in eligible for gpu in node.gpus),
             "free_gpu_memory_mib": sum(gpu.free_mib or 0 for node in eligible for gpu in node.gpus),
-            "loads": sum(len(node.loads) for node in eligible),
+            "loads": sum(len(node.allocations) for node in eligible),
         },
     }
 

@@ -43,19 +43,19 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
     cpu = memory = memory_staying = 0
     on_gpus: dict[str, int] = {}
     staying_on_gpus: dict[str, int] = {}
-    for load in node.loads:
-        if load.is_sent:
+    for allocation in node.allocations:
+        if allocation.is_sent:
             continue
-        stays = load.ref not in leaving
-        amount = node.memory_mib_of(load)
+        stays = allocation.ref not in leaving
+        amount = node.memory_mib_of(allocation)
         memory += amount
         if stays:
-            cpu += milli(load.needs.cpu)
+            cpu += milli(allocation.needs.cpu)
             memory_staying += amount
-        for gpu_id in load.gpus:
-            on_gpus[gpu_id] = on_gpus.get(gpu_id, 0) + load.needs.gpu_memory_mib
+        for gpu_id in allocation.gpus:
+            on_gpus[gpu_id] = on_gpus.get(gpu_id, 0) + allocation.needs.gpu_memory_mib
             if stays:
-                staying_on_gpus[gpu_id] = staying_on_gpus.get(gpu_id, 0) + load.needs.gpu_memory_mib
+                staying_on_gpus[gpu_id] = staying_on_gpus.get(gpu_id, 0) + allocation.needs.gpu_memory_mib
     used = node.memory_mib - node.free_memory_mib
     found = {
         CPU: Usage(milli(node.cores), foreign_milli(node, policy), cpu),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.snapshot import ContainerView, GpuView, Load, NodeView, WorkerGroup
+from pause_manager.capacity.snapshot import Allocation, ContainerView, GpuView, NodeView, WorkerGroup
 
 _MILLION = 1_000_000
 
@@ -44,7 +44,7 @@ class GpuRoom:
     index: int
     free_mib: int
     total_mib: int
-    loads: int = 0
+    allocations: int = 0
     """How many of our loads are on it."""
     is_unified: bool = False
     """Its memory is the machine's: ``free_mib`` follows that of the room."""
@@ -180,7 +180,7 @@ class Room:
             bound.memory_mib -= memory
         for gpu in self.gpus:
             is_taken = gpu.id in gpus
-            gpu.loads += is_taken
+            gpu.allocations += is_taken
             if is_taken and not needs.gpu_memory_mib:
                 gpu.free_mib = min(gpu.free_mib, 0)
             elif gpu.is_unified:
@@ -193,7 +193,10 @@ class Room:
         return needs.gpu_memory_mib * sum(gpu.is_unified and gpu.id in gpus for gpu in self.gpus) if gpus else 0
 
     def copy(self) -> Room:
-        gpus = [GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.loads, gpu.is_unified) for gpu in self.gpus]
+        gpus = [
+            GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.allocations, gpu.is_unified)
+            for gpu in self.gpus
+        ]
         bounds = {key: Bound(bound.cpu_milli, bound.memory_mib) for key, bound in self.bounds.items()}
         totals = (self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total)
         return Room(self.node, *totals, gpus, bounds, self.groups)
@@ -243,18 +246,22 @@ def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     """
     policy = policy or _DEFAULT
     settle = policy.settle_seconds
-    loads = node.loads
-    cpu = milli(node.cores) - steady_foreign_milli(node, policy) - sum(milli(load.needs.cpu) for load in loads)
+    allocations = node.allocations
+    cpu = (
+        milli(node.cores)
+        - steady_foreign_milli(node, policy)
+        - sum(milli(allocation.needs.cpu) for allocation in allocations)
+    )
     memory = node.free_memory_mib
-    if loads:
-        declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
+    if allocations:
+        declared = [(allocation, amount) for allocation in allocations if (amount := node.memory_mib_of(allocation))]
         used = node.memory_mib - node.free_memory_mib
         memory -= _unseen(declared, node.own_memory_mib, node.idle_memory_mib, used, node, now, settle)
     readable = [] if node.gpu_problem else [gpu for gpu in node.gpus if not gpu_is_unknown(gpu)]
-    here: dict[str, list[Load]] = {}
-    for load in loads:
-        for gpu_id in load.gpus:
-            here.setdefault(gpu_id, []).append(load)
+    here: dict[str, list[Allocation]] = {}
+    for allocation in allocations:
+        for gpu_id in allocation.gpus:
+            here.setdefault(gpu_id, []).append(allocation)
     gpus = [_gpu_room(gpu, here.get(gpu.id, ()), node, memory, now, settle) for gpu in readable]
     bounds = {one.key: _bound(one, node, now, policy) for one in node.containers} if is_bounded(node) else {}
     groups = node.groups
@@ -285,13 +292,13 @@ def within(node: NodeView, container: str) -> NodeView:
 
 def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bound:
     """What is left of one container for its workers, whatever the machine has beside."""
-    loads = [load for load in node.loads if load.container == one.key]
+    allocations = [allocation for allocation in node.allocations if allocation.container == one.key]
     cpu, memory = milli(node.cores), node.memory_mib
     if one.cores is not None:
         foreign = beyond_noise(milli(one.foreign_cores), milli(one.cores), policy)
-        cpu = milli(one.cores) - foreign - sum(milli(load.needs.cpu) for load in loads)
+        cpu = milli(one.cores) - foreign - sum(milli(allocation.needs.cpu) for allocation in allocations)
     if one.memory_mib is not None and one.free_memory_mib is not None:
-        declared = [(load, amount) for load in loads if (amount := node.memory_mib_of(load))]
+        declared = [(allocation, amount) for allocation in allocations if (amount := node.memory_mib_of(allocation))]
         used = one.memory_mib - one.free_memory_mib
         # In which container the idle processes are nobody measures: on the safe side they are all in this one.
         idle = min(one.own_memory_mib, node.idle_memory_mib)
@@ -346,25 +353,33 @@ def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) ->
         return False
     if needs.gpu_memory_mib:
         return _with(margin, ("gpu_memory", gpu.id), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
-    return gpu.loads == 0 and gpu.free_mib > 0
+    return gpu.allocations == 0 and gpu.free_mib > 0
 
 
-def _gpu_room(gpu: GpuView, here: Sequence[Load], node: NodeView, memory: int, now: float, settle: float) -> GpuRoom:
+def _gpu_room(
+    gpu: GpuView, here: Sequence[Allocation], node: NodeView, memory: int, now: float, settle: float
+) -> GpuRoom:
     """``here`` are the loads that were given it."""
     free = gpu.free_mib or 0
-    if any(not load.needs.gpu_memory_mib for load in here):
+    if any(not allocation.needs.gpu_memory_mib for allocation in here):
         return GpuRoom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)
     if gpu.is_unified:
         return GpuRoom(gpu.id, gpu.index, memory, gpu.total_mib, len(here), is_unified=True)
     if not here:
         return GpuRoom(gpu.id, gpu.index, free, gpu.total_mib)
-    declared = [(load, load.needs.gpu_memory_mib) for load in here]
+    declared = [(allocation, allocation.needs.gpu_memory_mib) for allocation in here]
     unseen = _unseen(declared, gpu.own_mib, gpu.idle_mib, gpu.total_mib - free, node, now, settle)
     return GpuRoom(gpu.id, gpu.index, free - unseen, gpu.total_mib, len(here))
 
 
 def _unseen(
-    declared: Sequence[tuple[Load, int]], own: int, idle: int, used: int, node: NodeView, now: float, settle: float
+    declared: Sequence[tuple[Allocation, int]],
+    own: int,
+    idle: int,
+    used: int,
+    node: NodeView,
+    now: float,
+    settle: float,
 ) -> int:
     """How much of the declared memory the sensor does not show yet: the phantom load.
 
@@ -376,12 +391,12 @@ def _unseen(
     since = node.sampled_at if node.idle_at is None else min(node.sampled_at, node.idle_at)
     new = old = 0
     has_settled = True
-    for load, amount in declared:
-        if load.is_sent or load.started_at >= since:
+    for allocation, amount in declared:
+        if allocation.is_sent or allocation.started_at >= since:
             new += amount
         else:
             old += amount
-            has_settled = has_settled and now - load.started_at >= settle
+            has_settled = has_settled and now - allocation.started_at >= settle
     shown = used if has_settled and not own else max(0, own - idle)
     return max(old - shown, 0) + new
 

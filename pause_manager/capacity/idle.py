@@ -8,7 +8,7 @@ from typing import Any
 
 from pause_manager.capacity.foreign import MEMORY, gpu_resource
 from pause_manager.capacity.headroom import Resource, gpu_is_unknown
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.capacity.yielding import gives
 
 Amounts = Mapping[Resource, int]
@@ -36,10 +36,14 @@ class Idle:
         """The baseline after one more sample, in ``view`` with the loads that the node carries."""
         if view.sampled_at <= self.at:
             return self
-        loads = [load for load in view.loads if not load.is_sent and load.started_at < view.sampled_at]
+        allocations = [
+            allocation
+            for allocation in view.allocations
+            if not allocation.is_sent and allocation.started_at < view.sampled_at
+        ]
         own, idle, floor = _own(view), {}, {}
         for resource, amount in own.items():
-            now = _declared(loads, resource, view)
+            now = _declared(allocations, resource, view)
             if not now:
                 idle[resource] = floor[resource] = amount
                 continue
@@ -47,12 +51,14 @@ class Idle:
             if resource not in self.idle:
                 idle[resource] = max(0, amount - now)
                 continue
-            older = _declared((load for load in loads if load.started_at < self.at), resource, view)
+            older = _declared(
+                (allocation for allocation in allocations if allocation.started_at < self.at), resource, view
+            )
             idle[resource] = max(self.idle[resource], self.own.get(resource, 0) - older)
             if amount < idle[resource]:
                 # A part of it was a load's that has ended: what is at work is taken to show.
                 idle[resource] = max(floor[resource], amount - now)
-        return Idle(view.sampled_at, own, idle, floor, is_at_work=bool(loads))
+        return Idle(view.sampled_at, own, idle, floor, is_at_work=bool(allocations))
 
     def told(self, view: NodeView) -> NodeView:
         """``view`` with this baseline, for whoever measures its room."""
@@ -88,5 +94,5 @@ def _own(view: NodeView) -> dict[Resource, int]:
     return found
 
 
-def _declared(loads: Iterable[Load], resource: Resource, view: NodeView) -> int:
-    return sum(gives(load, resource, view) for load in loads)
+def _declared(allocations: Iterable[Allocation], resource: Resource, view: NodeView) -> int:
+    return sum(gives(allocation, resource, view) for allocation in allocations)

@@ -105,7 +105,7 @@ class WorkerGroup:
 
 
 @dataclass(frozen=True)
-class Load:
+class Allocation:
     """A piece of our own work on a node: a live lease, or a dispatch just sent that will become one."""
 
     ref: str
@@ -159,7 +159,7 @@ class NodeView:
     """Why the GPUs cannot be read at all (no answer from the driver); empty if they can, or if there are none."""
     gpu_note: str = ""
     """Why there are no GPUs, or none that may be used."""
-    loads: tuple[Load, ...] = field(default=())
+    allocations: tuple[Allocation, ...] = field(default=())
     is_online: bool = True
     pause_below: float | None = None
     """The node's own threshold, where an operator has set one."""
@@ -176,16 +176,22 @@ class NodeView:
     workers: tuple[WorkerGroup, ...] | None = None
     """The live workers there; ``None``: nobody has said."""
 
-    def carrying(self, loads: Iterable[Load]) -> NodeView:
+    def carrying(self, allocations: Iterable[Allocation]) -> NodeView:
         """This node with ``loads``. What started before GPUs were booked by UUID named their indices."""
         ids = {str(gpu.index): gpu.id for gpu in self.gpus if gpu.uuid and gpu.free_mib is not None}
-        return replace(self, loads=tuple(_named(load, ids) if load.gpus else load for load in loads))
+        return replace(
+            self,
+            allocations=tuple(_named(allocation, ids) if allocation.gpus else allocation for allocation in allocations),
+        )
 
-    def memory_mib_of(self, load: Load) -> int:
+    def memory_mib_of(self, allocation: Allocation) -> int:
         """The machine's memory that ``load`` declared here, and on GPUs that have none of their own."""
-        if not load.gpus or not self._unified:
-            return load.needs.memory_mib
-        return load.needs.memory_mib + len(self._unified.intersection(load.gpus)) * load.needs.gpu_memory_mib
+        if not allocation.gpus or not self._unified:
+            return allocation.needs.memory_mib
+        return (
+            allocation.needs.memory_mib
+            + len(self._unified.intersection(allocation.gpus)) * allocation.needs.gpu_memory_mib
+        )
 
     @cached_property
     def _unified(self) -> frozenset[str]:
@@ -211,7 +217,7 @@ class NodeView:
         )
 
 
-def _named(load: Load, ids: Mapping[str, str]) -> Load:
-    if not any(gpu in ids for gpu in load.gpus):
-        return load
-    return replace(load, gpus=tuple(ids.get(gpu, gpu) for gpu in load.gpus))
+def _named(allocation: Allocation, ids: Mapping[str, str]) -> Allocation:
+    if not any(gpu in ids for gpu in allocation.gpus):
+        return allocation
+    return replace(allocation, gpus=tuple(ids.get(gpu, gpu) for gpu in allocation.gpus))

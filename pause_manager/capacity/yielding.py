@@ -19,7 +19,7 @@ from pause_manager.capacity.headroom import (
 )
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.capacity.wording import percent, why_own, word
 
 Figures = dict[str, Any]
@@ -92,7 +92,7 @@ def judge(
         after = replace(state, roomy_since=None, contended_since=None)
         sentence = f"{view.name} is unknown: its last sample is {max(now - view.sampled_at, 0):.0f} s old."
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
-    here = {load.ref for load in view.loads}
+    here = {allocation.ref for allocation in view.allocations}
     told = tuple((ref, at) for ref, at in state.yielding if ref in here)
     # What has not left by then may never leave: strangers are not served by counting it as gone.
     leaving = frozenset(ref for ref, at in told if now - at < policy.yield_patience_seconds)
@@ -126,7 +126,7 @@ def _saturation(
 
 def _contention(
     view: NodeView, state: NodeState, used: dict[Resource, Usage], policy: Policy, now: float
-) -> tuple[NodeState, list[Load], dict[Resource, int]]:
+) -> tuple[NodeState, list[Allocation], dict[Resource, int]]:
     deficits = {resource: use.deficit for resource, use in used.items() if use.deficit}
     if not deficits:
         return replace(state, contended_since=None), [], deficits
@@ -150,51 +150,66 @@ def _contention(
         contended_at=now,
         cooldown=cooldown,
         cooldown_until=now + cooldown,
-        yielding=(*state.yielding, *((load.ref, now) for load in yields)),
+        yielding=(*state.yielding, *((allocation.ref, now) for allocation in yields)),
     )
     return after, yields, deficits
 
 
-def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Load]:
+def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) -> list[Allocation]:
     """Loops and tasks that may yield, first to go first.
 
     Lowest priority (5 before 1); of equal priority those that have had their minimum run, then the last started.
     """
     told = {ref for ref, _ in state.yielding}
-    may = [load for load in view.loads if load.can_yield and not load.is_sent and load.ref not in told]
+    may = [
+        allocation
+        for allocation in view.allocations
+        if allocation.can_yield and not allocation.is_sent and allocation.ref not in told
+    ]
     young = policy.minimum_run_seconds
-    return sorted(may, key=lambda load: (-load.priority, now - load.started_at < young, -load.started_at, load.ref))
+    return sorted(
+        may,
+        key=lambda allocation: (
+            -allocation.priority,
+            now - allocation.started_at < young,
+            -allocation.started_at,
+            allocation.ref,
+        ),
+    )
 
 
-def _who_yields(view: NodeView, order: list[Load], deficits: dict[Resource, int], overrun: set[Resource]) -> list[Load]:
+def _who_yields(
+    view: NodeView, order: list[Allocation], deficits: dict[Resource, int], overrun: set[Resource]
+) -> list[Allocation]:
     """Just enough to cover the deficits; everything on a resource of which strangers leave less than the threshold."""
-    must = [load for load in order if any(gives(load, resource, view) for resource in overrun)]
+    must = [allocation for allocation in order if any(gives(allocation, resource, view) for resource in overrun)]
     chosen = list(must)
     missing = _missing(view, deficits, chosen)
-    for load in order:
-        if missing and load not in must and any(gives(load, resource, view) for resource in missing):
-            chosen.append(load)
+    for allocation in order:
+        if missing and allocation not in must and any(gives(allocation, resource, view) for resource in missing):
+            chosen.append(allocation)
             missing = _missing(view, deficits, chosen)
-    for load in reversed([load for load in chosen if load not in must]):
-        others = [other for other in chosen if other is not load]
+    for allocation in reversed([allocation for allocation in chosen if allocation not in must]):
+        others = [other for other in chosen if other is not allocation]
         if _missing(view, deficits, others) == missing:
             chosen = others
     return chosen
 
 
-def gives(load: Load, resource: Resource, view: NodeView) -> int:
+def gives(allocation: Allocation, resource: Resource, view: NodeView) -> int:
     """How much of ``resource`` of ``view`` is free again once ``load`` has yielded."""
     if resource == CPU:
-        return milli(load.needs.cpu)
+        return milli(allocation.needs.cpu)
     if resource == MEMORY:
-        return view.memory_mib_of(load)
-    return load.needs.gpu_memory_mib if resource[1] in load.gpus else 0
+        return view.memory_mib_of(allocation)
+    return allocation.needs.gpu_memory_mib if resource[1] in allocation.gpus else 0
 
 
-def _missing(view: NodeView, deficits: dict[Resource, int], chosen: Iterable[Load]) -> dict[Resource, int]:
+def _missing(view: NodeView, deficits: dict[Resource, int], chosen: Iterable[Allocation]) -> dict[Resource, int]:
     chosen = list(chosen)
     left = {
-        resource: amount - sum(gives(load, resource, view) for load in chosen) for resource, amount in deficits.items()
+        resource: amount - sum(gives(allocation, resource, view) for allocation in chosen)
+        for resource, amount in deficits.items()
     }
     return {resource: amount for resource, amount in left.items() if amount > 0}
 
@@ -207,10 +222,10 @@ def _judgement(
     now: float,
     best: Share | None,
     used: dict[Resource, Usage],
-    yields: list[Load],
+    yields: list[Allocation],
     deficits: dict[Resource, int],
 ) -> Judgement:
-    going = {load.ref for load in yields}
+    going = {allocation.ref for allocation in yields}
     figures: Figures = {
         "free_share": None if best is None else round(float(best), 4),
         "scarcest": None if best is None else best.resource,
@@ -225,9 +240,11 @@ def _judgement(
     }
     if yields:
         figures["contended_since"] = after.contended_since
-        figures["yields"] = [_candidate(load, now) for load in yields]
+        figures["yields"] = [_candidate(allocation, now) for allocation in yields]
         figures["runners_up"] = [
-            _candidate(load, now) for load in _candidates(view, before, policy, now) if load.ref not in going
+            _candidate(allocation, now)
+            for allocation in _candidates(view, before, policy, now)
+            if allocation.ref not in going
         ]
     is_contended = bool(deficits) and (bool(yields) or _has_dwelt(after, policy, now))
     code = "contended" if is_contended else "saturated" if after.is_saturated else "free"
@@ -237,7 +254,7 @@ def _judgement(
         _sentence(view, code, best, used, deficits, yields, figures),
         is_saturated=after.is_saturated,
         is_contended=is_contended,
-        yields=tuple(load.ref for load in yields),
+        yields=tuple(allocation.ref for allocation in yields),
         has_changed=bool(yields) or before.is_saturated != after.is_saturated,
         figures=figures,
     )
@@ -247,8 +264,12 @@ def _has_dwelt(state: NodeState, policy: Policy, now: float) -> bool:
     return state.contended_since is not None and now - state.contended_since >= policy.contended_dwell_seconds
 
 
-def _candidate(load: Load, now: float) -> Figures:
-    return {"ref": load.ref, "priority": load.priority, "ran_seconds": round(now - load.started_at, 1)}
+def _candidate(allocation: Allocation, now: float) -> Figures:
+    return {
+        "ref": allocation.ref,
+        "priority": allocation.priority,
+        "ran_seconds": round(now - allocation.started_at, 1),
+    }
 
 
 def _sentence(
@@ -257,7 +278,7 @@ def _sentence(
     best: Share | None,
     used: dict[Resource, Usage],
     deficits: dict[Resource, int],
-    yields: list[Load],
+    yields: list[Allocation],
     figures: Figures,
 ) -> str:
     node = view.name

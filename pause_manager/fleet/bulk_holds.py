@@ -12,11 +12,11 @@ from datetime import timedelta
 from django.db import transaction
 
 from pause_manager import holds, nodes
+from pause_manager.actor import Actor
 from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import serving
-from pause_manager.observability.actor import Actor
 
 ALL = "*"
 

@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from pause_manager import conf
-from pause_manager.fleet.drain import Blocker, Metrics
+from pause_manager.fleet.drain import Metrics
 from pause_manager.holds.fleet_state import FLEET, State
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members
-from pause_manager.nodes.members import AGENT, Workers
+from pause_manager.nodes.members import Workers
 from pause_manager.probes import processes
+from pause_manager.workloads import AGENT, Blocker
 
 MOST_EVENTS = 50
 MOST_NAMES = 20
@@ -49,18 +50,18 @@ def picture(
 
 def changes(count: int) -> list[dict[str, Any]]:
     """The last accepted changes of the switch, newest first."""
-    events = ControlEvent.objects.of_scope(FLEET).filter(action__in=_ACTIONS, figures__kind=Hold.Kind.OPERATOR)
+    events = ControlEvent.objects.of_scope(FLEET).filter(action__in=_ACTIONS, details__kind=Hold.Kind.OPERATOR)
     return [
         {
             "id": event.pk,
             "action": _ACTIONS[event.action],
-            "mode": event.figures.get("mode"),
+            "mode": event.details.get("mode"),
             "reason": event.reason,
             "actor": event.actor,
             "channel": event.channel,
             "requestId": event.request_id or None,
-            "version": event.figures.get("version"),
-            "forced": bool(event.figures.get("forced")),
+            "version": event.details.get("version"),
+            "forced": bool(event.details.get("forced")),
             "createdAt": event.at.isoformat(),
         }
         for event in events[: min(count, MOST_EVENTS)]

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from pause_manager import holds
+from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, InvalidFleetCommand
 from pause_manager.fleet import drain, report
 from pause_manager.fleet.drain import Metrics
@@ -20,7 +21,6 @@ from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import members
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 logger = logging.getLogger("pause_manager.fleet.switch")
 
@@ -64,16 +64,16 @@ def pause(
         before = fleet_state.lock()
         ends: dict[str, Any] = {"expires_at": _ends_at(deadline), "on_expiry": Hold.OnExpiry.QUIESCE}
         asked = {"mode": mode, "actor": actor, "reason": reason, "idempotency_key": idempotency_key, **ends}
-        figures = {FLEET: {**_counts(drain.measure(mode)), "confirmation": confirmation}}
+        details = {FLEET: {**_counts(drain.measure(mode)), "confirmation": confirmation}}
         if before.is_paused:
             held = Hold.objects.covering([FLEET]).get(kind=Hold.Kind.OPERATOR)
             if idempotency_key and held.idempotency_key == idempotency_key:
                 return before
             if (held.mode, held.reason) == (mode, reason) and deadline is None and held.expires_at is None:
                 raise FleetRefused(UNCHANGED, f"Cannot pause the fleet: it is paused ({mode}) for this reason already.")
-            holds.alter([FLEET], figures=figures, **asked)
+            holds.alter([FLEET], details=details, **asked)
         else:
-            holds.place([FLEET], figures=figures, **asked)
+            holds.place([FLEET], details=details, **asked)
         return fleet_state.lock()
 
 
@@ -90,8 +90,8 @@ def resume(*, reason: str, actor: Actor, force: bool = False, confirmation: str 
         metrics = drain.measure(before.mode)
         if not metrics.is_drained and not force:
             raise FleetRefused(NOT_DRAINED, f"Cannot resume the fleet: {undrained(metrics)}. Force it to resume now.")
-        figures = {"mode": before.mode, "forced": force, "confirmation": confirmation, **_counts(metrics)}
-        holds.release([FLEET], actor=actor, reason=reason, figures={FLEET: figures})
+        details = {"mode": before.mode, "forced": force, "confirmation": confirmation, **_counts(metrics)}
+        holds.release([FLEET], actor=actor, reason=reason, details={FLEET: details})
         return fleet_state.lock()
 
 
@@ -143,6 +143,6 @@ def _refusal_on_record(verb: str, actor: Actor, reason: str) -> Iterator[None]:
     try:
         yield
     except FleetRefused as refusal:
-        figures = {"code": refusal.code, "because": str(refusal)}
-        audit.record(f"{verb}_refused", scope=FLEET, actor=actor, reason=reason, figures=figures)
+        details = {"code": refusal.code, "because": str(refusal)}
+        audit.record(f"{verb}_refused", scope=FLEET, actor=actor, reason=reason, details=details)
         raise

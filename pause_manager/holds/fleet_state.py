@@ -14,12 +14,11 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
-from django.dispatch import receiver
 
+from pause_manager.actor import SYSTEM
 from pause_manager.models import ControlEvent, ControlState, Hold
 from pause_manager.observability import metrics
-from pause_manager.observability.actor import SYSTEM, Actor
-from pause_manager.signals import hold_changed, hold_changing
+from pause_manager.workloads import HoldChange
 
 logger = logging.getLogger("pause_manager.holds.fleet_state")
 
@@ -121,12 +120,6 @@ def _recreated() -> dict[str, Any]:
     return row
 
 
-@receiver(hold_changing)
-def _lock_first(sender: object, scopes: list[str], **_: object) -> None:
-    if any(is_obeyed_by_workers(scope) for scope in scopes):
-        lock()
-
-
 def is_obeyed_by_workers(scope: str) -> bool:
     """Whether workers stop taking messages for a hold on ``scope``: the fleet, a queue or a node."""
     return scope.partition(":")[0] in (FLEET, "queue", "node")
@@ -143,29 +136,26 @@ def next_revision() -> int:
         return int(cursor.fetchone()[0])
 
 
-@receiver(hold_changed)
-def _follow(
-    sender: object, scopes: list[str], kind: str, actor: Actor, reason: str, figures: dict[str, Any], **_: object
-) -> None:
+def follow(change: HoldChange) -> None:
     """Make the row agree with the operator's hold on the fleet, one version later."""
-    if FLEET not in scopes or kind != Hold.Kind.OPERATOR:
+    if FLEET not in change.scopes or change.kind != Hold.Kind.OPERATOR:
         return
-    hold = Hold.objects.covering([FLEET]).filter(kind=kind).values("mode", "reason").first()
+    hold = Hold.objects.covering([FLEET]).filter(kind=change.kind).values("mode", "reason").first()
     with connection.cursor() as cursor:
         cursor.execute(
             _FOLLOW,
             {
                 "is_paused": hold is not None,
                 "mode": hold["mode"] if hold else "",
-                "reason": hold["reason"] if hold else reason,
+                "reason": hold["reason"] if hold else change.reason,
                 # A deadline that passes, or a pause that ends by itself, was asked for before.
-                "is_asked_for": actor != SYSTEM,
-                "actor": actor.name,
-                "user_id": actor.user_id,
+                "is_asked_for": change.actor != SYSTEM,
+                "actor": change.actor.name,
+                "user_id": change.actor.user_id,
             },
         )
         (version,) = cursor.fetchone()
-    figures.setdefault(FLEET, {})["version"] = version
+    change.details.setdefault(FLEET, {})["version"] = version
 
 
 _STATE, _HOLD, _EVENT = (model._meta.db_table for model in (ControlState, Hold, ControlEvent))
@@ -173,7 +163,7 @@ _STATE, _HOLD, _EVENT = (model._meta.db_table for model in (ControlState, Hold, 
 _RECREATE = f"""
     INSERT INTO {_STATE}
            (id, version, is_paused, mode, mode_since, reason, requested_by, requested_by_user_id, requested_at)
-    SELECT 1, greatest(1, (SELECT max((figures->>'version')::bigint) FROM {_EVENT} WHERE scope = 'fleet')),
+    SELECT 1, greatest(1, (SELECT max((details->>'version')::bigint) FROM {_EVENT} WHERE scope = 'fleet')),
            hold.id IS NOT NULL, coalesce(hold.mode, ''), hold.created_at, coalesce(hold.reason, ''),
            coalesce(hold.actor, ''), '', hold.created_at
       FROM (SELECT 1) AS one

@@ -1,127 +1,131 @@
-"""When what a hold stops has stopped, and when work went on after it: noted once a hold, with an event and figures.
+"""When the work under a hold had drained, and when work resumed after it: noted once per hold, with event and details.
 
-The hold of a run is looked after by whoever owns runs. Those on more (fleet, queue, pipeline, node) are looked after
-here: whoever has work registers a provider that tells what is at hand under them.
+The notes are times and counts, and change nothing that is held. The hold of a run is looked after by whoever has runs.
+Those on more (fleet, queue, pipeline, node) are looked after here, by what the workloads have in progress under them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from django.db import transaction
-from django.dispatch import receiver
+from django.db import connection, transaction
+from django.db.models import F
 
-from pause_manager.holds import writer
-from pause_manager.holds.writer import Noted
+from pause_manager import workloads
+from pause_manager.actor import SYSTEM
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
-from pause_manager.signals import hold_changed
+from pause_manager.workloads import Counts, HoldChange
 
-SETTLING = metrics.histogram(
+DRAIN_SECONDS = metrics.histogram(
     "slackwater_pause_settle_seconds",
     "From a hold on work that was running until the last of it had stopped, by scope, kind and mode of the hold.",
     ("scope", "kind", "mode"),
     metrics.LONG_SECONDS,
 )
-GOING_ON = metrics.histogram(
+RESUME_SECONDS = metrics.histogram(
     "slackwater_resume_seconds",
     "From the release of a hold to the first work after it, by scope and kind of the hold.",
     ("scope", "kind"),
     metrics.LONG_SECONDS,
 )
 
-Counts = dict[str, int]
-Provider = Callable[[Collection[str]], Mapping[str, Counts]]
-"""Of the scopes, those under which something is at hand, and how much, as ``{"fleet": {"leases": 12, "runs": 3}}``.
-A constant number of statements."""
-
-_providers: list[Provider] = []
-
-
-def register(provider: Provider) -> Provider:
-    """Have ``provider`` asked; usable as a decorator."""
-    _providers.append(provider)
-    return provider
-
-
-Reporting = Callable[[Collection[str]], set[str]]
-"""Of the held scopes, those of which somebody who may be at work has not yet said that he obeys the hold."""
-
-_reporting: list[Reporting] = []
+# Whoever has a hold locked is changing it: a note waits for nobody, so that nobody can wait for it in turn.
+_NOTE = f"""
+    UPDATE {Hold._meta.db_table} AS hold SET {{noted}} = statement_timestamp()
+      FROM (SELECT id FROM {Hold._meta.db_table} WHERE {{due}} AND scope = ANY(%s)
+             ORDER BY id FOR UPDATE SKIP LOCKED) AS due
+     WHERE hold.id = due.id
+ RETURNING hold.scope, hold.id, hold.kind, hold.mode,
+           round(extract(epoch FROM statement_timestamp() - hold.{{since}}), 3)::float, hold.stopped
+"""
+_DRAINED = _NOTE.format(noted="drained_at", due="released_at IS NULL AND drained_at IS NULL", since="created_at")
+_RESUMED = _NOTE.format(
+    noted="work_resumed_at", due="released_at IS NOT NULL AND work_resumed_at IS NULL", since="released_at"
+)
 
 
-def register_reporting(provider: Reporting) -> Reporting:
-    """Have ``provider`` asked before a hold is said to have settled; usable as a decorator."""
-    _reporting.append(provider)
-    return provider
+@dataclass(frozen=True)
+class Milestone:
+    """A hold that has reached one, ``seconds`` after it was placed or released."""
+
+    scope: str
+    hold: int
+    kind: str
+    mode: str
+    seconds: float
+    stopped: int = 0
+    """Tasks that workers had in hand when they began to obey it."""
 
 
-def at_hand(scopes: Collection[str]) -> dict[str, Counts]:
-    """Those of ``scopes`` under which something is at work, with how much of what."""
-    found: dict[str, Counts] = {}
-    for provider in _providers:
-        for scope, counts in provider(scopes).items():
-            found.setdefault(scope, {}).update(counts)
-    return found
+def detect_drained(scopes: Collection[str] | None = None) -> int:
+    """Note which holds on more than a run (of ``scopes``, or all) have no work in progress any more; returns how many.
 
-
-def look(scopes: Collection[str] | None = None) -> int:
-    """Note which holds on more than a run (of ``scopes``, or all) have come to rest; returns how many.
-
-    While a scope is held nothing of it starts, so what is found at rest stays so. One statement if nothing is due.
+    While a scope is held nothing of it starts, so what has drained stays so. One statement if nothing is due.
     """
-    due = Hold.objects.active().filter(settled_at__isnull=True).exclude(scope__startswith="run:")
+    due = Hold.objects.active().filter(drained_at__isnull=True).exclude(scope__startswith="run:")
     if scopes is not None:
         due = due.filter(scope__in=list(scopes))
-    unsettled = set(due.values_list("scope", flat=True))
-    if not unsettled:
+    not_drained = set(due.values_list("scope", flat=True))
+    if not not_drained:
         return 0
-    busy = set(at_hand(unsettled)).union(*(provider(unsettled) for provider in _reporting))
-    return settled([scope for scope in unsettled if scope not in busy])
+    busy = workloads.in_progress(not_drained).keys() | workloads.unreported(not_drained)
+    return note_drained([scope for scope in not_drained if scope not in busy])
 
 
-def settled(scopes: Sequence[str], *, had_work: bool = True) -> int:
-    """Note, once a hold, that nothing of ``scopes`` is at work any more; returns for how many holds that was news.
+def note_drained(scopes: Sequence[str], *, had_work: bool = True) -> int:
+    """Note, once per hold, that nothing of ``scopes`` is in progress any more; returns for how many holds it was new.
 
-    How long it took is measured and told, unless nothing was at work in the first place: ``had_work`` says so of runs,
-    and of other scopes what was counted when they were held.
+    How long it took is measured and recorded, unless nothing was in progress in the first place: ``had_work`` says so
+    of runs, and the counts taken when the hold was placed say so of other scopes.
     """
     if not scopes:
         return 0
     with transaction.atomic():
-        noted = writer.note_settled(scopes)
+        noted = _noted(_DRAINED, scopes)
         stopped = _that_stopped(noted, had_work)
-        _tell("settled", stopped, "What it stopped has come to rest.")
+        _record("settled", stopped, "All work under this hold has stopped.")
     for one, _ in stopped:
-        _observe(SETTLING, one, mode=one.mode)
+        _observe(DRAIN_SECONDS, one, mode=one.mode)
     return len(noted)
 
 
-def went_on(scopes: Sequence[str]) -> int:
-    """Note, once a hold, that the first work under ``scopes`` after its release has begun; returns for how many.
+def note_work_resumed(scopes: Sequence[str]) -> int:
+    """Note, once per hold, that the first work under ``scopes`` after its release has begun; returns for how many.
 
     Where several were released, work waited for the last of them only, and that is measured. A hold on more than a run
-    that had stopped nothing is neither measured nor told of: nothing need have waited for its end.
+    that had stopped nothing is neither measured nor recorded: nothing need have waited for its end.
     """
     with transaction.atomic():
-        noted = writer.note_went_on(scopes)
+        noted = _noted(_RESUMED, scopes)
         stopped = _that_stopped(noted)
-        _tell("went_on", stopped, "The first work after its release has begun.")
+        _record("went_on", stopped, "Work resumed after the release.")
     if stopped:
-        _observe(GOING_ON, min((one for one, _ in stopped), key=lambda one: one.seconds))
+        _observe(RESUME_SECONDS, min((one for one, _ in stopped), key=lambda one: one.seconds))
     return len(noted)
 
 
-def _that_stopped(noted: Sequence[Noted], had_work: bool = True) -> list[tuple[Noted, Counts]]:
-    """Those of the holds that have stopped something, each with what was at hand when it was placed."""
+def note_stopped_tasks(counts: Mapping[str, int]) -> None:
+    """Note how many tasks a worker has in hand, by scope, when it begins to obey the holds on these scopes."""
+    for scope, count in counts.items():
+        Hold.objects.covering([scope]).filter(drained_at=None).update(stopped=F("stopped") + count)
+
+
+def _noted(statement: str, scopes: Sequence[str]) -> list[Milestone]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [sorted(set(scopes))])
+        return [Milestone(*row) for row in cursor.fetchall()]
+
+
+def _that_stopped(noted: Sequence[Milestone], had_work: bool = True) -> list[tuple[Milestone, Counts]]:
+    """Those of the holds that have stopped something, each with what was in progress when it was placed."""
     wide = [one for one in noted if not one.scope.startswith("run:")]
     counts: dict[int, Counts] = {}
     if wide:
         placed = ControlEvent.objects.filter(action="hold_placed", scope__in={one.scope for one in wide})
-        of_these = placed.filter(figures__hold__in=[one.hold for one in wide])
-        counts = {figures["hold"]: figures.get("at_hand", {}) for figures in of_these.values_list("figures", flat=True)}
+        of_these = placed.filter(details__hold__in=[one.hold for one in wide])
+        counts = {details["hold"]: details.get("at_hand", {}) for details in of_these.values_list("details", flat=True)}
     for one in wide:
         if one.stopped:
             counts[one.hold] = {**counts.get(one.hold, {}), "tasks": one.stopped}
@@ -132,7 +136,7 @@ def _that_stopped(noted: Sequence[Noted], had_work: bool = True) -> list[tuple[N
     ]
 
 
-def _tell(action: str, stopped: Sequence[tuple[Noted, Counts]], reason: str) -> None:
+def _record(action: str, stopped: Sequence[tuple[Milestone, Counts]], reason: str) -> None:
     if stopped:
         known = [
             (one.scope, {"hold": one.hold, "kind": one.kind, "mode": one.mode, "seconds": one.seconds, **counts})
@@ -141,22 +145,21 @@ def _tell(action: str, stopped: Sequence[tuple[Noted, Counts]], reason: str) -> 
         audit.record_each(action, known, actor=SYSTEM, reason=reason)
 
 
-def _observe(measure: metrics.Histogram, one: Noted, **labels: str) -> None:
+def _observe(measure: metrics.Histogram, one: Milestone, **labels: str) -> None:
     subject = one.scope.partition(":")[0]
     transaction.on_commit(lambda: measure.observe(one.seconds, scope=subject, kind=one.kind, **labels), robust=True)
 
 
-@receiver(hold_changed)
-def _count(sender: object, scopes: list[str], change: str, figures: dict[str, dict[str, Any]], **_: object) -> None:
-    """Keep with the event what a hold on more than a run finds at work; look again when it is in force."""
-    wide = [scope for scope in scopes if not scope.startswith("run:")]
-    if change == "placed" and wide:
-        metrics.guarded(_add_counts)(wide, figures)
-        transaction.on_commit(lambda: metrics.guarded(look)(wide), robust=True)
+def count_in_progress(change: HoldChange) -> None:
+    """Add to the event what a hold on more than a run finds in progress; look again when it is in force."""
+    wide = [scope for scope in change.scopes if not scope.startswith("run:")]
+    if change.what == "placed" and wide:
+        metrics.guarded(_add_counts)(wide, change.details)
+        transaction.on_commit(lambda: metrics.guarded(detect_drained)(wide), robust=True)
 
 
-def _add_counts(scopes: list[str], figures: dict[str, dict[str, Any]]) -> None:
+def _add_counts(scopes: list[str], details: dict[str, dict[str, object]]) -> None:
     # A failure here must not break the transaction that places the hold.
     with transaction.atomic():
-        for scope, counts in at_hand(scopes).items():
-            figures.setdefault(scope, {})["at_hand"] = counts
+        for scope, counts in workloads.in_progress(scopes).items():
+            details.setdefault(scope, {})["at_hand"] = counts

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F
 
-from pause_manager import conf
+from pause_manager import conf, workloads
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import batches
 from pause_manager.errors import InvalidHold
-from pause_manager.holds import fleet_state
-from pause_manager.messaging import doorbell, notifier
+from pause_manager.holds import effects, fleet_state
 from pause_manager.models import SCOPE, Hold
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
-from pause_manager.signals import hold_changed, hold_changing, hold_expired
+from pause_manager.workloads import HoldChange
 
 logger = logging.getLogger("pause_manager.holds.writer")
 
@@ -60,18 +57,6 @@ _RELEASE = f"""
  RETURNING scope, id, extract(epoch FROM statement_timestamp() - created_at)::float, mode, reason, actor, created_at
 """
 
-# Whoever has a hold locked is changing it: what is only noted waits for nobody, so that nobody can wait for it in turn.
-_NOTE = f"""
-    UPDATE {Hold._meta.db_table} AS hold SET {{noted}} = statement_timestamp()
-      FROM (SELECT id FROM {Hold._meta.db_table} WHERE {{due}} AND scope = ANY(%s)
-             ORDER BY id FOR UPDATE SKIP LOCKED) AS due
-     WHERE hold.id = due.id
- RETURNING hold.scope, hold.id, hold.kind, hold.mode,
-           round(extract(epoch FROM statement_timestamp() - hold.{{since}}), 3)::float, hold.stopped
-"""
-_SETTLE = _NOTE.format(noted="settled_at", due="released_at IS NULL AND settled_at IS NULL", since="created_at")
-_GO_ON = _NOTE.format(noted="went_on_at", due="released_at IS NOT NULL AND went_on_at IS NULL", since="released_at")
-
 _MOVE = f"""
     UPDATE {Hold._meta.db_table} AS hold SET scope = %(new)s
      WHERE released_at IS NULL AND scope = %(old)s AND NOT EXISTS (
@@ -79,19 +64,6 @@ _MOVE = f"""
             WHERE other.released_at IS NULL AND other.scope = %(new)s AND other.kind = hold.kind)
  RETURNING id, kind, mode, reason
 """
-
-
-@dataclass(frozen=True)
-class Noted:
-    """A hold of which something was noted, ``seconds`` after it was placed or released."""
-
-    scope: str
-    hold: int
-    kind: str
-    mode: str
-    seconds: float
-    stopped: int = 0
-    """Tasks that workers had in hand when they began to obey it."""
 
 
 def place(
@@ -104,12 +76,12 @@ def place(
     expires_at: datetime | None = None,
     on_expiry: str = Hold.OnExpiry.RESUME,
     idempotency_key: str = "",
-    figures: Mapping[str, dict[str, Any]] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """Hold each of ``scopes``; returns those that were not held before, in one transaction for all.
 
     A second hold of the same scope and kind changes nothing and keeps the first one's time, actor and reason.
-    ``figures`` are kept, by scope, with the event.
+    ``details`` are kept, by scope, with the event.
     """
     for scope in scopes:
         if not SCOPE.fullmatch(scope):
@@ -127,18 +99,18 @@ def place(
             "expires_at": expires_at,
             "on_expiry": on_expiry,
         }
-        hold_changing.send(Hold, scopes=values["scopes"])
+        effects.lock(scopes)
         with connection.cursor() as cursor:
             if any(not scope.startswith("run:") for scope in scopes):
                 cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())
-        details = figures or {}
+        details = details or {}
         known = {
             scope: {"hold": pk, "kind": kind, "mode": mode, **details.get(scope, {})} for scope, pk in placed.items()
         }
         changes: dict[str, audit.Change] = {scope: (None, _facts(values)) for scope in placed}
-        _tell("placed", known, changes, kind=kind, actor=actor, reason=reason, mode=mode)
+        _follow(HoldChange("placed", list(known), kind, actor, reason, known), changes, mode)
     return list(placed)
 
 
@@ -152,7 +124,7 @@ def alter(
     expires_at: datetime | None = None,
     on_expiry: str = Hold.OnExpiry.RESUME,
     idempotency_key: str = "",
-    figures: Mapping[str, dict[str, Any]] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """Give the holds of ``kind`` on ``scopes`` another mode, reason or end; returns those that were changed by it.
 
@@ -170,12 +142,12 @@ def alter(
         "expires_at": expires_at,
         "on_expiry": on_expiry,
     }
-    return _alter(values, actor=actor, figures=figures or {})
+    return _alter(values, actor=actor, details=details or {})
 
 
-def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[str, Any]]) -> list[str]:
+def _alter(values: dict[str, Any], *, actor: Actor, details: Mapping[str, dict[str, Any]]) -> list[str]:
     with transaction.atomic():
-        hold_changing.send(Hold, scopes=values["scopes"])
+        effects.lock(values["scopes"])
         with connection.cursor() as cursor:
             cursor.execute(_ALTER, values)
             altered = cursor.fetchall()
@@ -184,7 +156,7 @@ def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[s
                 "hold": pk,
                 "kind": values["kind"],
                 "mode": values["mode"],
-                **figures.get(scope, {}),
+                **details.get(scope, {}),
             }
             for scope, pk, mode, reason, ends in altered
         }
@@ -194,13 +166,14 @@ def _alter(values: dict[str, Any], *, actor: Actor, figures: Mapping[str, dict[s
             scope: ({"mode": mode, "reason": reason, "expires_at": ends and ends.isoformat()}, after)
             for scope, _, mode, reason, ends in altered
         }
-        _tell("altered", known, changes, kind=values["kind"], actor=actor, reason=values["reason"], mode=values["mode"])
+        change = HoldChange("altered", list(known), values["kind"], actor, values["reason"], known)
+        _follow(change, changes, values["mode"])
     return list(known)
 
 
 def exclude_starts(scopes: Sequence[str]) -> None:
     """Nothing starts until the caller's transaction ends, which may then change what is held on ``scopes``."""
-    hold_changing.send(Hold, scopes=sorted(scopes))
+    effects.lock(scopes)
     with connection.cursor() as cursor:
         cursor.execute(_TAKE_ALL)
 
@@ -217,7 +190,7 @@ def move(old: str, new: str, *, actor: Actor, reason: str) -> None:
     for pk, kind, mode, why in moved:
         known = {new: {"hold": pk, "kind": kind, "mode": mode}}
         change: audit.Change = ({"scope": old}, {"scope": new})
-        _tell("altered", known, {new: change}, kind=kind, actor=actor, reason=why, mode=mode)
+        _follow(HoldChange("altered", [new], kind, actor, why, known), {new: change}, mode)
     for kind in list(Hold.objects.covering([old]).order_by("id").values_list("kind", flat=True)):
         release([old], kind=kind, actor=actor, reason=reason)
 
@@ -228,17 +201,17 @@ def release(
     kind: str = Hold.Kind.OPERATOR,
     actor: Actor,
     reason: str = "",
-    figures: Mapping[str, dict[str, Any]] | None = None,
+    details: Mapping[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """Release the holds of ``kind`` on ``scopes`` and no others; returns the scopes that had one."""
     with transaction.atomic():
-        hold_changing.send(Hold, scopes=sorted(set(scopes)))
+        effects.lock(scopes)
         with connection.cursor() as cursor:
             cursor.execute(
                 _RELEASE, {"scopes": sorted(set(scopes)), "kind": kind, "actor": actor.name, "reason": reason}
             )
             released = cursor.fetchall()
-        details = figures or {}
+        details = details or {}
         known = {
             scope: {"hold": pk, "kind": kind, "held_seconds": round(held, 3), **details.get(scope, {})}
             for scope, pk, held, *_ in released
@@ -247,7 +220,7 @@ def release(
             scope: ({"kind": kind, "mode": mode, "reason": why, "actor": who, "since": since.isoformat()}, None)
             for scope, _, _, mode, why, who, since in released
         }
-        _tell("released", known, changes, kind=kind, actor=actor, reason=reason)
+        _follow(HoldChange("released", list(known), kind, actor, reason, known), changes)
     return list(known)
 
 
@@ -258,33 +231,11 @@ def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
     return told | ({"expires_at": ends.isoformat(), "on_expiry": str(values["on_expiry"])} if ends else {})
 
 
-def note_stopped(counts: Mapping[str, int]) -> None:
-    """Note that a worker which begins to obey the holds on these scopes has so many tasks in hand under each."""
-    for scope, count in counts.items():
-        Hold.objects.covering([scope]).filter(settled_at=None).update(stopped=F("stopped") + count)
-
-
-def note_settled(scopes: Sequence[str]) -> list[Noted]:
-    """Note, once a hold, that nothing of ``scopes`` is at work any more; the holds of which that was news."""
-    return _noted(_SETTLE, scopes)
-
-
-def note_went_on(scopes: Sequence[str]) -> list[Noted]:
-    """Note, once a hold that was released, that work under ``scopes`` has begun; the holds of which that was news."""
-    return _noted(_GO_ON, scopes)
-
-
-def _noted(statement: str, scopes: Sequence[str]) -> list[Noted]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [sorted(set(scopes))])
-        return [Noted(*row) for row in cursor.fetchall()]
-
-
 def expire() -> int:
     """Carry out the end action of every timed hold that is due; returns how many. Safe to run twice at once.
 
-    ``resume`` releases. ``cancel`` releases and tells ``hold_expired`` to whoever owns the scope. ``keep`` stays in
-    force, loses its end, and leaves an event as the alert. ``quiesce`` stays in force and stops at the next item.
+    ``resume`` releases. ``cancel`` has the work of the scope cancelled and releases. ``keep`` stays in force, loses its
+    end, and leaves an event as the alert. ``quiesce`` stays in force and stops at the next item.
     """
     ended = 0
     for hold in list(Hold.objects.due().order_by("id")):
@@ -298,7 +249,7 @@ def expire() -> int:
 def _expire(hold: Hold) -> bool:
     with transaction.atomic():
         # What goes with the scope is locked before the hold, as everywhere else.
-        hold_changing.send(Hold, scopes=[hold.scope])
+        effects.lock([hold.scope])
         if not Hold.objects.due().select_for_update(skip_locked=True).filter(pk=hold.pk).exists():
             return False
         if hold.on_expiry == Hold.OnExpiry.KEEP:
@@ -308,7 +259,7 @@ def _expire(hold: Hold) -> bool:
                 scope=hold.scope,
                 actor=SYSTEM,
                 reason=hold.reason,
-                figures={"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()},
+                details={"hold": hold.pk, "kind": hold.kind, "since": hold.created_at.isoformat()},
                 before={"expires_at": hold.expires_at.isoformat() if hold.expires_at else None},
                 after={"expires_at": None},
             )
@@ -324,35 +275,21 @@ def _expire(hold: Hold) -> bool:
                 "expires_at": None,
                 "on_expiry": hold.on_expiry,
             }
-            _alter(values, actor=SYSTEM, figures={hold.scope: {"deadline": True}})
+            _alter(values, actor=SYSTEM, details={hold.scope: {"deadline": True}})
             return True
         if hold.on_expiry == Hold.OnExpiry.CANCEL:
-            hold_expired.send(Hold, hold=hold)
+            workloads.cancel(hold.scope, "its hold ended with a cancel")
         release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="its time is over")
         return True
 
 
-def _tell(
-    change: str,
-    known: dict[str, dict[str, Any]],
-    changes: dict[str, audit.Change],
-    *,
-    kind: str,
-    actor: Actor,
-    reason: str,
-    mode: str = "",
-) -> None:
-    """Count the change; tell the receivers, which may add to the figures ``known`` by scope; the log; the workers."""
-    if not known:
+def _follow(change: HoldChange, changes: Mapping[str, audit.Change], mode: str = "") -> None:
+    if not change.scopes:
         return
-    scopes = list(known)
-    if wide := [scope for scope in scopes if fleet_state.is_obeyed_by_workers(scope)]:
+    if wide := [scope for scope in change.scopes if fleet_state.is_obeyed_by_workers(scope)]:
         revision = fleet_state.next_revision()
-        Hold.objects.filter(pk__in=[known[scope]["hold"] for scope in wide]).update(revision=revision)
-    hold_changed.send(Hold, scopes=scopes, kind=kind, actor=actor, change=change, reason=reason, figures=known)
-    audit.record_each(f"hold_{change}", known.items(), actor=actor, reason=reason, changes=changes)
-    doorbell.ring(change, scopes, mode, kind=kind, reason=reason)
-    notifier.publish_on_commit(*scopes)
+        Hold.objects.filter(pk__in=[change.details[scope]["hold"] for scope in wide]).update(revision=revision)
+    effects.follow(change, changes, mode)
 
 
 def forget() -> int:

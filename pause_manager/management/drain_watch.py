@@ -12,8 +12,8 @@ from django.db import Error as DatabaseError
 from pause_manager import database, fleet, times
 from pause_manager.management.shell import Exit
 from pause_manager.models.clock import database_now
-from pause_manager.nodes import members
 from pause_manager.probes import processes
+from pause_manager.workloads import WORKER
 
 POLL_SECONDS = 1.0
 LOST_SECONDS = 30.0
@@ -95,7 +95,7 @@ def _obeyed(by_kind: dict[str, dict[str, int]]) -> str:
     told = [
         f"{count['acknowledged']:,} of {count['total']:,} {kind}s"
         for kind, count in by_kind.items()
-        if kind == members.WORKER or count["total"]
+        if kind == WORKER or count["total"]
     ]
     return f"{' and '.join(told)} have obeyed"
 

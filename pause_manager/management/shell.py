@@ -1,17 +1,16 @@
-"""What the commands of this app share: who acts, how errors are told, exit codes."""
+"""The base of all commands: exit codes, refusals, arguments that several have."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
-import pwd
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -20,16 +19,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.utils import timezone
 
 from pause_manager import database
 from pause_manager.errors import FleetRefused, PauseManagerError
-from pause_manager.observability.actor import Actor
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Exit(IntEnum):
-    """Exit codes: each means one thing, whatever the command."""
+    """Exit codes of every command; each has one meaning."""
 
     OK = 0
     FAILED = 1
@@ -40,12 +39,20 @@ class Exit(IntEnum):
     LOST_LEASES = 6
     TIME_IS_UP = 7
     WAITS = 8
-    """Done, and something else still keeps it."""
+    """Done, and something else still holds it."""
     INTERRUPTED = 130
 
 
-class ControlCommand(BaseCommand, ABC):
-    """A command with verbs that acts on holds: prints results to stdout, refusals to stderr with an exit code."""
+class CommandRefused(CommandError):
+    """An error with an exit code of :class:`Exit` and a code for machines."""
+
+    def __init__(self, message: str, exit_code: Exit, code: str) -> None:
+        super().__init__(message, returncode=exit_code)
+        self.code = code
+
+
+class ShellCommand(BaseCommand, ABC):
+    """Base of all commands: prints results to stdout, and refusals to stderr with an exit code."""
 
     epilog = ""
 
@@ -55,37 +62,52 @@ class ControlCommand(BaseCommand, ABC):
 
     @abstractmethod
     def carry_out(self, options: dict[str, Any]) -> Exit:
-        """Do the work; the exit code."""
+        """Do the work and return the exit code."""
+
+    def refusal(self, error: Exception) -> CommandRefused | None:
+        """Return what the user is told of an error of the domain; ``None`` if it is not expected."""
+        if isinstance(error, FleetRefused):
+            return CommandRefused(str(error), Exit.REFUSED, error.code)
+        if isinstance(error, PauseManagerError):
+            return CommandRefused(str(error), Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, error.code)
+        return None
 
     def handle(self, **options: Any) -> None:
         try:
             with quiet(options["verbosity"]):
                 code = self.carry_out(options)
-        except FleetRefused as error:
-            raise _Refusal(str(error), Exit.REFUSED, error.code) from error
-        except PauseManagerError as error:
-            code = Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE
-            raise _Refusal(str(error), code, error.code) from error
+        except CommandError:
+            raise
         except ImproperlyConfigured as error:
-            raise _Refusal(str(error), Exit.FAILED, "improperly_configured") from error
+            raise CommandRefused(str(error), Exit.FAILED, "improperly_configured") from error
         except DatabaseError as error:
-            raise _Refusal(database.sentence(error), Exit.FAILED, "database_unavailable") from error
+            raise CommandRefused(database.sentence(error), Exit.FAILED, "database_unavailable") from error
         except KeyboardInterrupt:
-            raise _Refusal("interrupted", Exit.INTERRUPTED, "interrupted") from None
+            raise CommandRefused("interrupted", Exit.INTERRUPTED, "interrupted") from None
+        except BrokenPipeError:  # the reader, such as `head`, has read enough; nothing more may be written at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = Exit.FAILED
+        except Exception as error:
+            refused = self.refusal(error)
+            if refused is None:
+                raise
+            raise refused from error
         if code:
             sys.exit(code)
 
     def run_from_argv(self, argv: list[str]) -> None:
-        self._called_from_command_line = True
+        self._called_from_command_line = True  # arguments that cannot be parsed get a line, not a traceback
         options = vars(self.create_parser(argv[0], argv[1]).parse_args(argv[2:]))
         options.pop("args", None)
         try:
             self.execute(**options)
         except CommandError as error:
-            code = error.code if isinstance(error, _Refusal) else "failed"
+            if options["traceback"]:
+                raise
+            code = error.code if isinstance(error, CommandRefused) else "failed"
             as_json = options.get("json", False)
-            said = orjson.dumps({"error": code, "message": str(error)}).decode() if as_json else str(error)
-            self.stderr.write(said, style_func=None if sys.stderr.isatty() else str)
+            text = orjson.dumps({"error": code, "message": str(error)}).decode() if as_json else str(error)
+            self.stderr.write(text, style_func=None if sys.stderr.isatty() else str)
             sys.exit(error.returncode)
         finally:
             connections.close_all()
@@ -96,15 +118,9 @@ class ControlCommand(BaseCommand, ABC):
         self.stdout.flush()
 
 
-class _Refusal(CommandError):
-    def __init__(self, message: str, exit_code: Exit, code: str) -> None:
-        super().__init__(message, returncode=exit_code)
-        self.code = code
-
-
 @contextmanager
 def quiet(verbosity: int) -> Iterator[None]:
-    """The log lines that a service writes are no part of a command's output; ``-v 2`` shows them."""
+    """Keep the log lines of a service out of a command's output; ``-v 2`` shows them."""
     before = logging.root.manager.disable
     if verbosity < 2:
         logging.disable(logging.INFO)
@@ -115,7 +131,7 @@ def quiet(verbosity: int) -> Iterator[None]:
 
 
 def no_verb(command: str, *verbs: str) -> CommandError:
-    """What is raised where none of ``verbs`` is given."""
+    """Return the error of a command that was given none of ``verbs``."""
     *most, last = verbs
     return CommandError(
         f"Cannot tell what to do: expected manage.py {command} {', '.join(most)} or {last}.", returncode=2
@@ -123,22 +139,28 @@ def no_verb(command: str, *verbs: str) -> CommandError:
 
 
 def add_json(parser: ArgumentParser) -> None:
-    """``--json``, as every command has it."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="one JSON object per line, for machines")
 
 
 def period(text: str) -> timedelta:
-    """``90s``, ``10m``, ``2h``, ``1d``, or seconds."""
+    """Parse ``90s``, ``10m``, ``2h``, ``1d``, or seconds."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
     if not (number.isascii() and number.isdecimal() and 0 < int(number) * UNITS[unit] <= 366 * 86_400):
         raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 2h, got: {text!r}")
     return timedelta(seconds=int(number) * UNITS[unit])
 
 
-def shell_actor() -> Actor:
-    """Whoever is logged in on this machine."""
+def moment(text: str) -> datetime:
+    """Parse a time for ``argparse``: ``2026-11-24``, ``2026-11-24T13:00Z``, or how long ago: ``24h``, ``2d``.
+
+    Without a zone it is in that of the settings.
+    """
+    if text[-1:] in UNITS and text[:-1].isdecimal():
+        return timezone.now() - period(text)
     try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = str(os.getuid())
-    return Actor(f"shell:{name}", "cli")
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        rule = "expected a time such as 2026-11-24T13:00, or how long ago, such as 24h or 2d"
+        raise argparse.ArgumentTypeError(f"{rule}, got: {text}") from None
+    return timezone.make_aware(found) if timezone.is_naive(found) else found

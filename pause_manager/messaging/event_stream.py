@@ -17,8 +17,8 @@ from django.db import transaction
 from django.dispatch import receiver
 
 from pause_manager import conf
+from pause_manager.actor import Actor
 from pause_manager.messaging import notifier
-from pause_manager.observability.actor import Actor
 from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("pause_manager.messaging.event_stream")

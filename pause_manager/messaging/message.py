@@ -115,7 +115,7 @@ class Delivery:
     turn: UUID
     """Made for this delivery before anything is written: what is written twice under it is written once."""
     entry: tuple[int, int] | None
-    """The entry that it was sent from, and the number of the sending; ``None`` for a message that never waited."""
+    """The entry that it was sent from, and the generation of the message; ``None`` for a message that never waited."""
     is_redelivered: bool
     """Whether the broker says that it has delivered this message before."""
     worker: str
@@ -301,10 +301,10 @@ def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | N
 
 
 def parsed(header: Any) -> tuple[int, int] | None:
-    """The entry and the number of the sending that a message names in :data:`ENTRY`; ``None`` if it names none."""
-    entry, _, sending = str(header or "").partition(".")
+    """The entry and the generation of the message that a message names in :data:`ENTRY`; ``None`` if it names none."""
+    entry, _, generation = str(header or "").partition(".")
     try:
-        return int(entry), int(sending or 0)
+        return int(entry), int(generation or 0)
     except ValueError:
         return None
 

@@ -47,7 +47,7 @@ class Parked:
 
 STUCK = f"""
     SELECT problem, count(*) FROM {PauseQueueEntry._meta.db_table}
-     WHERE problem <> '' AND (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL)) GROUP BY problem
+     WHERE problem <> '' AND (finished_at IS NULL OR (outcome = 'sent' AND confirmed_at IS NULL)) GROUP BY problem
 """
 
 _LOOK = f"""

@@ -1,71 +1,27 @@
 """Who must obey the fleet switch and which version each obeys: the only writer of :class:`FleetWorker`.
 
-Celery workers have rows here. Whoever else takes work registers a provider of the members that it knows of.
+Celery workers have rows here. Others that take work are members by the workload that knows them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import combinations, starmap
 from typing import Any
 
 from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from pause_manager import conf
+from pause_manager import conf, workloads
 from pause_manager.models import FleetWorker, Machine
 from pause_manager.probes import processes
-from pause_manager.signals import machine_renamed
+from pause_manager.workloads import AGENT, MEMBER_KINDS, WORKER, Member
 
-SILENT_BEATS = 2
 _REMEMBERED = timedelta(hours=1)
-
-
-WORKER, AGENT = KINDS = ("worker", "agent")
-
-
-@dataclass(frozen=True)
-class Member:
-    """Somebody who lives (or has work in hand), and the version that was acknowledged."""
-
-    kind: str
-    name: str
-    node: str
-    version: int
-    seen_at: datetime
-    silent_seconds: float
-    owner: str = ""
-    """Its main process."""
-    since: datetime | None = None
-    """When it was first heard of with ``version``."""
-
-    def lags(self, version: int) -> bool:
-        """Whether it is heard of and has not acknowledged ``version``."""
-        return self.version < version and not self.is_lost
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether it has been silent for two beats, so that nobody knows what it obeys and has in hand.
-
-        An agent is silent between two calls and takes nothing unasked: its last answer holds.
-        """
-        return self.kind == WORKER and self.silent_seconds > SILENT_BEATS * conf.settings().worker_beat_seconds
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, in the style of the endpoint."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "node": self.node,
-            "acknowledgedVersion": self.version,
-            "lastSeenAt": self.seen_at.isoformat(),
-            "silentSeconds": round(self.silent_seconds, 1),
-        }
 
 
 @dataclass(frozen=True)
@@ -88,7 +44,7 @@ class Workers:
     acknowledged: int = 0
     lagging: list[dict[str, Any]] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
-    by_kind: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(KINDS, Count()))
+    by_kind: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(MEMBER_KINDS, Count()))
     namesakes: list[str] = field(default_factory=list)
     """Names that several workers have at the same time."""
 
@@ -108,18 +64,6 @@ class Workers:
             "lost": self.lost,
             "byKind": by_kind,
         }
-
-
-Provider = Callable[[], Iterable[Member]]
-"""One statement, whatever there is."""
-
-_providers: list[Provider] = []
-
-
-def register(provider: Provider) -> Provider:
-    """Have ``provider`` asked who must obey; usable as a decorator."""
-    _providers.append(provider)
-    return provider
 
 
 @dataclass(frozen=True)
@@ -206,11 +150,11 @@ def succeed(name: str, owner: str) -> None:
 
 def of_version(version: int) -> Workers:
     """Who obeys ``version``, who lags, and who is lost."""
-    members = [member for provider in _providers for member in provider()]
+    members = [*_workers(), *workloads.members()]
     late = [member for member in members if member.lags(version)]
     lost = [member for member in members if member.is_lost]
     by_kind = {}
-    for kind in KINDS:
+    for kind in MEMBER_KINDS:
         total, lagging, gone = (sum(one.kind == kind for one in some) for some in (members, late, lost))
         by_kind[kind] = Count(total, total - lagging - gone, gone)
     return Workers(
@@ -241,7 +185,6 @@ def gone_seconds() -> float:
     return conf.settings().gone_seconds
 
 
-@register
 def _workers() -> Iterable[Member]:
     with connection.cursor() as cursor:
         cursor.execute(LIVE, [gone_seconds()])
@@ -253,8 +196,8 @@ def forget_gone() -> None:
     FleetWorker.objects.filter(last_seen_at__lt=Now() - _REMEMBERED).delete()
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, boot_id: str, old: str, new: str, **_: object) -> None:
+def rename_machine(boot_id: str, old: str, new: str) -> None:
+    """Write the new name of a machine to the rows of its workers."""
     FleetWorker.objects.filter(Q(boot_id=boot_id) | Q(boot_id="", node=old)).update(node=new)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pause_manager.actor import Actor
 from pause_manager.errors import PauseManagerError
 from pause_manager.nodes import registry
-from pause_manager.observability.actor import Actor
 
 
 class InvalidThreshold(PauseManagerError):

@@ -18,9 +18,9 @@ import orjson
 import redis
 from django.db import connection, transaction
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import capacity, conf
+from pause_manager.actor import Actor
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.database import batches
 from pause_manager.messaging.redis_clients import client as client
@@ -29,11 +29,9 @@ from pause_manager.nodes.machines import identity
 from pause_manager.nodes.persisted_state import KeptWatch
 from pause_manager.nodes.rollup import Minute
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 from pause_manager.probes import processes
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import Lodging
-from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.nodes.registry")
 
@@ -81,7 +79,7 @@ class NodeState:
     @property
     def watch(self) -> KeptWatch:
         """What its last sampler kept of it."""
-        return KeptWatch.of_dict(self.row.watch)
+        return KeptWatch.of_dict(self.row.policy_state)
 
 
 def live_nodes() -> list[NodeView]:
@@ -96,7 +94,7 @@ def live_node(name: str) -> NodeView | None:
 
 # Every claim asks both: read without the ORM, which takes longer than the statements.
 _LOCK = f"""
-    SELECT watch::text, pause_below, statement_timestamp() - last_seen_at,
+    SELECT policy_state::text, pause_below, statement_timestamp() - last_seen_at,
            extract(epoch FROM statement_timestamp())::float8
       FROM {WorkerNode._meta.db_table} WHERE name = %s FOR NO KEY UPDATE"""
 _HELD = f"SELECT reason FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = %s LIMIT 1"
@@ -115,8 +113,8 @@ def lock(name: str, sample: Sample | None = None) -> tuple[NodeState | None, flo
         found = cursor.fetchone()
     if found is None:
         return None, None
-    watch, pause_below, age, now = found
-    row: Any = WorkerNode(name=name, watch=orjson.loads(watch), pause_below=pause_below)
+    policy_state, pause_below, age, now = found
+    row: Any = WorkerNode(name=name, policy_state=orjson.loads(policy_state), pause_below=pause_below)
     row.age = age
     if sample is not None:
         return _live_state(row, sample), now
@@ -260,12 +258,12 @@ def held_because(name: str) -> str | None:
 
 def keep_watch(name: str, watch: KeptWatch) -> bool:
     """Keep what is known of a judged node; ``False`` if the database does not know the node yet."""
-    return bool(WorkerNode.objects.filter(name=name).update(watch=watch.as_dict()))
+    return bool(WorkerNode.objects.filter(name=name).update(policy_state=watch.as_dict()))
 
 
 def kept_watch(name: str) -> tuple[float | None, KeptWatch]:
     """The node's own threshold and what was kept of it, if anything."""
-    row = WorkerNode.objects.filter(name=name).values_list("pause_below", "watch").first()
+    row = WorkerNode.objects.filter(name=name).values_list("pause_below", "policy_state").first()
     return (row[0], KeptWatch.of_dict(row[1])) if row else (None, KeptWatch())
 
 
@@ -297,9 +295,8 @@ def still_called_so(seen: Sequence[NodeState]) -> list[NodeState]:
     return [state for state in seen if state.row.name in names]
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
-    """The row goes on under the new name; what another machine of that name has left behind becomes a part of it."""
+def rename_machine(old: str, new: str) -> None:
+    """The row continues under the new name; what another machine of that name has left behind becomes a part of it."""
     before = WorkerNode.objects.filter(name=new).only("pk", "pause_below").first()
     row = WorkerNode.objects.filter(name=old).only("pk", "pause_below").first()
     if row is None:

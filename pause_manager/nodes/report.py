@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pause_manager import capacity, conf, workloads_loads
+from pause_manager import capacity, conf, workloads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import ContainerView, GpuView, Load, NodeView, WorkerGroup
+from pause_manager.capacity.snapshot import Allocation, ContainerView, GpuView, NodeView, WorkerGroup
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import registry, worker_groups
 
 
 def shown(name: str | None = None) -> list[dict[str, Any]]:
     """Every node, or the named one, in a fixed number of queries."""
-    carried, held, now = workloads_loads.by_node(name), registry.held(), database_seconds()
+    carried, held, now = workloads.allocations_by_node(name), registry.held(), database_seconds()
     states = registry.states(name)
     views = worker_groups.with_workers(state.view for state in states)
     return [
-        _node(state, view.carrying(load for load in carried.get(view.name, ()) if not load.is_sent), held, now)
+        _node(
+            state,
+            view.carrying(allocation for allocation in carried.get(view.name, ()) if not allocation.is_sent),
+            held,
+            now,
+        )
         for state, view in zip(states, views, strict=True)
     ]
 
@@ -62,7 +67,7 @@ def _node(state: registry.NodeState, view: NodeView, held: dict[str, str], now: 
         "gpu_problem": view.gpu_problem,
         "gpu_note": view.gpu_note,
         "gpus": [_gpu(gpu, left.get(gpu.id)) for gpu in view.gpus],
-        "loads": [_load(load) for load in view.loads],
+        "loads": [_allocation(allocation) for allocation in view.allocations],
         "containers": [_container(one) for one in view.containers],
         "workers": [worker_group(group) for group in view.workers or ()],
     }
@@ -87,5 +92,10 @@ def worker_group(group: WorkerGroup) -> dict[str, Any]:
     }
 
 
-def _load(load: Load) -> dict[str, Any]:
-    return {"ref": load.ref, "needs": vars(load.needs), "priority": load.priority, "gpus": list(load.gpus)}
+def _allocation(allocation: Allocation) -> dict[str, Any]:
+    return {
+        "ref": allocation.ref,
+        "needs": vars(allocation.needs),
+        "priority": allocation.priority,
+        "gpus": list(allocation.gpus),
+    }

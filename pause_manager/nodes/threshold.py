@@ -12,10 +12,10 @@ from django.db import models
 from django.db.models.functions import Extract, Now
 
 from pause_manager import capacity, database
+from pause_manager.actor import CAPACITY
 from pause_manager.models import ControlEvent
 from pause_manager.models.clock import database_seconds
 from pause_manager.observability import audit
-from pause_manager.pause_queue.writer import CAPACITY
 
 logger = logging.getLogger("pause_manager.nodes.threshold")
 
@@ -40,7 +40,7 @@ def adapted(node: str, current: capacity.Adaptation | None, policy: capacity.Pol
     now = database_seconds()
     after = capacity.adapt(current, policy, now, contended_at=contended_at, out_of_memory_at=out_of_memory_at)
     if after is not None and current is not None and after.pause_below != current.pause_below:
-        figures = {
+        details = {
             "from": current.pause_below,
             "to": after.pause_below,
             "contentions": len(contended_at),
@@ -53,20 +53,20 @@ def adapted(node: str, current: capacity.Adaptation | None, policy: capacity.Pol
             scope=f"node:{node}",
             actor=CAPACITY,
             reason=after.sentence,
-            figures=figures,
+            details=details,
             before={"pause_below": current.pause_below},
             after={"pause_below": after.pause_below},
         )
     return after
 
 
-def note_out_of_memory(node: str, *, reason: str, figures: dict[str, Any]) -> None:
+def note_out_of_memory(node: str, *, reason: str, details: dict[str, Any]) -> None:
     """Write an event that ``node`` ran out of memory. Never raises: who has no memory has trouble enough."""
     if time.monotonic() < _told_at.get(node, -TELL_SECONDS) + TELL_SECONDS:
         return
     _told_at[node] = time.monotonic()
     try:
-        audit.record(OUT_OF_MEMORY, scope=f"node:{node}", actor=CAPACITY, reason=reason, figures=figures)
+        audit.record(OUT_OF_MEMORY, scope=f"node:{node}", actor=CAPACITY, reason=reason, details=details)
     except DatabaseError as error:
         logger.warning("%s ran out of memory, which cannot be noted: %s", node, database.sentence(error))
 
@@ -85,7 +85,7 @@ def _trouble(node: str, window_seconds: float) -> tuple[list[float], list[float]
             scope__in=[f"node:{name}" for name in (node, *renamed)], action__in=["yield_wanted", OUT_OF_MEMORY]
         )
         .order_by("id")
-        .values_list("action", Extract("at", "epoch", output_field=models.FloatField()), "figures__contended_since")
+        .values_list("action", Extract("at", "epoch", output_field=models.FloatField()), "details__contended_since")
     )
     contentions: dict[Any, float] = {}
     out_of_memory = []

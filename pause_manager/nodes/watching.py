@@ -8,9 +8,9 @@ from __future__ import annotations
 from django.db import connection, transaction
 
 from pause_manager import conf
+from pause_manager.actor import Actor
 from pause_manager.models.fleet import ControlState
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 
 _IS_WATCHED = f"SELECT coalesce((SELECT watches_capacity FROM {ControlState._meta.db_table} WHERE id = 1), true)"
 

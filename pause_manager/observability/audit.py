@@ -9,10 +9,10 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from pause_manager import workloads_tenants
+from pause_manager import workloads
+from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent
 from pause_manager.observability import log_context, metrics
-from pause_manager.observability.actor import Actor
 from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("pause_manager.audit")
@@ -30,13 +30,13 @@ def record(
     scope: str,
     actor: Actor,
     reason: str = "",
-    figures: Facts | None = None,
+    details: Facts | None = None,
     before: Facts | None = None,
     after: Facts | None = None,
 ) -> None:
     """Append one event; call it inside the transaction of the change it tells of, so that both or neither stand."""
     changes = {scope: (before, after)}
-    record_each(action, [(scope, figures or {})], actor=actor, reason=reason, changes=changes)
+    record_each(action, [(scope, details or {})], actor=actor, reason=reason, changes=changes)
 
 
 def record_each(
@@ -47,7 +47,7 @@ def record_each(
     reason: str = "",
     changes: Mapping[str, Change] | None = None,
 ) -> None:
-    """Append one event for each (scope, figures), in one statement; ``changes`` are what changed, by scope."""
+    """Append one event for each (scope, details), in one statement; ``changes`` are what changed, by scope."""
     request_id = actor.request_id or log_context.request_id()
     changed = changes or {}
     events = [
@@ -58,12 +58,12 @@ def record_each(
             channel=actor.channel,
             reason=reason,
             request_id=request_id,
-            figures=figures,
+            details=details,
             before=changed.get(scope, (None, None))[0],
             after=changed.get(scope, (None, None))[1],
-            tenant=workloads_tenants.of(scope),
+            tenant=workloads.tenant_of(scope),
         )
-        for scope, figures in scopes
+        for scope, details in scopes
     ]
     ControlEvent.objects.bulk_create(events, batch_size=1000)
     scoped = [event.scope for event in events]
@@ -83,7 +83,7 @@ def record_each(
 
 def _fields(event: ControlEvent) -> Facts:
     """What a structured log has of an event besides its line."""
-    facts = {**event.figures, **(event.before or {}), **(event.after or {})}
+    facts = {**event.details, **(event.before or {}), **(event.after or {})}
     told = {name: facts[name] for name in ("mode", "version", "kind", "stage") if name in facts}
     names = ("action", "scope", "actor", "channel", "reason", "request_id")
     return {**{name: getattr(event, name) for name in names}, **told, **log_context.of_scope(event.scope)}
@@ -91,11 +91,11 @@ def _fields(event: ControlEvent) -> Facts:
 
 def erase(before: datetime, *, actor: Actor, reason: str) -> int:
     """Take away the events from before that time, for good; returns how many. Leaves an event that says so."""
-    figures = {"before": before.isoformat()}
-    return erase_where("event.at < %(before)s", {"before": before}, actor=actor, reason=reason, figures=figures)
+    details = {"before": before.isoformat()}
+    return erase_where("event.at < %(before)s", {"before": before}, actor=actor, reason=reason, details=details)
 
 
-def erase_where(where: str, values: Facts, *, actor: Actor, reason: str, figures: Facts) -> int:
+def erase_where(where: str, values: Facts, *, actor: Actor, reason: str, details: Facts) -> int:
     """Take away the events with ``where`` (SQL over ``event``, led by an index), the oldest first; returns how many.
 
     Each batch is a transaction of its own, with an event that says how many it took.
@@ -108,7 +108,7 @@ def erase_where(where: str, values: Facts, *, actor: Actor, reason: str, figures
             gone: int = cursor.rowcount
             cursor.execute("SELECT set_config('pause_manager.erasing_in', '', true)")
             if gone or not erased:
-                record("audit_erased", scope="audit", actor=actor, reason=reason, figures={"events": gone, **figures})
+                record("audit_erased", scope="audit", actor=actor, reason=reason, details={"events": gone, **details})
         erased += gone
         if gone < ERASED_AT_ONCE:
             return erased

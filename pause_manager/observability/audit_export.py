@@ -13,9 +13,8 @@ from django.db.models import Q, QuerySet
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
-from pause_manager import workloads_audit_readers
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager import workloads
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability.streaming import download
 
 CHUNK = 1_000
@@ -30,7 +29,7 @@ COLUMNS = (
     "request_id",
     "before",
     "after",
-    "figures",
+    "details",
 )
 EQUAL = ("scope", "action", "actor", "channel", "request_id")
 """What events are asked for by."""
@@ -95,7 +94,7 @@ def narrowed(events: ControlEventQuerySet, query: Mapping[str, Any]) -> ControlE
 
 def exported(request: Any, events: QuerySet[ControlEvent], format: str) -> StreamingHttpResponse:
     """The download of ``events``, with what of them is for who asks."""
-    told = partial(workloads_audit_readers.as_told_to, request.user)
+    told = partial(workloads.events_for, request.user)
     pieces = (piece for piece, _ in encoded(events, format, told))
     name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{format}"
     plain = getattr(request, "_request", request)

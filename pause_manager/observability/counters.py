@@ -30,18 +30,18 @@ _LINE_BYTES = 4_000
 """What is written to a pipe at once and is no longer than ``PIPE_BUF`` is not mixed with what others write."""
 
 _ADD = """
-    INSERT INTO pause_manager_tally AS tally (name, labels, value, counted_at)
+    INSERT INTO pause_manager_countertotal AS total (name, labels, value, counted_at)
     SELECT name, labels, value, statement_timestamp()
       FROM unnest(%s::text[], %s::text[], %s::float8[]) AS counted(name, labels, value)
         ON CONFLICT (name, labels) DO UPDATE
-       SET value = tally.value + excluded.value, counted_at = excluded.counted_at
+       SET value = total.value + excluded.value, counted_at = excluded.counted_at
 """
 _ADD_ONE_UNLESS_LATELY = """
-    INSERT INTO pause_manager_tally AS tally (name, labels, value, counted_at)
+    INSERT INTO pause_manager_countertotal AS total (name, labels, value, counted_at)
     VALUES (%s, %s, 1, statement_timestamp())
         ON CONFLICT (name, labels) DO UPDATE
-       SET value = tally.value + 1, counted_at = excluded.counted_at
-     WHERE tally.counted_at <= statement_timestamp() - make_interval(secs => %s)
+       SET value = total.value + 1, counted_at = excluded.counted_at
+     WHERE total.counted_at <= statement_timestamp() - make_interval(secs => %s)
 """
 
 _lock = threading.Lock()
@@ -61,7 +61,7 @@ def add(*counted: tuple[str, str, float]) -> None:
             if (name, labels) in _counted or len(_counted) < MOST_SERIES:
                 _counted[name, labels] = _counted.get((name, labels), 0.0) + amount
         if not database_thread.is_running and (_thread is None or not _thread.is_alive()):
-            _thread = threading.Thread(target=_run, name="slackwater-tallies", daemon=True)
+            _thread = threading.Thread(target=_run, name="slackwater-counters", daemon=True)
             _thread.start()
 
 

@@ -41,14 +41,14 @@ _SUFFIXES = ("", ".j", ".t", ".s", ".d")
 
 _WAITING = f"""
     SELECT DISTINCT jsonb_array_elements_text(message -> '{GROUPS}') FROM {PauseQueueEntry._meta.db_table}
-     WHERE (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL)) AND message ? '{GROUPS}'
+     WHERE (finished_at IS NULL OR (outcome = 'sent' AND confirmed_at IS NULL)) AND message ? '{GROUPS}'
 """
 _EXPIRING = f"""
     SELECT count(*) FROM {PauseQueueEntry._meta.db_table}
      WHERE finished_at IS NULL AND message ? '{GROUPS}'
        AND paused_at < statement_timestamp() - make_interval(secs => %(seconds)s)
 """
-_LOOKED = "SELECT max(counted_at) > statement_timestamp() - make_interval(secs => %s) FROM {tally} WHERE name = %s"
+_LOOKED = "SELECT max(counted_at) > statement_timestamp() - make_interval(secs => %s) FROM {totals} WHERE name = %s"
 
 
 def keep_alive(app: Any = None) -> int:
@@ -103,8 +103,8 @@ def count_expiring(app: Any = None) -> int:
         return 0
     with connection.cursor() as cursor:
         if can_keep(app):
-            table = connection.ops.quote_name("pause_manager_tally")
-            cursor.execute(_LOOKED.format(tally=table), [lasting * 0.75, LOOKS.name])
+            table = connection.ops.quote_name("pause_manager_countertotal")
+            cursor.execute(_LOOKED.format(totals=table), [lasting * 0.75, LOOKS.name])
             if cursor.fetchone()[0]:
                 return 0
         cursor.execute(_EXPIRING, {"seconds": lasting * 0.75})

@@ -21,13 +21,13 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from pause_manager import pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery, Rest, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import places, running_tasks
 from pause_manager.probes import processes
 
@@ -46,28 +46,28 @@ _COVERING = f"""
      WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
 """
 
-_LEFT = f"""
+_FINISHED = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
     UPDATE {PauseQueueEntry._meta.db_table} SET body = NULL, envelope = NULL
-     WHERE outcome = 'sent' AND answered_at IS NOT NULL AND id IN (SELECT entry_id FROM gone)
+     WHERE outcome = 'sent' AND confirmed_at IS NOT NULL AND id IN (SELECT entry_id FROM gone)
 """
 
-_COMES_AGAIN = f"""
+_REDELIVERED = f"""
     WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
-    UPDATE {PauseQueueEntry._meta.db_table} SET answered_at = NULL, answered_by = ''
+    UPDATE {PauseQueueEntry._meta.db_table} SET confirmed_at = NULL, confirmed_by = ''
      WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
 """
 
-_VOIDED = f"""
-    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET answered_by = %(void)s || run.turn
+_VOID_CONFIRMATIONS = f"""
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET confirmed_by = %(void)s || run.turn
       FROM {RunningTask._meta.db_table} AS run
      WHERE run.id = ANY(%(rows)s) AND entry.id = run.entry_id AND entry.outcome = 'sent'
 """
 
 _REVOKED = f"""
-    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET revoked_at = statement_timestamp(), kept_by = 'hold'
+    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET revoked_at = statement_timestamp(), waits_for = 'hold'
       FROM (SELECT id FROM {PauseQueueEntry._meta.db_table} AS waiting
-             WHERE revoked_at IS NULL AND (finished_at IS NULL OR (outcome = 'sent' AND answered_at IS NULL))
+             WHERE revoked_at IS NULL AND (finished_at IS NULL OR (outcome = 'sent' AND confirmed_at IS NULL))
                AND ref NOT LIKE 'run:%%'
                AND (ref = ANY(%(refs)s) OR (message IS NULL AND id = ANY(%(signatures)s)) OR EXISTS (
                    SELECT FROM jsonb_each(%(stamps)s::jsonb) AS revoked
@@ -81,7 +81,7 @@ _REVOKED = f"""
 
 
 @dataclass(frozen=True)
-class Turn:
+class Permit:
     """A delivery that may run. ``row`` is the row that says so; none if nobody needs to find it."""
 
     id: UUID
@@ -92,18 +92,18 @@ class Turn:
     """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
 
 
-class AtWorkElsewhere(Exception):
+class RunningElsewhere(Exception):
     """Another delivery of the same message is at work, or about to be: whether it ends or is lost shows later."""
 
 
-def settle(delivery: Delivery) -> Turn | None:
+def admit(delivery: Delivery) -> Permit | None:
     """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
 
     One transaction, before the message is acknowledged:
 
     1. What this turn has written before stands.
     2. A message of an entry that was answered, and one that was kept, end here. While the one who answered has its
-       row, this one waits (``AtWorkElsewhere``): he may end, or be lost before the task's first line. What a
+       row, this one waits (``RunningElsewhere``): he may end, or be lost before the task's first line. What a
        dead-letter exchange has routed back after its entry was answered is a message like any other.
     3. Held, or without room: it is kept, in the place that it had.
     4. Else its entry is answered, and a row says that it runs if somebody must be able to find it: whoever counts what
@@ -112,7 +112,7 @@ def settle(delivery: Delivery) -> Turn | None:
     with _bounded():
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
-            return Turn(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
+            return Permit(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery)
@@ -120,27 +120,27 @@ def settle(delivery: Delivery) -> Turn | None:
                 logger.info("%s was delivered again: it has been answered.", delivery.ref)
                 return None
             if entry is not None and entry.revoked_at is not None:
-                return Turn(delivery.turn, is_revoked=True)
+                return Permit(delivery.turn, is_revoked=True)
         elif _was_kept(delivery):
             logger.info("%s was delivered again: its message is kept.", delivery.ref)
             return None
         node = identity.name(stays=True)
         if (hold := _covering([*delivery.scopes, f"node:{node}"])) is not None:
-            _keep(delivery, entry, hold)
+            _park(delivery, entry, hold)
             return None
         before = places.before(delivery, entry)
         admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
             admitted = places.admit(delivery, delivery.needs, entry, before, node)
         if isinstance(admitted, str):
-            _keep(delivery, entry, admitted)
+            _park(delivery, entry, admitted)
             return None
         if entry is None and delivery.needs is None:
-            return Turn(delivery.turn)
+            return Permit(delivery.turn)
         places.give_up(before)
         if entry is not None:
             PauseQueueEntry.objects.filter(pk=entry.pk).update(
-                answered_at=Now(), answered_by=str(delivery.turn), losses=0, problem=""
+                confirmed_at=Now(), confirmed_by=str(delivery.turn), losses=0, problem=""
             )
         row = RunningTask.objects.create(
             turn=delivery.turn,
@@ -156,67 +156,67 @@ def settle(delivery: Delivery) -> Turn | None:
             gpus=list(admitted),
             entry=entry,
         )
-    return Turn(delivery.turn, row.pk, entry.pk if entry else None, admitted)
+    return Permit(delivery.turn, row.pk, entry.pk if entry else None, admitted)
 
 
-def keep_rest(delivery: Delivery, turn: Turn | None, rest: Rest) -> None:
+def park_remainder(delivery: Delivery, permit: Permit | None, rest: Rest) -> None:
     """Keep the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
 
     If it leaves because a hold said so, and that hold has gone by now, the rest is sent on at once.
     """
     with _bounded():
         entry = None
-        if turn is not None and turn.row is not None:
-            deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
+        if permit is not None and permit.row is not None:
+            deleted, _ = RunningTask.objects.filter(turn=permit.id).delete()
             if not deleted:
                 logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
-            entry = _locked(turn.entry)
+            entry = _locked(permit.entry)
         hold = _covering(delivery.scopes)
         key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
-        pk = _keep(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
+        pk = _park(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
         if rest.was_held and hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
 
 
-def keep_again(delivery: Delivery, turn: Turn) -> None:
+def park_again(delivery: Delivery, permit: Permit) -> None:
     """A hold came between the turn and the task's first line: the message waits again, in the place that it had."""
     with _bounded():
         entry = None
-        if turn.row is not None:
-            deleted, _ = RunningTask.objects.filter(turn=turn.id).delete()
+        if permit.row is not None:
+            deleted, _ = RunningTask.objects.filter(turn=permit.id).delete()
             if not deleted:
                 return
-            entry = _locked(turn.entry)
+            entry = _locked(permit.entry)
         hold = _covering([*delivery.scopes, f"node:{identity.name()}"])
-        pk = _keep(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
+        pk = _park(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
         if hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
 
 
-def keep_unknown(delivery: Delivery, reason: str) -> None:
+def park_unknown(delivery: Delivery, reason: str) -> None:
     """Keep a message that never waited and whose task its worker does not know, for one that does, or for a person."""
     with _bounded():
         if not _was_kept(delivery):
-            _keep(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
+            _park(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
 
 
-def left(turns: Collection[UUID]) -> None:
+def finished(turns: Collection[UUID]) -> None:
     """The tasks of ``turns`` have ended: nobody needs their rows, nor the bodies of the messages they came by."""
     with connection.cursor() as cursor:
-        cursor.execute(_LEFT, {"turns": list(turns)})
+        cursor.execute(_FINISHED, {"turns": list(turns)})
 
 
-def come_again(turns: Collection[UUID]) -> None:
+def redelivered(turns: Collection[UUID]) -> None:
     """The tasks of ``turns`` were broken off and the broker will deliver their messages again: they may be answered."""
     with connection.cursor() as cursor:
-        cursor.execute(_COMES_AGAIN, {"turns": list(turns)})
+        cursor.execute(_REDELIVERED, {"turns": list(turns)})
 
 
-def void_answers(rows: Collection[int]) -> None:
+def void_confirmations(rows: Collection[int]) -> None:
     """The workers of these rows of ``RunningTask`` were lost: a message of theirs that comes again may be answered."""
     with connection.cursor() as cursor:
-        cursor.execute(_VOIDED, {"void": _VOID, "rows": list(rows)})
+        cursor.execute(_VOID_CONFIRMATIONS, {"void": _VOID, "rows": list(rows)})
 
 
 @contextmanager
@@ -235,17 +235,17 @@ def _locked(pk: int | None) -> PauseQueueEntry | None:
 
 def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:
     """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
-    pk, sending = named
-    sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, sending=sending, outcome="sent")
+    pk, generation = named
+    sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, generation=generation, outcome="sent")
     entry = sent.defer("body", "envelope").first()
-    if entry is None or entry.answered_at is None or entry.answered_by == str(delivery.turn):
+    if entry is None or entry.confirmed_at is None or entry.confirmed_by == str(delivery.turn):
         return entry
     runs = list(entry.running.at_work())
     if not runs:
         # Who had begun with it has acknowledged it, and the broker delivers that no more.
-        return entry if delivery.is_redelivered and entry.answered_by.startswith(_VOID) else None
+        return entry if delivery.is_redelivered and entry.confirmed_by.startswith(_VOID) else None
     if not {run.pk for run in runs} <= {run.pk for run in running_tasks.lost()}:
-        raise AtWorkElsewhere
+        raise RunningElsewhere
     running_tasks.mark_lost(runs)
     return entry
 
@@ -275,13 +275,13 @@ def _covering(scopes: Sequence[str]) -> str | None:
     return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
 
 
-def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
+def _park(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
     needs = delivery.needs
     waits_for_room = needs is not None and watching.is_watched()
     values: dict[str, Any] = {
         "reason": reason,
-        "kept_by": PauseQueueEntry.KeptBy.CAPACITY if waits_for_room else PauseQueueEntry.KeptBy.HOLD,
+        "waits_for": PauseQueueEntry.WaitsFor.CAPACITY if waits_for_room else PauseQueueEntry.WaitsFor.HOLD,
         "message": delivery.message(),
         "envelope": delivery.envelope(),
         "body": delivery.body,
@@ -310,23 +310,25 @@ def _keep(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
         pk = kept.pk
         if not is_new:
             return pk
-    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"entry": pk})
+    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"entry": pk})
     return pk
 
 
-def take_up(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:
+def confirm_once(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:
     """Answer the entry of a message whose task answers for nothing itself; False if another message has answered it.
 
     ``key`` is the broker's own name for the message, the same when it is delivered again: what is redelivered after a
     crash is taken up again, as any message would be. Where the broker has none, ``turn`` names this delivery.
     """
-    pk, sending = named
-    answered_by = key or f"{_UNTAGGED}{turn}"
-    is_this = Q(answered_by=answered_by)
+    pk, generation = named
+    confirmed_by = key or f"{_UNTAGGED}{turn}"
+    is_this = Q(confirmed_by=confirmed_by)
     if not key and is_redelivered:
-        is_this |= Q(answered_by__startswith=_UNTAGGED)
-    sent = PauseQueueEntry.objects.filter(Q(answered_at=None) | is_this, pk=pk, sending=sending, outcome="sent")
-    return bool(sent.update(answered_at=Coalesce("answered_at", Now()), answered_by=answered_by, losses=0, problem=""))
+        is_this |= Q(confirmed_by__startswith=_UNTAGGED)
+    sent = PauseQueueEntry.objects.filter(Q(confirmed_at=None) | is_this, pk=pk, generation=generation, outcome="sent")
+    return bool(
+        sent.update(confirmed_at=Coalesce("confirmed_at", Now()), confirmed_by=confirmed_by, losses=0, problem="")
+    )
 
 
 def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
@@ -338,17 +340,19 @@ def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
     died = deaths(headers)
     if not died:
         return False
-    pk, sending = named
-    answered = PauseQueueEntry.objects.filter(pk=pk, sending=sending, outcome="sent", answered_at__isnull=False)
+    pk, generation = named
+    answered = PauseQueueEntry.objects.filter(pk=pk, generation=generation, outcome="sent", confirmed_at__isnull=False)
     message = answered.values_list("message", flat=True).first()
     return message is not None and died != deaths(message.get("headers") or {})
 
 
-def close(named: tuple[int, int]) -> None:
+def discard(named: tuple[int, int]) -> None:
     """A worker has thrown the message away by Celery's own rules (revoked, expired): nobody will run it."""
-    pk, sending = named
+    pk, generation = named
     outcome = Case(When(revoked_at__isnull=False, then=Value(PauseQueueEntry.Outcome.REVOKED)), default=F("outcome"))
-    PauseQueueEntry.objects.unanswered().filter(pk=pk, sending=sending).update(answered_at=Now(), outcome=outcome)
+    PauseQueueEntry.objects.unconfirmed().filter(pk=pk, generation=generation).update(
+        confirmed_at=Now(), outcome=outcome
+    )
 
 
 def is_revoked(named: tuple[int, int]) -> bool:

@@ -53,7 +53,7 @@ def admit(
         needs,
         pipeline=delivery.policy,
         newcomer=delivery.priority if is_new else None,
-        was_parked=lambda: place is None and entry is not None and entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY,
+        was_parked=lambda: place is None and entry is not None and entry.waits_for == PauseQueueEntry.WaitsFor.CAPACITY,
     )
 
 

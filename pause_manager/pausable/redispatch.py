@@ -13,9 +13,9 @@ from uuid import uuid4
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import conf, database, pause_queue
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import batches
 from pause_manager.messaging import broker
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
@@ -23,9 +23,7 @@ from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members, watching
 from pause_manager.nodes.known_tasks import unknown_names as unknown_names
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 from pause_manager.pausable import parked_messages, running_tasks
-from pause_manager.signals import forced_on, hold_changed
 
 logger = logging.getLogger("pause_manager.pausable.redispatch")
 
@@ -43,7 +41,7 @@ _WORKER = FleetWorker._meta.db_table
 
 _OUT = f"""
     SELECT queue, min(sent_at) FROM {_ENTRY}
-     WHERE outcome = 'sent' AND answered_at IS NULL GROUP BY queue
+     WHERE outcome = 'sent' AND confirmed_at IS NULL GROUP BY queue
     HAVING min(sent_at) < statement_timestamp() - make_interval(secs => %(grace)s)
 """
 
@@ -60,7 +58,7 @@ _HANDS = f"""
 _LOST = f"""
     WITH old AS (
         SELECT id, sent_at, losses FROM {_ENTRY}
-         WHERE queue = %(queue)s AND outcome = 'sent' AND answered_at IS NULL
+         WHERE queue = %(queue)s AND outcome = 'sent' AND confirmed_at IS NULL
            AND sent_at < %(counted_at)s - make_interval(secs => %(grace)s)
     ), late AS (
         SELECT id, sent_at, sent_at < %(counted_at)s - make_interval(secs => 360 * %(grace)s * 2 ^ least(losses, 6))
@@ -73,7 +71,7 @@ _LOST = f"""
 """
 
 
-def go_on(
+def dispatch_released(
     *, actor: Actor, reason: str, at_most: int | None = None, within: float = broker.SECONDS, until: float | None = None
 ) -> int:
     """Send on, in order of priority then age, what no hold covers any more; returns how many the broker took.
@@ -86,7 +84,7 @@ def go_on(
         return 0
     try:
         with broker.sender(within) as sender:
-            taken = _go_on(ids, sender, actor, reason, at_most, until)
+            taken = _dispatch(ids, sender, actor, reason, at_most, until)
             if at_most is not None and taken >= at_most:
                 queue = conf.settings().control_queue
                 rest = broker.signature(SEND_TASK, (), {}, task_id=str(uuid4()), queue=queue, headers={})
@@ -97,7 +95,7 @@ def go_on(
         return 0
 
 
-def _go_on(
+def _dispatch(
     ids: list[int], sender: broker.Sender, actor: Actor, reason: str, at_most: int | None, until: float | None
 ) -> int:
     taken = in_vain = 0
@@ -154,15 +152,15 @@ def _one_at_a_time(part: Callable[[], None]) -> None:
 
 
 def _send_free() -> None:
-    go_on(actor=SYSTEM, reason="nothing holds it any more")
+    dispatch_released(actor=SYSTEM, reason="nothing holds it any more")
 
 
 def _give_up_lost_runs() -> None:
     """Give up the runs of lost processes; what acknowledges late and came from an entry is sent again from there.
 
-    It keeps its place on its node for half a minute (``loads.KEEPS_SECONDS``) and asks nobody for a turn till then. Of
-    what never waited the broker has the message. What acknowledges early is lost with its worker, as ever, if it
-    had begun; if it had not, the broker still has its message, and who gets that finds that its answer is void.
+    It keeps its place on its node for ``KEEPS_PLACE_SECONDS`` and need not queue until then. Of what never waited the
+    broker has the message. What acknowledges early is lost with its worker, as ever, if it had begun; if it had not,
+    the broker still has its message, and who gets that finds that its confirmation is void.
     """
     _one_at_a_time(_end_lost_runs)
 
@@ -173,7 +171,7 @@ def _end_lost_runs() -> None:
     # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
     pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost", keeps_place=True)
     early = [row.pk for row in gone if not row.acks_late and row.entry_id is not None]
-    parked_messages.void_answers(early)
+    parked_messages.void_confirmations(early)
     running_tasks.mark_lost(gone)
     _end_places()
 
@@ -184,9 +182,9 @@ def _end_places() -> None:
     if not over:
         return
     if watching.is_watched():
-        hold, capacity = PauseQueueEntry.KeptBy.HOLD, PauseQueueEntry.KeptBy.CAPACITY
+        hold, capacity = PauseQueueEntry.WaitsFor.HOLD, PauseQueueEntry.WaitsFor.CAPACITY
         waiting = PauseQueueEntry.objects.waiting().order_by().filter(pk__in=[entry for _, entry in over if entry])
-        waiting.filter(kept_by=hold, revoked_at=None).update(kept_by=capacity)
+        waiting.filter(waits_for=hold, revoked_at=None).update(waits_for=capacity)
     RunningTask.objects.filter(pk__in=[pk for pk, _ in over]).delete()
 
 
@@ -240,7 +238,7 @@ def _reopen_lost(queue: str, count: _Count, grace: float) -> bool:
             cursor.execute(_LOST, {**values, "received": received})
             lost = [row[0] for row in cursor.fetchall()]
         if lost:
-            pause_queue.reopen(PauseQueueEntry.objects.unanswered().filter(pk__in=lost), "its message was lost")
+            pause_queue.reopen(PauseQueueEntry.objects.unconfirmed().filter(pk__in=lost), "its message was lost")
     return True
 
 
@@ -290,7 +288,7 @@ def forget() -> int:
 
     A message that was sent on has ended when it was answered, and its task too, if it needs a row.
     """
-    ended = "CASE WHEN outcome = 'sent' THEN answered_at ELSE finished_at END"
+    ended = "CASE WHEN outcome = 'sent' THEN confirmed_at ELSE finished_at END"
     before = "statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)"
     return batches.delete(
         _ENTRY,
@@ -301,16 +299,10 @@ def forget() -> int:
     )
 
 
-@receiver(hold_changed)
-def _on_release(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
-    if change == "released" and any(scope.partition(":")[0] in ("fleet", "queue", "node") for scope in scopes):
-        transaction.on_commit(lambda: _send_after_release(actor), robust=True)
-
-
-def _send_after_release(actor: Actor) -> None:
+def send_after_release(actor: Actor) -> None:
     """The hold is gone whatever happens here; the poll sends what this leaves."""
     try:
-        go_on(
+        dispatch_released(
             actor=actor,
             reason="the hold was released",
             at_most=AT_ONCE,
@@ -319,9 +311,3 @@ def _send_after_release(actor: Actor) -> None:
         )
     except Exception:
         logger.exception("What the released hold kept was not all sent: the poll sends it.")
-
-
-@receiver(forced_on)
-def _on_forced(sender: object, refs: list[str], **_: object) -> None:
-    """What an operator forces on is not kept again for want of room."""
-    PauseQueueEntry.objects.waiting().filter(ref__in=refs).update(is_forced=True)

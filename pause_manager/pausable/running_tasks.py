@@ -15,14 +15,13 @@ from typing import Any, cast
 import orjson
 from django.db import connection
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
-from pause_manager import conf, workloads_loads
+from pause_manager import conf
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.probes import processes
-from pause_manager.signals import machine_renamed, yield_wanted
+from pause_manager.times import KEEPS_PLACE_SECONDS
 
 logger = logging.getLogger("pause_manager.pausable.running_tasks")
 
@@ -35,14 +34,14 @@ _REF = "task:"
 _LOADS = f"""
     SELECT task.id, task.node, task.task_id, task.needs::text,
            extract(epoch FROM coalesce(task.lost_at, task.started_at))::float8, task.priority, task.gpus::text,
-           task.asks AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
+           task.polls_for_stop AND task.lost_at IS NULL AND NOT coalesce(entry.is_forced, false), task.queue,
            extract(epoch FROM statement_timestamp() - task.started_at)::float8,
            CASE WHEN task.lost_at IS NULL THEN task.owner ELSE '' END, coalesce(entry.pipeline, '')
       FROM {RunningTask._meta.db_table} AS task
       LEFT JOIN {PauseQueueEntry._meta.db_table} AS entry ON entry.id = task.entry_id
      WHERE task.needs IS NOT NULL AND (%(node)s::text IS NULL OR task.node = %(node)s)
        AND (task.lost_at IS NULL OR task.lost_at > statement_timestamp()
-                               - make_interval(secs => {workloads_loads.KEEPS_SECONDS}))
+                               - make_interval(secs => {KEEPS_PLACE_SECONDS}))
 """
 
 
@@ -119,8 +118,7 @@ def _is_lost(row: Any) -> bool:
     return bool(row.unseen > elsewhere)
 
 
-@workloads_loads.register
-def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
+def allocations(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
     """What tasks with declared needs take of the nodes, and what is sent on and has not started."""
     with connection.cursor() as cursor:
         cursor.execute(_LOADS, {"node": node})
@@ -129,7 +127,7 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
         declared = Needs(**orjson.loads(needs))
         yield (
             name,
-            Load(
+            Allocation(
                 f"{_REF}{task_id}/{pk}",
                 declared,
                 started_at,
@@ -144,22 +142,22 @@ def _loads(node: str | None) -> Iterable[tuple[str | None, Load]]:
             ),
         )
     if node is None:
-        capacity = PauseQueueEntry.KeptBy.CAPACITY
-        sent = PauseQueueEntry.objects.unanswered().filter(kept_by=capacity)
+        capacity = PauseQueueEntry.WaitsFor.CAPACITY
+        sent = PauseQueueEntry.objects.unconfirmed().filter(waits_for=capacity)
         columns = sent.values_list("ref", "needs", "sent_at", "priority", "work_queue")
         for ref, wanted, sent_at, priority, queue in columns:
             since = sent_at.timestamp() if sent_at else 0.0
-            yield None, Load(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
+            yield None, Allocation(ref, Needs(**wanted), since, priority, is_sent=True, queue=queue)
 
 
-@receiver(yield_wanted)
-def _give_way(sender: object, refs: Sequence[str], reason: str, **_: object) -> None:
+def give_way(refs: Sequence[str], reason: str) -> None:
+    """Ask those of ``refs`` that are tasks to leave."""
     rows = [int(ref.rpartition("/")[2]) for ref in refs if ref.startswith(_REF)]
-    RunningTask.objects.filter(pk__in=rows, gives_way="").update(gives_way=reason)
+    RunningTask.objects.filter(pk__in=rows, stop_reason="").update(stop_reason=reason)
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
+def rename_machine(old: str, new: str) -> None:
+    """Write the new name of a machine to the rows of its tasks."""
     rows = RunningTask.objects.filter(node=old).order_by("id").select_for_update(no_key=True)
     RunningTask.objects.filter(pk__in=[row.pk for row in rows.only("pk")]).update(node=new)
 

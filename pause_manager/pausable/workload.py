@@ -1,78 +1,91 @@
-"""What the fleet switch is told of tasks: those that wait, that workers have in hand, and that were lost."""
+"""Pausable tasks as the pause manager's workload: what waits, what workers have in hand, and what was lost."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
+
 from pause_manager import conf
-from pause_manager.fleet import drain
-from pause_manager.fleet.drain import Blocker, Work
-from pause_manager.holds import milestones
-from pause_manager.holds.milestones import Counts
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
-from pause_manager.pausable import running_tasks
+from pause_manager.pausable import redispatch, running_tasks
+from pause_manager.pausable.running_tasks import Running
 from pause_manager.probes import processes
+from pause_manager.workloads import MOST_BLOCKERS, Blocker, Counts, HoldChange, Remaining, Workload
 
 
-@drain.register
-def work(mode: str) -> Work:
-    """Four statements. What a worker has received and not started counts as at work until it is kept or given back."""
-    tasks = running_tasks.running()
-    workers = running_tasks.workers()
-    live = [worker for worker in workers if _lives(worker)]
-    of_lost = sum(_all_in_hand(worker) for worker in workers if not _lives(worker) and _may_still_work(worker))
-    named = {worker.name for worker in workers}
-    # A worker that was started again under its name knows nothing of what the one before it had.
-    of_lost += sum(task.is_stale and task.worker not in named for task in tasks)
-    blockers = tuple(
-        Blocker(
-            ref=f"task:{task.task_id}",
-            stage=task.task_name,
-            item="",
-            worker=task.worker,
-            node=task.node,
-            since=task.started_at,
-            is_stale=task.is_stale,
+class PausableTasks(Workload):
+    """Tasks of any Celery project: their messages that wait, and what workers have in hand by their last reports."""
+
+    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Allocation]]:
+        return running_tasks.allocations(node)
+
+    def in_progress(self, scopes: Collection[str]) -> Mapping[str, Counts]:
+        """Return the tasks in hand by scope. One statement."""
+        found: dict[str, Counts] = {}
+        for worker in running_tasks.workers():
+            if not (_lives(worker) or _may_still_work(worker)):
+                continue
+            for scope, count in _in_hand(worker):
+                if scope in scopes and count:
+                    counts = found.setdefault(scope, {"tasks": 0})
+                    counts["tasks"] += count
+        return found
+
+    def unreported(self, scopes: Collection[str]) -> Collection[str]:
+        """Return those of the held ``scopes`` that a live worker serves and has not confirmed. Two statements."""
+        wanted = _revisions(scopes)
+        late: set[str] = set()
+        for worker in running_tasks.workers():
+            if _lives(worker):
+                late |= {scope for scope in _scopes(worker) if worker.revision < wanted.get(scope, 0)}
+        return late
+
+    def remaining(self, mode: str) -> Remaining:
+        """Four statements. What a worker has received and not started counts as running until it is given back."""
+        tasks = running_tasks.running()
+        workers = running_tasks.workers()
+        live = [worker for worker in workers if _lives(worker)]
+        of_lost = sum(_all_in_hand(worker) for worker in workers if not _lives(worker) and _may_still_work(worker))
+        named = {worker.name for worker in workers}
+        # A worker that was started again under its name knows nothing of what the one before it had.
+        of_lost += sum(task.is_stale and task.worker not in named for task in tasks)
+        queued = PauseQueueEntry.objects.waiting().messages().count()
+        wanted = _revisions(["fleet"]).get("fleet", 0)
+        return Remaining(
+            queued,
+            sum(_all_in_hand(worker) for worker in live),
+            of_lost,
+            tuple(_blocker(task) for task in tasks[:MOST_BLOCKERS]),
+            unreported=sum(worker.revision < wanted for worker in live),
         )
-        for task in tasks[: drain.MOST_BLOCKERS]
+
+    def hold_changed(self, change: HoldChange) -> None:
+        is_wide = any(scope.partition(":")[0] in ("fleet", "queue", "node") for scope in change.scopes)
+        if change.what == "released" and is_wide:
+            transaction.on_commit(lambda: redispatch.send_after_release(change.actor), robust=True)
+
+    def give_way(self, refs: Sequence[str], reason: str) -> None:
+        running_tasks.give_way(refs, reason)
+
+    def machine_renamed(self, boot_id: str, old: str, new: str) -> None:
+        running_tasks.rename_machine(old, new)
+
+
+def _blocker(task: Running) -> Blocker:
+    return Blocker(
+        ref=f"task:{task.task_id}",
+        stage=task.task_name,
+        item="",
+        worker=task.worker,
+        node=task.node,
+        since=task.started_at,
+        is_stale=task.is_stale,
     )
-    queued = PauseQueueEntry.objects.waiting().messages().count()
-    wanted = _revisions(["fleet"]).get("fleet", 0)
-    return Work(
-        queued,
-        sum(_all_in_hand(worker) for worker in live),
-        of_lost,
-        blockers,
-        unreported=sum(worker.revision < wanted for worker in live),
-    )
-
-
-@milestones.register
-def at_hand(scopes: Collection[str]) -> Mapping[str, Counts]:
-    """Tasks in hand by scope, by the last reports. One statement."""
-    found: dict[str, Counts] = {}
-    for worker in running_tasks.workers():
-        if not (_lives(worker) or _may_still_work(worker)):
-            continue
-        for scope, count in _in_hand(worker):
-            if scope in scopes and count:
-                counts = found.setdefault(scope, {"tasks": 0})
-                counts["tasks"] += count
-    return found
-
-
-@milestones.register_reporting
-def unreported(scopes: Collection[str]) -> set[str]:
-    """Those of the held ``scopes`` that a live worker serves and has not said to obey. Two statements."""
-    wanted = _revisions(scopes)
-    late: set[str] = set()
-    for worker in running_tasks.workers():
-        if _lives(worker):
-            late |= {scope for scope in _scopes(worker) if worker.revision < wanted.get(scope, 0)}
-    return late
 
 
 def _revisions(scopes: Collection[str]) -> dict[str, int]:

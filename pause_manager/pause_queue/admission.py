@@ -1,4 +1,4 @@
-"""The desk that admissions are asked at: one look at the fleet, and reservations as they are granted."""
+"""Admission of new work: against one snapshot of the fleet, with reservations as they are granted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pause_manager import capacity, conf, nodes, workloads_loads
+from pause_manager import capacity, conf, nodes, workloads
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import watching, worker_groups
 from pause_manager.pause_queue import heads
@@ -18,16 +18,16 @@ from pause_manager.pause_queue.ramp import Ramp
 
 logger = logging.getLogger("pause_manager.pause_queue.admission")
 
-ITS_TURN = "It waits its turn: work that needs no more and is no less urgent waits already."
+QUEUED_BEHIND = "Queued behind work that needs no more resources and is at least as urgent."
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetSnapshot:
     """The fleet at one moment, by the database's clock."""
 
     views: list[NodeView]
     """Every node with its workers and loads. One that is held takes no work, like one that is offline."""
-    unplaced: list[Load]
+    unplaced: list[Allocation]
     """What is sent and not placed."""
     states: dict[str, capacity.NodeState]
     """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
@@ -41,15 +41,15 @@ class Fleet:
     def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
         """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
         anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
-        for load in self.unplaced:
-            book.place(load.needs, policy=anywhere, queue=load.queue)
+        for allocation in self.unplaced:
+            book.place(allocation.needs, policy=anywhere, queue=allocation.queue)
         return book
 
 
-class Desk:
+class AdmissionController:
     """A fleet with reservations made as admissions are granted."""
 
-    def __init__(self, fleet: Fleet, ramp: Ramp, level: int = logging.INFO) -> None:
+    def __init__(self, fleet: FleetSnapshot, ramp: Ramp, level: int = logging.INFO) -> None:
         self._fleet = fleet
         self._ramp = ramp
         self._level = level
@@ -62,19 +62,21 @@ class Desk:
         if verdict is None:
             fleet = self._fleet
             verdict = capacity.should_pause(fleet.views, needs, policy, fleet.now, queue, fleet.rooms)
-            verdict = _told_with_holds(verdict)
+            verdict = _with_holds(verdict)
             self._verdicts[needs, policy, queue] = verdict
             word = "pause" if verdict.should_pause else "go"
             logger.log(self._level, "Verdict %s (%s): %s %s", word, verdict.code, verdict.sentence, verdict.figures)
         return verdict
 
-    def goes_behind(self, needs: Needs, priority: int, *, pipeline: str = "", queue: str = "") -> bool:
-        """:func:`goes_behind` by what waited when first asked, for nodes that newcomers of ``queue`` may go to."""
+    def must_queue(self, needs: Needs, priority: int, *, pipeline: str = "", queue: str = "") -> bool:
+        """:func:`must_queue` by what waited when first asked, for nodes that newcomers of ``queue`` may go to."""
         online = [view for view in self._fleet.views if view.is_online and view.serves(queue)]
         rivals = [
-            kind for kind in self._front if any(capacity.can_ever_run(view, kind.needs, kind.queue) for view in online)
+            kind
+            for kind in self._queue_heads
+            if any(capacity.can_ever_run(view, kind.needs, kind.queue) for view in online)
         ]
-        return goes_behind(rivals, needs, priority, pipeline=pipeline)
+        return must_queue(rivals, needs, priority, pipeline=pipeline)
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "", queue: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
@@ -85,7 +87,7 @@ class Desk:
                 return count
         return wanted
 
-    def kept_back(self, needs: Needs) -> str:
+    def reserved_text(self, needs: Needs) -> str:
         """In brackets, what of online nodes new work may not have for a while, and why; empty if it may have all."""
         policy, online = conf.settings().policy_of(), [view for view in self._fleet.views if view.is_online]
         found = []
@@ -115,11 +117,11 @@ class Desk:
         return fleet.reserve_unplaced(capacity.admission_book(fleet.views, policy, fleet.now, fleet.states))
 
     @cached_property
-    def _front(self) -> list[Kind]:
+    def _queue_heads(self) -> list[Kind]:
         return heads.kinds(conf.settings().policy_of().ageing_seconds)
 
 
-def goes_behind(waiting: Sequence[Kind], needs: Needs, priority: int, *, pipeline: str = "") -> bool:
+def must_queue(waiting: Sequence[Kind], needs: Needs, priority: int, *, pipeline: str = "") -> bool:
     """Whether newcomers must queue: something that waits is no larger and no less urgent.
 
     What waits by a policy that keeps more free than theirs is not in their way.
@@ -130,7 +132,7 @@ def goes_behind(waiting: Sequence[Kind], needs: Needs, priority: int, *, pipelin
     return capacity.goes_behind(ahead, needs, priority)
 
 
-def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
+def _with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
     """The same; if no node is online, with the nodes that only a hold keeps out."""
     if verdict.code != "no_online_node" or not (held := nodes.held()):
         return verdict
@@ -138,27 +140,30 @@ def _told_with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
     return replace(verdict, sentence=f"{verdict.sentence} Held by an operator: {names}.")
 
 
-def open_desk(level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None = None) -> Desk | None:
-    """Look at the fleet; ``None`` when capacity is not watched, so that everything may start.
+def open_admission(
+    level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None = None
+) -> AdmissionController | None:
+    """A controller over the fleet as it is now; ``None`` when capacity is not watched, so that everything may start.
 
-    Verdicts are logged at ``level``: those that are only shown to somebody need not be. ``seen`` as in :func:`look`.
+    Verdicts are logged at ``level``: those that are only shown to somebody need not be. ``seen`` is as in
+    :func:`take_snapshot`.
     """
     if not watching.is_watched():
         return None
-    return Desk(look(seen), Ramp.stored(), level)
+    return AdmissionController(take_snapshot(seen), Ramp.stored(), level)
 
 
-def look(seen: Sequence[nodes.NodeState] | None = None) -> Fleet:
+def take_snapshot(seen: Sequence[nodes.NodeState] | None = None) -> FleetSnapshot:
     """The fleet as it is now, in a constant number of queries.
 
     Whoever holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
     """
-    by_node = workloads_loads.by_node()
+    by_node = workloads.allocations_by_node()
     held = nodes.held()
     found = nodes.states() if seen is None else seen
     views = [
         replace(view, is_online=view.is_online and view.name not in held).carrying(by_node.get(view.name, ()))
         for view in worker_groups.with_workers(state.view for state in found)
     ]
-    states = {state.row.name: state.watch.state for state in found if state.row.watch}
-    return Fleet(views, by_node.get(None, []), states, database_seconds())
+    states = {state.row.name: state.watch.state for state in found if state.row.policy_state}
+    return FleetSnapshot(views, by_node.get(None, []), states, database_seconds())

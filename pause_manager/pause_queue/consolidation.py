@@ -6,22 +6,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pause_manager import capacity, conf
+from pause_manager import capacity, conf, workloads
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import audit
-from pause_manager.pause_queue.admission import Fleet
-from pause_manager.pause_queue.writer import CAPACITY
-from pause_manager.signals import yield_wanted
+from pause_manager.pause_queue.admission import FleetSnapshot
 
 MAKING_ROOM = "making_room"
 """The code of why large work waits whose node is being made free."""
 
 
 def consolidate(
-    ramp: capacity.RampState, fleet: Fleet, book: capacity.Book, policy: capacity.Policy
+    ramp: capacity.RampState, fleet: FleetSnapshot, book: capacity.Book, policy: capacity.Policy
 ) -> tuple[list[capacity.Consolidation], capacity.RampState]:
     """What is to be moved for what the plan that ended in ``ramp`` found no room for, and the ramp with it."""
     if not ramp.short or not policy.consolidates:
@@ -44,10 +43,10 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
     ``moved`` of its own.
     """
     for one in found:
-        yield_wanted.send(None, refs=one.refs, reason=one.sentence, figures=one.figures)
+        workloads.give_way(one.refs, one.sentence)
         node = f"node:{one.kept.node}"
-        audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, figures=one.figures)
-        pieces = {capacity.piece_of(move.load): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
+        audit.record("node_kept", scope=node, actor=CAPACITY, reason=one.sentence, details=one.figures)
+        pieces = {capacity.piece_of(move.allocation): {"node": one.kept.node, "fits_on": move.to} for move in one.moves}
         audit.record_each("moved", pieces.items(), actor=CAPACITY, reason=one.sentence)
         notifier.changed(node)
 

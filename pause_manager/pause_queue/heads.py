@@ -24,7 +24,7 @@ MOST_KINDS_OF_POLL = 1_000
 
 _ENTRY = PauseQueueEntry._meta.db_table
 _HOLD = f"SELECT FROM {Hold._meta.db_table} AS hold WHERE hold.released_at IS NULL"
-_WAITS = "entry.finished_at IS NULL AND entry.kept_by = 'capacity'"
+_WAITS = "entry.finished_at IS NULL AND entry.waits_for = 'capacity'"
 
 _QUEUES = f"""
     WITH RECURSIVE queues AS (

@@ -40,7 +40,7 @@ class Outlook:
 
 def of(entries: Iterable[PauseQueueEntry]) -> dict[int, Outlook]:
     """By key, for those of ``entries`` that wait for room and that the last poll looked at. One statement."""
-    waiting = [entry for entry in entries if entry.kept_by == "capacity" and entry.finished_at is None]
+    waiting = [entry for entry in entries if entry.waits_for == "capacity" and entry.finished_at is None]
     if not waiting:
         return {}
     with connection.cursor() as cursor:

@@ -8,18 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import capacity, conf, nodes
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
 from pause_manager.pause_queue import consolidation, heads, writer
-from pause_manager.pause_queue.admission import Fleet, look
+from pause_manager.pause_queue.admission import FleetSnapshot, take_snapshot
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
-from pause_manager.pause_queue.writer import CAPACITY
-from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.manager")
 
@@ -67,7 +65,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
         )
         for entry in entries
     ]
-    fleet = look(seen)
+    fleet = take_snapshot(seen)
     book = fleet.reserve_unplaced(capacity.resuming_book(fleet.views, policy, fleet.now, fleet.states))
     plan, after = capacity.plan_resume(
         waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, book=book
@@ -81,7 +79,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
     sent = 0
     if plan:
         figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
-        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), figures=figures)
+        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
     consolidation.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:
@@ -103,15 +101,14 @@ def _remember(ramp: Ramp, told: list[dict[str, Any]]) -> None:
     PollState.objects.filter(pk=1).update(polled_at=Now(), ramp=ramp.as_dict(), told=told)
 
 
-@receiver(machine_renamed)
-def _rename(sender: object, old: str, new: str, **_: object) -> None:
-    """Nobody polls meanwhile."""
+def rename_machine(old: str, new: str) -> None:
+    """Write the new name of a machine where the state has the old one. No poll runs meanwhile."""
     for ramp in PollState.objects.values_list("ramp", flat=True):
         PollState.objects.filter(pk=1).update(ramp=Ramp.of_dict(ramp).renamed(old, new).as_dict())
 
 
 def _told(
-    entries: Sequence[Entry], sent: Sequence[int], fleet: Fleet, book: capacity.Book, ramp: Ramp
+    entries: Sequence[Entry], sent: Sequence[int], fleet: FleetSnapshot, book: capacity.Book, ramp: Ramp
 ) -> list[dict[str, Any]]:
     """Why each kind of what waits does so; of a kind of which some went on: what the next ones wait for."""
     kinds = dict.fromkeys((entry.queue, entry.pipeline, entry.needs) for entry in entries)

@@ -19,7 +19,7 @@ _STORED = f"SELECT ramp::text FROM {PollState._meta.db_table} WHERE id = 1"
 # A message that was taken up has started, unless its entry waits again; a run has, unless it was parked again.
 _STARTED = f"""
     SELECT count(*) FROM {_ENTRY} AS entry
-     WHERE id = ANY(%s) AND finished_at IS NOT NULL AND (outcome <> 'sent' OR answered_at IS NOT NULL)
+     WHERE id = ANY(%s) AND finished_at IS NOT NULL AND (outcome <> 'sent' OR confirmed_at IS NOT NULL)
        AND NOT (ref LIKE 'run:%%' AND EXISTS (
                 SELECT FROM {_ENTRY} AS again WHERE again.ref = entry.ref AND again.finished_at IS NULL))
 """

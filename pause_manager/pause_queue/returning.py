@@ -13,10 +13,9 @@ from django.db import transaction
 from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.actor import SYSTEM
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 
@@ -29,8 +28,8 @@ WAITING: dict[str, Any] = {
     "finished_at": None,
     "outcome": "",
     "sent_at": None,
-    "answered_at": None,
-    "answered_by": "",
+    "confirmed_at": None,
+    "confirmed_by": "",
     "problem": "",
     "resume_after": None,
 }
@@ -40,8 +39,8 @@ _FIRST_SECONDS = {Problem.REFUSED: 10, Problem.UNREADABLE: 60, Problem.UNCONFIRM
 _MOST_SECONDS = 3_600
 
 
-def set_aside(entry_id: int, sending: int, problem: str, reason: str) -> bool:
-    """Let the entry wait again whose message of that ``sending`` a worker received and cannot run.
+def set_aside(entry_id: int, generation: int, problem: str, reason: str) -> bool:
+    """Let the entry wait again whose message of that ``generation`` a worker received and cannot run.
 
     False, and nothing is changed, if that message is not the last that was sent from it, or is answered. With
     ``unknown_task`` it waits until a live worker that serves its queue knows the task (after the first time: and for a
@@ -50,16 +49,16 @@ def set_aside(entry_id: int, sending: int, problem: str, reason: str) -> bool:
     """
     problem = Problem(problem)
     with transaction.atomic():
-        rows = _locked(PauseQueueEntry.objects.unanswered().filter(pk=entry_id, sending=sending))
+        rows = _locked(PauseQueueEntry.objects.unconfirmed().filter(pk=entry_id, generation=generation))
         if not rows:
             return False
         _wait_again(rows, problem, reason, _time_of(problem))
     return True
 
 
-def refuse(pk: int, sending: int, why: str) -> None:
-    """The broker refuses the message of that ``sending``: it waits alone, twice as long each time."""
-    set_aside(pk, sending, Problem.REFUSED, f"The broker refuses the message: {why}")
+def refuse(pk: int, generation: int, why: str) -> None:
+    """The broker refuses the message of that ``generation``: it waits alone, twice as long each time."""
+    set_aside(pk, generation, Problem.REFUSED, f"The broker refuses the message: {why}")
 
 
 def take_back(sent: PauseQueueQuerySet, why: str) -> int:
@@ -82,7 +81,7 @@ def reopen(sent: PauseQueueQuerySet, reason: str, *, keeps_place: bool = False) 
     with transaction.atomic():
         rows = _locked(sent)
         often = [row for row in rows if row[2] + 1 >= MOST_LOSSES]
-        more = {"kept_by": PauseQueueEntry.KeptBy.HOLD} if keeps_place else {}
+        more = {"waits_for": PauseQueueEntry.WaitsFor.HOLD} if keeps_place else {}
         _wait_again([row for row in rows if row not in often], None, reason, None, more)
         for losses in {row[2] for row in often}:
             sentence = f"It was sent {losses + 1} times and nobody took it up ({reason})."
@@ -128,8 +127,8 @@ def _wait_again(
 
 
 def _tell(rows: Sequence[_Row], reason: str, more: dict[str, Any]) -> None:
-    figures = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
-    audit.record_each("parked", figures, actor=SYSTEM, reason=reason)
+    details = [(ref, {"entry": pk, "again": True, **more}) for pk, ref, _ in rows]
+    audit.record_each("parked", details, actor=SYSTEM, reason=reason)
 
 
 def _time_of(problem: Problem) -> Any:

@@ -9,12 +9,11 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
+from pause_manager.actor import Actor
 from pause_manager.errors import PauseManagerError
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import known_tasks
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
 from pause_manager.pause_queue.returning import WAITING
 
 _BATCH = 1_000

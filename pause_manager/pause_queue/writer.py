@@ -12,24 +12,20 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, When
 from django.db.models.functions import Now
-from django.dispatch import receiver
 
 from pause_manager import holds
+from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker, envelope
 from pause_manager.messaging.message import ENTRY
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM, Actor
 from pause_manager.pause_queue.returning import WAITING as WAITING
 from pause_manager.pause_queue.returning import refuse, take_back
 from pause_manager.pause_queue.returning import reopen as reopen
 from pause_manager.pause_queue.returning import set_aside as set_aside
-from pause_manager.signals import hold_changed, hold_changing
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
-
-CAPACITY = Actor("capacity", "policy")
 
 _POLL = "slackwater poll"
 BODIES_AT_ONCE = 50
@@ -54,7 +50,7 @@ class Parked:
     """The queue whose workers do the work, where its message goes to another; empty: to the same."""
 
 
-def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> int:
+def park(items: Sequence[Parked], *, reason: str, details: dict[str, Any]) -> int:
     """Write an entry for each of ``items`` and hold those that are runs, in one transaction; returns how many wait.
 
     A ``ref`` that waits already keeps its entry, its time and its place. Raises ``RuntimeError``, having written
@@ -96,7 +92,7 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
             raise RuntimeError(f"Cannot park {len(set(refs))} dispatches: {waiting} entries were written.")
         audit.record_each(
             "parked",
-            [(ref, figures) for ref in dict.fromkeys(refs) if ref not in waited],
+            [(ref, details) for ref in dict.fromkeys(refs) if ref not in waited],
             actor=CAPACITY,
             reason=reason,
             changes={item.ref: (None, {"task": item.task_name, "priority": item.priority}) for item in items},
@@ -105,35 +101,35 @@ def park(items: Sequence[Parked], *, reason: str, figures: dict[str, Any]) -> in
 
 
 def send_on(
-    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, details: Mapping[int, dict[str, Any]] | None = None
 ) -> int:
     """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
 
     Returns how many this call sent. Entries that another caller is sending are left to it, and messages wait on while
     the broker is known to be away. A message goes out after the commit and is answered by the worker that takes it;
     what the broker refuses or does not take waits again, and one that is lost is sent again by ``redispatch``. A run
-    goes on with the next reconcile, whatever becomes of its message. ``figures`` go, by entry, with the events.
+    goes on with the next reconcile, whatever becomes of its message. ``details`` go, by entry, with the events.
     """
     if connection.in_atomic_block:
         # Nobody is asked for anything while we hold locks.
-        taken = close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures)
+        taken = close_as_sent(entry_ids, actor=actor, reason=reason, details=details)
         transaction.on_commit(lambda: deliver(taken), robust=True)
         return len(taken)
     with suppress(broker.BrokerAway), broker.sender() as sender:
-        taken = close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures)
+        taken = close_as_sent(entry_ids, actor=actor, reason=reason, details=details)
         deliver(taken, by=sender)
         return len(taken)
-    return len(close_as_sent(entry_ids, actor=actor, reason=reason, figures=figures))
+    return len(close_as_sent(entry_ids, actor=actor, reason=reason, details=details))
 
 
 def close_as_sent(
-    entry_ids: Sequence[int], *, actor: Actor, reason: str, figures: Mapping[int, dict[str, Any]] | None = None
+    entry_ids: Sequence[int], *, actor: Actor, reason: str, details: Mapping[int, dict[str, Any]] | None = None
 ) -> list[PauseQueueEntry]:
     """The first half of :func:`send_on`: what is returned must be given to :func:`deliver` after the commit."""
     with transaction.atomic():
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
         # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
-        hold_changing.send(Hold, scopes=_runs(candidates.values_list("ref", flat=True)))
+        holds.lock(_runs(candidates.values_list("ref", flat=True)))
         taken = list(candidates.light().with_wait().select_for_update(skip_locked=True))
         if broker.seems_away() and not all(entry.is_run for entry in taken):
             logger.warning("The broker is away: only runs go on.")
@@ -145,13 +141,13 @@ def close_as_sent(
             finished_at=Now(),
             outcome=PauseQueueEntry.Outcome.SENT,
             sent_at=Now(),
-            sending=F("sending") + 1,
+            generation=F("generation") + 1,
             # A run is answered for by dispatch, which looks after it from here.
-            answered_at=Case(When(ref__startswith="run:", then=Now())),
+            confirmed_at=Case(When(ref__startswith="run:", then=Now())),
         )
         if scopes := _runs(entry.ref for entry in taken):
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
-        details = figures or {}
+        details = details or {}
         waited = {entry.pk: round(entry.waited, 3) for entry in taken}  # type: ignore[attr-defined]
         audit.record_each(
             "sent_on",
@@ -203,25 +199,25 @@ def deliver(entries: Sequence[PauseQueueEntry], *, by: broker.Sender | None = No
                 for first in range(0, len(entries), BODIES_AT_ONCE)
             )
     except broker.BrokerAway as error:
-        sent = PauseQueueEntry.objects.unanswered().filter(pk__in=[entry.pk for entry in entries])
+        sent = PauseQueueEntry.objects.unconfirmed().filter(pk__in=[entry.pk for entry in entries])
         take_back(sent, f"the broker is away ({error})")
         return 0
 
 
 def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: float | None) -> int:
     # Bodies are read when they are sent; what somebody has taken back or sent anew meanwhile is not ours any more.
-    sendings = {entry.pk: entry.sending + 1 for entry in entries}
-    order = {pk: place for place, pk in enumerate(sendings)}
+    generations = {entry.pk: entry.generation + 1 for entry in entries}
+    order = {pk: place for place, pk in enumerate(generations)}
     whole = [
         entry
-        for entry in PauseQueueEntry.objects.filter(pk__in=sendings, outcome=PauseQueueEntry.Outcome.SENT)
-        if entry.sending == sendings[entry.pk] and (entry.is_run or entry.answered_at is None)
+        for entry in PauseQueueEntry.objects.filter(pk__in=generations, outcome=PauseQueueEntry.Outcome.SENT)
+        if entry.generation == generations[entry.pk] and (entry.is_run or entry.confirmed_at is None)
     ]
     whole.sort(key=lambda entry: order[entry.pk])
     messages: list[broker.Sending] = []
     left: dict[int, broker.Fate] = {}
     for entry in whole:
-        entry.sending -= 1
+        entry.generation -= 1
         try:
             messages.append(_sending(entry))
         except Exception as error:
@@ -233,10 +229,10 @@ def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: f
     away = [entry.pk for entry in messages_left if left[entry.pk].what == "away"]
     for entry in messages_left:
         if left[entry.pk].what == "refused":
-            refuse(entry.pk, entry.sending + 1, left[entry.pk].why)
+            refuse(entry.pk, entry.generation + 1, left[entry.pk].why)
     if away:
         why = f"the broker is away ({left[away[0]].why})"
-        take_back(PauseQueueEntry.objects.unanswered().filter(pk__in=away), why)
+        take_back(PauseQueueEntry.objects.unconfirmed().filter(pk__in=away), why)
     return len(whole) - len(left)
 
 
@@ -271,7 +267,7 @@ def let_expire(entries: Sequence[PauseQueueEntry], sender: broker.Sender) -> int
 
 
 def _sending(entry: PauseQueueEntry) -> broker.Sending:
-    headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.sending + 1}"}
+    headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.generation + 1}"}
     return _built(entry, headers)
 
 
@@ -292,11 +288,13 @@ def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> broker.Sending:
     )
 
 
-@receiver(hold_changed)
-def _drop_what_is_free(sender: object, scopes: list[str], actor: Actor, change: str, **_: object) -> None:
-    """Whoever releases a capacity hold but the poll (an operator, the end of the run) ends the waiting too."""
-    if change != "released":
-        return
+def force(refs: Sequence[str]) -> None:
+    """Note that the entries which wait for ``refs`` wait for no room any more: an operator starts them anyway."""
+    PauseQueueEntry.objects.waiting().filter(ref__in=refs).update(is_forced=True)
+
+
+def drop_released(scopes: Sequence[str], *, actor: Actor) -> None:
+    """Drop the entries whose capacity holds were released, unless by sending them on: their waiting has ended too."""
     still = set(Hold.objects.covering(scopes).filter(kind=Hold.Kind.CAPACITY).values_list("scope", flat=True))
     freed = [scope for scope in scopes if scope not in still]
     waiting = PauseQueueEntry.objects.waiting().filter(ref__in=freed)

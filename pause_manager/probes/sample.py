@@ -25,9 +25,16 @@ class Sample:
     """PSI: the share of time in which something waited, by ``cpu``, ``memory``, ``io`` and ``cpu_group``."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; loads are not part of a sample."""
+        """Plain values for JSON; allocations are not part of a sample."""
         figures = asdict(self)
-        for absent in ("loads", "is_online", "pause_below", "threshold_moved_by", "pause_below_reason", "workers"):
+        for absent in (
+            "allocations",
+            "is_online",
+            "pause_below",
+            "threshold_moved_by",
+            "pause_below_reason",
+            "workers",
+        ):
             del figures["view"][absent]
         return figures
 

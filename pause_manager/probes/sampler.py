@@ -12,7 +12,7 @@ from statistics import median_low
 from pause_manager.probes import processes
 from pause_manager.probes.container_report import Report
 from pause_manager.probes.cpu import CpuProbe
-from pause_manager.probes.gpu import GpuProbe, GpuReading
+from pause_manager.probes.gpu.probe import GpuProbe, GpuReading
 from pause_manager.probes.memory import MemoryProbe
 from pause_manager.probes.merge import MachineReading, merged
 from pause_manager.probes.own_processes import OwnProcesses

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from pause_manager import capacity
 from pause_manager.capacity.snapshot import Gpu, NodeView
-from pause_manager.probes import devices, processes
+from pause_manager.probes import processes
+from pause_manager.probes.gpu import devices
 from pause_manager.slots import recycling
 
 logger = logging.getLogger("pause_manager.slots.gpus")

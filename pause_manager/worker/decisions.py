@@ -17,13 +17,13 @@ from uuid import UUID
 from celery.worker import state as celery_state
 
 from pause_manager import conf, nodes
+from pause_manager.actor import SYSTEM
 from pause_manager.database.thread import database_thread
 from pause_manager.holds import milestones
 from pause_manager.messaging import broker
 from pause_manager.messaging.message import Delivery, Rest
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import every_task, is_pausable, parked_messages
 from pause_manager.slots import gpus, page
 from pause_manager.worker.in_hand import in_hand
@@ -290,23 +290,23 @@ class Decisions:
             return request.end_as_revoked
         delivery = Delivery.of(request)
         if request.turn is not None:
-            parked_messages.keep_again(delivery, request.turn)
+            parked_messages.park_again(delivery, request.turn)
             request.turn = None
             return partial(_is_kept, request)
         if not is_pausable(request.task):
             assert request.entry is not None
             if parked_messages.is_revoked(request.entry):
                 return request.end_as_revoked
-            is_taken_up = parked_messages.take_up(
+            is_taken_up = parked_messages.confirm_once(
                 request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered
             )
             if is_taken_up or parked_messages.came_back_dead(request.entry, delivery.headers):
-                return partial(self._submit, request, parked_messages.Turn(delivery.turn))
+                return partial(self._submit, request, parked_messages.Permit(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
         try:
-            turn = parked_messages.settle(delivery)
-        except parked_messages.AtWorkElsewhere:
+            turn = parked_messages.admit(delivery)
+        except parked_messages.RunningElsewhere:
             if not request.detours:
                 logger.info("%s was delivered again: it is at work elsewhere.", delivery.ref)
             request.detours += 1
@@ -319,7 +319,7 @@ class Decisions:
             request.address["gpus"] = [gpu.as_dict() for gpu in given]
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
-    def _is_gone(self, request: PausableRequest, turn: parked_messages.Turn | None) -> bool:
+    def _is_gone(self, request: PausableRequest, turn: parked_messages.Permit | None) -> bool:
         """Whether the broker was lost meanwhile: it delivers the message again, and that one may be answered."""
         if request.state is not State.ENDED:
             return False
@@ -327,7 +327,7 @@ class Decisions:
             self.steps.add(None, partial(_come_again, turn.id))
         return True
 
-    def _submit(self, request: PausableRequest, turn: parked_messages.Turn) -> None:
+    def _submit(self, request: PausableRequest, turn: parked_messages.Permit) -> None:
         """In the loop. If a hold has come meanwhile, or the page is older than the database, it is asked again."""
         if self._is_gone(request, turn):
             return
@@ -350,7 +350,7 @@ class Decisions:
         self._worker.process_task(request)
 
     def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Rest) -> Callable[[], None]:
-        parked_messages.keep_rest(delivery, request.turn, rest)
+        parked_messages.park_remainder(delivery, request.turn, rest)
         if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
             parked_messages.mark_revoked([str(request.id)])
         return partial(_is_kept, request)
@@ -368,7 +368,8 @@ class Decisions:
         covering = self._resumed & set(_scopes(request))
         if covering:
             self._resumed -= covering
-            database_thread.soon(f"first work after {covering}", partial(milestones.went_on, sorted(covering)))
+            note = partial(milestones.note_work_resumed, sorted(covering))
+            database_thread.soon(f"first work after {covering}", note)
 
 
 def _has_begun(request: PausableRequest) -> bool:
@@ -412,16 +413,16 @@ def _send_back(request: PausableRequest) -> Callable[[], None]:
 
 
 def _close(entry: tuple[int, int]) -> None:
-    parked_messages.close(entry)
+    parked_messages.discard(entry)
 
 
 def _come_again(turn: UUID) -> None:
-    parked_messages.come_again([turn])
+    parked_messages.redelivered([turn])
 
 
 def _tell_of(request: PausableRequest, reason: str) -> None:
     delivery = Delivery.of(request)
-    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, figures={"queue": delivery.short_queue})
+    audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"queue": delivery.short_queue})
 
 
 def _unschedule(worker: Any, request: PausableRequest) -> None:

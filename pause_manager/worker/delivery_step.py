@@ -106,7 +106,7 @@ def _on_unknown_task(
         if entry is not None:
             pause_queue.set_aside(*entry, PauseQueueEntry.Problem.UNKNOWN_TASK, reason)
         else:
-            parked_messages.keep_unknown(delivery, reason)
+            parked_messages.park_unknown(delivery, reason)
         return partial(message.ack_log_error, Complaints(message.channel), consumer.connection_errors)
 
     decisions.do(keep)
@@ -132,9 +132,9 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
 
     def answer() -> Callable[[], Any] | None:
         if parked_messages.is_revoked(entry):
-            parked_messages.close(entry)
+            parked_messages.discard(entry)
             return partial(_as_revoked, str(message.headers.get("id")), go_on)
-        is_taken_up = parked_messages.take_up(entry, key, turn, is_redelivered=is_redelivered)
+        is_taken_up = parked_messages.confirm_once(entry, key, turn, is_redelivered=is_redelivered)
         if is_taken_up or parked_messages.came_back_dead(entry, message.headers):
             # Of a connection that was lost it is delivered again.
             return go_on if consumer.connection is on else None

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from django.db import connection, transaction
 
-from pause_manager import capacity, conf, manager, nodes, workloads_forced, workloads_loads
+from pause_manager import capacity, conf, manager, nodes, workloads
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.foreign import Swing
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
@@ -16,8 +17,6 @@ from pause_manager.nodes import threshold, watching
 from pause_manager.nodes.machines import identity
 from pause_manager.nodes.persisted_state import KeptWatch
 from pause_manager.observability import audit
-from pause_manager.pause_queue.writer import CAPACITY
-from pause_manager.signals import yield_wanted
 from pause_manager.worker.consumption import NODE, consumption
 
 logger = logging.getLogger("pause_manager.worker.node_monitor")
@@ -76,7 +75,7 @@ class NodeWatch:
         if self._told_saturated != self._strangers.is_saturated:
             self._record("node_saturated" if self._strangers.is_saturated else "node_has_room", view.name, alone)
             self._told_saturated = self._strangers.is_saturated
-        carried = workloads_loads.by_node(view.name).get(view.name, ())
+        carried = workloads.allocations_by_node(view.name).get(view.name, ())
         if identity.name() != view.name:
             return  # Renamed since it was sampled: what it carries is known under the new name.
         loaded = view.carrying(carried)
@@ -113,7 +112,7 @@ class NodeWatch:
         self._read_due = time.monotonic() + conf.settings().save_node_seconds
         self._own_threshold, kept = nodes.kept_watch(node)
         self._is_watched = watching.is_watched()
-        self._forced = workloads_forced.queues() if self._strangers.is_saturated else frozenset()
+        self._forced = workloads.override_queues() if self._strangers.is_saturated else frozenset()
         if begins or not speaks:
             self._adaptation = kept.adaptation
         if begins:
@@ -131,7 +130,7 @@ class NodeWatch:
             threshold.note_out_of_memory(
                 view.name,
                 reason=f"The kernel killed {what} of the workers' control group for want of memory.",
-                figures={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
+                details={"killed": killed, "free_memory_mib": view.free_memory_mib, "memory_mib": view.memory_mib},
             )
 
     def _keep(self, node: str) -> None:
@@ -157,12 +156,12 @@ class NodeWatch:
 
     def _ask_to_yield(self, node: str, judgement: capacity.Judgement) -> None:
         with transaction.atomic():
-            yield_wanted.send(NodeWatch, refs=judgement.yields, reason=judgement.sentence, figures=judgement.figures)
+            workloads.give_way(judgement.yields, judgement.sentence)
             self._record("yield_wanted", node, judgement)
             notifier.changed(f"node:{node}")
 
     def _record(self, action: str, node: str, judgement: capacity.Judgement) -> None:
-        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, figures=judgement.figures)
+        audit.record(action, scope=f"node:{node}", actor=CAPACITY, reason=judgement.sentence, details=judgement.figures)
 
 
 def poll_if_beat_is_dead() -> None:

@@ -21,7 +21,7 @@ from pause_manager.worker.in_hand import in_hand
 from pause_manager.worker.reliable_ack import SureRequest
 
 if TYPE_CHECKING:
-    from pause_manager.pausable.parked_messages import Turn
+    from pause_manager.pausable.parked_messages import Permit
     from pause_manager.worker.decisions import Decisions
 
 
@@ -41,7 +41,7 @@ class PausableRequest(SureRequest):
     """A request of a task of any class; what is decided before it starts depends on the task."""
 
     state = State.RECEIVED
-    turn: Turn | None = None
+    turn: Permit | None = None
     """What it may run by, once that is decided."""
     requeued = False
     """Whether the broker was told to deliver it again."""

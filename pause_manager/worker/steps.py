@@ -122,7 +122,7 @@ class Steps:
         if not turns:
             return
         try:
-            parked_messages.left(turns)
+            parked_messages.finished(turns)
         except Exception as error:
             if database.sqlstate(error) == LOCKED:
                 return  # With the next tick.

@@ -19,10 +19,10 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from pause_manager import conf, database, workloads_kinds, workloads_storage_report
+from pause_manager import conf, database, workloads
 from pause_manager.database.thread import database_thread
 from pause_manager.database.watchdog import watchdog
-from pause_manager.holds import fleet_state, milestones, writer
+from pause_manager.holds import fleet_state, milestones
 from pause_manager.holds.stops import Stop, told_of_hold
 from pause_manager.messaging.doorbell import Ring
 from pause_manager.models import ControlState, Hold, RunningTask
@@ -30,7 +30,7 @@ from pause_manager.nodes import members
 from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import Report
 from pause_manager.observability import log_context, metrics
-from pause_manager.pausable.parked_messages import Turn
+from pause_manager.pausable.parked_messages import Permit
 from pause_manager.probes import processes
 from pause_manager.slots import gpus, page
 from pause_manager.slots.keeper import BACKGROUND_WAIT, Keeper
@@ -64,11 +64,14 @@ _LOOK = _READ.format(yields="'[]'::json", node=f"(SELECT name FROM {identity.MAC
 _BEAT = f"""
     WITH report AS ({members.REPORT}),
          beat AS (
-             UPDATE {_RUNNING} SET seen_at = statement_timestamp(), asks = asks OR turn = ANY(%(asking)s::uuid[])
-              WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, gives_way
+             UPDATE {_RUNNING}
+                SET heartbeat_at = statement_timestamp(),
+                    polls_for_stop = polls_for_stop OR turn = ANY(%(asking)s::uuid[])
+              WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, stop_reason
          )
 """ + _READ.format(
-    yields="(SELECT coalesce(json_agg(json_build_array(turn, gives_way)), '[]'::json) FROM beat WHERE gives_way <> '')",
+    yields="(SELECT coalesce(json_agg(json_build_array(turn, stop_reason)), '[]'::json)"
+    " FROM beat WHERE stop_reason <> '')",
     node="(SELECT node FROM report)",
 )
 
@@ -105,7 +108,7 @@ class Supervisor:
         self._buried_at = 0.0
         self._blind_since: float | None = None
         self._stopped: set[str] = set()
-        self._marks: dict[int, Turn] = {}
+        self._marks: dict[int, Permit] = {}
         self._marks_lock = threading.Lock()
         self._next_mark = 0
         self._pipelines: set[str] = set()
@@ -120,7 +123,7 @@ class Supervisor:
         self._keeper = Keeper(self._page, lambda: self.node)
         self._overruns = Overruns(self._page, database_thread.soon)
         self.name, self.node = worker.hostname, identity.known_name()
-        self._pipelines = {kind.pipeline for kind in workloads_kinds.every()}
+        self._pipelines = {kind.pipeline for kind in workloads.kinds()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
         self._listener = Listener()
@@ -172,7 +175,7 @@ class Supervisor:
         if self._stopped and self._listener is not None:
             self._listener.nudge()
 
-    def mark_for(self, turn: Turn) -> int | None:
+    def mark_for(self, turn: Permit) -> int | None:
         """A number by which the task of ``turn`` says that it asks whether it should stop."""
         if turn.row is None or self._page is None:
             return None
@@ -282,7 +285,7 @@ class Supervisor:
         found = {"fleet": everything, f"node:{self.node}": everything}
         found |= {f"queue:{queue}": sum(of_queue) for queue, of_queue in counts.items()}
         if told := {scope: found[scope] for scope in scopes if found.get(scope)}:
-            decisions.do(partial(writer.note_stopped, told))
+            decisions.do(partial(milestones.note_stopped_tasks, told))
 
     def _take_back(self, before: Control, control: Control) -> None:
         """What a new hold covers and Celery has not started waits elsewhere within moments."""
@@ -409,7 +412,7 @@ class Supervisor:
         elif (told["revision"], told["version"]) != self._obeyed:
             self._report_due = now  # Somebody waits to hear that it is obeyed.
         if settled and self._stopped:
-            database_thread.soon("rest of holds", metrics.guarded(milestones.look))
+            database_thread.soon("rest of holds", metrics.guarded(milestones.detect_drained))
 
     def _foresee(self, rings: Sequence[Ring]) -> None:
         """Obey a hold as soon as it is heard of; reading it takes a moment more."""
@@ -484,7 +487,7 @@ class Supervisor:
             pipelines=self._pipelines,
             places=getattr(self._worker, "max_concurrency", None) or self._worker.concurrency,
             visible_gpus=gpus.told(),
-            files=workloads_storage_report.told(),
+            files=workloads.storage_report(),
             clock=time.time(),
             boot_id=processes.boot_id(),
             wanted_node=conf.settings().node,

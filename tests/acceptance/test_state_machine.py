@@ -31,11 +31,11 @@ from automation import leases, tasks
 from automation.dispatch import dispatcher
 from automation.errors import LeaseLost, TransitionRefused
 from automation.gate import decision
+from automation.items.leased_slice import LeasedSlice
 from automation.items.store import output_rows
 from automation.items.units import Unit, units_of
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Work
 from automation.models import TERMINAL, AutomationRun, ItemFailure, Lifecycle, StageRun, Ticket, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.pipeline.context import Artifacts, StageContext
@@ -43,8 +43,8 @@ from automation.reports import progress, status
 from automation.runs import lifecycle, reconciler, transitions
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
-from tests.factories import OPERATOR, drain, everything, make_run, make_site, settle, worker
-from tests.pipelines import Fan
+from tests.support.factories import OPERATOR, drain, everything, make_run, make_site, settle, worker
+from tests.support.pipelines import Fan
 
 ITEMS = 7
 POISON = 3
@@ -54,7 +54,7 @@ POISON = 3
 class Hand:
     """A worker moved by hand: its lease, the units it still sees, and what it has not committed yet."""
 
-    work: Work
+    work: LeasedSlice
     stage_run: StageRun
     units: list[Unit]
     done: Progress
@@ -374,7 +374,7 @@ MUTANTS = {
     "claims ignore holds": (decision, "OPEN", lambda sql: sql.partition("AND NOT EXISTS")[0]),
     "messages are answered twice": (dispatcher, "answer", lambda _: lambda ticket_id: True),
     "holds outlive their run": (transitions, "_drop_holds", lambda _: lambda scope: None),
-    "the times of a pause are not kept": (transitions, "keep_pause_times", lambda _: lambda run_ids: None),
+    "the times of a pause are not kept": (transitions, "update_pause_times", lambda _: lambda run_ids: None),
     "counts are not moved": (
         checkpoint,
         "_MOVE_ON",

@@ -10,11 +10,11 @@ from django.contrib.auth.models import Permission, User
 from playwright.sync_api import Page, expect
 
 from automation.models import AutomationRun, Lifecycle, Membership, Site
-from automation.runs import lifecycle
+from automation.runs import creation
 from backend.console.live import LOOK_AGAIN_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
-from tests.factories import OPERATOR, make_site
+from tests.support.factories import OPERATOR, make_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -31,7 +31,7 @@ def make_user(name: str, site: Site, *permissions: str) -> None:
 
 
 def make_drill(site: Site, **params: object) -> AutomationRun:
-    return lifecycle.create("drill", site=site, actor=OPERATOR, params=params)
+    return creation.create("drill", site=site, actor=OPERATOR, params=params)
 
 
 def done(page: Page) -> int:
@@ -84,7 +84,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     expect(page.get_by_role("button", name="Resume")).to_be_enabled()
     placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").get()
     assert (placed.actor, placed.channel) == ("user:olga", "console")
-    for entry in placed.figures.get("in_flight", []):
+    for entry in placed.details.get("in_flight", []):
         expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from automation.models import AutomationRun, Membership, Site
 from tests.browser.conftest import System, Watched
-from tests.factories import make_site
+from tests.support.factories import make_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from automation.models import Membership
 from tests.browser.conftest import System, Watched
 from tests.browser.test_console import PASSWORD, expect_to_move, make_drill, make_user
-from tests.factories import make_site
+from tests.support.factories import make_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 

@@ -296,7 +296,7 @@ class Fleet:
     def _open_desk(self) -> subprocess.Popen[str]:
         with self.log("desk").open("ab") as log:
             desk = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.desk"],
+                [sys.executable, "-m", "tests.chaos.operator_process"],
                 cwd=REPOSITORY,
                 env=self.env,
                 stdin=subprocess.PIPE,

@@ -10,7 +10,7 @@ from typing import Any
 
 from automation.pipeline import Param, Payload, Pipeline, Stage, register
 from automation.pipeline.context import StageContext
-from tests.chaos.notes import note
+from tests.chaos.ledger_lines import note
 
 
 class Epochs(Stage):

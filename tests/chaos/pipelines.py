@@ -10,9 +10,9 @@ from typing import Any
 
 from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, register
 from automation.pipeline.context import StageContext
-from tests.chaos import doubling, long_items, trials  # noqa: F401  (one listens, the others register pipelines)
-from tests.chaos.notes import note
-from tests.chaos.sums import FOLD, fan, fold, toil
+from tests.chaos import double_publisher, long_items, trials  # noqa: F401  (one listens, the others register pipelines)
+from tests.chaos.expected_outputs import FOLD, fan, fold, toil
+from tests.chaos.ledger_lines import note
 
 
 class Fan(Stage):

@@ -9,9 +9,9 @@ import signal
 import time
 from typing import Any
 
+from tests.chaos.expected_outputs import FAN, expected
 from tests.chaos.fleet import Fleet, eventually, ledger_of
 from tests.chaos.ledger import Note
-from tests.chaos.sums import FAN, expected
 
 SURVIVAL_SECONDS = 20.0
 """Within this a run must have gone on by itself after any crash."""

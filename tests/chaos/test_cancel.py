@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from tests.chaos.expected_outputs import expected
 from tests.chaos.fleet import Fleet
 from tests.chaos.runs import SURVIVAL_SECONDS, Run
-from tests.chaos.sums import expected
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 

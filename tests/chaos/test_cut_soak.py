@@ -33,7 +33,7 @@ from django.db import connection
 from tests.support.proxy import PostgresProxy, Proxy
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "1"))
 SETTLE_SECONDS = 90
@@ -47,9 +47,9 @@ LOST_BY_REDIS = 0.1
 VISIBILITY_SECONDS = 10
 WORKERS = {"prefork": ("-P", "prefork", "-c", "2"), "threads": ("-P", "threads", "-c", "4")}
 QUEUE = "foreign"
-TASKS = [f"tests.foreign.soaking.{run}_{acks}" for run in ("single", "halves") for acks in ("early", "late")]
+TASKS = [f"tests.foreign.soak_tasks.{run}_{acks}" for run in ("single", "halves") for acks in ("early", "late")]
 
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 pytestmark = [
     pytest.mark.slow,
@@ -133,7 +133,7 @@ class Soak:
                 self._done.add(task_id)
 
     def toggle(self) -> None:
-        from tests.integration.pausable.project import hold, release
+        from tests.support.foreign_project import hold, release
 
         if self._scope and time.monotonic() > self._hold_ends_at:
             self.holds[-1].until = now()
@@ -199,7 +199,7 @@ class Soak:
             redispatch.reconcile()
 
     def calm_down(self) -> None:
-        from tests.integration.pausable.project import release
+        from tests.support.foreign_project import release
 
         for what in list(self.flows_at):
             self._let_go(what)
@@ -253,7 +253,7 @@ class Soak:
 
 @pytest.fixture
 def soak(process_env: dict[str, str], tmp_path: Path, seed: int, settings: Any) -> Iterator[Soak]:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "answer_grace_seconds": 2.0}
     at = connection.settings_dict
@@ -290,7 +290,7 @@ def test_cut_and_stalled_wires_lose_nothing_and_start_nothing_under_a_hold(soak:
     from pause_manager.fleet import drain
     from pause_manager.messaging import broker
     from pause_manager.models import PauseQueueEntry, RunningTask
-    from tests.integration.pausable.project import reconciled
+    from tests.support.foreign_project import reconciled
 
     soak.live_through(MINUTES * 60)
 
@@ -301,7 +301,7 @@ def test_cut_and_stalled_wires_lose_nothing_and_start_nothing_under_a_hold(soak:
             not (
                 RunningTask.objects.exists()
                 or PauseQueueEntry.objects.waiting().exists()
-                or PauseQueueEntry.objects.unanswered().exists()
+                or PauseQueueEntry.objects.unconfirmed().exists()
             )
         ),
         SETTLE_SECONDS,

@@ -22,7 +22,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.runs import Run
 
 if TYPE_CHECKING:
-    from tests.chaos.foreigners import Foreigners
+    from tests.chaos.foreign_project import Foreigners
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "2"))
 SETTLE_SECONDS = 240
@@ -98,7 +98,7 @@ class Soak:
 
 @pytest.fixture
 def soak(fleet: Fleet, tmp_path: Path, seed: int) -> Iterator[Soak]:
-    from tests.chaos.foreigners import Foreigners
+    from tests.chaos.foreign_project import Foreigners
 
     dice = random.Random(seed)
     foreigners = Foreigners(fleet, tmp_path, dice)

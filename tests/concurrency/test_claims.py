@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from automation.errors import LeaseLost
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases import claims as leases
 from automation.leases.checkpoint import Progress
@@ -19,8 +20,8 @@ from automation.models import Lifecycle, WorkSlice
 from automation.runs import lifecycle
 from pause_manager import holds
 from pause_manager.models import Hold
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, claim, drain, expire_leases, leased, make_run, rows, stage_of, worker
+from tests.support.factories import OPERATOR, claim, drain, expire_leases, leased, make_run, rows, stage_of, worker
+from tests.support.race import in_thread, race, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,7 +76,7 @@ def take_next(stage_run_id: int, name: str):
             },
         )
         row = cursor.fetchone()
-    return leases.Work(*row) if row else None
+    return LeasedSlice(*row) if row else None
 
 
 def test_two_claims_never_get_the_same_slice():

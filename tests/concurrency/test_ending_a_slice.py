@@ -13,8 +13,8 @@ from automation.worker import stage_loop
 from pause_manager.slots import keeper
 from pause_manager.slots.keeper import Judge, Verdict
 from pause_manager.slots.slots import Noted
-from tests.factories import events, make_run, outputs, run_loop
-from tests.pipelines import Buffered
+from tests.support.factories import events, make_run, outputs, run_loop
+from tests.support.pipelines import Buffered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,7 +50,7 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
     run_loop(run)
 
     assert len(outputs(run)) in (5, 10)
-    return any(event.figures["code"] == "lease_lost" for event in events(run, "stopped"))
+    return any(event.details["code"] == "lease_lost" for event in events(run, "stopped"))
 
 
 def _once(is_asked: threading.Event, commit):

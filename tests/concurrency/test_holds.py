@@ -9,13 +9,13 @@ import pytest
 from django.db import connection, transaction
 
 from automation import leases
-from automation.leases.claims import NoRoom
+from automation.errors import NoRoom
 from automation.models import AutomationRun, Site, WorkSlice
 from pause_manager import fleet, holds
 from pause_manager.models import Hold
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
 from tests.concurrency.test_claims import without_lock
-from tests.factories import OPERATOR, claim, leased, make_run, make_site, stage_of, worker
+from tests.support.factories import OPERATOR, claim, leased, make_run, make_site, stage_of, worker
+from tests.support.race import in_thread, race, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

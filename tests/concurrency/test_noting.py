@@ -11,8 +11,8 @@ from pause_manager import holds
 from pause_manager.holds import milestones
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.nodes import members
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR
+from tests.support.factories import OPERATOR
+from tests.support.race import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,9 +35,9 @@ def test_of_many_who_see_it_one_notes_it():
         scope = f"queue:{n}"
         hold_at_work(str(n))
 
-        settled = race(*[partial(milestones.settled, [scope])] * 6)
+        settled = race(*[partial(milestones.note_drained, [scope])] * 6)
         holds.release([scope], actor=OPERATOR)
-        went_on = race(*[partial(milestones.went_on, [scope])] * 6)
+        went_on = race(*[partial(milestones.note_work_resumed, [scope])] * 6)
 
         assert sum(settled) == sum(went_on) == 1
         told = ControlEvent.objects.filter(scope=scope).order_by("pk").values_list("action", flat=True)
@@ -51,7 +51,7 @@ def test_of_the_last_that_end_together_one_tells():
 
         def end(worker: str, queue: str = f"{n}-a") -> int:
             report(worker, queue, at_work=0)
-            return milestones.look([f"queue:{queue}"])
+            return milestones.detect_drained([f"queue:{queue}"])
 
         seen = race(partial(end, f"of-{n}-a"), partial(end, "another"))
 
@@ -63,8 +63,8 @@ def test_noting_waits_for_nobody_who_changes_the_hold():
 
     with transaction.atomic():
         Hold.objects.select_for_update().get(scope="queue:a")
-        (noted,) = race(partial(milestones.settled, ["queue:a", "queue:b"]))
+        (noted,) = race(partial(milestones.note_drained, ["queue:a", "queue:b"]))
 
     assert noted == 1
-    assert milestones.settled(["queue:a", "queue:b"]) == 1
+    assert milestones.note_drained(["queue:a", "queue:b"]) == 1
     assert connection.is_usable()

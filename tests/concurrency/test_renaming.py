@@ -12,22 +12,23 @@ from django.db.models.functions import Now
 
 from automation import leases
 from automation.dispatch import admission
-from automation.leases.claims import NoRoom, Worker
+from automation.errors import NoRoom
+from automation.leases.claims import Worker
 from automation.models import AutomationRun, WorkSlice
-from pause_manager import holds, nodes, workloads_loads
+from pause_manager import holds, nodes, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import FleetWorker, Hold, Machine, RunningTask, WorkerNode
 from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import acknowledge
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.probes import processes
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, make_run, stage_of
-from tests.factories_nodes import make_node, make_sample
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.pausable.deliveries import delivery
 from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
-from tests.pipelines import Few
+from tests.support.deliveries import delivery
+from tests.support.factories import OPERATOR, make_run, stage_of
+from tests.support.node_factories import make_node, make_sample
+from tests.support.pipelines import Few
+from tests.support.race import in_thread, race, wait_until_blocked
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 ROUNDS = 12
@@ -72,7 +73,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
             partial(renaming._rename, old, new),
             partial(claims, run, old, "a"),
             partial(claims, run, old, "b"),
-            partial(parked_messages.settle, delivery(needy)),
+            partial(parked_messages.admit, delivery(needy)),
             partial(beats, old, new),
             partial(nodes.keep, make_sample(old)),
         )
@@ -85,7 +86,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
         }
         names = set().union(*everywhere.values())
         assert names == {new}, everywhere
-        assert len(workloads_loads.by_node(new).get(new, ())) == (0 if is_held else 1), (
+        assert len(workloads.allocations_by_node(new).get(new, ())) == (0 if is_held else 1), (
             "its memory is given once, and not if held"
         )
         assert list(nodes.held()) == ([new] if is_held else [])
@@ -121,7 +122,7 @@ def node_is_locked() -> Iterator[Callable[[], None]]:
 @pytest.mark.usefixtures("is_named")
 def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: PausableTask):  # noqa: F811
     holds.place(["queue:foreign"], actor=OPERATOR)
-    assert parked_messages.settle(delivery(task)) is None
+    assert parked_messages.admit(delivery(task)) is None
     holds.release(["queue:foreign"], actor=OPERATOR)
     back = returned(task)
     holds.place(["queue:foreign"], actor=OPERATOR)
@@ -135,7 +136,7 @@ def test_a_machine_keeps_its_name_until_a_task_that_starts_has_its_row(task: Pau
 
     releasing = in_thread(releases)
     assert is_locked.wait(20)
-    starting = in_thread(partial(parked_messages.settle, back))
+    starting = in_thread(partial(parked_messages.admit, back))
     wait_until_blocked(starting)
     renames = in_thread(partial(renaming._rename, "name0", "name1"))
     try:

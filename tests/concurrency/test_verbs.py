@@ -15,11 +15,12 @@ from automation import dispatch, leases
 from automation.dispatch import turns
 from automation.errors import TransitionRefused
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
-from automation.runs import advancing, lifecycle, reconciler, transitions
+from automation.models.runs import lock_runs
+from automation.runs import advancing, lifecycle, reconciler
 from pause_manager import holds
 from pause_manager.models import Hold
-from tests.concurrency.racing import in_thread, race, wait_until_blocked
-from tests.factories import OPERATOR, drain, events, leased, make_run, settle, stage_of, tickets
+from tests.support.factories import OPERATOR, drain, events, leased, make_run, settle, stage_of, tickets
+from tests.support.race import in_thread, race, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -108,7 +109,7 @@ def test_a_timed_hold_that_ends_while_it_is_released_does_not_deadlock():
     holds.place([run.scope], actor=OPERATOR, expires_at=run.created_at)
 
     with transaction.atomic():
-        transitions.lock([str(run.pk)])
+        lock_runs([str(run.pk)])
         expiring = in_thread(holds.expire)
         wait_until_blocked(expiring)
         assert holds.release([run.scope], actor=OPERATOR) == [run.scope]

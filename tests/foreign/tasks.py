@@ -356,7 +356,7 @@ def on_gpu(self, seconds=0):
 @shared_task(bind=True, base=app.Task, needs={"cpu": 0, "gpus": 1}, isolate_gpus=True)
 def on_its_gpu(self, seconds=0, with_cuda=True):
     """Starts CUDA, and tells what that sees."""
-    from tests.nvml.driver import start_cuda
+    from tests.support.nvml.driver import start_cuda
 
     seen = start_cuda() if with_cuda else os.environ.get("CUDA_VISIBLE_DEVICES")
     note("on_its_gpu", [gpu.uuid for gpu in self.gpus], seen, os.getpid())
@@ -365,6 +365,6 @@ def on_its_gpu(self, seconds=0, with_cuda=True):
 
 @shared_task
 def starts_cuda():
-    from tests.nvml.driver import start_cuda
+    from tests.support.nvml.driver import start_cuda
 
     note("starts_cuda", start_cuda(), os.getpid())

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.system import System, eventually, launch, unused_port
+from tests.support.system import System, eventually, launch, unused_port
 
 pytestmark = [pytest.mark.quiet, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 PORT = 6543
 SETTINGS = """

@@ -15,7 +15,7 @@ from uuid import uuid4
 import boto3
 
 from backend.embedded import die_with_parent
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 

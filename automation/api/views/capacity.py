@@ -14,17 +14,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from automation.api import schema
+from automation.api.base import AutomationView
 from automation.api.errors import EntryNotFound, NodeNotFound
-from automation.api.serializers.errors import COMMAND, READ, answers
-from automation.api.serializers.run import ReasonSerializer
-from automation.api.views.base import AutomationView
+from automation.api.runs.serializers import ReasonSerializer
+from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
-from pause_manager import manager, workloads_kinds
-from pause_manager.api import nodes, pagination, queue
-from pause_manager.api.idempotency import idempotent
-from pause_manager.api.pagination import page_of
-from pause_manager.models import PauseQueueEntry
-from pause_manager.models._querysets import PauseQueueQuerySet
+from pause_manager import manager
+from pause_manager.api import nodes, queue
+from pause_manager.api.http import pagination
+from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.pagination import page_of
+from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import report, watching
 from pause_manager.pause_queue import stuck
 
@@ -67,10 +67,7 @@ class Capacity(AutomationView):
 
 
 def _verdicts() -> list[dict[str, Any]]:
-    return [
-        {"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)}
-        for kind, verdict in workloads_kinds.verdicts()
-    ]
+    return [{"pipeline": kind.pipeline, "stage": kind.stage, **vars(verdict)} for kind, verdict in manager.verdicts()]
 
 
 class NodeCapacity(AutomationView):
@@ -133,8 +130,8 @@ class PauseQueue(AutomationView):
         if "problem" in query:
             rows = _of(request.user, PauseQueueEntry.objects.stuck()).filter(problem=query["problem"])
         rows = rows.light()
-        if "kept_by" in query:
-            rows = rows.filter(kept_by=query["kept_by"])
+        if "waits_for" in query:
+            rows = rows.filter(waits_for=query["waits_for"])
         return Response(pagination.page(request, rows, queue.IN_ORDER, query, queue.shown))
 
 
@@ -165,7 +162,7 @@ class ForceResume(EntryVerb):
         operation_id="force_resume",
         summary="Send what waits on, whatever the capacity says",
         description="A run is then never parked again for want of room. Other holds of it stay in force.",
-        parameters=[ENTRY_ID, *schema.COMMAND],
+        parameters=[ENTRY_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: queue.EntrySerializer}, *COMMAND),
     )
@@ -183,7 +180,7 @@ class ForcePause(EntryVerb):
         operation_id="force_pause",
         summary="Hold the run that waits until an operator resumes it",
         description="It keeps its place in the queue. What is not a run cannot be held and answers 400.",
-        parameters=[ENTRY_ID, *schema.COMMAND],
+        parameters=[ENTRY_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: queue.EntrySerializer}, *COMMAND),
     )
@@ -221,7 +218,7 @@ class DropEntry(MessageVerb):
         operation_id="drop_entry",
         summary="Take a message out of the pause queue for good",
         description="Its task never runs. What is a run cannot be dropped and answers 400: cancel the run.",
-        parameters=[ENTRY_ID, *schema.COMMAND],
+        parameters=[ENTRY_ID, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
         responses=answers({200: queue.EntrySerializer}, *COMMAND),
     )
@@ -239,7 +236,7 @@ class RerouteEntry(MessageVerb):
         operation_id="reroute_entry",
         summary="Let a message of the pause queue go to another queue",
         description="It goes on as soon as nothing holds that queue and there is room. A run answers 400.",
-        parameters=[ENTRY_ID, *schema.COMMAND],
+        parameters=[ENTRY_ID, *schema.COMMAND_PARAMETERS],
         request=queue.RerouteSerializer,
         responses=answers({200: queue.EntrySerializer}, *COMMAND),
     )
@@ -257,7 +254,7 @@ class RenameTask(AutomationView):
         operation_id="rename_task_of_entries",
         summary="Let the messages of the pause queue that name a task run another one",
         description="For what an upgrade has renamed. Answers with the entries that were changed; perhaps none.",
-        parameters=[*schema.COMMAND],
+        parameters=[*schema.COMMAND_PARAMETERS],
         request=queue.RenameSerializer,
         responses=answers({200: queue.ChangedSerializer}, *COMMAND),
     )

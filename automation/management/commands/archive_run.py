@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.retention import archive
 
 
@@ -45,7 +45,7 @@ def _standard_output() -> Iterator[BinaryIO]:
 def _new_file(path: Path) -> Iterator[BinaryIO]:
     """``path``, which is there only when all of it is."""
     if path.exists():
-        raise RunCommandError(f"Cannot write {path}: it is there already.", Exit.USAGE, "usage")
+        raise CommandRefused(f"Cannot write {path}: it is there already.", Exit.USAGE, "usage")
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
@@ -53,6 +53,6 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise RunCommandError(f"Cannot write {path}: {why}.", Exit.FAILED, "failed") from None
+        raise CommandRefused(f"Cannot write {path}: {why}.", Exit.FAILED, "failed") from None
     finally:
         part.unlink(missing_ok=True)

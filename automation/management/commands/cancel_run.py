@@ -8,7 +8,7 @@ from typing import Any
 from automation.management.run_command import Exit, RunCommand, find_run
 from automation.reports import status
 from automation.runs import lifecycle
-from pause_manager.observability.actor import Actor
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):

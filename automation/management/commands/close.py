@@ -7,10 +7,10 @@ from typing import Any
 
 from automation.errors import ClosingRefused
 from automation.management.places import add_place, place_of
-from automation.management.run_command import Exit, RunCommand, RunCommandError
+from automation.management.run_command import CommandRefused, Exit, RunCommand
 from automation.models import Site
-from automation.retention import closing
-from pause_manager.observability.actor import Actor
+from automation.retention import closure
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
@@ -30,13 +30,13 @@ class Command(RunCommand):
         who = {"actor": Actor.shell(), "reason": options["reason"]}
         name = f"Site {place.slug}" if isinstance(place, Site) else f"Account {place.name}"
         if options["reopen"]:
-            changed, now = closing.reopen(place, **who), "open"
+            changed, now = closure.reopen(place, **who), "open"
         else:
-            close: Any = closing.close_site if isinstance(place, Site) else closing.close_account
+            close: Any = closure.close_site if isinstance(place, Site) else closure.close_account
             try:
                 changed, now = close(place, **who, cancels_runs=options["cancel_runs"]), "closed"
             except ClosingRefused as error:
-                raise RunCommandError(str(error), Exit.REFUSED, error.code) from error
+                raise CommandRefused(str(error), Exit.REFUSED, error.code) from error
         facts = {"site": options["site"], "account": options["account"], "is_closed": now == "closed"}
         self.line({**facts, "changed": changed} if options["json"] else f"{name} is {now}.")
         return Exit.OK

@@ -8,7 +8,7 @@ from typing import Any
 
 from automation.files import reading
 from automation.files.storage import StorageAway
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 
 
 class Command(RunCommand):
@@ -25,7 +25,7 @@ class Command(RunCommand):
         files = size = 0
         try:
             if root.is_dir() and any(root.iterdir()):
-                raise RunCommandError(f"Cannot copy to {root}: it is not empty.", Exit.USAGE, "usage")
+                raise CommandRefused(f"Cannot copy to {root}: it is not empty.", Exit.USAGE, "usage")
             root.mkdir(parents=True, exist_ok=True)
             for name, file in reading.every(run.pk):
                 path = root / name
@@ -35,7 +35,7 @@ class Command(RunCommand):
                 files, size = files + 1, size + file.size
         except (OSError, StorageAway) as error:
             why = getattr(error, "strerror", None) or str(error)
-            raise RunCommandError(f"Cannot copy the files of run {run.pk}: {why}", Exit.FAILED, "failed") from None
+            raise CommandRefused(f"Cannot copy the files of run {run.pk}: {why}", Exit.FAILED, "failed") from None
         count = f"{files:,} {'file' if files == 1 else 'files'}"
         told = f"Copied {count}, {size:,} bytes, of run {run.pk} to {root}."
         self.tell(run, told, as_json=options["json"], files=files, bytes=size)

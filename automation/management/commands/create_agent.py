@@ -9,10 +9,10 @@ from django.core.exceptions import ValidationError
 
 from automation import agents
 from automation.errors import UnknownPipeline
-from automation.management.run_command import Exit, RunCommand, RunCommandError
+from automation.management.run_command import CommandRefused, Exit, RunCommand
 from automation.models import Account, Agent, Site
 from automation.pipeline import get_pipeline
-from pause_manager.management.shell import shell_actor
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
@@ -41,11 +41,11 @@ exit codes:
         name = options["name"]
         try:
             agent = self._known(name) if options["rotate"] else self._new(options)
-            token = agents.issue(agent, actor=shell_actor(), reason=options["reason"])
+            token = agents.issue(agent, actor=Actor.shell(), reason=options["reason"])
         except ValidationError as error:
-            raise RunCommandError(f"Cannot make the agent: {' '.join(error.messages)}", Exit.USAGE, "usage") from None
+            raise CommandRefused(f"Cannot make the agent: {' '.join(error.messages)}", Exit.USAGE, "usage") from None
         except UnknownPipeline as error:
-            raise RunCommandError(str(error), Exit.USAGE, error.code) from None
+            raise CommandRefused(str(error), Exit.USAGE, error.code) from None
         self.line({"agent": name, "token": token} if options["json"] else token)
         return Exit.OK
 
@@ -59,7 +59,7 @@ exit codes:
         name = options["name"]
         if Agent.objects.filter(name=name).exists():
             sentence = f"Cannot make agent {name}: it exists. --rotate gives it a new token."
-            raise RunCommandError(sentence, Exit.REFUSED, "agent_exists")
+            raise CommandRefused(sentence, Exit.REFUSED, "agent_exists")
         site = Site.objects.select_related("account").filter(slug=options["site"]).first()
         if options["site"] and site is None:
             raise _not_found(f"site {options['site']!r}")
@@ -68,7 +68,7 @@ exit codes:
             raise _not_found(f"account {options['account']!r}")
         if account is None or (options["account"] and account.name != options["account"]):
             sentence = "Cannot make the agent: expected --account, or --site of that account."
-            raise RunCommandError(sentence, Exit.USAGE, "usage")
+            raise CommandRefused(sentence, Exit.USAGE, "usage")
         for slug in options["pipeline"]:
             get_pipeline(slug)
         agent = Agent(
@@ -78,5 +78,5 @@ exit codes:
         return agent
 
 
-def _not_found(what: str) -> RunCommandError:
-    return RunCommandError(f"Cannot find {what}: there is none.", Exit.NOT_FOUND, "not_found")
+def _not_found(what: str) -> CommandRefused:
+    return CommandRefused(f"Cannot find {what}: there is none.", Exit.NOT_FOUND, "not_found")

@@ -18,12 +18,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from automation import retention
 from automation.errors import TransitionRefused
 from automation.management.places import add_place, place_of
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.models import Account, AutomationRun, Site, StageRun
 from automation.retention import deletion, erasure, purge
 from automation.retention.purge import Purged
+from pause_manager.actor import Actor
 from pause_manager.management.shell import period
-from pause_manager.observability.actor import Actor
 
 PAGE = 500
 MOST_COUNTED = 1_000_000
@@ -83,7 +83,7 @@ class Command(RunCommand):
         runs, items = pages.count()
         said = input(f"Delete {runs:,} runs with about {items:,} items for good? [y/N] ")
         if said.strip().lower() not in ("y", "yes"):
-            raise RunCommandError("Nothing was deleted.", Exit.REFUSED, "not_confirmed")
+            raise CommandRefused("Nothing was deleted.", Exit.REFUSED, "not_confirmed")
 
     def _tell(self, gone: Purged, events: int, seconds: float, *, as_json: bool) -> None:
         figures = {
@@ -107,7 +107,7 @@ def _check(place: Site | Account | None, options: dict[str, Any]) -> None:
         (options["runs"] and place is not None, "Expected runs, a site or an account, got two of them."),
     ):
         if is_wrong:
-            raise RunCommandError(why, Exit.USAGE, "usage")
+            raise CommandRefused(why, Exit.USAGE, "usage")
 
 
 class _Chosen:

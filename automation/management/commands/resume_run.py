@@ -7,14 +7,14 @@ from typing import Any
 
 from automation import gate
 from automation.errors import TransitionRefused
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.reports import status
-from automation.runs import forcing, lifecycle, run_names
-from pause_manager.observability.actor import Actor
+from automation.runs import capacity_override, lifecycle, run_names
+from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
-    """Calls ``lifecycle.resume``, or ``forcing.start_anyway`` with ``--force``; returns at once."""
+    """Calls ``lifecycle.resume``, or ``capacity_override.start_anyway`` with ``--force``; returns at once."""
 
     help = "Resume a paused run at the item after the last finished one."
 
@@ -24,7 +24,7 @@ class Command(RunCommand):
         parser.add_argument("--force", action="store_true", help="start it whatever the capacity says, for good")
 
     def run_command(self, **options: Any) -> Exit:
-        verb = forcing.start_anyway if options["force"] else lifecycle.resume
+        verb = capacity_override.start_anyway if options["force"] else lifecycle.resume
         wanted = find_run(options["run"])
         try:
             run = verb(wanted.pk, actor=Actor.shell(), reason=options["reason"])
@@ -32,7 +32,7 @@ class Command(RunCommand):
             if not any(reason.code == "capacity" for reason in gate.explain(wanted)):
                 raise
             sentence = f"{error} Start it anyway: manage.py resume_run {run_names.short(wanted.pk)} --force"
-            raise RunCommandError(sentence, Exit.REFUSED, error.code) from error
+            raise CommandRefused(sentence, Exit.REFUSED, error.code) from error
         now = status.of(run)
         reasons = [reason for reason in gate.explain(run) if reason.keeps]
         if not reasons:

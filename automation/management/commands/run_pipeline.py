@@ -10,15 +10,15 @@ from typing import Any
 
 from automation.errors import InvalidParams
 from automation.inputs import Input
-from automation.management import unfinished
+from automation.management import repeated_run
 from automation.management.commands.watch_run import follow
-from automation.management.run_command import Exit, RunCommand, RunCommandError, find_run
+from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.models import AutomationRun, Site
 from automation.pipeline import get_pipeline, run_input
 from automation.reports import status
-from automation.runs import lifecycle
+from automation.runs import creation
+from pause_manager.actor import Actor
 from pause_manager.management.shell import period
-from pause_manager.observability.actor import Actor
 
 LONGEST_SHOWN = 100
 
@@ -59,15 +59,15 @@ class Command(RunCommand):
                 return self._show(options, given)
         site = Site.objects.filter(slug=options["site"]).first()
         if site is None:
-            raise RunCommandError(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
+            raise CommandRefused(f"Cannot find site {options['site']!r}.", Exit.NOT_FOUND, "not_found")
         timeout = options["timeout"].total_seconds() if options["timeout"] else None
         with _read(options) as given:
             if (
                 options["unless_unfinished"]
-                and (same := unfinished.like(pipeline.slug, site, params, given)) is not None
+                and (same := repeated_run.find(pipeline.slug, site, params, given)) is not None
             ):
                 return self._go_on_with(same, options)
-            created = lifecycle.create(
+            created = creation.create(
                 pipeline.slug,
                 site=site,
                 actor=Actor.shell(),

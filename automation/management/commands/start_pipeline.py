@@ -15,10 +15,10 @@ from typing import Any
 
 from django.core.management.templates import TemplateCommand
 
+from automation.conf import SLUG
 from automation.errors import PipelineError
 from automation.management.run_command import Exit, RunCommand
 from automation.pipeline import all_pipelines
-from automation.pipeline.declaration import SLUG
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "pipeline_template"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from automation.management import watching
+from automation.management import run_watch
 from automation.management.outcome import outputs_of
 from automation.management.run_command import OF_STATUS, Exit, RunCommand, find_run
 from automation.models import AutomationRun
@@ -28,11 +28,11 @@ def follow(command: RunCommand, run: AutomationRun, *, as_json: bool, is_within_
     """
     try:
         if as_json:
-            watching.watch_json(run.pk, command.line)
+            run_watch.watch_json(run.pk, command.line)
         elif sys.stdout.isatty():
-            watching.watch_live(run.pk)
+            run_watch.watch_live(run.pk)
         else:
-            watching.watch_plain(run.pk, command.line)
+            run_watch.watch_plain(run.pk, command.line)
     except KeyboardInterrupt:
         if not as_json and not is_within_up:
             command.line(

@@ -19,7 +19,7 @@ from pause_manager.capacity.placement.reserved_nodes import Kept, barred_for, ha
 from pause_manager.capacity.placement.sites import Site, Sites, Want
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.capacity.yielding import NodeState
 
 KINDS_TRIED = 4
@@ -43,7 +43,7 @@ _Kind = tuple[Needs, str, str]
 class Move:
     """A load that is asked to leave its node, and where it would fit now."""
 
-    load: Load
+    allocation: Allocation
     to: str
     last_moved_at: float | None = None
 
@@ -61,7 +61,7 @@ class Consolidation:
     @property
     def refs(self) -> tuple[str, ...]:
         """What is asked to yield."""
-        return tuple(move.load.ref for move in self.moves)
+        return tuple(move.allocation.ref for move in self.moves)
 
 
 def consolidate(
@@ -98,7 +98,7 @@ def consolidate(
             if one is not None:
                 found.append(one)
                 held[one.kept.node] = entry.needs
-                moved |= {piece_of(move.load): now for move in one.moves}
+                moved |= {piece_of(move.allocation): now for move in one.moves}
     after = RampState(
         ramp.allowance,
         ramp.polled_at,
@@ -110,13 +110,13 @@ def consolidate(
     return found, after
 
 
-def piece_of(load: Load) -> str:
+def piece_of(allocation: Allocation) -> str:
     """What of a load stays the same when the work goes on elsewhere."""
-    return load.piece or load.ref.partition("/")[0]
+    return allocation.piece or allocation.ref.partition("/")[0]
 
 
-def _kind(load: Load) -> _Kind:
-    return load.needs, load.queue, load.policy
+def _kind(allocation: Allocation) -> _Kind:
+    return allocation.needs, allocation.queue, allocation.policy
 
 
 def _short(ramp: RampState, book: Book) -> list[Waiting]:
@@ -171,13 +171,13 @@ class _Search:
         figures = {
             "waits": {"ref": entry.ref, "priority": entry.priority, "seconds": round(self.now - entry.paused_at)},
             "moves": [self._told(move) for move in moves],
-            "repeats_seconds": round(sum(move.load.repeats_seconds for move in moves), 1),
+            "repeats_seconds": round(sum(move.allocation.repeats_seconds for move in moves), 1),
             "runners_up": [
                 {
                     "node": name,
                     "repeats_seconds": round(cost[0] - MOVE_SECONDS * len(others), 1),
                     "most_urgent": 6 - cost[1],
-                    "moves": [move.load.ref for move in others],
+                    "moves": [move.allocation.ref for move in others],
                 }
                 for cost, name, others in ways[1:4]
             ],
@@ -201,79 +201,92 @@ class _Search:
 
     def _moves(self, site: Site, want: Want, urgency: int, held: Collection[str]) -> list[Move] | None:
         """What must leave ``site`` for ``want``, each with a place elsewhere; None if that is not to be had."""
-        may = [load for load in site.view.loads if self._may_move(load, urgency) and self._fits_anywhere(load)]
+        may = [
+            allocation
+            for allocation in site.view.allocations
+            if self._may_move(allocation, urgency) and self._fits_anywhere(allocation)
+        ]
         if not may and site.in_the_way(want):
             return None
         barred = {*held, site.name}
         nowhere: set[_Kind] = set()
         for _ in range(SETS_TRIED):
-            chosen = site.cheapest([load for load in may if _kind(load) not in nowhere], want, self._price)
+            chosen = site.cheapest(
+                [allocation for allocation in may if _kind(allocation) not in nowhere], want, self._price
+            )
             if chosen is None or len(chosen) > MOST_MOVES:
                 return None
-            chosen.sort(key=lambda load: (-load.needs.gpus, -load.needs.cpu, -load.needs.memory_mib, load.ref))
+            chosen.sort(
+                key=lambda allocation: (
+                    -allocation.needs.gpus,
+                    -allocation.needs.cpu,
+                    -allocation.needs.memory_mib,
+                    allocation.ref,
+                )
+            )
             places: list[Placement] = []
             with self.book.trying():
-                for load in chosen:
-                    place = self._place(load, barred)
+                for allocation in chosen:
+                    place = self._place(allocation, barred)
                     if place is None:
-                        nowhere.add(_kind(load))
+                        nowhere.add(_kind(allocation))
                         break
                     places.append(place)
             if len(places) == len(chosen):
                 return [
-                    Move(load, place.node, self.moved.get(piece_of(load)))
-                    for load, place in zip(chosen, places, strict=True)
+                    Move(allocation, place.node, self.moved.get(piece_of(allocation)))
+                    for allocation, place in zip(chosen, places, strict=True)
                 ]
         return None
 
-    def _may_move(self, load: Load, urgency: int) -> bool:
+    def _may_move(self, allocation: Allocation, urgency: int) -> bool:
         return (
-            load.can_yield
-            and load.can_move
-            and not load.is_sent
-            and load.priority >= urgency
-            and self.now - (load.works_since or load.started_at) >= self.policy.settle_seconds
-            and load.repeats_seconds <= self.policy.move_repeats_seconds
-            and load.ref not in self.gone
-            and piece_of(load) not in self.moved
+            allocation.can_yield
+            and allocation.can_move
+            and not allocation.is_sent
+            and allocation.priority >= urgency
+            and self.now - (allocation.works_since or allocation.started_at) >= self.policy.settle_seconds
+            and allocation.repeats_seconds <= self.policy.move_repeats_seconds
+            and allocation.ref not in self.gone
+            and piece_of(allocation) not in self.moved
         )
 
-    def _fits_anywhere(self, load: Load) -> bool:
+    def _fits_anywhere(self, allocation: Allocation) -> bool:
         """Whether any node takes such a load now. In a full fleet none does, and no set need be looked at."""
-        kind = _kind(load)
+        kind = _kind(allocation)
         if kind not in self._has_place:
             with self.book.trying():
-                self._has_place[kind] = self._place(load) is not None
+                self._has_place[kind] = self._place(allocation) is not None
         return self._has_place[kind]
 
-    def _place(self, load: Load, barred: Collection[str] = ()) -> Placement | None:
-        return self.book.place(load.needs, barred, self._policy_of(load.policy), load.queue)
+    def _place(self, allocation: Allocation, barred: Collection[str] = ()) -> Placement | None:
+        return self.book.place(allocation.needs, barred, self._policy_of(allocation.policy), allocation.queue)
 
-    def _price(self, load: Load) -> Cost:
-        return (MOVE_SECONDS + load.repeats_seconds, 6 - load.priority, load.started_at)
+    def _price(self, allocation: Allocation) -> Cost:
+        return (MOVE_SECONDS + allocation.repeats_seconds, 6 - allocation.priority, allocation.started_at)
 
     def _cost(self, moves: Sequence[Move]) -> Cost:
-        loads = [move.load for move in moves]
+        allocations = [move.allocation for move in moves]
         return (
-            sum(MOVE_SECONDS + load.repeats_seconds for load in loads),
-            max((6 - load.priority for load in loads), default=0),
-            max((load.started_at for load in loads), default=0.0),
+            sum(MOVE_SECONDS + allocation.repeats_seconds for allocation in allocations),
+            max((6 - allocation.priority for allocation in allocations), default=0),
+            max((allocation.started_at for allocation in allocations), default=0.0),
         )
 
     def _reserve(self, moves: Iterable[Move]) -> None:
         for move in moves:
-            self.gone.add(move.load.ref)
+            self.gone.add(move.allocation.ref)
             room = self.book.rooms[move.to]
-            gpus = room.gpus_for(move.load.needs, queue=move.load.queue) or ()
-            self.book.reserve(move.load.needs, Placement(move.to, gpus), move.load.queue)
+            gpus = room.gpus_for(move.allocation.needs, queue=move.allocation.queue) or ()
+            self.book.reserve(move.allocation.needs, Placement(move.to, gpus), move.allocation.queue)
 
     def _told(self, move: Move) -> Figures:
-        load = move.load
+        allocation = move.allocation
         return {
-            "ref": load.ref,
-            "priority": load.priority,
-            "ran_seconds": round(self.now - load.started_at, 1),
-            "repeats_seconds": round(load.repeats_seconds, 1),
+            "ref": allocation.ref,
+            "priority": allocation.priority,
+            "ran_seconds": round(self.now - allocation.started_at, 1),
+            "repeats_seconds": round(allocation.repeats_seconds, 1),
             "fits_on": move.to,
         }
 

@@ -12,10 +12,10 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.index import NodeIndex
 from pause_manager.capacity.placement.ledger import Book
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.snapshot import ContainerView, Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, ContainerView, NodeView
 from pause_manager.capacity.yielding import NodeState
 
-Price = Callable[[Load], tuple[Any, ...]]
+Price = Callable[[Allocation], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Site:
         for gpu in self.alone.gpus:
             # One without memory of its own has the machine's.
             use = found[MEMORY if gpu.is_unified else gpu_resource(gpu.id)]
-            gpu.free_mib, gpu.loads = use.total - use.foreign, 0
+            gpu.free_mib, gpu.allocations = use.total - use.foreign, 0
         if self.left.bounds:
             containers = tuple(_emptied(one) for one in view.containers)
-            self.alone.bounds = headroom(replace(view, loads=(), containers=containers), now, policy).bounds
+            self.alone.bounds = headroom(replace(view, allocations=(), containers=containers), now, policy).bounds
         self.margin: Margin = state.margin(view, policy) if state is not None else {}
-        self.free_gpus = sum(gpu.loads == 0 for gpu in self.left.gpus)
+        self.free_gpus = sum(gpu.allocations == 0 for gpu in self.left.gpus)
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
 
     def in_the_way(self, want: Want) -> float | None:
@@ -71,7 +71,9 @@ class Site:
         lacks += max(0, want.memory - left.memory_mib) / (alone.memory_total or 1)
         if want.gpus:
             fitting = [
-                gpu.id for gpu in left.gpus if (gpu.free_mib >= want.gpu_memory if want.gpu_memory else gpu.loads == 0)
+                gpu.id
+                for gpu in left.gpus
+                if (gpu.free_mib >= want.gpu_memory if want.gpu_memory else gpu.allocations == 0)
             ]
             lacks += max(0, want.gpus - left.most_seen(fitting, want.queue)) / len(self.gpus)
         return lacks
@@ -84,21 +86,24 @@ class Site:
             return False
         return left.fits(want.needs, threshold, self.margin, want.queue)
 
-    def cheapest(self, loads: Sequence[Load], want: Want, price: Price) -> list[Load] | None:
+    def cheapest(self, allocations: Sequence[Allocation], want: Want, price: Price) -> list[Allocation] | None:
         """Loads that must leave for ``want``, the cheap before the dear, none that is not needed; None if no such."""
         left = self.left.copy()
         if self.takes(left, want):
             return []
-        chosen: list[Load] = []
-        for load in sorted(loads, key=lambda load: (self._per_gain(load, want, price), price(load), load.ref)):
-            self._give_back(left, load)
-            chosen.append(load)
+        chosen: list[Allocation] = []
+        for allocation in sorted(
+            allocations,
+            key=lambda allocation: (self._per_gain(allocation, want, price), price(allocation), allocation.ref),
+        ):
+            self._give_back(left, allocation)
+            chosen.append(allocation)
             if self.takes(left, want):
                 break
         else:
             return None
-        for load in sorted(chosen, key=price, reverse=True):
-            others = [other for other in chosen if other is not load]
+        for allocation in sorted(chosen, key=price, reverse=True):
+            others = [other for other in chosen if other is not allocation]
             without = self.left.copy()
             for other in others:
                 self._give_back(without, other)
@@ -106,36 +111,36 @@ class Site:
                 chosen = others
         return chosen
 
-    def _per_gain(self, load: Load, want: Want, price: Price) -> float:
+    def _per_gain(self, allocation: Allocation, want: Want, price: Price) -> float:
         """What it costs to be rid of ``load``, by what of ``want`` it has."""
         gain = 0.0
         if want.cpu > self.left.cpu_milli:
-            gain = max(gain, milli(load.needs.cpu) / want.cpu)
+            gain = max(gain, milli(allocation.needs.cpu) / want.cpu)
         if want.memory > self.left.memory_mib:
-            gain = max(gain, self.view.memory_mib_of(load) / want.memory)
+            gain = max(gain, self.view.memory_mib_of(allocation) / want.memory)
         if want.gpus:
-            gain = max(gain, self.left.most_seen(load.gpus, want.queue) / want.gpus)
-        if load.container in self.left.bounds:
-            cpu, memory = milli(load.needs.cpu), self.view.memory_mib_of(load)
+            gain = max(gain, self.left.most_seen(allocation.gpus, want.queue) / want.gpus)
+        if allocation.container in self.left.bounds:
+            cpu, memory = milli(allocation.needs.cpu), self.view.memory_mib_of(allocation)
             gain = max(gain, cpu / want.cpu if want.cpu else 0.0, memory / want.memory if want.memory else 0.0)
-        return float(price(load)[0]) / gain if gain else float("inf")
+        return float(price(allocation)[0]) / gain if gain else float("inf")
 
-    def _give_back(self, left: Room, load: Load) -> None:
+    def _give_back(self, left: Room, allocation: Allocation) -> None:
         """Make ``left`` what it is without ``load``: never more than strangers leave."""
         alone = self.alone
-        left.cpu_milli = min(left.cpu_milli + milli(load.needs.cpu), alone.cpu_milli)
-        left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(load), alone.memory_mib)
-        if load.container in left.bounds:
-            bound, empty = left.bounds[load.container], alone.bounds[load.container]
-            bound.cpu_milli = min(bound.cpu_milli + milli(load.needs.cpu), empty.cpu_milli)
-            bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(load), empty.memory_mib)
+        left.cpu_milli = min(left.cpu_milli + milli(allocation.needs.cpu), alone.cpu_milli)
+        left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(allocation), alone.memory_mib)
+        if allocation.container in left.bounds:
+            bound, empty = left.bounds[allocation.container], alone.bounds[allocation.container]
+            bound.cpu_milli = min(bound.cpu_milli + milli(allocation.needs.cpu), empty.cpu_milli)
+            bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(allocation), empty.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
-            is_its = gpu.id in load.gpus
-            gpu.loads -= is_its
+            is_its = gpu.id in allocation.gpus
+            gpu.allocations -= is_its
             if gpu.is_unified and (is_its or gpu.free_mib > 0):
                 gpu.free_mib = min(left.memory_mib, most.free_mib)
             elif is_its:
-                given = load.needs.gpu_memory_mib or most.free_mib
+                given = allocation.needs.gpu_memory_mib or most.free_mib
                 gpu.free_mib = min(max(gpu.free_mib, 0) + given, most.free_mib)
 
 

@@ -14,9 +14,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pause_manager import conf, database, nodes, workloads_kinds
+from pause_manager import conf, database, manager, nodes, workloads
+from pause_manager.actor import Actor
 from pause_manager.management import capacity_table
-from pause_manager.management.shell import ControlCommand, Exit, shell_actor
+from pause_manager.management.shell import Exit, ShellCommand
 from pause_manager.nodes import operator_threshold, watching
 from pause_manager.nodes.machines import identity, renaming
 
@@ -28,7 +29,7 @@ WIDE = 160
 OFF = "Capacity is not watched: work starts without asking for room"
 
 
-class Command(ControlCommand):
+class Command(ShellCommand):
     """Without a verb one table; ``--watch`` keeps it up to date until Ctrl-C."""
 
     help = "Show the nodes: cores, memory and GPUs, and how much of them is used by us and by others."
@@ -66,14 +67,14 @@ exit codes:
 
     def _set_threshold(self, options: dict[str, Any]) -> None:
         share = operator_threshold.parsed(options["threshold"])
-        operator_threshold.set_own(options["node"], share, actor=shell_actor(), reason=options["reason"])
+        operator_threshold.set_own(options["node"], share, actor=Actor.shell(), reason=options["reason"])
         if options["json"]:
             self.line({"node": options["node"], "pause_below": share})
         else:
             self.line(f"The threshold of {options['node']} is {operator_threshold.told(share)}.")
 
     def _set_watched(self, is_watched: bool, options: dict[str, Any]) -> None:
-        has_changed = watching.set_watched(is_watched, actor=shell_actor(), reason=options["reason"])
+        has_changed = watching.set_watched(is_watched, actor=Actor.shell(), reason=options["reason"])
         if options["json"]:
             self.line({"is_watched": watching.is_watched(), "changed": has_changed})
             return
@@ -103,9 +104,9 @@ exit codes:
             return
 
     def _why(self, pipeline: str, json: bool) -> None:
-        verdicts = workloads_kinds.verdicts(pipeline)
+        verdicts = manager.verdicts(pipeline)
         if not pipeline or not verdicts:
-            known = ", ".join(sorted({kind.pipeline for kind in workloads_kinds.every()})) or "none"
+            known = ", ".join(sorted({kind.pipeline for kind in workloads.kinds()})) or "none"
             raise CommandError(
                 f"Cannot find pipeline {pipeline!r}: expected one of {known}.", returncode=Exit.NOT_FOUND
             )

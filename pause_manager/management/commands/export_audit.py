@@ -10,19 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import Progress
 
-from pause_manager.management.moment import moment
-from pause_manager.models import ControlEvent
-from pause_manager.models._querysets import ControlEventQuerySet
+from pause_manager.management.shell import Exit, ShellCommand, moment
+from pause_manager.models import ControlEvent, ControlEventQuerySet
 from pause_manager.observability import audit_export
 from pause_manager.observability.audit_export import EQUAL, narrowed
 
 
-class Command(BaseCommand):
-    """Newest first, in constant memory. A file appears under its name only when it is whole."""
+class Command(ShellCommand):
+    """Writes newest first, in constant memory. A file gets its name only once it is complete."""
 
     help = "Write the audit trail, newest first, as CSV or JSON lines."
 
@@ -34,17 +33,20 @@ class Command(BaseCommand):
         parser.add_argument("--format", choices=sorted(audit_export.ENCODERS), default="jsonl", help="default: jsonl")
         parser.add_argument("--output", metavar="FILE", default="-", help="default: standard output")
 
-    def handle(self, *, format: str, output: str, **options: Any) -> None:
+    def carry_out(self, options: dict[str, Any]) -> Exit:
+        format: str = options["format"]
+        output: str = options["output"]
         asked = {name: options[name] for name in (*EQUAL, "since", "until") if options[name] is not None}
         events = narrowed(ControlEvent.objects.all(), asked)
         if output == "-":
             _write(events, format, sys.stdout.buffer)
-            return
+            return Exit.OK
         try:
             written = _write_whole(events, format, Path(output))
         except OSError as error:
             raise CommandError(f"Cannot write {output}: {(error.strerror or str(error)).lower()}.") from error
         self.stderr.write(f"Wrote {written:,} events to {output}.", style_func=str)
+        return Exit.OK
 
 
 def _write_whole(events: ControlEventQuerySet, format: str, path: Path) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 from django.db import connection
 
 from pause_manager import fleet
+from pause_manager.actor import Actor
 from pause_manager.management import drain_watch
-from pause_manager.management.shell import ControlCommand, Exit, add_json, no_verb, period, shell_actor
+from pause_manager.management.shell import Exit, ShellCommand, add_json, no_verb, period
 from pause_manager.models import Hold
 from pause_manager.nodes import members
 
@@ -19,7 +20,7 @@ HEARD_SECONDS = 1.0
 """So long workers are waited for to hear of a change, before it is said that they have not."""
 
 
-class Command(ControlCommand):
+class Command(ShellCommand):
     """Calls ``fleet.pause``, ``fleet.resume`` and ``fleet.snapshot``."""
 
     help = "Pause the whole fleet before an upgrade, see what is still at work, and resume."
@@ -61,7 +62,7 @@ exit codes:
         if options["verb"] == "resume":
             confirmation = "--force" if options["force"] else ""
             fleet.resume(
-                reason=options["reason"], actor=shell_actor(), force=options["force"], confirmation=confirmation
+                reason=options["reason"], actor=Actor.shell(), force=options["force"], confirmation=confirmation
             )
             _let_workers_hear()
         if options["verb"] == "status" and options["wait"]:
@@ -73,7 +74,7 @@ exit codes:
         state = fleet.pause(
             mode=options["mode"],
             reason=options["reason"],
-            actor=shell_actor(),
+            actor=Actor.shell(),
             deadline=options["deadline"],
             confirmation="fleet pause",
         )

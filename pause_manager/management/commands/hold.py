@@ -7,12 +7,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from pause_manager import times
+from pause_manager.actor import Actor
 from pause_manager.fleet import bulk_holds
-from pause_manager.management.shell import ControlCommand, Exit, add_json, no_verb, period, shell_actor
+from pause_manager.management.shell import Exit, ShellCommand, add_json, no_verb, period
 from pause_manager.models import Hold
 
 
-class Command(ControlCommand):
+class Command(ShellCommand):
     """Calls ``bulk.place`` and ``bulk.release``."""
 
     help = "Hold queues, pipelines, lanes or nodes (queue:x, pipeline:x, lane:x, node:x; node:* means all nodes)."
@@ -45,7 +46,7 @@ exit codes:
         if verb == "list":
             self._list(json)
             return Exit.OK
-        actor, reason = shell_actor(), options["reason"]
+        actor, reason = Actor.shell(), options["reason"]
         if verb == "release":
             released, not_held = bulk_holds.release(options["scopes"], actor=actor, reason=reason)
             self._tell(json, {"released": released, "not_held": not_held})

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pause_manager import conf, manager, times
+from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.management.shell import ControlCommand, Exit, shell_actor
+from pause_manager.management.shell import Exit, ShellCommand
 from pause_manager.messaging.message import GROUPS
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.pausable import chord_results
@@ -26,7 +27,7 @@ from pause_manager.pause_queue import outlook, stuck
 WIDE = 160
 
 
-class Command(ControlCommand):
+class Command(ShellCommand):
     """Without a verb a table, or with ``--json`` one object an entry and line."""
 
     help = "Show what waits for capacity or the end of a hold, in the order in which it goes on, each with why."
@@ -66,7 +67,7 @@ exit codes of drop, rename, force and reroute:
         if verb is None:
             self._show(options)
             return Exit.OK
-        who: dict[str, Any] = {"actor": shell_actor(), "reason": options["reason"]}
+        who: dict[str, Any] = {"actor": Actor.shell(), "reason": options["reason"]}
         if verb == "rename":
             changed = stuck.rename(options["old"], options["new"], queue=options["queue"], **who)
         elif verb == "drop":
@@ -102,7 +103,7 @@ exit codes of drop, rename, force and reroute:
         if count:
             self._draw(list(shown[: max(1, options["limit"])]), forgotten)
         self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
-        if PauseQueueEntry.objects.waiting().filter(kept_by=PauseQueueEntry.KeptBy.CAPACITY).exists():
+        if PauseQueueEntry.objects.waiting().filter(waits_for=PauseQueueEntry.WaitsFor.CAPACITY).exists():
             self.stdout.write("To start one anyway: pause_queue force ENTRY --reason WHY, or resume_run RUN --force.")
         self._tell_the_rest()
 
@@ -118,7 +119,7 @@ exit codes of drop, rename, force and reroute:
 
     def _tell_the_rest(self) -> None:
         """What is on its way and not taken up, and what nobody takes up."""
-        on_its_way = PauseQueueEntry.objects.unanswered().count()
+        on_its_way = PauseQueueEntry.objects.unconfirmed().count()
         if on_its_way:
             self.stdout.write(f"Sent on and not taken up yet: {on_its_way:,}.")
         for problem, count in stuck.counts().items():
@@ -164,7 +165,7 @@ def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table
     for entry in entries:
         since = times.written(entry.paused_at)
         what = f"{entry.task_name} {entry.ref}" if entry.ref.startswith("task:") else entry.ref
-        needs = str(Needs(**entry.needs)) if entry.kept_by == PauseQueueEntry.KeptBy.CAPACITY else "–"
+        needs = str(Needs(**entry.needs)) if entry.waits_for == PauseQueueEntry.WaitsFor.CAPACITY else "–"
         waits = now.get(entry.pk)
         why = waits.sentence if waits is not None else entry.reason
         if entry.problem:
@@ -176,7 +177,7 @@ def _table(entries: list[PauseQueueEntry], forgotten: timedelta | None) -> Table
 
 
 def _line(entry: PauseQueueEntry, forgotten: timedelta | None, now: outlook.Outlook | None) -> dict[str, Any]:
-    names = ("id", "ref", "task_name", "queue", "priority", "needs", "kept_by", "reason", "paused_at", "resume_after")
+    names = ("id", "ref", "task_name", "queue", "priority", "needs", "waits_for", "reason", "paused_at", "resume_after")
     told = {name: getattr(entry, name) for name in (*names, "attempts", "problem", "expires_at")}
     told["now"] = now.as_dict() if now is not None else None
     return {**told, "results_expire_from": _forgotten_from(entry, forgotten)}

@@ -13,15 +13,14 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from pause_manager import conf, holds, pause_queue
+from pause_manager import conf, holds, pause_queue, workloads
+from pause_manager.actor import SYSTEM
 from pause_manager.messaging import notifier
 from pause_manager.models import FleetWorker, Machine
-from pause_manager.nodes import members
+from pause_manager.nodes import members, registry
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.probes import processes
-from pause_manager.signals import machine_renamed
 
 logger = logging.getLogger("pause_manager.nodes.machines.renaming")
 
@@ -80,7 +79,7 @@ def _some(workers: list[str]) -> str:
 
 def _live() -> QuerySet[FleetWorker]:
     """One that has been silent for two beats wants nothing: nobody knows whether it lives."""
-    silent = timedelta(seconds=members.SILENT_BEATS * conf.settings().worker_beat_seconds)
+    silent = timedelta(seconds=workloads.SILENT_BEATS * conf.settings().worker_beat_seconds)
     return FleetWorker.objects.filter(last_seen_at__gte=Now() - silent)
 
 
@@ -107,7 +106,9 @@ def _rename(old: str, new: str) -> bool:
             Machine.objects.filter(pk=boot_id).update(name=new)
             why = f"{old} is called {new} from now on"
             holds.move(*scopes, actor=SYSTEM, reason=why)
-            machine_renamed.send(Machine, boot_id=boot_id, old=old, new=new)
+            members.rename_machine(boot_id, old, new)
+            registry.rename_machine(old, new)
+            workloads.machine_renamed(boot_id, old, new)
             audit.record(
                 "node_renamed", scope=scopes[1], actor=SYSTEM, reason=why, before={"name": old}, after={"name": new}
             )

@@ -13,9 +13,9 @@ from rest_framework.test import APIClient
 from automation import agents
 from automation.models import Agent
 from pause_manager.models import ControlEvent, ControlState, Hold
-from tests.callers import JOBS, OPERATE, VIEW, make_user
-from tests.factories import OPERATOR, make_run, make_site, rows
-from tests.integration.agents.calling import Caller, make_agent
+from tests.support.agent_calls import Caller, make_agent
+from tests.support.api_users import JOBS, OPERATE, VIEW, make_user
+from tests.support.factories import OPERATOR, make_run, make_site, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,9 +95,9 @@ def test_a_token_is_kept_as_a_hash_and_ends_when_it_is_rotated():
     new = agents.issue(agent, actor=OPERATOR)
 
     assert old not in str(Agent.objects.values().get())
-    assert agents.of_token(old) is None
-    assert agents.of_token(new) == agent
-    assert not ControlEvent.objects.filter(figures__icontains=new).exists()
+    assert agents.find_by_token(old) is None
+    assert agents.find_by_token(new) == agent
+    assert not ControlEvent.objects.filter(details__icontains=new).exists()
 
 
 def test_the_command_prints_the_token_and_says_what_is_wrong(capsys):
@@ -108,8 +108,8 @@ def test_the_command_prints_the_token_and_says_what_is_wrong(capsys):
     second = capsys.readouterr().out.strip()
 
     agent = Agent.objects.get(name="gpu-7")
-    assert (agent.node, agent.pipelines, agents.of_token(first)) == ("gpu-7", ["remote"], None)
-    assert agents.of_token(second) == agent
+    assert (agent.node, agent.pipelines, agents.find_by_token(first)) == ("gpu-7", ["remote"], None)
+    assert agents.find_by_token(second) == agent
     assert [event.action for event in ControlEvent.objects.filter(scope="agent:gpu-7").order_by("pk")] == [
         "agent_created",
         "agent_token_rotated",
@@ -142,7 +142,7 @@ def test_the_admin_shows_a_new_token_once():
     client.post(one, {**given, "node": "box-2", "is_enabled": ""}, follow=True)
 
     agent.refresh_from_db()
-    assert agents.of_token(token) is None
+    assert agents.find_by_token(token) is None
     assert "swa_" in str(next(iter(rotated.context["messages"])))
     assert (agent.node, agent.is_enabled) == ("box-2", False)
     assert "swa_" not in client.get(listed).content.decode() + client.get(one).content.decode()

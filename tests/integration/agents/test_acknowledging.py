@@ -17,11 +17,11 @@ from pause_manager.management import drain_watch
 from pause_manager.management.shell import Exit
 from pause_manager.nodes import members
 from pause_manager.nodes.members import Count
-from tests.callers import client_of, make_user
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR, expire_leases, make_run
-from tests.integration.agents.calling import Caller, make_agent
-from tests.integration.metrics.scraping import Scrape, renamed
+from tests.support.agent_calls import Caller, make_agent
+from tests.support.api_users import client_of, make_user
+from tests.support.factories import OPERATOR, expire_leases, make_run
+from tests.support.race import race
+from tests.support.scrape import Scrape, renamed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.req("W-49")]
 
@@ -148,8 +148,8 @@ def test_an_answer_that_is_overtaken_takes_nothing_back():
     pause()
     new = fleet.state()
 
-    race(*[partial(agents.answered, Agent.objects.get(), state) for state in (old, new, old, new)])
-    agents.answered(agent, old)
+    race(*[partial(agents.system_block, Agent.objects.get(), state) for state in (old, new, old, new)])
+    agents.system_block(agent, old)
 
     assert Agent.objects.get().acknowledged_version == new.version
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_not_acknowledged(run):
     pause()
 
     with renamed("pause_manager_controlstate"):
-        told = agents.answered(agent)
+        told = agents.system_block(agent)
 
     assert told["workersPaused"]
     assert not fleet_state.unreadable().is_readable
@@ -169,6 +169,6 @@ def test_what_cannot_be_read_is_not_acknowledged(run):
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE automation_agent RENAME COLUMN acknowledged_at TO gone")
         try:
-            assert agents.answered(Agent.objects.defer("acknowledged_at").get())["workersPaused"]
+            assert agents.system_block(Agent.objects.defer("acknowledged_at").get())["workersPaused"]
         finally:
             cursor.execute("ALTER TABLE automation_agent RENAME COLUMN gone TO acknowledged_at")

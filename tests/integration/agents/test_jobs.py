@@ -13,8 +13,8 @@ from automation.pipeline import get_pipeline
 from automation.runs import lifecycle, reconciler
 from pause_manager import fleet, holds
 from pause_manager.models import Hold
-from tests.concurrency.racing import race
-from tests.factories import (
+from tests.support.agent_calls import Caller, done, make_agent
+from tests.support.factories import (
     OPERATOR,
     events,
     expire_leases,
@@ -26,8 +26,8 @@ from tests.factories import (
     stage_of,
     tickets,
 )
-from tests.integration.agents.calling import Caller, done, make_agent
-from tests.pipelines import Remote
+from tests.support.pipelines import Remote
+from tests.support.race import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -18,12 +18,12 @@ from automation.models import Lifecycle, WorkSlice
 from automation.runs import lifecycle, reconciler
 from backend.embedded import die_with_parent
 from pause_manager import fleet
-from tests.factories import OPERATOR, expire_leases, make_run, outputs, settle, stage_of
-from tests.integration.agents.calling import make_agent
-from tests.workers import eventually
+from tests.support.agent_calls import make_agent
+from tests.support.factories import OPERATOR, expire_leases, make_run, outputs, settle, stage_of
+from tests.support.workers import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-WORK = Path(__file__).parent
+WORK = REPOSITORY / "tests/support"
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -45,7 +45,7 @@ class Site:
         """Start the server and wait for its first answer."""
         env = {**self.env, "DJANGO_SETTINGS_MODULE": f"tests.integration.agents.{settings}"}
         command = ["-m", "uvicorn", "backend.asgi:application", "--port", self.port, "--log-level", "warning"]
-        self._start("web", command, {**env, "PYTHONPATH": str(REPOSITORY), "SLACKWATER_APPS": "tests"})
+        self._start("web", command, {**env, "PYTHONPATH": str(REPOSITORY), "SLACKWATER_APPS": "tests.support"})
         assert eventually(self._answers, 60), self.said("web")
 
     def _answers(self) -> bool:
@@ -66,7 +66,7 @@ class Site:
             "ITEM_SECONDS": str(item_seconds),
         }
         script = str(REPOSITORY / "examples" / "agent" / "agent.py")
-        options = ["--url", self.url, "--work", "counting:process", "--pause-interval", "1"]
+        options = ["--url", self.url, "--work", "agent_work:process", "--pause-interval", "1"]
         return self._start(name, [script, *options], env)
 
     def _start(self, name: str, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.callers import RUNS, client_of
+from tests.support.api_users import RUNS, client_of
 
 READS = ("", "progress/", "stages/", "items/?stage=input", "failures/", "events/", "explain/")
 VERBS = ("start/", "pause/", "resume/", "cancel/", "retry-failed/")
@@ -14,7 +14,7 @@ VERBS = ("start/", "pause/", "resume/", "cancel/", "retry-failed/")
 
 @pytest.fixture
 def run(site, their_site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     make_run(site=their_site, start=False)
     return make_run(site=site)

@@ -6,7 +6,7 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
-from tests.callers import client_of
+from tests.support.api_users import client_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -28,16 +28,21 @@ def watching(settings):
 
 @pytest.fixture
 def fleet(site):
-    from tests.integration.capacity import fleet
+    from tests.support import sampled_fleet
 
-    fleet.node("here", cores=8, foreign=8, gpus=(fleet.gpu(free=20_000), fleet.gpu(1, problem="fell off the bus")))
-    return fleet
+    sampled_fleet.node(
+        "here",
+        cores=8,
+        foreign=8,
+        gpus=(sampled_fleet.gpu(free=20_000), sampled_fleet.gpu(1, problem="fell off the bus")),
+    )
+    return sampled_fleet
 
 
 @pytest.fixture
 def entry(fleet, site):
     from pause_manager.models import PauseQueueEntry
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     run = make_run(site=site)
     return PauseQueueEntry.objects.get(ref=run.scope)
@@ -116,7 +121,7 @@ def test_the_containers_of_a_node_are_listed(api, fleet):
 
 def test_what_our_work_has_reserved_is_shown(api, fleet, site):
     from automation.models import WorkSlice
-    from tests.factories import leased, make_run
+    from tests.support.factories import leased, make_run
 
     fleet.node("node-1", cores=8)
     leased(make_run(site=site))
@@ -140,7 +145,7 @@ def test_one_node(api, fleet):
 @pytest.mark.req("P-33")
 def test_nodes_that_have_room(api, fleet):
     from pause_manager import holds
-    from tests.factories import OPERATOR
+    from tests.support.factories import OPERATOR
 
     fleet.node("big", cores=16, foreign=2, gpus=(fleet.gpu(total=80_000, free=60_000),))
     fleet.node("gone", cores=64)
@@ -161,7 +166,7 @@ def test_nodes_that_have_room(api, fleet):
 
 
 def test_the_queue_is_paged_in_the_order_of_resumption(api, fleet, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     refs = [make_run(site=site).scope for _ in range(5)]
 
@@ -214,16 +219,16 @@ def test_the_queue_tells_what_waits_for_room_from_what_waits_for_a_hold(entry):
     from pause_manager.models import PauseQueueEntry
 
     held = PauseQueueEntry.objects.create(
-        ref="task:1", task_name="shop.restock", queue="shop", reason="operator hold on queue:shop", kept_by="hold"
+        ref="task:1", task_name="shop.restock", queue="shop", reason="operator hold on queue:shop", waits_for="hold"
     )
     root = client_of(User.objects.create_superuser("root"))
 
     def listed(query=""):
-        return [(row["ref"], row["kept_by"]) for row in root.get(f"{API}pause-queue/{query}").data["results"]]
+        return [(row["ref"], row["waits_for"]) for row in root.get(f"{API}pause-queue/{query}").data["results"]]
 
     assert listed() == [(entry.ref, "capacity"), (held.ref, "hold")]
-    assert listed("?kept_by=capacity") == [(entry.ref, "capacity")]
-    assert listed("?kept_by=hold") == [(held.ref, "hold")]
-    page = root.get(f"{API}pause-queue/?kept_by=hold&limit=1").data
+    assert listed("?waits_for=capacity") == [(entry.ref, "capacity")]
+    assert listed("?waits_for=hold") == [(held.ref, "hold")]
+    page = root.get(f"{API}pause-queue/?waits_for=hold&limit=1").data
     assert (len(page["results"]), page["next"]) == (1, None)
-    assert root.get(f"{API}pause-queue/?kept_by=nothing").status_code == 400
+    assert root.get(f"{API}pause-queue/?waits_for=nothing").status_code == 400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.callers import AUTOMATION
+from tests.support.api_users import AUTOMATION
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -15,7 +15,7 @@ def post(api, verb, query, body=None):
 
 @pytest.mark.parametrize("by", ["slug", "id"])
 def test_pause_resume_and_cancel_the_run_of_a_site(api, site, by):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     run = make_run(site=site)
     query = f"site_id={site.slug if by == 'slug' else site.pk}"
@@ -35,7 +35,7 @@ def test_pause_resume_and_cancel_the_run_of_a_site(api, site, by):
 
 def test_a_named_run_must_be_of_the_named_site(api, site, their_site, operator):
     from automation.models import Membership
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     Membership.objects.create(account=their_site.account, user=operator)
     run = make_run(site=site)
@@ -45,7 +45,7 @@ def test_a_named_run_must_be_of_the_named_site(api, site, their_site, operator):
 
 
 def test_several_runs_are_not_guessed_among(api, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     first, second = make_run(site=site), make_run(site=site)
 
@@ -67,7 +67,7 @@ def test_neither_run_nor_site_is_400(api):
 
 def test_the_current_run_is_the_one_at_work_then_the_one_that_waits(api, site):
     from automation.runs import lifecycle
-    from tests.factories import OPERATOR, make_run
+    from tests.support.factories import OPERATOR, make_run
 
     def current():
         run = api.get(f"{AUTOMATION}current_run/?site_id=ours").data["run"]
@@ -85,7 +85,7 @@ def test_the_current_run_is_the_one_at_work_then_the_one_that_waits(api, site):
 
 @pytest.mark.req("A-37")
 def test_history_is_the_last_20_runs_of_the_site(api, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     made = [str(make_run(site=site, items=1, start=False).pk) for _ in range(22)]
 
@@ -97,7 +97,7 @@ def test_history_is_the_last_20_runs_of_the_site(api, site):
 @pytest.mark.req("A-07")
 @pytest.mark.req("A-08")
 def test_logs_are_lines_of_text_oldest_first(api, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     run = make_run(site=site)
     post(api, "pause", f"run_id={run.pk}", {"reason": "lunch"})

@@ -17,8 +17,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, path
 from drf_spectacular.generators import SchemaGenerator
 
-from tests.callers import VIEW, make_user
-from tests.integration.api.url_table import EVERY_METHOD, GROUPS, SECTIONS, Access, Row
+from tests.support.api_users import VIEW, make_user
+from tests.support.url_table import EVERY_METHOD, GROUPS, SECTIONS, Access, Row
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ def _beat_ticks_and_metrics_need_a_token(settings: Any) -> None:
 
 @pytest.fixture
 def run(site: Any, their_site: Any) -> Any:
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     make_run(site=their_site, start=False)
     run = make_run(site=site)
@@ -66,8 +66,8 @@ def world(run: Any) -> dict[str, str]:
     """What stands for the angle brackets of a URL."""
     from automation.models import Site
     from pause_manager.models import PauseQueueEntry
-    from tests.factories import make_run
-    from tests.factories_nodes import make_node
+    from tests.support.factories import make_run
+    from tests.support.node_factories import make_node
 
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     annex = Site.objects.create(account=run.site.account, slug="annex", name="Annex")
@@ -123,7 +123,7 @@ def clients(site: Any, their_site: Any) -> dict[str, Client]:
 
 
 def token_of(site: Any) -> str:
-    from tests.integration.agents.calling import make_agent
+    from tests.support.agent_calls import make_agent
 
     return make_agent(account=site.account)[1]
 
@@ -144,7 +144,7 @@ def trace(run: Any) -> Any:
     """All that a refused request must leave as it was."""
     from automation.models import AutomationRun
     from pause_manager.models import ControlState, Hold, PauseQueueEntry
-    from tests.factories import rows
+    from tests.support.factories import rows
 
     counts = [model.objects.count() for model in (AutomationRun, Hold)]
     waiting = PauseQueueEntry.objects.waiting().count()

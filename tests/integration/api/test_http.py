@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.callers import AUTOMATION, OPERATE, RUNS, VIEW, client_of, make_user
+from tests.support.api_users import AUTOMATION, OPERATE, RUNS, VIEW, client_of, make_user
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -79,11 +79,11 @@ def test_a_parked_run_is_started_anyway_with_force(server, token, settings, site
 
     from automation.models import AutomationRun
     from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
-    from tests.factories import make_run
-    from tests.integration.capacity import fleet
+    from tests.support import sampled_fleet
+    from tests.support.factories import make_run
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True, "missed_samples": 300}
-    fleet.node("here", cores=8, foreign=8)
+    sampled_fleet.node("here", cores=8, foreign=8)
     parked = make_run(site=site)
     url = f"{RUNS}{parked.pk}/"
     assert PauseQueueEntry.objects.waiting().filter(ref=parked.scope).exists()

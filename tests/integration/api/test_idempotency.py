@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.callers import AUTOMATION, RUNS, client_of, make_user
-from tests.dying import AT_THE_START, dying_at
+from tests.support.api_users import AUTOMATION, RUNS, client_of, make_user
+from tests.support.process_death import AT_THE_START, dying_at
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.req("W-47")]
 
@@ -136,7 +136,7 @@ def test_many_at_once_are_carried_out_once(operator, site):
 def test_a_repeat_while_the_first_is_still_at_work_gives_up_with_409(api, operator, monkeypatch):
     from django.db import connection, transaction
 
-    from pause_manager.api import idempotency
+    from pause_manager.api.http import idempotency
     from pause_manager.models import IdempotencyRecord
 
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 1)

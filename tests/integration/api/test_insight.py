@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.callers import AUTOMATION, RUNS
+from tests.support.api_users import AUTOMATION, RUNS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def run(site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     return make_run("scripted", site=site, items=50)
 
@@ -26,7 +26,7 @@ def get(api, run, path):
 def test_34_of_50_are_68_percent_and_16_are_left(api, run):
     from automation.leases import checkpoint
     from automation.leases.checkpoint import Progress
-    from tests.factories import claim
+    from tests.support.factories import claim
 
     for _ in range(6):
         work = claim(run)
@@ -51,7 +51,7 @@ def test_34_of_50_are_68_percent_and_16_are_left(api, run):
 
 
 def test_items_now_and_next_never_overlap(api, run):
-    from tests.factories import claim
+    from tests.support.factories import claim
 
     claim(run, "a")
     claim(run, "b")
@@ -63,7 +63,7 @@ def test_items_now_and_next_never_overlap(api, run):
 
 
 def test_stages_show_their_slices(api, run):
-    from tests.factories import claim, drain
+    from tests.support.factories import claim, drain
 
     claim(run)
     (at_work,) = get(api, run, "stages/")["results"]
@@ -74,7 +74,7 @@ def test_stages_show_their_slices(api, run):
 
 
 def test_items_are_paged_by_key_with_their_source(api, run):
-    from tests.factories import drain
+    from tests.support.factories import drain
 
     drain(run)
     page, found = get(api, run, "items/?stage=scripted&limit=20"), []
@@ -101,7 +101,7 @@ def test_items_of_no_stage_are_400(api, run, query, sentence):
 
 
 def test_failures_name_item_error_and_tries(api, site):
-    from tests.factories import drain, make_run
+    from tests.support.factories import drain, make_run
 
     run = make_run("failing", site=site, items=7)
     drain(run)
@@ -120,7 +120,7 @@ def test_failures_name_item_error_and_tries(api, site):
 
 def test_events_are_newest_first_and_paged(api, run):
     from automation.runs import lifecycle
-    from tests.factories import OPERATOR
+    from tests.support.factories import OPERATOR
 
     for _ in range(3):
         lifecycle.pause(run.pk, actor=OPERATOR)
@@ -137,7 +137,7 @@ def test_events_are_newest_first_and_paged(api, run):
 def test_explain_says_who_keeps_it_and_what_will_start(api, run):
     from automation.leases import checkpoint
     from automation.leases.checkpoint import Progress
-    from tests.factories import claim
+    from tests.support.factories import claim
 
     work = claim(run)
     assert work is not None
@@ -156,7 +156,7 @@ def test_explain_says_who_keeps_it_and_what_will_start(api, run):
 
 
 def test_a_pending_run_will_start_with_its_whole_input(api, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     run = make_run("ladder", site=site, items=4, start=False)
 
@@ -192,8 +192,8 @@ def test_the_queries_of_a_view_do_not_grow_with_the_run(operator, site, path):
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from tests.callers import client_of
-    from tests.factories import claim, make_run
+    from tests.support.api_users import client_of
+    from tests.support.factories import claim, make_run
 
     counts = set()
     for items, claims in ((5, 1), (500, 20)):

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from backend.wsgi import application
-from tests.callers import JOBS
+from tests.support.api_users import JOBS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,8 +73,8 @@ def _kept_connection(transactional_db: None, monkeypatch: pytest.MonkeyPatch) ->
 def known(site: Any) -> dict[str, Any]:
     """What there is, by the names that parameters and members of bodies have for it."""
     from pause_manager.models import PauseQueueEntry
-    from tests.factories import make_run
-    from tests.factories_nodes import make_node
+    from tests.support.factories import make_run
+    from tests.support.node_factories import make_node
 
     run = make_run("failing", site=site, items=7)
     parked = make_run(site=site, start=False)
@@ -96,7 +96,7 @@ def operator(site: Any) -> dict[str, str]:
     """The headers of a person who may do everything."""
     from rest_framework.authtoken.models import Token
 
-    from tests.callers import OPERATE, VIEW, make_user
+    from tests.support.api_users import OPERATE, VIEW, make_user
 
     user = make_user("olga", site, VIEW, OPERATE, "operate_fleet")
     return {"Authorization": f"Token {Token.objects.create(user=user).key}"}
@@ -105,8 +105,8 @@ def operator(site: Any) -> dict[str, str]:
 @pytest.fixture
 def agent(site: Any, known: dict[str, Any]) -> dict[str, str]:
     """The headers of a remote agent, which holds a job."""
-    from tests.factories import make_run
-    from tests.integration.agents.calling import Caller, make_agent
+    from tests.support.agent_calls import Caller, make_agent
+    from tests.support.factories import make_run
 
     make_run("remote", site=site, items=25)
     token = make_agent(account=site.account)[1]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.callers import RUNS
+from tests.support.api_users import RUNS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def retry(run):
     from automation.runs import retries
-    from tests.factories import OPERATOR
+    from tests.support.factories import OPERATOR
 
     return retries.retry_failed(run.pk, actor=OPERATOR, reason="the provider is back")
 
@@ -31,10 +31,10 @@ def all_outputs(*runs):
 
 def test_failed_items_of_a_drill_are_done_again_under_their_keys(api, site):
     from automation.models import AutomationRun
-    from automation.runs import lifecycle
-    from tests.factories import OPERATOR, drain
+    from automation.runs import creation
+    from tests.support.factories import OPERATOR, drain
 
-    old = lifecycle.create("drill", site=site, actor=OPERATOR, params={"items": 10, "seconds": 0, "fail_every": 3})
+    old = creation.create("drill", site=site, actor=OPERATOR, params={"items": 10, "seconds": 0, "fail_every": 3})
     drain(old)
     response = api.post(f"{RUNS}{old.pk}/retry-failed/", {"reason": "again"})
     new = AutomationRun.objects.get(pk=response.data["id"])
@@ -52,7 +52,7 @@ def test_failed_items_of_a_drill_are_done_again_under_their_keys(api, site):
 
 
 def test_a_second_retry_is_refused_and_names_the_first(api, site):
-    from tests.factories import drain, make_run
+    from tests.support.factories import drain, make_run
 
     old = make_run("failing", site=site, items=7)
     drain(old)
@@ -66,27 +66,27 @@ def test_a_second_retry_is_refused_and_names_the_first(api, site):
 
 def test_a_run_without_failures_is_refused(api, site):
     from automation.models import AutomationRun
-    from tests.factories import drain, make_run
+    from tests.support.factories import drain, make_run
 
     old = make_run(site=site)
     drain(old)
 
     refused = api.post(f"{RUNS}{old.pk}/retry-failed/")
 
-    assert refused.data["message"] == f"Cannot retry run {old.pk}: it left nothing undone."
+    assert refused.data["message"] == f"Cannot retry run {old.pk}: it has no unfinished items."
     assert AutomationRun.objects.count() == 1
 
 
 def test_a_run_whose_workers_still_finish_is_refused(site):
     from automation import leases
     from automation.errors import TransitionRefused
-    from automation.runs import lifecycle
-    from tests.factories import claim, make_run
+    from automation.runs import failing
+    from tests.support.factories import claim, make_run
 
     old = make_run("scripted", site=site)
     work = claim(old)
     assert work is not None
-    lifecycle.fail(old.pk, reason="for the test")
+    failing.fail(old.pk, reason="for the test")
 
     with pytest.raises(TransitionRefused, match="workers are still finishing"):
         retry(old)
@@ -107,8 +107,8 @@ def test_a_run_whose_workers_still_finish_is_refused(site):
     ],
 )
 def test_a_run_that_failed_anywhere_is_completed_by_its_retry(site, slug, item):
-    from tests.factories import drain, make_run
-    from tests.integration.api.breakable import broken_at
+    from tests.support.breakable_pipelines import broken_at
+    from tests.support.factories import drain, make_run
 
     whole = make_run(slug, site=site, items=23)
     drain(whole)
@@ -130,8 +130,8 @@ def made_once(slug, *runs):
 
 
 def test_a_stage_whose_finish_failed_is_done_again_as_a_whole(site):
-    from tests.factories import drain, make_run
-    from tests.integration.api.breakable import broken_finish
+    from tests.support.breakable_pipelines import broken_finish
+    from tests.support.factories import drain, make_run
 
     old = make_run("breakable-finish", site=site, items=6)
     with broken_finish():
@@ -145,8 +145,8 @@ def test_a_stage_whose_finish_failed_is_done_again_as_a_whole(site):
 
 def test_items_of_one_branch_are_not_taken_for_those_of_the_other(site):
     from automation.models import WorkItem
-    from tests.factories import drain, make_run
-    from tests.integration.api.breakable import failing_items
+    from tests.support.breakable_pipelines import failing_items
+    from tests.support.factories import drain, make_run
 
     old = make_run("breakable-branches", site=site, items=4)
     with failing_items("join", lambda item: item["path"] == ["right"] and item["n"] == 3):

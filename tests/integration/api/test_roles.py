@@ -21,8 +21,8 @@ from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
 from backend import roles
 from pause_manager.observability import audit
-from tests.callers import AUTOMATION, RUNS, client_of, make_user
-from tests.factories import OPERATOR, make_run
+from tests.support.api_users import AUTOMATION, RUNS, client_of, make_user
+from tests.support.factories import OPERATOR, make_run
 
 pytestmark = pytest.mark.django_db
 
@@ -164,7 +164,7 @@ EVENTS = {
     "item_waits": "few: 000 waits 5 s, for time 1: {}",
     "item_given_up": "few: item 000 was given up: {}, 3 times",
     "job_failed": "few: {}",
-    "worker_lost": "few: a loop failed (KeyError: {0}); {0} (1); its slice goes on from the last checkpoint",
+    "worker_lost": "few: a loop failed (KeyError: {0}); {0} (1); its slice continues from the last checkpoint",
     "out_of_memory": "A loop of few ran out of memory: MemoryError: {}",
 }
 TOLD = {
@@ -173,7 +173,7 @@ TOLD = {
     "item_waits": "few: 000 waits 5 s, for time 1.",
     "item_given_up": "few: item 000 was given up.",
     "job_failed": "few.",
-    "worker_lost": "few: a loop failed (KeyError); its slice goes on from the last checkpoint",
+    "worker_lost": "few: a loop failed (KeyError); its slice continues from the last checkpoint",
     "out_of_memory": "A loop of few ran out of memory: MemoryError.",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.callers import RUNS, client_of
+from tests.support.api_users import RUNS, client_of
 
 pytestmark = pytest.mark.django_db
 
@@ -102,7 +102,7 @@ def test_keywords_come_as_items_and_repeats_are_left_out(api):
 
 
 def test_items_of_other_pipelines_need_no_keyword(api):
-    from tests import pipelines
+    from tests.support import pipelines
 
     assert pipelines
     made = api.post(RUNS, {"pipeline": "numbers", "site": "ours", "items": [{"n": 1}, {"n": 2}], "start": False})
@@ -210,7 +210,7 @@ def test_parameters_in_a_form_must_be_an_object(api):
 
 
 def test_too_large_bodies_are_refused_before_they_are_read(api, site, settings):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     settings.AUTOMATION = {**settings.AUTOMATION, "max_json_bytes": 1_000, "max_upload_bytes": 2_000}
     items = [{"keyword": f"word {n}"} for n in range(100)]
@@ -235,7 +235,7 @@ def test_other_media_types_are_415(api):
 
 
 def test_pages_show_every_run_once_newest_first(api, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     made = [str(make_run(site=site, start=False).pk) for _ in range(7)]
     url, seen = f"{RUNS}?limit=3&pipeline=numbers", []
@@ -249,7 +249,7 @@ def test_pages_show_every_run_once_newest_first(api, site):
 
 
 def test_a_page_is_not_disturbed_by_new_runs(api, site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     made = [str(make_run(site=site, start=False).pk) for _ in range(4)]
     first = api.get(f"{RUNS}?limit=2").data
@@ -282,7 +282,7 @@ def test_a_wrong_query_is_400(api, query, code, sentence):
 
 def test_filters_by_site_and_pipeline(api, operator, site, their_site):
     from automation.models import Membership
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     Membership.objects.create(account=their_site.account, user=operator)
     ours, theirs = make_run(site=site, start=False), make_run("chain", site=their_site, start=False)
@@ -298,7 +298,7 @@ def test_a_list_takes_the_same_queries_for_one_run_as_for_many(operator, site, d
     from django.contrib.auth.models import User
 
     from automation.runs import lifecycle
-    from tests.factories import OPERATOR, make_run
+    from tests.support.factories import OPERATOR, make_run
 
     for start in (True, True, False):
         lifecycle.pause(make_run(site=site, start=start).pk, actor=OPERATOR)

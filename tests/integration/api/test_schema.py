@@ -9,7 +9,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from jsonschema import Draft202012Validator
 
-from tests.callers import AUTOMATION, RUNS
+from tests.support.api_users import AUTOMATION, RUNS
 
 READ_ERRORS = {"400", "401", "403", "404", "429"}
 COMMAND_ERRORS = {"409", "411", "413", "415", "422"}
@@ -56,8 +56,8 @@ def test_every_operation_describes_itself_and_its_errors(schema):
 
 @pytest.mark.django_db(transaction=True)
 def test_answers_are_as_the_schema_says(schema, api, viewer, site):
-    from tests.callers import client_of
-    from tests.factories import claim, drain, make_run
+    from tests.support.api_users import client_of
+    from tests.support.factories import claim, drain, make_run
 
     run = make_run("failing", site=site, items=7)
     claim(run)
@@ -70,7 +70,7 @@ def test_answers_are_as_the_schema_says(schema, api, viewer, site):
     for verb in ("pause", "pause", "resume", "resume", "retry-failed"):
         check(schema, f"{own}{verb}/", "post", api.post(f"{RUNS}{run.pk}/{verb}/"))
     check(schema, own + "explain/", "get", api.get(f"{RUNS}{run.pk}/explain/"))
-    from tests.factories import expire_leases, settle
+    from tests.support.factories import expire_leases, settle
 
     expire_leases(run)
     settle(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.callers import RUNS
+from tests.support.api_users import RUNS
 
 pytestmark = pytest.mark.django_db
 
@@ -14,8 +14,8 @@ def zoo(site):
     """One run of every status, by status."""
     from automation.models import AutomationRun
     from automation.runs import lifecycle, transitions
-    from pause_manager.observability.actor import SYSTEM
-    from tests.factories import OPERATOR, claim, make_run
+    from pause_manager.actor import SYSTEM
+    from tests.support.factories import OPERATOR, claim, make_run
 
     def run(start=True):
         return make_run("scripted", site=site, start=start)
@@ -54,7 +54,7 @@ def test_detail_list_and_filter_agree_on_every_status(api, zoo):
 @pytest.mark.parametrize("scope", ["fleet", "pipeline:scripted", "lane:ours", "queue:stages"])
 def test_a_pending_run_that_a_wider_hold_keeps_is_waiting(api, zoo, scope):
     from pause_manager import holds
-    from tests.factories import OPERATOR
+    from tests.support.factories import OPERATOR
 
     holds.place([scope], actor=OPERATOR, reason="upgrade")
 

@@ -20,23 +20,23 @@ from automation.runs import lifecycle
 from backend import roles
 from backend.mcp.tools import TOOLS
 from pause_manager import fleet, holds
+from pause_manager.actor import Actor
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.observability import audit
-from pause_manager.observability.actor import Actor
-from tests.callers import make_user
-from tests.factories import leased, make_run, make_site
-from tests.factories_nodes import make_node
-from tests.integration.agents.calling import make_agent
 from tests.integration.api.test_every_url import of_role
-from tests.integration.api.url_table import SECTIONS
+from tests.support.agent_calls import make_agent
+from tests.support.api_users import make_user
+from tests.support.factories import leased, make_run, make_site
+from tests.support.node_factories import make_node
+from tests.support.url_table import SECTIONS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.req("A-36", "W-36")]
 
 ROWS = [row for rows in SECTIONS.values() for row in rows if row.method == "GET"]
 QUERIES = {
     "api/v1/holds/": ("", "?released=true", "?scope=lane:*", "?scope=lane:zebra", "?scope=run:*", "?kind=operator"),
-    "api/v1/pause-queue/": ("", "?kept_by=capacity", "?problem=no_worker"),
+    "api/v1/pause-queue/": ("", "?waits_for=capacity", "?problem=no_worker"),
     "api/v1/audit/": ("", "?actor=user:zebra", "?scope=lane:zebra", "?action=sign_in_failed"),
     "api/v1/audit/export/": ("", "?type=csv"),
     "api/system/worker-pause": ("", "?latest=50"),

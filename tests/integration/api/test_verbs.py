@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.callers import RUNS
+from tests.support.api_users import RUNS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def run(site):
-    from tests.factories import make_run
+    from tests.support.factories import make_run
 
     return make_run("scripted", site=site, items=20)
 
@@ -26,7 +26,7 @@ def url_of(run, verb=""):
 @pytest.mark.req("A-01")
 def test_a_pause_is_pausing_while_a_worker_holds_a_slice_and_paused_after(api, run):
     from automation import leases
-    from tests.factories import claim
+    from tests.support.factories import claim
 
     work = claim(run)
     assert work is not None
@@ -39,7 +39,7 @@ def test_a_pause_is_pausing_while_a_worker_holds_a_slice_and_paused_after(api, r
 
 
 def test_the_event_of_a_pause_says_who_why_and_who_was_on_what(api, run):
-    from tests.factories import claim
+    from tests.support.factories import claim
 
     claim(run, "a")
     api.post(url_of(run, "pause/"), {"reason": "lunch"}, headers={"X-Request-ID": "req-7"})
@@ -47,7 +47,7 @@ def test_the_event_of_a_pause_says_who_why_and_who_was_on_what(api, run):
     event = api.get(url_of(run, "events/?action=hold_placed")).data["results"][0]
     assert (event["actor"], event["channel"], event["reason"]) == ("user:alice", "api", "lunch")
     assert event["request_id"] == "req-7"
-    at_work = event["figures"]["in_flight"]
+    at_work = event["details"]["in_flight"]
     assert [(entry["worker"], entry["stage"], entry["item"]) for entry in at_work] == [("test/a", "scripted", "000")]
 
 
@@ -62,7 +62,7 @@ def test_a_second_pause_keeps_the_first_ones_time(api, run):
 
 @pytest.mark.req("A-03")
 def test_a_resume_goes_on_and_sends_work_once(api, run):
-    from tests.factories import drain, tickets
+    from tests.support.factories import drain, tickets
 
     api.post(url_of(run, "pause/"))
     drain(run)
@@ -86,8 +86,8 @@ def test_resumes_at_the_same_time_send_work_once(operator, run):
     from django.db import connection
 
     from automation.runs import lifecycle
-    from tests.callers import client_of
-    from tests.factories import OPERATOR, events, tickets
+    from tests.support.api_users import client_of
+    from tests.support.factories import OPERATOR, events, tickets
 
     wanted = tickets(run)
     barrier = threading.Barrier(6)
@@ -110,7 +110,7 @@ def test_resumes_at_the_same_time_send_work_once(operator, run):
 
 def test_a_pending_run_is_started_or_waits_for_the_gate(api, site):
     from pause_manager import holds
-    from tests.factories import OPERATOR, make_run
+    from tests.support.factories import OPERATOR, make_run
 
     pending, waiting = make_run(site=site, start=False), make_run(site=site, start=False)
 
@@ -127,8 +127,8 @@ def test_a_pending_run_is_started_or_waits_for_the_gate(api, site):
 
 @pytest.mark.req("A-04")
 def test_a_run_paused_at_an_item_goes_on_with_the_next(api, run):
-    from tests.factories import drain, everybody_has_heard, outputs
-    from tests.pipelines import scripted
+    from tests.support.factories import drain, everybody_has_heard, outputs
+    from tests.support.pipelines import scripted
 
     def pause_at_seven(item, ctx):
         if item["n"] == 7:
@@ -152,7 +152,7 @@ def test_a_run_paused_at_an_item_goes_on_with_the_next(api, run):
 def test_a_cancel_waits_for_the_item_and_is_final(api, run):
     from automation import leases
     from automation.runs import lifecycle
-    from tests.factories import claim
+    from tests.support.factories import claim
 
     work = claim(run)
     assert work is not None
@@ -186,15 +186,15 @@ def test_a_cancel_waits_for_the_item_and_is_final(api, run):
     ],
 )
 def test_an_illegal_verb_is_409_with_the_status_and_changes_nothing(api, run, state, verb):
-    from automation.runs import lifecycle
-    from tests.factories import OPERATOR, drain, rows
+    from automation.runs import failing, lifecycle
+    from tests.support.factories import OPERATOR, drain, rows
 
     if state == "completed":
         drain(run)
     elif state == "cancelled":
         lifecycle.cancel(run.pk, actor=OPERATOR)
     elif state == "failed":
-        lifecycle.fail(run.pk, reason="for the test")
+        failing.fail(run.pk, reason="for the test")
     before = rows(run)
 
     response = api.post(url_of(run, f"{verb}/"))
@@ -226,8 +226,8 @@ def test_a_verb_is_a_bounded_number_of_queries_however_large_the_run(operator, s
     from django.test.utils import CaptureQueriesContext
 
     from automation.runs import lifecycle
-    from tests.callers import client_of
-    from tests.factories import OPERATOR, claim, make_run
+    from tests.support.api_users import client_of
+    from tests.support.factories import OPERATOR, claim, make_run
 
     counts = set()
     for items in (5, 2_000):

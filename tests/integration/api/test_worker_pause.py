@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from rest_framework.test import APIClient
 
-from tests.callers import client_of, make_user
 from tests.integration.api.test_schema import check, schema
+from tests.support.api_users import client_of, make_user
 
 __all__ = ["schema"]
 
@@ -28,7 +28,7 @@ def onlooker(site):
 
 @pytest.fixture
 def run(site):
-    from tests.factories import leased, make_run
+    from tests.support.factories import leased, make_run
 
     made = make_run("few", items=5, site=site)
     leased(made)

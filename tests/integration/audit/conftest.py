@@ -10,7 +10,7 @@ from django.db import connection
 
 MAKE = """
     INSERT INTO pause_manager_controlevent
-           (at, action, scope, actor, channel, reason, request_id, figures, before, after)
+           (at, action, scope, actor, channel, reason, request_id, details, before, after)
     SELECT now() - make_interval(secs => %(count)s - n), %(action)s, 'queue:q' || n %% 50, 'user:u' || n %% 50,
            'test', repeat('r', %(reason)s), '', '{"n": 1}', NULL, NULL
       FROM generate_series(1, %(count)s) AS n

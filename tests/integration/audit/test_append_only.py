@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from tests.factories import OPERATOR
+from tests.support.factories import OPERATOR
 
 pytestmark = pytest.mark.django_db
 
@@ -34,8 +34,8 @@ def run(statement: str, *values: str) -> None:
         f"TRUNCATE {TABLE}",
         f"TRUNCATE {TABLE} CASCADE",
         f"WITH gone AS (DELETE FROM {TABLE} RETURNING id) SELECT count(*) FROM gone",
-        f"INSERT INTO {TABLE} (id, at, action, scope, actor, channel, reason, request_id, figures) "
-        f"SELECT id, at, action, scope, actor, channel, 'another', request_id, figures FROM {TABLE} "
+        f"INSERT INTO {TABLE} (id, at, action, scope, actor, channel, reason, request_id, details) "
+        f"SELECT id, at, action, scope, actor, channel, 'another', request_id, details FROM {TABLE} "
         f"ON CONFLICT (id) DO UPDATE SET reason = excluded.reason",
     ],
 )
@@ -81,7 +81,7 @@ def test_old_events_go_by_a_command_that_leaves_an_event(make_events):
 
     left = list(ControlEvent.objects.order_by("pk"))
     assert [event.action for event in left] == ["made"] * 30 + ["audit_erased"]
-    assert left[-1].figures["events"] == 70
+    assert left[-1].details["events"] == 70
     assert (left[-1].reason, left[-1].channel) == ("kept for 90 days", "cli")
     assert left[-1].actor.startswith("shell:")
     with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():

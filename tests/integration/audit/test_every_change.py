@@ -15,12 +15,12 @@ from automation import leases
 from automation.models import Account, Membership
 from automation.runs import lifecycle
 from pause_manager import holds, manager, nodes, pause_queue
+from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
-from pause_manager.observability.actor import SYSTEM, Actor
-from pause_manager.pause_queue.writer import CAPACITY, Parked
-from tests.factories import OPERATOR, events, leased, make_run, make_site, settle
-from tests.factories_nodes import make_node
+from pause_manager.pause_queue.writer import Parked
+from tests.support.factories import OPERATOR, events, leased, make_run, make_site, settle
+from tests.support.node_factories import make_node
 
 pytestmark = pytest.mark.django_db
 
@@ -117,7 +117,7 @@ def test_parking_sending_on_forcing_and_dropping_are_told_once_each():
     def park(ref: str) -> PauseQueueEntry:
         given = Parked(ref=ref, task_name="tests.nothing", queue="nowhere", needs=Needs(), priority=2)
         for _ in range(2):  # the second finds it waiting
-            manager.pause_work([given], reason="no room", figures={"code": "no_room"})
+            manager.pause_work([given], reason="no room", details={"code": "no_room"})
         return PauseQueueEntry.objects.waiting().get(ref=ref)
 
     sent, forced = park("mine:sent"), park("mine:forced")
@@ -138,7 +138,7 @@ def test_parking_sending_on_forcing_and_dropping_are_told_once_each():
             ("parked", "capacity", None, {"task": "tests.nothing", "priority": 2}),
             (action, actor, waiting, {"outcome": outcome}),
         ]
-    assert ControlEvent.objects.filter(action="sent_on", figures__forced=True).count() == 1
+    assert ControlEvent.objects.filter(action="sent_on", details__forced=True).count() == 1
 
 
 def test_a_threshold_is_told_when_it_changes():
@@ -180,7 +180,7 @@ def test_forms_of_the_admin_are_told_with_what_they_changed():
     ]
     changed = ControlEvent.objects.get(scope=f"account:{account.pk}")
     assert (changed.before, changed.after) == ({"name": "Account of ours"}, {"name": "Renamed"})
-    assert changed.figures == {"added": ["root in Renamed"]}
+    assert changed.details == {"added": ["root in Renamed"]}
     assert (changed.channel, changed.request_id) == ("admin", "from-the-admin")
     assert told(f"membership:{membership.pk}") == [("deleted", "user:root", {"name": "root in Renamed"}, None)]
 

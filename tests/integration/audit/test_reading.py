@@ -26,8 +26,8 @@ from pause_manager.api.audit import NEWEST_FIRST
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit, audit_export
 from pause_manager.observability.audit_export import narrowed
-from tests.callers import OPERATE, VIEW, client_of, make_user
-from tests.factories import OPERATOR, make_run, make_site
+from tests.support.api_users import OPERATE, VIEW, client_of, make_user
+from tests.support.factories import OPERATOR, make_run, make_site
 
 pytestmark = pytest.mark.django_db
 
@@ -100,7 +100,7 @@ def test_every_filter_narrows(auditor):
 
 
 def audit_actor(name: str, channel: str, request_id: str) -> Any:
-    from pause_manager.observability.actor import Actor
+    from pause_manager.actor import Actor
 
     return Actor(name, channel, request_id)
 
@@ -161,14 +161,14 @@ def test_a_spreadsheet_runs_nothing_of_what_people_wrote(auditor, formula):
 
 def test_csv_keeps_quotes_lines_and_structures_whole(auditor):
     reason = 'said "no",\nthen left'
-    audit.record("said", scope="fleet", actor=OPERATOR, reason=reason, figures={"a": [1, "é"]}, after={"b": None})
+    audit.record("said", scope="fleet", actor=OPERATOR, reason=reason, details={"a": [1, "é"]}, after={"b": None})
 
     text = body(auditor.get(f"{EXPORT}?type=csv")).decode()
 
     _, line = csv.reader(io.StringIO(text, newline=""))
     cells = dict(zip(audit_export.COLUMNS, line, strict=True))
     assert cells["reason"] == reason
-    assert json.loads(cells["figures"]) == {"a": [1, "é"]}
+    assert json.loads(cells["details"]) == {"a": [1, "é"]}
     assert (cells["before"], json.loads(cells["after"])) == ("", {"b": None})
 
 

@@ -10,12 +10,12 @@ from django.db import connection, transaction
 
 from automation.errors import ClosingRefused, SiteClosed
 from automation.models import Account, AutomationRun, Site
-from automation.retention import closing
-from automation.runs import lifecycle, retries
+from automation.retention import closure
+from automation.runs import creation, retries
 from pause_manager.models import ControlEvent
-from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user
-from tests.factories import OPERATOR, drain, leased, make_run, make_site
-from tests.pipelines import wait_until
+from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
+from tests.support.factories import OPERATOR, drain, leased, make_run, make_site
+from tests.support.pipelines import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,15 +24,15 @@ def test_it_takes_no_runs_until_it_is_reopened():
     site = make_site("ours")
     failed = drain(make_run("failing", items=7, site=site))
 
-    assert closing.close_site(site, actor=OPERATOR, reason="the contract has ended")
-    assert not closing.close_site(site, actor=OPERATOR)
+    assert closure.close_site(site, actor=OPERATOR, reason="the contract has ended")
+    assert not closure.close_site(site, actor=OPERATOR)
     with pytest.raises(SiteClosed, match=r"Cannot create a run for site ours: it is closed since 20"):
         make_run(site=site)
     with pytest.raises(SiteClosed):
         retries.retry_failed(failed.pk, actor=OPERATOR)
     assert AutomationRun.objects.count() == 1
-    assert closing.reopen(site, actor=OPERATOR)
-    assert not closing.reopen(site, actor=OPERATOR)
+    assert closure.reopen(site, actor=OPERATOR)
+    assert not closure.reopen(site, actor=OPERATOR)
 
     assert make_run(site=site).lifecycle == "running"
     told = ControlEvent.objects.filter(scope=f"site:{site.pk}").order_by("pk").values_list("action", "reason")
@@ -45,9 +45,9 @@ def test_unfinished_runs_are_in_its_way_unless_they_are_cancelled():
     work = leased(at_work)
 
     with pytest.raises(ClosingRefused, match="it has 2 unfinished runs"):
-        closing.close_site(site, actor=OPERATOR)
+        closure.close_site(site, actor=OPERATOR)
     assert Site.objects.get().closed_at is None
-    assert closing.close_site(site, actor=OPERATOR, cancels_runs=True)
+    assert closure.close_site(site, actor=OPERATOR, cancels_runs=True)
 
     idle.refresh_from_db()
     at_work.refresh_from_db()
@@ -74,14 +74,14 @@ def test_a_run_that_is_being_created_is_seen_or_refused():
 
     def close() -> None:
         try:
-            closing.close_site(site, actor=OPERATOR)
+            closure.close_site(site, actor=OPERATOR)
         except ClosingRefused as refusal:
             outcome.append(refusal)
         finally:
             connection.close()
 
     with transaction.atomic():
-        lifecycle.create("numbers", site=site, actor=OPERATOR, items=[{"n": 1}], start=False)
+        creation.create("numbers", site=site, actor=OPERATOR, items=[{"n": 1}], start=False)
         closer = threading.Thread(target=close)
         closer.start()
         wait_until(lambda: _waiting() == 1)

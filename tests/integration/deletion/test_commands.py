@@ -14,7 +14,7 @@ from django.db import connection
 from automation.models import Account, AutomationRun, WorkItem
 from automation.retention import archive, deletion, purge
 from pause_manager.models import ControlEvent
-from tests.factories import OPERATOR, drain, make_run, make_site
+from tests.support.factories import OPERATOR, drain, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,7 +53,7 @@ def test_an_account_goes_with_its_events_but_for_what_says_so(capsys):
     assert ControlEvent.objects.filter(scope=kept.scope).count() > 2
     assert ControlEvent.objects.filter(scope=at_work.scope).count() > 1
     erased = ControlEvent.objects.get(action="audit_erased")
-    assert (erased.reason, erased.figures["account"]) == ("erasure", ours.account.name)
+    assert (erased.reason, erased.details["account"]) == ("erasure", ours.account.name)
 
 
 def test_what_is_named_and_cannot_go_is_refused(capsys):

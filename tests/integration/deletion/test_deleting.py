@@ -23,11 +23,11 @@ from automation.models import (
     WorkSlice,
 )
 from automation.retention import deletion, purge
-from automation.runs import lifecycle, retries
+from automation.runs import failing, retries
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
-from tests.callers import RUNS, VIEW, client_of, make_user
-from tests.factories import OPERATOR, drain, leased, make_run, make_site
+from tests.support.api_users import RUNS, VIEW, client_of, make_user
+from tests.support.factories import OPERATOR, drain, leased, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,7 +68,7 @@ def test_all_of_a_deleted_run_goes_and_nothing_of_another():
     assert default_storage.exists(f"runs/{kept.pk}/failing/deep/notes.md")
     assert actions(run)[-2:] == ["deleted", "purged"]
     tombstone = ControlEvent.objects.get(scope=run.scope, action="deleted")
-    assert (tombstone.reason, tombstone.figures["total_items"], tombstone.tenant) == (
+    assert (tombstone.reason, tombstone.details["total_items"], tombstone.tenant) == (
         "asked for",
         7,
         kept.site.account_id,
@@ -144,8 +144,8 @@ def test_a_run_that_is_not_final_is_refused_and_so_is_one_with_workers():
 
     with pytest.raises(TransitionRefused, match=r"Cannot delete run .*: it is running\."):
         deletion.delete(run.pk, actor=OPERATOR)
-    lifecycle.fail(run.pk, reason="for the test")
-    with pytest.raises(TransitionRefused, match="workers are still finishing items of it"):
+    failing.fail(run.pk, reason="for the test")
+    with pytest.raises(TransitionRefused, match="workers are still finishing its items"):
         deletion.delete(run.pk, actor=OPERATOR)
     leases.release(work)
 
@@ -206,7 +206,7 @@ class TestOverHttp:
         assert actions(run).count("deleted") == 1
         event = ControlEvent.objects.get(scope=run.scope, action="deleted")
         assert (event.actor, event.channel, event.reason) == ("user:dora", "api", "asked")
-        assert event.figures["confirmation"] == "yes"
+        assert event.details["confirmation"] == "yes"
 
     def test_why_not_is_said(self, api, site):
         run = make_run("scripted", site=site)

@@ -12,7 +12,7 @@ from automation import retention, tasks
 from automation.models import AutomationRun, Site
 from automation.pipeline import get_pipeline
 from pause_manager.models import ControlEvent
-from tests.factories import drain, make_run, make_site
+from tests.support.factories import drain, make_run, make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

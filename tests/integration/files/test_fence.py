@@ -20,16 +20,16 @@ from automation.errors import LeaseLost
 from automation.files import catalog, place, reading, sweep
 from automation.files.artifacts import Artifacts
 from automation.files.fenced import FencedArtifacts
-from automation.leases.claims import Work
+from automation.items.leased_slice import LeasedSlice
 from automation.models import Artifact, AutomationRun, ItemFailure
-from tests.concurrency.racing import in_thread
-from tests.factories import drain, expire_leases, leased, make_run, outputs, run_loop, settle, writer_of
-from tests.pipelines import scripted
+from tests.support.factories import drain, expire_leases, leased, make_run, outputs, run_loop, settle, writer_of
+from tests.support.pipelines import scripted
+from tests.support.race import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def written_by(work: Work, run: AutomationRun) -> FencedArtifacts:
+def written_by(work: LeasedSlice, run: AutomationRun) -> FencedArtifacts:
     return FencedArtifacts(run.pk, "scripted", lambda: work)
 
 
@@ -195,7 +195,7 @@ def test_two_holders_of_one_name_take_turns(storage):
     holders = [leased(run, "a"), leased(run, "b")]
     barrier = threading.Barrier(2)
 
-    def write(work: Work) -> None:
+    def write(work: LeasedSlice) -> None:
         ours = written_by(work, run)
         barrier.wait(10)
         for number in range(8):

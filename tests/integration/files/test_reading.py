@@ -17,9 +17,9 @@ from automation.management.outcome import outputs_of
 from automation.models import Artifact, AutomationRun
 from automation.retention import deletion, purge
 from automation.runs import lifecycle
-from tests.callers import VIEW, make_user
-from tests.factories import OPERATOR, expire_leases, make_run, make_site, settle, writer_of
-from tests.shell import Shell
+from tests.support.api_users import VIEW, make_user
+from tests.support.factories import OPERATOR, expire_leases, make_run, make_site, settle, writer_of
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -13,18 +13,18 @@ from django.db import connection
 from django.test import Client
 
 from automation import gate, leases
-from automation.files import place, sharing
+from automation.files import place
 from automation.files.fenced import FencedArtifacts
 from automation.files.storage import StorageAway
-from automation.gate import standstills
+from automation.gate import file_sharing, standstills
 from automation.models import AutomationRun, ItemFailure, WorkSlice
 from automation.pipeline import Pipeline, Stage
 from automation.pipeline.context import StageContext
 from automation.runs import reconciler
 from backend import ticks
 from pause_manager.nodes import members
-from tests.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
-from tests.pipelines import Scripted, scripted
+from tests.support.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
+from tests.support.pipelines import Scripted, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -141,7 +141,7 @@ def test_files_that_nobody_foresaw_are_not_scattered(use: Callable[[str], Storag
         saved.append(item["n"])
 
     run = make_run("scripted", items=10)
-    assert run.pipeline not in sharing.filing()
+    assert run.pipeline not in file_sharing.filing()
     first = use(f"file://{tmp_path}/a")
     with scripted(script):
         work = leased(run)
@@ -298,10 +298,10 @@ def test_whether_a_pipeline_uses_files_is_seen_in_its_stages_unless_it_says():
     def pipeline(*stages: type[Stage], says: bool | None = None) -> type[Pipeline]:
         return type("Made", (Pipeline,), {"slug": "made", "title": "Made", "stages": stages, "uses_files": says})
 
-    assert sharing.uses_files(pipeline(Plain, Inner))
-    assert sharing.uses_files(pipeline(type("Sub", (Inner,), {"slug": "sub"})))
-    assert not sharing.uses_files(pipeline(Plain))
-    assert sharing.uses_files(pipeline(Plain, says=True))
-    assert not sharing.uses_files(pipeline(Inner, says=False))
-    assert "content" in sharing.filing()
-    assert "drill" not in sharing.filing()
+    assert file_sharing.uses_files(pipeline(Plain, Inner))
+    assert file_sharing.uses_files(pipeline(type("Sub", (Inner,), {"slug": "sub"})))
+    assert not file_sharing.uses_files(pipeline(Plain))
+    assert file_sharing.uses_files(pipeline(Plain, says=True))
+    assert not file_sharing.uses_files(pipeline(Inner, says=False))
+    assert "content" in file_sharing.filing()
+    assert "drill" not in file_sharing.filing()

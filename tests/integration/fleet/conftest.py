@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.workers import Workers
+from tests.support.workers import Workers
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def workers(process_env: dict[str, str], tmp_path: Path, settings: Any) -> Itera
     """Workers with the test's pipelines, that are silent for ten seconds before they are gone."""
     quick = {"worker_beat_seconds": 0.5, "missed_worker_beats": 20}
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, **quick}
-    env = {**process_env, "DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "tests.integration.fleet.quick_settings"}
+    env = {**process_env, "DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "tests.support.settings.quick_beat"}
     running = Workers(tmp_path, env)
     try:
         yield running

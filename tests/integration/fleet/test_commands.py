@@ -15,8 +15,8 @@ from pause_manager import fleet
 from pause_manager.management import drain_watch
 from pause_manager.management.shell import Exit
 from pause_manager.models import ControlEvent
-from tests.factories import OPERATOR, expire_leases, leased, make_run
-from tests.workers import REPOSITORY, eventually
+from tests.support.factories import OPERATOR, expire_leases, leased, make_run
+from tests.support.workers import REPOSITORY, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

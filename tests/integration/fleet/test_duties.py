@@ -11,10 +11,10 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from pause_manager.models import CapacitySample, ControlEvent, FleetWorker, PollState, Tally, WorkerNode
+from pause_manager.models import CapacitySample, ControlEvent, CounterTotal, FleetWorker, PollState, WorkerNode
 from tests.integration.pausable.conftest import foreign as foreign
-from tests.integration.pausable.project import Foreign, hold, release
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -55,7 +55,7 @@ def worker_seen() -> Any:
 
 
 def counted() -> float:
-    return sum(Tally.objects.filter(name="foreign_counted_total").values_list("value", flat=True))
+    return sum(CounterTotal.objects.filter(name="foreign_counted_total").values_list("value", flat=True))
 
 
 def saturate(foreign: Foreign) -> None:

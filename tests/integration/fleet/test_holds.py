@@ -14,9 +14,9 @@ from pause_manager.errors import InvalidHold
 from pause_manager.fleet import bulk_holds
 from pause_manager.models import ControlEvent, Hold, WorkerNode
 from pause_manager.nodes import members
-from tests.callers import client_of, make_user
-from tests.factories import OPERATOR, claim, make_run
-from tests.factories_nodes import make_node
+from tests.support.api_users import client_of, make_user
+from tests.support.factories import OPERATOR, claim, make_run
+from tests.support.node_factories import make_node
 
 URL = "/api/v1/holds/"
 RELEASE = f"{URL}release/"

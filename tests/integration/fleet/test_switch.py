@@ -14,16 +14,15 @@ from automation import gate, leases
 from automation.models import Lifecycle, WorkSlice
 from automation.runs import reconciler
 from pause_manager import fleet, holds
+from pause_manager.actor import Actor
 from pause_manager.errors import FleetRefused, InvalidFleetCommand, InvalidHold
 from pause_manager.fleet import drain
 from pause_manager.holds import fleet_state
 from pause_manager.models import ControlEvent, ControlState, FleetWorker, Hold
 from pause_manager.nodes import members, serving
-from pause_manager.observability.actor import Actor
 from pause_manager.tasks import expire_holds
-from tests import factories
-from tests.concurrency.racing import race
-from tests.factories import (
+from tests.support import factories
+from tests.support.factories import (
     OPERATOR,
     claim,
     everybody_has_heard,
@@ -35,7 +34,8 @@ from tests.factories import (
     settle,
     tickets,
 )
-from tests.pipelines import scripted
+from tests.support.pipelines import scripted
+from tests.support.race import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,7 +102,7 @@ def test_every_accepted_change_is_one_version_and_one_event_and_refusals_are_on_
 
     assert (paused.version, resumed.version) == (first + 1, first + 4)
     assert (resumed.is_paused, resumed.mode, resumed.reason) == (False, "", "done")
-    told = [(event.action, event.figures.get("mode"), event.reason, event.actor) for event in events()]
+    told = [(event.action, event.details.get("mode"), event.reason, event.actor) for event in events()]
     assert told == [
         ("resume_refused", None, "done", "user:olga"),
         ("hold_placed", "drain", "upgrade", "user:olga"),
@@ -111,7 +111,7 @@ def test_every_accepted_change_is_one_version_and_one_event_and_refusals_are_on_
         ("hold_altered", "quiesce", "hurry", "user:olga"),
         ("hold_released", "quiesce", "done", "user:olga"),
     ]
-    versions = [event.figures["version"] for event in events("hold_placed", "hold_altered", "hold_released")]
+    versions = [event.details["version"] for event in events("hold_placed", "hold_altered", "hold_released")]
     assert versions == list(range(first + 1, first + 5))
     assert [change["action"] for change in fleet.snapshot()["audit"]["latest"]] == ["resume", "pause", "pause", "pause"]
 
@@ -161,7 +161,7 @@ def test_operators_at_once_get_versions_one_apart_and_one_event_each():
 
     assert versions == list(range(first + 1, first + 1 + len(versions)))
     changes = events("hold_placed", "hold_altered", "hold_released")
-    assert [event.figures["version"] for event in changes] == versions
+    assert [event.details["version"] for event in changes] == versions
     assert fleet.state().version == versions[-1]
     assert fleet.state().is_paused == Hold.objects.active().exists()
 
@@ -196,7 +196,7 @@ def test_resume_waits_for_what_is_at_work_unless_forced():
     leases.release(work)
     assert drain.measure().is_drained
     assert not resume().is_paused
-    assert [event.figures["running"] for event in events("hold_placed")] == [1]
+    assert [event.details["running"] for event in events("hold_placed")] == [1]
 
 
 def test_a_forced_resume_says_so():
@@ -206,7 +206,7 @@ def test_a_forced_resume_says_so():
     resume(force=True, confirmation="I know")
 
     [event] = events("hold_released")
-    assert (event.figures["forced"], event.figures["confirmation"], event.figures["running"]) == (True, "I know", 1)
+    assert (event.details["forced"], event.details["confirmation"], event.details["running"]) == (True, "I know", 1)
 
 
 @pytest.mark.req("W-11")
@@ -254,7 +254,7 @@ def test_an_event_tells_when_work_parks_and_when_it_goes_on(scope):
 
     with scripted(hold):
         run_loop(run)
-    assert [event.figures["code"] for event in factories.events(run, "stopped", "continued")] == ["held"]
+    assert [event.details["code"] for event in factories.events(run, "stopped", "continued")] == ["held"]
 
     holds.release([scope], actor=OPERATOR, reason="done")
 
@@ -308,7 +308,7 @@ def test_a_drain_becomes_a_quiesce_at_its_deadline():
     assert (state.mode, state.version, state.reason) == ("quiesce", version + 1, "upgrade")
     assert state.requested_by == "user:olga"
     [event] = events("hold_altered")
-    assert (event.actor, event.before["mode"], event.figures["version"]) == ("system", "drain", version + 1)
+    assert (event.actor, event.before["mode"], event.details["version"]) == ("system", "drain", version + 1)
     assert fleet.snapshot()["deadline"] is None
 
 

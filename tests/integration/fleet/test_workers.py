@@ -16,10 +16,10 @@ from pause_manager import fleet, holds
 from pause_manager.fleet import drain
 from pause_manager.messaging import broker
 from pause_manager.nodes import members
-from tests.factories import OPERATOR, events, make_run, numbers, outputs, stage_of
-from tests.integration.capacity.fleet import HERE
-from tests.integration.fleet.cutting import Wire
-from tests.workers import Workers, eventually
+from tests.support.cut_wire import Wire
+from tests.support.factories import OPERATOR, events, make_run, numbers, outputs, stage_of
+from tests.support.sampled_fleet import HERE
+from tests.support.workers import Workers, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("load")]
 QUEUES = ("stages", "other", "control")
@@ -68,7 +68,7 @@ def drawn() -> int:
 @pytest.mark.req("W-49")
 def test_held_queues_keep_their_messages_whoever_holds_them(workers: Workers, tmp_path: Path) -> None:
     notes = Notes(tmp_path)
-    options = ["-Q", ",".join(QUEUES), "-c", "2", "--include", "tests.burning"]
+    options = ["-Q", ",".join(QUEUES), "-c", "2", "--include", "tests.support.busy_tasks"]
     workers.start("one", *options)
     assert eventually(lambda: obeyed(fleet.state().version))
 
@@ -130,7 +130,7 @@ def test_a_worker_that_is_cut_off_keeps_what_it_knew_and_lags_until_it_is_back(
     paused = pause()
     notes.send(1)
     wires[0].cut()
-    workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.burning", env=env)
+    workers.start("stages", "-Q", "stages", "-c", "1", "--include", "tests.support.busy_tasks", env=env)
     time.sleep(1)
     assert notes.done() == [], "what it cannot read counts as held"
     wires[0].mend()
@@ -169,7 +169,7 @@ def work_until(run, is_over, seconds: float = 60) -> bool:
 def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(workers: Workers) -> None:
     run = make_run("slow", items=numbers(200), params={"seconds": 0.1})
     slices = WorkSlice.objects.filter(stage_run=stage_of(run))
-    options = ["-Q", "stages", "-c", "8", "--include", "tests.pipelines"]
+    options = ["-Q", "stages", "-c", "8", "--include", "tests.support.pipelines"]
     workers.start("stages", *options)
     at_work = min(8, slices.count())
     assert eventually(lambda: slices.leased().count() == at_work)
@@ -181,7 +181,7 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
     assert drawn() == token + 1, "no lease was granted after the commit"
     done = len(outputs(run))
     assert 0 < done < 200
-    assert {event.figures["code"] for event in events(run, "stopped")} == {"held"}
+    assert {event.details["code"] for event in events(run, "stopped")} == {"held"}
 
     workers.kill("stages")
     workers.start("stages", *options)
@@ -214,7 +214,7 @@ def test_eight_loops_drain_survive_the_death_of_everything_quiesce_and_finish(wo
 def test_every_pool_obeys(workers: Workers, tmp_path: Path, pool: str) -> None:
     notes = Notes(tmp_path)
     options = ["-Q", "stages", "-P", pool, *(["-c", "2"] if pool != "solo" else [])]
-    workers.start("stages", *options, "--include", "tests.burning")
+    workers.start("stages", *options, "--include", "tests.support.busy_tasks")
     assert eventually(lambda: obeyed(fleet.state().version)), workers.said("stages")[-2000:]
     version = pause()
     assert eventually(lambda: obeyed(version)), workers.said("stages")[-2000:]

@@ -14,8 +14,8 @@ from django.core.files.storage import default_storage
 
 from automation.models import AutomationRun
 from automation.models.work import WorkItem
-from tests.factories import make_site
-from tests.workers import REPOSITORY, Workers
+from tests.support.factories import make_site
+from tests.support.workers import REPOSITORY, Workers
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

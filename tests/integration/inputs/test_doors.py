@@ -15,10 +15,10 @@ from django.urls import reverse
 from automation.models import AutomationRun, Site
 from automation.models.work import WorkItem
 from pause_manager.models import ControlEvent
-from tests import pipelines
-from tests.callers import OPERATE, RUNS, VIEW, client_of, make_user
-from tests.factories import make_site
-from tests.shell import Shell
+from tests.support import pipelines
+from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
+from tests.support.factories import make_site
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,7 +121,7 @@ def test_the_answer_and_the_event_tell_what_was_read_and_left_out(api: Any) -> N
     del told["warnings"]
     for one in told["left_out"]:
         del one["examples"]  # the event outlives the items
-    assert event.figures["input"] == told
+    assert event.details["input"] == told
 
 
 def test_items_that_came_as_json_are_told_of_as_well(api: Any) -> None:

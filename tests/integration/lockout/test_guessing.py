@@ -19,9 +19,9 @@ from backend.lockout import address, counter, tokens
 from backend.lockout.checks import check_proxies
 from backend.lockout.throttles import AnonRate
 from pause_manager.models import ControlEvent
-from tests.callers import JOBS, RUNS, VIEW, make_user
-from tests.factories import make_site
-from tests.integration.agents.calling import make_agent
+from tests.support.agent_calls import make_agent
+from tests.support.api_users import JOBS, RUNS, VIEW, make_user
+from tests.support.factories import make_site
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,7 +77,7 @@ def by_token(url: str, header: str, *, address: str = "192.0.2.1", method: str =
 
 
 def events(action: str) -> list[dict[str, Any]]:
-    return [event.figures for event in ControlEvent.objects.filter(action=action).order_by("id")]
+    return [event.details for event in ControlEvent.objects.filter(action=action).order_by("id")]
 
 
 @pytest.mark.parametrize("door", SIGN_IN)
@@ -106,7 +106,7 @@ def test_what_was_tried_is_on_record_once(alice: User) -> None:
 
     assert events("sign_in_failed") == [{"account": "alice", "address": "192.0.2.1", "door": "console", "tries": 1}]
     assert events("locked_out") == [{"account": "alice", "address": "192.0.2.1", "door": "console", "tries": TRIES}]
-    assert "wrong-" not in json.dumps(list(ControlEvent.objects.values_list("figures", "reason")))
+    assert "wrong-" not in json.dumps(list(ControlEvent.objects.values_list("details", "reason")))
 
 
 def test_an_attacker_locks_out_nobody_elsewhere(alice: User) -> None:

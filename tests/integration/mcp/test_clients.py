@@ -17,10 +17,10 @@ from automation import agents
 from automation.models import Agent
 from pause_manager import fleet
 from pause_manager.models import ControlEvent, Hold
-from tests.callers import OPERATE, VIEW, make_user
-from tests.factories import OPERATOR, leased, make_run, make_site, rows
-from tests.integration.agents.calling import Caller, done, make_agent
-from tests.integration.mcp.connecting import over_http, over_stdio, web_server
+from tests.support.agent_calls import Caller, done, make_agent
+from tests.support.api_users import OPERATE, VIEW, make_user
+from tests.support.factories import OPERATOR, leased, make_run, make_site, rows
+from tests.support.mcp_clients import over_http, over_stdio, web_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -43,7 +43,7 @@ AGENT_TOOLS = {f"queue.{verb}" for verb in ("claim", "items", "heartbeat", "chec
 
 @pytest.fixture
 def env(process_env) -> dict[str, str]:
-    return {**process_env, "SLACKWATER_APPS": "tests"}
+    return {**process_env, "SLACKWATER_APPS": "tests.support"}
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
-from tests.callers import VIEW, make_user
-from tests.factories import make_site
+from tests.support.api_users import VIEW, make_user
+from tests.support.factories import make_site
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
-from tests.rabbitmq import RabbitMQ
 from tests.support.proxy import PostgresProxy
+from tests.support.rabbitmq import RabbitMQ
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign, OrdinaryDesk
+    from tests.support.foreign_project import Foreign, OrdinaryDesk
 
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 @pytest.fixture(scope="session")
 def ordinary_desk() -> Iterator[OrdinaryDesk]:
-    from tests.integration.pausable.project import OrdinaryDesk
+    from tests.support.foreign_project import OrdinaryDesk
 
     desk = OrdinaryDesk()
     try:
@@ -65,7 +65,7 @@ def ordinary_desk() -> Iterator[OrdinaryDesk]:
 
 @pytest.fixture
 def foreign(process_env: dict[str, str], tmp_path: Path, ordinary_desk: OrdinaryDesk) -> Iterator[Foreign]:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     project = Foreign(tmp_path, process_env, ordinary_desk)
     try:
@@ -93,7 +93,7 @@ def behind(proxy: PostgresProxy, process_env: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def foreign_behind(behind: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
     """The foreign project with all its database connections through the proxy; this process has its own."""
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     project = Foreign(tmp_path, {**behind, "FOREIGN_GRACE": "1"})
     try:

@@ -14,11 +14,11 @@ import pytest
 import redis
 
 from backend.embedded import Layout, Redis
-from tests.rabbitmq import RabbitMQ, is_installed
-from tests.workers import eventually
+from tests.support.rabbitmq import RabbitMQ, is_installed
+from tests.support.workers import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300), pytest.mark.slow]
 
@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def foreign(server: Redis, process_env: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     url = server.layout.redis_url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
     project = Foreign(tmp_path, {**process_env, "FOREIGN_BROKER": url})
@@ -104,7 +104,7 @@ def test_workers_outlive_a_broker_that_hangs(foreign: Foreign, server: Redis, po
 @pytest.mark.skipif(not is_installed(), reason="no RabbitMQ is installed (Debian: rabbitmq-server)")
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_workers_outlive_a_rabbitmq_that_restarts(process_env: dict[str, str], tmp_path: Path, pool: str):
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
     rabbitmq = RabbitMQ(tmp_path / "rabbitmq")
     foreign = Foreign(tmp_path, {**process_env, "FOREIGN_BROKER": rabbitmq.url})

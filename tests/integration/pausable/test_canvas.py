@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from pause_manager.models import PauseQueueEntry, RunningTask
-from tests.integration.pausable.project import Foreign, hold, reconciled, release
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, reconciled, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
@@ -34,7 +34,7 @@ def has_settled(foreign: Foreign) -> bool:
     """Whether nothing has been written for a second, nothing runs and nothing waits."""
     before = len(foreign.notes())
     time.sleep(1)
-    is_open = PauseQueueEntry.objects.waiting().exists() or PauseQueueEntry.objects.unanswered().exists()
+    is_open = PauseQueueEntry.objects.waiting().exists() or PauseQueueEntry.objects.unconfirmed().exists()
     return len(foreign.notes()) == before and not RunningTask.objects.exists() and not is_open
 
 

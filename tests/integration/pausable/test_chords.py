@@ -18,9 +18,9 @@ from django.core.management import call_command
 from pause_manager.messaging.message import groups_of
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import chord_results, parked_messages
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import Foreign, hold, release, waiting
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import Foreign, hold, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -76,7 +76,7 @@ def park(app: Celery, groups: tuple[str, ...]) -> PauseQueueEntry:
 
     embedded = {"chord": {"task": "body", "options": {"group_id": groups[1]} if groups[1:] else {}}}
     one = delivery(member, group=groups[0], embedded=embedded)
-    return PauseQueueEntry.objects.get(pk=parked_messages._keep(one, None, "a hold"))
+    return PauseQueueEntry.objects.get(pk=parked_messages._park(one, None, "a hold"))
 
 
 def test_what_a_group_has_is_renewed_as_long_as_a_member_waits(app: Celery):
@@ -106,7 +106,7 @@ def test_what_a_group_has_is_renewed_as_long_as_a_member_waits(app: Celery):
     backend.client.expire(keys[0], 20)
     assert chord_results.keep_alive(app) == 0, "once in a quarter of their time is enough"
 
-    PauseQueueEntry.objects.update(finished_at=entry.paused_at, outcome="sent", answered_at=entry.paused_at)
+    PauseQueueEntry.objects.update(finished_at=entry.paused_at, outcome="sent", confirmed_at=entry.paused_at)
     chord_results._next_look = 0.0
     assert chord_results.keep_alive(app) == 0, "nothing waits any more"
 
@@ -187,4 +187,4 @@ def test_a_retry_after_a_lost_pool_process_runs(foreign: Foreign):
     assert foreign.ended(sent, 60) == ["SUCCESS", 1], foreign.workers.said("one")[-3000:]
 
     assert [note[1] for note in foreign.notes("lost_once")] == [0, 1], "the second is the retry that Celery made"
-    assert eventually(lambda: not PauseQueueEntry.objects.unanswered().exists())
+    assert eventually(lambda: not PauseQueueEntry.objects.unconfirmed().exists())

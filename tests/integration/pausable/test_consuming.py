@@ -11,8 +11,8 @@ import redis
 
 from pause_manager import fleet
 from pause_manager.models import FleetWorker
-from tests.integration.pausable.project import QUEUE, Foreign, hold, release
-from tests.workers import eventually
+from tests.support.foreign_project import QUEUE, Foreign, hold, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

@@ -13,9 +13,9 @@ from pause_manager.fleet import drain
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from pause_manager.nodes import members
-from tests.integration.pausable.project import OPERATOR, QUEUE, Foreign, hold, reconciled, release
+from tests.support.foreign_project import OPERATOR, QUEUE, Foreign, hold, reconciled, release
 from tests.support.proxy import PostgresProxy
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -57,7 +57,7 @@ def test_nothing_is_at_work_when_a_drain_is_complete(foreign: Foreign, pool: tup
 @pytest.mark.slow
 def test_a_worker_that_does_not_say_what_it_has_in_hand_is_seen_through(foreign: Foreign):
     """The guard of the test above, taken out."""
-    foreign.worker("one", "-c", "2", "--prefetch-multiplier", "4", "--include", "tests.foreign.unguarded")
+    foreign.worker("one", "-c", "2", "--prefetch-multiplier", "4", "--include", "tests.foreign.unguarded_worker")
 
     assert violations(foreign, rounds=5)
 

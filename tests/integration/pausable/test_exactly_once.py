@@ -20,15 +20,15 @@ from pause_manager.messaging import broker
 from pause_manager.messaging.message import ENTRY
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import redispatch
-from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release, waiting
-from tests.workers import eventually
+from tests.support.foreign_project import QUEUE, Foreign, hold, reconciled, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 
-def send_again(entry: PauseQueueEntry, sending: int) -> None:
+def send_again(entry: PauseQueueEntry, generation: int) -> None:
     """The broker delivers a message a second time."""
-    again = broker.as_it_came(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{sending}"})
+    again = broker.as_it_came(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{generation}"})
     assert broker.publish([again]) == [broker.TAKEN]
 
 
@@ -87,12 +87,12 @@ def test_a_lost_message_is_sent_again_and_a_late_one_ends(foreign: Foreign, sett
     (sent,) = foreign.keep(("add", 1, 2))
     foreign.workers.stop("one")
     release()
-    entry = PauseQueueEntry.objects.unanswered().get()
+    entry = PauseQueueEntry.objects.unconfirmed().get()
     assert broker.queue_depth(QUEUE) == 1
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as store:
         store.flushdb()
 
-    assert reconciled(lambda: PauseQueueEntry.objects.filter(sending=2).exists())
+    assert reconciled(lambda: PauseQueueEntry.objects.filter(generation=2).exists())
     assert broker.queue_depth(QUEUE) == 1
     send_again(entry, 1)
     foreign.worker("two")
@@ -101,7 +101,7 @@ def test_a_lost_message_is_sent_again_and_a_late_one_ends(foreign: Foreign, sett
     assert eventually(is_idle)
     assert foreign.notes() == [["add", 1, 2]]
     redispatch.reconcile()
-    assert not PauseQueueEntry.objects.unanswered().exists()
+    assert not PauseQueueEntry.objects.unconfirmed().exists()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.workers import REPOSITORY, Workers, eventually
+from tests.support.workers import REPOSITORY, Workers, eventually
 
 EXAMPLE = REPOSITORY / "examples" / "foreign_project"
 NAME = f"foreign_example_{os.getpid()}"
@@ -41,7 +41,7 @@ class Project:
         return done.stdout + done.stderr
 
     def shell(self, statement: str) -> str:
-        imports = "from pause_manager import holds\nfrom pause_manager.observability.actor import Actor"
+        imports = "from pause_manager import holds\nfrom pause_manager.actor import Actor"
         return self.manage("shell", "--no-imports", "-c", f"{imports}\nme = Actor('user:me', 'cli')\n{statement}")
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, current_app
 
-from tests.rabbitmq import is_installed
 from tests.support.proxy import PostgresProxy
+from tests.support.rabbitmq import is_installed
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
-    from tests.rabbitmq import RabbitMQ
-    from tests.support.lives import Lives, Orders, Outcome
+    from tests.support.delivery_lives import Lives, Orders, Outcome
+    from tests.support.foreign_project import Foreign
+    from tests.support.rabbitmq import RabbitMQ
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
@@ -47,7 +47,7 @@ def sending_to(broker: str) -> Iterator[None]:
 def lives_of(
     foreign: Foreign, proxy: PostgresProxy, pool: str, acks: str, orders: Orders | None = None, **env: str
 ) -> Lives:
-    from tests.support.lives import Lives
+    from tests.support.delivery_lives import Lives
 
     foreign.worker("one", *OPTIONS[pool], FOREIGN_ACKS_LATE=str(int(acks == "late")), **env)
     return Lives(lambda: foreign.workers.said("one"), proxy, orders)
@@ -67,7 +67,7 @@ def check(lives: Lives, outcomes: list[Outcome]) -> None:
 
 @pytest.mark.parametrize("acks", ["early", pytest.param("late", marks=pytest.mark.slow)])
 def test_a_connection_that_breaks_loses_and_doubles_nothing(foreign_behind: Foreign, proxy: PostgresProxy, acks: str):
-    from tests.support.lives import spread
+    from tests.support.delivery_lives import spread
 
     lives = lives_of(foreign_behind, proxy, "prefork", acks)
     answers = [case for case in lives.learn() if case.is_of_a_write and case.when == "after"]
@@ -101,7 +101,7 @@ def test_wherever_the_connection_of_an_operator_breaks(
     foreign_behind: Foreign, proxy: PostgresProxy, process_env: dict[str, str]
 ):
     """Of whoever holds, parks, releases, sends on and polls, and does it again if it failed."""
-    from tests.support.lives import Elsewhere
+    from tests.support.delivery_lives import Elsewhere
 
     project = foreign_behind
     operator = Elsewhere(project.env, project.root / "operator.log")

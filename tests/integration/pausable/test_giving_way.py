@@ -13,17 +13,17 @@ from pause_manager import manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask, WorkerNode
 from pause_manager.pausable import PausableTask, parked_messages
-from pause_manager.pause_queue.admission import ITS_TURN
+from pause_manager.pause_queue.admission import QUEUED_BEHIND
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import Lodging
 from pause_manager.worker.node_monitor import NodeWatch
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.capacity.fleet import HERE, node
-from tests.integration.capacity.test_node_watch import Machine, carrying, events
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import QUEUE, Foreign, hold, release, waiting
+from tests.integration.nodes.test_node_monitor import Machine, carrying, events
 from tests.integration.pausable.test_settling import needy, task  # noqa: F401  (fixtures)
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import QUEUE, Foreign, hold, release, waiting
+from tests.support.sampled_fleet import HERE, node
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
+from tests.support.workers import eventually
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -40,15 +40,15 @@ NOISY = {
 
 def start(one: PausableTask, priority: int, *, asks: bool = True) -> RunningTask:
     info = {"exchange": "", "routing_key": QUEUE, "priority": priority}
-    turn = parked_messages.settle(delivery(one, delivery_info=info))
+    turn = parked_messages.admit(delivery(one, delivery_info=info))
     assert turn is not None
     assert turn.row is not None
-    RunningTask.objects.filter(pk=turn.row).update(asks=asks)
+    RunningTask.objects.filter(pk=turn.row).update(polls_for_stop=asks)
     return RunningTask.objects.get(pk=turn.row)
 
 
 def told(*tasks: RunningTask) -> list[str]:
-    return [RunningTask.objects.get(pk=one.pk).gives_way for one in tasks]
+    return [RunningTask.objects.get(pk=one.pk).stop_reason for one in tasks]
 
 
 @pytest.mark.req("P-36")
@@ -72,14 +72,14 @@ def test_loops_and_tasks_give_way_in_one_order_and_what_never_asks_stays(needy: 
         assert told(urgent) == [""]
         machine.sees(8, foreign=6)
 
-    order = [[one["ref"] for one in event.figures["yields"]] for event in events("yield_wanted")]
+    order = [[one["ref"] for one in event.details["yields"]] for event in events("yield_wanted")]
     assert order == [
         [f"task:{low.task_id}/{low.pk}"],
         ["slice:1"],
         [f"task:{urgent.task_id}/{urgent.pk}"],
     ]
     deaf.refresh_from_db()
-    assert (deaf.asks, deaf.gives_way) == (False, "")
+    assert (deaf.polls_for_stop, deaf.stop_reason) == (False, "")
 
 
 class Pieces:
@@ -119,7 +119,7 @@ def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(fo
     usual = foreign.send("patient", "usual")
     assert pieces.work("usual")
     urgent = foreign.send("patient", "urgent", priority=0)
-    assert eventually(lambda: RunningTask.objects.filter(asks=True).count() == 2, 30)
+    assert eventually(lambda: RunningTask.objects.filter(polls_for_stop=True).count() == 2, 30)
     assert eventually(lambda: foreign.notes("deaf"), 30)
 
     # In the past, so that the cooldown it leaves is over.
@@ -131,13 +131,13 @@ def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(fo
     told = "strangers need 4.0 cores and our work declared 6.0 cores of its 8.0 cores; one piece of it yields"
     assert (name, told in reason) == ("usual", True)
     entry = PauseQueueEntry.objects.waiting().get()
-    assert (entry.ref, entry.kept_by, entry.reason) == (f"task:{usual}", "capacity", reason)
+    assert (entry.ref, entry.waits_for, entry.reason) == (f"task:{usual}", "capacity", reason)
     assert {row.task_id for row in RunningTask.objects.all()} == {deaf, urgent}
     assert pieces.work("urgent"), "just enough have gone"
 
     late = foreign.send("patient", "late")
     assert waiting(2)
-    assert PauseQueueEntry.objects.waiting().get(ref=f"task:{late}").reason == ITS_TURN
+    assert PauseQueueEntry.objects.waiting().get(ref=f"task:{late}").reason == QUEUED_BEHIND
     assert manager.poll().sent == 0, "strangers are still there"
     assert pieces.starts("late") == []
 

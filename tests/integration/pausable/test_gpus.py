@@ -12,10 +12,10 @@ import pytest
 from pause_manager import nodes
 from pause_manager.models import FleetWorker, RunningTask
 from pause_manager.nodes import report
-from tests.integration.pausable.project import Foreign, reconciled
-from tests.nvml.driver import Card, Driver
-from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, reconciled
+from tests.support.nvml.driver import Card, Driver
+from tests.support.nvml.fixtures import driver, nvml_library  # noqa: F401
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -136,7 +136,7 @@ def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, m
 
 def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Foreign, cards: Driver):
     from pause_manager.capacity.needs import Needs
-    from pause_manager.pause_queue.admission import Desk, look
+    from pause_manager.pause_queue.admission import AdmissionController, take_snapshot
     from pause_manager.pause_queue.ramp import Ramp
 
     start(foreign, cards, CUDA_VISIBLE_DEVICES="")
@@ -145,7 +145,7 @@ def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Fore
     foreign.ended(foreign.send("add", 1, 2))
 
     assert not eventually(lambda: foreign.notes("on_gpu"), 3), "and other work goes on"
-    verdict = Desk(look(), Ramp()).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
+    verdict = AdmissionController(take_snapshot(), Ramp()).should_pause(Needs(cpu=0, gpu_memory_mib=8_000))
     assert verdict.sentence.endswith("sees any of its 2 GPUs.")
     assert "CUDA_VISIBLE_DEVICES= leaves none" in foreign.workers.said("one")
 

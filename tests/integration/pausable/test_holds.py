@@ -9,8 +9,8 @@ import pytest
 from pause_manager import pausable
 from pause_manager.fleet import drain
 from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask
-from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, reconciled, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -47,7 +47,7 @@ def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str
     assert foreign.ended(sent) == ["SUCCESS", 3]
     assert foreign.notes() == [["add", 1, 2]]
     entry.refresh_from_db()
-    assert (entry.outcome, entry.sending, entry.answered_at is not None) == ("sent", 1, True)
+    assert (entry.outcome, entry.generation, entry.confirmed_at is not None) == ("sent", 1, True)
     told = ControlEvent.objects.filter(scope=entry.ref).order_by("id").values_list("action", "actor")
     assert list(told) == [("parked", "system"), ("sent_on", "user:operator")]
 
@@ -94,8 +94,8 @@ def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: 
     assert foreign.ended(revoked)[0] == "REVOKED"
     assert foreign.ended(expiring)[0] == "REVOKED"
     assert foreign.notes("add") == [["add", 3, 3]]
-    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists()), "nobody waits for their answer"
-    assert not PauseQueueEntry.objects.filter(sending__gt=1).exists()
+    assert reconciled(lambda: not PauseQueueEntry.objects.unconfirmed().exists()), "nobody waits for their answer"
+    assert not PauseQueueEntry.objects.filter(generation__gt=1).exists()
 
 
 @pytest.mark.req("W-19", "M-05")

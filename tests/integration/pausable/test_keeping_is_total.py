@@ -13,16 +13,16 @@ import pytest
 import redis
 from celery import current_app
 
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 TOLD = "foreign-told"
-TELLS = "tests.foreign.odd.tells"
-LONG_TASK = "tests.foreign.odd." + "x" * 300
+TELLS = "tests.foreign.echo_task.tells"
+LONG_TASK = "tests.foreign.echo_task." + "x" * 300
 QUEUE = "foreign"
 LONG_QUEUE = "q" * 180
 WORKER = ("-Q", f"{QUEUE},{LONG_QUEUE}", "-c", "2")
@@ -120,7 +120,7 @@ class Post:
 def test_whatever_celery_accepts_is_kept_and_runs_once_as_it_came(foreign: Foreign, pool: str, acks: str):
     from pause_manager.fleet import drain
     from pause_manager.models import PauseQueueEntry
-    from tests.integration.pausable.project import hold, reconciled, release
+    from tests.support.foreign_project import hold, reconciled, release
 
     post, odd = Post(), messages()
     by_celery = post.told_by_celery_alone(foreign, odd)
@@ -144,5 +144,5 @@ def test_whatever_celery_accepts_is_kept_and_runs_once_as_it_came(foreign: Forei
     assert sorted(what for what in odd if len(told[what]) > 1) == [], "these ran twice"
     assert sorted(what for what in odd if told[what] != by_celery[what]) == [], "these changed on their way"
     assert kept, f"{waiting} of {len(odd)} were kept, and then the fleet was not drained"
-    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists(), 20)
+    assert reconciled(lambda: not PauseQueueEntry.objects.unconfirmed().exists(), 20)
     foreign.workers.stop("one")

@@ -10,9 +10,9 @@ import pytest
 
 from pause_manager.fleet import drain
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
-from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release
+from tests.support.foreign_project import QUEUE, Foreign, hold, reconciled, release
 from tests.support.proxy import Fault, PostgresProxy
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

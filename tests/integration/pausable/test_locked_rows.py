@@ -15,9 +15,9 @@ from pause_manager.database.thread import database_thread
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.worker.decisions import Decisions
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import hold, release
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import hold, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
@@ -51,13 +51,13 @@ def locking(entry: int) -> psycopg.Connection[Any]:
 def test_a_locked_entry_holds_only_its_own_message_up(task: PausableTask, decisions: Decisions):
     hold()
     for _ in range(3):
-        assert parked_messages.settle(delivery(task)) is None
+        assert parked_messages.admit(delivery(task)) is None
     release()
     locked, also_locked, free = PauseQueueEntry.objects.order_by("id")
     said: list[int] = []
 
     def settle(entry: PauseQueueEntry) -> None:
-        assert parked_messages.settle(delivery(task, **{"pause-entry": f"{entry.pk}.{entry.sending}"})) is not None
+        assert parked_messages.admit(delivery(task, **{"pause-entry": f"{entry.pk}.{entry.generation}"})) is not None
         said.append(entry.pk)
 
     with locking(locked.pk) as one, locking(also_locked.pk) as other:

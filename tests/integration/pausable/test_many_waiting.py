@@ -12,10 +12,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pause_manager import holds
+from pause_manager.actor import SYSTEM
 from pause_manager.messaging import envelope
 from pause_manager.models import PauseQueueEntry
 from pause_manager.nodes import known_tasks
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import redispatch
 from pause_manager.pause_queue import stuck
 
@@ -31,8 +31,8 @@ MESSAGE = {
 }
 FILL = f"""
     INSERT INTO pause_manager_pausequeueentry
-           (ref, task_name, args, kwargs, queue, priority, needs, reason, paused_at, attempts, outcome, kept_by,
-            finished_at, sent_at, answered_at, message_key, body, envelope, message, problem)
+           (ref, task_name, args, kwargs, queue, priority, needs, reason, paused_at, attempts, outcome, waits_for,
+            finished_at, sent_at, confirmed_at, message_key, body, envelope, message, problem)
     SELECT 'task:' || n, 'tests.foreign.tasks.t' || n %% 7, '[]', '{{}}', 'q' || n %% 5, 3, '{{}}', 'held',
            now() - make_interval(secs => {COUNT * 2} - n), 0,
            CASE WHEN n <= {COUNT} THEN '' ELSE 'sent' END, CASE WHEN n %% 3 = 0 THEN 'capacity' ELSE 'hold' END,
@@ -72,7 +72,7 @@ def test_no_statement_of_the_sender_reads_all_of_the_queue(many):
         holds.place([f"queue:q{number}"], actor=SYSTEM, reason="busy")
     with CaptureQueriesContext(connection) as asked:
         began = time.monotonic()
-        assert redispatch.go_on(actor=SYSTEM, reason="free", at_most=300) == 300
+        assert redispatch.dispatch_released(actor=SYSTEM, reason="free", at_most=300) == 300
         holds.place(["fleet"], actor=SYSTEM, reason="busy")
         redispatch.reconcile()
         stuck.counts()
@@ -85,7 +85,7 @@ def test_no_statement_of_the_sender_reads_all_of_the_queue(many):
             looked += 1
             assert "pause_manager_pausequeueentry" not in read_through(sql), sql[:2_000]
     assert looked > 8
-    assert PauseQueueEntry.objects.filter(outcome="sent", answered_at=None).count() == 300
+    assert PauseQueueEntry.objects.filter(outcome="sent", confirmed_at=None).count() == 300
 
 
 def test_who_asks_what_nobody_knows_gets_an_answer_in_time(many):

@@ -11,9 +11,9 @@ import pytest
 from pause_manager.models import ControlEvent, Hold, RunningTask
 from pause_manager.observability import counters
 from pause_manager.pausable import running_tasks
-from tests.integration.metrics.scraping import Scrape, renamed
-from tests.integration.pausable.project import QUEUE, Foreign, hold, release, waiting
-from tests.workers import eventually
+from tests.support.foreign_project import QUEUE, Foreign, hold, release, waiting
+from tests.support.scrape import Scrape, renamed
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -54,8 +54,8 @@ def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
     assert foreign.ended(plain) == ["SUCCESS", 3]
     assert eventually(lambda: actions(f"queue:{QUEUE}") == ["settled", "went_on"])
     [settled] = ControlEvent.objects.filter(scope=f"queue:{QUEUE}", action="settled")
-    assert (settled.figures["tasks"], settled.figures["mode"]) == (2, "drain")
-    assert 1.0 < settled.figures["seconds"] < 30.0
+    assert (settled.details["tasks"], settled.details["mode"]) == (2, "drain")
+    assert 1.0 < settled.details["seconds"] < 30.0
 
     # A quiesce: what leaves at a boundary has stopped, and is kept until it goes on.
     sent = foreign.send("slow", "a", 5.0)
@@ -67,7 +67,7 @@ def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
     release()
     assert foreign.ended(sent) == ["SUCCESS", "a"]
     assert eventually(lambda: actions("fleet") == ["settled", "went_on"])
-    assert not Hold.objects.filter(went_on_at__isnull=True).exists()
+    assert not Hold.objects.filter(work_resumed_at__isnull=True).exists()
 
     # Counted by the worker's processes, which write every few seconds.
     for scope, mode in (("queue", "drain"), ("fleet", "quiesce")):

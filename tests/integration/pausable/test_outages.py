@@ -12,10 +12,10 @@ import pytest
 from django.db import connection
 
 from tests.support.proxy import PostgresProxy
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -57,8 +57,8 @@ OUTAGES: dict[str, Callable[[PostgresProxy], None]] = {"cut": cut, "restarted": 
 def test_all_run_once_after_a_pause_with_an_outage(
     foreign_behind: Foreign, proxy: PostgresProxy, outage: str, acks: str, pool: str
 ):
-    from tests.integration.pausable.project import hold, reconciled, release, waiting
-    from tests.support.lives import Lives
+    from tests.support.delivery_lives import Lives
+    from tests.support.foreign_project import hold, reconciled, release, waiting
 
     foreign_behind.worker("one", "-P", pool, "-c", "4", FOREIGN_ACKS_LATE=str(int(acks == "late")))
     lives = Lives(lambda: foreign_behind.workers.said("one"), proxy)
@@ -130,7 +130,7 @@ TROUBLES: dict[str, Callable[[PostgresProxy], AbstractContextManager[None]]] = {
 def test_no_time_limit_runs_while_the_database_is_away(
     foreign_behind: Foreign, proxy: PostgresProxy, trouble: str, acks: str
 ):
-    from tests.support.lives import Lives
+    from tests.support.delivery_lives import Lives
 
     foreign_behind.worker("one", "-c", "2", FOREIGN_ACKS_LATE=str(int(acks == "late")))
     lives = Lives(lambda: foreign_behind.workers.said("one"), proxy)

@@ -14,15 +14,16 @@ import pytest
 import redis
 
 from pause_manager import manager
+from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import parked_messages
 from pause_manager.pause_queue import writer
-from pause_manager.pause_queue.writer import CAPACITY, Parked
-from tests.concurrency.racing import race
-from tests.integration.pausable.project import QUEUE, Foreign, reconciled
-from tests.workers import REPOSITORY, eventually
+from pause_manager.pause_queue.writer import Parked
+from tests.support.foreign_project import QUEUE, Foreign, reconciled
+from tests.support.race import race
+from tests.support.workers import REPOSITORY, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -36,7 +37,7 @@ from pause_manager.models import PauseQueueEntry
 ids = list(PauseQueueEntry.objects.values_list("pk", flat=True))
 with transaction.atomic():
     transaction.on_commit(lambda: os._exit(9))
-    pause_queue.send_on(ids, actor=pause_queue.CAPACITY, reason="room")
+    pause_queue.send_on(ids, actor=CAPACITY, reason="room")
 """
 
 
@@ -59,13 +60,13 @@ def deliver_again(*sent: PauseQueueEntry) -> None:
     copies = []
     for entry in sent:
         entry.refresh_from_db()
-        entry.sending -= 1
+        entry.generation -= 1
         copies.append(writer._sending(entry))
     assert broker.publish(copies) == [broker.TAKEN] * len(copies)
 
 
 def is_over() -> bool:
-    return broker.queue_depth(QUEUE) == 0 and not PauseQueueEntry.objects.unanswered().exists()
+    return broker.queue_depth(QUEUE) == 0 and not PauseQueueEntry.objects.unconfirmed().exists()
 
 
 @pytest.mark.req("P-16", "P-20")
@@ -120,7 +121,7 @@ def test_what_its_killed_worker_had_in_hand_is_taken_up_again(foreign: Foreign):
     assert reconciled(lambda: foreign.notes("steady-end"), 150), foreign.workers.said("two")[-3000:]
     assert len(foreign.notes("steady")) == 2, "what was cut off runs again, once"
     entry.refresh_from_db()
-    assert (entry.sending, entry.outcome) == (1, "sent"), "the broker gave it back: it was not sent again"
+    assert (entry.generation, entry.outcome) == (1, "sent"), "the broker gave it back: it was not sent again"
 
 
 def test_what_is_taken_up_is_not_sent_again():
@@ -128,28 +129,28 @@ def test_what_is_taken_up_is_not_sent_again():
     for start in range(40):
         entry = park(f"import:{start}", "add", start, 0)
         send(entry)
-        sent = PauseQueueEntry.objects.unanswered().filter(pk=entry.pk)
+        sent = PauseQueueEntry.objects.unconfirmed().filter(pk=entry.pk)
 
         took, reopened = race(
-            partial(parked_messages.take_up, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
+            partial(parked_messages.confirm_once, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
             partial(writer.reopen, sent, "lost"),
         )
 
         entry.refresh_from_db()
-        outcomes.add((bool(took), reopened, entry.outcome, entry.answered_at is None))
+        outcomes.add((bool(took), reopened, entry.outcome, entry.confirmed_at is None))
     assert outcomes <= {(True, 0, "sent", False), (False, 1, "", True)}
 
 
 def test_an_entry_knows_the_message_that_it_was_taken_up_by():
     entry = park("import:1", "add", 1, 1)
     send(entry)
-    take_up = partial(parked_messages.take_up, (entry.pk, 1))
+    take_up = partial(parked_messages.confirm_once, (entry.pk, 1))
 
     assert take_up("first", uuid4(), is_redelivered=False)
     assert not take_up("second", uuid4(), is_redelivered=False)
     assert take_up("first", uuid4(), is_redelivered=True), "after a crash"
     assert not take_up("", uuid4(), is_redelivered=True), "AMQP names no message; this one was another's"
-    assert not parked_messages.take_up((entry.pk, 2), "first", uuid4(), is_redelivered=False), (
+    assert not parked_messages.confirm_once((entry.pk, 2), "first", uuid4(), is_redelivered=False), (
         "nothing was sent so often"
     )
 
@@ -157,7 +158,7 @@ def test_an_entry_knows_the_message_that_it_was_taken_up_by():
 def test_a_message_without_a_name_is_known_by_its_turn():
     entry = park("import:1", "add", 1, 1)
     send(entry)
-    take_up = partial(parked_messages.take_up, (entry.pk, 1), "")
+    take_up = partial(parked_messages.confirm_once, (entry.pk, 1), "")
     turn = uuid4()
 
     assert take_up(turn, is_redelivered=False)

@@ -14,9 +14,9 @@ from django.db import connection
 from pause_manager.fleet import drain
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.project import QUEUE, Foreign, hold, release
+from tests.support.foreign_project import QUEUE, Foreign, hold, release
 from tests.support.proxy import PostgresProxy
-from tests.workers import REPOSITORY, eventually
+from tests.support.workers import REPOSITORY, eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

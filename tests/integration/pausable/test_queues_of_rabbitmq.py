@@ -10,9 +10,9 @@ from typing import Any
 from celery import current_app
 
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.project import Foreign, hold, release, waiting
 from tests.integration.pausable.test_rabbitmq import foreign, pytestmark  # noqa: F401  (fixtures)
-from tests.workers import eventually
+from tests.support.foreign_project import Foreign, hold, release, waiting
+from tests.support.workers import eventually
 
 QUORUM = {"FOREIGN_TOPOLOGY": "quorum"}
 TOPIC = {"FOREIGN_TOPOLOGY": "topic"}
@@ -137,6 +137,6 @@ def test_what_a_dead_letter_exchange_brings_back_runs_again(foreign: Foreign):  
             assert eventually(lambda: foreign.notes("lives"), 20), foreign.workers.said("one")[-3000:]
             time.sleep(3)
             assert foreign.notes("dies", "lives") == [["dies", 2]] * 3 + [["lives", 2]]
-            assert PauseQueueEntry.objects.unanswered().count() == 0
+            assert PauseQueueEntry.objects.unconfirmed().count() == 0
         finally:
             channel.queue_delete("foreign-later")

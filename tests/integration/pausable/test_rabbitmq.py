@@ -28,11 +28,11 @@ from tests.integration.pausable.test_plain_signatures import (
     send,
     short_grace,  # noqa: F401
 )
-from tests.rabbitmq import RabbitMQ, is_installed
-from tests.workers import eventually
+from tests.support.rabbitmq import RabbitMQ, is_installed
+from tests.support.workers import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.pausable.project import Foreign
+    from tests.support.foreign_project import Foreign
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -45,7 +45,7 @@ pytestmark = [
 @pytest.fixture
 def foreign(rabbitmq: RabbitMQ, process_env: dict[str, str], tmp_path: Path) -> Iterator[Foreign]:
     """The foreign project, and this process as one of its operators."""
-    from tests.integration.pausable.project import QUEUE, Foreign
+    from tests.support.foreign_project import QUEUE, Foreign
 
     ours: Any = current_app
     ours = ours._get_current_object()
@@ -69,7 +69,7 @@ def _channel(app: Any) -> Iterator[Any]:
 
 
 def test_a_parked_signature_runs_once(foreign: Foreign):
-    from tests.integration.pausable.project import QUEUE, reconciled
+    from tests.support.foreign_project import QUEUE, reconciled
 
     foreign.worker("one", **PLAIN)
     foreign.workers.stop("one")

@@ -10,10 +10,10 @@ from celery import current_app
 
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.pausable import parked_messages
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import Foreign, hold, reconciled, release, waiting
 from tests.integration.pausable.test_plain_signatures import PLAIN, park, send
-from tests.workers import eventually
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import Foreign, hold, reconciled, release, waiting
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -71,7 +71,7 @@ def test_a_task_that_acknowledges_late_and_one_that_needs_room_are_revoked_too(f
 
     assert [foreign.ended(one)[0] for one in ids] == ["REVOKED", "REVOKED"]
     assert foreign.notes() == []
-    assert reconciled(lambda: not PauseQueueEntry.objects.unanswered().exists()), (
+    assert reconciled(lambda: not PauseQueueEntry.objects.unconfirmed().exists()), (
         list(PauseQueueEntry.objects.values()),
         foreign.workers.said("two")[-3000:],
     )
@@ -132,14 +132,14 @@ def test_a_revoke_by_stamps_marks_what_carries_one_of_them_and_nothing_else():
 
     def kept_with(**headers: Any) -> PauseQueueEntry:
         one = delivery(stamped, **headers)
-        return PauseQueueEntry.objects.get(pk=parked_messages._keep(one, None, "a hold"))
+        return PauseQueueEntry.objects.get(pk=parked_messages._park(one, None, "a hold"))
 
     green = kept_with(stamped_headers=["colour"], stamps={"colour": "green"})
     several = kept_with(stamped_headers=["colour"], stamps={"colour": ["red", "blue"]})
     other = kept_with(stamped_headers=["shape"], stamps={"shape": "green"})
     bare = kept_with()
     sent = kept_with(stamped_headers=["colour"], stamps={"colour": "green"})
-    PauseQueueEntry.objects.filter(pk=sent.pk).update(outcome="sent", finished_at=sent.paused_at, sending=1)
+    PauseQueueEntry.objects.filter(pk=sent.pk).update(outcome="sent", finished_at=sent.paused_at, generation=1)
 
     assert parked_messages.mark_revoked(stamps={"colour": ["green", "blue"]}) == 3
     assert parked_messages.mark_revoked(stamps={"colour": ["green", "blue"]}) == 0, "once is enough"

@@ -12,8 +12,8 @@ from django.db.models import F
 
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import parked_messages
-from tests.integration.pausable.deliveries import delivery
-from tests.integration.pausable.project import hold, release
+from tests.support.deliveries import delivery
+from tests.support.foreign_project import hold, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +39,7 @@ def by_amqp(task: Any, name: str = "", *, again: bool = False, queue: str = "for
 def keep(*deliveries: Any) -> None:
     hold()
     for one in deliveries:
-        assert parked_messages.settle(one) is None
+        assert parked_messages.admit(one) is None
     release()
 
 
@@ -53,14 +53,14 @@ def test_an_id_that_is_used_again_days_later_runs_though_its_message_is_redelive
     keep(by_amqp(task, monday))
     two_days_later()
 
-    assert parked_messages.settle(by_amqp(task, wednesday, again=True)) is not None
+    assert parked_messages.admit(by_amqp(task, wednesday, again=True)) is not None
 
 
 def test_a_message_that_was_kept_never_runs_besides_however_late_it_comes_again(task: Any):
     keep(by_amqp(task, "monday"))
     two_days_later()
 
-    assert parked_messages.settle(by_amqp(task, "monday", again=True)) is None
+    assert parked_messages.admit(by_amqp(task, "monday", again=True)) is None
 
     assert PauseQueueEntry.objects.count() == 1
 
@@ -68,8 +68,8 @@ def test_a_message_that_was_kept_never_runs_besides_however_late_it_comes_again(
 def test_a_message_without_a_name_is_known_for_a_while(task: Any):
     keep(by_amqp(task))
 
-    assert parked_messages.settle(by_amqp(task, again=True)) is None
-    assert parked_messages.settle(by_amqp(task)) is not None, (
+    assert parked_messages.admit(by_amqp(task, again=True)) is None
+    assert parked_messages.admit(by_amqp(task)) is not None, (
         "it is delivered for the first time: another one of that id"
     )
 
@@ -77,7 +77,7 @@ def test_a_message_without_a_name_is_known_for_a_while(task: Any):
 def test_an_id_that_is_used_twice_within_minutes_runs_twice_if_its_messages_have_names(task: Any):
     keep(by_amqp(task, "one"))
 
-    assert parked_messages.settle(by_amqp(task, "two", again=True)) is not None
+    assert parked_messages.admit(by_amqp(task, "two", again=True)) is not None
 
 
 def test_the_copies_that_a_topic_exchange_makes_are_kept_each(task: Any):

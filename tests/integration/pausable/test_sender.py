@@ -20,16 +20,16 @@ from kombu import Exchange, Queue
 
 from backend.embedded.redis_server import _redis_server
 from pause_manager import holds, pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import members
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import redispatch
-from tests.integration.pausable.kept_rows import QUEUE, in_transaction, keep, were_sent
-from tests.integration.pausable.project import hold, release
-from tests.rabbitmq import RabbitMQ, is_installed
-from tests.system import unused_port
-from tests.workers import eventually
+from tests.support.foreign_project import hold, release
+from tests.support.parked_rows import QUEUE, in_transaction, keep, were_sent
+from tests.support.rabbitmq import RabbitMQ, is_installed
+from tests.support.system import unused_port
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -77,7 +77,7 @@ def by_outcome() -> dict[str, int]:
 
 
 def go_on() -> int:
-    return redispatch.go_on(actor=SYSTEM, reason="nothing holds it any more")
+    return redispatch.dispatch_released(actor=SYSTEM, reason="nothing holds it any more")
 
 
 def assert_that_one_goes_nowhere(odd: PauseQueueEntry) -> None:
@@ -175,8 +175,9 @@ class TestOnRabbitMQ:
 
     def test_a_signature_is_confirmed_and_makes_its_queue_as_celery_does(self, amqp):
         from pause_manager import manager
+        from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import CAPACITY, Parked
+        from pause_manager.pause_queue.writer import Parked
 
         manager.pause_work([Parked("import:1", "tests.foreign.tasks.add", "fresh", Needs(), (1, 2))], reason="full")
         entry = PauseQueueEntry.objects.get()
@@ -249,7 +250,7 @@ def assert_that_nobody_waits(processes: list[psutil.Process]) -> None:
         assert by_outcome() == {"waits:": 20}
 
         # And with messages that are overdue, which the broker is asked about.
-        PauseQueueEntry.objects.update(outcome="sent", finished_at="2026-01-01T00:00Z", sending=1)
+        PauseQueueEntry.objects.update(outcome="sent", finished_at="2026-01-01T00:00Z", generation=1)
         were_sent(3_600)
         redispatch.reconcile()
         assert by_outcome() == {"sent": 20}, "what the broker has is not known, so nothing is lost"
@@ -361,7 +362,7 @@ def test_two_hundred_in_the_hands_of_workers_are_not_sent_twice():
     hold()
     keep(200)
     release()
-    redispatch.go_on(actor=SYSTEM, reason="free")
+    redispatch.dispatch_released(actor=SYSTEM, reason="free")
     assert broker.queue_depth(QUEUE) == 200
     take_from_the_queue(150)
     were_sent(600)
@@ -374,7 +375,7 @@ def test_two_hundred_in_the_hands_of_workers_are_not_sent_twice():
         reports("two@n", 4, 50)
 
     assert by_outcome() == {"sent": 200}
-    assert set(PauseQueueEntry.objects.values_list("sending", flat=True)) == {1}
+    assert set(PauseQueueEntry.objects.values_list("generation", flat=True)) == {1}
 
     # One worker ends, and what it had in hand goes with it: that difference is sent again, the oldest first.
     oldest = list(PauseQueueEntry.objects.order_by("sent_at", "id").values_list("pk", flat=True)[:50])
@@ -382,11 +383,11 @@ def test_two_hundred_in_the_hands_of_workers_are_not_sent_twice():
     redispatch.reconcile()
     reports("one@n", 4, 100)
     redispatch.reconcile()
-    assert sorted(PauseQueueEntry.objects.filter(sending=2).values_list("pk", flat=True)) == sorted(oldest)
+    assert sorted(PauseQueueEntry.objects.filter(generation=2).values_list("pk", flat=True)) == sorted(oldest)
     reports("one@n", 4, 100)
     redispatch.reconcile()
-    assert PauseQueueEntry.objects.filter(sending__gt=2).count() == 0
-    assert PauseQueueEntry.objects.filter(sending=2).count() == 50
+    assert PauseQueueEntry.objects.filter(generation__gt=2).count() == 0
+    assert PauseQueueEntry.objects.filter(generation=2).count() == 50
 
 
 def test_a_report_from_before_the_count_proves_no_loss():
@@ -402,7 +403,7 @@ def test_a_report_from_before_the_count_proves_no_loss():
     reports("one@n", 0, 10)
     redispatch.reconcile()
     assert by_outcome() == {"sent": 10}
-    assert set(PauseQueueEntry.objects.values_list("sending", flat=True)) == {1}
+    assert set(PauseQueueEntry.objects.values_list("generation", flat=True)) == {1}
 
 
 def test_what_is_lost_three_times_waits_alone_and_is_seen():
@@ -413,7 +414,7 @@ def test_what_is_lost_three_times_waits_alone_and_is_seen():
         were_sent(100_000)
         redispatch._send_lost_again()
         entry = PauseQueueEntry.objects.get()
-        assert (entry.outcome, entry.losses, entry.sending) == ("", losses, losses)
+        assert (entry.outcome, entry.losses, entry.generation) == ("", losses, losses)
     assert entry.problem == "unconfirmed"
     assert entry.reason.startswith("It was sent 3 times and nobody took it up")
     assert go_on() == 0

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.project import QUEUE, Foreign, hold, reconciled, release
+from tests.support.foreign_project import QUEUE, Foreign, hold, reconciled, release
 from tests.support.proxy import PostgresProxy
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

@@ -14,21 +14,21 @@ from django.test import Client
 from django.urls import reverse
 
 from pause_manager import fleet, pause_queue
+from pause_manager.actor import SYSTEM
 from pause_manager.database import batches
 from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import known_tasks, members
-from pause_manager.observability.actor import SYSTEM
 from pause_manager.pausable import parked_messages, redispatch
 from pause_manager.pause_queue import stuck
 from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
-from tests.callers import client_of
-from tests.concurrency.racing import race
-from tests.factories import OPERATOR
-from tests.integration.metrics.scraping import Scrape
-from tests.integration.pausable.kept_rows import QUEUE, keep, were_sent
-from tests.integration.pausable.project import Foreign, hold, release
-from tests.workers import eventually
+from tests.support.api_users import client_of
+from tests.support.factories import OPERATOR
+from tests.support.foreign_project import Foreign, hold, release
+from tests.support.parked_rows import QUEUE, keep, were_sent
+from tests.support.race import race
+from tests.support.scrape import Scrape
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -36,7 +36,7 @@ OLD, NEW = "tests.foreign.tasks.gone", "tests.foreign.tasks.add"
 
 
 def go_on() -> int:
-    return redispatch.go_on(actor=SYSTEM, reason="free")
+    return redispatch.dispatch_released(actor=SYSTEM, reason="free")
 
 
 def sent_one(**values: Any) -> PauseQueueEntry:
@@ -59,20 +59,20 @@ class TestSettingAside:
         entry = sent_one()
         aside = partial(pause_queue.set_aside, entry.pk, problem="unknown_task", reason="nobody knows it")
 
-        assert not aside(sending=2)
+        assert not aside(generation=2)
         assert not pause_queue.set_aside(entry.pk + 1, 1, "unknown_task", "nobody knows it")
-        assert aside(sending=1)
-        assert not aside(sending=1), "it waits already"
+        assert aside(generation=1)
+        assert not aside(generation=1), "it waits already"
 
         entry.refresh_from_db()
         assert (entry.outcome, entry.problem, entry.reason) == ("", "unknown_task", "nobody knows it")
         assert (entry.attempts, entry.losses, entry.sent_at) == (1, 1, None)
-        (event,) = [one for one in events("parked") if one.figures.get("again")]
-        assert event.figures == {"entry": entry.pk, "again": True, "problem": "unknown_task"}
+        (event,) = [one for one in events("parked") if one.details.get("again")]
+        assert event.details == {"entry": entry.pk, "again": True, "problem": "unknown_task"}
 
     def test_what_is_answered_is_not_set_aside(self):
         entry = sent_one()
-        PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=Now())
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(confirmed_at=Now())
 
         assert not pause_queue.set_aside(entry.pk, 1, "unreadable", "content refused")
 
@@ -83,7 +83,7 @@ class TestSettingAside:
     def test_either_it_is_set_aside_or_it_is_lost(self):
         for _ in range(20):
             entry = sent_one()
-            sent = PauseQueueEntry.objects.unanswered().filter(pk=entry.pk)
+            sent = PauseQueueEntry.objects.unconfirmed().filter(pk=entry.pk)
             aside, reopened = race(
                 partial(pause_queue.set_aside, entry.pk, 1, "unreadable", "no"),
                 partial(pause_queue.reopen, sent, "its message was lost"),
@@ -96,8 +96,8 @@ class TestSettingAside:
     def test_what_is_unreadable_is_tried_again_later_and_later(self):
         entry = sent_one()
         waits = []
-        for sending in range(1, 10):
-            assert pause_queue.set_aside(entry.pk, sending, "unreadable", "content type not accepted")
+        for generation in range(1, 10):
+            assert pause_queue.set_aside(entry.pk, generation, "unreadable", "content type not accepted")
             assert go_on() == 0, "it is not sent before its time"
             later, now = PauseQueueEntry.objects.values_list("resume_after", Now()).get()
             assert later is not None
@@ -128,7 +128,7 @@ class TestSettingAside:
         redispatch.reconcile()
 
         entry.refresh_from_db()
-        assert (entry.outcome, entry.sending, entry.problem) == ("sent", 2, "")
+        assert (entry.outcome, entry.generation, entry.problem) == ("sent", 2, "")
         (event,) = events("known_again")
         assert event.before == {"problem": "unknown_task", "reason": "nobody knows it"}
 
@@ -193,7 +193,7 @@ class TestVerbs:
         entry = sent_one()
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="nobody needs it") == [entry.pk]
 
-        assert not parked_messages.take_up((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
+        assert not parked_messages.confirm_once((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="again") == []
         (event,) = events("dropped")
         assert (event.before or {})["outcome"] == "sent"
@@ -202,7 +202,7 @@ class TestVerbs:
 
     def test_a_task_at_work_is_let_alone(self):
         entry = sent_one()
-        PauseQueueEntry.objects.filter(pk=entry.pk).update(answered_at=Now())
+        PauseQueueEntry.objects.filter(pk=entry.pk).update(confirmed_at=Now())
 
         for changed in (
             stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="x"),
@@ -213,8 +213,9 @@ class TestVerbs:
 
     def test_what_was_parked_anew_while_its_message_was_on_its_way_waits_once(self):
         from pause_manager import manager
+        from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import CAPACITY, Parked
+        from pause_manager.pause_queue.writer import Parked
 
         def park() -> PauseQueueEntry:
             manager.pause_work([Parked("import:1", NEW, QUEUE, Needs(), (1, 2))], reason="full")
@@ -226,7 +227,7 @@ class TestVerbs:
 
         assert stuck.reroute(Selection(task_name=NEW), "other", actor=OPERATOR, reason="x") == [second.pk]
         were_sent(100_000)
-        assert pause_queue.reopen(PauseQueueEntry.objects.unanswered(), "its message was lost") == 0
+        assert pause_queue.reopen(PauseQueueEntry.objects.unconfirmed(), "its message was lost") == 0
 
         first.refresh_from_db()
         assert first.outcome == "dropped"
@@ -350,7 +351,7 @@ def test_a_renamed_task_runs_once_under_its_new_name(foreign: Foreign):
 
     assert [foreign.ended(task_id) for task_id in task_ids] == [["SUCCESS", 1], ["SUCCESS", 2]]
     assert sorted(foreign.notes("add")) == [["add", 0, 1], ["add", 1, 1]]
-    assert eventually(lambda: not PauseQueueEntry.objects.unanswered().exists())
+    assert eventually(lambda: not PauseQueueEntry.objects.unconfirmed().exists())
 
 
 @pytest.mark.slow
@@ -366,7 +367,7 @@ def test_what_expires_while_it_waits_is_revoked_by_celerys_own_rules(foreign: Fo
     redispatch.reconcile()
 
     entry.refresh_from_db()
-    assert (entry.outcome, entry.sending) == ("expired", 0)
+    assert (entry.outcome, entry.generation) == ("expired", 0)
     (event,) = events("expired")
     assert (event.scope, event.after) == (entry.ref, {"outcome": "expired"})
     assert broker.queue_depth(QUEUE) == 1
@@ -399,16 +400,16 @@ class TestForgetting:
         monkeypatch.setattr(batches, "SIZE", 4)
         long_ago = {"finished_at": "2020-01-01T00:00Z"}
         keep(5, outcome="dropped", **long_ago)
-        keep(2, outcome="sent", sent_at="2020-01-01T00:00Z", answered_at="2020-01-01T00:00Z", **long_ago)
+        keep(2, outcome="sent", sent_at="2020-01-01T00:00Z", confirmed_at="2020-01-01T00:00Z", **long_ago)
         PauseQueueEntry.objects.bulk_create(
             [
                 PauseQueueEntry(
-                    ref=f"run:{number}", task_name="x", queue="x", outcome="sent", answered_at=Now(), **long_ago
+                    ref=f"run:{number}", task_name="x", queue="x", outcome="sent", confirmed_at=Now(), **long_ago
                 )
                 for number in range(2)
             ]
         )
-        PauseQueueEntry.objects.filter(ref__startswith="run:").update(answered_at="2020-01-01T00:00Z")
+        PauseQueueEntry.objects.filter(ref__startswith="run:").update(confirmed_at="2020-01-01T00:00Z")
         left = {
             *keep(1),
             *keep(1, outcome="sent", sent_at="2020-01-01T00:00Z", **long_ago),  # nobody has answered it

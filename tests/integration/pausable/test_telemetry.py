@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.pausable.project import Foreign, hold, release, waiting
-from tests.workers import REPOSITORY, eventually
+from tests.support.foreign_project import Foreign, hold, release, waiting
+from tests.support.workers import REPOSITORY, eventually
 
 pytest.importorskip("sentry_sdk", reason="requirements-dev.txt has it")
 pytest.importorskip("opentelemetry.instrumentation.celery", reason="requirements-dev.txt has it")

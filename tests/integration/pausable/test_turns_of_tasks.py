@@ -12,13 +12,13 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.checks import check_policies_of_tasks
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, parked_messages
-from pause_manager.pause_queue.admission import ITS_TURN
+from pause_manager.pause_queue.admission import QUEUED_BEHIND
 from pause_manager.pause_queue.writer import Parked
-from tests.integration.capacity.conftest import watching  # noqa: F401  (a fixture)
-from tests.integration.capacity.fleet import full, messages, node
-from tests.integration.pausable.deliveries import QUEUE, delivery
-from tests.integration.pausable.project import hold, release
 from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
+from tests.support.deliveries import QUEUE, delivery
+from tests.support.foreign_project import hold, release
+from tests.support.sampled_fleet import full, messages, node
+from tests.support.sampling_workers import watching  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
 
@@ -34,7 +34,7 @@ def wait(needs: Needs | None = None) -> None:
 
 def starts(task: PausableTask, priority: int | None = None) -> bool:  # noqa: F811
     info = {"exchange": "", "routing_key": QUEUE, "priority": priority}
-    return parked_messages.settle(delivery(task, delivery_info=info)) is not None
+    return parked_messages.admit(delivery(task, delivery_info=info)) is not None
 
 
 def why(task: PausableTask) -> str:  # noqa: F811
@@ -50,17 +50,17 @@ def test_a_new_task_does_not_pass_what_waits_and_is_no_larger(needy: PausableTas
 
     assert not starts(needy)
 
-    assert why(needy) == ITS_TURN
+    assert why(needy) == QUEUED_BEHIND
     node(cores=10)
     assert manager.poll().sent == 1
     assert [message.task for message in messages()] == ["others.work"], "the older one goes first"
-    assert parked_messages.take_up(
+    assert parked_messages.confirm_once(
         (PauseQueueEntry.objects.get(ref="import:1").pk, 1), "its tag", uuid4(), is_redelivered=False
     )
     assert manager.poll().sent == 1
     between()
     manager.pause_work([Parked("import:2", "others.work", "control", Needs())], reason="full")
-    assert parked_messages.settle(returned(needy)) is not None, "it has had its turn"
+    assert parked_messages.admit(returned(needy)) is not None, "it has had its turn"
 
 
 def test_what_is_larger_or_less_urgent_is_not_in_the_way_of_a_task(needy: PausableTask):  # noqa: F811
@@ -95,7 +95,7 @@ def test_a_task_starts_waits_and_goes_on_by_the_policy_that_it_names(needy: Paus
     type(needy).policy = "nightly"
     node(cores=10, foreign=1)
     assert manager.poll().sent == 1
-    assert parked_messages.settle(returned(needy)) is not None
+    assert parked_messages.admit(returned(needy)) is not None
 
 
 def test_a_task_that_names_no_known_policy_goes_by_the_fleets_and_the_check_says_so(
@@ -127,4 +127,4 @@ def test_where_no_room_is_watched_a_held_task_waits_for_the_hold_alone(needy: Pa
 
     release()
 
-    assert parked_messages.settle(returned(needy)) is not None
+    assert parked_messages.admit(returned(needy)) is not None

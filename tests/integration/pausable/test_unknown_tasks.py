@@ -7,8 +7,8 @@ import pytest
 from pause_manager import fleet
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import stuck
-from tests.integration.pausable.project import OPERATOR, Foreign, hold, reconciled, release
-from tests.workers import eventually
+from tests.support.foreign_project import OPERATOR, Foreign, hold, reconciled, release
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,18 +12,35 @@ import pytest
 
 from tests.integration.pausable.test_example import EXAMPLE, Project, project  # noqa: F401  (a fixture)
 from tests.matrix import built
-from tests.workers import eventually
+from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600), pytest.mark.slow]
 
+ENGINE_SETTINGS = """
+SECRET_KEY = "for a test"
+INSTALLED_APPS = [
+    "django.contrib.auth", "django.contrib.contenttypes", "automation", "automation.contrib.drill", "pause_manager"
+]
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "unused"}}
+REDIS_URL = "redis://localhost:1/0"
+"""
 
-@pytest.fixture
-def python(tmp_path: Path) -> str:
-    """The interpreter of a new environment with the wheel and what it asks for."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    inside = str(tmp_path / "venv" / "bin" / "python")
-    wheel = built(tmp_path)
-    pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", str(wheel)]
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> str:
+    """The interpreter of a new environment with the wheel and what it requires."""
+    return environment_of(tmp_path_factory.mktemp("alone"), str(wheel))
+
+
+def environment_of(directory: Path, requirement: str) -> str:
+    subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+    inside = str(directory / "bin" / "python")
+    pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", requirement]
     done = subprocess.run(pip, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return inside
@@ -66,3 +84,30 @@ def test_the_wheel_brings_all_that_the_example_needs(manage: list[str], project:
     assert "2 customers were told" in said("place_orders", "2", "--wait", "60")
     assert said("pause_queue").startswith("Nothing waits")
     assert "pause_manager" in said("showmigrations")
+
+
+def test_the_wheel_alone_brings_nothing_of_the_web(python: str):
+    found = "import importlib.util as u; print([m for m in {modules} if u.find_spec(m)])"
+    absent = ["rest_framework", "drf_spectacular", "prometheus_client", "django_stubs_ext", "openpyxl", "pynvml"]
+
+    told = subprocess.run([python, "-c", found.format(modules=absent)], check=True, capture_output=True, text=True)
+
+    assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("extra", ["engine", "api,engine,metrics"])
+def test_the_engine_starts_with_its_extra_alone(wheel: Path, tmp_path: Path, extra: str):
+    python = environment_of(tmp_path / "venv", f"{wheel}[{extra}]")
+    (tmp_path / "engine_settings.py").write_text(ENGINE_SETTINGS)
+    environment = {"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "engine_settings", "PYTHONPATH": str(tmp_path)}
+
+    done = subprocess.run(
+        [python, "-P", "-m", "django", "try_pipeline", "drill", "--param", "items=3"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3" in done.stdout

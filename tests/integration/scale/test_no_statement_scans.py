@@ -13,7 +13,6 @@ from rest_framework.authtoken.models import Token
 
 from automation import dispatch, gate, leases, retention
 from automation.agents import protocol
-from automation.dispatch import admission
 from automation.items import slicing
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
@@ -22,16 +21,16 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle, Membership, Si
 from automation.reports.status import ALL as STATUSES
 from automation.retention import archive, deletion, purge
 from automation.runs import advancing, lifecycle, reconciler, retries, timeouts
-from automation.workload import continued
+from automation.workload import allocations, continued
 from backend.console.runs import FILTERS
 from pause_manager import fleet, holds
 from pause_manager.holds import milestones
 from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
-from tests.callers import AUTOMATION, OPERATE, RUNS, VIEW, make_user
-from tests.factories import OPERATOR
-from tests.integration.agents.calling import make_agent
-from tests.integration.scale.explaining import Explainer
-from tests.integration.scale.filling import A_MILLION, BIG, IN_CI, Size, fill
+from tests.support.agent_calls import make_agent
+from tests.support.api_users import AUTOMATION, OPERATE, RUNS, VIEW, make_user
+from tests.support.factories import OPERATOR
+from tests.support.filled_database import A_MILLION, BIG, IN_CI, Size, fill
+from tests.support.query_plans import Explainer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -126,7 +125,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     """What beat asks for."""
     for part in (
         lifecycle.finish_cancels,
-        lifecycle.settle_pauses,
+        lifecycle.note_drained_runs,
         advancing.start_waiting,
         advancing.seal_finished,
         timeouts.fail_overdue,
@@ -134,7 +133,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
         dispatch.dispatch,
         reconciler.reap,
         reconciler.reconcile,
-        milestones.look,
+        milestones.detect_drained,
         holds.expire,
     ):
         yield f"{PERIODIC}{part.__name__}", part
@@ -143,7 +142,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     Site.objects.update(retention_days=1_000)
     yield f"{PERIODIC}retention", retention.delete_due
     yield f"{PERIODIC}purge", purge.purge
-    yield f"{PERIODIC}retries", retries.go_on
+    yield f"{PERIODIC}retries", retries.copy_remaining
 
 
 def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
@@ -165,7 +164,7 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
     new = AutomationRun(pipeline="drill", params={"items": 7, "seed": "never seen"}, site_id=run.site_id)
     yield "a loop's slice", slice_of_a_loop
     yield "dispatch of a run", lambda: dispatch.of_runs([run.pk])
-    yield "what is on the nodes", lambda: [list(admission._loads(node)) for node in (None, "node-1")]
+    yield "what is on the nodes", lambda: [list(allocations.by_node(node)) for node in (None, "node-1")]
     yield "rate of a stage", lambda: slicing.seconds_per_item(StageRun(run=new, slug="work"))
     yield "explain", lambda: gate.explain(run)
     yield "seal of one run", lambda: advancing.seal_finished([run.pk])

@@ -11,18 +11,18 @@ from automation import gate
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, WorkItem
 from automation.retention import deletion
-from automation.runs import lifecycle, reconciler, retries, undone
-from tests.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
-from tests.integration.scale.explaining import Explainer
-from tests.pipelines import scripted
+from automation.runs import failing, lifecycle, reconciler, remainder, retries
+from tests.support.factories import OPERATOR, events, everything, make_run, outputs, run_loop, settle
+from tests.support.pipelines import scripted
+from tests.support.query_plans import Explainer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def few(monkeypatch: Any) -> None:
-    monkeypatch.setattr(undone, "BATCH", 7)
-    monkeypatch.setattr(undone, "SLICES", 3)
+    monkeypatch.setattr(remainder, "BATCH", 7)
+    monkeypatch.setattr(remainder, "SLICES", 3)
     monkeypatch.setattr(retries, "COPIED_AT_ONCE", 5)
 
 
@@ -32,7 +32,7 @@ def half_done(items: int = 60) -> AutomationRun:
 
     def stop(item: Any, ctx: Any) -> None:
         if item["n"] == 13:
-            lifecycle.fail(run.pk, reason="for the test")
+            failing.fail(run.pk, reason="for the test")
 
     with scripted(stop):
         while run.lifecycle == "running":  # a loop may make room for another run that waits
@@ -58,7 +58,7 @@ def test_it_waits_until_all_is_there_says_so_and_does_exactly_the_rest(few):
     with pytest.raises(TransitionRefused, match=f"are being copied to run {new.pk}"):
         deletion.delete(old.pk, actor=OPERATOR)
 
-    assert retries.go_on() == 1
+    assert retries.copy_remaining() == 1
     new.refresh_from_db()
     assert (new.lifecycle, new.total_items, new.copying) == ("running", 60 - len(done), None)
     assert new.stages.get(slug="input").total_items == new.total_items
@@ -74,7 +74,7 @@ def test_broken_off_anywhere_it_copies_each_item_once(few):
 
     steps = 0
     while AutomationRun.objects.filter(pk=new.pk, copying__isnull=False).exists():
-        retries.go_on(seconds=0.000_001)
+        retries.copy_remaining(seconds=0.000_001)
         steps += 1
     copied = WorkItem.objects.filter(made_by__run=new)
 
@@ -90,7 +90,7 @@ def test_one_that_is_cancelled_meanwhile_is_left_alone(few):
 
     lifecycle.cancel(new.pk, actor=OPERATOR)
 
-    assert retries.go_on() == 0
+    assert retries.copy_remaining() == 0
     new.refresh_from_db()
     assert (new.lifecycle, new.copying) == ("cancelled", None)
     assert WorkItem.objects.filter(made_by__run=new).count() == had
@@ -107,7 +107,7 @@ def test_a_batch_looks_at_what_it_copies_however_many_slices_are_open(monkeypatc
         explained = Explainer(("automation_workslice", "automation_workitem"))
         with explained.of("copy"):
             retries.retry_failed(old.pk, actor=OPERATOR)
-            retries.go_on()
+            retries.copy_remaining()
         looked_at.append(sum(step.rows for step in explained.steps))
 
     assert looked_at[1] < 2.5 * looked_at[0]

@@ -12,8 +12,8 @@ from automation import leases
 from automation.models import Account, AutomationRun, SliceTotals, WorkSlice
 from automation.reports import slice_totals
 from pause_manager import fleet
-from tests.factories import claim, drain, leased, make_run, make_site, run_loop, stage_of
-from tests.pipelines import scripted
+from tests.support.factories import claim, drain, leased, make_run, make_site, run_loop, stage_of
+from tests.support.pipelines import scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

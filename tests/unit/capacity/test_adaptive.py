@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pause_manager.capacity import Adaptation, NodeState, Policy, adapt, judge, should_pause
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, node
+from tests.support.node_views import NOW, node
 
 POLICY = Policy(adaptive=True)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pause_manager.capacity import Policy, fits, goes_behind, headroom, how_many_fit, place, share, should_pause
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
+from tests.support.node_views import NOW, allocation, fleets, gpu, needs, node, with_load
 
 POLICY = Policy()
 
@@ -87,7 +87,7 @@ def test_a_node_of_its_own_mind_is_held_to_its_own_threshold():
 
 
 def test_own_load_counts_for_room():
-    busy = node(cores=4, loads=[load(str(n)) for n in range(4)])
+    busy = node(cores=4, allocations=[allocation(str(n)) for n in range(4)])
 
     assert verdict(busy).should_pause
 
@@ -145,10 +145,10 @@ def test_nothing_is_ever_oversubscribed(fleet, wanted):
 
     for view in views.values():
         left = headroom(view, NOW)
-        if view.loads:
+        if view.allocations:
             assert left.cpu_milli >= 0
             assert all(one.free_mib >= 0 for one in left.gpus)
-            if any(one.needs.memory_mib for one in view.loads):
+            if any(one.needs.memory_mib for one in view.allocations):
                 assert left.memory_mib >= 0
 
 

@@ -10,9 +10,9 @@ from pause_manager.capacity import Book, NodeState, Policy, can_ever_run, headro
 from pause_manager.capacity.foreign import MEMORY, usage, would_fit_alone
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.sites import Site, Want
-from pause_manager.capacity.snapshot import Load
+from pause_manager.capacity.snapshot import Allocation
 from pause_manager.nodes.persisted_state import KeptWatch
-from tests.unit.capacity.fleet import gpu, load, node
+from tests.support.node_views import allocation, gpu, node
 
 NOW = 100.0
 POLICY = Policy()
@@ -20,9 +20,9 @@ BIG = Needs(cpu=1, gpu_memory_mib=14_000)
 
 
 def test_a_load_stays_on_its_card_when_the_numbers_move():
-    here = load("r", gpu_memory_mib=14_000, gpus=[7], started_at=0)
-    before = node(gpus=[gpu(0, uuid="GPU-0"), gpu(1, uuid="GPU-7")], loads=[here])
-    after = node(gpus=[gpu(0, uuid="GPU-7"), gpu(1, uuid="GPU-0")], loads=[here])
+    here = allocation("r", gpu_memory_mib=14_000, gpus=[7], started_at=0)
+    before = node(gpus=[gpu(0, uuid="GPU-0"), gpu(1, uuid="GPU-7")], allocations=[here])
+    after = node(gpus=[gpu(0, uuid="GPU-7"), gpu(1, uuid="GPU-0")], allocations=[here])
 
     for view in (before, after):
         assert {card.id: card.free_mib for card in headroom(view, NOW).gpus} == {"GPU-0": 24_000, "GPU-7": 10_000}
@@ -30,7 +30,7 @@ def test_a_load_stays_on_its_card_when_the_numbers_move():
 
 def test_a_card_that_is_gone_takes_no_room_from_the_one_that_has_its_number():
     gone = gpu(0, uuid="GPU-0", free=None, problem="it is gone")
-    view = node(gpus=[gone, gpu(0, uuid="GPU-1")], loads=[load("r", gpu_memory_mib=14_000, gpus=[0])])
+    view = node(gpus=[gone, gpu(0, uuid="GPU-1")], allocations=[allocation("r", gpu_memory_mib=14_000, gpus=[0])])
 
     assert [(card.id, card.free_mib) for card in headroom(view, NOW).gpus] == [("GPU-1", 24_000)]
     found = place([view], BIG, POLICY, NOW)
@@ -39,9 +39,12 @@ def test_a_card_that_is_gone_takes_no_room_from_the_one_that_has_its_number():
 
 
 def test_only_loops_on_the_contended_card_yield_whatever_its_number():
-    loads = [load("here", gpu_memory_mib=16_000, gpus=[0]), load("there", gpu_memory_mib=16_000, gpus=[1], priority=5)]
+    allocations = [
+        allocation("here", gpu_memory_mib=16_000, gpus=[0]),
+        allocation("there", gpu_memory_mib=16_000, gpus=[1], priority=5),
+    ]
     cards = [gpu(0, uuid="GPU-1", free=8_000, own_mib=16_000), gpu(1, uuid="GPU-0", free=0, own_mib=10_000)]
-    view, state, told = node(gpus=cards, loads=loads), NodeState(), list[str]()
+    view, state, told = node(gpus=cards, allocations=allocations), NodeState(), list[str]()
     for second in range(12):
         state, judgement = judge(replace(view, sampled_at=NOW + second), state, POLICY, NOW + second)
         told += judgement.yields
@@ -50,10 +53,10 @@ def test_only_loops_on_the_contended_card_yield_whatever_its_number():
 
 
 def test_what_started_before_uuids_names_an_index():
-    old = Load("slice:1", BIG, 0.0, gpus=("1",))
+    old = Allocation("slice:1", BIG, 0.0, gpus=("1",))
     view = node(gpus=[gpu(0), gpu(1)]).carrying([old])
 
-    assert view.loads[0].gpus == ("GPU-1",)
+    assert view.allocations[0].gpus == ("GPU-1",)
     assert [card.free_mib for card in headroom(view, NOW).gpus] == [24_000, 10_000]
     nameless = node(gpus=[gpu(0, uuid=""), gpu(1, uuid="")]).carrying([old])
     assert [(card.id, card.free_mib) for card in headroom(nameless, NOW).gpus] == [("0", 24_000), ("1", 10_000)]
@@ -87,7 +90,7 @@ def test_memory_of_the_machine_and_of_unified_gpus_is_taken_once_from_one_pool()
 
 
 def test_what_is_declared_on_a_unified_gpu_is_declared_of_the_machine():
-    view = pool(loads=[load("r", memory_mib=1_000, gpu_memory_mib=20_000, gpus=[0], started_at=NOW)])
+    view = pool(allocations=[allocation("r", memory_mib=1_000, gpu_memory_mib=20_000, gpus=[0], started_at=NOW)])
 
     left = headroom(view, NOW)
 
@@ -100,8 +103,8 @@ def test_what_is_declared_on_a_unified_gpu_is_declared_of_the_machine():
 
 
 def test_work_on_a_unified_gpu_yields_when_strangers_need_the_machines_memory():
-    ours = load("ours", gpu_memory_mib=40_000, gpus=[1], started_at=0)
-    view = pool(free=0, own_memory_mib=40_000, loads=[ours, load("small", memory_mib=100, priority=1)])
+    ours = allocation("ours", gpu_memory_mib=40_000, gpus=[1], started_at=0)
+    view = pool(free=0, own_memory_mib=40_000, allocations=[ours, allocation("small", memory_mib=100, priority=1)])
     view = replace(view, memory_mib=64_000, own_memory_mib=20_000)
     state, told = NodeState(), list[str]()
     for second in range(12):
@@ -112,8 +115,8 @@ def test_work_on_a_unified_gpu_yields_when_strangers_need_the_machines_memory():
 
 
 def test_a_whole_unified_gpu_takes_no_memory_with_it():
-    view = pool(loads=[load("r", gpus=[0])])
-    view = replace(view, loads=(replace(view.loads[0], needs=Needs(cpu=1, gpus=1)),))
+    view = pool(allocations=[allocation("r", gpus=[0])])
+    view = replace(view, allocations=(replace(view.allocations[0], needs=Needs(cpu=1, gpus=1)),))
 
     left = headroom(view, NOW)
 
@@ -139,8 +142,8 @@ def test_gpu_work_is_told_why_a_machine_has_no_gpus_and_cpu_work_goes_on(note):
 
 
 def test_nobody_yields_on_a_guess_whose_memory_it_is():
-    ours = load("ours", gpu_memory_mib=16_000, gpus=[0], started_at=0)
-    view = node(gpus=[gpu(free=0, own_mib=0, note="cannot tell whose memory is used")], loads=[ours])
+    ours = allocation("ours", gpu_memory_mib=16_000, gpus=[0], started_at=0)
+    view = node(gpus=[gpu(free=0, own_mib=0, note="cannot tell whose memory is used")], allocations=[ours])
     state, told = NodeState(), list[str]()
     for second in range(30):
         state, judgement = judge(replace(view, sampled_at=NOW + second), state, POLICY, NOW + second)
@@ -150,8 +153,8 @@ def test_nobody_yields_on_a_guess_whose_memory_it_is():
 
 
 def test_a_node_with_a_unified_gpu_can_be_emptied_for_large_work():
-    ours = load("ours", gpu_memory_mib=40_000, gpus=[0], started_at=0)
-    view = pool(free=20_000, own_memory_mib=40_000, loads=[ours])
+    ours = allocation("ours", gpu_memory_mib=40_000, gpus=[0], started_at=0)
+    view = pool(free=20_000, own_memory_mib=40_000, allocations=[ours])
     policy = Policy(pause_below=0.0, resume_above=0.0)
     site = Site(view, None, policy, NOW)
     want = Want.of(Needs(cpu=1, gpu_memory_mib=50_000), policy)

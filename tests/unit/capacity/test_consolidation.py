@@ -22,7 +22,7 @@ from pause_manager.capacity import (
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.consolidation import KINDS_TRIED, NODES_TRIED
 from pause_manager.capacity.snapshot import ContainerView, WorkerGroup
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
+from tests.support.node_views import NOW, allocation, fleets, gpu, needs, node, with_load
 
 POLICY = Policy()
 RAMP = RampState(allowance=1000, polled_at=NOW - 10)
@@ -39,16 +39,16 @@ def polled(fleet, entries=(LARGE,), *, ramp=RAMP, policy=POLICY, now=NOW, states
 
 
 def moves(found):
-    return [(one.kept.node, [(move.load.ref, move.to) for move in one.moves]) for one in found]
+    return [(one.kept.node, [(move.allocation.ref, move.to) for move in one.moves]) for one in found]
 
 
 def small(name, **figures):
-    return load(name, cpu=1, **figures)
+    return allocation(name, cpu=1, **figures)
 
 
 def spread():
     """Two nodes of eight cores, a small loop on each."""
-    return [node(name, loads=[small(f"on-{name}", priority=3)]) for name in "ab"]
+    return [node(name, allocations=[small(f"on-{name}", priority=3)]) for name in "ab"]
 
 
 def test_a_small_loop_moves_and_the_large_work_has_its_node_to_itself():
@@ -57,7 +57,7 @@ def test_a_small_loop_moves_and_the_large_work_has_its_node_to_itself():
     assert sent == []
     assert moves(found) == [("a", [("on-a", "b")])]
     assert (ramp.held, ramp.held_for) == (("a",), (("a", LARGE.needs),))
-    left = [node("a", sampled_at=NOW + 10), node("b", loads=[small("on-b")], sampled_at=NOW + 10)]
+    left = [node("a", sampled_at=NOW + 10), node("b", allocations=[small("on-b")], sampled_at=NOW + 10)]
     sent, found, ramp = polled(
         left, [LARGE, Waiting("on-a", Needs(cpu=1), NOW + 3, priority=1)], ramp=replace(ramp, allowance=9), now=NOW + 10
     )
@@ -68,7 +68,7 @@ def test_a_small_loop_moves_and_the_large_work_has_its_node_to_itself():
 def test_the_node_is_kept_even_from_more_urgent_work():
     _, _, ramp = polled(spread())
     now = NOW + 10
-    left = [node("a", sampled_at=now), node("b", foreign=6.0, loads=[small("on-b")], sampled_at=now)]
+    left = [node("a", sampled_at=now), node("b", foreign=6.0, allocations=[small("on-b")], sampled_at=now)]
     urgent = Waiting("urgent", Needs(cpu=2), now, priority=1)
 
     sent, _, after = polled(left, [LARGE, urgent], ramp=replace(ramp, allowance=9), now=now)
@@ -87,21 +87,21 @@ def test_it_is_off_by_one_setting():
 
 
 def test_nothing_moves_that_has_no_place_elsewhere():
-    full = node("b", foreign=6.0, loads=[small("on-b")])
+    full = node("b", foreign=6.0, allocations=[small("on-b")])
 
     assert polled([spread()[0], full])[1] == []
 
 
 def test_all_of_a_set_must_have_a_place_at_once():
     """Each of the two would fit on b, but not both: at 30 % of eight cores the second finds too little."""
-    fleet = [node("a", loads=[load("one", cpu=2), load("two", cpu=2)]), node("b", foreign=4.0)]
+    fleet = [node("a", allocations=[allocation("one", cpu=2), allocation("two", cpu=2)]), node("b", foreign=4.0)]
 
     assert polled(fleet)[1] == []
 
 
 def test_the_least_work_repeated_moves_then_the_least_urgent_then_what_runs_the_longest():
     def fleet(a, b):
-        return [node("a", loads=[a]), node("b", loads=[b]), node("c", cores=4, foreign=1.0)]
+        return [node("a", allocations=[a]), node("b", allocations=[b]), node("c", cores=4, foreign=1.0)]
 
     dear, cheap = small("dear", priority=5), small("cheap", priority=3)
     dear, cheap = replace(dear, repeats_seconds=40.0), replace(cheap, repeats_seconds=4.0)
@@ -117,7 +117,7 @@ def test_the_least_work_repeated_moves_then_the_least_urgent_then_what_runs_the_
 def test_the_runners_up_and_the_figures_are_told():
     dear = replace(small("dear"), repeats_seconds=40.0)
     _, (found,), _ = polled(
-        [node("a", loads=[dear]), node("b", loads=[small("cheap")]), node("c", cores=4, foreign=1.0)]
+        [node("a", allocations=[dear]), node("b", allocations=[small("cheap")]), node("c", cores=4, foreign=1.0)]
     )
 
     assert found.figures["moves"] == [
@@ -143,14 +143,14 @@ def test_the_runners_up_and_the_figures_are_told():
     ],
 )
 def test_what_is_more_urgent_cannot_yield_or_has_only_started_stays(stays):
-    fleet = [node("a", loads=[small("it", **stays)]), node("b", cores=4)]
+    fleet = [node("a", allocations=[small("it", **stays)]), node("b", cores=4)]
 
     assert polled(fleet)[1] == []
-    assert polled([node("a", loads=[small("it")]), node("b", cores=4)])[1]
+    assert polled([node("a", allocations=[small("it")]), node("b", cores=4)])[1]
 
 
 def test_what_has_waited_for_long_moves_more_urgent_work():
-    fleet = [node("a", loads=[small("it", priority=2)]), node("b", cores=4)]
+    fleet = [node("a", allocations=[small("it", priority=2)]), node("b", cores=4)]
 
     assert polled(fleet, [LARGE])[1] == []
     assert polled(fleet, [replace(LARGE, paused_at=NOW - POLICY.ageing_seconds)])[1]
@@ -158,17 +158,22 @@ def test_what_has_waited_for_long_moves_more_urgent_work():
 
 def test_no_more_moves_than_must_and_what_does_not_count_stays():
     """Of five cores declared the large work needs one: one loop moves. Memory is not short."""
-    loads = [load("memory", cpu=0, memory_mib=1_000), *(small(f"loop-{n}") for n in range(3))]
+    allocations = [allocation("memory", cpu=0, memory_mib=1_000), *(small(f"loop-{n}") for n in range(3))]
 
-    _, (found,), _ = polled([node("a", loads=loads), node("b", cores=4)], [replace(LARGE, needs=Needs(cpu=6))])
+    _, (found,), _ = polled(
+        [node("a", allocations=allocations), node("b", cores=4)], [replace(LARGE, needs=Needs(cpu=6))]
+    )
 
-    assert [move.load.ref for move in found.moves] == ["loop-0"]
+    assert [move.allocation.ref for move in found.moves] == ["loop-0"]
 
 
 def test_whole_cards_are_made_free():
     cards = [gpu(index, free=12_000, own_mib=12_000) for index in range(2)]
-    loads = [load(f"card-{n}", cpu=1, gpu_memory_mib=12_000, gpus=(n,)) for n in range(2)]
-    fleet = [node("a", gpus=cards, loads=loads), node("b", gpus=[gpu(0), gpu(1)], foreign=3.0, loads=[small("x")])]
+    allocations = [allocation(f"card-{n}", cpu=1, gpu_memory_mib=12_000, gpus=(n,)) for n in range(2)]
+    fleet = [
+        node("a", gpus=cards, allocations=allocations),
+        node("b", gpus=[gpu(0), gpu(1)], foreign=3.0, allocations=[small("x")]),
+    ]
     wants = replace(LARGE, needs=Needs(cpu=5, gpu_memory_mib=24_000, gpus=2))
 
     assert moves(polled(fleet, [wants])[1]) == [("b", [("x", "a")])], "one core of b, rather than both cards of a"
@@ -177,7 +182,7 @@ def test_whole_cards_are_made_free():
 
 
 def test_where_strangers_leave_too_little_nothing_is_moved_and_nothing_is_kept_any_longer():
-    assert polled([node("a", foreign=1.0, loads=[small("it")]), node("b", cores=4)])[1] == []
+    assert polled([node("a", foreign=1.0, allocations=[small("it")]), node("b", cores=4)])[1] == []
 
     _, _, ramp = polled(spread())
     busy = [node("a", foreign=2.0, sampled_at=NOW + 10), spread()[1]]
@@ -191,7 +196,7 @@ def test_nothing_moves_twice_within_the_cooldown():
     soon, later = NOW + POLICY.move_patience_seconds, NOW + POLICY.move_cooldown_seconds
 
     def again(now, ramp):
-        fleet = [node("a", loads=[small("on-a")], sampled_at=now), node("b", cores=4, sampled_at=now)]
+        fleet = [node("a", allocations=[small("on-a")], sampled_at=now), node("b", cores=4, sampled_at=now)]
         return polled(
             fleet,
             [replace(LARGE, paused_at=now - POLICY.consolidate_after_seconds)],
@@ -206,7 +211,7 @@ def test_nothing_moves_twice_within_the_cooldown():
 
 
 def test_a_task_that_runs_again_is_the_same_piece_of_work():
-    fleet = [node("a", loads=[small("task:x/2")]), node("b", cores=4)]
+    fleet = [node("a", allocations=[small("task:x/2")]), node("b", cores=4)]
 
     assert polled(fleet, ramp=replace(RAMP, moved=(("task:x", NOW - 100),)))[1] == []
 
@@ -240,7 +245,7 @@ def test_cooling_nodes_are_neither_made_free_nor_filled():
 
 def test_a_node_that_our_own_small_work_has_filled_is_made_free():
     full = NodeState(is_saturated=True)
-    fleet = [node("a", loads=[small(str(n)) for n in range(8)]), node("b", cores=16, free=30_000)]
+    fleet = [node("a", allocations=[small(str(n)) for n in range(8)]), node("b", cores=16, free=30_000)]
 
     _, (found,), _ = polled(fleet, [replace(LARGE, needs=Needs(cpu=8, memory_mib=50_000))], states={"a": full})
 
@@ -253,7 +258,7 @@ def test_only_nodes_that_serve_the_queue_are_made_free_or_filled():
 
     def fleet(a, b, queue="small"):
         return [
-            node("a", loads=[replace(small("it"), queue=queue)], workers=(WorkerGroup(a),)),
+            node("a", allocations=[replace(small("it"), queue=queue)], workers=(WorkerGroup(a),)),
             node("b", cores=4, workers=(WorkerGroup(b),)),
         ]
 
@@ -268,12 +273,12 @@ def test_only_nodes_that_serve_the_queue_are_made_free_or_filled():
     st.lists(st.tuples(needs, st.integers(1, 5)), min_size=1, max_size=5),
 )
 def test_whatever_moves_fits_where_it_is_sent_and_the_large_work_fits_where_it_left(fleet, carried, wanted):
-    fleet = [replace(view, loads=()) for view in fleet]
+    fleet = [replace(view, allocations=()) for view in fleet]
     for number, (one, at, priority) in enumerate(carried):
         view = fleet[at % len(fleet)]
         if fits(view, one, NOW):
-            put = load(str(number), cpu=one.cpu, memory_mib=one.memory_mib, priority=priority)
-            fleet[at % len(fleet)] = replace(view, loads=(*view.loads, put))
+            put = allocation(str(number), cpu=one.cpu, memory_mib=one.memory_mib, priority=priority)
+            fleet[at % len(fleet)] = replace(view, allocations=(*view.allocations, put))
     entries = [Waiting(f"w{n}", one, LONG_AGO, priority) for n, (one, priority) in enumerate(wanted)]
     book = resuming_book(fleet, POLICY, NOW)
     plan, ramp = plan_resume(entries, fleet, POLICY, RAMP, NOW, book=book)
@@ -288,13 +293,16 @@ def test_whatever_moves_fits_where_it_is_sent_and_the_large_work_fits_where_it_l
     for one in found:
         gone = set(one.refs)
         views[one.kept.node] = replace(
-            views[one.kept.node], loads=tuple(load for load in views[one.kept.node].loads if load.ref not in gone)
+            views[one.kept.node],
+            allocations=tuple(
+                allocation for allocation in views[one.kept.node].allocations if allocation.ref not in gone
+            ),
         )
     for one in found:
         for move in one.moves:
             assert move.to != one.kept.node
-            assert fits(views[move.to], move.load.needs, NOW)
-            views[move.to] = with_load(views[move.to], move.load.ref, move.load.needs, (), NOW)
+            assert fits(views[move.to], move.allocation.needs, NOW)
+            views[move.to] = with_load(views[move.to], move.allocation.ref, move.allocation.needs, (), NOW)
     for one in found:
         assert fits(views[one.kept.node], one.entry.needs, NOW)
 
@@ -313,7 +321,7 @@ def calls(nodes: int) -> int:
             cores=96,
             foreign=n % 7,
             gpus=[gpu(k) for k in range(8)],
-            loads=[small(f"{n}-{k}") for k in range(9)],
+            allocations=[small(f"{n}-{k}") for k in range(9)],
         )
         for n in range(nodes)
     ]
@@ -340,7 +348,7 @@ def test_room_is_made_in_the_container_that_the_large_work_needs():
     """Each container has a limit: what is in the way has filled that of one of them, not the machine."""
     containers = (ContainerView("big", "big", cores=8.0), ContainerView("small", "small", cores=4.0))
     fleet = [
-        node("a", cores=12.0, containers=containers, loads=[replace(small("in-big"), container="big")]),
+        node("a", cores=12.0, containers=containers, allocations=[replace(small("in-big"), container="big")]),
         node("b", cores=4.0),
     ]
     assert moves(polled(fleet)[1]) == [("a", [("in-big", "b")])]
@@ -358,7 +366,7 @@ def test_memory_of_a_container_counts_without_what_is_ours():
             containers=(tight,),
             own_memory_mib=4_000,
             free=60_000,
-            loads=[replace(small("in-it", memory_mib=4_000), container="one")],
+            allocations=[replace(small("in-it", memory_mib=4_000), container="one")],
         ),
         replace(node("b", cores=4.0, free=6_000), memory_mib=6_000),
     ]
@@ -372,8 +380,12 @@ def served(view, *queues):
 
 def test_a_node_is_kept_no_longer_when_only_work_is_left_that_cannot_go_there():
     """It needs as much, but nobody there serves its queue."""
-    fleet = [served(node("a", loads=[small("on-a")]), "x"), served(node("b"), "x"), served(node("c", cores=2), "y")]
-    fleet[1] = replace(fleet[1], loads=(small("on-b"),))
+    fleet = [
+        served(node("a", allocations=[small("on-a")]), "x"),
+        served(node("b"), "x"),
+        served(node("c", cores=2), "y"),
+    ]
+    fleet[1] = replace(fleet[1], allocations=(small("on-b"),))
     large = replace(LARGE, queue="x")
     _, found, ramp = polled(fleet, [large])
     assert found
@@ -385,7 +397,10 @@ def test_a_node_is_kept_no_longer_when_only_work_is_left_that_cannot_go_there():
 
 def test_room_is_made_for_each_queue_of_the_same_needs():
     def pair(queue):
-        return [served(node(f"{queue}{n}", loads=[replace(small(f"on-{queue}{n}"), queue=queue)]), queue) for n in "12"]
+        return [
+            served(node(f"{queue}{n}", allocations=[replace(small(f"on-{queue}{n}"), queue=queue)]), queue)
+            for n in "12"
+        ]
 
     fleet = [*pair("x"), *pair("y"), *(served(node(f"z{n}", foreign=8.0), "z") for n in range(16))]
     entries = [replace(LARGE, ref=queue, queue=queue) for queue in "xy"]

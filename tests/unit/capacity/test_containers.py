@@ -9,23 +9,23 @@ import pytest
 from pause_manager import capacity
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
-from pause_manager.capacity.snapshot import ContainerView, GpuView, Load, NodeView, WorkerGroup
+from pause_manager.capacity.snapshot import Allocation, ContainerView, GpuView, NodeView, WorkerGroup
 
 NOW = 1_000.0
 ANY = Policy(pause_below=0.0, resume_above=0.0)
 
 
-def machine(*containers: ContainerView, loads: tuple[Load, ...] = (), **view: object) -> NodeView:
+def machine(*containers: ContainerView, allocations: tuple[Allocation, ...] = (), **view: object) -> NodeView:
     given = {"cores": 8.0, "foreign_cores": 0.0, "memory_mib": 16_000, "free_memory_mib": 16_000, **view}
-    return NodeView("n1", NOW, containers=containers, loads=loads, **given)  # type: ignore[arg-type]
+    return NodeView("n1", NOW, containers=containers, allocations=allocations, **given)  # type: ignore[arg-type]
 
 
 def small(key: str, cores: float | None = 2.0, **view: object) -> ContainerView:
     return ContainerView(key, key, cores=cores, **view)  # type: ignore[arg-type]
 
 
-def load(container: str, **needs: float) -> Load:
-    return Load("slice:1", Needs(**needs), NOW - 60, container=container)  # type: ignore[arg-type]
+def allocation(container: str, **needs: float) -> Allocation:
+    return Allocation("slice:1", Needs(**needs), NOW - 60, container=container)  # type: ignore[arg-type]
 
 
 def test_work_that_no_container_can_hold_never_fits_however_much_they_have_together():
@@ -41,13 +41,13 @@ def test_as_many_fit_as_the_containers_have_room_for():
     assert capacity.how_many_fit([node], Needs(cpu=1.5), 9, ANY, NOW) == 2, "not the 2.67 of four cores"
     assert capacity.how_many_fit([node], Needs(cpu=1), 9, ANY, NOW) == 4
 
-    one_is_full = replace(node, loads=(load("a", cpu=2),))
+    one_is_full = replace(node, allocations=(allocation("a", cpu=2),))
     assert capacity.how_many_fit([one_is_full], Needs(cpu=1.5), 9, ANY, NOW) == 1
     assert capacity.place([one_is_full], Needs(cpu=2), ANY, NOW) is not None
 
 
 def test_a_worker_may_take_what_its_own_container_has_left():
-    node = machine(small("a"), small("b", None), loads=(load("a", cpu=2),))
+    node = machine(small("a"), small("b", None), allocations=(allocation("a", cpu=2),))
 
     assert capacity.place([capacity.within(node, "a")], Needs(cpu=1), ANY, NOW) is None
     assert capacity.place([capacity.within(node, "b")], Needs(cpu=6), ANY, NOW) is not None
@@ -56,7 +56,7 @@ def test_a_worker_may_take_what_its_own_container_has_left():
 
 def test_declared_memory_counts_in_the_container_that_has_it():
     tight = small("a", None, memory_mib=4_000, free_memory_mib=3_900, own_memory_mib=100)
-    node = machine(tight, small("b", None), loads=(load("a", memory_mib=3_000),))
+    node = machine(tight, small("b", None), allocations=(allocation("a", memory_mib=3_000),))
 
     assert capacity.place([capacity.within(node, "a")], Needs(memory_mib=1_500), ANY, NOW) is None
     assert capacity.place([capacity.within(node, "b")], Needs(memory_mib=1_500), ANY, NOW) is not None
@@ -117,7 +117,9 @@ def test_workers_of_a_container_that_the_sample_does_not_know_are_in_one_of_the_
 
 
 def test_what_waits_for_a_container_says_so():
-    node = serving(machine(small("a"), small("b", None), loads=(load("a", cpu=2),)), a="stages", b="control")
+    node = serving(
+        machine(small("a"), small("b", None), allocations=(allocation("a", cpu=2),)), a="stages", b="control"
+    )
 
     told = capacity.outlook([node], Needs(cpu=1), ANY, NOW, queue="stages")
 

@@ -9,18 +9,20 @@ from hypothesis import strategies as st
 
 from pause_manager.capacity import Idle, Policy, headroom, place
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.nodes.persisted_state import KeptWatch
-from tests.unit.capacity.fleet import gpu, load, node
+from tests.support.node_views import allocation, gpu, node
 
 POLICY = Policy(settle_seconds=60)
 TOTAL = 64_000
 OTHERS = 2_048
 
 
-def machine(at: float, own: int, *loads: Load) -> NodeView:
+def machine(at: float, own: int, *allocations: Allocation) -> NodeView:
     """A node of 64,000 MiB of which our processes occupy ``own``, and others 2 GiB."""
-    view: NodeView = node(free=TOTAL - own - OTHERS, own_memory_mib=own, sampled_at=at, loads=loads, cores=64.0)
+    view: NodeView = node(
+        free=TOTAL - own - OTHERS, own_memory_mib=own, sampled_at=at, allocations=allocations, cores=64.0
+    )
     return view
 
 
@@ -31,10 +33,10 @@ class Watch:
         self.idle = Idle()
         self.now = 0.0
 
-    def sees(self, own: int, *loads: Load, seconds: int = 1) -> NodeView:
+    def sees(self, own: int, *allocations: Allocation, seconds: int = 1) -> NodeView:
         for _ in range(seconds):
             self.now += 1
-            told = self.idle.told(machine(self.now, own, *loads))
+            told = self.idle.told(machine(self.now, own, *allocations))
             self.idle = self.idle.seen(told)
         return told
 
@@ -42,8 +44,8 @@ class Watch:
         return headroom(view, self.now, POLICY).memory_mib
 
 
-def big(ref: str, at: float, amount: int = 30_000) -> Load:
-    found: Load = load(ref, memory_mib=amount, started_at=at)
+def big(ref: str, at: float, amount: int = 30_000) -> Allocation:
+    found: Allocation = allocation(ref, memory_mib=amount, started_at=at)
     return found
 
 
@@ -119,9 +121,9 @@ def test_contexts_that_idle_processes_keep_on_a_gpu_hide_nothing():
     idle = Idle()
     empty = node(gpus=[gpu(free=20_000, own_mib=4_000)], sampled_at=1.0)
     idle = idle.seen(empty)
-    ours = load("r", gpu_memory_mib=14_000, gpus=[0], started_at=1.5)
+    ours = allocation("r", gpu_memory_mib=14_000, gpus=[0], started_at=1.5)
     for at in (2.0, 3.0, 4.0):
-        view = idle.told(replace(empty, sampled_at=at, loads=(ours,)))
+        view = idle.told(replace(empty, sampled_at=at, allocations=(ours,)))
         idle = idle.seen(view)
 
     assert headroom(view, 4.0).gpus[0].free_mib == 20_000 - 14_000
@@ -152,12 +154,12 @@ def test_the_next_speaker_goes_on_with_what_the_last_one_kept():
 def test_loads_that_stay_within_what_they_declared_have_it_all(idle: int, shapes: list[tuple[int, float]]):
     watch = Watch()
     watch.sees(idle, seconds=2)
-    loads: list[Load] = []
+    allocations: list[Allocation] = []
     own = idle
     for number, (declared, part) in enumerate(shapes):
-        loads.append(big(str(number), watch.now + 0.5, declared))
+        allocations.append(big(str(number), watch.now + 0.5, declared))
         own += round(declared * part)
-        view = watch.sees(own, *loads, seconds=2)
+        view = watch.sees(own, *allocations, seconds=2)
 
     declared = sum(amount for amount, _ in shapes)
     assert watch.left(view) == TOTAL - OTHERS - idle - declared, "whatever of it shows"

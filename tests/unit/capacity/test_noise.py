@@ -21,7 +21,7 @@ from pause_manager.capacity import (
     should_pause,
 )
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, fleets, load, needs, node
+from tests.support.node_views import NOW, allocation, fleets, needs, node
 
 POLICY = Policy()
 
@@ -33,8 +33,8 @@ def slack(cores: float) -> float:
 def filled(view, needs):
     """Loops started one after the other, each a while ago, until no more is admitted."""
     while place([view], needs, POLICY, NOW):
-        one = load(f"r{len(view.loads)}", cpu=needs.cpu, started_at=NOW - 60 + len(view.loads))
-        view = replace(view, loads=(*view.loads, one))
+        one = allocation(f"r{len(view.allocations)}", cpu=needs.cpu, started_at=NOW - 60 + len(view.allocations))
+        view = replace(view, allocations=(*view.allocations, one))
     return view
 
 
@@ -56,8 +56,8 @@ def test_a_small_machine_with_some_noise_runs_a_loop_for_each_core(cores):
 
     full = filled(quiet, Needs(cpu=1))
 
-    assert len(full.loads) == cores
-    assert not should_pause([replace(full, loads=full.loads[1:])], Needs(cpu=1), POLICY, NOW).should_pause
+    assert len(full.allocations) == cores
+    assert not should_pause([replace(full, allocations=full.allocations[1:])], Needs(cpu=1), POLICY, NOW).should_pause
     assert yields(full) == []
 
 
@@ -69,7 +69,7 @@ def test_what_fits_without_strangers_fits_with_noise_and_nobody_yields(cores, pi
 
     noisy = filled(node(cores=cores, foreign=part * slack(cores)), wanted)
 
-    assert len(noisy.loads) == len(alone.loads) >= min(pieces, 5)
+    assert len(noisy.allocations) == len(alone.allocations) >= min(pieces, 5)
     assert yields(noisy, 20) == []
 
 
@@ -100,16 +100,18 @@ def test_beyond_the_slack_every_thousandth_of_a_core_counts(cores, threshold, of
 def test_just_above_the_slack_strangers_are_given_way():
     full = filled(node(cores=2, foreign=0.25), Needs(cpu=1))
 
-    assert len(full.loads) == 2
+    assert len(full.allocations) == 2
     assert yields(replace(full, foreign_cores=0.251)) == ["r1"]
 
 
 @given(fleets(most=1), st.lists(needs, min_size=1, max_size=8))
 def test_own_load_alone_never_pauses_own_work(fleet, wanted):
     view = replace(fleet[0], foreign_cores=0.0, free_memory_mib=0, own_memory_mib=64_000)
-    loads = [load(str(n), cpu=one.cpu, memory_mib=one.memory_mib, started_at=0.0) for n, one in enumerate(wanted)]
+    allocations = [
+        allocation(str(n), cpu=one.cpu, memory_mib=one.memory_mib, started_at=0.0) for n, one in enumerate(wanted)
+    ]
 
-    assert yields(replace(view, loads=tuple(loads)), 20) == []
+    assert yields(replace(view, allocations=tuple(allocations)), 20) == []
 
 
 def test_a_stranger_that_does_not_stay_keeps_no_parked_work_back():
@@ -119,7 +121,7 @@ def test_a_stranger_that_does_not_stay_keeps_no_parked_work_back():
         for second in range(60):
             view = node(cores=4, foreign=1.0 if 10 <= second < 10 + lasting else 0.0, sampled_at=NOW + second)
             state, _ = judge(view, state, POLICY, NOW + second)
-        after = node(cores=4, sampled_at=NOW + 60, loads=[load("r", cpu=2)])
+        after = node(cores=4, sampled_at=NOW + 60, allocations=[allocation("r", cpu=2)])
         entry = Waiting("a", Needs(cpu=2), NOW)
 
         plan, _ = plan_resume([entry], [after], POLICY, RampState(), NOW + 60, {"a": state})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pause_manager.capacity import NodeState, Placement, Policy, RampState, Waiting, fits, judge, plan_resume
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node, with_load
+from tests.support.node_views import NOW, allocation, fleets, gpu, needs, node, with_load
 
 POLICY = Policy()
 WIDE = RampState(allowance=1000)
@@ -99,7 +99,7 @@ def test_small_work_goes_past_large_that_fits_nowhere():
 
 
 def test_what_waited_long_for_a_whole_node_gets_one_kept_free():
-    fleet = [node(name, loads=[load(name, cpu=busy)]) for name, busy in (("a", 4), ("b", 2))]
+    fleet = [node(name, allocations=[allocation(name, cpu=busy)]) for name, busy in (("a", 4), ("b", 2))]
     long_ago = NOW - POLICY.hold_after_seconds
     entries = [waiting("large", cpu=8, paused_at=long_ago, priority=1), waiting("small", cpu=1, paused_at=NOW)]
 
@@ -107,7 +107,7 @@ def test_what_waited_long_for_a_whole_node_gets_one_kept_free():
 
     assert ramp.held == ("b",)
     assert [(entry.ref, found.node) for entry, found in plan] == [("small", "a")]
-    emptied = [fleet[0], replace(fleet[1], loads=())]
+    emptied = [fleet[0], replace(fleet[1], allocations=())]
     plan, _ = plan_resume(entries, emptied, POLICY, replace(ramp, allowance=9), NOW)
     assert (plan[0][0].ref, plan[0][1].node) == ("large", "b")
 

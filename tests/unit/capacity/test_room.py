@@ -6,7 +6,7 @@ import pytest
 
 from pause_manager.capacity import Policy, can_ever_run, fits, headroom, share
 from pause_manager.capacity.needs import Needs
-from tests.unit.capacity.fleet import NOW, gpu, load, node
+from tests.support.node_views import NOW, allocation, gpu, node
 
 
 def left(view, needs):
@@ -16,7 +16,7 @@ def left(view, needs):
 
 
 def test_cpu_room_is_cores_less_strangers_less_what_we_declared():
-    view = node(cores=8, foreign=2.5, loads=[load("r", cpu=3)])
+    view = node(cores=8, foreign=2.5, allocations=[allocation("r", cpu=3)])
 
     assert headroom(view, NOW).cpu_milli == 2500
 
@@ -44,32 +44,34 @@ def test_an_unknown_gpu_is_not_a_free_one(unknown):
 
 
 def test_declared_memory_that_the_sensor_does_not_show_yet_is_taken():
-    quiet = load("r", gpu_memory_mib=14_000, gpus=[0], started_at=NOW - 30)
+    quiet = allocation("r", gpu_memory_mib=14_000, gpus=[0], started_at=NOW - 30)
 
-    before = headroom(node(gpus=[gpu(free=24_000)], loads=[quiet]), NOW)
-    halfway = headroom(node(gpus=[gpu(free=18_000, own_mib=6_000)], loads=[quiet]), NOW)
-    shown = headroom(node(gpus=[gpu(free=10_000, own_mib=14_000)], loads=[quiet]), NOW)
+    before = headroom(node(gpus=[gpu(free=24_000)], allocations=[quiet]), NOW)
+    halfway = headroom(node(gpus=[gpu(free=18_000, own_mib=6_000)], allocations=[quiet]), NOW)
+    shown = headroom(node(gpus=[gpu(free=10_000, own_mib=14_000)], allocations=[quiet]), NOW)
 
     assert [view.gpus[0].free_mib for view in (before, halfway, shown)] == [10_000, 10_000, 10_000]
 
 
 def test_an_older_load_that_uses_too_much_does_not_hide_a_dispatch_just_sent():
-    greedy = load("old", gpu_memory_mib=4_000, gpus=[0], started_at=0)
-    sent = load("new", gpu_memory_mib=8_000, gpus=[0], started_at=NOW, is_sent=True)
-    view = node(gpus=[gpu(free=12_000, own_mib=12_000)], loads=[greedy, sent])
+    greedy = allocation("old", gpu_memory_mib=4_000, gpus=[0], started_at=0)
+    sent = allocation("new", gpu_memory_mib=8_000, gpus=[0], started_at=NOW, is_sent=True)
+    view = node(gpus=[gpu(free=12_000, own_mib=12_000)], allocations=[greedy, sent])
 
     assert headroom(view, NOW).gpus[0].free_mib == 4_000
 
 
 def test_memory_that_cannot_be_told_apart_is_not_counted_twice_for_ever():
-    view = node(gpus=[gpu(free=10_000, own_mib=0)], loads=[load("r", gpu_memory_mib=14_000, gpus=[0], started_at=0)])
+    view = node(
+        gpus=[gpu(free=10_000, own_mib=0)], allocations=[allocation("r", gpu_memory_mib=14_000, gpus=[0], started_at=0)]
+    )
 
     assert headroom(view, 30.0, Policy(settle_seconds=60)).gpus[0].free_mib == -4_000
     assert headroom(view, 90.0, Policy(settle_seconds=60)).gpus[0].free_mib == 10_000
 
 
 def test_a_gpu_without_a_figure_is_taken_whole():
-    view = node(gpus=[gpu(0, own_mib=0), gpu(1)], loads=[load("r", gpus=[0])])
+    view = node(gpus=[gpu(0, own_mib=0), gpu(1)], allocations=[allocation("r", gpus=[0])])
 
     assert headroom(view, NOW).gpus_for(Needs(gpus=1)) == ("GPU-1",)
     assert headroom(view, NOW).gpus_for(Needs(gpus=2)) is None

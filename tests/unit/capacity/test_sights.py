@@ -22,7 +22,7 @@ from pause_manager.capacity import (
 from pause_manager.capacity.foreign import would_fit_alone
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView, NodeView, WorkerGroup
-from tests.unit.capacity.fleet import NOW, fleets, gpu, load, needs, node
+from tests.support.node_views import NOW, allocation, fleets, gpu, needs, node
 from tests.unit.capacity.test_consolidation import LONG_AGO, moves, polled
 
 ANY = Policy(pause_below=0.0, resume_above=0.0)
@@ -120,7 +120,7 @@ def test_cards_and_room_must_be_those_of_one_container():
     assert place([view], replace(wide, gpus=1), ANY, NOW, queue="gpu") is not None
     assert place([view], replace(wide, cpu=2), ANY, NOW, queue="gpu") is not None
 
-    busy = replace(view, loads=(replace(load("it", cpu=2), container="small"),))
+    busy = replace(view, allocations=(replace(allocation("it", cpu=2), container="small"),))
     told = outlook([busy], replace(wide, cpu=2), ANY, NOW, queue="gpu")
     assert told.sentence.endswith(", but no worker there that does this sees such GPUs and has room in its container.")
     left = headroom(view, NOW)
@@ -129,22 +129,22 @@ def test_cards_and_room_must_be_those_of_one_container():
 
 
 def test_nothing_moves_and_no_node_is_kept_for_work_that_no_worker_there_can_do():
-    small = replace(load("it", gpus=[0]), needs=ONE, queue="other")
+    small = replace(allocation("it", gpus=[0]), needs=ONE, queue="other")
     beside = node("b", gpus=[gpu(5)], workers=(worker("other"),))
     waits = Waiting("large", TWO, LONG_AGO - 3600, queue="gpu")
 
-    _, found, ramp = polled([replace(MASKED, loads=(small,)), beside], [waits])
+    _, found, ramp = polled([replace(MASKED, allocations=(small,)), beside], [waits])
     assert (found, ramp.held) == ([], ())
 
-    unmasked = manned(worker("gpu"), worker("other"), loads=[small])
+    unmasked = manned(worker("gpu"), worker("other"), allocations=[small])
     assert moves(polled([unmasked, beside], [replace(waits, paused_at=LONG_AGO)])[1]) == [("a", [("it", "b")])]
 
 
 def test_what_is_on_cards_that_the_queue_does_not_see_stays():
     def on(ref: str, card: int):
-        return replace(load(ref, gpus=[card]), needs=ONE, queue="other")
+        return replace(allocation(ref, gpus=[card]), needs=ONE, queue="other")
 
-    view = manned(worker("gpu", 1), worker("other"), loads=[on("aside", 0), on("in-the-way", 1)])
+    view = manned(worker("gpu", 1), worker("other"), allocations=[on("aside", 0), on("in-the-way", 1)])
     beside = node("b", gpus=[gpu(5), gpu(6)], workers=(worker("other"),))
 
     found = polled([view, beside], [Waiting("large", ONE, LONG_AGO, queue="gpu")])[1]

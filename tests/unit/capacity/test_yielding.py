@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pause_manager.capacity import Judgement, NodeState, Policy, judge
 from pause_manager.capacity.foreign import CPU
 from pause_manager.capacity.yielding import gives
-from tests.unit.capacity.fleet import gpu, load, node
+from tests.support.node_views import allocation, gpu, node
 
 POLICY = Policy()
 DWELL = POLICY.contended_dwell_seconds
@@ -24,8 +24,8 @@ def watch(views, *, policy=POLICY, state=None):
     judgements: list[tuple[float, Judgement]] = []
     gone: set[str] = set()
     for second, view in views:
-        loads = tuple(one for one in view.loads if one.ref not in gone)
-        state, judgement = judge(replace(view, sampled_at=second, loads=loads), state, policy, second)
+        allocations = tuple(one for one in view.allocations if one.ref not in gone)
+        state, judgement = judge(replace(view, sampled_at=second, allocations=allocations), state, policy, second)
         gone.update(judgement.yields)
         judgements.append((second, judgement))
     return state, judgements
@@ -40,7 +40,7 @@ def yields(judgements):
 
 
 def test_loops_give_back_after_the_dwell_and_not_before():
-    view = node(cores=8, foreign=4, loads=[load("r", cpu=6)])
+    view = node(cores=8, foreign=4, allocations=[allocation("r", cpu=6)])
 
     _, judgements = watch(every_second(100, 20, view))
 
@@ -50,7 +50,7 @@ def test_loops_give_back_after_the_dwell_and_not_before():
 
 
 def test_a_short_burst_makes_nobody_yield():
-    calm = node(cores=8, loads=[load("r", cpu=6)])
+    calm = node(cores=8, allocations=[allocation("r", cpu=6)])
     burst = replace(calm, foreign_cores=6.0)
 
     _, judgements = watch(
@@ -61,7 +61,9 @@ def test_a_short_burst_makes_nobody_yield():
 
 
 def test_own_load_alone_pauses_nothing():
-    crowded = node(cores=4, loads=[load(str(n), cpu=2, memory_mib=30_000) for n in range(6)], own_memory_mib=64_000)
+    crowded = node(
+        cores=4, allocations=[allocation(str(n), cpu=2, memory_mib=30_000) for n in range(6)], own_memory_mib=64_000
+    )
     crowded = replace(crowded, free_memory_mib=0)
 
     _, judgements = watch(every_second(100, 60, crowded))
@@ -71,51 +73,51 @@ def test_own_load_alone_pauses_nothing():
 
 
 def test_low_priority_yields_first_then_the_last_started():
-    loads = [
-        load("old", cpu=2, started_at=10),
-        load("new", cpu=2, started_at=50),
-        load("low", cpu=2, started_at=5, priority=5),
-        load("high", cpu=2, started_at=60, priority=1),
+    allocations = [
+        allocation("old", cpu=2, started_at=10),
+        allocation("new", cpu=2, started_at=50),
+        allocation("low", cpu=2, started_at=5, priority=5),
+        allocation("high", cpu=2, started_at=60, priority=1),
     ]
 
     for foreign, expected in ((2, {"low"}), (4, {"low", "new"}), (6, {"low", "new", "old"})):
-        _, judgements = watch(every_second(100, 10, node(cores=8, foreign=foreign, loads=loads)))
+        _, judgements = watch(every_second(100, 10, node(cores=8, foreign=foreign, allocations=allocations)))
         assert [set(refs) for _, refs in yields(judgements)] == [expected]
 
 
 def test_all_yield_when_strangers_leave_less_than_the_threshold():
-    loads = [load(str(n), cpu=0.5) for n in range(4)]
+    allocations = [allocation(str(n), cpu=0.5) for n in range(4)]
 
-    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=6.5, loads=loads)))
+    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=6.5, allocations=allocations)))
 
     assert [sorted(refs) for _, refs in yields(judgements)] == [["0", "1", "2", "3"]]
 
 
 def test_none_yields_before_it_has_started():
-    loads = [load("sent", cpu=6, started_at=0, is_sent=True)]
+    allocations = [allocation("sent", cpu=6, started_at=0, is_sent=True)]
 
-    _, judgements = watch(every_second(101, 30, node(cores=8, foreign=5, loads=loads)))
+    _, judgements = watch(every_second(101, 30, node(cores=8, foreign=5, allocations=allocations)))
 
     assert yields(judgements) == []
 
 
 def test_of_equal_priority_those_that_had_their_minimum_run_go_first():
-    loads = [
-        load("older", cpu=2, started_at=10),
-        load("old", cpu=2, started_at=50),
-        load("young", cpu=2, started_at=95),
-        load("low", cpu=2, started_at=99, priority=4),
+    allocations = [
+        allocation("older", cpu=2, started_at=10),
+        allocation("old", cpu=2, started_at=50),
+        allocation("young", cpu=2, started_at=95),
+        allocation("low", cpu=2, started_at=99, priority=4),
     ]
 
     for foreign, expected in ((2, {"low"}), (4, {"low", "old"}), (6, {"low", "old", "older"})):
-        _, judgements = watch(every_second(100, 10, node(cores=8, foreign=foreign, loads=loads)))
+        _, judgements = watch(every_second(100, 10, node(cores=8, foreign=foreign, allocations=allocations)))
         assert [set(refs) for _, refs in yields(judgements)] == [expected]
 
 
 @pytest.mark.req("P-36")
 def test_a_loop_that_has_only_started_gives_way_within_the_dwell_like_any_other():
     views = [(100.0, node(cores=8))]
-    views += every_second(101, 20, node(cores=8, foreign=5, loads=[load("young", cpu=6, started_at=100.5)]))
+    views += every_second(101, 20, node(cores=8, foreign=5, allocations=[allocation("young", cpu=6, started_at=100.5)]))
 
     _, judgements = watch(views)
 
@@ -123,19 +125,19 @@ def test_a_loop_that_has_only_started_gives_way_within_the_dwell_like_any_other(
 
 
 def test_only_loops_on_the_contended_gpu_yield():
-    loads = [
-        load("here", gpu_memory_mib=16_000, gpus=[0]),
-        load("there", gpu_memory_mib=16_000, gpus=[1], priority=5),
+    allocations = [
+        allocation("here", gpu_memory_mib=16_000, gpus=[0]),
+        allocation("there", gpu_memory_mib=16_000, gpus=[1], priority=5),
     ]
     gpus = [gpu(0, free=0, own_mib=10_000), gpu(1, free=8_000, own_mib=16_000)]
 
-    _, judgements = watch(every_second(100, 10, node(gpus=gpus, loads=loads)))
+    _, judgements = watch(every_second(100, 10, node(gpus=gpus, allocations=allocations)))
 
     assert yields(judgements) == [(100 + DWELL, ("here",))]
 
 
 def test_loops_already_told_are_not_told_again_and_count_as_gone():
-    view = node(cores=8, foreign=4, loads=[load("a", cpu=3, priority=5), load("b", cpu=3)])
+    view = node(cores=8, foreign=4, allocations=[allocation("a", cpu=3, priority=5), allocation("b", cpu=3)])
     state = NodeState()
     told: list[str] = []
     for second in range(100, 130):
@@ -147,10 +149,14 @@ def test_loops_already_told_are_not_told_again_and_count_as_gone():
 
 
 def test_what_never_asks_is_left_alone_and_counts():
-    loads = [load("deaf", cpu=3, priority=5, can_yield=False), load("a", cpu=3), load("b", cpu=1, priority=1)]
+    allocations = [
+        allocation("deaf", cpu=3, priority=5, can_yield=False),
+        allocation("a", cpu=3),
+        allocation("b", cpu=1, priority=1),
+    ]
 
-    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=4, loads=loads)))
-    _, alone = watch(every_second(100, 10, node(cores=8, foreign=6, loads=loads[:1])))
+    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=4, allocations=allocations)))
+    _, alone = watch(every_second(100, 10, node(cores=8, foreign=6, allocations=allocations[:1])))
 
     assert yields(judgements) == [(100 + DWELL, ("a",))]
     assert judgements[-1][1].figures["usage"]["cpu"]["declared"] == 4000
@@ -161,7 +167,7 @@ def test_what_never_asks_is_left_alone_and_counts():
 
 
 def test_others_go_in_the_stead_of_what_was_told_and_does_not_leave():
-    view = node(cores=8, foreign=4, loads=[load("a", cpu=3, priority=5), load("b", cpu=3)])
+    view = node(cores=8, foreign=4, allocations=[allocation("a", cpu=3, priority=5), allocation("b", cpu=3)])
     state, told = NodeState(), []
     for second in range(100, 300):
         state, judgement = judge(replace(view, sampled_at=second), state, POLICY, float(second))
@@ -172,9 +178,9 @@ def test_others_go_in_the_stead_of_what_was_told_and_does_not_leave():
 
 
 def test_a_decision_names_the_runners_up():
-    loads = [load("a", cpu=4, priority=5), load("b", cpu=4)]
+    allocations = [allocation("a", cpu=4, priority=5), allocation("b", cpu=4)]
 
-    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=2, loads=loads)))
+    _, judgements = watch(every_second(100, 10, node(cores=8, foreign=2, allocations=allocations)))
 
     figures = next(judgement.figures for _, judgement in judgements if judgement.yields)
     assert [one["ref"] for one in figures["yields"]] == ["a"]
@@ -211,7 +217,7 @@ def test_load_that_swings_by_five_percent_changes_nothing_twice(half, middle, ph
 
 
 def test_an_unknown_node_takes_nothing_and_leaves_its_loops_alone():
-    view = node(cores=8, foreign=8, loads=[load("r", cpu=4)], sampled_at=0)
+    view = node(cores=8, foreign=8, allocations=[allocation("r", cpu=4)], sampled_at=0)
 
     state, judgement = judge(view, NodeState(contended_since=1.0), POLICY, 100.0)
 
@@ -223,7 +229,7 @@ def test_repeated_contention_cools_down_longer_each_time():
     state, waits = NodeState(), []
     now = 100.0
     for number in range(4):
-        view = node(cores=8, foreign=4, loads=[load(f"r{number}", cpu=6, started_at=now - 60)])
+        view = node(cores=8, foreign=4, allocations=[allocation(f"r{number}", cpu=6, started_at=now - 60)])
         state, judgements = watch(every_second(now, 6, view), state=state)
         assert yields(judgements)
         waits.append(state.cooldown)
@@ -237,8 +243,8 @@ def test_repeated_contention_cools_down_longer_each_time():
     st.floats(0, 12),
 )
 def test_just_enough_yields(shapes, foreign):
-    loads = [load(str(n), cpu=cpu, priority=p, started_at=at) for n, (cpu, p, at) in enumerate(shapes)]
-    view = node(cores=16, foreign=foreign, loads=loads)
+    allocations = [allocation(str(n), cpu=cpu, priority=p, started_at=at) for n, (cpu, p, at) in enumerate(shapes)]
+    view = node(cores=16, foreign=foreign, allocations=allocations)
     declared = sum(cpu for cpu, _, _ in shapes)
 
     _, judgements = watch(every_second(100, 8, view))
@@ -248,7 +254,7 @@ def test_just_enough_yields(shapes, foreign):
     if missing < 0.001 or foreign <= 0.32:
         assert not told
         return
-    gone = [one for one in loads if one.ref in told[0][1]]
+    gone = [one for one in allocations if one.ref in told[0][1]]
     assert sum(one.needs.cpu for one in gone) >= missing - 0.001
     for fewer in combinations(gone, len(gone) - 1):
         assert sum(gives(one, CPU, view) for one in fewer) < round(missing * 1000)
@@ -256,11 +262,11 @@ def test_just_enough_yields(shapes, foreign):
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(1, 12))
 def test_among_equal_needs_nobody_yields_before_one_of_lower_priority(priorities, foreign):
-    loads = [load(str(n), cpu=2, priority=p) for n, p in enumerate(priorities)]
+    allocations = [allocation(str(n), cpu=2, priority=p) for n, p in enumerate(priorities)]
 
-    _, judgements = watch(every_second(100, 8, node(cores=16, foreign=foreign, loads=loads)))
+    _, judgements = watch(every_second(100, 8, node(cores=16, foreign=foreign, allocations=allocations)))
 
     for _, refs in yields(judgements):
-        gone = [one.priority for one in loads if one.ref in refs]
-        stays = [one.priority for one in loads if one.ref not in refs]
+        gone = [one.priority for one in allocations if one.ref in refs]
+        stays = [one.priority for one in allocations if one.ref not in refs]
         assert min(gone) >= max(stays, default=0)

@@ -15,7 +15,7 @@ import pytest
 from automation.contrib.content.keywords import Keywords, Seen
 from automation.errors import InvalidInput
 from automation.inputs import Input, Rows, excel
-from tests.unit.inputs.packing import workbook, zipped
+from tests.support.archives import workbook, zipped
 
 CSV = b"sku,name\nA1,Anchor\nA2,Chair\n"
 Limit = Callable[..., None]

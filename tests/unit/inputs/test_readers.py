@@ -10,7 +10,7 @@ import pytest
 
 from automation.errors import InvalidInput
 from automation.pipeline import Payload, Pipeline, Rows, run_input
-from tests.unit.inputs.packing import zipped
+from tests.support.archives import zipped
 
 
 class OfProducts(Rows):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pause_manager.capacity.snapshot import GpuView
-from pause_manager.probes.devices import mounted, visible
+from pause_manager.probes.gpu.devices import mounted, visible
 
 
 def card(index: int, uuid: str, name: str = "A100", **given: object) -> GpuView:

@@ -11,10 +11,10 @@ from statistics import median
 import psutil
 import pytest
 
-from pause_manager.probes import gpu
-from pause_manager.probes.gpu import GpuProbe, GpuReading
-from tests.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, NOT_SUPPORTED, Card, Driver
-from tests.nvml.fixtures import driver, nvml_library  # noqa: F401
+from pause_manager.probes.gpu import probe as gpu_probe
+from pause_manager.probes.gpu.probe import GpuProbe, GpuReading
+from tests.support.nvml.driver import DRIVER_NOT_LOADED, GPU_IS_LOST, NOT_SUPPORTED, Card, Driver
+from tests.support.nvml.fixtures import driver, nvml_library  # noqa: F401
 
 DEADLINE = 0.5
 
@@ -23,7 +23,7 @@ DEADLINE = 0.5
 def probe(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[GpuProbe]:  # noqa: F811
     for name, value in driver.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(gpu, "FIRST_BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr(gpu_probe, "FIRST_BACKOFF_SECONDS", 0.2)
     probe = GpuProbe(DEADLINE)
     yield probe
     probe.close()
@@ -233,7 +233,7 @@ def test_a_card_that_crashed_is_tried_again_and_is_well(
     driver: Driver,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gpu, "LONGEST_BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(gpu_probe, "LONGEST_BACKOFF_SECONDS", 1.0)
     three(driver)
     driver.cards[0].aborts = driver.cards[2].aborts = True
     driver.write()
@@ -256,8 +256,8 @@ def test_a_card_on_which_the_library_hangs_costs_the_others_nothing(
     driver: Driver,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gpu, "FIRST_BACKOFF_SECONDS", 1.0)
-    monkeypatch.setattr(gpu, "LONGEST_BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(gpu_probe, "FIRST_BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(gpu_probe, "LONGEST_BACKOFF_SECONDS", 1.0)
     three(driver)
     settled(probe, is_well)
     first, driver.cards[1].hangs, driver.cards[2].free = probe.pid, True, 5_000

@@ -15,7 +15,7 @@ import pytest
 
 from pause_manager.probes import processes
 from pause_manager.probes.sampler_election import Lodging, UnsafeDirectory, default_directory
-from tests.factories_nodes import make_sample
+from tests.support.node_factories import make_sample
 
 ROOT = Path(__file__).parents[3]
 CHILD = (

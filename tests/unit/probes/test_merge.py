@@ -8,7 +8,7 @@ import pytest
 
 from pause_manager.capacity import NodeState, Policy, judge, within
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.snapshot import GpuView, Load, NodeView
+from pause_manager.capacity.snapshot import Allocation, GpuView, NodeView
 from pause_manager.probes.container_report import Limit, Report
 from pause_manager.probes.merge import MachineReading, merged, with_container
 from pause_manager.probes.sample import Sample
@@ -43,12 +43,14 @@ def test_our_containers_are_no_strangers_to_each_other():
 @pytest.mark.parametrize("is_told", [True, False])
 def test_containers_that_fill_a_machine_make_each_other_yield_only_as_long_as_they_are_strangers(is_told: bool):
     everybody = [report("a", own_cores=4.0), report("b", own_cores=4.0)]
-    loads = tuple(Load(f"slice:{n}", Needs(cpu=1), 0.0, container=f"{'ab'[n % 2]}~1/boot/pid:[1]") for n in range(8))
+    allocations = tuple(
+        Allocation(f"slice:{n}", Needs(cpu=1), 0.0, container=f"{'ab'[n % 2]}~1/boot/pid:[1]") for n in range(8)
+    )
     state, yields = NodeState(), tuple[str, ...]()
     for second in range(20):
         view = sample(*everybody[: 2 if is_told else 1], busy=8.0).view
         now = 100.0 + second
-        state, judged = judge(replace(view, sampled_at=now, loads=loads), state, Policy(), now)
+        state, judged = judge(replace(view, sampled_at=now, allocations=allocations), state, Policy(), now)
         yields = yields or judged.yields
 
     assert bool(yields) is not is_told

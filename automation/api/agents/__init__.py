@@ -1,0 +1,1 @@
+"""The pull protocol over HTTP, ``/api/queue/jobs/``."""

@@ -1,0 +1,1 @@
+"""Progress, stages, and the reasons why a run waits."""

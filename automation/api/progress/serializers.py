@@ -1,0 +1,89 @@
+"""Progress, stages, reasons and work in flight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from automation.gate import CODES
+from automation.reports.status import ALL as STATUSES
+
+
+class CountsSerializer(serializers.Serializer[Any]):
+    """``processed_items + failed_items + remaining_count = total_items``."""
+
+    total_items = serializers.IntegerField(help_text="Fixed when the run was created or the stage started.")
+    processed_items = serializers.IntegerField()
+    failed_items = serializers.IntegerField()
+    remaining_count = serializers.IntegerField()
+    percentage = serializers.FloatField(help_text="0 to 100, of items processed or failed; never falls.")
+    items_per_second = serializers.FloatField(allow_null=True, help_text="Of working time, pauses excluded.")
+    eta_seconds = serializers.FloatField(allow_null=True, help_text="Of working time; null while unknown.")
+
+
+class StageProgressSerializer(CountsSerializer):
+    """One stage."""
+
+    slug = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.ChoiceField(choices=STATUSES)
+
+
+class InFlightSerializer(serializers.Serializer[Any]):
+    """A worker and the item it is on."""
+
+    worker = serializers.CharField()
+    node = serializers.CharField()
+    stage = serializers.CharField()
+    slice = serializers.IntegerField()
+    item = serializers.CharField(allow_null=True, help_text="Key of the item; `prepare` or `finish` for a hook.")
+    since = serializers.DateTimeField(help_text="When it took the slice.")
+    item_since = serializers.DateTimeField(
+        allow_null=True, help_text="Since when it has been at the item; null as long as that is not long."
+    )
+    item_limit = serializers.FloatField(allow_null=True, help_text="Seconds after which it is ended; null: no limit.")
+
+
+class DurationsSerializer(serializers.Serializer[Any]):
+    """Seconds since the run's start."""
+
+    total_seconds = serializers.FloatField(help_text="By the clock.")
+    active_seconds = serializers.FloatField(help_text="Without the pauses.")
+
+
+class ProgressSerializer(serializers.Serializer[Any]):
+    """How far a run is. ``overall`` is told in items of the run's input; every stage weighs the same."""
+
+    status = serializers.ChoiceField(choices=STATUSES)
+    overall = CountsSerializer()
+    stages = StageProgressSerializer(many=True)
+    in_flight = InFlightSerializer(many=True)
+    durations = DurationsSerializer()
+
+
+class ReasonOfWaitSerializer(serializers.Serializer[Any]):
+    """One reason."""
+
+    code = serializers.ChoiceField(choices=CODES)
+    sentence = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True)
+    actor = serializers.CharField(help_text="Who caused it.")
+    lifted_by = serializers.CharField(help_text="What would end it.")
+
+
+class WillStartSerializer(serializers.Serializer[Any]):
+    """Items that start when nothing keeps the run."""
+
+    stage = serializers.CharField()
+    title = serializers.CharField()
+    items = serializers.IntegerField(help_text="Not done and not at work.")
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    """Every reason why the run may not proceed, in a fixed order; none means that it may."""
+
+    status = serializers.ChoiceField(choices=STATUSES)
+    may_proceed = serializers.BooleanField()
+    reasons = ReasonOfWaitSerializer(many=True)
+    will_start = WillStartSerializer(many=True)

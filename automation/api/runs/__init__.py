@@ -1,0 +1,1 @@
+"""Runs: list, create, show, delete, and the verbs."""

@@ -1,0 +1,78 @@
+"""Runs as a caller may see them, with all that showing them needs in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from automation import gate
+from automation.api.errors import AmbiguousRun, RunNotFound, SiteNotFound
+from automation.models import AutomationRun, Site
+from automation.models.accounts import SiteQuerySet, accounts_of
+from automation.models.runs import RunQuerySet
+from automation.reports import status
+from automation.retention import deletion
+from automation.runs import run_names
+
+
+def visible(user: Any) -> RunQuerySet:
+    """The runs ``user`` may see, with site, leases, the run that retried them, and the database's time of reading."""
+    runs: RunQuerySet = AutomationRun.objects.visible_to(user).with_leases().select_related("site")
+    shown: RunQuerySet = runs.annotate(read_at=Now(), retried_by_id=F("retried_by__id"))
+    return shown
+
+
+def find(user: Any, run_id: str | UUID) -> AutomationRun:
+    """The run of those that ``user`` may see that is called so, see ``run_names``.
+
+    Raises :class:`RunNotFound`, whether it does not exist, belongs to others or cannot be a name, and
+    :class:`AmbiguousRun` with the ids that begin so.
+    """
+    try:
+        return run_names.find(run_id, visible(user))
+    except run_names.NoSuchRun:
+        raise RunNotFound(str(run_id)) from None
+    except run_names.AmbiguousRunName as error:
+        raise AmbiguousRun(str(error)) from None
+
+
+def find_by_id(user: Any, run_id: str) -> AutomationRun:
+    """:func:`find` for a whole id and no other name. Raises :class:`RunNotFound`."""
+    if not run_names.is_id(run_id):
+        raise RunNotFound(run_id, f"Cannot find run {run_id[:64]!r}: expected its whole id.")
+    return find(user, run_id)
+
+
+def was_deleted(user: Any, run_id: str) -> bool:
+    """Whether there was such a run that ``user`` could see, and it was deleted."""
+    try:
+        pk = UUID(run_id)
+    except ValueError:
+        return False
+    return deletion.was_deleted(pk, None if user.is_superuser else accounts_of(user))
+
+
+def find_site(user: Any, name: str) -> Site:
+    """The site with this slug or id, or :class:`SiteNotFound`."""
+    sites: SiteQuerySet = Site.objects.visible_to(user)
+    found: Site | None = sites.filter(slug=name).first()
+    if found is None and name.isascii() and name.isdecimal() and len(name) < 19:
+        found = sites.filter(pk=int(name)).first()
+    if found is None:
+        raise SiteNotFound(name)
+    return found
+
+
+def shown_status(run: AutomationRun) -> str:
+    """The derived status of one run, ``waiting`` included."""
+    return status_of_each([run])[run.pk]
+
+
+def status_of_each(runs: Sequence[AutomationRun]) -> dict[UUID, str]:
+    """The derived status of every run, in one query for all."""
+    kept = gate.kept(runs)
+    return {run.pk: status.of(run, has_reasons=run.pk in kept) for run in runs}

@@ -1,0 +1,243 @@
+"""Runs: what creates them, what acts on them, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from automation.api.runs import selection
+from automation.models import AutomationRun, Lifecycle
+from automation.reports import payload_access
+from automation.reports.status import ALL as STATUSES
+from automation.reports.working_time import Durations, durations_of
+from pause_manager.api.http.strict import StrictSerializer
+
+REASON_LENGTH = 500
+
+
+@extend_schema_field({"type": "array", "items": {"type": "object", "additionalProperties": True}})
+class ItemsField(serializers.Field[Any, Any, Any, Any]):
+    """JSON objects, of which there may be very many; the pipeline judges what is in them."""
+
+    def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
+        if not isinstance(data, list):
+            raise serializers.ValidationError(f"expected a list of objects, got: {type(data).__name__}")
+        for number, item in enumerate(data, start=1):
+            if not isinstance(item, dict):
+                raise serializers.ValidationError(f"item {number:,}: expected an object, got: {item!r:.80}")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class TimeoutField(serializers.FloatField):
+    """Working time; what the pipeline says if it is left out."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            required=False, help_text="It fails when it has worked for so long. Pauses and waiting do not count."
+        )
+
+    def to_internal_value(self, data: Any) -> float:
+        seconds = super().to_internal_value(data) if not isinstance(data, bool) else 0.0
+        if not 0 < seconds < float("inf"):
+            raise serializers.ValidationError(f"expected seconds > 0, got: {data!r:.80}")
+        return seconds
+
+
+class NewRunSerializer(StrictSerializer):
+    """A run to create from JSON."""
+
+    pipeline = serializers.CharField(max_length=50, help_text="Slug of a pipeline; see `pipelines/`.")
+    site = serializers.CharField(max_length=60, help_text="Slug or id of a site.")
+    params = serializers.DictField(
+        required=False, help_text="Parameters of the pipeline; those not given have their defaults."
+    )
+    items = ItemsField(
+        required=False, help_text="The input, in order. Left out for a pipeline that makes its own items."
+    )
+    start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
+    timeout_seconds = TimeoutField()
+
+
+class NewRunFormSerializer(StrictSerializer):
+    """A run to create from a form with a file."""
+
+    pipeline = serializers.CharField(max_length=50, help_text="Slug of a pipeline; see `pipelines/`.")
+    site = serializers.CharField(max_length=60, help_text="Slug or id of a site.")
+    params = serializers.JSONField(required=False, binary=True, help_text="Parameters as the text of a JSON object.")
+    input = serializers.FileField(
+        required=False,
+        allow_empty_file=True,
+        help_text="As the pipeline reads it: CSV, TSV, JSON, JSON lines or Excel (.xlsx), or a gzip or zip of one.",
+    )
+    start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
+    timeout_seconds = TimeoutField()
+
+    def validate_params(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise serializers.ValidationError(f"expected a JSON object, got: {value!r:.80}")
+        return value
+
+
+class ReasonSerializer(StrictSerializer):
+    """Why somebody acts; kept with the event."""
+
+    reason = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
+    )
+
+
+class DeletionQuery(ReasonSerializer):
+    """Why somebody deletes a run, and that they mean it."""
+
+    confirmation = serializers.CharField(
+        max_length=REASON_LENGTH, help_text="What the operator has confirmed, in words; kept in the audit trail."
+    )
+
+
+class ResumeSerializer(ReasonSerializer):
+    """Why somebody resumes a run, and whether it is to ask for no room."""
+
+    force = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Start a run that waits for capacity whatever the capacity says; it is never parked again.",
+    )
+
+
+class RunSerializer(serializers.ModelSerializer[AutomationRun]):
+    """One run. Pass ``many=True`` for a page: all are shown with the same number of queries as one."""
+
+    site = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
+    status = serializers.SerializerMethodField(help_text="What people see; derived from all the rest.")
+    lifecycle = serializers.ChoiceField(choices=Lifecycle.choices, help_text="Never rewritten by a pause.")
+    params = serializers.DictField()
+    completed_at = serializers.DateTimeField(
+        source="finished_at", allow_null=True, help_text="When it ended, however it ended. Same as finished_at."
+    )
+    paused_seconds = serializers.SerializerMethodField(help_text="All pauses, the one that is going on included.")
+    total_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses included.")
+    active_seconds = serializers.SerializerMethodField(
+        help_text="Since its start, without the time that a hold kept it."
+    )
+    failure = serializers.SerializerMethodField(
+        help_text="Why it failed, without what its stages say in their own words for callers without the permission "
+        f"`{payload_access.VIEW}`."
+    )
+    retry_of = serializers.UUIDField(
+        source="retry_of_id", allow_null=True, help_text="The run whose failures it retries."
+    )
+    retried_by = serializers.UUIDField(source="retried_by_id", allow_null=True, help_text="The run that retried it.")
+
+    class Meta:
+        model = AutomationRun
+        fields = (
+            "id",
+            "site",
+            "pipeline",
+            "params",
+            "status",
+            "lifecycle",
+            "total_items",
+            "failed_items",
+            "created_by",
+            "created_at",
+            "start_requested_at",
+            "started_at",
+            "finished_at",
+            "completed_at",
+            "paused_at",
+            "resumed_at",
+            "cancel_requested_at",
+            "cancelled_at",
+            "paused_seconds",
+            "total_seconds",
+            "active_seconds",
+            "failure",
+            "retry_of",
+            "retried_by",
+            "timeout_seconds",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=STATUSES))
+    def get_status(self, run: AutomationRun) -> str:
+        known: str = self.context["statuses"][run.pk]
+        return known
+
+    def get_failure(self, run: AutomationRun) -> str:
+        return payload_access.failure(run.failure, is_shown=self.context["is_shown"])
+
+    def get_paused_seconds(self, run: AutomationRun) -> float:
+        going_on = (self._read_at(run) - run.paused_at).total_seconds() if run.paused_at is not None else 0.0
+        return round(run.paused_seconds + max(0.0, going_on), 3)
+
+    def get_total_seconds(self, run: AutomationRun) -> float:
+        return round(self._durations(run).total, 3)
+
+    def get_active_seconds(self, run: AutomationRun) -> float:
+        return round(self._durations(run).active, 3)
+
+    def _durations(self, run: AutomationRun) -> Durations:
+        known: Durations = self.context["durations"][run.pk]
+        return known
+
+    @staticmethod
+    def _read_at(run: AutomationRun) -> Any:
+        return run.read_at  # type: ignore[attr-defined]
+
+
+class LeftOutSerializer(serializers.Serializer[Any]):
+    """What became no items."""
+
+    kind = serializers.CharField(
+        help_text="`blank`, `duplicate`, `before_header`, `total`, `repeated_header` or `other_part`."
+    )
+    count = serializers.IntegerField()
+    examples = serializers.ListField(child=serializers.CharField(), help_text="The first few, with their places.")
+
+
+class InputSerializer(serializers.Serializer[Any]):
+    """How an input was read."""
+
+    name = serializers.CharField(help_text="The file, or `items`.")
+    format = serializers.CharField(help_text="`CSV`, `TSV`, `lines`, `JSON`, `JSON lines`, `Excel` or `items`.")
+    part = serializers.CharField(help_text="Member of an archive, sheet of a workbook or list in JSON that was read.")
+    encoding = serializers.CharField()
+    delimiter = serializers.CharField()
+    header_at = serializers.IntegerField(allow_null=True, help_text="Line or row of the header; null if it has none.")
+    columns = serializers.ListField(child=serializers.CharField(), help_text="The first 50.")
+    column_count = serializers.IntegerField()
+    items = serializers.IntegerField()
+    left_out = LeftOutSerializer(many=True)
+    warnings = serializers.ListField(child=serializers.CharField(), help_text="What a person should look at.")
+
+
+class CreatedRunSerializer(RunSerializer):
+    """A run that was just created, and how its input was read."""
+
+    input = InputSerializer(required=False, help_text="Left out for a pipeline that makes its own items.")
+
+    class Meta(RunSerializer.Meta):
+        fields = (*RunSerializer.Meta.fields, "input")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
+
+
+def shown(run: AutomationRun, user: Any) -> dict[str, Any]:
+    """One run from ``selection.visible`` as JSON for ``user``."""
+    return shown_all([run], user)[0]
+
+
+def shown_all(found: Sequence[AutomationRun], user: Any) -> list[dict[str, Any]]:
+    """Runs from ``selection.visible`` as JSON for ``user``."""
+    context = {
+        "statuses": selection.status_of_each(found),
+        "durations": durations_of(found),
+        "is_shown": payload_access.may_view(user),
+    }
+    return [dict(entry) for entry in RunSerializer(found, many=True, context=context).data]

@@ -1,1 +1,0 @@
-"""What requests may hold and answers do hold; also the source of the OpenAPI schema."""

@@ -1,0 +1,1 @@
+"""What a run is made of: items, failures, events; and the pipelines."""

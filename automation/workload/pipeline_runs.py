@@ -1,0 +1,83 @@
+"""The runs of pipelines as the pause manager's workload."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db.models import Q
+from django.db.models.expressions import Combinable
+
+from automation import leases
+from automation.agents import registry
+from automation.files import watch
+from automation.reports import payload_access
+from automation.workload import allocations, drain, in_progress, run_holds, visibility
+from pause_manager.capacity.snapshot import Allocation
+from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
+from pause_manager.workloads import Counts, HoldChange, Member, Remaining, WorkKind, Workload
+
+
+class PipelineRuns(Workload):
+    """Leases and runs, the agents that take work by themselves, and whose all of it is."""
+
+    def allocations(self, node: str | None) -> Iterable[tuple[str | None, Allocation]]:
+        return allocations.by_node(node)
+
+    def kinds(self) -> Iterable[WorkKind]:
+        return allocations.kinds()
+
+    def waiting_queues(self) -> Iterable[str]:
+        return allocations.waiting_queues()
+
+    def override_queues(self) -> Iterable[str]:
+        return allocations.override_queues()
+
+    def in_progress(self, scopes: Collection[str]) -> Mapping[str, Counts]:
+        return in_progress.leased(scopes)
+
+    def remaining(self, mode: str) -> Remaining:
+        return drain.remaining(mode)
+
+    def members(self) -> Iterable[Member]:
+        return registry.members_that_obey()
+
+    def storage_report(self) -> Mapping[str, Any] | None:
+        return watch.report()
+
+    def tenant_of(self, scope: str) -> Combinable | None:
+        return visibility.account_of(scope)
+
+    def visible_events(self, user: Any) -> ControlEventQuerySet | None:
+        return visibility.events(user)
+
+    def visible_entries(self, user: Any) -> PauseQueueQuerySet | None:
+        return visibility.entries(user)
+
+    def visible_agents(self, user: Any) -> Collection[str]:
+        return visibility.agents(user)
+
+    def hidden_scopes(self, user: Any) -> Q:
+        return visibility.lanes_of_other_accounts(user)
+
+    def reason_for(self, user: Any, event: ControlEvent) -> str:
+        return payload_access.reason_for(user, event)
+
+    def lock(self, scopes: Sequence[str]) -> None:
+        run_holds.lock(scopes)
+
+    def hold_changed(self, change: HoldChange) -> None:
+        run_holds.follow(change)
+
+    def cancel(self, scope: str, reason: str) -> None:
+        run_holds.cancel(scope, reason)
+
+    def give_way(self, refs: Sequence[str], reason: str) -> None:
+        leases.request_yield(allocations.slices_of(refs), reason)
+
+    def ignore_capacity(self, refs: Sequence[str]) -> None:
+        run_holds.ignore_capacity(refs)
+
+    def machine_renamed(self, boot_id: str, old: str, new: str) -> None:
+        registry.rename_machine(old, new)
+        leases.rename_machine(old, new)

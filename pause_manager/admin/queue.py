@@ -1,0 +1,72 @@
+"""The pause queue and running tasks in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from pause_manager.admin import actions
+from pause_manager.admin.base import ReasonForm, SuperuserAdmin
+from pause_manager.models import PauseQueueEntry, RunningTask
+
+
+class EntryForm(ReasonForm):
+    """The action bar with the name that a verb needs: of a queue or of a task."""
+
+    name = forms.CharField(required=False, max_length=1_000, label="Queue or task")
+
+
+class IsWaiting(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("waiting", "Waiting"), *PauseQueueEntry.Outcome.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        if self.value() == "waiting":
+            return queryset.filter(finished_at__isnull=True)
+        return queryset.filter(outcome=self.value()) if self.value() else None
+
+
+@admin.register(PauseQueueEntry)
+class PauseQueueEntryAdmin(SuperuserAdmin):
+    list_display = [
+        "id",
+        "ref",
+        "task_name",
+        "queue",
+        "priority",
+        "waits_for",
+        "reason",
+        "paused_at",
+        "attempts",
+        "problem",
+        "outcome",
+    ]
+    list_filter = [IsWaiting, "waits_for", "problem"]
+    search_fields = ["=ref"]
+    search_help_text = "What waits, exactly, such as run:<id>."
+    action_form = EntryForm
+    actions = [
+        actions.force_resume,
+        actions.force_pause,
+        actions.drop,
+        actions.rename,
+        actions.reroute,
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("body", "envelope", "message")
+
+
+@admin.register(RunningTask)
+class RunningTaskAdmin(SuperuserAdmin):
+    list_display = ["task_name", "task_id", "queue", "worker", "started_at", "heartbeat_at", "lost_at", "acks_late"]
+    list_filter = ["queue"]
+    search_fields = ["=task_id"]
+    search_help_text = "An exact task id."

@@ -1,0 +1,207 @@
+"""Who gets what at every URL of the system: one row for each URL and method. A URL without a row fails the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tests.support.api_users import AUTOMATION
+
+EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class Access(NamedTuple):
+    """The status that each caller gets."""
+
+    anonymous: int
+    """Nobody."""
+    member: int
+    """A member of the account without any permission."""
+    viewer: int
+    """A member of the group Viewers: who may view runs and what their items contain."""
+    blind: int
+    """A member who may view runs, but not what their items contain."""
+    operator: int
+    """A member of the group Operators: who may operate runs as well."""
+    stranger: int
+    """The same, in another account."""
+    fleet: int
+    """One of the group Fleet operators, who belongs to no account."""
+    superuser: int
+    agent: int
+    """A remote agent by its token."""
+
+
+def everybody(status: int = 200) -> Access:
+    return Access(*[status] * len(Access._fields))
+
+
+def views_a_run(status: int = 200) -> Access:
+    return Access(401, 403, status, status, status, 404, 403, status, 403)
+
+
+def lists_runs(status: int = 200) -> Access:
+    return Access(401, 403, status, status, status, status, 403, status, 403)
+
+
+def changes_a_run(status: int = 200) -> Access:
+    return Access(401, 403, 403, 403, status, 404, 403, status, 403)
+
+
+def deletes_a_run(status: int = 204) -> Access:
+    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
+
+
+def sees_the_fleet(status: int = 200) -> Access:
+    return Access(401, status, status, status, status, status, status, status, 403)
+
+
+def changes_the_fleet(status: int = 200) -> Access:
+    return Access(401, 403, 403, 403, 403, 403, status, status, 403)
+
+
+def works_as_agent(status: int) -> Access:
+    return Access(401, 403, 403, 403, 403, 403, 403, 403, status)
+
+
+VIEWS_A_PAGE = Access(302, 403, 200, 200, 200, 200, 403, 200, 302)
+VIEWS_A_PAGE_OF_A_RUN = VIEWS_A_PAGE._replace(stranger=404)
+WHO_VIEWS = ("viewer", "blind", "operator", "stranger", "superuser")
+OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
+OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
+SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
+
+
+@dataclass(frozen=True)
+class Row:
+    """``url`` as the resolver has it; what stands in angle brackets is filled in from the world."""
+
+    method: str
+    url: str
+    access: Access
+    query: str = ""
+    body: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.method} /{self.url}{self.query}"
+
+
+_HERE = AUTOMATION.lstrip("/")
+_RUN = f"{_HERE}runs/<str:run_id>/"
+_ENTRY = "api/v1/pause-queue/<str:entry_id>/"
+_JOBS = "api/queue/jobs/"
+_PAGE = "runs/<uuid:run_id>/"
+_NEW = {"pipeline": "drill", "site": "ours", "params": {"items": 1}}
+_PAUSE = {"action": "pause", "mode": "drain", "reason": "upgrade", "confirmation": "yes"}
+_QUEUE = {"scopes": ["queue:stages"]}
+_HELD = {"token": 1}
+
+AUTOMATION_ROWS = [
+    Row("GET", f"{_HERE}runs/", lists_runs()),
+    Row("POST", f"{_HERE}runs/", changes_a_run(201), body=_NEW),
+    *(Row("GET", f"{_RUN}{part}", views_a_run()) for part in ("", "progress/", "stages/", "explain/")),
+    *(Row("GET", f"{_RUN}{part}/", views_a_run()) for part in ("failures", "events")),
+    # It is not final, so it cannot be deleted: who may, is told so.
+    Row("DELETE", _RUN, deletes_a_run(409), "?confirmation=yes"),
+    Row("GET", f"{_RUN}items/", views_a_run(), "?stage=input"),
+    # The run is running and not paused, so these three do not apply to it: who may, is told so.
+    *(Row("POST", f"{_RUN}{verb}/", changes_a_run(409)) for verb in ("start", "resume", "retry-failed")),
+    *(Row("POST", f"{_RUN}{verb}/", changes_a_run()) for verb in ("pause", "cancel")),
+    Row("GET", f"{_HERE}pipelines/", lists_runs()),
+    *(Row("GET", f"{_HERE}{name}/", lists_runs()) for name in ("current_run", "current_processing", "history")),
+    *(
+        Row("GET", f"{_HERE}{name}/", views_a_run(), "?site_id=ours")
+        for name in ("current_run", "current_processing", "history")
+    ),
+    *(Row("GET", f"{_HERE}{name}/", views_a_run(), "?run_id=<str:run_id>") for name in ("current_processing", "logs")),
+    *(
+        Row("POST", f"{_HERE}{verb}/", changes_a_run(status), target)
+        for verb, status in (("pause", 200), ("resume", 409), ("cancel", 200))
+        for target in ("?site_id=ours", "?run_id=<str:run_id>")
+    ),
+    *(Row(method, f"{_HERE}<path:rest>/", everybody(404)) for method in EVERY_METHOD),
+]
+
+FLEET_ROWS = [
+    Row("GET", "api/system/worker-pause", sees_the_fleet()),
+    Row("POST", "api/system/worker-pause", changes_the_fleet(), body=_PAUSE),
+    Row("GET", "api/v1/holds/", sees_the_fleet()),
+    Row("POST", "api/v1/holds/", changes_the_fleet(), body=_QUEUE),
+    Row("POST", "api/v1/holds/release/", changes_the_fleet(), body=_QUEUE),
+    # Nobody has ever heard of the node.
+    Row("POST", "api/v1/nodes/<str:node>/threshold/", changes_the_fleet(404), body={"pause_below": 0.4}),
+    Row("GET", "api/v1/capacity/", lists_runs()),
+    Row("GET", "api/v1/agents/available-capacity", lists_runs()),
+    Row("GET", "api/v1/agents/<str:agent_id>/capacity", lists_runs()),
+    Row("GET", "api/v1/pause-queue/", lists_runs()),
+    Row("POST", f"{_ENTRY}force-resume/", changes_a_run()),
+    Row("POST", f"{_ENTRY}force-pause/", changes_a_run()),
+    # A run is no message: whoever sees it is told so.
+    Row("POST", f"{_ENTRY}drop/", changes_a_run(400)),
+    Row("POST", f"{_ENTRY}reroute/", changes_a_run(400), body={"queue": "elsewhere"}),
+    Row(
+        "POST",
+        "api/v1/pause-queue/rename/",
+        changes_a_run()._replace(stranger=200),
+        body={"old": "shop.old", "new": "shop.new"},
+    ),
+    # Members see the events of runs of their accounts.
+    Row("GET", "api/v1/audit/", lists_runs()),
+    Row("GET", "api/v1/audit/export/", lists_runs()),
+]
+
+# A lease that is the agent's own is `test_jobs`' business: here the token is wrong, so who is let in hears of that.
+AGENT_ROWS = [
+    Row("POST", f"{_JOBS}claim", works_as_agent(200), body={}),
+    Row("GET", f"{_JOBS}<str:job_id>/items", works_as_agent(409), "?token=1"),
+    Row("POST", f"{_JOBS}<str:job_id>/heartbeat", works_as_agent(409), body=_HELD),
+    Row("POST", f"{_JOBS}<str:job_id>/checkpoint", works_as_agent(409), body={**_HELD, "cursor": "1"}),
+    Row("POST", f"{_JOBS}<str:job_id>/complete", works_as_agent(409), body={**_HELD, "cursor": "1"}),
+    Row("POST", f"{_JOBS}<str:job_id>/fail", works_as_agent(409), body={**_HELD, "error": "broken"}),
+]
+
+CONSOLE_ROWS = [
+    Row("GET", "", VIEWS_A_PAGE),
+    Row("GET", "live/", OPENS_A_STREAM, "?topic=runs"),
+    # What a stranger names is gone, in a stream of their own.
+    Row("GET", "live/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
+    Row("GET", "live/", OPENS_A_STREAM._replace(**dict.fromkeys(WHO_VIEWS, 400)), "?topic=nothing"),
+    Row("GET", "start/", OPERATES_BY_PAGE),
+    # An empty form is shown again.
+    Row("POST", "start/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
+    Row("POST", "start/preview/", OPERATES_BY_PAGE),
+    Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
+    Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
+    Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN._replace(blind=403, stranger=404)),
+    # Whoever sees the run is sent on to its page.
+    Row(
+        "GET",
+        "runs/<slug:called>/",
+        VIEWS_A_PAGE_OF_A_RUN._replace(viewer=302, blind=302, operator=302, superuser=302),
+    ),
+    *(Row(method, "sign-in/", SIGNS_IN) for method in ("GET", "POST", "PUT")),
+    *(Row(method, "sign-in/", SIGNS_IN._replace(anonymous=405, agent=405)) for method in ("PATCH", "DELETE")),
+    Row("POST", "sign-out/", everybody(302)),
+    *(Row(method, "favicon.ico", everybody(302)) for method in EVERY_METHOD),
+]
+
+OTHER_ROWS = [
+    Row("GET", "healthz", everybody()),
+    Row("GET", "readyz", everybody()),
+    Row("GET", "metrics", everybody(401)._replace(superuser=200)),
+    # Whoever has a token may ask what there is; who may call which tool is told by the tool, as over REST.
+    Row("POST", "mcp", everybody()._replace(anonymous=401), body={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
+    # What there is to call is no secret: the same document is in the repository.
+    Row("GET", "api/schema/", everybody()._replace(agent=403)),
+    Row("GET", "api/docs/", everybody()._replace(agent=403)),
+]
+
+SECTIONS = {
+    "automation": AUTOMATION_ROWS,
+    "fleet": FLEET_ROWS,
+    "agents": AGENT_ROWS,
+    "console": CONSOLE_ROWS,
+    "other": OTHER_ROWS,
+}
+GROUPS = ("admin/",)
+"""Prefixes with one rule for all that is below them."""
