@@ -11,7 +11,7 @@ class AutomationConfig(AppConfig):
 
     def ready(self) -> None:
         from automation import checks  # noqa: F401  (they register themselves)
-        from automation.leases import loop_beat  # noqa: F401  (they register themselves)
+        from automation.leases import loop_heartbeat  # noqa: F401  (they register themselves)
         from automation.reports import progress_notifier  # noqa: F401  (they register themselves)
         from automation.worker import signals  # noqa: F401  (they register themselves)
         from automation.workload.pipeline_runs import PipelineRuns

@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 
 from automation import agents
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline.definition import QUEUE
 from automation.reports import status
@@ -37,7 +37,7 @@ RUNS = f"""
                             SELECT 1 FROM {STAGE} AS stage
                              WHERE stage.run_id = run.id AND stage.position >= 0
                                AND (stage.position = 0 OR stage.definition IS NULL)
-                               AND (NOT coalesce({installed.IS_HERE}, false) OR EXISTS (
+                               AND (NOT coalesce({installed_code.IS_HERE}, false) OR EXISTS (
                                         SELECT 1 FROM {_HOLD} AS hold
                                          WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})))
                    ) AS is_kept,
@@ -77,7 +77,7 @@ def _runs() -> Iterable[Metric]:
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
     for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in _rows(
-        RUNS, {"installed": installed.keys()}
+        RUNS, {"installed": installed_code.keys()}
     ):
         name = status.derive(
             lifecycle,

@@ -11,7 +11,7 @@ from automation import conf, dispatch, retention
 from automation.dispatch import turns
 from automation.dispatch.admission import GO_ON
 from automation.files import sweep
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.leases.claims import Worker
 from automation.models import Lifecycle, StageRun
 from automation.pipeline import definition
@@ -42,9 +42,9 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
     if stage_run is None or stage_run.lifecycle != Lifecycle.RUNNING:
         return
     pipeline = stage_run.run.pipeline
-    if not installed.is_here(pipeline, stage_run):
+    if not installed_code.is_here(pipeline, stage_run):
         # Another worker may be of a release that has it; the reconciler sends again.
-        why = installed.missing(pipeline, stage_run)
+        why = installed_code.missing(pipeline, stage_run)
         logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
         return
     if definition.of(stage_run).is_for_agents or unfit_params.hold_if_unfit(stage_run.run):

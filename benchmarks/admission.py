@@ -63,7 +63,7 @@ def _admissions(waiting: int) -> list[float]:
         view = NodeView(
             "node", database_seconds(), cores=64, foreign_cores=0, memory_mib=256_000, free_memory_mib=200_000
         )
-        nodes.keep(Sample(view))
+        nodes.save_sample(Sample(view))
         with transaction.atomic():
             begun = time.perf_counter()
             answer = manager.admit_on("node", Needs(cpu=0.5), newcomer=3)

@@ -99,7 +99,7 @@ def _sample_ms() -> list[float]:
             sample = sampler.sample("bench", [report])
             nodes.announce(sample)
             if not spent:
-                nodes.keep(sample)
+                nodes.save_sample(sample)
             watch(sample.view, speaks=True)
             spent.append((time.thread_time() - begun) * 1_000)
     finally:

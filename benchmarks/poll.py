@@ -83,7 +83,7 @@ def _sample(count: int) -> None:
             free_memory_mib=128_000,
             gpus=gpus,
         )
-        registry.keep(Sample(view))
+        registry.save_sample(Sample(view))
         registry.announce(Sample(view))
 
 

@@ -11,7 +11,7 @@ from celery.utils.imports import symbol_by_name
 
 from pause_manager import conf
 from pause_manager.observability import log_context
-from pause_manager.probes.sampler_election import Lodging
+from pause_manager.probes.sampler_election import SamplerElection
 from pause_manager.slots import gpus, page, recycling
 from pause_manager.worker import reliable_ack
 from pause_manager.worker.consumption import consumption
@@ -92,7 +92,7 @@ def _install(sender: Any = None, **_: Any) -> None:
     from pause_manager.worker import revocations
     from pause_manager.worker.delivery_step import ParkedDeliveryStep
 
-    Lodging(conf.settings().runtime_dir)  # before the pool forks: its processes are of this worker's container
+    SamplerElection(conf.settings().runtime_dir)  # before the pool forks: its processes are of this worker's container
     revocations.listen()
     log_context.share_version()
     page.make()

@@ -28,6 +28,13 @@ TASK_CLASS = "pause_manager.pausable:PausableTask"
 WAYS_IN = ("PausableTask", "PausableMixin")
 """Of the module of ``TASK_CLASS``: whose tasks obey."""
 
+RENAMED_OPTIONS = {
+    "settle_seconds": "sensor_lag_seconds",
+    "swing_seconds": "peak_seconds",
+    "hold_after_seconds": "reserve_after_seconds",
+}
+"""Options of the policy by their names of before."""
+
 VERSIONS = {
     "Celery": (celery.VERSION[:2], (5, 4), (5, 7)),
     "Django": (django.VERSION[:2], (5, 2), (6, 0)),
@@ -72,6 +79,8 @@ def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:
     for pipeline in ("", *options.pipeline_policies):
         given = options.pipeline_policies.get(pipeline, {}) if pipeline else options.policy
         try:
+            for old in RENAMED_OPTIONS.keys() & given.keys():
+                raise TypeError(f"{old} is now called {RENAMED_OPTIONS[old]}")
             if "offline_after_seconds" in given:
                 raise TypeError("offline_after_seconds is missed_samples x sample_seconds and cannot be given")
             options.policy_of(pipeline)

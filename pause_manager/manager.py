@@ -108,7 +108,7 @@ def admit_on(
     free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept free
     concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
     """
-    with gate_health.telling("capacity"):
+    with gate_health.counted("capacity"):
         if not watching.is_watched():
             return ()
         if told is not None:

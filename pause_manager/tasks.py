@@ -12,6 +12,7 @@ from pause_manager.holds import milestones
 from pause_manager.models import IdempotencyRecord
 from pause_manager.observability import metrics
 from pause_manager.pausable import chord_results, redispatch
+from pause_manager.pause_queue import writer
 
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
@@ -51,5 +52,5 @@ def send_kept() -> None:
 def forget_history() -> None:
     """Delete what ended more than ``history_days`` ago: samples, nodes that are gone, parked work, released holds."""
     nodes.forget_history()
-    redispatch.forget()
+    writer.forget()
     holds.forget()

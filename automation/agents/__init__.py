@@ -1,4 +1,4 @@
-"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and kept as a hash."""
+"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and stored as a hash."""
 
 from automation.agents.registry import (
     MEMBERS,

@@ -1,4 +1,4 @@
-"""Which slices an agent may hold, which of them it holds, and which it gets next."""
+"""Slices for agents: those an agent may hold, those it holds, and the next one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from automation import gate, leases
 from automation.agents.jobs import Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.claims import Worker
 from automation.models import Agent, StageRun, WorkSlice
@@ -26,31 +26,31 @@ from pause_manager.nodes import watching
 from pause_manager.observability import gate_health
 
 OWNER = "agent:"
-"""What the names of lease owners that are agents begin with."""
+"""Prefix of lease owners that are agents."""
 MOST_TRIED = 20
-"""Stages that are asked for a slice before the agent is told to come again."""
+"""Stages tried per claim."""
 
 
 def owner_of(agent: Agent) -> str:
-    """The lease owner's name; that of one claim has its id after a slash."""
+    """The name of the lease owner; the id of a claim follows after a slash."""
     return OWNER + agent.name
 
 
 def visible_to(agent: Agent) -> SliceQuerySet:
     """The slices of the runs that ``agent`` may work for, with stage run and run."""
     slices: SliceQuerySet = WorkSlice.objects.filter(
-        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=installed.aliases(agent.pipelines)
+        stage_run__run__account=agent.account_id, stage_run__run__pipeline__in=installed_code.aliases(agent.pipelines)
     ).select_related("stage_run__run")
     return slices if agent.site_id is None else slices.filter(stage_run__run__site=agent.site_id)
 
 
 def held_by(agent: Agent, slice_id: int, token: int) -> LeasedSlice | None:
     """The slice if ``agent`` holds it under ``token``, locked until the caller's transaction ends."""
-    return leases.held(slice_id, token, owner_of(agent))
+    return leases.leased_by(slice_id, token, owner_of(agent))
 
 
-def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView | None) -> tuple[Job | None, str]:
-    """A job for ``agent``, leased, of the most urgent run; or ``None``, and what its node lacks, if that is why."""
+def find(agent: Agent, *, claim_id: str, stages: Sequence[str], view: NodeView | None) -> tuple[Job | None, str]:
+    """Lease a job of the most urgent run for ``agent``; or ``None`` with what its node lacks, if that is the reason."""
     owner = f"{owner_of(agent)}/{claim_id}" if claim_id else owner_of(agent)
     if claim_id and (known := _claimed_before(agent, owner)):
         return known, ""
@@ -64,7 +64,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
             admission.room_here,
             needs=needs,
             pipeline=stage_run.run.pipeline,
-            told=told,
+            told=view,
             sample=sample,
             run_id=stage_run.run_id,
         )
@@ -83,7 +83,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], told: NodeView |
 
 
 def _claimed_before(agent: Agent, owner: str) -> Job | None:
-    """The job of a claim whose answer was lost."""
+    """The job of an earlier claim whose response was lost."""
     row = visible_to(agent).leased().filter(lease_owner=owner).first()
     if row is None or row.lease_token is None:
         return None
@@ -97,12 +97,12 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
 
 
 def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
-    """Stages with a slice that is due, nothing in the way, and a place for one more loop, the most urgent first."""
-    with connection.cursor() as cursor, gate_health.telling("gate"):
+    """Stages with a due slice, an open gate and room for one more loop, the most urgent first."""
+    with connection.cursor() as cursor, gate_health.counted("gate"):
         cursor.execute(
             _DUE,
             {
-                "pipelines": installed.aliases(agent.pipelines),
+                "pipelines": installed_code.aliases(agent.pipelines),
                 "stages": list(stages) or None,
                 "account": agent.account_id,
                 "site": agent.site_id,

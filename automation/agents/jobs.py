@@ -1,4 +1,4 @@
-"""A slice as an agent sees it: a job with keys, payloads and intervals; never a status or a lock."""
+"""Jobs: slices as agents see them, with keys, payloads and intervals, without status or locks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from automation import conf, gate, leases
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items import units
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.checkpoint import INTERVAL_SECONDS
@@ -21,7 +21,7 @@ from pause_manager.holds.stops import Stop, quiesced
 
 PAGE, LARGEST_PAGE = 500, 2_000
 PAGE_BYTES = 1 << 20
-"""A page ends with the item that makes it larger than this."""
+"""A page ends after the item that makes it larger than this."""
 
 
 @dataclass
@@ -61,13 +61,13 @@ class Job:
 
     @cached_property
     def prefix(self) -> str:
-        """What its keys begin with, where the stage has several sources."""
+        """The prefix of its keys, where the stage has several sources."""
         assert self.work.source_id is not None
         return units.prefix_of(self.stage_run, self.work.source_id)
 
     @property
     def cursor(self) -> str:
-        """The key of the last item that is committed; empty at the start."""
+        """The key of the last committed item; empty at the start."""
         return self.prefix + self.work.cursor if self.work.cursor else ""
 
     @property
@@ -76,23 +76,23 @@ class Job:
 
     @property
     def scopes(self) -> list[str]:
-        """Every scope whose holds reach it."""
+        """Every scope whose holds cover it."""
         return gate.scopes_at_work(self.run, queue=self.stage.queue, node=self.agent.node)
 
     def keep(self) -> Stop | None:
-        """Extend the lease; why the agent must stop at the next item, if it must."""
+        """Extend the lease; returns the reason to stop at the next item, if there is one."""
         stop = leases.heartbeat(self.work)
         return stop or next(iter(quiesced(self.scopes).values()), None)
 
     @property
     def _checkpoint_seconds(self) -> float:
         if self.work.needs_care:
-            return 0.0  # After a crash the cursor must stand right before the culprit, should it kill again.
+            return 0.0  # After a crash the cursor must be right before the culprit, in case it kills again.
         declared = self.stage.checkpoint_interval
         return INTERVAL_SECONDS if declared is None else declared
 
     def as_dict(self, limit: int | None = None) -> dict[str, Any]:
-        """All that an agent needs to begin, with the first ``limit`` items."""
+        """Everything an agent needs to begin, with the first ``limit`` items."""
         settings = conf.settings()
         return {
             "id": self.work.slice_id,
@@ -100,7 +100,7 @@ class Job:
             "run": str(self.run.pk),
             "pipeline": self.run.pipeline,
             "stage": self.stage_run.slug,
-            "params": installed.params_of(self.run),
+            "params": installed_code.params_of(self.run),
             **page_of(self, limit=limit),
             "cursor": self.cursor,
             "lastKey": self.last_key,
@@ -114,7 +114,7 @@ class Job:
 
 
 def page_of(job: Job, *, after: str = "", limit: int | None = None) -> dict[str, Any]:
-    """``{"items": [{"key", "payload"}], "more": bool}``: the items after ``after`` that are not committed yet."""
+    """``{"items": [{"key", "payload"}], "more": bool}``: the uncommitted items after ``after``."""
     # Keys sort by their bytes, here as in the database.
     position = max(after.removeprefix(job.prefix), job.work.cursor)
     found = list(_page(job, replace(job.work, cursor=position), min(limit or PAGE, LARGEST_PAGE)))

@@ -1,8 +1,8 @@
-"""The pull protocol: what a remote agent may ask for. HTTP and every later transport call these verbs.
+"""The pull protocol of remote agents. HTTP and MCP call these verbs.
 
-They are those of a stage loop (claim, heartbeat, checkpoint, release in ``leases`` and ``checkpoint``), behind the same
-gate; a job is a leased slice. Every answer is a dictionary for JSON with ``system``, the state of the fleet switch,
-and while that is paused no job is looked for.
+The verbs are those of a stage loop (claim, heartbeat, checkpoint, release in ``leases`` and ``checkpoint``), behind the
+same gate; a job is a leased slice. Every response is a dictionary for JSON with ``system``, the state of the fleet
+switch; while that is paused no job is leased.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from automation.models import Agent, WorkSlice
 from automation.pipeline import TryLater
 from automation.reports import progress_notifier
 from automation.runs import advancing, failing, lifecycle, reconciler
-from automation.worker import patience
+from automation.worker import postponement
 from automation.worker.stage_loop import FAILED, PROCESSED
 from pause_manager import fleet
 from pause_manager.actor import Actor
@@ -33,11 +33,11 @@ from pause_manager.holds import milestones
 from pause_manager.holds.stops import Stop
 from pause_manager.observability import audit, metrics
 
-Answer = dict[str, Any]
+Reply = dict[str, Any]
 
 
 class AgentFailed(Exception):
-    """An agent gave its slice back because of an error of its own."""
+    """An agent released its slice because of an error."""
 
 
 def claim(
@@ -46,17 +46,17 @@ def claim(
     claim_id: str = "",
     stages: Sequence[str] = (),
     limit: int | None = None,
-    told: NodeView | None = None,
-) -> Answer:
+    view: NodeView | None = None,
+) -> Reply:
     """``{job, reason, system}``: a slice for ``agent`` with its first items; without one, ``job`` is ``None``.
 
-    ``stages`` narrows the choice. ``told`` is what the agent's machine has left; ``reason`` says what it lacks, if
-    that is why there is no job. A repeat with the same ``claim_id`` gets the job that it has already.
+    ``stages`` narrows the choice. ``view`` is the free capacity of the agent's machine; ``reason`` says what it lacks,
+    if that is why there is no job. A repeat with the same ``claim_id`` returns the job it has already.
     """
     state = fleet.state()
     if state.is_paused:
         return {"job": None, "reason": None, "system": registry.system_block(agent, state)}
-    found, why = claiming.find(agent, claim_id=claim_id, stages=stages, told=told)
+    found, why = claiming.find(agent, claim_id=claim_id, stages=stages, view=view)
     if found is not None:
         metrics.guarded(milestones.note_work_resumed)(found.scopes)
         progress_notifier.publish_progress(found.run.scope)
@@ -67,45 +67,45 @@ def claim(
     }
 
 
-def heartbeat(agent: Agent, job_id: int, token: int) -> Answer:
-    """``{stop, system}``: keeps the lease; ``stop`` says why the agent must give the slice back, if it must.
+def heartbeat(agent: Agent, job_id: int, token: int) -> Reply:
+    """``{stop, system}``: keeps the lease; ``stop`` is the reason to release the slice, if there is one.
 
-    Raises ``JobNotFound`` or ``LeaseLost``, as all that follow.
+    Raises ``JobNotFound`` or ``LeaseLost``, as do the verbs below.
     """
     with transaction.atomic():
         stop = _held(agent, job_id, token).keep()
-    return {"stop": _told(stop), **_system(agent)}
+    return {"stop": _as_dict(stop), **_system(agent)}
 
 
-def items(agent: Agent, job_id: int, token: int, *, after: str = "", limit: int | None = None) -> Answer:
+def items(agent: Agent, job_id: int, token: int, *, after: str = "", limit: int | None = None) -> Reply:
     """``{items, more, system}``: the items after the one with key ``after``, else those after the cursor."""
     with transaction.atomic():
         job = _held(agent, job_id, token)
     return {**page_of(job, after=after, limit=limit), **_system(agent)}
 
 
-def commit(agent: Agent, job_id: int, token: int, handed: Submission, *, actor: Actor, release: bool = False) -> Answer:
-    """``{cursor, finished, released, stop, system}``: all that was handed in is committed, or nothing is.
+def commit(agent: Agent, job_id: int, token: int, given: Submission, *, actor: Actor, release: bool = False) -> Reply:
+    """``{cursor, finished, released, stop, system}``: commits all of ``given`` or nothing.
 
-    With the last item the slice is finished; ``release`` gives it back before. What is committed already is not
-    committed again. Raises ``InvalidCheckpoint`` or ``CheckpointConflict``.
+    With its last item the slice is finished; ``release`` releases it earlier. Committed items are not committed
+    again. Raises ``InvalidCheckpoint`` or ``CheckpointConflict``.
     """
     with transaction.atomic():
         job = _found(agent, job_id, token)
         if job.is_finished:
-            if handed.cursor != job.cursor:
+            if given.cursor != job.cursor:
                 raise LeaseLost(f"Cannot checkpoint job {job_id}: it is finished.")
-            submission.check_repeat(job.stage, job.stage_run, handed)
+            submission.check_repeat(job.stage, job.stage_run, given)
             return {"cursor": job.cursor, "finished": True, "released": False, "stop": None, **_system(agent)}
         processed = failed = 0
         stop = job.keep()
-        if handed.cursor == job.cursor:
-            submission.check_repeat(job.stage, job.stage_run, handed)
+        if given.cursor == job.cursor:
+            submission.check_repeat(job.stage, job.stage_run, given)
             finished = False
             if release:
                 leases.release(job.work)
         else:
-            progress = submission.progress_of(job.work, job.stage_run, handed)
+            progress = submission.progress_of(job.work, job.stage_run, given)
             finished = checkpoint.commit(job.work, progress, release=release)
             processed, failed = progress.processed, progress.failed
         released = release and not finished
@@ -114,35 +114,31 @@ def commit(agent: Agent, job_id: int, token: int, handed: Submission, *, actor: 
     kind = {"pipeline": job.run.pipeline, "stage": job.stage_run.slug}
     PROCESSED.add(processed, **kind)
     FAILED.add(failed, **kind)
-    _carry_on(job, has_failures=failed > 0, has_ended=finished or released)
+    _follow_up(job, has_failures=failed > 0, has_ended=finished or released)
     over = finished or released
     return {
         "cursor": job.cursor,
         "finished": finished,
         "released": released,
-        "stop": None if over else _told(stop),
+        "stop": None if over else _as_dict(stop),
         **_system(agent),
     }
 
 
-def complete(agent: Agent, job_id: int, token: int, handed: Submission, *, actor: Actor) -> Answer:
-    """``commit`` of what ends the slice; raises ``JobIncomplete``, having kept nothing, if items are left."""
+def complete(agent: Agent, job_id: int, token: int, given: Submission, *, actor: Actor) -> Reply:
+    """Commit the end of the slice; raises ``JobIncomplete`` and stores nothing if items are left."""
     with transaction.atomic():
         job = _found(agent, job_id, token)
-        if handed.cursor != job.last_key:
-            raise JobIncomplete(
-                f"Cannot complete job {job_id}: its last item is {job.last_key}, not {handed.cursor!r}."
-            )
-    return commit(agent, job_id, token, handed, actor=actor)
+        if given.cursor != job.last_key:
+            raise JobIncomplete(f"Cannot complete job {job_id}: its last item is {job.last_key}, not {given.cursor!r}.")
+    return commit(agent, job_id, token, given, actor=actor)
 
 
-def fail(
-    agent: Agent, job_id: int, token: int, error: str, *, actor: Actor, retry_after: float | None = None
-) -> Answer:
-    """``{system}``: the slice goes back as it was last committed; what was not is lost.
+def fail(agent: Agent, job_id: int, token: int, error: str, *, actor: Actor, retry_after: float | None = None) -> Reply:
+    """``{system}``: releases the slice as it was last committed.
 
-    It counts against the item after the cursor like a lost process, unless ``retry_after`` asks for so many seconds of
-    patience: then the job waits, and that item has failed when it may not wait once more.
+    It counts against the item after the cursor like a lost process, unless ``retry_after`` (seconds) asks to wait:
+    then the job waits, and the item fails when its waits are exhausted.
     """
     with transaction.atomic():
         job = _held(agent, job_id, token)
@@ -157,32 +153,32 @@ def fail(
             has_failures = _wait(job, TryLater(retry_after, error))
     if lost is not None:
         reconciler.handle_lost_leases([lost], AgentFailed(error))
-    _carry_on(job, has_failures=has_failures, has_ended=True)
+    _follow_up(job, has_failures=has_failures, has_ended=True)
     return _system(agent)
 
 
 def _wait(job: Job, later: TryLater) -> bool:
-    """Have the job wait because of the item after the cursor; whether that has failed instead."""
+    """Let the job wait because of the item after the cursor; returns whether that has failed instead."""
     unit = next(units.units_of(job.work, job.stage_run))
-    out = patience.exhausted(job.stage, job.work, later)
+    out = postponement.limit_exceeded(job.stage, job.work, later)
     if out is not None:
         failures = unit.failures(out, job.work.waits + 1)
         progress = Progress(cursor=unit.last_key, failed=unit.size, failures=failures)
         checkpoint.commit(job.work, progress, release=True)
         return True
-    patience.wait(job.stage_run, job.work, unit.key, later)
+    postponement.postpone(job.stage_run, job.work, unit.key, later)
     return False
 
 
 def _held(agent: Agent, job_id: int, token: int) -> Job:
     job = _found(agent, job_id, token)
     if job.is_finished:
-        raise LeaseLost(f"Cannot go on with job {job_id}: it is finished.")
+        raise LeaseLost(f"Cannot continue job {job_id}: it is finished.")
     return job
 
 
 def _found(agent: Agent, job_id: int, token: int) -> Job:
-    """The job as ``agent`` holds it under ``token``, locked, or as it finished it under that."""
+    """Return the job that ``agent`` holds, locked, or has finished, under ``token``."""
     row = claiming.visible_to(agent).filter(pk=job_id).first()
     if row is None:
         raise JobNotFound(f"Cannot find job {job_id}: there is none that this agent may hold.")
@@ -191,12 +187,12 @@ def _found(agent: Agent, job_id: int, token: int) -> Job:
         return Job(agent, row.stage_run, work)
     finished = WorkSlice.objects.filter(pk=job_id, finished_token=token).first()
     if finished is None:
-        raise LeaseLost(f"Cannot go on with job {job_id}: it is no longer held under token {token}.")
+        raise LeaseLost(f"Cannot continue job {job_id}: it is no longer held under token {token}.")
     return Job.finished(agent, row.stage_run, finished, token)
 
 
-def _carry_on(job: Job, *, has_failures: bool = False, has_ended: bool = False) -> None:
-    """What a stage loop does after a commit, and at its end."""
+def _follow_up(job: Job, *, has_failures: bool = False, has_ended: bool = False) -> None:
+    """Do what a stage loop does after a commit, and at its end."""
     if has_failures:
         failing.fail_if_too_many(job.stage_run, job.stage.max_failures, job.stage.group_size)
     if not has_ended:
@@ -226,9 +222,9 @@ def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
     )
 
 
-def _told(stop: Stop | None) -> dict[str, str] | None:
+def _as_dict(stop: Stop | None) -> dict[str, str] | None:
     return None if stop is None else {"code": stop.code, "sentence": stop.sentence}
 
 
-def _system(agent: Agent) -> Answer:
+def _system(agent: Agent) -> Reply:
     return {"system": registry.system_block(agent)}

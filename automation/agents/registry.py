@@ -1,7 +1,7 @@
-"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and kept as a hash.
+"""Remote agents and their tokens: the only writer of :class:`Agent`. A token is shown once and stored as a hash.
 
-An agent that was answered with a version of the fleet switch obeys that version: what it would claim is refused here,
-and what it holds is told ``stop``. So the answer is its acknowledgement.
+An agent that received a version of the fleet switch obeys that version: its claims are refused here, and for its jobs
+it is told to stop. So sending the version counts as its acknowledgement.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pause_manager.workloads import AGENT, Member
 
 TOKEN_PREFIX = "swa_"
 SEEN_EVERY = timedelta(seconds=10)
-"""``last_seen_at`` is no more exact than this, so that a poll seldom writes."""
+"""Precision of ``last_seen_at``, so that a poll seldom writes."""
 
 
 def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
-    """Save ``agent`` (a new one, or one that is there) with a new token and return that; an old one ends at once."""
+    """Save ``agent``, new or existing, with a new token and return the token; an old one stops working at once."""
     action = "agent_created" if agent.pk is None else "agent_token_rotated"
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     agent.token_hash = _hash(token)
@@ -40,7 +40,7 @@ def issue(agent: Agent, *, actor: Actor, reason: str = "") -> str:
 
 
 def change(agent: Agent, *, actor: Actor, changed: Sequence[str]) -> None:
-    """Save what was changed in ``agent``; its token stays."""
+    """Save changes of ``agent``; its token stays."""
     _save(agent, "agent_changed", actor=actor, details={"changed": list(changed), "enabled": agent.is_enabled})
 
 
@@ -54,25 +54,25 @@ def _save(agent: Agent, action: str, *, actor: Actor, reason: str = "", details:
 
 
 def find_by_token(token: str) -> Agent | None:
-    """The agent, enabled or not, whose token this is."""
+    """Return the agent with this token, enabled or not."""
     return Agent.objects.select_related("account", "site").filter(token_hash=_hash(token)).first()
 
 
 def actor_of(agent: Agent, *, channel: str, request_id: str = "") -> Actor:
-    """``agent`` as the one who acts through ``channel``."""
+    """Return ``agent`` as the actor on ``channel``."""
     return Actor(f"agent:{agent.name}", channel, request_id)
 
 
 def note_seen(agent: Agent) -> None:
-    """Note that ``agent`` was heard of."""
+    """Record that ``agent`` was seen."""
     lately = Q(last_seen_at__gt=Now() - SEEN_EVERY)
     Agent.objects.filter(pk=agent.pk).exclude(lately).update(last_seen_at=Now())
 
 
 def system_block(agent: Agent, state: State | None = None) -> dict[str, Any]:
-    """The ``system`` block of an answer to ``agent``, which obeys it from here on: of ``state``, else of now.
+    """The ``system`` block of a response to ``agent``, which acknowledges it: of ``state``, else of the current state.
 
-    Nothing is written, or asked of the database, while the version is the one that it was told before.
+    Nothing is read or written while the version is the one it acknowledged before.
     """
     state = state or fleet.state()
     if state.is_readable and agent.acknowledged_version < state.version:
@@ -81,22 +81,22 @@ def system_block(agent: Agent, state: State | None = None) -> dict[str, Any]:
 
 
 def _acknowledge(agent: Agent, version: int) -> None:
-    # The guard is for an answer that was overtaken by a later one.
+    # The guard is for a response that was overtaken by a later one.
     older = Agent.objects.filter(pk=agent.pk, acknowledged_version__lt=version)
     older.update(acknowledged_version=version, acknowledged_at=Now(), last_seen_at=Now())
     agent.acknowledged_version = version
 
 
 def rename_machine(old: str, new: str) -> None:
-    """An agent beside the workers of a machine is on that machine, whatever it is called."""
+    """Rename the node of agents on a machine that is renamed."""
     of_node = Agent.objects.filter(node=old).order_by("pk").select_for_update(no_key=True)
     Agent.objects.filter(pk__in=[agent.pk for agent in of_node.only("pk")]).update(node=new)
 
 
 def members_that_obey() -> Iterable[Member]:
-    """The agents that must obey: those heard of lately, and those that hold a lease in force, however silent.
+    """The agents that must obey: those seen lately, and those that hold a valid lease, however silent.
 
-    One that is switched off holds none and is forgotten like a worker; its token gets it no job meanwhile.
+    A disabled agent holds no lease and is forgotten like a worker; its token claims no job meanwhile.
     """
     gone = timedelta(seconds=members.gone_seconds()) + SEEN_EVERY
     with connection.cursor() as cursor:
@@ -105,7 +105,7 @@ def members_that_obey() -> Iterable[Member]:
 
 
 def _hash(token: str) -> str:
-    # A token is 256 random bits: there is nothing to guess, so nothing to make slow.
+    # A token is 256 random bits: it cannot be guessed, so a slow hash is not needed.
     return hashlib.sha256(token.encode()).hexdigest()
 
 

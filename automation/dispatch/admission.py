@@ -1,4 +1,4 @@
-"""What the engine asks the pause manager before it sends or starts work, and the loads it tells it of."""
+"""Admission of stage loops: whether the pause manager has room for them before they are sent, or begin a slice."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ GO_ON = "automation.go_on"
 
 
 @dataclass(frozen=True)
-class Want:
-    """A stage that wants ``messages`` more loops; ``at_work`` of them are leased or sent already."""
+class LoopRequest:
+    """A stage that wants ``messages`` more loops; ``in_progress`` of them are leased or sent already."""
 
     stage_run_id: int
     slug: str
@@ -41,27 +41,27 @@ class Want:
     priority: int
     ignores_capacity: bool
     queue: str
-    at_work: int
+    in_progress: int
     messages: int
     needs: Needs
-    kept: int = 0
+    keeping_admission: int = 0
     """Slices whose worker was lost a moment ago and that keep their admission: they need not ask."""
 
 
 @dataclass
 class Admission:
-    """What was granted (want, messages), and what is to be parked and the figures, by the sentence that says why."""
+    """What was granted (request, messages), and what is to be parked and the figures, by the sentence that says why."""
 
-    granted: list[tuple[Want, int]] = field(default_factory=list)
-    parked: dict[str, list[Want]] = field(default_factory=dict)
+    granted: list[tuple[LoopRequest, int]] = field(default_factory=list)
+    parked: dict[str, list[LoopRequest]] = field(default_factory=dict)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-Seen = Sequence[nodes.NodeState] | str
+NodesRead = Sequence[nodes.KnownNode] | str
 """The nodes, or the sentence that says why they could not be looked at."""
 
 
-def look_ahead() -> Seen:
+def read_nodes() -> NodesRead:
     """Look at the nodes before anything is locked: their samples are in Redis, which may hang."""
     try:
         return nodes.states() if watching.is_watched() else []
@@ -69,36 +69,36 @@ def look_ahead() -> Seen:
         return _unreadable(error)
 
 
-def admit(wants: Sequence[Want], seen: Seen, at_most: int | None = None) -> Admission:
-    """Grant each want as many messages as have room (``at_most`` each), in the order given, reserving as it goes.
+def admit(requests: Sequence[LoopRequest], seen: NodesRead, at_most: int | None = None) -> Admission:
+    """Grant each request as many messages as have room (``at_most`` each), in the order given, reserving as it goes.
 
     Newcomers queue behind what waits and is no larger and no less urgent. A run that has worked, or was sent on, keeps
     one loop. If the capacity cannot be judged, nothing is granted but what ignores it. ``seen`` is from
-    :func:`look_ahead`.
+    :func:`read_nodes`.
     """
     admission = Admission()
-    if not wants:
+    if not requests:
         return admission
     controller, problem = _open_admission(seen)
-    turns = _Turns(wants)
-    for want in wants:
-        asked = want.messages if at_most is None else min(want.messages, at_most)
-        if want.ignores_capacity or (controller is None and not problem):
-            admission.granted.append((want, asked))
+    resumed = _Resumed(requests)
+    for request in requests:
+        asked = request.messages if at_most is None else min(request.messages, at_most)
+        if request.ignores_capacity or (controller is None and not problem):
+            admission.granted.append((request, asked))
             continue
-        kept = min(asked, want.kept)
-        verdict, fitting = _judged(controller, problem, want, asked - kept, turns)
+        kept = min(asked, request.keeping_admission)
+        verdict, fitting = _judge(controller, problem, request, asked - kept, resumed)
         fitting += kept
         manager.DECISIONS.add(code="granted" if fitting else verdict.code)
         if fitting:
-            admission.granted.append((want, fitting))
-        elif not want.at_work:
-            admission.parked.setdefault(verdict.sentence, []).append(want)
+            admission.granted.append((request, fitting))
+        elif not request.in_progress:
+            admission.parked.setdefault(verdict.sentence, []).append(request)
             admission.figures[verdict.sentence] = {"code": verdict.code, **verdict.figures}
     return admission
 
 
-def _open_admission(seen: Seen) -> tuple[AdmissionController | None, str]:
+def _open_admission(seen: NodesRead) -> tuple[AdmissionController | None, str]:
     """The admission controller, or why there is none; neither if capacity is not watched."""
     if isinstance(seen, str):
         return None, seen
@@ -109,38 +109,39 @@ def _open_admission(seen: Seen) -> tuple[AdmissionController | None, str]:
         return None, _unreadable(error)
 
 
-class _Turns:
+class _Resumed:
     """Which runs have had their turn: they have worked, or the pause queue has sent them on. Read when first asked."""
 
-    def __init__(self, wants: Sequence[Want]) -> None:
-        self._wants = wants
+    def __init__(self, requests: Sequence[LoopRequest]) -> None:
+        self._requests = requests
 
-    def has(self, run_id: UUID) -> bool:
-        return run_id in self._having
+    def includes(self, run_id: UUID) -> bool:
+        return run_id in self._run_ids
 
     @cached_property
-    def _having(self) -> set[UUID]:
+    def _run_ids(self) -> set[UUID]:
         with connection.cursor() as cursor:
-            cursor.execute(_TURNS, {"ids": list({want.run_id for want in self._wants})})
+            cursor.execute(_RESUMED, {"ids": list({request.run_id for request in self._requests})})
             return {row[0] for row in cursor.fetchall()}
 
 
-def _judged(
-    controller: AdmissionController | None, problem: str, want: Want, asked: int, turns: _Turns
+def _judge(
+    controller: AdmissionController | None, problem: str, request: LoopRequest, asked: int, resumed: _Resumed
 ) -> tuple[capacity.Verdict, int]:
-    """The verdict on ``want``, and how many of ``asked`` loops fit."""
+    """The verdict on ``request``, and how many of ``asked`` loops fit."""
     if controller is not None:
         try:
-            verdict = controller.should_pause(want.needs, pipeline=want.pipeline, queue=want.queue)
+            verdict = controller.should_pause(request.needs, pipeline=request.pipeline, queue=request.queue)
             if verdict.should_pause:
                 return verdict, 0
-            if controller.must_queue(want.needs, want.priority, pipeline=want.pipeline, queue=want.queue):
-                asked = min(asked, 1) if not want.at_work and turns.has(want.run_id) else 0
+            if controller.must_queue(request.needs, request.priority, pipeline=request.pipeline, queue=request.queue):
+                asked = min(asked, 1) if not request.in_progress and resumed.includes(request.run_id) else 0
             if not asked:
                 return replace(verdict, code="goes_behind", sentence=QUEUED_BEHIND), 0
-            fitting = controller.reserve(want.needs, asked, pipeline=want.pipeline, queue=want.queue)
+            fitting = controller.reserve(request.needs, asked, pipeline=request.pipeline, queue=request.queue)
             # There is room, but not so much, or those before took it.
-            short = f"No node has room for {want.needs} beside what is on its way{controller.reserved_text(want.needs)}"
+            reserved = controller.reserved_text(request.needs)
+            short = f"No node has room for {request.needs} on top of work already sent{reserved}"
             return replace(verdict, code="does_not_fit", sentence=f"{short}: {verdict.sentence}"), fitting
         except Exception as error:
             problem = _unreadable(error)
@@ -159,8 +160,8 @@ def park(admission: Admission) -> None:
     Whether something is at work is looked at again under the run's lock: another stage of it, or somebody else's
     dispatch, may have found room.
     """
-    for sentence, wants in admission.parked.items():
-        runs = {want.run_id: want for want in reversed(wants)}
+    for sentence, requests in admission.parked.items():
+        runs = {request.run_id: request for request in reversed(requests)}
         with transaction.atomic():
             lock_runs([str(run_id) for run_id in runs])
             manager.pause_work(
@@ -237,7 +238,7 @@ _SENT_ON = f"""
                              AND slice.lease_token IS NOT NULL))
 """
 
-_TURNS = f"""
+_RESUMED = f"""
     SELECT run.id FROM {RUN} AS run
      WHERE run.id = ANY(%(ids)s)
        AND (EXISTS (SELECT 1 FROM {PauseQueueEntry._meta.db_table} AS entry

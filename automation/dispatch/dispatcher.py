@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from automation import conf, gate
 from automation.dispatch import turns
-from automation.dispatch.admission import Want, admit, look_ahead, park
+from automation.dispatch.admission import LoopRequest, admit, park, read_nodes
 from automation.gate import standstills
 from automation.leases.claims import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
@@ -53,7 +53,7 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none. A run
     of which nothing is at work and nothing has room is parked in the pause queue.
     """
-    seen = look_ahead()
+    seen = read_nodes()
     with transaction.atomic(), connection.cursor() as cursor:
         which = "" if stage_run_ids is None else "AND stage.id = ANY(%s)"
         # Whoever is dispatching a stage is waited for: its count may be older than the lease that was just given back.
@@ -72,8 +72,8 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
         cursor.execute(
             _TICKETS,
             {
-                "ids": [want.stage_run_id for want, _ in admission.granted],
-                "queues": [want.queue for want, _ in admission.granted],
+                "ids": [request.stage_run_id for request, _ in admission.granted],
+                "queues": [request.queue for request, _ in admission.granted],
                 "messages": [messages for _, messages in admission.granted],
             },
         )
@@ -86,12 +86,12 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     return len(tickets)
 
 
-def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[Want]:
+def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[LoopRequest]:
     values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
-    with gate_health.telling("gate"):
+    with gate_health.counted("gate"):
         cursor.execute(_WANTED, values)
         rows = cursor.fetchall()
-    return [replace(Want(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
+    return [replace(LoopRequest(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
 
 
 def replace_lost_tickets() -> int:
@@ -154,7 +154,7 @@ _LOOPS = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN 0 ELSE coalesce({CONCURRENCY},
 _WANTED = f"""
     WITH wanted AS (
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
-               {QUEUE} AS queue, slices.leased + tickets.out AS at_work,
+               {QUEUE} AS queue, slices.leased + tickets.out AS in_progress,
                least(wants.loops, slices.leased + slices.due) - slices.leased - tickets.out AS messages,
                (stage.definition->'needs')::text AS needs,
                greatest(0, slices.kept - tickets.out) AS kept
@@ -166,7 +166,7 @@ _WANTED = f"""
          WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN}
            AND (stage.loop_retry_at IS NULL OR stage.loop_retry_at <= statement_timestamp())
     )
-    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, at_work, messages, needs, kept
+    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, in_progress, messages, needs, kept
       FROM wanted WHERE messages > 0 ORDER BY priority, id
 """
 

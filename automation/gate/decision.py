@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation.gate import file_sharing, installed, standstills, troubles, waits
-from automation.gate.troubles import Trouble
-from automation.gate.waits import Wait
+from automation.gate import file_sharing, idle_reasons, installed_code, problems, standstills
+from automation.gate.idle_reasons import IdleReason
+from automation.gate.problems import Problem
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import QUEUE
@@ -44,7 +44,14 @@ GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run goes on."""
 CODES = (
     *("finished", "cancel", COPYING, *ORDER, "unreadable"),
-    *(outlook.NO_WORKER, waits.NO_AGENT, waits.NO_FREE_WORKER, waits.AT_WORK, GIVES_WAY, *troubles.CODES),
+    *(
+        outlook.NO_WORKER,
+        idle_reasons.NO_AGENT,
+        idle_reasons.NO_FREE_WORKER,
+        idle_reasons.AT_WORK,
+        GIVES_WAY,
+        *problems.CODES,
+    ),
 )
 """Every code of a reason."""
 
@@ -54,7 +61,7 @@ _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(nod
 
 OPEN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
-    AND {installed.IS_HERE}
+    AND {installed_code.IS_HERE}
     AND NOT {file_sharing.APART}
     AND NOT EXISTS (
         SELECT 1 FROM {_HOLD} AS hold
@@ -72,7 +79,7 @@ OPEN = f"""
 
 def values() -> dict[str, Any]:
     """What a statement with ``OPEN`` is given."""
-    return {"node_seconds": node_seconds(), "installed": installed.keys(), **file_sharing.values()}
+    return {"node_seconds": node_seconds(), "installed": installed_code.keys(), **file_sharing.values()}
 
 
 def node_seconds() -> float:
@@ -148,7 +155,7 @@ def explain(run: AutomationRun) -> list[Reason]:
     }
     for layer, read in judged.items():
         try:
-            with gate_health.judging(layer):
+            with gate_health.guarded_read(layer):
                 holds += read()
         except Exception as error:
             reasons.append(_unreadable(layer, error))
@@ -157,25 +164,25 @@ def explain(run: AutomationRun) -> list[Reason]:
     reasons += _of_code(run)
     reasons += _of_files(run)
     if run.lifecycle == Lifecycle.RUNNING:
-        reasons += [_of_wait(wait) for wait in waits.of(run, is_kept=bool(reasons))]
+        reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=bool(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
-        reasons += [_of_trouble(trouble) for trouble in troubles.of(run)]
+        reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
     return reasons
 
 
-def _of_trouble(trouble: Trouble) -> Reason:
+def _of_trouble(trouble: Problem) -> Reason:
     return Reason(trouble.code, trouble.sentence, trouble.since, SYSTEM.name, trouble.lifted_by, keeps=False)
 
 
 def _of_code(run: AutomationRun) -> list[Reason]:
     """What of the code that it wants now this release does not have."""
     try:
-        with gate_health.judging("code"):
-            found = [one for one in run.stages.current() if not installed.is_here(run.pipeline, one)]
+        with gate_health.guarded_read("code"):
+            found = [one for one in run.stages.current() if not installed_code.is_here(run.pipeline, one)]
             since = standstills.since(run.pk, standstills.CODE_MISSING) if found else None
     except Exception as error:
         return [_unreadable("code", error)]
-    sentences = dict.fromkeys(installed.missing(run.pipeline, stage_run) for stage_run in found)
+    sentences = dict.fromkeys(installed_code.missing(run.pipeline, stage_run) for stage_run in found)
     lifted = "a release that has it is installed"
     return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
 
@@ -183,7 +190,7 @@ def _of_code(run: AutomationRun) -> list[Reason]:
 def _of_files(run: AutomationRun) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
-        with gate_health.judging("files"):
+        with gate_health.guarded_read("files"):
             found = file_sharing.problem(run, file_sharing.told())
             since = standstills.since(run.pk, file_sharing.NOT_SHARED) if found else None
     except Exception as error:
@@ -207,7 +214,7 @@ def _of_yield(node: str, why: str) -> Reason:
     return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted, keeps=False)
 
 
-def _of_wait(wait: Wait) -> Reason:
+def _of_wait(wait: IdleReason) -> Reason:
     return Reason(wait.code, wait.sentence, wait.since, SYSTEM.name, wait.lifted_by, keeps=False)
 
 
@@ -248,25 +255,25 @@ def _holds_of_all_nodes() -> list[Hold]:
     return held if {hold.scope for hold in held} == {f"node:{name}" for name in names} else []
 
 
-def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
+def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
     """The ids of those pending ``runs`` that ``explain`` has a reason for, in five queries for all at most."""
     pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
     current: dict[UUID, list[StageRun]] = {run.pk: [] for run in pending}
     held: set[str] = set()
     apart: set[UUID] = set()
     try:
-        with gate_health.judging("code"):
+        with gate_health.guarded_read("code"):
             for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
                 current[stage_run.run_id].append(stage_run)
         scopes = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
         every = {scope for names in scopes.values() for scope in names}
-        with gate_health.judging("node"):
+        with gate_health.guarded_read("node"):
             if pending and _holds_of_all_nodes():
                 return {run.pk for run in pending}
-        with gate_health.judging("files"):
+        with gate_health.guarded_read("files"):
             live = file_sharing.told() if pending else []
             apart = {run.pk for run in pending if file_sharing.problem(run, live) is not None}
-        with gate_health.judging("holds"):
+        with gate_health.guarded_read("holds"):
             if every:
                 held = set(Hold.objects.covering(every).values_list("scope", flat=True))
     except Exception:
@@ -278,7 +285,7 @@ def kept(runs: Iterable[AutomationRun]) -> set[UUID]:
         or run.copying is not None
         or run.pk in apart
         or not held.isdisjoint(scopes[run.pk])
-        or not all(installed.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
+        or not all(installed_code.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
     }
 
 

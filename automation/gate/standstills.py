@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation.gate import file_sharing, installed
+from automation.gate import file_sharing, installed_code
 from automation.models import Standstill
 from automation.models.tables import RUN, SLICE, STAGE, STANDSTILL
 
@@ -32,7 +32,7 @@ def keep(code: str, run_ids: Sequence[UUID]) -> None:
 def note_code_missing() -> None:
     """Note the running runs that have no stage this release can work on."""
     with connection.cursor() as cursor:
-        cursor.execute(_WITHOUT_CODE, {"installed": installed.keys()})
+        cursor.execute(_WITHOUT_CODE, {"installed": installed_code.keys()})
         run_ids = [row[0] for row in cursor.fetchall()]
     keep(CODE_MISSING, run_ids)
 
@@ -116,5 +116,5 @@ _WITHOUT_CODE = f"""
     SELECT run.id
       FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE stage.lifecycle = 'running' AND run.finished_at IS NULL AND run.lifecycle = 'running'
-     GROUP BY run.id HAVING NOT bool_or(coalesce({installed.IS_HERE}, false))
+     GROUP BY run.id HAVING NOT bool_or(coalesce({installed_code.IS_HERE}, false))
 """

@@ -27,12 +27,12 @@ _FINE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 
 
 def numbered(statement: str) -> tuple[bytes, list[str]]:
-    """For ``Aside``: ``statement`` with ``$1`` … for ``%(name)s``, and the names in that order."""
+    """For ``BackgroundConnection``: ``statement`` with ``$1`` … for ``%(name)s``, and the names in that order."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
     return (statement % {name: f"${number}" for number, name in enumerate(names, 1)}).encode(), names
 
 
-class Aside:
+class BackgroundConnection:
     """One statement at a time, each a transaction of its own; opens its connection with the first.
 
     Errors are Django's (``django.db.OperationalError`` …), as from a cursor; after one the connection is given up.
@@ -40,27 +40,27 @@ class Aside:
 
     def __init__(self) -> None:
         self._wrapper: BaseDatabaseWrapper | None = None
-        self._parcel: _Parcel | None = None
+        self._statement_under_way: _Statement | None = None
 
     def send(self, statement: bytes, params: Sequence[bytes | None]) -> None:
         """Begin ``statement``, with ``$1`` … for ``params`` in their text form, once the one before it is done.
 
         The result of the one before, if nobody asked for it, is dropped.
         """
-        if self._parcel is not None:
+        if self._statement_under_way is not None:
             self.result()
-        self._parcel = _Parcel(self._pgconn(), statement, params)
-        _sender.put(self._parcel)
+        self._statement_under_way = _Statement(self._pgconn(), statement, params)
+        _sender.put(self._statement_under_way)
 
     def result(self) -> bytes | None:
         """Wait for the statement that is under way; returns the first column of its first row."""
-        parcel, self._parcel = self._parcel, None
-        if parcel is None:
+        pending, self._statement_under_way = self._statement_under_way, None
+        if pending is None:
             raise RuntimeError("Cannot wait for a result: no statement is under way.")
         try:
             with self._errors():
-                parcel.wait()
-                result = _last_result(parcel.pgconn)
+                pending.wait()
+                result = _last_result(pending.pgconn)
                 if result.status not in _FINE:
                     raise errors.error_from_result(result)
                 return result.get_value(0, 0) if result.ntuples else None
@@ -71,7 +71,7 @@ class Aside:
     def close(self) -> None:
         """Let what is under way end, whatever comes of it, and give the connection back."""
         with contextlib.suppress(Exception):
-            if self._parcel is not None:
+            if self._statement_under_way is not None:
                 self.result()
         self._give_up()
 
@@ -93,7 +93,7 @@ class Aside:
                 wrapper.close()
 
 
-class _Parcel:
+class _Statement:
     """A statement to be sent."""
 
     def __init__(self, pgconn: PGconn, statement: bytes, params: Sequence[bytes | None]) -> None:
@@ -123,29 +123,31 @@ class _Parcel:
 
 
 class _Sender:
-    """The sending thread of this process, started by the first parcel."""
+    """The sending thread of this process, started by the first pending."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pid = 0
-        self._parcels: SimpleQueue[_Parcel] = SimpleQueue()
+        self._statements: SimpleQueue[_Statement] = SimpleQueue()
 
-    def put(self, parcel: _Parcel) -> None:
+    def put(self, pending: _Statement) -> None:
         if self._pid != os.getpid():
             self._start()
-        self._parcels.put(parcel)
+        self._statements.put(pending)
 
     def _start(self) -> None:
         with self._lock:
             if self._pid != os.getpid():
-                self._parcels = SimpleQueue()
-                threading.Thread(target=self._run, args=(self._parcels,), name="slackwater-sender", daemon=True).start()
+                self._statements = SimpleQueue()
+                threading.Thread(
+                    target=self._run, args=(self._statements,), name="slackwater-sender", daemon=True
+                ).start()
                 self._pid = os.getpid()
 
     @staticmethod
-    def _run(parcels: SimpleQueue[_Parcel]) -> None:
+    def _run(statements: SimpleQueue[_Statement]) -> None:
         while True:
-            parcels.get().send()
+            statements.get().send()
 
 
 _sender = _Sender()

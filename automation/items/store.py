@@ -10,8 +10,8 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from automation.items import keys
-from automation.items.background_connection import Aside
-from automation.items.unfinished import Unfinished
+from automation.items.background_connection import BackgroundConnection
+from automation.items.partial_items import PartialItem
 from automation.models.tables import ITEM
 from automation.pipeline.payloads import UnfitPayload as UnfitPayload
 from automation.pipeline.payloads import encode as encode
@@ -37,11 +37,11 @@ def row(made_by: bytes, key: str, encoded: bytes) -> bytes:
 
 
 def output_rows(
-    key: str, outputs: Iterable[Any], most_bytes: int | None = None, unfinished: Unfinished | None = None
+    key: str, outputs: Iterable[Any], most_bytes: int | None = None, partial_item: PartialItem | None = None
 ) -> list[bytes]:
     """What a checkpoint takes of the outputs of item ``key``: lines of key, tab and JSON. Or ``UnfitPayload``.
 
-    What is too much for memory is committed by ``unfinished`` as it comes; the rest is returned.
+    What is too much for memory is committed by ``partial_item`` as it comes; the rest is returned.
     """
     if (type(outputs) is tuple or type(outputs) is list) and len(outputs) == 1:
         line = b"%b.000\t%b" % (key.encode(), encode(outputs[0], most_bytes))
@@ -53,16 +53,16 @@ def output_rows(
     rows: list[bytes] = []
     size = 0
     most_at_once = MOST_BYTES_AT_ONCE
-    if unfinished is not None:
-        unfinished.key, unfinished.rows, most_at_once = key, rows, SPILL_BYTES
+    if partial_item is not None:
+        partial_item.key, partial_item.rows, most_at_once = key, rows, SPILL_BYTES
     for ordinal, output in enumerate(outputs):
         segment = keys.ENCODED_SEGMENTS[ordinal] if ordinal < 1_000 else keys.segment(ordinal).encode()
         line = b"%b.%b\t%b" % (start, segment, encode(output, most_bytes))
         rows.append(line)
         size += len(line)
         if size > most_at_once:
-            if unfinished is not None:
-                unfinished.spill()
+            if partial_item is not None:
+                partial_item.spill()
                 size = 0
                 continue
             raise UnfitPayload(
@@ -94,7 +94,7 @@ def write(rows: Iterable[bytes]) -> None:
 
 _READ = "SELECT automation_items({}::bigint, {}, {}, {}, {}::int, {}::bigint)"
 _READ_HERE = _READ.format(*["%s"] * 6)
-_READ_ASIDE = _READ.format(*[f"${number}" for number in range(1, 7)]).encode()
+_READ_IN_BACKGROUND = _READ.format(*[f"${number}" for number in range(1, 7)]).encode()
 _LAST_KEY = "~"
 """After every key there is."""
 
@@ -118,7 +118,7 @@ class Chunk:
 
 
 def read(
-    made_by: int, *, first: str = "", after: str = "", up_to: str = _LAST_KEY, ahead: Aside | None = None
+    made_by: int, *, first: str = "", after: str = "", up_to: str = _LAST_KEY, ahead: BackgroundConnection | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(key, payload) of the items that :func:`read_chunks` reads."""
     for chunk in read_chunks(made_by, first=first, after=after, up_to=up_to, ahead=ahead):
@@ -126,7 +126,7 @@ def read(
 
 
 def read_chunks(
-    made_by: int, *, first: str = "", after: str = "", up_to: str = _LAST_KEY, ahead: Aside | None = None
+    made_by: int, *, first: str = "", after: str = "", up_to: str = _LAST_KEY, ahead: BackgroundConnection | None = None
 ) -> Iterator[Chunk]:
     """The items of ``made_by`` in order, a chunk at a time, with keys from ``first`` on and after ``after``.
 
@@ -134,10 +134,10 @@ def read_chunks(
     works on the one before.
     """
     size = FIRST_CHUNK
-    is_coming = False
+    is_prefetching = False
     while True:
         given = [made_by, first, after, up_to, size, CHUNK_BYTES]
-        text = _come(ahead, given) if is_coming and ahead is not None else _read_here(given)
+        text = _prefetched(ahead, given) if is_prefetching and ahead is not None else _read_here(given)
         chunk = Chunk(text)
         if not chunk.rows:
             return
@@ -145,7 +145,9 @@ def read_chunks(
         is_last = after >= up_to
         if not is_last:
             size = max(1, min(CHUNK, CHUNK_BYTES * len(chunk.rows) // len(text)))
-            is_coming = ahead is not None and _set_off(ahead, [made_by, first, after, up_to, size, CHUNK_BYTES])
+            is_prefetching = ahead is not None and _start_prefetch(
+                ahead, [made_by, first, after, up_to, size, CHUNK_BYTES]
+            )
         yield chunk
         if is_last:
             return
@@ -168,9 +170,9 @@ def _read_here(given: list[Any]) -> str | bytes:
     return text
 
 
-def _set_off(ahead: Aside, given: list[Any]) -> bool:
+def _start_prefetch(ahead: BackgroundConnection, given: list[Any]) -> bool:
     try:
-        ahead.send(_READ_ASIDE, [str(value).encode() for value in given])
+        ahead.send(_READ_IN_BACKGROUND, [str(value).encode() for value in given])
     except DatabaseError as error:
         if not database.is_away(error):
             raise
@@ -178,7 +180,7 @@ def _set_off(ahead: Aside, given: list[Any]) -> bool:
     return True
 
 
-def _come(ahead: Aside, given: list[Any]) -> str | bytes:
+def _prefetched(ahead: BackgroundConnection, given: list[Any]) -> str | bytes:
     try:
         return ahead.result() or b"[]"
     except DatabaseError as error:

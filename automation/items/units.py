@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from automation.items import keys, store
-from automation.items.background_connection import Aside
+from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
 from automation.items.store import Chunk
 from automation.models import StageRun
@@ -59,24 +59,24 @@ class Unit:
 
     def given_up(self, why: str, attempts: int) -> list[Failure]:
         """``failures`` in the words of whoever gave the unit up."""
-        why = told(why)
+        why = error_text(why)
         return [
             Failure(self.prefix + chunk.rows[row][0], chunk.stored(row), why, attempts) for chunk, row in self._places
         ]
 
 
-def told(why: str) -> str:
+def error_text(why: str) -> str:
     """``why`` as it is kept with a failure."""
     return why.replace("\x00", "")[:MAX_ERROR].encode(errors="replace").decode()
 
 
-class Reading:
+class UnitReader:
     """What is left of ``work``, a slice of ``stage_run``, in order. Slices are cut at group boundaries.
 
     Items are read ahead on the connection ``ahead``, if there is one.
     """
 
-    def __init__(self, work: LeasedSlice, stage_run: StageRun, ahead: Aside | None = None) -> None:
+    def __init__(self, work: LeasedSlice, stage_run: StageRun, ahead: BackgroundConnection | None = None) -> None:
         assert work.source_id is not None
         stage = definition.of(stage_run)
         self.prefix = prefix_of(stage_run, work.source_id)
@@ -129,12 +129,12 @@ class Reading:
 
 def units_of(work: LeasedSlice, stage_run: StageRun) -> Iterator[Unit]:
     """The units of ``work`` that are left, in order."""
-    reading = Reading(work, stage_run)
+    reading = UnitReader(work, stage_run)
     for key, given in reading.pairs:
         yield reading.unit(key, given)
 
 
-def rest_of(work: LeasedSlice, stage_run: StageRun) -> Unit | None:
+def remaining_unit(work: LeasedSlice, stage_run: StageRun) -> Unit | None:
     """All that is left of ``work`` as one unit, for who gives it up. It takes no code of the stage."""
     assert work.source_id is not None
     chunks = store.read_chunks(work.source_id, first=work.first_key, after=work.cursor, up_to=work.last_key)

@@ -65,9 +65,9 @@ def commit(work: LeasedSlice, done: Progress, *, release: bool = False) -> bool:
 
 
 def statement(work: LeasedSlice, done: Progress) -> tuple[bytes, list[bytes | None]]:
-    """``commit`` for ``Aside.send``; its result, ``1`` or ``0``, is for ``accept``. Not for what is ``staged``."""
+    """``commit`` for a background connection; ``accept`` takes its result. Nothing may be ``staged``."""
     assert not done.staged
-    text, names = _END_ASIDE if _finishes(work, done) else _MOVE_ON_ASIDE
+    text, names = _END_IN_BACKGROUND if _finishes(work, done) else _MOVE_ON_IN_BACKGROUND
     facts = _facts(work, done)
     return text, [_as_bytes(facts[name]) for name in names]
 
@@ -181,7 +181,7 @@ _SETTLE = f"""
     DELETE FROM {ITEM_STATE} AS state USING staged
      WHERE state.stage_run_id = staged.stage_run_id AND state.key = staged.key
 """
-"""What was committed of items before they ended, see ``unfinished``, becomes items or goes."""
+"""What was committed of items before they ended, see ``items.partial_items``, becomes items or goes."""
 
-_MOVE_ON_ASIDE = numbered(_MOVE_ON)
-_END_ASIDE = numbered(_END)
+_MOVE_ON_IN_BACKGROUND = numbered(_MOVE_ON)
+_END_IN_BACKGROUND = numbered(_END)

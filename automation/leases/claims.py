@@ -16,7 +16,7 @@ from automation import conf, gate
 from automation.errors import LeaseLost, NoRoom
 from automation.gate import standstills
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import apart
+from automation.leases import split
 from automation.models import WorkSlice
 from automation.models.tables import ITEM, RUN, SLICE, STAGE
 from automation.pipeline.definition import CONCURRENCY, GROUP_SIZE
@@ -101,7 +101,7 @@ def claim(
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_TAKE_SHARES, [stage_run_id])
-        with gate_health.telling("gate"):
+        with gate_health.counted("gate"):
             cursor.execute(
                 _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
             )
@@ -112,7 +112,7 @@ def claim(
         node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
         if worker.boot_id:
             identity.know(node)
-        with gate_health.telling("node"):
+        with gate_health.counted("node"):
             held_because = nodes.held_because(node)
         if held_because is not None:
             raise NoRoom(f"{node} is held: {held_because or 'no reason given'}")
@@ -139,7 +139,7 @@ def claim(
             standstills.end_waiting(run_id)
         work = LeasedSlice(*row) if row else None
         if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
-            apart.first_of(cursor, work, group_size)
+            split.split_off_first(cursor, work, group_size)
     return work
 
 
@@ -166,10 +166,10 @@ def take(slice_id: int, worker: Worker) -> LeasedSlice | None:
     return LeasedSlice(*row) if row else None
 
 
-def held(slice_id: int, token: int, owner: str) -> LeasedSlice | None:
+def leased_by(slice_id: int, token: int, owner: str) -> LeasedSlice | None:
     """The slice if ``owner``, or one of its ``owner/…``, holds it under ``token``; locked till the transaction ends."""
     with connection.cursor() as cursor:
-        cursor.execute(_HELD, {"slice": slice_id, "token": token, "owner": owner})
+        cursor.execute(_LEASED_BY, {"slice": slice_id, "token": token, "owner": owner})
         row = cursor.fetchone()
     return LeasedSlice(*row) if row else None
 
@@ -241,7 +241,7 @@ def renew(loops: Sequence[Loop]) -> list[Renewed]:
 
 
 def run_stop(lifecycle: str, is_cancel_requested: bool) -> Stop | None:
-    """Why a loop of a run in this state must stop, holds aside."""
+    """Why a loop of a run in this state must stop, holds background."""
     if is_cancel_requested:
         return Stop("cancelled", "The run is being cancelled.")
     if lifecycle != "running":
@@ -276,7 +276,7 @@ def release(work: LeasedSlice, *, is_crash: bool = False, is_expiry: bool = Fals
     return Lost._make([*row, is_crash]) if row else None
 
 
-def wait(work: LeasedSlice, seconds: float, why: str) -> bool:
+def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
     """Give the slice back for ``seconds`` at least, because of its current item; False if it is not held."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -288,7 +288,7 @@ def wait(work: LeasedSlice, seconds: float, why: str) -> bool:
         return bool(cursor.rowcount)
 
 
-def set_apart(work: LeasedSlice, group_size: int, *, seconds: float, why: str) -> None:
+def split_off(work: LeasedSlice, group_size: int, *, seconds: float, why: str) -> None:
     """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest goes on.
 
     Raises :class:`LeaseLost`.
@@ -296,7 +296,7 @@ def set_apart(work: LeasedSlice, group_size: int, *, seconds: float, why: str) -
     with transaction.atomic(), connection.cursor() as cursor:
         # As every claim does: whoever adds slices to a stage takes turns.
         cursor.execute(f"SELECT 1 FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE", [work.stage_run_id])
-        if not apart.first_of(cursor, work, group_size, seconds=seconds, why=why):
+        if not split.split_off_first(cursor, work, group_size, seconds=seconds, why=why):
             raise LeaseLost(f"Cannot go on with slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
@@ -306,7 +306,7 @@ def committed_cursor(work: LeasedSlice) -> str | None:
     return held.values_list("cursor", flat=True).first()
 
 
-def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -> str | None:
+def revoke(slice_id: int, token: int, *, number: int | None, attempts: int) -> str | None:
     """End a lease whose holder does not end what it is at; the key of the item, ``None`` if it is no longer held.
 
     With ``number``, the item of that number took too long at the last of its ``attempts``; -1 stands for what is no
@@ -314,7 +314,7 @@ def take_away(slice_id: int, token: int, *, number: int | None, attempts: int) -
     anybody.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE_AWAY, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
+        cursor.execute(_REVOKE, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
         row = cursor.fetchone()
     return row[0] if row else None
 
@@ -379,7 +379,7 @@ _WORK = """
 """
 _LEASED = f" RETURNING {_WORK}"
 
-_HELD = f"""
+_LEASED_BY = f"""
     SELECT {_WORK} FROM {SLICE} AS slice
      WHERE id = %(slice)s AND lease_token = %(token)s AND split_part(lease_owner, '/', 1) = %(owner)s
        FOR NO KEY UPDATE
@@ -395,7 +395,7 @@ ITEM_AT = f"""
 """SQL over ``slice``: the key of its item of that number; empty for none."""
 
 _COUNTS = "(%(number)s::int >= 0 OR (%(number)s::int = -1 AND overrun_key = ''))"
-_TAKE_AWAY = f"""
+_REVOKE = f"""
     UPDATE {SLICE} AS slice
        SET overrun_key = CASE WHEN {_COUNTS} THEN {ITEM_AT.format(number="%(number)s::int")} ELSE overrun_key END,
            overrun_attempts = CASE WHEN {_COUNTS} THEN %(attempts)s ELSE overrun_attempts END,

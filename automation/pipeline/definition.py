@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from automation.pipeline.declaration import AGENT
 from automation.pipeline.failure_limit import FailureLimit
-from automation.pipeline.pipeline import AnyStage, BaseStage, GroupStage, Pipeline
+from automation.pipeline.params import AGENT
+from automation.pipeline.pipeline import Pipeline
+from automation.pipeline.stage import AnyStage, BaseStage, GroupStage
 from pause_manager.capacity.needs import Needs
 
 if TYPE_CHECKING:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automation.errors import PipelineError
-
-if TYPE_CHECKING:
-    from automation.pipeline.context import StageContext
-    from automation.pipeline.pipeline import AnyStage
+from automation.pipeline.context import StageContext
+from automation.pipeline.stage import AnyStage
 
 
 @contextmanager
-def keeps_nothing(stage: AnyStage) -> Iterator[None]:
+def without_assignment(stage: AnyStage) -> Iterator[None]:
     """While ``prepare`` runs, setting an attribute on ``stage`` raises: no other loop would ever see it."""
     declared = type(stage)
     stage.__class__ = type(declared.__name__, (declared,), {"__setattr__": _refuse})
@@ -32,7 +30,7 @@ def _refuse(stage: AnyStage, name: str, value: Any) -> None:
     )
 
 
-class SetUp:
+class LoopSetup:
     """The set-up of one loop's stage: made before its first item, taken down once, at its end.
 
     Where it is async, ``run`` runs it.

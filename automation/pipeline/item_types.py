@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from automation.pipeline.payloads import UnfitPayload, encode
-
-if TYPE_CHECKING:
-    from automation.pipeline.pipeline import AnyStage, Pipeline
+from automation.pipeline.pipeline import Pipeline
+from automation.pipeline.stage import AnyStage
 
 MOST_ERRORS = 3
 LONGEST_VALUE = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from automation.pipeline.pipeline import AnyStage
+from automation.pipeline.stage import AnyStage
 
 MAX_BACKOFF = 60.0
 

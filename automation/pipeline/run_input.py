@@ -13,7 +13,9 @@ from automation.inputs import Input
 from automation.inputs.spool import CHUNK_BYTES, spool
 from automation.pipeline import item_types
 from automation.pipeline.payloads import UnfitPayload, encode
-from automation.pipeline.pipeline import Payload, Pipeline, get_pipeline
+from automation.pipeline.pipeline import Pipeline
+from automation.pipeline.registry import get_pipeline
+from automation.pipeline.stage import Payload
 
 STANDARD_INPUT = "-"
 

@@ -1,4 +1,4 @@
-"""Which worker is on which item: read from the leases, kept with the event of a pause or cancel, shown live."""
+"""Workers and the items they process: read from the leases, recorded with a pause or cancel, shown live."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of_runs(run_ids: Sequence[UUID]) -> dict[str, dict[str, Any]]:
     """By scope ``run:x``: ``{"in_flight": [{worker, node, stage, slice, item, since}]}`` for runs that have leases.
 
     ``item`` is the key after the committed cursor: exact for items longer than a checkpoint interval, else the first
-    of the few that are at work. ``prepare`` and ``finish`` stand for the hooks.
+    of the few in progress. ``prepare`` and ``finish`` stand for the hooks.
     """
     found: dict[str, dict[str, Any]] = {}
     for lease in leases_of(run_ids):
@@ -46,10 +46,9 @@ def of_runs(run_ids: Sequence[UUID]) -> dict[str, dict[str, Any]]:
 
 
 def leases_of(run_ids: Sequence[UUID]) -> list[dict[str, Any]]:
-    """The leases of the runs, each with the item at work and the one after it (``payloads``, two at most).
+    """The leases of the runs, each with the item in progress and the one after it (``payloads``, two at most).
 
-    Of an item, or hook, that is at work for some seconds ``item_since`` says since when, and ``item_limit`` after how
-    many it is ended.
+    For an item or hook that has run for some seconds, ``item_since`` is its start and ``item_limit`` its time limit.
     """
     with connection.cursor() as cursor:
         cursor.execute(_LEASED, [[str(pk) for pk in run_ids]])

@@ -1,4 +1,4 @@
-"""Totals, processed, percentage, rates and estimates of a run. Read from the slices, never from what is left queued."""
+"""Totals, processed items, percentage, rates and estimates of a run, read from its slices, never from queues."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.tables import STAGE
 from automation.reports import in_flight, status
@@ -30,8 +30,8 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
 
     Every part has ``total_items``, ``processed_items``, ``failed_items``, ``remaining_count`` (items; they add up),
     ``percentage`` (0 to 100, of items processed or failed), ``items_per_second`` and ``eta_seconds`` (of working
-    time; ``None`` while unknown). ``overall`` is told in items of the run's input as fixed at its creation: every
-    stage weighs the same, so it never falls when a stage turns out larger than the one before it.
+    time; ``None`` while unknown). ``overall`` counts items of the run's input, fixed at its creation: every
+    stage has the same weight, so it never falls when a stage is larger than the one before it.
     """
     stages, shares = _stages(run)
     durations = durations_of([run])[run.pk]
@@ -53,8 +53,7 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
 def whole(total: int, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """Counts of a run of ``total`` input items from the (processed, failed) shares of its stages, 0 to 1.
 
-    Each is rounded down by itself, so that none falls when another rises. What rounding leaves over at the end counts
-    as processed.
+    Each is rounded down by itself, so that none falls when another rises. At the end the remainder counts as processed.
     """
     processed_share, failed_share = (sum(share) / len(shares) for share in zip(*shares, strict=True))
     is_done = processed_share + failed_share > 1 - 1e-9
@@ -84,7 +83,7 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
             rate = done / active if active > 0 else None
         entry = {
             "slug": slug,
-            "title": title or installed.title_of(run.pipeline, slug),
+            "title": title or installed_code.title_of(run.pipeline, slug),
             "status": _stage_status(run, lifecycle),
         }
         entry |= _counts(total or 0, processed, failed)
@@ -96,13 +95,13 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
 
 
 def _paused_until(run: AutomationRun, now: datetime) -> float:
-    """Seconds of pause up to ``now``, the one that is going on included."""
-    going_on = (now - run.paused_at).total_seconds() if run.paused_at is not None else 0.0
-    return run.paused_seconds + going_on
+    """Seconds of pause until ``now``, the current pause included."""
+    current = (now - run.paused_at).total_seconds() if run.paused_at is not None else 0.0
+    return run.paused_seconds + current
 
 
 def _stage_status(run: AutomationRun, lifecycle: str) -> str:
-    """A stage shows what its run shows while it is the one at work; a stage that will never run says so."""
+    """A running stage has the status of its run; a stage that will never run has the final status of its run."""
     if lifecycle == Lifecycle.COMPLETED:
         return lifecycle
     if run.lifecycle in TERMINAL:

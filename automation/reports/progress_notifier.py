@@ -1,6 +1,6 @@
-"""The second doorbell: after a commit, tell whoever shows runs which of them moved. Losing one costs time, never truth.
+"""Publishes, after a commit, which runs have changed, for pages that show them. A lost message only delays them.
 
-Progress rings at most once a second per run and process; every event of the audit trail rings when it is committed.
+Progress is published at most once per second, run and process; every audit event is published when committed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("automation.reports.progress_notifier")
 
 INTERVAL_SECONDS = 1.0
 BACK_OFF_SECONDS = 10.0
-"""Pause after Redis did not answer, so that a hanging one costs a worker next to nothing."""
+"""Pause after Redis did not respond, so that a hanging Redis costs a worker next to nothing."""
 MAX_REMEMBERED = 1_000
 
 _due: dict[str, float] = {}
@@ -31,7 +31,7 @@ _away_until = 0.0
 
 
 def publish_progress(scope: str) -> None:
-    """Ring for progress of ``scope``, unless this process did within the last second. One look at the clock."""
+    """Publish progress of ``scope``, unless this process did within the last second."""
     now = time.monotonic()
     if now < _due.get(scope, 0.0):
         return
@@ -42,7 +42,7 @@ def publish_progress(scope: str) -> None:
 
 
 def publish(scopes: Iterable[str]) -> None:
-    """Ring now. Redis away is logged and left alone for a while; pages read the database meanwhile."""
+    """Publish now. If Redis is away, log it and pause; pages poll the database meanwhile."""
     global _away_until
     if time.monotonic() < _away_until:
         return
@@ -50,12 +50,12 @@ def publish(scopes: Iterable[str]) -> None:
         notifier.client().publish(conf.settings().progress_channel, json.dumps(sorted(set(scopes))))
     except redis.RedisError as error:
         _away_until = time.monotonic() + BACK_OFF_SECONDS
-        logger.warning("Redis is away (%s): pages will see the change at their next look.", error)
+        logger.warning("Redis is away (%s): pages will show the change at their next poll.", error)
         metrics.DEGRADED.add(layer="progress")
 
 
 @receiver(event_recorded)
-def _tell(action: str, scopes: list[str], **_: object) -> None:
-    # Holds ring the control channel, which the pages hear too.
+def _on_event(action: str, scopes: list[str], **_: object) -> None:
+    # Changes of holds are published on the control channel, to which pages listen, too.
     if not action.startswith("hold_"):
         transaction.on_commit(lambda: publish(scopes), robust=True)

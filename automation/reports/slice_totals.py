@@ -1,6 +1,6 @@
-"""What waits for a loop and what is done, from the totals that are kept: nobody counts slices.
+"""Slices that wait and items that are done, from stored totals instead of counting slices.
 
-However many slices there are, it costs a look for each stage, and one for each that was begun and is not finished.
+The cost is one look-up per stage and per unfinished slice that was begun, however many slices there are.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ WAITING = f"""
                        AND slice.available_at > statement_timestamp() AND slice.finished_at IS NULL) AS later) AS at
      WHERE run.finished_at IS NULL
 """
-"""By running stage and phase, the slices that a loop could lease now, and those that are to wait (``due``, ``later``).
+"""By running stage and phase, the slices that a loop can lease now (``due``) and later (``later``).
 
-SQL that further conditions on ``run`` may follow.
+SQL; further conditions on ``run`` may follow.
 """
 
 DONE = f"""
@@ -41,7 +41,7 @@ DONE = f"""
 
 
 def done(stage_run_id: int) -> tuple[int, int]:
-    """How many items of the stage are processed, and how many have failed."""
+    """Return how many items of the stage are processed, and how many have failed."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT done.* FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done WHERE stage.id = %s",

@@ -1,4 +1,4 @@
-"""The derived status: what people see. One function; everything that shows a status calls it."""
+"""The derived status of a run, as people see it. Everything that shows a status calls ``derive``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class HasLeases(Protocol):
 PAUSING, PAUSED, CANCELLING, WAITING = "pausing", "paused", "cancelling", "waiting"
 
 COMPLETED_WITH_FAILURES = "completed_with_failures"
-"""All stages are done, and some items were given up on the way."""
+"""All stages are complete, and some items have failed."""
 
 FINAL = ("completed", COMPLETED_WITH_FAILURES, "failed", "cancelled")
 ALL = ("pending", WAITING, "running", PAUSING, PAUSED, CANCELLING, *FINAL)
 
 
 def in_words(now: str) -> str:
-    """A status as it is written in a sentence."""
+    """Return a status as written in a sentence."""
     return now.replace("_", " ")
 
 
@@ -38,8 +38,8 @@ def derive(
 ) -> str:
     """The status of a run from its facts.
 
-    A cancel beats a pause. ``paused`` is never said while a worker holds any slice of the run. ``has_reasons`` is
-    whether the gate keeps a run that has not started, ``has_failures`` whether a completed one gave up any item.
+    A cancel beats a pause. A run is not ``paused`` while a worker holds one of its slices. ``has_reasons`` is
+    whether the gate keeps a run that has not started, ``has_failures`` whether items of a completed run have failed.
     """
     if lifecycle == "completed" and has_failures:
         return COMPLETED_WITH_FAILURES

@@ -1,4 +1,4 @@
-"""Which items come next, and how to name an item to a person."""
+"""The items that come next, and titles of items."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NEXT = f"""
 
 
 def of_run(run_id: UUID, count: int = 5) -> list[dict[str, Any]]:
-    """The ``count`` items that are to start next, as ``{stage, key, title}``; the items at work are not among them."""
+    """The next ``count`` items to start, as ``{stage, key, title}``; items in progress are not among them."""
     with connection.cursor() as cursor:
         cursor.execute(_NEXT, {"run": run_id, "items": count, "slices": 100})
         rows = cursor.fetchall()

@@ -1,7 +1,4 @@
-"""How long a run has worked. While a hold keeps it, whoever placed the hold and on what, its clock stands.
-
-So it does while nothing of it can be worked on, see ``standstills``.
-"""
+"""Working time of runs. The clock stops while any hold covers the run, and while none of its work can run."""
 
 from __future__ import annotations
 
@@ -47,17 +44,17 @@ _DURATIONS = f"""
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds since the start: ``total`` by the clock, ``active`` without what it was held or stood still."""
+    """Seconds since the start: ``total`` by the clock, ``active`` without holds and standstills."""
 
     total: float
     active: float
 
 
 def durations_of(runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:
-    """How long each of ``runs`` has taken until now or its end: both figures at one moment. One statement.
+    """How long each of ``runs`` has taken until now or its end, by one statement.
 
-    Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock of ``active``; what
-    several of them hold at a time counts once, and so with standstills. A run that has not started has taken no time.
+    Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock of ``active``;
+    overlapping holds and standstills count once. A run that has not started has taken no time.
     """
     runs = list(runs)
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""How long runs are kept after their end: as their site says, else their pipeline, else the settings; else for ever."""
+"""How long final runs are kept: set by their site, else their pipeline, else the settings; else forever."""
 
 from automation.retention.policy import all_due, delete_due, due
 

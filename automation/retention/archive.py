@@ -1,4 +1,4 @@
-"""A run as JSON lines, read a chunk at a time: memory does not grow with it."""
+"""A run as JSON lines, read in chunks so that memory does not grow with it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pause_manager.observability import audit_export
 
 FORMAT = 1
 FIRST_CHUNK = 16
-"""Rows read before it is known how large they are."""
+"""Rows in the first chunk, when their size is not yet known."""
 
 
 def lines(run: AutomationRun, counts: dict[str, int] | None = None) -> Iterator[bytes]:
-    """One JSON object a line with its ``kind``: run, stage, item, failure, event; last ``end``, with how many of each.
+    """Yield one JSON object per line with its ``kind``: run, stage, item, failure, event; last ``end`` with the counts.
 
-    A file without ``end`` is not whole. What is counted is told in ``counts`` as well, as it goes. A final run does not
-    change; one that is at work is told as it is when each part is read.
+    A file without ``end`` is incomplete. ``counts`` is updated while lines are read. A final run does not change; an
+    unfinished one is archived as it is when each part is read.
     """
     counts = {} if counts is None else counts
     counts.update({"stage": 0, "item": 0, "failure": 0, "event": 0})
@@ -56,7 +56,7 @@ def _fields(row: AutomationRun | StageRun) -> dict[str, Any]:
 
 
 def _rows(kind: str, table: str, parent: str, columns: str, stage_run: StageRun) -> Iterator[str]:
-    """JSON texts that PostgreSQL has made, in the order of their keys, about ``CHUNK_BYTES`` at a time."""
+    """JSON texts made by PostgreSQL, in order of their keys, about ``CHUNK_BYTES`` at a time."""
     statement = f"""
         SELECT key, jsonb_build_object('kind', '{kind}', 'stage', %s::text, 'key', key, 'payload', payload{columns})
                     ::text

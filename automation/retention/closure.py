@@ -1,4 +1,4 @@
-"""Close a site or an account: it takes no runs any more. Its data stay until somebody has them purged."""
+"""Close sites and accounts, which then take no new runs. Their data stay until they are purged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pause_manager.observability import audit
 def close_site(site: Site, *, actor: Actor, reason: str = "", cancels_runs: bool = False) -> bool:
     """Close ``site``; False if it was closed before. Unfinished runs are cancelled if ``cancels_runs``.
 
-    Raises ``ClosingRefused`` if there are such runs and it is not said what becomes of them. Nothing is changed then.
+    Raises ``ClosingRefused`` and changes nothing if there are unfinished runs and ``cancels_runs`` is False.
     """
     return _close(site, f"site {site.slug}", [site.pk], actor, reason, cancels_runs)
 
 
 def close_account(account: Account, *, actor: Actor, reason: str = "", cancels_runs: bool = False) -> bool:
-    """Close ``account``, and with it all of its sites: :func:`close_site` for all of them at once."""
+    """Close ``account`` with all of its sites, as :func:`close_site`, at once."""
     sites = list(account.sites.order_by("pk").values_list("pk", flat=True))
     return _close(account, f"account {account.name}", sites, actor, reason, cancels_runs)
 
@@ -41,7 +41,7 @@ def reopen(place: Site | Account, *, actor: Actor, reason: str = "") -> bool:
 
 def _close(place: Model, name: str, sites: Sequence[int], actor: Actor, reason: str, cancels_runs: bool) -> bool:
     with transaction.atomic():
-        # Whoever creates a run has its site locked, and looks whether it is closed after that (see creation.create).
+        # Creating a run locks its site and then checks whether it is closed (see creation.create).
         list(Site.objects.select_for_update().filter(pk__in=sites).order_by("pk").values_list("pk"))
         open_ones = type(place)._default_manager.filter(pk=place.pk, closed_at__isnull=True)
         if not open_ones.update(closed_at=Now()):

@@ -1,4 +1,4 @@
-"""Delete a final run: from here on nobody sees it, and ``purge`` takes its rows and files away in the background."""
+"""Delete final runs: nobody sees them from here on, and ``purge`` removes their rows and files in the background."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pause_manager.models import ControlEvent
 from pause_manager.observability import audit
 
 DELETED, PURGED = "deleted", "purged"
-"""The events that stay of a run: that it was deleted, by whom and why, and that nothing of it is left."""
+"""Events that remain of a run: that it was deleted, by whom and why, and that nothing of it is left."""
 
 
 def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = "") -> bool:
-    """Take the run out of every list, for good, and leave an event that says what it was; False if it was before.
+    """Remove the run from every list, for good, and record an event with its facts; False if it was deleted before.
 
-    Raises ``TransitionRefused`` if there is no such run, if it is not final, if workers still finish items of it, or if
-    a retry is still being made from it.
+    Raises ``TransitionRefused`` if there is no such run, if it is not final, if workers are still finishing its items,
+    or if a retry is still copying them.
     """
     with transaction.atomic():
         lock_runs([str(run_id)])
@@ -52,7 +52,7 @@ def delete(run_id: UUID, *, actor: Actor, reason: str = "", confirmation: str = 
 
 
 def delete_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
-    """Delete each of ``run_ids`` that can be; the others are refused, each with why."""
+    """Delete each of ``run_ids`` that can be; the others are refused, each with a reason."""
     outcome = Outcome()
     for pk in run_ids:
         try:
@@ -64,7 +64,7 @@ def delete_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> O
 
 
 def was_deleted(run_id: UUID, accounts: Sequence[int] | None) -> bool:
-    """Whether there was such a run, of ``accounts`` (``None``: of anybody), and it was deleted."""
+    """Return whether a run with this id, of ``accounts`` (``None`` is any), was deleted."""
     events = ControlEvent.objects.filter(scope=scopes.run(run_id), action=DELETED)
     return (events if accounts is None else events.filter(tenant__in=accounts)).exists()
 

@@ -1,4 +1,4 @@
-"""How long runs are kept after their end: as their site says, else their pipeline, else the settings; else for ever."""
+"""How long final runs are kept: set by their site, else their pipeline, else the settings; else forever."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from django.db import connection
 
 from automation import conf
 from automation.errors import TransitionRefused
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import Site
 from automation.models.tables import RUN
 from automation.retention import deletion
 from pause_manager.actor import SYSTEM
 
 AT_ONCE = 500
-"""Runs that one call deletes at most."""
+"""Most runs that one call deletes."""
 
 
 def delete_due(limit: int = AT_ONCE) -> int:
-    """Delete the runs that are kept no longer, ``limit`` at most; returns how many."""
+    """Delete the runs whose retention has expired, at most ``limit``; returns how many."""
     deleted = 0
     for run_id, days in due(limit):
         try:
             deleted += deletion.delete(run_id, actor=SYSTEM, reason=why(days))
         except TransitionRefused:
-            continue  # something still needs it; it is looked at again
+            continue  # something still needs it; the next call tries again
     return deleted
 
 
 def due(limit: int = AT_ONCE) -> list[tuple[UUID, float]]:
-    """(run id, days that it was kept for) of runs that are kept no longer, ``limit`` at most of each kind."""
+    """(run id, its retention in days) of runs whose retention has expired, at most ``limit``."""
     rules = _rules()
     if not rules:
         return []
@@ -42,7 +42,7 @@ def due(limit: int = AT_ONCE) -> list[tuple[UUID, float]]:
 
 
 def all_due() -> Iterator[tuple[UUID, str]]:
-    """(run id, why) of every run that is kept no longer. What comes of each is for the caller to do meanwhile."""
+    """Yield (run id, reason) of every run whose retention has expired; the caller deletes each before the next."""
     seen: set[UUID] = set()
     while found := [(run_id, days) for run_id, days in due() if run_id not in seen]:
         for run_id, days in found:
@@ -51,16 +51,16 @@ def all_due() -> Iterator[tuple[UUID, str]]:
 
 
 def why(days: float) -> str:
-    """The reason that its event tells."""
+    """The reason recorded with the deletion."""
     return f"it ended more than {days:g} days ago"
 
 
 def _rules() -> list[tuple[int, str, float]]:
-    """(site, pipeline, days) wherever something says how long."""
+    """(site, pipeline, days) for each pair with a retention."""
     with connection.cursor() as cursor:
         cursor.execute(_PIPELINES)
         slugs = [row[0] for row in cursor.fetchall()]
-    known = {slug: installed.pipeline_of(slug) for slug in slugs}
+    known = {slug: installed_code.pipeline_of(slug) for slug in slugs}
     declared = {slug: pipeline.retention_days for slug, pipeline in known.items() if pipeline is not None}
     for_all = conf.settings().retention_days
     rules = []
@@ -72,7 +72,7 @@ def _rules() -> list[tuple[int, str, float]]:
     return rules
 
 
-# The pipelines that there are runs of, those without code among them: one look into the index for each.
+# The pipelines of existing runs, including those without code: one index look-up for each.
 _PIPELINES = f"""
     WITH RECURSIVE used AS (
         SELECT min(pipeline) AS pipeline FROM {RUN} WHERE deleted_at IS NULL

@@ -1,8 +1,8 @@
-"""Take away what deleted runs have left: slices, failures, items, files, at last the run. The only deleter of rows.
+"""Removes the rows and files of deleted runs: slices, failures, items, files, last the run. The only deleter of rows.
 
-Everything goes in small batches, each found by an index and in a transaction of its own, so that nothing waits for it;
-what was begun is gone on with after a crash. Slices go first: from then on no worker can add anything. The run's row
-goes last, so whatever is left of a run is found by it.
+It works in small batches, each found by an index and in a transaction of its own, so that nothing waits for it; after a
+crash it continues. Slices go first: from then on no worker can add anything. The run's row goes last, since the rest is
+found by it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.db import connection, transaction
 
 from automation.files import names, place
 from automation.files.storage import StorageAway, delete_under, used
-from automation.items.unfinished import CHUNKS_AT_ONCE
+from automation.items.partial_items import CHUNKS_AT_ONCE
 from automation.models import (
     AutomationRun,
     ItemChunk,
@@ -38,12 +38,12 @@ from pause_manager.observability import audit
 logger = logging.getLogger("automation.purge")
 
 BATCH = 5_000
-"""Rows a statement deletes at most."""
+"""Most rows that one statement deletes."""
 
 
 @dataclass
 class Purged:
-    """What is gone so far."""
+    """Counts of removed rows and files."""
 
     runs: int = 0
     slices: int = 0
@@ -51,7 +51,7 @@ class Purged:
     items: int = 0
     files: int = 0
     longest_seconds: float = field(default=0.0, compare=False)
-    """Of one batch: what another transaction waits for at most."""
+    """Of one batch: the longest that another transaction waits."""
 
     @property
     def rows(self) -> int:
@@ -63,12 +63,12 @@ def purge(
     actor: Actor = SYSTEM,
     seconds: float | None = None,
     rest: float = 0.0,
-    told: Callable[[Purged], None] | None = None,
+    on_progress: Callable[[Purged], None] | None = None,
 ) -> Purged:
-    """Take away what is left of the deleted runs, in the order in which they were deleted.
+    """Remove what is left of deleted runs, in order of deletion.
 
-    After ``seconds`` no further batch is begun. After each batch it rests for ``rest`` times what that took. ``told``
-    hears after each batch what is gone so far.
+    After ``seconds`` no further batch begins. After each batch it sleeps ``rest`` times the batch's duration, and calls
+    ``on_progress`` with the counts so far.
     """
     gone = Purged()
     ends_at = None if seconds is None else time.monotonic() + seconds
@@ -76,8 +76,8 @@ def purge(
     for _ in _batches(gone, actor):
         taken = time.monotonic() - begun
         gone.longest_seconds = max(gone.longest_seconds, taken)
-        if told is not None:
-            told(gone)
+        if on_progress is not None:
+            on_progress(gone)
         if ends_at is not None and time.monotonic() >= ends_at:
             break
         time.sleep(rest * taken)
@@ -86,7 +86,7 @@ def purge(
 
 
 def _batches(gone: Purged, actor: Actor) -> Iterator[None]:
-    """One batch a step. A run that cannot go now, perhaps for its files, keeps no other."""
+    """Remove one batch per step. A run that cannot be removed now does not keep others."""
     deleted = AutomationRun.objects.filter(deleted_at__isnull=False)
     failed: list[UUID] = []
     while pks := list(deleted.exclude(pk__in=failed).order_by("deleted_at").values_list("pk", flat=True)[:100]):
@@ -97,10 +97,10 @@ def _batches(gone: Purged, actor: Actor) -> Iterator[None]:
                 if database.is_away(error):
                     raise
                 if isinstance(error, StorageAway):
-                    logger.warning("Run %s is taken away later. %s", pk, error)
+                    logger.warning("Run %s will be purged later. %s", pk, error)
                     failed.append(pk)
                     continue
-                logger.exception("Run %s could not be taken away; the others are.", pk)
+                logger.exception("Run %s could not be purged; continuing with the others.", pk)
                 failed.append(pk)
 
 
@@ -111,7 +111,7 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
             for rows in _by_key(SLICE, f"stage_run_id = %(of)s AND phase = {phase.value}", "ordinal", stage_run):
                 gone.slices += rows
                 yield
-    # Before the rows that say where they are: what cannot be deleted now is not forgotten.
+    # Before the rows that name them: files that cannot be deleted now are not forgotten.
     for files in _delete_files(run_id):
         gone.files += files
         yield
@@ -132,9 +132,9 @@ def _batches_of(run_id: UUID, gone: Purged, actor: Actor) -> Iterator[None]:
 
 
 def _by_key(table: str, where: str, key: str, of: int, size: int | None = None) -> Iterator[int]:
-    """Delete the rows with ``where`` in the order of the unique index that ends with ``key``; how many, by batch.
+    """Delete the rows with ``where`` in order of the unique index that ends with ``key``; yields the count per batch.
 
-    Each batch begins after the last key of the one before: what was deleted a moment ago is not walked over again.
+    Each batch begins after the last key of the one before, so that deleted rows are not scanned again.
     """
     after: Any = None
     size = BATCH if size is None else size
@@ -153,9 +153,9 @@ def _by_key(table: str, where: str, key: str, of: int, size: int | None = None) 
 
 
 def _delete_files(run_id: UUID) -> Iterator[int]:
-    """Delete the files of the run, those that no name has among them; how many, a few at a time.
+    """Delete the files of the run, unnamed ones included; yields how many, a few at a time.
 
-    Raises ``StorageAway`` where they are in another storage than this process has: they must not be forgotten.
+    Raises ``StorageAway`` if they are in another storage than this process has, since they must not be forgotten.
     """
     kept = AutomationRun.objects.filter(pk=run_id).values_list("storage", flat=True).first()
     if kept and kept != (here := place.here()).id:
@@ -168,7 +168,7 @@ def _delete_files(run_id: UUID) -> Iterator[int]:
 
 
 def _delete_run(run_id: UUID, actor: Actor) -> int:
-    """The rest, which is little: stages, their counts and messages, standstills, the run; its last event stays."""
+    """Delete the rest: stages, their counts and messages, standstills, the run; its last event stays."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {RUN} WHERE id = %s AND deleted_at IS NOT NULL FOR UPDATE", [run_id])
         if cursor.fetchone() is None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from automation import conf, dispatch, leases
 from automation.errors import LeaseLost
 from automation.gate import standstills
-from automation.items import unfinished, units
-from automation.leases import checkpoint, witness
+from automation.items import partial_items, units
+from automation.leases import checkpoint, owner_states
 from automation.leases.checkpoint import Progress
 from automation.leases.claims import Lost, Worker
 from automation.models import StageRun, WorkSlice
@@ -54,7 +54,7 @@ def _reconcile() -> None:
         timeouts.fail_overdue,
         dispatch.replace_lost_tickets,
         dispatch.dispatch,
-        unfinished.sweep,
+        partial_items.delete_ended,
     ):
         try:
             part()
@@ -74,7 +74,7 @@ def reap(task_id: str = "") -> int:
     known = leases.holders()
     if task_id:
         known = [holder for holder in known if holder.owner.endswith(f"/{task_id}")]
-    found = witness.hear(known)
+    found = owner_states.classify(known)
     return handle_lost_leases(leases.reap(found.dead, crashed=found.crashed, alive=found.alive))
 
 
@@ -140,7 +140,7 @@ def _give_up_poison_item(stage_run: StageRun, lost: Lost, error: BaseException) 
         hook = WorkSlice.Phase(work.phase).label
         failing.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
-    unit = units.rest_of(work, stage_run)
+    unit = units.remaining_unit(work, stage_run)
     if unit is None:
         leases.release(work)
         return

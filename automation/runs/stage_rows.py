@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models.functions import Now
 
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.models.tables import RUN, STAGE
 from automation.pipeline import Pipeline, definition
@@ -63,7 +63,7 @@ def _create(run: AutomationRun, defined: Iterable[tuple[str, Definition]]) -> St
 
 def _of_code(pipeline: str, slug: str, slugs: Sequence[str], kept: Definition | None) -> Definition | None:
     """The stage as this release declares it, between the stages ``slugs`` of a run."""
-    found = installed.find(pipeline, slug)
+    found = installed_code.find(pipeline, slug)
     if found is None:
         return None
     now = definition.declared(*found)
@@ -105,7 +105,7 @@ def define() -> int:
 
 def _undefined() -> list[UUID]:
     with connection.cursor() as cursor:
-        cursor.execute(_UNDEFINED, {"declared": installed.names(), "page": PAGE})
+        cursor.execute(_UNDEFINED, {"declared": installed_code.names(), "page": PAGE})
         return [row[0] for row in cursor.fetchall()]
 
 
@@ -113,5 +113,5 @@ _UNDEFINED = f"""
     SELECT DISTINCT stage.run_id
       FROM (SELECT * FROM {STAGE} WHERE definition IS NULL AND position >= 0) AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE {installed.IS_DECLARED} LIMIT %(page)s
+     WHERE {installed_code.IS_DECLARED} LIMIT %(page)s
 """

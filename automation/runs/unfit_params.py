@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from automation.errors import InvalidParams
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import AutomationRun
 from automation.runs import lifecycle
 from pause_manager.actor import SYSTEM
@@ -15,7 +15,7 @@ def hold_if_unfit(run: AutomationRun) -> bool:
     The hold is an operator's, placed by the system: an operator resumes the run once a release that accepts them runs.
     """
     try:
-        installed.params_of(run)
+        installed_code.params_of(run)
     except InvalidParams as error:
         lifecycle.pause_runs([run.pk], actor=SYSTEM, reason=sentence(run, error))
         return True

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from automation.errors import InvalidParams
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.gate.standstills import CODE_MISSING
 from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.runs import unfit_params
@@ -50,8 +50,8 @@ def unfinished() -> Iterator[tuple[AutomationRun, list[Finding]]]:
 def _of_code(run: AutomationRun, stage_runs: Sequence[StageRun]) -> list[Finding]:
     by_sentence: dict[str, list[str]] = {}
     for stage_run in stage_runs:
-        if not installed.is_here(run.pipeline, stage_run):
-            by_sentence.setdefault(installed.missing(run.pipeline, stage_run), []).append(stage_run.slug)
+        if not installed_code.is_here(run.pipeline, stage_run):
+            by_sentence.setdefault(installed_code.missing(run.pipeline, stage_run), []).append(stage_run.slug)
     return [
         Finding(run.pk, run.pipeline, tuple(slugs), CODE_MISSING, sentence) for sentence, slugs in by_sentence.items()
     ]
@@ -59,7 +59,7 @@ def _of_code(run: AutomationRun, stage_runs: Sequence[StageRun]) -> list[Finding
 
 def _of_params(run: AutomationRun) -> list[Finding]:
     try:
-        installed.params_of(run)
+        installed_code.params_of(run)
     except InvalidParams as error:
         return [Finding(run.pk, run.pipeline, (), PARAMS_INVALID, unfit_params.sentence(run, error))]
     return []

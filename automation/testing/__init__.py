@@ -25,7 +25,7 @@ from automation.conf import AutomationSettings
 from automation.errors import InvalidInput
 from automation.items import keys
 from automation.pipeline import AnyStage, Payload, Pipeline, item_types
-from automation.pipeline.declaration import check_pipeline
+from automation.pipeline.checks import check_pipeline
 from automation.pipeline.payloads import UnfitPayload, encode
 from automation.testing.trial import Failure, Item, MemoryArtifacts, StageResult, Trial, make_context
 

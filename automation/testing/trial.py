@@ -21,11 +21,12 @@ from automation.files.storage import CHUNK_BYTES, Content
 from automation.items import keys
 from automation.pipeline import AnyStage, BaseStage, GroupStage, Payload, item_types
 from automation.pipeline.context import Artifacts, AsyncStageContext, Interrupted, StageContext
-from automation.pipeline.declaration import AGENT, is_async
-from automation.pipeline.hooks import SetUp, keeps_nothing
+from automation.pipeline.hooks import LoopSetup, without_assignment
 from automation.pipeline.item_types import Reader
+from automation.pipeline.params import AGENT
 from automation.pipeline.payloads import UnfitPayload, encode, of_wrong_type
 from automation.pipeline.retry_policy import is_tried_again
+from automation.pipeline.stage import is_async
 
 RUN_ID = UUID(int=0)
 """The id of every run here."""
@@ -197,7 +198,7 @@ class Trial:
     def _run(self) -> None:
         if not self._hook("prepare", self._prepare):
             return
-        set_up = SetUp(self._ctx, self._await)
+        set_up = LoopSetup(self._ctx, self._await)
         made: list[AnyStage] = []
 
         def setup() -> None:
@@ -221,7 +222,7 @@ class Trial:
     def _prepare(self) -> None:
         if self._stage.prepare is not BaseStage.prepare:
             stage = self._stage()
-            with keeps_nothing(stage):
+            with without_assignment(stage):
                 stage.prepare(self._ctx)
 
     def _hook(self, name: str, call: Callable[[], object]) -> bool:

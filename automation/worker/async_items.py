@@ -16,8 +16,8 @@ from math import isfinite
 from typing import Any
 
 from automation.items import store
-from automation.items.background_connection import Aside
-from automation.items.unfinished import States, Unfinished
+from automation.items.background_connection import BackgroundConnection
+from automation.items.partial_items import ItemStates, PartialItem
 from automation.items.units import Unit
 from automation.pipeline import AnyStage, item_types
 from automation.pipeline.context import AsyncStageContext, Interrupted, StageContext, TookTooLong
@@ -61,7 +61,7 @@ class Flight:
     unit: Unit
     number: int
     ctx: AsyncStageContext
-    unfinished: Unfinished
+    partial_item: PartialItem
     attempt: int
     began: float = 0.0
     task: asyncio.Task[None] | None = None
@@ -87,10 +87,10 @@ class AsyncItems:
         stage: AnyStage,
         ctx: StageContext,
         slot: Slot,
-        states: States,
+        states: ItemStates,
         *,
         readers: Sequence[Reader],
-        aside: Aside,
+        background: BackgroundConnection,
         limit: float,
         most_bytes: int | None,
         must_stop: Callable[[], bool],
@@ -103,7 +103,7 @@ class AsyncItems:
         self._ctx = ctx
         self._slot = slot
         self._states = states
-        self._aside = aside
+        self._background = background
         self._limit = limit
         self._most_bytes = most_bytes
         self._must_stop = must_stop
@@ -127,12 +127,12 @@ class AsyncItems:
     def start(self, unit: Unit, number: int, tried: int) -> None:
         """Begin to work on ``unit``, item ``number`` of the slice, which was tried so often by loops before."""
         flight = Flight(unit, number, self._ctx_of(unit.key), None, tried + 1)  # type: ignore[arg-type]
-        flight.unfinished = Unfinished(flight.ctx, must_stop=self._must_stop, aside=self._aside)
-        flight.unfinished.states = self._states
+        flight.partial_item = PartialItem(flight.ctx, must_stop=self._must_stop, background=self._background)
+        flight.partial_item.states = self._states
         flight.ctx.bind(
             sleep=self._sleep,
-            checkpoint=lambda state: self._ask(flight, lambda: flight.unfinished.checkpoint(state)),
-            state=flight.unfinished.state,
+            checkpoint=lambda state: self._ask(flight, lambda: flight.partial_item.checkpoint(state)),
+            state=flight.partial_item.state,
         )
         self.flights.append(flight)
         if tried > self._stage.retries:
@@ -211,7 +211,7 @@ class AsyncItems:
 
     async def _stream(self, flight: Flight, made: Any, key: bytes) -> list[bytes]:
         rows: list[bytes] = []
-        flight.unfinished.key, flight.unfinished.rows = flight.unit.key, rows
+        flight.partial_item.key, flight.partial_item.rows = flight.unit.key, rows
         ordinal = size = 0
         async for output in made:
             if self._readers:
@@ -220,7 +220,7 @@ class AsyncItems:
             size += len(rows[-1])
             ordinal += 1
             if size > store.SPILL_BYTES:
-                await self._ask(flight, flight.unfinished.spill)
+                await self._ask(flight, flight.partial_item.spill)
                 size = 0
         return rows
 
@@ -274,25 +274,25 @@ class AsyncItems:
 
     def _judge(self, flight: Flight) -> None:
         """Settle ``flight``, whose attempt has ended, or try again."""
-        error, unfinished = flight.error, flight.unfinished
+        error, partial_item = flight.error, flight.partial_item
         if error is None:
-            if unfinished.is_touched:
-                flight.rows = unfinished.ended(flight.rows, flight.staged)
+            if partial_item.is_touched:
+                flight.rows = partial_item.ended(flight.rows, flight.staged)
             flight.is_settled = True
             return
         stage, number = self._stage, flight.attempt
         if fault_of(error, self._slot.stop) is not Fault.ITEM:
-            unfinished.leave()
+            partial_item.leave()
             flight.is_settled = True
             return
         flight.ctx.logger.warning("%s failed (try %d): %s: %s", flight.unit.key, number, type(error).__name__, error)
         if number > stage.retries or not is_tried_again(stage, error):
-            if unfinished.is_touched:
-                unfinished.given_up(flight.staged)
+            if partial_item.is_touched:
+                partial_item.given_up(flight.staged)
             flight.error = GivenUp(error, number)
             flight.is_settled = True
             return
-        unfinished.restart()
+        partial_item.restart()
         flight.attempt += 1
         self._launch(flight, flight.unit.anew(), backoff(stage, number))
 

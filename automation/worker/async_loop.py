@@ -6,11 +6,11 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from automation.gate import installed
-from automation.items.background_connection import Aside
+from automation.gate import installed_code
+from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
-from automation.items.unfinished import States
-from automation.items.units import Reading
+from automation.items.partial_items import ItemStates
+from automation.items.units import UnitReader
 from automation.leases.checkpoint import Progress
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.context import Interrupted
@@ -27,21 +27,21 @@ class AsyncItemLoop(ItemLoop):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._events = EventLoop()
-        self._state_aside = Aside()
+        self._state_connection = BackgroundConnection()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self._events.run(coroutine)
 
     def close(self) -> None:
         super().close()
-        self._state_aside.close()
+        self._state_connection.close()
 
     def end(self) -> None:
         self._events.close()
 
     def _pass_over(self, work: LeasedSlice, stage: AnyStage, interval: float | None) -> Halt | None:
-        reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
-        states = States(work, reading.prefix)
+        reading, self._reading = self._reading or UnitReader(work, self._stage_run, self._ahead), None
+        states = ItemStates(work, reading.prefix)
         states.load()  # on the event loop it cannot be read
         items = AsyncItems(
             self._events,
@@ -49,8 +49,8 @@ class AsyncItemLoop(ItemLoop):
             self._ctx,
             self._slot,
             states,
-            readers=installed.readers_of(self._stage_run),
-            aside=self._state_aside,
+            readers=installed_code.readers_of(self._stage_run),
+            background=self._state_connection,
             limit=self._item_timeout,
             most_bytes=self._declared.max_item_bytes,
             must_stop=self.must_stop,
@@ -61,7 +61,7 @@ class AsyncItemLoop(ItemLoop):
             items.abandon()
 
     def _work(
-        self, work: LeasedSlice, stage: AnyStage, interval: float | None, reading: Reading, items: AsyncItems
+        self, work: LeasedSlice, stage: AnyStage, interval: float | None, reading: UnitReader, items: AsyncItems
     ) -> Halt | None:
         # Where the cursor must say which item is to blame, there is one at a time.
         is_one = work.needs_care or (interval == 0 and stage.checkpoint_interval != 0)

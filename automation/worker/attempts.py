@@ -48,7 +48,7 @@ class GivenUp(Exception):
 def cause_of(error: BaseException) -> BaseException:
     """What is to be judged of the errors that ended a task group together: a stop first, and the only one if it is one.
 
-    They are an item's own as soon as one of them is, stops aside.
+    They are an item's own as soon as one of them is, stops background.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error

@@ -14,22 +14,22 @@ from typing import Any
 
 from automation.dispatch.turns import Turn
 from automation.errors import CheckpointRefused
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items import store
-from automation.items.background_connection import Aside
+from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
-from automation.items.unfinished import States, Unfinished
-from automation.items.units import Reading, Unit
-from automation.leases import loop_beat
+from automation.items.partial_items import ItemStates, PartialItem
+from automation.items.units import Unit, UnitReader
+from automation.leases import loop_heartbeat
 from automation.leases.checkpoint import INTERVAL_SECONDS, Progress
-from automation.leases.committing import Committer
+from automation.leases.committing import AsyncCommitter
 from automation.models import StageRun
 from automation.pipeline import AnyStage, TryLater, item_types
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.pipeline.definition import Definition
-from automation.worker import memory_faults, patience
+from automation.worker import memory_faults, postponement
 from automation.worker.attempts import GivenUp, again
-from automation.worker.overruns import item_timeout
+from automation.worker.item_timeouts import item_timeout
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import slots
 from pause_manager.slots.slots import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
@@ -59,7 +59,7 @@ class ItemLoop:
         ctx: StageContext,
         slot: Slot,
         turn: Turn,
-        committer: Committer,
+        committer: AsyncCommitter,
     ) -> None:
         self._stage_run = stage_run
         self._declared = declared
@@ -67,9 +67,9 @@ class ItemLoop:
         self._slot = slot
         self._turn = turn
         self._committer = committer
-        self._ahead = Aside()
-        self.unfinished = Unfinished(ctx, must_stop=self.must_stop, committing=self._committing)
-        self._reading: Reading | None = None
+        self._ahead = BackgroundConnection()
+        self.partial_item = PartialItem(ctx, must_stop=self.must_stop, committing=self._committing)
+        self._reading: UnitReader | None = None
         self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
         self._seconds = INTERVAL_SECONDS
@@ -78,7 +78,7 @@ class ItemLoop:
 
     def read_ahead(self, work: LeasedSlice) -> None:
         """Read the first items of ``work``, which is worked through next."""
-        self._reading = Reading(work, self._stage_run, self._ahead)
+        self._reading = UnitReader(work, self._stage_run, self._ahead)
 
     def work_through(self, work: LeasedSlice, stage: AnyStage) -> Halt | None:
         """Work on what is left of ``work``. ``None`` if nothing is, or if it waits.
@@ -121,12 +121,12 @@ class ItemLoop:
         """Give the connections back."""
         self._committer.close()
         self._ahead.close()
-        self.unfinished.close()
+        self.partial_item.close()
 
     def _let_go(self) -> None:
         """No item is at work: a hook that comes next has neither state nor outputs."""
-        self.unfinished.leave()
-        self.unfinished.states = None
+        self.partial_item.leave()
+        self.partial_item.states = None
 
     def _one_by_one(
         self, work: LeasedSlice, stage: AnyStage, refused: CheckpointRefused, interval: float | None
@@ -135,11 +135,11 @@ class ItemLoop:
             raise refused
         self._ctx.logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
         self._reading = None
-        self._slot.note(loop_beat.on(work))
+        self._slot.note(loop_heartbeat.on(work))
         return self._pass_over(work, stage, interval=0.0)
 
     def _pass_over(self, work: LeasedSlice, stage: AnyStage, interval: float | None) -> Halt | None:
-        reading, self._reading = self._reading or Reading(work, self._stage_run, self._ahead), None
+        reading, self._reading = self._reading or UnitReader(work, self._stage_run, self._ahead), None
         check_should_stop, monotonic, output_rows = self._check_should_stop, time.monotonic, store.output_rows
         process, ctx, at, most_bytes = (
             self._process_of(stage),
@@ -147,8 +147,8 @@ class ItemLoop:
             self._slot.work,
             self._declared.max_item_bytes,
         )
-        unfinished = self.unfinished
-        unfinished.states = States(work, reading.prefix)
+        partial_item = self.partial_item
+        partial_item.states = ItemStates(work, reading.prefix)
         prefix, is_grouped, overrun_key = reading.prefix, reading.is_grouped, work.overrun_key or None
         seconds = self._seconds if interval is None else interval
         number, look_at, has_waited, size = work.done, self._turn.look_at, False, 1
@@ -171,7 +171,7 @@ class ItemLoop:
                     rows = self._once_more(work, stage, full, given)
                 else:
                     at[BEGUN] = now
-                    rows = output_rows(full, process(given, ctx), most_bytes, unfinished)
+                    rows = output_rows(full, process(given, ctx), most_bytes, partial_item)
             except BaseException as error:
                 at[BEGUN] = 0.0
                 unit = reading.unit(key, given)
@@ -191,8 +191,8 @@ class ItemLoop:
                     continue
             else:
                 at[BEGUN] = 0.0
-                if unfinished.is_touched:
-                    rows = unfinished.ended(rows, done.staged)
+                if partial_item.is_touched:
+                    rows = partial_item.ended(rows, done.staged)
                 done.outputs += rows
                 done.size += len(rows[0]) if len(rows) == 1 else sum(map(len, rows))
                 done.processed += size
@@ -229,18 +229,18 @@ class ItemLoop:
 
     def _attempt(self, stage: AnyStage, key: str, given: Any, number: int) -> list[bytes]:
         at = self._slot.work
-        self.unfinished.restart()
+        self.partial_item.restart()
         at[ATTEMPT], at[BEGUN] = number, time.monotonic()
         try:
             return store.output_rows(
-                key, self._process_of(stage)(given, self._ctx), self._declared.max_item_bytes, self.unfinished
+                key, self._process_of(stage)(given, self._ctx), self._declared.max_item_bytes, self.partial_item
             )
         finally:
             at[BEGUN], at[ATTEMPT] = 0.0, 1.0
 
     def _process_of(self, stage: AnyStage) -> item_types.Process:
         if self._process is None:
-            self._process = item_types.process_of(stage, installed.readers_of(self._stage_run))
+            self._process = item_types.process_of(stage, installed_code.readers_of(self._stage_run))
         return self._process
 
     def _judge(
@@ -250,24 +250,24 @@ class ItemLoop:
 
         Raises what is not its fault.
         """
-        unfinished = self.unfinished
+        partial_item = self.partial_item
         try:
             if isinstance(error, GivenUp):
-                unfinished.is_touched = True  # by an attempt in another loop, perhaps
+                partial_item.is_touched = True  # by an attempt in another loop, perhaps
                 raise error
             rows = again(partial(self._anew, stage, unit), error, failed, stage, self._ctx, self._stop_now)
         except GivenUp as given_up:
             memory_faults.note(given_up.error, self._stage_run, work.node)
-            if unfinished.is_touched:
-                unfinished.given_up(done.staged)
+            if partial_item.is_touched:
+                partial_item.given_up(done.staged)
             done.failures += unit.failures(given_up.error, given_up.attempts)
             done.failed += unit.size
         except BaseException:
-            unfinished.leave()
+            partial_item.leave()
             raise
         else:
-            if unfinished.is_touched:
-                rows = unfinished.ended(rows, done.staged)
+            if partial_item.is_touched:
+                rows = partial_item.ended(rows, done.staged)
             done.outputs += rows
             done.size += sum(map(len, rows))
             done.processed += unit.size
@@ -308,17 +308,17 @@ class ItemLoop:
     def _put_off(self, work: LeasedSlice, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
         """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
         self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
-        out = patience.exhausted(stage, work, later)
+        out = postponement.limit_exceeded(stage, work, later)
         if out is not None:
             failures = unit.failures(out, work.waits + 1)
             done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures, staged={unit.key: 0})
             self._committer.commit(work, done)
             return work.cursor != work.last_key
         if has_waited or work.waits or work.left <= unit.size:
-            self._slot.note(loop_beat.on(work, is_ending=True))
-            patience.wait(self._stage_run, work, unit.key, later)
+            self._slot.note(loop_heartbeat.on(work, is_ending=True))
+            postponement.postpone(self._stage_run, work, unit.key, later)
             return False
-        patience.set_apart(self._stage_run, work, unit.key, self._declared.group_size, later)
+        postponement.postpone_alone(self._stage_run, work, unit.key, self._declared.group_size, later)
         return True
 
 

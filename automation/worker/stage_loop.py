@@ -18,24 +18,23 @@ from automation.dispatch.turns import Turn
 from automation.errors import LeaseLost, NoRoom
 from automation.files.fenced import FencedArtifacts
 from automation.files.storage import StorageAway
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.items import store
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import loop_beat
+from automation.leases import loop_heartbeat
 from automation.leases.checkpoint import Progress
 from automation.leases.claims import Worker
-from automation.leases.committing import Committer
-from automation.leases.recovery import release_surely
+from automation.leases.committing import AsyncCommitter, release_with_retry
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, definition, hooks
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.reports import progress_notifier
 from automation.runs import failing
-from automation.worker import loop_failures, memory_faults, patience
+from automation.worker import loop_failures, memory_faults, postponement
 from automation.worker.async_loop import AsyncItemLoop
 from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
 from automation.worker.item_loop import Halt, ItemLoop
-from automation.worker.overruns import hook_timeout
+from automation.worker.item_timeouts import hook_timeout
 from pause_manager import manager, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
@@ -93,7 +92,7 @@ class StageLoop:
         self._ctx = StageContext(
             run_id=self.run_row.pk,
             stage_slug=stage_run.slug,
-            params=installed.params_of(self.run_row),
+            params=installed_code.params_of(self.run_row),
             logger=logging.LoggerAdapter(
                 logging.getLogger(f"automation.stage.{stage_run.slug}"),
                 {"run": str(self.run_row.pk), "stage": stage_run.slug},
@@ -103,23 +102,23 @@ class StageLoop:
             back_off=self._back_off,
             items=self._all_items,
             should_stop=lambda: self._items.must_stop(),
-            checkpoint=lambda state: self._items.unfinished.checkpoint(state),
-            state=lambda: self._items.unfinished.state(),
+            checkpoint=lambda state: self._items.partial_item.checkpoint(state),
+            state=lambda: self._items.partial_item.state(),
         )
-        self._set_up = hooks.SetUp(self._ctx, lambda coroutine: self._items.run(coroutine))
+        self._set_up = hooks.LoopSetup(self._ctx, lambda coroutine: self._items.run(coroutine))
         here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
-        self._slot = local.take_slot(here, loop_beat.between_slices(stage_run.pk))
+        self._slot = local.take_slot(here, loop_heartbeat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
-        self._committer = Committer(self._slot, self._committed)
-        make = AsyncItemLoop if installed.is_async(stage_run) else ItemLoop
+        self._committer = AsyncCommitter(self._slot, self._committed)
+        make = AsyncItemLoop if installed_code.is_async(stage_run) else ItemLoop
         self._items = make(stage_run, self._declared, self._ctx, self._slot, self._turn, self._committer)
 
     @cached_property
     def stage(self) -> AnyStage:
         """Made for the first slice: its GPUs are known by then."""
         with self._limited(hook_timeout(self._declared), self._tried + 1):
-            return installed.make(self.run_row.pipeline, self.stage_run)
+            return installed_code.make(self.run_row.pipeline, self.stage_run)
 
     @property
     def _tried(self) -> int:
@@ -196,7 +195,7 @@ class StageLoop:
             if self._has_progressed:
                 metrics.guarded(loop_failures.forget)(self.stage_run.pk)
             self._items.close()
-            self._slot.note(loop_beat.between_slices(self.stage_run.pk))  # what hangs from now on is no slice's
+            self._slot.note(loop_heartbeat.between_slices(self.stage_run.pk))  # what hangs from now on is no slice's
             with self._limited(hook_timeout(self._declared)):
                 self._set_up.take_down()
                 self._items.end()
@@ -218,7 +217,7 @@ class StageLoop:
         if work is None:
             return Ending.NOTHING_LEFT
         self._work, self.node = work, work.node
-        self._slot.note(loop_beat.on(work))
+        self._slot.note(loop_heartbeat.on(work))
         if work.gpus and not self._ctx.gpus:
             self._hand_over(work.gpus)
         return work
@@ -231,7 +230,7 @@ class StageLoop:
             self._is_early = False
             return
         if work is not None:
-            self._slot.note(loop_beat.on(work))
+            self._slot.note(loop_heartbeat.on(work))
             if work.phase == Phase.WORK:
                 self._items.read_ahead(work)
 
@@ -252,7 +251,7 @@ class StageLoop:
             ending = self._halted(work, self._items.settle(work, self.stage, self._forgo))
         self._work = None
         if ending is None and self._next_work is None:
-            self._slot.note(loop_beat.between_slices(self.stage_run.pk))
+            self._slot.note(loop_heartbeat.between_slices(self.stage_run.pk))
         return ending
 
     def _forgo(self) -> None:
@@ -263,7 +262,7 @@ class StageLoop:
 
     def _release(self, work: LeasedSlice, *, is_expiry: bool = False) -> None:
         self._note_ending(work)
-        release_surely(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
+        release_with_retry(work, is_expiry=is_expiry, is_hurried=lambda: self._slot.stop == SHUTDOWN)
 
     def _work_through(self, work: LeasedSlice) -> Ending | None:
         is_hook = work.phase != Phase.WORK
@@ -284,7 +283,7 @@ class StageLoop:
         except StorageAway as away:
             # Not the stage's fault, as other errors of a set-up are: the slice waits as it is.
             self._note_ending(work)
-            patience.wait(self.stage_run, work, "setup", away)
+            postponement.postpone(self.stage_run, work, "setup", away)
             return Ending.FAILED
         self._turn.begin()
         return self._halted(work, self._items.work_through(work, stage))
@@ -323,7 +322,7 @@ class StageLoop:
         def once(number: int) -> None:
             with self._limited(limit, number):
                 if work.phase == Phase.PREPARE:
-                    with hooks.keeps_nothing(stage):
+                    with hooks.without_assignment(stage):
                         stage.prepare(self._ctx)
                 else:
                     stage.finish(self._ctx, (payload for _, payload in self._read(self.stage_run.pk)))
@@ -340,10 +339,10 @@ class StageLoop:
             leases.release(work)
             return self._stopped(work, self._slot.stop)
         except TryLater as later:
-            out = patience.exhausted(stage, work, later)
+            out = postponement.limit_exceeded(stage, work, later)
             if out is None:
                 self._note_ending(work)
-                patience.wait(self.stage_run, work, self._ctx.item_key, later)
+                postponement.postpone(self.stage_run, work, self._ctx.item_key, later)
                 return None
             failure = out
         except GivenUp as given_up:
@@ -422,7 +421,7 @@ class StageLoop:
 
     def _note_ending(self, work: LeasedSlice) -> None:
         """The slice is about to be given back: whoever beats for it and finds it gone has lost nothing."""
-        self._slot.note(loop_beat.on(work, is_ending=True))
+        self._slot.note(loop_heartbeat.on(work, is_ending=True))
 
     def _sleep(self, seconds: float) -> None:
         self._wait(seconds, is_interruptible=not self.stage.irreversible)

@@ -10,7 +10,7 @@ from django.db.models.expressions import Combinable
 
 from automation import leases
 from automation.agents import registry
-from automation.files import watch
+from automation.files import storage_reporter
 from automation.reports import payload_access
 from automation.workload import allocations, drain, in_progress, run_holds, visibility
 from pause_manager.capacity.snapshot import Allocation
@@ -43,7 +43,7 @@ class PipelineRuns(Workload):
         return registry.members_that_obey()
 
     def storage_report(self) -> Mapping[str, Any] | None:
-        return watch.report()
+        return storage_reporter.report()
 
     def tenant_of(self, scope: str) -> Combinable | None:
         return visibility.account_of(scope)

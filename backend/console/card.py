@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 
 from automation import gate
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.work import WorkItem, WorkSlice
 from automation.reports import payload_access, progress, status
@@ -77,7 +77,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
         "run": run,
         "status": now,
         "failure": payload_access.failure(run.failure, is_shown=rights.payloads),
-        "title": installed.pipeline_title(run.pipeline),
+        "title": installed_code.pipeline_title(run.pipeline),
         "overall": found["overall"],
         "stages": found["stages"],
         "current": [stage for stage in found["stages"] if stage["is_current"]],

@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from automation import gate
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import AutomationRun, Lifecycle
 from automation.models.tables import STAGE
 from automation.reports import payload_access, status
@@ -108,7 +108,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) ->
     shares = [_share(stage) for stage in stages]
     percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
     current = [
-        stage["title"] or installed.title_of(run.pipeline, stage["slug"])
+        stage["title"] or installed_code.title_of(run.pipeline, stage["slug"])
         for stage in stages
         if stage["lifecycle"] == Lifecycle.RUNNING
     ]
@@ -116,7 +116,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) ->
     reasons = payload_access.without_texts(gate.explain(run)) if is_waiting else []
     return {
         "run": run,
-        "title": installed.pipeline_title(run.pipeline),
+        "title": installed_code.pipeline_title(run.pipeline),
         "status": status.of(run, has_reasons=bool(reasons)),
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
@@ -130,7 +130,7 @@ def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
     if run.lifecycle != Lifecycle.RUNNING:
         return False
     wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}
-    return not wanted.issubset(installed.keys())
+    return not wanted.issubset(installed_code.keys())
 
 
 def _share(stage: dict[str, Any]) -> float:

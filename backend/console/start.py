@@ -17,7 +17,7 @@ from automation.errors import AutomationError, InvalidInput, UnknownPipeline
 from automation.inputs import Input, Report
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, all_pipelines, get_pipeline, run_input
-from automation.pipeline.declaration import Param
+from automation.pipeline.params import Param
 from automation.runs import creation
 from backend.console import access
 from pause_manager.actor import Actor

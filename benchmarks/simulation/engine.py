@@ -22,13 +22,13 @@ from pause_manager.capacity import (
     RampState,
     Sites,
     Waiting,
-    admission_book,
+    admission_ledger,
     can_ever_run,
     consolidate,
     goes_behind,
     judge,
     plan_resume,
-    resuming_book,
+    resuming_ledger,
 )
 from pause_manager.capacity.needs import Needs
 
@@ -101,8 +101,8 @@ class Simulation:
     def _prepare(self) -> None:
         views = [node.view for node in self.nodes]
         self.states = {node.machine.name: node.state for node in self.nodes}
-        self.fresh = admission_book(views, self.policy, 0.0)
-        self.resuming = resuming_book(views, self.policy, 0.0)
+        self.fresh = admission_ledger(views, self.policy, 0.0)
+        self.resuming = resuming_ledger(views, self.policy, 0.0)
         kinds = {(job.needs, job.queue) for job in self.world.jobs}
         runnable = {(needs, queue) for needs, queue in kinds if any(can_ever_run(view, needs, queue) for view in views)}
         for number, change in enumerate(self.world.changes):
@@ -132,7 +132,7 @@ class Simulation:
         job = self.world.jobs[number]
         ahead = (kind for queue in self._rivals[job.queue] for kind in self._kinds[queue])
         if not goes_behind(ahead, job.needs, job.priority):
-            placement = self.fresh.place(job.needs, self._ramp.held, queue=job.queue)
+            placement = self.fresh.place(job.needs, self._ramp.reserved_nodes, queue=job.queue)
             if placement is not None:
                 self.ledger.waited(job, now, now)
                 self._start(number, placement, now, is_resumed=False)
@@ -160,11 +160,11 @@ class Simulation:
             self._ramp = RampState(1, now, moved=self._ramp.moved)
             return
         self._set_poll(now)
-        has_long_rested = now - self._planned_at >= self.policy.hold_after_seconds / 3
+        has_long_rested = now - self._planned_at >= self.policy.reserve_after_seconds / 3
         if not self._is_dirty and not has_long_rested and now < self._ripe_at:
             return
         self._is_dirty, self._planned_at = False, now
-        plan, self._ramp = plan_resume(self._line, (), self.policy, self._ramp, now, self.states, book=self.resuming)
+        plan, self._ramp = plan_resume(self._line, (), self.policy, self._ramp, now, self.states, ledger=self.resuming)
         for entry, placement in plan:
             del self._waiting[entry.ref]
             self._line.remove(entry)
@@ -249,7 +249,7 @@ class Simulation:
         self.resuming.refresh(node.view, now, is_closed=not state.takes_parked_work(now), margin=margin)
         self._is_dirty = True
         if margin:
-            self._judge_at(node, math.floor(now + self.policy.swing_seconds) + 1)
+            self._judge_at(node, math.floor(now + self.policy.peak_seconds) + 1)
 
     def _judge_at(self, node: SimNode, at: float) -> None:
         if (at, node.number) not in self._due:

@@ -88,7 +88,10 @@ class SimNode:
             memory += needs.memory_mib
             for gpu in turn.gpus:
                 gpus[int(gpu)] += needs.gpu_memory_mib
-        if cpu and cpu + beyond_noise(self.foreign_cpu, self.machine.cpu_milli, policy) > self.machine.cpu_milli:
+        if (
+            cpu
+            and cpu + beyond_noise(self.foreign_cpu, self.machine.cpu_millicores, policy) > self.machine.cpu_millicores
+        ):
             found.append(CPU)
         if memory and memory + self.foreign_memory > self.machine.memory_mib:
             found.append(MEMORY)
@@ -103,7 +106,7 @@ class SimNode:
         return NodeView(
             name=self.machine.name,
             sampled_at=_ALWAYS_FRESH,
-            cores=self.machine.cpu_milli / 1000,
+            cores=self.machine.cpu_millicores / 1000,
             foreign_cores=self.foreign_cpu / 1000,
             memory_mib=self.machine.memory_mib,
             free_memory_mib=max(0, self.machine.memory_mib - self.foreign_memory - memory),

@@ -43,7 +43,7 @@ class _Packing:
         self.pools = {queue: self._total(queue) for queue in {"", *(job.queue for job in world.jobs)}}
         """What is free on the nodes that serve each queue; under "" on all of them."""
         self.free = self.pools[""]
-        self.caps = [(m.cpu_milli, m.memory_mib, m.gpu_mib) for m in world.machines]
+        self.caps = [(m.cpu_millicores, m.memory_mib, m.gpu_mib) for m in world.machines]
         self.used: dict[tuple[int, int], int] = {}
         self.left = [job.work for job in world.jobs]
         self.wants = [self._amount(job) for job in world.jobs]
@@ -68,7 +68,7 @@ class _Packing:
     def _total(self, queue: str) -> list[int]:
         serving = [machine for machine in self.world.machines if not queue or machine.serves(queue)]
         return [
-            sum(machine.cpu_milli for machine in serving),
+            sum(machine.cpu_millicores for machine in serving),
             sum(machine.memory_mib for machine in serving),
             sum(machine.gpus * machine.gpu_mib for machine in serving),
         ]
@@ -134,7 +134,7 @@ class _Packing:
             return 0
         fits = [len(self.wants)]
         if kind[0]:
-            fits.append((machine.cpu_milli - self.used.get((node, CPU), 0)) // kind[0])
+            fits.append((machine.cpu_millicores - self.used.get((node, CPU), 0)) // kind[0])
         if kind[1]:
             fits.append((machine.memory_mib - self.used.get((node, MEMORY), 0)) // kind[1])
         if needs.gpus:

@@ -32,7 +32,7 @@ def draw(path: Path, world: World, ledger: Ledger, found: Figures) -> None:
     from matplotlib.figure import Figure
 
     grid = np.linspace(0.0, world.horizon, 500)
-    cores = sum(machine.cpu_milli for machine in world.machines) / 1000
+    cores = sum(machine.cpu_millicores for machine in world.machines) / 1000
     strangers = _sampled(grid, _foreign_cores(world))
     ours = _sampled(grid, ledger.own)
     queue = _sampled(grid, ledger.queue)

@@ -103,7 +103,7 @@ def read_foreign(path: Path, machines: list[Machine]) -> list[Change]:
         machine = machines[number]
         at = _float(path, row, "timestamp_s")
         if row["cpu_fraction"]:
-            changes.append(Change(at, number, CPU, round(_float(path, row, "cpu_fraction") * machine.cpu_milli)))
+            changes.append(Change(at, number, CPU, round(_float(path, row, "cpu_fraction") * machine.cpu_millicores)))
         if row["gpu"] and row["gpu_memory_fraction"]:
             gpu = _int(path, row, "gpu")
             if not 0 <= gpu < machine.gpus:
@@ -117,8 +117,8 @@ class _Tenant:
     """What strangers hold of one machine."""
 
     def __init__(self, machine: Machine) -> None:
-        self.free = [machine.cpu_milli, machine.memory_mib]
-        self.total = (machine.cpu_milli, machine.memory_mib)
+        self.free = [machine.cpu_millicores, machine.memory_mib]
+        self.total = (machine.cpu_millicores, machine.memory_mib)
         self.gpus = [machine.gpu_mib] * machine.gpus
         self.gpu_mib = machine.gpu_mib
 

@@ -18,7 +18,7 @@ class Machine:
     """One node; all its GPUs have the same memory."""
 
     name: str
-    cpu_milli: int
+    cpu_millicores: int
     memory_mib: int
     gpus: int = 0
     gpu_mib: int = 0

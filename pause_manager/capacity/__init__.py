@@ -6,8 +6,8 @@ sends parked work on, ``adapt`` moves a node's threshold. Every decision carries
 
 from pause_manager.capacity.admission import Placement, Verdict, admit, goes_behind, how_many_fit, place, should_pause
 from pause_manager.capacity.headroom import (
-    GpuRoom,
-    Room,
+    GpuHeadroom,
+    Headroom,
     Share,
     container_fits,
     fits,
@@ -20,11 +20,11 @@ from pause_manager.capacity.idle import Idle
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.placement.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.placement.eligible import can_ever_run
-from pause_manager.capacity.placement.headrooms import Rooms
-from pause_manager.capacity.placement.ledger import Book
-from pause_manager.capacity.placement.ledgers import admission_book, resuming_book
+from pause_manager.capacity.placement.headrooms import Headrooms
+from pause_manager.capacity.placement.ledger import ReservationLedger
+from pause_manager.capacity.placement.ledgers import admission_ledger, resuming_ledger
 from pause_manager.capacity.placement.queue_line import Line, Waiting
-from pause_manager.capacity.placement.reserved_nodes import Kept, has_node
+from pause_manager.capacity.placement.reserved_nodes import ReservedNode, has_node
 from pause_manager.capacity.placement.sites import Sites
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState, plan_resume
@@ -33,26 +33,26 @@ from pause_manager.capacity.yielding import Judgement, NodeState, judge
 
 __all__ = [
     "Adaptation",
-    "Book",
     "Consolidation",
-    "GpuRoom",
+    "GpuHeadroom",
+    "Headroom",
+    "Headrooms",
     "Idle",
     "Judgement",
-    "Kept",
     "Line",
     "Move",
     "NodeState",
     "Placement",
     "Policy",
     "RampState",
-    "Room",
-    "Rooms",
+    "ReservationLedger",
+    "ReservedNode",
     "Share",
     "Sites",
     "Verdict",
     "Waiting",
     "adapt",
-    "admission_book",
+    "admission_ledger",
     "admit",
     "can_ever_run",
     "consolidate",
@@ -68,7 +68,7 @@ __all__ = [
     "piece_of",
     "place",
     "plan_resume",
-    "resuming_book",
+    "resuming_ledger",
     "share",
     "should_pause",
     "with_threshold",

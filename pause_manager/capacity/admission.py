@@ -9,9 +9,9 @@ from typing import Any
 from pause_manager.capacity.headroom import Share, is_readable, most_seen, pause_threshold, resume_threshold, share
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.eligible import can_ever_run, large_gpus
-from pause_manager.capacity.placement.headrooms import Rooms
+from pause_manager.capacity.placement.headrooms import Headrooms
 from pause_manager.capacity.placement.ledger import Placement
-from pause_manager.capacity.placement.ledgers import admission_book
+from pause_manager.capacity.placement.ledgers import admission_ledger
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.capacity.wording import amount, least, why_own
@@ -34,18 +34,23 @@ class Verdict:
 
 
 def should_pause(
-    nodes: Sequence[NodeView], needs: Needs, policy: Policy, now: float, queue: str = "", rooms: Rooms | None = None
+    nodes: Sequence[NodeView],
+    needs: Needs,
+    policy: Policy,
+    now: float,
+    queue: str = "",
+    headrooms: Headrooms | None = None,
 ) -> Verdict:
     """Pause when every eligible node's share is strictly below its threshold, or when none is eligible or readable.
 
     A node is eligible if it is online, and a live worker there serves ``queue``, in a container that is large enough
     and with as many large enough GPUs in its sight. ``rooms`` spares whoever asks again measuring them again.
     """
-    rooms = rooms or Rooms(now)
+    headrooms = headrooms or Headrooms(now)
     online = [node for node in nodes if is_readable(node, now, policy)]
     serving = [node for node in online if node.serves(queue)]
     eligible = [node for node in serving if can_ever_run(node, needs, queue)]
-    shares = [(node, left) for node in eligible if (left := rooms.of(node, policy).share(needs, queue)) is not None]
+    shares = [(node, left) for node in eligible if (left := headrooms.of(node, policy).share(needs, queue)) is not None]
     figures = _figures(nodes, online, eligible, shares, needs, policy)
     if not online:
         told = f"none of {len(nodes)} nodes has a fresh sample" if nodes else "no node has ever reported"
@@ -91,9 +96,9 @@ def how_many_fit(
     queue: str = "",
 ) -> int:
     """How many of ``wanted`` pieces have room now, each reserved before the next is judged."""
-    book = admission_book(nodes, policy, now, states)
+    ledger = admission_ledger(nodes, policy, now, states)
     for count in range(wanted):
-        if book.place(needs, barred, queue=queue) is None:
+        if ledger.place(needs, barred, queue=queue) is None:
             return count
     return max(wanted, 0)
 
@@ -113,7 +118,7 @@ def place(
     With ``states``, saturated nodes take none and strangers' swings are left their room. ``barred`` are nodes kept
     free for others (``RampState.held``). Only nodes count where a live worker serves ``queue``.
     """
-    return admission_book(nodes, policy, now, states).place(needs, barred, queue=queue)
+    return admission_ledger(nodes, policy, now, states).place(needs, barred, queue=queue)
 
 
 def admit(
@@ -150,7 +155,7 @@ def admit(
         if not state.is_saturated:
             must = f"takes no parked work for another {state.cooldown_until - now:.0f} s, as work there had to give way"
         return replace(verdict, should_pause=True, code="must_settle", sentence=f"{has}; it {must}.")
-    margin = state.told_margin(node, policy) if state is not None else ""
+    margin = state.margin_text(node, policy) if state is not None else ""
     beside = f", and {margin} are left to strangers, who lately used more" if margin else ""
     return replace(verdict, should_pause=True, code="does_not_fit", sentence=f"{has}{beside}.")
 

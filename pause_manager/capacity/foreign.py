@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pause_manager.capacity.headroom import Resource, beyond_noise, foreign_milli, gpu_is_unknown, milli, most_seen
+from pause_manager.capacity.headroom import (
+    Resource,
+    beyond_noise,
+    foreign_millicores,
+    gpu_is_unknown,
+    most_seen,
+    to_millicores,
+)
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
@@ -50,7 +57,7 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
         amount = node.memory_mib_of(allocation)
         memory += amount
         if stays:
-            cpu += milli(allocation.needs.cpu)
+            cpu += to_millicores(allocation.needs.cpu)
             memory_staying += amount
         for gpu_id in allocation.gpus:
             on_gpus[gpu_id] = on_gpus.get(gpu_id, 0) + allocation.needs.gpu_memory_mib
@@ -58,7 +65,7 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
                 staying_on_gpus[gpu_id] = staying_on_gpus.get(gpu_id, 0) + allocation.needs.gpu_memory_mib
     used = node.memory_mib - node.free_memory_mib
     found = {
-        CPU: Usage(milli(node.cores), foreign_milli(node, policy), cpu),
+        CPU: Usage(to_millicores(node.cores), foreign_millicores(node, policy), cpu),
         MEMORY: Usage(node.memory_mib, _foreign(used, node.own_memory_mib, memory), memory_staying),
     }
     for gpu in () if node.gpu_problem else node.gpus:
@@ -73,7 +80,7 @@ def would_fit_alone(node: NodeView, needs: Needs, policy: Policy, queue: str = "
     """Whether strangers leave room for ``needs`` if nothing of ours were there, on GPUs that those of ``queue`` see."""
     found = usage(node, policy)
     cpu, memory = found[CPU], found[MEMORY]
-    if milli(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
+    if to_millicores(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
         return False
     if not needs.gpus:
         return True
@@ -95,8 +102,8 @@ Steps = tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True)
-class Swing:
-    """The highest use by strangers that lasted, over ``swing_seconds`` at least, in two buckets of that length.
+class ForeignPeak:
+    """The highest use by strangers that lasted, over ``peak_seconds`` at least, in two buckets of that length.
 
     What lasts less than the contended dwell makes no loop yield, so it is no reason to keep room either.
     """
@@ -104,23 +111,23 @@ class Swing:
     since: float = 0.0
     before: Mapping[Resource, int] = field(default_factory=dict)
     latest: Mapping[Resource, int] = field(default_factory=dict)
-    held: Mapping[Resource, Steps] = field(default_factory=dict)
+    levels: Mapping[Resource, Steps] = field(default_factory=dict)
 
-    def seen(self, now_used: Mapping[Resource, Usage], policy: Policy, now: float) -> Swing:
-        """The swing after one more look."""
+    def seen(self, now_used: Mapping[Resource, Usage], policy: Policy, now: float) -> ForeignPeak:
+        """Return the peak after one more look."""
         dwell = policy.contended_dwell_seconds
-        held, lasted = {}, {}
+        levels, lasted = {}, {}
         for resource, use in now_used.items():
-            steps = self.held.get(resource, ())
+            steps = self.levels.get(resource, ())
             lasted[resource] = max((amount for since, amount in steps if now - since >= dwell), default=0)
-            held[resource] = _stepped(steps, use.foreign, now, dwell)
-        if now - self.since >= policy.swing_seconds:
-            is_recent = now - self.since < 2 * policy.swing_seconds
-            return Swing(now, self.latest if is_recent else {}, lasted, held)
+            levels[resource] = _stepped(steps, use.foreign, now, dwell)
+        if now - self.since >= policy.peak_seconds:
+            is_recent = now - self.since < 2 * policy.peak_seconds
+            return ForeignPeak(now, self.latest if is_recent else {}, lasted, levels)
         if any(amount > self.latest.get(resource, -1) for resource, amount in lasted.items()):
             merged = {resource: max(amount, self.latest.get(resource, 0)) for resource, amount in lasted.items()}
-            return Swing(self.since, self.before, merged, held)
-        return self if held == self.held else Swing(self.since, self.before, self.latest, held)
+            return ForeignPeak(self.since, self.before, merged, levels)
+        return self if levels == self.levels else ForeignPeak(self.since, self.before, self.latest, levels)
 
     def margin(self, now_used: Mapping[Resource, Usage], policy: Policy) -> dict[Resource, int]:
         """What to leave free beside new work: as far as strangers were above their present use, at most the gap.

@@ -37,7 +37,7 @@ class Share(NamedTuple):
 
 
 @dataclass(slots=True)
-class GpuRoom:
+class GpuHeadroom:
     """What is left of one GPU; negative when strangers took what our loads declared."""
 
     id: str
@@ -54,15 +54,15 @@ class GpuRoom:
 class Bound:
     """What is left of one container, whatever its node has beside."""
 
-    cpu_milli: int
+    cpu_millicores: int
     memory_mib: int
 
-    def fits(self, cpu_milli: int, memory_mib: int) -> bool:
-        return cpu_milli <= self.cpu_milli and memory_mib <= self.memory_mib
+    def fits(self, cpu_millicores: int, memory_mib: int) -> bool:
+        return cpu_millicores <= self.cpu_millicores and memory_mib <= self.memory_mib
 
 
 @dataclass(slots=True)
-class Room:
+class Headroom:
     """What is left of one node. ``gpus`` has the readable ones only.
 
     ``groups`` has the workers of the node, if any of them may not use all of it, and ``bounds`` what is left of their
@@ -71,11 +71,11 @@ class Room:
     """
 
     node: str
-    cpu_milli: int
+    cpu_millicores: int
     cpu_total: int
     memory_mib: int
     memory_total: int
-    gpus: list[GpuRoom]
+    gpus: list[GpuHeadroom]
     bounds: dict[str, Bound] = field(default_factory=dict)
     groups: Sequence[WorkerGroup] = ()
 
@@ -95,12 +95,12 @@ class Room:
             if scarcest is None or memory.is_scarcer(scarcest):
                 scarcest = memory
         if (needs.cpu or scarcest is None) and self.cpu_total:
-            cpu = Share(self.cpu_milli, self.cpu_total, "cpu")
+            cpu = Share(self.cpu_millicores, self.cpu_total, "cpu")
             if scarcest is None or cpu.is_scarcer(scarcest):
                 scarcest = cpu
         return scarcest
 
-    def _nth_freest(self, count: int, queue: str) -> GpuRoom | None:
+    def _nth_freest(self, count: int, queue: str) -> GpuHeadroom | None:
         if count > len(self.gpus):
             return None
         best = self.gpus
@@ -139,18 +139,21 @@ class Room:
 
     def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = "") -> bool:
         """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
-        if needs.cpu and _with(margin, ("cpu", ""), milli(needs.cpu), self.cpu_total) > self.cpu_milli:
+        if (
+            needs.cpu
+            and _with_margin(margin, ("cpu", ""), to_millicores(needs.cpu), self.cpu_total) > self.cpu_millicores
+        ):
             return False
         gpus = self.gpus_for(needs, keep, margin, queue)
         if gpus is None:
             return False
         memory = needs.memory_mib + self._shared(needs, gpus)
-        return not memory or _with(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
+        return not memory or _with_margin(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
 
-    def container_fits(self, cpu_milli: int, memory_mib: int, queue: str = "") -> bool:
+    def container_fits(self, cpu_millicores: int, memory_mib: int, queue: str = "") -> bool:
         """Whether the container of workers who serve ``queue`` has so much left, whatever the machine has."""
         able = (bound for group in self._serving(queue) for bound in self._bounds_of(group))
-        return not self.bounds or any(bound.fits(cpu_milli, memory_mib) for bound in able)
+        return not self.bounds or any(bound.fits(cpu_millicores, memory_mib) for bound in able)
 
     def most_seen(self, gpus: Collection[str], queue: str) -> int:
         """How many of these GPUs any of the workers sees who serve ``queue``."""
@@ -164,19 +167,19 @@ class Room:
 
     def _has_room(self, group: WorkerGroup, needs: Needs, gpus: Sequence[str]) -> bool:
         memory = needs.memory_mib + self._shared(needs, gpus)
-        return not self.bounds or any(bound.fits(milli(needs.cpu), memory) for bound in self._bounds_of(group))
+        return not self.bounds or any(bound.fits(to_millicores(needs.cpu), memory) for bound in self._bounds_of(group))
 
     def take(self, needs: Needs, gpus: Sequence[str], queue: str = "") -> None:
         """Reserve ``needs`` on the GPUs with these ids."""
-        self.cpu_milli -= milli(needs.cpu)
+        self.cpu_millicores -= to_millicores(needs.cpu)
         memory = needs.memory_mib + self._shared(needs, gpus)
         self.memory_mib -= memory
         able = [group for group in self._serving(queue) if group.gpus is None or group.gpus.issuperset(gpus)]
         if bounds := [bound for group in able for bound in self._bounds_of(group)]:
             # Which worker takes it nobody knows: the fullest that it fits in keeps most for what is larger.
-            fitting = [bound for bound in bounds if bound.fits(milli(needs.cpu), memory)] or bounds
-            bound = min(fitting, key=lambda bound: bound.cpu_milli)
-            bound.cpu_milli -= milli(needs.cpu)
+            fitting = [bound for bound in bounds if bound.fits(to_millicores(needs.cpu), memory)] or bounds
+            bound = min(fitting, key=lambda bound: bound.cpu_millicores)
+            bound.cpu_millicores -= to_millicores(needs.cpu)
             bound.memory_mib -= memory
         for gpu in self.gpus:
             is_taken = gpu.id in gpus
@@ -192,14 +195,14 @@ class Room:
         """MiB of the machine's memory that ``needs`` takes by way of GPUs that have none of their own."""
         return needs.gpu_memory_mib * sum(gpu.is_unified and gpu.id in gpus for gpu in self.gpus) if gpus else 0
 
-    def copy(self) -> Room:
+    def copy(self) -> Headroom:
         gpus = [
-            GpuRoom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.allocations, gpu.is_unified)
+            GpuHeadroom(gpu.id, gpu.index, gpu.free_mib, gpu.total_mib, gpu.allocations, gpu.is_unified)
             for gpu in self.gpus
         ]
-        bounds = {key: Bound(bound.cpu_milli, bound.memory_mib) for key, bound in self.bounds.items()}
-        totals = (self.cpu_milli, self.cpu_total, self.memory_mib, self.memory_total)
-        return Room(self.node, *totals, gpus, bounds, self.groups)
+        bounds = {key: Bound(bound.cpu_millicores, bound.memory_mib) for key, bound in self.bounds.items()}
+        totals = (self.cpu_millicores, self.cpu_total, self.memory_mib, self.memory_total)
+        return Headroom(self.node, *totals, gpus, bounds, self.groups)
 
 
 def most_seen(groups: Iterable[WorkerGroup], gpus: Collection[str], queue: str) -> int:
@@ -208,36 +211,36 @@ def most_seen(groups: Iterable[WorkerGroup], gpus: Collection[str], queue: str) 
     return max((len(gpus) if one.gpus is None else len(one.gpus.intersection(gpus)) for one in serving), default=0)
 
 
-def _seen(gpus: Sequence[GpuRoom], group: WorkerGroup) -> Sequence[GpuRoom]:
+def _seen(gpus: Sequence[GpuHeadroom], group: WorkerGroup) -> Sequence[GpuHeadroom]:
     return gpus if group.gpus is None else [gpu for gpu in gpus if gpu.id in group.gpus]
 
 
-def _ids(gpus: Iterable[GpuRoom]) -> tuple[str, ...]:
+def _ids(gpus: Iterable[GpuHeadroom]) -> tuple[str, ...]:
     return tuple(gpu.id for gpu in sorted(gpus, key=lambda gpu: gpu.index))
 
 
-def milli(cores: float) -> int:
+def to_millicores(cores: float) -> int:
     """Thousandths of a core."""
     return round(cores * 1000)
 
 
-def foreign_milli(node: NodeView, policy: Policy) -> int:
+def foreign_millicores(node: NodeView, policy: Policy) -> int:
     """Thousandths of a core that strangers use of ``node`` at this moment, where that is more than noise."""
-    return beyond_noise(milli(node.foreign_cores), milli(node.cores), policy)
+    return beyond_noise(to_millicores(node.foreign_cores), to_millicores(node.cores), policy)
 
 
-def steady_foreign_milli(node: NodeView, policy: Policy) -> int:
+def steady_foreign_millicores(node: NodeView, policy: Policy) -> int:
     """The same without its spikes, where that is known: what keeps new work away."""
-    return beyond_noise(milli(node.counted_foreign_cores), milli(node.cores), policy)
+    return beyond_noise(to_millicores(node.counted_foreign_cores), to_millicores(node.cores), policy)
 
 
 def beyond_noise(used: int, total: int, policy: Policy) -> int:
     """``used`` thousandths of a core of ``total``: up to the slack it is noise and counts as none, above it in full."""
-    slack = max(milli(policy.cpu_slack_cores), round(policy.cpu_slack_share * total))
+    slack = max(to_millicores(policy.cpu_slack_cores), round(policy.cpu_slack_share * total))
     return used if used > slack else 0
 
 
-def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Room:
+def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Headroom:
     """What is left of ``node`` for new work, after strangers and everything we declared there.
 
     CPU is compressible: cores minus steady foreign use beyond noise minus declared cores; what our loops burn is not
@@ -245,12 +248,12 @@ def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     Memory and GPU memory are not: what the sensor says is free, minus declared needs that it does not show yet.
     """
     policy = policy or _DEFAULT
-    settle = policy.settle_seconds
+    settle = policy.sensor_lag_seconds
     allocations = node.allocations
     cpu = (
-        milli(node.cores)
-        - steady_foreign_milli(node, policy)
-        - sum(milli(allocation.needs.cpu) for allocation in allocations)
+        to_millicores(node.cores)
+        - steady_foreign_millicores(node, policy)
+        - sum(to_millicores(allocation.needs.cpu) for allocation in allocations)
     )
     memory = node.free_memory_mib
     if allocations:
@@ -262,12 +265,12 @@ def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Room:
     for allocation in allocations:
         for gpu_id in allocation.gpus:
             here.setdefault(gpu_id, []).append(allocation)
-    gpus = [_gpu_room(gpu, here.get(gpu.id, ()), node, memory, now, settle) for gpu in readable]
+    gpus = [_gpu_headroom(gpu, here.get(gpu.id, ()), node, memory, now, settle) for gpu in readable]
     bounds = {one.key: _bound(one, node, now, policy) for one in node.containers} if is_bounded(node) else {}
     groups = node.groups
     if not bounds and all(group.gpus is None for group in groups):
         groups = ()
-    return Room(node.name, cpu, milli(node.cores), memory, node.memory_mib, gpus, bounds, groups)
+    return Headroom(node.name, cpu, to_millicores(node.cores), memory, node.memory_mib, gpus, bounds, groups)
 
 
 def is_bounded(node: NodeView) -> bool:
@@ -293,17 +296,19 @@ def within(node: NodeView, container: str) -> NodeView:
 def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bound:
     """What is left of one container for its workers, whatever the machine has beside."""
     allocations = [allocation for allocation in node.allocations if allocation.container == one.key]
-    cpu, memory = milli(node.cores), node.memory_mib
+    cpu, memory = to_millicores(node.cores), node.memory_mib
     if one.cores is not None:
-        foreign = beyond_noise(milli(one.foreign_cores), milli(one.cores), policy)
-        cpu = milli(one.cores) - foreign - sum(milli(allocation.needs.cpu) for allocation in allocations)
+        foreign = beyond_noise(to_millicores(one.foreign_cores), to_millicores(one.cores), policy)
+        cpu = (
+            to_millicores(one.cores) - foreign - sum(to_millicores(allocation.needs.cpu) for allocation in allocations)
+        )
     if one.memory_mib is not None and one.free_memory_mib is not None:
         declared = [(allocation, amount) for allocation in allocations if (amount := node.memory_mib_of(allocation))]
         used = one.memory_mib - one.free_memory_mib
         # In which container the idle processes are nobody measures: on the safe side they are all in this one.
         idle = min(one.own_memory_mib, node.idle_memory_mib)
         memory = one.free_memory_mib - _unseen(
-            declared, one.own_memory_mib, idle, used, node, now, policy.settle_seconds
+            declared, one.own_memory_mib, idle, used, node, now, policy.sensor_lag_seconds
         )
     return Bound(cpu, memory)
 
@@ -320,7 +325,7 @@ def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None)
 
 def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
     """Whether a container of ``node`` has room for ``needs``, whatever the machine has beside."""
-    return headroom(node, now, policy).container_fits(milli(needs.cpu), needs.memory_mib)
+    return headroom(node, now, policy).container_fits(to_millicores(needs.cpu), needs.memory_mib)
 
 
 def is_readable(node: NodeView, now: float, policy: Policy) -> bool:
@@ -342,34 +347,34 @@ def resume_threshold(node: NodeView, policy: Policy) -> float:
     return policy.resume_threshold(node.pause_below, node.threshold_moved_by)
 
 
-def _with(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
+def _with_margin(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
     """``need`` and its margin; without the margin where both together could never fit, or it would wait for ever."""
     wanted = need + margin.get(resource, 0) if margin else need
     return wanted if wanted <= total else need
 
 
-def _gpu_fits(gpu: GpuRoom, needs: Needs, keep: float, margin: Margin | None) -> bool:
+def _gpu_fits(gpu: GpuHeadroom, needs: Needs, keep: float, margin: Margin | None) -> bool:
     if keep and Share(gpu.free_mib, gpu.total_mib, "gpu_memory").is_below(keep):
         return False
     if needs.gpu_memory_mib:
-        return _with(margin, ("gpu_memory", gpu.id), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
+        return _with_margin(margin, ("gpu_memory", gpu.id), needs.gpu_memory_mib, gpu.total_mib) <= gpu.free_mib
     return gpu.allocations == 0 and gpu.free_mib > 0
 
 
-def _gpu_room(
+def _gpu_headroom(
     gpu: GpuView, here: Sequence[Allocation], node: NodeView, memory: int, now: float, settle: float
-) -> GpuRoom:
+) -> GpuHeadroom:
     """``here`` are the loads that were given it."""
     free = gpu.free_mib or 0
     if any(not allocation.needs.gpu_memory_mib for allocation in here):
-        return GpuRoom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)
+        return GpuHeadroom(gpu.id, gpu.index, 0, gpu.total_mib, len(here), gpu.is_unified)
     if gpu.is_unified:
-        return GpuRoom(gpu.id, gpu.index, memory, gpu.total_mib, len(here), is_unified=True)
+        return GpuHeadroom(gpu.id, gpu.index, memory, gpu.total_mib, len(here), is_unified=True)
     if not here:
-        return GpuRoom(gpu.id, gpu.index, free, gpu.total_mib)
+        return GpuHeadroom(gpu.id, gpu.index, free, gpu.total_mib)
     declared = [(allocation, allocation.needs.gpu_memory_mib) for allocation in here]
     unseen = _unseen(declared, gpu.own_mib, gpu.idle_mib, gpu.total_mib - free, node, now, settle)
-    return GpuRoom(gpu.id, gpu.index, free - unseen, gpu.total_mib, len(here))
+    return GpuHeadroom(gpu.id, gpu.index, free - unseen, gpu.total_mib, len(here))
 
 
 def _unseen(

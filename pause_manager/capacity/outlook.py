@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pause_manager.capacity.admission import Verdict, should_pause
-from pause_manager.capacity.headroom import Room, Share, is_readable, milli, resume_threshold
+from pause_manager.capacity.headroom import Headroom, Share, is_readable, resume_threshold, to_millicores
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.eligible import can_ever_run
-from pause_manager.capacity.placement.headrooms import Rooms
-from pause_manager.capacity.placement.ledger import Book
-from pause_manager.capacity.placement.ledgers import resuming_book
+from pause_manager.capacity.placement.headrooms import Headrooms
+from pause_manager.capacity.placement.ledger import ReservationLedger
+from pause_manager.capacity.placement.ledgers import resuming_ledger
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.capacity.wording import amount, least, why_own
 from pause_manager.capacity.yielding import NodeState
 
-_Found = tuple[bool, float, str, Share, NodeView, Room]
+_Found = tuple[bool, float, str, Share, NodeView, Headroom]
 
 
 def outlook(
@@ -26,31 +26,31 @@ def outlook(
     policy: Policy,
     now: float,
     states: Mapping[str, NodeState] | None = None,
-    book: Book | None = None,
+    ledger: ReservationLedger | None = None,
     kept_for: Mapping[str, Needs] | None = None,
     queue: str = "",
-    rooms: Rooms | None = None,
+    headrooms: Headrooms | None = None,
 ) -> Verdict:
     """Why parked work with ``needs`` did not go on, with the figures of the node that comes nearest.
 
-    ``book`` is what a poll has left of the rooms (what is on its way has its room there), ``kept_for`` the nodes that
+    ``ledger`` is what a poll has left of the rooms (what is on its way has its room there), ``kept_for`` the nodes that
     are kept free, with the needs they are kept for; ``rooms`` as for ``should_pause``. Codes beside those of that:
     kept_free, must_settle, below_resume_threshold, does_not_fit, next_poll.
     """
-    states, kept_for, rooms = states or {}, kept_for or {}, rooms or Rooms(now)
-    verdict = should_pause(nodes, needs, policy, now, queue, rooms)
+    states, kept_for, headrooms = states or {}, kept_for or {}, headrooms or Headrooms(now)
+    verdict = should_pause(nodes, needs, policy, now, queue, headrooms)
     if verdict.code not in ("has_room", "below_threshold"):
         return verdict
-    if book is None:
-        book = resuming_book(nodes, policy, now, states)
+    if ledger is None:
+        ledger = resuming_ledger(nodes, policy, now, states)
     found: list[_Found] = []
     for node in nodes:
         if not (is_readable(node, now, policy) and node.serves(queue) and can_ever_run(node, needs, queue)):
             continue
-        left = book.rooms.get(node.name) or rooms.of(node, policy)
+        left = ledger.headrooms.get(node.name) or headrooms.of(node, policy)
         share = left.share(needs, queue)
         if share is not None:
-            is_open = node.name in book.rooms and kept_for.get(node.name, needs) == needs
+            is_open = node.name in ledger.headrooms and kept_for.get(node.name, needs) == needs
             found.append((is_open, float(share), node.name, share, node, left))
     _, _, name, share, node, left = max(found, key=lambda one: one[:3])
     has = f"{name} has {amount(share)} free, {needs} needed"
@@ -65,9 +65,9 @@ def outlook(
     if share.is_below(from_on):
         on = f"parked work goes on only with {least(share, from_on)} free{why_own(node)}"
         return _because(verdict, "below_resume_threshold", f"{has}; {on}.")
-    if not left.fits(needs, from_on, book.margin_of(name), queue):
+    if not left.fits(needs, from_on, ledger.margin_of(name), queue):
         beside = ""
-        if not left.container_fits(milli(needs.cpu), needs.memory_mib, queue):
+        if not left.container_fits(to_millicores(needs.cpu), needs.memory_mib, queue):
             beside = ", but no container there whose workers do this has so much left"
         elif left.fits(needs, from_on, queue=queue):
             beside = ", beside what is left to strangers, who lately used more"

@@ -32,9 +32,9 @@ class Policy:
     cooldown_seconds: float = 15.0
     """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
     cooldown_max_seconds: float = 900.0
-    swing_seconds: float = 300.0
+    peak_seconds: float = 300.0
     """How long the peak of foreign use is remembered when parked work is placed."""
-    settle_seconds: float = 60.0
+    sensor_lag_seconds: float = 60.0
     """How long a load may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
     """A node whose sample is older than this is offline: ``missed_samples`` × ``sample_seconds``, see ``conf``."""
@@ -46,7 +46,7 @@ class Policy:
     """The ramp goes back to 1 when this share of the online nodes came under pressure since the last poll."""
     ageing_seconds: float = 1800.0
     """An entry gains one step of priority for each such time it waits; 0 switches ageing off."""
-    hold_after_seconds: float = 1800.0
+    reserve_after_seconds: float = 1800.0
     """An entry that fits nowhere for so long gets a node kept free for it."""
     consolidates: bool = True
     """Move small work that can pause elsewhere, when large work waits that then has room."""

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.placement.ledger import Book, Placement
-from pause_manager.capacity.placement.ledgers import resuming_book
+from pause_manager.capacity.placement.ledger import Placement, ReservationLedger
+from pause_manager.capacity.placement.ledgers import resuming_ledger
 from pause_manager.capacity.placement.queue_line import Kind, Line, Waiting
-from pause_manager.capacity.placement.reserved_nodes import Kept, barred_for, has_node, still_kept
+from pause_manager.capacity.placement.reserved_nodes import ReservedNode, barred_for, has_node, still_reserved
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.capacity.yielding import NodeState
@@ -23,11 +23,11 @@ class RampState:
     allowance: int = 1
     """How many entries the next poll may send."""
     polled_at: float = 0.0
-    held: tuple[str, ...] = ()
+    reserved_nodes: tuple[str, ...] = ()
     """Nodes kept free for entries that fit nowhere yet: ``place`` must bar them for others."""
-    held_for: tuple[tuple[str, Needs], ...] = ()
+    reserved_for: tuple[tuple[str, Needs], ...] = ()
     """The same nodes with the needs of what each is kept free for."""
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[ReservedNode, ...] = ()
     """Those of ``held`` that other work was asked to leave."""
     moved: tuple[tuple[str, float], ...] = ()
     """What was asked to move lately, each with the time: see ``consolidate``."""
@@ -43,7 +43,7 @@ def plan_resume(
     ramp: RampState,
     now: float,
     states: Mapping[str, NodeState] | None = None,
-    book: Book | None = None,
+    ledger: ReservationLedger | None = None,
 ) -> tuple[list[tuple[Waiting, Placement]], RampState]:
     """The entries to send now, each with its place, and the ramp for the next poll.
 
@@ -57,27 +57,27 @@ def plan_resume(
     line = entries if isinstance(entries, Line) else Line(policy, entries)
     kinds = line.kinds(now)
     front = [(*first, number) for number, (_, waiting) in enumerate(kinds) if (first := next(waiting, None))]
-    if book is None:
-        book = resuming_book(nodes, policy, now, states)
-    kept = still_kept(ramp.kept, book.views, policy, now)
+    if ledger is None:
+        ledger = resuming_ledger(nodes, policy, now, states)
+    kept = still_reserved(ramp.kept, ledger.views, policy, now)
     if not front:
         return [], RampState(1, now, moved=ramp.moved)
     plan: list[tuple[Waiting, Placement]] = []
-    held = {one.node: one.needs for one in kept}
-    before = set(held)
+    reserved_nodes = {one.node: one.needs for one in kept}
+    before = set(reserved_nodes)
     short: list[Waiting] = []
     wanted: set[tuple[Needs, str]] = set()
     heapq.heapify(front)
     while front and len(plan) < allowance:
         rank, entry, number = heapq.heappop(front)
         (needs, own, queue), waiting = kinds[number]
-        placement = book.place(needs, barred_for(held, needs), own, queue)
+        placement = ledger.place(needs, barred_for(reserved_nodes, needs), own, queue)
         if placement is None:
             wanted.add((needs, queue))
             if _is_ripe(entry, own, ramp.polled_at, now):
                 short.append(entry)
-            if now - rank[1] >= own.hold_after_seconds:
-                _hold_one(book, kinds[number][0], held, ramp.held)
+            if now - rank[1] >= own.reserve_after_seconds:
+                _reserve_one(ledger, kinds[number][0], reserved_nodes, ramp.reserved_nodes)
             continue
         plan.append((entry, placement))
         if following := next(waiting, None):
@@ -90,15 +90,15 @@ def plan_resume(
         one
         for one in kept
         if one.node not in going
-        and (not has_tried_all or any(has_node({one.node: one.needs}, *kind, book.views) for kind in wanted))
+        and (not has_tried_all or any(has_node({one.node: one.needs}, *kind, ledger.views) for kind in wanted))
     ]
     for name in before - {one.node for one in kept}:
-        del held[name]
+        del reserved_nodes[name]
     return plan, RampState(
         doubled,
         now,
-        tuple(sorted(held)),
-        tuple(sorted(held.items(), key=lambda one: one[0])),
+        tuple(sorted(reserved_nodes)),
+        tuple(sorted(reserved_nodes.items(), key=lambda one: one[0])),
         kept=tuple(kept),
         moved=ramp.moved,
         short=tuple(short),
@@ -119,14 +119,18 @@ def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampSta
     return pressed > 0 and pressed >= policy.pressure_share * len(states)
 
 
-def _hold_one(book: Book, kind: Kind, held: dict[str, Needs], before: Collection[str]) -> None:
+def _reserve_one(
+    ledger: ReservationLedger, kind: Kind, reserved_nodes: dict[str, Needs], before: Collection[str]
+) -> None:
     """Keep a node free for ``needs`` that has room for it once our own loops there are done; the freest of them.
 
     At most one node in twenty, and one a kind. A node held at the last poll stays held as long as it will do.
     """
     needs, _, queue = kind
-    if has_node(held, needs, queue, book.views) or len(held) >= max(1, len(book.nodes) // 20):
+    if has_node(reserved_nodes, needs, queue, ledger.views) or len(reserved_nodes) >= max(1, len(ledger.nodes) // 20):
         return
-    able = [(name in before, share, name) for name, share in book.shares_alone(kind).items() if name not in held]
+    able = [
+        (name in before, share, name) for name, share in ledger.shares_alone(kind).items() if name not in reserved_nodes
+    ]
     if able:
-        held[max(able)[2]] = needs
+        reserved_nodes[max(able)[2]] = needs

@@ -30,7 +30,7 @@ def _unit(left: Share) -> str:
     return {"cpu": "cores", "memory": "MiB of memory", "gpu_memory": "MiB of GPU memory"}[left.resource]
 
 
-def word(left: Share) -> str:
+def label(left: Share) -> str:
     """The resource of a share for people."""
     return {"cpu": "cores", "memory": "memory", "gpu_memory": "GPU memory"}[left.resource]
 

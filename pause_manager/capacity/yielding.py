@@ -6,21 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity.foreign import CPU, MEMORY, Swing, Usage, gpu_resource, usage
+from pause_manager.capacity.foreign import CPU, MEMORY, ForeignPeak, Usage, gpu_resource, usage
 from pause_manager.capacity.headroom import (
     Margin,
     Resource,
     Share,
     headroom,
     is_readable,
-    milli,
     pause_threshold,
     resume_threshold,
+    to_millicores,
 )
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import Allocation, NodeView
-from pause_manager.capacity.wording import percent, why_own, word
+from pause_manager.capacity.wording import label, percent, why_own
 
 Figures = dict[str, Any]
 
@@ -39,18 +39,18 @@ class NodeState:
     cooldown_until: float = 0.0
     yielding: tuple[tuple[str, float], ...] = ()
     """Refs of what was told to yield and still shows among the node's loads, each with the time it was told."""
-    swing: Swing = field(default_factory=Swing)
+    foreign_peak: ForeignPeak = field(default_factory=ForeignPeak)
 
     def takes_parked_work(self, now: float) -> bool:
         return not self.is_saturated and now >= self.cooldown_until
 
     def margin(self, view: NodeView, policy: Policy) -> Margin:
         """What to leave free beside work that is sent there now."""
-        if not self.swing.latest and not self.swing.before:
+        if not self.foreign_peak.latest and not self.foreign_peak.before:
             return {}
-        return self.swing.margin(usage(view, policy), policy)
+        return self.foreign_peak.margin(usage(view, policy), policy)
 
-    def told_margin(self, view: NodeView, policy: Policy) -> str:
+    def margin_text(self, view: NodeView, policy: Policy) -> str:
         """``margin`` for people, such as ``0.2 cores of node-1``; empty if nothing is left free."""
         parts = [_told(resource, amount) for resource, amount in self.margin(view, policy).items()]
         return f"{' and '.join(parts)} of {view.name}" if parts else ""
@@ -97,7 +97,7 @@ def judge(
     # What has not left by then may never leave: strangers are not served by counting it as gone.
     leaving = frozenset(ref for ref, at in told if now - at < policy.yield_patience_seconds)
     used = usage(view, policy, leaving)
-    after = replace(state, yielding=told, swing=state.swing.seen(used, policy, now))
+    after = replace(state, yielding=told, foreign_peak=state.foreign_peak.seen(used, policy, now))
     after, best = _saturation(view, after, policy, now, kinds)
     after, yields, deficits = _contention(view, after, used, policy, now)
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
@@ -142,7 +142,7 @@ def _contention(
     yields = _who_yields(view, _candidates(view, state, policy, now), deficits, overrun)
     if not yields:
         return replace(state, contended_since=since), [], deficits
-    has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.swing_seconds)
+    has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.peak_seconds)
     cooldown = min(2 * state.cooldown, policy.cooldown_max_seconds) if has_come_again else policy.cooldown_seconds
     after = replace(
         state,
@@ -199,7 +199,7 @@ def _who_yields(
 def gives(allocation: Allocation, resource: Resource, view: NodeView) -> int:
     """How much of ``resource`` of ``view`` is free again once ``load`` has yielded."""
     if resource == CPU:
-        return milli(allocation.needs.cpu)
+        return to_millicores(allocation.needs.cpu)
     if resource == MEMORY:
         return view.memory_mib_of(allocation)
     return allocation.needs.gpu_memory_mib if resource[1] in allocation.gpus else 0
@@ -295,7 +295,7 @@ def _sentence(
         return f"{told}; {some} (lowest priority first, then last started)."
     if best is None:
         return f"{node} takes no new work: its GPUs cannot be read."
-    has = f"{percent(best)} of its {word(best)} free"
+    has = f"{percent(best)} of its {label(best)} free"
     if code == "saturated":
         return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
             f"and goes on at {figures['resume_threshold']:.0%}{why_own(view)}."

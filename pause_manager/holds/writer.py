@@ -1,4 +1,17 @@
-"""Place, alter, release and expire holds: the only writer of :class:`Hold`. One event each."""
+"""Place, alter, release and expire holds: the writer of :class:`Hold`. One event each.
+
+Locks are taken in this order, by whoever changes holds, entries or what they stop, so that nobody waits in a circle:
+
+1. the row of the fleet switch, if workers obey a hold on one of the scopes
+2. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
+3. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
+4. the rows of entries of the pause queue, then those of holds, in the order of their keys
+5. the row of a stage
+6. the row of a node
+7. the row of a slice
+
+A transaction may leave out steps, and takes none after a later one.
+"""
 
 from __future__ import annotations
 
@@ -242,13 +255,19 @@ def expire() -> int:
         try:
             ended += _expire(hold)
         except Exception:
-            logger.exception("The end action of %s failed; the other holds go on.", hold)
+            logger.exception("The end action of %s failed; the other holds are not affected.", hold)
     return ended
 
 
 def _expire(hold: Hold) -> bool:
+    """Carry out the end action of one hold; False if somebody else has done it or is doing it.
+
+    1. What belongs to its scope is locked, then the hold, unless another process has it.
+    2. ``keep`` and ``quiesce`` alter it, and it stays.
+    3. ``cancel`` has the work of its scope cancelled, while it is still held.
+    4. Else, and after a cancel, it is released.
+    """
     with transaction.atomic():
-        # What goes with the scope is locked before the hold, as everywhere else.
         effects.lock([hold.scope])
         if not Hold.objects.due().select_for_update(skip_locked=True).filter(pk=hold.pk).exists():
             return False
@@ -279,7 +298,7 @@ def _expire(hold: Hold) -> bool:
             return True
         if hold.on_expiry == Hold.OnExpiry.CANCEL:
             workloads.cancel(hold.scope, "its hold ended with a cancel")
-        release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="its time is over")
+        release([hold.scope], kind=hold.kind, actor=SYSTEM, reason="expired")
         return True
 
 

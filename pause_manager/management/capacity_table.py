@@ -12,7 +12,7 @@ from rich.text import Text
 from pause_manager import conf
 from pause_manager.capacity.snapshot import ContainerView, GpuView, NodeView
 from pause_manager.nodes import report, worker_groups
-from pause_manager.nodes.registry import NodeState
+from pause_manager.nodes.registry import KnownNode
 
 COLUMNS = ("node", "state", "cores", "ours", "foreign", "load", "memory free", "GPU", "GPU free", "ours", "busy", "°C")
 """The rows of a node's containers have their own figures in its columns, and nothing where they have no limit."""
@@ -20,7 +20,7 @@ OF_A_NODE = COLUMNS.index("GPU")
 RIGHT = {"cores", "ours", "foreign", "load", "memory free", "GPU free", "busy", "°C"}
 
 
-def table(states: Sequence[NodeState]) -> Table:
+def table(states: Sequence[KnownNode]) -> Table:
     """One row a node, and one more for each of its containers, if it has several, and for each GPU after its first."""
     has_gpus = any(state.view.gpus or state.view.gpu_problem for state in states)
     shown = Table(box=None, pad_edge=False, header_style="dim")
@@ -35,7 +35,7 @@ def table(states: Sequence[NodeState]) -> Table:
     return shown
 
 
-def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
+def lines_of(states: Sequence[KnownNode]) -> list[dict[str, Any]]:
     """The same for machines: one object a node, with its live workers."""
     views = worker_groups.with_workers(state.view for state in states)
     return [
@@ -53,7 +53,7 @@ def lines_of(states: Sequence[NodeState]) -> list[dict[str, Any]]:
     ]
 
 
-def sights(states: Sequence[NodeState]) -> list[str]:
+def sights(states: Sequence[KnownNode]) -> list[str]:
     """A sentence for each set of queues whose workers on a node may not use all of its GPUs."""
     views = worker_groups.with_workers(state.view for state in states)
     return list(dict.fromkeys(sentence for view in views for sentence in _sights(view)))
@@ -70,7 +70,7 @@ def _sights(view: NodeView) -> Iterator[str]:
         yield f"Workers{of} on {view.name} see {seen}."
 
 
-def _node_cells(state: NodeState) -> list[str | Text]:
+def _node_cells(state: KnownNode) -> list[str | Text]:
     view, sample = state.view, state.sample
     foreign = f"{view.foreign_cores:.1f}" + ("*" if sample.foreign_corrected_by else "")
     return [
@@ -84,7 +84,7 @@ def _node_cells(state: NodeState) -> list[str | Text]:
     ]
 
 
-def _told_apart(state: NodeState) -> Sequence[ContainerView]:
+def _told_apart(state: KnownNode) -> Sequence[ContainerView]:
     """The containers, where there is something to tell of them that the node's row does not say."""
     containers = state.view.containers
     return containers if len(containers) > 1 or any(one.is_bounded for one in containers) else ()
@@ -103,7 +103,7 @@ def _container_cells(one: ContainerView) -> list[str | Text]:
     ]
 
 
-def _gpu_cells(state: NodeState, gpu: GpuView | None) -> list[str | Text]:
+def _gpu_cells(state: KnownNode, gpu: GpuView | None) -> list[str | Text]:
     if gpu is None:
         return [Text(state.view.gpu_problem or state.view.gpu_note, style="yellow"), "", "", "", ""]
     shares = " (the machine's memory)" if gpu.is_unified else ""
@@ -115,7 +115,7 @@ def _gpu_cells(state: NodeState, gpu: GpuView | None) -> list[str | Text]:
     return [name, free, _gib(gpu.own_mib) if gpu.own_mib else "", busy, degrees]
 
 
-def _word(state: NodeState) -> Text:
+def _word(state: KnownNode) -> Text:
     if not state.is_online:
         return Text(f"offline {state.age_seconds:.0f} s", style="red")
     return Text("online", style="green") if state.row.is_consuming else Text("saturated", style="yellow")

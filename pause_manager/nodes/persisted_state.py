@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity import Adaptation, Idle, NodeState
-from pause_manager.capacity.foreign import Swing
+from pause_manager.capacity.foreign import ForeignPeak
 from pause_manager.capacity.headroom import Resource
 
 _STATE = ("is_saturated", "contended_at", "cooldown", "cooldown_until")
 
 
 @dataclass(frozen=True)
-class KeptWatch:
+class PersistedNodeState:
     """The node's state as far as it outlives a sampler, and its adapted threshold, if the mode has set one."""
 
     state: NodeState = field(default_factory=NodeState)
@@ -24,18 +24,24 @@ class KeptWatch:
     oom_kills: int | None = None
     """How many kills for want of memory have been told of."""
 
-    def has_only_swung(self, before: KeptWatch | None) -> bool:
+    def differs_in_memory_only(self, before: PersistedNodeState | None) -> bool:
         """Whether nothing but the strangers' swing and the idle processes' memory differs from ``before``."""
         if before is None:
             return False
-        return replace(self, idle=before.idle, state=replace(self.state, swing=before.state.swing)) == before
+        return (
+            replace(self, idle=before.idle, state=replace(self.state, foreign_peak=before.state.foreign_peak)) == before
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        swing = self.state.swing
+        foreign_peak = self.state.foreign_peak
         kept: dict[str, Any] = {name: getattr(self.state, name) for name in _STATE}
         kept["oom_kills"] = self.oom_kills
-        kept["swing"] = {"since": swing.since, "before": _listed(swing.before), "latest": _listed(swing.latest)}
+        kept["foreign_peak"] = {
+            "since": foreign_peak.since,
+            "before": _listed(foreign_peak.before),
+            "latest": _listed(foreign_peak.latest),
+        }
         if idle := self.idle.as_list():
             kept["idle"] = idle
         if self.adaptation is not None:
@@ -43,12 +49,16 @@ class KeptWatch:
         return kept
 
     @classmethod
-    def of_dict(cls, kept: Mapping[str, Any]) -> KeptWatch:
+    def of_dict(cls, kept: Mapping[str, Any]) -> PersistedNodeState:
         """The watch of :meth:`as_dict`; of what another version wrote, what is known."""
-        swing = kept.get("swing", {})
+        foreign_peak = kept.get("foreign_peak", {})
         state = NodeState(
             **{name: kept[name] for name in _STATE if name in kept},
-            swing=Swing(swing.get("since", 0.0), _mapped(swing.get("before", ())), _mapped(swing.get("latest", ()))),
+            foreign_peak=ForeignPeak(
+                foreign_peak.get("since", 0.0),
+                _mapped(foreign_peak.get("before", ())),
+                _mapped(foreign_peak.get("latest", ())),
+            ),
         )
         adaptation = Adaptation(**kept["adaptation"]) if kept.get("adaptation") else None
         return cls(state, adaptation, Idle.of_list(kept.get("idle", ())), kept.get("oom_kills"))

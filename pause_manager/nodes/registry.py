@@ -26,12 +26,12 @@ from pause_manager.database import batches
 from pause_manager.messaging.redis_clients import client as client
 from pause_manager.models import CapacitySample, Hold, Machine, WorkerNode
 from pause_manager.nodes.machines import identity
-from pause_manager.nodes.persisted_state import KeptWatch
-from pause_manager.nodes.rollup import Minute
+from pause_manager.nodes.persisted_state import PersistedNodeState
+from pause_manager.nodes.rollup import MinuteRollup
 from pause_manager.observability import audit
 from pause_manager.probes import processes
 from pause_manager.probes.sample import Sample
-from pause_manager.probes.sampler_election import Lodging
+from pause_manager.probes.sampler_election import SamplerElection
 
 logger = logging.getLogger("pause_manager.nodes.registry")
 
@@ -59,7 +59,7 @@ _MERGE = f"""
 
 
 @dataclass(frozen=True)
-class NodeState:
+class KnownNode:
     """A node as far as it is known: its row, its latest sample, and how old that may be."""
 
     row: WorkerNode
@@ -77,9 +77,9 @@ class NodeState:
         return capacity.with_threshold(view, self.row.pause_below, self.watch.adaptation, policy)
 
     @property
-    def watch(self) -> KeptWatch:
+    def watch(self) -> PersistedNodeState:
         """What its last sampler kept of it."""
-        return KeptWatch.of_dict(self.row.policy_state)
+        return PersistedNodeState.of_dict(self.row.policy_state)
 
 
 def live_nodes() -> list[NodeView]:
@@ -100,7 +100,7 @@ _LOCK = f"""
 _HELD = f"SELECT reason FROM {Hold._meta.db_table} WHERE released_at IS NULL AND scope = %s LIMIT 1"
 
 
-def lock(name: str, sample: Sample | None = None) -> tuple[NodeState | None, float | None]:
+def lock(name: str, sample: Sample | None = None) -> tuple[KnownNode | None, float | None]:
     """The node of this name, without loads, and the database's time; its row is locked until the transaction ends.
 
     ``sample`` is what :func:`latest` gave before the transaction. Without it the node is judged by what the workers of
@@ -131,10 +131,10 @@ def own_sample(name: str) -> Sample | None:
     settings = conf.settings()
     if not name or name != identity.known_name():
         return None
-    return Lodging(settings.runtime_dir).hear(within_seconds=settings.offline_seconds)
+    return SamplerElection(settings.runtime_dir).hear(within_seconds=settings.offline_seconds)
 
 
-def states(name: str | None = None) -> list[NodeState]:
+def states(name: str | None = None) -> list[KnownNode]:
     """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
 
     Whoever locks something calls it before: Redis may hang. A row whose sample cannot be understood (of a much later
@@ -145,10 +145,10 @@ def states(name: str | None = None) -> list[NodeState]:
     return _states(rows, _live_samples([row.name for row in rows]))
 
 
-def _states(rows: list[WorkerNode], live: dict[str, bytes | str]) -> list[NodeState]:
+def _states(rows: list[WorkerNode], live: dict[str, bytes | str]) -> list[KnownNode]:
     silent = [row.name for row in rows if row.name not in live]
     kept = dict(WorkerNode.objects.filter(name__in=silent).values_list("name", "sample")) if silent else {}
-    found: list[NodeState] = []
+    found: list[KnownNode] = []
     for row in rows:
         try:
             if row.name in live:
@@ -168,14 +168,14 @@ def _readable(name: str, sample: bytes | str | None) -> Sample | None:
         return None
 
 
-def _live_state(row: WorkerNode, sample: Sample) -> NodeState:
-    return NodeState(row, sample, is_online=True, age_seconds=0.0)
+def _live_state(row: WorkerNode, sample: Sample) -> KnownNode:
+    return KnownNode(row, sample, is_online=True, age_seconds=0.0)
 
 
-def _kept_state(row: WorkerNode, sample: dict[str, Any]) -> NodeState:
+def _kept_state(row: WorkerNode, sample: dict[str, Any]) -> KnownNode:
     age: float = row.age.total_seconds()  # type: ignore[attr-defined]
     is_online = age <= conf.settings().offline_seconds
-    return NodeState(row, Sample.of_dict(sample), is_online=is_online, age_seconds=max(0.0, age))
+    return KnownNode(row, Sample.of_dict(sample), is_online=is_online, age_seconds=max(0.0, age))
 
 
 def _live_samples(names: list[str]) -> dict[str, bytes | str]:
@@ -202,7 +202,7 @@ def announce(sample: Sample) -> bool:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedSample:
     """What the database answers to a sample."""
 
     now: float
@@ -211,16 +211,16 @@ class Kept:
     """What the machine is called, if it is known: a sample under another name is not kept."""
 
 
-def keep(sample: Sample, *, boot_id: str = "") -> Kept:
+def save_sample(sample: Sample, *, boot_id: str = "") -> SavedSample:
     """Keep ``sample`` as the last of its node, which is this machine, or the one with that ``boot_id``."""
     name, boot_id = sample.view.name, boot_id or processes.boot_id()
     with connection.cursor() as cursor:
         cursor.execute(_KEEP, {"boot_id": boot_id, "name": name, "sample": sample.as_json().decode()})
         now, is_called = cursor.fetchone()
-    return Kept(now, is_called or "")
+    return SavedSample(now, is_called or "")
 
 
-def keep_minute(minute: Minute, name: str) -> None:
+def save_minute(minute: MinuteRollup, name: str) -> None:
     """Add ``minute`` to the history of the node of this name.
 
     If another worker sampled a part of it, the part with more samples stays.
@@ -256,15 +256,15 @@ def held_because(name: str) -> str | None:
     return found[0] if found else None
 
 
-def keep_watch(name: str, watch: KeptWatch) -> bool:
+def save_state(name: str, watch: PersistedNodeState) -> bool:
     """Keep what is known of a judged node; ``False`` if the database does not know the node yet."""
     return bool(WorkerNode.objects.filter(name=name).update(policy_state=watch.as_dict()))
 
 
-def kept_watch(name: str) -> tuple[float | None, KeptWatch]:
+def saved_state(name: str) -> tuple[float | None, PersistedNodeState]:
     """The node's own threshold and what was kept of it, if anything."""
     row = WorkerNode.objects.filter(name=name).values_list("pause_below", "policy_state").first()
-    return (row[0], KeptWatch.of_dict(row[1])) if row else (None, KeptWatch())
+    return (row[0], PersistedNodeState.of_dict(row[1])) if row else (None, PersistedNodeState())
 
 
 def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason: str = "") -> bool:
@@ -289,7 +289,7 @@ def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason:
         return True
 
 
-def still_called_so(seen: Sequence[NodeState]) -> list[NodeState]:
+def still_called_so(seen: Sequence[KnownNode]) -> list[KnownNode]:
     """Those of ``seen`` that have not been renamed since: what is read of a node now is under its new name."""
     names = set(WorkerNode.objects.filter(pk__in=[state.row.pk for state in seen]).values_list("name", flat=True))
     return [state for state in seen if state.row.name in names]

@@ -41,7 +41,7 @@ def matching(found: Iterable[dict[str, Any]], query: dict[str, Any]) -> list[dic
     ]
 
 
-def _node(state: registry.NodeState, view: NodeView, held: dict[str, str], now: float) -> dict[str, Any]:
+def _node(state: registry.KnownNode, view: NodeView, held: dict[str, str], now: float) -> dict[str, Any]:
     policy = conf.settings().policy_of()
     room = capacity.headroom(view, now, policy)
     share = room.share(Needs())
@@ -59,7 +59,7 @@ def _node(state: registry.NodeState, view: NodeView, held: dict[str, str], now: 
         "own_cores": state.sample.own_cores,
         "foreign_cores": view.foreign_cores,
         "steady_foreign_cores": view.counted_foreign_cores,
-        "room_cores": room.cpu_milli / 1000,
+        "room_cores": room.cpu_millicores / 1000,
         "load_1m": state.sample.load_1m,
         "memory_mib": view.memory_mib,
         "free_memory_mib": view.free_memory_mib,
@@ -74,13 +74,13 @@ def _node(state: registry.NodeState, view: NodeView, held: dict[str, str], now: 
 
 
 def _gpu(gpu: GpuView, left: int | None) -> dict[str, Any]:
-    kept_back = ("own_processes",)
-    return {name: value for name, value in vars(gpu).items() if name not in kept_back} | {"room_mib": left}
+    hidden = ("own_processes",)
+    return {name: value for name, value in vars(gpu).items() if name not in hidden} | {"room_mib": left}
 
 
 def _container(one: ContainerView) -> dict[str, Any]:
-    kept_back = ("gpu_numbers",)
-    return {name: value for name, value in vars(one).items() if name not in kept_back} | {"gpus": list(one.gpus)}
+    hidden = ("gpu_numbers",)
+    return {name: value for name, value in vars(one).items() if name not in hidden} | {"gpus": list(one.gpus)}
 
 
 def worker_group(group: WorkerGroup) -> dict[str, Any]:

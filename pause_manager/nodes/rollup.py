@@ -10,7 +10,7 @@ from pause_manager.probes.sample import Sample
 
 
 @dataclass
-class Minute:
+class MinuteRollup:
     """Sums, least and greatest of the samples of a minute."""
 
     at: datetime
@@ -24,14 +24,14 @@ class Minute:
     _gpus: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, sample: Sample) -> Minute:
+    def of(cls, sample: Sample) -> MinuteRollup:
         """The empty minute that ``sample`` falls into."""
         at = datetime.fromtimestamp(sample.view.sampled_at // 60 * 60, UTC)
         return cls(at)
 
     def holds(self, sample: Sample) -> bool:
         """Whether ``sample`` falls into this minute."""
-        return Minute.of(sample).at == self.at
+        return MinuteRollup.of(sample).at == self.at
 
     def add(self, sample: Sample) -> None:
         """Count ``sample`` in."""

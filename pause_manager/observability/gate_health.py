@@ -29,7 +29,7 @@ logger = logging.getLogger("pause_manager.observability.gate_health")
 
 
 @contextmanager
-def judging(layer: str) -> Iterator[None]:
+def guarded_read(layer: str) -> Iterator[None]:
     """Read what ``layer`` is judged by. An error breaks no transaction of the caller's, is told and is raised."""
     try:
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
@@ -41,7 +41,7 @@ def judging(layer: str) -> Iterator[None]:
 
 
 @contextmanager
-def telling(layer: str) -> Iterator[None]:
+def counted(layer: str) -> Iterator[None]:
     """The same where the error ends the caller's transaction and work anyway, as in a claim: no savepoint, no line."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Messages of tasks in the pause queue: kept while held, answered once when they come back.
+"""Messages of tasks in the pause queue: parked while held, confirmed once when they come back.
 
 Whatever is written here is written under the turn of a delivery, and may be written again by the same turn: when the
 answer to a COMMIT is lost, the second try finds the first one's work and changes nothing.
@@ -6,7 +6,6 @@ answer to a COMMIT is lost, the second try finds the first one's work and change
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,8 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from pause_manager import pause_queue
 from pause_manager.actor import SYSTEM
@@ -29,14 +28,14 @@ from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit
 from pause_manager.pausable import places, running_tasks
-from pause_manager.probes import processes
+from pause_manager.pause_queue import transitions, writer
+from pause_manager.pause_queue.transitions import CONFIRM, DISCARD, REVOKE, UNCONFIRM
 
 logger = logging.getLogger("pause_manager.pausable.parked_messages")
 
 _UNTAGGED = "untagged:"
-_VOID = "void:"
 _SAME_MESSAGE = timedelta(minutes=10)
-"""For so long a message without a name that comes again, with the id of one that was kept, is taken for that one.
+"""For so long a message without a name that comes again, with the id of one that was parked, is taken for that one.
 
 Only a sender without us gives it none (see ``message_names``). Longer would take the next use of an id for the last.
 """
@@ -46,43 +45,12 @@ _COVERING = f"""
      WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
 """
 
-_FINISHED = f"""
-    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
-    UPDATE {PauseQueueEntry._meta.db_table} SET body = NULL, envelope = NULL
-     WHERE outcome = 'sent' AND confirmed_at IS NOT NULL AND id IN (SELECT entry_id FROM gone)
-"""
-
-_REDELIVERED = f"""
-    WITH gone AS (DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id)
-    UPDATE {PauseQueueEntry._meta.db_table} SET confirmed_at = NULL, confirmed_by = ''
-     WHERE outcome = 'sent' AND id IN (SELECT entry_id FROM gone)
-"""
-
-_VOID_CONFIRMATIONS = f"""
-    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET confirmed_by = %(void)s || run.turn
-      FROM {RunningTask._meta.db_table} AS run
-     WHERE run.id = ANY(%(rows)s) AND entry.id = run.entry_id AND entry.outcome = 'sent'
-"""
-
-_REVOKED = f"""
-    UPDATE {PauseQueueEntry._meta.db_table} AS entry SET revoked_at = statement_timestamp(), waits_for = 'hold'
-      FROM (SELECT id FROM {PauseQueueEntry._meta.db_table} AS waiting
-             WHERE revoked_at IS NULL AND (finished_at IS NULL OR (outcome = 'sent' AND confirmed_at IS NULL))
-               AND ref NOT LIKE 'run:%%'
-               AND (ref = ANY(%(refs)s) OR (message IS NULL AND id = ANY(%(signatures)s)) OR EXISTS (
-                   SELECT FROM jsonb_each(%(stamps)s::jsonb) AS revoked
-                     JOIN jsonb_each(CASE WHEN jsonb_typeof(message -> 'headers' -> 'stamps') = 'object'
-                                          THEN message -> 'headers' -> 'stamps' END) AS own ON own.key = revoked.key,
-                          jsonb_array_elements(revoked.value) AS one
-                    WHERE own.value @> one))
-             ORDER BY id FOR UPDATE) AS marked
-     WHERE entry.id = marked.id RETURNING entry.id, entry.ref
-"""
+_FINISHED = f"WITH gone AS ({running_tasks.END}) {writer.FORGET_CONTENT}"
 
 
 @dataclass(frozen=True)
 class Permit:
-    """A delivery that may run. ``row`` is the row that says so; none if nobody needs to find it."""
+    """The permission of a delivery to run. ``row`` is the row that says so; none if nobody needs to find it."""
 
     id: UUID
     row: int | None = None
@@ -93,20 +61,21 @@ class Permit:
 
 
 class RunningElsewhere(Exception):
-    """Another delivery of the same message is at work, or about to be: whether it ends or is lost shows later."""
+    """Another delivery of the same message runs, or is about to: whether it ends or is lost shows later."""
 
 
 def admit(delivery: Delivery) -> Permit | None:
-    """Let ``delivery`` run, or keep its message until nothing stops it; ``None`` if it must not run now.
+    """Let ``delivery`` run, or park its message until nothing stops it; ``None`` if it must not run now.
 
     One transaction, before the message is acknowledged:
 
     1. What this turn has written before stands.
-    2. A message of an entry that was answered, and one that was kept, end here. While the one who answered has its
-       row, this one waits (``RunningElsewhere``): he may end, or be lost before the task's first line. What a
-       dead-letter exchange has routed back after its entry was answered is a message like any other.
-    3. Held, or without room: it is kept, in the place that it had.
-    4. Else its entry is answered, and a row says that it runs if somebody must be able to find it: whoever counts what
+    2. A message of an entry that was confirmed, and one that was parked, end here. While the delivery that confirmed
+       it has its row, this one waits (``RunningElsewhere``): the other may end, or be lost before the task's first
+       line. What a dead-letter exchange has routed back after its entry was confirmed is a message like any other.
+    3. If it is held, it is parked, in the place that it had.
+    4. If it needs room and there is none, it is parked too.
+    5. Else its entry is confirmed, and a row says that it runs if somebody must be able to find it: whoever counts what
        it needs, or whoever sends its entry again should this worker be lost.
     """
     with _bounded():
@@ -116,13 +85,13 @@ def admit(delivery: Delivery) -> Permit | None:
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery)
-            if entry is None and (not came_back_dead(delivery.entry, delivery.headers) or _was_kept(delivery)):
-                logger.info("%s was delivered again: it has been answered.", delivery.ref)
+            if entry is None and (not came_back_dead(delivery.entry, delivery.headers) or _was_parked(delivery)):
+                logger.info("%s was delivered again: it has been confirmed.", delivery.ref)
                 return None
             if entry is not None and entry.revoked_at is not None:
                 return Permit(delivery.turn, is_revoked=True)
-        elif _was_kept(delivery):
-            logger.info("%s was delivered again: its message is kept.", delivery.ref)
+        elif _was_parked(delivery):
+            logger.info("%s was delivered again: its message is parked.", delivery.ref)
             return None
         node = identity.name(stays=True)
         if (hold := _covering([*delivery.scopes, f"node:{node}"])) is not None:
@@ -139,37 +108,22 @@ def admit(delivery: Delivery) -> Permit | None:
             return Permit(delivery.turn)
         places.give_up(before)
         if entry is not None:
-            PauseQueueEntry.objects.filter(pk=entry.pk).update(
-                confirmed_at=Now(), confirmed_by=str(delivery.turn), losses=0, problem=""
-            )
-        row = RunningTask.objects.create(
-            turn=delivery.turn,
-            task_id=clean(delivery.task_id),
-            task_name=clean(delivery.task_name),
-            queue=clean(delivery.short_queue),
-            node=node,
-            worker=delivery.worker,
-            owner=processes.identity(),
-            acks_late=delivery.acks_late,
-            priority=delivery.priority,
-            needs=running_tasks.needs_as_json(delivery.needs),
-            gpus=list(admitted),
-            entry=entry,
-        )
-    return Permit(delivery.turn, row.pk, entry.pk if entry else None, admitted)
+            sent = PauseQueueEntry.objects.filter(pk=entry.pk)
+            transitions.apply(CONFIRM, sent, confirmed_at=Now(), confirmed_by=str(delivery.turn))
+        pk = running_tasks.begin(delivery, node=node, gpus=admitted, entry=entry)
+    return Permit(delivery.turn, pk, entry.pk if entry else None, admitted)
 
 
 def park_remainder(delivery: Delivery, permit: Permit | None, rest: Rest) -> None:
-    """Keep the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
+    """Park the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
 
-    If it leaves because a hold said so, and that hold has gone by now, the rest is sent on at once.
+    If it leaves because of a hold that has been released since, the rest is sent on at once.
     """
     with _bounded():
         entry = None
         if permit is not None and permit.row is not None:
-            deleted, _ = RunningTask.objects.filter(turn=permit.id).delete()
-            if not deleted:
-                logger.warning("%s was kept already, or taken for lost and is run elsewhere.", delivery.ref)
+            if not running_tasks.end(permit.id):
+                logger.warning("%s was parked already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
             entry = _locked(permit.entry)
         hold = _covering(delivery.scopes)
@@ -180,43 +134,41 @@ def park_remainder(delivery: Delivery, permit: Permit | None, rest: Rest) -> Non
 
 
 def park_again(delivery: Delivery, permit: Permit) -> None:
-    """A hold came between the turn and the task's first line: the message waits again, in the place that it had."""
+    """Park the message again, in its place: a hold came between the permit and the task's first line."""
     with _bounded():
         entry = None
         if permit.row is not None:
-            deleted, _ = RunningTask.objects.filter(turn=permit.id).delete()
-            if not deleted:
+            if not running_tasks.end(permit.id):
                 return
             entry = _locked(permit.entry)
         hold = _covering([*delivery.scopes, f"node:{identity.name()}"])
-        pk = _park(delivery, entry, hold or "a hold that has gone", key=delivery.key or f"{_UNTAGGED}{delivery.turn}")
+        key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
+        pk = _park(delivery, entry, hold or "a hold that has been released", key=key)
         if hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
 
 
 def park_unknown(delivery: Delivery, reason: str) -> None:
-    """Keep a message that never waited and whose task its worker does not know, for one that does, or for a person."""
+    """Park a message that never waited and whose task its worker does not know, for one that does, or for a person."""
     with _bounded():
-        if not _was_kept(delivery):
+        if not _was_parked(delivery):
             _park(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
 
 
 def finished(turns: Collection[UUID]) -> None:
-    """The tasks of ``turns`` have ended: nobody needs their rows, nor the bodies of the messages they came by."""
+    """Delete the rows of ``turns``, whose tasks have ended, and the bodies of the messages that they came by."""
     with connection.cursor() as cursor:
         cursor.execute(_FINISHED, {"turns": list(turns)})
 
 
 def redelivered(turns: Collection[UUID]) -> None:
-    """The tasks of ``turns`` were broken off and the broker will deliver their messages again: they may be answered."""
-    with connection.cursor() as cursor:
-        cursor.execute(_REDELIVERED, {"turns": list(turns)})
-
-
-def void_confirmations(rows: Collection[int]) -> None:
-    """The workers of these rows of ``RunningTask`` were lost: a message of theirs that comes again may be answered."""
-    with connection.cursor() as cursor:
-        cursor.execute(_VOID_CONFIRMATIONS, {"void": _VOID, "rows": list(rows)})
+    """Let the messages of ``turns`` be confirmed again: their tasks were broken off, and the broker redelivers them."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(running_tasks.END, {"turns": list(turns)})
+            entries = [row[0] for row in cursor.fetchall() if row[0] is not None]
+        if entries:
+            transitions.apply(UNCONFIRM, PauseQueueEntry.objects.filter(pk__in=entries))
 
 
 @contextmanager
@@ -234,7 +186,7 @@ def _locked(pk: int | None) -> PauseQueueEntry | None:
 
 
 def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | None:
-    """The locked entry that a message names, if the message is the last one sent from it and is to be answered."""
+    """The locked entry that a message names, if the message is the last one sent from it and is to be confirmed."""
     pk, generation = named
     sent = PauseQueueEntry.objects.select_for_update().filter(pk=pk, generation=generation, outcome="sent")
     entry = sent.defer("body", "envelope").first()
@@ -243,21 +195,21 @@ def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | N
     runs = list(entry.running.at_work())
     if not runs:
         # Who had begun with it has acknowledged it, and the broker delivers that no more.
-        return entry if delivery.is_redelivered and entry.confirmed_by.startswith(_VOID) else None
+        return entry if delivery.is_redelivered and entry.confirmed_by.startswith(writer.VOID) else None
     if not {run.pk for run in runs} <= {run.pk for run in running_tasks.lost()}:
         raise RunningElsewhere
     running_tasks.mark_lost(runs)
     return entry
 
 
-def _was_kept(delivery: Delivery) -> bool:
+def _was_parked(delivery: Delivery) -> bool:
     """Whether this message, or a delivery of it before this one, is in the pause queue or was sent on from it."""
     # The tag alone is how releases before this one have named it.
     names = [name for name in (delivery.key, delivery.tag) if name] or [f"{_UNTAGGED}{delivery.turn}"]
     entries = PauseQueueEntry.objects.filter(message_key__in=names)
     if delivery.key or not delivery.is_redelivered:
         return entries.exists()
-    # Nobody has named it: it is the one that was kept lately, unless its id is used again and again.
+    # Nobody has named it: it is the one that was parked lately, unless its id is used again and again.
     same = PauseQueueEntry.objects.filter(ref=delivery.ref, task_name=delivery.task_name, message__isnull=False)
     same = same.filter(message__headers__retries=delivery.headers.get("retries"))
     return entries.exists() or same.filter(paused_at__gt=Now() - _SAME_MESSAGE).exists()
@@ -276,10 +228,10 @@ def _covering(scopes: Sequence[str]) -> str | None:
 
 
 def _park(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
-    """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's id."""
+    """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's key."""
     needs = delivery.needs
     waits_for_room = needs is not None and watching.is_watched()
-    values: dict[str, Any] = {
+    content: dict[str, Any] = {
         "reason": reason,
         "waits_for": PauseQueueEntry.WaitsFor.CAPACITY if waits_for_room else PauseQueueEntry.WaitsFor.HOLD,
         "message": delivery.message(),
@@ -287,48 +239,36 @@ def _park(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
         "body": delivery.body,
         "expires_at": delivery.expires_at,
     }
-    if entry is not None:
-        PauseQueueEntry.objects.filter(pk=entry.pk).update(
-            **values, **pause_queue.WAITING, attempts=F("attempts") + 1, losses=0, is_forced=False
-        )
-        pk = entry.pk
-    else:
-        kept, is_new = PauseQueueEntry.objects.get_or_create(
-            message_key=key or delivery.key or f"{_UNTAGGED}{delivery.turn}",
-            defaults={
-                **values,
-                "ref": delivery.ref,
-                "task_name": clean(delivery.task_name),
-                "queue": clean(delivery.short_queue),
-                "work_queue": clean(delivery.short_queue),
-                "priority": delivery.priority,
-                "needs": asdict(needs or Needs(cpu=0)),
-                "pipeline": delivery.policy,
-                "problem": problem,
-            },
-        )
-        pk = kept.pk
-        if not is_new:
-            return pk
-    audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"entry": pk})
+    address: dict[str, Any] = {
+        "ref": delivery.ref,
+        "task_name": clean(delivery.task_name),
+        "queue": clean(delivery.short_queue),
+        "work_queue": clean(delivery.short_queue),
+        "priority": delivery.priority,
+        "needs": asdict(needs or Needs(cpu=0)),
+        "pipeline": delivery.policy,
+        "problem": problem,
+    }
+    key = key or delivery.key or f"{_UNTAGGED}{delivery.turn}"
+    pk, is_written = writer.park_message(entry.pk if entry is not None else None, key, content, address)
+    if is_written:
+        audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"entry": pk})
     return pk
 
 
 def confirm_once(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:
-    """Answer the entry of a message whose task answers for nothing itself; False if another message has answered it.
+    """Confirm the entry of a message whose task confirms nothing itself; False if another message has confirmed it.
 
     ``key`` is the broker's own name for the message, the same when it is delivered again: what is redelivered after a
-    crash is taken up again, as any message would be. Where the broker has none, ``turn`` names this delivery.
+    crash is confirmed again, as any message would be. Where the broker has none, ``turn`` names this delivery.
     """
     pk, generation = named
     confirmed_by = key or f"{_UNTAGGED}{turn}"
     is_this = Q(confirmed_by=confirmed_by)
     if not key and is_redelivered:
         is_this |= Q(confirmed_by__startswith=_UNTAGGED)
-    sent = PauseQueueEntry.objects.filter(Q(confirmed_at=None) | is_this, pk=pk, generation=generation, outcome="sent")
-    return bool(
-        sent.update(confirmed_at=Coalesce("confirmed_at", Now()), confirmed_by=confirmed_by, losses=0, problem="")
-    )
+    sent = PauseQueueEntry.objects.filter(Q(confirmed_at=None) | is_this, pk=pk, generation=generation)
+    return bool(transitions.apply(CONFIRM, sent, confirmed_by=confirmed_by))
 
 
 def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
@@ -347,12 +287,12 @@ def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
 
 
 def discard(named: tuple[int, int]) -> None:
-    """A worker has thrown the message away by Celery's own rules (revoked, expired): nobody will run it."""
+    """Close the entry of a message that a worker has thrown away by Celery's own rules (revoked, expired)."""
     pk, generation = named
-    outcome = Case(When(revoked_at__isnull=False, then=Value(PauseQueueEntry.Outcome.REVOKED)), default=F("outcome"))
-    PauseQueueEntry.objects.unconfirmed().filter(pk=pk, generation=generation).update(
-        confirmed_at=Now(), outcome=outcome
-    )
+    sent = PauseQueueEntry.objects.filter(pk=pk, generation=generation)
+    # In this order: one that is revoked in between is found by the second.
+    if not transitions.apply(DISCARD, sent.filter(revoked_at=None)):
+        transitions.apply(REVOKE, sent.filter(revoked_at__isnull=False))
 
 
 def is_revoked(named: tuple[int, int]) -> bool:
@@ -363,25 +303,9 @@ def is_revoked(named: tuple[int, int]) -> bool:
 def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str]] | None = None) -> int:
     """Note in the entries of these tasks, and of those with any of these stamps, that they were revoked; how many.
 
-    Of those that wait, or were sent on and nobody has taken up: no worker starts them any more, whatever it remembers.
-    What waits for room waits no longer: its end needs none.
+    No worker starts them any more, whatever it remembers.
     """
     ids = list(task_ids)
     of_signatures = [int(one[7:]) for one in ids if re.fullmatch(r"parked-\d{1,18}", one)]
-    told: dict[str, Any] = {
-        "refs": [ref_of(one) for one in ids],
-        "signatures": of_signatures,
-        "stamps": json.dumps({clean(name): [clean(one) for one in values] for name, values in (stamps or {}).items()}),
-    }
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_REVOKED, told)
-            rows = cursor.fetchall()
-        audit.record_each(
-            "revoked",
-            [(ref, {"entry": pk}) for pk, ref in rows],
-            actor=SYSTEM,
-            reason="its task was revoked while it waited",
-            changes={ref: ({"revoked": False}, {"revoked": True}) for _, ref in rows},
-        )
-    return len(rows)
+    cleaned = {clean(name): [clean(one) for one in values] for name, values in (stamps or {}).items()}
+    return writer.mark_revoked([ref_of(one) for one in ids], of_signatures, cleaned)

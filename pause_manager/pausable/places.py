@@ -60,4 +60,4 @@ def admit(
 def give_up(before: Before) -> None:
     """Its run has another place now, or cannot use that one."""
     if before.place is not None:
-        RunningTask.objects.filter(pk=before.place.pk).delete()
+        running_tasks.forget([before.place.pk])

@@ -16,14 +16,13 @@ from django.db.models.functions import Now
 
 from pause_manager import conf, database, pause_queue
 from pause_manager.actor import SYSTEM, Actor
-from pause_manager.database import batches
 from pause_manager.messaging import broker
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members, watching
-from pause_manager.nodes.known_tasks import unknown_names as unknown_names
 from pause_manager.observability import audit
-from pause_manager.pausable import parked_messages, running_tasks
+from pause_manager.pausable import running_tasks
+from pause_manager.pause_queue import writer
 
 logger = logging.getLogger("pause_manager.pausable.redispatch")
 
@@ -171,7 +170,7 @@ def _end_lost_runs() -> None:
     # A message that comes again by itself takes the row out of its entry: then there is nothing to open.
     pause_queue.reopen(PauseQueueEntry.objects.filter(running__in=again), "its worker was lost", keeps_place=True)
     early = [row.pk for row in gone if not row.acks_late and row.entry_id is not None]
-    parked_messages.void_confirmations(early)
+    writer.void_confirmations(early)
     running_tasks.mark_lost(gone)
     _end_places()
 
@@ -182,10 +181,8 @@ def _end_places() -> None:
     if not over:
         return
     if watching.is_watched():
-        hold, capacity = PauseQueueEntry.WaitsFor.HOLD, PauseQueueEntry.WaitsFor.CAPACITY
-        waiting = PauseQueueEntry.objects.waiting().order_by().filter(pk__in=[entry for _, entry in over if entry])
-        waiting.filter(waits_for=hold, revoked_at=None).update(waits_for=capacity)
-    RunningTask.objects.filter(pk__in=[pk for pk, _ in over]).delete()
+        writer.wait_for_capacity(PauseQueueEntry.objects.filter(pk__in=[entry for _, entry in over if entry]))
+    running_tasks.forget([pk for pk, _ in over])
 
 
 @dataclass(frozen=True)
@@ -254,7 +251,7 @@ def _send_what_is_known_again() -> None:
     with transaction.atomic():
         rows = unknown.select_for_update(skip_locked=True).values_list("pk", "ref", "queue", "task_name", "reason")
         found = [row for row in rows[: 10 * BATCH] if row[3] in known.get(row[2], ())]
-        PauseQueueEntry.objects.filter(pk__in=[row[0] for row in found]).update(problem="", resume_after=None)
+        writer.clear_problem([row[0] for row in found])
         audit.record_each(
             "known_again",
             [(ref, {"entry": pk, "task": name, "queue": queue}) for pk, ref, queue, name, _ in found],
@@ -281,22 +278,6 @@ def _send_expired() -> None:
             closed = pause_queue.let_expire(found, sender)
             if closed < len(found):
                 return
-
-
-def forget() -> int:
-    """Delete what ended more than ``history_days`` ago, runs and what was dropped included; returns how many.
-
-    A message that was sent on has ended when it was answered, and its task too, if it needs a row.
-    """
-    ended = "CASE WHEN outcome = 'sent' THEN confirmed_at ELSE finished_at END"
-    before = "statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)"
-    return batches.delete(
-        _ENTRY,
-        ended,
-        f"""finished_at IS NOT NULL AND {ended} < {before}
-            AND NOT EXISTS (SELECT 1 FROM {RunningTask._meta.db_table} AS task WHERE task.entry_id = old.id)""",
-        {"days": conf.settings().history_days},
-    )
 
 
 def send_after_release(actor: Actor) -> None:

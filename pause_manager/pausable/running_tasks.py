@@ -7,10 +7,11 @@ writes the row before the task starts, keeps it fresh with each beat, and delete
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import orjson
 from django.db import connection
@@ -19,6 +20,7 @@ from django.db.models.functions import Now
 from pause_manager import conf
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
+from pause_manager.messaging.message import Delivery, clean
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.probes import processes
 from pause_manager.times import KEEPS_PLACE_SECONDS
@@ -160,6 +162,48 @@ def rename_machine(old: str, new: str) -> None:
     """Write the new name of a machine to the rows of its tasks."""
     rows = RunningTask.objects.filter(node=old).order_by("id").select_for_update(no_key=True)
     RunningTask.objects.filter(pk__in=[row.pk for row in rows.only("pk")]).update(node=new)
+
+
+def begin(delivery: Delivery, *, node: str, gpus: Sequence[str], entry: PauseQueueEntry | None) -> int:
+    """Write the row of a delivery that may run now; returns its key."""
+    row = RunningTask.objects.create(
+        turn=delivery.turn,
+        task_id=clean(delivery.task_id),
+        task_name=clean(delivery.task_name),
+        queue=clean(delivery.short_queue),
+        node=node,
+        worker=delivery.worker,
+        owner=processes.identity(),
+        acks_late=delivery.acks_late,
+        priority=delivery.priority,
+        needs=needs_as_json(delivery.needs),
+        gpus=list(gpus),
+        entry=entry,
+    )
+    return row.pk
+
+
+def end(turn: UUID) -> bool:
+    """Delete the row of ``turn``; False if there was none: it was taken for lost."""
+    deleted, _ = RunningTask.objects.filter(turn=turn).delete()
+    return bool(deleted)
+
+
+def forget(pks: Collection[int]) -> None:
+    """Delete these rows: their places are given up."""
+    RunningTask.objects.filter(pk__in=pks).delete()
+
+
+END = f"DELETE FROM {RunningTask._meta.db_table} WHERE turn = ANY(%(turns)s) RETURNING entry_id"
+"""Deletes the rows of ``turns``; returns the entries that they came from."""
+
+HEARTBEAT = f"""
+    UPDATE {RunningTask._meta.db_table}
+       SET heartbeat_at = statement_timestamp(),
+           polls_for_stop = polls_for_stop OR turn = ANY(%(asking)s::uuid[])
+     WHERE owner = %(owner)s
+"""
+"""Keeps the rows of the worker ``owner`` fresh, and notes which of its tasks have polled for a stop."""
 
 
 def needs_as_json(needs: Needs | None) -> Any:

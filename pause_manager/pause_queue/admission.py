@@ -34,16 +34,16 @@ class FleetSnapshot:
     now: float
 
     @cached_property
-    def rooms(self) -> capacity.Rooms:
+    def headrooms(self) -> capacity.Headrooms:
         """What is left of the nodes, before anything is reserved."""
-        return capacity.Rooms(self.now)
+        return capacity.Headrooms(self.now)
 
-    def reserve_unplaced(self, book: capacity.Book) -> capacity.Book:
+    def reserve_unplaced(self, ledger: capacity.ReservationLedger) -> capacity.ReservationLedger:
         """Give what is on its way its room: it was admitted once, so no threshold is asked again."""
         anywhere = replace(conf.settings().policy_of(), pause_below=0.0, resume_above=0.0)
         for allocation in self.unplaced:
-            book.place(allocation.needs, policy=anywhere, queue=allocation.queue)
-        return book
+            ledger.place(allocation.needs, policy=anywhere, queue=allocation.queue)
+        return ledger
 
 
 class AdmissionController:
@@ -61,7 +61,7 @@ class AdmissionController:
         verdict = self._verdicts.get((needs, policy, queue))
         if verdict is None:
             fleet = self._fleet
-            verdict = capacity.should_pause(fleet.views, needs, policy, fleet.now, queue, fleet.rooms)
+            verdict = capacity.should_pause(fleet.views, needs, policy, fleet.now, queue, fleet.headrooms)
             verdict = _with_holds(verdict)
             self._verdicts[needs, policy, queue] = verdict
             word = "pause" if verdict.should_pause else "go"
@@ -102,7 +102,7 @@ class AdmissionController:
         ]:
             found.append(", ".join(kept[:3]))
         states = self._fleet.states
-        margins = [states[view.name].told_margin(view, policy) for view in online if view.name in states]
+        margins = [states[view.name].margin_text(view, policy) for view in online if view.name in states]
         if swung := [margin for margin in margins if margin]:
             found.append(f"strangers, who lately used more, are left {', '.join(swung[:3])}")
         return f" ({'; '.join(found)})" if found else ""
@@ -111,10 +111,10 @@ class AdmissionController:
         return node in self._fleet.states and self._fleet.states[node].is_saturated
 
     @cached_property
-    def _book(self) -> capacity.Book:
+    def _book(self) -> capacity.ReservationLedger:
         fleet = self._fleet
         policy = conf.settings().policy_of()
-        return fleet.reserve_unplaced(capacity.admission_book(fleet.views, policy, fleet.now, fleet.states))
+        return fleet.reserve_unplaced(capacity.admission_ledger(fleet.views, policy, fleet.now, fleet.states))
 
     @cached_property
     def _queue_heads(self) -> list[Kind]:
@@ -141,7 +141,7 @@ def _with_holds(verdict: capacity.Verdict) -> capacity.Verdict:
 
 
 def open_admission(
-    level: int = logging.INFO, seen: Sequence[nodes.NodeState] | None = None
+    level: int = logging.INFO, seen: Sequence[nodes.KnownNode] | None = None
 ) -> AdmissionController | None:
     """A controller over the fleet as it is now; ``None`` when capacity is not watched, so that everything may start.
 
@@ -153,7 +153,7 @@ def open_admission(
     return AdmissionController(take_snapshot(seen), Ramp.stored(), level)
 
 
-def take_snapshot(seen: Sequence[nodes.NodeState] | None = None) -> FleetSnapshot:
+def take_snapshot(seen: Sequence[nodes.KnownNode] | None = None) -> FleetSnapshot:
     """The fleet as it is now, in a constant number of queries.
 
     Whoever holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.

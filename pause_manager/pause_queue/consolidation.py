@@ -20,14 +20,14 @@ MAKING_ROOM = "making_room"
 
 
 def consolidate(
-    ramp: capacity.RampState, fleet: FleetSnapshot, book: capacity.Book, policy: capacity.Policy
+    ramp: capacity.RampState, fleet: FleetSnapshot, ledger: capacity.ReservationLedger, policy: capacity.Policy
 ) -> tuple[list[capacity.Consolidation], capacity.RampState]:
     """What is to be moved for what the plan that ended in ``ramp`` found no room for, and the ramp with it."""
     if not ramp.short or not policy.consolidates:
         return [], ramp
     ramp = replace(ramp, short=_named(ramp.short))
     policy_of = conf.settings().policy_of
-    return capacity.consolidate(ramp, book, policy, fleet.now, fleet.states, policy_of=policy_of)
+    return capacity.consolidate(ramp, ledger, policy, fleet.now, fleet.states, policy_of=policy_of)
 
 
 def _named(short: Sequence[capacity.Waiting]) -> tuple[capacity.Waiting, ...]:
@@ -52,7 +52,7 @@ def carry_out(found: Iterable[capacity.Consolidation]) -> None:
 
 
 def outlook(
-    making: Iterable[capacity.Kept], needs: Needs, queue: str, views: Mapping[str, NodeView], now: float
+    making: Iterable[capacity.ReservedNode], needs: Needs, queue: str, views: Mapping[str, NodeView], now: float
 ) -> tuple[str, str] | None:
     """Code and sentence of why work with ``needs`` waits, if a node that serves its ``queue`` is made free for it."""
     for one in making:

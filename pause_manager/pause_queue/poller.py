@@ -14,7 +14,7 @@ from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
-from pause_manager.pause_queue import consolidation, heads, writer
+from pause_manager.pause_queue import consolidation, delivery, heads
 from pause_manager.pause_queue.admission import FleetSnapshot, take_snapshot
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
@@ -38,7 +38,7 @@ class Poll:
     skipped: str = ""
 
 
-def poll(seen: Sequence[nodes.NodeState]) -> Poll:
+def poll(seen: Sequence[nodes.KnownNode]) -> Poll:
     """Poll once, in the caller's transaction, which has :func:`pause_queue.lock_poll`."""
     state, _ = PollState.objects.get_or_create(pk=1)
     if Hold.objects.covering(["fleet"]).exists():
@@ -49,7 +49,7 @@ def poll(seen: Sequence[nodes.NodeState]) -> Poll:
     return _poll(Ramp.of_dict(state.ramp).backed_off(), seen) if watching.is_watched() else _let_all_go()
 
 
-def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
+def _poll(ramp: Ramp, seen: Sequence[nodes.KnownNode]) -> Poll:
     policy_of = conf.settings().policy_of
     policy = policy_of()
     entries = heads.foremost(ramp.allowance, policy.ageing_seconds)
@@ -66,24 +66,24 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.NodeState]) -> Poll:
         for entry in entries
     ]
     fleet = take_snapshot(seen)
-    book = fleet.reserve_unplaced(capacity.resuming_book(fleet.views, policy, fleet.now, fleet.states))
+    ledger = fleet.reserve_unplaced(capacity.resuming_ledger(fleet.views, policy, fleet.now, fleet.states))
     plan, after = capacity.plan_resume(
-        waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, book=book
+        waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, ledger=ledger
     )
-    found, after = consolidation.consolidate(after, fleet, book, policy)
+    found, after = consolidation.consolidate(after, fleet, ledger, policy)
     until = fleet.now + 2 * conf.settings().poll_interval_seconds
     placed = {placement.node: entry.needs for entry, placement in plan}
     ids = [int(entry.ref) for entry, _ in plan]
     left = ramp.after(after, placed, ids, until)
-    _remember(left, _told(entries, ids, fleet, book, left))
+    _remember(left, _told(entries, ids, fleet, ledger, left))
     sent = 0
     if plan:
         figures = {int(entry.ref): _figures(entry, placement, policy, ramp) for entry, placement in plan}
-        sent = writer.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
+        sent = delivery.send_on(ids, actor=CAPACITY, reason=_why(plan), details=figures)
     consolidation.carry_out(found)
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:
-        told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now, rooms=fleet.rooms).figures
+        told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now, headrooms=fleet.headrooms).figures
         logger.info("Poll: %d entries go on, %d wait; allowance %d, %s", sent, waits, ramp.allowance, told)
     return Poll(sent, waits)
 
@@ -93,7 +93,7 @@ def _let_all_go() -> Poll:
     _remember(Ramp(), [])
     entries = heads.foremost(AT_ONCE, conf.settings().policy_of().ageing_seconds)
     ids = [entry.pk for entry in sorted(entries, key=lambda entry: (entry.priority, entry.paused_at, entry.pk))]
-    sent = writer.send_on(ids[:AT_ONCE], actor=CAPACITY, reason="capacity is not watched") if ids else 0
+    sent = delivery.send_on(ids[:AT_ONCE], actor=CAPACITY, reason="capacity is not watched") if ids else 0
     return Poll(sent, PauseQueueEntry.objects.waiting().count())
 
 
@@ -108,7 +108,7 @@ def rename_machine(old: str, new: str) -> None:
 
 
 def _told(
-    entries: Sequence[Entry], sent: Sequence[int], fleet: FleetSnapshot, book: capacity.Book, ramp: Ramp
+    entries: Sequence[Entry], sent: Sequence[int], fleet: FleetSnapshot, ledger: capacity.ReservationLedger, ramp: Ramp
 ) -> list[dict[str, Any]]:
     """Why each kind of what waits does so; of a kind of which some went on: what the next ones wait for."""
     kinds = dict.fromkeys((entry.queue, entry.pipeline, entry.needs) for entry in entries)
@@ -122,12 +122,12 @@ def _told(
             policy,
             fleet.now,
             fleet.states,
-            book=book,
+            ledger=ledger,
             kept_for=kept_for,
             queue=queue,
-            rooms=fleet.rooms,
+            headrooms=fleet.headrooms,
         )
-        making = consolidation.outlook(ramp.making, needs, queue, book.views, fleet.now)
+        making = consolidation.outlook(ramp.making, needs, queue, ledger.views, fleet.now)
         code, sentence = making or (verdict.code, verdict.sentence)
         kind = {"queue": queue, "pipeline": pipeline, "needs": asdict(needs)}
         told.append({**kind, "code": code, "sentence": sentence})

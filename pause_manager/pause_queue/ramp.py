@@ -42,7 +42,7 @@ class Ramp:
     polled_at: float = 0.0
     kept: Mapping[str, Kept] = field(default_factory=dict)
     sent: tuple[int, ...] = ()
-    making: tuple[capacity.Kept, ...] = ()
+    making: tuple[capacity.ReservedNode, ...] = ()
     """Those of ``kept`` that other work was asked to leave: see ``consolidating``."""
     moved: tuple[tuple[str, float], ...] = ()
     """What was asked to move within the cooldown, each with the time."""
@@ -64,7 +64,7 @@ class Ramp:
             stored.get("polled_at", 0.0),
             kept,
             tuple(stored.get("sent", ())),
-            tuple(capacity.Kept(**{**one, "needs": Needs(**one["needs"])}) for one in stored.get("making", ())),
+            tuple(capacity.ReservedNode(**{**one, "needs": Needs(**one["needs"])}) for one in stored.get("making", ())),
             tuple(sorted(stored.get("moved", {}).items())),
         )
 
@@ -116,7 +116,7 @@ class Ramp:
 
         A node that was kept free for what goes on now stays so ``until`` that has started.
         """
-        kept = {name: Kept(needs) for name, needs in state.held_for}
+        kept = {name: Kept(needs) for name, needs in state.reserved_for}
         for name, one in self.kept.items():
             if name in kept:
                 continue

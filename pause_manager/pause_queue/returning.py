@@ -1,7 +1,4 @@
-"""Entries that were sent on and come back to wait: lost, refused by the broker, or set aside by a worker.
-
-Beside ``pause_queue``, and with the same right, it writes :class:`PauseQueueEntry`.
-"""
+"""Entries that were sent on and wait again: lost, refused by the broker, or set aside by a worker."""
 
 from __future__ import annotations
 
@@ -11,29 +8,19 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, DateTimeField, Exists, F, Func, OuterRef, Q, Value, When
-from django.db.models.functions import Now
 
 from pause_manager.actor import SYSTEM
 from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.observability import audit
+from pause_manager.pause_queue import transitions
+from pause_manager.pause_queue.transitions import DROP, REOPEN
 
-logger = logging.getLogger("pause_manager.pause_queue.writer")
+logger = logging.getLogger("pause_manager.pause_queue.returning")
 
 Problem = PauseQueueEntry.Problem
 
 MOST_LOSSES = 3
 """A message that was lost so often waits alone, for people to see."""
-
-WAITING: dict[str, Any] = {
-    "finished_at": None,
-    "outcome": "",
-    "sent_at": None,
-    "confirmed_at": None,
-    "confirmed_by": "",
-    "problem": "",
-    "resume_after": None,
-}
-"""What an entry says of itself that waits again and has nothing wrong with it."""
 
 _FIRST_SECONDS = {Problem.REFUSED: 10, Problem.UNREADABLE: 60, Problem.UNCONFIRMED: 30}
 _MOST_SECONDS = 3_600
@@ -66,7 +53,7 @@ def take_back(sent: PauseQueueQuerySet, why: str) -> int:
     with transaction.atomic():
         rows = _locked(sent)
         if rows:
-            PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**WAITING)
+            transitions.apply(REOPEN, PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]))
             _tell(rows, why, {})
             logger.warning("%d messages wait again: %s.", len(rows), why)
     return len(rows)
@@ -107,8 +94,7 @@ def _locked(sent: PauseQueueQuerySet) -> list[_Row]:
     parked_anew = Case(When(Q(message__isnull=True) & Exists(again), then=Value(True)), default=Value(False))
     rows = list(chosen.annotate(parked_anew=parked_anew).values_list("pk", "ref", "losses", "parked_anew"))
     if doubled := [(pk, ref) for pk, ref, _, is_doubled in rows if is_doubled]:
-        outcome = PauseQueueEntry.Outcome.DROPPED
-        PauseQueueEntry.objects.filter(pk__in=[pk for pk, _ in doubled]).update(outcome=outcome, finished_at=Now())
+        transitions.apply(DROP, PauseQueueEntry.objects.filter(pk__in=[pk for pk, _ in doubled]))
         reason = "the same was parked again while its message was on its way"
         audit.record_each("dropped", [(ref, {"entry": pk}) for pk, ref in doubled], actor=SYSTEM, reason=reason)
     return [(pk, ref, losses) for pk, ref, losses, is_doubled in rows if not is_doubled]
@@ -119,10 +105,10 @@ def _wait_again(
 ) -> None:
     if not rows:
         return
-    values = {**WAITING, "attempts": F("attempts") + 1, "losses": F("losses") + 1, **(more or {})}
+    values = {"attempts": F("attempts") + 1, "losses": F("losses") + 1, **(more or {})}
     if problem is not None:
         values |= {"problem": problem.value, "reason": reason, "resume_after": resume_after}
-    PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]).update(**values)
+    transitions.apply(REOPEN, PauseQueueEntry.objects.filter(pk__in=[pk for pk, *_ in rows]), **values)
     _tell(rows, reason, {"problem": problem.value} if problem is not None else {})
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
 
 from pause_manager.actor import Actor
 from pause_manager.errors import PauseManagerError
 from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import known_tasks
 from pause_manager.observability import audit
-from pause_manager.pause_queue.returning import WAITING
+from pause_manager.pause_queue import transitions
+from pause_manager.pause_queue.transitions import DROP, REQUEUE, Transition
 
 _BATCH = 1_000
 _LONGEST_NAME = 1_000
@@ -53,8 +53,7 @@ class Selection:
 
 def drop(meant: Selection, *, actor: Actor, reason: str, among: PauseQueueQuerySet | None = None) -> list[int]:
     """Take the entries out of the queue for good; their keys. A message that is on its way is not run any more."""
-    values = {"outcome": PauseQueueEntry.Outcome.DROPPED, "finished_at": Now()}
-    return _changed("dropped", meant, among, values, {"outcome": "dropped"}, actor, reason)
+    return _changed("dropped", meant, among, DROP, {}, {"outcome": "dropped"}, actor, reason)
 
 
 def rename(
@@ -78,8 +77,8 @@ def rename_entries(
 ) -> list[int]:
     """The same for the entries of ``meant``, whatever their task."""
     _check("a task", new)
-    values = {**_ANEW, "task_name": new}
-    return _changed("renamed", meant, among, values, {"task": new, "problem": ""}, actor, reason)
+    values = {"task_name": new}
+    return _changed("renamed", meant, among, REQUEUE, values, {"task": new, "problem": ""}, actor, reason)
 
 
 def reroute(
@@ -87,12 +86,8 @@ def reroute(
 ) -> list[int]:
     """Let the entries go to ``queue``, as soon as nothing holds that one and there is room; their keys."""
     _check("a queue", queue)
-    values = {**_ANEW, "queue": queue, "work_queue": queue}
-    return _changed("rerouted", meant, among, values, {"queue": queue, "problem": ""}, actor, reason)
-
-
-_ANEW = {**WAITING, "losses": 0}
-"""Of an entry that a person has changed: it waits again, also if its message was on its way."""
+    values = {"queue": queue, "work_queue": queue}
+    return _changed("rerouted", meant, among, REQUEUE, values, {"queue": queue, "problem": ""}, actor, reason)
 
 
 def _check(what: str, name: str) -> None:
@@ -104,13 +99,14 @@ def _changed(
     action: str,
     meant: Selection,
     among: PauseQueueQuerySet | None,
+    transition: Transition,
     values: dict[str, Any],
     after: dict[str, Any],
     actor: Actor,
     reason: str,
 ) -> list[int]:
     chosen = meant.chosen(among).order_by("pk")
-    if "outcome" in values and not values["outcome"]:
+    if transition is REQUEUE:
         # One that was parked anew while its message was on its way waits there.
         again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message__isnull=True)
         chosen = chosen.exclude(Q(outcome=PauseQueueEntry.Outcome.SENT, message__isnull=True) & Exists(again))
@@ -120,7 +116,7 @@ def _changed(
             later = chosen.filter(pk__gt=changed[-1]) if changed else chosen
             # What they are chosen by is judged once more when they are locked: a worker may have taken it up.
             rows = list(later.select_for_update().values("pk", "ref", *_TOLD.values())[:_BATCH])
-            PauseQueueEntry.objects.filter(pk__in=[row["pk"] for row in rows]).update(**values)
+            transitions.apply(transition, PauseQueueEntry.objects.filter(pk__in=[row["pk"] for row in rows]), **values)
             _tell(action, rows, after, actor, reason)
         changed += [row["pk"] for row in rows]
         if len(rows) < _BATCH:

@@ -1,35 +1,65 @@
-"""The durable pause queue: park, send on exactly once, drop. Writes :class:`PauseQueueEntry`."""
+"""The rows of the pause queue: every column of :class:`PauseQueueEntry` that is not its state.
+
+The state is written by ``transitions`` alone, and messages are sent by ``delivery``.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Case, Count, F, When
-from django.db.models.functions import Now
+from django.db.models import Count
 
-from pause_manager import holds
+from pause_manager import conf, holds
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging import broker, envelope
-from pause_manager.messaging.message import ENTRY
-from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.database import batches
+from pause_manager.messaging import broker
+from pause_manager.models import Hold, PauseQueueEntry, RunningTask
+from pause_manager.models.queue import PauseQueueQuerySet
 from pause_manager.observability import audit
-from pause_manager.pause_queue.returning import WAITING as WAITING
-from pause_manager.pause_queue.returning import refuse, take_back
-from pause_manager.pause_queue.returning import reopen as reopen
-from pause_manager.pause_queue.returning import set_aside as set_aside
+from pause_manager.pause_queue import transitions
+from pause_manager.pause_queue.transitions import DROP, PARK, SEND, SEND_RUN
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 
+_ENTRY, _RUNNING = PauseQueueEntry._meta.db_table, RunningTask._meta.db_table
 _POLL = "slackwater poll"
-BODIES_AT_ONCE = 50
-"""Bodies are read when they are sent, so many at a time, however many entries go on."""
+
+FORGET_CONTENT = f"""
+    UPDATE {_ENTRY} SET body = NULL, envelope = NULL
+     WHERE outcome = 'sent' AND confirmed_at IS NOT NULL AND id IN (SELECT entry_id FROM gone)
+"""
+"""After ``WITH gone AS (…)``: the tasks of these entries have ended, and nobody sends their messages again."""
+
+VOID = "void:"
+"""What the confirmation of a lost worker begins with."""
+
+_VOID_CONFIRMATIONS = f"""
+    UPDATE {_ENTRY} AS entry SET confirmed_by = '{VOID}' || run.turn
+      FROM {_RUNNING} AS run
+     WHERE run.id = ANY(%(rows)s) AND entry.id = run.entry_id AND entry.outcome = 'sent'
+"""
+
+_REVOKED = f"""
+    UPDATE {_ENTRY} AS entry SET revoked_at = statement_timestamp(), waits_for = 'hold'
+      FROM (SELECT id FROM {_ENTRY} AS waiting
+             WHERE revoked_at IS NULL AND (finished_at IS NULL OR (outcome = 'sent' AND confirmed_at IS NULL))
+               AND ref NOT LIKE 'run:%%'
+               AND (ref = ANY(%(refs)s) OR (message IS NULL AND id = ANY(%(signatures)s)) OR EXISTS (
+                   SELECT FROM jsonb_each(%(stamps)s::jsonb) AS revoked
+                     JOIN jsonb_each(CASE WHEN jsonb_typeof(message -> 'headers' -> 'stamps') = 'object'
+                                          THEN message -> 'headers' -> 'stamps' END) AS own ON own.key = revoked.key,
+                          jsonb_array_elements(revoked.value) AS one
+                    WHERE own.value @> one))
+             ORDER BY id FOR UPDATE) AS marked
+     WHERE entry.id = marked.id RETURNING entry.id, entry.ref
+"""
 
 
 @dataclass(frozen=True)
@@ -100,32 +130,10 @@ def park(items: Sequence[Parked], *, reason: str, details: dict[str, Any]) -> in
     return waiting
 
 
-def send_on(
-    entry_ids: Sequence[int], *, actor: Actor, reason: str, details: Mapping[int, dict[str, Any]] | None = None
-) -> int:
-    """Release the capacity holds of the entries and send their signatures; each entry is finished exactly once.
-
-    Returns how many this call sent. Entries that another caller is sending are left to it, and messages wait on while
-    the broker is known to be away. A message goes out after the commit and is answered by the worker that takes it;
-    what the broker refuses or does not take waits again, and one that is lost is sent again by ``redispatch``. A run
-    goes on with the next reconcile, whatever becomes of its message. ``details`` go, by entry, with the events.
-    """
-    if connection.in_atomic_block:
-        # Nobody is asked for anything while we hold locks.
-        taken = close_as_sent(entry_ids, actor=actor, reason=reason, details=details)
-        transaction.on_commit(lambda: deliver(taken), robust=True)
-        return len(taken)
-    with suppress(broker.BrokerAway), broker.sender() as sender:
-        taken = close_as_sent(entry_ids, actor=actor, reason=reason, details=details)
-        deliver(taken, by=sender)
-        return len(taken)
-    return len(close_as_sent(entry_ids, actor=actor, reason=reason, details=details))
-
-
 def close_as_sent(
     entry_ids: Sequence[int], *, actor: Actor, reason: str, details: Mapping[int, dict[str, Any]] | None = None
 ) -> list[PauseQueueEntry]:
-    """The first half of :func:`send_on`: what is returned must be given to :func:`deliver` after the commit."""
+    """The first half of ``send_on``: what is returned must be given to ``deliver`` after the commit."""
     with transaction.atomic():
         candidates = PauseQueueEntry.objects.waiting().filter(pk__in=entry_ids)
         # Runs before entries, as everywhere else, so that nobody waits for somebody who waits for him.
@@ -137,14 +145,9 @@ def close_as_sent(
         if not taken:
             return []
         # The entries are closed before the holds, so that the release finds nothing left to close.
-        PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in taken]).update(
-            finished_at=Now(),
-            outcome=PauseQueueEntry.Outcome.SENT,
-            sent_at=Now(),
-            generation=F("generation") + 1,
-            # A run is answered for by dispatch, which looks after it from here.
-            confirmed_at=Case(When(ref__startswith="run:", then=Now())),
-        )
+        for transition, some in ((SEND, False), (SEND_RUN, True)):
+            if pks := [entry.pk for entry in taken if entry.is_run is some]:
+                transitions.apply(transition, PauseQueueEntry.objects.filter(pk__in=pks))
         if scopes := _runs(entry.ref for entry in taken):
             holds.release(scopes, kind=Hold.Kind.CAPACITY, actor=actor, reason=reason)
         details = details or {}
@@ -157,7 +160,7 @@ def close_as_sent(
             ],
             actor=actor,
             reason=reason,
-            changes={entry.ref: (_waiting(entry), {"outcome": "sent"}) for entry in taken},
+            changes={entry.ref: (waiting_facts(entry), {"outcome": "sent"}) for entry in taken},
         )
     return taken
 
@@ -184,110 +187,6 @@ def exclude_polls() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_POLL])
 
 
-def deliver(entries: Sequence[PauseQueueEntry], *, by: broker.Sender | None = None, until: float | None = None) -> int:
-    """Send the messages of entries that were closed as sent and committed; returns how many the broker took.
-
-    Each has its own fate: one that the broker refuses waits alone, with the reason and a time to try again; with the
-    broker away what is left waits on. What is lost later, or with this process, ``redispatch`` misses.
-    """
-    if not entries:
-        return 0
-    try:
-        with nullcontext(by) if by is not None else broker.sender() as sender:
-            return sum(
-                _deliver(entries[first : first + BODIES_AT_ONCE], sender, until)
-                for first in range(0, len(entries), BODIES_AT_ONCE)
-            )
-    except broker.BrokerAway as error:
-        sent = PauseQueueEntry.objects.unconfirmed().filter(pk__in=[entry.pk for entry in entries])
-        take_back(sent, f"the broker is away ({error})")
-        return 0
-
-
-def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: float | None) -> int:
-    # Bodies are read when they are sent; what somebody has taken back or sent anew meanwhile is not ours any more.
-    generations = {entry.pk: entry.generation + 1 for entry in entries}
-    order = {pk: place for place, pk in enumerate(generations)}
-    whole = [
-        entry
-        for entry in PauseQueueEntry.objects.filter(pk__in=generations, outcome=PauseQueueEntry.Outcome.SENT)
-        if entry.generation == generations[entry.pk] and (entry.is_run or entry.confirmed_at is None)
-    ]
-    whole.sort(key=lambda entry: order[entry.pk])
-    messages: list[broker.Sending] = []
-    left: dict[int, broker.Fate] = {}
-    for entry in whole:
-        entry.generation -= 1
-        try:
-            messages.append(_sending(entry))
-        except Exception as error:
-            left[entry.pk] = broker.Fate("refused", f"it cannot be built ({type(error).__name__}: {error})")
-    built = [entry.pk for entry in whole if entry.pk not in left]
-    fates = sender.publish(messages, until=until)
-    left |= {pk: fate for pk, fate in zip(built, fates, strict=True) if fate != broker.TAKEN}
-    messages_left = [entry for entry in whole if entry.pk in left and not entry.is_run]
-    away = [entry.pk for entry in messages_left if left[entry.pk].what == "away"]
-    for entry in messages_left:
-        if left[entry.pk].what == "refused":
-            refuse(entry.pk, entry.generation + 1, left[entry.pk].why)
-    if away:
-        why = f"the broker is away ({left[away[0]].why})"
-        take_back(PauseQueueEntry.objects.unconfirmed().filter(pk__in=away), why)
-    return len(whole) - len(left)
-
-
-def let_expire(entries: Sequence[PauseQueueEntry], sender: broker.Sender) -> int:
-    """Send the messages of waiting entries whose time is over as if they had never waited, and close the entries.
-
-    Returns how many were closed: all but those for which the broker is away. One that it refuses is closed too, with
-    the reason in the event: nobody could run it any more.
-    """
-    fates = []
-    for entry in entries:
-        try:
-            (fate,) = sender.publish([_built(entry, {})])
-        except Exception as error:
-            fate = broker.Fate("refused", f"it cannot be built ({type(error).__name__}: {error})")
-        fates.append(fate)
-    why = {entry.pk: fate.why for entry, fate in zip(entries, fates, strict=True) if fate.what != "away"}
-    with transaction.atomic():
-        waiting = PauseQueueEntry.objects.waiting().light().filter(pk__in=why)
-        closed = list(waiting.select_for_update())
-        PauseQueueEntry.objects.filter(pk__in=[entry.pk for entry in closed]).update(
-            finished_at=Now(), outcome=PauseQueueEntry.Outcome.EXPIRED
-        )
-        audit.record_each(
-            "expired",
-            [(one.ref, {"entry": one.pk, **({"refused": why[one.pk]} if why[one.pk] else {})}) for one in closed],
-            actor=SYSTEM,
-            reason="its time to run was over while it waited",
-            changes={entry.ref: (_waiting(entry), {"outcome": "expired"}) for entry in closed},
-        )
-    return len(why)
-
-
-def _sending(entry: PauseQueueEntry) -> broker.Sending:
-    headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.generation + 1}"}
-    return _built(entry, headers)
-
-
-def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> broker.Sending:
-    """The entry's message, to the entry's queue, of the entry's task: both may have been changed since it was kept."""
-    message = envelope.load(bytes(entry.envelope)) if entry.envelope is not None else entry.message
-    if message is not None:
-        told = {**headers, "task": entry.task_name}
-        return broker.as_it_came(message, bytes(entry.body or b""), told, queue=entry.queue)
-    return broker.signature(
-        entry.task_name,
-        entry.args,
-        entry.kwargs,
-        # One id for ever: a message that is sent again is the same message.
-        task_id=f"parked-{entry.pk}",
-        queue=entry.queue,
-        headers=headers,
-    )
-
-
 def force(refs: Sequence[str]) -> None:
     """Note that the entries which wait for ``refs`` wait for no room any more: an operator starts them anyway."""
     PauseQueueEntry.objects.waiting().filter(ref__in=refs).update(is_forced=True)
@@ -301,16 +200,85 @@ def drop_released(scopes: Sequence[str], *, actor: Actor) -> None:
     dropped = list(waiting.light().select_for_update())
     if not dropped:
         return
-    waiting.update(finished_at=Now(), outcome=PauseQueueEntry.Outcome.DROPPED)
+    transitions.apply(DROP, waiting)
     audit.record_each(
         "dropped",
         [(entry.ref, {"entry": entry.pk}) for entry in dropped],
         actor=actor,
         reason="what held it was released",
-        changes={entry.ref: (_waiting(entry), {"outcome": "dropped"}) for entry in dropped},
+        changes={entry.ref: (waiting_facts(entry), {"outcome": "dropped"}) for entry in dropped},
     )
 
 
-def _waiting(entry: PauseQueueEntry) -> dict[str, Any]:
+def waiting_facts(entry: PauseQueueEntry) -> dict[str, Any]:
     """What an event tells of an entry that waited."""
     return {"paused_at": entry.paused_at.isoformat(), "priority": entry.priority, "reason": entry.reason}
+
+
+def park_message(
+    entry_id: int | None, key: str, content: Mapping[str, Any], address: Mapping[str, Any]
+) -> tuple[int, bool]:
+    """Write a message into its entry, which waits again in its old place, or into a new one.
+
+    Returns the key of the entry, and whether anything was written: a message is parked once by its ``key``. Raises
+    ``RuntimeError`` if the entry is not one that was sent: no message is dropped in silence.
+    """
+    if entry_id is None:
+        entry, is_new = PauseQueueEntry.objects.get_or_create(message_key=key, defaults={**content, **address})
+        return entry.pk, is_new
+    if not transitions.apply(PARK, PauseQueueEntry.objects.filter(pk=entry_id), **content):
+        raise RuntimeError(f"Cannot park a message in entry {entry_id}: it was not sent from there.")
+    return entry_id, True
+
+
+def wait_for_capacity(entries: PauseQueueQuerySet) -> int:
+    """Note that waiting ``entries``, which only a hold kept, wait for room now; returns how many."""
+    of_holds = entries.filter(finished_at=None, waits_for=PauseQueueEntry.WaitsFor.HOLD, revoked_at=None)
+    return of_holds.update(waits_for=PauseQueueEntry.WaitsFor.CAPACITY)
+
+
+def clear_problem(pks: Collection[int]) -> None:
+    """Note that nothing is wrong with these entries any more."""
+    PauseQueueEntry.objects.filter(pk__in=pks).update(problem="", resume_after=None)
+
+
+def void_confirmations(rows: Collection[int]) -> None:
+    """Let a redelivered message be confirmed again whose worker was lost: one of these rows of ``RunningTask``."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VOID_CONFIRMATIONS, {"rows": list(rows)})
+
+
+def mark_revoked(refs: Sequence[str], signatures: Sequence[int], stamps: Mapping[str, Sequence[str]]) -> int:
+    """Note that the tasks of these refs, entries of signatures, or stamps were revoked; returns of how many entries.
+
+    Of those that wait, or were sent on and not confirmed. What waits for room waits no longer: its end needs none.
+    """
+    values: dict[str, Any] = {"refs": list(refs), "signatures": list(signatures), "stamps": json.dumps(stamps)}
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_REVOKED, values)
+            rows = cursor.fetchall()
+        audit.record_each(
+            "revoked",
+            [(ref, {"entry": pk}) for pk, ref in rows],
+            actor=SYSTEM,
+            reason="its task was revoked while it waited",
+            changes={ref: ({"revoked": False}, {"revoked": True}) for _, ref in rows},
+        )
+    return len(rows)
+
+
+def forget() -> int:
+    """Delete what ended more than ``history_days`` ago, runs and what was dropped included; returns how many.
+
+    A message that was sent on has ended when it was confirmed, and its task too, if it needs a row.
+    """
+    ended = "CASE WHEN outcome = 'sent' THEN confirmed_at ELSE finished_at END"
+    before = "statement_timestamp() - make_interval(secs => 86400 * %(days)s::float8)"
+    return batches.delete(
+        _ENTRY,
+        ended,
+        f"""finished_at IS NOT NULL AND {ended} < {before}
+            AND NOT EXISTS (SELECT 1 FROM {_RUNNING} AS task WHERE task.entry_id = old.id)""",
+        {"days": conf.settings().history_days},
+    )

@@ -34,7 +34,7 @@ class Report:
     own_cores: float = 0.0
     own_memory_mib: int = 0
     own_processes: int = 0
-    stretch: float = 1.0
+    wait_factor: float = 1.0
     """(time running + time waiting for a CPU) / time running, of its threads."""
     cpu_limits: tuple[Limit, ...] = ()
     memory_limits: tuple[Limit, ...] = ()

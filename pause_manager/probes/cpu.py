@@ -14,7 +14,7 @@ import psutil
 from pause_manager.probes import cgroups
 from pause_manager.probes.container_report import Limit
 from pause_manager.probes.own_processes import OwnProcesses, OwnReading
-from pause_manager.probes.proc_file import KeptFile
+from pause_manager.probes.proc_file import ProcFile
 
 NEARLY_FULL_FROM = 0.7
 """From here on our own waiting is measured, so that it is known when the CPU is full."""
@@ -55,7 +55,7 @@ class CpuProbe:
     def __init__(self, root: Path = Path("/"), own: OwnProcesses | None = None) -> None:
         self._own = own or OwnProcesses(root)
         self._groups = _groups(root)
-        self._load = KeptFile(root / "proc/loadavg")
+        self._load = ProcFile(root / "proc/loadavg")
         self._last: _Counters | None = None
         self._running: float | None = None
         self._was_busy = False
@@ -110,9 +110,9 @@ class _Group:
     def __init__(self, cpu: Path, accounting: Path, version: int) -> None:
         self.name = cgroups.name_of(cpu)
         self._version = version
-        self._max = KeptFile(cpu / ("cpu.max" if version == 2 else "cpu.cfs_quota_us"))
-        self._period = KeptFile(cpu / "cpu.cfs_period_us")
-        self._usage = KeptFile(accounting / ("cpu.stat" if version == 2 else "cpuacct.usage"))
+        self._max = ProcFile(cpu / ("cpu.max" if version == 2 else "cpu.cfs_quota_us"))
+        self._period = ProcFile(cpu / "cpu.cfs_period_us")
+        self._usage = ProcFile(accounting / ("cpu.stat" if version == 2 else "cpuacct.usage"))
 
     def quota(self) -> float | None:
         """Cores; ``None`` if there is no limit."""

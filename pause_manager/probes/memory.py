@@ -10,7 +10,7 @@ import psutil
 
 from pause_manager.probes import cgroups
 from pause_manager.probes.container_report import Limit
-from pause_manager.probes.proc_file import KeptFile
+from pause_manager.probes.proc_file import ProcFile
 
 MIB = 1 << 20
 CACHE_FLOOR = 0.02
@@ -44,11 +44,11 @@ class MemoryProbe:
     def __init__(self, root: Path = Path("/")) -> None:
         found = cgroups.levels("memory", root)
         self._groups = [_Group(path, found.version) for path in found.paths]
-        self._pressure = KeptFile(root / "proc/pressure/memory")
-        self._arc = KeptFile(root / "proc/spl/kstat/zfs/arcstats")
+        self._pressure = ProcFile(root / "proc/pressure/memory")
+        self._arc = ProcFile(root / "proc/spl/kstat/zfs/arcstats")
         # Of our own group only: who was killed further up may be anybody's.
         self._events = [
-            KeptFile(path / ("memory.events" if found.version == 2 else "memory.oom_control"))
+            ProcFile(path / ("memory.events" if found.version == 2 else "memory.oom_control"))
             for path in found.paths[:1]
         ]
 
@@ -75,10 +75,10 @@ class _Group:
     def __init__(self, path: Path, version: int) -> None:
         self.name = cgroups.name_of(path)
         names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
-        self._limits = [KeptFile(path / name) for name in names]
-        self._usage = KeptFile(path / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
-        self._stat = KeptFile(path / "memory.stat")
-        self._pressure = KeptFile(path / "memory.pressure")
+        self._limits = [ProcFile(path / name) for name in names]
+        self._usage = ProcFile(path / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
+        self._stat = ProcFile(path / "memory.stat")
+        self._pressure = ProcFile(path / "memory.pressure")
         self._total = "" if version == 2 else "total_"
 
     def limit(self) -> int | None:

@@ -8,10 +8,10 @@
 So our containers are no strangers to each other, and a stranger on a large host costs a small container nothing until
 it reaches the container's cores. One container without limits makes the sums those of the machine.
 
-On a full CPU strangers get less than they want. Under fair scheduling everybody waits in proportion, so their demand is
-what they get x our own stretch (own.py: run-queue wait of our threads), and at most the run queue (running tasks of
-/proc/loadavg, smoothed) less our own part of it. With only our own load foreign is near 0, and so is its product: own
-load never looks foreign.
+On a full CPU other processes get less than they want. Under fair scheduling all wait in proportion: their demand is
+what they get x our own wait factor (own_processes.py: run-queue wait of our threads), and at most the run queue
+(running tasks of /proc/loadavg, smoothed) less our own part of it. With only our own load foreign use is near 0, and
+so is its product: our own load never looks foreign.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _foreign(
 ) -> tuple[float, str]:
     """What strangers want of the machine, and by what that was raised from what they get, if it was."""
     foreign = max(0.0, busy - own)
-    stretched = sum(report.own_cores * report.stretch for report in reports)
+    stretched = sum(report.own_cores * report.wait_factor for report in reports)
     if busy < FULL_FROM * cores or foreign <= 0 or stretched <= own:
         return foreign, ""
     runnable = float(cores) if machine.queue is None else max(foreign, machine.queue - stretched)

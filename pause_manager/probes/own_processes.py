@@ -32,7 +32,7 @@ class OwnReading:
     memory_mib: int
     """Resident memory less what is shared with files. Pages that children share with the parent that forked them are
     counted once between them (PSS), as far as that is known of each."""
-    stretch: float
+    wait_factor: float
     """(time running + time waiting for a CPU) / time running, of our threads; 1 when they did not wait."""
 
 
@@ -72,10 +72,10 @@ class OwnProcesses:
             ticks += stat.cpu_ticks - before.cpu_ticks
         self._own = now
         memory = self._memory_bytes(now) >> 20
-        stretch = self._stretch() if with_waits else 1.0
+        wait_factor = self._stretch() if with_waits else 1.0
         if not with_waits:
             self._waits.clear()
-        return OwnReading(frozenset(now), max(0, ticks) / TICKS_PER_SECOND, memory, stretch)
+        return OwnReading(frozenset(now), max(0, ticks) / TICKS_PER_SECOND, memory, wait_factor)
 
     def _follow(self, roots: frozenset[int]) -> None:
         """Learn which processes are new, and which of them are ours."""

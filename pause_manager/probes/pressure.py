@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from pause_manager.probes import cgroups
-from pause_manager.probes.proc_file import KeptFile
+from pause_manager.probes.proc_file import ProcFile
 
 RESOURCES = ("cpu", "memory", "io")
 
@@ -18,10 +18,10 @@ class PressureProbe:
     """Reads ``some``: the share of time in which at least one task waited, on the host or in our cgroup."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._host = {name: KeptFile(root / "proc/pressure" / name) for name in RESOURCES}
+        self._host = {name: ProcFile(root / "proc/pressure" / name) for name in RESOURCES}
         group = cgroups.levels("cpu", root)
         own = group.paths[0] if group.version == 2 else None
-        self._group = KeptFile(own / "cpu.pressure") if own else None
+        self._group = ProcFile(own / "cpu.pressure") if own else None
         self._last: dict[str, tuple[int, float]] = {}
 
     def read(self) -> dict[str, float]:
@@ -31,7 +31,7 @@ class PressureProbe:
             shares["cpu_group"] = self._share("cpu_group", self._group)
         return {name: share for name, share in shares.items() if share is not None}
 
-    def _share(self, name: str, file: KeptFile) -> float | None:
+    def _share(self, name: str, file: ProcFile) -> float | None:
         stalled, now = _some_total(file.read()), time.monotonic()
         if stalled is None:
             return None

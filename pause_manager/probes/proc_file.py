@@ -9,7 +9,7 @@ from pathlib import Path
 LARGEST_BYTES = 65_536
 
 
-class KeptFile:
+class ProcFile:
     """A file of /proc or of a cgroup whose descriptor is kept. ``read`` answers ``None`` while it cannot be read."""
 
     def __init__(self, path: Path) -> None:

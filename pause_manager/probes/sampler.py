@@ -58,7 +58,7 @@ class Sampler:
             own_cores=round(cpu.own_cores, 3),
             own_memory_mib=cpu.own.memory_mib,
             own_processes=len(cpu.own.pids),
-            stretch=round(cpu.own.stretch, 3),
+            wait_factor=round(cpu.own.wait_factor, 3),
             cpu_limits=cpu.limits,
             memory_limits=memory.limits,
             oom_kills=memory.oom_kills,

@@ -41,7 +41,7 @@ def default_directory() -> Path:
     return Path(tempfile.gettempdir()) / alone
 
 
-class Lodging:
+class SamplerElection:
     """A directory of this container. Everything in it may be lost at any time; it is made again.
 
     What is in it is believed, so it must be this user's alone. Without ``directory`` it is :func:`default_directory`.

@@ -10,12 +10,12 @@ from django.db import connection, transaction
 
 from pause_manager import capacity, conf, manager, nodes, workloads
 from pause_manager.actor import CAPACITY
-from pause_manager.capacity.foreign import Swing
+from pause_manager.capacity.foreign import ForeignPeak
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.messaging import notifier
 from pause_manager.nodes import threshold, watching
 from pause_manager.nodes.machines import identity
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.observability import audit
 from pause_manager.worker.consumption import NODE, consumption
 
@@ -34,7 +34,7 @@ class NodeWatch:
         """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
         self._idle = capacity.Idle()
         self._own_threshold: float | None = None
-        self._kept: KeptWatch | None = None
+        self._kept: PersistedNodeState | None = None
         self._adaptation: capacity.Adaptation | None = None
         self._oom_kills: int | None = None
         self._read_due = self._keep_due = 0.0
@@ -110,7 +110,7 @@ class NodeWatch:
         if not begins and time.monotonic() < self._read_due:
             return
         self._read_due = time.monotonic() + conf.settings().save_node_seconds
-        self._own_threshold, kept = nodes.kept_watch(node)
+        self._own_threshold, kept = nodes.saved_state(node)
         self._is_watched = watching.is_watched()
         self._forced = workloads.override_queues() if self._strangers.is_saturated else frozenset()
         if begins or not speaks:
@@ -135,22 +135,22 @@ class NodeWatch:
 
     def _keep(self, node: str) -> None:
         """Keep what has changed; how far strangers swing, which moves with many samples, every few seconds."""
-        state, swing = self._with_loads, self._with_loads.swing
-        kept = KeptWatch(
+        state, foreign_peak = self._with_loads, self._with_loads.foreign_peak
+        kept = PersistedNodeState(
             capacity.NodeState(
                 is_saturated=self._strangers.is_saturated,
                 contended_at=state.contended_at,
                 cooldown=state.cooldown,
                 cooldown_until=state.cooldown_until,
-                swing=Swing(swing.since, swing.before, swing.latest),
+                foreign_peak=ForeignPeak(foreign_peak.since, foreign_peak.before, foreign_peak.latest),
             ),
             self._adaptation,
             self._idle.lasting,
             self._oom_kills,
         )
-        if kept == self._kept or (kept.has_only_swung(self._kept) and time.monotonic() < self._keep_due):
+        if kept == self._kept or (kept.differs_in_memory_only(self._kept) and time.monotonic() < self._keep_due):
             return
-        if nodes.keep_watch(node, kept):
+        if nodes.save_state(node, kept):
             self._kept = kept
             self._keep_due = time.monotonic() + conf.settings().save_node_seconds
 

@@ -21,13 +21,13 @@ from pause_manager import conf, nodes
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.database.thread import database_thread
 from pause_manager.nodes.machines import containers, identity
-from pause_manager.nodes.rollup import Minute
+from pause_manager.nodes.rollup import MinuteRollup
 from pause_manager.probes import processes
 from pause_manager.probes.container_report import Report
 from pause_manager.probes.merge import with_container
 from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler import Sampler
-from pause_manager.probes.sampler_election import Lodging, UnsafeDirectory
+from pause_manager.probes.sampler_election import SamplerElection, UnsafeDirectory
 from pause_manager.worker.consumption import consumption
 
 logger = logging.getLogger("pause_manager.worker.sampling")
@@ -50,7 +50,7 @@ class Sampling:
 
     def __init__(self) -> None:
         self._settings = conf.settings()
-        self._lodging = Lodging(self._settings.runtime_dir, self._settings.own_root_pid)
+        self._lodging = SamplerElection(self._settings.runtime_dir, self._settings.own_root_pid)
         self._keeper = Keeper(self._settings.save_node_seconds)
         self._has_started_database = False
         self._sampler: Sampler | None = None
@@ -177,8 +177,8 @@ class Keeper:
         """Seconds to add to this machine's clock to have the database's."""
         self._every = every_seconds
         self._due = 0.0
-        self._minute: Minute | None = None
-        self._full: list[Minute] = []
+        self._minute: MinuteRollup | None = None
+        self._full: list[MinuteRollup] = []
         self._latest: Sample | None = None
         self._lock = threading.Lock()
 
@@ -188,7 +188,7 @@ class Keeper:
             if self._minute is not None and not self._minute.holds(sample):
                 self._full = [*self._full[-59:], self._minute]
                 self._minute = None
-            self._minute = self._minute or Minute.of(sample)
+            self._minute = self._minute or MinuteRollup.of(sample)
             self._minute.add(sample)
             self._latest = sample
             is_due = is_urgent or bool(self._full) or time.monotonic() >= self._due
@@ -202,12 +202,12 @@ class Keeper:
         if latest is None:
             return
         before = time.time()
-        kept = nodes.keep(latest)
+        kept = nodes.save_sample(latest)
         self.clock_offset = kept.now - (before + time.time()) / 2
         if kept.name != latest.view.name:
             identity.know(kept.name)
             return
         for minute in full:
-            nodes.keep_minute(minute, latest.view.name)
+            nodes.save_minute(minute, latest.view.name)
             with self._lock:
                 self._full.remove(minute)

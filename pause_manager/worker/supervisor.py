@@ -25,11 +25,12 @@ from pause_manager.database.watchdog import watchdog
 from pause_manager.holds import fleet_state, milestones
 from pause_manager.holds.stops import Stop, told_of_hold
 from pause_manager.messaging.doorbell import Ring
-from pause_manager.models import ControlState, Hold, RunningTask
+from pause_manager.models import ControlState, Hold
 from pause_manager.nodes import members
 from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import Report
 from pause_manager.observability import log_context, metrics
+from pause_manager.pausable import running_tasks
 from pause_manager.pausable.parked_messages import Permit
 from pause_manager.probes import processes
 from pause_manager.slots import gpus, page
@@ -50,7 +51,7 @@ GOODBYE_SECONDS = 3.0
 HUNG_SECONDS = 10.0
 """A statement that has not been answered by then is broken off with its connection."""
 
-_HOLD, _CONTROL, _RUNNING = (model._meta.db_table for model in (Hold, ControlState, RunningTask))
+_HOLD, _CONTROL = (model._meta.db_table for model in (Hold, ControlState))
 
 _READ = f"""
     SELECT control.revision, control.version, control.is_paused, control.mode, control.reason,
@@ -64,10 +65,7 @@ _LOOK = _READ.format(yields="'[]'::json", node=f"(SELECT name FROM {identity.MAC
 _BEAT = f"""
     WITH report AS ({members.REPORT}),
          beat AS (
-             UPDATE {_RUNNING}
-                SET heartbeat_at = statement_timestamp(),
-                    polls_for_stop = polls_for_stop OR turn = ANY(%(asking)s::uuid[])
-              WHERE owner = %(owner)s AND (SELECT count(*) FROM report) = 1 RETURNING turn, stop_reason
+             {running_tasks.HEARTBEAT} AND (SELECT count(*) FROM report) = 1 RETURNING turn, stop_reason
          )
 """ + _READ.format(
     yields="(SELECT coalesce(json_agg(json_build_array(turn, stop_reason)), '[]'::json)"

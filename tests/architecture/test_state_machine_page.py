@@ -1,23 +1,25 @@
-"""The page that shows the state machine is the one that the table of transitions makes."""
+"""The pages that show state machines are those that the tables of transitions make."""
 
 from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
 
+import pytest
 from django.core.management import call_command
 
 from automation.models import Lifecycle
 from automation.runs import diagram, transitions
 from automation.runs.transitions import Transition
 
-PAGE = Path(__file__).parents[2] / "docs" / "state_machine.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_is_up_to_date(tmp_path):
-    call_command("state_machine", to=tmp_path / "page.md", stdout=StringIO())
+@pytest.mark.parametrize("name", ["state_machine.md", "pause_queue_states.md"])
+def test_the_page_is_up_to_date(tmp_path, name):
+    call_command("state_machine", into=tmp_path, stdout=StringIO())
 
-    assert PAGE.read_text() == (tmp_path / "page.md").read_text(), "run: python manage.py state_machine"
+    assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run: python manage.py state_machine"
 
 
 def test_a_new_transition_would_change_it():
@@ -26,4 +28,4 @@ def test_a_new_transition_would_change_it():
     page = diagram.page((*transitions.TABLE, revive))
 
     assert "failed --> running: revive" in page
-    assert page != PAGE.read_text()
+    assert page != (DOCS / "state_machine.md").read_text()

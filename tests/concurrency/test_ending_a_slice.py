@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from automation.leases import checkpoint, loop_beat
-from automation.leases.committing import Committer
+from automation.leases import checkpoint, loop_heartbeat
+from automation.leases.committing import AsyncCommitter
 from automation.worker import stage_loop
 from pause_manager.slots import keeper
 from pause_manager.slots.keeper import Judge, Verdict
@@ -30,10 +30,10 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
             is_asked.set()
             assert is_committed.wait(10)
             try:
-                return loop_beat.judge(loops)
+                return loop_heartbeat.judge(loops)
             finally:
                 threading.Timer(0.2, is_answered.set).start()
-        return loop_beat.judge(loops)
+        return loop_heartbeat.judge(loops)
 
     def committed_and_answered(loop, done):
         # The order that hurts: the answer comes in after the commit and before the loop looks again.
@@ -66,6 +66,6 @@ def test_a_loop_that_ends_its_slice_does_not_believe_it_lost(monkeypatch):
 
 
 def test_without_the_guard_a_loop_does(monkeypatch):
-    monkeypatch.setattr(Committer, "_note", lambda *_, **__: None)
+    monkeypatch.setattr(AsyncCommitter, "_note", lambda *_, **__: None)
 
     assert heartbeat_meets_commit(monkeypatch)

@@ -75,7 +75,7 @@ def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy
             partial(claims, run, old, "b"),
             partial(parked_messages.admit, delivery(needy)),
             partial(beats, old, new),
-            partial(nodes.keep, make_sample(old)),
+            partial(nodes.save_sample, make_sample(old)),
         )
 
         everywhere = {

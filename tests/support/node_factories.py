@@ -23,7 +23,7 @@ def make_sample(name: str = "n1", **view: Any) -> Sample:
 def make_node(name: str = "n1", *, age_seconds: float = 0.0, is_live: bool = True, **view: Any) -> WorkerNode:
     """A node that was seen ``age_seconds`` ago; ``is_live``: Redis has its sample."""
     sample = make_sample(name, **view)
-    nodes.keep(sample, boot_id=f"of {name}")
+    nodes.save_sample(sample, boot_id=f"of {name}")
     if is_live:
         assert nodes.announce(sample)
     if age_seconds:

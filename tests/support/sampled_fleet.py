@@ -61,7 +61,7 @@ def node(
         gpus=gpus,
     )
     sample = Sample(view)
-    registry.keep(sample, boot_id=f"of {view.name}")
+    registry.save_sample(sample, boot_id=f"of {view.name}")
     assert registry.announce(sample)
     return view
 

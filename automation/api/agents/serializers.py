@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from automation.agents.jobs import LARGEST_PAGE, PAGE
-from automation.agents.submission import GivenUp, Submission
+from automation.agents.submission import FailedItem, Submission
 from automation.conf import SLUG
 from pause_manager.api.fleet_schema import SystemSerializer
 from pause_manager.api.http.schema import ErrorSerializer
@@ -101,8 +101,8 @@ class SubmissionSerializer(TokenSerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        failures = [GivenUp(**failure) for failure in attrs.pop("failures", [])]
-        attrs["handed"] = Submission(attrs["cursor"], attrs.get("outputs", {}), failures, attrs["busySeconds"])
+        failures = [FailedItem(**failure) for failure in attrs.pop("failures", [])]
+        attrs["submission"] = Submission(attrs["cursor"], attrs.get("outputs", {}), failures, attrs["busySeconds"])
         return attrs
 
 

@@ -30,7 +30,7 @@ from pause_manager.models import clock
 _TEXTS = {code: (bodies.JobErrorSerializer, text) for code, (_, text) in schema.ANSWERS.items()}
 _ANSWERS: dict[int, schema.Answer] = {
     **_TEXTS,
-    400: (bodies.JobInvalidSerializer, "The request, or what was handed in, is wrong; nothing of it was kept."),
+    400: (bodies.JobInvalidSerializer, "The request, or the submission, is wrong; nothing was stored."),
     401: (bodies.JobErrorSerializer, "No token, or one that no agent has."),
     403: (bodies.JobErrorSerializer, "`agent_required`: it is no agent's token. `agent_disabled`."),
     404: (bodies.JobErrorSerializer, "`job_not_found`: there is none that the agent may hold."),
@@ -102,7 +102,7 @@ class Claim(JobView):
             claim_id=given.get("claimId", ""),
             stages=given.get("stages", ()),
             limit=given["maxItems"],
-            told=_view(self.agent.node, sample) if sample is not None else None,
+            view=_view(self.agent.node, sample) if sample is not None else None,
         )
         return Response(answer)
 
@@ -188,8 +188,8 @@ class Checkpoint(OneJob):
     )
     def post(self, request: Request, job_id: str) -> Response:
         given = self.body(bodies.CheckpointSerializer)
-        job, token, handed = self.job_id(), given["token"], given["handed"]
-        return Response(protocol.commit(self.agent, job, token, handed, actor=self.actor, release=given["release"]))
+        job, token, submission = self.job_id(), given["token"], given["submission"]
+        return Response(protocol.commit(self.agent, job, token, submission, actor=self.actor, release=given["release"]))
 
 
 class Complete(OneJob):
@@ -206,8 +206,8 @@ class Complete(OneJob):
     )
     def post(self, request: Request, job_id: str) -> Response:
         given = self.body(bodies.SubmissionSerializer)
-        job, token, handed = self.job_id(), given["token"], given["handed"]
-        return Response(protocol.complete(self.agent, job, token, handed, actor=self.actor))
+        job, token, submission = self.job_id(), given["token"], given["submission"]
+        return Response(protocol.complete(self.agent, job, token, submission, actor=self.actor))
 
 
 class Fail(OneJob):

@@ -9,7 +9,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Concat
 from rest_framework import serializers
 
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import Lifecycle, StageRun
 from automation.models.runs import RunQuerySet
 from automation.reports import status
@@ -60,7 +60,7 @@ def _kept() -> Q:
     current = StageRun.objects.filter(run=OuterRef("pk")).current().order_by()
     interface = KT("definition__interface")
     code = Concat(OuterRef("pipeline"), Value("/"), "slug", Value("/"), interface, output_field=CharField())
-    lacks_code = Exists(current.alias(code=code).exclude(code__in=installed.keys()))
+    lacks_code = Exists(current.alias(code=code).exclude(code__in=installed_code.keys()))
     in_queue = Exists(current.filter(definition__queue__in=names["queue"]))
     by_name = Q(pipeline__in=names["pipeline"]) | Q(lane__in=names["lane"])
     return by_name | Q(in_queue) | Q(lacks_code) | Q(copying__isnull=False)

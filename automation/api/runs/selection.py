@@ -74,5 +74,5 @@ def shown_status(run: AutomationRun) -> str:
 
 def status_of_each(runs: Sequence[AutomationRun]) -> dict[UUID, str]:
     """The derived status of every run, in one query for all."""
-    kept = gate.kept(runs)
+    kept = gate.blocked(runs)
     return {run.pk: status.of(run, has_reasons=run.pk in kept) for run in runs}

@@ -10,7 +10,7 @@ from automation.items import keys
 from automation.models import Lifecycle
 from automation.models.work import ItemFailure, WorkItem
 from automation.pipeline import AnyStage, Param, Pipeline
-from automation.pipeline.declaration import EXECUTORS
+from automation.pipeline.params import EXECUTORS
 from automation.reports import payload_access
 from pause_manager.models import ControlEvent
 

@@ -62,8 +62,8 @@ class Command(RunCommand):
             self._ask(pages)
         begun = time.monotonic()
         pages.delete(reason=options["reason"])
-        with _shown(as_json=options["json"]) as told:
-            gone = purge.purge(actor=Actor.shell(), told=told)
+        with _shown(as_json=options["json"]) as on_progress:
+            gone = purge.purge(actor=Actor.shell(), on_progress=on_progress)
         events = 0
         if options["events"] and isinstance(place, Account):
             events = erasure.erase_events(place, actor=Actor.shell(), reason=options["reason"])
@@ -172,7 +172,7 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Purged], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=max(1, total))
 
-        def told(gone: Purged) -> None:
+        def on_progress(gone: Purged) -> None:
             bar.update(task, completed=gone.items, description=f"{gone.runs:,} runs, {gone.items:,} items")
 
-        yield told
+        yield on_progress

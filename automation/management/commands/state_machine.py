@@ -1,4 +1,4 @@
-"""``manage.py state_machine``: write the page that shows the state machine of a run."""
+"""``manage.py state_machine``: write the pages that show the states of a run and of an entry of the pause queue."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from automation.runs import diagram
+from pause_manager.pause_queue import diagram as entry_diagram
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "state_machine.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 class Command(BaseCommand):
-    """Writes ``docs/state_machine.md``, or the file that is named."""
+    """Writes ``state_machine.md`` and ``pause_queue_states.md`` into ``docs``, or into the directory that is named."""
 
-    help = "Write docs/state_machine.md from the table of transitions."
+    help = "Write state_machine.md and pause_queue_states.md from the tables of transitions."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--to", type=Path, default=PAGE, help="file to write")
+        parser.add_argument("--into", type=Path, default=DOCS, help="directory to write to")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        options["to"].write_text(diagram.page())
-        self.stdout.write(f"{options['to']} is written.")
+        for name, text in (("state_machine.md", diagram.page()), ("pause_queue_states.md", entry_diagram.page())):
+            (options["into"] / name).write_text(text)
+            self.stdout.write(f"{options['into'] / name} is written.")

@@ -13,9 +13,9 @@ from typing import Any
 
 from pause_manager.capacity.headroom import is_readable
 from pause_manager.capacity.needs import Needs
-from pause_manager.capacity.placement.ledger import Book, Placement
+from pause_manager.capacity.placement.ledger import Placement, ReservationLedger
 from pause_manager.capacity.placement.queue_line import Waiting
-from pause_manager.capacity.placement.reserved_nodes import Kept, barred_for, has_node
+from pause_manager.capacity.placement.reserved_nodes import ReservedNode, barred_for, has_node
 from pause_manager.capacity.placement.sites import Site, Sites, Want
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.resuming import RampState
@@ -53,7 +53,7 @@ class Consolidation:
     """A node kept free for ``entry`` from now on, and what must leave it: nothing, if it only needs a little time."""
 
     entry: Waiting
-    kept: Kept
+    kept: ReservedNode
     moves: tuple[Move, ...]
     sentence: str
     figures: Figures = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Consolidation:
 
 def consolidate(
     ramp: RampState,
-    book: Book,
+    ledger: ReservationLedger,
     policy: Policy,
     now: float,
     states: Mapping[str, NodeState] | None = None,
@@ -75,35 +75,35 @@ def consolidate(
 ) -> tuple[list[Consolidation], RampState]:
     """Make room for what ``plan_resume`` found none for (``ramp.short``), by moves that fit all together.
 
-    ``book`` is that of the plan, with its reservations; it is left as it was. The cheapest set goes: the least work
+    ``ledger`` is that of the plan, with its reservations; it is left as it was. The cheapest set goes: the least work
     repeated, then the least urgent work, then what was last moved the longest ago. What is more urgent than the entry,
     has run for less than a minute, or was moved within the cooldown stays. At most ``KINDS_TRIED`` x ``NODES_TRIED``
     sets are looked at. ``policy_of`` gives the policy of a load that names one. ``sites`` spares a caller that polls
     again and again measuring nodes that have not changed.
     """
-    short = _short(ramp, book) if policy.consolidates else []
+    short = _short(ramp, ledger) if policy.consolidates else []
     if not short:
         return [], ramp
     moved = {piece: at for piece, at in ramp.moved if now - at < policy.move_cooldown_seconds}
-    search = _Search(book, policy, now, states or {}, sites or Sites(), moved, policy_of)
-    held = dict(ramp.held_for)
+    search = _Search(ledger, policy, now, states or {}, sites or Sites(), moved, policy_of)
+    reserved_nodes = dict(ramp.reserved_for)
     made = len(ramp.kept)
     found: list[Consolidation] = []
-    most = max(1, len(book.views) // 10)
-    with book.trying():
+    most = max(1, len(ledger.views) // 10)
+    with ledger.trying():
         for entry in short:
             if made + len(found) >= most:
                 break
-            one = search.room_for(entry, held)
+            one = search.room_for(entry, reserved_nodes)
             if one is not None:
                 found.append(one)
-                held[one.kept.node] = entry.needs
+                reserved_nodes[one.kept.node] = entry.needs
                 moved |= {piece_of(move.allocation): now for move in one.moves}
     after = RampState(
         ramp.allowance,
         ramp.polled_at,
-        tuple(sorted(held)),
-        tuple(sorted(held.items(), key=lambda one: one[0])),
+        tuple(sorted(reserved_nodes)),
+        tuple(sorted(reserved_nodes.items(), key=lambda one: one[0])),
         kept=(*ramp.kept, *(one.kept for one in found)),
         moved=tuple(sorted(moved.items())),
     )
@@ -119,10 +119,10 @@ def _kind(allocation: Allocation) -> _Kind:
     return allocation.needs, allocation.queue, allocation.policy
 
 
-def _short(ramp: RampState, book: Book) -> list[Waiting]:
+def _short(ramp: RampState, ledger: ReservationLedger) -> list[Waiting]:
     """What has no node kept for its kind."""
     kept = {one.node: one.needs for one in ramp.kept}
-    return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, book.views)][:KINDS_TRIED]
+    return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, ledger.views)][:KINDS_TRIED]
 
 
 class _Search:
@@ -130,7 +130,7 @@ class _Search:
 
     def __init__(
         self,
-        book: Book,
+        ledger: ReservationLedger,
         policy: Policy,
         now: float,
         states: Mapping[str, NodeState],
@@ -138,7 +138,7 @@ class _Search:
         moved: Mapping[str, float],
         policy_of: Callable[[str], Policy] | None,
     ) -> None:
-        self.book = book
+        self.ledger = ledger
         self.policy = policy
         self.now = now
         self.states = states
@@ -149,16 +149,16 @@ class _Search:
         self._policy_of = policy_of or (lambda name: policy)
         self._has_place: dict[_Kind, bool] = {}
 
-    def room_for(self, entry: Waiting, held: Mapping[str, Needs]) -> Consolidation | None:
-        """The cheapest way to make room for ``entry``; its moves are reserved in the book."""
+    def room_for(self, entry: Waiting, reserved_nodes: Mapping[str, Needs]) -> Consolidation | None:
+        """The cheapest way to make room for ``entry``; its moves are reserved in the ledger."""
         policy = entry.policy or self.policy
         want = Want.of(entry.needs, policy, entry.queue)
         urgency = entry.priority
         if policy.ageing_seconds:
             urgency = max(1, urgency - int((self.now - entry.paused_at) // policy.ageing_seconds))
         ways: list[tuple[Cost, str, list[Move]]] = []
-        for site in self._nearest(want, barred_for(held, entry.needs)):
-            moves = self._moves(site, want, urgency, held)
+        for site in self._nearest(want, barred_for(reserved_nodes, entry.needs)):
+            moves = self._moves(site, want, urgency, reserved_nodes)
             if moves:
                 ways.append((self._cost(moves), site.name, moves))
         if not ways:
@@ -167,7 +167,7 @@ class _Search:
         _, node, moves = ways[0]
         self._reserve(moves)
         until = self.now + self.policy.move_patience_seconds
-        kept = Kept(node, entry.needs, entry.ref, self.now, until, len(moves))
+        kept = ReservedNode(node, entry.needs, entry.ref, self.now, until, len(moves))
         figures = {
             "waits": {"ref": entry.ref, "priority": entry.priority, "seconds": round(self.now - entry.paused_at)},
             "moves": [self._told(move) for move in moves],
@@ -186,7 +186,7 @@ class _Search:
 
     def _nearest(self, want: Want, barred: Collection[str]) -> list[Site]:
         """The nodes on which strangers leave room for ``want``, those first where the least of ours is in the way."""
-        ways = self.sites.ways(want, self.book, self.states, self.policy, self.now)
+        ways = self.sites.ways(want, self.ledger, self.states, self.policy, self.now)
         able = ((way, name) for name, way in ways.items() if name not in barred and self._is_open(name))
         return [self._site(name) for _, name in heapq.nsmallest(NODES_TRIED, able)]
 
@@ -194,12 +194,12 @@ class _Search:
         state = self.states.get(name)
         if state is not None and self.now < state.cooldown_until:
             return False
-        return is_readable(self.book.views[name], self.now, self.policy)
+        return is_readable(self.ledger.views[name], self.now, self.policy)
 
     def _site(self, name: str) -> Site:
-        return self.sites.of(self.book.views[name], self.states.get(name), self.policy, self.now)
+        return self.sites.of(self.ledger.views[name], self.states.get(name), self.policy, self.now)
 
-    def _moves(self, site: Site, want: Want, urgency: int, held: Collection[str]) -> list[Move] | None:
+    def _moves(self, site: Site, want: Want, urgency: int, reserved_nodes: Collection[str]) -> list[Move] | None:
         """What must leave ``site`` for ``want``, each with a place elsewhere; None if that is not to be had."""
         may = [
             allocation
@@ -208,7 +208,7 @@ class _Search:
         ]
         if not may and site.in_the_way(want):
             return None
-        barred = {*held, site.name}
+        barred = {*reserved_nodes, site.name}
         nowhere: set[_Kind] = set()
         for _ in range(SETS_TRIED):
             chosen = site.cheapest(
@@ -225,7 +225,7 @@ class _Search:
                 )
             )
             places: list[Placement] = []
-            with self.book.trying():
+            with self.ledger.trying():
                 for allocation in chosen:
                     place = self._place(allocation, barred)
                     if place is None:
@@ -245,7 +245,7 @@ class _Search:
             and allocation.can_move
             and not allocation.is_sent
             and allocation.priority >= urgency
-            and self.now - (allocation.works_since or allocation.started_at) >= self.policy.settle_seconds
+            and self.now - (allocation.works_since or allocation.started_at) >= self.policy.sensor_lag_seconds
             and allocation.repeats_seconds <= self.policy.move_repeats_seconds
             and allocation.ref not in self.gone
             and piece_of(allocation) not in self.moved
@@ -255,12 +255,12 @@ class _Search:
         """Whether any node takes such a load now. In a full fleet none does, and no set need be looked at."""
         kind = _kind(allocation)
         if kind not in self._has_place:
-            with self.book.trying():
+            with self.ledger.trying():
                 self._has_place[kind] = self._place(allocation) is not None
         return self._has_place[kind]
 
     def _place(self, allocation: Allocation, barred: Collection[str] = ()) -> Placement | None:
-        return self.book.place(allocation.needs, barred, self._policy_of(allocation.policy), allocation.queue)
+        return self.ledger.place(allocation.needs, barred, self._policy_of(allocation.policy), allocation.queue)
 
     def _price(self, allocation: Allocation) -> Cost:
         return (MOVE_SECONDS + allocation.repeats_seconds, 6 - allocation.priority, allocation.started_at)
@@ -276,9 +276,9 @@ class _Search:
     def _reserve(self, moves: Iterable[Move]) -> None:
         for move in moves:
             self.gone.add(move.allocation.ref)
-            room = self.book.rooms[move.to]
+            room = self.ledger.headrooms[move.to]
             gpus = room.gpus_for(move.allocation.needs, queue=move.allocation.queue) or ()
-            self.book.reserve(move.allocation.needs, Placement(move.to, gpus), move.allocation.queue)
+            self.ledger.reserve(move.allocation.needs, Placement(move.to, gpus), move.allocation.queue)
 
     def _told(self, move: Move) -> Figures:
         allocation = move.allocation

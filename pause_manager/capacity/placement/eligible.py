@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pause_manager.capacity.headroom import milli, most_seen
+from pause_manager.capacity.headroom import most_seen, to_millicores
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView, NodeView
 
@@ -12,7 +12,7 @@ def can_ever_run(node: NodeView, needs: Needs, queue: str = "") -> bool:
 
     Only such nodes count: that is P-37.
     """
-    if milli(needs.cpu) > milli(node.cores) or needs.memory_mib > node.memory_mib:
+    if to_millicores(needs.cpu) > to_millicores(node.cores) or needs.memory_mib > node.memory_mib:
         return False
     large = large_gpus(node, needs) if needs.gpus else ()
     if len(large) < needs.gpus:

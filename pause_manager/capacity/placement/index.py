@@ -1,4 +1,4 @@
-"""A value for each node of a book, kept between looks: only what was touched in between is measured again."""
+"""A value for each node of a ledger, kept between looks: only what was touched in between is measured again."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pause_manager.capacity.foreign import would_fit_alone
-from pause_manager.capacity.headroom import Margin, Room, headroom, is_readable, pause_threshold, resume_threshold
+from pause_manager.capacity.headroom import Headroom, Margin, headroom, is_readable, pause_threshold, resume_threshold
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.eligible import can_ever_run
 from pause_manager.capacity.placement.index import NodeIndex
@@ -36,12 +36,12 @@ class _Order:
     heap: list[_Key] = field(default_factory=list)
 
 
-class Book:
+class ReservationLedger:
     """Rooms that shrink with each placement, so that one free slot is given once (P-38).
 
     ``policy`` is the fleet's; work that has one of its own is placed by the thresholds of that. ``resuming`` asks for
     the resume threshold; ``margins`` (by node) is what must be left beside the work; ``closed`` nodes take nothing.
-    ``refresh`` brings one node up to date, so that a long-lived book costs little.
+    ``refresh`` brings one node up to date, so that a long-lived ledger costs little.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class Book:
         self.views: dict[str, NodeView] = {}
         """All nodes, also those that are closed or not readable; ``nodes`` and ``rooms`` have the others."""
         self.nodes: dict[str, NodeView] = {}
-        self.rooms: dict[str, Room] = {}
+        self.headrooms: dict[str, Headroom] = {}
         self._orders: dict[Kind, _Order] = {}
         self._alone: dict[Kind, NodeIndex[float]] = {}
         self.touched: list[str] = []
         """Nodes in the order in which anything was changed about them, each as often as it was."""
-        self._tries: list[dict[str, Room]] = []
+        self._tries: list[dict[str, Headroom]] = []
         for node in nodes:
             self.views[node.name] = node
             if node.name not in closed:
                 self._measure(node, now)
 
     def refresh(self, node: NodeView, now: float, *, is_closed: bool = False, margin: Margin | None = None) -> None:
-        """Measure ``node`` again; reservations made there in this book are forgotten for what the view shows."""
+        """Measure ``node`` again; reservations made there in this ledger are forgotten for what the view shows."""
         self._margins[node.name] = margin or {}
         self.views[node.name] = node
         self.nodes.pop(node.name, None)
-        self.rooms.pop(node.name, None)
+        self.headrooms.pop(node.name, None)
         if not is_closed:
             self._measure(node, now)
         self.touched.append(node.name)
@@ -106,8 +106,8 @@ class Book:
         return found
 
     def reserve(self, needs: Needs, placement: Placement, queue: str = "") -> None:
-        """Make the reservation that another book made for ``needs``; nothing if the node is not in this one."""
-        left = self.rooms.get(placement.node)
+        """Make the reservation that another ledger made for ``needs``; nothing if the node is not in this one."""
+        left = self.headrooms.get(placement.node)
         if left is not None:
             self._keep_for_undo(placement.node)
             left.take(needs, placement.gpus, queue)
@@ -121,12 +121,12 @@ class Book:
             yield
         finally:
             for name, before in self._tries.pop().items():
-                self.rooms[name] = before
+                self.headrooms[name] = before
                 self.touched.append(name)
 
     def _keep_for_undo(self, name: str) -> None:
         if self._tries and name not in self._tries[-1]:
-            self._tries[-1][name] = self.rooms[name].copy()
+            self._tries[-1][name] = self.headrooms[name].copy()
 
     def margin_of(self, node: str) -> Margin | None:
         """What is to be left free there beside new work."""
@@ -135,7 +135,7 @@ class Book:
     def _measure(self, node: NodeView, now: float) -> None:
         if is_readable(node, now, self._policy):
             self.nodes[node.name] = node
-            self.rooms[node.name] = headroom(node, now, self._policy)
+            self.headrooms[node.name] = headroom(node, now, self._policy)
 
     def shares_alone(self, kind: Kind) -> Mapping[str, float]:
         """The nodes on which strangers leave room for work of ``kind``, each with the share that is free now."""
@@ -150,7 +150,7 @@ class Book:
         needs, policy, queue = kind
         if node is None or not can_ever_run(node, needs, queue):
             return None
-        share = self.rooms[name].share(needs, queue)
+        share = self.headrooms[name].share(needs, queue)
         return float(share) if share is not None and would_fit_alone(node, needs, policy, queue) else None
 
     def _order(self, kind: Kind) -> _Order:
@@ -169,7 +169,7 @@ class Book:
         return order
 
     def _key(self, kind: Kind, name: str) -> _Key | None:
-        left = self.rooms.get(name)
+        left = self.headrooms.get(name)
         needs, policy, queue = kind
         if left is None or not self.nodes[name].serves(queue):
             return None
@@ -186,7 +186,7 @@ class Book:
         return (resume_threshold if self._resuming else pause_threshold)(self.nodes[name], policy)
 
     def _take(self, kind: Kind, name: str, share: float) -> Placement:
-        left = self.rooms[name]
+        left = self.headrooms[name]
         needs, policy, queue = kind
         gpus = left.gpus_for(needs, self._threshold(name, policy), self._margins.get(name), queue)
         if gpus is None:

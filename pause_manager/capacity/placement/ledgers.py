@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pause_manager.capacity.headroom import Resource
-from pause_manager.capacity.placement.ledger import Book
+from pause_manager.capacity.placement.ledger import ReservationLedger
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.capacity.yielding import NodeState
@@ -13,16 +13,22 @@ from pause_manager.capacity.yielding import NodeState
 States = Mapping[str, NodeState]
 
 
-def admission_book(nodes: Sequence[NodeView], policy: Policy, now: float, states: States | None = None) -> Book:
+def admission_ledger(
+    nodes: Sequence[NodeView], policy: Policy, now: float, states: States | None = None
+) -> ReservationLedger:
     """The rooms new work may go to: not where a node is saturated, nor where strangers will soon be back."""
     closed = {name for name, state in (states or {}).items() if state.is_saturated}
-    return Book(nodes, policy, now, closed=closed, margins=_margins(nodes, policy, states or {}))
+    return ReservationLedger(nodes, policy, now, closed=closed, margins=_margins(nodes, policy, states or {}))
 
 
-def resuming_book(nodes: Sequence[NodeView], policy: Policy, now: float, states: States | None = None) -> Book:
+def resuming_ledger(
+    nodes: Sequence[NodeView], policy: Policy, now: float, states: States | None = None
+) -> ReservationLedger:
     """The rooms parked work may go to: at the resume threshold, and not where a node is cooling down either."""
     closed = {name for name, state in (states or {}).items() if not state.takes_parked_work(now)}
-    return Book(nodes, policy, now, resuming=True, closed=closed, margins=_margins(nodes, policy, states or {}))
+    return ReservationLedger(
+        nodes, policy, now, resuming=True, closed=closed, margins=_margins(nodes, policy, states or {})
+    )
 
 
 def _margins(nodes: Sequence[NodeView], policy: Policy, states: States) -> dict[str, dict[Resource, int]]:

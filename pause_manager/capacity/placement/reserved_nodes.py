@@ -13,7 +13,7 @@ from pause_manager.capacity.snapshot import NodeView
 
 
 @dataclass(frozen=True)
-class Kept:
+class ReservedNode:
     """``node`` takes nothing but work with ``needs`` until that has started there, at most until ``until``."""
 
     node: str
@@ -30,18 +30,21 @@ class Kept:
         return now >= self.until or view is None or not would_fit_alone(view, self.needs, policy)
 
 
-def still_kept(kept: Iterable[Kept], views: Mapping[str, NodeView], policy: Policy, now: float) -> list[Kept]:
+def still_reserved(
+    kept: Iterable[ReservedNode], views: Mapping[str, NodeView], policy: Policy, now: float
+) -> list[ReservedNode]:
     """Those of ``kept`` that are not over."""
     return [one for one in kept if not one.is_over(views.get(one.node), policy, now)]
 
 
-def has_node(held: Mapping[str, Needs], needs: Needs, queue: str, views: Mapping[str, NodeView]) -> bool:
+def has_node(reserved_nodes: Mapping[str, Needs], needs: Needs, queue: str, views: Mapping[str, NodeView]) -> bool:
     """Whether one of the nodes in ``held`` is kept for work with ``needs`` that workers of ``queue`` there can do."""
     return any(
-        kept == needs and node in views and can_ever_run(views[node], needs, queue) for node, kept in held.items()
+        kept == needs and node in views and can_ever_run(views[node], needs, queue)
+        for node, kept in reserved_nodes.items()
     )
 
 
-def barred_for(held: Mapping[str, Needs], needs: Needs) -> set[str]:
+def barred_for(reserved_nodes: Mapping[str, Needs], needs: Needs) -> set[str]:
     """The nodes of ``held`` (by name, with the needs they are held for) that work with ``needs`` may not have."""
-    return {node for node, kept in held.items() if kept != needs}
+    return {node for node, kept in reserved_nodes.items() if kept != needs}

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pause_manager.capacity.foreign import CPU, MEMORY, gpu_resource, usage
-from pause_manager.capacity.headroom import Margin, Room, headroom, milli, resume_threshold
+from pause_manager.capacity.headroom import Headroom, Margin, headroom, resume_threshold, to_millicores
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.index import NodeIndex
-from pause_manager.capacity.placement.ledger import Book
+from pause_manager.capacity.placement.ledger import ReservationLedger
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import Allocation, ContainerView, NodeView
 from pause_manager.capacity.yielding import NodeState
@@ -32,7 +32,7 @@ class Want:
 
     @classmethod
     def of(cls, needs: Needs, policy: Policy, queue: str = "") -> Want:
-        return cls(needs, policy, milli(needs.cpu), needs.memory_mib, needs.gpus, needs.gpu_memory_mib, queue)
+        return cls(needs, policy, to_millicores(needs.cpu), needs.memory_mib, needs.gpus, needs.gpu_memory_mib, queue)
 
 
 class Site:
@@ -45,7 +45,7 @@ class Site:
         self.left = headroom(view, now, policy)
         self.alone = self.left.copy()
         found = usage(view, policy)
-        self.alone.cpu_milli = found[CPU].total - found[CPU].foreign
+        self.alone.cpu_millicores = found[CPU].total - found[CPU].foreign
         self.alone.memory_mib = found[MEMORY].total - found[MEMORY].foreign
         for gpu in self.alone.gpus:
             # One without memory of its own has the machine's.
@@ -61,13 +61,13 @@ class Site:
     def in_the_way(self, want: Want) -> float | None:
         """How much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
         alone, left = self.alone, self.left
-        if want.cpu > alone.cpu_milli or want.memory > alone.memory_mib or want.gpus > len(self.gpus):
+        if want.cpu > alone.cpu_millicores or want.memory > alone.memory_mib or want.gpus > len(self.gpus):
             return None
         if want.gpus and self.gpus[-want.gpus] < max(want.gpu_memory, 1):
             return None
         if not self.takes(alone, want):
             return None
-        lacks = max(0, want.cpu - left.cpu_milli) / (alone.cpu_total or 1)
+        lacks = max(0, want.cpu - left.cpu_millicores) / (alone.cpu_total or 1)
         lacks += max(0, want.memory - left.memory_mib) / (alone.memory_total or 1)
         if want.gpus:
             fitting = [
@@ -78,7 +78,7 @@ class Site:
             lacks += max(0, want.gpus - left.most_seen(fitting, want.queue)) / len(self.gpus)
         return lacks
 
-    def takes(self, left: Room, want: Want) -> bool:
+    def takes(self, left: Headroom, want: Want) -> bool:
         """Whether ``want`` would go on here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
         share = left.share(want.needs, want.queue)
@@ -114,25 +114,25 @@ class Site:
     def _per_gain(self, allocation: Allocation, want: Want, price: Price) -> float:
         """What it costs to be rid of ``load``, by what of ``want`` it has."""
         gain = 0.0
-        if want.cpu > self.left.cpu_milli:
-            gain = max(gain, milli(allocation.needs.cpu) / want.cpu)
+        if want.cpu > self.left.cpu_millicores:
+            gain = max(gain, to_millicores(allocation.needs.cpu) / want.cpu)
         if want.memory > self.left.memory_mib:
             gain = max(gain, self.view.memory_mib_of(allocation) / want.memory)
         if want.gpus:
             gain = max(gain, self.left.most_seen(allocation.gpus, want.queue) / want.gpus)
         if allocation.container in self.left.bounds:
-            cpu, memory = milli(allocation.needs.cpu), self.view.memory_mib_of(allocation)
+            cpu, memory = to_millicores(allocation.needs.cpu), self.view.memory_mib_of(allocation)
             gain = max(gain, cpu / want.cpu if want.cpu else 0.0, memory / want.memory if want.memory else 0.0)
         return float(price(allocation)[0]) / gain if gain else float("inf")
 
-    def _give_back(self, left: Room, allocation: Allocation) -> None:
+    def _give_back(self, left: Headroom, allocation: Allocation) -> None:
         """Make ``left`` what it is without ``load``: never more than strangers leave."""
         alone = self.alone
-        left.cpu_milli = min(left.cpu_milli + milli(allocation.needs.cpu), alone.cpu_milli)
+        left.cpu_millicores = min(left.cpu_millicores + to_millicores(allocation.needs.cpu), alone.cpu_millicores)
         left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(allocation), alone.memory_mib)
         if allocation.container in left.bounds:
             bound, empty = left.bounds[allocation.container], alone.bounds[allocation.container]
-            bound.cpu_milli = min(bound.cpu_milli + milli(allocation.needs.cpu), empty.cpu_milli)
+            bound.cpu_millicores = min(bound.cpu_millicores + to_millicores(allocation.needs.cpu), empty.cpu_millicores)
             bound.memory_mib = min(bound.memory_mib + self.view.memory_mib_of(allocation), empty.memory_mib)
         for gpu, most in zip(left.gpus, alone.gpus, strict=True):
             is_its = gpu.id in allocation.gpus
@@ -152,7 +152,7 @@ def _emptied(one: ContainerView) -> ContainerView:
 
 
 class Sites:
-    """Sites measured once for each view of a node, for one book."""
+    """Sites measured once for each view of a node, for one ledger."""
 
     def __init__(self) -> None:
         self._sites: dict[str, Site] = {}
@@ -165,16 +165,16 @@ class Sites:
         return site
 
     def ways(
-        self, want: Want, book: Book, states: Mapping[str, NodeState], policy: Policy, now: float
+        self, want: Want, ledger: ReservationLedger, states: Mapping[str, NodeState], policy: Policy, now: float
     ) -> Mapping[str, float]:
-        """How much each node of ``book`` lacks for ``want`` as a share, if it could be emptied for it at all."""
+        """How much each node of ``ledger`` lacks for ``want`` as a share, if it could be emptied for it at all."""
         kind = (want.needs, want.policy, want.queue)
         index = self._ways.get(kind)
         if index is None:
-            index = self._ways[kind] = NodeIndex(book.views, book.touched)
+            index = self._ways[kind] = NodeIndex(ledger.views, ledger.touched)
 
         def measured(name: str) -> float | None:
-            view = book.views[name]
+            view = ledger.views[name]
             if not view.serves(want.queue):
                 return None
             return self.of(view, states.get(name), policy, now).in_the_way(want)

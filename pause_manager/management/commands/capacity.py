@@ -140,7 +140,7 @@ exit codes:
                 time.sleep(1)
 
 
-def _picture(states: list[nodes.NodeState]) -> list[Any]:
+def _picture(states: list[nodes.KnownNode]) -> list[Any]:
     if not states:
         return [Text(NOBODY)]
     told: list[Any] = []

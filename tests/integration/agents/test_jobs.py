@@ -122,10 +122,10 @@ def test_a_message_that_was_sent_before_the_stage_was_the_agents_does_nothing(ru
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"cursor": "011"}, "'011' is none of the items that are left"),
-        ({"cursor": "nonsense"}, "'nonsense' is none of the items"),
-        ({"outputs": {"000": [], "002": []}}, "item 001 is before the cursor and was left out"),
-        ({"outputs": {"000": [], "001": [], "002": [], "005": []}}, "'005' is none of the items up to 002"),
+        ({"cursor": "011"}, "'011' is not one of the remaining items"),
+        ({"cursor": "nonsense"}, "'nonsense' is not one of the remaining items"),
+        ({"outputs": {"000": [], "002": []}}, "item 001 is before the cursor and is missing"),
+        ({"outputs": {"000": [], "001": [], "002": [], "005": []}}, "'005' is not an item up to 002"),
         ({"outputs": {"000": [], "001": [], "002": [7]}}, "outputs of item 002: expected an output that is a JSON"),
         ({"outputs": {"000": [], "001": [], "002": [{"n": 2**70}]}}, "outputs of item 002: expected an output made"),
         ({"failures": [{"key": "001", "error": "no"}]}, "item 001 is named as done and as failed"),
@@ -284,7 +284,7 @@ def test_an_agents_item_may_not_ask_for_patience_for_ever(monkeypatch):
 
     failure = ItemFailure.objects.get()
     assert (failure.key, failure.payload, failure.attempts) == ("000", {"n": 1}, 2)
-    assert failure.error == "OutOfPatience: asked to be tried later 2 times, 1 are allowed: HTTP 429"
+    assert failure.error == "WaitLimitExceeded: asked to be tried later 2 times, 1 are allowed: HTTP 429"
     assert agent.claim()["items"][0]["key"] == "001"
 
 

@@ -97,7 +97,7 @@ def test_the_containers_of_a_node_are_listed(api, fleet):
     )
     free = ContainerView("box-b~2", "box-b", gpus=("GPU-0",), gpu_numbers=(0,))
     sample = Sample(replace(fleet.node("here", gpus=(fleet.gpu(),)), containers=(bounded, free)))
-    nodes.keep(sample)
+    nodes.save_sample(sample)
     nodes.announce(sample)
 
     answers = [api.get(f"{API}capacity/").data["nodes"][0], api.get(f"{API}agents/here/capacity").data]

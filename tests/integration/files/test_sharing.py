@@ -67,7 +67,7 @@ def test_a_run_that_uses_files_is_refused_to_start_until_they_are_shared():
         "file:///data/media (each machine has such a directory of its own, as far as is declared)."
     )
     assert "STORAGE_URL=s3://bucket/prefix" in reason.lifted_by
-    assert gate.kept([run]) == {run.pk}
+    assert gate.blocked([run]) == {run.pk}
     reconciler.reconcile()
     run.refresh_from_db()
     assert run.lifecycle == "pending"

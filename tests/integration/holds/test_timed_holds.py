@@ -33,7 +33,7 @@ def test_a_hold_that_ends_with_resume_lets_the_run_go_on():
     run.refresh_from_db()
     assert run.paused_at is None
     [released] = events(run, "hold_released")
-    assert (released.actor, released.reason) == ("system", "its time is over")
+    assert (released.actor, released.reason) == ("system", "expired")
     assert drain(run).lifecycle == Lifecycle.COMPLETED
 
 

@@ -24,7 +24,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.models import CapacitySample, ControlEvent, FleetWorker, Hold, Machine, PollState, WorkerNode
 from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import acknowledge
-from pause_manager.nodes.rollup import Minute
+from pause_manager.nodes.rollup import MinuteRollup
 from pause_manager.probes import processes
 from tests.integration.nodes.test_nodes import capacity
 from tests.support.factories import OPERATOR, make_run, stage_of
@@ -169,13 +169,13 @@ def test_threshold_history_and_what_polls_keep_go_along():
     sample = make_sample()
     minutes = []
     for second in (60, 120, 180):
-        minute = Minute.of(make_sample(sampled_at=second))
+        minute = MinuteRollup.of(make_sample(sampled_at=second))
         minute.add(sample)
         minutes.append(minute)
-    nodes.keep_minute(minutes[0], "new")
-    nodes.keep_minute(minutes[1], "new")
-    nodes.keep_minute(minutes[1], "old")
-    nodes.keep_minute(minutes[2], "old")
+    nodes.save_minute(minutes[0], "new")
+    nodes.save_minute(minutes[1], "new")
+    nodes.save_minute(minutes[1], "old")
+    nodes.save_minute(minutes[2], "old")
     nodes.set_threshold("old", 0.35, actor=OPERATOR)
     needs = {"cpu": 8, "memory_mib": 0, "gpu_memory_mib": 0, "gpus": 0}
     making = {"node": "old", "needs": needs, "ref": "run:x", "since": 1.0, "until": 2.0}
@@ -196,7 +196,7 @@ def test_threshold_history_and_what_polls_keep_go_along():
 def test_a_sample_under_the_old_name_is_not_kept():
     rename()
 
-    assert nodes.keep(make_sample("old")).name == "new"
+    assert nodes.save_sample(make_sample("old")).name == "new"
 
     assert list(WorkerNode.objects.values_list("name", flat=True)) == ["new"]
 

@@ -119,7 +119,7 @@ def test_what_is_left_to_strangers_who_lately_used_more_is_named():
     run = make_run()
 
     entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
-    beside = f"beside what is on its way (strangers, who lately used more, are left 0.2 cores of {HERE})"
+    beside = f"on top of work already sent (strangers, who lately used more, are left 0.2 cores of {HERE})"
     assert entry.reason.startswith(f"No node has room for 1 core {beside}: {HERE} has 1.05 of 2 cores free")
 
 

@@ -23,7 +23,7 @@ from pause_manager import conf, holds, manager, nodes, tasks
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView, GpuView
 from pause_manager.models import CapacitySample, Machine, WorkerNode
-from pause_manager.nodes.rollup import Minute
+from pause_manager.nodes.rollup import MinuteRollup
 from pause_manager.probes.sample import Sample
 from tests.support.factories import OPERATOR, make_run
 from tests.support.node_factories import make_node, make_sample
@@ -96,7 +96,7 @@ def test_consuming_is_noted_once() -> None:
     make_node()
 
     assert [nodes.set_consuming("n1", False), nodes.set_consuming("n1", False)] == [True, False]
-    nodes.keep(make_sample())
+    nodes.save_sample(make_sample())
 
     assert WorkerNode.objects.get().is_consuming is False, "a new sample does not change it"
 
@@ -123,9 +123,9 @@ def test_nodes_that_are_gone_for_an_hour_are_not_listed_and_old_history_is_forgo
     make_node("ancient", age_seconds=15 * 86_400, is_live=False)
     for age in (1, 13, 15):
         sample = make_sample("new")
-        minute = Minute.of(sample)
+        minute = MinuteRollup.of(sample)
         minute.add(sample)
-        nodes.keep_minute(minute, "new")
+        nodes.save_minute(minute, "new")
         CapacitySample.objects.filter(minute=minute.at).update(minute=Now() - timedelta(days=age))
 
     tasks.forget_history()
@@ -135,13 +135,13 @@ def test_nodes_that_are_gone_for_an_hour_are_not_listed_and_old_history_is_forgo
     assert CapacitySample.objects.count() == 2
 
 
-def minute_of(*foreign: float) -> Minute:
+def minute_of(*foreign: float) -> MinuteRollup:
     start = 1_800_000_000.0
     gathered = None
     for second, cores in enumerate(foreign):
         card = GpuView(index=0, total_mib=100, free_mib=90 - second, utilisation=second / 10)
         sample = make_sample(sampled_at=start + second, foreign_cores=cores, free_memory_mib=100 - second, gpus=(card,))
-        gathered = gathered or Minute.of(sample)
+        gathered = gathered or MinuteRollup.of(sample)
         assert gathered.holds(sample)
         gathered.add(sample)
     assert gathered is not None
@@ -151,7 +151,7 @@ def minute_of(*foreign: float) -> Minute:
 def test_a_minute_keeps_means_and_extremes() -> None:
     make_node()
 
-    nodes.keep_minute(minute_of(1.0, 3.0), "n1")
+    nodes.save_minute(minute_of(1.0, 3.0), "n1")
 
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores, row.foreign_cores_max, row.free_memory_mib_min) == (2, 2.0, 3.0, 99)
@@ -171,9 +171,9 @@ def test_a_minute_keeps_means_and_extremes() -> None:
 def test_of_two_parts_of_one_minute_the_larger_stays() -> None:
     make_node()
 
-    nodes.keep_minute(minute_of(1.0, 1.0), "n1")
-    nodes.keep_minute(minute_of(9.0), "n1")
-    nodes.keep_minute(minute_of(2.0, 2.0, 2.0), "n1")
+    nodes.save_minute(minute_of(1.0, 1.0), "n1")
+    nodes.save_minute(minute_of(9.0), "n1")
+    nodes.save_minute(minute_of(2.0, 2.0, 2.0), "n1")
 
     row = CapacitySample.objects.get()
     assert (row.samples, row.foreign_cores) == (3, 2.0)
@@ -239,7 +239,7 @@ def test_the_table_tells_the_containers_of_a_machine_apart():
 @pytest.mark.parametrize("model", ["workernode", "capacitysample"])
 def test_the_admin_shows_nodes_and_history_and_changes_neither(model: str, client: Client) -> None:
     make_node()
-    nodes.keep_minute(minute_of(1.0), "n1")
+    nodes.save_minute(minute_of(1.0), "n1")
     client.force_login(User.objects.create_superuser("root"))
 
     shown: Any = client.get(reverse(f"admin:pause_manager_{model}_changelist"))

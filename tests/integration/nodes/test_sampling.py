@@ -21,7 +21,7 @@ from tests.support.workers import Workers, eventually
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("load")]
 
 
-def the_node() -> nodes.NodeState | None:
+def the_node() -> nodes.KnownNode | None:
     """This machine's state, while it is online."""
     return next((state for state in nodes.states() if state.is_online), None)
 
@@ -31,8 +31,8 @@ def send(task: str, *args: object, queue: str = "stages") -> None:
     app.send_task(task, args, queue=queue)
 
 
-def sampled_after(moment: float, seconds: float = 10) -> nodes.NodeState | None:
-    def fresh() -> nodes.NodeState | None:
+def sampled_after(moment: float, seconds: float = 10) -> nodes.KnownNode | None:
+    def fresh() -> nodes.KnownNode | None:
         state = the_node()
         return state if state is not None and state.sample.view.sampled_at > moment else None
 
@@ -113,7 +113,7 @@ def test_foreign_load_is_seen_as_foreign_and_our_own_is_not(workers: Workers) ->
     assert worker.poll() is None
 
 
-def foreign_pids_burn(state: nodes.NodeState, pid: int) -> bool:
+def foreign_pids_burn(state: nodes.KnownNode, pid: int) -> bool:
     """Whether the sample is a whole interval younger than ``pid``, so that all its use is in it."""
     return state.sample.view.sampled_at > psutil.Process(pid).create_time() + 2.2
 

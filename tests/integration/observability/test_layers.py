@@ -63,7 +63,7 @@ def test_layers_of_explain_are_judged_apart_and_closed(scrape):
 
     with renamed(NODES):
         codes = [reason.code for reason in gate.explain(run)]
-        kept = gate.kept([run])
+        kept = gate.blocked([run])
     assert (codes, kept) == (["unreadable", "operator"], {run.pk})
     assert degraded(scrape) == {"node"}
 
@@ -149,7 +149,9 @@ def test_what_is_only_noted_or_told_fails_open(scrape, settings):
 
 def test_every_layer_that_is_counted_is_in_the_table():
     sources = [path.read_text() for folder in ("automation", "pause_manager") for path in Path(folder).rglob("*.py")]
-    used = {name for text in sources for name in re.findall(r'(?:layer=|judging\(|telling\(|"layer": )"(\w+)"', text)}
+    used = {
+        name for text in sources for name in re.findall(r'(?:layer=|guarded_read\(|counted\(|"layer": )"(\w+)"', text)
+    }
     told = set(re.findall(r"^\| ``(\w+)``", gate_health.__doc__ or "", re.MULTILINE))
 
     assert used == told

@@ -16,7 +16,7 @@ from django.utils import timezone
 import automation.gauges
 import pause_manager.gauges
 from automation import leases
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import WorkSlice
 from automation.models.tables import SLICE
 from automation.runs import lifecycle, reconciler
@@ -24,7 +24,7 @@ from pause_manager import capacity, fleet, holds, manager, nodes
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import GpuView
 from pause_manager.models.fleet import FleetWorker
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.observability import exposition, metrics
 from pause_manager.pause_queue.writer import Parked
 from tests.support.factories import OPERATOR, drain, expire_leases, leased, make_run, make_site, settle
@@ -41,7 +41,7 @@ def test_runs_and_slices_are_told_as_people_see_them(scrape):
     make_run("scripted", items=20, start=False)
     leased(running)
     leased(pausing)
-    leases.wait(leased(cancelling), 100, "the provider asks to try later")
+    leases.postpone(leased(cancelling), 100, "the provider asks to try later")
     leased(cancelling)
     lifecycle.pause_runs([pausing.pk, paused.pk], actor=OPERATOR)
     lifecycle.cancel(cancelling.pk, actor=OPERATOR)
@@ -131,7 +131,7 @@ def test_nodes_and_gpus_are_told_in_base_units(scrape):
     make_node("big", cores=16.0, foreign_cores=4.0, gpus=(gpu, lost))
     make_node("gone", age_seconds=600, is_live=False)
     nodes.set_consuming("big", False)
-    nodes.keep_watch("big", KeptWatch(capacity.NodeState(is_saturated=True)))
+    nodes.save_state("big", PersistedNodeState(capacity.NodeState(is_saturated=True)))
     holds.place(["node:gone"], actor=OPERATOR)
 
     told = scrape()
@@ -341,7 +341,7 @@ def test_nothing_that_is_finished_is_looked_at(site_with_history):
     plans = {}
     with connection.cursor() as cursor:
         for statement in (*automation.gauges.STATEMENTS, *pause_manager.gauges.STATEMENTS):
-            values: Any = [30.0] * statement.count("%s") or {"installed": installed.keys()}
+            values: Any = [30.0] * statement.count("%s") or {"installed": installed_code.keys()}
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
             plans[statement] = cursor.fetchone()[0][0]["Plan"]
 

@@ -15,7 +15,7 @@ from pause_manager.models import ControlEvent, PauseQueueEntry, RunningTask, Wor
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.pause_queue.admission import QUEUED_BEHIND
 from pause_manager.probes.sample import Sample
-from pause_manager.probes.sampler_election import Lodging
+from pause_manager.probes.sampler_election import SamplerElection
 from pause_manager.worker.node_monitor import NodeWatch
 from tests.integration.nodes.test_node_monitor import Machine, carrying, events
 from tests.integration.pausable.test_settling import needy, task  # noqa: F401  (fixtures)
@@ -113,7 +113,7 @@ def polled(count: int) -> bool:
 def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(foreign: Foreign):
     foreign.worker("one", "-c", "4", FOREIGN_CAPACITY="1", FOREIGN_OPTIONS=json.dumps(NOISY))
     assert eventually(lambda: WorkerNode.objects.filter(name=HERE).exists(), 60), foreign.workers.said("one")[-3000:]
-    Lodging(str(foreign.root)).tell(Sample(node(cores=8)))
+    SamplerElection(str(foreign.root)).tell(Sample(node(cores=8)))
     pieces = Pieces(foreign)
     deaf = foreign.send("deaf", priority=9)
     usual = foreign.send("patient", "usual")

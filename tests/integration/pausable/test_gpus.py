@@ -203,8 +203,8 @@ def test_contexts_that_idle_processes_keep_hide_nothing_of_a_task_that_has_just_
     foreign.send("on_gpu", 8)
     noted(foreign, "on_gpu")
 
-    rooms = set()
+    headrooms = set()
     for _ in range(25):
-        rooms.add(card()["room_mib"])
+        headrooms.add(card()["room_mib"])
         time.sleep(0.2)
-    assert rooms == {30_000 - 8_000}, "with all that is idle in the way of the sensor"
+    assert headrooms == {30_000 - 8_000}, "with all that is idle in the way of the sensor"

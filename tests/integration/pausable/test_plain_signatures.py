@@ -19,7 +19,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import parked_messages
-from pause_manager.pause_queue import writer
+from pause_manager.pause_queue import delivery, returning
 from pause_manager.pause_queue.writer import Parked
 from tests.support.foreign_project import QUEUE, Foreign, reconciled
 from tests.support.race import race
@@ -33,6 +33,7 @@ import os
 import django; django.setup()
 from django.db import transaction
 from pause_manager import pause_queue
+from pause_manager.actor import CAPACITY
 from pause_manager.models import PauseQueueEntry
 ids = list(PauseQueueEntry.objects.values_list("pk", flat=True))
 with transaction.atomic():
@@ -52,7 +53,7 @@ def park(ref: str, task: str, *args: Any) -> PauseQueueEntry:
 
 
 def send(*entries: PauseQueueEntry) -> int:
-    return writer.send_on([entry.pk for entry in entries], actor=CAPACITY, reason="room")
+    return delivery.send_on([entry.pk for entry in entries], actor=CAPACITY, reason="room")
 
 
 def deliver_again(*sent: PauseQueueEntry) -> None:
@@ -61,7 +62,7 @@ def deliver_again(*sent: PauseQueueEntry) -> None:
     for entry in sent:
         entry.refresh_from_db()
         entry.generation -= 1
-        copies.append(writer._sending(entry))
+        copies.append(delivery._sending(entry))
     assert broker.publish(copies) == [broker.TAKEN] * len(copies)
 
 
@@ -133,7 +134,7 @@ def test_what_is_taken_up_is_not_sent_again():
 
         took, reopened = race(
             partial(parked_messages.confirm_once, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
-            partial(writer.reopen, sent, "lost"),
+            partial(returning.reopen, sent, "lost"),
         )
 
         entry.refresh_from_db()

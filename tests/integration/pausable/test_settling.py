@@ -18,6 +18,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, parked_messages, redispatch, running_tasks
+from pause_manager.pause_queue import writer
 from pause_manager.probes.processes import host_name
 from pause_manager.worker.request import queue_of_message
 from tests.support.deliveries import delivery
@@ -261,6 +262,6 @@ def test_answered_messages_are_forgotten_in_time(task: PausableTask):
     old = "2020-01-01T00:00:00Z"
     PauseQueueEntry.objects.filter(pk=answered.pk).update(confirmed_at=old, finished_at=old)
 
-    assert redispatch.forget() == 1
+    assert writer.forget() == 1
 
     assert list(PauseQueueEntry.objects.all()) == [open_one]

@@ -20,7 +20,7 @@ from pause_manager.messaging import broker
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import known_tasks, members
 from pause_manager.pausable import parked_messages, redispatch
-from pause_manager.pause_queue import stuck
+from pause_manager.pause_queue import stuck, writer
 from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
 from tests.support.api_users import client_of
 from tests.support.factories import OPERATOR
@@ -150,13 +150,13 @@ class TestNamesThatNobodyKnows:
         keep(3)
         a_worker_knows(NEW)
 
-        assert [(one.task_name, one.queue, one.count) for one in redispatch.unknown_names()] == [(OLD, QUEUE, 12)]
+        assert [(one.task_name, one.queue, one.count) for one in known_tasks.unknown_names()] == [(OLD, QUEUE, 12)]
         sentence = f"12 parked messages of the task {OLD}: no live worker that serves queue {QUEUE} knows it"
         assert sentence in shell("fleet", "status").out
         assert any(sentence in warning for warning in shell("fleet", "status", "--json").objects[0]["warnings"])
 
         a_worker_knows(OLD, name="two@n")
-        assert redispatch.unknown_names() == []
+        assert known_tasks.unknown_names() == []
         assert "parked" not in shell("fleet", "status").out
 
     def test_whoever_may_not_see_the_work_is_told_how_many(self):
@@ -344,7 +344,7 @@ def test_a_renamed_task_runs_once_under_its_new_name(foreign: Foreign):
     keep(2, task="gone")
     task_ids = [entry.ref.removeprefix("task:") for entry in PauseQueueEntry.objects.order_by("pk")]
     a_worker_knows(OLD + "2", name="told@n")
-    assert [one.count for one in redispatch.unknown_names()] == [2]
+    assert [one.count for one in known_tasks.unknown_names()] == [2]
     stuck.rename(OLD, NEW, actor=OPERATOR, reason="renamed in 2.0")
     foreign.worker("one")
     release()
@@ -417,6 +417,6 @@ class TestForgetting:
         }
 
         with django_assert_num_queries(3):
-            assert redispatch.forget() == 9
+            assert writer.forget() == 9
 
         assert set(PauseQueueEntry.objects.all()) == left

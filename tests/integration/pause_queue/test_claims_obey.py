@@ -19,12 +19,12 @@ from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler
 from pause_manager import capacity, manager, nodes, times
-from pause_manager.capacity.foreign import Swing
+from pause_manager.capacity.foreign import ForeignPeak
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import ContainerView
 from pause_manager.models import Machine, PauseQueueEntry, PollState
 from pause_manager.nodes.machines import identity
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
 from tests.support.factories import make_run, stage_of, tickets
@@ -39,7 +39,7 @@ SMALL, LARGE = Needs(), Needs(cpu=6)
 
 def remembers(**state: object) -> None:
     """What the last sampler kept of this node."""
-    assert nodes.keep_watch(HERE, KeptWatch(capacity.NodeState(**state)))  # type: ignore[arg-type]
+    assert nodes.save_state(HERE, PersistedNodeState(capacity.NodeState(**state)))  # type: ignore[arg-type]
 
 
 def asks(needs: Needs = SMALL, **how: object) -> tuple[str, ...] | str:
@@ -75,7 +75,7 @@ def test_a_node_that_cools_down_takes_what_is_new_and_nothing_that_was_parked():
 def test_what_strangers_lately_used_more_is_left_free():
     view = node(foreign=6)
     assert asks(Needs(cpu=1.5)) == (), "of 2 cores 1.5 are needed ..."
-    remembers(swing=Swing(since=view.sampled_at, latest={("cpu", ""): 8_000}))
+    remembers(foreign_peak=ForeignPeak(since=view.sampled_at, latest={("cpu", ""): 8_000}))
 
     told = asks(Needs(cpu=1.5))
 
@@ -104,7 +104,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     assert tickets(other) == 0
     reason = PauseQueueEntry.objects.waiting().get(ref=other.scope).reason
     assert reason.startswith(
-        f"No node has room for 1 core beside what is on its way ({HERE} is kept free for 6 cores): "
+        f"No node has room for 1 core on top of work already sent ({HERE} is kept free for 6 cores): "
     )
     assert leased_by(small, "more") is None
 

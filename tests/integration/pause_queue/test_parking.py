@@ -152,7 +152,7 @@ def test_two_runs_share_what_there_is_and_a_third_waits():
     first, second, third = (make_run("scripted", items=10) for _ in range(3))
 
     assert [tickets(run) for run in (first, second, third)] == [2, 2, 0]
-    assert waiting(third).reason.startswith("No node has room for 1 core beside what is on its way: ")
+    assert waiting(third).reason.startswith("No node has room for 1 core on top of work already sent: ")
     assert shown(third) == "paused"
 
 
@@ -346,7 +346,7 @@ def test_a_run_that_ended_meanwhile_is_not_parked():
     run = make_run()
     entry = waiting(run)
     lifecycle.cancel(run.pk, actor=OPERATOR)
-    want = admission.Want(stage_of_any(run), "echo", run.pk, "numbers", 3, False, "stages", 0, 1, Needs())
+    want = admission.LoopRequest(stage_of_any(run), "echo", run.pk, "numbers", 3, False, "stages", 0, 1, Needs())
     node_wants.parked["full"] = [want]
     node_wants.figures["full"] = {}
 

@@ -20,6 +20,7 @@ from automation.models.runs import lock_runs
 from pause_manager import holds, manager, pause_queue
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
+from pause_manager.pause_queue import transitions
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.worker import node_monitor
 from tests.support.factories import OPERATOR, drain, make_run
@@ -224,7 +225,7 @@ def test_a_ramp_backs_off_by_what_started_not_by_what_was_sent():
     assert polls(1) == [8]
     came_back = PauseQueueEntry.objects.unconfirmed().order_by("pk")
     PauseQueueEntry.objects.filter(pk__in=list(came_back.values_list("pk", flat=True)[:5])).update(
-        **pause_queue.WAITING
+        **transitions.REOPEN.values
     )
     came_back.update(confirmed_at=Now())
 

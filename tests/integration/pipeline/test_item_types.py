@@ -11,7 +11,7 @@ import pytest
 from automation.agents import submission
 from automation.agents.submission import Submission
 from automation.errors import InvalidCheckpoint, InvalidInput
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import AutomationRun, ItemFailure
 from automation.pipeline import AGENT, GroupStage, Payload, Pipeline, Stage, register
 from automation.pipeline.context import StageContext
@@ -116,4 +116,4 @@ def test_stages_that_declare_nothing_ask_nothing(django_assert_num_queries):
     stage_run = stage_of(make_run("fan-out", 3))
 
     with django_assert_num_queries(0):
-        assert installed.readers_of(stage_run) == []
+        assert installed_code.readers_of(stage_run) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from automation.items import store, unfinished
+from automation.items import partial_items, store
 from automation.models import AutomationRun, ItemChunk, ItemFailure, ItemState, WorkItem, WorkSlice
 from automation.pipeline import TryLater
 from automation.pipeline.context import StageContext
@@ -283,7 +283,7 @@ def test_half_an_item_is_gone_when_its_run_is_cancelled():
 
 @pytest.mark.usefixtures("_small_memory")
 def test_half_an_item_goes_in_parts(monkeypatch):
-    monkeypatch.setattr(unfinished, "CHUNKS_AT_ONCE", 3)
+    monkeypatch.setattr(partial_items, "CHUNKS_AT_ONCE", 3)
     run = make_run("long-many", MANY)
 
     def cancel() -> None:
@@ -294,9 +294,9 @@ def test_half_an_item_goes_in_parts(monkeypatch):
         drain(run)
     count = ItemChunk.objects.count()
 
-    assert unfinished.sweep() == 3
+    assert partial_items.delete_ended() == 3
     assert ItemChunk.objects.count() == count - 3
-    while unfinished.sweep():
+    while partial_items.delete_ended():
         pass
     assert nothing_is_left()
 

@@ -16,9 +16,9 @@ from django.test import Client
 from automation import dispatch, gate, leases, tasks
 from automation.agents import protocol
 from automation.agents.submission import Submission
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import Agent, AutomationRun, ItemFailure, StageRun, Standstill, Ticket, WorkSlice
-from automation.pipeline import Param, pipeline
+from automation.pipeline import Param, registry
 from automation.reports.working_time import durations_of
 from automation.runs import failing, lifecycle, reconciler, retries, timeouts
 from automation.workload import allocations
@@ -57,14 +57,14 @@ def deploy(monkeypatch):
     def change(*stages: Any, of: Any = Evolving, **attributes: Any) -> None:
         for name, value in {"stages": stages or of.stages, **attributes}.items():
             monkeypatch.setattr(of, name, value)
-        monkeypatch.setitem(pipeline._registry, of.slug, of)
+        monkeypatch.setitem(registry._registry, of.slug, of)
 
     return change
 
 
 @pytest.fixture
 def uninstall(monkeypatch):
-    return lambda: monkeypatch.delitem(pipeline._registry, "evolving")
+    return lambda: monkeypatch.delitem(registry._registry, "evolving")
 
 
 def reconcile(run: AutomationRun) -> AutomationRun:
@@ -170,7 +170,7 @@ def test_a_pending_run_without_code_waits_and_every_list_says_so(deploy):
     started = lifecycle.start_run(run.pk, actor=OPERATOR)
 
     api = client_of(make_user("anna", run.site, OPERATE, VIEW))
-    assert (started.lifecycle, gate.kept([started])) == ("pending", {run.pk})
+    assert (started.lifecycle, gate.blocked([started])) == ("pending", {run.pk})
     assert [row["id"] for row in api.get(f"{RUNS}?status=waiting").json()["results"]] == [str(run.pk)]
     assert api.get(f"{RUNS}?status=pending").json()["results"] == []
     assert says(run, "")[""]["status"] == "waiting"
@@ -434,5 +434,5 @@ def test_a_stage_is_made_with_what_the_run_was_created_with(deploy):
     run = midway()
     deploy(One, Two)
 
-    made = installed.make("evolving", run.stages.get(slug="two"))
+    made = installed_code.make("evolving", run.stages.get(slug="two"))
     assert (type(made), made.retries, made.queue, made.needs.cpu) == (Two, 7, "gpu", 64)

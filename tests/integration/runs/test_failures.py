@@ -108,7 +108,7 @@ def test_a_slice_that_waits_is_not_leased_before_its_time():
     run = make_run("scripted", items=5)
     work = leased(run)
 
-    assert leases.wait(work, 60, "not now")
+    assert leases.postpone(work, 60, "not now")
 
     assert claim(run) is None
     WorkSlice.objects.update(available_at=run.created_at)
@@ -133,9 +133,9 @@ def test_a_worker_that_lost_its_lease_changes_nothing():
         leases.finish_hook(stale, 1.0)
     assert leases.release(stale) is None
     assert leases.release(stale, is_crash=True) is None
-    assert not leases.wait(stale, 60, "not now")
+    assert not leases.postpone(stale, 60, "not now")
     with pytest.raises(LeaseLost):
-        leases.set_apart(stale, 1, seconds=60, why="not now")
+        leases.split_off(stale, 1, seconds=60, why="not now")
     assert leases.heartbeat(stale) == LOST
     assert leases.committed_cursor(stale) is None
 

@@ -389,7 +389,7 @@ def test_patience_has_an_end(declared, seconds, attempts, said, monkeypatch):
     assert run.lifecycle == Lifecycle.COMPLETED
     [(key, error, tries)] = failures()
     assert (key, tries) == ("001", attempts)
-    assert error.startswith("OutOfPatience: ")
+    assert error.startswith("WaitLimitExceeded: ")
     assert error.endswith(said)
 
 
@@ -407,7 +407,7 @@ def test_a_hook_that_waits_has_an_end_too(monkeypatch):
 
     run.refresh_from_db()
     assert run.failure == (
-        "Hooked: prepare failed: OutOfPatience: asked to be tried later 2 times, 1 are allowed: HTTP 503"
+        "Hooked: prepare failed: WaitLimitExceeded: asked to be tried later 2 times, 1 are allowed: HTTP 503"
     )
 
 

@@ -159,7 +159,7 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
         checkpoint.commit(first, Progress(cursor=first.last_key, processed=1, outputs=[b'0000001.000\t{"n": 1}']))
         second = leases.claim(stage_run.pk, worker)
         assert second is not None
-        leases.wait(second, 60, "a provider")
+        leases.postpone(second, 60, "a provider")
 
     new = AutomationRun(pipeline="drill", params={"items": 7, "seed": "never seen"}, site_id=run.site_id)
     yield "a loop's slice", slice_of_a_loop

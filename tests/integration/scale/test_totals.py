@@ -42,7 +42,7 @@ def test_the_totals_agree_with_the_slices_after_anything():
         run_loop(at_work)
     half = make_run("scripted", items=20)
     work = leased(half)
-    leases.wait(work, 60, "a provider")
+    leases.postpone(work, 60, "a provider")
     assert kept() == counted()
     assert {total[2] for total in kept()} >= {0, 4}
 
@@ -92,7 +92,7 @@ def test_the_switch_counts_what_is_due_as_before():
     """Queued: slices of the first open phase, free and due, of running runs that are not being cancelled."""
     runs = [make_run("hooked", items=6), make_run("scripted", items=20), make_run("scripted", items=20)]
     later = leased(runs[1])
-    leases.wait(later, 600, "a provider")
+    leases.postpone(later, 600, "a provider")
     assert claim(runs[2]) is not None
 
     metrics = fleet.snapshot()["metrics"]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from automation import dispatch
-from automation.leases import loop_beat
+from automation.leases import loop_heartbeat
 from automation.models import AutomationRun, ItemFailure, Lifecycle, WorkSlice
 from automation.reports import status
 from automation.runs import lifecycle, reconciler
-from automation.worker import overruns
+from automation.worker import item_timeouts
 from pause_manager.slots.overruns import Overrun
 from pause_manager.slots.slots import AtWork, Noted
 from tests.support.factories import OPERATOR, events, leased, make_run, outputs
@@ -146,9 +146,9 @@ def test_a_set_up_that_hangs_is_tried_as_often_as_its_stage_says_then_the_run_fa
 def overrun_on(run: AutomationRun, number: int, attempt: int) -> None:
     """A loop leases the next slice and hangs at the item of that number; -1 is its set-up."""
     work = leased(run)
-    noted = Noted(0, 1, 1, "owner", frozenset(), loop_beat.on(work))
+    noted = Noted(0, 1, 1, "owner", frozenset(), loop_heartbeat.on(work))
     at = AtWork(time.monotonic() - 60, 2.5, number, attempt)
-    assert overruns.take_away(Overrun(noted, at, has_ended=False, is_killed=True))
+    assert item_timeouts.take_away(Overrun(noted, at, has_ended=False, is_killed=True))
 
 
 def test_a_set_up_that_hangs_does_not_take_the_count_of_an_item_that_has_hung():

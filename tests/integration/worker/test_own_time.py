@@ -203,7 +203,7 @@ def test_who_hangs_is_known_after_an_item_that_may_not_wait(monkeypatch):
     def take_away(work: slots.AtWork) -> None:
         held = WorkSlice.objects.leased().get()
         assert held.lease_token is not None
-        assert leases.take_away(held.pk, held.lease_token, number=work.number, attempts=work.attempt) == "004"
+        assert leases.revoke(held.pk, held.lease_token, number=work.number, attempts=work.attempt) == "004"
 
     Tale.act = act
     run = settle(run)

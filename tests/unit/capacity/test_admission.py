@@ -146,7 +146,7 @@ def test_nothing_is_ever_oversubscribed(fleet, wanted):
     for view in views.values():
         left = headroom(view, NOW)
         if view.allocations:
-            assert left.cpu_milli >= 0
+            assert left.cpu_millicores >= 0
             assert all(one.free_mib >= 0 for one in left.gpus)
             if any(one.needs.memory_mib for one in view.allocations):
                 assert left.memory_mib >= 0

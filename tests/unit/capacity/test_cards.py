@@ -6,12 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from pause_manager.capacity import Book, NodeState, Policy, can_ever_run, headroom, judge, place, should_pause
+from pause_manager.capacity import (
+    NodeState,
+    Policy,
+    ReservationLedger,
+    can_ever_run,
+    headroom,
+    judge,
+    place,
+    should_pause,
+)
 from pause_manager.capacity.foreign import MEMORY, usage, would_fit_alone
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.sites import Site, Want
 from pause_manager.capacity.snapshot import Allocation
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from tests.support.node_views import allocation, gpu, node
 
 NOW = 100.0
@@ -63,12 +72,14 @@ def test_what_started_before_uuids_names_an_index():
 
 
 def test_what_was_kept_of_a_swing_before_uuids_is_read():
-    kept = {"swing": {"since": 5.0, "before": [["cpu", -1, 3]], "latest": [["gpu_memory", 0, 9], ["memory", -1, 4]]}}
+    kept = {
+        "foreign_peak": {"since": 5.0, "before": [["cpu", -1, 3]], "latest": [["gpu_memory", 0, 9], ["memory", -1, 4]]}
+    }
 
-    swing = KeptWatch.of_dict(kept).state.swing
+    foreign_peak = PersistedNodeState.of_dict(kept).state.foreign_peak
 
-    assert (swing.before, swing.latest) == ({("cpu", ""): 3}, {("memory", ""): 4})
-    assert KeptWatch.of_dict(KeptWatch.of_dict(kept).as_dict()).state.swing == swing
+    assert (foreign_peak.before, foreign_peak.latest) == ({("cpu", ""): 3}, {("memory", ""): 4})
+    assert PersistedNodeState.of_dict(PersistedNodeState.of_dict(kept).as_dict()).state.foreign_peak == foreign_peak
 
 
 def pool(free=60_000, **given):
@@ -78,15 +89,15 @@ def pool(free=60_000, **given):
 
 
 def test_memory_of_the_machine_and_of_unified_gpus_is_taken_once_from_one_pool():
-    book = Book([pool()], replace(POLICY, pause_below=0.0), NOW)
+    ledger = ReservationLedger([pool()], replace(POLICY, pause_below=0.0), NOW)
 
-    assert book.place(Needs(cpu=1, memory_mib=10_000)) is not None
-    assert book.place(Needs(cpu=1, memory_mib=5_000, gpu_memory_mib=25_000)) is not None
-    left = book.rooms["a"]
+    assert ledger.place(Needs(cpu=1, memory_mib=10_000)) is not None
+    assert ledger.place(Needs(cpu=1, memory_mib=5_000, gpu_memory_mib=25_000)) is not None
+    left = ledger.headrooms["a"]
     assert (left.memory_mib, [card.free_mib for card in left.gpus]) == (20_000, [20_000, 20_000])
-    assert book.place(Needs(cpu=1, memory_mib=5_000, gpu_memory_mib=18_000)) is None, "together they do not fit"
-    assert book.place(Needs(cpu=1, memory_mib=2_000, gpu_memory_mib=18_000)) is not None
-    assert book.place(Needs(cpu=1, memory_mib=1)) is None
+    assert ledger.place(Needs(cpu=1, memory_mib=5_000, gpu_memory_mib=18_000)) is None, "together they do not fit"
+    assert ledger.place(Needs(cpu=1, memory_mib=2_000, gpu_memory_mib=18_000)) is not None
+    assert ledger.place(Needs(cpu=1, memory_mib=1)) is None
 
 
 def test_what_is_declared_on_a_unified_gpu_is_declared_of_the_machine():

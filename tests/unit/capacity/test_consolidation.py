@@ -17,7 +17,7 @@ from pause_manager.capacity import (
     consolidate,
     fits,
     plan_resume,
-    resuming_book,
+    resuming_ledger,
 )
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.placement.consolidation import KINDS_TRIED, NODES_TRIED
@@ -32,9 +32,9 @@ LARGE = Waiting("large", Needs(cpu=8), LONG_AGO)
 
 def polled(fleet, entries=(LARGE,), *, ramp=RAMP, policy=POLICY, now=NOW, states=None):
     """One poll: what was sent on, what is moved, and the ramp for the next."""
-    book = resuming_book(fleet, policy, now, states)
-    plan, after = plan_resume(entries, fleet, policy, ramp, now, states, book=book)
-    found, after = consolidate(after, book, policy, now, states)
+    ledger = resuming_ledger(fleet, policy, now, states)
+    plan, after = plan_resume(entries, fleet, policy, ramp, now, states, ledger=ledger)
+    found, after = consolidate(after, ledger, policy, now, states)
     return [(entry.ref, place.node) for entry, place in plan], found, after
 
 
@@ -56,13 +56,13 @@ def test_a_small_loop_moves_and_the_large_work_has_its_node_to_itself():
 
     assert sent == []
     assert moves(found) == [("a", [("on-a", "b")])]
-    assert (ramp.held, ramp.held_for) == (("a",), (("a", LARGE.needs),))
+    assert (ramp.reserved_nodes, ramp.reserved_for) == (("a",), (("a", LARGE.needs),))
     left = [node("a", sampled_at=NOW + 10), node("b", allocations=[small("on-b")], sampled_at=NOW + 10)]
     sent, found, ramp = polled(
         left, [LARGE, Waiting("on-a", Needs(cpu=1), NOW + 3, priority=1)], ramp=replace(ramp, allowance=9), now=NOW + 10
     )
     assert sorted(sent) == [("large", "a"), ("on-a", "b")]
-    assert (found, ramp.kept, ramp.held) == ([], (), ())
+    assert (found, ramp.kept, ramp.reserved_nodes) == ([], (), ())
 
 
 def test_the_node_is_kept_even_from_more_urgent_work():
@@ -187,7 +187,7 @@ def test_where_strangers_leave_too_little_nothing_is_moved_and_nothing_is_kept_a
     _, _, ramp = polled(spread())
     busy = [node("a", foreign=2.0, sampled_at=NOW + 10), spread()[1]]
     _, _, after = polled([replace(view, sampled_at=NOW + 10) for view in busy], ramp=ramp, now=NOW + 10)
-    assert (after.kept, after.held) == ((), ())
+    assert (after.kept, after.reserved_nodes) == ((), ())
 
 
 def test_nothing_moves_twice_within_the_cooldown():
@@ -280,13 +280,13 @@ def test_whatever_moves_fits_where_it_is_sent_and_the_large_work_fits_where_it_l
             put = allocation(str(number), cpu=one.cpu, memory_mib=one.memory_mib, priority=priority)
             fleet[at % len(fleet)] = replace(view, allocations=(*view.allocations, put))
     entries = [Waiting(f"w{n}", one, LONG_AGO, priority) for n, (one, priority) in enumerate(wanted)]
-    book = resuming_book(fleet, POLICY, NOW)
-    plan, ramp = plan_resume(entries, fleet, POLICY, RAMP, NOW, book=book)
-    before = {name: left.copy() for name, left in book.rooms.items()}
+    ledger = resuming_ledger(fleet, POLICY, NOW)
+    plan, ramp = plan_resume(entries, fleet, POLICY, RAMP, NOW, ledger=ledger)
+    before = {name: left.copy() for name, left in ledger.headrooms.items()}
 
-    found, _ = consolidate(ramp, book, POLICY, NOW)
+    found, _ = consolidate(ramp, ledger, POLICY, NOW)
 
-    assert book.rooms == before, "nothing stays reserved"
+    assert ledger.headrooms == before, "nothing stays reserved"
     views = {view.name: view for view in fleet}
     for entry, place in plan:
         views[place.node] = with_load(views[place.node], entry.ref, entry.needs, place.gpus, NOW)
@@ -326,9 +326,9 @@ def calls(nodes: int) -> int:
         for n in range(nodes)
     ]
     short = tuple(Waiting(str(n), Needs(cpu=87 + n / 10), LONG_AGO) for n in range(3 * KINDS_TRIED))
-    book = resuming_book(fleet, POLICY, NOW)
-    for name in book.rooms:
-        book.rooms[name].cpu_milli = 0
+    ledger = resuming_ledger(fleet, POLICY, NOW)
+    for name in ledger.headrooms:
+        ledger.headrooms[name].cpu_millicores = 0
     count = 0
 
     def called(frame: object, event: str, arg: object) -> None:
@@ -337,7 +337,7 @@ def calls(nodes: int) -> int:
 
     sys.setprofile(called)
     try:
-        consolidate(replace(RAMP, short=short), book, POLICY, NOW)
+        consolidate(replace(RAMP, short=short), ledger, POLICY, NOW)
     finally:
         sys.setprofile(None)
     assert nodes > NODES_TRIED

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pause_manager.capacity import Idle, Policy, headroom, place
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation, NodeView
-from pause_manager.nodes.persisted_state import KeptWatch
+from pause_manager.nodes.persisted_state import PersistedNodeState
 from tests.support.node_views import allocation, gpu, node
 
-POLICY = Policy(settle_seconds=60)
+POLICY = Policy(sensor_lag_seconds=60)
 TOTAL = 64_000
 OTHERS = 2_048
 
@@ -135,16 +135,16 @@ def test_the_next_speaker_goes_on_with_what_the_last_one_kept():
     watch.sees(16_000, seconds=3)
     ours = big("ours", watch.now + 0.5)
     watch.sees(16_000, ours, seconds=5)
-    kept = KeptWatch(idle=watch.idle.lasting).as_dict()
+    kept = PersistedNodeState(idle=watch.idle.lasting).as_dict()
 
     successor = Watch()
-    successor.idle, successor.now = KeptWatch.of_dict(kept).idle, watch.now
+    successor.idle, successor.now = PersistedNodeState.of_dict(kept).idle, watch.now
     view = successor.sees(16_000, ours, seconds=2)
 
     assert watch.left(view) == TOTAL - OTHERS - 16_000 - 30_000
     watch.sees(16_000, seconds=2)
     assert watch.idle.lasting == Idle(), "nothing is at work: it is measured anew"
-    assert KeptWatch.of_dict({}).idle == Idle()
+    assert PersistedNodeState.of_dict({}).idle == Idle()
 
 
 @given(

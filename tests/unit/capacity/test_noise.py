@@ -127,4 +127,4 @@ def test_a_stranger_that_does_not_stay_keeps_no_parked_work_back():
         plan, _ = plan_resume([entry], [after], POLICY, RampState(), NOW + 60, {"a": state})
 
         assert len(plan) == expected
-        assert headroom(after, NOW + 60).cpu_milli == 2000
+        assert headroom(after, NOW + 60).cpu_millicores == 2000

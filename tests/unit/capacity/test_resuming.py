@@ -100,12 +100,12 @@ def test_small_work_goes_past_large_that_fits_nowhere():
 
 def test_what_waited_long_for_a_whole_node_gets_one_kept_free():
     fleet = [node(name, allocations=[allocation(name, cpu=busy)]) for name, busy in (("a", 4), ("b", 2))]
-    long_ago = NOW - POLICY.hold_after_seconds
+    long_ago = NOW - POLICY.reserve_after_seconds
     entries = [waiting("large", cpu=8, paused_at=long_ago, priority=1), waiting("small", cpu=1, paused_at=NOW)]
 
     plan, ramp = plan_resume(entries, fleet, POLICY, WIDE, NOW)
 
-    assert ramp.held == ("b",)
+    assert ramp.reserved_nodes == ("b",)
     assert [(entry.ref, found.node) for entry, found in plan] == [("small", "a")]
     emptied = [fleet[0], replace(fleet[1], allocations=())]
     plan, _ = plan_resume(entries, emptied, POLICY, replace(ramp, allowance=9), NOW)

@@ -18,7 +18,7 @@ def left(view, needs):
 def test_cpu_room_is_cores_less_strangers_less_what_we_declared():
     view = node(cores=8, foreign=2.5, allocations=[allocation("r", cpu=3)])
 
-    assert headroom(view, NOW).cpu_milli == 2500
+    assert headroom(view, NOW).cpu_millicores == 2500
 
 
 @pytest.mark.req("P-04")
@@ -66,8 +66,8 @@ def test_memory_that_cannot_be_told_apart_is_not_counted_twice_for_ever():
         gpus=[gpu(free=10_000, own_mib=0)], allocations=[allocation("r", gpu_memory_mib=14_000, gpus=[0], started_at=0)]
     )
 
-    assert headroom(view, 30.0, Policy(settle_seconds=60)).gpus[0].free_mib == -4_000
-    assert headroom(view, 90.0, Policy(settle_seconds=60)).gpus[0].free_mib == 10_000
+    assert headroom(view, 30.0, Policy(sensor_lag_seconds=60)).gpus[0].free_mib == -4_000
+    assert headroom(view, 90.0, Policy(sensor_lag_seconds=60)).gpus[0].free_mib == 10_000
 
 
 def test_a_gpu_without_a_figure_is_taken_whole():

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pause_manager.capacity import (
-    Book,
     Policy,
+    ReservationLedger,
     Waiting,
     can_ever_run,
     headroom,
@@ -95,15 +95,15 @@ def test_the_share_of_a_queue_is_that_of_the_cards_that_its_workers_see():
 
 
 def test_a_card_given_to_one_queue_is_gone_for_the_other():
-    book = Book([MASKED], ANY, NOW)
+    ledger = ReservationLedger([MASKED], ANY, NOW)
 
-    first = book.place(ONE, queue="other")
+    first = ledger.place(ONE, queue="other")
     assert first
     assert first.gpus == ("GPU-1",)
-    second = book.place(ONE, queue="other")
+    second = ledger.place(ONE, queue="other")
     assert second
     assert second.gpus == ("GPU-0",)
-    assert book.place(ONE, queue="gpu") is None
+    assert ledger.place(ONE, queue="gpu") is None
 
 
 def test_cards_and_room_must_be_those_of_one_container():
@@ -125,7 +125,7 @@ def test_cards_and_room_must_be_those_of_one_container():
     assert told.sentence.endswith(", but no worker there that does this sees such GPUs and has room in its container.")
     left = headroom(view, NOW)
     left.take(replace(wide, cpu=2), ("GPU-0", "GPU-1"), "gpu")
-    assert {key: bound.cpu_milli for key, bound in left.bounds.items()} == {"small": 0, "large": 6_000}
+    assert {key: bound.cpu_millicores for key, bound in left.bounds.items()} == {"small": 0, "large": 6_000}
 
 
 def test_nothing_moves_and_no_node_is_kept_for_work_that_no_worker_there_can_do():
@@ -134,7 +134,7 @@ def test_nothing_moves_and_no_node_is_kept_for_work_that_no_worker_there_can_do(
     waits = Waiting("large", TWO, LONG_AGO - 3600, queue="gpu")
 
     _, found, ramp = polled([replace(MASKED, allocations=(small,)), beside], [waits])
-    assert (found, ramp.held) == ([], ())
+    assert (found, ramp.reserved_nodes) == ([], ())
 
     unmasked = manned(worker("gpu"), worker("other"), allocations=[small])
     assert moves(polled([unmasked, beside], [replace(waits, paused_at=LONG_AGO)])[1]) == [("a", [("it", "b")])]
@@ -161,11 +161,11 @@ def test_whatever_is_placed_one_worker_sees_it_all(fleet, one, workers):
     groups = tuple(
         WorkerGroup(frozenset({queue}), frozenset(f"GPU-{card}" for card in cards)) for queue, cards in workers
     )
-    book = Book([replace(view, workers=groups) for view in fleet], ANY, NOW)
+    ledger = ReservationLedger([replace(view, workers=groups) for view in fleet], ANY, NOW)
 
     for _ in range(5):
-        found = book.place(one, queue="x")
+        found = ledger.place(one, queue="x")
         if found is None:
             break
         assert any(group.serves("x") and {*found.gpus} <= (group.gpus or set()) for group in groups)
-        assert can_ever_run(book.views[found.node], one, "x")
+        assert can_ever_run(ledger.views[found.node], one, "x")

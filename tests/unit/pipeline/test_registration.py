@@ -21,8 +21,8 @@ from automation.pipeline import (
     get_pipeline,
     register,
 )
+from automation.pipeline.checks import check_pipeline
 from automation.pipeline.context import StageContext
-from automation.pipeline.declaration import check_pipeline
 from pause_manager.capacity.needs import InvalidNeeds
 
 

@@ -276,7 +276,7 @@ def measure(
     *,
     busy: float = 0.0,
     own: float = 0.0,
-    stretch: float = 1.0,
+    wait_factor: float = 1.0,
     group: str = "",
     in_group: float = 0.0,
 ) -> Sample:
@@ -289,7 +289,7 @@ def measure(
     for _ in range(3):  # our own waiting is measured from the second reading of a full CPU on
         time.sleep(0.3)
         past = time.monotonic() - began
-        machine.works(busy=busy * past, own=own * past, waited=own * (stretch - 1) * past)
+        machine.works(busy=busy * past, own=own * past, waited=own * (wait_factor - 1) * past)
         if group:
             machine.write(f"{group}/cpu.stat", f"usage_usec {round(in_group * past * 1e6)}")
         report = sampler.read(OUR_TREE)
@@ -337,7 +337,7 @@ def test_a_stranger_in_our_group_is_foreign_and_we_are_not(v2: Machine, two_core
 
 
 @pytest.mark.parametrize(
-    ("own", "stretch", "running", "wanted"),
+    ("own", "wait_factor", "running", "wanted"),
     [
         (1.0, 2.0, 5, 2.0),  # two of ours and two strangers on two cores: each gets half of what it wants
         (1.6, 2.5, 6, 1.0),  # four of ours and one stranger: it wants one core, though it gets 0.4
@@ -346,11 +346,11 @@ def test_a_stranger_in_our_group_is_foreign_and_we_are_not(v2: Machine, two_core
     ],
 )
 def test_on_a_full_cpu_foreign_use_is_raised_to_foreign_demand(
-    two_cores: Machine, own: float, stretch: float, running: int, wanted: float
+    two_cores: Machine, own: float, wait_factor: float, running: int, wanted: float
 ) -> None:
     two_cores.write("proc/loadavg", f"3.00 2.00 1.00 {running}/200 4242")
 
-    reading = measure(two_cores, busy=2.0, own=own, stretch=stretch)
+    reading = measure(two_cores, busy=2.0, own=own, wait_factor=wait_factor)
 
     assert reading.view.foreign_cores == pytest.approx(wanted, abs=0.25 * max(wanted, 0.4))
 

@@ -90,7 +90,7 @@ def test_a_set_of_cpus_bounds_its_container_and_the_machine_has_those_of_all():
 
 
 def test_on_a_full_cpu_the_waiting_of_all_containers_tells_what_strangers_want():
-    ours = [report("a", own_cores=3.0, stretch=2.0), report("b", own_cores=1.0, stretch=2.0)]
+    ours = [report("a", own_cores=3.0, wait_factor=2.0), report("b", own_cores=1.0, wait_factor=2.0)]
 
     full = sample(*ours, busy=8.0, queue=16.0)
 

@@ -142,7 +142,7 @@ def test_nothing_moves_twice_within_the_cooldown_though_nothing_has_waited_in_be
     large = replace(one.jobs[-1], work=100.0)
     asides = [job("aside", cpu=7, arrives=520, work=9_000), job("beside", cpu=6, arrives=521, work=9_000)]
     jobs = [*one.jobs[:-1], large, *asides, replace(large, name="again", arrives=600.0)]
-    machines = [*one.machines, replace(HOST, name="d", cpu_milli=4_000)]
+    machines = [*one.machines, replace(HOST, name="d", cpu_millicores=4_000)]
 
     ledger = Simulation(replace(one, jobs=jobs, machines=machines, changes=sorted(strangers), horizon=1_700.0)).run()
 

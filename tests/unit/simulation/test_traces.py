@@ -40,7 +40,13 @@ def test_strangers_never_hold_more_than_a_machine_has():
 
     for change in world.changes:
         machine = world.machines[change.node]
-        most = machine.cpu_milli if change.kind == CPU else machine.gpu_mib if change.kind >= 0 else machine.memory_mib
+        most = (
+            machine.cpu_millicores
+            if change.kind == CPU
+            else machine.gpu_mib
+            if change.kind >= 0
+            else machine.memory_mib
+        )
         assert 0 <= change.amount <= most
 
 

@@ -19,7 +19,7 @@ from django.db import connection
 from automation import conf
 from automation.errors import LeaseLost
 from automation.items import keys
-from automation.items.background_connection import Aside, numbered
+from automation.items.background_connection import BackgroundConnection, numbered
 from automation.items.leased_slice import LeasedSlice
 from automation.models.tables import ITEM_CHUNK, ITEM_STATE, RUN, SLICE, STAGE
 from automation.pipeline.context import Interrupted, StageContext
@@ -27,13 +27,13 @@ from automation.pipeline.payloads import UnfitPayload
 from pause_manager import database
 from pause_manager.finite import non_finite
 
-logger = logging.getLogger("automation.items.unfinished")
+logger = logging.getLogger("automation.items.partial_items")
 
 STATES_AT_ONCE, CHUNKS_AT_ONCE = 5_000, 250
 """Rows that are forgotten at once: a chunk is of some megabytes."""
 
 
-class States:
+class ItemStates:
     """The states of the items of one slice, read when first asked for."""
 
     def __init__(self, work: LeasedSlice, prefix: str) -> None:
@@ -66,7 +66,7 @@ class States:
             self._known.pop(key, None)
 
 
-class Unfinished:
+class PartialItem:
     """Of the item that a loop is at. ``is_touched`` once anything of it is, or was, committed before its end."""
 
     def __init__(
@@ -75,18 +75,18 @@ class Unfinished:
         *,
         must_stop: Callable[[], bool],
         committing: Callable[[], AbstractContextManager[None]] = nullcontext,
-        aside: Aside | None = None,
+        background: BackgroundConnection | None = None,
     ) -> None:
         self.key = ""
         self.rows: list[bytes] = []
         """Outputs of item ``key`` that are not committed, as lines; numbered from 0 in this attempt."""
         self.is_touched = False
-        self.states: States | None = None
+        self.states: ItemStates | None = None
         """Of the slice at work; ``None`` between slices."""
         self._ctx = ctx
         self._must_stop = must_stop
         self._committing = committing
-        self._aside = aside or Aside()
+        self._background = background or BackgroundConnection()
         self.restart()
 
     def restart(self) -> None:
@@ -154,7 +154,7 @@ class Unfinished:
 
     def close(self) -> None:
         self.states = None
-        self._aside.close()
+        self._background.close()
 
     def _end(self, staged: dict[str, int], outputs: int) -> None:
         key = self._ctx.item_key
@@ -189,7 +189,7 @@ class Unfinished:
             "outputs": self._outputs + len(rows),
             "is_anew": not self._has_written and not self._goes_on and state is None,
         }
-        if _send(self._aside, work.slice_id, [_as_bytes(facts[name]) for name in _NAMES]) != b"1":
+        if _send(self._background, work.slice_id, [_as_bytes(facts[name]) for name in _NAMES]) != b"1":
             raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it is no longer held under token {work.token}.")
         if facts["is_anew"]:
             self.states.forget(self._ctx.item_key)
@@ -221,13 +221,13 @@ def _as_bytes(value: Any) -> bytes | None:
     return None if value is None else str(value).encode()
 
 
-def _send(aside: Aside, slice_id: int, values: list[bytes | None]) -> bytes | None:
+def _send(background: BackgroundConnection, slice_id: int, values: list[bytes | None]) -> bytes | None:
     """The result of ``_WRITE``, tried again while the database is away, for as long as the lease can last."""
     gives_up_at = time.monotonic() + 2 * conf.settings().lease_seconds
     while True:
         try:
-            aside.send(_STATEMENT, values)
-            return aside.result()
+            background.send(_STATEMENT, values)
+            return background.result()
         except DatabaseError as error:
             if database.is_refused(error):
                 raise UnfitPayload(f"the database refuses it: {error}") from error
@@ -237,7 +237,7 @@ def _send(aside: Aside, slice_id: int, values: list[bytes | None]) -> bytes | No
             time.sleep(0.5)
 
 
-def sweep() -> int:
+def delete_ended() -> int:
     """Forget some of what is unfinished for good, as its stage or run has ended; how many rows that was."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT stage_run_id FROM {ITEM_STATE} UNION SELECT stage_run_id FROM {ITEM_CHUNK}")

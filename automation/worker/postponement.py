@@ -20,32 +20,32 @@ EVERY = 10
 LONGEST_WORD = 500
 
 
-class OutOfPatience(Exception):
+class WaitLimitExceeded(Exception):
     """The item has asked to be tried later more often, or for longer, than its stage allows."""
 
 
-def exhausted(stage: AnyStage | Definition, work: LeasedSlice, later: TryLater) -> OutOfPatience | None:
+def limit_exceeded(stage: AnyStage | Definition, work: LeasedSlice, later: TryLater) -> WaitLimitExceeded | None:
     """Why the current item of ``work`` may not wait once more, if it may not."""
     waits, seconds = work.waits + 1, work.waited_seconds + later.seconds
     if waits > stage.max_waits:
-        return OutOfPatience(f"asked to be tried later {waits} times, {stage.max_waits} are allowed: {later}")
+        return WaitLimitExceeded(f"asked to be tried later {waits} times, {stage.max_waits} are allowed: {later}")
     if not seconds <= stage.max_wait_seconds:
-        return OutOfPatience(
+        return WaitLimitExceeded(
             f"asked to wait for {seconds:,.0f} s in all, {stage.max_wait_seconds:,.0f} s are allowed: {later}"
         )
     return None
 
 
-def wait(stage_run: StageRun, work: LeasedSlice, key: str, later: TryLater) -> None:
+def postpone(stage_run: StageRun, work: LeasedSlice, key: str, later: TryLater) -> None:
     """Give ``work`` back until its current item, ``key``, may be tried again. Raises :class:`LeaseLost`."""
-    if not leases.wait(work, later.seconds, _told(later)):
+    if not leases.postpone(work, later.seconds, _told(later)):
         raise LeaseLost(f"Cannot give slice {work.slice_id} back: it is no longer held under token {work.token}.")
     _tell(stage_run, key, work.waits + 1, later)
 
 
-def set_apart(stage_run: StageRun, work: LeasedSlice, key: str, group_size: int, later: TryLater) -> None:
+def postpone_alone(stage_run: StageRun, work: LeasedSlice, key: str, group_size: int, later: TryLater) -> None:
     """Have the current item of ``work``, ``key``, wait alone; ``work`` goes on after it. Raises :class:`LeaseLost`."""
-    leases.set_apart(work, group_size, seconds=later.seconds, why=_told(later))
+    leases.split_off(work, group_size, seconds=later.seconds, why=_told(later))
     _tell(stage_run, key, 1, later)
 
 

@@ -14,7 +14,7 @@ from pause_manager.probes import processes
 
 
 @dataclass
-class Testimony:
+class OwnerStates:
     """Owners of leases, by what can be proven of them from here. Of all others nothing is known."""
 
     crashed: list[str] = field(default_factory=list)
@@ -25,9 +25,9 @@ class Testimony:
     """Their process lives and may work, however silent it is."""
 
 
-def hear(holders: Iterable[Holder]) -> Testimony:
+def classify(holders: Iterable[Holder]) -> OwnerStates:
     """What can be proven of ``holders`` on this machine."""
-    found = Testimony()
+    found = OwnerStates()
     for holder in holders:
         if processes.is_dead(holder.owner):
             (found.crashed if _is_item_to_blame(holder) else found.dead).append(holder.owner)

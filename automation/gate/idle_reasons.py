@@ -12,11 +12,11 @@ from typing import NamedTuple
 from django.db.models import Count, Min, Q
 from django.db.models.functions import Now
 
-from automation.gate import installed
+from automation.gate import installed_code
 from automation.models import Agent, AutomationRun, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import definition
-from automation.pipeline.declaration import AGENT
 from automation.pipeline.definition import Definition
+from automation.pipeline.params import AGENT
 from pause_manager import conf
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import serving
@@ -31,7 +31,7 @@ WAITS_SECONDS = 2.0
 MOST_RUNS = 3
 
 
-class Wait(NamedTuple):
+class IdleReason(NamedTuple):
     """One thing that is waited for; as ``gate.Reason``."""
 
     code: str
@@ -40,35 +40,35 @@ class Wait(NamedTuple):
     lifted_by: str
 
 
-def of(run: AutomationRun, *, is_kept: bool) -> list[Wait]:
+def of(run: AutomationRun, *, is_kept: bool) -> list[IdleReason]:
     """What ``run``, which is running, waits for. Of one that something keeps: for what is still at work."""
     if is_kept:
         return list(_at_work(run))
     running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
-    stages = {one.pk: definition.of(one) for one in running if installed.is_here(run.pipeline, one)}
+    stages = {one.pk: definition.of(one) for one in running if installed_code.is_here(run.pipeline, one)}
     return [
         *_agents(run, [stage for stage in stages.values() if stage.is_for_agents]),
         *_workers(run, {pk: stage for pk, stage in stages.items() if not stage.is_for_agents}),
     ]
 
 
-def _workers(run: AutomationRun, stages: dict[int, Definition]) -> Iterator[Wait]:
+def _workers(run: AutomationRun, stages: dict[int, Definition]) -> Iterator[IdleReason]:
     queues = {stage.queue for stage in stages.values()}
     nobody = unserved.of(queues)
     for queue in nobody:
         lifted = f"a worker is started that serves the queue {queue}"
-        yield Wait(outlook.NO_WORKER, unserved.sentence(queue), None, lifted)
-    known = installed.pipeline_of(run.pipeline)
+        yield IdleReason(outlook.NO_WORKER, unserved.sentence(queue), None, lifted)
+    known = installed_code.pipeline_of(run.pipeline)
     name = known.slug if known is not None else run.pipeline
     for queue in sorted(queues.difference(nobody)):
         if not serving.knows(queue, name):
             sentence = f"No live worker that serves the queue {queue} knows the pipeline {name}."
-            yield Wait(outlook.NO_WORKER, sentence, None, "a worker is started that has it in its code")
+            yield IdleReason(outlook.NO_WORKER, sentence, None, "a worker is started that has it in its code")
         else:
             yield from _busy(run, queue, [pk for pk, stage in stages.items() if stage.queue == queue])
 
 
-def _busy(run: AutomationRun, queue: str, stage_run_ids: Iterable[int]) -> Iterator[Wait]:
+def _busy(run: AutomationRun, queue: str, stage_run_ids: Iterable[int]) -> Iterator[IdleReason]:
     leased = WorkSlice.objects.leased()
     if leased.filter(stage_run__run=run).exists():
         return
@@ -87,7 +87,7 @@ def _busy(run: AutomationRun, queue: str, stage_run_ids: Iterable[int]) -> Itera
     # Runs of other accounts have no names here: whoever reads this sees none of them.
     others = [(str(pk) if account == run.account_id else "", loops) for pk, account, loops in counted]
     lifted = "a worker is free; it has its turn within seconds, or when the items at work have ended if those are long"
-    yield Wait(NO_FREE_WORKER, _told(queue, serving.places(queue), others), since, lifted)
+    yield IdleReason(NO_FREE_WORKER, _told(queue, serving.places(queue), others), since, lifted)
 
 
 def _told(queue: str, places: int | None, others: list[tuple[str, int]]) -> str:
@@ -106,7 +106,7 @@ def _told(queue: str, places: int | None, others: list[tuple[str, int]]) -> str:
     return f"It waits for a free worker: {of_all} {'is' if count == 1 else 'are'} on {' and '.join(where)}."
 
 
-def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:
+def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[IdleReason]:
     titles = [stage.title for stage in stages]
     if not titles:
         return
@@ -115,7 +115,7 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:
         Q(site__isnull=True) | Q(site=run.site_id),
         is_enabled=True,
         account=run.site.account_id,
-        pipelines__overlap=installed.aliases([run.pipeline]),
+        pipelines__overlap=installed_code.aliases([run.pipeline]),
     )
     if able.filter(last_seen_at__gte=Now() - lately).exists():
         return
@@ -124,10 +124,10 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[Wait]:
         return
     sentence = f"No agent that may take work of {run.pipeline} was heard of lately, and agents do {', '.join(titles)}."
     since = able.order_by("-last_seen_at").values_list("last_seen_at", flat=True).exclude(last_seen_at=None).first()
-    yield Wait(NO_AGENT, sentence, since, "such an agent asks for work")
+    yield IdleReason(NO_AGENT, sentence, since, "such an agent asks for work")
 
 
-def _at_work(run: AutomationRun) -> Iterator[Wait]:
+def _at_work(run: AutomationRun) -> Iterator[IdleReason]:
     """What a pause or cancel waits for, once it takes some seconds."""
     long = WorkSlice.objects.leased().filter(stage_run__run=run, item_since__isnull=False).select_related("stage_run")
     rows = list(long.order_by("item_since")[:MOST_RUNS])
@@ -142,4 +142,4 @@ def _at_work(run: AutomationRun) -> Iterator[Wait]:
         sentence = (
             f"{what} of stage {row.stage_run.slug} has been at work for {seconds:.0f} s on worker {worker}; {end}."
         )
-        yield Wait(AT_WORK, sentence, row.item_since, "it is done, or ended")
+        yield IdleReason(AT_WORK, sentence, row.item_since, "it is done, or ended")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from automation.models import AutomationRun, StageRun
-from automation.pipeline import AnyStage, Pipeline, all_pipelines, declaration, definition, item_types
-from automation.pipeline.declaration import AGENT
+from automation.pipeline import AnyStage, Pipeline, all_pipelines, definition, item_types
 from automation.pipeline.definition import GROUP, ITEM
+from automation.pipeline.params import AGENT
+from automation.pipeline.stage import is_async as is_async_method
 
 IS_HERE = f"(run.pipeline || '/' || stage.slug || '/' || {definition.INTERFACE}) = ANY(%(installed)s::text[])"
 """SQL over ``run`` and ``stage``: this release has code for the stage. ``installed`` is of :func:`keys`."""
@@ -111,7 +112,7 @@ def readers_of(stage_run: StageRun) -> list[item_types.Reader]:
 def is_async(stage_run: StageRun) -> bool:
     """Whether the code that this release has for ``stage_run`` is async."""
     found = find(stage_run.run.pipeline, stage_run.slug)
-    return found is not None and declaration.is_async(inspect.unwrap(found[1].process))
+    return found is not None and is_async_method(inspect.unwrap(found[1].process))
 
 
 def make(pipeline: str, stage_run: StageRun) -> AnyStage:

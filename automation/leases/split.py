@@ -12,7 +12,9 @@ from automation.items.leased_slice import LeasedSlice
 from automation.models.tables import ITEM, SLICE
 
 
-def first_of(cursor: Any, work: LeasedSlice, group_size: int, *, seconds: float | None = None, why: str = "") -> bool:
+def split_off_first(
+    cursor: Any, work: LeasedSlice, group_size: int, *, seconds: float | None = None, why: str = ""
+) -> bool:
     """Set the item after the cursor of ``work`` apart, with what is known of it; False if ``work`` is no longer held.
 
     With ``seconds`` it waits for so long, because of ``why``. The cursor of ``work`` moves past it.

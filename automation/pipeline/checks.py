@@ -1,22 +1,21 @@
-"""What a pipeline declares, and the check that it is declared rightly."""
+"""The check of a pipeline's declaration, made when it is registered."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automation.conf import SLUG
-from automation.errors import InvalidParams, PipelineError
+from automation.errors import PipelineError
 from automation.inputs import Reader
 from automation.pipeline import item_types
 from automation.pipeline.failure_limit import is_limit
+from automation.pipeline.params import AGENT, CELERY, EXECUTORS
+from automation.pipeline.pipeline import Pipeline
+from automation.pipeline.stage import AnyStage, BaseStage, GroupStage, Stage, is_async
 from pause_manager.capacity.needs import Needs
-
-if TYPE_CHECKING:
-    from automation.pipeline.pipeline import AnyStage, Pipeline
 
 HOOKS = ("prepare", "setup", "teardown", "finish")
 TAKES = {
@@ -28,64 +27,6 @@ TAKES = {
 }
 """Methods of a stage, and what each is called with."""
 MAY_BE_ASYNC = ("process", "setup", "teardown")
-
-CELERY, AGENT = "celery", "agent"
-EXECUTORS = (CELERY, AGENT)
-
-
-@dataclass(frozen=True)
-class Param:
-    """One parameter of a pipeline. ``type`` is ``int``, ``float``, ``str`` or ``bool``; texts are converted."""
-
-    name: str
-    type: type[int] | type[float] | type[str] | type[bool]
-    default: Any
-    help: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: Sequence[Any] = ()
-
-    def clean(self, value: Any) -> Any:
-        """``value`` as the declared type, within the declared bounds, or ``InvalidParams``."""
-        converted = self._convert(value)
-        if self.choices and converted not in self.choices:
-            raise self._refusal("one of " + ", ".join(map(str, self.choices)), value)
-        if self.minimum is not None and converted < self.minimum:
-            raise self._refusal(f"at least {self.minimum:g}", value)
-        if self.maximum is not None and converted > self.maximum:
-            raise self._refusal(f"at most {self.maximum:g}", value)
-        return converted
-
-    def _convert(self, value: Any) -> Any:
-        if self.type is bool:
-            if isinstance(value, bool):
-                return value
-            known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-            if str(value).lower() in known:
-                return known[str(value).lower()]
-            raise self._refusal("true or false", value)
-        if self.type is str:
-            if isinstance(value, str):
-                return value
-            raise self._refusal("a text", value)
-        name = "a whole number" if self.type is int else "a number"
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise self._refusal(name, value)
-        try:
-            converted: int | float = int(value) if self.type is int else float(value)
-        except (ValueError, OverflowError):
-            raise self._refusal(name, value) from None
-        if not isfinite(converted) or (self.type is int and isinstance(value, float) and converted != value):
-            raise self._refusal(name, value)
-        return converted
-
-    def _refusal(self, rule: str, value: Any) -> InvalidParams:
-        return InvalidParams(f"Cannot use parameter {self.name!r}: expected {rule}, got: {value!r}.")
-
-
-def is_async(method: Any) -> bool:
-    """Whether ``method`` is a coroutine function, or an asynchronous generator."""
-    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
 def check_pipeline(pipeline: type[Pipeline], registry: Mapping[str, type[Pipeline]]) -> None:
@@ -166,8 +107,6 @@ def _check_names(name: str, declared: type[Any], refuse_prefix: str) -> None:
 
 
 def _check_executor(stage: type[AnyStage], prefix: str) -> None:
-    from automation.pipeline.pipeline import BaseStage, GroupStage, Stage
-
     if stage.executor not in EXECUTORS:
         raise PipelineError(f"{prefix}.executor expected one of {', '.join(EXECUTORS)}, got: {stage.executor!r}.")
     if stage.executor == CELERY:
@@ -205,8 +144,6 @@ def _check_methods(stage: type[AnyStage], prefix: str) -> None:
 
 
 def _check_stage(stage: type[AnyStage], prefix: str) -> None:
-    from automation.pipeline.pipeline import GroupStage, Stage
-
     if not (isinstance(stage, type) and issubclass(stage, Stage | GroupStage)):
         raise PipelineError(f"{prefix} expected a subclass of Stage or GroupStage, got: {stage!r}.")
     _check_names(stage.__name__, stage, prefix)

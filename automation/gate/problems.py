@@ -19,7 +19,7 @@ FAILING, WAITS, LOSES = CODES = ("failing", "waits", "loses_workers")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     """As a reason of the gate."""
 
     code: str
@@ -28,7 +28,7 @@ class Trouble:
     lifted_by: str
 
 
-def of(run: AutomationRun) -> list[Trouble]:
+def of(run: AutomationRun) -> list[Problem]:
     """What is in trouble of the running stages of ``run``."""
     found = []
     with connection.cursor() as cursor:
@@ -41,28 +41,28 @@ def of(run: AutomationRun) -> list[Trouble]:
     return found
 
 
-def _failing(slug: str, failures: int, error: str, retry_at: datetime | None) -> Trouble:
+def _failing(slug: str, failures: int, error: str, retry_at: datetime | None) -> Problem:
     often = "once" if failures == 1 else f"{failures} times in a row"
     again = f"; the next is sent for at {written(retry_at)}" if retry_at is not None else ""
     lifted = "a loop of it works; when as many as the stage allows have failed, the run fails"
-    return Trouble(FAILING, f"A loop of stage {slug} has failed {often}{again}: {error}", None, lifted)
+    return Problem(FAILING, f"A loop of stage {slug} has failed {often}{again}: {error}", None, lifted)
 
 
-def _waits(slug: str, items: int, key: str, waits: int, until: datetime, why: str) -> Trouble:
+def _waits(slug: str, items: int, key: str, waits: int, until: datetime, why: str) -> Problem:
     which = (
         f"Item {key} of stage {slug} waits" if items == 1 else f"{items} items of stage {slug} wait, {key} the first"
     )
     often = "" if waits == 1 else f" for time {waits}"
     lifted = "its time comes; when it has waited for as long as its stage allows, it fails"
-    return Trouble(WAITS, f"{which}{often}, until {written(until)}: {why}", None, lifted)
+    return Problem(WAITS, f"{which}{often}, until {written(until)}: {why}", None, lifted)
 
 
-def _loses(slug: str, key: str, crashes: int, expiries: int) -> Trouble:
+def _loses(slug: str, key: str, crashes: int, expiries: int) -> Problem:
     died = f"{crashes} processes died on it" if crashes else ""
     silent = f"{expiries} leases ended on it with nobody to blame" if expiries else ""
     sentence = f"An item of stage {slug} after {key or 'the first'} loses its workers: "
     lifted = "it is done; it is tried alone, and given up if processes go on dying on it"
-    return Trouble(LOSES, sentence + " and ".join(filter(None, (died, silent))) + ".", None, lifted)
+    return Problem(LOSES, sentence + " and ".join(filter(None, (died, silent))) + ".", None, lifted)
 
 
 _FAILING = f"""

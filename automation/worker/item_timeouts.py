@@ -56,7 +56,7 @@ def take_away(overrun: Overrun) -> Callable[[], object] | None:
         _tell(stage_run, None, "", overrun)
         return _nothing
     number = None if overrun.has_ended else work.number
-    key = leases.take_away(slice_id, token, number=number, attempts=work.attempt)
+    key = leases.revoke(slice_id, token, number=number, attempts=work.attempt)
     if key is None:
         return _nothing
     ENDED.add(why="run_ended" if overrun.has_ended else "item_timeout")

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from pause_manager.probes import processes
-from pause_manager.probes.sampler_election import Lodging, UnsafeDirectory, default_directory
+from pause_manager.probes.sampler_election import SamplerElection, UnsafeDirectory, default_directory
 from tests.support.node_factories import make_sample
 
 ROOT = Path(__file__).parents[3]
 CHILD = (
     "import os, sys, time\n"
-    "from pause_manager.probes.sampler_election import Lodging\n"
-    "lodging = Lodging(sys.argv[1])\n"
-    "lodging.register()\n"
-    "is_sampler = lodging.try_to_be_sampler()\n"
+    "from pause_manager.probes.sampler_election import SamplerElection\n"
+    "election = SamplerElection(sys.argv[1])\n"
+    "election.register()\n"
+    "is_sampler = election.try_to_be_sampler()\n"
     "if sys.argv[2] == 'fork' and os.fork() == 0:\n"
     "    time.sleep(30)\n"
     "    os._exit(0)\n"
@@ -61,48 +61,48 @@ def _chosen_anew() -> Iterator[None]:
 
 
 @pytest.fixture
-def lodging(tmp_path: Path) -> Iterator[Lodging]:
-    mine = Lodging(str(tmp_path))
+def election(tmp_path: Path) -> Iterator[SamplerElection]:
+    mine = SamplerElection(str(tmp_path))
     mine.register()
     yield mine
     mine.leave()
 
 
-def test_only_one_samples_until_it_is_killed(lodging: Lodging, tmp_path: Path) -> None:
+def test_only_one_samples_until_it_is_killed(election: SamplerElection, tmp_path: Path) -> None:
     neighbour = Neighbour(tmp_path)
     assert neighbour.samples
-    assert not lodging.try_to_be_sampler()
+    assert not election.try_to_be_sampler()
 
     neighbour.close()
 
-    assert lodging.try_to_be_sampler()
+    assert election.try_to_be_sampler()
 
 
-def test_what_a_killed_worker_leaves_behind_does_not_hold_the_lock(lodging: Lodging, tmp_path: Path) -> None:
+def test_what_a_killed_worker_leaves_behind_does_not_hold_the_lock(election: SamplerElection, tmp_path: Path) -> None:
     neighbour = Neighbour(tmp_path, forks=True)
     try:
         neighbour.kill()
 
-        assert lodging.try_to_be_sampler()
+        assert election.try_to_be_sampler()
     finally:
         os.killpg(neighbour.process.pid, 9)
         neighbour.close()
 
 
-def test_roots_are_the_live_workers(lodging: Lodging, tmp_path: Path) -> None:
+def test_roots_are_the_live_workers(election: SamplerElection, tmp_path: Path) -> None:
     neighbour = Neighbour(tmp_path)
-    both = lodging.roots()
+    both = election.roots()
     neighbour.close()
 
     assert both == {os.getpid(), neighbour.process.pid}
-    assert lodging.roots() == {os.getpid()}
+    assert election.roots() == {os.getpid()}
 
 
 def test_the_supervisor_is_a_root_only_if_it_is_above_us(tmp_path: Path) -> None:
     stranger = Neighbour(tmp_path / "other")
     try:
-        above = Lodging(str(tmp_path), os.getppid())
-        beside = Lodging(str(tmp_path), stranger.process.pid)
+        above = SamplerElection(str(tmp_path), os.getppid())
+        beside = SamplerElection(str(tmp_path), stranger.process.pid)
 
         assert os.getppid() in above.roots()
         assert stranger.process.pid not in beside.roots()
@@ -110,24 +110,24 @@ def test_the_supervisor_is_a_root_only_if_it_is_above_us(tmp_path: Path) -> None
         stranger.close()
 
 
-def test_neighbours_hear_the_last_sample_while_it_is_fresh(lodging: Lodging) -> None:
+def test_neighbours_hear_the_last_sample_while_it_is_fresh(election: SamplerElection) -> None:
     sample = make_sample()
-    assert lodging.hear(within_seconds=3) is None
+    assert election.hear(within_seconds=3) is None
 
-    lodging.tell(sample)
+    election.tell(sample)
 
-    assert lodging.hear(within_seconds=3) == sample
+    assert election.hear(within_seconds=3) == sample
     time.sleep(0.05)
-    assert lodging.hear(within_seconds=0.01) is None
+    assert election.hear(within_seconds=0.01) is None
 
 
-def test_a_directory_that_vanishes_is_made_again(lodging: Lodging, tmp_path: Path) -> None:
-    assert lodging.try_to_be_sampler()
+def test_a_directory_that_vanishes_is_made_again(election: SamplerElection, tmp_path: Path) -> None:
+    assert election.try_to_be_sampler()
     shutil.rmtree(tmp_path)
 
-    lodging.register()
+    election.register()
 
-    assert lodging.try_to_be_sampler()
+    assert election.try_to_be_sampler()
     neighbour = Neighbour(tmp_path)
     assert not neighbour.samples
     neighbour.close()
@@ -148,7 +148,7 @@ def test_a_directory_of_somebody_else_is_an_error_that_names_it(
     os.chown(planted, 65534, 65534)
 
     with pytest.raises(UnsafeDirectory, match=f"Cannot use {re.escape(str(planted))}: it belongs to .* 65534"):
-        Lodging().register()
+        SamplerElection().register()
 
 
 def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkey
     default_directory().symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(UnsafeDirectory, match="it is no directory"):
-        Lodging().register()
+        SamplerElection().register()
 
 
 def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_a_directory_that_others_may_write_to_is_closed_to_them(tmp_path: Path) 
     here.mkdir()
     here.chmod(0o777)
 
-    Lodging(str(tmp_path)).register()
+    SamplerElection(str(tmp_path)).register()
 
     assert here.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_planted_link_overwrites_nothing(lodging: Lodging, tmp_path: Path) -> None:
+def test_a_planted_link_overwrites_nothing(election: SamplerElection, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     here = tmp_path / processes.container_name()
@@ -179,13 +179,13 @@ def test_a_planted_link_overwrites_nothing(lodging: Lodging, tmp_path: Path) -> 
     (here / "sampler.lock").unlink(missing_ok=True)
     (here / "sampler.lock").symlink_to(victim)
 
-    assert lodging.hear(within_seconds=60) is None
-    lodging.tell(make_sample())
+    assert election.hear(within_seconds=60) is None
+    election.tell(make_sample())
 
     with pytest.raises(OSError, match="symbolic"):
-        lodging.try_to_be_sampler()
+        election.try_to_be_sampler()
     assert victim.read_text() == "precious"
-    assert lodging.hear(within_seconds=60) is not None
+    assert election.hear(within_seconds=60) is not None
 
 
 def test_the_directory_of_the_login_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,16 +201,16 @@ def test_the_directory_of_the_login_is_preferred(tmp_path: Path, monkeypatch: py
 ALONE = """
 import os
 from pause_manager.probes import processes
-from pause_manager.probes.sampler_election import Lodging, default_directory
+from pause_manager.probes.sampler_election import SamplerElection, default_directory
 os.setuid(65534)
 before = processes.container()
-Lodging("").register()
+SamplerElection("").register()
 child = os.fork()
 if not child:
     os._exit(not (default_directory().is_dir() and processes.container() != before))
 assert os.waitpid(child, 0)[1] == 0, "a child is of the same container"
 print(default_directory(), processes.container(), oct(default_directory().stat().st_mode & 0o777))
-Lodging("").leave()
+SamplerElection("").leave()
 assert not default_directory().exists()
 """
 
@@ -235,7 +235,7 @@ def test_without_a_directory_of_its_own_a_worker_is_a_container_of_its_own_under
     assert here != there
 
 
-def test_what_containers_that_are_gone_have_left_is_swept(lodging: Lodging, tmp_path: Path) -> None:
+def test_what_containers_that_are_gone_have_left_is_swept(election: SamplerElection, tmp_path: Path) -> None:
     for name in ("gone~1-boot-pid-1", "lives~1-boot-pid-2", "not-ours"):
         (tmp_path / name).mkdir()
         if name != "not-ours":
@@ -243,7 +243,7 @@ def test_what_containers_that_are_gone_have_left_is_swept(lodging: Lodging, tmp_
     for name in ("gone~1-boot-pid-1", "not-ours"):
         os.utime(tmp_path / name, (0, 0))
 
-    assert lodging.try_to_be_sampler()
+    assert election.try_to_be_sampler()
 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["lives~1-boot-pid-2", "not-ours", processes.container_name()]
