@@ -1,9 +1,5 @@
-# make run      the whole system and one run of the content pipeline, in front of you
-# make test     the fast tests: eight minutes on two cores
-# make test-slow     the others, which take an hour and more
-# make test-touched  those of the slow tests that guard what a change touched, as many as fit into MINUTES
-# make test-matrix  the drop-in's tests on each Python, Celery and Django that this machine has
-# make run-llm  as `make run`, with texts by a real small language model on this machine
+# Run `make` for the list of targets: each is told by the comment after its name.
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 PORT ?= 8000
 LLM_PORT ?= 8089
@@ -21,29 +17,33 @@ export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run up test test-slow test-touched test-matrix check openapi format bench browser run-llm
+.PHONY: help run up run-llm test test-slow test-touched test-matrix check format reference openapi bench browser
 
-run: .venv/.runtime
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PORT=8000 DATA_DIR=.data INPUT=my.csv SITE=blog NEW=1 PYTHON=python3.12 PYTEST_ARGS='-k pause'"
+
+run: .venv/.runtime  ## start everything and run the content pipeline once, on http://localhost:8000
 	@exec $(BIN)/python manage.py up --port $(PORT) --run-pipeline content --input "$(INPUT)" --site "$(SITE)" \
 	  $(if $(NEW),--new-run)
 
-up: .venv/.runtime
+up: .venv/.runtime  ## start everything without a run
 	@exec $(BIN)/python manage.py up --port $(PORT)
 
-test: .venv/.dev browser
+test: .venv/.dev browser  ## the tests, on a real PostgreSQL and Redis
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow and not quiet" $(PYTEST_ARGS)
 
-test-slow: .venv/.dev browser
+test-slow: .venv/.dev browser  ## the slow tests: storms of kills, large state machines, races
 	@CHAOS_LONG=1 $(BIN)/python -m pytest -n0 -m slow $(PYTEST_ARGS)
 
-# What is changed since CI_BASE, or since the branch left origin/main, or since the last tag.
-test-touched: .venv/.dev browser
+# Changed since CI_BASE, or since the branch left origin/main, or since the last tag.
+test-touched: .venv/.dev browser  ## the slow tests that guard what a change touched, as many as fit into MINUTES
 	@$(BIN)/python -m tests.guards --minutes $(MINUTES) $(PYTEST_ARGS)
 
-test-matrix: .venv/.dev
+test-matrix: .venv/.dev  ## the drop-in's tests on each Python, Celery and Django that this machine has
 	@$(BIN)/python -m tests.matrix $(PYTEST_ARGS)
 
-check: .venv/.dev
+check: .venv/.dev  ## lint, format, types, import contracts, migrations, OpenAPI drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
@@ -51,25 +51,28 @@ check: .venv/.dev
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run --settings backend.settings.test
 	@mkdir -p build
 	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --fail-on-warn --file build/openapi.yaml
-	@diff -u docs/openapi.yaml build/openapi.yaml || { echo "docs/openapi.yaml is out of date: run 'make openapi'."; exit 1; }
+	@diff -u docs/reference/openapi.yaml build/openapi.yaml || { echo "docs/reference/openapi.yaml is out of date: run 'make openapi'."; exit 1; }
 
-openapi: .venv/.dev
-	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --file docs/openapi.yaml
+reference: openapi  ## write the generated pages of docs/reference
+	$(BIN)/python manage.py write_reference --settings backend.settings.test
 
-format: .venv/.dev
+openapi: .venv/.dev  ## write docs/reference/openapi.yaml
+	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --file docs/reference/openapi.yaml
+
+format: .venv/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.dev
+bench: .venv/.dev  ## the benchmarks
 	@$(BIN)/python -m benchmarks
 
-run-llm: .venv/.llm
+run-llm: .venv/.llm  ## as run, with texts by a small language model on this machine
 	@exec $(BIN)/python manage.py up --port $(PORT) --llm-port $(LLM_PORT) --run-pipeline content --input "$(INPUT)" \
 	  --site "$(SITE)" --param provider=openai --param api=completion --param words=300 --param ideas_per_cluster=1 \
 	  --param timeout=300 $(if $(NEW),--new-run)
 
 # The browser tests use an installed Chromium or Chrome, else the one that Playwright fetches.
-browser: .venv/.dev
+browser: .venv/.dev  ## install a browser for the browser tests, if there is none
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null && exit 0; \

@@ -16,49 +16,50 @@ class AutomationSettings:
     lease_seconds: float = 15.0
     """A worker that is silent for this long has lost its slices."""
     loop_seconds: float = 60.0
-    """A stage loop hands itself back after so long at work, so that every loop passes the gate again."""
+    """A stage loop hands itself back after this long, so that every loop passes the gate again."""
     slice_seconds: float = 30.0
-    """Work a slice should hold, as far as the stage's rate is known."""
+    """Work that a slice should contain, as far as the stage's rate is known."""
     max_loops: int = 16
-    """Loops of one stage run at most, where the stage declares no concurrency."""
+    """Most loops of one stage of one run, where the stage declares no concurrency."""
     poison_crashes: int = 3
-    """Processes that died on the same item, the last of them on it alone, before it is given up; 2 at least."""
+    """Processes that must die on the same item, the last of them on it alone, before it fails for good; 2 at least."""
     silent_leases: float = 4.0
-    """A process that provably lives on this machine keeps what it holds for so many ``lease_seconds`` of silence."""
+    """Number of ``lease_seconds`` after which a silent process loses its slices although it lives on this machine."""
     max_item_bytes: int = 8 * 1024 * 1024
-    """Largest item, as JSON, where the stage that makes it declares nothing else."""
+    """Largest item, as JSON, where the stage that makes it declares no other limit."""
     ticket_grace_seconds: float = 4.0
-    """A message this old that is neither answered nor in the broker's queue counts as lost."""
+    """A message this old that is neither confirmed nor in the broker's queue counts as lost."""
     ticket_seconds: float = 600.0
-    """A message this old counts as lost even if the broker cannot say."""
+    """A message this old counts as lost even if the broker cannot tell."""
     retention_days: float | None = None
-    """A run that ended so long ago is deleted, unless its pipeline or its site says otherwise; ``None``: never."""
+    """A run is deleted this long after its end, unless its pipeline or site has its own time; ``None``: never."""
     purge_seconds: float = 10.0
-    """For so long, each minute, what deleted runs have left is taken away, half of it resting."""
+    """How long per minute rows of deleted runs are removed; half of that time is rest."""
     replaced_file_seconds: float = 3600.0
-    """A file that was replaced, or written and never used, is kept for so long: somebody may be reading it."""
+    """How long a file that was replaced, or written and never used, is stored: someone may be reading it."""
     item_timeout_seconds: float = 6 * 3600.0
-    """How long one attempt at an item may take, where neither its stage nor its pipeline says."""
+    """How long one attempt at an item may take, where neither stage nor pipeline declares a limit; 0: no limit."""
     hook_timeout_seconds: float = 6 * 3600.0
-    """How long the making of a stage, its ``prepare`` and its ``finish`` may take, where the stage does not say."""
+    """How long making a stage, ``setup``, ``prepare``, ``finish`` and ``teardown`` may take each, where the stage
+    declares no limit."""
     overrun_grace_seconds: float = 5.0
-    """Between asking what takes too long to end and killing its process."""
+    """Time between asking an item that exceeds its limit to end and killing its process."""
     ended_grace_seconds: float = 30.0
-    """How long an item of a run that has failed or ended may go on before its process is killed."""
+    """How long an item of a run that has failed or ended may continue before its process is killed."""
     turn_seconds: float = 3.0
-    """A loop that has worked for so long makes room, between two items, for a run that waits for a worker."""
+    """A loop that has worked this long makes room, between two items, for a run that waits for a worker."""
     progress_channel: str = "slackwater:progress"
-    """Pub/sub channel that says which runs moved; two systems on one Redis need two names."""
+    """Pub/sub channel that names the runs that made progress. Two systems on one Redis need two names."""
     max_input_items: int = 20_000_000
-    """Items a run may be created with."""
+    """Most items of a run."""
     max_json_bytes: int = 32 * 1024 * 1024
     """Largest JSON body that creates a run; it is held in memory."""
     max_upload_bytes: int = 1024 * 1024 * 1024
-    """Largest form with a file that creates a run; it is kept on disk."""
+    """Largest form with a file that creates a run; it is stored on disk."""
     max_input_bytes: int = 1024 * 1024 * 1024
-    """What a compressed input may unpack to."""
+    """Largest size that a compressed input may unpack to."""
     max_input_columns: int = 2_000
-    """Columns that a table may have."""
+    """Most columns of a table."""
 
     @property
     def verdict_crashes(self) -> int:

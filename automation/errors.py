@@ -21,6 +21,8 @@ class PipelineError(AutomationError):
 
 
 class UnknownPipeline(AutomationError):
+    """No installed pipeline has this slug."""
+
     code = "pipeline_unknown"
 
 

@@ -1,4 +1,4 @@
-"""The gauges of the engine: runs by status, slices, messages on their way. Nothing here looks at what is finished."""
+"""The gauges of the engine: runs by status, slices, messages in flight. Nothing here reads finished rows."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def _rows(statement: str, values: dict[str, Any] | None = None) -> list[Any]:
 
 @register("runs")
 def _runs() -> Iterable[Metric]:
-    """Runs that are not final, by the status that people see. Those that are final are events, and counted as such."""
+    """Unfinished runs by derived status. Final runs are counted as events."""
     count = gauge("slackwater_runs", "Runs that are not final, by status and pipeline.", "status", "pipeline")
     oldest = gauge(
         "slackwater_pausing_oldest_age_seconds",
-        "Since the oldest pause that has not come to rest was asked for; 0 if all have.",
+        "Seconds since the oldest request of a pause that has not drained; 0 if all have.",
     )
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0

@@ -30,7 +30,7 @@ logger = logging.getLogger("automation.tasks")
 
 @shared_task(base=Task, name=dispatch.TASK, bind=True, ignore_result=True, answers_for_itself=True)
 def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
-    """Work on the stage run whose turn it is, if the ticket is still out; a duplicate or late message ends at once.
+    """Work on the stage run whose turn it is, if the ticket is outstanding; a duplicate or late message ends at once.
 
     The message was sent for ``stage_run_id``; see ``turns``.
     """
@@ -43,7 +43,7 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         return
     pipeline = stage_run.run.pipeline
     if not installed_code.is_here(pipeline, stage_run):
-        # Another worker may be of a release that has it; the reconciler sends again.
+        # A worker of another release may have it; the reconciler sends the message again.
         why = installed_code.missing(pipeline, stage_run)
         logger.warning("A message for run %s is left to other workers. %s", stage_run.run_id, why)
         return
@@ -56,24 +56,24 @@ def stage_loop(self: Task[Any, Any], stage_run_id: int, ticket_id: int) -> None:
         keeper=local.keeper(),
     )
     loop = StageLoop(stage_run, worker)
-    # A loop that raises is left to the reconciler: sent on from here, it would come back as fast as it ends.
+    # The reconciler dispatches after a loop that raised: from here it would fail again at once.
     ending = loop.run()
     about = {"run": str(stage_run.run_id), "stage": stage_run.slug}
     logger.info("Loop of %s ended: %s.", stage_run, ending, extra=about)
     if ending is not Ending.LEASE_LOST:
-        advancing.seal(stage_run_id)  # A stop may come with the last item done.
+        advancing.seal(stage_run_id)  # A stop may come after the last item.
     lifecycle.finish_cancels([stage_run.run_id])
     metrics.guarded(lifecycle.note_drained_runs)([stage_run.run_id])
     metrics.guarded(milestones.detect_drained)(loop.scopes)
     if ending in (Ending.NO_ROOM, Ending.FAILED):
-        return  # The reconciler looks for another node; sent on from here, it might find the same one full again.
-    # The loop hands itself back: what is left needs a loop, unless the gate keeps it.
+        return  # The reconciler finds another node; dispatched from here, it might find the same node full again.
+    # The remaining work needs another loop, unless the gate keeps it.
     dispatch.dispatch([stage_run_id])
 
 
 @shared_task(base=Task, name=GO_ON, ignore_result=True, answers_for_itself=True)
 def go_on(run_id: str) -> None:
-    """What a parked run is sent on by: start its first loop; the reconciler adds more as there is room."""
+    """Dispatch a released run: start its first loop; the reconciler adds more when there is room."""
     dispatch.of_runs([run_id], at_most=1)
 
 
@@ -85,7 +85,7 @@ def reconcile() -> None:
 
 @shared_task(base=ControlTask, name="automation.purge", ignore_result=True)
 def purge_runs() -> None:
-    """Delete the runs that are kept no longer, and take away some of what deleted runs have left."""
+    """Delete runs with expired retention, and remove some rows and files of deleted runs."""
     retention.delete_due()
     purge.purge(seconds=conf.settings().purge_seconds, rest=1.0)
     sweep.sweep()
@@ -93,11 +93,11 @@ def purge_runs() -> None:
 
 @shared_task(base=ControlTask, name="automation.copy_undone", ignore_result=True)
 def copy_undone() -> None:
-    """Go on with the copying of what is retried."""
+    """Continue copying items for retries."""
     retries.copy_remaining()
 
 
 @shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)
 def reap_leases() -> None:
-    """End lost leases, give up poison items, send the slices on."""
+    """End lost leases, give up poison items, dispatch their slices again."""
     reconciler.reap()

@@ -1,4 +1,4 @@
-"""The composition root: settings, URLs, the Celery app, embedded services and the operator console."""
+"""The composition root: settings, URLs, the Celery app, embedded servers and the operator console."""
 
 from backend.celery import app as celery_app
 

@@ -1,4 +1,4 @@
-"""The composition root as a Django app, for its management commands; and the admin, which only the web loads."""
+"""The composition root as a Django app, for its management commands; and the admin, for the web process only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BackendConfig(AppConfig):
 
 
 class AdminConfig(SimpleAdminConfig):
-    """Registers no model when a process starts: ``backend.urls`` does, which workers never load."""
+    """Django's admin without autodiscovery: ``backend.urls``, which workers never load, registers the models."""
 
     def ready(self) -> None:
         checks.register(check_dependencies, checks.Tags.admin)
@@ -32,6 +32,6 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def _check_admin(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Django's check of the registered classes, once they are registered."""
+    """Run Django's check of the registered classes, after registering them."""
     import_module(settings.ROOT_URLCONF)
     return list(check_admin_app(app_configs, **kwargs))

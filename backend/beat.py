@@ -1,4 +1,4 @@
-"""Beat that says it is alive, and keeps nothing on disk: every schedule here is a short interval."""
+"""A Celery beat that records heartbeats and writes nothing to disk: every schedule here is a short interval."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 from celery.beat import Scheduler
 
-from backend import ticks
+from backend import heartbeats
 
 
-class TickingScheduler(Scheduler):
-    """The in-memory scheduler, which leaves the time of its last tick in Redis for ``/readyz``."""
+class HeartbeatScheduler(Scheduler):
+    """The in-memory scheduler; records a heartbeat in Redis, at most one per second, for ``/readyz``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._last_mark = 0.0
+        self._recorded_at = 0.0
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due; returns the seconds until the next tick."""
+        """Send the tasks that are due; returns the seconds until the next tick."""
         wait: float = super().tick(*args, **kwargs)
-        if time.monotonic() - self._last_mark >= 1 and ticks.mark(ticks.BEAT):
-            self._last_mark = time.monotonic()
+        if time.monotonic() - self._recorded_at >= 1 and heartbeats.record(heartbeats.BEAT):
+            self._recorded_at = time.monotonic()
         return wait

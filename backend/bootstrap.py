@@ -1,4 +1,4 @@
-"""What a first start needs: a migrated database, an operator, a place to run for, and credentials for scripts."""
+"""Prepares a first start: a migrated database, an operator, an account with a site, and credentials for scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_SITE = "default"
 
 @dataclass(frozen=True)
 class Credentials:
-    """How a script on this machine reaches the system; ``password`` is empty when only its owner knows it."""
+    """Access for scripts on this machine; ``password`` is empty when only the operator knows it."""
 
     url: str
     username: str
@@ -38,12 +38,12 @@ class Credentials:
 def prepare(
     path: Path, url: str, *, may_reset_password: bool, site: str = DEFAULT_SITE, say: Callable[[str], object] = print
 ) -> tuple[Credentials, bool]:
-    """Migrate, create what is missing and write ``path`` (mode 0600); also says whether the password is new.
+    """Migrate, create what is missing and write ``path`` (mode 0600); also returns whether the password is new.
 
-    ``say`` is told in a sentence what was corrected.
+    ``say`` is called with one sentence per correction.
 
-    A password that nobody knows any more (the file is gone) is replaced only if ``may_reset_password``: in a
-    database of our own, never in one that others use.
+    A lost password (its file is gone) is replaced only if ``may_reset_password``: in an embedded database, never in
+    one that is shared.
     """
     call_command("migrate", verbosity=0, interactive=False)
     with transaction.atomic():

@@ -12,17 +12,17 @@ from celery.exceptions import SecurityWarning
 from kombu import Connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings.dev")
-# A worker would have Django's checks load every URL, and so all of the web; `manage.py check`, `up` and `prepare` do.
+# In a worker, Django's checks would load every URL and so all of the web; `manage.py check`, `up` and `prepare` do.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
-# Celery warns root of pickled messages; only JSON is accepted here.
+# Celery warns root about pickled messages; only JSON is accepted here.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 LONGEST_RECONNECT_SECONDS = 5
 
 
 class PatientConnection(Connection):
-    """Never waits longer than five seconds to look for the broker again, however long it was away."""
+    """A connection that retries a lost broker at least every five seconds, however long it was unavailable."""
 
     def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("interval_max", LONGEST_RECONNECT_SECONDS)
@@ -39,4 +39,5 @@ app = Celery("slackwater", amqp=Messaging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-from backend import readiness, ticks  # noqa: E402, F401  (they listen to signals)
+from backend import heartbeats  # noqa: E402, F401  (listens to signals)
+from backend.supervision import readiness  # noqa: E402, F401  (listens to signals)

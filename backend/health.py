@@ -1,4 +1,4 @@
-"""``/healthz``: this process answers. ``/readyz``: what it needs is there too."""
+"""``/healthz``: this process responds. ``/readyz``: everything it depends on is available too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from automation.files import place
 from automation.files.storage import StorageAway
 from automation.gate import file_sharing
-from backend import ticks
+from backend import heartbeats
 from pause_manager.messaging.redis_clients import bounded
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import clock_skew
@@ -28,26 +28,26 @@ SOCKET_TIMEOUT_SECONDS = 1
 
 
 class NotReady(Exception):
-    """Something that the system needs is not there; the message says what."""
+    """Something that the system depends on is unavailable; the message says what."""
 
 
 class Notable(Exception):
-    """Something is wrong that keeps nobody from working; the message says what."""
+    """Something is wrong that does not stop any work; the message says what."""
 
 
 @never_cache
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 as long as the process answers."""
+    """Respond with 200 as long as the process runs."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when database, migrations, Redis, beat, a control worker and the storage of files are fine, else 503.
+    """Respond with 200 if database, migrations, Redis, beat, a control worker and the file storage are fine, else 503.
 
-    A clock that differs from the database's and a name that two machines have are told and change nothing.
+    A clock that differs from the database's and a node name used by two machines are reported but do not count.
     """
     checks: dict[str, Callable[[], str]] = {
         "database": check_database,
@@ -71,79 +71,79 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def check_database() -> str:
-    """Whether PostgreSQL answers a query and takes changes."""
+    """Raise :class:`NotReady` unless PostgreSQL responds and accepts writes."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
             is_read_only = cursor.fetchone()[0]
     except DatabaseError as error:
-        raise NotReady("the database does not answer") from error
+        raise NotReady("the database does not respond") from error
     if is_read_only:
         raise NotReady("the database is read-only")
     return "ok"
 
 
 def check_migrations() -> str:
-    """Whether every migration of the code is applied."""
+    """Raise :class:`NotReady` unless every migration of the code is applied."""
     try:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError as error:
-        raise NotReady("the database does not answer") from error
+        raise NotReady("the database does not respond") from error
     if missing:
-        raise NotReady(f"{len(missing)} migrations are not applied")
+        raise NotReady(f"{len(missing)} migration{'s are' if len(missing) > 1 else ' is'} not applied")
     return "ok"
 
 
 def redis_client() -> redis.Redis:
-    """A client that gives up soon."""
+    """A client with short time-outs."""
     return bounded(settings.REDIS_URL, SOCKET_TIMEOUT_SECONDS)
 
 
 def check_redis() -> str:
-    """Whether Redis answers."""
+    """Raise :class:`NotReady` unless Redis responds."""
     try:
         with redis_client() as client:
             client.ping()
     except redis.RedisError as error:
-        raise NotReady("Redis does not answer") from error
+        raise NotReady("Redis does not respond") from error
     return "ok"
 
 
 def check_beat() -> str:
-    """Whether beat ticked lately."""
-    return _lately(ticks.BEAT, "no tick of beat is known", "the last tick was {:.0f} s ago")
+    """Raise :class:`NotReady` unless beat has sent a heartbeat recently."""
+    return _recently(heartbeats.BEAT, "beat has not reported", "beat last seen {:.0f} s ago")
 
 
 def check_control() -> str:
-    """Whether a control worker started or reconciled lately."""
-    return _lately(ticks.CONTROL, "no control worker is known", "a control worker last did its work {:.0f} s ago")
+    """Raise :class:`NotReady` unless a control worker has started or reconciled recently."""
+    return _recently(heartbeats.CONTROL, "no control worker has reported", "control worker last seen {:.0f} s ago")
 
 
 def check_clocks() -> str:
-    """Whether the clocks of workers, of beat and of this host agree with the database's."""
+    """Raise :class:`Notable` unless the clocks of workers, beat and this host agree with the database's."""
     try:
         wrong = [clock.sentence for clock in clock_skew.all_clocks() if clock.is_wrong]
     except DatabaseError as error:
-        raise Notable("unknown while the database does not answer") from error
+        raise Notable("unknown while the database does not respond") from error
     if wrong:
         raise Notable("; ".join(wrong))
     return "ok"
 
 
 def check_machines() -> str:
-    """Whether each machine has a name of its own, and all of its workers ask for one name."""
+    """Raise :class:`Notable` unless each machine has its own node name, and all of its workers use that name."""
     try:
         wrong = [*identity.contested(), *renaming.differing()]
     except DatabaseError as error:
-        raise Notable("unknown while the database does not answer") from error
+        raise Notable("unknown while the database does not respond") from error
     if wrong:
         raise Notable("; ".join(wrong))
     return "ok"
 
 
 def check_storage() -> str:
-    """Whether files can be kept, and web process and workers keep them in one place."""
+    """Raise :class:`NotReady` unless files can be stored, and web process and workers store them in one place."""
     try:
         here = place.here()
     except StorageAway as error:
@@ -151,27 +151,27 @@ def check_storage() -> str:
     try:
         live = file_sharing.told()
     except DatabaseError as error:
-        raise NotReady("unknown while the database does not answer") from error
+        raise NotReady("unknown while the database does not respond") from error
     if (apart := file_sharing.difference(live)) is not None:
         raise NotReady(f"the live workers do not share files: {apart}")
     if others := [one for one in live if one.place != here.key]:
-        raise NotReady(f"this process keeps files in {here.name}, and workers do not: {others[0].sentence_part}")
+        raise NotReady(f"this process stores files in {here.name}, but workers do not: {others[0].sentence_part}")
     return "ok"
 
 
 @clock_skew.register
 def _of_beat() -> Iterator[clock_skew.Clock]:
     with contextlib.suppress(redis.RedisError):
-        tick = ticks.last(ticks.BEAT)
-        if tick is not None:
-            yield clock_skew.Clock("beat", "beat", tick.host, database_seconds() - tick.at - tick.age)
+        last = heartbeats.last(heartbeats.BEAT)
+        if last is not None:
+            yield clock_skew.Clock("beat", "beat", last.host, database_seconds() - last.at - last.age)
 
 
-def _lately(who: str, never: str, late: str) -> str:
+def _recently(who: str, never: str, late: str) -> str:
     try:
-        age = ticks.age(who)
+        age = heartbeats.age(who)
     except redis.RedisError as error:
-        raise NotReady("unknown while Redis does not answer") from error
+        raise NotReady("unknown while Redis does not respond") from error
     if age is None:
         raise NotReady(never)
     if age > LATE_SECONDS:

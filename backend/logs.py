@@ -1,4 +1,4 @@
-"""How a line of the log looks, and what of Celery's own words is not worth a traceback."""
+"""The format of log lines, and filters for Celery messages that need no traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celery import signals
 from celery.utils.log import get_multiprocessing_logger
 
 _EXITED = "Process %r pid:%r exited with %r"
-"""What billiard says of a process of a pool that has died."""
+"""billiard's message about a pool process that has died."""
 
 
 class Line(logging.Formatter):
@@ -26,25 +26,25 @@ class Line(logging.Formatter):
 
 
 def is_not_of_a_lost_process(record: logging.LogRecord) -> bool:
-    """False for what Celery says of a task whose process died, with a traceback of the pool: the pool says it, too."""
+    """False for Celery's record, with a traceback, of a task whose process died: the pool logs that already."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(getattr(error, "exc", error), WorkerLostError)
 
 
-def _tell_a_lost_process(record: logging.LogRecord) -> bool:
-    """A process that was killed is a fact and no fault in any code: in one line, with what becomes of its work."""
+def _shorten_lost_process(record: logging.LogRecord) -> bool:
+    """Log a killed process in one line that says what happens to its work: it is not an error in any code."""
     if record.msg == _EXITED and isinstance(record.args, tuple) and len(record.args) == 3:
         _, pid, how = record.args
-        record.msg, record.args = "Process %s ended with %s; its work goes on elsewhere.", (pid, how)
+        record.msg, record.args = "Process %s ended with %s; another process resumes its work.", (pid, how)
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
 
 
 @signals.after_setup_logger.connect
-def _write_as_everybody_does(**_: Any) -> None:
-    """The pool's logger is set up by Celery, beside the settings."""
+def _set_formatter(**_: Any) -> None:
+    """Format the pool's logger like the others; Celery sets it up outside the settings."""
     logger = get_multiprocessing_logger()
     if logger is not None:
-        logger.addFilter(_tell_a_lost_process)
+        logger.addFilter(_shorten_lost_process)
         for handler in logger.handlers:
             handler.setFormatter(Line())

@@ -1,4 +1,4 @@
-"""``/metrics``: who may read it, and the gauges of the composition root: how long ago beat and control gave a sign."""
+"""``/metrics``: who may read it, and the gauges of the composition root: the age of the last heartbeats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 
-from backend import ticks
+from backend import heartbeats
 from pause_manager import conf
 from pause_manager.observability.exposition import gauge, register, state
 
@@ -21,11 +21,13 @@ PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 
 
 @register("beat", reads_database=False)
-def _signs_of_life() -> Iterable[Metric]:
-    beat = gauge("slackwater_beat_age_seconds", "Since beat last ticked; absent if no tick is known.")
-    control = gauge("slackwater_control_age_seconds", "Since a control worker reconciled; absent if none is known.")
-    for metric, who in ((beat, ticks.BEAT), (control, ticks.CONTROL)):
-        if (age := ticks.age(who)) is not None:
+def _heartbeats() -> Iterable[Metric]:
+    beat = gauge("slackwater_beat_age_seconds", "Seconds since beat last reported; absent if it has not.")
+    control = gauge(
+        "slackwater_control_age_seconds", "Seconds since a control worker last reconciled; absent if none has."
+    )
+    for metric, who in ((beat, heartbeats.BEAT), (control, heartbeats.CONTROL)):
+        if (age := heartbeats.age(who)) is not None:
             metric.add_metric([], max(0.0, age))
     return beat, control
 
@@ -33,17 +35,17 @@ def _signs_of_life() -> Iterable[Metric]:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Everything there is to tell, in the format that the caller asks for (Prometheus' or OpenMetrics' text)."""
+    """Respond with all metrics in the format that the caller accepts (Prometheus or OpenMetrics text)."""
     if not may_read(request):
-        answer = HttpResponse(_refusal(), content_type="text/plain; charset=utf-8", status=401)
-        answer.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
-        return answer
+        response = HttpResponse(_refusal(), content_type="text/plain; charset=utf-8", status=401)
+        response.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
+        return response
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(state), content_type=content_type)
 
 
 def may_read(request: HttpRequest) -> bool:
-    """Whether the caller has the token, is signed in as staff, or (where there is no token) comes from a network."""
+    """Return whether the caller has the token, is signed in as staff or, without a token, is in a trusted network."""
     options = conf.settings()
     if request.user.is_active and request.user.is_staff:
         return True
@@ -51,24 +53,24 @@ def may_read(request: HttpRequest) -> bool:
         given = request.headers.get("Authorization", "")
         is_right = hmac.compare_digest(given.encode(), f"Bearer {options.metrics_token}".encode())
         if is_right:
-            request.auth = METRICS_TOKEN  # type: ignore[attr-defined]  # what `lockout` remembers it by
+            request.auth = METRICS_TOKEN  # type: ignore[attr-defined]  # so that `lockout` knows the token was right
         return is_right
     return _is_from(request, options.metrics_networks)
 
 
 def _refusal() -> str:
-    """What to do about it, where nobody has set a token as well."""
+    """The sentence for a refused caller: what is expected, and which setting is missing."""
     if conf.settings().metrics_token:
-        return "Cannot show metrics: expected a bearer token, got none that is right.\n"
+        return "Cannot show metrics: expected a valid bearer token.\n"
     networks = ", ".join(conf.settings().metrics_networks) or "none"
     return (
-        "Cannot show metrics: no METRICS_TOKEN is set, and this does not come straight from METRICS_NETWORKS "
-        f"({networks}). Set METRICS_TOKEN and send it as a bearer token, or ask from one of these without a proxy.\n"
+        "Cannot show metrics: METRICS_TOKEN is not set, and the request does not come directly from METRICS_NETWORKS "
+        f"({networks}). Set METRICS_TOKEN and send it as a bearer token, or connect from these without a proxy.\n"
     )
 
 
 def _is_from(request: HttpRequest, networks: Iterable[str]) -> bool:
-    """Whether the other end of the connection is in ``networks`` and is no proxy, behind which anybody may be."""
+    """Return whether the peer is in ``networks`` and is not a proxy, which could forward for anyone."""
     if any(name in request.headers for name in PROXY_HEADERS):
         return False
     try:

@@ -1,6 +1,6 @@
-"""The groups that come with the system, each with what its people need and no more.
+"""The groups that come with the system, each with the permissions that its members need and no others.
 
-What a role may see of which account is said by memberships; no role crosses accounts but that of the fleet.
+Memberships decide which accounts a user can see; only the fleet's role crosses accounts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ ROLES: dict[str, tuple[str, ...]] = {
 
 
 def prepare() -> Iterator[str]:
-    """Create the groups that are missing and correct those that have something else; a sentence for each of these.
+    """Create missing groups and reset the permissions of changed ones; yields one sentence per group that was reset.
 
-    Who needs more, or less, gets it by a group of another name.
+    Users who need other permissions get them from a group with another name.
     """
     for name, wanted in ROLES.items():
         group, is_new = Group.objects.get_or_create(name=name)
@@ -33,8 +33,8 @@ def prepare() -> Iterator[str]:
         group.permissions.set(_permissions(wanted))
         if not is_new:
             yield (
-                f"The group {name} had {len(had)} permissions; it has these {len(wanted)} now: {', '.join(wanted)}. "
-                "Give others by a group of your own."
+                f"The group {name} had {len(had)} permissions; it now has these {len(wanted)}: {', '.join(wanted)}. "
+                "To grant others, create a group of your own."
             )
 
 

@@ -14,7 +14,7 @@ from backend.mcp.endpoint import endpoint as mcp_endpoint
 
 django_stubs_ext.monkeypatch()  # for `ModelAdmin[...]` and others that Django subscripts in its stubs only
 admin.autodiscover()
-import_module("backend.user_admin")  # in place of what was registered just now
+import_module("backend.user_admin")  # replaces classes registered just now
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", health.healthz, name="healthz"),

@@ -1,6 +1,6 @@
-"""Users, groups and tokens in the admin: only superusers give rights, and only they see people of all accounts.
+"""Users, groups and tokens in the admin: only superusers grant permissions and see users of all accounts.
 
-Imported by ``backend.urls`` after Django's own classes have been registered: these take their place.
+Imported by ``backend.urls`` after Django's own classes have been registered, which these replace.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 
 
 class ForSuperusers:
-    """Nobody else sees or changes these."""
+    """A mixin for models that only superusers can see and change."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _is_superuser(request)
@@ -55,7 +55,7 @@ for model in (User, Group, TokenProxy):
 
 @admin.register(User)
 class UserAdmin(_UserAdmin):
-    """Superusers see everybody; others the people of their accounts, and change none of their rights."""
+    """Users in the admin: superusers see all; others see those of their accounts, and cannot change permissions."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         people = super().get_queryset(request)
@@ -68,18 +68,20 @@ class UserAdmin(_UserAdmin):
         return found if _is_superuser(request) else (*found, *RIGHTS)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """A new user belongs to no account yet, so only superusers could see it."""
+        """Superusers only: a new user is not a member of any account yet, so nobody else could see it."""
         return _is_superuser(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """The password of somebody who may more is the way to their rights."""
-        return super().has_change_permission(request, obj) and (_is_superuser(request) or not _may_more(obj, request))
+        """False for users with more permissions than one's own: setting their password would give access to these."""
+        return super().has_change_permission(request, obj) and (
+            _is_superuser(request) or not _has_more_permissions(obj, request)
+        )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return _is_superuser(request)
 
 
-def _may_more(person: User | None, request: HttpRequest) -> bool:
+def _has_more_permissions(person: User | None, request: HttpRequest) -> bool:
     return person is not None and not person.get_all_permissions() <= request.user.get_all_permissions()
 
 

@@ -21,12 +21,13 @@ from django.db import connections
 from pause_manager import workloads
 from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
-from pause_manager.pausable import chord_results
+from pause_manager.pausable import PausableMixin, PausableTask, chord_results
 from pause_manager.schedule import CONTROL_TASKS
+from pause_manager.worker.request import combined
 
 TASK_CLASS = "pause_manager.pausable:PausableTask"
-WAYS_IN = ("PausableTask", "PausableMixin")
-"""Of the module of ``TASK_CLASS``: whose tasks obey."""
+CLASSES = (PausableTask, PausableMixin)
+"""Tasks of these honor holds."""
 
 RENAMED_OPTIONS = {
     "settle_seconds": "sensor_lag_seconds",
@@ -125,7 +126,7 @@ def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 @register()
 def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Where tasks obey holds, those that do not are named, with why; those aside that say ``pausable=False``."""
+    """Return where tasks obey holds, those that do not are named, with why; those aside that say ``pausable=False``."""
     app = _app()
     if app.main == "default" or check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
         return []  # both are told of elsewhere
@@ -133,10 +134,6 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return []
     _load_tasks(app)
     registered = sorted(app.tasks.items())  # which makes them, and so loads their classes
-    ours = sys.modules.get(TASK_CLASS.partition(":")[0])
-    if ours is None:
-        return []
-    classes = tuple(getattr(ours, name) for name in WAYS_IN if hasattr(ours, name))
     # Work with allocations asks by itself before it starts.
     others = {
         "celery",
@@ -144,9 +141,9 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         *(type(workload).__module__.partition(".")[0] for workload in workloads.with_allocations()),
     }
     tasks = [task for _, task in registered if _package(task) not in others]
-    if not any(isinstance(task, classes) for task in tasks):
+    if not any(isinstance(task, CLASSES) for task in tasks):
         return []
-    deaf = [f"{task.name} ({why})" for task in tasks if (why := _why_deaf(task, classes, ours.PausableTask))]
+    deaf = [f"{task.name} ({why})" for task in tasks if (why := _why_deaf(task))]
     if not deaf:
         return []
     return [
@@ -170,16 +167,13 @@ def _package(task: Any) -> str:
     return str(task.run.__module__ or task.__module__).partition(".")[0]
 
 
-def _why_deaf(task: Any, classes: tuple[Any, ...], pausable: Any) -> str:
+def _why_deaf(task: Any) -> str:
     if getattr(task, "pausable", True) is False:
         return ""
-    if not isinstance(task, classes):
+    if not isinstance(task, CLASSES):
         return f"its class, {type(task).__mro__[1].__qualname__}, is not pausable"
-    if task.Strategy not in (Task.Strategy, pausable.Strategy):
+    if getattr(task, "Strategy", None) not in (Task.Strategy, PausableTask.Strategy):
         return "it takes its messages by a Strategy of its own"
-    # Not before: it brings along the class of tasks whose absence is told of.
-    from pause_manager.worker.request import combined
-
     own = symbol_by_name(task.Request)
     try:
         combined(own)
@@ -232,12 +226,11 @@ def check_celery(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 @register()
 def check_policies_of_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """The policies that tasks name are declared. Only of tasks that are loaded: in a worker, all."""
-    pausable = sys.modules.get(TASK_CLASS.partition(":")[0])
-    if pausable is None or check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
+    if check_declared("PAUSE_MANAGER", PauseManagerSettings, "pause_manager"):
         return []  # options that cannot be read are told of by check_options
     app = _app()
     known = settings().pipeline_policies
-    tasks = [task for _, task in sorted(app.tasks.items()) if isinstance(task, pausable.PausableTask)]
+    tasks = [task for _, task in sorted(app.tasks.items()) if isinstance(task, PausableTask)]
     return [
         Warning(
             f"{task.name} goes by the fleet's policy: PAUSE_MANAGER['pipeline_policies'] has no {task.policy!r}.",
@@ -258,8 +251,10 @@ def _is_obeyed(app: Any) -> bool:
     declared = getattr(django_settings, "PAUSE_MANAGER", {})
     if isinstance(declared, dict) and declared.get("every_task") is True:
         return True
-    is_class = "PausableTask" in str(app.task_cls) or TASK_CLASS.partition(":")[0] in sys.modules
-    return is_class or any(
+    if "PausableTask" in str(app.task_cls):
+        return True
+    _load_tasks(app)
+    return any(isinstance(task, CLASSES) for task in app.tasks.values()) or any(
         type(workload).__module__.partition(".")[0] != "pause_manager" for workload in workloads.with_allocations()
     )
 

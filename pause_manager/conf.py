@@ -18,83 +18,85 @@ MACHINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True)
 class PauseManagerSettings:
     redis_url: str = "redis://localhost:6379/0"
-    """The doorbell. Without it changes are heard by polling."""
+    """The Redis that carries notifications. Without it changes are found by polling."""
     channel: str = "slackwater:control"
-    """Pub/sub channel of control changes; two systems on one Redis need two names."""
+    """Pub/sub channel of control changes. Two systems on one Redis need two names."""
     events_channel: str = "slackwater:events"
-    """Pub/sub channel on which pauses and resumes are announced, for anybody; two systems on one Redis need two."""
+    """Pub/sub channel on which pauses and resumes are published for anyone. Two systems on one Redis need two names."""
     poll_seconds: float = 5.0
-    """How often a worker process reads the control state while Redis tells it of changes."""
+    """How often a worker process reads the control state while Redis notifies it."""
     poll_seconds_without_redis: float = 1.0
-    """The same while Redis is away."""
+    """How often it does so while Redis is away."""
     redis_timeout_seconds: float = 0.5
-    """Longest wait for Redis when announcing a change."""
+    """Longest wait for Redis when publishing a change."""
     idempotency_hours: float = 24.0
-    """How long the outcome of a command with an ``Idempotency-Key`` is kept for a repeat."""
+    """How long the response to a command with an ``Idempotency-Key`` is stored for a repeat."""
     node: str = ""
-    """The name of this machine, the same in all of its containers; empty: the first host name that any of them saw."""
+    """The name of this machine, the same in all of its containers. Empty: the first host name its workers see."""
     sample_seconds: float = 1.0
     """How often a node is sampled."""
     missed_samples: int = 3
-    """A node that was silent for so many sample intervals is offline."""
+    """Number of sample intervals without a sample after which a node is offline."""
     with_gpus: bool = True
-    """Whether GPUs are looked for."""
+    """Look for GPUs."""
     gpu_deadline_seconds: float = 2.0
-    """A driver that has not answered by then is killed and its GPUs are unknown."""
+    """A driver that has not responded by then is killed, and its GPUs are unknown."""
     node_key_prefix: str = "slackwater:node:"
-    """Redis keys of live samples; two systems on one Redis need two prefixes."""
+    """Redis keys of live samples. Two systems on one Redis need two prefixes."""
     machine_key_prefix: str = "slackwater:machine:"
-    """Redis keys under which the containers of one machine meet; two systems on one Redis need two prefixes."""
+    """Redis keys under which the containers of one machine meet. Two systems on one Redis need two prefixes."""
     save_node_seconds: float = 5.0
-    """How often a node is kept in the database while Redis has it."""
+    """How often a node is saved to the database while Redis has its samples."""
     history_days: float = 14.0
-    """How long samples by the minute, and nodes that are gone, are kept."""
+    """How long samples by the minute, and nodes that are gone, are stored."""
     runtime_dir: str = ""
-    """Where the workers of one container find each other; empty: a directory of this user's in ``$XDG_RUNTIME_DIR``,
-    ``/run/user`` or ``/run``, and without any, none: each worker samples for itself. It must belong to the workers'
-    user."""
+    """The folder in which the workers of one container find each other; it must belong to the workers' user. Empty:
+    a folder of that user in ``$XDG_RUNTIME_DIR``, ``/run/user`` or ``/run``; without any, each worker samples for
+    itself."""
     own_root_pid: int = 0
-    """The process under which everything is ours, such as a supervisor; 0: only the workers are."""
+    """The process whose descendants all count as ours, such as a supervisor. 0: only the workers do."""
     control_queue: str = "control"
-    """The queue that workers never stop consuming."""
+    """The queue of the control tasks. It is never held."""
     capacity: bool = True
-    """Whether room is asked for before work is sent and started."""
+    """Ask for capacity before work is dispatched and started."""
     poll_interval_seconds: float = 10.0
-    """How often the pause queue is looked through."""
+    """How often the pause queue is polled."""
     tally_seconds: float = 5.0
-    """How often a process adds what it counted for ``/metrics`` to the database."""
+    """How often a process adds its counters to the database, for ``/metrics``."""
     metrics_token: str = ""
-    """Whoever sends it as a bearer token may read ``/metrics``."""
+    """Bearer token that opens ``/metrics``."""
     metrics_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Who may read ``/metrics`` without a token or a sign-in, if they come without a proxy. With a token: nobody."""
+    """Networks that may read ``/metrics`` without a token or session, if no proxy is between. With a token: none."""
     statsd_url: str = ""
-    """Where counts and times are sent by UDP as well, such as ``udp://localhost:8125/slackwater``; empty: nowhere."""
+    """Where counters and times are also sent by UDP, such as ``udp://localhost:8125/slackwater``. Empty: nowhere."""
     worker_beat_seconds: float = 5.0
-    """How often a worker says that it lives and which version of the fleet switch it obeys."""
+    """How often a worker reports that it lives and which version of the fleet switch it obeys."""
     permit_seconds: float = 20.0
-    """For so long a worker starts tasks by what it read last of the holds, while they cannot be read anew."""
+    """How long a worker starts tasks by the holds it read last, while they cannot be read again."""
     when_blind: str = "stop"
-    """What a worker does after that: ``stop`` (start nothing and give back what it has not started) or ``go_on``."""
+    """What a worker does after that: ``stop`` (start nothing, give back what has not started) or ``go_on``."""
     missed_worker_beats: int = 6
-    """A worker that was silent for so many beats is gone; after two it counts as lost: nobody knows what it obeys."""
+    """Number of silent beats after which a worker is gone. After two it is lost: what it obeys is unknown."""
     quiesce_seconds: float = 60.0
-    """Work that is not given back so long after a quiesce is warned of."""
+    """Work that has not stopped this long after a quiesce causes a warning."""
     open_to: str = ""
-    """With a user's name, whoever reaches the fleet's endpoints may use them, in that name. Empty: sign in."""
+    """A user's name: everyone who reaches the fleet's endpoints may use them, as that user. Empty: sign in."""
     database_hint: str = ""
-    """What commands add where no connection to the database can be had: what to do about it."""
+    """What commands add to the message that no connection to the database can be made."""
     every_task: bool = False
-    """Whether workers make tasks of any class obey holds, those of other packages too, without ``PausableTask``."""
+    """Make tasks of any class obey holds, those of other packages included, without ``PausableTask``."""
     running_lost_seconds: float = 60.0
-    """A task of another machine that was not heard of for so long is lost; of this one, the process is looked at."""
+    """Seconds without a heartbeat after which a task on another machine counts as lost. On this machine its process
+    is checked."""
     answer_grace_seconds: float = 10.0
-    """A message sent on and not started on by then is sent again if the broker has too few; doubles each time."""
+    """A dispatched message that no worker has confirmed by then is sent again if the broker lacks it. Doubles each
+    time."""
     clock_tolerance_seconds: float = 2.0
-    """A host whose clock differs from the database's by more is named by ``/readyz`` and an alert."""
+    """A host whose clock differs more from the database's is named by ``/readyz`` and an alert."""
     policy: dict[str, Any] = field(default_factory=dict)
-    """Options of ``capacity.Policy``: pause_below, resume_above (shares), dwell times (seconds), …"""
+    """Options of the capacity policy, below."""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)
-    """The same for single pipelines, by slug; what is not named is as in ``policy``."""
+    """The same options for single pipelines, by slug. What is missing is taken from ``policy``."""
 
     def policy_of(self, pipeline: str = "") -> Policy:
         """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""

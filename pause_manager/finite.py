@@ -10,7 +10,7 @@ from typing import Any
 
 
 def non_finite(value: Any, path: str = "") -> str | None:
-    """Where the first number in ``value`` is that is not finite, and what it is: ``scores[3].loss is nan``.
+    """Return where the first number in ``value`` is that is not finite, and what it is: ``scores[3].loss is nan``.
 
     ``None`` if all are finite. Looks into all that orjson does: mappings, lists, tuples, dataclasses, enumerations and
     arrays of NumPy.

@@ -1,4 +1,4 @@
-"""What beat must ask for, as one constant: ``CELERY_BEAT_SCHEDULE = {**BEAT_SCHEDULE, ...}``."""
+"""The beat schedule of the control tasks: ``CELERY_BEAT_SCHEDULE = {**BEAT_SCHEDULE, ...}``."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ _CANCEL = Question(
 _DELETE = Question(
     "delete_runs_selected",
     "Delete",
-    "These runs, their items, failures and files are deleted for good. The events of the audit trail stay.",
+    "These runs, their items, failures and files are deleted for good. The events of the audit trail are kept.",
 )
 
 

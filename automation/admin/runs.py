@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
@@ -17,6 +16,7 @@ from automation.admin.base import StateAdmin, list_of
 from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access, status
+from automation.runs import run_names
 from pause_manager.admin.base import ReasonForm
 
 
@@ -71,7 +71,7 @@ class AutomationRunAdmin(StateAdmin):
     list_filter = [ByLifecycle, ByPipeline]
     list_select_related = ["site"]
     search_fields = ["id"]
-    search_help_text = "The id of a run, or the exact slug of a site."
+    search_help_text = "The id of a run or its first digits, or the exact slug of a site."
     ordering = ["-created_at", "-id"]
     action_form = ReasonForm
     actions = actions.ACTIONS
@@ -88,8 +88,11 @@ class AutomationRunAdmin(StateAdmin):
         if not (term := search_term.strip()):
             return queryset, False
         try:
-            return queryset.filter(pk=UUID(term)), False
-        except ValueError:
+            return queryset.filter(pk=run_names.find(term, queryset).pk), False  # type: ignore[arg-type]
+        except run_names.AmbiguousRunName as refusal:
+            messages.warning(request, str(refusal))
+            return queryset.none(), False
+        except run_names.NoSuchRun:
             return queryset.filter(site__slug=term), False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -100,13 +103,13 @@ class AutomationRunAdmin(StateAdmin):
 
     @admin.display(description="run", ordering="id")
     def name(self, run: AutomationRun) -> str:
-        return str(run.pk)
+        return run_names.short(run.pk)
 
     @admin.display(description="status")
     def status(self, run: AutomationRun) -> str:
         return status.of(run)
 
-    @admin.display(description="why it waits")
+    @admin.display(description="why it is not progressing")
     def reasons(self, run: AutomationRun) -> str:
         if run.finished_at is not None:
             return "-"

@@ -1,4 +1,4 @@
-"""What the engine's views share."""
+"""Base of the engine's views, and the view of unknown addresses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AutomationView(ControlView):
 
 @extend_schema(exclude=True)
 class Unknown(ControlView):
-    """Answers 404 to any method."""
+    """Responds 404 to any method."""
 
     authentication_classes = []
     permission_classes = []

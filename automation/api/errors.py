@@ -1,4 +1,4 @@
-"""How the engine's refusals are answered over HTTP."""
+"""HTTP responses for the engine's refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pause_manager.api.http import errors
 
 
 class RunNotFound(AutomationError):
-    """There is no such run, or none that the caller may see."""
+    """The run does not exist, or the caller may not see it."""
 
     code = "not_found"
 
@@ -30,7 +30,7 @@ class RunNotFound(AutomationError):
 
 
 class SiteNotFound(AutomationError):
-    """There is no such site, or none that the caller may see."""
+    """The site does not exist, or the caller may not see it."""
 
     code = "not_found"
 
@@ -57,13 +57,13 @@ class EntryNotFound(AutomationError):
 
 
 class NoRun(AutomationError):
-    """The site has no run that the verb could mean."""
+    """The site has no run to which the verb could apply."""
 
     code = "no_run"
 
 
 class AmbiguousRun(AutomationError):
-    """Several runs could be meant; the sentence names them."""
+    """The verb could apply to several runs; the message names them."""
 
     code = "run_ambiguous"
 
@@ -85,7 +85,7 @@ _STATUS: dict[type[AutomationError], int] = {
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """The engine's refusals with their status; everything else as for every view."""
+    """Respond to the engine's refusals with their status, to everything else as every view does."""
     if isinstance(error, TransitionRefused):
         if error.status == "unknown":
             return handle(RunNotFound(str(error.run_id)), context)

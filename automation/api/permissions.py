@@ -1,4 +1,4 @@
-"""Who may read and who may change runs, and who may lease slices; which ones is decided by ``visible_to``."""
+"""Permissions to read, change and delete runs and to lease slices; ``visible_to`` decides which ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MayUseRuns(BasePermission):
 
 
 class MayDeleteRuns(BasePermission):
-    """``delete_automationrun``, beside seeing the run."""
+    """``delete_automationrun`` and ``view_automationrun``."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         needed = (VIEW, DELETE)
@@ -33,7 +33,7 @@ class MayDeleteRuns(BasePermission):
 
 
 class IsAgent(BasePermission):
-    """Agents alone, whatever a user may do elsewhere."""
+    """Agents only, whatever permissions a user has."""
 
     message = "Cannot do that: it needs the token of an agent."
     code = "agent_required"

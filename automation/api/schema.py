@@ -1,4 +1,4 @@
-"""What many endpoints share in the OpenAPI schema: parameters, and how callers say who they are."""
+"""Parameters, errors and authentication that endpoints share in the OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ COMMAND = (*READ, 409, 411, 413, 415, 422)
 
 
 def answers(success: dict[int, Any], *others: int) -> dict[int, Any]:
-    """The answers of an endpoint for the OpenAPI schema: the good ones and the errors it can give."""
+    """The responses of an endpoint for the OpenAPI schema: successes and the errors it can return."""
     return shared.answers(success, *others, table=_ANSWERS)
 
 
@@ -66,7 +66,7 @@ class AgentScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 class NoAgentsScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Nobody is let in by it, so there is nothing to tell."""
+    """Absent from the schema: it only refuses."""
 
     target_class = NoAgents
     name: list[str] = []

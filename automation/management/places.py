@@ -1,4 +1,4 @@
-"""Sites and accounts as commands name them."""
+"""Options of commands that name a site or an account."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from automation.models import Account, Site
 
 
 def add_place(parser: ArgumentParser, *, is_required: bool) -> None:
-    """``--site`` or ``--account``."""
+    """Add ``--site`` and ``--account``."""
     group = parser.add_mutually_exclusive_group(required=is_required)
     group.add_argument("--site", metavar="SLUG", default="", help="slug of a site")
     group.add_argument("--account", metavar="NAME", default="", help="name of an account: all of its sites")
 
 
 def place_of(options: dict[str, Any]) -> Site | Account | None:
-    """The site or account that is named; ``None`` if none is."""
+    """Return the named site or account, or ``None``."""
     found: Site | Account | None
     if options["site"]:
         name, found = f"site {options['site']}", Site.objects.filter(slug=options["site"]).first()
@@ -26,5 +26,5 @@ def place_of(options: dict[str, Any]) -> Site | Account | None:
     else:
         return None
     if found is None:
-        raise CommandRefused(f"Cannot find {name}: there is none.", Exit.NOT_FOUND, "not_found")
+        raise CommandRefused(f"Cannot find {name}: it does not exist.", Exit.NOT_FOUND, "not_found")
     return found

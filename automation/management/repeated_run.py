@@ -1,4 +1,4 @@
-"""The run that a start would repeat: unfinished, with the same pipeline, site, parameters and input."""
+"""Finds the run that a start would repeat: unfinished, with the same pipeline, site, parameters and input."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from automation.pipeline import Payload, get_pipeline
 def find(
     pipeline_slug: str, site: Site, params: Mapping[str, Any], items: Iterable[Payload] | None
 ) -> AutomationRun | None:
-    """The newest unfinished run that was made so; ``None`` if there is none.
+    """Return the newest unfinished run of the same input, or ``None``.
 
-    Of the input its number of items and the first one are compared. Raises ``UnknownPipeline`` or ``InvalidParams``.
+    Inputs are compared by their number of items and their first item. Raises ``UnknownPipeline`` or ``InvalidParams``.
     """
     pipeline = get_pipeline(pipeline_slug)
     runs = AutomationRun.objects.unfinished().filter(site=site, pipeline=pipeline_slug, cancel_requested_at=None)

@@ -1,4 +1,4 @@
-"""What every run command shares: exit codes, finding the run, and one way to tell results and refusals."""
+"""Base of the run commands: exit codes, finding the run, printing results and refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ exit codes:
   0    done; with --wait and watch_run: the run completed, and no item failed
   1    the run failed, or completed with items that failed; or an unexpected error
   2    wrong usage or input
-  3    refused: the run is in no state for it; nothing was changed
+  3    refused: not possible in the status of the run; nothing was changed
   4    no such run or site
   5    the run was cancelled
   8    resume_run: your hold is released, and something else still keeps the run
@@ -63,12 +63,12 @@ class RunCommand(ShellCommand):
         return super().refusal(error)
 
     def tell(self, run: AutomationRun, sentence: str, *, as_json: bool, **more: Any) -> None:
-        """Say what was done: the sentence, or the run's state as JSON."""
+        """Print the result: the sentence, or the run's state as JSON."""
         self.line(facts_of(run) | more if as_json else sentence)
 
 
 def facts_of(run: AutomationRun) -> dict[str, Any]:
-    """The run as the commands print it."""
+    """The run as commands print it."""
     return {
         "run": str(run.pk),
         "pipeline": run.pipeline,
@@ -82,7 +82,7 @@ def facts_of(run: AutomationRun) -> dict[str, Any]:
 
 
 def find_run(wanted: str) -> AutomationRun:
-    """The run that is called so, see ``run_names``."""
+    """Find the run by one of its names, see ``run_names``."""
     try:
         return run_names.find(wanted, AutomationRun.objects.present().select_related("site").with_leases())
     except run_names.NotARunName as error:

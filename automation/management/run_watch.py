@@ -1,4 +1,4 @@
-"""Follows a run until it ends: a live table on a terminal, plain lines elsewhere, JSON lines for machines."""
+"""Watches a run until it ends: a live table on a terminal, plain lines elsewhere, JSON lines for machines."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PLAIN_SECONDS = 2.0
 WAITING_SECONDS = 30.0
 PATIENCE_SECONDS = 120.0
 STYLES = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "red", "paused": "yellow"}
-"""Of a status; what is not listed is yellow."""
+"""Color by status; others are yellow."""
 
 Snapshot = dict[str, Any]
 
 
 def snapshots(run_id: UUID) -> Iterator[Snapshot]:
-    """The run's progress, each half second, until it is final. A database that restarts is waited for."""
+    """Yield the run's progress every half second until it is final. Waits for a database that restarts."""
     lost_since: float | None = None
     while True:
         try:
@@ -54,7 +54,7 @@ def snapshots(run_id: UUID) -> Iterator[Snapshot]:
 
 
 def watch_json(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> None:
-    """One snapshot a line, whenever something has changed."""
+    """Write one snapshot per line, whenever something has changed."""
     last: Any = None
     for shot in snapshots(run_id):
         counts = [(stage["processed_items"], stage["failed_items"]) for stage in shot["stages"]]
@@ -65,9 +65,9 @@ def watch_json(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> N
 
 
 def watch_plain(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> None:
-    """A line each two seconds while items are done, and one for every change of status or stage.
+    """Write a line every two seconds while items finish, and one for every change of status or stage.
 
-    While it only waits, of which the figures change all the time, a line each half minute.
+    While the run waits and only the numbers in its reason change, write a line every half minute.
     """
     last_line, last_head, last_counts, said_at = "", "", "", 0.0
     for shot in snapshots(run_id):
@@ -80,7 +80,7 @@ def watch_plain(run_id: UUID, write: Callable[[str | dict[str, Any]], None]) -> 
 
 
 def watch_live(run_id: UUID) -> None:
-    """The table of stages on a terminal, in place."""
+    """Show the table of stages on a terminal, updated in place."""
     console = Console()
     with Live(console=console, auto_refresh=False) as live:
         for shot in snapshots(run_id):
@@ -88,7 +88,7 @@ def watch_live(run_id: UUID) -> None:
 
 
 def current(shot: Snapshot) -> dict[str, Any]:
-    """The stage at work: the first that is not complete, else the last."""
+    """The current stage: the first that is not complete, else the last."""
     stages: list[dict[str, Any]] = shot["stages"]
     return next((stage for stage in stages if stage["status"] != "completed"), stages[-1])
 
@@ -105,7 +105,7 @@ def plain_line(shot: Snapshot) -> str:
 
 
 def picture(shot: Snapshot) -> Group:
-    """A heading and one row a stage."""
+    """A heading and one row per stage."""
     now, overall = shot["status"], shot["overall"]
     heading = Text.assemble(
         "Run ", (shot["run"], "bold"), "  ", (status.in_words(now), f"bold {STYLES.get(now, 'yellow')}"),

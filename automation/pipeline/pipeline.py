@@ -31,7 +31,7 @@ class Pipeline:
     uses_files: ClassVar[bool | None] = None
     """Whether its stages use ``ctx.artifacts``; ``None``: they do if a method of theirs names it.
 
-    Such a run is started only while all live workers keep files in one storage (docs/storage.md).
+    Such a run is started only while all live workers keep files in one storage (docs/howto/storage.md).
     """
     needs_input: ClassVar[bool] = True
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""

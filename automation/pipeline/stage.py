@@ -92,6 +92,15 @@ class BaseStage:
     isolate_gpus: ClassVar[bool] = False
     """Before the stage is made, ``CUDA_VISIBLE_DEVICES`` of its process names the loop's GPUs (``ctx.gpus``) alone."""
 
+    @classmethod
+    def label(cls, payload: Payload) -> str:
+        """Return what people call an item of this stage, or one of its outputs; empty for its key.
+
+        By default the ``title`` or ``name`` of the item, else its only value.
+        """
+        values = [payload.get("title"), payload.get("name"), *(payload.values() if len(payload) == 1 else ())]
+        return next((str(value) for value in values if _is_label(value)), "")
+
     def prepare(self, ctx: StageContext) -> None:
         """Run once a run, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.
 
@@ -140,6 +149,10 @@ class GroupStage(BaseStage):
 
 
 AnyStage = Stage | GroupStage
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and bool(str(value).strip())
 
 
 def is_async(method: Any) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from automation.gate import Reason, problems
-from automation.reports import up_next
+from automation.reports import item_labels
 from pause_manager.models import ControlEvent
 
 VIEW = "automation.view_payloads"
@@ -20,9 +20,9 @@ def may_view(user: Any) -> bool:
     return bool(user.has_perm(VIEW))
 
 
-def title_of(payload: dict[str, Any], key: str, *, is_shown: bool) -> str:
-    """The title of an item; its key for users who may not see its content."""
-    return up_next.title_of(payload, key) if is_shown else key
+def label_of(pipeline: str, stage: str, payload: dict[str, Any], key: str, *, is_shown: bool) -> str:
+    """Return the label of an item; its key for users who may not see its content."""
+    return item_labels.label_of(pipeline, stage, payload, key) if is_shown else key
 
 
 def error_class(error: str) -> str:

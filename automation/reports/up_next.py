@@ -1,4 +1,4 @@
-"""The items that come next, and titles of items."""
+"""The items that come next."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from automation.models.tables import ITEM, SLICE, STAGE
-
-TITLE_LENGTH = 120
-_NAMES = ("title", "keyword", "name", "cluster", "text", "prompt", "n")
+from automation.models.tables import ITEM, RUN, SLICE, STAGE
+from automation.reports import item_labels
 
 _NEXT = f"""
-    SELECT slice.slug, item.key, item.payload
-      FROM (SELECT stage.slug, stage.position, slice.*
-              FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+    SELECT slice.pipeline, slice.slug, item.key, item.payload
+      FROM (SELECT run.pipeline, stage.slug, stage.position, slice.*
+              FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
+              JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
              WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running'
                AND slice.finished_at IS NULL AND slice.phase = 1
              ORDER BY stage.position, slice.ordinal LIMIT %(slices)s) AS slice
@@ -34,13 +33,7 @@ def of_run(run_id: UUID, count: int = 5) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(_NEXT, {"run": run_id, "items": count, "slices": 100})
         rows = cursor.fetchall()
-    return [{"stage": slug, "key": key, "title": title_of(orjson.loads(text), key)} for slug, key, text in rows]
-
-
-def title_of(payload: dict[str, Any], key: str) -> str:
-    """What a person would call the item: the first of its usual names, else its key."""
-    for name in _NAMES:
-        value = payload.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value)[:TITLE_LENGTH]
-    return key
+    return [
+        {"stage": slug, "key": key, "title": item_labels.label_of(pipeline, slug, orjson.loads(text), key)}
+        for pipeline, slug, key, text in rows
+    ]

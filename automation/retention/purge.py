@@ -161,7 +161,7 @@ def _delete_files(run_id: UUID) -> Iterator[int]:
     if kept and kept != (here := place.here()).id:
         raise StorageAway(
             f"Cannot delete the files of run {run_id}: they are in another storage than {here.name}, "
-            "which this worker has (docs/storage.md says how to move one)."
+            "which this worker has (docs/howto/storage.md says how to move one)."
         )
     with used(default_storage):
         yield from delete_under(default_storage, names.folder(run_id))

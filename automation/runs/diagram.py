@@ -11,7 +11,8 @@ from automation.runs.transitions import TABLE, Transition
 
 _PAGE = """# The state machine of a run
 
-Made by `manage.py state_machine` from `automation/runs/transitions.py` and `automation/reports/status.py`; do not edit.
+Written by `manage.py write_reference` from `automation/runs/transitions.py` and `automation/reports/status.py`. Do not
+edit.
 
 ## Lifecycle
 
@@ -41,7 +42,7 @@ What people see is derived from the lifecycle and four facts. A dash means that 
 
 
 def page(table: Sequence[Transition] = TABLE) -> str:
-    """The whole of ``docs/state_machine.md``, for the arrows of ``table``."""
+    """The whole of ``docs/reference/state_machine.md``, for the arrows of ``table``."""
     arrows = [f"    {source} --> {arrow.target}: {arrow.name}" for arrow in table for source in arrow.sources]
     ends = [f"    {lifecycle} --> [*]" for lifecycle in TERMINAL]
     rows = [

@@ -1,4 +1,4 @@
-"""Who may see and do what in the console, and what its pages may load."""
+"""Permissions of the console's pages, and the content security policies that say what they may load."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ FILE_POLICY = (
     "sandbox allow-same-origin allow-downloads; default-src 'none'; img-src 'self' data:; "
     "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
-"""Files are what stages wrote, perhaps from what strangers wrote: they may look as they like, run nothing and lead
-nobody anywhere by themselves."""
+"""Files come from stages and may contain untrusted text: they may style themselves, but run no script, and neither
+load nor submit anything elsewhere."""
 
 View = Callable[..., HttpResponseBase]
 
 
 def page(view: View) -> View:
-    """A page of the console: nothing from elsewhere, nothing inline."""
+    """Mark ``view`` as a page of the console, which loads nothing from other hosts and runs nothing inline."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        answer = view(request, *args, **kwargs)
-        answer.headers.setdefault("Content-Security-Policy", POLICY)
-        return answer
+        response = view(request, *args, **kwargs)
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        return response
 
     return guarded
 
 
 def for_viewers(view: View) -> View:
-    """A page for signed-in people who may view runs; others are sent to sign in."""
+    """Restrict ``view`` to users who may view runs; redirect to sign-in if nobody is signed in."""
     allowed = permission_required(VIEW, raise_exception=True)(view)
 
     @wraps(view)
@@ -60,7 +60,7 @@ def for_viewers(view: View) -> View:
         htmx = getattr(request, "htmx", None)
         if not htmx:
             return redirect_to_login(request.get_full_path())
-        # A redirect would be followed by the script, which would put the sign-in form into the card.
+        # The script would follow a redirect and put the sign-in form into the card.
         sign_in = redirect_to_login(htmx.current_url_abs_path or "/")
         return HttpResponseClientRedirect(sign_in.url)
 
@@ -68,7 +68,7 @@ def for_viewers(view: View) -> View:
 
 
 def for_payload_viewers(view: View) -> View:
-    """What items contain: of those who view runs, for whoever may see that."""
+    """Restrict ``view``, which shows the content of items, to users who may view payloads."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -80,20 +80,20 @@ def for_payload_viewers(view: View) -> View:
 
 
 def visible_ids(user: Any, run_ids: Iterable[UUID]) -> frozenset[UUID]:
-    """Those of ``run_ids`` that there are and that ``user`` may see."""
+    """Return those of ``run_ids`` that exist and that ``user`` may see."""
     wanted = list(run_ids)
     rows = AutomationRun.objects.visible_to(user).filter(pk__in=wanted) if wanted else AutomationRun.objects.none()
     return frozenset(rows.values_list("pk", flat=True))
 
 
 def visible_run(request: HttpRequest, run_id: UUID) -> AutomationRun:
-    """The run, or 404: other accounts' runs do not exist here."""
+    """Return the run, or raise 404, also for the runs of other accounts."""
     runs = AutomationRun.objects.visible_to(request.user).with_leases().select_related("site")
     run: AutomationRun = get_object_or_404(runs, pk=run_id)
     return run
 
 
 def session_of(request: HttpRequest) -> str:
-    """What the pages and the stream of one sign-in have in common, and no other's; it opens nothing."""
+    """Return a digest that the pages and the stream of one session share; it grants no access."""
     key = request.session.session_key
     return salted_hmac("backend.console.stream", key).hexdigest()[:16] if key else ""

@@ -8,7 +8,7 @@ from backend.lockout.checks import check_proxies
 
 
 class ConsoleConfig(AppConfig):
-    """Pages for people: the runs, one run with its live card, sign-in."""
+    """Pages for people: the list of runs, one run with its live card, the start of a run, sign-in."""
 
     name = "backend.console"
     label = "console"

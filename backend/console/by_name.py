@@ -1,4 +1,4 @@
-"""A run's page by what people call the run: ``latest``, or the first digits of its id."""
+"""A run's page by the run's short name: ``latest``, or the first digits of its id."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from backend.console import access
 @require_safe
 @access.for_viewers
 def page(request: HttpRequest, called: str) -> HttpResponse:
-    """Goes on to the page under the run's id, which stays right when other runs are created."""
+    """Redirect to the page under the run's id, which does not change when other runs are created."""
     try:
         run = run_names.find(called, AutomationRun.objects.visible_to(request.user))
     except run_names.NoSuchRun:
         raise Http404 from None
     except run_names.AmbiguousRunName as error:
-        return render(request, "404.html", {"told": str(error)}, status=404)
+        return render(request, "404.html", {"message": str(error)}, status=404)
     return redirect("console:run", run_id=run.pk)

@@ -1,4 +1,4 @@
-"""The current-processing card: everything it shows, gathered in one place."""
+"""The context of the current-processing card."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.work import WorkItem, WorkSlice
 from automation.reports import payload_access, progress, status
-from automation.reports.up_next import title_of
+from automation.reports.item_labels import label_of
 from automation.runs.retries import RETRYABLE
 from backend.console import access
-from backend.console.live import Update
+from backend.console.live.sse import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
 
 
 @dataclass(frozen=True)
 class Controls:
-    """Which controls are enabled: what the run allows and the user may."""
+    """The enabled controls: what the run's state and the user's permissions allow."""
 
     pause: bool
     resume: bool
     cancel: bool
     retry: bool
     force: bool
-    """It waits for room and may be started anyway."""
+    """The run waits for capacity and can be started anyway."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """The pause in force: who, when, why; who was at what then; what goes on at a resume."""
+    """The pause in force: who, when, why; the items in progress at the time; what a resume continues with."""
 
     since: datetime
     actor: str
     reason: str
-    at_work: list[dict[str, Any]]
+    in_progress: list[dict[str, Any]]
     starts: list[dict[str, Any]]
     follows: list[str]
 
 
 @dataclass(frozen=True)
 class Rights:
-    """What of a run's card is for whoever looks at it."""
+    """A user's rights on a run's card."""
 
     operate: bool
     payloads: bool
-    """What items contain; else they are told of by their keys."""
+    """The content of items may be shown; otherwise only their keys."""
 
     @classmethod
     def of(cls, user: Any) -> Rights:
@@ -63,7 +63,7 @@ class Rights:
 
 
 def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
-    """The template context of the card of ``run``, which comes from ``with_leases()``."""
+    """Return the template context of the card of ``run``, a run from ``with_leases()``."""
     reasons = gate.explain(run)
     if not rights.payloads:
         reasons = payload_access.without_texts(reasons)
@@ -72,7 +72,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
-    in_flight = [_at_work(lease, titles, rights) for lease in found["in_flight"]]
+    in_flight = [_in_progress(run.pipeline, lease, titles, rights) for lease in found["in_flight"]]
     return {
         "run": run,
         "status": now,
@@ -85,7 +85,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
         "durations": found["durations"],
         "is_final": run.lifecycle in TERMINAL,
         "is_ticking": run.started_at is not None and run.finished_at is None,
-        # The banner tells of a cancel, and nothing is waited for at an end.
+        # The banner says that the run is being cancelled, and a finished run waits for nothing.
         "reasons": [reason for reason in reasons if reason.code not in ("finished", "cancel")],
         "pause": _pause(run, found["stages"], titles, rights) if run.paused_at else None,
         "controls": controls(run, may_operate=rights.operate),
@@ -94,20 +94,20 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
 
 
 def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
-    """A resume releases an operator's hold and no other, so it is offered only where there is one."""
-    retry = may_operate and run.lifecycle in RETRYABLE and _left_undone(run) and not hasattr(run, "retried_by")
+    """Return the enabled controls. Resume is enabled only under an operator's hold, the only kind that it releases."""
+    retry = may_operate and run.lifecycle in RETRYABLE and _has_failures(run) and not hasattr(run, "retried_by")
     is_open = may_operate and run.lifecycle not in TERMINAL and run.cancel_requested_at is None
     kinds = set(Hold.objects.covering([run.scope]).values_list("kind", flat=True)) if is_open else set()
     held, waits = Hold.Kind.OPERATOR in kinds, Hold.Kind.CAPACITY in kinds
     return Controls(pause=is_open and not held, resume=held, cancel=is_open, retry=retry, force=waits)
 
 
-def _left_undone(run: AutomationRun) -> bool:
+def _has_failures(run: AutomationRun) -> bool:
     return run.lifecycle == Lifecycle.FAILED or run.stages.filter(failures__isnull=False).exists()
 
 
 def update(run_id: UUID, rights: Rights) -> Update | None:
-    """The card as it is now, for the live stream; ``None`` if the run is gone."""
+    """Render the card for the live stream; ``None`` if the run no longer exists."""
     run = AutomationRun.objects.with_leases().select_related("site").filter(pk=run_id).first()
     if run is None:
         return None
@@ -116,13 +116,16 @@ def update(run_id: UUID, rights: Rights) -> Update | None:
 
 
 def page_version(found: dict[str, Any]) -> str:
-    """Changes when a stage starts or ends or the status changes: then the rest of the page is worth a refresh."""
+    """Return a digest that changes with the status and with the start or end of a stage: then the page is refreshed."""
     facts = [found["status"], *(f"{stage['slug']}:{stage['status']}" for stage in found["stages"])]
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]
 
 
-def _at_work(lease: dict[str, Any], titles: dict[str, str], rights: Rights) -> dict[str, Any]:
-    items = [payload_access.title_of(item["payload"], item["key"], is_shown=rights.payloads) for item in lease["items"]]
+def _in_progress(pipeline: str, lease: dict[str, Any], titles: dict[str, str], rights: Rights) -> dict[str, Any]:
+    items = [
+        payload_access.label_of(pipeline, lease["stage"], item["payload"], item["key"], is_shown=rights.payloads)
+        for item in lease["items"]
+    ]
     return {
         "worker": processes.name_of(lease["worker"], lease["node"]),
         "stage": titles.get(lease["stage"], lease["stage"]),
@@ -138,8 +141,8 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     if placed is None or run.paused_at is None:
         return None
     in_flight = placed.details.get("in_flight", [])
-    names = _names(in_flight) if rights.payloads else {}
-    at_work = [
+    names = _names(run.pipeline, in_flight) if rights.payloads else {}
+    in_progress = [
         {
             "worker": processes.name_of(entry["worker"], entry["node"]),
             "stage": titles.get(entry["stage"], entry["stage"]),
@@ -154,16 +157,21 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     if not any(stage["is_current"] for stage in stages):
         starts = [{**stage, "remaining_count": run.total_items} for stage in starts]
     follows = [stage["title"] for stage in pending if stage["slug"] not in {start["slug"] for start in starts}]
-    return Pause(run.paused_at, placed.actor, placed.reason, at_work, starts, follows)
+    return Pause(run.paused_at, placed.actor, placed.reason, in_progress, starts, follows)
 
 
-def _names(in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
-    """What people call the items of an event, by slice and key."""
+def _names(pipeline: str, in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """Return the labels of the items of an event, by slice and key."""
     sources = dict(WorkSlice.objects.filter(pk__in=[entry["slice"] for entry in in_flight]).values_list("pk", "source"))
     wanted = {(sources.get(entry["slice"]), entry["item"]): (entry["slice"], entry["item"]) for entry in in_flight}
+    stages = {(entry["slice"], entry["item"]): entry["stage"] for entry in in_flight}
     chosen = Q(pk__in=[])
     for source, key in wanted:
         if source is not None and key is not None:
             chosen |= Q(made_by=source, key=key)
     found = WorkItem.objects.filter(chosen).values_list("made_by", "key", "payload")
-    return {wanted[source, key]: title_of(payload, key) for source, key, payload in found}
+    names = {}
+    for source, key, payload in found:
+        place = wanted[source, key]
+        names[place] = label_of(pipeline, stages[place], payload, key)
+    return names

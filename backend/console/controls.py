@@ -1,4 +1,4 @@
-"""Pause, resume, start anyway, cancel and retry from the card."""
+"""The verbs of the card: pause, resume, start anyway, cancel and retry."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LONGEST_REASON = 500
 @access.for_viewers
 @permission_required(access.OPERATE, raise_exception=True)
 def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Carry out one verb; answers with the card as it is then, and with the refusal as a sentence.
+    """Perform one verb; responds with the new card, and with the sentence of a refusal.
 
-    A retry answers with the way to the new run.
+    A retry responds with a redirect to the new run.
     """
     run = access.visible_run(request, run_id)
     verb = VERBS.get(request.POST.get("verb", ""))
@@ -48,4 +48,4 @@ def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
         refusal = str(error)
     run = access.visible_run(request, run_id)
     found = card.context(run, card.Rights.of(request.user)) | {"refusal": refusal}
-    return render(request, "console/_answer.html", found, status=409 if refusal else 200)
+    return render(request, "console/_control_response.html", found, status=409 if refusal else 200)

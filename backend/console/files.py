@@ -1,4 +1,4 @@
-"""Files that the stages of a run have written."""
+"""The files that the stages of a run have written."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ SHOWN = {
 }
 
 
-IN_ONE_PIECE = 256 * 1024
-"""Smaller ones are not worth a stream."""
+UNSTREAMED_BYTES = 256 * 1024
+"""Up to this size a response is sent whole: a stream is not worth it."""
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @require_safe
 @access.for_viewers
 def file(request: HttpRequest, run_id: UUID, name: str) -> HttpResponseBase:
-    """A file below the run's own folder, to those who may see the run; some of it if a range is asked for."""
+    """Respond with a file in the run's folder, or the requested range of it, to users who may see the run."""
     run = access.visible_run(request, run_id)
     try:
         found = reading.find(run.pk, name)
-        answer = None if found is None else _answer(request, name, found)
+        response = None if found is None else _respond(request, name, found)
     except StorageAway as away:
         return HttpResponse(f"{away}\n", status=503, content_type="text/plain; charset=utf-8", headers=_HEADERS)
     except FileNotFoundError:
         raise Http404 from None
-    if answer is None:
+    if response is None:
         raise Http404
-    return answer
+    return response
 
 
 _HEADERS = {"Content-Security-Policy": access.FILE_POLICY, "X-Content-Type-Options": "nosniff"}
 
 
-def _answer(request: HttpRequest, name: str, found: StoredFile) -> HttpResponseBase:
+def _respond(request: HttpRequest, name: str, found: StoredFile) -> HttpResponseBase:
     path = PurePosixPath(name)
     etag = f'"{hashlib.sha256(f"{found.location} {found.size} {found.written_at}".encode()).hexdigest()[:24]}"'
     unchanged = get_conditional_response(request, etag=etag)
@@ -73,26 +73,26 @@ def _answer(request: HttpRequest, name: str, found: StoredFile) -> HttpResponseB
     content_type = f"{kind or mimetypes.guess_type(path.name)[0] or 'application/octet-stream'}{charset}"
     status = 200 if part is None else 206
     pieces = iter(()) if request.method == "HEAD" else found.read(start, stop)
-    answer: HttpResponse | StreamingHttpResponse
-    if stop - start <= IN_ONE_PIECE:
-        answer = HttpResponse(b"".join(pieces), content_type=content_type, status=status)
+    response: HttpResponse | StreamingHttpResponse
+    if stop - start <= UNSTREAMED_BYTES:
+        response = HttpResponse(b"".join(pieces), content_type=content_type, status=status)
     else:
-        answer = streamed(request, pieces, content_type=content_type, status=status)
-    answer["Content-Length"] = str(stop - start)
+        response = streamed(request, pieces, content_type=content_type, status=status)
+    response["Content-Length"] = str(stop - start)
     if part is not None:
-        answer["Content-Range"] = f"bytes {start}-{stop - 1}/{found.size}"
+        response["Content-Range"] = f"bytes {start}-{stop - 1}/{found.size}"
     if kind is None:
-        answer["Content-Disposition"] = "attachment"
-    answer["Accept-Ranges"] = "bytes"
-    answer["ETag"] = etag
+        response["Content-Disposition"] = "attachment"
+    response["Accept-Ranges"] = "bytes"
+    response["ETag"] = etag
     for header, value in _HEADERS.items():
-        answer[header] = value
-    answer["Cache-Control"] = "private, no-cache"
-    return answer
+        response[header] = value
+    response["Cache-Control"] = "private, no-cache"
+    return response
 
 
 def _range_of(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
-    """(start, stop) of the one range that is asked for; ``None``: the whole file. Empty if nothing of it is there."""
+    """Return (start, stop) of the requested range; ``None`` for the whole file. Empty if it is outside the file."""
     match = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if match is None or match[0] == "bytes=-" or request.headers.get("If-Range", etag) != etag:
         return None

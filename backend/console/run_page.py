@@ -26,7 +26,7 @@ OUTPUTS = 10
 @require_safe
 @access.for_viewers
 def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Header, card, outputs, failures and log of a run."""
+    """Show header, card, outputs, failures and log of a run."""
     run = access.visible_run(request, run_id)
     rights = card.Rights.of(request.user)
     found = card.context(run, rights)
@@ -37,7 +37,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "version": card.page_version(found),
         "may_see_payloads": rights.payloads,
         "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},
-        "failures": _failures(request, stage_runs, titles, is_shown=rights.payloads),
+        "failures": _failures(request, run.pipeline, stage_runs, titles, is_shown=rights.payloads),
         "events": _events(request, run),
     }
     return render(request, "console/run.html", found)
@@ -46,7 +46,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
 def _outputs(
     request: HttpRequest, run: AutomationRun, stage_runs: list[StageRun], titles: dict[str, str]
 ) -> dict[str, Any]:
-    """A page of what one stage made: of the one asked for, else of the last that has made something."""
+    """Return a page of the outputs of one stage: the requested one, else the last one that has any."""
     made = [stage_run for stage_run in stage_runs if stage_run.position >= 0 and stage_run.started_at]
     asked = request.GET.get("stage")
     chosen = next((stage_run for stage_run in made if stage_run.slug == asked), None)
@@ -60,7 +60,10 @@ def _outputs(
     return {
         "stages": [(stage_run.slug, titles.get(stage_run.slug, stage_run.slug)) for stage_run in made],
         "stage": chosen.slug if chosen else "",
-        "rows": [Output.of(run.pk, item.key, item.payload) for item in rows[:OUTPUTS]],
+        "rows": [
+            Output.of(run.pk, run.pipeline, chosen.slug if chosen else "", item.key, item.payload)
+            for item in rows[:OUTPUTS]
+        ],
         "results": results_of(run.pk, chosen.slug) if chosen else [],
         "next": rows[OUTPUTS - 1].key if len(rows) > OUTPUTS else "",
         "is_paged": bool(after),
@@ -68,9 +71,9 @@ def _outputs(
 
 
 def _failures(
-    request: HttpRequest, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
+    request: HttpRequest, pipeline: str, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
 ) -> dict[str, Any]:
-    """A page of given-up items, by stage and key: the order of the index, so that it costs little however many."""
+    """Return a page of failed items by stage and key: the order of the index, so it is cheap however many there are."""
     failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
     stage, _, key = _plain(request.GET.get("failures_after", "")).partition("_")
     if (after := _number(stage)) is not None:
@@ -82,7 +85,9 @@ def _failures(
         "rows": [
             {
                 "stage": titles.get(slugs[row.stage_run_id], slugs[row.stage_run_id]),
-                "item": payload_access.title_of(row.payload, row.key, is_shown=is_shown),
+                "item": payload_access.label_of(
+                    pipeline, slugs[row.stage_run_id], row.payload, row.key, is_shown=is_shown
+                ),
                 "error": _last_line(row.error) if is_shown else payload_access.error_class(row.error),
                 "detail": row.error if is_shown and "\n" in row.error.strip() else "",
                 "attempts": row.attempts,
@@ -95,12 +100,12 @@ def _failures(
 
 
 def _number(text: str) -> int | None:
-    """An id in an address; ``None`` if it is none."""
+    """Parse an id from a URL; ``None`` if it is not a number."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _plain(text: str) -> str:
-    """``text`` from an address as the database takes it."""
+    """Remove NUL from ``text``, which the database does not accept."""
     return text.replace("\0", "")
 
 
@@ -109,7 +114,7 @@ def _last_line(error: str) -> str:
 
 
 def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
-    """A page of the run's log, newest first; events that say the same in a row are one line."""
+    """Return a page of the run's log, newest first; consecutive events with the same text share one line."""
     before = _number(request.GET.get("events_before", ""))
     events = ControlEvent.objects.of_scope(run.scope)
     if before is not None:

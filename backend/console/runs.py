@@ -1,4 +1,4 @@
-"""The list of runs."""
+"""The page with the list of runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from automation.models import AutomationRun, Lifecycle
 from automation.models.tables import STAGE
 from automation.reports import payload_access, status
 from automation.reports.slice_totals import DONE
-from backend.console import access, live
+from backend.console import access
+from backend.console.live.sse import Update
 
 PAGE_SIZE = 20
 
@@ -39,19 +40,19 @@ FILTERS: dict[str, tuple[str, Q]] = {
 @require_safe
 @access.for_viewers
 def page(request: HttpRequest) -> HttpResponse:
-    """Newest first, by status, a page at a time."""
+    """Show the runs, newest first, one page at a time, optionally of one status."""
     found = context(request.user, request.GET.dict()) | {"session": access.session_of(request)}
     return render(request, "console/runs.html", found)
 
 
-def update(user_id: int, asked: dict[str, str]) -> live.Update | None:
-    """The list as it is now; ``None`` if the user is gone."""
+def update(user_id: int, asked: dict[str, str]) -> Update | None:
+    """Render the list for the live stream; ``None`` if the user no longer exists."""
     user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
-    return live.Update(render_to_string("console/_runs.html", context(user, asked))) if user else None
+    return Update(render_to_string("console/_runs.html", context(user, asked))) if user else None
 
 
 def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
-    """One page of the runs that ``user`` may see; ``asked`` has ``status`` and, for older ones, ``before``."""
+    """Return one page of the runs that ``user`` may see; ``asked`` has ``status`` and, for older runs, ``before``."""
     chosen = asked.get("status", "") if asked.get("status") in FILTERS else ""
     runs = AutomationRun.objects.visible_to(user).filter(FILTERS[chosen][1]).with_leases().select_related("site")
     before = asked.get("before", "")
@@ -74,7 +75,7 @@ def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
 
 
 def _place(before: str) -> tuple[datetime, UUID] | None:
-    """The time and id of the run that a page ended with; ``None`` for what is no such place."""
+    """Parse the time and id of the last run of a page; ``None`` if ``before`` is not such a pair."""
     when, _, pk = before.partition("_")
     try:
         moment, run_id = parse_datetime(when), UUID(pk)
@@ -84,7 +85,7 @@ def _place(before: str) -> tuple[datetime, UUID] | None:
 
 
 def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[dict[str, Any]]]]:
-    """Each run with what its stages have done, in one query for all."""
+    """Pair each run with the progress of its stages, in one query for all."""
     with connection.cursor() as cursor:
         cursor.execute(_STAGES, [[run.pk for run in runs]])
         names = [column.name for column in cursor.description or ()]
@@ -126,7 +127,7 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) ->
 
 
 def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
-    """Whether a stage that is to be worked on is not in this release."""
+    """Return whether the code of a running stage is not in this release."""
     if run.lifecycle != Lifecycle.RUNNING:
         return False
     wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}

@@ -15,6 +15,6 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def render_to_response(self, context: dict[str, Any], **response_kwargs: Any) -> HttpResponse:
-        answer = super().render_to_response(context, **response_kwargs)
-        answer.headers["Content-Security-Policy"] = access.POLICY
-        return answer
+        response = super().render_to_response(context, **response_kwargs)
+        response.headers["Content-Security-Policy"] = access.POLICY
+        return response

@@ -1,4 +1,4 @@
-"""The address of the stream: what the pages of a browser ask for, and whether its reader may still read it."""
+"""The URL of the stream: parses the topics that the pages of a browser ask for, and checks the reader's rights."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
 
-from backend.console import access, card, live, runs
+from backend.console import access, card, runs
+from backend.console.live import sse
 
 MOST_TOPICS = 20
-"""Pages of a browser that are looked at together."""
+"""Visible pages of one browser."""
 
 
 class InvalidTopic(ValueError):
-    """A page asked for what there is not."""
+    """The requested topic does not exist."""
 
 
 @dataclass(frozen=True)
 class Rights:
-    """What of the pages is for a reader."""
+    """The rights of a reader over the pages of one stream."""
 
     user_id: int
     card: card.Rights
     runs: frozenset[UUID]
-    """Those that were asked for and that the reader may see."""
+    """The requested runs that the reader may see."""
 
 
 @require_safe
 async def stream(request: HttpRequest) -> HttpResponseBase:
-    """The stream for the pages of this sign-in. Refuses rather than redirects: nobody reads a sign-in page here."""
+    """Stream updates to the pages of this session. Refuses instead of redirecting: a stream shows no sign-in page."""
     user = await request.auser()
     key = request.session.session_key
     is_of_another = "session" in request.GET and request.GET["session"] != access.session_of(request)
@@ -58,11 +59,11 @@ async def stream(request: HttpRequest) -> HttpResponseBase:
     if rights is None:
         raise PermissionDenied
     topics = [_topic(name, run_id, query, rights) for name, run_id, query in asked]
-    return live.response(topics, lambda: _rights(key, wanted) == rights)
+    return sse.response(topics, lambda: _rights(key, wanted) == rights)
 
 
 def _parsed(name: str) -> tuple[str, UUID | None, dict[str, str]]:
-    """``runs?status=…&before=…`` or ``run/<id>``, as (name, id of the run, query)."""
+    """Parse ``runs?status=…&before=…`` or ``run/<id>`` into (name, id of the run, query)."""
     kind, _, query = name.partition("?")
     if kind == "runs":
         return name, None, dict(parse_qsl(query))
@@ -75,18 +76,18 @@ def _parsed(name: str) -> tuple[str, UUID | None, dict[str, str]]:
     raise InvalidTopic(f"Cannot open a stream: expected the topics runs and run/<id>, got: {name[:80]}")
 
 
-def _topic(name: str, run_id: UUID | None, query: dict[str, str], rights: Rights) -> live.Topic:
+def _topic(name: str, run_id: UUID | None, query: dict[str, str], rights: Rights) -> sse.Topic:
     if run_id is None:
         key = ("runs", rights.user_id, *sorted(query.items()))
-        return live.Topic(name, key, None, partial(runs.update, rights.user_id, query))
+        return sse.Topic(name, key, None, partial(runs.update, rights.user_id, query))
     if run_id not in rights.runs:
-        return live.Topic(name, ("gone", run_id), f"run:{run_id}", lambda: None)
+        return sse.Topic(name, ("gone", run_id), f"run:{run_id}", lambda: None)
     key = ("card", run_id, rights.card)
-    return live.Topic(name, key, f"run:{run_id}", partial(card.update, run_id, rights.card))
+    return sse.Topic(name, key, f"run:{run_id}", partial(card.update, run_id, rights.card))
 
 
 def _rights(session_key: str, run_ids: frozenset[UUID]) -> Rights | None:
-    """What the sign-in may read now; ``None`` if it has ended or may see no runs."""
+    """Return the current rights of a session; ``None`` if it has ended or its user may not view runs."""
     session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     user: Any = get_user_model()._default_manager.filter(pk=session.get(SESSION_KEY), is_active=True).first()
     if user is None or not constant_time_compare(session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):

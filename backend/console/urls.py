@@ -7,14 +7,14 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from backend.console import access, by_name, controls, files, run_page, runs, sign_in, start, stream
+from backend.console import access, by_name, controls, files, new_run, run_page, runs, sign_in, stream
 
 app_name = "console"
 
 urlpatterns = [
     path("", runs.page, name="runs"),
-    path("start/", start.page, name="start"),
-    path("start/preview/", start.preview, name="start-preview"),
+    path("start/", new_run.page, name="start"),
+    path("start/preview/", new_run.preview, name="start-preview"),
     path("live/", stream.stream, name="live"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),

@@ -1,6 +1,6 @@
-"""PostgreSQL and Redis from installed wheels, on private Unix sockets, for when no URL is configured.
+"""PostgreSQL and Redis from installed wheels, on private Unix sockets, used when no URL is configured.
 
-Django-free on purpose: the settings ask :class:`Layout` where the sockets are, and the tests start servers before
+Independent of Django: the settings take the socket paths from :class:`Layout`, and the tests start servers before
 Django is configured. Failures are :class:`EmbeddedError`, whose message is one sentence for a person.
 """
 

@@ -1,4 +1,4 @@
-"""Where the embedded servers of one data directory keep their files."""
+"""Paths and URLs of the embedded servers of one data directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EmbeddedError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the embedded servers of one data directory keep their files. Creates nothing."""
+    """Paths and URLs of the embedded servers of one data directory. Only :meth:`create` creates any."""
 
     data_dir: Path
 

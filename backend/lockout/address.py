@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as it can be believed."""
+"""The address of a client, as far as it can be trusted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ UNKNOWN = "unknown"
 
 
 def of(request: HttpRequest) -> str:
-    """The address of the client, a /64 network for IPv6, since a client has one of those.
+    """Return the address of the client; for IPv6 its /64 network, since a client usually owns all of that.
 
-    ``X-Forwarded-For`` counts only as far as ``NUM_PROXIES`` trusted proxies have written it: with none, not at all.
+    ``X-Forwarded-For`` counts only as far as ``NUM_PROXIES`` trusted proxies wrote it; without any, it is ignored.
     """
     given = str(request.META.get("REMOTE_ADDR", "")).strip()
     proxies = int(settings.NUM_PROXIES)
@@ -22,7 +22,7 @@ def of(request: HttpRequest) -> str:
         given = hops[-min(proxies, len(hops))]
     if given.startswith("["):
         given = given[1:].partition("]")[0]
-    elif given.count(":") == 1:  # with a port, as some proxies write it
+    elif given.count(":") == 1:  # some proxies add the port
         given = given.partition(":")[0]
     try:
         found = ip_address(given)

@@ -1,4 +1,4 @@
-"""Stands before the other authentication backends: a try that is not admitted reaches none of them."""
+"""An authentication backend in front of the others: attempts over the limit reach none of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from backend.lockout.guard import Guard
 
 
 class LockoutBackend:
-    """Finds nobody. Raises ``PermissionDenied``, at which Django asks no other backend, where guessing is stopped."""
+    """Authenticates nobody. Over the limit it raises ``PermissionDenied``, so that Django tries no other backend."""
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
-        """Count the try; ``request.lockout_seconds`` says for how long none is admitted."""
+        """Count the attempt. Over the limit, ``request.lockout_seconds`` is the time until the next one is admitted."""
         name = credentials.get("username") or credentials.get(get_user_model().USERNAME_FIELD)
         if request is None or not isinstance(name, str):
             return
-        guard = Guard(address=address.of(request), account=name, door=_door(request))
+        guard = Guard(address=address.of(request), account=name, channel=_channel(request))
         if wait := guard.admit():
             request.lockout_seconds = wait  # type: ignore[attr-defined]
             raise PermissionDenied
@@ -33,7 +33,7 @@ class LockoutBackend:
         await sync_to_async(self.authenticate)(request, **credentials)
 
 
-def _door(request: HttpRequest) -> str:
+def _channel(request: HttpRequest) -> str:
     return "admin" if request.path.startswith("/admin/") else "console"
 
 

@@ -1,4 +1,4 @@
-"""Says at start where addresses cannot be told apart."""
+"""A system check for proxies that make all callers look alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core import checks
 
 
 def check_proxies(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Behind a proxy that nobody told of, one caller's wrong passwords stop everybody."""
+    """Report a proxy without ``NUM_PROXIES``: behind it, the wrong passwords of one caller lock out all others."""
     if settings.SECURE_PROXY_SSL_HEADER is None or settings.NUM_PROXIES:
         return []
     message = "BEHIND_TLS_PROXY is set and NUM_PROXIES is 0: all callers have the address of the proxy."

@@ -1,4 +1,4 @@
-"""Counts of what happened within a window, shared by all processes in Redis; without Redis, in this process alone."""
+"""Counts within a time window, shared by all processes in Redis; without Redis, counted by each process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pause_manager.messaging import redis_clients
 logger = logging.getLogger("backend.lockout")
 
 MOST_LOCAL = 10_000
-"""Counts that a process keeps while Redis is away; beyond, the oldest is forgotten."""
+"""Counts that a process keeps while Redis is unavailable; beyond that, the oldest is dropped."""
 AWAY_SECONDS = 2.0
-"""Redis is not asked again for so long after it has failed: nobody waits for its time-out again and again."""
+"""After an error Redis is not used for this long, so that not every request waits for the time-out."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Count:
-    """What is counted under ``key``: more than ``most`` within ``seconds`` is too much."""
+    """A counter: at most ``most`` within ``seconds`` under ``key``."""
 
     key: str
     most: int
@@ -37,13 +37,13 @@ class Count:
 
 @dataclass(frozen=True)
 class Taken:
-    """``wait`` is how long to wait, in seconds, 0 if all was counted; ``counts`` what is counted now, in order."""
+    """``wait`` is the seconds to wait, 0 if all was counted; ``counts`` are the new counts, in order."""
 
     wait: float
     counts: tuple[int, ...]
 
 
-# Counts under every key, or under none if one of them is full. A count that becomes full is full for a whole window.
+# Counts under every key, or under none if one is full. A count that becomes full stays so for a whole window.
 _TAKE = """
 local wait, counts = 0, {}
 for i, key in ipairs(KEYS) do
@@ -71,7 +71,7 @@ end
 
 
 class _Local:
-    """The same in memory."""
+    """Counters in the memory of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,17 +80,17 @@ class _Local:
     def take(self, counts: Sequence[Count], is_counted: bool) -> Taken:
         with self._lock:
             now = time.monotonic()
-            kept = [self._of(count.key, now) for count in counts]
-            full = [ends - now for count, (have, ends) in zip(counts, kept, strict=True) if have >= count.most]
+            counted = [self._of(count.key, now) for count in counts]
+            full = [ends - now for count, (have, ends) in zip(counts, counted, strict=True) if have >= count.most]
             if full or not is_counted:
-                return Taken(max(full, default=0.0), tuple(have for have, _ in kept))
-            for count, (have, ends) in zip(counts, kept, strict=True):
+                return Taken(max(full, default=0.0), tuple(have for have, _ in counted))
+            for count, (have, ends) in zip(counts, counted, strict=True):
                 starts = have == 0 or have + 1 >= count.most
                 self._found[count.key] = (have + 1, now + count.seconds if starts else ends)
                 self._found.move_to_end(count.key)
             while len(self._found) > MOST_LOCAL:
                 self._found.popitem(last=False)
-            return Taken(0.0, tuple(have + 1 for have, _ in kept))
+            return Taken(0.0, tuple(have + 1 for have, _ in counted))
 
     def give_back(self, keys: Sequence[str]) -> None:
         with self._lock:
@@ -118,27 +118,27 @@ def take(*counts: Count) -> Taken:
 
 
 def look(*counts: Count) -> Taken:
-    """How long to wait, without counting."""
+    """Return how long to wait, without counting."""
     return _take(counts, is_counted=False)
 
 
 def give_back(*keys: str) -> None:
-    """Count one less under each."""
+    """Decrease each count by one."""
     _asked(lambda: _script(_GIVE_BACK)(keys=_named(keys)), lambda: _local.give_back(keys))
 
 
 def forget(key: str) -> None:
-    """Count from nothing again."""
+    """Reset the count."""
     _asked(lambda: redis_clients.client().delete(*_named([key])), lambda: _local.forget(key))
 
 
 def mark(key: str, seconds: int) -> None:
-    """Remember ``key`` for so long; not without Redis."""
+    """Remember ``key`` for ``seconds``; does nothing without Redis."""
     _asked(lambda: redis_clients.client().set(_named([key])[0], 1, ex=seconds), lambda: None)
 
 
 def is_marked(key: str) -> bool:
-    """Whether ``key`` is remembered."""
+    """Return whether ``key`` is remembered."""
     return _asked(lambda: bool(redis_clients.client().exists(_named([key])[0])), lambda: False)
 
 
@@ -152,14 +152,14 @@ def _take(counts: Sequence[Count], *, is_counted: bool) -> Taken:
 
 
 def _asked(shared: Callable[[], T], local: Callable[[], T]) -> T:
-    """What Redis says, or without it this process."""
+    """Return the result of ``shared``, or of ``local`` if Redis is unavailable."""
     global _away_until
     if time.monotonic() < _away_until:
         return local()
     try:
         return shared()
     except (redis.RedisError, OSError) as error:
-        logger.warning("Redis is away (%s): each web process counts for itself.", error)
+        logger.warning("Redis is unavailable (%s): each web process counts for itself.", error)
         _away_until = time.monotonic() + AWAY_SECONDS
         return local()
 

@@ -1,7 +1,7 @@
-"""Who may try a password or a token now: so many wrong ones per account and address, and per address.
+"""Limits wrong passwords and tokens per account and address, and per address.
 
-A try is counted before it is made and given back if it was right, so that many at once are no more than many in a row.
-No account is ever locked for everybody: an attacker locks out nobody who comes from another address.
+An attempt is counted before it is made, and taken back if it was right: so concurrent attempts count like consecutive
+ones. No account is ever locked for everyone: an attacker does not lock out users at other addresses.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ logger = logging.getLogger("backend.lockout")
 SCOPE = "access"
 FAILED, LOCKED_OUT = "sign_in_failed", "locked_out"
 MOST_EVENTS, EVENT_SECONDS = 60, 60
-"""Events of this sort in the audit trail; beyond, the log alone tells."""
+"""The most such events in the audit trail within ``EVENT_SECONDS``; more go to the log only."""
 LONGEST_NAME = 150
 
 
 class Guard:
-    """The tries of one caller: ``account`` is what is guessed at (a user name), ``secret`` if it is a token."""
+    """The attempts of one caller at ``account``: a user name, or a token if ``secret``."""
 
-    def __init__(self, *, address: str, account: str, door: str, secret: bool = False) -> None:
-        self.address, self.door = address, door
+    def __init__(self, *, address: str, account: str, channel: str, secret: bool = False) -> None:
+        self.address, self.channel = address, channel
         self.account = "" if secret else _clean(account)[:LONGEST_NAME]
-        # Whatever was typed, a key is short, and no token stands in one.
+        # A digest keeps the key short and free of tokens, whatever was typed.
         subject = f"token:{account}:{address}" if secret else f"name:{_clean(account).casefold()}:{address}"
         digest = hashlib.blake2b(subject.encode("utf-8", "replace"), key=_key(), digest_size=16).hexdigest()
         seconds = int(settings.LOCKOUT["seconds"])
@@ -44,15 +44,15 @@ class Guard:
         self._pending: tuple[str, int] | None = None
 
     def admit(self) -> float:
-        """Count a try; returns 0, or for how many seconds none is admitted."""
+        """Count an attempt; returns 0, or the seconds until the next one is admitted."""
         return self._taken(counter.take(self._pair, self._from))
 
     def wait(self) -> float:
-        """For how many seconds no try is admitted; 0 if one is."""
+        """Return the seconds until an attempt is admitted, without counting one."""
         return counter.look(self._pair, self._from).wait
 
     def succeeded(self) -> None:
-        """The try that was admitted was right."""
+        """Take back the admitted attempt, which was right."""
         counter.forget(self._pair.key)
         counter.give_back(self._from.key)
 
@@ -64,30 +64,30 @@ class Guard:
             self._pending = (LOCKED_OUT, from_address)
         elif of_pair == self._pair.most:
             self._pending = (LOCKED_OUT, of_pair)
-        elif (of_pair if self.account else from_address) == 1:  # of tokens all are alike
+        elif (of_pair if self.account else from_address) == 1:  # tokens cannot be told apart
             self._pending = (FAILED, 1)
         return 0.0
 
     def failed(self) -> None:
-        """The try that was admitted was wrong; says so in the audit trail where that is news."""
+        """Record the admitted attempt as wrong in the audit trail, if it is the first one or the one that locks out."""
         if self._pending is None:
             return
         action, tries = self._pending
-        sentence = f"{self._whom()} from {self.address}: {tries} wrong {'tries' if tries > 1 else 'try'}"
+        sentence = f"{self._subject()} from {self.address}: {tries} wrong attempt{'s' if tries > 1 else ''}"
         if action == LOCKED_OUT:
-            sentence += f"; none is admitted for {self._pair.seconds} s"
+            sentence += f"; locked out for {self._pair.seconds} s"
         if counter.take(Count("events", MOST_EVENTS, EVENT_SECONDS)).wait:
-            logger.warning("%s at the door %s: %s.", action, self.door, sentence)
+            logger.warning("%s (%s): %s.", action, self.channel, sentence)
             return
-        details = {"account": self.account, "address": self.address, "door": self.door, "tries": tries}
-        actor = Actor(f"address:{self.address}", self.door, log_context.request_id())
+        details = {"account": self.account, "address": self.address, "channel": self.channel, "tries": tries}
+        actor = Actor(f"address:{self.address}", self.channel, log_context.request_id())
         try:
             with transaction.atomic():
                 audit.record(action, scope=SCOPE, actor=actor, reason=f"{sentence}.", details=details)
         except DatabaseError as error:
-            logger.warning("%s at the door %s: %s (not on record: %s).", action, self.door, sentence, error)
+            logger.warning("%s (%s): %s (not recorded: %s).", action, self.channel, sentence, error)
 
-    def _whom(self) -> str:
+    def _subject(self) -> str:
         return f"As {self.account}" if self.account else "With a token"
 
 

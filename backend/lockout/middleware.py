@@ -1,4 +1,4 @@
-"""Refuses tries that are not admitted, at every door."""
+"""Refuses attempts over the limit, on every channel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backend.lockout import tokens
 
 @sync_and_async_middleware
 def middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Stands before every authentication."""
+    """Check and count the token of a request, and replace the response to a locked-out form."""
     if iscoroutinefunction(get_response):
 
         async def handle_async(request: HttpRequest) -> HttpResponse:
@@ -54,10 +54,10 @@ def _is_locked_out(request: HttpRequest) -> bool:
 
 
 def _page(request: HttpRequest) -> HttpResponse:
-    """In place of the form that was refused: when to try again."""
+    """Return the page that says when to try again, in place of the refused form."""
     seconds = math.ceil(request.lockout_seconds)  # type: ignore[attr-defined]
-    found = {"seconds": seconds, "at": timezone.now() + timedelta(seconds=seconds), "back": request.get_full_path()}
-    answer = render(request, "429.html", found, status=429)
-    answer["Retry-After"] = str(seconds)
-    answer["Cache-Control"] = "no-store"
-    return answer
+    found = {"at": timezone.now() + timedelta(seconds=seconds), "back": request.get_full_path()}
+    response = render(request, "429.html", found, status=429)
+    response["Retry-After"] = str(seconds)
+    response["Cache-Control"] = "no-store"
+    return response

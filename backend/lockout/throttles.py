@@ -1,4 +1,4 @@
-"""How many requests a caller may make: counted in Redis over all web processes."""
+"""Request limits per caller, counted in Redis across all web processes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rest_framework import throttling
 
 from backend.lockout import address, counter
 
-if TYPE_CHECKING:  # which imports this, as the settings name it
+if TYPE_CHECKING:  # these import this module, which the settings name
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
 
 class _SharedRate(throttling.SimpleRateThrottle):
-    """So many requests in each window, which begins with the first of them."""
+    """A limit per time window, which begins with the first request."""
 
     num_requests: int | None
     duration: int | None
@@ -36,8 +36,8 @@ class _SharedRate(throttling.SimpleRateThrottle):
 
 
 class AnonRate(_SharedRate, throttling.AnonRateThrottle):
-    """By address, for callers who are not signed in."""
+    """Per address, for callers who are not signed in."""
 
 
 class UserRate(_SharedRate, throttling.UserRateThrottle):
-    """By user or agent, by address for callers who are not signed in."""
+    """Per user or agent; per address for callers who are not signed in."""

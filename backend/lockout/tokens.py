@@ -1,6 +1,7 @@
-"""Tokens of users, agents and ``/metrics`` in the header ``Authorization``, at whichever door.
+"""Tokens of users, agents and ``/metrics`` in the header ``Authorization``, on every channel.
 
-A token that was right lately, from the same address, is never stopped: a wrong one in the same office does it no harm.
+A token that was right recently, from the same address, is never refused: wrong ones from the same office do not
+affect it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from backend.lockout.guard import Guard
 
 KNOWN_SECONDS = 24 * 3600
 FRESH_SECONDS = 600.0
-"""A process asks Redis nothing about a token that it has seen to be right within this time."""
+"""A process trusts a right token for this long without asking Redis."""
 MOST_FRESH = 10_000
 
 
 class Fresh:
-    """Tokens that this process has seen to be right."""
+    """The tokens that this process has recently seen to be right."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,36 +50,36 @@ fresh = Fresh()
 
 
 def guard_of(request: HttpRequest) -> Guard | None:
-    """The guard of the token that the request brings, if it brings one."""
+    """Return the guard of the request's token; ``None`` without a token."""
     _, _, token = request.headers.get("Authorization", "").strip().partition(" ")
     if not token:
         return None
-    return Guard(address=address.of(request), account=token, door=_door(request.path), secret=True)
+    return Guard(address=address.of(request), account=token, channel=_channel(request.path), secret=True)
 
 
 def refusal(request: HttpRequest, guard: Guard) -> HttpResponse | None:
-    """The answer to whoever has tried too often, before the token is looked up."""
+    """Return the response to a caller over the limit, before the token is looked up; ``None`` if it is admitted."""
     if guard.known in fresh:
         return None
     wait = guard.wait()
     if not wait or counter.is_marked(guard.known):
         return None
     seconds = math.ceil(wait)
-    message = f"Cannot tell who asks: too many wrong tokens came from this address. Try again in {seconds} s."
+    message = f"Cannot sign in: too many wrong tokens came from this address. Try again in {seconds} s."
     body: dict[str, object] = {"code": "locked_out", "message": message}
-    if guard.door == "mcp":
+    if guard.channel == "mcp":
         error = {"code": -32600, "message": f"{message} (locked_out)", "data": body}
         body = {"jsonrpc": "2.0", "id": None, "error": error}
     return JsonResponse(body, status=429, headers={"Retry-After": str(seconds), "Cache-Control": "no-store"})
 
 
 def is_settled(request: HttpRequest, response: HttpResponse, guard: Guard) -> bool:
-    """Whether :func:`settle` would do nothing."""
+    """Return whether :func:`settle` would do nothing."""
     return response.status_code != 401 and (guard.known in fresh or _auth(request) is None)
 
 
 def settle(request: HttpRequest, response: HttpResponse, guard: Guard) -> None:
-    """Count the token if it was refused, remember it if it has let the caller in."""
+    """Count the token if it was wrong, remember it if it was right."""
     if response.status_code == 401:
         fresh.discard(guard.known)
         counter.forget(guard.known)
@@ -90,11 +91,11 @@ def settle(request: HttpRequest, response: HttpResponse, guard: Guard) -> None:
 
 
 def _auth(request: HttpRequest) -> object:
-    """What let the caller in; a session, and a page that is open to all, set nothing."""
+    """Return what authenticated the caller; sessions and public pages set nothing."""
     return getattr(request, "auth", None)
 
 
-def _door(path: str) -> str:
+def _channel(path: str) -> str:
     if path == reverse("mcp"):
         return "mcp"
     if path == reverse("metrics"):

@@ -1,4 +1,4 @@
-"""What a tool takes and answers, as JSON Schema: taken from the OpenAPI schema, so that both doors promise the same."""
+"""The arguments and results of tools as JSON Schema, taken from the OpenAPI schema so that both promise the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Operation:
     method: str
     path: str
     places: dict[str, str]
-    """By argument ``path``, ``query``, ``header`` or ``body``."""
+    """Argument → ``path``, ``query``, ``header`` or ``body``."""
     takes: Schema
     gives: Schema
 
@@ -39,17 +39,17 @@ def _document() -> Schema:
 
 @cache
 def operation_of(name: str) -> Operation:
-    """The operation with this id. Raises ``KeyError``."""
+    """Return the operation with this id. Raises ``KeyError``."""
     for path, methods in _document()["paths"].items():
-        for method, told in methods.items():
-            if told["operationId"] == name:
-                return _operation(method, path, told)
+        for method, described in methods.items():
+            if described["operationId"] == name:
+                return _operation(method, path, described)
     raise KeyError(name)
 
 
-def _operation(method: str, path: str, told: Schema) -> Operation:
+def _operation(method: str, path: str, described: Schema) -> Operation:
     places, properties, required = {}, {}, []
-    for one in told.get("parameters", ()):
+    for one in described.get("parameters", ()):
         name, place = one["name"], one["in"]
         if place == "header":
             if name != HEADER:
@@ -58,13 +58,13 @@ def _operation(method: str, path: str, told: Schema) -> Operation:
         places[name] = place
         properties[name] = {**one["schema"], "description": one.get("description", "")}
         required += [name] if one.get("required") else []
-    body = _resolved(_json(told.get("requestBody", {})))
+    body = _resolved(_json(described.get("requestBody", {})))
     for name, schema in body.get("properties", {}).items():
         places[name] = "body"
         properties[name] = schema
     required += body.get("required", [])
     takes = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return Operation(method.upper(), path, places, takes, _resolved(_json(told["responses"]["200"])))
+    return Operation(method.upper(), path, places, takes, _resolved(_json(described["responses"]["200"])))
 
 
 def _json(described: Schema) -> Schema:
@@ -73,7 +73,7 @@ def _json(described: Schema) -> Schema:
 
 
 def _resolved(schema: Schema) -> Schema:
-    """What ``schema`` refers to, if it does."""
+    """Return the schema that ``schema`` refers to, or ``schema`` itself."""
     if "$ref" not in schema:
         return schema
     found: Schema = _document()["components"]["schemas"][schema["$ref"].removeprefix(_COMPONENTS)]
@@ -81,7 +81,7 @@ def _resolved(schema: Schema) -> Schema:
 
 
 def takes(tool: Tool) -> Schema:
-    """The arguments of ``tool``."""
+    """Return the schema of the arguments of ``tool``."""
     schema = deepcopy(operation_of(tool.operation).takes)
     for name in (*tool.fixed, *tool.hidden):
         schema["properties"].pop(name)
@@ -95,7 +95,7 @@ def takes(tool: Tool) -> Schema:
 
 
 def gives(tool: Tool) -> Schema:
-    """The answer of ``tool``."""
+    """Return the schema of the result of ``tool``."""
     operation = operation_of(tool.operation)
     schema = deepcopy(operation.gives)
     if "cursor" in operation.places:
@@ -104,7 +104,7 @@ def gives(tool: Tool) -> Schema:
 
 
 def _self_contained(schema: Schema) -> Schema:
-    """``schema`` with the definitions that it refers to, however far."""
+    """Return ``schema`` with all definitions that it refers to, directly or not."""
     definitions: Schema = {}
     own = _moved(schema, definitions)
     return {**own, "$defs": definitions} if definitions else own

@@ -1,4 +1,4 @@
-"""The MCP server: lists the tools that a caller has, and calls them."""
+"""The MCP server: lists the caller's tools, and calls them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from mcp_types import (
 )
 from mcp_types import Tool as ToolDescription
 
-from backend.mcp import calls, schemas
-from backend.mcp.callers import Identify, NotAdmitted
+from backend.mcp import schemas
+from backend.mcp.authentication import Identify, NotAdmitted
+from backend.mcp.invoke import invoke
 from backend.mcp.tools import TOOLS, Tool
 
 INSTRUCTIONS = (
     "Slackwater runs pipelines on a fleet of Celery workers and pauses them without losing work. Look before you act: "
     "runs.explain says why a run waits, fleet.status what a fleet command would do. A refusal has a code for machines "
-    "and a sentence for people, and has changed nothing."
+    "and a sentence for people; it has changed nothing."
 )
 
 
 def make_server(identify: Identify) -> Server[Any]:
-    """A server that acts as whoever ``identify`` finds."""
+    """Return a server that acts as the caller that ``identify`` returns."""
 
     async def list_tools(context: ServerRequestContext, params: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=await sync_to_async(_listed)(identify), cache_scope="private")
@@ -43,8 +44,8 @@ def make_server(identify: Identify) -> Server[Any]:
         tool = TOOLS.get(params.name)
         if tool is None:
             raise MCPError(INVALID_PARAMS, f"Cannot call {params.name!r:.80}: there is no such tool.")
-        # Thread-sensitive: the database connection is that of the request, or over stdio the one of all calls.
-        refused, body = await sync_to_async(calls.call)(tool, identify, params.arguments or {})
+        # Thread-sensitive: uses the database connection of the request; over stdio, all calls share one.
+        refused, body = await sync_to_async(invoke)(tool, identify, params.arguments or {})
         return _result(refused, body)
 
     return Server(
@@ -58,7 +59,7 @@ def make_server(identify: Identify) -> Server[Any]:
 
 
 async def serve_stdio(identify: Identify) -> None:
-    """Serve the process that started this one, until it closes our input."""
+    """Serve the process that started this one until it closes our stdin."""
     server = make_server(identify)
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())

@@ -1,4 +1,4 @@
-"""The tools: which REST operation each is, and what an assistant is told of it."""
+"""The tools: the REST operation of each, and its description for assistants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pause_manager.api.http.base import ControlView
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool. ``operation`` names the REST operation whose schema it has, ``view`` carries that out."""
+    """One tool. ``operation`` is the id of its REST operation, which defines its schema; ``view`` performs it."""
 
     name: str
     title: str
@@ -24,28 +24,28 @@ class Tool:
     view: type[ControlView]
     operation: str
     for_agents: bool = False
-    """For agents alone; the others are for users alone."""
+    """For agents only; the others are for users only."""
     reads: bool = False
     needs_reason: bool = False
     is_destructive: bool = False
     is_idempotent: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """Members of the body that the tool stands for."""
+    """Members of the body that the tool sets itself."""
     hidden: tuple[str, ...] = ()
-    """Members of the body that make no sense for the tool."""
+    """Members of the body that do not apply to the tool."""
     required: tuple[str, ...] = ()
-    """Arguments that the operation requires in this case alone."""
+    """Arguments that the operation requires only in this case."""
 
 
-_HELD = "`job_id` and `token` are those of the job that queue.claim answered. "
-_WHY = "`reason` is kept in the audit trail: say on whose behalf and why. "
+_HELD = "`job_id` and `token` are those that queue.claim returned. "
+_WHY = "`reason` is recorded in the audit trail: say on whose behalf and why. "
 
 _READS = (
     Tool(
         "runs.list",
         "List runs",
-        "List the pipeline runs that you may see, newest first, with their status. Filter by status, site or pipeline. "
-        "Where there are more, `next` is the `cursor` of the next page.",
+        "List the pipeline runs that you can see, newest first, with their status. Filter by status, site or pipeline. "
+        "If there are more, `next` is the `cursor` of the next page.",
         runs.RunList,
         "list_runs",
         reads=True,
@@ -54,7 +54,7 @@ _READS = (
         "runs.show",
         "Show a run",
         "Show one run: status, times, parameters, who created it, why it failed. See runs.progress for how far it is "
-        "and runs.explain for why it does not go on.",
+        "and runs.explain for why it is not running.",
         runs.RunDetail,
         "show_run",
         reads=True,
@@ -63,7 +63,7 @@ _READS = (
         "runs.progress",
         "Show the progress of a run",
         "Show how far a run and each of its stages are: items done, failed and left, rates, estimated time left, and "
-        "what is at work now.",
+        "the items in progress.",
         progress.RunProgress,
         "show_progress",
         reads=True,
@@ -71,8 +71,8 @@ _READS = (
     Tool(
         "runs.explain",
         "Explain why a run waits",
-        "List every reason why a run may not go on now (holds of the run, pipeline, queue or fleet, capacity, …), and "
-        "what would start if none were left. `may_proceed` is true when nothing keeps it.",
+        "List every reason why a run may not proceed now (holds on run, pipeline, queue or fleet, capacity, …), and "
+        "what would start without them. `may_proceed` is true if there is none.",
         progress.RunExplanation,
         "explain_run",
         reads=True,
@@ -80,7 +80,7 @@ _READS = (
     Tool(
         "fleet.status",
         "Show the fleet switch",
-        "Show whether the whole fleet is paused, what is still at work, whether it is drained (`metrics.isDrained`: "
+        "Show whether the whole fleet is paused, what is still running, whether it is drained (`metrics.isDrained`: "
         "safe to upgrade, once no worker is lagging), which workers have obeyed, and which commands are available now "
         "with their impact.",
         fleet.WorkerPause,
@@ -91,7 +91,7 @@ _READS = (
         "capacity.show",
         "Show the fleet's capacity",
         "Show every node with CPU, memory, GPUs and what is reserved, and whether new work of each stage would have to "
-        "wait for room, with the figures that say so.",
+        "wait for capacity, with the figures behind that.",
         capacity.Capacity,
         "show_capacity",
         reads=True,
@@ -102,7 +102,7 @@ _CHANGES = (
     Tool(
         "runs.pause",
         "Pause a run",
-        "Pause one run: no further item starts, items at work finish; nothing is lost, and runs.resume undoes it. "
+        "Pause one run: no further item starts, items in progress finish; nothing is lost, and runs.resume undoes it. "
         f"Pausing it again changes nothing. {_WHY}Refused for a run that has ended or is being cancelled.",
         runs.PauseRun,
         "pause_run",
@@ -112,8 +112,8 @@ _CHANGES = (
     Tool(
         "runs.resume",
         "Resume a paused run",
-        "Release the operator's hold of one run: it goes on with exactly the items that were left, unless something "
-        f"else keeps it (see runs.explain). {_WHY}Refused for a run that no operator has paused.",
+        "Release the operator's hold on one run: it continues with exactly the items that were left, unless something "
+        f"else stops it (see runs.explain). {_WHY}Refused for a run that no operator has paused.",
         runs.ResumeRun,
         "resume_run",
         needs_reason=True,
@@ -121,8 +121,8 @@ _CHANGES = (
     Tool(
         "runs.cancel",
         "Cancel a run for good",
-        "End one run for good; this cannot be undone. Items at work finish, what was made stays, what was not reached "
-        f"is never done. Cancelling it again changes nothing. {_WHY}If in doubt, pause it instead.",
+        "End one run for good; this cannot be undone. Items in progress finish, outputs are kept, items not reached "
+        f"will not run. Cancelling it again changes nothing. {_WHY}If in doubt, pause it instead.",
         runs.CancelRun,
         "cancel_run",
         needs_reason=True,
@@ -132,9 +132,9 @@ _CHANGES = (
     Tool(
         "fleet.pause",
         "Pause the whole fleet",
-        "Pause all workers of everybody, or change the pause. `drain`: what is leased goes on to its end, nothing new "
+        "Pause all workers of all users, or change the pause. `drain`: leased work runs to its end, nothing new "
         "starts; `quiesce`: it stops at its next item. Nothing is lost, and fleet.resume undoes it. `confirmation` is "
-        f"what the operator has confirmed, in words: ask before. {_WHY}Refused if it is paused just so already.",
+        f"what the operator has confirmed, in words: ask first. {_WHY}Refused if it is paused in the same way already.",
         fleet.WorkerPause,
         "set_worker_pause",
         needs_reason=True,
@@ -147,8 +147,8 @@ _CHANGES = (
         "fleet.resume",
         "Resume the whole fleet",
         "Let all workers take work again; other holds stay in force. Refused while the fleet is not paused, and while "
-        "something is still at work unless `forceResume` is true, which needs a `confirmation` in the operator's "
-        f"words: an upgrade that is under way may then meet new work. {_WHY}",
+        "work is still running unless `forceResume` is true, which needs a `confirmation` in the operator's "
+        f"words: an upgrade in progress may then meet new work. {_WHY}",
         fleet.WorkerPause,
         "set_worker_pause",
         needs_reason=True,
@@ -163,7 +163,7 @@ _QUEUE = (
         "queue.claim",
         "Claim a job",
         "Lease the next job: some items of a stage, with the token that proves the lease. `job` is null if there is "
-        "none or while the fleet is paused (`system.workersPaused`), which is no error: ask again later. Then call "
+        "none or while the fleet is paused (`system.workersPaused`), which is not an error: try again later. Then call "
         "queue.heartbeat every `heartbeatSeconds`, hand in with queue.checkpoint, and end with queue.complete.",
         agents.Claim,
         "claim_job",
@@ -172,7 +172,7 @@ _QUEUE = (
     Tool(
         "queue.items",
         "List further items of a job",
-        f"List the items of a job after the first ones, if the claim answered `more`. {_HELD}",
+        f"List the items of a job after the first ones, if the claim returned `more`. {_HELD}",
         agents.Items,
         "list_job_items",
         for_agents=True,
@@ -181,7 +181,7 @@ _QUEUE = (
     Tool(
         "queue.heartbeat",
         "Keep a job",
-        "Keep the lease of a job, and hear whether to stop. With `stop`, begin no further item: hand in what is done "
+        "Renew the lease of a job, and learn whether to stop. With `stop`, begin no further item: hand in what is done "
         f"with queue.checkpoint and `release`. {_HELD}",
         agents.Heartbeat,
         "heartbeat_job",
@@ -202,7 +202,7 @@ _QUEUE = (
         "queue.complete",
         "Complete a job",
         "As queue.checkpoint with the last item (`lastKey`) as `cursor`; refused while items are left. "
-        f"The job is over then. {_HELD}",
+        f"This ends the job. {_HELD}",
         agents.Complete,
         "complete_job",
         for_agents=True,
@@ -211,8 +211,8 @@ _QUEUE = (
     Tool(
         "queue.fail",
         "Give a job back undone",
-        "Give a job back as it was last committed, because of an `error`. It counts against the next item, which is "
-        f"given up after three in a row, unless `retryAfter` asks for so many seconds of patience. {_HELD}",
+        "Give a job back as it was last committed, because of an `error`. It counts against the next item, which "
+        f"fails for good after three in a row, unless `retryAfter` asks to retry after that many seconds. {_HELD}",
         agents.Fail,
         "fail_job",
         for_agents=True,

@@ -22,10 +22,14 @@ DATA_DIR = env.data_dir(BASE_DIR)
 LAYOUT = Layout(DATA_DIR)
 
 DEBUG = False
+#: Signs sessions. Required by `backend.settings.prod`; `dev` generates one in `DATA_DIR`.
 SECRET_KEY = env.text("SECRET_KEY")
+#: Host names under which the system is reached. Required by `backend.settings.prod`.
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+#: Origins of forms behind a TLS proxy, such as `https://slackwater.example`.
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
+#: Apps with pipelines of your own; `up` remembers them in `DATA_DIR` ([pipelines](../howto/pipelines.md)).
 OWN_APPS = own_apps.load(env.words("SLACKWATER_APPS"), DATA_DIR)
 """Apps with pipelines of your own."""
 INSTALLED_APPS = [
@@ -82,22 +86,26 @@ TEMPLATES = [
     },
 ]
 
+#: PostgreSQL to use instead of the embedded server: `postgresql://user:password@host/name`.
 EMBEDDED_POSTGRES = not env.text("DATABASE_URL")
+#: Redis or Valkey (6.2 or later) to use instead of the embedded server: `redis://host:6379/0`.
 EMBEDDED_REDIS = not env.text("REDIS_URL")
 
-# Connections are not kept between requests: under ASGI each would stay with a thread that may never serve again.
+# Connections end with the request: under ASGI each would stay with a thread that may never serve again.
 DATABASES = {
     "default": dj_database_url.parse(
         env.url("DATABASE_URL", LAYOUT.database_url, env.DATABASES, "postgresql://user:password@host/name"),
+        #: Seconds that a database connection is reused between requests.
         conn_max_age=env.number("DATABASE_CONN_MAX_AGE", 0),
         conn_health_checks=True,
     )
 }
-# A database that swallows connections must not hang whoever asks: libpq's own default is to wait for ever.
+# A database that does not complete connections must not hang its callers: libpq waits for ever by default.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.url("REDIS_URL", LAYOUT.redis_url, env.BROKERS, "redis://host:6379/0")
+#: Start of all Redis keys and channels. Two systems on one Redis need two.
 REDIS_PREFIX = env.text("REDIS_PREFIX", "slackwater:")
 CELERY_BROKER_URL = env.broker_url(REDIS_URL)
 
@@ -117,6 +125,8 @@ FORMAT_MODULE_PATH = ["backend.formats"]
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = DATA_DIR / "media"
+#: Where files are stored, if not in `DATA_DIR`: `s3://bucket/prefix?endpoint_url=…`, `file:///path?shared=1`
+#: ([files](../howto/storage.md)).
 _FILES = storage.files(env.text("STORAGE_URL"), MEDIA_ROOT)
 STORAGE_PROBLEM = _FILES.problem
 STORAGES: dict[str, dict[str, Any]] = {
@@ -124,12 +134,15 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-# How many proxies of our own write `X-Forwarded-For`; with none, nobody is believed.
+#: How many of your proxies write `X-Forwarded-For` ([access](../howto/access.md)).
 NUM_PROXIES = env.number("NUM_PROXIES", 0, least=0)
-# Wrong passwords or tokens within so many seconds, and for how long none is admitted after the last of them.
+# Wrong passwords or tokens within `seconds`, and for how long none is admitted after the last of them.
 LOCKOUT = {
+    #: Wrong passwords for one account from one address before a lockout.
     "tries": env.number("LOCKOUT_TRIES", 5, least=1),
+    #: Wrong passwords and tokens from one address before a lockout.
     "tries_per_address": env.number("LOCKOUT_TRIES_PER_ADDRESS", 20, least=1),
+    #: How long a lockout lasts.
     "seconds": env.number("LOCKOUT_SECONDS", 300, least=1),
 }
 
@@ -147,7 +160,9 @@ REST_FRAMEWORK: dict[str, Any] = {
         "backend.lockout.throttles.UserRate",
     ],
     "DEFAULT_THROTTLE_RATES": {
+        #: Requests of an address that is not signed in.
         "anon": env.text("API_RATE_ANON", "60/min"),
+        #: Requests of a user or agent.
         "user": env.text("API_RATE_USER", "3000/min"),
     },
 }
@@ -166,7 +181,7 @@ SPECTACULAR_SETTINGS = {
 
 
 def is_not_readyz(record: logging.LogRecord) -> bool:
-    """Whoever asks ``/readyz`` again and again gets the answer; the log need not repeat it."""
+    """False for the log lines of ``/readyz``: callers that poll it get the response, and the log need not repeat it."""
     return not (record.name == "django.request" and "/readyz" in record.getMessage())
 
 
@@ -192,16 +207,18 @@ LOGGING = {
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
+            #: `json` for structured logs ([logs](../operations/observability.md#logs)).
             "formatter": env.choice("LOG_FORMAT", ("line", "json")),
             "filters": ["not_readyz", "lost_processes", "context"],
         }
     },
+    #: Level of the root logger.
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
     "loggers": {
         "django.request": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "mcp": {"level": "WARNING"},
-        "statsd": {"level": "CRITICAL"},  # a count that is lost is not worth a line
+        "statsd": {"level": "CRITICAL"},  # a lost count is not worth a line
     },
 }
 
@@ -212,27 +229,36 @@ PAUSE_MANAGER: dict[str, Any] = {
     "events_channel": f"{REDIS_PREFIX}events",
     "poll_interval_seconds": POLL_SECONDS,
     "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
+    #: The name of this machine, the same in all of its containers. Unset: the first host name that its workers see
+    #: ([machines](../operations/capacity.md#machines-and-containers)).
     "node": env.text("SLACKWATER_NODE"),
     "node_key_prefix": f"{REDIS_PREFIX}node:",
     "machine_key_prefix": f"{REDIS_PREFIX}machine:",
     "runtime_dir": str(DATA_DIR / "run"),
+    #: Bearer token that opens `/metrics`.
     "metrics_token": env.text("METRICS_TOKEN"),
+    #: Networks that may read `/metrics` while there is no token.
     "metrics_networks": tuple(env.words("METRICS_NETWORKS", "127.0.0.0/8,::1/128")),
+    #: Where counters are also sent by UDP, such as `udp://host:8125/prefix`.
     "statsd_url": env.text("STATSD_URL"),
+    #: A user's name: everyone who reaches the fleet's endpoints may use them, as that user. Only behind a proxy that
+    #: authenticates.
     "open_to": env.text("FLEET_OPEN_TO"),
     "database_hint": "Is the system up? make up" if EMBEDDED_POSTGRES else "Is DATABASE_URL right, and its server up?",
 }
-# `up` and `prepare` write it down for the whole system; unset, it stays as it is. See `manage.py capacity on|off`.
+#: `0` or `1`: what `up` and `prepare` set, as `manage.py capacity off` and `on` do. Unset: it stays as it is.
 WATCH_CAPACITY: bool | None = env.switch("WATCH_CAPACITY") if env.text("WATCH_CAPACITY") else None
+#: The process under which everything counts as ours. `manage.py up` sets it.
 if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
-# Where the content pipeline's provider `openai` calls; the key is sent to this address and to no other.
+#: Endpoint of the provider `openai` of the [content pipeline](../howto/content.md).
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
+#: Its key. It is sent to that address and to no other.
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
-# Hosts (`name` or `name:port`) that a run's parameter `base_url` may name besides.
+#: Other hosts (`name` or `name:port`) that a run's `base_url` may name.
 TEXT_PROVIDER_HOSTS = tuple(env.words("TEXT_PROVIDER_HOSTS", ""))
 
-# Who `manage.py mcp` acts as, unless it is told a user: the token of a user or of an agent.
+#: Token of the user or agent that `manage.py mcp` acts as ([assistants](../howto/mcp.md)).
 MCP_TOKEN = env.text("SLACKWATER_MCP_TOKEN")

@@ -1,6 +1,6 @@
-"""How Celery behaves here; ``backend.celery`` reads the ``CELERY_`` names.
+"""The settings of Celery; ``backend.celery`` reads the ``CELERY_`` names.
 
-Messages only say "look at this": the database is the truth, so none is worth a result, a retry or a long wait.
+A message only says "look at this": the database is the truth, so no message needs a result, a retry or a long wait.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CELERY_TASK_ROUTES = {
     "pause_manager.*": {"queue": "control"},
 }
 
-# A request that wants to ring the doorbell must never hang because Redis is away.
+# A request that sends a message must never hang because Redis is unavailable.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -49,10 +49,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
     "interval_max": 0.1,
 }
 
-CELERY_BEAT_SCHEDULER = "backend.beat:TickingScheduler"
+CELERY_BEAT_SCHEDULER = "backend.beat:HeartbeatScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
-# The names that the environment has for these two win over everything (P-05, P-06).
+#: How often parked work is looked through.
 POLL_SECONDS = env.forgiving_number("PAUSE_POLLING_INTERVAL_SECONDS", 10.0, least=1, most=3600)
+#: Free share of a node, in percent, below which nothing starts there.
 PAUSE_BELOW = env.forgiving_number("PAUSE_CAPACITY_THRESHOLD_PERCENT", 20.0, least=0, most=100) / 100
 CONTROL_TASKS = {
     "automation.reconcile": 5.0,

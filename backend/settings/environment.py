@@ -1,4 +1,4 @@
-"""Typed readers of the environment, for the settings only."""
+"""Typed readers of environment variables, for the settings only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ logger = logging.getLogger("backend.settings")
 
 
 def text(name: str, default: str = "") -> str:
-    """The value of ``name``, stripped; ``default`` when unset or empty."""
+    """Return the value of ``name``, stripped; ``default`` if it is unset or empty."""
     return os.environ.get(name, "").strip() or default
 
 
 def required(name: str) -> str:
-    """The value of ``name``, or one sentence that says it is missing."""
+    """Return the value of ``name``. Raises ``ImproperlyConfigured`` if it is unset or empty."""
     value = text(name)
     if not value:
         raise ImproperlyConfigured(f"Cannot start: {name} is not set.")
@@ -28,12 +28,12 @@ def required(name: str) -> str:
 
 
 def words(name: str, default: str = "") -> list[str]:
-    """The comma-separated values of ``name``."""
+    """Return the comma-separated values of ``name``."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
 def choice(name: str, allowed: tuple[str, ...]) -> str:
-    """The value of ``name``, one of ``allowed``; the first when unset."""
+    """Return the value of ``name``, one of ``allowed``; the first one if it is unset."""
     value = text(name, allowed[0])
     if value not in allowed:
         raise ImproperlyConfigured(f"{name}: expected one of {', '.join(allowed)}, got: {value}")
@@ -41,7 +41,7 @@ def choice(name: str, allowed: tuple[str, ...]) -> str:
 
 
 def number(name: str, default: int, *, least: int | None = None) -> int:
-    """The whole number in ``name``, not below ``least``."""
+    """Return the whole number in ``name``, ``least`` or more."""
     value = text(name, str(default))
     try:
         found = int(value)
@@ -53,7 +53,7 @@ def number(name: str, default: int, *, least: int | None = None) -> int:
 
 
 def forgiving_number(name: str, default: float, *, least: float, most: float) -> float:
-    """The number in ``name``; anything but one from ``least`` to ``most`` is warned of and is ``default`` (P-07)."""
+    """Return the number in ``name``; warns and returns ``default`` unless it is from ``least`` to ``most`` (P-07)."""
     value = text(name)
     if not value:
         return default
@@ -68,7 +68,7 @@ def forgiving_number(name: str, default: float, *, least: float, most: float) ->
 
 
 def switch(name: str, default: bool = False) -> bool:
-    """Whether ``name`` says yes."""
+    """Return whether ``name`` is true."""
     value = text(name, str(default)).lower()
     if value not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
         raise ImproperlyConfigured(f"{name}: expected true or false, got: {value}")
@@ -76,7 +76,7 @@ def switch(name: str, default: bool = False) -> bool:
 
 
 def broker_url(redis_url: str) -> str:
-    """The Celery broker URL of a redis-py URL; they differ for Unix sockets."""
+    """Return the Celery broker URL for a redis-py URL; they differ for Unix sockets."""
     parts = urlsplit(redis_url)
     if parts.scheme != "unix":
         return redis_url
@@ -89,15 +89,16 @@ BROKERS = ("redis", "rediss", "unix")
 
 
 def url(name: str, default: str, schemes: tuple[str, ...], example: str) -> str:
-    """The address in ``name``, of one of ``schemes``. What it says is not repeated: it may have a password in it."""
+    """Return the URL in ``name``, with one of ``schemes``. Errors do not repeat it: it may contain a password."""
     found = text(name, default)
     if found.partition("://")[0] not in schemes or "://" not in found:
-        raise ImproperlyConfigured(f"Cannot use {name}: expected an address such as {example}.")
+        raise ImproperlyConfigured(f"Cannot use {name}: expected a URL such as {example}.")
     return found
 
 
 def data_dir(base: Path) -> Path:
-    """The folder in ``DATA_DIR``, which need not be there. Raises where it can be none."""
+    """Return the folder in ``DATA_DIR``, which need not exist. Raises ``ImproperlyConfigured`` if it cannot be one."""
+    #: Where servers, files, logs and credentials are stored.
     path = (base / text("DATA_DIR", ".data")).resolve()
     there = next(folder for folder in (path, *path.parents) if _is_there(folder, path))
     if not there.is_dir():
@@ -117,11 +118,11 @@ def _fact(error: OSError) -> str:
 
 
 _made: list[Path] = []
-"""The secret that this process has made where there was no folder, and the folders for it, the innermost first."""
+"""The secret that this process has created in a new folder, and the folders it created for it, innermost first."""
 
 
 def undo() -> None:
-    """Take away the folder that :func:`generated_secret` has made for the secret, if nothing else is in it."""
+    """Remove the secret and the folders that :func:`generated_secret` created, unless they hold anything else."""
     secret, *folders = _made or [Path()]
     _made.clear()
     with contextlib.suppress(OSError):
@@ -132,14 +133,14 @@ def undo() -> None:
 
 
 def generated_secret(path: Path) -> str:
-    """The secret in ``path``, which is created with mode 0600 when it does not exist."""
+    """Return the secret in ``path``, which is created with mode 0600 if it does not exist."""
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _made.extend([path, *missing] if missing else [])
     except OSError as error:
-        # In /proc and the like nothing can be made, which the system calls a file that is not there.
-        fact = "nothing can be made there" if isinstance(error, FileNotFoundError) else _fact(error)
+        # In /proc and the like, creating a folder fails with "no such file or directory".
+        fact = "nothing can be created there" if isinstance(error, FileNotFoundError) else _fact(error)
         raise ImproperlyConfigured(f"Cannot create DATA_DIR {path.parent}: {fact}.") from None
     try:
         if not path.exists():
@@ -154,4 +155,4 @@ def generated_secret(path: Path) -> str:
                 fresh.unlink()
         return path.read_text().strip()
     except OSError as error:
-        raise ImproperlyConfigured(f"Cannot keep the secret key in {path}: {_fact(error)}.") from None
+        raise ImproperlyConfigured(f"Cannot store the secret key in {path}: {_fact(error)}.") from None

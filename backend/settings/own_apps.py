@@ -1,8 +1,8 @@
-"""Which apps with pipelines of your own there are: ``SLACKWATER_APPS``, else what ``DATA_DIR`` remembers of it.
+"""Your own apps with pipelines: ``SLACKWATER_APPS``, else those that ``DATA_DIR`` remembers.
 
-The system that ``manage.py up`` starts and every shell beside it must have the same apps, or runs are created that no
-worker knows. So ``up`` writes down what it was started with, and where the modules were found, and all commands of
-the same ``DATA_DIR`` read it. The file is ``apps.json``: ``{"apps": ["photos"], "paths": ["/srv/pipelines"]}``.
+The system that ``manage.py up`` starts and every shell beside it must have the same apps, or shells would create runs
+that no worker knows. So ``up`` stores its apps and the folders of their modules, and all commands with the same
+``DATA_DIR`` read them. The file is ``apps.json``: ``{"apps": ["photos"], "paths": ["/srv/pipelines"]}``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FILE = "apps.json"
 
 
 def load(named: Sequence[str], data_dir: Path) -> list[str]:
-    """The apps to install: ``named``, else those that are written down. Each can be found from here on.
+    """Return the apps to install: ``named``, else the remembered ones. Each can be imported from then on.
 
-    Raises ``ImproperlyConfigured`` for one that cannot.
+    Raises ``ImproperlyConfigured`` for one that cannot be found.
     """
     apps, source = list(named), "SLACKWATER_APPS"
     if not apps and "SLACKWATER_APPS" not in os.environ:
-        apps, paths = _written(data_dir / FILE)
+        apps, paths = _remembered(data_dir / FILE)
         source = str(data_dir / FILE)
         sys.path.extend(path for path in paths if path not in sys.path)
     for app in apps:
@@ -35,21 +35,21 @@ def load(named: Sequence[str], data_dir: Path) -> list[str]:
 
 
 def remember(apps: Sequence[str], data_dir: Path) -> None:
-    """Write down ``apps`` and where they are, for the commands of the same ``data_dir``; none: forget them."""
+    """Store ``apps`` and their folders for the commands of the same ``data_dir``; without apps, remove the file."""
     file = data_dir / FILE
     if not apps:
         file.unlink(missing_ok=True)
         return
-    told = {"apps": list(apps), "paths": sorted({_folder_of(app) for app in apps})}
+    stored = {"apps": list(apps), "paths": sorted({_folder_of(app) for app in apps})}
     fresh = file.with_name(f".{FILE}.{os.getpid()}")
-    fresh.write_text(json.dumps(told, indent=2) + "\n")
+    fresh.write_text(json.dumps(stored, indent=2) + "\n")
     fresh.replace(file)
 
 
-def _written(file: Path) -> tuple[list[str], list[str]]:
+def _remembered(file: Path) -> tuple[list[str], list[str]]:
     try:
-        told = json.loads(file.read_text())
-        apps, paths = told["apps"], told["paths"]
+        stored = json.loads(file.read_text())
+        apps, paths = stored["apps"], stored["paths"]
     except (FileNotFoundError, NotADirectoryError):
         return [], []
     except (OSError, ValueError, KeyError, TypeError):
@@ -61,7 +61,7 @@ def _written(file: Path) -> tuple[list[str], list[str]]:
 
 def _require(app: str, source: str) -> None:
     module = app
-    # An app may be named by its configuration class, as in INSTALLED_APPS.
+    # As in INSTALLED_APPS, an app may be named by its configuration class.
     if app.rpartition(".")[2][:1].isupper():
         module = app.rpartition(".")[0]
     try:
@@ -77,12 +77,12 @@ def _require(app: str, source: str) -> None:
             "Set PYTHONPATH to the folder that has it."
         ) from None
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        raise ImproperlyConfigured(f"Cannot load the app {app} ({source}): {told}.") from None
+        problem = f"{type(error).__name__}: {error}"
+        raise ImproperlyConfigured(f"Cannot load the app {app} ({source}): {problem}.") from None
 
 
 def _folder_of(app: str) -> str:
-    """The folder from which the top package of ``app`` was imported."""
+    """Return the folder that the top package of ``app`` is imported from."""
     spec = find_spec(app.partition(".")[0])
     assert spec is not None
     folders = spec.submodule_search_locations

@@ -1,4 +1,4 @@
-"""``STORAGE_URL``: where files are kept, as Django's ``STORAGES["default"]``."""
+"""Turns ``STORAGE_URL``, the place of files, into Django's ``STORAGES["default"]``."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class WrongURL(ValueError):
-    """The value cannot be used; the text says what is wrong and what is allowed."""
+    """The value cannot be used; the message says what is wrong and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """``STORAGES["default"]``, and what is wrong with the variable that it is made from."""
+    """``STORAGES["default"]``, and the problem with the variable, if any."""
 
     backend: dict[str, Any]
     problem: str = ""
 
 
 def files(url: str, default: Path) -> Files:
-    """What ``url`` asks for; of one that cannot be used a storage that says so. Empty: the directory ``default``."""
+    """Return the storage for ``url``; if it cannot be used, one that says so. If empty, the directory ``default``."""
     try:
         return Files(_local(default, is_shared=False) if not url else _parsed(url))
     except WrongURL as wrong:
@@ -49,7 +49,7 @@ def _parsed(url: str) -> dict[str, Any]:
         raise WrongURL(f"{SHAPES}, got one that is not a URL ({error})") from None
     if has_login:
         raise WrongURL(
-            "expected no user or password in it, since it is shown; S3 credentials belong into AWS_ACCESS_KEY_ID and "
+            "expected no user or password in it, since it is shown; S3 credentials belong in AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY"
         )
     if parts.fragment:

@@ -37,7 +37,9 @@ def hold_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[Worker
         messages.warning(request, str(refusal))
         return
     done = [*outcome.placed, *outcome.altered]
-    messages.success(request, f"Held: {', '.join(done) or 'none that was not'}.")
+    messages.success(
+        request, f"Held: {', '.join(done)}." if done else "Nothing to do: the selected nodes are already held."
+    )
 
 
 @admin.action(description="Release selected nodes")
@@ -69,14 +71,14 @@ def _release(request: HttpRequest, scopes: Sequence[str]) -> None:
         messages.warning(request, f"Not held by an operator: {', '.join(not_held)}.")
 
 
-@admin.action(description="Force selected entries on")
+@admin.action(description="Resume now, ignoring capacity")
 def force_resume(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
-    _force(request, queryset, manager.force_resume, "Sent on")
+    _force(request, queryset, manager.force_resume, "Resumed")
 
 
-@admin.action(description="Hold the runs of selected entries")
+@admin.action(description="Pause these runs")
 def force_pause(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
-    _force(request, queryset, manager.force_pause, "Held")
+    _force(request, queryset, manager.force_pause, "Paused")
 
 
 @admin.action(description="Drop selected messages")
@@ -136,7 +138,7 @@ def _force(
             if verb(pk, actor=actor, reason=reason):
                 done += 1
             else:
-                messages.warning(request, f"Entry {pk} does not wait any more.")
+                messages.warning(request, f"Entry {pk} no longer waits.")
         except InvalidHold as refusal:
             messages.warning(request, str(refusal))
     if done:

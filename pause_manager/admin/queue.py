@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -25,12 +26,18 @@ class IsWaiting(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("waiting", "Waiting"), *PauseQueueEntry.Outcome.choices]
+        return [("all", "All"), *PauseQueueEntry.Outcome.choices]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        first, *rest = super().choices(changelist)
+        yield {**first, "display": "Waiting"}
+        yield from rest
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
-        if self.value() == "waiting":
-            return queryset.filter(finished_at__isnull=True)
-        return queryset.filter(outcome=self.value()) if self.value() else None
+        if self.value() is None:
+            # An action reports the entries that have stopped waiting since they were selected.
+            return None if request.method == "POST" else queryset.filter(finished_at__isnull=True)
+        return queryset.filter(outcome=self.value()) if self.value() != "all" else None
 
 
 @admin.register(PauseQueueEntry)
@@ -50,7 +57,7 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
     ]
     list_filter = [IsWaiting, "waits_for", "problem"]
     search_fields = ["=ref"]
-    search_help_text = "What waits, exactly, such as run:<id>."
+    search_help_text = "The exact reference of what waits, such as run:<id>."
     action_form = EntryForm
     actions = [
         actions.force_resume,

@@ -1,1 +1,1 @@
-"""What every REST view of this project shares: requests with an id, bounded bodies, errors with a code, idempotency."""
+"""The REST endpoints of the pause manager, and the framework that all endpoints of this project use."""

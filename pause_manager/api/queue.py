@@ -91,5 +91,5 @@ class ChangedSerializer(serializers.Serializer[Any]):
 
 
 def shown(entries: list[PauseQueueEntry]) -> list[dict[str, Any]]:
-    """What a page of entries shows."""
+    """Return what a page of entries shows."""
     return list(EntrySerializer(entries, many=True, context={"outlooks": outlook.of(entries)}).data)

@@ -1,4 +1,4 @@
-"""Whether new work may start, and where."""
+"""Admission of new work: whether it may start, and where."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def how_many_fit(
     states: Mapping[str, NodeState] | None = None,
     queue: str = "",
 ) -> int:
-    """How many of ``wanted`` pieces have room now, each reserved before the next is judged."""
+    """Return how many of ``wanted`` pieces have room now, each reserved before the next is judged."""
     ledger = admission_ledger(nodes, policy, now, states)
     for count in range(wanted):
         if ledger.place(needs, barred, queue=queue) is None:
@@ -115,7 +115,7 @@ def place(
 ) -> Placement | None:
     """The node (and GPUs) for one piece of work, or None: its share is not below the threshold and the work fits.
 
-    With ``states``, saturated nodes take none and strangers' swings are left their room. ``barred`` are nodes kept
+    With ``states``, saturated nodes take none and foreign swings are left their room. ``barred`` are nodes kept
     free for others (``RampState.held``). Only nodes count where a live worker serves ``queue``.
     """
     return admission_ledger(nodes, policy, now, states).place(needs, barred, queue=queue)
@@ -151,12 +151,14 @@ def admit(
     if verdict.should_pause:
         return verdict
     if state is not None and (state.is_saturated or was_parked):
-        must = f"must have had {least(left, resume_threshold(node, policy))} free for {policy.resume_dwell_seconds:g} s"
+        must = (
+            f"must keep {least(left, resume_threshold(node, policy))} free for {policy.resume_dwell_seconds:g} s first"
+        )
         if not state.is_saturated:
             must = f"takes no parked work for another {state.cooldown_until - now:.0f} s, as work there had to give way"
         return replace(verdict, should_pause=True, code="must_settle", sentence=f"{has}; it {must}.")
     margin = state.margin_text(node, policy) if state is not None else ""
-    beside = f", and {margin} are left to strangers, who lately used more" if margin else ""
+    beside = f", and {margin} are reserved for other processes that recently used more" if margin else ""
     return replace(verdict, should_pause=True, code="does_not_fit", sentence=f"{has}{beside}.")
 
 

@@ -1,4 +1,4 @@
-"""What strangers use of a node, and how far that has lately swung."""
+"""Foreign use of a node: of other processes than ours, with its recent peak."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gpu_resource(gpu: str) -> Resource:
 
 
 class Usage(NamedTuple):
-    """One resource of a node: its total, what strangers use, what our loops and tasks at work declared."""
+    """One resource of a node: its total, what other processes use, what our loops and tasks at work declared."""
 
     total: int
     foreign: int
@@ -35,7 +35,7 @@ class Usage(NamedTuple):
 
     @property
     def deficit(self) -> int:
-        """How much our work must give back. Never more than strangers use: own load alone pauses nothing."""
+        """Return how much our work must give back. Never more than strangers use: own load alone pauses nothing."""
         return max(0, min(self.foreign, self.foreign + self.declared - self.total))
 
 
@@ -98,12 +98,12 @@ def _foreign(used: int, own: int, declared: int) -> int:
 
 
 Steps = tuple[tuple[float, int], ...]
-"""Since when strangers have used at least so much, from the least to what they use now."""
+"""Since when other processes have used at least so much, from the least to what they use now."""
 
 
 @dataclass(frozen=True)
 class ForeignPeak:
-    """The highest use by strangers that lasted, over ``peak_seconds`` at least, in two buckets of that length.
+    """The highest use by other processes that lasted, over ``peak_seconds`` at least, in two buckets of that length.
 
     What lasts less than the contended dwell makes no loop yield, so it is no reason to keep room either.
     """
@@ -130,7 +130,7 @@ class ForeignPeak:
         return self if levels == self.levels else ForeignPeak(self.since, self.before, self.latest, levels)
 
     def margin(self, now_used: Mapping[Resource, Usage], policy: Policy) -> dict[Resource, int]:
-        """What to leave free beside new work: as far as strangers were above their present use, at most the gap.
+        """Return what to leave free beside new work: as far as strangers were above their present use, at most the gap.
 
         A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
         """

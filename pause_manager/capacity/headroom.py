@@ -1,4 +1,4 @@
-"""How much of a node is left. Integers throughout (thousandths of a core, MiB), so that comparisons are exact."""
+"""Headroom: the free capacity of a node, in integers (thousandths of a core, MiB), so that comparisons are exact."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Share(NamedTuple):
 
 @dataclass(slots=True)
 class GpuHeadroom:
-    """What is left of one GPU; negative when strangers took what our loads declared."""
+    """What is left of one GPU; negative when other processes took what our allocations declared."""
 
     id: str
     index: int
     free_mib: int
     total_mib: int
     allocations: int = 0
-    """How many of our loads are on it."""
+    """How many of our allocations are on it."""
     is_unified: bool = False
     """Its memory is the machine's: ``free_mib`` follows that of the room."""
 
@@ -116,7 +116,7 @@ class Headroom:
     ) -> tuple[str, ...] | None:
         """Ids of the GPUs that ``needs`` would get: the fullest that still fit, so that whole ones stay whole.
 
-        Of equal ones the last: strangers who choose none get the first, and who counts from there takes the next.
+        Of equal ones the last: other processes who choose none get the first, and who counts from there takes the next.
         A need of a GPU without a figure for its memory takes a GPU that no other load of ours is on. ``keep`` is the
         share of a GPU that must be left before the work goes there, ``margin`` what must be left afterwards. None if
         there are no such GPUs, or no workers who serve ``queue``, see them all and have room in their container.
@@ -138,7 +138,7 @@ class Headroom:
         return None if best is None else _ids(best)
 
     def fits(self, needs: Needs, keep: float = 0.0, margin: Margin | None = None, queue: str = "") -> bool:
-        """Whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
+        """Return whether one more piece with these needs has room now; ``keep`` and ``margin`` as in ``gpus_for``."""
         if (
             needs.cpu
             and _with_margin(margin, ("cpu", ""), to_millicores(needs.cpu), self.cpu_total) > self.cpu_millicores
@@ -151,12 +151,12 @@ class Headroom:
         return not memory or _with_margin(margin, ("memory", ""), memory, self.memory_total) <= self.memory_mib
 
     def container_fits(self, cpu_millicores: int, memory_mib: int, queue: str = "") -> bool:
-        """Whether the container of workers who serve ``queue`` has so much left, whatever the machine has."""
+        """Return whether the container of workers who serve ``queue`` has so much left, whatever the machine has."""
         able = (bound for group in self._serving(queue) for bound in self._bounds_of(group))
         return not self.bounds or any(bound.fits(cpu_millicores, memory_mib) for bound in able)
 
     def most_seen(self, gpus: Collection[str], queue: str) -> int:
-        """How many of these GPUs any of the workers sees who serve ``queue``."""
+        """Return how many of these GPUs any of the workers sees who serve ``queue``."""
         return most_seen(self.groups, gpus, queue) if self.groups else len(gpus)
 
     def _serving(self, queue: str) -> list[WorkerGroup]:
@@ -225,7 +225,7 @@ def to_millicores(cores: float) -> int:
 
 
 def foreign_millicores(node: NodeView, policy: Policy) -> int:
-    """Thousandths of a core that strangers use of ``node`` at this moment, where that is more than noise."""
+    """Thousandths of a core that other processes use of ``node`` at this moment, where that is more than noise."""
     return beyond_noise(to_millicores(node.foreign_cores), to_millicores(node.cores), policy)
 
 
@@ -241,7 +241,7 @@ def beyond_noise(used: int, total: int, policy: Policy) -> int:
 
 
 def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Headroom:
-    """What is left of ``node`` for new work, after strangers and everything we declared there.
+    """Return what is left of ``node`` for new work, after other processes and everything we declared there.
 
     CPU is compressible: cores minus steady foreign use beyond noise minus declared cores; what our loops burn is not
     counted.
@@ -274,7 +274,7 @@ def headroom(node: NodeView, now: float, policy: Policy | None = None) -> Headro
 
 
 def is_bounded(node: NodeView) -> bool:
-    """Whether any of the node's containers may not use all of it."""
+    """Return whether any of the node's containers may not use all of it."""
     return any(one.is_bounded for one in node.containers)
 
 
@@ -294,7 +294,7 @@ def within(node: NodeView, container: str) -> NodeView:
 
 
 def _bound(one: ContainerView, node: NodeView, now: float, policy: Policy) -> Bound:
-    """What is left of one container for its workers, whatever the machine has beside."""
+    """Return what is left of one container for its workers, whatever the machine has beside."""
     allocations = [allocation for allocation in node.allocations if allocation.container == one.key]
     cpu, memory = to_millicores(node.cores), node.memory_mib
     if one.cores is not None:
@@ -319,12 +319,12 @@ def share(node: NodeView, needs: Needs, now: float, policy: Policy | None = None
 
 
 def fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
-    """Whether one more piece of work has room on ``node`` now, whatever the threshold says."""
+    """Return whether one more piece of work has room on ``node`` now, whatever the threshold says."""
     return headroom(node, now, policy).fits(needs)
 
 
 def container_fits(node: NodeView, needs: Needs, now: float, policy: Policy | None = None) -> bool:
-    """Whether a container of ``node`` has room for ``needs``, whatever the machine has beside."""
+    """Return whether a container of ``node`` has room for ``needs``, whatever the machine has beside."""
     return headroom(node, now, policy).container_fits(to_millicores(needs.cpu), needs.memory_mib)
 
 
@@ -386,7 +386,7 @@ def _unseen(
     now: float,
     settle: float,
 ) -> int:
-    """How much of the declared memory the sensor does not show yet: the phantom load.
+    """Return how much of the declared memory the sensor does not show yet: the phantom load.
 
     What was sent or started after the sample, or after our idle processes were last measured, counts in full; the rest
     counts for what was declared minus what our processes show beyond what they occupy when ``idle``. Where the sensor

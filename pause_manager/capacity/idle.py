@@ -1,4 +1,4 @@
-"""What our processes occupy through no load's doing: it must not hide what a load has declared and does not use yet."""
+"""Memory that our processes occupy when idle: it must not hide what work has reserved and does not use yet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Idle:
     floor: Amounts = field(default_factory=dict)
     """The same when nothing of ours was at work, and less if they have occupied less since."""
     is_at_work: bool = False
-    """Whether any load was there. If not, it is measured anew with the next sample."""
+    """Whether any load was there. If not, it is measured again with the next sample."""
 
     def seen(self, view: NodeView) -> Idle:
         """The baseline after one more sample, in ``view`` with the loads that the node carries."""
@@ -56,7 +56,7 @@ class Idle:
             )
             idle[resource] = max(self.idle[resource], self.own.get(resource, 0) - older)
             if amount < idle[resource]:
-                # A part of it was a load's that has ended: what is at work is taken to show.
+                # A part of it was a load's that has ended: what is running is taken to show.
                 idle[resource] = max(floor[resource], amount - now)
         return Idle(view.sampled_at, own, idle, floor, is_at_work=bool(allocations))
 
@@ -69,7 +69,7 @@ class Idle:
 
     @property
     def lasting(self) -> Idle:
-        """What of it is of use to another who begins to look; nothing as long as nothing is at work."""
+        """Return what of it is of use to another who begins to look; nothing as long as nothing is running."""
         return Idle(idle=self.idle, floor=self.floor) if self.is_at_work else Idle()
 
     def as_list(self) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""What one piece of work needs of a node."""
+"""The needs of one piece of work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why parked work waits now, in the units of what it needs."""
+"""Reasons why parked work waits, in the units of its needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def outlook(
     queue: str = "",
     headrooms: Headrooms | None = None,
 ) -> Verdict:
-    """Why parked work with ``needs`` did not go on, with the figures of the node that comes nearest.
+    """Return why parked work with ``needs`` did not go on, with the figures of the node that comes nearest.
 
     ``ledger`` is what a poll has left of the rooms (what is on its way has its room there), ``kept_for`` the nodes that
     are kept free, with the needs they are kept for; ``rooms`` as for ``should_pause``. Codes beside those of that:
@@ -58,23 +58,23 @@ def outlook(
     if kept_for.get(name, needs) != needs:
         return _because(verdict, "kept_free", f"{has}; it is kept free for work that needs {kept_for[name]}.")
     if state is not None and not state.takes_parked_work(now):
-        must = f"must have {least(share, from_on)} free for {policy.resume_dwell_seconds:g} s"
+        must = f"must keep {least(share, from_on)} free for {policy.resume_dwell_seconds:g} s first"
         if now < state.cooldown_until:
             must = f"takes no parked work for another {state.cooldown_until - now:.0f} s, as work there had to give way"
         return _because(verdict, "must_settle", f"{has}; it {must}.")
     if share.is_below(from_on):
-        on = f"parked work goes on only with {least(share, from_on)} free{why_own(node)}"
+        on = f"parked work resumes only with {least(share, from_on)} free{why_own(node)}"
         return _because(verdict, "below_resume_threshold", f"{has}; {on}.")
     if not left.fits(needs, from_on, ledger.margin_of(name), queue):
         beside = ""
         if not left.container_fits(to_millicores(needs.cpu), needs.memory_mib, queue):
             beside = ", but no container there whose workers do this has so much left"
         elif left.fits(needs, from_on, queue=queue):
-            beside = ", beside what is left to strangers, who lately used more"
+            beside = ", besides what is reserved for other processes that recently used more"
         elif needs.gpus and left.groups:
             beside = ", but no worker there that does this sees such GPUs and has room in its container"
         return _because(verdict, "does_not_fit", f"{has}{beside}.")
-    return _because(verdict, "next_poll", f"{has}; it goes on with one of the next polls.")
+    return _because(verdict, "next_poll", f"{has}; it resumes with one of the next polls.")
 
 
 def _because(verdict: Verdict, code: str, sentence: str) -> Verdict:

@@ -14,61 +14,65 @@ class Policy:
     """Thresholds are free shares (0 to 1); times are seconds."""
 
     pause_below: float = 0.20
-    """No new work on a node whose free share is strictly below this."""
+    """A node whose free share is strictly below this takes no new work."""
     resume_above: float = 0.30
-    """Parked work goes to a node whose free share is not below this ..."""
+    """A node takes parked work if its free share is at least this ..."""
     resume_dwell_seconds: float = 15.0
-    """... and has not been for this long, if the node was saturated or contended."""
+    """... and has been for this long, if the node was saturated or contended."""
     contended_dwell_seconds: float = 5.0
-    """Strangers must need what our loops declared for this long before loops give it back."""
+    """Other processes must need what our loops declared for this long before loops give it back."""
     minimum_run_seconds: float = 15.0
-    """Of loops of equal priority, one that started sooner than this yields last; strangers wait for nobody's."""
+    """Of loops of equal priority, one that started more recently than this yields last."""
     yield_patience_seconds: float = 60.0
-    """What was told to yield and is there for longer counts again: others go in its stead."""
+    """Work that was asked to yield and is still there after this long counts again, and other work is asked."""
     cpu_slack_cores: float = 0.25
-    """Strangers' CPU use up to this ..."""
+    """CPU use of other processes up to this many cores ..."""
     cpu_slack_share: float = 0.02
     """... or up to this share of the node's cores, if that is more, is noise and counts as none."""
     cooldown_seconds: float = 15.0
-    """A node whose loops had to yield takes no parked work for this long; doubled each time it soon happens again."""
+    """A node whose loops had to yield takes no parked work for this long; doubles when it soon happens again."""
     cooldown_max_seconds: float = 900.0
+    """Longest cooldown."""
     peak_seconds: float = 300.0
     """How long the peak of foreign use is remembered when parked work is placed."""
     sensor_lag_seconds: float = 60.0
-    """How long a load may take to show in the sensor's figures."""
+    """How long an allocation may take to show in the sensor's figures."""
     offline_after_seconds: float = 3.0
-    """A node whose sample is older than this is offline: ``missed_samples`` × ``sample_seconds``, see ``conf``."""
+    """A node whose sample is older is offline. Cannot be set: it is ``missed_samples`` × ``sample_seconds``."""
     packs: bool = True
     """Fill the fullest node that may take the work, so that whole nodes stay free; otherwise the emptiest first."""
     ramp_max: int = 4096
-    """Most entries that one poll sends; the ramp 1, 2, 4, ... ends there."""
+    """Most entries that one poll dispatches; the ramp 1, 2, 4, ... ends there."""
     pressure_share: float = 0.05
-    """The ramp goes back to 1 when this share of the online nodes came under pressure since the last poll."""
+    """The ramp restarts at 1 when this share of the online nodes came under pressure since the last poll."""
     ageing_seconds: float = 1800.0
-    """An entry gains one step of priority for each such time it waits; 0 switches ageing off."""
+    """An entry gains one step of priority per this time that it waits; 0 switches ageing off."""
     reserve_after_seconds: float = 1800.0
-    """An entry that fits nowhere for so long gets a node kept free for it."""
+    """An entry that fits nowhere for this long gets a node reserved for it."""
     consolidates: bool = True
-    """Move small work that can pause elsewhere, when large work waits that then has room."""
+    """Move small pausable work elsewhere when large work that waits then has room."""
     consolidate_after_seconds: float = 180.0
-    """An entry must have waited for so long before anything is moved for it."""
+    """An entry must have waited this long before anything is moved for it."""
     consolidate_every_seconds: float = 60.0
-    """... and is tried again every so often while nothing can be moved for it."""
+    """How often moving is tried again for an entry while nothing can be moved."""
     move_cooldown_seconds: float = 1800.0
-    """What was moved is not moved again within this time."""
+    """Work that was moved is not moved again within this time."""
     move_repeats_seconds: float = 600.0
-    """What would have to do more than this again is not moved."""
+    """Work that would have to repeat more than this is not moved."""
     move_patience_seconds: float = 300.0
-    """How long a node is kept free for large work while what is in its way leaves."""
+    """How long a node is reserved for large work while what is in its way leaves."""
     adaptive: bool = False
-    """Let what was observed (out of memory, repeated contention) move a node's threshold within the bounds."""
+    """Let observations (out of memory, repeated contention) move a node's threshold within the bounds."""
     adaptive_min: float = 0.10
+    """Lowest threshold the adaptive mode sets."""
     adaptive_max: float = 0.50
+    """Highest threshold the adaptive mode sets."""
     adaptive_step: float = 0.05
+    """How far it moves the threshold at once."""
     adaptive_window_seconds: float = 3600.0
     """Two contentions within this time count as repeated."""
     adaptive_calm_seconds: float = 21600.0
-    """After so long without trouble the threshold goes down by one step."""
+    """After this long without trouble the threshold goes down by one step."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.pause_below <= self.resume_above <= 1:

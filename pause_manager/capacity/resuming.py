@@ -1,4 +1,4 @@
-"""Which parked work goes on now: in order, gently, and never more than there is room for."""
+"""Selection of the parked work that resumes now: in order, gradually, and never more than fits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pause_manager.capacity.yielding import NodeState
 
 @dataclass(frozen=True)
 class RampState:
-    """What is remembered between two polls."""
+    """State that one poll leaves to the next."""
 
     allowance: int = 1
     """How many entries the next poll may send."""
@@ -106,7 +106,7 @@ def plan_resume(
 
 
 def _is_ripe(entry: Waiting, policy: Policy, polled_at: float, now: float) -> bool:
-    """Whether room should be made for it: when it has waited long enough, and again every so often."""
+    """Return whether room should be made for it: when it has waited long enough, and again every so often."""
     after, every = policy.consolidate_after_seconds, policy.consolidate_every_seconds
     waited, before = now - entry.paused_at - after, polled_at - entry.paused_at - after
     return waited >= 0 and (before < 0 or waited // every > before // every)

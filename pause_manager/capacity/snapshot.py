@@ -1,4 +1,4 @@
-"""What the capacity policy looks at: nodes, their GPUs, and the work of ours that they carry. Values only."""
+"""The input of the capacity policy: nodes, their GPUs, and our work on them. Values only."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class GpuView:
 
     @property
     def id(self) -> str:
-        """What it is booked by: its UUID; its index where nobody knows that."""
+        """Return what it is booked by: its UUID; its index where nobody knows that."""
         return self.uuid or str(self.index)
 
 
@@ -74,7 +74,7 @@ class ContainerView:
     cores: float | None = None
     """Cores that its workers may use; ``None``: those of the machine."""
     foreign_cores: float = 0.0
-    """What strangers steadily use of them, where the limit counts them in."""
+    """What other processes steadily use of them, where the limit counts them in."""
     memory_mib: int | None = None
     free_memory_mib: int | None = None
     gpus: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class ContainerView:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it may use less than the machine."""
+        """Return whether it may use less than the machine."""
         return self.cores is not None or self.memory_mib is not None
 
 
@@ -100,7 +100,7 @@ class WorkerGroup:
     """The key of theirs, if it is known."""
 
     def serves(self, queue: str) -> bool:
-        """Whether work of ``queue`` can run in them; empty: of any."""
+        """Return whether work of ``queue`` can run in them; empty: of any."""
         return not queue or self.queues is None or queue in self.queues
 
 
@@ -121,7 +121,7 @@ class Allocation:
     can_yield: bool = True
     """Whether it asks if it should stop. What never asks counts, and is left alone."""
     can_move: bool = True
-    """Whether it goes on elsewhere once it has left."""
+    """Whether it resumes elsewhere once it has left."""
     container: str = ""
     """The key of the container whose worker has it, if it is known."""
     queue: str = ""
@@ -146,7 +146,7 @@ class NodeView:
     cores: float
     """Cores that our processes may use: what the limits of all containers leave of the machine's."""
     foreign_cores: float
-    """Cores that strangers use or, on a full CPU, want; never what our own processes burn."""
+    """Cores that other processes use or, on a full CPU, want; never what our own processes burn."""
     memory_mib: int
     free_memory_mib: int
     own_memory_mib: int = 0
@@ -185,7 +185,7 @@ class NodeView:
         )
 
     def memory_mib_of(self, allocation: Allocation) -> int:
-        """The machine's memory that ``load`` declared here, and on GPUs that have none of their own."""
+        """The machine's memory that ``allocation`` declared here, and on GPUs that have none of their own."""
         if not allocation.gpus or not self._unified:
             return allocation.needs.memory_mib
         return (
@@ -199,16 +199,16 @@ class NodeView:
 
     @property
     def counted_foreign_cores(self) -> float:
-        """What new work counts with. A spike of a second or two keeps none away."""
+        """Return what new work counts with. A spike of a second or two keeps none away."""
         return self.foreign_cores if self.steady_foreign_cores is None else self.steady_foreign_cores
 
     def serves(self, queue: str) -> bool:
-        """Whether a live worker there serves ``queue``; empty: any does."""
+        """Return whether a live worker there serves ``queue``; empty: any does."""
         return not queue or self.workers is None or any(group.serves(queue) for group in self.workers)
 
     @property
     def groups(self) -> tuple[WorkerGroup, ...]:
-        """Who may take work; as long as nobody has said: anybody in its containers, if those are known."""
+        """Return who may take work; as long as nobody has said: anybody in its containers, if those are known."""
         if self.workers is not None or not self.containers:
             return self.workers or ()
         ids = {gpu.id for gpu in self.gpus}

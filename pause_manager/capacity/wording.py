@@ -12,7 +12,7 @@ def percent(left: Share) -> str:
 
 
 def amount(left: Share) -> str:
-    """How much is free of how much, in the units in which needs are told: ``0.8 of 2 cores``."""
+    """Return how much is free of how much, in the units in which needs are told: ``0.8 of 2 cores``."""
     return f"{_number(left.free, left)} of {_number(left.total, left)} {_unit(left)}"
 
 

@@ -1,4 +1,4 @@
-"""One node over time: when it stops taking work, and which loops and tasks give theirs back to strangers."""
+"""One node over time: when it stops taking work, and which loops and tasks yield to other processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class NodeState:
-    """What is remembered of a node between two looks at it."""
+    """State of a node that one judgement leaves to the next."""
 
     is_saturated: bool = False
     roomy_since: float | None = None
@@ -45,7 +45,7 @@ class NodeState:
         return not self.is_saturated and now >= self.cooldown_until
 
     def margin(self, view: NodeView, policy: Policy) -> Margin:
-        """What to leave free beside work that is sent there now."""
+        """Return what to leave free beside work that is sent there now."""
         if not self.foreign_peak.latest and not self.foreign_peak.before:
             return {}
         return self.foreign_peak.margin(usage(view, policy), policy)
@@ -65,7 +65,7 @@ def _told(resource: Resource, amount: int) -> str:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What to do at a node now, with the figures it was judged by."""
+    """The decision about a node, with the figures behind it."""
 
     node: str
     code: str
@@ -84,22 +84,24 @@ class Judgement:
 def judge(
     view: NodeView, state: NodeState, policy: Policy, now: float, kinds: Sequence[Needs] = (Needs(),)
 ) -> tuple[NodeState, Judgement]:
-    """Look at a node once more. ``kinds`` are the needs of the work its queues carry.
-
-    Without a fresh sample nothing new starts there and what runs is left alone.
-    """
+    """Judge a node once more. ``kinds`` are the needs of the work that its queues carry."""
+    # 1. Without a fresh sample nothing new starts there, and running work is left alone.
     if not is_readable(view, now, policy):
         after = replace(state, roomy_since=None, contended_since=None)
         sentence = f"{view.name} is unknown: its last sample is {max(now - view.sampled_at, 0):.0f} s old."
         return after, Judgement(view.name, "unknown", sentence, is_saturated=True)
+    # 2. Forget what has left since it was told to yield. After the patience it counts again, as it may never leave.
     here = {allocation.ref for allocation in view.allocations}
-    told = tuple((ref, at) for ref, at in state.yielding if ref in here)
-    # What has not left by then may never leave: strangers are not served by counting it as gone.
-    leaving = frozenset(ref for ref, at in told if now - at < policy.yield_patience_seconds)
+    yielding = tuple((ref, at) for ref, at in state.yielding if ref in here)
+    leaving = frozenset(ref for ref, at in yielding if now - at < policy.yield_patience_seconds)
+    # 3. Measure what other processes use, and remember their peak.
     used = usage(view, policy, leaving)
-    after = replace(state, yielding=told, foreign_peak=state.foreign_peak.seen(used, policy, now))
+    after = replace(state, yielding=yielding, foreign_peak=state.foreign_peak.seen(used, policy, now))
+    # 4. Saturation: may new work start here?
     after, best = _saturation(view, after, policy, now, kinds)
+    # 5. Contention: must running work give something back?
     after, yields, deficits = _contention(view, after, used, policy, now)
+    # 6. Put the decision into a code, a sentence and its details.
     return after, _judgement(view, state, after, policy, now, best, used, yields, deficits)
 
 
@@ -197,7 +199,7 @@ def _who_yields(
 
 
 def gives(allocation: Allocation, resource: Resource, view: NodeView) -> int:
-    """How much of ``resource`` of ``view`` is free again once ``load`` has yielded."""
+    """Return how much of ``resource`` of ``view`` is free again once ``allocation`` has yielded."""
     if resource == CPU:
         return to_millicores(allocation.needs.cpu)
     if resource == MEMORY:
@@ -286,8 +288,8 @@ def _sentence(
         resource = max(deficits, key=lambda key: deficits[key] / used[key].total)
         use = used[resource]
         told = (
-            f"{node} is contended: strangers need {_amount(resource, use.foreign)} "
-            f"and our work declared {_amount(resource, use.declared)} of its {_amount(resource, use.total)}"
+            f"{node} is overcommitted: other processes need {_amount(resource, use.foreign)} "
+            f"and our work reserved {_amount(resource, use.declared)} of {_amount(resource, use.total)}"
         )
         if not yields:
             return f"{told}; none of it can yield."
@@ -298,7 +300,7 @@ def _sentence(
     has = f"{percent(best)} of its {label(best)} free"
     if code == "saturated":
         return f"{node} takes no new work: it has {has}; it stops below {figures['threshold']:.0%} " + (
-            f"and goes on at {figures['resume_threshold']:.0%}{why_own(view)}."
+            f"and resumes at {figures['resume_threshold']:.0%}{why_own(view)}."
         )
     return f"{node} has {has}."
 

@@ -26,6 +26,8 @@ from pause_manager.messaging import doorbell, notifier
 from pause_manager.observability import audit
 from pause_manager.workloads import HoldChange
 
+_EVENTS = {"placed": "hold_placed", "altered": "hold_altered", "released": "hold_released"}
+
 
 def lock(scopes: Sequence[str]) -> None:
     """Lock what belongs to ``scopes``: the holds on them are about to change."""
@@ -41,7 +43,7 @@ def follow(change: HoldChange, changes: Mapping[str, audit.Change], mode: str = 
     milestones.count_in_progress(change)
     workloads.hold_changed(change)
     audit.record_each(
-        f"hold_{change.what}", change.details.items(), actor=change.actor, reason=change.reason, changes=changes
+        _EVENTS[change.what], change.details.items(), actor=change.actor, reason=change.reason, changes=changes
     )
     doorbell.ring(change.what, change.scopes, mode, kind=change.kind, reason=change.reason)
     notifier.publish_on_commit(*change.scopes)

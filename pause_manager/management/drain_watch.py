@@ -1,4 +1,4 @@
-"""Follows a drain until nothing is at work: one line that is kept up to date on a terminal, plain lines elsewhere."""
+"""Follows a drain until nothing is running: one line that is kept up to date on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Say = Callable[[str], None]
 
 ENDINGS = {
     Exit.REFUSED: "Somebody has resumed the fleet: it is not safe to upgrade.",
-    Exit.LOST_LEASES: "Not drained: nothing runs any more, but what lost workers had is left and ends only after the "
-    "resume. See what is left of them with `fleet status`: a frozen process can be woken (it goes on) or killed. When "
-    "no process of them is left it is safe to upgrade; afterwards: `fleet resume --force`.",
-    Exit.TIME_IS_UP: "Not drained within --timeout; the fleet stays paused. `fleet status` names what is at work, "
-    "`fleet status --wait` waits on, `fleet resume --force` gives up.",
+    Exit.LOST_LEASES: "Not drained: nothing runs any more, but leases of lost workers are left, which end only after "
+    "the resume. See what is left of them with `fleet status`: a frozen process can be woken (it continues) or killed. "
+    "When no process of them is left it is safe to upgrade; afterwards: `fleet resume --force`.",
+    Exit.TIME_IS_UP: "Not drained within --timeout; the fleet stays paused. `fleet status` lists what is still "
+    "running, `fleet status --wait` keeps waiting, `fleet resume --force` gives up.",
 }
 """What to do when waiting has ended without a drained fleet."""
 
@@ -71,7 +71,7 @@ def _looked() -> dict[str, Any] | None:
 
 
 def sentence(shot: dict[str, Any]) -> str:
-    """Where the drain stands, in one line."""
+    """Return where the drain stands, in one line."""
     system, metrics, workers = shot["system"], shot["metrics"], shot["workers"]
     if metrics["status"] == "unavailable":
         return "Cannot tell what is still running."
@@ -82,7 +82,7 @@ def sentence(shot: dict[str, Any]) -> str:
         return f"Not paused: {', '.join(parts)}."
     parts.append(_obeyed(workers["byKind"]))
     if metrics["unreported"]:
-        parts.append(f"{metrics['unreported']:,} workers not heard of yet")
+        parts.append(f"{metrics['unreported']:,} workers that have not reported yet")
     if metrics["isDrained"] and _all_obey(workers):
         return f"Drained: safe to upgrade ({', '.join(parts[1:])})."
     ends = [blocker["estimatedEnd"] for blocker in metrics["blockers"] or () if blocker["estimatedEnd"]]
@@ -130,11 +130,11 @@ def _line(blocker: dict[str, Any], now: datetime) -> str:
 
 
 def _lost(blocker: dict[str, Any]) -> str:
-    """What became of a lost worker, as far as this machine can see."""
+    """Return what became of a lost worker, as far as this machine can see."""
     owner = blocker["worker"]
     if processes.is_dead(owner):
         return "its worker is lost: the process has ended"
     if processes.is_here(owner):
-        return "its worker is lost: the process is there and does not answer"
+        return "its worker is lost: the process exists and does not respond"
     where = f"for process {pid} on {blocker['node']}" if (pid := processes.pid_of(owner)) else f"on {blocker['node']}"
     return f"its worker is lost: look {where}"

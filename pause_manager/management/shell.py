@@ -31,16 +31,25 @@ class Exit(IntEnum):
     """Exit codes of every command; each has one meaning."""
 
     OK = 0
+    """Done. With `--wait`, `watch_run`: the run completed, and no item failed."""
     FAILED = 1
+    """The run failed or completed with failed items; or an unexpected error."""
     USAGE = 2
+    """Wrong usage or input."""
     REFUSED = 3
+    """Refused: the object is in no state for it. Nothing was changed."""
     NOT_FOUND = 4
+    """No such run, site, account, agent or node."""
     CANCELLED = 5
+    """The run was cancelled."""
     LOST_LEASES = 6
+    """`fleet … --wait`: only leases of lost workers are left; they end after the resume."""
     TIME_IS_UP = 7
+    """`fleet … --wait`: not drained in time."""
     WAITS = 8
-    """Done, and something else still holds it."""
+    """`resume_run`: your hold is released, and something else still holds the run; the output says what."""
     INTERRUPTED = 130
+    """Interrupted with Ctrl-C. The run is not affected."""
 
 
 class CommandRefused(CommandError):

@@ -8,7 +8,7 @@ from django.db import connection
 
 
 def database_now() -> datetime:
-    """The time of the statement, with its time zone."""
+    """Return the time of the statement, with its time zone."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement_timestamp()")
         now: datetime = cursor.fetchone()[0]
@@ -16,5 +16,5 @@ def database_now() -> datetime:
 
 
 def database_seconds() -> float:
-    """The same, in seconds since the epoch."""
+    """Return the database's time in seconds since the epoch."""
     return database_now().timestamp()

@@ -61,10 +61,10 @@ def _waited() -> models.Func:
 
 
 class PauseQueueEntry(models.Model):
-    """A dispatch withheld until capacity recovers or a hold ends. Written by ``pause_queue`` and ``kept``.
+    """A dispatch withheld until capacity recovers or a hold ends. Written by ``pause_queue``.
 
     What is withheld is a signature, or the whole message of a ``PausableTask``. Sent on, a message names its entry and
-    the number of the sending; the worker that takes it up answers the entry, once.
+    its generation; the worker that receives it confirms the entry, once.
     """
 
     class Outcome(models.TextChoices):
@@ -193,7 +193,7 @@ class PauseQueueEntry(models.Model):
 
     @property
     def is_run(self) -> bool:
-        """Whether what waits is a run, whose message nobody answers."""
+        """Return whether what waits is a run, whose message nobody answers."""
         return self.ref.startswith("run:")
 
 

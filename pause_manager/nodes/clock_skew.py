@@ -1,4 +1,4 @@
-"""Whose clock differs from the database's. Nothing is decided by the clocks of hosts; people read them, and logs do."""
+"""Clock skew: hosts whose clock differs from the database's. It is reported to people and decides nothing."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Clock:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it differs by more than ``clock_tolerance_seconds``."""
+        """Return whether it differs by more than ``clock_tolerance_seconds``."""
         return abs(self.offset) > conf.settings().clock_tolerance_seconds
 
     @property
     def sentence(self) -> str:
-        """What to tell people."""
+        """Return what to tell people."""
         word = "behind" if self.offset > 0 else "ahead of"
         return f"the clock of {self.name} on {self.host} is {abs(self.offset):.1f} s {word} the database's"
 

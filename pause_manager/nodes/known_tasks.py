@@ -59,7 +59,7 @@ _LOOK = f"""
 
 
 def look() -> Parked:
-    """What is parked and has no prospect of being run. One statement where nothing waits."""
+    """Return what is parked and has no prospect of being run. One statement where nothing waits."""
     with connection.cursor() as cursor:
         cursor.execute(_LOOK, [])
         rows = cursor.fetchall()

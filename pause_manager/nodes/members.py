@@ -80,7 +80,7 @@ class Report:
     owner: str = ""
     """Its main process, see ``processes.identity``."""
     in_hand: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """By queue: how many tasks are at work, how many messages were received and neither started nor given back."""
+    """By queue: how many tasks are running, how many messages were received and neither started nor given back."""
     tasks: Sequence[Mapping[str, Any]] = ()
     """The oldest tasks at work: ``task_id``, ``task_name``, ``queue``, and ``seconds`` since each started."""
     task_names: Iterable[str] = ()
@@ -123,7 +123,7 @@ class Report:
 
 
 def _key(name: str, owner: str) -> str:
-    """What a worker's row is known by. ``owner`` is of one line."""
+    """Return what a worker's row is known by. ``owner`` is of one line."""
     return f"{name}\n{owner}" if owner else name
 
 
@@ -149,7 +149,7 @@ def succeed(name: str, owner: str) -> None:
 
 
 def of_version(version: int) -> Workers:
-    """Who obeys ``version``, who lags, and who is lost."""
+    """Return who obeys ``version``, who lags, and who is lost."""
     members = [*_workers(), *workloads.members()]
     late = [member for member in members if member.lags(version)]
     lost = [member for member in members if member.is_lost]

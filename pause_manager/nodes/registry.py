@@ -70,7 +70,7 @@ class KnownNode:
 
     @property
     def view(self) -> NodeView:
-        """What decisions are made from; without loads."""
+        """Return what decisions are made from; without loads."""
         # A sample may be older than the node's name.
         view = replace(self.sample.view, name=self.row.name, is_online=self.is_online)
         policy = conf.settings().policy_of()
@@ -78,7 +78,7 @@ class KnownNode:
 
     @property
     def watch(self) -> PersistedNodeState:
-        """What its last sampler kept of it."""
+        """Return what its last sampler kept of it."""
         return PersistedNodeState.of_dict(self.row.policy_state)
 
 
@@ -236,7 +236,7 @@ def save_minute(minute: MinuteRollup, name: str) -> None:
 
 
 def set_consuming(name: str, is_consuming: bool) -> bool:
-    """Note whether the workers of node ``name`` take new work; answers whether that changed."""
+    """Note whether the workers of node ``name`` take new work; return whether that changed."""
     return bool(
         WorkerNode.objects.filter(name=name).exclude(is_consuming=is_consuming).update(is_consuming=is_consuming)
     )
@@ -268,7 +268,7 @@ def saved_state(name: str) -> tuple[float | None, PersistedNodeState]:
 
 
 def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason: str = "") -> bool:
-    """Set the node's own threshold, 0 to 1, or take it away; answers whether there is such a node.
+    """Set the node's own threshold, 0 to 1, or take it away; return whether there is such a node.
 
     A threshold that it has already is no change and leaves no event.
     """

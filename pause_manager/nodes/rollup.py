@@ -30,7 +30,7 @@ class MinuteRollup:
         return cls(at)
 
     def holds(self, sample: Sample) -> bool:
-        """Whether ``sample`` falls into this minute."""
+        """Return whether ``sample`` falls into this minute."""
         return MinuteRollup.of(sample).at == self.at
 
     def add(self, sample: Sample) -> None:

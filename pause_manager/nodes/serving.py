@@ -19,7 +19,7 @@ def queues() -> list[str]:
 
 
 def is_any() -> bool:
-    """Whether any worker lives."""
+    """Return whether any worker lives."""
     return live().exists()
 
 
@@ -30,7 +30,7 @@ def knows(queue: str, pipeline: str) -> bool:
 
 
 def places(queue: str) -> int | None:
-    """How many tasks the live workers that serve ``queue`` work on at a time; ``None`` if one does not tell."""
+    """Return how many tasks the live workers that serve ``queue`` work on at a time; ``None`` if one does not tell."""
     told = list(live().filter(serves__contains=[queue]).values_list("places", flat=True))
     return None if not told or None in told else sum(count or 0 for count in told)
 

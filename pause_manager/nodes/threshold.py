@@ -77,7 +77,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def _trouble(node: str, window_seconds: float) -> tuple[list[float], list[float]]:
-    """When contentions began to cost loops, one time for each, and when memory ran out."""
+    """Return when contentions began to cost loops, one time for each, and when memory ran out."""
     lately = ControlEvent.objects.filter(at__gt=Now() - timedelta(seconds=window_seconds))
     renamed = lately.filter(scope=f"node:{node}", action="node_renamed").values_list("before__name", flat=True)
     rows = (

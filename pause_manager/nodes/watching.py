@@ -16,7 +16,7 @@ _IS_WATCHED = f"SELECT coalesce((SELECT watches_capacity FROM {ControlState._met
 
 
 def is_watched() -> bool:
-    """Whether room is asked for before work starts. One statement, unless the project's settings say no."""
+    """Return whether room is asked for before work starts. One statement, unless the project's settings say no."""
     if not conf.settings().capacity:
         return False
     with connection.cursor() as cursor:
@@ -25,7 +25,7 @@ def is_watched() -> bool:
 
 
 def set_watched(is_watched: bool, *, actor: Actor, reason: str = "") -> bool:
-    """Watch capacity or do not; answers whether that changed anything, which leaves an event.
+    """Watch capacity or do not; return whether that changed anything, which leaves an event.
 
     With it off nothing that starts asks for room, and the next poll sends on all that only capacity keeps.
     """

@@ -82,7 +82,7 @@ def record_each(
 
 
 def _fields(event: ControlEvent) -> Facts:
-    """What a structured log has of an event besides its line."""
+    """Return what a structured log has of an event besides its line."""
     facts = {**event.details, **(event.before or {}), **(event.after or {})}
     told = {name: facts[name] for name in ("mode", "version", "kind", "stage") if name in facts}
     names = ("action", "scope", "actor", "channel", "reason", "request_id")

@@ -1,4 +1,4 @@
-"""What this process has counted, kept in memory and added to the database every few seconds.
+"""Counts of this process, collected in memory and added to the database every few seconds.
 
 By a thread of its own; in a worker's main process by the one that works with the database; and a process of its pool
 hands it to that one through a pipe, so that it needs no connection to be counted.
@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from celery.signals import worker_init, worker_process_shutdown
 from django.db import connection, transaction
@@ -51,6 +51,7 @@ _pipe: tuple[int, int] | None = None
 """From the processes of a worker's pool to its main process: (where that one reads, where they write)."""
 _is_child = False
 _rest = b""
+_report: Callable[[str, Exception], None] = lambda what, error: None  # noqa: E731
 
 
 def add(*counted: tuple[str, str, float]) -> None:
@@ -136,12 +137,23 @@ def _last_flush(**_: object) -> None:
         flush()
 
 
-def _try_to_flush() -> None:
-    from pause_manager.observability import metrics
+def report_failures_to(report: Callable[[str, Exception], None]) -> None:
+    """Call ``report`` with the name of what failed and the error whenever the thread cannot write."""
+    global _report
+    _report = report
 
+
+def _try_to_flush() -> None:
     with contextlib.suppress(Exception), database.own_connection():
-        metrics.guarded(flush)()
-    metrics.guarded(database.close)()
+        _attempt(flush)
+    _attempt(database.close)
+
+
+def _attempt(step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception as error:
+        _report(step.__qualname__, error)
 
 
 _pause = threading.Event()

@@ -1,11 +1,11 @@
-"""The layers by which work is judged, each by itself: an error in one is shown as ``slackwater_gate_degraded``.
+"""The layers by which work is judged, each by itself: an error in one shows as ``slackwater_gate_degraded``.
 
 | layer | what it reads | on its own error |
 |---|---|---|
 | ``holds`` | the holds on a run or task: operator, freeze, budget, question, capacity | closed: nothing new starts |
 | ``node`` | which nodes live and are held | closed |
 | ``fleet`` | the state row of the fleet switch | closed: it counts as paused |
-| ``capacity`` | samples, loads, the desk | closed: it waits |
+| ``capacity`` | samples, allocations, the admission controller | closed: it waits |
 | ``code`` | the stages that a run is at, by the code of the process that asks | closed |
 | ``files`` | where the live workers keep files | closed |
 | ``gate`` | all of them in the one statement that claims and dispatch ask | closed: no lease, no message |
@@ -30,7 +30,7 @@ logger = logging.getLogger("pause_manager.observability.gate_health")
 
 @contextmanager
 def guarded_read(layer: str) -> Iterator[None]:
-    """Read what ``layer`` is judged by. An error breaks no transaction of the caller's, is told and is raised."""
+    """Guard a read of ``layer``: an error is logged, counted and raised, and the caller's transaction survives it."""
     try:
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             yield
@@ -42,7 +42,7 @@ def guarded_read(layer: str) -> Iterator[None]:
 
 @contextmanager
 def counted(layer: str) -> Iterator[None]:
-    """The same where the error ends the caller's transaction and work anyway, as in a claim: no savepoint, no line."""
+    """Count an error of ``layer`` and raise it; without a savepoint, for callers whose transaction it ends anyway."""
     try:
         yield
     except Exception:

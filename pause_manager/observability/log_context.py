@@ -1,4 +1,4 @@
-"""What the lines of a log are about: request, run, stage, version. Bound round the work, added to every record.
+"""Context of log lines: request, run, stage, version. Bound round the work, added to every record.
 
 The version of the fleet switch is known to every process of a Celery worker: the main one, which hears of changes,
 keeps it in a cell of memory that its pool was forked with. No line asks the database.

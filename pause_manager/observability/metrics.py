@@ -1,7 +1,7 @@
 """Counters and histograms: the one place through which all instrumentation goes. Nothing called here ever raises.
 
 Whoever counts something declares it at the top of its module and calls ``add``, ``observe`` or ``timed``. What is
-counted is kept in memory, see ``tallies``, and reaches ``/metrics`` of any process through the database; with
+counted is kept in memory, see ``counters``, and reaches ``/metrics`` of any process through the database; with
 ``statsd_url`` set it also goes out by UDP. Gauges are not counted but read when asked for, see ``exposition``.
 """
 
@@ -37,7 +37,7 @@ _next_complaint = 0.0
 
 
 def guarded(instrument: Callable[P, object]) -> Callable[P, None]:
-    """The same, which instead of raising complains in the log, once a minute at most."""
+    """Wrap ``instrument`` so that it never raises but logs a warning, once per minute at most."""
 
     @functools.wraps(instrument)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -135,6 +135,9 @@ DEGRADED = counter(
     "slackwater_gate_degradations_total", "Times a layer of the gate could not be judged, by layer.", ("layer",)
 )
 """By the names in ``layers``. A layer that keeps failing shows as ``slackwater_gate_degraded`` until a minute later."""
+
+
+counters.report_failures_to(complain)
 
 
 @receiver(layer_failed)

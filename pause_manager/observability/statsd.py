@@ -1,4 +1,4 @@
-"""What is counted, sent to a StatsD server by UDP: once, without an answer, and without waiting.
+"""Counts and times for a StatsD server by UDP: sent once, without a response, and without waiting.
 
 Needs the package ``python-statsd`` (requirements-statsd.txt) and the option ``statsd_url``: ``udp://host:8125/prefix``.
 """
@@ -38,7 +38,7 @@ def send(name: str, labels: str, value: str) -> None:
 
 
 def _connected(host: str, port: int) -> Any:
-    import statsd
+    import statsd  # a library that most processes never need
 
     connection = statsd.Connection(host, port)
     connection.udp_sock.setblocking(False)

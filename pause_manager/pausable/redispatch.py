@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from pause_manager import conf, database, pause_queue
 from pause_manager.actor import SYSTEM, Actor
+from pause_manager.database import advisory_locks
 from pause_manager.messaging import broker
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.models.clock import database_now
@@ -146,7 +147,7 @@ def _look_for_the_broker() -> None:
 
 def _one_at_a_time(part: Callable[[], None]) -> None:
     with transaction.atomic():
-        if pause_queue.lock("slackwater kept"):
+        if advisory_locks.lock("slackwater kept"):
             part()
 
 
@@ -225,7 +226,7 @@ def _reopen_lost(queue: str, count: _Count, grace: float) -> bool:
         "gone": members.gone_seconds(),
     }
     with transaction.atomic():
-        if not pause_queue.lock("slackwater kept"):
+        if not advisory_locks.lock("slackwater kept"):
             return False
         with connection.cursor() as cursor:
             cursor.execute(_HANDS, values)

@@ -6,7 +6,7 @@ from pause_manager.pause_queue.transitions import TABLE, State
 
 _PAGE = """# The states of an entry of the pause queue
 
-Made by `manage.py state_machine` from `pause_manager/pause_queue/transitions.py`; do not edit.
+Written by `manage.py write_reference` from `pause_manager/pause_queue/transitions.py`. Do not edit.
 
 An entry is a run's dispatch, or a message of a pausable task. `confirmed` is the end of what the pause queue has to do
 with it: the task runs or has run, or dispatch looks after the run. If its worker is lost after that, it waits again.

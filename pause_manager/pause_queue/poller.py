@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from django.db import transaction
 from django.db.models.functions import Now
 
-from pause_manager import capacity, conf, nodes
+from pause_manager import capacity, conf, database, nodes
 from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
+from pause_manager.database import advisory_locks
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import watching
+from pause_manager.observability import metrics
 from pause_manager.pause_queue import consolidation, delivery, heads
 from pause_manager.pause_queue.admission import FleetSnapshot, take_snapshot
 from pause_manager.pause_queue.heads import Entry
 from pause_manager.pause_queue.ramp import Ramp
 
-logger = logging.getLogger("pause_manager.manager")
+logger = logging.getLogger("pause_manager.pause_queue.poller")
+
+POLLING = metrics.histogram("slackwater_poll_duration_seconds", "How long one poll of the pause queue took.")
+POLL_FAILURES = metrics.counter("slackwater_poll_failures_total", "Polls of the pause queue that failed.")
 
 MOST_TOLD = 200
 """Of so many kinds of what waits it is kept why they do; of the others it is known why they were parked."""
@@ -38,7 +45,39 @@ class Poll:
     skipped: str = ""
 
 
-def poll(seen: Sequence[nodes.KnownNode]) -> Poll:
+BACK_OFF_SECONDS = 30
+_failed_at: float | None = None
+
+
+def poll() -> Poll:
+    """Send on what has room: in order of priority then age, gently, each exactly once. One poll at a time.
+
+    A failure is logged, keeps this process from polling for ``BACK_OFF_SECONDS``, and never reaches the caller.
+    """
+    global _failed_at
+    if _failed_at is not None and time.monotonic() < _failed_at + BACK_OFF_SECONDS:
+        return Poll(skipped="it failed a short time ago")
+    try:
+        seen = nodes.states()
+        with transaction.atomic():
+            if not advisory_locks.lock_poll():
+                return Poll(skipped="another poll is under way")
+            with POLLING.timed():
+                done = poll_once(nodes.still_called_so(seen))
+        _failed_at = None
+        return done
+    except Exception as error:
+        POLL_FAILURES.add()
+        if database.is_away(error):
+            database.note_away(error, "the poll of the pause queue")
+            database.close()
+            return Poll(skipped="the database is away")
+        logger.exception("The poll failed; the next one is in %d seconds.", BACK_OFF_SECONDS)
+        _failed_at = time.monotonic()
+        return Poll(skipped="it failed")
+
+
+def poll_once(seen: Sequence[nodes.KnownNode]) -> Poll:
     """Poll once, in the caller's transaction, which has :func:`pause_queue.lock_poll`."""
     state, _ = PollState.objects.get_or_create(pk=1)
     if Hold.objects.covering(["fleet"]).exists():

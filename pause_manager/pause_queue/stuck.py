@@ -14,7 +14,7 @@ from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.nodes import known_tasks
 from pause_manager.observability import audit
 from pause_manager.pause_queue import transitions
-from pause_manager.pause_queue.transitions import DROP, REQUEUE, Transition
+from pause_manager.pause_queue.transitions import DROP, REQUEUE, EntryTransition
 
 _BATCH = 1_000
 _LONGEST_NAME = 1_000
@@ -99,7 +99,7 @@ def _changed(
     action: str,
     meant: Selection,
     among: PauseQueueQuerySet | None,
-    transition: Transition,
+    transition: EntryTransition,
     values: dict[str, Any],
     after: dict[str, Any],
     actor: Actor,

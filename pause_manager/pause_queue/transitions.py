@@ -47,7 +47,7 @@ def state_of(entry: PauseQueueEntry) -> State:
 
 
 @dataclass(frozen=True)
-class Transition:
+class EntryTransition:
     """One arrow: ``values`` are the columns that it sets; a caller may set more that say nothing of the state."""
 
     name: str
@@ -81,69 +81,69 @@ _SENDS: Mapping[str, Any] = {
     "generation": F("generation") + 1,
 }
 
-SEND = Transition(
+SEND = EntryTransition(
     "send", (State.WAITING,), State.SENT, "nothing stops it any more: its message is sent after the commit", _SENDS
 )
-SEND_RUN = Transition(
+SEND_RUN = EntryTransition(
     "send_run",
     (State.WAITING,),
     State.CONFIRMED,
     "the same of a run, which dispatch looks after from here: nobody confirms its message",
     {**_SENDS, "confirmed_at": Now()},
 )
-CONFIRM = Transition(
+CONFIRM = EntryTransition(
     "confirm",
     (State.SENT, State.CONFIRMED),
     State.CONFIRMED,
     "a worker has received the message and runs its task, or does so again after a crash",
     {"confirmed_at": Coalesce("confirmed_at", Now()), "losses": 0, "problem": ""},
 )
-DISCARD = Transition(
+DISCARD = EntryTransition(
     "discard",
     (State.SENT,),
     State.CONFIRMED,
     "a worker has thrown the message away by Celery's own rules",
     {"confirmed_at": Now()},
 )
-UNCONFIRM = Transition(
+UNCONFIRM = EntryTransition(
     "unconfirm",
     (State.SENT, State.CONFIRMED),
     State.SENT,
     "its task was broken off, and the broker delivers the message again",
     {"confirmed_at": None, "confirmed_by": ""},
 )
-PARK = Transition(
+PARK = EntryTransition(
     "park",
     (State.SENT, State.CONFIRMED),
     State.WAITING,
     "its worker parks the message (again), or what is left of it, in the place that it had",
     {**_WAITS, "attempts": F("attempts") + 1, "losses": 0, "is_forced": False},
 )
-REOPEN = Transition(
+REOPEN = EntryTransition(
     "reopen", (State.SENT, State.CONFIRMED), State.WAITING, "its message or its worker was lost, or refused", _WAITS
 )
-REQUEUE = Transition(
+REQUEUE = EntryTransition(
     "requeue",
     (State.WAITING, State.SENT),
     State.WAITING,
     "a person has changed its task or its queue",
     {**_WAITS, "losses": 0},
 )
-DROP = Transition(
+DROP = EntryTransition(
     "drop",
     (State.WAITING, State.SENT, State.CONFIRMED),
     State.DROPPED,
     "a person drops it, the hold it waits for is released, or the same was parked again",
     {"outcome": Outcome.DROPPED, "finished_at": Now()},
 )
-EXPIRE = Transition(
+EXPIRE = EntryTransition(
     "expire",
     (State.WAITING,),
     State.EXPIRED,
     "its time to run was over while it waited",
     {"outcome": Outcome.EXPIRED, "finished_at": Now()},
 )
-REVOKE = Transition(
+REVOKE = EntryTransition(
     "revoke",
     (State.SENT,),
     State.REVOKED,
@@ -153,6 +153,6 @@ REVOKE = Transition(
 TABLE = (SEND, SEND_RUN, CONFIRM, DISCARD, UNCONFIRM, PARK, REOPEN, REQUEUE, DROP, EXPIRE, REVOKE)
 
 
-def apply(transition: Transition, entries: PauseQueueQuerySet, **values: Any) -> int:
+def apply(transition: EntryTransition, entries: PauseQueueQuerySet, **values: Any) -> int:
     """Make ``transition`` for those of ``entries`` that it may change, with ``values`` besides; returns how many."""
     return entries.order_by().filter(transition.guard).update(**{**transition.values, **values})

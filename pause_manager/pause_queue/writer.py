@@ -29,7 +29,6 @@ from pause_manager.pause_queue.transitions import DROP, PARK, SEND, SEND_RUN
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 
 _ENTRY, _RUNNING = PauseQueueEntry._meta.db_table, RunningTask._meta.db_table
-_POLL = "slackwater poll"
 
 FORGET_CONTENT = f"""
     UPDATE {_ENTRY} SET body = NULL, envelope = NULL
@@ -167,24 +166,6 @@ def close_as_sent(
 
 def _runs(refs: Iterable[str]) -> list[str]:
     return sorted(ref for ref in refs if ref.startswith("run:"))
-
-
-def lock(what: str) -> bool:
-    """Take ``what`` for this transaction; False if somebody else has it."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [what])
-        return bool(cursor.fetchone()[0])
-
-
-def lock_poll() -> bool:
-    """Take the poll for this transaction; False if another poller has it."""
-    return lock(_POLL)
-
-
-def exclude_polls() -> None:
-    """No poll is under way, and none begins, until the caller's transaction ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_POLL])
 
 
 def force(refs: Sequence[str]) -> None:

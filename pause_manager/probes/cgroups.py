@@ -38,7 +38,7 @@ def levels(controller: str, root: Path = Path("/")) -> Levels:
 
 
 def name_of(path: Path) -> str:
-    """What tells the group at ``path`` from any other of its kind, from whichever container it is looked at.
+    """Return what tells the group at ``path`` from any other of its kind, from whichever container it is looked at.
 
     The kernel numbers its groups; a namespace hides their paths and leaves the numbers.
     """

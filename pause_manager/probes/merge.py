@@ -101,7 +101,7 @@ def with_container(sample: Sample, report: Report) -> Sample:
 def _foreign(
     machine: MachineReading, reports: Sequence[Report], cores: int, busy: float, own: float
 ) -> tuple[float, str]:
-    """What strangers want of the machine, and by what that was raised from what they get, if it was."""
+    """Return what other processes want of the machine, and by what that was raised from what they get, if it was."""
     foreign = max(0.0, busy - own)
     stretched = sum(report.own_cores * report.wait_factor for report in reports)
     if busy < FULL_FROM * cores or foreign <= 0 or stretched <= own:

@@ -61,7 +61,7 @@ def stand_apart(token: str) -> None:
 
 
 def stands_apart() -> bool:
-    """Whether this worker is a container of its own."""
+    """Return whether this worker is a container of its own."""
     return bool(_apart)
 
 
@@ -106,7 +106,7 @@ def _place() -> str:
 
 
 def _started(pid: int) -> str:
-    """When ``pid`` started, in clock ticks since boot: unlike a wall-clock time it never moves."""
+    """Return when ``pid`` started, in clock ticks since boot: unlike a wall-clock time it never moves."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "ended" if state in "ZX" else fields[18]
@@ -115,7 +115,7 @@ def _started(pid: int) -> str:
 
 
 def is_here(owner: str) -> bool:
-    """Whether ``owner``, an :func:`identity`, is of this machine and can be looked at."""
+    """Return whether ``owner``, an :func:`identity`, is of this machine and can be looked at."""
     return container_of(owner).partition("/")[2] == _place()
 
 

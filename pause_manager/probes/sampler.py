@@ -20,7 +20,7 @@ from pause_manager.probes.pressure import PressureProbe
 from pause_manager.probes.sample import Sample
 
 STEADY_SAMPLES = 5
-"""The middle one of so many is what strangers steadily use."""
+"""The middle one of so many is what other processes steadily use."""
 
 
 class Sampler:
@@ -38,7 +38,7 @@ class Sampler:
         self._killed: int | None = None
 
     def read(self, own_roots: frozenset[int]) -> Report | None:
-        """What this container used since the last call; ``None`` the first time: nothing to compare with.
+        """Return what this container used since the last call; ``None`` the first time: nothing to compare with.
 
         ``own_roots`` are the processes whose trees are ours.
         """

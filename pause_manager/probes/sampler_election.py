@@ -77,7 +77,7 @@ class SamplerElection:
         return frozenset(found)
 
     def try_to_be_sampler(self) -> bool:
-        """Whether this process samples the machine, which only one does; it does until it ends."""
+        """Return whether this process samples the machine, which only one does; it does until it ends."""
         if self._lock is not None and not self._is_lock_in_place():
             self.stop_sampling()
         if self._lock is None:
@@ -113,7 +113,7 @@ class SamplerElection:
         _replace(self._sample, sample.as_json())
 
     def hear(self, *, within_seconds: float) -> Sample | None:
-        """What the sampler told last, if it is no older than that."""
+        """Return what the sampler told last, if it is no older than that."""
         try:
             if not _is_private(self._path) or time.time() - self._sample.lstat().st_mtime > within_seconds:
                 return None
@@ -137,7 +137,7 @@ class SamplerElection:
                     shutil.rmtree(beside)
 
     def _is_lock_in_place(self) -> bool:
-        """Whether the file we hold is still the one that others would lock."""
+        """Return whether the file we hold is still the one that others would lock."""
         try:
             there = os.stat(self._path / "sampler.lock")
             return self._lock is not None and os.fstat(self._lock).st_ino == there.st_ino

@@ -1,4 +1,4 @@
-"""What the documents show can be typed: commands and options exist, and what looks like code is code.
+"""What the documents show can be typed, their links lead somewhere, and what looks like code is code.
 
 That examples do what they say is tried where they are walked: the tutorial, the pipeline, the runbook, the drop-in.
 """
@@ -17,7 +17,11 @@ import yaml
 from django.core.management import CommandError, get_commands, load_command_class
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 OPERATORS = {"|", "&&", "||", ";", "&", ">", ">>", "<", ")"}
 OF_DJANGO = {"migrate", "check", "createsuperuser", "collectstatic", "dumpdata", "shell", "changepassword"}
 
@@ -31,6 +35,22 @@ def blocks(language: str) -> Iterator[Block]:
             line = path.read_text()[: found.start()].count("\n") + 2
             text = "\n".join(one.removeprefix(found[1]) for one in found[2].splitlines())
             yield str(path.relative_to(ROOT)), line, text
+
+
+def links() -> Iterator[tuple[str, Path, str]]:
+    """(where, file, anchor) of each link from a document to a file of the repository."""
+    for path in DOCUMENTS:
+        text = re.sub(r"^ *```.*?^ *```$", "", path.read_text(), flags=re.S | re.M)
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+            if not re.match(r"\w+:", target):
+                file, _, anchor = target.partition("#")
+                yield f"{path.relative_to(ROOT)}: {target}", path.parent / file if file else path, anchor
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -85,6 +105,30 @@ def test_each_target_of_make_is_there(where: str, words: list[str]):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
 
     assert {word for word in words if "=" not in word and not word.startswith("-")} <= targets, where
+
+
+@pytest.mark.parametrize(("where", "file", "anchor"), [pytest.param(*one, id=one[0]) for one in links()])
+def test_each_link_leads_somewhere(where: str, file: Path, anchor: str):
+    assert file.exists(), where
+    assert not anchor or anchor in anchors(file), where
+
+
+def test_each_page_is_in_the_index():
+    listed = {file.resolve() for where, file, _ in links() if where.startswith("docs/index.md")}
+    pages = {path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "adr" and path.name != "index.md"}
+
+    assert pages - listed == set()
+
+
+OF_FRAMEWORKS = {"admin", "api", "management", "migrations", "models", "static", "templates", "templatetags"}
+
+
+@pytest.mark.parametrize("package", ["pause_manager", "automation", "backend"])
+def test_the_architecture_page_names_every_room(package: str):
+    drawn = (ROOT / "docs" / "architecture.md").read_text().split(f"\n{package}/ ")[1].split("\n\n")[0].split("```")[0]
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+
+    assert rooms - OF_FRAMEWORKS == set(re.findall(r"(\w+)/(?=\s|$)", drawn)) - {"management"}
 
 
 @pytest.mark.parametrize("block", [pytest.param(one, id=f"{one[0]}:{one[1]}") for one in blocks("python")])

@@ -15,7 +15,7 @@ ALLOWED = {
     "pause_manager/worker/sampling.py": "hands what is for the database to the database thread",
     "automation/items/background_connection.py": "sends on its caller's connection, and gives up after any error",
     "automation/files/storage_reporter.py": "looks at the storage alone",
-    "backend/supervisor.py": "copies the output of a process",
+    "backend/supervision/supervisor.py": "copies the output of a process",
     "pause_manager/worker/loop.py": "makes the calls of others in green pools, which touch the broker alone",
     "pause_manager/database/watchdog.py": "ends the connections of others",
 }

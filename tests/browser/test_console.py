@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -11,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from automation.models import AutomationRun, Lifecycle, Membership, Site
 from automation.runs import creation
-from backend.console.live import LOOK_AGAIN_SECONDS
+from backend.console.live.sse import RECHECK_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
 from tests.support.factories import OPERATOR, make_site
@@ -64,7 +66,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
     watched = visit("olga", PASSWORD)
     page = watched.page
     mark(page)
-    page.wait_for_timeout(2 * 1_000 * LOOK_AGAIN_SECONDS)
+    page.wait_for_timeout(2 * 1_000 * RECHECK_SECONDS)
 
     run = make_drill(site, items=400, seconds=0.2)
     page.get_by_role("link", name=f"Drill {str(run.pk)[:8]}").wait_for()
@@ -88,7 +90,7 @@ def test_a_run_is_watched_paused_resumed_and_cancelled(system: System, visit: Vi
         expect(card.locator(".facts code", has_text=entry["item"])).to_be_visible()
     page.wait_for_timeout(600)
     at_rest = done(page)
-    expect(card).to_contain_text(f"goes on with {400 - at_rest} items")
+    expect(card).to_contain_text(f"continues with {400 - at_rest} items")
     expect(page.locator("#events")).to_contain_text("the render farm is needed")
     page.wait_for_timeout(1_000)
     assert done(page) == at_rest
@@ -138,6 +140,34 @@ def test_a_closed_card_stays_closed_until_it_is_brought_back(system: System, vis
     expect(page.locator("#card")).to_have_attribute("data-status", "completed_with_failures")
     expect(page.locator("#card")).to_contain_text("3 failed")
     assert watched.complaints == []
+
+
+def test_times_are_relative_and_exact_in_the_readers_zone_and_enter_cancels_nothing(
+    system: System, visit: Visit
+) -> None:
+    site = make_site("ours")
+    make_user("olga", site, "operate_automationrun")
+    run = make_drill(site, items=400, seconds=0.2)
+    page = visit("olga", PASSWORD, f"/runs/{run.pk}/", timezone_id="Asia/Kolkata").page
+
+    created = page.locator(".page-head time")
+    expect(created).to_have_text(re.compile(r"^(just now|\d+ s ago)$"))
+    local = run.created_at.astimezone(ZoneInfo("Asia/Kolkata"))
+    exact = re.compile(rf"^{local:%Y-%m-%d %H:%M:%S} (IST|GMT\+5:30)$")
+    expect(created).to_have_attribute("title", exact)
+    created.click()
+    expect(created).to_have_text(exact)
+    expect(page.locator("#events time").first).to_have_text(re.compile(r" (IST|GMT\+5:30)$"))
+    created.click()
+    expect(created).to_have_text(re.compile(r"^(just now|\d+ s ago)$"))
+
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#cancel-reason").fill("typed in a hurry")
+    page.locator("#cancel-reason").press("Enter")
+    page.wait_for_timeout(1_000)
+    expect(page.locator("#cancel-dialog")).to_be_visible()
+    run.refresh_from_db()
+    assert run.cancel_requested_at is None
 
 
 @pytest.mark.req("A-36")

@@ -1,4 +1,4 @@
-"""What ``docs/runbook.md`` promises of the worst hours, done as it says."""
+"""What ``docs/operations/runbook.md`` promises of the worst hours, done as it says."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_worker_frozen_in_a_pause_keeps_the_drain_open_and_finishes_it_when_wo
     drained = running.manage("fleet", "status", "--wait", "--timeout", "60s")
 
     assert (waited.returncode, drained.returncode) == (5, 0), (waited, status, drained)
-    assert "the process is there and does not answer" in status.stdout
+    assert "the process exists and does not respond" in status.stdout
     assert "have not acknowledged the change: stages@" in status.stdout
     assert len(run.ledger.starts_after(woken)) <= 2, "each loop was about to start one item at most"
     assert running.manage("fleet", "resume", "--reason", "it is in").returncode == 0

@@ -24,10 +24,10 @@ def workers(process_env: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
 @pytest.fixture
 def watching(settings: Any) -> Iterator[None]:
     """Capacity is watched; samples stay good for as long as a test takes."""
-    from pause_manager import manager
+    from pause_manager.pause_queue import poller
 
     given = settings.PAUSE_MANAGER
     settings.PAUSE_MANAGER = {**given, "capacity": True, "missed_samples": 300}
-    manager._failed_at = None
+    poller._failed_at = None
     yield
-    manager._failed_at = None
+    poller._failed_at = None

@@ -1,4 +1,4 @@
-"""Agents' tokens: what lets an agent in at the endpoints for agents, and keeps it out everywhere else."""
+"""Authentication by agents' tokens, which are valid at the endpoints for agents only."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from automation.models import Agent
 
 
 class AgentForbidden(PermissionDenied):
-    """An agent's token opens the endpoints for agents and no others."""
+    """An agent's token was used at an endpoint that is not for agents."""
 
     default_code = "agent_forbidden"
-    default_detail = "Cannot do that: an agent's token is for /api/queue/jobs/ alone."
+    default_detail = "Cannot do that: an agent's token is valid for /api/queue/jobs/ only."
 
 
 class AgentDisabled(PermissionDenied):
+    """The agent of this token is disabled."""
+
     default_code = "agent_disabled"
     default_detail = "Cannot do that: the agent is disabled."
 
 
 @dataclass(frozen=True)
 class AgentCaller:
-    """An agent in the place of a user; it has no permission of a user's."""
+    """An agent in place of a user, without any of a user's permissions."""
 
     agent: Agent
     is_authenticated = True
@@ -38,7 +40,7 @@ class AgentCaller:
 
     @property
     def pk(self) -> str:
-        """Unlike any user's: throttles count by it."""
+        """Distinct from ids of users, since throttles count by it."""
         return f"agent-{self.agent.pk}"
 
     def get_username(self) -> str:
@@ -57,7 +59,7 @@ class AgentAuthentication(BaseAuthentication):
             return None
         agent = agents.find_by_token(token)
         if agent is None:
-            raise AuthenticationFailed("Cannot tell who asks: no agent has this token.")
+            raise AuthenticationFailed("Invalid token: it belongs to no agent.")
         if not agent.is_enabled:
             raise AgentDisabled
         agents.note_seen(agent)
@@ -68,7 +70,7 @@ class AgentAuthentication(BaseAuthentication):
 
 
 class NoAgents(BaseAuthentication):
-    """Refuses whoever shows an agent's token; the first of the default classes, so that no endpoint is forgotten."""
+    """Refuses agents' tokens; the first of the default classes, so that no endpoint is forgotten."""
 
     def authenticate(self, request: Request) -> None:
         token = _token(request)
@@ -76,12 +78,12 @@ class NoAgents(BaseAuthentication):
             raise AgentForbidden
 
     def authenticate_header(self, request: Request) -> str:
-        # The first class speaks for all: to others than agents nothing has changed.
+        # The header of the first class is sent for all: callers other than agents see no difference.
         return "Token"
 
 
 def _token(request: Request) -> str | None:
-    """The agent's token of the request, if it shows something like one, under whichever keyword."""
+    """The agent's token of the request, if there is one, under any keyword."""
     keyword, _, token = get_authorization_header(request).partition(b" ")
     text = token.strip().decode("latin-1")
     if text.startswith(agents.TOKEN_PREFIX) or keyword.lower() == b"agent":

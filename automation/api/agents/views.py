@@ -48,7 +48,7 @@ _HERE = [_JOB_ID, schema.REQUEST_ID]
 
 
 class JobView(ControlView):
-    """A view for agents. Every answer to one carries ``system``."""
+    """A view for agents. Every response has ``system``."""
 
     authentication_classes = [AgentAuthentication, TokenAuthentication]
     permission_classes = [IsAgent]
@@ -73,7 +73,7 @@ class JobView(ControlView):
         response = errors.handle(error, context)
         if response is None or not isinstance(response.data, dict):
             return response
-        # Who asks may be the very thing that could not be read.
+        # Reading the agent may be what failed.
         agent = getattr(context["request"], "_auth", None)
         if isinstance(agent, Agent):
             response.data["system"] = agents.system_block(agent)
@@ -134,8 +134,8 @@ class OneJob(JobView):
     """A job that the agent holds."""
 
     def job_id(self) -> int:
-        """The id in the path, or ``JobNotFound`` for what is none."""
-        text = str(self.kwargs["job_id"])  # MCP hands in a number
+        """Return the id in the path, or raise ``JobNotFound``."""
+        text = str(self.kwargs["job_id"])  # MCP passes a number
         if not (text.isascii() and text.isdecimal() and len(text) < LONGEST_ID):
             raise JobNotFound(f"Cannot find job {text[:64]}: there is none that this agent may hold.")
         return int(text)

@@ -1,4 +1,4 @@
-"""Which run a call means that names a site instead of a run."""
+"""The run that a call means which names a site instead of a run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FRESH = {
 def for_verb(user: Any, verb: str, run_id: str | None, site: str | None) -> AutomationRun:
     """The named run, which must be of the site if both are given; else the one run of the site that ``verb`` changes.
 
-    Several such runs are refused with :class:`AmbiguousRun`. If none would change, it is the site's current run, which
-    the verb then judges.
+    Several such runs are refused with :class:`AmbiguousRun`. If none would change, returns the site's current run, and
+    the verb then accepts or refuses it.
     """
     if run_id is not None:
         return of_site(user, run_id, site)
@@ -42,7 +42,7 @@ def for_verb(user: Any, verb: str, run_id: str | None, site: str | None) -> Auto
 
 
 def of_site(user: Any, run_id: str, site: str | None) -> AutomationRun:
-    """The run, which must be of ``site`` if one is named."""
+    """Return the run, which must belong to ``site`` if that is given."""
     run = selection.find(user, run_id)
     if site is not None and selection.find_site(user, site).pk != run.site_id:
         raise RunNotFound(run_id)
@@ -50,7 +50,7 @@ def of_site(user: Any, run_id: str, site: str | None) -> AutomationRun:
 
 
 def current(user: Any, site: Site | None) -> AutomationRun | None:
-    """The unfinished run that is at work, or the newest of those; then the newest that waits to start."""
+    """Return the newest running run, else the newest that waits to start."""
     rows = selection.visible(user).unfinished()
     if site is not None:
         rows = rows.filter(site=site)

@@ -25,9 +25,9 @@ NOTHING: dict[str, Any] = {
 
 
 def of_run(run: AutomationRun, *, is_shown: bool) -> dict[str, Any]:
-    """What ``current_processing`` answers. Of several stages at work, the first in order; else the last that ended.
+    """The body of ``current_processing``: the first running stage, else the last that ended.
 
-    Items have their keys for titles unless ``is_shown``.
+    Titles of items are their keys unless ``is_shown``.
     """
     snapshot = progress.snapshot(run)
     stage = _current(run, snapshot["stages"])
@@ -37,7 +37,7 @@ def of_run(run: AutomationRun, *, is_shown: bool) -> dict[str, Any]:
         "run_id": run.pk,
         "status": selection.shown_status(run),
         "stage": stage["slug"],
-        "now": [_at_work(lease, is_shown) for lease in snapshot["in_flight"]],
+        "now": [_at_work(run.pipeline, lease, is_shown) for lease in snapshot["in_flight"]],
         "next": [one if is_shown else one | {"title": one["key"]} for one in up_next.of_run(run.pk)],
         "overall": snapshot["overall"],
     }
@@ -52,12 +52,12 @@ def _current(run: AutomationRun, stages: list[dict[str, Any]]) -> dict[str, Any]
     return stages[0]
 
 
-def _at_work(lease: dict[str, Any], is_shown: bool) -> dict[str, Any]:
+def _at_work(pipeline: str, lease: dict[str, Any], is_shown: bool) -> dict[str, Any]:
     item = lease["items"][0] if lease["items"] else None
     return {
         "stage": lease["stage"],
         "key": lease["item"],
-        "title": payload_access.title_of(item["payload"], item["key"], is_shown=is_shown)
+        "title": payload_access.label_of(pipeline, lease["stage"], item["payload"], item["key"], is_shown=is_shown)
         if item
         else str(lease["item"]),
         "worker": lease["worker"],

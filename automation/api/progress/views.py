@@ -1,4 +1,4 @@
-"""What a run is doing: progress, stages, and why it waits."""
+"""Progress, stages, and the reasons why a run waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a request to a new run."""
+"""Creates a run from a validated request."""
 
 from __future__ import annotations
 

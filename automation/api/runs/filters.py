@@ -1,4 +1,4 @@
-"""Which runs a list shows."""
+"""Filters of the list of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs as a caller may see them, with all that showing them needs in a fixed number of queries."""
+"""The runs a caller may see, with everything needed to show them, in a fixed number of queries."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def visible(user: Any) -> RunQuerySet:
 
 
 def find(user: Any, run_id: str | UUID) -> AutomationRun:
-    """The run of those that ``user`` may see that is called so, see ``run_names``.
+    """Return the run with this name (see ``run_names``) among those that ``user`` may see.
 
-    Raises :class:`RunNotFound`, whether it does not exist, belongs to others or cannot be a name, and
-    :class:`AmbiguousRun` with the ids that begin so.
+    Raises :class:`RunNotFound` if it does not exist, belongs to others or cannot be a name, and :class:`AmbiguousRun`
+    with the ids that begin with it.
     """
     try:
         return run_names.find(run_id, visible(user))
@@ -48,7 +48,7 @@ def find_by_id(user: Any, run_id: str) -> AutomationRun:
 
 
 def was_deleted(user: Any, run_id: str) -> bool:
-    """Whether there was such a run that ``user`` could see, and it was deleted."""
+    """Return whether a run that ``user`` could see had this id and was deleted."""
     try:
         pk = UUID(run_id)
     except ValueError:
@@ -57,7 +57,7 @@ def was_deleted(user: Any, run_id: str) -> bool:
 
 
 def find_site(user: Any, name: str) -> Site:
-    """The site with this slug or id, or :class:`SiteNotFound`."""
+    """Return the site with this slug or id, or raise :class:`SiteNotFound`."""
     sites: SiteQuerySet = Site.objects.visible_to(user)
     found: Site | None = sites.filter(slug=name).first()
     if found is None and name.isascii() and name.isdecimal() and len(name) < 19:

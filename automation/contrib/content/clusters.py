@@ -30,6 +30,10 @@ class Clusters(Stage):
     def __init__(self) -> None:
         self._by_first_keyword: dict[str, Payload] | None = None
 
+    @classmethod
+    def label(cls, payload: Payload) -> str:
+        return payload.get("keyword") or super().label(payload)
+
     def prepare(self, ctx: StageContext) -> None:
         # scikit-learn takes a second to import: only the loop that clusters pays for it
         from automation.contrib.content.clustering import group

@@ -26,6 +26,10 @@ class Work(Stage):
     slug = "work"
     title = "Work"
 
+    @classmethod
+    def label(cls, payload: Payload) -> str:
+        return str(payload.get("n", ""))
+
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         n: int = item["n"]
         fail_every: int = ctx.params["fail_every"]

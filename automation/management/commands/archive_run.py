@@ -14,7 +14,7 @@ from automation.retention import archive
 
 
 class Command(RunCommand):
-    """Writes what ``archive.lines`` tells, a chunk at a time."""
+    """Writes the lines of ``archive.lines``."""
 
     help = "Write a run as JSON lines: the run, its stages, items, failures and events. Its files are not among them."
 
@@ -43,9 +43,9 @@ def _standard_output() -> Iterator[BinaryIO]:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """``path``, which is there only when all of it is."""
+    """A file that appears at ``path`` only when it is complete."""
     if path.exists():
-        raise CommandRefused(f"Cannot write {path}: it is there already.", Exit.USAGE, "usage")
+        raise CommandRefused(f"Cannot write {path}: it exists already.", Exit.USAGE, "usage")
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:

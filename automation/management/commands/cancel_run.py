@@ -14,7 +14,7 @@ from pause_manager.actor import Actor
 class Command(RunCommand):
     """Calls ``lifecycle.cancel``; returns at once."""
 
-    help = "Cancel a run for good: the item at work finishes, no other starts."
+    help = "Cancel a run for good: items in progress finish, no other starts."
 
     def arguments(self, parser: ArgumentParser) -> None:
         super().arguments(parser)

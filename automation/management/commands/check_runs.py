@@ -1,4 +1,4 @@
-"""``manage.py check_runs``: whether the code that is installed can finish the runs there are."""
+"""``manage.py check_runs``: check that the installed code can finish all unfinished runs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ SHOWN = 50
 
 
 class Command(RunCommand):
-    """Lists the unfinished runs that have stages, or parameters, which the code does not have.
+    """Lists the unfinished runs with stages or parameters that the code does not support.
 
-    Changes none of them; it defines stages that an earlier release created, as the reconciler does.
+    Changes none of them, but defines stages that an earlier release created, as the reconciler does.
     """
 
     help = (
-        "Check that the installed code has every stage of every unfinished run, and takes its parameters. "
+        "Check that the installed code has every stage of every unfinished run, and accepts its parameters. "
         "Run it with the new code, after an upgrade and before `fleet resume`."
     )
     epilog = """\
 exit codes:
-  0    every unfinished run can go on with this code
-  1    some cannot, they are listed; or an unexpected error, such as no database
+  0    every unfinished run can continue with this code
+  1    some cannot and are listed; or an unexpected error, such as no database
   2    wrong usage
 
-A run that is listed is not lost. It waits where it is, and goes on as soon as code is installed that has the stage:
-bring the stage back, or name its old slug in the new one: formerly = ("old-slug",). Or cancel the run.
+A listed run is not lost. It waits, and continues as soon as code with the stage is installed: bring the stage back, or
+name its old slug in the new one: formerly = ("old-slug",). Or cancel the run.
 """
 
     def arguments(self, parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py close``: a site or an account takes no runs any more."""
+"""``manage.py close``: stop a site or an account from taking new runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pause_manager.actor import Actor
 
 
 class Command(RunCommand):
-    """Calls ``closing``; its data go with ``purge``."""
+    """Calls ``closure``; ``purge`` removes the data."""
 
-    help = "Close a site or an account, so that it takes no runs; or open it again. Its data stay (see purge)."
+    help = "Close a site or an account, so that it takes no new runs; or open it again. Its data stay (see purge)."
 
     def arguments(self, parser: ArgumentParser) -> None:
         add_place(parser, is_required=True)

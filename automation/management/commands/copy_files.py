@@ -12,7 +12,7 @@ from automation.management.run_command import CommandRefused, Exit, RunCommand, 
 
 
 class Command(RunCommand):
-    """Wherever the files are kept, what is written has the names that the stages gave."""
+    """Copies under the names that the stages gave, whatever the storage."""
 
     help = "Copy the files of a run out of the storage into a directory, as STAGE/NAME."
 

@@ -1,4 +1,4 @@
-"""``manage.py explain_run``: every reason why a run does not go on."""
+"""``manage.py explain_run``: every reason why a run does not proceed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pause_manager import times
 class Command(RunCommand):
     """Prints the gate's reasons in its order; none means that nothing keeps the run."""
 
-    help = "Say why a run does not go on."
+    help = "List the reasons why a run does not proceed."
 
     def run_command(self, **options: Any) -> Exit:
         run = find_run(options["run"])
@@ -32,4 +32,4 @@ class Command(RunCommand):
 
 def _end_of(reason: gate.Reason) -> str:
     nothing, colon, hint = reason.lifted_by.partition("nothing: ")
-    return f"Nothing ends that: {hint}." if colon and not nothing else f"It goes on when {reason.lifted_by}."
+    return f"Nothing ends that: {hint}." if colon and not nothing else f"It resumes when {reason.lifted_by}."

@@ -14,7 +14,7 @@ from pause_manager.actor import Actor
 class Command(RunCommand):
     """Calls ``lifecycle.pause``; returns at once."""
 
-    help = "Pause a run: the item at work finishes, no other starts."
+    help = "Pause a run: items in progress finish, no other starts."
 
     def arguments(self, parser: ArgumentParser) -> None:
         super().arguments(parser)

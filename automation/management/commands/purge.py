@@ -1,4 +1,4 @@
-"""``manage.py purge``: delete runs, and take away what deleted runs have left."""
+"""``manage.py purge``: delete runs and remove the rows and files of deleted runs."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MOST_COUNTED = 1_000_000
 
 
 class Command(RunCommand):
-    """Marks what is to go, so that nobody sees it any more, then takes the rows away. Killed, it is called again."""
+    """Marks runs as deleted, so that nobody sees them, then removes their rows. It can be killed and repeated."""
 
     help = (
-        "Delete final runs for good, with their items, failures and files: those that are named, those of a site or "
-        "an account, else those that are kept no longer. Then take away what is left of all deleted runs."
+        "Delete final runs for good, with their items, failures and files: the named ones, those of a site or an "
+        "account, else those with expired retention. Then remove what is left of all deleted runs."
     )
 
     def arguments(self, parser: ArgumentParser) -> None:
@@ -44,11 +44,11 @@ class Command(RunCommand):
             "--ended-before",
             type=period,
             metavar="AGO",
-            help="with --site or --account: those that ended so long ago (90d)",
+            help="with --site or --account: runs that ended longer ago than this (90d)",
         )
         parser.add_argument("--events", action="store_true", help="with --account: the events of its deleted runs, too")
-        parser.add_argument("--dry-run", action="store_true", help="say what would go, and change nothing")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--dry-run", action="store_true", help="show what would be deleted, change nothing")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         parser.add_argument("--reason", default="", help="why, for the audit trail")
 
     def run_command(self, **options: Any) -> Exit:
@@ -56,9 +56,9 @@ class Command(RunCommand):
         _check(place, options)
         pages = _Chosen(place, options)
         if options["dry_run"]:
-            self._tell_what_would_go(pages, as_json=options["json"])
+            self._preview(pages, as_json=options["json"])
             return Exit.OK
-        if pages.are_asked_for and not options["yes"]:
+        if pages.are_chosen and not options["yes"]:
             self._ask(pages)
         begun = time.monotonic()
         pages.delete(reason=options["reason"])
@@ -70,13 +70,13 @@ class Command(RunCommand):
         self._tell(gone, events, time.monotonic() - begun, as_json=options["json"])
         return Exit.OK
 
-    def _tell_what_would_go(self, pages: _Chosen, *, as_json: bool) -> None:
+    def _preview(self, pages: _Chosen, *, as_json: bool) -> None:
         runs, items = pages.count()
         left = AutomationRun.objects.filter(deleted_at__isnull=False).count()
         self.line(
             {"runs": runs, "items": items, "deleted_before": left}
             if as_json
-            else f"Would delete {runs:,} runs with about {items:,} items, and take away the rest of {left:,} others."
+            else f"Would delete {runs:,} runs with about {items:,} items, and remove the rest of {left:,} others."
         )
 
     def _ask(self, pages: _Chosen) -> None:
@@ -97,7 +97,7 @@ class Command(RunCommand):
         if as_json:
             self.line({**figures, "seconds": round(seconds, 3), "longest_seconds": round(gone.longest_seconds, 3)})
             return
-        self.line(f"Gone in {seconds:.1f} s: {', '.join(f'{count:,} {name}' for name, count in figures.items())}.")
+        self.line(f"Deleted in {seconds:.1f} s: {', '.join(f'{count:,} {name}' for name, count in figures.items())}.")
 
 
 def _check(place: Site | Account | None, options: dict[str, Any]) -> None:
@@ -111,10 +111,10 @@ def _check(place: Site | Account | None, options: dict[str, Any]) -> None:
 
 
 class _Chosen:
-    """What is to be deleted."""
+    """The runs to delete."""
 
     def __init__(self, place: Site | Account | None, options: dict[str, Any]) -> None:
-        self.are_asked_for = place is not None or bool(options["runs"])
+        self.are_chosen = place is not None or bool(options["runs"])
         self._named = [find_run(name).pk for name in options["runs"]]
         self._of_place = AutomationRun.objects.present().filter(finished_at__isnull=False)
         if isinstance(place, Site):
@@ -126,7 +126,7 @@ class _Chosen:
         self._place = place
 
     def delete(self, *, reason: str) -> None:
-        """Mark them all. What is named must go; of the rest, what still has workers is left for the next time."""
+        """Mark them all. Named runs must go; others that still have workers are left for the next call."""
         for run_id, why in self._pages():
             try:
                 deletion.delete(run_id, actor=Actor.shell(), reason=reason or why)
@@ -135,7 +135,7 @@ class _Chosen:
                     raise
 
     def count(self) -> tuple[int, int]:
-        """How many runs, and about how many items."""
+        """The number of runs, and about how many items they have."""
         if self._named:
             runs: QuerySet[AutomationRun] = AutomationRun.objects.filter(pk__in=self._named)
         elif self._place is not None:
@@ -157,13 +157,13 @@ class _Chosen:
 
 
 def _items(stages: QuerySet[StageRun]) -> int:
-    """About how many items they have made: what each takes, the one before it has made."""
+    """About how many items the stages have made: each takes what the one before it made."""
     return stages.aggregate(items=Sum("total_items"))["items"] or 0
 
 
 @contextmanager
 def _shown(*, as_json: bool) -> Iterator[Callable[[Purged], None] | None]:
-    """A bar on stderr while there is somebody to look at it."""
+    """Show a progress bar if stderr is a terminal."""
     if as_json or not sys.stderr.isatty():
         yield None
         return

@@ -21,7 +21,7 @@ class Command(RunCommand):
     def arguments(self, parser: ArgumentParser) -> None:
         super().arguments(parser)
         parser.add_argument("--reason", default="", help="why, for the audit trail")
-        parser.add_argument("--force", action="store_true", help="start it whatever the capacity says, for good")
+        parser.add_argument("--force", action="store_true", help="start it and ignore capacity from now on")
 
     def run_command(self, **options: Any) -> Exit:
         verb = capacity_override.start_anyway if options["force"] else lifecycle.resume
@@ -38,7 +38,7 @@ class Command(RunCommand):
         if not reasons:
             self.tell(run, f"Run {run.pk} is {status.in_words(now)}.", as_json=options["json"])
             return Exit.OK
-        released = "It asks for no room any more" if options["force"] else "Your hold is released"
+        released = "It ignores capacity from now on" if options["force"] else "Your hold is released"
         sentence = f"{released}. The run still waits: {reasons[0].sentence}"
         if len(reasons) > 1:
             sentence += f" There are {len(reasons) - 1} more reasons: manage.py explain_run {run.pk}"

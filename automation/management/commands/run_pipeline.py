@@ -1,4 +1,4 @@
-"""``manage.py run_pipeline``: create a run, start it and, if asked to, wait for its end."""
+"""``manage.py run_pipeline``: create a run, start it and, with --wait, wait for its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST_SHOWN = 100
 
 
 class Command(RunCommand):
-    """The input is read as the pipeline says; ``-`` is standard input."""
+    """Calls ``creation.create`` with the input as the pipeline reads it; ``-`` is standard input."""
 
     help = "Create a run of a pipeline and start it."
 
@@ -36,17 +36,17 @@ class Command(RunCommand):
             help="CSV, TSV, JSON, JSON lines or Excel, or a gzip or zip of one, as the pipeline reads it; - is stdin",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="show what would be read and left out; create no run"
+            "--dry-run", action="store_true", help="show what would be read and left out without creating a run"
         )
         parser.add_argument("--site", default="default", help="slug of the site (default)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
-        parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this working time: 90m, 2h")
-        parser.add_argument("--force", action="store_true", help="start it whatever the capacity says")
+        parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this much working time: 90m, 2h")
+        parser.add_argument("--force", action="store_true", help="start it despite capacity")
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
         parser.add_argument(
             "--unless-unfinished",
             action="store_true",
-            help="go on with the same run if it is not finished",
+            help="continue the same run if it is unfinished",
         )
         parser.add_argument("--within-up", action="store_true", help=argparse.SUPPRESS)
 
@@ -66,7 +66,7 @@ class Command(RunCommand):
                 options["unless_unfinished"]
                 and (same := repeated_run.find(pipeline.slug, site, params, given)) is not None
             ):
-                return self._go_on_with(same, options)
+                return self._continue(same, options)
             created = creation.create(
                 pipeline.slug,
                 site=site,
@@ -93,10 +93,10 @@ class Command(RunCommand):
             self.line(f"Watch it with: manage.py watch_run {run.pk}")
         return Exit.OK
 
-    def _go_on_with(self, run: AutomationRun, options: dict[str, Any]) -> Exit:
+    def _continue(self, run: AutomationRun, options: dict[str, Any]) -> Exit:
         run = find_run(str(run.pk))
         now = status.in_words(status.of(run))
-        sentence = f"Run {run.pk} of the same input is not finished ({now}); going on with it (NEW=1 starts another)."
+        sentence = f"Run {run.pk} of the same input is unfinished ({now}); continuing it (NEW=1 starts another)."
         if options["within_up"] and run.paused_at is not None:
             sentence += f" Resume it: manage.py resume_run {run.pk}"
         self.tell(run, sentence, as_json=options["json"])
@@ -105,7 +105,7 @@ class Command(RunCommand):
         return Exit.OK
 
     def _show(self, options: dict[str, Any], given: Input | None) -> Exit:
-        """What a run would be created from."""
+        """Show the input from which a run would be created."""
         if options["json"]:
             shown = given.report.details() | {"first_items": list(given.report.first_items)} if given else None
             self.line({"dry_run": True, "pipeline": options["pipeline"], "input": shown})
@@ -127,7 +127,7 @@ class Command(RunCommand):
 
 @contextmanager
 def _read(options: dict[str, Any]) -> Iterator[Input | None]:
-    """The input that was given, if any; its items are there until the end."""
+    """Yield the input, if any; its items can be read until the block ends."""
     if options["input"] is None:
         yield None
         return
@@ -136,7 +136,7 @@ def _read(options: dict[str, Any]) -> Iterator[Input | None]:
 
 
 def parsed_params(pairs: Sequence[str]) -> dict[str, str]:
-    """``["k=v"]`` as a dictionary; ``InvalidParams`` if one has no ``=`` or comes twice."""
+    """Convert ``["k=v"]`` to a dictionary; raises ``InvalidParams`` if one has no ``=`` or is repeated."""
     params: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""``manage.py start_pipeline``: write an app with a first pipeline, and say what to do next."""
+"""``manage.py start_pipeline``: write an app with a first pipeline, and print the next steps."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ Try it, without servers:
   {manage} try_pipeline {name} --input {items}
 Test it:
   {python} -m pytest {folder}
-Run it (a system that runs already must be started anew):
+Run it (restart a system that is already running):
   {manage} up
   {manage} run_pipeline {name} --input {items}
 """
 
 
 class Command(RunCommand):
-    """The folder is made in one go, and never written over."""
+    """Creates the folder atomically and never overwrites one."""
 
     help = "Write a first pipeline of your own: a package with two stages, a test and some items."
     requires_system_checks = ()
-    epilog = "exit codes:\n  0  it is written\n  2  the name or the folder cannot be used; nothing was changed\n"
+    epilog = "exit codes:\n  0  written\n  2  the name or the folder cannot be used; nothing was changed\n"
 
     def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="name of the package and of its pipeline, e.g. shop")
-        parser.add_argument("--directory", metavar="DIR", default=".", help="where the package is made (here)")
+        parser.add_argument("--directory", metavar="DIR", default=".", help="where to create it (default: here)")
 
     def run_command(self, **options: Any) -> Exit:
         name, parent = options["name"], Path(options["directory"]).resolve()
@@ -83,7 +83,7 @@ class Command(RunCommand):
 
 
 def _write(name: str, parent: Path) -> None:
-    # As startapp does, in a folder aside: what appears under the name is whole.
+    # As startapp does, in a temporary folder: the package appears complete.
     with TemporaryDirectory(dir=parent, prefix=f".{name}-") as aside:
         with chdir(aside):
             TemplateCommand().handle("app", name, template=str(TEMPLATE), extensions=["py"], files=[], verbosity=0)
@@ -95,13 +95,13 @@ def _write(name: str, parent: Path) -> None:
 
 def _check_name(name: str) -> None:
     if keyword.iskeyword(name):
-        raise PipelineError(f"Cannot use the name {name!r}: it is a word of Python.")
+        raise PipelineError(f"Cannot use the name {name!r}: it is a Python keyword.")
     if not SLUG.fullmatch(name) or not name.isidentifier():
         raise PipelineError(
             f"Cannot use the name {name!r}: expected lower-case letters, digits and _, a letter first, 50 at most."
         )
     if find_spec(name) is not None:
-        raise PipelineError(f"Cannot use the name {name!r}: there is a Python module of that name.")
+        raise PipelineError(f"Cannot use the name {name!r}: a Python module of that name exists.")
     taken = {slug for pipeline in all_pipelines() for slug in (pipeline.slug, *pipeline.formerly)}
     if name in taken:
-        raise PipelineError(f"Cannot use the name {name!r}: there is a pipeline of that name.")
+        raise PipelineError(f"Cannot use the name {name!r}: a pipeline of that name exists.")

@@ -25,8 +25,8 @@ ENGINE = Path(__file__).resolve().parents[2]
 LIBRARIES = ("stdlib", "purelib", "platlib")
 
 EPILOG = """\
-Nothing is stored: what the stages save with ctx.artifacts is listed, and written with --artifacts. Waits for another
-try are left out; time limits, capacity and pauses are not tried.
+Nothing is stored: files that stages save with ctx.artifacts are listed, and written with --artifacts. Retries do not
+wait; time limits, capacity and pauses are not tested.
 
 exit codes:
   0    every item went through
@@ -44,12 +44,12 @@ class Command(RunCommand):
     def arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("pipeline", help="slug of the pipeline")
         given = parser.add_mutually_exclusive_group()
-        given.add_argument("--input", metavar="F", help="file with items, as run_pipeline takes it; - is stdin")
+        given.add_argument("--input", metavar="F", help="file with items, as for run_pipeline; - is stdin")
         given.add_argument("--item", action="append", metavar="JSON", help="an item, as a JSON object; may be repeated")
-        parser.add_argument("--limit", type=_count, default=5, metavar="N", help="the first N items (5)")
+        parser.add_argument("--limit", type=_count, default=5, metavar="N", help="use the first N items (5)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
-        parser.add_argument("--stage", metavar="S", help="slug of the one stage to run: the items are its own")
-        parser.add_argument("--artifacts", metavar="DIR", help="write what the stages save into this folder")
+        parser.add_argument("--stage", metavar="S", help="slug of the only stage to run; the items are its input")
+        parser.add_argument("--artifacts", metavar="DIR", help="write files that stages save to this folder")
 
     def run_command(self, **options: Any) -> Exit:
         pipeline = get_pipeline(options["pipeline"])
@@ -71,7 +71,7 @@ class Command(RunCommand):
             return
         head = f"{found.slug} ({found.title})"
         if not found.is_done_here:
-            self.line(f"{head}: agents do it, so it was not tried.")
+            self.line(f"{head}: it runs on agents, so it was not tried.")
             return
         figures = f"{_counted(found.items, 'item')}, {_counted(len(found.made), 'output')}"
         failed = f", {len(found.failures)} failed" if found.failures else ""
@@ -161,14 +161,14 @@ def _cut(text: str) -> str:
 
 
 def _place(failure: Failure) -> str:
-    """Where in the author's own code it was raised: the last line that is not the engine's."""
+    """The place in the author's code that raised: the last frame outside the engine and libraries."""
     frames = traceback.extract_tb(failure.error.__traceback__)
     own = [frame for frame in frames if not _is_foreign(Path(frame.filename))]
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether it belongs to the engine, to Python or to a library."""
+    """Return whether the file belongs to the engine, to Python or to a library."""
     return path.parent == ENGINE or any(path.is_relative_to(sysconfig.get_path(name)) for name in LIBRARIES)
 
 

@@ -13,18 +13,18 @@ from automation.reports import status
 
 
 class Command(RunCommand):
-    """Ctrl-C stops the watching and not the run."""
+    """Shows progress; Ctrl-C stops watching, not the run."""
 
-    help = "Show a run's progress until it ends. Ctrl-C leaves the run going."
+    help = "Show a run's progress until it ends. Ctrl-C does not stop the run."
 
     def run_command(self, **options: Any) -> Exit:
         return follow(self, find_run(options["run"]), as_json=options["json"])
 
 
 def follow(command: RunCommand, run: AutomationRun, *, as_json: bool, is_within_up: bool = False) -> Exit:
-    """Watch ``run`` until it ends; the exit code tells how it did.
+    """Watch ``run`` until it ends; the exit code is that of its final status.
 
-    With ``is_within_up`` Ctrl-C ends the whole system, which says so itself.
+    With ``is_within_up`` Ctrl-C stops the whole system, which prints that itself.
     """
     try:
         if as_json:

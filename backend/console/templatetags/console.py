@@ -1,4 +1,4 @@
-"""How the console writes numbers and times."""
+"""Formats of numbers, times and words in the console."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from django import template
 from django.utils.html import format_html
+
+from pause_manager import times
+from pause_manager.models import ControlEvent, Hold
 
 register = template.Library()
 
@@ -27,29 +30,29 @@ def duration(seconds: float | None) -> str:
 
 @register.filter
 def moment(value: datetime | None) -> str:
-    """A time with its zone, in UTC; the script of the pages shows it in the reader's own zone."""
+    """A ``<time>`` in UTC; the pages' script shows it as ``3 min ago``, with the exact time in the reader's zone."""
     if value is None:
         return "–"
-    at = value.astimezone(UTC)
-    text = f"{at:%Y-%m-%d %H:%M:%S} UTC"
-    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(timespec="seconds"), text, text)
+    text = times.written(value)
+    iso = value.astimezone(UTC).isoformat(timespec="seconds")
+    return format_html('<time datetime="{}" title="{}">{}</time>', iso, text, text)
 
 
 @register.filter
 def count(value: int | None) -> str:
-    """With thousands separated."""
+    """``12,345``; a dash when unknown."""
     return "–" if value is None else f"{value:,}"
 
 
 @register.filter
 def percent(value: float | None) -> str:
-    """Whole per cents, rounded down, so that 100 means all."""
+    """Whole percent, rounded down, so that 100 means all; a dash when unknown."""
     return "–" if value is None else f"{int(value)} %"
 
 
 @register.filter
 def rate(value: float | None) -> str:
-    """Items a second, in a unit that leaves something to read."""
+    """Items per second, or per minute if that is below one; a dash when unknown."""
     if not value:
         return "–"
     if value >= 10:
@@ -59,17 +62,56 @@ def rate(value: float | None) -> str:
 
 @register.filter
 def person(actor: str) -> str:
-    """The name of an actor without its kind."""
+    """The name of an actor for people: ``anna``, ``root (shell)``."""
+    kind, _, name = actor.partition(":")
+    if kind == "shell" and name:
+        return f"{name} (shell)"
     return actor.removeprefix("user:")
 
 
 @register.filter
 def short_id(value: Any) -> str:
-    """Enough of an id to tell two runs apart."""
+    """The first eight digits of an id, which tell runs apart."""
     return str(value)[:8]
 
 
 @register.filter
-def in_words(action: str) -> str:
-    """An event's action as words."""
-    return {"hold_placed": "paused", "hold_released": "resumed"}.get(action, action.replace("_", " "))
+def in_words(status: str) -> str:
+    """A status as words."""
+    return status.replace("_", " ")
+
+
+EVENTS = {
+    "create": "created",
+    "start": "started",
+    "forced": "started anyway",
+    "complete": "completed",
+    "fail": "failed",
+    "cancel": "cancelled",
+    "retry": "retried",
+    "hold_placed": "paused",
+    "hold_altered": "pause changed",
+    "hold_released": "resumed",
+    "hold_overdue": "pause overdue",
+    "settled": "work stopped",
+    "went_on": "work resumed",
+    "continued": "work resumed",
+    "parked": "waiting",
+    "sent_on": "dispatched",
+    "dropped": "no longer waiting",
+    "stopped": "stage stopped",
+    "item_given_up": "item failed",
+    "item_waits": "item waiting",
+    "overrun": "item timed out",
+    "loop_failed": "worker failed",
+}
+WAITS = {"hold_placed": "waiting", "hold_released": "wait over"}
+"""A hold for capacity ends by itself: nobody paused or resumed the run."""
+
+
+@register.filter
+def event_in_words(event: ControlEvent) -> str:
+    """The action of an event as words."""
+    if event.details.get("kind") == Hold.Kind.CAPACITY and event.action in WAITS:
+        return WAITS[event.action]
+    return EVENTS.get(event.action, event.action.replace("_", " "))

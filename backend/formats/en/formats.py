@@ -1,4 +1,4 @@
-"""One format, whatever the place."""
+"""One format for all dates and times in the admin."""
 
 DATE_FORMAT = SHORT_DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"

@@ -26,9 +26,13 @@ class Command(BaseCommand):
             "--credentials",
             type=Path,
             default=settings.DATA_DIR / "credentials.json",
-            help="the file for the operator's token and password (mode 0600); workers need not be able to read it",
+            help="file for the operator's token and password (mode 0600); workers do not need to read it",
         )
-        parser.add_argument("--url", default="http://localhost:8000", help="where the system will be reached")
+        parser.add_argument(
+            "--url",
+            default="http://localhost:8000",
+            help="address of the system, for that file (http://localhost:8000)",
+        )
 
     def handle(self, **options: Any) -> None:
         settings.LAYOUT.data_dir.mkdir(parents=True, exist_ok=True)
@@ -42,11 +46,11 @@ class Command(BaseCommand):
                 raise
             raise CommandError(database.sentence(error)) from error
         if fresh:
-            self.stdout.write(f"{credentials.username}'s password: {credentials.password} (shown only once)")
+            self.stdout.write(f"The password of {credentials.username} is {credentials.password} (shown only once).")
 
 
 def _move_here(path: Path) -> None:
-    """Where an earlier release left the file every worker may read it."""
+    """Move the file from where earlier releases put it, readable by every worker."""
     former = settings.DATA_DIR / "credentials.json"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,5 +61,5 @@ def _move_here(path: Path) -> None:
                 shutil.move(former, path)
     except OSError as error:
         raise CommandError(
-            f"Cannot keep the credentials in {path}: {(error.strerror or str(error)).lower()}."
+            f"Cannot write the credentials to {path}: {(error.strerror or str(error)).lower()}."
         ) from error

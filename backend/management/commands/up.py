@@ -27,19 +27,20 @@ from django.db import connections
 from automation.models import AutomationRun
 from automation.reports import progress
 from automation.runs import run_names
-from backend import bootstrap, preflight
+from backend import bootstrap
 from backend.embedded import EmbeddedError, Postgres, Redis, Server, die_with_parent
 from backend.settings import environment, own_apps
-from backend.supervisor import Supervisor
+from backend.supervision import preflight
+from backend.supervision.supervisor import Supervisor
 from pause_manager import database, nodes
 from pause_manager.management.shell import Exit
 from pause_manager.nodes import watching
 
 LOCK = "up.lock"
-MOST_TOLD = 3
+MOST_NAMED = 3
 LONGEST_SITE = 60
 FIRST_SAMPLE_SECONDS = 10
-"""Longest wait for the first sample of this machine."""
+"""The longest wait for the first sample of this machine."""
 
 
 class Command(BaseCommand):
@@ -49,8 +50,8 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
-        # In place of twenty lines of usage: the words may be make's.
-        parser.error = partial(_refuse_words, parser)  # type: ignore[method-assign]
+        # One sentence instead of twenty lines of usage: the arguments may come from make.
+        parser.error = partial(_refuse_arguments, parser)  # type: ignore[method-assign]
         return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -59,21 +60,27 @@ class Command(BaseCommand):
         parser.add_argument(
             "--concurrency", type=_processes, default=os.cpu_count(), help="stage worker processes (cores)"
         )
-        parser.add_argument("--run-pipeline", metavar="PIPELINE", help="run this pipeline once when everything is up")
+        parser.add_argument(
+            "--run-pipeline", metavar="PIPELINE", help="run this pipeline once when the system is ready"
+        )
         parser.add_argument("--input", type=Path, help="input file of that run")
-        parser.add_argument("--site", type=_slug, default="default", help="site of that run, created if new (default)")
+        parser.add_argument(
+            "--site", type=_slug, default="default", help="site of that run, created if missing (default)"
+        )
         parser.add_argument("--new-run", action="store_true", help="start that run even if the same one is unfinished")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter of that run")
         parser.add_argument(
-            "--servers-only", action="store_true", help="PostgreSQL and Redis alone, to restore a backup"
+            "--servers-only", action="store_true", help="start PostgreSQL and Redis only, to restore a backup"
         )
-        parser.add_argument("--llm-port", type=_port, help="serve a small model on this port, for the provider openai")
+        parser.add_argument(
+            "--llm-port", type=_port, help="serve a small language model on this port, for the provider openai"
+        )
 
     def run_from_argv(self, argv: list[str]) -> None:
         try:
             super().run_from_argv(argv)
         finally:
-            environment.undo()  # a start that was refused leaves nothing
+            environment.undo()  # a refused start leaves nothing behind
 
     def handle(self, **options: Any) -> None:
         self._check(options)
@@ -87,7 +94,7 @@ class Command(BaseCommand):
                     server.start()
                 if options["servers_only"]:
                     names = " and ".join(server.name for server in servers)
-                    supervisor.run(lambda: "", lambda: supervisor.say(f"only {names or 'nothing'} started"))
+                    supervisor.run(lambda: "", lambda: supervisor.say(f"started {names or 'nothing'} only"))
                 else:
                     self._run(supervisor, **options)
                 for server in reversed(servers):
@@ -100,7 +107,7 @@ class Command(BaseCommand):
         supervisor.say("stopped")
 
     def _check(self, options: dict[str, Any]) -> None:
-        """Refuse what cannot be started before anything is made."""
+        """Refuse what cannot be started before anything is created."""
         try:
             preflight.check_run(options["run_pipeline"], options["param"], options["input"])
             _refuse_second(settings.DATA_DIR, options)
@@ -127,11 +134,11 @@ class Command(BaseCommand):
 
         def when_ready() -> None:
             if not watching.is_watched():
-                supervisor.say("capacity is not watched (manage.py capacity on)")
+                supervisor.say("capacity is not watched (to watch it: manage.py capacity on)")
             connections.close_all()
             supervisor.say(f"ready: {url} (sign in as {bootstrap.OPERATOR}; password and token for scripts in {path})")
             if options["run_pipeline"]:
-                # A group of its own: Ctrl-C is for this process, which ends that one in its turn.
+                # In a group of its own: Ctrl-C reaches this process only, which then stops that one.
                 supervisor.foreground = subprocess.Popen(
                     _run_pipeline(options), env=env, process_group=0, preexec_fn=die_with_parent(signal.SIGTERM)
                 )
@@ -142,7 +149,7 @@ class Command(BaseCommand):
             if missing := _what_is_missing(f"http://{_in_url(host)}:{port}/readyz"):
                 return missing
             since.append(time.monotonic())
-            # Before a node has told of itself there is no room to be seen, and the first run would be parked.
+            # Before a node has reported there is no known capacity, and the first run would have to wait.
             return _unseen_nodes() if time.monotonic() < since[0] + FIRST_SAMPLE_SECONDS else ""
 
         supervisor.run(what_is_missing, when_ready, _what_stops)
@@ -167,7 +174,7 @@ class Command(BaseCommand):
             supervisor.say(line, secret=True)
 
 
-def _refuse_words(parser: CommandParser, message: str) -> NoReturn:
+def _refuse_arguments(parser: CommandParser, message: str) -> NoReturn:
     parser.exit(Exit.USAGE, f"Cannot start: {message}. See manage.py up --help.\n")
 
 
@@ -211,13 +218,13 @@ def _in_url(host: str) -> str:
 
 
 def _refuse_second(data_dir: Path, options: dict[str, Any]) -> None:
-    """Say where the system is if it runs on ``data_dir`` already. Makes nothing."""
+    """Refuse if a system runs on ``data_dir`` already, and say where. Creates nothing."""
     if (data_dir / LOCK).exists():
         _locked(data_dir, options).close()
 
 
 def _only_one(data_dir: Path, url: str, options: dict[str, Any]) -> IO[str]:
-    """A lock that ends with this process, however it ends; closing it gives the directory back."""
+    """Lock ``data_dir`` until the file is closed or this process ends, however it ends."""
     lock = _locked(data_dir, options)
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n{'' if options['servers_only'] else url}\n")
@@ -242,21 +249,21 @@ def _locked(data_dir: Path, options: dict[str, Any]) -> IO[str]:
 
 
 def _is_up(data_dir: Path, pid: str, url: str, options: dict[str, Any]) -> str:
-    said = f"Cannot start on {data_dir}: it is in use by another copy (pid {pid})"
-    said += f", up at {url}." if url else "."
+    message = f"Cannot start on {data_dir}: it is in use by another copy (pid {pid})"
+    message += f", up at {url}." if url else "."
     if url and options["run_pipeline"]:
         command = ["run_pipeline", options["run_pipeline"]]
         command += ["--input", str(options["input"])] if options["input"] else []
-        said += f" To run this there: .venv/bin/python manage.py {shlex.join(command)} --wait."
+        message += f" To run this there: .venv/bin/python manage.py {shlex.join(command)} --wait."
     port = options["port"] + 1
-    return f"{said} For a second copy: make up PORT={port} DATA_DIR={data_dir}-{port}."
+    return f"{message} To start a second copy: make up PORT={port} DATA_DIR={data_dir}-{port}."
 
 
 def _commands(host: str, port: int, concurrency: int) -> dict[str, list[str]]:
     celery = [sys.executable, "-m", "celery", "--quiet", "--workdir", str(settings.BASE_DIR), "-A", "backend"]
     worker = [*celery, "worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     web = [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--app-dir", str(settings.BASE_DIR)]
-    # Django decides whom to believe about addresses (NUM_PROXIES); uvicorn would believe whoever is on this machine.
+    # Django decides which proxies to trust (NUM_PROXIES); uvicorn would trust every process on this machine.
     web += ["--log-level", "warning", "--lifespan", "off", "--timeout-graceful-shutdown", "5", "--no-proxy-headers"]
     return {
         "web": [*web, "--host", host, "--port", str(port)],
@@ -277,24 +284,24 @@ def _run_pipeline(options: dict[str, Any]) -> list[str]:
         command += ["--input", str(options["input"])]
     for param in options["param"]:
         command += ["--param", param]
-    # Whoever asks for this one run on this one machine wants to see it end, however busy the machine is.
+    # --force: this run is to finish, however busy the machine is.
     return [*command, "--site", options["site"], "--force", "--wait"]
 
 
 def _what_stops() -> str:
-    """What becomes of the runs that are not finished, in a sentence."""
+    """Return a sentence about the runs that are not finished."""
     try:
-        runs = list(AutomationRun.objects.present().unfinished().order_by("-created_at")[: MOST_TOLD + 1])
-        told = [f"run {run_names.short(run.pk)} is at {_percent(run)} %" for run in runs[:MOST_TOLD]]
+        runs = list(AutomationRun.objects.present().unfinished().order_by("-created_at")[: MOST_NAMED + 1])
+        named = [f"run {run_names.short(run.pk)} is at {_percent(run)} %" for run in runs[:MOST_NAMED]]
     except DatabaseError:
-        return "what is unfinished goes on with the next make up"
+        return "unfinished runs continue at the next make up"
     finally:
         connections.close_all()
-    if not told:
-        return "no run is unfinished"
-    more = " and others are unfinished" if len(runs) > MOST_TOLD else ""
-    it = "it" if len(runs) == 1 else "them"
-    return f"{', '.join(told)}{more}; the next make up goes on with {it}"
+    if not named:
+        return "all runs are finished"
+    more = " and others are unfinished" if len(runs) > MOST_NAMED else ""
+    they = "it continues" if len(runs) == 1 else "they continue"
+    return f"{', '.join(named)}{more}; {they} at the next make up"
 
 
 def _percent(run: AutomationRun) -> int:
@@ -302,7 +309,7 @@ def _percent(run: AutomationRun) -> int:
 
 
 def _unseen_nodes() -> str:
-    """Whether capacity is watched and no worker has sampled this machine yet."""
+    """Say that no worker has sampled this machine yet, if capacity is watched and that is so."""
     try:
         if not watching.is_watched() or any(state.is_online for state in nodes.states()):
             return ""
@@ -310,16 +317,16 @@ def _unseen_nodes() -> str:
         pass
     finally:
         connections.close_all()
-    return "no worker has told of this machine yet"
+    return "no worker has reported yet"
 
 
 def _what_is_missing(url: str) -> str:
-    """What ``/readyz`` complains of; empty when it is content."""
+    """Return what ``/readyz`` reports as missing; empty if nothing."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return ""
-    except urllib.error.HTTPError as answer:
-        checks = json.load(answer).get("checks", {})
+    except urllib.error.HTTPError as response:
+        checks = json.load(response).get("checks", {})
         return ", ".join(f"{name}: {word}" for name, word in checks.items() if word != "ok")
     except OSError as error:
-        return f"the web process does not answer ({error})"
+        return f"the web process does not respond ({error})"

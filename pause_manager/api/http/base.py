@@ -62,7 +62,7 @@ class ControlView(APIView):
 
     @property
     def actor(self) -> Actor:
-        """Who acts through this request."""
+        """Return the actor of this request."""
         return Actor.user(self.request.user, channel=self.channel, request_id=self.request_id)
 
     def body(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class ControlView(APIView):
         return self._valid(serializer(data=self.request.data))
 
     def query(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
-        """The same for the query parameters."""
+        """Return the query parameters as ``serializer`` takes them, else raise a ``ValidationError``."""
         return self._valid(serializer(data=self.request.query_params))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """``Idempotency-Key``: a command that is sent again gets the first one's outcome and is not carried out again.
 
 The record is written in the transaction of the command, so both stand or neither does: after a crash the key is
-free. A repeat that comes while the first is at work waits for it at the record's unique constraint.
+free. A repeat that comes while the first is running waits for it at the record's unique constraint.
 """
 
 from __future__ import annotations
@@ -38,10 +38,14 @@ Method = Callable[Concatenate[V, Request, P], Response]
 
 
 class InvalidKey(exceptions.ParseError):
+    """The idempotency key is malformed."""
+
     default_code = "idempotency_key_invalid"
 
 
 class StillAtWork(exceptions.APIException):
+    """The first request with this idempotency key is still being processed."""
+
     status_code = status.HTTP_409_CONFLICT
     default_code = "idempotency_in_progress"
 
@@ -115,7 +119,7 @@ def _parts(value: Any) -> Iterator[bytes]:
 
 
 def _take(key: str, actor: str, fingerprint: str) -> bool:
-    """Whether this request is the first with its key; waits for a first one that is at work."""
+    """Return whether this request is the first with its key; waits for a first one that is running."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
         try:

@@ -24,6 +24,8 @@ M = TypeVar("M", bound=Model)
 
 
 class InvalidCursor(ParseError):
+    """The cursor is not one that a page returned."""
+
     default_code = "cursor_invalid"
     default_detail = "Cannot go on from this cursor: expected one taken from 'next' of the page before."
 

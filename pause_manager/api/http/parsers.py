@@ -48,7 +48,7 @@ class JsonParser(parsers.JSONParser):
         except RecursionError:
             raise ParseError("Cannot read the request: its JSON is nested too deeply.") from None
         except ValueError as error:
-            raise ParseError(f"Cannot read the request: it is no valid JSON: {error}.") from None
+            raise ParseError(f"Cannot read the request: it is not valid JSON: {error}.") from None
         return data
 
 

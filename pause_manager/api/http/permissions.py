@@ -1,4 +1,4 @@
-"""Who may see the fleet and who may operate it."""
+"""Permissions to see and to operate the fleet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPERATE = "pause_manager.operate_fleet"
 
 
 def may_operate(user: Any) -> bool:
-    """Whether ``user`` may pause, resume and hold, and see whose work is at hand."""
+    """Return whether ``user`` may pause, resume and hold, and see whose work is at hand."""
     return bool(user.has_perm(OPERATE)) if user.is_authenticated else bool(conf.settings().open_to)
 
 

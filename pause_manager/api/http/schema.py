@@ -1,4 +1,4 @@
-"""What many endpoints share in the OpenAPI schema: headers, the bodies of errors, and which of them can come."""
+"""Shared parts of the OpenAPI schema: headers, error bodies, and which errors an endpoint can return."""
 
 from __future__ import annotations
 

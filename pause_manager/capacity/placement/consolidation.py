@@ -1,6 +1,6 @@
 """Making room for large work by moving small: which node, and what of ours leaves it for a place elsewhere.
 
-Work that can pause moves at the price of one item. What waits for more than any node has left, although strangers
+Work that can pause moves at the price of one item. What waits for more than any node has left, although other processes
 leave enough of one, gets that node if all that is in its way fits elsewhere, now.
 """
 
@@ -60,7 +60,7 @@ class Consolidation:
 
     @property
     def refs(self) -> tuple[str, ...]:
-        """What is asked to yield."""
+        """Return what is asked to yield."""
         return tuple(move.allocation.ref for move in self.moves)
 
 
@@ -111,7 +111,7 @@ def consolidate(
 
 
 def piece_of(allocation: Allocation) -> str:
-    """What of a load stays the same when the work goes on elsewhere."""
+    """Return what of a load stays the same when the work resumes elsewhere."""
     return allocation.piece or allocation.ref.partition("/")[0]
 
 
@@ -120,7 +120,7 @@ def _kind(allocation: Allocation) -> _Kind:
 
 
 def _short(ramp: RampState, ledger: ReservationLedger) -> list[Waiting]:
-    """What has no node kept for its kind."""
+    """Return what has no node kept for its kind."""
     kept = {one.node: one.needs for one in ramp.kept}
     return [entry for entry in ramp.short if not has_node(kept, entry.needs, entry.queue, ledger.views)][:KINDS_TRIED]
 
@@ -200,7 +200,7 @@ class _Search:
         return self.sites.of(self.ledger.views[name], self.states.get(name), self.policy, self.now)
 
     def _moves(self, site: Site, want: Want, urgency: int, reserved_nodes: Collection[str]) -> list[Move] | None:
-        """What must leave ``site`` for ``want``, each with a place elsewhere; None if that is not to be had."""
+        """Return what must leave ``site`` for ``want``, each with a place elsewhere; None if that is not to be had."""
         may = [
             allocation
             for allocation in site.view.allocations
@@ -252,7 +252,7 @@ class _Search:
         )
 
     def _fits_anywhere(self, allocation: Allocation) -> bool:
-        """Whether any node takes such a load now. In a full fleet none does, and no set need be looked at."""
+        """Return whether any node takes such a load now. In a full fleet none does, and no set need be looked at."""
         kind = _kind(allocation)
         if kind not in self._has_place:
             with self.ledger.trying():

@@ -1,4 +1,4 @@
-"""Which nodes could do a piece of work at all, if they were empty."""
+"""Eligible nodes: those that could run a piece of work if they were empty."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class ReservationLedger:
             self._tries[-1][name] = self.headrooms[name].copy()
 
     def margin_of(self, node: str) -> Margin | None:
-        """What is to be left free there beside new work."""
+        """Return what is to be left free there beside new work."""
         return self._margins.get(node)
 
     def _measure(self, node: NodeView, now: float) -> None:
@@ -138,7 +138,7 @@ class ReservationLedger:
             self.headrooms[node.name] = headroom(node, now, self._policy)
 
     def shares_alone(self, kind: Kind) -> Mapping[str, float]:
-        """The nodes on which strangers leave room for work of ``kind``, each with the share that is free now."""
+        """The nodes on which other processes leave room for work of ``kind``, each with the share that is free now."""
         index = self._alone.get(kind)
         if index is None:
             index = self._alone[kind] = NodeIndex(self.views, self.touched)

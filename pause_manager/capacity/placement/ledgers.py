@@ -16,7 +16,7 @@ States = Mapping[str, NodeState]
 def admission_ledger(
     nodes: Sequence[NodeView], policy: Policy, now: float, states: States | None = None
 ) -> ReservationLedger:
-    """The rooms new work may go to: not where a node is saturated, nor where strangers will soon be back."""
+    """The rooms new work may go to: not where a node is saturated, nor where other processes will soon be back."""
     closed = {name for name, state in (states or {}).items() if state.is_saturated}
     return ReservationLedger(nodes, policy, now, closed=closed, margins=_margins(nodes, policy, states or {}))
 

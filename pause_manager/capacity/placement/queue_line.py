@@ -60,7 +60,7 @@ class Line:
         del lane[at]
 
     def kinds(self, now: float) -> list[tuple[Kind, Iterator[tuple[Rank, Waiting]]]]:
-        """What is due of each kind of needs, policy and queue, in order."""
+        """Return what is due of each kind of needs, policy and queue, in order."""
         return [
             (kind, heapq.merge(*(self._ranked(priority, lane, now) for priority, lane in lanes.items())))
             for kind, lanes in self._lanes.items()

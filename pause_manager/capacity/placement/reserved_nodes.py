@@ -26,7 +26,7 @@ class ReservedNode:
     """How many pieces of work were asked to leave it."""
 
     def is_over(self, view: NodeView | None, policy: Policy, now: float) -> bool:
-        """Whether it is kept no longer: the node is gone, strangers have come there, or it has taken too long."""
+        """Whether it is kept no longer: the node is gone, other processes have come there, or it has taken too long."""
         return now >= self.until or view is None or not would_fit_alone(view, self.needs, policy)
 
 

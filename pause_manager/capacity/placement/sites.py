@@ -1,4 +1,4 @@
-"""A node as a place that could be emptied: what strangers leave of it, and what of ours is in the way."""
+"""A node as a place that could be emptied: what other processes leave of it, and what of ours is in the way."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Site:
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
 
     def in_the_way(self, want: Want) -> float | None:
-        """How much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
+        """Return how much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
         alone, left = self.alone, self.left
         if want.cpu > alone.cpu_millicores or want.memory > alone.memory_mib or want.gpus > len(self.gpus):
             return None
@@ -79,7 +79,7 @@ class Site:
         return lacks
 
     def takes(self, left: Headroom, want: Want) -> bool:
-        """Whether ``want`` would go on here, if so much were left."""
+        """Return whether ``want`` would go on here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
         share = left.share(want.needs, want.queue)
         if share is None or share.is_below(threshold):
@@ -112,7 +112,7 @@ class Site:
         return chosen
 
     def _per_gain(self, allocation: Allocation, want: Want, price: Price) -> float:
-        """What it costs to be rid of ``load``, by what of ``want`` it has."""
+        """Return what it costs to be rid of ``allocation``, by what of ``want`` it has."""
         gain = 0.0
         if want.cpu > self.left.cpu_millicores:
             gain = max(gain, to_millicores(allocation.needs.cpu) / want.cpu)
@@ -126,7 +126,7 @@ class Site:
         return float(price(allocation)[0]) / gain if gain else float("inf")
 
     def _give_back(self, left: Headroom, allocation: Allocation) -> None:
-        """Make ``left`` what it is without ``load``: never more than strangers leave."""
+        """Make ``left`` what it is without ``allocation``: never more than other processes leave."""
         alone = self.alone
         left.cpu_millicores = min(left.cpu_millicores + to_millicores(allocation.needs.cpu), alone.cpu_millicores)
         left.memory_mib = min(left.memory_mib + self.view.memory_mib_of(allocation), alone.memory_mib)

@@ -22,11 +22,11 @@ from pause_manager.nodes import operator_threshold, watching
 from pause_manager.nodes.machines import identity, renaming
 
 NOBODY = "No node was seen in the last hour: no worker is running (start one with: manage.py up)."
-CORRECTED = "* strangers want that much; on a full CPU they get less"
+CORRECTED = "* other processes want that much; on a full CPU they get less"
 WIDE = 160
 
 
-OFF = "Capacity is not watched: work starts without asking for room"
+OFF = "Capacity is not watched: work starts without a capacity check"
 
 
 class Command(ShellCommand):
@@ -44,11 +44,11 @@ exit codes:
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--watch", action="store_true", help="keep showing, each second, until Ctrl-C")
         parser.add_argument("--why", metavar="PIPELINE", help="say whether new work of PIPELINE would wait, and why")
-        parser.add_argument("--json", action="store_true", help="one JSON object a node and line")
+        parser.add_argument("--json", action="store_true", help="one JSON object per node and line")
         verbs = parser.add_subparsers(dest="verb")
-        on = verbs.add_parser("on", help="ask for room before work starts, in the whole system")
-        off = verbs.add_parser("off", help="ask for none; all that only capacity keeps goes on")
-        own = verbs.add_parser("threshold", help="give a node a threshold of its own, or take it away")
+        on = verbs.add_parser("on", help="check capacity before work starts, in the whole system")
+        off = verbs.add_parser("off", help="do not check it; work that waits only for capacity resumes")
+        own = verbs.add_parser("threshold", help="set or remove a node's own threshold")
         own.add_argument("node", help="name of the node")
         own.add_argument("threshold", help="the share that must be free for new work: 35%%, 0.35, or none")
         for verb in (on, off, own):
@@ -80,7 +80,9 @@ exit codes:
             return
         already = "" if has_changed else " already"
         if not is_watched:
-            self.line(f"Capacity is not watched{already}; what only capacity keeps goes on with the next poll.")
+            self.line(
+                f"Capacity is not watched{already}; work that waits only for capacity resumes with the next poll."
+            )
         elif conf.settings().capacity:
             self.line(f"Capacity is watched{already}.")
         else:

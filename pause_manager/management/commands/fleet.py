@@ -23,7 +23,7 @@ HEARD_SECONDS = 1.0
 class Command(ShellCommand):
     """Calls ``fleet.pause``, ``fleet.resume`` and ``fleet.snapshot``."""
 
-    help = "Pause the whole fleet before an upgrade, see what is still at work, and resume."
+    help = "Pause the whole fleet before an upgrade, see what is still running, and resume."
     epilog = """\
 exit codes:
   0    done; with --wait: drained, and every live worker has obeyed: it is safe to upgrade
@@ -39,15 +39,13 @@ exit codes:
         verbs = parser.add_subparsers(dest="verb")
         told: dict[str, Any] = {"epilog": self.epilog, "formatter_class": RawDescriptionHelpFormatter}
         pause = verbs.add_parser("pause", help="take no new work", **told)
-        pause.add_argument(
-            "--mode", choices=Hold.Mode.values, required=True, help="drain: what runs goes on to its end"
-        )
+        pause.add_argument("--mode", choices=Hold.Mode.values, required=True, help="drain: running work finishes")
         pause.add_argument("--reason", required=True, help="why, for the audit trail")
         pause.add_argument("--deadline", type=period, help="a drain becomes a quiesce after this time: 10m")
         resume = verbs.add_parser("resume", help="take work again")
         resume.add_argument("--reason", required=True, help="why, for the audit trail")
-        resume.add_argument("--force", action="store_true", help="although something is still at work")
-        status = verbs.add_parser("status", help="show state, work at hand and workers", **told)
+        resume.add_argument("--force", action="store_true", help="even if work is still running")
+        status = verbs.add_parser("status", help="show state, running work and workers", **told)
         for verb in (pause, status):
             verb.add_argument("--wait", action="store_true", help="return when drained")
             verb.add_argument("--timeout", type=period, help="with --wait: wait no longer than this")

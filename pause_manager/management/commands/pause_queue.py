@@ -30,7 +30,7 @@ WIDE = 160
 class Command(ShellCommand):
     """Without a verb a table, or with ``--json`` one object an entry and line."""
 
-    help = "Show what waits for capacity or the end of a hold, in the order in which it goes on, each with why."
+    help = "List parked work in resume order, with reasons."
     epilog = """\
 exit codes of drop, rename, force and reroute:
   0    done
@@ -40,22 +40,24 @@ exit codes of drop, rename, force and reroute:
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON object an entry and line")
-        parser.add_argument("--limit", type=int, default=50, help="show so many at most (default 50; --json: all)")
+        parser.add_argument("--json", action="store_true", help="one JSON object per entry and line")
+        parser.add_argument("--limit", type=int, default=50, help="show at most this many (default 50; --json: all)")
         parser.add_argument(
-            "--problem", choices=PauseQueueEntry.Problem.values, help="only what has this problem, on its way or not"
+            "--problem", choices=PauseQueueEntry.Problem.values, help="only entries with this problem, sent or not"
         )
         verbs = parser.add_subparsers(dest="verb")
         told: dict[str, Any] = {"epilog": self.epilog, "formatter_class": RawDescriptionHelpFormatter}
-        drop = verbs.add_parser("drop", help="take messages out for good: their tasks never run", **told)
+        drop = verbs.add_parser("drop", help="drop messages permanently: their tasks never run", **told)
         _add_selection(drop)
-        rename = verbs.add_parser("rename", help="let the messages of a task run another one", **told)
+        rename = verbs.add_parser("rename", help="change the task that messages run", **told)
         rename.add_argument("old", help="the task that they name")
         rename.add_argument("new", help="the task that they are to run")
         rename.add_argument("--queue", default="", help="only those of this queue")
-        force = verbs.add_parser("force", help="start what waits for room anyway: it asks for none", **told)
+        force = verbs.add_parser(
+            "force", help="start work that waits for capacity anyway, without a capacity check", **told
+        )
         force.add_argument("entries", nargs="+", type=int, metavar="ENTRY", help="numbers of entries")
-        reroute = verbs.add_parser("reroute", help="let messages go to another queue", **told)
+        reroute = verbs.add_parser("reroute", help="move messages to another queue", **told)
         _add_selection(reroute)
         reroute.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they go to")
         for verb in (drop, rename, force, reroute):
@@ -118,7 +120,7 @@ exit codes of drop, rename, force and reroute:
         self.stdout.write(captured.get(), ending="")
 
     def _tell_the_rest(self) -> None:
-        """What is on its way and not taken up, and what nobody takes up."""
+        """Return what is on its way and not taken up, and what nobody takes up."""
         on_its_way = PauseQueueEntry.objects.unconfirmed().count()
         if on_its_way:
             self.stdout.write(f"Sent on and not taken up yet: {on_its_way:,}.")

@@ -181,7 +181,7 @@ class Meeting:
         self._from_database = (time.monotonic(), answer)
 
     def noted(self) -> Answer:
-        """What the database answered last, if that is good still; by itself no container speaks."""
+        """Return what the database answered last, if that is good still; by itself no container speaks."""
         if self._from_database is not None and time.monotonic() - self._from_database[0] <= _times()[0]:
             return self._from_database[1]
         return Answer(False)

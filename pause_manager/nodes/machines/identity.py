@@ -64,7 +64,7 @@ def know(found: str) -> None:
 
 
 def forget_name() -> None:
-    """What is known of it is not so any more: ask the database anew."""
+    """Return what is known of it is not so any more: ask the database anew."""
     know("")
 
 
@@ -94,7 +94,7 @@ def _register() -> str:
 
 
 def is_taken(wanted: str) -> bool:
-    """Whether another machine that lives has the name. One that has not been heard of for long, perhaps this one
+    """Return whether another machine that lives has the name. One that has not been heard of for long, perhaps this one
     before it was booted, lets go of it. Call it after :func:`lock_names`; it notes who has asked."""
     others = Machine.objects.filter(name=wanted).exclude(pk=processes.boot_id())
     gone = Now() - timedelta(seconds=conf.settings().unknown_seconds)
@@ -105,7 +105,7 @@ def is_taken(wanted: str) -> bool:
 
 
 def refusal(wanted: str) -> str:
-    """Why this machine cannot be called ``wanted``, and what to do."""
+    """Return why this machine cannot be called ``wanted``, and what to do."""
     return (
         f"Another machine is the node {wanted}: it was heard of within the last {conf.settings().unknown_seconds:g} s, "
         f"and its boot id is not {processes.boot_id()}. Workers here take no work. Set SLACKWATER_NODE (or "

@@ -13,8 +13,9 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from pause_manager import conf, holds, pause_queue, workloads
+from pause_manager import conf, holds, workloads
 from pause_manager.actor import SYSTEM
+from pause_manager.database import advisory_locks
 from pause_manager.messaging import notifier
 from pause_manager.models import FleetWorker, Machine
 from pause_manager.nodes import members, registry
@@ -84,7 +85,7 @@ def _live() -> QuerySet[FleetWorker]:
 
 
 def _rename(old: str, new: str) -> bool:
-    """Give this machine its new name, unless another of its workers wants a different one; answers whether it has it.
+    """Give this machine its new name, unless another of its workers wants a different one; return whether it has it.
 
     What starts work reads the name after it has taken its share, or holds the machine's row, and so writes either name
     before this begins or the new one. Order of the locks: the names, the poll, what is held, the machine, the rows.
@@ -100,7 +101,7 @@ def _rename(old: str, new: str) -> bool:
         if here.exclude(wanted_node=new).exists():
             return False
         if not identity.is_taken(new):
-            pause_queue.exclude_polls()
+            advisory_locks.exclude_polls()
             scopes = [f"node:{old}", f"node:{new}"]
             holds.exclude_starts(scopes)
             Machine.objects.filter(pk=boot_id).update(name=new)

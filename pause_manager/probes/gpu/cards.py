@@ -40,7 +40,7 @@ class Cards:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no card was ever seen."""
+        """Return whether no card was ever seen."""
         return not self._known
 
     def unknown(self, reason: str) -> tuple[GpuView, ...]:
@@ -48,7 +48,7 @@ class Cards:
         return tuple(replace(gpu, **_UNREADABLE, problem=reason) for gpu in self._known.values())
 
     def have_moved(self, entries: Iterable[Entry]) -> bool:
-        """Whether a number means another card than in the last answer, or there are more or fewer of them."""
+        """Return whether a number means another card than in the last answer, or there are more or fewer of them."""
         now = _numbers(entries)
         if now.keys() != self._numbers.keys():
             return bool(self._numbers)
@@ -103,7 +103,7 @@ def _numbers(entries: Iterable[Entry]) -> dict[int, str]:
 
 
 def _likeliest(index: int, unseen: dict[str, GpuView], *, is_only_one: bool) -> GpuView | None:
-    """Which of the ``unseen`` cards it is that cannot be read under this number; ``None`` if it could be any."""
+    """Return which of the ``unseen`` cards it is that cannot be read under this number; ``None`` if it could be any."""
     if is_only_one and len(unseen) == 1:
         return next(iter(unseen.values()))
     return next((card for card in unseen.values() if card.index == index), None)

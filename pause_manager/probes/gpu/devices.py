@@ -51,7 +51,7 @@ def visible(
 
 
 def differ(gpus: Sequence[GpuView]) -> bool:
-    """Whether CUDA may number the cards in another order than the driver."""
+    """Return whether CUDA may number the cards in another order than the driver."""
     return len({(gpu.name, gpu.total_mib) for gpu in gpus if gpu.mig_of is None}) > 1
 
 
@@ -97,7 +97,7 @@ _NOT_INITIALISED = 3
 
 
 def is_cuda_up() -> bool:
-    """Whether CUDA was initialised in this process: from then on it sees what the mask named at that moment."""
+    """Return whether CUDA was initialised in this process: from then on it sees what the mask named at that moment."""
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
         return bool(library.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != _NOT_INITIALISED)

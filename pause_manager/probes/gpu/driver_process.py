@@ -103,7 +103,7 @@ class DriverProcess:
         return self.has_ended()
 
     def has_ended(self) -> bool:
-        """Whether it has ended; waits a moment for it."""
+        """Return whether it has ended; waits a moment for it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.05)
         return self._process.returncode is not None

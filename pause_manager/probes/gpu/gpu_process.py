@@ -157,7 +157,7 @@ def processes(handle: Any) -> list[tuple[int, int | None]]:
 
 
 def optional(read: Callable[[], T]) -> T | None:
-    """What ``read`` says; ``None`` if the driver cannot tell. A lost card is an error still."""
+    """Return what ``read`` says; ``None`` if the driver cannot tell. A lost card is an error still."""
     try:
         return read()
     except pynvml.NVMLError as error:

@@ -221,7 +221,7 @@ class GpuProbe:
             self._dying.append(process)
 
     def _still_dying(self) -> int:
-        """How many processes do not end though they were killed."""
+        """Return how many processes do not end though they were killed."""
         self._dying = [process for process in self._dying if not process.has_ended()]
         return len(self._dying)
 

@@ -223,6 +223,8 @@ def test_lists_filter_by_lifecycle_and_find_a_run_by_id() -> None:
     assert str(ended.pk) not in unfinished
     assert str(ended.pk) in found
     assert str(running.pk) not in found
+    assert client.get(reverse(RUNS), {"q": str(ended.pk)[:8]}).content.decode().count(str(ended.pk)[:8]) > 1
+    assert str(running.pk) not in client.get(reverse(RUNS), {"q": str(ended.pk)[:8]}).content.decode()
     assert nonsense.status_code == 200
 
 

@@ -43,12 +43,12 @@ def differences(patterns: Iterable[URLPattern | URLResolver]) -> tuple[set[str],
 
 
 @pytest.fixture(autouse=True)
-def _beat_ticks_and_metrics_need_a_token(settings: Any) -> None:
-    from backend import ticks
+def _heartbeats_exist_and_metrics_need_a_token(settings: Any) -> None:
+    from backend import heartbeats
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "metrics_token": "only-for-this-test"}
-    for who in (ticks.BEAT, ticks.CONTROL):
-        assert ticks.mark(who)
+    for who in (heartbeats.BEAT, heartbeats.CONTROL):
+        assert heartbeats.record(who)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def shared_server(shared_process_env) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def server(shared_server, transactional_db) -> httpx.Client:
+def server(shared_server: httpx.Client, transactional_db: None) -> httpx.Client:
     """A client of the web server, without cookies."""
     shared_server.cookies.clear()
     return shared_server

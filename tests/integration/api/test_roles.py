@@ -248,7 +248,7 @@ def test_tokens_are_for_superusers_alone(site: Any) -> None:
 def test_the_guide_s_way_to_let_somebody_in_works(transactional_db: None, settings: Any, tmp_path: Any) -> None:
     settings.DATA_DIR = tmp_path
     call_command("prepare")
-    guide = (settings.BASE_DIR / "docs" / "access.md").read_text()
+    guide = (settings.BASE_DIR / "docs" / "howto" / "access.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
 
     exec(snippet, {})

@@ -166,7 +166,7 @@ def test_a_wrong_request_says_what_was_expected_and_creates_nothing(api, body, c
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"pipeline": ', "it is no valid JSON"),
+        ('{"pipeline": ', "it is not valid JSON"),
         ('{"pipeline": NaN}', "pipeline is nan, which is no number"),
         ('{"pipeline": "numbers", "site": "ours", "items": [{"n": 1}, {"n": [0.5, 1e999]}]}', "items[1].n[1] is inf"),
         ('{"pipeline": "numbers", "site": "ours", "items": [{"n": -Infinity}]}', "items[0].n is -inf"),
@@ -174,7 +174,7 @@ def test_a_wrong_request_says_what_was_expected_and_creates_nothing(api, body, c
         ('{"pipeline": "drill", "site": "ours", "params": {"mode": "\\ud800"}}', "half a character"),
         ('{"pipeline": "drill", "site": "ours", "params": {"items": 1e999}}', "params.items is inf"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
-        (b"\xff\xfe{}", "it is no valid JSON"),
+        (b"\xff\xfe{}", "it is not valid JSON"),
     ],
 )
 def test_a_body_that_cannot_be_stored_is_400(api, text, sentence):

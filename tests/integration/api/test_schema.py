@@ -13,7 +13,7 @@ from tests.support.api_users import AUTOMATION, RUNS
 
 READ_ERRORS = {"400", "401", "403", "404", "429"}
 COMMAND_ERRORS = {"409", "411", "413", "415", "422"}
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "openapi.yaml"
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "reference" / "openapi.yaml"
 
 
 @pytest.fixture(scope="module")

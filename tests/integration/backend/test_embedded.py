@@ -76,7 +76,7 @@ def test_a_server_that_a_killed_run_left_behind_is_replaced(layout: Layout, post
         successor.start()
 
         assert leftover.wait(5) == 0
-        assert successor.answers()
+        assert successor.responds()
     finally:
         successor.stop()
 
@@ -95,7 +95,7 @@ def test_it_starts_again_after_kill_9(postgres: Postgres):
         return True
 
     assert eventually(starts, seconds=20)
-    assert postgres.answers()
+    assert postgres.responds()
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_process_id_that_now_belongs_to_somebody_else_is_left_alone(layout: La
 
         postgres.start()
 
-        assert postgres.answers()
+        assert postgres.responds()
         assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -192,7 +192,7 @@ def test_data_of_another_version_is_refused(layout: Layout, postgres: Postgres):
     layout.postgres_dir.mkdir()
     (layout.postgres_dir / "PG_VERSION").write_text("12\n")
 
-    with pytest.raises(EmbeddedError, match=r"its data is of PostgreSQL 12 and the installed one is \d+\.$"):
+    with pytest.raises(EmbeddedError, match=r"its data is of PostgreSQL 12, and PostgreSQL \d+ is installed\.$"):
         postgres.start()
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from backend import ticks
+from backend import heartbeats
 from pause_manager.models import FleetWorker, Machine
 from pause_manager.probes.processes import host_name
 from tests.support.scrape import Scrape
@@ -23,8 +23,8 @@ from tests.support.scrape import Scrape
 @pytest.fixture
 def alive() -> None:
     """Beat and a control worker."""
-    for who in (ticks.BEAT, ticks.CONTROL):
-        assert ticks.mark(who)
+    for who in (heartbeats.BEAT, heartbeats.CONTROL):
+        assert heartbeats.record(who)
 
 
 def test_a_living_process_answers(client: Client):
@@ -65,18 +65,18 @@ def test_a_name_that_two_machines_have_is_told_and_keeps_nobody_from_working(cli
 @pytest.mark.parametrize(
     ("who", "never", "late"),
     [
-        (ticks.BEAT, "no tick of beat is known", "the last tick was 9. s ago"),
-        (ticks.CONTROL, "no control worker is known", "a control worker last did its work 9. s ago"),
+        (heartbeats.BEAT, "beat has not reported", "beat last seen 9. s ago"),
+        (heartbeats.CONTROL, "no control worker has reported", "control worker last seen 9. s ago"),
     ],
 )
 def test_not_ready_without_beat_or_control_worker(client: Client, alive, who: str, never: str, late: str):
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
-        broker.pexpire(ticks.key(who), (ticks.EXPIRES_SECONDS - 90) * 1000)
+        broker.pexpire(heartbeats.key(who), (heartbeats.EXPIRES_SECONDS - 90) * 1000)
         response = client.get("/readyz")
         assert response.status_code == 503
         assert re.fullmatch(late, response.json()["checks"][who])
 
-        broker.delete(ticks.key(who))
+        broker.delete(heartbeats.key(who))
         assert client.get("/readyz").json()["checks"][who] == never
 
 
@@ -87,7 +87,7 @@ def test_not_ready_without_redis(client: Client, alive, settings, tmp_path):
     response = client.get("/readyz")
 
     assert response.status_code == 503
-    assert response.json()["checks"]["redis"] == "Redis does not answer"
+    assert response.json()["checks"]["redis"] == "Redis does not respond"
     assert response.json()["checks"]["database"] == "ok"
 
 
@@ -110,8 +110,8 @@ def test_not_ready_without_the_database(client: Client, alive, monkeypatch):
     response = client.get("/readyz")
 
     assert response.status_code == 503
-    assert response.json()["checks"]["database"] == "the database does not answer"
-    assert response.json()["checks"]["migrations"] == "the database does not answer"
+    assert response.json()["checks"]["database"] == "the database does not respond"
+    assert response.json()["checks"]["migrations"] == "the database does not respond"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -137,7 +137,7 @@ def test_whose_clock_differs_is_named_and_keeps_nobody_from_working(client: Clie
     report(key="gone@x", node="x", clock_offset=500.0, last_seen_at=timezone.now() - timedelta(hours=1))
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
         beat = {"host": "beat-host", "at": time.time() + 7}
-        broker.set(ticks.key(ticks.BEAT), json.dumps(beat), ex=ticks.EXPIRES_SECONDS)
+        broker.set(heartbeats.key(heartbeats.BEAT), json.dumps(beat), ex=heartbeats.EXPIRES_SECONDS)
 
     response = client.get("/readyz")
     told = {
@@ -160,7 +160,7 @@ def test_whose_clock_differs_is_named_and_keeps_nobody_from_working(client: Clie
 def test_a_beat_whose_clock_is_wrong_is_no_dead_beat(client: Client, transactional_db):
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
         behind = {"host": "beat-host", "at": time.time() - 90}
-        broker.set(ticks.key(ticks.BEAT), json.dumps(behind), ex=ticks.EXPIRES_SECONDS)
+        broker.set(heartbeats.key(heartbeats.BEAT), json.dumps(behind), ex=heartbeats.EXPIRES_SECONDS)
 
     checks = client.get("/readyz").json()["checks"]
 

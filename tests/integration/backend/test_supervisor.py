@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend import supervisor as module
-from backend.supervisor import Backoff, Supervisor
+from backend.supervision import supervisor as module
+from backend.supervision.supervisor import Backoff, Supervisor
 
 OBEDIENT = "import time; print('here', flush=True); time.sleep(60)"
 STUBBORN = (
@@ -120,8 +120,8 @@ def test_what_ends_by_itself_is_started_again_ever_more_slowly(supervisor, tmp_p
     run(supervisor, BRIEF, lambda: supervisor.children[0].backoff.failures >= 2)
 
     printed = (tmp_path / "system.log").read_text()
-    assert "one ended with exit code 0; starting it again at once" in printed
-    assert "one ended with exit code 0; starting it again in 1 s" in printed
+    assert "one ended with exit code 0; restarting it now" in printed
+    assert "one ended with exit code 0; restarting it in 1 s" in printed
 
 
 def test_back_off_grows_to_a_limit_and_starts_over_after_health():
@@ -145,7 +145,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     run(supervisor, ready, lambda: told.exists() and len(told.read_text()) >= 6)
 
     assert time.monotonic() - began < 10, "0, 1, 2, 4 and 8 seconds are 15"
-    assert "starting it again in 0.5 s" in (tmp_path / "system.log").read_text()
+    assert "restarting it in 0.5 s" in (tmp_path / "system.log").read_text()
 
 
 def test_nothing_is_started_after_a_signal(supervisor):

@@ -91,7 +91,9 @@ def test_a_second_copy_in_the_same_directory_is_refused(system: System):
     said = system.printed.splitlines()[-1]
     assert f"in use by another copy (pid {system.process.pid}), up at http://localhost:{system.port}." in said
     assert "To run this there: .venv/bin/python manage.py run_pipeline drill --wait." in said
-    assert f"For a second copy: make up PORT={system.port + 1} DATA_DIR={system.data_dir}-{system.port + 1}." in said
+    assert (
+        f"To start a second copy: make up PORT={system.port + 1} DATA_DIR={system.data_dir}-{system.port + 1}." in said
+    )
     assert system.is_ready()
 
 
@@ -116,7 +118,7 @@ def test_a_killed_process_is_one_line_with_one_time(system: System):
 
     (line,) = eventually(told)
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC WARNING \w+: ", line), line
-    assert line.endswith(f"Process {killed.pid} ended with signal 9 (SIGKILL); its work goes on elsewhere.")
+    assert line.endswith(f"Process {killed.pid} ended with signal 9 (SIGKILL); another process resumes its work.")
     assert "Traceback" not in log.read_text()
     assert eventually(lambda: system.call(f"automation/runs/{run['id']}/")["status"] == "completed", 120)
     assert "Traceback" not in log.read_text()
@@ -129,7 +131,7 @@ def test_a_port_in_use_is_one_clear_sentence(system: System, tmp_path: Path):
     assert not second.data_dir.exists()
     assert second.printed.strip() == (
         f"CommandError: Cannot listen on 127.0.0.1:{system.port}: address already in use. "
-        "Choose another with --port or PORT=."
+        "Choose another port with --port or PORT=."
     )
 
 
@@ -169,13 +171,13 @@ def test_what_ctrl_c_says_is_true_and_the_next_start_goes_on_with_the_same_run()
         said = first.printed
         (run,) = RUN.findall(said)
         ((short, percent),) = re.findall(
-            r"stopping everything: run (\w{8}) is at (\d+) %; the next make up goes on", said
+            r"stopping everything: run (\w{8}) is at (\d+) %; (?:it continues|they continue) at the next make up", said
         )
         assert (run.startswith(short), 0 <= int(percent) < 100) == (True, True)
         assert "not affected" not in said
 
         second = launch(data_dir, *drill, port=unused_port())
-        assert eventually(lambda: "is not finished (running); going on with it" in second.printed, 120), second.printed
+        assert eventually(lambda: "is unfinished (running); continuing it" in second.printed, 120), second.printed
         assert set(RUN.findall(second.printed)) == {run}
         second.stop(signal.SIGINT)
         assert "messages were lost" not in second.printed
@@ -185,7 +187,7 @@ def test_what_ctrl_c_says_is_true_and_the_next_start_goes_on_with_the_same_run()
         third = launch(data_dir, *drill, "--new-run", port=unused_port())
         assert eventually(lambda: len(set(RUN.findall(third.printed))) == 2, 120), third.printed
         third.stop(signal.SIGINT)
-        assert "the next make up goes on with them" in third.printed
+        assert "they continue at the next make up" in third.printed
 
 
 def test_shells_have_the_apps_that_the_system_was_started_with():
@@ -243,7 +245,7 @@ def test_the_servers_alone_are_there_to_restore_a_backup():
         data_dir = Path(directory) / "data"
         system = launch(data_dir, "--servers-only", port=unused_port())
         try:
-            assert eventually(lambda: "only PostgreSQL and Redis started" in system.printed), system.printed
+            assert eventually(lambda: "started PostgreSQL and Redis only" in system.printed), system.printed
             assert not any(system.child(name) for name in CHILDREN)
             with psycopg.connect(Layout(data_dir).database_url) as connection:
                 assert connection.execute("SELECT 1").fetchone() == (1,)

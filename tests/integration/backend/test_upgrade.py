@@ -1,4 +1,4 @@
-"""The upgrade of ``docs/runbook.md`` with a changed pipeline and a paused run, on a running system."""
+"""The upgrade of ``docs/operations/runbook.md`` with a changed pipeline and a paused run, on a running system."""
 
 from __future__ import annotations
 

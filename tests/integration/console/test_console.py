@@ -72,7 +72,7 @@ def test_a_member_without_the_permission_to_view_is_refused_with_a_page() -> Non
     answer = sign_in("nina", make_site()).get("/")
 
     assert answer.status_code == 403
-    assert "You may not see this" in answer.content.decode()
+    assert "You cannot see this page" in answer.content.decode()
 
 
 def test_a_page_may_load_nothing_from_elsewhere_and_has_nothing_inline() -> None:
@@ -239,12 +239,12 @@ def test_nobody_starts_a_run_for_another_accounts_site() -> None:
     answer = client.post(reverse("console:start"), {"pipeline": "drill", "site": "theirs", "param-items": "3"})
 
     assert answer.status_code == 422
-    assert "the site does not exist, or is not yours" in answer.content.decode()
+    assert "the site does not exist, or you do not have access to it" in answer.content.decode()
     assert not AutomationRun.objects.exists()
 
 
 @pytest.mark.req("M-12", "M-13")
-def test_a_paused_run_tells_who_was_at_what_and_what_goes_on() -> None:
+def test_a_paused_run_names_the_items_in_progress_and_what_continues() -> None:
     run = creation.create("drill", site=make_site(), actor=OPERATOR, params={"items": 30, "seconds": 0})
     claim(run, "anna")
     client = operator(run.site)
@@ -252,8 +252,8 @@ def test_a_paused_run_tells_who_was_at_what_and_what_goes_on() -> None:
 
     pause = client.get(page_of(run)).context["pause"]
 
-    (at_work,) = pause.at_work
-    assert (at_work["stage"], at_work["item"], at_work["name"]) == ("Work", "000", "1")
+    (entry,) = pause.in_progress
+    assert (entry["stage"], entry["item"], entry["name"]) == ("Work", "000", "1")
     assert [(stage["title"], stage["remaining_count"]) for stage in pause.starts] == [("Work", 30)]
 
 

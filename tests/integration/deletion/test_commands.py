@@ -71,7 +71,7 @@ def test_without_arguments_it_takes_away_what_was_deleted(capsys):
 
     call_command("purge")
 
-    assert capsys.readouterr().out.startswith("Gone in ")
+    assert capsys.readouterr().out.startswith("Deleted in ")
     assert not WorkItem.objects.exists()
 
 
@@ -80,7 +80,7 @@ def test_an_archive_has_all_of_a_run_and_ends_with_its_counts(tmp_path, capsys):
     path = tmp_path / "run.jsonl"
 
     call_command("archive_run", str(run.pk), "--output", str(path))
-    with pytest.raises(CommandError, match="it is there already"):
+    with pytest.raises(CommandError, match="it exists already"):
         call_command("archive_run", str(run.pk), "--output", str(path))
 
     lines = [json.loads(line) for line in path.read_text().splitlines()]

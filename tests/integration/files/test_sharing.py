@@ -21,7 +21,7 @@ from automation.models import AutomationRun, ItemFailure, WorkSlice
 from automation.pipeline import Pipeline, Stage
 from automation.pipeline.context import StageContext
 from automation.runs import reconciler
-from backend import ticks
+from backend import heartbeats
 from pause_manager.nodes import members
 from tests.support.factories import claim, drain, expire_leases, leased, make_run, settle, writer_of
 from tests.support.pipelines import Scripted, scripted
@@ -44,8 +44,8 @@ def gone(name: str) -> None:
 
 
 def ready() -> tuple[int, str]:
-    for who in (ticks.BEAT, ticks.CONTROL):
-        assert ticks.mark(who)
+    for who in (heartbeats.BEAT, heartbeats.CONTROL):
+        assert heartbeats.record(who)
     answer = Client().get("/readyz")
     return answer.status_code, answer.json()["checks"]["storage"]
 

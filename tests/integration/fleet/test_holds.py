@@ -146,6 +146,7 @@ def test_the_admin_holds_and_releases_and_says_what_it_did_not():
         return " ".join(str(message) for message in answer.context["messages"])
 
     assert act("workernode", "hold_nodes", node) == "Held: node:n1."
+    assert act("workernode", "hold_nodes", node) == "Nothing to do: the selected nodes are already held."
     assert Hold.objects.get(scope="node:n1").reason == "dust"
     said = act("hold", "release_selected", *Hold.objects.all())
     assert "Released: node:n1." in said

@@ -1,4 +1,4 @@
-"""The example of ``docs/pipelines.md`` works word by word."""
+"""The example of ``docs/howto/pipelines.md`` works word by word."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.workers import REPOSITORY, Workers
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
-DOCUMENT = (REPOSITORY / "docs" / "pipelines.md").read_text()
+DOCUMENT = (REPOSITORY / "docs" / "howto" / "pipelines.md").read_text()
 
 
 def blocks(language: str) -> list[str]:

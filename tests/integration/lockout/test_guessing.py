@@ -61,9 +61,9 @@ def alice() -> User:
     return user
 
 
-def sign_in(password: str, *, name: str = "alice", door: str = "console", at: str = "192.0.2.1", **more: str) -> Any:
+def sign_in(password: str, *, name: str = "alice", channel: str = "console", at: str = "192.0.2.1", **more: str) -> Any:
     given = {"username": name, "password": password, "next": "/"}
-    return Client(REMOTE_ADDR=at, **more).post(SIGN_IN[door], given)  # type: ignore[arg-type]
+    return Client(REMOTE_ADDR=at, **more).post(SIGN_IN[channel], given)  # type: ignore[arg-type]
 
 
 def by_token(url: str, header: str, *, address: str = "192.0.2.1", method: str = "get", **more: str) -> Any:
@@ -80,32 +80,32 @@ def events(action: str) -> list[dict[str, Any]]:
     return [event.details for event in ControlEvent.objects.filter(action=action).order_by("id")]
 
 
-@pytest.mark.parametrize("door", SIGN_IN)
+@pytest.mark.parametrize("channel", SIGN_IN)
 def test_wrong_passwords_are_stopped_after_a_few_and_the_right_one_gets_in_later(
-    alice: User, hashed: list[str], settings: Any, door: str
+    alice: User, hashed: list[str], settings: Any, channel: str
 ) -> None:
     settings.LOCKOUT = {**settings.LOCKOUT, "seconds": 2}
     hashed.clear()
 
-    answers = [sign_in(f"wrong-{number}", door=door) for number in range(60)]
+    answers = [sign_in(f"wrong-{number}", channel=channel) for number in range(60)]
 
     assert [answer.status_code for answer in answers[: TRIES + 1]] == [200] * TRIES + [429]
     assert {answer.status_code for answer in answers[TRIES:]} == {429}
     assert len(set(hashed)) == TRIES
     assert 1 <= int(answers[-1]["Retry-After"]) <= 2
     assert "<time datetime=" in answers[-1].content.decode()
-    assert sign_in("secret-of-alice", door=door).status_code == 429
+    assert sign_in("secret-of-alice", channel=channel).status_code == 429
     assert len(set(hashed)) == TRIES
     time.sleep(2.1)
-    assert sign_in("secret-of-alice", door=door).status_code == 302
+    assert sign_in("secret-of-alice", channel=channel).status_code == 302
 
 
 def test_what_was_tried_is_on_record_once(alice: User) -> None:
     for number in range(30):
-        sign_in(f"wrong-{number}", door="admin" if number % 2 else "console")
+        sign_in(f"wrong-{number}", channel="admin" if number % 2 else "console")
 
-    assert events("sign_in_failed") == [{"account": "alice", "address": "192.0.2.1", "door": "console", "tries": 1}]
-    assert events("locked_out") == [{"account": "alice", "address": "192.0.2.1", "door": "console", "tries": TRIES}]
+    assert events("sign_in_failed") == [{"account": "alice", "address": "192.0.2.1", "channel": "console", "tries": 1}]
+    assert events("locked_out") == [{"account": "alice", "address": "192.0.2.1", "channel": "console", "tries": TRIES}]
     assert "wrong-" not in json.dumps(list(ControlEvent.objects.values_list("details", "reason")))
 
 
@@ -188,21 +188,21 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_has_seen(alice: User, sett
     assert attempt("198.51.100.2", 1) == 200
 
 
-DOORS = [
+CHANNELS = [
     ("api", RUNS, "get", "Token"),
     ("agents", f"{JOBS}claim", "post", "Agent"),
     ("mcp", "/mcp", "post", "Bearer"),
 ]
 
 
-@pytest.mark.parametrize(("door", "url", "method", "keyword"), DOORS, ids=[door for door, *_ in DOORS])
+@pytest.mark.parametrize(("channel", "url", "method", "keyword"), CHANNELS, ids=[channel for channel, *_ in CHANNELS])
 def test_wrong_tokens_are_stopped_and_a_right_one_gets_in(
-    alice: User, settings: Any, door: str, url: str, method: str, keyword: str
+    alice: User, settings: Any, channel: str, url: str, method: str, keyword: str
 ) -> None:
     settings.LOCKOUT = {**settings.LOCKOUT, "seconds": 2}
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER}
     account = alice.membership_set.get().account if hasattr(alice, "membership_set") else make_site("more").account
-    right = make_agent(account=account)[1] if door == "agents" else Token.objects.create(user=alice).key
+    right = make_agent(account=account)[1] if channel == "agents" else Token.objects.create(user=alice).key
 
     answers = [by_token(url, f"{keyword} {number:040x}", method=method) for number in range(100)]
 
@@ -210,7 +210,7 @@ def test_wrong_tokens_are_stopped_and_a_right_one_gets_in(
     found = answers[-1].json()
     assert "locked_out" in json.dumps(found)
     assert int(answers[-1]["Retry-After"]) in (1, 2)
-    assert [event["door"] for event in events("locked_out")] == [door]
+    assert [event["channel"] for event in events("locked_out")] == [channel]
     assert len(events("sign_in_failed")) == 1
     assert by_token(url, f"{keyword} {right}", method=method).status_code == 429
     assert by_token(url, f"{keyword} {right}", method=method, address="192.0.2.9").status_code == 200

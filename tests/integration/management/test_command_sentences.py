@@ -100,9 +100,9 @@ def test_an_agent_that_is_there_and_one_that_is_not_are_told_apart(shell):
     rotated, unknown = shell(*words, "--rotate"), shell("create_agent", "gpu-2", "--rotate")
 
     assert (first.code, first.out.startswith("swa_")) == (0, True)
-    assert (second.code, second.err) == (3, "Cannot make agent gpu-1: it exists. --rotate gives it a new token.\n")
+    assert (second.code, second.err) == (3, "Cannot create agent gpu-1: it exists. --rotate replaces its token.\n")
     assert (rotated.code, rotated.out != first.out) == (0, True)
-    assert (unknown.code, unknown.err) == (4, "Cannot find agent gpu-2: there is none.\n")
+    assert (unknown.code, unknown.err) == (4, "Cannot find agent gpu-2: it does not exist.\n")
     assert shell("create_agent", "gpu-3", "--site", "nowhere").code == 4
     assert shell("create_agent", "gpu-3").code == 2
 
@@ -114,7 +114,7 @@ def test_a_run_is_explained_in_sentences(shell):
     told = shell("explain_run", "latest").out
 
     assert re.search(
-        rf"^- This run was paused by shell:\w+: lunch\. Since {TIME}\. It goes on when an operator resumes it\.$",
+        rf"^- This run was paused by shell:\w+: lunch\. Since {TIME}\. It resumes when an operator resumes it\.$",
         told,
         re.MULTILINE,
     ), told

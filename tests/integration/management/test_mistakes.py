@@ -43,7 +43,7 @@ def run(*words: str, timeout: float = 60, **env: str) -> subprocess.CompletedPro
         slow((*CONTENT, "--input", "README.md", "--param", "words=many"), "Cannot use parameter 'words'"),
         (("--run-pipeline", "nothing"), "Cannot find pipeline 'nothing': expected one of "),
         slow(("--run-pipeline", "drill", "--input", "README.md"), "it makes its own items."),
-        slow(("--input", "README.md"), "expected --run-pipeline with it."),
+        slow(("--input", "README.md"), "expected --run-pipeline, too."),
         (("--port", "abc"), "expected a port from 1 to 65535, got: 'abc'"),
         slow(("--port", "99999"), "expected a port from 1 to 65535, got: '99999'"),
         slow(("--concurrency", "0"), "expected 1 to 1000 processes, got: '0'"),
@@ -73,7 +73,7 @@ def test_a_data_folder_that_cannot_be_is_named(words, tmp_path: Path):
     for folder, said in (
         (file, f"Cannot use DATA_DIR {file}: {file} is not a folder."),
         (file / "inside", f"Cannot use DATA_DIR {file}/inside: {file} is not a folder."),
-        (Path("/proc/nowhere/data"), "Cannot create DATA_DIR /proc/nowhere/data: nothing can be made there."),
+        (Path("/proc/nowhere/data"), "Cannot create DATA_DIR /proc/nowhere/data: nothing can be created there."),
     ):
         done = run(*words, DATA_DIR=str(folder))
         assert (done.returncode, done.stderr) == (1, f"{said}\n")
@@ -82,9 +82,9 @@ def test_a_data_folder_that_cannot_be_is_named(words, tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        slow("DATABASE_URL", "garbage", "Cannot use DATABASE_URL: expected an address such as postgresql://"),
-        ("DATABASE_URL", "mysql://root:secret@host/db", "Cannot use DATABASE_URL: expected an address such as"),
-        slow("REDIS_URL", "localhost", "Cannot use REDIS_URL: expected an address such as redis://host:6379/0."),
+        slow("DATABASE_URL", "garbage", "Cannot use DATABASE_URL: expected a URL such as postgresql://"),
+        ("DATABASE_URL", "mysql://root:secret@host/db", "Cannot use DATABASE_URL: expected a URL such as"),
+        slow("REDIS_URL", "localhost", "Cannot use REDIS_URL: expected a URL such as redis://host:6379/0."),
         ("SLACKWATER_APPS", "nowhere", "Cannot find the app nowhere (SLACKWATER_APPS): there is no module nowhere"),
         slow("SLACKWATER_APPS", "nowhere.apps.Config", "there is no module nowhere in this checkout or on PYTHONPATH."),
     ],

@@ -119,7 +119,9 @@ def test_what_is_left_to_strangers_who_lately_used_more_is_named():
     run = make_run()
 
     entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
-    beside = f"on top of work already sent (strangers, who lately used more, are left 0.2 cores of {HERE})"
+    beside = (
+        f"on top of work already sent (0.2 cores of {HERE} are reserved for other processes that recently used more)"
+    )
     assert entry.reason.startswith(f"No node has room for 1 core {beside}: {HERE} has 1.05 of 2 cores free")
 
 
@@ -143,7 +145,7 @@ def test_an_operators_threshold_is_what_the_node_is_judged_by():
     Machine(NodeWatch()).sees(1, foreign=5)
 
     (event,) = events("node_saturated")
-    assert "it stops below 50% and goes on at 60% (its own threshold)." in event.reason
+    assert "it stops below 50% and resumes at 60% (its own threshold)." in event.reason
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_what_does_not_parse_is_noticed():
 
 @pytest.mark.req("W-41")
 def test_every_alert_says_what_it_means_and_stands_in_the_docs():
-    docs = (DEPLOY.parent / "docs/observability.md").read_text()
+    docs = (DEPLOY.parent / "docs/operations/observability.md").read_text()
     names = [rule["alert"] for rule in rules()]
 
     assert len(names) == len(set(names)) >= 12

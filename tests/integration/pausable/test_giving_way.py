@@ -64,7 +64,7 @@ def test_loops_and_tasks_give_way_in_one_order_and_what_never_asks_stays(needy: 
 
         machine.sees(8, foreign=2)
         assert told(low, urgent) == [
-            f"{HERE} is contended: strangers need 2.0 cores and our work declared 8.0 cores of its 8.0 cores; "
+            f"{HERE} is overcommitted: other processes need 2.0 cores and our work reserved 8.0 cores of 8.0 cores; "
             "one piece of it yields (lowest priority first, then last started).",
             "",
         ]
@@ -128,7 +128,7 @@ def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(fo
 
     assert waiting(1), foreign.workers.said("one")[-3000:]
     ((name, piece, reason),) = pieces.left()
-    told = "strangers need 4.0 cores and our work declared 6.0 cores of its 8.0 cores; one piece of it yields"
+    told = "other processes need 4.0 cores and our work reserved 6.0 cores of 8.0 cores; one piece of it yields"
     assert (name, told in reason) == ("usual", True)
     entry = PauseQueueEntry.objects.waiting().get()
     assert (entry.ref, entry.waits_for, entry.reason) == (f"task:{usual}", "capacity", reason)

@@ -61,7 +61,7 @@ class TestTheSwitch:
         assert manager.poll().sent == 0
 
         assert said("capacity", "off", "--reason", "the demo") == (
-            "Capacity is not watched; what only capacity keeps goes on with the next poll.\n"
+            "Capacity is not watched; work that waits only for capacity resumes with the next poll.\n"
         )
 
         assert manager.poll().sent == 2
@@ -114,7 +114,7 @@ class TestTheSwitch:
         assert WorkerNode.objects.get(name=HERE).is_consuming
 
 
-OFF = "Capacity is not watched: work starts without asking for room (manage.py capacity on)."
+OFF = "Capacity is not watched: work starts without a capacity check (manage.py capacity on)."
 
 
 class TestAThreshold:
@@ -208,7 +208,7 @@ class TestStartingAnyway:
 
         told, code = said_and_code("resume_run", str(run.pk), "--force")
 
-        assert told.startswith("It asks for no room any more. The run still waits: The pipeline scripted was paused")
+        assert told.startswith("It ignores capacity from now on. The run still waits: The pipeline scripted was paused")
         assert code == 8
         run.refresh_from_db()
         assert [reason.code for reason in gate.explain(run)] == ["operator"]
@@ -300,7 +300,7 @@ class TestTheFiguresOfNow:
     @pytest.mark.parametrize(
         ("view", "needs", "code", "sentence"),
         [
-            ({"cores": 10, "foreign": 7.5}, 1, "below_resume_threshold", "parked work goes on only with 3 cores free."),
+            ({"cores": 10, "foreign": 7.5}, 1, "below_resume_threshold", "parked work resumes only with 3 cores free."),
             ({"cores": 4, "foreign": 2}, 3, "does_not_fit", "has 2 of 4 cores free, 3 cores needed."),
             ({"cores": 4}, 5, "no_eligible_node", "No online node can ever run this: it needs 5 cores."),
         ],

@@ -19,8 +19,9 @@ from automation.models import Lifecycle
 from automation.models.runs import lock_runs
 from pause_manager import holds, manager, pause_queue
 from pause_manager.capacity.needs import Needs
+from pause_manager.database import advisory_locks
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
-from pause_manager.pause_queue import transitions
+from pause_manager.pause_queue import poller, transitions
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.worker import node_monitor
 from tests.support.factories import OPERATOR, drain, make_run
@@ -108,7 +109,7 @@ def test_every_decision_is_logged_with_its_figures(caplog):
 
     park("import:1")
     caplog.clear()
-    with caplog.at_level(logging.INFO, "pause_manager.manager"):
+    with caplog.at_level(logging.INFO, "pause_manager.pause_queue.poller"):
         assert polls(1) == [1]
     line = next(record.getMessage() for record in caplog.records if "Poll: " in record.getMessage())
     assert line.startswith("Poll: 1 entries go on, 0 wait; allowance 1, ")
@@ -119,7 +120,7 @@ def test_every_decision_is_logged_with_its_figures(caplog):
 def test_a_claim_that_finds_no_room_is_logged_with_its_figures(caplog):
     full("other")
 
-    with caplog.at_level(logging.INFO, "pause_manager.manager"), transaction.atomic():
+    with caplog.at_level(logging.INFO, "pause_manager.pause_queue.poller"), transaction.atomic():
         told = manager.admit_on("other", CPU)
 
     assert told == (
@@ -161,7 +162,7 @@ def test_a_second_poll_does_not_wait_for_the_first():
     node()
     park("import:1")
     with transaction.atomic():
-        assert pause_queue.lock_poll()
+        assert advisory_locks.lock_poll()
         other = in_thread(manager.poll)
         other.join(10)
 
@@ -315,14 +316,14 @@ def test_a_failing_poll_is_logged_backs_off_and_goes_on(caplog, settings):
     good = settings.PAUSE_MANAGER
     settings.PAUSE_MANAGER = {**good, "policy": {"pause_below": 5}}
 
-    with caplog.at_level(logging.ERROR, "pause_manager.manager"):
+    with caplog.at_level(logging.ERROR, "pause_manager.pause_queue.poller"):
         assert manager.poll().skipped == "it failed"
     assert "The poll failed; the next one is in 30 seconds." in caplog.text
 
     settings.PAUSE_MANAGER = good
     assert manager.poll().skipped == "it failed a short time ago"
-    assert manager._failed_at is not None
-    manager._failed_at -= manager.BACK_OFF_SECONDS
+    assert poller._failed_at is not None
+    poller._failed_at -= poller.BACK_OFF_SECONDS
     assert polls(1) == [1]
 
 

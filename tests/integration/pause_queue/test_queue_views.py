@@ -66,11 +66,13 @@ def test_a_superuser_forces_entries_in_the_admin(admin_client):
         form = {"action": action, "_selected_action": chosen, "reason": "the demo"}
         return str(admin_client.post(path, form, follow=True).content.decode())
 
-    assert "Sent on: 1." in act("force_resume", run.scope)
+    assert "Resumed: 1." in act("force_resume", run.scope)
     assert Ticket.objects.filter(stage_run__run=run).exists()
-    assert "does not wait any more" in act("force_resume", run.scope)
+    assert run.scope not in admin_client.get(path).content.decode()
+    assert run.scope in admin_client.get(path, {"state": "all"}).content.decode()
+    assert "no longer waits" in act("force_resume", run.scope)
     page = act("force_pause", other.scope, "import:1")
-    assert "Held: 1." in page
+    assert "Paused: 1." in page
     assert "only runs are held" in page
     hold = Hold.objects.active().get(kind="operator")
     assert (hold.scope, hold.reason) == (other.scope, "the demo")

@@ -126,7 +126,7 @@ def test_newcomers_queue_behind_nothing_that_wants_other_nodes():
     assert tickets(make_run()) > 0
     Ticket.objects.all().delete()
     manager.pause_work([Parked("import:2", "others.work", "stages", Needs())], reason="full")
-    assert waiting(make_run()).reason.startswith("It waits its turn")
+    assert waiting(make_run()).reason.startswith("Queued behind work")
 
 
 def test_what_is_on_its_way_takes_room_where_it_is_served_only():

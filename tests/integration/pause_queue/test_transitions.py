@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import transitions
-from pause_manager.pause_queue.transitions import CONDITIONS, TABLE, State, Transition
+from pause_manager.pause_queue.transitions import CONDITIONS, TABLE, EntryTransition, State
 from tests.support.parked_rows import keep
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +40,7 @@ def row(entry: PauseQueueEntry) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("transition", "source"), LEGAL, ids=lambda one: getattr(one, "name", one))
-def test_every_legal_pair_ends_in_the_target(transition: Transition, source: State):
+def test_every_legal_pair_ends_in_the_target(transition: EntryTransition, source: State):
     entry, other = entry_in(source), entry_in(source)
 
     assert transitions.apply(transition, PauseQueueEntry.objects.filter(pk=entry.pk)) == 1
@@ -55,7 +55,7 @@ def vars_of(entry: PauseQueueEntry) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("transition", "source"), ILLEGAL, ids=lambda one: getattr(one, "name", one))
-def test_every_other_pair_is_refused_and_leaves_no_trace(transition: Transition, source: State):
+def test_every_other_pair_is_refused_and_leaves_no_trace(transition: EntryTransition, source: State):
     entry = entry_in(source)
     before = row(entry)
 

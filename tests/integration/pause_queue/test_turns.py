@@ -51,7 +51,7 @@ def test_a_newcomer_does_not_pass_what_waits_and_is_no_larger():
 
     run = make_run()
 
-    assert why(run) == "It waits its turn: work that needs no more and is no less urgent waits already."
+    assert why(run) == "Queued behind work that needs no more resources and is at least as urgent."
     node(cores=10)
     assert manager.poll().sent == 1
     assert [message.task for message in messages()] == ["others.work"], "the older one goes first"

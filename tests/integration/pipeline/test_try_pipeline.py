@@ -86,9 +86,9 @@ def test_a_first_pipeline_is_written_tried_and_tested(manage, tmp_path):
         ("Shop", "Cannot use the name 'Shop': expected lower-case letters, digits and _, a letter first, 50 at most."),
         ("my-shop", "Cannot use the name 'my-shop': expected"),
         ("../shop", "Cannot use the name '../shop': expected"),
-        ("class", "Cannot use the name 'class': it is a word of Python."),
-        ("json", "Cannot use the name 'json': there is a Python module of that name."),
-        ("drill", "Cannot use the name 'drill': there is a pipeline of that name."),
+        ("class", "Cannot use the name 'class': it is a Python keyword."),
+        ("json", "Cannot use the name 'json': a Python module of that name exists."),
+        ("drill", "Cannot use the name 'drill': a pipeline of that name exists."),
         ("s" * 51, "50 at most"),
     ],
 )

@@ -1,4 +1,4 @@
-"""``docs/tutorial.md``, followed word by word: every block is run, every line that it shows must come."""
+"""``docs/howto/tutorial.md``, followed word by word: every block is run, every line that it shows must come."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def shows_now(terminal: Terminal, text: str) -> bool:
 
 
 def blocks() -> list[Block]:
-    return [Block(*found) for found in BLOCK.findall((REPOSITORY / "docs" / "tutorial.md").read_text())]
+    return [Block(*found) for found in BLOCK.findall((REPOSITORY / "docs" / "howto" / "tutorial.md").read_text())]
 
 
 @pytest.fixture

@@ -46,5 +46,5 @@ def test_without_the_option_nothing_moves(data):
 def test_a_place_that_cannot_be_written_is_said(data, tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(CommandError, match=r"Cannot keep the credentials in .*/file/credentials.json: "):
+    with pytest.raises(CommandError, match=r"Cannot write the credentials to .*/file/credentials.json: "):
         _move_here(tmp_path / "file/credentials.json")

@@ -62,4 +62,4 @@ def test_decisions_explain_the_threshold_they_were_made_by():
     _, judgement = judge(view, NodeState(), POLICY, NOW)
 
     assert found.sentence.endswith(f"only with 25 cores free ({why}).")
-    assert judgement.sentence.endswith(f"it stops below 25% and goes on at 35% ({why}).")
+    assert judgement.sentence.endswith(f"it stops below 25% and resumes at 35% ({why}).")

@@ -90,7 +90,7 @@ def test_the_share_of_a_queue_is_that_of_the_cards_that_its_workers_see():
     assert (told.code, told.sentence) == (
         "below_resume_threshold",
         "a has 6,000 of 24,000 MiB of GPU memory free, 8,000 MiB on one GPU needed; "
-        "parked work goes on only with 7,200 MiB of GPU memory free.",
+        "parked work resumes only with 7,200 MiB of GPU memory free.",
     )
 
 

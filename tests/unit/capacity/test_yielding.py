@@ -46,7 +46,7 @@ def test_loops_give_back_after_the_dwell_and_not_before():
 
     assert yields(judgements) == [(100 + DWELL, ("r",))]
     assert judgements[5][1].code == "contended"
-    assert "strangers need 4.0 cores and our work declared 6.0 cores" in judgements[5][1].sentence
+    assert "other processes need 4.0 cores and our work reserved 6.0" in judgements[5][1].sentence
 
 
 def test_a_short_burst_makes_nobody_yield():
@@ -163,7 +163,7 @@ def test_what_never_asks_is_left_alone_and_counts():
     assert [one["ref"] for one in judgements[5][1].figures["runners_up"]] == ["b"]
     assert yields(alone) == []
     assert alone[-1][1].code == "contended"
-    assert alone[-1][1].sentence.endswith("our work declared 3.0 cores of its 8.0 cores; none of it can yield.")
+    assert alone[-1][1].sentence.endswith("our work reserved 3.0 cores of 8.0 cores; none of it can yield.")
 
 
 def test_others_go_in_the_stead_of_what_was_told_and_does_not_leave():

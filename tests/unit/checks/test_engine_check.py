@@ -28,7 +28,7 @@ def test_the_address_of_another_engine_is_refused_as_well():
     done = checked(DATABASE_URL="sqlite://:memory:")
 
     assert done.returncode == 1
-    assert done.stderr == "Cannot use DATABASE_URL: expected an address such as postgresql://user:password@host/name.\n"
+    assert done.stderr == "Cannot use DATABASE_URL: expected a URL such as postgresql://user:password@host/name.\n"
 
 
 def checked(**env: str) -> subprocess.CompletedProcess[str]:

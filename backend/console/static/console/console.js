@@ -1,4 +1,4 @@
-// What the pages need beyond htmx: a card that can be closed, the cancel dialog, ticking clocks, a lost connection.
+// What the pages need beyond htmx: a card that can be closed, the cancel dialog, times, ticking clocks, a lost connection.
 (() => {
   "use strict";
 
@@ -14,7 +14,7 @@
     try {
       if (isShown) localStorage.removeItem(cardKey());
       else localStorage.setItem(cardKey(), "1");
-    } catch { /* storage may be switched off: the choice then lasts for this page */ }
+    } catch { /* storage may be disabled: then the choice lasts for this page */ }
   }
 
   function isRememberedClosed() {
@@ -48,7 +48,7 @@
     if (reason && event.target.matches?.(".controls")) reason.value = "";
   });
 
-  // htmx enables what it disabled for a request, also where the answer says that it stays disabled.
+  // htmx enables what it disabled for a request, even where the response disables it.
   document.addEventListener("htmx:finally:request", (event) => setTimeout(() => {
     for (const element of document.querySelectorAll("[data-off]")) element.disabled = true;
     if (document.activeElement !== document.body) return;
@@ -57,24 +57,48 @@
     (button && !button.disabled ? button : document.getElementById("card"))?.focus({ preventScroll: true });
   }));
 
-  // Times come in UTC and are shown in the reader's own zone, which they name.
+  // Enter in the reason would cancel the run for good: only the button does.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches?.("dialog input")) event.preventDefault();
+  });
+
+  // Times come in UTC. They are shown as "3 min ago", with the exact time in the reader's own zone as the title; a
+  // click on one shows all of them exactly, and back.
   const parts = new Intl.DateTimeFormat("en-GB", {
     year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
     hourCycle: "h23", timeZoneName: "short",
   });
-  function inOwnZone(time) {
-    const at = new Date(time.dateTime);
-    if (Number.isNaN(at.getTime())) return;
+  function exact(at) {
     const found = Object.fromEntries(parts.formatToParts(at).map(({ type, value }) => [type, value]));
     const { year, month, day, hour, minute, second, timeZoneName } = found;
-    const text = `${year}-${month}-${day} ${hour}:${minute}:${second} ${timeZoneName}`;
+    return `${year}-${month}-${day} ${hour}:${minute}:${second} ${timeZoneName}`;
+  }
+  const units = [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]];
+  function relative(at) {
+    const seconds = Math.round((Date.now() - at.getTime()) / 1000), distance = Math.abs(seconds);
+    if (distance < 5) return "just now";
+    const [length, unit] = units.find(([length]) => distance >= length);
+    const text = `${Math.floor(distance / length)} ${unit}`;
+    return seconds > 0 ? `${text} ago` : `in ${text}`;
+  }
+  function showTime(time) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) return;
+    const full = exact(at), text = root.hasAttribute("data-exact-times") ? full : relative(at);
+    if (time.title !== full) time.title = full;
     if (time.textContent !== text) time.textContent = text;
   }
-  const inOwnZones = () => document.querySelectorAll("time[datetime]").forEach(inOwnZone);
-  new MutationObserver(inOwnZones).observe(document.body, { childList: true, subtree: true, characterData: true });
-  inOwnZones();
+  const showTimes = () => document.querySelectorAll("time[datetime]").forEach(showTime);
+  new MutationObserver(showTimes).observe(document.body, { childList: true, subtree: true, characterData: true });
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("time")) return;
+    root.toggleAttribute("data-exact-times");
+    showTimes();
+  });
+  setInterval(showTimes, 5_000);
+  showTimes();
 
-  // Clocks run on between two updates; the server's figure wins whenever one comes.
+  // Clocks tick between two updates; each update corrects them.
   const written = new WeakMap();
   function duration(seconds) {
     const hours = Math.floor(seconds / 3600), minutes = Math.floor(seconds / 60) % 60, rest = seconds % 60;
@@ -95,7 +119,7 @@
   const connection = () => document.getElementById("connection");
   let lostTimer = 0;
   function lost(isRefused) {
-    const sentence = isRefused ? "You are signed out, or this is gone. Reload the page." : "Connection lost. Trying again…";
+    const sentence = isRefused ? "You are signed out, or this run was deleted. Reload the page." : "Connection lost. Reconnecting…";
     clearTimeout(lostTimer);
     lostTimer = setTimeout(() => {
       if (document.hidden) return;
@@ -107,25 +131,25 @@
     clearTimeout(lostTimer);
     connection().hidden = true;
   }
-  // What the page shows comes by the one stream that all tabs share; a hidden tab asks for nothing.
+  // The content of the page comes over the one stream that all tabs share; a hidden tab subscribes to nothing.
   const live = document.getElementById("live");
   if (live) {
     let swaps = Promise.resolve();
     let send = shared() ?? own();
     const ask = () => send(document.hidden ? "" : live.dataset.topic);
 
-    function own() { return self.ownStream(live.dataset.url, heard); }
+    function own() { return self.ownStream(live.dataset.url, receive); }
 
     function shared() {
       try {
         const worker = new SharedWorker(live.dataset.worker, { name: live.dataset.url });
         worker.onerror = () => { send = own(); ask(); };
-        worker.port.onmessage = ({ data }) => heard(data);
+        worker.port.onmessage = ({ data }) => receive(data);
         return (topic, isSign) => worker.port.postMessage({ url: live.dataset.url, topic, isSign });
       } catch { return null; }
     }
 
-    function heard(message) {
+    function receive(message) {
       if (message.connection === "open") found();
       else if (message.connection) lost(message.connection === "refused");
       else if (message.topic !== live.dataset.topic) return;
@@ -149,14 +173,14 @@
     ask();
   }
   document.addEventListener("htmx:error", (event) => {
-    if (event.target.matches?.("form")) refuse("Cannot reach the server. Look at the status before you try again.");
+    if (event.target.matches?.("form")) refuse("Cannot reach the server. Check the status before you try again.");
   });
   document.addEventListener("htmx:response:error", (event) => {
     const status = event.detail.ctx?.response?.raw?.status ?? event.detail.ctx?.response?.status;
     if (!event.target.matches?.("form") || status === 409) return;
-    if (status === 403 || status === 401) refuse("Cannot do that: you are signed out, or may not operate this run.");
-    else if (status === 404) refuse("Cannot do that: this run does not exist any more.");
-    else refuse("Cannot do that: the server failed. Its log says why.");
+    if (status === 403 || status === 401) refuse("Cannot do that: you are signed out, or you do not have permission to operate this run.");
+    else if (status === 404) refuse("Cannot do that: this run no longer exists.");
+    else refuse("Cannot do that: the server failed. Its log has the error.");
   });
   function refuse(sentence) {
     const place = document.getElementById("refusal");

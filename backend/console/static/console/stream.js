@@ -1,12 +1,12 @@
-// One stream for all tabs of a browser: HTTP/1.1 gives a browser six connections to a host, and a stream keeps one.
-// This is the shared worker that holds it. Where a browser has none, a page that includes it holds a stream of its own.
+// One stream for all tabs of a browser: HTTP/1.1 gives a browser six connections per host, and a stream keeps one busy.
+// This is the shared worker that holds it. In a browser without shared workers, each page holds a stream of its own.
 (() => {
   "use strict";
 
   const SETTLE_MS = 60, SILENT_MS = 45_000, GONE_MS = 35_000, SLOWEST_MS = 5_000;
 
   class Stream {
-    tabs = new Map(); // what each visible tab asks for: send -> {topic, at}
+    tabs = new Map(); // the topic of each visible tab: send -> {topic, at}
     open = new Set();
     latest = new Map();
     delay = 500;
@@ -16,7 +16,7 @@
       setInterval(() => this.dropGone(), 5_000);
     }
 
-    // A tab that is hidden or closed asks for nothing: topic is empty.
+    // A tab that is hidden or closed sends an empty topic.
     want(tab, topic) {
       const known = this.tabs.get(tab)?.topic;
       if (topic) this.tabs.set(tab, { topic, at: Date.now() });
@@ -27,7 +27,7 @@
       this.settling = setTimeout(() => this.settle(), SETTLE_MS);
     }
 
-    // A tab that slept for long was dropped, and is back.
+    // Renews a tab; one that was dropped while it slept subscribes again.
     alive(tab, topic) {
       const known = this.tabs.get(tab);
       if (known) known.at = Date.now();
@@ -66,15 +66,15 @@
         const response = await fetch(this.url + asked, options);
         if ([400, 401, 403, 404].includes(response.status)) {
           this.close();
-          this.tell({ connection: "refused" });
+          this.notify({ connection: "refused" });
           return;
         }
         if (!response.ok) throw new Error(`status ${response.status}`);
         this.isOpen = true;
         this.delay = 500;
-        this.tell({ connection: "open" });
+        this.notify({ connection: "open" });
         await this.read(response.body.getReader(), abort);
-      } catch { /* told below */ }
+      } catch { /* reported below */ }
       if (this.abort === abort) this.lose();
     }
 
@@ -96,16 +96,16 @@
       for (const [tab, { topic }] of this.tabs) if (topic === message.topic) tab(message);
     }
 
-    // The server may have ended a stream that was open for long: only what cannot be opened again is a loss.
+    // The server ends long streams by itself: only a stream that cannot be reopened is lost.
     lose() {
       const wasOpen = this.isOpen;
       this.close();
-      if (!wasOpen) this.tell({ connection: "lost" });
+      if (!wasOpen) this.notify({ connection: "lost" });
       this.retry = setTimeout(() => this.settle(), wasOpen ? 200 : this.delay * (0.7 + Math.random() * 0.6));
       this.delay = Math.min(this.delay * 2, SLOWEST_MS);
     }
 
-    tell(message) {
+    notify(message) {
       for (const tab of this.tabs.keys()) tab(message);
     }
   }

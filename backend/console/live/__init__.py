@@ -1,0 +1,1 @@
+"""One server-sent stream for all open pages of a browser, and what it listens to."""

@@ -1,0 +1,198 @@
+"""One server-sent stream for all open pages of a browser, with an update for each page whose content has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import Error as DatabaseError
+from django.db import connections
+from django.http import StreamingHttpResponse
+
+from backend.console.live import shutdown
+from backend.console.live.listener import listener
+from pause_manager import database
+
+logger = logging.getLogger("backend.console.live")
+
+RENDER_THREADS = 4
+"""Concurrent renders per process, and so the database connections of all its open pages together."""
+MIN_UPDATE_SECONDS = 0.3
+"""The shortest time between two updates of one page."""
+RECHECK_SECONDS = 1.2
+"""After a notification: workers notify once per second, so a change just after one comes without its own."""
+KEEP_ALIVE_SECONDS = 15.0
+STREAM_SECONDS = 600.0
+"""The longest life of a stream; then the browser reconnects."""
+RIGHTS_SECONDS = 1.0
+"""For how long a reader's rights are not checked again."""
+CACHED_UPDATES = 500
+
+_pool = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="console-render")
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update of a page: ``html`` to swap in; ``page`` changes when the whole page is worth a refresh."""
+
+    html: str
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The content of a page. ``name`` is the page's word for it; topics with the same ``key`` share their renders."""
+
+    name: str
+    key: Hashable
+    scope: str | None
+    """The scope whose changes matter; all if ``None``."""
+    render: Callable[[], Update | None]
+
+
+@dataclass
+class _CachedUpdate:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    read_at: float = -1.0
+    update: Update | None = None
+
+
+_cache: OrderedDict[Hashable, _CachedUpdate] = OrderedDict()
+
+
+def response(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> StreamingHttpResponse:
+    """Stream the updates of ``topics`` until ``may_still_read`` returns False."""
+    stream = StreamingHttpResponse(_stream(topics, may_still_read), content_type="text/event-stream")
+    stream["Cache-Control"] = "no-store"
+    stream["X-Accel-Buffering"] = "no"
+    return stream
+
+
+async def _stream(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> AsyncIterator[str]:
+    await sync_to_async(connections.close_all)()
+    _give_thread_back()
+    # One place per topic: a slow reader gets fewer updates, not older ones.
+    updates: asyncio.Queue[str | None] = asyncio.Queue(len(topics))
+    ends_at, is_read_at = time.monotonic() + STREAM_SECONDS, time.monotonic()
+    with shutdown.requested() as is_ending:
+        tasks = [asyncio.create_task(_follow(topic, updates)) for topic in topics]
+        ending = asyncio.create_task(is_ending.wait())
+        try:
+            yield ": open\n\n"
+            while time.monotonic() < ends_at:
+                event = await _next(updates, ending)
+                if event is None:
+                    return
+                if time.monotonic() >= is_read_at + RIGHTS_SECONDS:
+                    if not await asyncio.get_running_loop().run_in_executor(_pool, _checked, may_still_read):
+                        return
+                    is_read_at = time.monotonic()
+                yield event
+        finally:
+            for task in (*tasks, ending):
+                task.cancel()
+            await asyncio.gather(*tasks, ending, return_exceptions=True)
+
+
+async def _next(updates: asyncio.Queue[str | None], ending: asyncio.Task[bool]) -> str | None:
+    """Return the next event, a keep-alive comment if none comes for some time, or ``None`` at shutdown."""
+    following = asyncio.create_task(updates.get())
+    try:
+        await asyncio.wait((following, ending), timeout=KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            return None
+        return following.result() if following.done() else ": keep-alive\n\n"
+    finally:
+        following.cancel()
+
+
+async def _follow(topic: Topic, updates: asyncio.Queue[str | None]) -> None:
+    """Put an event into ``updates`` whenever the topic's content has changed; ``None`` if that fails."""
+    try:
+        await _follow_changes(topic, updates)
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        logger.exception("The stream of %s failed.", topic.name)
+        await updates.put(None)
+
+
+async def _follow_changes(topic: Topic, updates: asyncio.Queue[str | None]) -> None:
+    sent: Update | None = None
+    with listener.subscribe(topic.scope) as subscription:
+        wanted, is_recheck_due = time.monotonic(), True
+        while True:
+            try:
+                update = await _fresh(topic, wanted)
+            except DatabaseError as error:
+                if not database.is_away(error):
+                    raise
+                database.note_away(error, "a page")
+                await asyncio.sleep(RECHECK_SECONDS)
+                continue
+            if update is None:
+                await updates.put(_event({"topic": topic.name, "gone": True}))
+                return
+            if update != sent:
+                sent = update
+                await updates.put(_event({"topic": topic.name, "html": sent.html, "page": sent.page}))
+            await asyncio.sleep(MIN_UPDATE_SECONDS)
+            if is_recheck_due:
+                notified = await subscription.wait(RECHECK_SECONDS)
+            else:
+                while not (notified := await subscription.wait(KEEP_ALIVE_SECONDS)):
+                    pass
+            wanted, is_recheck_due = (subscription.notified_at, True) if notified else (wanted + RECHECK_SECONDS, False)
+
+
+def _give_thread_back() -> None:
+    """End the thread that Django keeps for this request until its response ends, which can take minutes."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context is not None else None
+    if executor is not None:
+        executor.shutdown(wait=False)
+
+
+async def _fresh(topic: Topic, wanted: float) -> Update | None:
+    """Return the update as of ``wanted`` (monotonic seconds) or later, rendered at most once for all readers."""
+    cached = _cache.setdefault(topic.key, _CachedUpdate())
+    _cache.move_to_end(topic.key)
+    while len(_cache) > CACHED_UPDATES:
+        _cache.popitem(last=False)
+    async with cached.lock:
+        if cached.read_at < wanted:
+            started = time.monotonic()
+            cached.update = await asyncio.get_running_loop().run_in_executor(_pool, _rendered, topic.render)
+            cached.read_at = started
+        return cached.update
+
+
+def _rendered(render: Callable[[], Update | None]) -> Update | None:
+    """Render in a thread of the pool, which keeps its connection for the next render unless it broke."""
+    try:
+        return render()
+    except DatabaseError:
+        connections.close_all()
+        raise
+
+
+def _checked(may_still_read: Callable[[], bool]) -> bool:
+    """Check a reader's rights in a thread of the pool; False if the database is unavailable: the browser reconnects."""
+    try:
+        return may_still_read()
+    except DatabaseError:
+        with contextlib.suppress(DatabaseError):
+            connections.close_all()
+        return False
+
+
+def _event(content: dict[str, object]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"

@@ -1,0 +1,1 @@
+"""The parts of ``manage.py up``: checks before the start, and a supervisor that keeps its processes running."""
