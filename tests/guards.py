@@ -156,8 +156,9 @@ def main(arguments: Sequence[str]) -> int:
     files = changes(since)
     tests = chosen(guards, files)
     print(f"touched: {len(files)} files since {since[:10]}; {len(tests)} files of slow tests guard them", flush=True)
-    if options.list or not tests:
+    if options.list and tests:
         print(*tests, sep="\n")
+    if options.list or not tests:
         return 0
     return run(tests, options.minutes, options.workers, for_pytest)
 

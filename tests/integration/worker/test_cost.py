@@ -103,6 +103,6 @@ def test_a_loop_needs_no_more_memory_for_more_items(monkeypatch):
     monkeypatch.setattr(Echo, "checkpoint_interval", 0.01)
     peak_of_a_loop(items=100)  # imports and caches
 
-    few, many = peak_of_a_loop(items=6_000), peak_of_a_loop(items=30_000)
+    few, many = peak_of_a_loop(items=12_000), peak_of_a_loop(items=60_000)
 
     assert many < 1.3 * few + 300_000
