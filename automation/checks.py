@@ -24,14 +24,14 @@ def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 @register()
 def check_pool(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """What hangs can be ended only where each loop has a process of its own."""
+    """A hanging item can be ended only where each loop has a process of its own."""
     pool = current_app.conf.worker_pool
     if pool in PREFORK:
         return []
     return [
         Warning(
             f"An item that hangs cannot be ended in workers whose pool is {pool!r}: it fails after item_timeout, and "
-            "its place is lost until the worker starts anew.",
+            "its place is lost until the worker restarts.",
             hint="Let workers of stages use the prefork pool (worker_pool = 'prefork').",
             id="automation.W001",
         )

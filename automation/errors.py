@@ -54,7 +54,7 @@ class TransitionRefused(AutomationError):
 
 
 class NotParked(AutomationError):
-    """A run is to go on whatever the capacity says, and it does not wait for capacity. Nothing was changed."""
+    """A run was forced that does not wait for capacity. Nothing was changed."""
 
     code = "not_parked"
 
@@ -71,13 +71,13 @@ class SiteClosed(AutomationError):
 
     def __init__(self, site: str, since: datetime) -> None:
         super().__init__(
-            f"Cannot create a run for site {site}: it is closed since {written(since)}. "
+            f"Cannot create a run for site {site}: it has been closed since {written(since)}. "
             "An operator can reopen it (close --reopen)."
         )
 
 
 class ClosingRefused(AutomationError):
-    """A site or an account has unfinished runs, and it was not said that they are to be cancelled."""
+    """A site or an account has unfinished runs, and the caller did not ask to cancel them."""
 
     code = "closing_refused"
 
@@ -89,7 +89,7 @@ class ClosingRefused(AutomationError):
 
 
 class JobNotFound(AutomationError):
-    """There is no such slice, or none that the agent may hold."""
+    """The slice does not exist, or the agent may not hold it."""
 
     code = "job_not_found"
 
@@ -107,13 +107,13 @@ class FileNameRefused(AutomationError, ValueError):
 
 
 class InvalidCheckpoint(AutomationError):
-    """What an agent hands in does not fit its slice; the sentence names the item. Nothing of it was kept."""
+    """An agent's results do not fit its slice; the sentence names the item. Nothing was kept."""
 
     code = "checkpoint_invalid"
 
 
 class CheckpointConflict(AutomationError):
-    """What an agent hands in differs from what it has handed in before, up to the same item."""
+    """An agent's results differ from those it submitted before, up to the same item."""
 
     code = "checkpoint_conflict"
 
@@ -125,7 +125,7 @@ class JobIncomplete(AutomationError):
 
 
 class CheckpointRefused(AutomationError):
-    """The database takes no such outputs: ``cause`` is its error, see ``database.is_refused``. Nothing is committed."""
+    """The database refuses the outputs: ``cause`` is its error, see ``database.is_refused``. Nothing is committed."""
 
     code = "checkpoint_refused"
 
@@ -148,7 +148,7 @@ class TryLater(Exception):
     """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
 
     No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
-    and ``max_wait_seconds``. The items after it go on; if the next one is asked to wait too, the slice waits as it is.
+    and ``max_wait_seconds``. The items after it continue; if the next one must wait too, the slice waits as it is.
     """
 
     def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:

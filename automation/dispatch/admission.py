@@ -155,9 +155,9 @@ def _unreadable(error: Exception) -> str:
 
 
 def park(admission: Admission) -> None:
-    """Put the runs of which nothing is at work and nothing fits into the pause queue, with a capacity hold.
+    """Put the runs of which nothing is running and nothing fits into the pause queue, with a capacity hold.
 
-    Whether something is at work is looked at again under the run's lock: another stage of it, or somebody else's
+    Whether something is in progress is looked at again under the run's lock: another stage of it, or somebody else's
     dispatch, may have found room.
     """
     for sentence, requests in admission.parked.items():

@@ -46,18 +46,19 @@ def of_runs(run_ids: Sequence[UUID | str], at_most: int | None = None) -> int:
 
 
 def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = None) -> int:
-    """Send as many messages as loops are wanting and have room, for the named stages or for all; returns how many.
+    """Send a message for each loop that is wanted and has room, for the named stages or for all; returns how many.
 
-    ``at_most`` caps the messages for each stage: a run that comes back from the pause queue starts with one loop.
+    ``at_most`` caps the messages for each stage: a run that returns from the pause queue starts with one loop.
 
-    Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate keeps wants none. A run
-    of which nothing is at work and nothing has room is parked in the pause queue.
+    Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate stops wants none. A run
+    of which nothing is in progress and nothing has room is parked in the pause queue.
     """
+    # 1. Read the nodes before anything is locked: their samples are in Redis, which may hang.
     seen = read_nodes()
     with transaction.atomic(), connection.cursor() as cursor:
         which = "" if stage_run_ids is None else "AND stage.id = ANY(%s)"
-        # Whoever is dispatching a stage is waited for: its count may be older than the lease that was just given back.
-        # The reconciler does not wait; it comes again.
+        # 2. Lock the stages. Another dispatch of a stage is waited for: its count may be older than the lease that was
+        # just given back. The reconciler does not wait; it runs again.
         wait = "SKIP LOCKED" if stage_run_ids is None else ""
         cursor.execute(
             f"SELECT stage.id FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id "
@@ -68,7 +69,9 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
         locked = [row[0] for row in cursor.fetchall()]
         if not locked:
             return 0
+        # 3. Count the loops that are wanted, and admit those that have room.
         admission = admit(_wanted(cursor, locked), seen, at_most)
+        # 4. Write a ticket for each message, and note the runs that now wait for a worker.
         cursor.execute(
             _TICKETS,
             {
@@ -80,8 +83,9 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
         tickets = cursor.fetchall()
         cursor.execute(_OUT, {"ids": locked, **gate.values()})
         standstills.begin_waiting([row[0] for row in cursor.fetchall()])
+    # 5. Send, and park the rest, once the stages are free: a hold locks its run, and the holder of a run may be waiting
+    # for its stage.
     _send(tickets)
-    # After the stages are free again: a hold locks its run, and whoever has a run may be waiting for its stage.
     park(admission)
     return len(tickets)
 
@@ -95,10 +99,10 @@ def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[LoopRequest]:
 
 
 def replace_lost_tickets() -> int:
-    """Forget the tickets whose messages are gone, so that ``dispatch`` sends anew; returns how many.
+    """Delete the tickets whose messages are gone, so that ``dispatch`` sends them again; returns how many.
 
-    A queue that holds fewer messages than tickets are out has lost some; which ones cannot be told, so all that are
-    old enough are replaced, and a message that was not lost after all finds no ticket.
+    A queue with fewer messages than tickets has lost some. Which ones is unknown, so all that are old enough are
+    replaced; a message that was not lost after all finds no ticket.
     """
     settings = conf.settings()
     gone = 0
@@ -117,7 +121,7 @@ def replace_lost_tickets() -> int:
             )
             gone += cursor.rowcount
     if gone:
-        # Redis keeps nothing over a restart, so that this is what every one of them looks like.
+        # Redis keeps nothing over a restart: this is what every restart looks like.
         logger.info("%d messages did not survive; they are sent again. Nothing is lost.", gone)
     return gone
 
@@ -133,7 +137,7 @@ def _send(tickets: Sequence[tuple[int, int, str]]) -> None:
         logger.warning("The broker is away (%s): the reconciler will send what is missing.", error)
 
 
-# A look into an index for each figure: no more is read than loops could take, however many slices are open.
+# One index look-up per count: no more is read than loops could take, however many slices are open.
 _SLICES = f"""
     SELECT (SELECT count(*) FROM {SLICE} AS slice
              WHERE slice.stage_run_id = stage.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL)
@@ -182,7 +186,7 @@ _OUT = f"""
     SELECT stage.id FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE stage.id = ANY(%(ids)s) AND EXISTS (SELECT FROM {TICKET} WHERE stage_run_id = stage.id) AND {gate.OPEN}
 """
-"""The stages that nothing keeps, and whose messages nobody has answered."""
+"""The stages that nothing stops and whose messages no worker has taken."""
 
 _LOST = f"""
     DELETE FROM {TICKET}

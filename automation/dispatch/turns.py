@@ -1,6 +1,6 @@
 """Whose turn it is: workers are shared between the runs whose messages wait in one queue.
 
-The more urgent run comes first, then the one with the fewest loops at work, then the one that had its last turn longest
+The more urgent run comes first, then the one with the fewest loops, then the one that had its last turn longest
 ago. A message brings a worker, whatever stage it was sent for: it takes the turn of the first, and leaves its own to
 that one's message. So each message still has one ticket, and who asked first for many loops keeps nobody waiting.
 """
@@ -24,7 +24,7 @@ WAITS_SECONDS = 0.5
 """A message that is out for so long finds no worker that is free."""
 
 TAKE_QUEUE = "SELECT pg_advisory_xact_lock(hashtext('slackwater turns'), hashtext(%s))"
-"""Whoever takes or deletes tickets of a queue does so one after the other: each sees who had the turn before."""
+"""Tickets of a queue are taken and deleted by one process at a time: each sees who had the turn before."""
 
 
 def answer(ticket_id: int) -> int | None:
@@ -55,7 +55,7 @@ def answer(ticket_id: int) -> int | None:
 class Turn:
     """Of one loop: when it must ask whether to make room, and whether it must.
 
-    It lasts ``turn_seconds`` from the beginning of the work, and while nobody waits it goes on, for ``loop_seconds`` at
+    It lasts ``turn_seconds`` from the beginning of the work, and continues while nobody waits, for ``loop_seconds`` at
     most. Both are longer where it takes long to begin: a model that is loaded for a minute is not let go after one.
     """
 
@@ -128,7 +128,7 @@ _NOTE = f"""
 
 _FIRST = f"SELECT id, stage_run_id FROM ({_WAITING.format(which='true')}) AS waiting {_IN_TURN}"
 
-# A run that has nothing at work takes turns with those that have; among the others the loops are evened out.
+# A run that has nothing in progress takes turns with those that have; among the others the loops are evened out.
 _CALL = f"""
     UPDATE {TICKET} SET called_at = statement_timestamp()
      WHERE id = (

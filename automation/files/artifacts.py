@@ -31,7 +31,7 @@ class Artifacts:
     def save(self, name: str, content: bytes | IO[bytes]) -> str:
         """Write ``content``, bytes or a file that is open for reading bytes, and return the full name.
 
-        When it returns the file is there, for whoever goes on with the run. A file is read from its beginning if it can
+        When it returns the file is there for any worker that continues the run. It is read from its beginning if it can
         seek, and never whole into memory.
         """
         full = self.name(name)

@@ -1,8 +1,8 @@
 """Which content has which name: the only writer of :class:`Artifact`, fenced like all that ``leases`` does.
 
 A content is written under a name of its own that nobody knows. That it takes its place is one statement, which changes
-nothing unless the slice is still held under its token: a worker that has lost its lease replaces nothing, and whoever
-reads gets the old or the new, whatever happens in between.
+nothing unless the slice is still held under its token: a worker that has lost its lease replaces nothing, and readers
+get the old or the new, whatever happens in between.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Stored:
 
 
 def find(run_id: UUID, stage_slug: str, name: str) -> Stored | None:
-    """What the name has now, if anything."""
+    """Return the current content of the name, if there is one."""
     found = find_all(run_id, stage_slug, [name])
     return found.get(name)
 
 
 def find_all(run_id: UUID, stage_slug: str, names: Iterable[str]) -> dict[str, Stored]:
-    """What those of ``names`` have that have anything. One statement."""
+    """Return the current contents of those of ``names`` that have one. One statement."""
     rows = Artifact.objects.filter(
         stage_run__run=run_id, stage_run__slug=stage_slug, name__in=list(names), is_current=True
     )
@@ -127,7 +127,7 @@ _HELD = f"""
         SELECT stage_run_id FROM {SLICE} WHERE id = %(slice)s AND lease_token = %(token)s FOR SHARE)
 """
 
-# Not after the slice, whose holder would have it while it waits for the run: whoever has the run waits for slices.
+# Not after the slice, whose holder would have it while it waits for the run: the holder of the run waits for slices.
 _BIND = f"""
     UPDATE {RUN} SET storage = %(storage)s
      WHERE id = %(run)s AND storage = ''

@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 
 class FencedArtifacts(Artifacts):
-    """Writing a name again replaces the file at once and whole: whoever reads gets the old content or the new one.
+    """Writing a name again replaces the file at once and whole: readers get the old content or the new one.
 
-    ``held`` is the slice at work, in whose name files are written; without one they can only be read. A worker that has
+    ``held`` is the current slice, in whose name files are written; without one they can only be read. A worker that has
     lost it writes nothing (``LeaseLost``). From threads and coroutines of the stage's own it works as well.
     """
 
@@ -65,7 +65,7 @@ class FencedArtifacts(Artifacts):
         self._show(full, name, location)
 
     def _show(self, full: str, name: str, location: str) -> None:
-        """Show in the directory, if it is one, what the name has now: whoever shows it last has looked after that."""
+        """Show in the directory, if it is one, what the name has now: the last to show it has looked after that."""
         show = getattr(self._storage, "show_as", None)
         shown, now = "", location
         while show is not None and now and now != shown:
@@ -81,7 +81,7 @@ class FencedArtifacts(Artifacts):
     def _work(self, verb: str, name: str) -> Lease:
         work = self._held()
         if work is None:
-            raise RuntimeError(f"Cannot {verb} {name!r}: no item, prepare or finish is at work.")
+            raise RuntimeError(f"Cannot {verb} {name!r}: no item, prepare or finish is in progress.")
         return work
 
     def _bind(self, work: Lease) -> None:

@@ -1,6 +1,6 @@
 """Which storage this is: a mark that is kept in it tells it from any other, whatever path or address leads there.
 
-Whoever finds the same mark has the same files. A directory may be copied with its mark, though: unless it is declared
+Processes that find the same mark have the same files. A directory may be copied with its mark: unless it is declared
 shared, it is one machine's.
 """
 

@@ -1,4 +1,4 @@
-"""Files of a run for whoever shows or copies them: found by name, read a part at a time."""
+"""Files of a run for those that show or copy them: found by name, read a part at a time."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class S3Files(S3Storage):  # type: ignore[misc]
                 return
             if status != 501:
                 raise
-            self._client.put_object(**what)  # A server that knows no conditions: whoever writes last is read by all.
+            self._client.put_object(**what)  # A server that knows no conditions: the last writer is read by all.
 
     def stream(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         """Bytes ``start`` to ``stop``, exclusive, some at a time. It raises at once if there is no such object."""

@@ -28,7 +28,7 @@ class StorageAway(TryLater):
 
 
 class Unusable(Storage):
-    """In place of a storage that is configured wrongly; whoever uses it hears what is wrong."""
+    """In place of a storage that is configured wrongly; its users get the error."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem

@@ -45,7 +45,7 @@ def sweep(limit: int = AT_ONCE) -> int:
             logger.warning("%s What no name has any more is deleted when it can be.", error)
             break
         with connection.cursor() as cursor:
-            # The content first: whoever dies in between leaves a row that says what is left to do.
+            # The content first: a process that dies in between leaves a row that says what is left to do.
             cursor.execute(f"DELETE FROM {ARTIFACT} WHERE id = %s AND NOT is_current", [pk])
         deleted += 1
     return deleted

@@ -1,4 +1,5 @@
-"""The one gate: why a run may not proceed. Reads the local database only. What cannot be read forbids, see ``layers``.
+"""The one gate: why a run may not proceed. Reads the local database only. What cannot be read forbids, see
+``observability.gate_health``.
 
 ``explain`` lists every reason in a fixed order; ``may_start`` is "the list is empty"; ``OPEN`` is the same predicate
 for the statements that claim and dispatch. Which code there is, the process that asks knows of itself.
@@ -41,7 +42,7 @@ ORDER = (
 COPYING = "copying"
 """The code of a retry whose items are not all there yet."""
 GIVES_WAY = "gives_way"
-"""The code of work that was asked to leave its node. The run goes on."""
+"""The code of work that was asked to leave its node. The run continues."""
 CODES = (
     *("finished", "cancel", COPYING, *ORDER, "unreadable"),
     *(
@@ -210,7 +211,7 @@ def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
 
 
 def _of_yield(node: str, why: str) -> Reason:
-    lifted = "its worker has finished the item at hand; it goes on where there is room"
+    lifted = "its worker has finished the current item; it continues where there is room"
     return Reason(GIVES_WAY, f"Work of it on {node} is to leave: {why}", None, SYSTEM.name, lifted, keeps=False)
 
 
@@ -236,9 +237,9 @@ _ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 
 def _unreadable(layer: str, error: Exception) -> Reason:
     """What cannot be judged forbids, and says so; the other layers keep their verdicts."""
-    known = {"holds": "the holds on it", "node": "which nodes are held", "code": "which stages it is at"}
-    what = {**known, "files": "where its files are kept"}[layer]
-    sentence = f"It cannot be read: {what} ({type(error).__name__})."
+    known = {"holds": "Its holds", "node": "The holds on nodes", "code": "Its current stages"}
+    what = {**known, "files": "The place of its files"}[layer]
+    sentence = f"{what} cannot be read ({type(error).__name__})."
     return Reason("unreadable", sentence, None, SYSTEM.name, "it can be read again; see the log and /readyz")
 
 

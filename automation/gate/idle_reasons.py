@@ -1,6 +1,6 @@
-"""Why nobody works on a run that nothing keeps: nobody serves it, knows it or is free; and what a stop waits for.
+"""Reasons why no worker is on a run that nothing stops: none serves it, knows it or is free; and what a stop waits for.
 
-None of this keeps a worker that comes from beginning.
+None of them stops a worker that comes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class IdleReason(NamedTuple):
 
 
 def of(run: AutomationRun, *, is_kept: bool) -> list[IdleReason]:
-    """What ``run``, which is running, waits for. Of one that something keeps: for what is still at work."""
+    """What ``run``, which is running, waits for. Of one that something keeps: for what is still in progress."""
     if is_kept:
         return list(_at_work(run))
     running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
@@ -84,9 +84,11 @@ def _busy(run: AutomationRun, queue: str, stage_run_ids: Iterable[int]) -> Itera
         .annotate(loops=Count("pk"))
         .order_by("-loops", "stage_run__run")
     )
-    # Runs of other accounts have no names here: whoever reads this sees none of them.
+    # Runs of other accounts have no names here: readers see none of them.
     others = [(str(pk) if account == run.account_id else "", loops) for pk, account, loops in counted]
-    lifted = "a worker is free; it has its turn within seconds, or when the items at work have ended if those are long"
+    lifted = (
+        "a worker is free; it has its turn within seconds, or when the items in progress have ended if those are long"
+    )
     yield IdleReason(NO_FREE_WORKER, _told(queue, serving.places(queue), others), since, lifted)
 
 
@@ -140,6 +142,6 @@ def _at_work(run: AutomationRun) -> Iterator[IdleReason]:
         worker = owners.name_of(row.lease_owner, row.lease_node)
         end = f"it is ended at {row.item_limit:g} s" if row.item_limit is not None else "it has no time limit"
         sentence = (
-            f"{what} of stage {row.stage_run.slug} has been at work for {seconds:.0f} s on worker {worker}; {end}."
+            f"{what} of stage {row.stage_run.slug} has been in progress for {seconds:.0f} s on worker {worker}; {end}."
         )
         yield IdleReason(AT_WORK, sentence, row.item_since, "it is done, or ended")

@@ -1,4 +1,4 @@
-"""Which code this release has for the stages of runs: runs keep their stages, and the code may have changed since."""
+"""The code that this release has for the stages of runs: runs keep their stages, and code changes."""
 
 from __future__ import annotations
 
@@ -83,17 +83,19 @@ def is_here(pipeline: str, stage_run: StageRun) -> bool:
 def missing(pipeline: str, stage_run: StageRun) -> str:
     """The sentence that says what this release lacks."""
     if pipeline_of(pipeline) is None:
-        return f"Pipeline {pipeline} is not in this release; it goes on when it is, or cancel it."
+        return f"Pipeline {pipeline} is not in this release; it continues when it is, or cancel it."
     found = find(pipeline, stage_run.slug)
     name = f"Stage {stage_run.slug} of pipeline {pipeline}"
     if found is None:
-        return f"{name} is not in this release; it goes on when it is, or cancel it."
+        return f"{name} is not in this release; it continues when it is, or cancel it."
     if not stage_run.definition:
         return (
-            f"{name} was created by an earlier release; it goes on when the reconciler has taken it over, in seconds."
+            f"{name} was created by an earlier release; it continues when the reconciler has taken it over, in seconds."
         )
     is_now, was = _TAKES[definition.interface_of(found[1])], _TAKES[stage_run.definition["interface"]]
-    return f"{name} {is_now} in this release, but this run's {was}; it goes on with a release like that, or cancel it."
+    return (
+        f"{name} {is_now} in this release, but this run's {was}; it continues with a release like that, or cancel it."
+    )
 
 
 def readers_of(stage_run: StageRun) -> list[item_types.Reader]:

@@ -1,6 +1,6 @@
-"""What of a run does not go on as it should although nothing keeps it: what fails, what waits, what loses its workers.
+"""Problems of a run that nothing stops: loops that fail, items that wait, items that lose their workers.
 
-Told by ``gate.explain`` beside the reasons that keep a run. Three statements, by partial indexes of what is in trouble.
+Reported by ``gate.explain`` beside the reasons that stop a run. Three statements, by partial indexes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _loses(slug: str, key: str, crashes: int, expiries: int) -> Problem:
     died = f"{crashes} processes died on it" if crashes else ""
     silent = f"{expiries} leases ended on it with nobody to blame" if expiries else ""
     sentence = f"An item of stage {slug} after {key or 'the first'} loses its workers: "
-    lifted = "it is done; it is tried alone, and given up if processes go on dying on it"
+    lifted = "it is done; it is tried alone, and given up if more processes die on it"
     return Problem(LOSES, sentence + " and ".join(filter(None, (died, silent))) + ".", None, lifted)
 
 

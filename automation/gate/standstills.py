@@ -24,7 +24,7 @@ with others for a day leaves one row."""
 
 
 def keep(code: str, run_ids: Sequence[UUID]) -> None:
-    """From now on exactly ``run_ids`` stand still for the reason ``code``; the others that did go on. One statement."""
+    """From now on exactly ``run_ids`` stand still for the reason ``code``, and no others. One statement."""
     with connection.cursor() as cursor:
         cursor.execute(_KEEP, {"code": code, "ids": list(run_ids)})
 
@@ -46,7 +46,7 @@ def note_files_not_shared() -> None:
 
 
 def begin_waiting(stage_run_ids: Sequence[int]) -> None:
-    """Messages are out for these stages: until a worker comes, their runs of which nothing is at work stand still."""
+    """Messages are out for these stages: until a worker comes, their runs of which nothing is running stand still."""
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN_WAITING, {"ids": list(stage_run_ids), "code": NO_FREE_WORKER})
 

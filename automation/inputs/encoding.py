@@ -1,4 +1,4 @@
-"""Finds out how a text is encoded, and refuses what is no text, is mixed, or cannot be told."""
+"""Finds out how a text is encoded, and refuses what is not text, is mixed, or cannot be told."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _lower_share(text: str) -> float:
 
 
 def _decoded(file: BinaryIO, name: str, encoding: str, because: str = "") -> Encoding:
-    """Decode everything once. Raises :class:`InvalidInput` for what is no text; warns of what looks damaged."""
+    """Decode everything once. Raises :class:`InvalidInput` for what is not text; warns of what looks damaged."""
     file.seek(0)
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1

@@ -111,7 +111,7 @@ class Report:
         }
 
     def details(self) -> dict[str, Any]:
-        """The figures with examples of what is left out, and the warnings: for whoever gave the input."""
+        """The figures with examples of what is left out, and the warnings: for the author of the input."""
         left_out = [
             {"kind": one.kind, "count": one.count, "examples": [_shortened(example) for example in one.examples]}
             for one in self.left_out

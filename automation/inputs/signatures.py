@@ -74,7 +74,7 @@ def kind_of_bytes(start: bytes) -> str:
 
 
 def kind_of_text(start: str) -> str:
-    """The same for text: a web page, XML and what else is no table; empty if it may be one."""
+    """The same for text: a web page, XML and what else is not a table; empty if it may be one."""
     start = start.lstrip("\ufeff \t\r\n\f\v")
     if _WEB_PAGE.match(start) or ("<html" in start[:1_000].lower() and start.startswith("<")):
         return "a web page (HTML), whatever its name says"

@@ -82,7 +82,7 @@ class PartialItem:
         """Outputs of item ``key`` that are not committed, as lines; numbered from 0 in this attempt."""
         self.is_touched = False
         self.states: ItemStates | None = None
-        """Of the slice at work; ``None`` between slices."""
+        """Of the slice in progress; ``None`` between slices."""
         self._ctx = ctx
         self._must_stop = must_stop
         self._committing = committing
@@ -93,7 +93,7 @@ class PartialItem:
         """Another attempt begins, or another item."""
         self.key, self.rows = "", []
         self._kept = 0
-        """Outputs that an attempt before has committed and this one goes on from."""
+        """Outputs that an attempt before has committed and this one continues from."""
         self._sent = 0
         """Outputs that this attempt has committed."""
         self._has_written = self._goes_on = False
@@ -123,7 +123,7 @@ class PartialItem:
     def checkpoint(self, state: Any) -> None:
         """For ``ctx.checkpoint``."""
         if self.states is None:
-            raise RuntimeError("Cannot commit a checkpoint: no item is at work.")
+            raise RuntimeError("Cannot commit a checkpoint: no item is in progress.")
         encoded = _encoded(state)
         try:
             with self._committing():
@@ -176,7 +176,7 @@ class PartialItem:
     def _write(self, state: str | None) -> None:
         assert self.states is not None
         work = self.states.work
-        # A function that returns a list is asked for its outputs only then: those at hand are of the item before.
+        # A function that returns a list is asked for its outputs only then: those in memory are of the item before.
         rows = self._numbered(self.rows) if self.key == self._ctx.item_key else []
         facts = {
             "slice": work.slice_id,
@@ -264,7 +264,7 @@ def delete_ended() -> int:
     return rows
 
 
-# Whoever starts anew first writes over what an attempt before has left, and takes away what came after it.
+# An attempt that starts again first writes over what an attempt before has left, and takes away what came after it.
 _WRITE = f"""
     WITH held AS MATERIALIZED (
         UPDATE {SLICE} SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s::float8)

@@ -48,7 +48,7 @@ class Unit:
         self.prefix = prefix
         self._places = places
 
-    def anew(self) -> Any:
+    def reloaded(self) -> Any:
         """``given`` as it is stored, for another attempt: the one before may have changed what it was handed."""
         payloads = [chunk.stored(row) for chunk, row in self._places]
         return payloads if isinstance(self.given, list) else payloads[0]
@@ -58,7 +58,7 @@ class Unit:
         return self.given_up(f"{type(error).__name__}: {error}", attempts)
 
     def given_up(self, why: str, attempts: int) -> list[Failure]:
-        """``failures`` in the words of whoever gave the unit up."""
+        """``failures`` in the words of the caller that gives the unit up."""
         why = error_text(why)
         return [
             Failure(self.prefix + chunk.rows[row][0], chunk.stored(row), why, attempts) for chunk, row in self._places

@@ -1,7 +1,15 @@
 """Claim, heartbeat, release, reap: every lock on a slice and, with ``checkpoint``, every fencing check.
 
-Whoever holds a slice proves it with slice id *and* fencing token in every write; no row means the lease is lost.
+The holder of a slice proves it with slice id *and* fencing token in every write; no row means the lease is lost.
 All times are the database's.
+
+Locks are taken in this order, by claims and by every other writer:
+
+1. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
+2. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
+3. the row of the stage: claims of one stage, and all that add slices to it, take turns
+4. the row of the node: admissions on one node take turns
+5. the rows of slices, by id
 """
 
 from __future__ import annotations
@@ -36,7 +44,7 @@ KEEPS = f"""
     slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_PLACE_SECONDS})
     AND slice.lease_token IS NULL AND slice.finished_at IS NULL
 """
-"""SQL over ``slice``: it does."""
+"""SQL over ``slice``: it was lost a moment ago and keeps its admission on its node."""
 
 
 LEASE_LOST = Stop("lease_lost", "The slice was taken over by another worker.")
@@ -44,19 +52,18 @@ LEASE_LOST = Stop("lease_lost", "The slice was taken over by another worker.")
 
 @dataclass(frozen=True)
 class Worker:
-    """Who leases: ``owner`` is a process identity and a task, ``node`` the machine's name."""
+    """The holder of a lease: ``owner`` is a process identity and a task, ``node`` the machine's name."""
 
     owner: str
     node: str
     boot_id: str = ""
-    """Of its machine, whose name at the time of a claim is that of its node, whatever ``node`` says. An agent has none.
-    """
+    """Of its machine: the machine's name at the time of the claim replaces ``node``. An agent has none."""
     keeper: str = ""
-    """The process that renews the lease: the worker's main process. Nobody's, of an agent."""
+    """The process that renews the lease: the worker's main process. Empty for an agent."""
 
 
 class Lost(NamedTuple):
-    """A lease that was ended, and what is known of the item after the cursor."""
+    """A lease that was ended, and the losses counted on the item after the cursor."""
 
     slice_id: int
     stage_run_id: int
@@ -64,11 +71,11 @@ class Lost(NamedTuple):
     expiries: int
     is_alone: bool
     is_crash: bool
-    """Whether its process died, provably, on that item."""
+    """Whether its process provably died on that item."""
 
 
 class Holder(NamedTuple):
-    """Who holds leases."""
+    """An owner of leases."""
 
     owner: str
     keeper: str
@@ -83,24 +90,24 @@ def claim(
     room: Callable[[str], Sequence[str]] | None = None,
     suits: Callable[[str, Sequence[str]], bool] | None = None,
 ) -> LeasedSlice | None:
-    """Lease the next open slice of a running stage, or ``None``: none is due, the gate is shut, or loops are enough.
+    """Lease the next open slice of a running stage; ``None`` if none is due, the gate is shut or loops are enough.
 
-    Raises :class:`NoRoom` on a node that is held.
+    Raises :class:`NoRoom` on a node that is held or full.
 
-    An item (or group) on which loops were lost is set apart here, in a slice of its own that a loop
-    gets which has done nothing yet (``is_fresh``); what comes after it goes on at once.
+    An item (or group) on which loops were lost is split off into a slice of its own, which only a loop that has done
+    nothing yet (``is_fresh``) gets; the rest continues at once.
 
-    ``room`` is asked for the node's name in the same transaction: it locks the node, so that admissions take turns, and
-    returns the GPUs that the loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is
-    taken first, and without asking: its room is its own. But not if ``suits`` says of the node that this loop can do
-    nothing with the GPUs that were given to it, or that its container has no room for it.
+    ``room`` is called with the node's name in the same transaction: it locks the node and returns the GPUs that the
+    loop may use, or raises :class:`NoRoom`. A slice that keeps its admission on the node is taken first, without
+    ``room``, unless ``suits`` says that this loop cannot use its GPUs or that its container has no room for it.
 
-    The run's row is shared with other claims and excludes whoever places a hold on the run; the share of
-    ``holds.TAKE_SHARE`` excludes whoever places one on anything else. So a hold that is committed is obeyed. Claims of
-    one stage take turns, so ``concurrency`` is counted from live rows and cannot be exceeded.
+    A committed hold is obeyed: the locks exclude a hold that is being placed. ``concurrency`` is counted from live rows
+    while claims of the stage take turns, and cannot be exceeded.
     """
     with transaction.atomic(), connection.cursor() as cursor:
+        # 1. Lock the run and the holds, shared with other claims.
         cursor.execute(_TAKE_SHARES, [stage_run_id])
+        # 2. Lock the stage, if the gate lets it proceed.
         with gate_health.counted("gate"):
             cursor.execute(
                 _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
@@ -108,7 +115,7 @@ def claim(
         found = cursor.fetchone()
         if found is None:
             return None
-        # Since the shares were taken no machine is renamed.
+        # 3. See that the node is not held. No machine is renamed once the shares are taken.
         node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
         if worker.boot_id:
             identity.know(node)
@@ -127,14 +134,17 @@ def claim(
             "is_fresh": is_fresh,
             **_suspicion(),
         }
+        # 4. Take the slice that keeps its admission here, if there is one.
         row = None
         if room is not None and kept is not None and (suits is None or suits(node, kept_gpus)):
             cursor.execute(_CLAIM, {**values, "slice": kept, "gpus": kept_gpus})
             row = cursor.fetchone()
+        # 5. Otherwise get room on the node, and take the next slice that is due.
         if row is None:
             gpus = list(room(node)) if room is not None else []
             cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
             row = cursor.fetchone()
+        # 6. Note that a worker has come, and try a suspect item alone.
         if row is not None and waits:
             standstills.end_waiting(run_id)
         work = LeasedSlice(*row) if row else None
@@ -149,7 +159,7 @@ def _suspicion() -> dict[str, Any]:
 
 
 def take(slice_id: int, worker: Worker) -> LeasedSlice | None:
-    """Lease one slice that is open and free, whatever the gate says, to put its record right; ``None`` if it is not."""
+    """Lease one open, free slice to correct its record, whatever the gate says; ``None`` if it is not open and free."""
     with connection.cursor() as cursor:
         cursor.execute(
             _TAKE,
@@ -167,7 +177,7 @@ def take(slice_id: int, worker: Worker) -> LeasedSlice | None:
 
 
 def leased_by(slice_id: int, token: int, owner: str) -> LeasedSlice | None:
-    """The slice if ``owner``, or one of its ``owner/…``, holds it under ``token``; locked till the transaction ends."""
+    """Return the slice if ``owner`` or one of its ``owner/…`` holds it under ``token``; locked until the commit."""
     with connection.cursor() as cursor:
         cursor.execute(_LEASED_BY, {"slice": slice_id, "token": token, "owner": owner})
         row = cursor.fetchone()
@@ -189,27 +199,27 @@ def heartbeat(work: LeasedSlice) -> Stop | None:
 
 @dataclass(frozen=True)
 class Loop:
-    """What a stage loop is on: a slice that it holds, or, without one, its stage alone."""
+    """A stage loop with the slice that it holds or, without one, its stage alone."""
 
     stage_run_id: int
     slice_id: int | None = None
     token: int | None = None
     is_told_to_end: bool = False
-    """Whether its process was told to end: should it die of that, it proves nothing."""
+    """Whether its process was told to end: its death then proves nothing."""
     number: int | None = None
-    """Of the item that it has been at for long, counted from 0 in the slice; ``None``: of none."""
+    """Position in the slice, from 0, of an item in progress for long; ``None`` if there is none."""
     seconds: float | None = None
-    """For how long it has been at it."""
+    """How long that item has been in progress."""
     limit: float | None = None
-    """How long it may be; ``None``: for ever."""
+    """How long it may take; ``None``: no limit."""
 
 
 @dataclass(frozen=True)
 class Renewed:
-    """What was found of a loop when its lease was renewed."""
+    """The state of a loop, read when its lease was renewed."""
 
     lifecycle: str | None
-    """Of the run; ``None`` if there is no such stage any more."""
+    """Of the run; ``None`` if the stage no longer exists."""
     is_cancel_requested: bool
     stage_lifecycle: str | None
     is_held: bool
@@ -219,9 +229,9 @@ class Renewed:
 
 
 def renew(loops: Sequence[Loop]) -> list[Renewed]:
-    """Extend the leases of all ``loops`` and read how their runs are, in their order, in one statement.
+    """Extend the leases of all ``loops`` and return the state of each, in their order. One statement.
 
-    It waits for no lock: a slice that is locked is about to be committed or taken, and is not renewed now.
+    It waits for no lock: a locked slice is about to be committed or taken, and is not renewed now.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -262,9 +272,9 @@ def finish_hook(work: LeasedSlice, busy_seconds: float) -> None:
 
 
 def release(work: LeasedSlice, *, is_crash: bool = False, is_expiry: bool = False) -> Lost | None:
-    """Give the slice back as it was last committed; what is known of its current item, ``None`` if it is not held.
+    """Give the slice back as last committed; the losses on its current item, ``None`` if it is not held.
 
-    ``is_crash`` if the item has ended the attempt at it, ``is_expiry`` if something else has.
+    ``is_crash`` if the item ended the attempt, ``is_expiry`` if something else did.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -277,7 +287,7 @@ def release(work: LeasedSlice, *, is_crash: bool = False, is_expiry: bool = Fals
 
 
 def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
-    """Give the slice back for ``seconds`` at least, because of its current item; False if it is not held."""
+    """Give the slice back for at least ``seconds`` because of its current item; False if it is not held."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {SLICE} SET available_at = clock_timestamp() + make_interval(secs => %s), "
@@ -289,29 +299,28 @@ def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
 
 
 def split_off(work: LeasedSlice, group_size: int, *, seconds: float, why: str) -> None:
-    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest goes on.
+    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest continues.
 
     Raises :class:`LeaseLost`.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        # As every claim does: whoever adds slices to a stage takes turns.
+        # As every claim does: writers that add slices to a stage take turns.
         cursor.execute(f"SELECT 1 FROM {STAGE} WHERE id = %s FOR NO KEY UPDATE", [work.stage_run_id])
         if not split.split_off_first(cursor, work, group_size, seconds=seconds, why=why):
-            raise LeaseLost(f"Cannot go on with slice {work.slice_id}: it is no longer held under token {work.token}.")
+            raise LeaseLost(f"Cannot continue slice {work.slice_id}: it is no longer held under token {work.token}.")
 
 
 def committed_cursor(work: LeasedSlice) -> str | None:
-    """The cursor in the database if ``work`` is still held, else ``None``: settles a commit whose answer was lost."""
+    """Return the committed cursor if ``work`` is still held, else ``None``: decides a commit whose result was lost."""
     held = WorkSlice.objects.filter(pk=work.slice_id, lease_token=work.token)
     return held.values_list("cursor", flat=True).first()
 
 
 def revoke(slice_id: int, token: int, *, number: int | None, attempts: int) -> str | None:
-    """End a lease whose holder does not end what it is at; the key of the item, ``None`` if it is no longer held.
+    """End the lease of a holder that does not stop; the key of its item, ``None`` if it is no longer held.
 
-    With ``number``, the item of that number took too long at the last of its ``attempts``; -1 stands for what is no
-    item, which has an empty key, and what is held against an item of the slice stays. Without, nothing is held against
-    anybody.
+    With ``number``, the item of that number took too long at the last of its ``attempts``, which is noted. -1 stands
+    for a hook or the set-up: it has an empty key, and what is noted of an item stays. ``None`` notes nothing.
     """
     with connection.cursor() as cursor:
         cursor.execute(_REVOKE, {"slice": slice_id, "token": token, "number": number, "attempts": attempts})
@@ -320,11 +329,10 @@ def revoke(slice_id: int, token: int, *, number: int | None, attempts: int) -> s
 
 
 def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequence[str] = ()) -> list[Lost]:
-    """End the leases that have run out or whose owner is known to be ``dead``; each at most once over all callers.
+    """End the leases that have expired or whose owner is known to be ``dead``; each at most once over all callers.
 
-    Of an owner that has ``crashed`` the item at hand is to blame. One that is ``alive`` and only silent keeps its lease
-    for ``silent_leases`` times as long. While the fleet is held none ends: nothing goes back into the queue, and what
-    was lost is shown as such.
+    For an owner that has ``crashed``, the current item is to blame. An owner that is ``alive`` and only silent keeps
+    its lease ``silent_leases`` times as long. While the fleet is held no lease ends: lost slices are shown as lost.
     """
     settings = conf.settings()
     values: dict[str, Any] = {
@@ -340,7 +348,7 @@ def reap(dead: Sequence[str] = (), *, crashed: Sequence[str] = (), alive: Sequen
 
 
 def request_yield(slice_ids: Sequence[int], reason: str) -> int:
-    """Ask the holders of the slices to give them back at the next item; returns how many are held and were asked."""
+    """Ask the holders of the slices to give them back at the next item; returns how many were asked."""
     with connection.cursor() as cursor:
         cursor.execute(_YIELD, {"slices": list(slice_ids), "reason": reason})
         return int(cursor.rowcount)
@@ -353,12 +361,12 @@ def rename_machine(old: str, new: str) -> None:
 
 
 def holders() -> list[Holder]:
-    """Who holds the leases in force."""
+    """Return the owners of the leases in force."""
     leased = WorkSlice.objects.leased().order_by()
     return [Holder(*row) for row in leased.values_list("lease_owner", "lease_keeper", "lease_excused").distinct()]
 
 
-# The run first: who places a hold on it has locked the run before it waits for the shares.
+# The run first: placing a hold locks the run before it waits for the shares.
 _TAKE_SHARES = f"""
     WITH run AS MATERIALIZED (
         SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM {STAGE} WHERE id = %s) FOR SHARE)
@@ -385,7 +393,7 @@ _LEASED_BY = f"""
        FOR NO KEY UPDATE
 """
 
-# From the cursor on, which is seldom far behind: what a loop has done is committed several times a second.
+# From the cursor on, which is seldom far behind: a loop commits several times a second.
 ITEM_AT = f"""
     coalesce((SELECT item.key FROM {ITEM} AS item
                WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id
@@ -485,7 +493,7 @@ _RENEW = f"""
      ORDER BY loop.number
 """
 
-# Whoever writes several slices locks them by their ids.
+# A writer of several slices locks them by id.
 _YIELD = f"""
     UPDATE {SLICE} AS slice SET lease_yield = %(reason)s
       FROM (SELECT id FROM {SLICE}
@@ -494,7 +502,7 @@ _YIELD = f"""
      WHERE slice.id = asked.id
 """
 
-# What is leased, and what was lost and may keep its admission.
+# Leased slices, and lost ones that may keep their admission.
 _RENAME = f"""
     UPDATE {SLICE} AS slice SET lease_node = %(new)s
       FROM (SELECT id FROM {SLICE}

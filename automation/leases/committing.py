@@ -23,7 +23,7 @@ logger = logging.getLogger("automation.leases.committing")
 class AsyncCommitter:
     """Commits on a connection beside the loop's own; ``committed`` hears of each checkpoint that stands.
 
-    ``slot`` is told of a slice that ends with one: whoever beats for it then and finds it gone has lost nothing.
+    ``slot`` is told of a slice that ends with one: a heartbeat that then finds it gone has lost nothing.
     """
 
     def __init__(self, slot: Slot, committed: Callable[[Progress], None]) -> None:

@@ -32,7 +32,7 @@ def on(work: LeasedSlice, *, is_ending: bool = False) -> dict[str, Any]:
 
 
 LONG_SECONDS = 2.0
-"""An item that is at work for longer is told of with the beat."""
+"""An item that is in progress for longer is told of with the beat."""
 
 
 def _loop(one: Noted) -> Loop:

@@ -1,4 +1,4 @@
-"""One item (or group) is taken out of a leased slice into a slice of its own, so that what comes after it goes on.
+"""One item (or group) is taken out of a leased slice into a slice of its own, so that what comes after it continues.
 
 It is done for an item that waits, and for one on which loops were lost. The new slice is the last of its stage. Part of
 ``leases``, which calls it in a transaction that has locked the stage: two never get the same ordinal.

@@ -29,7 +29,7 @@ class Account(models.Model):
 
 
 class Membership(models.Model):
-    """A user's belonging to an account. What the user may do there is said by Django's permissions."""
+    """A user's membership in an account. Django's permissions say what the user may do there."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
@@ -44,7 +44,7 @@ class Membership(models.Model):
 def accounts_of(user: Any) -> list[int]:
     """The ids of the accounts ``user`` belongs to. One query.
 
-    Told to the statements that list what they have: of a join the planner cannot tell how much an account has.
+    Passed to statements that list their runs: through a join the planner cannot estimate the size of an account.
     """
     memberships = Membership.objects.filter(user_id=user.pk or 0).order_by("account_id")
     return list(memberships.values_list("account_id", flat=True))
@@ -61,7 +61,7 @@ class SiteQuerySet(models.QuerySet["Site"]):
 
 
 class Site(models.Model):
-    """What runs are made for; also their default lane."""
+    """A site that runs are made for; also their default lane."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="sites")
     slug = models.SlugField(max_length=60, unique=True)
@@ -84,7 +84,7 @@ class Site(models.Model):
 
 
 class Agent(models.Model):
-    """Whoever leases slices over HTTP: a program on a machine without a broker. Written by ``agents``.
+    """A program that leases slices over HTTP, on a machine without a broker. Written by ``agents``.
 
     It may take work of these pipelines for the sites of its account (or for the one site), and do nothing else.
     """

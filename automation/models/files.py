@@ -1,4 +1,4 @@
-"""The files of runs as rows: which content of a storage is the one of which name."""
+"""The files of runs as rows: the content that each name has in a storage."""
 
 from __future__ import annotations
 

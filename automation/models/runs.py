@@ -51,7 +51,7 @@ class AutomationRun(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="runs", db_index=False)
-    # Kept by a trigger as the site says, so that an account's runs are one range of an index. The site protects it.
+    # Copied from the site by a trigger, so that an account's runs are one range of an index. The site protects it.
     account = models.ForeignKey(
         Account,
         on_delete=models.DO_NOTHING,
@@ -181,11 +181,11 @@ class AutomationRun(models.Model):
 
 class StageRunQuerySet(models.QuerySet["StageRun"]):
     def undefined(self) -> StageRunQuerySet:
-        """Stages of runs that an earlier release created, of which this one has not said yet what they are."""
+        """Stages of runs that an earlier release created and this one has not defined yet."""
         return self.filter(definition__isnull=True, position__gte=0)
 
     def current(self) -> StageRunQuerySet:
-        """Those at work, the first of a run that has not started, and those that are undefined."""
+        """Running stages, the first of a run that has not started, and undefined ones."""
         has_not_started = models.Q(run__lifecycle="pending", position=0)
         is_undefined = models.Q(definition__isnull=True, position__gte=0)
         return self.filter(models.Q(lifecycle="running") | has_not_started | is_undefined).order_by("run", "position")
@@ -248,7 +248,7 @@ class StageRun(models.Model):
 
 
 class Standstill(models.Model):
-    """A stretch of time in which nothing of a run could be worked on, though no hold kept it. By ``standstills``."""
+    """A period in which nothing of a run could be worked on though no hold stopped it. Written by ``standstills``."""
 
     run = models.ForeignKey(AutomationRun, on_delete=models.CASCADE, related_name="standstills")
     code = models.CharField(max_length=20, help_text="the reason, as the gate names it")

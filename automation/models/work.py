@@ -216,9 +216,9 @@ class ItemFailure(models.Model):
 
 
 class ItemState(models.Model):
-    """How far an item is that is not done, as its stage committed it. Written by ``unfinished``.
+    """The state of an item in progress, as its stage committed it. Written by ``items.partial_items``.
 
-    It is gone when the item ends. ``outputs`` were committed with it, in :class:`ItemChunk`.
+    Deleted when the item ends. ``outputs`` were committed with it, in :class:`ItemChunk`.
     """
 
     stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="+", db_index=False)
@@ -235,9 +235,9 @@ class ItemState(models.Model):
 
 
 class ItemChunk(models.Model):
-    """Outputs of an item that is not done, as lines of key, tab and JSON. Written by ``unfinished``.
+    """Outputs of an item in progress, as lines of key, tab and JSON. Written by ``items.partial_items``.
 
-    No items yet: they become some when the item ends. ``ordinal`` is the number of the first.
+    They become items when the item ends. ``ordinal`` is the number of the first.
     """
 
     stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="+", db_index=False)
@@ -255,9 +255,9 @@ class ItemChunk(models.Model):
 
 
 class Ticket(models.Model):
-    """One message that was sent for a stage run and that no loop has answered yet. Written by ``dispatch``.
+    """An outbox row: a message sent for a stage run that no loop has taken yet. Written by ``dispatch``.
 
-    The loop that answers deletes it; a message without its ticket is a duplicate and ends at once.
+    The loop that takes it deletes it; a message without its ticket is a duplicate and ends at once.
     """
 
     stage_run = models.ForeignKey("automation.StageRun", on_delete=models.CASCADE, related_name="tickets")

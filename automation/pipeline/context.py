@@ -21,7 +21,7 @@ class Interrupted(BaseException):
 class TookTooLong(BaseException):
     """Raised by :meth:`StageContext.sleep` once the item has taken longer than it may: this attempt has failed.
 
-    Not an ``Exception``, as :class:`Interrupted`. Whoever goes on all the same is ended with the process.
+    Not an ``Exception``, as :class:`Interrupted`. A stage that continues anyway is ended with the process.
     """
 
     def __init__(self, what: str, seconds: float) -> None:
@@ -29,7 +29,7 @@ class TookTooLong(BaseException):
 
 
 def _refuse_checkpoint(state: Any) -> None:
-    raise RuntimeError("Cannot commit a checkpoint: no item is at work.")
+    raise RuntimeError("Cannot commit a checkpoint: no item is in progress.")
 
 
 class StageContext:
@@ -75,7 +75,7 @@ class StageContext:
         self.gpus = gpus
         """The GPUs that this loop may use (``uuid``, ``index``, ``name``, ``memory_mib``); the same until it ends."""
         self.item_key = ""
-        """Key of the item at work: the same in every attempt, unique within the stage; sorts in input order."""
+        """Key of the item in progress: the same in every attempt, unique within the stage; sorts in input order."""
         self.back_off = back_off or sleep
         """The wait between two tries at an item: interrupted by a stop even where :meth:`sleep` is not."""
         self._sleep = sleep
@@ -106,8 +106,8 @@ class StageContext:
     def checkpoint(self, state: Any) -> None:
         """Commit how far this item is; ``state`` is a JSON value other than ``None``.
 
-        What was yielded before is committed with it, and the item's time limit begins anew. Raises
-        :class:`Interrupted` if the item is to stop: it goes on from here, perhaps on another worker.
+        What was yielded before is committed with it, and the item's time limit starts again. Raises
+        :class:`Interrupted` if the item is to stop: it continues from here, perhaps on another worker.
         """
         self._checkpoint(state)
 
@@ -115,7 +115,7 @@ class StageContext:
     def state(self) -> Any:
         """What :meth:`checkpoint` committed last for this item, before it was interrupted or failed; else ``None``.
 
-        Whoever reads it goes on from there: what was yielded before that checkpoint is kept. Whoever does not read it
+        A stage that reads it continues there: outputs before that checkpoint are kept. A stage that does not read it
         starts over, and nothing of it is kept.
         """
         return self._state()

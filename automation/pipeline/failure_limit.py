@@ -7,9 +7,9 @@ FailureLimit = int | float | None
 
 HALF = 0.5
 ENOUGH = 20
-"""A share is judged from so many units on: of fewer, chance may fail the half."""
+"""A share is judged from this many units on: of fewer, chance may fail the half."""
 FIRST = 10
-"""If so many units have failed and none has succeeded, the rest would not either."""
+"""If this many units have failed and none has succeeded, the rest would not either."""
 
 
 def is_limit(value: object) -> bool:
@@ -22,7 +22,7 @@ def is_limit(value: object) -> bool:
 
 
 def exceeded(limit: FailureLimit, *, processed: int, failed: int, group_size: int = 1) -> str | None:
-    """Why a stage with so many items done has failed too often; ``None`` while it has not.
+    """Why a stage with this many items done has failed too often; ``None`` while it has not.
 
     ``group_size`` is the stage's: a group fails as a whole, and is one unit.
     """

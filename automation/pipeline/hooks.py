@@ -1,4 +1,4 @@
-"""A stage's optional hooks: ``prepare`` and ``finish`` once a run, ``setup`` and ``teardown`` once a loop."""
+"""A stage's optional hooks: ``prepare`` and ``finish`` once per run, ``setup`` and ``teardown`` once per loop."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def without_assignment(stage: AnyStage) -> Iterator[None]:
 
 def _refuse(stage: AnyStage, name: str, value: Any) -> None:
     raise PipelineError(
-        f"Cannot set self.{name} in prepare() of {type(stage).__name__}: it runs once a run, and the loops in other "
-        f"processes would not have it. Set it in setup(ctx), which runs once a loop, or leave it in ctx.artifacts."
+        f"Cannot set self.{name} in prepare() of {type(stage).__name__}: it runs once per run, and the loops in other "
+        f"processes would not have it. Set it in setup(ctx), which runs once per loop, or leave it in ctx.artifacts."
     )
 
 

@@ -32,7 +32,7 @@ def encode(payload: Any, most_bytes: int | None = None) -> bytes:
         raise UnfitPayload(f"expected an output made of JSON values: {error}") from None
     if b"\\u0000" in encoded and _NUL.search(encoded):
         raise UnfitPayload("expected an output without NUL characters")
-    # What is no number has become null.
+    # What is not a number has become null.
     if b"null" in encoded and (found := non_finite(payload)):
         raise UnfitPayload(f"expected an output of finite numbers: {found}")
     if len(encoded) > LEAST_LIMIT:

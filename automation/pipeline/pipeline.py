@@ -17,7 +17,7 @@ class Pipeline:
     slug: ClassVar[str]
     title: ClassVar[str]
     formerly: ClassVar[tuple[str, ...]] = ()
-    """Slugs that it had in earlier releases: runs of then go on with it."""
+    """Slugs that it had in earlier releases: their runs continue with it."""
     stages: ClassVar[Sequence[type[AnyStage]]] = ()
     item_type: ClassVar[type[Any] | None] = None
     """What an item of the input is, as ``item_type`` of a stage; the first stages may say it for themselves."""
@@ -70,7 +70,7 @@ class Pipeline:
     def load_params(cls, kept: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a run that was created with ``kept``, perhaps by another release.
 
-        One that came since has its default, one that is declared no more stays. :class:`InvalidParams` if a value
+        A parameter added since has its default; one that is no longer declared stays. :class:`InvalidParams` if a value
         does not fit what is declared now.
         """
         return {**kept, **{param.name: param.clean(kept.get(param.name, param.default)) for param in cls.params}}

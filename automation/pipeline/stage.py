@@ -27,18 +27,18 @@ class BaseStage:
     slug: ClassVar[str]
     title: ClassVar[str]
     formerly: ClassVar[tuple[str, ...]] = ()
-    """Slugs that it had in earlier releases: runs of then go on with it."""
+    """Slugs that it had in earlier releases: their runs continue with it."""
     executor: ClassVar[str] = CELERY
-    """Who does the work: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
+    """The executor: ``celery`` workers, or ``agent``: remote agents that lease slices over HTTP."""
     item_type: ClassVar[type[Any] | None] = None
-    """What an item is: a ``TypedDict``, a dataclass or a pydantic model. ``process`` gets the dict, or the object.
+    """The type of an item: a ``TypedDict``, a dataclass or a pydantic model. ``process`` gets the dict, or the object.
 
     Items are checked where they are made: an output that the stages after it cannot take fails the item that made it,
     and an input that the first stages cannot take is refused. ``None`` checks nothing.
     """
     needs: ClassVar[Needs] = Needs()
     concurrency: ClassVar[int | None] = None
-    """Loops of one run at most at work in this stage; ``None`` is as many as there are slices."""
+    """Loops of one run at most in this stage; ``None`` is as many as there are slices."""
     in_flight: ClassVar[int] = 1
     """Items (or groups) that one loop works on at once, where ``process`` is async."""
     retries: ClassVar[int] = 0
@@ -102,7 +102,7 @@ class BaseStage:
         return next((str(value) for value in values if _is_label(value)), "")
 
     def prepare(self, ctx: StageContext) -> None:
-        """Run once a run, under its own lease, before the stage's first item. ``ctx.items()`` iterates over all items.
+        """Run once per run, under its own lease, before the stage's first item. ``ctx.items()`` returns all items.
 
         Setting an attribute here raises, as loops in other processes would not have it: leave results in
         ``ctx.artifacts``, and load what is dear in :meth:`setup`.
@@ -133,7 +133,7 @@ class Stage(BaseStage):
         """Return or yield the outputs of ``item``, a dict or what :attr:`item_type` says.
 
         Must be deterministic for the run's outputs to be so. It may be ``async def``, and then has an
-        :class:`~automation.context.AsyncStageContext`: ``in_flight`` items are at work at once.
+        :class:`~automation.pipeline.context.AsyncStageContext`: ``in_flight`` items are in progress at once.
         """
         raise TypeError(f"{type(self).__name__} does not define process(item, ctx)")
 

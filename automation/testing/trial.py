@@ -154,7 +154,7 @@ class Trial:
         self._result = StageResult(stage.slug, stage.title, items=sum(map(len, sources)))
         self._checkpoints = 0
         self._kept: list[Item] = []
-        """Outputs of the item at work that were committed by a checkpoint."""
+        """Outputs of the item in progress that were committed by a checkpoint."""
         self._new: list[Item] = []
         """Those since then."""
         self._ctx = make_context(
@@ -175,7 +175,7 @@ class Trial:
             self._ctx.bind(sleep=_awaited(sleep), checkpoint=_awaited(self._checkpoint), state=self._state)
 
     def resume(self, before: StageResult) -> None:
-        """Go on where ``before`` ended."""
+        """Continue where ``before`` ended."""
         self._result.made = list(before.made)
         self._result.failures = list(before.failures)
         self._result.done = set(before.done)
@@ -329,7 +329,7 @@ class _GivenUp(Exception):
 
 
 class _Items(Sequence[Payload]):
-    """All items of a stage, decoded anew each time."""
+    """All items of a stage, decoded again each time."""
 
     def __init__(self, sources: Sequence[Sequence[Item]]) -> None:
         self._all = [encoded for source in sources for _, encoded in source]

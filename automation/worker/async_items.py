@@ -56,7 +56,7 @@ class EventLoop:
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One item (or group) at work, or done and waiting for those before it."""
+    """One item (or group) in progress, or done and waiting for those before it."""
 
     unit: Unit
     number: int
@@ -156,7 +156,7 @@ class AsyncItems:
                 self._judge(flight)
 
     def abandon(self) -> None:
-        """Cancel all that is at work; what it has committed stays."""
+        """Cancel all that is in progress; what it has committed stays."""
         tasks = [flight.task for flight in self.flights if flight.task is not None and not flight.task.done()]
         for task in tasks:
             task.cancel()
@@ -225,7 +225,7 @@ class AsyncItems:
         return rows
 
     async def _ask(self, flight: Flight, do: Callable[[], None]) -> None:
-        """Have ``do``, which commits something of ``flight``, done where no event loop runs; its time begins anew."""
+        """Have ``do``, which commits something of ``flight``, done where no event loop runs; its time starts again."""
         answer = self._loop.create_future()
         self._requests.append((do, answer))
         self._wake()
@@ -294,10 +294,10 @@ class AsyncItems:
             return
         partial_item.restart()
         flight.attempt += 1
-        self._launch(flight, flight.unit.anew(), backoff(stage, number))
+        self._launch(flight, flight.unit.reloaded(), backoff(stage, number))
 
     def _excuse(self) -> float:
-        """Seconds by which all that is at work may take longer, for so long the event loop stood: often 0."""
+        """Seconds by which all that is in progress may take longer, for so long the event loop stood: often 0."""
         self._stood += time.monotonic() - self._stood_since
         if self._stood < LOOK_SECONDS:
             return 0.0
@@ -313,7 +313,7 @@ class AsyncItems:
                 timer.reschedule(ends_at + stood)
 
     def _note_oldest(self) -> None:
-        """Tell the supervisor of the item that is at work for longest."""
+        """Tell the supervisor of the item that is in progress for longest."""
         oldest = min((one for one in self.flights if not one.is_settled and one.began), key=_began, default=None)
         at = self._slot.work
         if oldest is not None:

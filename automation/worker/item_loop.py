@@ -124,7 +124,7 @@ class ItemLoop:
         self.partial_item.close()
 
     def _let_go(self) -> None:
-        """No item is at work: a hook that comes next has neither state nor outputs."""
+        """No item is in progress: a hook that comes next has neither state nor outputs."""
         self.partial_item.leave()
         self.partial_item.states = None
 
@@ -225,7 +225,7 @@ class ItemLoop:
         return self._attempt(stage, key, given, tried + 1)
 
     def _anew(self, stage: AnyStage, unit: Unit, number: int) -> list[bytes]:
-        return self._attempt(stage, unit.key, unit.anew(), number)
+        return self._attempt(stage, unit.key, unit.reloaded(), number)
 
     def _attempt(self, stage: AnyStage, key: str, given: Any, number: int) -> list[bytes]:
         at = self._slot.work
@@ -273,12 +273,12 @@ class ItemLoop:
             done.processed += unit.size
 
     def must_stop(self) -> bool:
-        """Whether the item at work is to stop at its next checkpoint. Not in an irreversible stage."""
+        """Whether the item in progress is to stop at its next checkpoint. Not in an irreversible stage."""
         return not self._declared.irreversible and self._check_should_stop()[0]
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
-        """The item at work commits something, which is progress: its time begins anew, and stands till then."""
+        """The item in progress commits something, which is progress: its time starts again, and stands till then."""
         at, now = self._slot.work, time.monotonic()
         spent = now - at[BEGUN] if at[BEGUN] else None
         at[BEGUN] = 0.0
@@ -306,7 +306,7 @@ class ItemLoop:
             self._committer.commit(work, done)
 
     def _put_off(self, work: LeasedSlice, stage: AnyStage, unit: Unit, later: TryLater, *, has_waited: bool) -> bool:
-        """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` goes on meanwhile."""
+        """Have ``unit`` wait, whose place is after the cursor of ``work``; whether ``work`` continues meanwhile."""
         self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
         out = postponement.limit_exceeded(stage, work, later)
         if out is not None:

@@ -1,4 +1,4 @@
-"""What becomes of an item that takes longer than it may: its try has failed, and the run goes on without its process.
+"""What becomes of an item that takes longer than it may: its try has failed, and the run continues without its process.
 
 The loop that takes the slice next finds the try marked on it, and tries again or gives the item up.
 """
@@ -95,10 +95,10 @@ def _tell(stage_run: StageRun, slice_id: int | None, key: str, overrun: Overrun)
     limit = "item_timeout" if key else "hook_timeout"
     why = f"took longer than {limit} = {work.limit:g} s"
     if overrun.has_ended:
-        what, why = "its last item", f"was still at work {work.seconds:.0f} s after it began, though the run has ended"
+        what, why = "its last item", f"was still running {work.seconds:.0f} s after it began, though the run has ended"
     place = "its process was killed"
     if not overrun.is_killed:
-        place = "its pool is one process, so nobody can end it: its place is free when the worker is started anew"
+        place = "its pool is one process, so nobody can end it: its place is free when the worker restarts"
     audit.record(
         "overrun",
         scope=stage_run.run.scope,

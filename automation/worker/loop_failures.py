@@ -1,7 +1,7 @@
 """Loops that fail without an item being to blame: counted by stage, told, and at some time the end of the run.
 
 A stage that cannot be made or set up, items that cannot be read, a fault of ours: the next loop is sent for later and
-later. When as many as the stage allows have failed, and nobody else is at work in it, the run fails with the error.
+later. When as many as the stage allows have failed, and no other loop works on it, the run fails with the error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: i
         _tell(stage_run, *row, told, worker=worker, retries=retries)
     elif has_progressed:
         return
-    # The last of those that failed together ends the run: while the first was counted, the others were at work.
+    # The last of those that failed together ends the run: while the first was counted, the others were running.
     failures = row[0] if row is not None else _count_of(stage_run.pk)
     if failures > retries and not WorkSlice.objects.leased().filter(stage_run=stage_run).exists():
         how_many = "a loop failed" if failures == 1 else f"{failures} loops failed in a row"

@@ -1,6 +1,6 @@
 """``TryLater``: an item waits because somebody outside asks it to, as long as its stage allows, and people are told.
 
-The item waits alone, in a slice of its own, and what comes after it goes on. If the next one is asked to wait as well,
+The item waits alone, in a slice of its own, and the items after it continue. If the next one must wait as well,
 that is not about the item: then the slice waits as it is.
 """
 
@@ -16,7 +16,7 @@ from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
 
 EVERY = 10
-"""People are told of an item's first wait and of each so many more."""
+"""People are told of an item's first wait and of every tenth."""
 LONGEST_WORD = 500
 
 
@@ -44,7 +44,7 @@ def postpone(stage_run: StageRun, work: LeasedSlice, key: str, later: TryLater) 
 
 
 def postpone_alone(stage_run: StageRun, work: LeasedSlice, key: str, group_size: int, later: TryLater) -> None:
-    """Have the current item of ``work``, ``key``, wait alone; ``work`` goes on after it. Raises :class:`LeaseLost`."""
+    """Have the current item of ``work``, ``key``, wait alone; ``work`` continues. Raises :class:`LeaseLost`."""
     leases.split_off(work, group_size, seconds=later.seconds, why=_told(later))
     _tell(stage_run, key, 1, later)
 

@@ -48,7 +48,7 @@ def _tell_who_cannot_be_ended(sender: Any = None, **_: Any) -> None:
     if pool != "prefork" and consumption.queues:
         logger.warning(
             "The pool %s is one process: an item that hangs fails after item_timeout, but its place is lost until this "
-            "worker starts anew. Stages are best worked on by a prefork pool.",
+            "worker restarts. Stages are best worked on by a prefork pool.",
             pool,
         )
 
@@ -71,7 +71,7 @@ def _stop_loops(**_: Any) -> None:
     """In every process of the pool at once: they read it from the worker's page."""
     if (here := page.current()) is not None:
         slots.shut_down(here)
-        supervisor.wake()  # Whoever dies from now on dies of that: it is written down at once.
+        supervisor.wake()  # A process that dies from now on dies of that: it is written down at once.
 
 
 def _is_child() -> bool:

@@ -127,7 +127,7 @@ class StageLoop:
 
     @contextmanager
     def _limited(self, seconds: float, attempt: int = 1) -> Iterator[None]:
-        """What is done within is no item, and may take so long."""
+        """What is done within is not an item, and may take so long."""
         at = self._slot.work
         at[LIMIT], at[NUMBER], at[ATTEMPT] = seconds, -1, attempt
         at[BEGUN] = time.monotonic()
@@ -363,7 +363,7 @@ class StageLoop:
         if reason is None:
             return self._out_of_time()
         if work is None and reason.code == "finished":
-            return Ending.STOPPED  # A late message: nothing was at work, nothing has stopped.
+            return Ending.STOPPED  # A late message: nothing was running, nothing has stopped.
         if not self._has_worked and nodes.held_because(self.node) is not None:
             return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
         after = f" after item {work.cursor}" if work is not None and work.cursor else ""
@@ -393,13 +393,13 @@ class StageLoop:
         memory_faults.note(error, self.stage_run, self.node)
         fault = fault_of(error, self._slot.stop)
         if fault is Fault.LATER:
-            fault = Fault.ITEM  # There is no item that could wait.
+            fault = Fault.ITEM  # No item could wait.
         work, self._work = self._work, None
         self._committer.close()
         try:
             connection.close_if_unusable_or_obsolete()
             if work is not None:
-                # Celery's own time limit is no stop of ours: nobody may go on with such an item for ever unseen.
+                # Celery's own time limit is no stop of ours: nobody may continue such an item for ever unseen.
                 self._release(work, is_expiry=fault is Fault.OURS and isinstance(error, Exception))
             self._forgo()
             if fault is Fault.ITEM:
@@ -420,14 +420,14 @@ class StageLoop:
         self._has_progressed = False
 
     def _note_ending(self, work: LeasedSlice) -> None:
-        """The slice is about to be given back: whoever beats for it and finds it gone has lost nothing."""
+        """The slice is about to be given back: a heartbeat that finds it gone has lost nothing."""
         self._slot.note(loop_heartbeat.on(work, is_ending=True))
 
     def _sleep(self, seconds: float) -> None:
         self._wait(seconds, is_interruptible=not self.stage.irreversible)
 
     def _back_off(self, seconds: float) -> None:
-        """Between two tries nothing is at work, not even in an irreversible stage."""
+        """Between two tries nothing is running, not even in an irreversible stage."""
         self._wait(seconds, is_interruptible=True)
 
     def _wait(self, seconds: float, *, is_interruptible: bool) -> None:

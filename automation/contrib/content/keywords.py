@@ -1,4 +1,4 @@
-"""The reader of keywords: one a line, or a column of a table as keyword tools export it."""
+"""The reader of keywords: one per line, or a column of a table as keyword tools export it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Seen:
 
 
 class Keywords(Rows):
-    """One keyword a line, or a table with a column of keywords: items ``{"keyword": …, other columns}``.
+    """One keyword per line, or a table with a column of keywords: items ``{"keyword": …, other columns}``.
 
     Keywords that look alike are one, and the column of keywords is called ``keyword`` whatever the file calls it.
     """

@@ -21,7 +21,7 @@ class DrillFailure(Exception):
 
 
 class Work(Stage):
-    """Take ``memory_mib``, pass ``seconds`` asleep or at work, then yield ``n`` and its square."""
+    """Take ``memory_mib``, pass ``seconds`` asleep or busy, then yield ``n`` and its square."""
 
     slug = "work"
     title = "Work"
@@ -75,7 +75,7 @@ class Drill(Pipeline):
         Param("items", int, 100, "Number of items.", minimum=1, maximum=10_000_000),
         Param("seconds", float, 0.1, "Seconds each item takes.", minimum=0, maximum=86_400),
         Param("mode", str, "sleep", "What an item does meanwhile.", choices=("sleep", "burn")),
-        Param("stubborn", bool, False, "Whether a pause waits for the item at work, as most work makes it."),
+        Param("stubborn", bool, False, "Whether a pause waits for the item in progress, as most work makes it."),
         Param("memory_mib", int, 0, "MiB each item holds meanwhile.", minimum=0, maximum=1_048_576),
         Param("fail_every", int, 0, "Every item whose number divides by this fails; 0 is none.", minimum=0),
     )

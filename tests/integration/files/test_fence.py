@@ -325,7 +325,7 @@ def test_what_goes_wrong_with_the_content_is_the_items_fault_and_leaves_the_old(
 def test_nothing_is_written_when_nothing_is_at_work(storage):
     run = make_run("scripted", items=2)
 
-    with pytest.raises(RuntimeError, match=r"Cannot save 'a.txt': no item, prepare or finish is at work"):
+    with pytest.raises(RuntimeError, match=r"Cannot save 'a.txt': no item, prepare or finish is in progress"):
         FencedArtifacts(run.pk, "scripted", lambda: None).save("a.txt", b"x")
 
 

@@ -118,7 +118,7 @@ def test_a_pause_says_which_item_it_waits_for_and_until_when():
     (_, why), (code, sentence) = told(run)
     assert why == "This run was paused by olga: lunch."
     assert code == "at_work"
-    expected = r"Item 000 of stage few has been at work for 4\d s on worker node-1; it is ended at 60 s\."
+    expected = r"Item 000 of stage few has been in progress for 4\d s on worker node-1; it is ended at 60 s\."
     assert re.fullmatch(expected, sentence), sentence
 
 

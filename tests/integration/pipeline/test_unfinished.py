@@ -378,5 +378,5 @@ def test_a_hook_after_the_items_commits_no_checkpoint(monkeypatch):
     monkeypatch.setattr(Hooked, "finish", finish)
     run = settle(make_run("hooked", 5))
 
-    assert run.failure.endswith("finish failed: RuntimeError: Cannot commit a checkpoint: no item is at work.")
+    assert run.failure.endswith("finish failed: RuntimeError: Cannot commit a checkpoint: no item is in progress.")
     assert calls == [None]

@@ -46,8 +46,8 @@ from tests.support.lost_loops import claim_as, die_on_an_item, process
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BOTH = [{"n": n, "by": ["one", "two"]} for n in range(1, 21)]
-TWO_IS_MISSING = "Stage two of pipeline evolving is not in this release; it goes on when it is, or cancel it."
-NO_PIPELINE = "Pipeline evolving is not in this release; it goes on when it is, or cancel it."
+TWO_IS_MISSING = "Stage two of pipeline evolving is not in this release; it continues when it is, or cancel it."
+NO_PIPELINE = "Pipeline evolving is not in this release; it continues when it is, or cancel it."
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_the_stage_at_work_is_removed(deploy):
     reconcile(run)
 
     assert reasons(run) == [
-        "Stage one of pipeline evolving is not in this release; it goes on when it is, or cancel it."
+        "Stage one of pipeline evolving is not in this release; it continues when it is, or cancel it."
     ]
     assert WorkSlice.objects.filter(stage_run__run=run, crashes__gt=0).count() == 0
     assert lifecycle.cancel(run.pk, actor=OPERATOR).lifecycle == "cancelled"
@@ -320,7 +320,7 @@ def test_a_run_of_the_release_before_is_defined_from_the_code_that_has_it(deploy
     StageRun.objects.filter(run=run).update(definition=None)
     Ticket.objects.all().delete()
     assert (dispatch.dispatch(), claim(run)) == (0, None)
-    assert "it goes on when the reconciler has taken it over, in seconds" in reasons(run)[0]
+    assert "it continues when the reconciler has taken it over, in seconds" in reasons(run)[0]
 
     deploy(One)
     reconcile(run)

@@ -184,7 +184,7 @@ def test_a_method_can_be_called_by_hand():
 
     assert list(Measure().process(Line("a"), ctx)) == [Line("a!", 1)]
     assert not ctx.should_stop()
-    with pytest.raises(RuntimeError, match="no item is at work"):
+    with pytest.raises(RuntimeError, match="no item is in progress"):
         ctx.checkpoint({})
 
 
