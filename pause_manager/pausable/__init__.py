@@ -1,5 +1,6 @@
 """The drop-in: ``PausableTask`` makes any Celery task honor holds. Imports no models, as apps may not be ready."""
 
+from importlib import import_module
 from typing import Any
 
 from pause_manager.pausable.task import (
@@ -37,7 +38,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # A worker's Celery finds it here by name; its module needs models, so that elsewhere it is not imported.
     if name == "PausableRequest":
-        from pause_manager.worker.request import PausableRequest
-
-        return PausableRequest
+        return import_module("pause_manager.worker.request").PausableRequest
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
