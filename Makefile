@@ -13,6 +13,10 @@ PYTEST_ARGS ?=
 MINUTES ?= 8
 BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
+# What is free of the phrases that tests/architecture/vocabulary.toml bans, and must stay so.
+PROSE := backend deploy docs examples Makefile README.md CONTRIBUTING.md SECURITY.md \
+  $(addprefix automation/,admin agents api contrib dispatch gate items leases management models pipeline reports retention \
+  runs worker workload)
 export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,6 +52,7 @@ check: .venv/.dev  ## lint, format, types, import contracts, migrations, OpenAPI
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.architecture.vocabulary $(PROSE)
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run --settings backend.settings.test
 	@mkdir -p build
 	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --fail-on-warn --file build/openapi.yaml

@@ -151,11 +151,11 @@ def _nodes() -> Iterable[Metric]:
         for name, help in (
             ("online", "1 if the node was sampled lately."),
             ("consuming", "1 if its workers take new work."),
-            ("saturated", "1 if strangers leave less than its threshold."),
+            ("saturated", "1 if other processes leave less than its threshold."),
             ("held", "1 if a hold keeps it from new work."),
             ("sample_age_seconds", "Since the node was last seen; 0 while it is live."),
             ("cores", "Cores that our processes may use."),
-            ("foreign_cores", "Cores that strangers use or want."),
+            ("foreign_cores", "Cores that other processes use or want."),
             ("own_cores", "Cores that our processes use."),
             ("free_cores", "Cores, less foreign ones, less those our work declared; below 0 if contended."),
             ("free_ratio", "Free share for work that needs one core, 0 to 1."),

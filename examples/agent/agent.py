@@ -146,7 +146,7 @@ class Heartbeat(threading.Thread):
                     self.stop = self.stop or "the server has been silent for longer than the lease lasts"
 
     def hear(self, answer: Json) -> None:
-        """Note what an answer says about going on."""
+        """Note what an answer says about whether to continue."""
         if answer["stop"] is not None:
             self.stop = answer["stop"]["sentence"]
             self.is_lost = self.is_lost or answer["stop"]["code"] == "lease_lost"

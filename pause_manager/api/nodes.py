@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 class InvalidNode(PauseManagerError):
-    """The text is no name that a node can have."""
+    """The text is not a valid name of a node."""
 
     code = "node_id_invalid"
 

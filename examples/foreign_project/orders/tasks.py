@@ -21,7 +21,7 @@ def ship(order: int) -> str:
 
 @shared_task(bind=True)
 def restock(self, shelves: int, first: int = 0) -> str:
-    """Fill shelf after shelf; at a quiesce leave between two, and go on there after the resume."""
+    """Fill shelf after shelf; at a quiesce leave between two, and continue there after the resume."""
     for shelf in range(first, shelves):
         should_stop, _reason = self.check_should_stop()
         if should_stop:
