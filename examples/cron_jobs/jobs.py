@@ -1,6 +1,6 @@
 """Start commands on this machine, unless a hold stops them or there is no room, and stop them when asked to.
 
-It needs neither a table nor a broker: a file per running command, in a directory of the machine, is all that is known. With
+It needs neither a table nor a broker: a file per running command, in a directory of the machine, is all it keeps. With
 :class:`CronJobs` registered in every process, holds stop the commands, the node carries them, and the fleet is drained
 only when they have ended.
 """
