@@ -189,7 +189,7 @@ def test_readyz_tells_who_keeps_files_where():
     gone("a")
     status, word = ready()
     assert status == 503
-    assert word == f"this process keeps files in {here.name}, and workers do not: stages@b on b in file:///b"
+    assert word == f"this process stores files in {here.name}, but workers do not: stages@b on b in file:///b"
 
 
 def test_readyz_tells_of_a_storage_that_is_away(use: Callable[[str], Storage]):
