@@ -108,7 +108,7 @@ def test_who_waits_in_vain_is_told_what_to_do_and_can_wait_on(shell):
     leases.release(work)
     waited = shell("fleet", "status", "--wait")
 
-    assert (late.code, "`fleet status --wait` waits on" in late.err) == (7, True)
+    assert (late.code, "`fleet status --wait` keeps waiting" in late.err) == (7, True)
     assert "its worker is lost: look on node-1" in stuck.out
     assert "They end only after the resume" in stuck.out
     assert (waited.code, "safe to upgrade" in waited.out) == (0, True)
