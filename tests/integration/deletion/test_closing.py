@@ -26,7 +26,7 @@ def test_it_takes_no_runs_until_it_is_reopened():
 
     assert closure.close_site(site, actor=OPERATOR, reason="the contract has ended")
     assert not closure.close_site(site, actor=OPERATOR)
-    with pytest.raises(SiteClosed, match=r"Cannot create a run for site ours: it is closed since 20"):
+    with pytest.raises(SiteClosed, match=r"Cannot create a run for site ours: it has been closed since 20"):
         make_run(site=site)
     with pytest.raises(SiteClosed):
         retries.retry_failed(failed.pk, actor=OPERATOR)
