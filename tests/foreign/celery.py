@@ -18,5 +18,5 @@ app = Celery("foreign", task_cls=os.environ.get("FOREIGN_TASK_CLS", "pause_manag
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["tests.foreign"])
-for _module in ("lives", "odd", "soaking"):
+for _module in ("counted_tasks", "echo_task", "soak_tasks"):
     app.autodiscover_tasks(["tests.foreign"], related_name=_module)
