@@ -68,7 +68,7 @@ class AutomationSettings:
 
     @property
     def heartbeat_seconds(self) -> float:
-        """How often whoever holds a slice says so."""
+        """How often the one that holds a slice says so."""
         return min(max(1.0, self.lease_seconds / 3), 5.0)
 
 

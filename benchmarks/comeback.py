@@ -1,4 +1,4 @@
-"""``kill -9`` of all processes of the stage worker under ``manage.py up``, ten times in a row: back at work after?"""
+"""``kill -9`` of all processes of the stage worker under ``manage.py up``, ten times in a row: running again after?"""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _claim(name: str, seconds: float, must: float, aim: float, note: str) -> Cla
 
 @contextlib.contextmanager
 def _up(data_dir: Path) -> Iterator[psutil.Process]:
-    """``manage.py up`` at work on a long drill, and Django set up on its database."""
+    """``manage.py up`` running a long drill, and Django set up on its database."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

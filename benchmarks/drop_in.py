@@ -195,7 +195,7 @@ def _logged(servers: Servers) -> int:
 
 
 def _connections(processes: int, store: Any) -> Claim:
-    """The most that the server had of one worker, at work and idle."""
+    """The most that the server had of one worker, busy and idle."""
     from django.db import connection
 
     name = f"ours-connections-{processes}"

@@ -25,8 +25,8 @@ PATIENCE_SECONDS = 60
 def main() -> list[Claim]:
     """One long run in short slices on eight workers, each with a process of its own, toggled at random times.
 
-    A quiesce lets no item start; a drain lets no slice start, and its items go on. The peer is what a worker does that
-    asks the database each second.
+    A quiesce lets no item start; a drain lets no slice start, and its items continue. The peer is what a worker does
+    that asks the database each second.
     """
     with system(), ExitStack() as running:
         run = create_run("bench-stamp-short", start=False, items=ITEMS, microseconds=MICROSECONDS)
@@ -91,7 +91,7 @@ def _wait_for_full_load(run: AutomationRun) -> None:
     reconciled_at = 0.0
     while len(seen) < WORKERS:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"expected {WORKERS} workers at work, got {len(seen)}")
+            raise RuntimeError(f"expected {WORKERS} running workers, got {len(seen)}")
         if time.monotonic() - reconciled_at > 0.5:
             reconciler.reconcile()
             reconciled_at = time.monotonic()

@@ -21,7 +21,7 @@ LEFT_OUT = 0.05
 
 
 def main() -> list[Claim]:
-    """Slices of several runs on two worker processes; then samples of this machine while one more is at work."""
+    """Slices of several runs on two worker processes; then samples of this machine while one more is running."""
     with system():
         from django.conf import settings
 
@@ -56,7 +56,7 @@ def main() -> list[Claim]:
             5,
             of_ratio=False,
             is_larger_better=False,
-            note="one a second on each machine, under load: probes, loads, judgement; the peer is a second of one core",
+            note="one per second on each machine, under load: probes, loads, judgement; peer: a second of one core",
         ),
     ]
 

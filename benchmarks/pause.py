@@ -67,7 +67,7 @@ def _sample(run: AutomationRun, without: Servers | None = None) -> tuple[float, 
     deadline = time.monotonic() + 30
     while leases.count() < PROCESSES:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"expected {PROCESSES} loops at work, got {leases.count()}")
+            raise RuntimeError(f"expected {PROCESSES} running loops, got {leases.count()}")
         time.sleep(0.5)
         reconciler.reconcile()
     outputs = run.stages.get(slug="stamp").outputs

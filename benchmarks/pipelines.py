@@ -51,7 +51,7 @@ class Spin(Stage):
 
 
 class SpinByProcessor(Stage):
-    """The same, but of this thread's processor time: whoever takes the core meanwhile makes no difference."""
+    """The same, but of this thread's processor time: other processes that take the core make no difference."""
 
     slug = "spin-by-processor"
     title = "Spin by processor time"

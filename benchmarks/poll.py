@@ -31,7 +31,7 @@ def main() -> list[Claim]:
             note=note,
         ),
         Claim(
-            "the same, with 8,000 tasks at work and four kinds of work that need a whole node (peer: without)",
+            "the same, with 8,000 running tasks and four kinds of work that need a whole node (peer: without)",
             *(median(with_room_made), median(many), "s", 1.0, 0.5),
             of_ratio=False,
             is_larger_better=False,
@@ -41,7 +41,7 @@ def main() -> list[Claim]:
 
 
 def _polls(*, nodes: int, entries: int, makes_room: bool = False) -> list[float]:
-    """Seconds of each poll over so many nodes and entries; samples are renewed before each, as they would be."""
+    """Seconds of each poll over that many nodes and entries; samples are renewed before each, as they would be."""
     from pause_manager import manager
     from pause_manager.models import PauseQueueEntry, PollState, RunningTask, WorkerNode
 

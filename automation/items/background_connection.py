@@ -1,4 +1,4 @@
-"""A database connection beside the caller's own, on which a statement is under way while the caller works on.
+"""A database connection beside the caller's own, on which a statement runs while the caller works on.
 
 A thread does nothing but send; the caller collects. A thread that did both would take the interpreter from the caller
 some twenty times a statement, and a caller that sent by itself would lose its core to the server it wakes (ADR 4).
@@ -53,10 +53,10 @@ class BackgroundConnection:
         _sender.put(self._statement_under_way)
 
     def result(self) -> bytes | None:
-        """Wait for the statement that is under way; returns the first column of its first row."""
+        """Wait for the statement in progress; returns the first column of its first row."""
         pending, self._statement_under_way = self._statement_under_way, None
         if pending is None:
-            raise RuntimeError("Cannot wait for a result: no statement is under way.")
+            raise RuntimeError("Cannot wait for a result: no statement is in progress.")
         try:
             with self._errors():
                 pending.wait()
@@ -69,7 +69,7 @@ class BackgroundConnection:
             raise
 
     def close(self) -> None:
-        """Let what is under way end, whatever comes of it, and give the connection back."""
+        """Let what is in progress end, whatever comes of it, and give the connection back."""
         with contextlib.suppress(Exception):
             if self._statement_under_way is not None:
                 self.result()
@@ -164,7 +164,7 @@ def _last_result(pgconn: PGconn) -> PGresult:
             break
         last = result
     if last is None:
-        raise errors.InternalError("the connection has no statement under way")
+        raise errors.InternalError("the connection has no statement in progress")
     return last
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: outputs, failures, counts and cursor of a slice in one statement, fenced like all that ``leases`` does.
 
-One statement is one transaction and one round trip, so that it can be under way while the loop works on.
+One statement is one transaction and one round trip, so that it can be in progress while the loop works on.
 """
 
 from __future__ import annotations

@@ -393,7 +393,7 @@ _LEASED_BY = f"""
        FOR NO KEY UPDATE
 """
 
-# From the cursor on, which is seldom far behind: a loop commits several times a second.
+# From the cursor on, which is seldom far behind: a loop commits several times per second.
 ITEM_AT = f"""
     coalesce((SELECT item.key FROM {ITEM} AS item
                WHERE slice.phase = 1 AND {{number}} >= 0 AND item.made_by_id = slice.source_id

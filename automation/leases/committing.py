@@ -1,4 +1,4 @@
-"""The checkpoints of one stage loop: at once, or behind its back, where one at most is under way while it works on."""
+"""The checkpoints of one stage loop: at once, or behind its back, where at most one runs while it works on."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class AsyncCommitter:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a checkpoint is under way."""
+        """Whether a checkpoint is in progress."""
         return self._pending is not None
 
     def commit(self, work: LeasedSlice, done: Progress, *, release: bool = False) -> None:
-        """Commit ``done`` after whatever is under way, and return when it stands. ``release`` gives the slice back."""
+        """Commit ``done`` after what is in progress, and return when it stands. ``release`` gives the slice back."""
         self.wait()
         self._note(work, done, release=release)
         commit_with_retry(work, done, release=release)
@@ -61,7 +61,7 @@ class AsyncCommitter:
             self._commit_otherwise(error)
 
     def wait(self) -> None:
-        """Return when nothing is under way.
+        """Return when nothing is in progress.
 
         Raises :class:`LeaseLost` if the last checkpoint came too late, :class:`CheckpointRefused` if it cannot be kept.
         """

@@ -1,4 +1,4 @@
-"""What a worker's supervisor asks of the engine once a beat: keep the leases of its loops, and say which must stop.
+"""What a worker's supervisor asks of the engine once per beat: keep the leases of its loops, and say which must stop.
 
 A loop notes in its slot what it is on; nothing of it has to run for its lease to be kept.
 """

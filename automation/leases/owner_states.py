@@ -1,7 +1,8 @@
 """What the operating system says of who holds leases: who lives, who has ended, and whether that is an item's fault.
 
-A process that died while it was at an item is a proof against the item only if nobody had told it to end and whoever
-renews its leases lives on: a machine, a container or a worker that is killed as a whole says nothing about an item.
+A process that died while it was at an item is a proof against the item only if nobody had told it to end and the
+process that renews its leases lives on: a machine, a container or a worker that is killed as a whole says nothing
+about an item.
 """
 
 from __future__ import annotations

@@ -23,5 +23,5 @@ def outputs_of(run: AutomationRun) -> list[str]:
 def _full_path(name: str) -> str:
     try:
         return str(default_storage.path(name))
-    except NotImplementedError:  # a storage that is no directory: manage.py copy_files makes one
+    except NotImplementedError:  # a storage that is not a directory: manage.py copy_files makes one
         return name

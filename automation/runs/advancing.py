@@ -76,7 +76,7 @@ def seal(stage_run_id: int) -> bool:
     # 2. Cut the next stages into slices before any lock: the outputs of a stage without open slices are final.
     ready = _ready_after(run, completing=stage_run)
     with transaction.atomic():
-        # 3. Lock the run, and look again whether it may go on.
+        # 3. Lock the run, and look again whether it may continue.
         lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.lifecycle != Lifecycle.RUNNING or run.cancel_requested_at is not None or run.paused_at is not None:

@@ -83,7 +83,7 @@ class ItemLoop:
     def work_through(self, work: LeasedSlice, stage: AnyStage) -> Halt | None:
         """Work on what is left of ``work``. ``None`` if nothing is, or if it waits.
 
-        The last checkpoint may still be under way: ``settle`` tells what came of it.
+        The last checkpoint may still be in progress: ``settle`` tells what came of it.
         """
         self._slot.work[LIMIT] = self._item_timeout
         # After a crash the cursor must stand right before the culprit, should it kill again.

@@ -80,7 +80,7 @@ class StageLoop:
         self._declared = definition.of(stage_run)
         self._work: LeasedSlice | None = None
         self._next_work: LeasedSlice | None = None
-        """Leased while the last checkpoint of ``_work`` is under way; nothing of it is begun before that one stands."""
+        """Leased while the last checkpoint of ``_work`` runs; nothing of it is begun before that one stands."""
         self._is_early = self._declared.concurrency is None and not self._declared.needs.gpus
         """Whether it may lease a slice before the one before it has ended: not where two would be one too many."""
         self._turn = Turn(stage_run, self._declared.queue)
@@ -204,7 +204,7 @@ class StageLoop:
             progress_notifier.publish([self.run_row.scope])
 
     def _lease(self) -> LeasedSlice | Ending:
-        """The next slice, once the one before it has ended: most often that is under way while this one is leased."""
+        """The next slice, once the one before it has ended: most often that is in progress while this one is leased."""
         if self._is_early and self._committer.is_busy:
             self._lease_early()
         ending = self._settle()

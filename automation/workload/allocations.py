@@ -38,7 +38,7 @@ def by_node(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
                 priority,
                 tuple(gpus),
                 can_yield=can_yield,
-                # An agent comes by itself: nobody can have another one go on with its work elsewhere.
+                # An agent comes by itself: nobody can have another one continue its work elsewhere.
                 can_move=bool(queue),
                 queue=queue,
                 policy=pipeline,
@@ -82,7 +82,7 @@ def slices_of(refs: Sequence[str]) -> list[int]:
     return [int(ref.removeprefix("slice:")) for ref in refs if ref.startswith("slice:")]
 
 
-# A loop leaves between two items, so that it costs an item at most; a hook has none and begins anew.
+# A loop leaves between two items, so that it costs an item at most; a hook has none and begins again.
 _REPEATS = """
     CASE WHEN slice.phase = 1 AND slice.processed + slice.failed > 0
          THEN slice.busy_seconds / (slice.processed + slice.failed)

@@ -1,4 +1,4 @@
-"""The word that a run goes on which a hold on more than itself had stopped; its own holds have events of their own."""
+"""The word that a run resumes which a hold on more than itself had stopped; its own holds have events of their own."""
 
 from __future__ import annotations
 

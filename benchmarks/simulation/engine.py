@@ -1,7 +1,7 @@
 """Runs a world second by second where something happens, and asks the policy what a fleet would ask it.
 
 Each node is sampled every second, parked work is polled every ten, a loop that must yield does so at its next item.
-Nothing here decides who starts, who yields or what goes on: that is ``pause_manager.capacity``.
+Nothing here decides who starts, who yields or what continues: that is ``pause_manager.capacity``.
 """
 
 from __future__ import annotations

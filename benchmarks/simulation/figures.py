@@ -23,7 +23,7 @@ class Figures:
     """Runs that no node could ever run; they are in no other figure."""
     horizon_seconds: float
     utilisation: float
-    """Useful core-seconds of our runs by what strangers left free."""
+    """Useful core-seconds of our runs by what other processes left free."""
     oracle_utilisation: float
     ratio: float
     gpu_utilisation: float
@@ -31,7 +31,7 @@ class Figures:
     oracle_gpu_utilisation: float
     gpu_ratio: float
     oversubscribed_seconds: float
-    """Node-seconds in which strangers and our loops together needed more than there is."""
+    """Node-seconds in which other processes and our loops together needed more than there is."""
     oversubscribed_events: int
     oversubscribed_seconds_per_event: float
     oversubscribed_worst_seconds: float
@@ -47,13 +47,13 @@ class Figures:
     flaps: int
     """Loops that had to yield within 30 s of having resumed."""
     consolidations: int
-    """Times a node was kept free for large work that small work was moved for."""
+    """How often a node was kept free for large work that small work was moved for."""
     moves: int
     """Loops that were moved for it."""
     moved_too_soon: int
     """Of those, within the cooldown of their last move: must be 0."""
     work_repeated: float
-    """Seconds of work done twice: the item under way of a loop that was moved, or yielded for want of memory."""
+    """Seconds of work done twice: the item in progress of a loop that was moved, or yielded for want of memory."""
     wait_p50: dict[str, float]
     wait_p95: dict[str, float]
     """Seconds in the pause queue in all, by priority."""
@@ -104,7 +104,7 @@ def figures(world: World, ledger: Ledger, oracle: Oracle, *, seed: int, took: fl
 
 
 def lines(found: Figures) -> list[str]:
-    """The figures one a line, named as in the JSON."""
+    """The figures, one per line, named as in the JSON."""
     return [f"{name:34} {_text(value)}" for name, value in asdict(found).items()]
 
 

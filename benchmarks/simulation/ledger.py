@@ -138,7 +138,7 @@ class Ledger:
                 self.starved.append(entry.ref)
 
     def _was_passed(self, entry: Waiting) -> bool:
-        """Whether equal work, no more urgent, that came an hour later went on before it."""
+        """Whether equal work, no more urgent, that came an hour later continued before it."""
         return any(
             self._latest.get((entry.needs, priority, entry.queue), -1.0) >= entry.paused_at + STARVE_SECONDS
             for priority in range(entry.priority, 6)

@@ -78,7 +78,7 @@ class SimNode:
         return self.turns.pop(ref)
 
     def overdrawn(self, policy: Policy) -> list[int]:
-        """The resources of which strangers and our loops together need more than there is; noise needs none."""
+        """The resources of which other processes and our loops together need more than there is; noise needs none."""
         found = []
         cpu = memory = 0
         gpus = [0] * self.machine.gpus

@@ -15,7 +15,7 @@ _Amount = tuple[int, int, int, int, str]
 
 @dataclass
 class Oracle:
-    """Useful work up to the horizon of an unreal scheduler, and what strangers left free in that time."""
+    """Useful work up to the horizon of an unreal scheduler, and what other processes left free in that time."""
 
     core_seconds: float = 0.0
     gpu_seconds: float = 0.0
@@ -26,12 +26,12 @@ class Oracle:
 def pack(world: World) -> Oracle:
     """Pack the work of ``world`` as no real scheduler can.
 
-    What strangers leave free is one pool over all nodes, and loops move between nodes at no cost; only does no kind of
-    work get more loops at a time than would fit on the nodes if it had all of them to itself, nor a queue more than
-    what is left of the nodes that serve it. There is no threshold,
+    What other processes leave free is one pool over all nodes, and loops move between nodes at no cost; only does no
+    kind of work get more loops at a time than would fit on the nodes if it had all of them to itself, nor a queue more
+    than what is left of the nodes that serve it. There is no threshold,
     no reserve, no dwell, no poll and no sensor: work starts in the very moment it fits, in order of priority, then
-    arrival; smaller work goes past larger that does not fit. When strangers come, the last started give way at once
-    and lose nothing. It does not look ahead, so it is a very generous bound and not a proven optimum.
+    arrival; smaller work goes past larger that does not fit. When other processes come, the last started give way at
+    once and lose nothing. It does not look ahead, so it is a very generous bound and not a proven optimum.
     """
     return _Packing(world).run()
 
@@ -103,7 +103,7 @@ class _Packing:
         return self.oracle
 
     def _pass(self, now: float) -> None:
-        """What strangers leave is what is free and what our loops hold."""
+        """What other processes leave is what is free and what our loops hold."""
         seconds = now - self.clock
         self.oracle.free_core_seconds += seconds * max(0, self._ours(0)) / 1000
         if self.size:
@@ -128,7 +128,7 @@ class _Packing:
         self.stale.add(node)
 
     def _slots(self, kind: _Amount, node: int) -> int:
-        """How many loops of this kind fit on the node beside strangers, if nothing else of ours is there."""
+        """How many loops of this kind fit on the node beside other processes, if nothing else of ours is there."""
         machine, needs = self.world.machines[node], self.per_loop[kind]
         if not machine.serves(kind[4]):
             return 0

@@ -1,4 +1,4 @@
-"""A picture of a simulation: cores of strangers and of ours, and the pause queue, over time."""
+"""A picture of a simulation: cores of other processes and of ours, and the pause queue, over time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def draw(path: Path, world: World, ledger: Ledger, found: Figures) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.stackplot(
-        hours, strangers / cores, ours / cores, labels=("strangers", "our runs"), colors=("#b9c0c9", "#2f7ea8")
+        hours, strangers / cores, ours / cores, labels=("other processes", "our runs"), colors=("#b9c0c9", "#2f7ea8")
     )
     top.axhline(1.0, color="#444444", linewidth=0.8)
     top.set_ylabel("share of all cores")

@@ -16,7 +16,7 @@ _Shape = Callable[[random.Random, float], _Levels]
 
 
 def steps(dice: random.Random, horizon: float) -> _Levels:
-    """Strangers come and go at random: 10 % or 70 %, two hours on average."""
+    """Other processes come and go at random: 10 % or 70 %, two hours on average."""
     at, is_high = 0.0, dice.random() < 0.5
     while at < horizon:
         yield at, 0.7 if is_high else 0.1
@@ -73,7 +73,7 @@ NAMES = tuple(_SHAPES)
 
 
 def scenario(name: str, *, seed: int, nodes: int = 1000, runs: int = 10_000, hours: float | None = None) -> World:
-    """The built-in world ``name`` with so many nodes of 8 GPUs and so many runs of ours."""
+    """The built-in world ``name`` with ``nodes`` nodes of 8 GPUs and ``runs`` runs of ours."""
     shape, usual = _SHAPES[name]
     horizon = (hours or usual) * 3600
     dice = random.Random(f"{name}:{seed}")
@@ -89,7 +89,7 @@ def scenario(name: str, *, seed: int, nodes: int = 1000, runs: int = 10_000, hou
 
 
 def _foreign(number: int, shape: _Shape, dice: random.Random, horizon: float) -> Iterator[Change]:
-    """CPU and the memory of half of the GPUs go together: strangers' jobs use both."""
+    """CPU and the memory of half of the GPUs go together: foreign jobs use both."""
     gpus = [index for index in range(_GPUS) if dice.random() < 0.5]
     for at, level in shape(dice, horizon):
         yield Change(at, number, CPU, round(level * _CORES))
@@ -114,7 +114,7 @@ def _halved(machines: list[Machine], jobs: list[Job], dice: random.Random) -> tu
 
 
 def _job(number: int, dice: random.Random, horizon: float) -> Job:
-    """More work than strangers leave room for in the first half; most of it is long."""
+    """More work than other processes leave room for in the first half; most of it is long."""
     needs = dice.choices(
         (
             Needs(cpu=8, memory_mib=16_000),

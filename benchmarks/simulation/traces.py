@@ -1,7 +1,7 @@
 """Worlds from CSV files: machines and pods of a cluster trace, and measured foreign load.
 
 The columns are those of the Alibaba GPU trace of 2023 ("openb"). Best-effort and burstable pods are our runs; the
-others are strangers, put on machines by a scheduler of their own that does not see ours.
+others are foreign, put on machines by a scheduler of their own that does not see ours.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_machines(path: Path) -> list[Machine]:
 def read_pods(path: Path) -> list[Pod]:
     """``name, cpu_milli, memory_mib, num_gpu, gpu_milli, qos, creation_time, deletion_time, scheduled_time`` a line.
 
-    A pod lasts from when it was scheduled to when it was deleted. Strangers never scheduled never ran and are left
+    A pod lasts from when it was scheduled to when it was deleted. Foreign pods never scheduled never ran and are left
     out; runs of ours never scheduled wanted to run from their creation on.
     """
     columns = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "qos", "creation_time", "deletion_time")
@@ -70,7 +70,7 @@ def read_pods(path: Path) -> list[Pod]:
 
 
 def cluster(machines: list[Machine], pods: list[Pod], *, seed: int, days: float, repeat: int = 1) -> World:
-    """The last ``days`` of a trace. ``repeat`` gives each of our runs so many twins, to press an idle cluster."""
+    """The last ``days`` of a trace. ``repeat`` gives each of our runs that many twins, to press an idle cluster."""
     end = max(pod.starts for pod in pods)
     start = max(0.0, end - days * 86400)
     jobs, strangers = [], []
@@ -83,9 +83,9 @@ def cluster(machines: list[Machine], pods: list[Pod], *, seed: int, days: float,
                 name = pod.name if repeat == 1 else f"{pod.name}.{twin}"
                 jobs.append(Job(name, pod.needs, pod.starts - start, pod.ends - pod.starts, _OURS[pod.qos]))
     changes, homeless = _settle(machines, strangers, start, random.Random(seed))
-    notes = [f"{len(jobs):,} runs of ours and {len(strangers):,} pods of strangers in {(end - start) / 86400:.1f} days"]
+    notes = [f"{len(jobs):,} runs of ours and {len(strangers):,} foreign pods in {(end - start) / 86400:.1f} days"]
     if homeless:
-        notes.append(f"{homeless:,} pods of strangers found no machine and are left out")
+        notes.append(f"{homeless:,} foreign pods found no machine and are left out")
     return World("trace", machines, jobs, changes, end - start, notes)
 
 
@@ -114,7 +114,7 @@ def read_foreign(path: Path, machines: list[Machine]) -> list[Change]:
 
 
 class _Tenant:
-    """What strangers hold of one machine."""
+    """What other processes hold of one machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.free = [machine.cpu_millicores, machine.memory_mib]
@@ -143,7 +143,7 @@ class _Tenant:
 def _settle(
     machines: list[Machine], strangers: list[Pod], start: float, dice: random.Random
 ) -> tuple[list[Change], int]:
-    """Put each stranger on a random machine with room among strangers; gives the changes and how many found none."""
+    """Put each foreign pod on a random machine with room beside the others; gives changes and how many found none."""
     tenants = [_Tenant(machine) for machine in machines]
     events = [(max(pod.starts, start), 1, pod) for pod in strangers] + [(pod.ends, 0, pod) for pod in strangers]
     events.sort(key=lambda event: (event[0], event[1], event[2].name))

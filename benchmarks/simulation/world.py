@@ -1,4 +1,4 @@
-"""What a simulation is given: machines, our runs, and what strangers do. Values only."""
+"""What a simulation is given: machines, our runs, and what other processes do. Values only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Job:
 
 
 class Change(NamedTuple):
-    """From ``at`` on strangers use ``amount`` (thousandths of a core, or MiB) of one resource of one node.
+    """From ``at`` on other processes use ``amount`` (thousandths of a core, or MiB) of one resource of one node.
 
     For ``SENSOR``: 0 the sensor works, 1 its GPUs cannot be read, 2 no sample comes at all.
     """

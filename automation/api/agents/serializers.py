@@ -109,7 +109,7 @@ class SubmissionSerializer(TokenSerializer):
 class CheckpointSerializer(SubmissionSerializer):
     """Work that is done, and whether the rest is given back."""
 
-    release = serializers.BooleanField(default=False, help_text="Give the job back: others go on from here.")
+    release = serializers.BooleanField(default=False, help_text="Give the job back: others continue from here.")
 
 
 class JobFailSerializer(TokenSerializer):
@@ -187,13 +187,13 @@ class StopSerializer(serializers.Serializer[Any]):
 
 
 class HeartbeatAnswer(SystemAnswer):
-    """Whether to go on."""
+    """Whether to continue."""
 
     stop = StopSerializer(allow_null=True)
 
 
 class CheckpointAnswer(HeartbeatAnswer):
-    """What is committed, and whether to go on."""
+    """What is committed, and whether to continue."""
 
     cursor = serializers.CharField(help_text="Key of the last item that is committed.")
     finished = serializers.BooleanField(help_text="Nothing is left of the job, and it is held no more.")

@@ -88,7 +88,7 @@ class Claim(JobView):
     @extend_schema(
         operation_id="claim_job",
         summary="Lease a job",
-        description="While the fleet is paused `job` is null, which is no error: ask again after the pause interval.",
+        description="While the fleet is paused `job` is null, which is not an error: retry after the pause interval.",
         parameters=[schema.REQUEST_ID],
         request=bodies.ClaimSerializer,
         responses=schema.answers({200: bodies.ClaimAnswer}, *set(_COMMAND) - {404, 409}, table=_ANSWERS),

@@ -38,7 +38,7 @@ class LogQuery(SiteQuery):
 
 
 class CurrentRunSerializer(serializers.Serializer[Any]):
-    """The run at work, or the newest that waits; null if all are finished."""
+    """The run in progress, or the newest that waits; null if all are finished."""
 
     run = RunSerializer(allow_null=True)
 

@@ -59,11 +59,11 @@ CancelSite = site_verb("cancel", lifecycle.cancel)
 
 
 class CurrentRun(AutomationView):
-    """The run at work."""
+    """The run in progress."""
 
     @extend_schema(
         operation_id="current_run",
-        summary="Show the run that is at work, or waits",
+        summary="Show the run that is in progress, or waits",
         parameters=[SiteQuery, schema.REQUEST_ID],
         responses=answers({200: CurrentRunSerializer}, *READ),
     )
@@ -74,7 +74,7 @@ class CurrentRun(AutomationView):
 
 
 class CurrentProcessing(AutomationView):
-    """What is at work."""
+    """What is in progress."""
 
     @extend_schema(
         operation_id="current_processing",

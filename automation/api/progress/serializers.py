@@ -77,7 +77,7 @@ class WillStartSerializer(serializers.Serializer[Any]):
 
     stage = serializers.CharField()
     title = serializers.CharField()
-    items = serializers.IntegerField(help_text="Not done and not at work.")
+    items = serializers.IntegerField(help_text="Not done and not in progress.")
 
 
 class ExplanationSerializer(serializers.Serializer[Any]):

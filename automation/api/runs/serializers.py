@@ -120,7 +120,7 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     completed_at = serializers.DateTimeField(
         source="finished_at", allow_null=True, help_text="When it ended, however it ended. Same as finished_at."
     )
-    paused_seconds = serializers.SerializerMethodField(help_text="All pauses, the one that is going on included.")
+    paused_seconds = serializers.SerializerMethodField(help_text="All pauses, the one in progress included.")
     total_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses included.")
     active_seconds = serializers.SerializerMethodField(
         help_text="Since its start, without the time that a hold kept it."

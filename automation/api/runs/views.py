@@ -172,14 +172,14 @@ PauseRun = run_verb(
     "pause_run",
     lifecycle.pause,
     "Pause a run",
-    "No further item starts; items at work finish: `pausing` until then, then `paused`. "
+    "No further item starts; items in progress finish: `pausing` until then, then `paused`. "
     "A second pause changes nothing and keeps the first one's time.",
 )
 ResumeRun = run_verb(
     "resume_run",
     _resume,
     "Resume a paused run",
-    "It goes on with exactly the items that were left. A run that is not paused answers 409. With "
+    "It continues with exactly the items that were left. A run that is not paused answers 409. With "
     "`force` a run that waits for capacity starts whatever the capacity says, and its operator's hold is released, "
     "too; other holds stay in force. One that does not wait for capacity answers 409 (`not_parked`).",
     body=ResumeSerializer,
@@ -188,7 +188,7 @@ CancelRun = run_verb(
     "cancel_run",
     lifecycle.cancel,
     "Cancel a run for good",
-    "Items at work finish; `cancelling` until then. A repeated cancel changes nothing.",
+    "Items in progress finish; `cancelling` until then. A repeated cancel changes nothing.",
 )
 RetryFailed = run_verb(
     "retry_failed",

@@ -120,7 +120,7 @@ class PauseQueue(AutomationView):
 
     @extend_schema(
         operation_id="list_pause_queue",
-        summary="List what waits for capacity or for the end of a hold, in the order in which it goes on",
+        summary="List what waits for capacity or for the end of a hold, in the order in which it continues",
         parameters=[queue.EntryQuery, schema.REQUEST_ID],
         responses=answers({200: page_of("PauseQueuePage", queue.EntrySerializer)}, *READ),
     )
@@ -235,7 +235,7 @@ class RerouteEntry(MessageVerb):
     @extend_schema(
         operation_id="reroute_entry",
         summary="Let a message of the pause queue go to another queue",
-        description="It goes on as soon as nothing holds that queue and there is room. A run answers 400.",
+        description="It continues as soon as nothing holds that queue and there is room. A run answers 400.",
         parameters=[ENTRY_ID, *schema.COMMAND_PARAMETERS],
         request=queue.RerouteSerializer,
         responses=answers({200: queue.EntrySerializer}, *COMMAND),

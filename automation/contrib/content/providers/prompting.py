@@ -29,7 +29,7 @@ def ideas(topic: str, keywords: Sequence[str], count: int) -> Prompt:
     return Prompt(
         instruction=(
             f"People search for: {searches}.\nPropose {count} different article titles about {topic} that would help"
-            " them. One a line, numbered, each followed by ' - ' and one sentence that says what the article covers."
+            " them. One per line, numbered, each followed by ' - ' and one sentence that says what the article covers."
         ),
         example=(
             "A magazine plans its articles.\n\n"
@@ -95,7 +95,7 @@ def question_list(brief: Brief) -> Prompt:
     return Prompt(
         instruction=(
             f"Readers of the article {brief.title!r} search for {listed(brief.keywords[:8])}. Write the"
-            f" {brief.questions} questions they most likely still have, one a line, numbered."
+            f" {brief.questions} questions they most likely still have, one per line, numbered."
         ),
         example=(
             "Searches become questions.\n\n"
