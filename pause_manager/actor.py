@@ -25,7 +25,7 @@ class Actor:
 
     @classmethod
     def shell(cls) -> Actor:
-        """Whoever is logged in on this machine."""
+        """The user who is logged in on this machine."""
         try:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:

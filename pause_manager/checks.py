@@ -106,7 +106,7 @@ def _check_version(
         hint = f"Install {name} {first} to {last}."
         yield Error(f"Cannot work with {name} {here}: it is older than {first}.", hint=hint, id="pause_manager.E020")
     elif found > newest:
-        hint = f"Tested are {first} to {last}. To go on in silence: SILENCED_SYSTEM_CHECKS."
+        hint = f"Tested are {first} to {last}. To silence this: SILENCED_SYSTEM_CHECKS."
         yield Warning(f"Nobody has tested this with {name} {here}.", hint=hint, id="pause_manager.W021")
 
 

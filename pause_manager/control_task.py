@@ -1,4 +1,4 @@
-"""What the control tasks share: of messages that come together one is acted on, and an outage is no error."""
+"""What the control tasks share: of messages that come together one is acted on, and an outage is not an error."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def force_resume(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
 def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
     """Hold the run that waits in an entry until an operator resumes it; it keeps its place. False if it does not wait.
 
-    Raises ``InvalidHold`` if what waits is no run: only a run can be held.
+    Raises ``InvalidHold`` if what waits is not a run: only a run can be held.
     """
     with transaction.atomic():
         ref = PauseQueueEntry.objects.waiting().filter(pk=entry_id).values_list("ref", flat=True).first()

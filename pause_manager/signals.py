@@ -1,4 +1,4 @@
-"""What is announced to whoever listens; what an app with work must do is in ``workloads``."""
+"""What is announced to all who listen; what an app with work must do is in ``workloads``."""
 
 from django.dispatch import Signal
 

@@ -1,4 +1,4 @@
-"""The contract with whoever has work that holds stop and nodes carry: implement :class:`Workload` and register it.
+"""The contract with apps that have work that holds stop and nodes carry: implement :class:`Workload` and register it.
 
 The functions below ask or tell every workload that is registered, in the order of registration.
 """
@@ -134,7 +134,7 @@ class HoldChange:
     actor: Actor
     reason: str
     details: dict[str, dict[str, Any]]
-    """By scope, stored with the event; whoever is told of the change may add to them."""
+    """By scope, stored with the event; those who are told of the change may add to them."""
 
 
 class Workload:
@@ -396,13 +396,13 @@ def hold_changed(change: HoldChange) -> None:
 
 
 def cancel(scope: str, reason: str) -> None:
-    """Have the work of ``scope`` cancelled by whoever has it."""
+    """Have the work of ``scope`` cancelled by the workload that has it."""
     for workload in _registered:
         workload.cancel(scope, reason)
 
 
 def give_way(refs: Sequence[str], reason: str) -> None:
-    """Have the allocations ``refs`` asked to stop by whoever has them."""
+    """Have the allocations ``refs`` asked to stop by the workloads that have them."""
     for workload in _registered:
         workload.give_way(refs, reason)
 

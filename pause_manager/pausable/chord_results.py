@@ -206,7 +206,7 @@ def _members(backend: Any, group: str, stored: Any) -> list[str]:
 def _backend(app: Any) -> Any:
     try:
         return app.backend
-    except Exception as error:  # What it lacks is for Celery to say, to whoever asks for a result.
+    except Exception as error:  # Celery says what it lacks when somebody asks for a result.
         logger.debug("The result backend cannot be made: %s", error)
         return None
 

@@ -57,7 +57,7 @@ class Permit:
     entry: int | None = None
     gpus: tuple[str, ...] = ()
     is_revoked: bool = False
-    """It may not run: its task was revoked while it waited. Nothing is written; whoever ends it closes the entry."""
+    """It may not run: its task was revoked while it waited. Nothing is written; what ends it closes the entry."""
 
 
 class RunningElsewhere(Exception):
@@ -75,8 +75,8 @@ def admit(delivery: Delivery) -> Permit | None:
        line. What a dead-letter exchange has routed back after its entry was confirmed is a message like any other.
     3. If it is held, it is parked, in the place that it had.
     4. If it needs room and there is none, it is parked too.
-    5. Else its entry is confirmed, and a row says that it runs if somebody must be able to find it: whoever counts what
-       it needs, or whoever sends its entry again should this worker be lost.
+    5. Else its entry is confirmed, and a row says that it runs if somebody must be able to find it: the one that
+       counts what it needs, or the one that sends its entry again should this worker be lost.
     """
     with _bounded():
         row = RunningTask.objects.filter(turn=delivery.turn).first()
@@ -173,7 +173,7 @@ def redelivered(turns: Collection[UUID]) -> None:
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    """A transaction that waits for no lock for long: whoever decides about messages has others to decide about."""
+    """A transaction that waits for no lock for long: the process that decides about messages has others waiting."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '5s'")

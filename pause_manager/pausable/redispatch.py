@@ -29,11 +29,11 @@ logger = logging.getLogger("pause_manager.pausable.redispatch")
 
 BATCH = 100
 AT_ONCE = 500
-"""How many are sent on by whoever releases a hold; the rest is left to the control worker."""
+"""How many the process that releases a hold sends on; the rest is left to the control worker."""
 MOMENT_SECONDS = 1.0
 """How long the releaser of a hold waits for the broker at the most."""
 MOST_IN_VAIN = 3
-"""After so many batches of which the broker took nothing the rest is left to the next poll."""
+"""After this number of batches of which the broker took nothing the rest is left to the next poll."""
 SEND_TASK = "pause_manager.send_kept"
 
 _ENTRY = PauseQueueEntry._meta.db_table

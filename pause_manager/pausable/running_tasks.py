@@ -1,4 +1,4 @@
-"""The tasks at work in the fleet: those that workers report, and the rows of those that somebody must be able to find.
+"""The tasks running in the fleet: those that workers report, and the rows of those that somebody must be able to find.
 
 A row stands for a task that needs room or that came from the pause queue. Its worker's main process is its owner: it
 writes the row before the task starts, keeps it fresh with each beat, and deletes it when the task has ended.
@@ -28,7 +28,7 @@ from pause_manager.times import KEEPS_PLACE_SECONDS
 logger = logging.getLogger("pause_manager.pausable.running_tasks")
 
 YIELD = "yield"
-"""The code of the stop of a task that gives way to strangers."""
+"""The code of the stop of a task that gives way to other processes."""
 
 _REF = "task:"
 
@@ -49,7 +49,7 @@ _LOADS = f"""
 
 @dataclass(frozen=True)
 class Running:
-    """A task at work, as anybody may ask."""
+    """A running task, as anybody may ask."""
 
     task_id: str
     task_name: str
@@ -62,7 +62,7 @@ class Running:
 
 
 def running() -> list[Running]:
-    """The tasks at work, the oldest first; of a worker that has many at work its oldest fifty. By the database's clock.
+    """The running tasks, the oldest first; of a worker that runs many its oldest fifty. By the database's clock.
 
     A task that has just started is told with the next beat of its worker.
     """
@@ -138,7 +138,7 @@ def allocations(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
                 can_yield=can_yield,
                 queue=queue,
                 policy=policy,
-                # What it leaves with is known only when it has left: it may have to begin anew.
+                # What it leaves with is known only when it has left: it may have to begin again.
                 repeats_seconds=ran_seconds,
                 container=processes.container_of(owner),
             ),

@@ -75,7 +75,7 @@ class PausableMixin:
         return given_gpus()
 
     def check_should_stop(self) -> tuple[bool, str]:
-        """Whether it should leave, and why: a quiesce covers it, or strangers need what it declared.
+        """Whether it should leave, and why: a quiesce covers it, or other processes need what it declared.
 
         For its own loops: from memory, in under a microsecond, and it never fails. Outside a worker it says no.
         """
@@ -164,7 +164,7 @@ def park(task: Any, *args: Any, **kwargs: Any) -> Parked:
 
 
 def running() -> list[Running]:
-    """The tasks at work in the fleet, the oldest first; see ``running.running``."""
+    """The tasks running in the fleet, the oldest first; see ``running.running``."""
     from pause_manager.pausable.running_tasks import running
 
     return running()
@@ -236,7 +236,7 @@ def _rest(task: Any, run: _Run, args: Any, kwargs: Any) -> Remainder:
         kwargs,
         content_type=run.content_type,
         reason=stop[1] if stop is not None else "the task left at a boundary of its own",
-        # What gives way to strangers waits for room, not for a hold to go.
+        # What gives way to other processes waits for room, not for a hold to go.
         was_held=stop is not None and stop[0] != YIELD,
     )
 

@@ -45,7 +45,7 @@ class FleetSnapshot:
     unplaced: list[Allocation]
     """What is sent and not placed."""
     states: dict[str, capacity.NodeState]
-    """What is remembered of the nodes: saturation, cooldown, how far strangers swung."""
+    """What is remembered of the nodes: saturation, cooldown, how far the use of other processes swung."""
     now: float
 
     @cached_property
@@ -171,7 +171,7 @@ def open_admission(
 def take_snapshot(seen: Sequence[nodes.KnownNode] | None = None) -> FleetSnapshot:
     """The fleet as it is now, in a constant number of queries.
 
-    Whoever holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
+    A caller that holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
     """
     by_node = workloads.allocations_by_node()
     held = nodes.held()
@@ -241,13 +241,14 @@ def admit_on(
     Locks the node's row until the caller's transaction ends, so that admissions to one node take turns and each sees
     the leases of those before it. ``told`` is what a machine without workers of ours says of itself: it is believed,
     and a lock on its name takes the place of the row. ``newcomer`` is the priority of work that nobody has admitted
-    before: it queues behind what waits. ``sample`` is what ``nodes.latest`` gave before the transaction; whoever admits
-    to this machine needs none. Of this machine those GPUs count that this process may use, and with ``among`` only
-    those: a loop stays on the cards that it has. What cannot be judged admits nothing: the error is raised.
+    before: it queues behind what waits. ``sample`` is what ``nodes.latest`` gave before the transaction; a caller that
+    admits to this machine needs none. Of this machine those GPUs count that this process may use, and with
+    ``among`` only those: a loop stays on the cards that it has. What cannot be judged admits nothing: the error is
+    raised.
 
-    A node that is saturated or kept free for large work admits nothing else, and what strangers lately used more stays
-    free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept free
-    concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
+    A node that is saturated or kept free for large work admits nothing else, and what other processes lately used more
+    stays free. ``goes_on`` says of a loop that it has just ended a slice there: it is not new, and only what is kept
+    free concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
     """
     with gate_health.counted("capacity"):
         if not watching.is_watched():

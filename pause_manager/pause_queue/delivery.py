@@ -22,7 +22,7 @@ from pause_manager.pause_queue.writer import close_as_sent, waiting_facts
 logger = logging.getLogger("pause_manager.pause_queue.delivery")
 
 BODIES_AT_ONCE = 50
-"""Bodies are read when they are sent, so many at a time, however many entries are sent."""
+"""Bodies are read when they are sent, at most this number at a time, however many entries are sent."""
 
 
 def send_on(
@@ -72,7 +72,7 @@ def deliver(entries: Sequence[PauseQueueEntry], *, by: broker.Sender | None = No
 
 
 def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: float | None) -> int:
-    # Bodies are read when they are sent; what somebody has taken back or sent anew meanwhile is not ours any more.
+    # Bodies are read when they are sent; what somebody has taken back or sent again meanwhile is not ours any more.
     generations = {entry.pk: entry.generation + 1 for entry in entries}
     order = {pk: place for place, pk in enumerate(generations)}
     whole = [

@@ -17,9 +17,9 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
 
 MOST_KINDS = 64
-"""Of each queue an admission looks at so many kinds at most."""
+"""The most kinds of each queue that an admission looks at."""
 MOST_HEADS = 50
-"""Of each kind an admission looks at so many entries at most for one that may go on now."""
+"""The most entries of each kind that an admission looks at for one that may continue now."""
 MOST_KINDS_OF_POLL = 1_000
 
 _ENTRY = PauseQueueEntry._meta.db_table
@@ -108,7 +108,7 @@ _FOREMOST = f"""
 
 @dataclass(frozen=True)
 class Kind:
-    """The most urgent of what waits with these needs for workers of this queue, and may go on now."""
+    """The most urgent of what waits with these needs for workers of this queue, and may continue now."""
 
     queue: str
     """Whose workers do it; empty: it is not known."""
@@ -120,7 +120,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry that may go on now."""
+    """An entry that may continue now."""
 
     pk: int
     queue: str
@@ -134,8 +134,8 @@ class Entry:
 def kinds(ageing_seconds: float, queues: Collection[str] | None = None) -> list[Kind]:
     """What a newcomer may have to queue behind: of all queues, or of those named and of what names none.
 
-    Of each kind the first :data:`MOST_HEADS` are looked at: one that may go on now and has more before it that may not
-    (their runs are held, say) is not seen. One statement, whatever waits.
+    Of each kind the first :data:`MOST_HEADS` are looked at: one that may continue now and has more before it that may
+    not (their runs are held, say) is not seen. One statement, whatever waits.
     """
     values = {"queues": None if queues is None else sorted(queues), "kinds": MOST_KINDS, "heads": MOST_HEADS}
     rows = _rows(_FRONT, {**values, "ageing": ageing_seconds})
@@ -145,8 +145,8 @@ def kinds(ageing_seconds: float, queues: Collection[str] | None = None) -> list[
 def foremost(count: int, ageing_seconds: float) -> list[Entry]:
     """The first ``count`` of each kind of queue, pipeline and needs, oldest first.
 
-    One step of priority is gained with each ``ageing_seconds``. What comes later of the same kind cannot go on before
-    them.
+    One step of priority is gained with each ``ageing_seconds``. What comes later of the same kind cannot continue
+    before them.
     """
     values = {"queues": None, "kinds": MOST_KINDS_OF_POLL, "count": count, "ageing": ageing_seconds}
     rows = _rows(_FOREMOST, values)

@@ -1,4 +1,4 @@
-"""One look through the pause queue: what goes on, what is remembered for the next one, and why the rest waits."""
+"""One look through the pause queue: what continues, what is remembered for the next one, and why the rest waits."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ POLLING = metrics.histogram("slackwater_poll_duration_seconds", "How long one po
 POLL_FAILURES = metrics.counter("slackwater_poll_failures_total", "Polls of the pause queue that failed.")
 
 MOST_TOLD = 200
-"""Of so many kinds of what waits it is kept why they do; of the others it is known why they were parked."""
+"""Of at most this many kinds of what waits it is kept why they do; of the others it is known why they were parked."""
 AT_ONCE = 4_096
-"""So many entries a poll sends on while capacity is not watched."""
+"""The most entries that a poll sends on while capacity is not watched."""
 
 Plan = Sequence[tuple[capacity.Waiting, capacity.Placement]]
 
@@ -61,7 +61,7 @@ def poll() -> Poll:
         seen = nodes.states()
         with transaction.atomic():
             if not advisory_locks.lock_poll():
-                return Poll(skipped="another poll is under way")
+                return Poll(skipped="another poll is in progress")
             with POLLING.timed():
                 done = poll_once(nodes.still_called_so(seen))
         _failed_at = None
@@ -81,7 +81,7 @@ def poll_once(seen: Sequence[nodes.KnownNode]) -> Poll:
     """Poll once, in the caller's transaction, which has :func:`pause_queue.lock_poll`."""
     state, _ = PollState.objects.get_or_create(pk=1)
     if Hold.objects.covering(["fleet"]).exists():
-        # Nothing could go on: what waits keeps its place, and it is told why by the hold.
+        # Nothing could continue: what waits keeps its place, and it is told why by the hold.
         before = Ramp.of_dict(state.ramp)
         _remember(replace(before, allowance=1, sent=()), [])
         return Poll(0, PauseQueueEntry.objects.waiting().count(), "the fleet is held")
@@ -123,7 +123,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.KnownNode]) -> Poll:
     waits = PauseQueueEntry.objects.waiting().count()
     if sent or waits:
         told = capacity.should_pause(fleet.views, Needs(), policy, fleet.now, headrooms=fleet.headrooms).figures
-        logger.info("Poll: %d entries go on, %d wait; allowance %d, %s", sent, waits, ramp.allowance, told)
+        logger.info("Poll: %d entries continue, %d wait; allowance %d, %s", sent, waits, ramp.allowance, told)
     return Poll(sent, waits)
 
 
@@ -149,7 +149,7 @@ def rename_machine(old: str, new: str) -> None:
 def _told(
     entries: Sequence[Entry], sent: Sequence[int], fleet: FleetSnapshot, ledger: capacity.ReservationLedger, ramp: Ramp
 ) -> list[dict[str, Any]]:
-    """Why each kind of what waits does so; of a kind of which some went on: what the next ones wait for."""
+    """Why each kind of what waits does so; of a kind of which some continued: what the next ones wait for."""
     kinds = dict.fromkeys((entry.queue, entry.pipeline, entry.needs) for entry in entries)
     kept_for = {name: one.needs for name, one in ramp.kept.items()}
     told = []

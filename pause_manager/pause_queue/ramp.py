@@ -1,4 +1,4 @@
-"""What polls remember from one to the next: how many may go on, what was sent on, which nodes are kept free."""
+"""What polls remember from one to the next: how many may continue, what was sent on, which nodes are kept free."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Ramp:
     ) -> Ramp:
         """What the poll leaves that ended in ``state`` and sent work on, ``placed`` on these nodes.
 
-        A node that was kept free for what goes on now stays so ``until`` that has started.
+        A node that was kept free for what continues now stays so ``until`` that has started.
         """
         kept = {name: Kept(needs) for name, needs in state.reserved_for}
         for name, one in self.kept.items():

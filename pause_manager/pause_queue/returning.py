@@ -86,7 +86,7 @@ _Row = tuple[int, str, int]
 def _locked(sent: PauseQueueQuerySet) -> list[_Row]:
     """The rows of ``sent``, locked, in the order of their keys, that can wait again.
 
-    One whose ``ref`` was parked anew meanwhile cannot: the new entry waits for both.
+    One whose ``ref`` was parked again meanwhile cannot: the new entry waits for both.
     """
     again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message__isnull=True)
     # What they are chosen by is judged once more when they are locked: an answer may have come.

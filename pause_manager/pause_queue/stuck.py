@@ -107,7 +107,7 @@ def _changed(
 ) -> list[int]:
     chosen = meant.chosen(among).order_by("pk")
     if transition is REQUEUE:
-        # One that was parked anew while its message was on its way waits there.
+        # One that was parked again while its message was on its way waits there.
         again = PauseQueueEntry.objects.waiting().order_by().filter(ref=OuterRef("ref"), message__isnull=True)
         chosen = chosen.exclude(Q(outcome=PauseQueueEntry.Outcome.SENT, message__isnull=True) & Exists(again))
     changed: list[int] = []

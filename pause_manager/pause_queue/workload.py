@@ -27,7 +27,7 @@ _SENT = f"""
 
 
 class PauseQueue(Workload):
-    """What waits in the pause queue, whoever parked it, and what was sent on and not confirmed."""
+    """What waits in the pause queue, no matter who parked it, and what was sent on and not confirmed."""
 
     def waiting_queues(self) -> Iterable[str]:
         with connection.cursor() as cursor:

@@ -74,7 +74,7 @@ class Parked:
     priority: int = 3
     resume_after: datetime | None = None
     pipeline: str = ""
-    """Whose policy it goes on by; empty: the fleet's."""
+    """Whose policy it continues by; empty: the fleet's."""
     work_queue: str = ""
     """The queue whose workers do the work, where its message goes to another; empty: to the same."""
 
@@ -139,7 +139,7 @@ def close_as_sent(
         holds.lock(_runs(candidates.values_list("ref", flat=True)))
         taken = list(candidates.light().with_wait().select_for_update(skip_locked=True))
         if broker.seems_away() and not all(entry.is_run for entry in taken):
-            logger.warning("The broker is away: only runs go on.")
+            logger.warning("The broker is away: only runs continue.")
             taken = [entry for entry in taken if entry.is_run]
         if not taken:
             return []

@@ -25,8 +25,8 @@ class _Mount:
 def levels(controller: str, root: Path = Path("/")) -> Levels:
     """The groups that limit this process for ``controller`` (``cpu``, ``cpuacct``, ``memory``).
 
-    Limits nest: whoever wants the limit in force takes the tightest of all levels. ``root`` is where the machine's
-    file tree begins. A controller that is mounted as v1 is not in v2, so v1 is looked at first.
+    Limits nest: a caller that wants the limit in force takes the tightest of all levels. ``root`` is where the
+    machine's file tree begins. A controller that is mounted as v1 is not in v2, so v1 is looked at first.
     """
     groups = _own_groups(root)
     for mount in sorted(_mounts(root), key=lambda mount: mount.version):

@@ -26,7 +26,7 @@ class CpuReading:
     """Cores, averaged since the last reading."""
 
     busy: tuple[float, ...]
-    """Of each CPU of the machine, whoever uses it."""
+    """Of each CPU of the machine, no matter who uses it."""
     cpus: int
     """The CPUs that this process may run on, a bit each."""
     limits: tuple[Limit, ...]
@@ -49,7 +49,7 @@ class CpuProbe:
     """Reads CPU time of the machine, of each limited cgroup above us, and of our own process trees.
 
     What it means for a machine with several containers is told by ``merge``. Busy is all but idle and iowait (proc(5));
-    what the hypervisor steals counts as a stranger's.
+    what the hypervisor steals counts as used by other processes.
     """
 
     def __init__(self, root: Path = Path("/"), own: OwnProcesses | None = None) -> None:
@@ -98,7 +98,7 @@ def busy_on(busy: Sequence[float], cpus: int) -> float:
 
 
 def _affinity(count: int) -> int:
-    """The CPUs that this process may run on now: whoever has it may change them at any time."""
+    """The CPUs that this process may run on now: its owner may change them at any time."""
     if not hasattr(os, "sched_getaffinity"):
         return (1 << count) - 1
     return sum(1 << index for index in os.sched_getaffinity(0))

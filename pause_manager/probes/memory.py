@@ -21,7 +21,7 @@ PRESSED_PERCENT = 10.0
 
 @dataclass(frozen=True)
 class MemoryReading:
-    """MiB of the machine, and free now, whoever may use them."""
+    """MiB of the machine, and free now, no matter who may use them."""
 
     total_mib: int
     free_mib: int

@@ -5,8 +5,8 @@
     container:  foreign_c = use of its control group - own of all containers in it, room_c = its cores - foreign_c
     foreign   = cores - min(room_m, sum of room_c), from 0 to cores
 
-So our containers are no strangers to each other, and a stranger on a large host costs a small container nothing until
-it reaches the container's cores. One container without limits makes the sums those of the machine.
+So our containers are not foreign to each other, and a foreign process on a large host costs a small container nothing
+until it reaches the container's cores. One container without limits makes the sums those of the machine.
 
 On a full CPU other processes get less than they want. Under fair scheduling all wait in proportion: their demand is
 what they get x our own wait factor (own_processes.py: run-queue wait of our threads), and at most the run queue

@@ -1,6 +1,6 @@
 """Our own processes: the trees below the workers of this machine and below the supervisor, and what they use.
 
-What is ours stays ours: a process whose parent died is still counted, so a worker that lost its pool is no stranger.
+What is ours stays ours: a process whose parent died is still counted, so a worker that lost its pool is not foreign.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 RESCAN_READS = 30
 MOST_THREADS = 512
 SHARES_A_READ = 2
-"""Of so many processes a read learns what they share with each other: the kernel walks all their pages for it."""
+"""Of this many processes a read learns what they share with each other: the kernel walks all their pages for it."""
 LARGEST_TO_WALK = 4 << 30
 """Bytes; what is larger is taken not to share what counts."""
 

@@ -20,7 +20,7 @@ from pause_manager.probes.pressure import PressureProbe
 from pause_manager.probes.sample import Sample
 
 STEADY_SAMPLES = 5
-"""The middle one of so many is what other processes steadily use."""
+"""The middle one of this number of samples is what other processes steadily use."""
 
 
 class Sampler:

@@ -151,7 +151,7 @@ def _make_private(path: Path) -> None:
         path.mkdir(mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeDirectory(f"Cannot use {path}: it is no directory.")
+        raise UnsafeDirectory(f"Cannot use {path}: it is not a directory.")
     if found.st_uid != os.geteuid():
         raise UnsafeDirectory(
             f"Cannot use {path}: it belongs to the user with id {found.st_uid}, and this worker's user has id "

@@ -1,4 +1,4 @@
-"""What a supervisor hears: the doorbell in PostgreSQL, Redis beside it, and whoever in its own process wakes it."""
+"""What a supervisor hears: the doorbell in PostgreSQL, Redis beside it, and calls in its own process that wake it."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Listener:
             self._ear = None
 
     def wait(self, seconds: float) -> None:
-        """Until something can be heard, somebody nudges us, or so many seconds are over."""
-        # What came in while a statement was under way lies in the driver, where nobody can wait for it.
+        """Wait until something can be heard, somebody nudges us, or ``seconds`` are over."""
+        # What came in while a statement was in progress lies in the driver, where nobody can wait for it.
         self._hear()
         if self._heard:
             seconds = 0.0

@@ -1,7 +1,7 @@
 """Ends what takes longer than it may: the loop is asked; then what it holds is taken from it, and its process killed.
 
 Nothing of the loop has to run for that: what it is at, and since when, stands in its slot. In a pool that is one
-process nobody can be killed: what it holds goes on elsewhere, and its place is gone until the worker starts anew.
+process nobody can be killed: what it holds continues elsewhere, and its place is gone until the worker starts again.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Overrun:
 
 @dataclass(frozen=True)
 class OverrunRules:
-    """What the engine says of its loops: whoever works for long registers them."""
+    """What the engine says of its loops: code that works for long registers them."""
 
     take_away: Callable[[Overrun], Callable[[], object] | None]
-    """Take from the loop what it holds; what is to be done once it is gone, or ``None`` if it may go on."""
+    """Take from the loop what it holds; what is to be done once it is gone, or ``None`` if it may continue."""
     grace: Callable[[], float]
     """Seconds between being asked and being ended."""
     ended_grace: Callable[[], float]

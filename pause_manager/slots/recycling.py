@@ -22,7 +22,7 @@ def is_possible() -> bool:
 
 
 def shares_process() -> bool:
-    """Whether several tasks are at work in this process at a time, as in a pool of threads or greenlets."""
+    """Whether several tasks run in this process at a time, as in a pool of threads or greenlets."""
     return _shares_process
 
 

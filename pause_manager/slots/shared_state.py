@@ -250,7 +250,7 @@ _opening = threading.Lock()
 
 
 def make() -> SharedState:
-    """The page of this worker, made anew; called in its main process before the pool starts."""
+    """A new page for this worker; called in its main process before the pool starts."""
     global _page
     _page = SharedState.make()
     return _page

@@ -110,7 +110,7 @@ class Slot:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether what it is at takes longer than it may: it ends now of its own accord, or is ended."""
+        """Whether what it is at takes longer than it may: it ends now by itself, or is ended."""
         return self.work[_OVERDUE] == self.work[BEGUN] != 0.0
 
     @property
@@ -126,7 +126,7 @@ class Slot:
         _write(self._page, _body(self._number) + _NOTE, text)
 
     def free(self) -> None:
-        """Nothing is at work in it any more."""
+        """Nothing runs in it any more."""
         with _taking:
             _mine.discard((self._page, self._number))
             free(self._page, self._number)
@@ -179,7 +179,7 @@ def _taken(here: SharedState, number: int, owner: bytes, scopes: Collection[str]
     here.memory[_FLAGS + 4 * number : _FLAGS + 4 * number + 4] = bytes(4)
     here.memory[body + _WORK : body + SLOT_SIZE] = bytes(SLOT_SIZE - _WORK)
     slot = Slot(here, number, generation, scopes)
-    # Whoever was killed while he noted something has left the edition odd.
+    # A loop that was killed while it noted something has left the edition odd.
     _NUMBER.pack_into(here.memory, body + _NOTE, _NUMBER.unpack_from(here.memory, body + _NOTE)[0] & ~1)
     slot.note(about)
     _mine.add((here, number))
@@ -262,7 +262,7 @@ def ask(here: SharedState, number: int, work: CurrentWork) -> None:
 
 
 def tell(here: SharedState, number: int, generation: int, stop: Stop | None) -> None:
-    """Stop the loop that has ``generation`` of slot ``number``, or let it go on."""
+    """Stop the loop that has ``generation`` of slot ``number``, or let it continue."""
     if stop is not None:
         # Cut by characters, which may take six bytes each.
         texts = (_encoded([generation, stop.code, stop.sentence[:longest]]) for longest in (1_500, 600))

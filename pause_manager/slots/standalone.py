@@ -102,7 +102,7 @@ class StandaloneSlots:
                 listener.close()
                 listener.wait(conf.settings().poll_seconds_without_redis)
             except Exception:
-                logger.exception("The thread of the loops failed and goes on.")
+                logger.exception("The thread of the loops failed and continues.")
                 listener.close()
                 time.sleep(conf.settings().poll_seconds_without_redis)
             with self._lock:

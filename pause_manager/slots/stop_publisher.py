@@ -34,14 +34,14 @@ class LoopStops:
     """Of the loops that were asked about."""
 
     stops: Mapping[int, Stop]
-    """By number of the slot; who is not in it goes on. Of who has changed its note meanwhile no stop is believed."""
+    """By number of the slot; who is not in it continues. Of who has changed its note meanwhile no stop is believed."""
     is_whole: bool = True
     """Whether all that the loops hold was kept alive; if not, it is asked again soon."""
 
 
 @dataclass(frozen=True)
 class StopSource:
-    """What the engine says of its loops: whoever works for long registers one."""
+    """What the engine says of its loops: code that works for long registers one."""
 
     judge: Callable[[Sequence[SlotNote]], LoopStops]
     """Keeps alive what the loops hold, in one statement that waits for no lock."""
@@ -59,7 +59,7 @@ def register(judge: StopSource) -> None:
 
 
 _NOTHING = Stop("", "")
-"""Written by nobody; what is in a slot that was taken anew may be of the loop before."""
+"""Written by nobody; what is in a slot that was taken again may be of the loop before."""
 
 
 class _Seat:
@@ -190,7 +190,7 @@ class StopPublisher:
                 continue
             stop = verdict.stops.get(one.number)
             if stop is not None and slot_table.edition(self._page, one.number) != (one.generation, one.edition):
-                # It went on, or gave back what it had, while we asked: that may be no reason any more.
+                # It continued, or gave back what it had, while we asked: that may be no reason any more.
                 self._asks_again = True
                 continue
             if stop is None or seat.judged is None or stop.code != seat.judged.code:

@@ -27,7 +27,7 @@ class Consumption:
     """The queues of one worker. What it is to serve is kept apart from what is stopped, and both from what is so.
 
     It serves the queues it was started with, those that operators add, and no longer those that they cancel. What is
-    wanted is written at once into the list that each new consumer is made from; the consumer at work is touched only
+    wanted is written at once into the list that each new consumer is made from; the running consumer is touched only
     in the worker's own loop, which compares it with what is wanted before it consumes from a new connection, after
     each change and with each tick, and makes it so.
     """
@@ -86,7 +86,7 @@ class Consumption:
         """Whether nothing comes from a stopped queue any more, and all others are consumed.
 
         The worker's loop has seen it so since the last change. Or it is not connected: then nothing comes at all, and
-        what it will consume from is decided anew when it connects.
+        what it will consume from is decided again when it connects.
         """
         with self._lock:
             return self._seen == self._revision or getattr(self._consumer, "connection", None) is None
@@ -125,7 +125,7 @@ class Consumption:
             return changed
 
     def reconnect(self, channel: Any) -> None:
-        """Have the worker's loop connect to the broker anew, if ``channel`` is still the one it consumes from."""
+        """Have the worker's loop connect to the broker again, if ``channel`` is still the one it consumes from."""
         self._lost_channel = channel
         self.enforce()
 
@@ -222,7 +222,7 @@ class Consumption:
                 self._changed()
 
     def _look(self) -> None:
-        """In the worker's loop, at each tick. What it raises has the worker connect anew."""
+        """In the worker's loop, at each tick. What it raises has the worker connect again."""
         consumer = self._consumer
         if consumer is None or consumer.blueprint.state != RUN or consumer.task_consumer is None:
             return

@@ -178,7 +178,7 @@ class Decisions:
         self.writes.add(None, write)
 
     def retry(self) -> None:
-        """Go on with what is not decided; called with each tick."""
+        """Continue with what is not decided; called with each tick."""
         if not self.writes.is_empty:
             self.writes.ask()
 
@@ -308,7 +308,7 @@ class Decisions:
             turn = parked_messages.admit(delivery)
         except parked_messages.RunningElsewhere:
             if not request.detours:
-                logger.info("%s was delivered again: it is at work elsewhere.", delivery.ref)
+                logger.info("%s was delivered again: it is running elsewhere.", delivery.ref)
             request.detours += 1
             return partial(self._later, ELSEWHERE_SECONDS, partial(self.take, request))
         if turn is None:
@@ -393,7 +393,7 @@ def _is_ours(request: Any) -> bool:
 
 
 def is_left_out(task: Any) -> bool:
-    """Whether ``task`` starts whatever is held, once a worker has its message: it says so, or answers for itself."""
+    """Whether ``task`` starts whatever is held, when a worker has its message: it says so, or answers for itself."""
     return getattr(task, "pausable", None) is False or getattr(task, "answers_for_itself", False)
 
 

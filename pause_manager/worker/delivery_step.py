@@ -1,6 +1,6 @@
 """The consumer's step: it learns which queue a message comes from, and what becomes of messages that no task takes.
 
-Celery makes the consumer's connection and strategies anew whenever it has lost the broker, and this step with them.
+Celery makes the consumer's connection and strategies again whenever it has lost the broker, and this step with them.
 """
 
 from __future__ import annotations

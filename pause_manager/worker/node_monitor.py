@@ -31,7 +31,7 @@ class NodeMonitor:
     def __init__(self) -> None:
         self._with_loads = capacity.NodeState()
         self._strangers = capacity.NodeState()
-        """The same without our loads: a node that is full of our own work goes on taking messages; claims refuse."""
+        """The same without our loads: a node that is full of our own work continues to take messages; claims refuse."""
         self._idle = capacity.Idle()
         self._own_threshold: float | None = None
         self._kept: PersistedNodeState | None = None
@@ -116,7 +116,7 @@ class NodeMonitor:
         if begins or not speaks:
             self._adaptation = kept.adaptation
         if begins:
-            # What the sample says is judged anew; what only time can tell is taken up.
+            # What the sample says is judged again; what only time can tell is taken up.
             self._with_loads = replace(kept.state, is_saturated=False)
             self._idle = kept.idle
             self._oom_kills = kept.oom_kills
@@ -134,7 +134,7 @@ class NodeMonitor:
             )
 
     def _keep(self, node: str) -> None:
-        """Keep what has changed; how far strangers swing, which moves with many samples, every few seconds."""
+        """Keep what has changed; how far foreign use swings, which moves with many samples, every few seconds."""
         state, foreign_peak = self._with_loads, self._with_loads.foreign_peak
         kept = PersistedNodeState(
             capacity.NodeState(

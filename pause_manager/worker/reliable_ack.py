@@ -13,13 +13,13 @@ from pause_manager.worker.consumption import consumption
 
 logger = get_logger("celery.worker.request")
 REFUSED_SECONDS = 1.0
-"""A worker waits so long before it connects anew to a broker that is up and refuses."""
+"""A worker waits so long before it connects again to a broker that is up and refuses."""
 
 
 class ReliableAckRequest(Request):
-    """Has the worker connect anew when its message could not be acknowledged.
+    """Has the worker connect again when its message could not be acknowledged.
 
-    Celery logs that and goes on, but such a message counts for ever as one that the worker has in hand. After as many
+    Celery logs that and continues, but such a message counts for ever as one that the worker has in hand. After as many
     as it may have at a time (a Redis that hung while its tasks ended is enough) it asks for no further one.
     """
 

@@ -1,7 +1,7 @@
 """What is revoked while it is parked stays revoked: a worker that forgets at its restart is told by the entry.
 
 Celery keeps what was revoked in the memory of workers. Every worker that hears of a revoke marks the entries of those
-tasks; whoever receives a message that was sent on from a marked one lets Celery end it as it ends what is revoked.
+tasks; a worker that receives a message sent on from a marked one lets Celery end it as it ends what is revoked.
 """
 
 from __future__ import annotations

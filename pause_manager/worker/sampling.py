@@ -2,7 +2,7 @@
 
 Of several workers in one container one samples; of several containers of one machine one speaks, which makes one
 sample of all their reports. The others hear it. When one of them dies, the next tick of another takes over. Redis,
-database and driver may be away in any order, or hang: the thread goes on.
+database and driver may be away in any order, or hang: the thread continues.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Sampling:
                     if isinstance(error, UnsafeDirectory):
                         logger.error("The node cannot be sampled: %s", error)
                     else:
-                        logger.exception("The sampling failed and goes on.")
+                        logger.exception("The sampling failed and continues.")
                     self._last_complaint = str(error)
             wait = max(0.0, wait - (time.monotonic() - began))
         if self._sampler is not None:

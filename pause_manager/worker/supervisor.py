@@ -2,7 +2,7 @@
 
 It hears the doorbell, reads the holds once, writes them to the page that the pool reads, stops the queues that they
 cover, and reports what the worker obeys and has in hand. One connection, one statement a beat, and one more for the
-loops that are at work, see ``keeper``.
+loops that are running, see ``keeper``.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Supervisor:
         with watchdog.limit("the name of the machine", HUNG_SECONDS):
             self._be_on(renaming.settle_name())
         row = self._ask(statement, values)
-        while row[-1] not in (None, self.node):  # Renamed meanwhile: the holds of a node that is no more were read.
+        while row[-1] not in (None, self.node):  # Renamed meanwhile: the holds of a node that is gone were read.
             self._be_on(row[-1])
             row = self._ask(statement, values)
         self._read_at, self._last_complaint = asked, ""
@@ -325,7 +325,7 @@ class Supervisor:
                 self._refused(error)
                 listener.wait(TICK)
             except Exception:
-                logger.exception("The supervisor failed and goes on.")
+                logger.exception("The supervisor failed and continues.")
                 listener.close()
                 time.sleep(TICK)
         self._say_goodbye()

@@ -32,7 +32,7 @@ class Visible:
 def visible(
     gpus: Sequence[GpuView], mask: str | None, order: str = "", mounted: Collection[str] | None = None
 ) -> Visible:
-    """What ``mask`` leaves of ``gpus``; ``None``: all. ``mounted`` are the UUIDs of the cards that are at hand here."""
+    """What ``mask`` leaves of ``gpus``; ``None``: all. ``mounted`` are the UUIDs of the cards available here."""
     cards = [gpu for gpu in gpus if gpu.mig_of is None and gpu.problem != GONE]
     if mounted is not None:
         cards = [gpu for gpu in cards if gpu.uuid in mounted]
@@ -40,7 +40,7 @@ def visible(
     parts = [gpu for gpu in gpus if gpu.mig_of in ids]
     if mask is None:
         found = tuple(gpu.id for gpu in (*cards, *parts))
-        return Visible(found, "" if found or not gpus else "none of the machine's cards is at hand here")
+        return Visible(found, "" if found or not gpus else "none of the machine's cards is available here")
     names = [name.strip() for name in mask.split(",")]
     if any(name.isdecimal() for name in names) and differ(cards) and order != BY_BUS:
         return Visible(

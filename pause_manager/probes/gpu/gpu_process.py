@@ -4,7 +4,7 @@ A line on stdin asks: ``{"alone": [indices of the cards to leave alone], "only":
 JSON lines on stdout answer: ``{"asking": index, "of": count}`` before a card is touched, so that who reads knows which
 one the library did not survive or does not return from, and at last ``{"gpus": [...]}`` or ``{"problem": ...}``. It is
 started as a script in a process of its own (never forked: a driver must not be used across a fork), it imports nothing
-of ours, and it ends with its parent. Whoever asks has the deadline.
+of ours, and it ends with its parent. The process that asks has the deadline.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class GpuReading:
 
 
 class GpuProbe:
-    """Asks the driver process, and kills it when it has not answered within ``deadline_seconds``, for each card anew.
+    """Asks the driver process, and kills it when it has not answered within ``deadline_seconds``, a deadline per card.
 
     It is started again after 2, 4, … 60 seconds. A card that the driver's library does not survive, or does not return
     from, is left alone, and the others are asked at once by another process; it is tried again after 2, 4, … 60 seconds

@@ -112,7 +112,7 @@ def test_every_decision_is_logged_with_its_figures(caplog):
     with caplog.at_level(logging.INFO, "pause_manager.pause_queue.poller"):
         assert polls(1) == [1]
     line = next(record.getMessage() for record in caplog.records if "Poll: " in record.getMessage())
-    assert line.startswith("Poll: 1 entries go on, 0 wait; allowance 1, ")
+    assert line.startswith("Poll: 1 entries continue, 0 wait; allowance 1, ")
     assert all(figure in line for figure in figures), line
 
 
@@ -166,7 +166,7 @@ def test_a_second_poll_does_not_wait_for_the_first():
         other = in_thread(manager.poll)
         other.join(10)
 
-    assert other.result.skipped == "another poll is under way"
+    assert other.result.skipped == "another poll is in progress"
     assert polls(1) == [1]
 
 

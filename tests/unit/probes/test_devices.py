@@ -91,7 +91,7 @@ def test_a_container_has_the_cards_whose_device_files_it_has(tmp_path: Path):
     assert visible(SAME, "0", mounted={B}).ids == (B,), "numbers are those of the container"
     assert visible(MIG, None, mounted={A}).ids == (A, "MIG-1111-0", "MIG-2222-1")
     none = visible(SAME, None, mounted=frozenset())
-    assert (none.ids, none.problem) == ((), "none of the machine's cards is at hand here")
+    assert (none.ids, none.problem) == ((), "none of the machine's cards is available here")
 
     about.write_text("GPU UUID: GPU-????????-????\nDevice Minor: 1\n")
     assert mounted(tmp_path) is None, "the driver has not said it yet"

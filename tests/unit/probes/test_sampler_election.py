@@ -156,7 +156,7 @@ def test_a_link_in_the_place_of_the_directory_is_an_error(tmp_path: Path, monkey
     (tmp_path / "elsewhere").mkdir()
     default_directory().symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(UnsafeDirectory, match="it is no directory"):
+    with pytest.raises(UnsafeDirectory, match="it is not a directory"):
         SamplerElection().register()
 
 
