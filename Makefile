@@ -17,7 +17,8 @@ SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.
 PROSE := backend deploy docs examples Makefile README.md CONTRIBUTING.md SECURITY.md \
   $(addprefix automation/,admin agents api contrib dispatch gate items leases management models pipeline reports retention \
   runs worker workload) \
-  $(addprefix pause_manager/,pausable pause_queue probes slots worker) $(wildcard pause_manager/*.py)
+  $(addprefix pause_manager/,api capacity database fleet holds management messaging nodes observability pausable \
+  pause_queue probes slots worker) $(wildcard pause_manager/*.py)
 export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
