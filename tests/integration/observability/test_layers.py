@@ -73,7 +73,7 @@ def test_layers_of_explain_are_judged_apart_and_closed(scrape):
         [reason, *others] = gate.explain(run)
         assert not gate.may_start(run)
     assert (reason.code, others[0].code) == ("unreadable", "unreadable"), "a node's holds are holds, too"
-    assert "the holds on it" in reason.sentence
+    assert "Its holds" in reason.sentence
     assert degraded(scrape) == {"node", "holds"}
     assert gate.may_start(run), "the transaction goes on, and so does the run"
 
