@@ -13,14 +13,6 @@ PYTEST_ARGS ?=
 MINUTES ?= 8
 BIN := .venv/bin
 SOURCES := backend automation pause_manager tests $(wildcard benchmarks) manage.py
-# What is free of the phrases that tests/architecture/vocabulary.toml bans, and must stay so.
-PROSE := backend deploy docs examples Makefile README.md CONTRIBUTING.md SECURITY.md \
-  $(addprefix automation/,admin agents api contrib dispatch files gate inputs items leases management pipeline reports \
-  retention runs templates testing worker workload) $(wildcard automation/*.py) \
-  $(filter-out automation/models/runs.py automation/models/work.py,$(wildcard automation/models/*.py)) \
-  $(wildcard benchmarks/*.py) \
-  $(filter-out benchmarks/simulation/plot.py benchmarks/simulation/traces.py,$(wildcard benchmarks/simulation/*.py)) \
-  $(addprefix pause_manager/,pausable pause_queue probes slots worker) $(wildcard pause_manager/*.py)
 export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -56,7 +48,7 @@ check: .venv/.dev  ## lint, format, types, import contracts, migrations, OpenAPI
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.architecture.vocabulary $(PROSE)
+	$(BIN)/python -m tests.architecture.vocabulary
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run --settings backend.settings.test
 	@mkdir -p build
 	$(BIN)/python manage.py spectacular --settings backend.settings.test --validate --fail-on-warn --file build/openapi.yaml

@@ -93,7 +93,9 @@ class AutomationRun(models.Model):
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="retried_by", editable=False
     )
     copying = models.JSONField(
-        null=True, editable=False, help_text="where the copying of its items stands, while it goes on; then it starts"
+        null=True,
+        editable=False,
+        help_text="where the copying of its items stands, while it is in progress; then the run starts",
     )
     storage = models.CharField(
         max_length=64,

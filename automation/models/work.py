@@ -111,7 +111,11 @@ class WorkSlice(models.Model):
     )
 
     item_key = models.CharField(
-        max_length=200, db_collation="C", blank=True, db_default="", help_text="the item at work, if it is a long one"
+        max_length=200,
+        db_collation="C",
+        blank=True,
+        db_default="",
+        help_text="the item in progress, if it is a long one",
     )
     item_since = models.DateTimeField(null=True, blank=True, help_text="since when; empty: no item takes long")
     item_limit = models.FloatField(null=True, blank=True, help_text="seconds after which it is ended")

@@ -33,7 +33,7 @@ def draw(path: Path, world: World, ledger: Ledger, found: Figures) -> None:
 
     grid = np.linspace(0.0, world.horizon, 500)
     cores = sum(machine.cpu_millicores for machine in world.machines) / 1000
-    strangers = _sampled(grid, _foreign_cores(world))
+    foreign = _sampled(grid, _foreign_cores(world))
     ours = _sampled(grid, ledger.own)
     queue = _sampled(grid, ledger.queue)
     hours = grid / 3600
@@ -43,11 +43,11 @@ def draw(path: Path, world: World, ledger: Ledger, found: Figures) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.stackplot(
-        hours, strangers / cores, ours / cores, labels=("other processes", "our runs"), colors=("#b9c0c9", "#2f7ea8")
+        hours, foreign / cores, ours / cores, labels=("other processes", "our runs"), colors=("#b9c0c9", "#2f7ea8")
     )
     top.axhline(1.0, color="#444444", linewidth=0.8)
     top.set_ylabel("share of all cores")
-    top.set_ylim(0, max(1.05, float(np.max((strangers + ours) / cores)) * 1.05))
+    top.set_ylim(0, max(1.05, float(np.max((foreign + ours) / cores)) * 1.05))
     top.legend(loc="upper left", fontsize=8)
     top.set_title(
         f"{world.name}: {found.nodes:,} nodes, {found.runs:,} runs; {found.ratio:.1%} of a perfect packing, "

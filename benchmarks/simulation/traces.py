@@ -73,17 +73,17 @@ def cluster(machines: list[Machine], pods: list[Pod], *, seed: int, days: float,
     """The last ``days`` of a trace. ``repeat`` gives each of our runs that many twins, to press an idle cluster."""
     end = max(pod.starts for pod in pods)
     start = max(0.0, end - days * 86400)
-    jobs, strangers = [], []
+    jobs, foreign = [], []
     for pod in pods:
         if pod.qos not in _OURS:
             if pod.ends > start:
-                strangers.append(pod)
+                foreign.append(pod)
         elif pod.starts >= start:
             for twin in range(repeat):
                 name = pod.name if repeat == 1 else f"{pod.name}.{twin}"
                 jobs.append(Job(name, pod.needs, pod.starts - start, pod.ends - pod.starts, _OURS[pod.qos]))
-    changes, homeless = _settle(machines, strangers, start, random.Random(seed))
-    notes = [f"{len(jobs):,} runs of ours and {len(strangers):,} foreign pods in {(end - start) / 86400:.1f} days"]
+    changes, homeless = _settle(machines, foreign, start, random.Random(seed))
+    notes = [f"{len(jobs):,} runs of ours and {len(foreign):,} foreign pods in {(end - start) / 86400:.1f} days"]
     if homeless:
         notes.append(f"{homeless:,} foreign pods found no machine and are left out")
     return World("trace", machines, jobs, changes, end - start, notes)
@@ -140,12 +140,10 @@ class _Tenant:
             yield index, self.gpu_mib - self.gpus[index]
 
 
-def _settle(
-    machines: list[Machine], strangers: list[Pod], start: float, dice: random.Random
-) -> tuple[list[Change], int]:
+def _settle(machines: list[Machine], foreign: list[Pod], start: float, dice: random.Random) -> tuple[list[Change], int]:
     """Put each foreign pod on a random machine with room beside the others; gives changes and how many found none."""
     tenants = [_Tenant(machine) for machine in machines]
-    events = [(max(pod.starts, start), 1, pod) for pod in strangers] + [(pod.ends, 0, pod) for pod in strangers]
+    events = [(max(pod.starts, start), 1, pod) for pod in foreign] + [(pod.ends, 0, pod) for pod in foreign]
     events.sort(key=lambda event: (event[0], event[1], event[2].name))
     homes: dict[str, tuple[int, tuple[int, ...]]] = {}
     changes: list[Change] = []

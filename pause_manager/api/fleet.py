@@ -38,13 +38,13 @@ _ANSWERS: dict[int, schema.Answer] = {
     **schema.ANSWERS,
     403: (
         schema.ErrorSerializer,
-        "`worker_pause_forbidden`: the caller is no operator of the fleet. `worker_pause_actor_missing`: it cannot be "
-        "told who the caller is.",
+        "`worker_pause_forbidden`: the caller is no operator of the fleet. `worker_pause_actor_missing`: the "
+        "caller is unknown.",
     ),
     409: (
         RefusedSerializer,
         "`worker_pause_unchanged`: it is paused just so already. `worker_pause_not_paused`. "
-        "`worker_pause_not_drained`: something is still at work, see `metrics`.",
+        "`worker_pause_not_drained`: something is still running, see `metrics`.",
     ),
 }
 
@@ -53,7 +53,7 @@ class ActorMissing(exceptions.PermissionDenied):
     """Nobody could be named as the one who acted."""
 
     default_code = "worker_pause_actor_missing"
-    default_detail = "Cannot operate the fleet: it cannot be told who asks."
+    default_detail = "Cannot operate the fleet: the caller is unknown."
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -95,7 +95,7 @@ class WorkerPause(FleetView):
 
     @extend_schema(
         operation_id="show_worker_pause",
-        summary="Show whether the fleet is paused, what is still at work, and who has obeyed",
+        summary="Show whether the fleet is paused, what is still running, and who has obeyed",
         parameters=[SnapshotQuery, schema.REQUEST_ID],
         responses=schema.answers({200: SnapshotSerializer}, *schema.READS, 500, table=_ANSWERS),
         tags=["system"],
@@ -106,8 +106,8 @@ class WorkerPause(FleetView):
     @extend_schema(
         operation_id="set_worker_pause",
         summary="Pause the fleet, change the pause, or resume",
-        description="`drain`: what is leased and every running task goes on to its end, nothing new starts. `quiesce`: "
-        "it stops at its next item. A pause over a pause with another mode, reason or deadline changes it.",
+        description="`drain`: what is leased and every running task continues to its end, nothing new starts. "
+        "`quiesce`: it stops at its next item. A pause over a pause with another mode, reason or deadline changes it.",
         parameters=schema.COMMAND,
         request=WorkerPauseSerializer,
         responses=schema.answers({200: SnapshotSerializer}, *schema.COMMANDS, 500, table=_ANSWERS),

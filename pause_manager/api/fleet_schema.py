@@ -34,7 +34,7 @@ class WorkerPauseSerializer(StrictSerializer):
     )
     reason = serializers.CharField(max_length=LONGEST_TEXT, help_text="Why; kept in the audit trail.")
     forceResume = serializers.BooleanField(  # noqa: N815
-        default=False, help_text="Resume although something is still at work."
+        default=False, help_text="Resume although something is still running."
     )
     confirmation = serializers.CharField(
         default="",
@@ -47,7 +47,7 @@ class WorkerPauseSerializer(StrictSerializer):
         allow_null=True,
         min_value=1,
         max_value=LONGEST_DEADLINE,
-        help_text="With `drain`: so many seconds from now it becomes a quiesce.",
+        help_text="With `drain`: the number of seconds after which it becomes a quiesce.",
     )
     idempotencyKey = serializers.CharField(  # noqa: N815
         required=False, max_length=200, help_text="As the header `Idempotency-Key`."
@@ -76,7 +76,7 @@ class SystemSerializer(serializers.Serializer[Any]):
 
 
 class BlockerSerializer(serializers.Serializer[Any]):
-    """Work that is at hand."""
+    """Work that is in progress."""
 
     run = serializers.CharField()
     stage = serializers.CharField()
@@ -101,12 +101,12 @@ class WorkCountsSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Live workers that have not said yet what they have in hand under this pause."
     )
     isDrained = serializers.BooleanField(  # noqa: N815
-        help_text="Nothing is at work; what is queued does not count, what cannot be read does."
+        help_text="Nothing is running; what is queued does not count, what cannot be read does."
     )
 
 
 class FleetMetricsSerializer(WorkCountsSerializer):
-    """The counts with the work at hand, the oldest first."""
+    """The counts with the work in progress, the oldest first."""
 
     blockers = BlockerSerializer(many=True, allow_null=True, help_text="50 at most; null for who is no operator.")
 

@@ -26,7 +26,7 @@ class NodeQuery(StrictSerializer):
         required=False, min_value=0, max_value=1e6, help_text="GiB of memory that are free on one of its GPUs."
     )
     min_cpu_cores = serializers.FloatField(
-        required=False, min_value=0, max_value=1e6, help_text="Cores that neither strangers nor work of ours have."
+        required=False, min_value=0, max_value=1e6, help_text="Cores that neither other processes nor our work have."
     )
 
 

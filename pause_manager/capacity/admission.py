@@ -44,7 +44,7 @@ def should_pause(
     """Pause when every eligible node's share is strictly below its threshold, or when none is eligible or readable.
 
     A node is eligible if it is online, and a live worker there serves ``queue``, in a container that is large enough
-    and with as many large enough GPUs in its sight. ``rooms`` spares whoever asks again measuring them again.
+    and with as many large enough GPUs in its sight. ``rooms`` spares a caller that asks again measuring them again.
     """
     headrooms = headrooms or Headrooms(now)
     online = [node for node in nodes if is_readable(node, now, policy)]

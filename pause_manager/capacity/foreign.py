@@ -27,7 +27,7 @@ def gpu_resource(gpu: str) -> Resource:
 
 
 class Usage(NamedTuple):
-    """One resource of a node: its total, what other processes use, what our loops and tasks at work declared."""
+    """One resource of a node: its total, what other processes use, what our running loops and tasks declared."""
 
     total: int
     foreign: int
@@ -35,7 +35,7 @@ class Usage(NamedTuple):
 
     @property
     def deficit(self) -> int:
-        """Return how much our work must give back. Never more than strangers use: own load alone pauses nothing."""
+        """How much our work must give back. Never more than other processes use: own load alone pauses nothing."""
         return max(0, min(self.foreign, self.foreign + self.declared - self.total))
 
 
@@ -77,7 +77,7 @@ def usage(node: NodeView, policy: Policy, leaving: frozenset[str] = frozenset())
 
 
 def would_fit_alone(node: NodeView, needs: Needs, policy: Policy, queue: str = "") -> bool:
-    """Whether strangers leave room for ``needs`` if nothing of ours were there, on GPUs that those of ``queue`` see."""
+    """Whether other processes leave room for ``needs`` without work of ours, on GPUs that those of ``queue`` see."""
     found = usage(node, policy)
     cpu, memory = found[CPU], found[MEMORY]
     if to_millicores(needs.cpu) > cpu.total - cpu.foreign or needs.memory_mib > memory.total - memory.foreign:
@@ -130,7 +130,7 @@ class ForeignPeak:
         return self if levels == self.levels else ForeignPeak(self.since, self.before, self.latest, levels)
 
     def margin(self, now_used: Mapping[Resource, Usage], policy: Policy) -> dict[Resource, int]:
-        """Return what to leave free beside new work: as far as strangers were above their present use, at most the gap.
+        """What to leave free beside new work: how far other processes exceeded their present use, at most the gap.
 
         A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
         """

@@ -28,7 +28,7 @@ class Idle:
     """What our processes occupied in all."""
     idle: Amounts = field(default_factory=dict)
     floor: Amounts = field(default_factory=dict)
-    """The same when nothing of ours was at work, and less if they have occupied less since."""
+    """The same when nothing of ours was running, and less if they have occupied less since."""
     is_at_work: bool = False
     """Whether any load was there. If not, it is measured again with the next sample."""
 
@@ -61,7 +61,7 @@ class Idle:
         return Idle(view.sampled_at, own, idle, floor, is_at_work=bool(allocations))
 
     def told(self, view: NodeView) -> NodeView:
-        """``view`` with this baseline, for whoever measures its room."""
+        """``view`` with this baseline, for the caller that measures its room."""
         if not self.at:
             return view
         gpus = tuple(replace(gpu, idle_mib=self.idle.get(gpu_resource(gpu.id), 0)) for gpu in view.gpus)

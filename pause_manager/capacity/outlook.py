@@ -31,7 +31,7 @@ def outlook(
     queue: str = "",
     headrooms: Headrooms | None = None,
 ) -> Verdict:
-    """Return why parked work with ``needs`` did not go on, with the figures of the node that comes nearest.
+    """Return why parked work with ``needs`` did not resume, with the figures of the node that comes nearest.
 
     ``ledger`` is what a poll has left of the rooms (what is on its way has its room there), ``kept_for`` the nodes that
     are kept free, with the needs they are kept for; ``rooms`` as for ``should_pause``. Codes beside those of that:

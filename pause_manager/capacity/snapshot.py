@@ -20,7 +20,7 @@ class Gpu:
     """As ``nvidia-smi`` numbers it now (of a MIG device, its card). CUDA may number it otherwise: go by ``uuid``."""
     name: str = ""
     memory_mib: int = 0
-    """In all, whoever uses it."""
+    """In all, no matter who uses it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a message; ``Gpu(**values)`` is the same again."""
@@ -131,7 +131,7 @@ class Allocation:
     piece: str = ""
     """What it is a part of, of which nothing moves twice within the cooldown; empty: it is a piece of its own."""
     works_since: float | None = None
-    """Since when that has been at work, if longer than this part of it."""
+    """Since when that has been running, if longer than this part of it."""
     repeats_seconds: float = 0.0
     """Work that would have to be done again if it left now: the price of moving it."""
 

@@ -183,7 +183,7 @@ def _candidates(view: NodeView, state: NodeState, policy: Policy, now: float) ->
 def _who_yields(
     view: NodeView, order: list[Allocation], deficits: dict[Resource, int], overrun: set[Resource]
 ) -> list[Allocation]:
-    """Just enough to cover the deficits; everything on a resource of which strangers leave less than the threshold."""
+    """Just enough to cover the deficits; all on a resource of which other processes leave less than the threshold."""
     must = [allocation for allocation in order if any(gives(allocation, resource, view) for resource in overrun)]
     chosen = list(must)
     missing = _missing(view, deficits, chosen)

@@ -20,6 +20,6 @@ def lock_poll() -> bool:
 
 
 def exclude_polls() -> None:
-    """No poll is under way, and none begins, until the caller's transaction ends."""
+    """No poll is in progress, and none begins, until the caller's transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_POLL])

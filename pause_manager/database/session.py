@@ -30,7 +30,7 @@ _REFUSED = ("22", "23", "54")
 IDLE_SECONDS = 5.0
 """A connection that was unused for longer is tried before it is believed: proxies and time-outs end idle ones."""
 QUIET_SECONDS = 30.0
-"""An outage that nobody met for so long is over: the next is told anew."""
+"""An outage that nobody met for so long is over: the next is told again."""
 
 _ANY = (DatabaseError, psycopg.Error)
 _LOST = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
@@ -145,7 +145,7 @@ def close() -> None:
 
 
 class _Outage:
-    """Tells of an outage once a process, however many meet it."""
+    """Tells of an outage once per process, however many meet it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """The one thread of a worker's main process that works with the database, besides the supervisor's own.
 
-Whoever has something to read or write hands it in and waits for nothing. So a worker has two connections of ours,
+A caller that has something to read or write hands it in and waits for nothing. So a worker has two connections of ours,
 however large its pool is, and whatever hangs in the database hangs one thread.
 """
 
@@ -86,7 +86,7 @@ class DatabaseThread:
         self._bell.set()
 
     def repeat(self, name: str, job: Job, seconds: Callable[[], float]) -> None:
-        """Have ``job`` run each so many seconds for as long as the thread runs; ``seconds`` is asked each time.
+        """Have ``job`` run every ``seconds()`` for as long as the thread runs; ``seconds`` is asked each time.
 
         Declare it when the module is imported: it starts nothing.
         """
@@ -132,7 +132,7 @@ class DatabaseThread:
         before, at = self._told.get(name, ("", 0.0))
         if word != before or time.monotonic() > at + TELL_SECONDS:
             self._told[name] = (word, time.monotonic())
-            logger.error("The job %r failed; the others go on.", name, exc_info=error)
+            logger.error("The job %r failed; the others continue.", name, exc_info=error)
 
 
 database_thread = DatabaseThread()

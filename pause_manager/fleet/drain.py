@@ -48,7 +48,7 @@ class Metrics:
 def measure(mode: str = "") -> Metrics:
     """Ask every workload. Never raises."""
     try:
-        # A failure here must not break the transaction of whoever asks.
+        # A failure here must not break the transaction of the caller.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             found = workloads.remaining(mode)
     except Exception as error:

@@ -20,11 +20,11 @@ MOST_NAMES = 20
 _ACTIONS = {"hold_placed": "pause", "hold_altered": "pause", "hold_released": "resume"}
 
 IMPACTS = {
-    "pause": "Workers take no new work. With drain, what is leased and every running task goes on to its end; with "
+    "pause": "Workers take no new work. With drain, what is leased and every running task continues to its end; with "
     "quiesce, it stops at its next item. Nothing is lost.",
-    "resume": "Workers take work again and what was stopped goes on from where it is. Other holds stay in force.",
-    "forceResume": "The same although something is still at work: what was lost is handed out again, and an upgrade "
-    "that is under way may meet new work.",
+    "resume": "Workers take work again and what was stopped continues from where it is. Other holds stay in force.",
+    "forceResume": "The same although something is still running: what was lost is handed out again, and an upgrade "
+    "in progress may meet new work.",
 }
 
 
@@ -71,7 +71,7 @@ def changes(count: int) -> list[dict[str, Any]]:
 def commands(state: FleetState, metrics: Metrics) -> list[dict[str, Any]]:
     """What can be done now, what it does and what undoes it; or why it cannot be done."""
     not_paused = "" if state.is_paused else "The fleet is not paused."
-    not_drained = "" if metrics.is_drained else "The fleet is not drained: something is still at work."
+    not_drained = "" if metrics.is_drained else "The fleet is not drained: something is still running."
     unreadable = "" if state.is_readable else "The state of the fleet cannot be read."
     listed = (
         ("pause", unreadable, "resume", True),
@@ -114,7 +114,7 @@ def overdue(state: FleetState, metrics: Metrics) -> list[tuple[Blocker, str]]:
 
 
 _LOST = {
-    True: "They end only after the resume; if no process of those workers is left, nothing is at work in them.",
+    True: "They end only after the resume; if no process of those workers is left, nothing is running in them.",
     False: "They are about to be handed out again.",
 }
 

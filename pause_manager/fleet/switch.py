@@ -38,8 +38,8 @@ def state() -> FleetState:
 def snapshot(*, latest: int = 5, with_blockers: bool = True, agents: set[str] | None = None) -> dict[str, Any]:
     """All that an operator sees: ``system``, metrics, workers, warnings, commands and the ``latest`` changes.
 
-    A constant number of statements. ``with_blockers``: tell whose work is at hand, too. ``agents``: the only ones that
-    it may name.
+    A constant number of statements. ``with_blockers``: tell whose work is in progress, too. ``agents``: the only ones
+    that it may name.
     """
     now = state()
     return report.snapshot(now, drain.measure(now.mode), latest=latest, with_blockers=with_blockers, agents=agents)
@@ -78,7 +78,7 @@ def pause(
 
 
 def resume(*, reason: str, actor: Actor, force: bool = False, confirmation: str = "") -> FleetState:
-    """Let the fleet go on. Other holds stay in force.
+    """Let the fleet continue. Other holds stay in force.
 
     Raises ``InvalidFleetCommand``, or ``FleetRefused`` if it is not paused, or (unless by ``force``) not drained.
     """
@@ -96,9 +96,9 @@ def resume(*, reason: str, actor: Actor, force: bool = False, confirmation: str 
 
 
 def undrained(metrics: Metrics) -> str:
-    """What keeps the fleet from being drained, for a sentence that begins with "it"."""
+    """What keeps the fleet from being drained, as a clause for a sentence."""
     if not metrics.is_available:
-        return "it cannot be read what is still running"
+        return "what is still running cannot be read"
     parts = [f"{metrics.running} running"] if metrics.running else []
     if metrics.stale_running:
         parts.append(f"{metrics.stale_running} of lost workers")
@@ -108,7 +108,7 @@ def undrained(metrics: Metrics) -> str:
 
 
 def maintain() -> None:
-    """What beat asks for: warn, once a worker and pause, of work that outlasts a quiesce; forget workers long gone."""
+    """Do what beat asks: warn, once per worker and pause, of work that outlasts a quiesce; forget workers long gone."""
     now = state()
     for blocker, sentence in report.overdue(now, drain.measure(now.mode)) if now.mode == "quiesce" else ():
         key = (now.version, blocker.worker)

@@ -62,7 +62,7 @@ def read() -> FleetState:
     """The state, from the row. A row that is missing is made again; one that cannot be read counts as paused (W-39)."""
     global _remembered
     try:
-        # A failure here must not break the transaction of whoever asks.
+        # A failure here must not break the transaction of the caller.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             row = _row() or _recreated()
     except DatabaseError as error:

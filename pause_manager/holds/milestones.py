@@ -1,6 +1,6 @@
 """When the work under a hold had drained, and when work resumed after it: noted once per hold, with event and details.
 
-The notes are times and counts, and change nothing that is held. The hold of a run is looked after by whoever has runs.
+The notes are times and counts, and change nothing that is held. The app that has runs looks after the hold of a run.
 Those on more (fleet, queue, pipeline, node) are looked after here, by what the workloads have in progress under them.
 """
 
@@ -31,7 +31,7 @@ RESUME_SECONDS = metrics.histogram(
     metrics.LONG_SECONDS,
 )
 
-# Whoever has a hold locked is changing it: a note waits for nobody, so that nobody can wait for it in turn.
+# A transaction that has a hold locked is changing it: a note waits for nobody, so that nobody can wait for it in turn.
 _NOTE = f"""
     UPDATE {Hold._meta.db_table} AS hold SET {{noted}} = statement_timestamp()
       FROM (SELECT id FROM {Hold._meta.db_table} WHERE {{due}} AND scope = ANY(%s)

@@ -28,6 +28,6 @@ def told_of_hold(scope: str, kind: str, reason: str) -> str:
 
 
 def quiesced(scopes: Iterable[str]) -> dict[str, Stop]:
-    """Those of ``scopes`` of which a hold stops at the next item what is at work, each with that stop. One query."""
+    """Those of ``scopes`` of which a hold stops running work at the next item, each with that stop. One query."""
     holds = Hold.objects.covering(scopes).filter(mode=Hold.Mode.QUIESCE).values_list("scope", "kind", "reason")
     return {scope: Stop("held", told_of_hold(scope, kind, reason)) for scope, kind, reason in holds}

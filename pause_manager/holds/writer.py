@@ -1,6 +1,6 @@
 """Place, alter, release and expire holds: the writer of :class:`Hold`. One event each.
 
-Locks are taken in this order, by whoever changes holds, entries or what they stop, so that nobody waits in a circle:
+Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
 
 1. the row of the fleet switch, if workers obey a hold on one of the scopes
 2. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
@@ -34,7 +34,7 @@ from pause_manager.workloads import HoldChange
 logger = logging.getLogger("pause_manager.holds.writer")
 
 TAKE_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtext('slackwater holds'))"
-"""Whoever starts work takes this share in the transaction that does so, and reads the holds in a later statement of it.
+"""All that start work take this share in the transaction that does so, and read the holds in a later statement of it.
 
 A hold on anything but a run waits for all shares before it is placed: once it is committed, nothing starts under it. A
 run's own holds exclude by the lock on the run. Take the share after the lock on the run, never before it.

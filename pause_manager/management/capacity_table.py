@@ -21,7 +21,7 @@ RIGHT = {"cores", "ours", "foreign", "load", "memory free", "GPU free", "busy", 
 
 
 def table(states: Sequence[KnownNode]) -> Table:
-    """One row a node, and one more for each of its containers, if it has several, and for each GPU after its first."""
+    """One row per node, and one more for each of its containers if it has several, and for each GPU after its first."""
     has_gpus = any(state.view.gpus or state.view.gpu_problem for state in states)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in COLUMNS if has_gpus else COLUMNS[:OF_A_NODE]:

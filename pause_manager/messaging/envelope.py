@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 _DEEPEST = 40
-"""Below so many levels a value is a part of its own, so that neither side recurses further than the interpreter may."""
+"""Below this depth a value is a part of its own, so that neither side recurses further than the interpreter may."""
 
 _SMALL = 1 << 63
 

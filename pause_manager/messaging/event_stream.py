@@ -1,7 +1,7 @@
-"""The fan-out channel: whoever listens hears of each pause and resume, once it is committed.
+"""The fan-out channel: every listener hears of each pause and resume, once it is committed.
 
-One JSON object a message: ``action``, ``refs`` (what it befell: ``run:…``, ``node:…``, names of callers), ``reason``
-(a sentence), ``actor``. Redis keeps nothing: who was not there reads the events in the database.
+One JSON object per message: ``action``, ``refs`` (what it happened to: ``run:…``, ``node:…``, names of callers),
+``reason`` (a sentence), ``actor``. Redis keeps nothing: who was not there reads the events in the database.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One delivery of a Celery message to a worker: what it says, whence it came, and how it becomes a message again."""
+"""One delivery of a Celery message to a worker: what it says, where it comes from, how it becomes a message again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Remainder:
     kwargsrepr: str
     reason: str
     was_held: bool
-    """It leaves because a hold said so; else it waits for room, or left of its own accord."""
+    """It leaves because a hold said so; else it waits for room, or left by itself."""
 
     @classmethod
     def of(
@@ -198,7 +198,7 @@ class Delivery:
 
     @property
     def policy(self) -> str:
-        """The name, in ``pipeline_policies``, of the policy it is admitted and goes on by; empty: the fleet's."""
+        """The name, in ``pipeline_policies``, of the policy it is admitted and resumed by; empty: the fleet's."""
         named = getattr(self.task, "policy", "")
         return named[:_LONGEST_POLICY] if isinstance(named, str) else ""
 

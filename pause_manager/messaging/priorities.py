@@ -1,6 +1,6 @@
 """The priority of a message: 1 (first) to 5, whatever the broker counts by; 3 where its sender wished for none.
 
-kombu sends priority 0 where none is given, which is first on Redis and last on RabbitMQ. So whoever publishes writes
+kombu sends priority 0 where none is given, which is first on Redis and last on RabbitMQ. So every publisher writes
 down what was wished for; a 0 of others is no wish.
 """
 

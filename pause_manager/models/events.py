@@ -71,7 +71,7 @@ class IdempotencyRecord(models.Model):
     key = models.CharField(max_length=200)
     actor = models.CharField(max_length=160)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path and body")
-    status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status; empty while the first is at work")
+    status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status; empty while the first is running")
     body = models.JSONField(null=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

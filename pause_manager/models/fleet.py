@@ -83,9 +83,9 @@ class FleetWorker(models.Model):
         default=0, db_default=0, help_text="of the holds that it obeys; see ControlState"
     )
     in_hand = models.JSONField(
-        default=dict, db_default={}, help_text="by queue: [at work, received and neither started nor given back]"
+        default=dict, db_default={}, help_text="by queue: [running, received and neither started nor given back]"
     )
-    tasks = models.JSONField(default=list, db_default=[], help_text="the oldest tasks at work in it")
+    tasks = models.JSONField(default=list, db_default=[], help_text="the oldest tasks running in it")
     task_names = models.JSONField(default=list, db_default=[], help_text="the tasks that it knows")
     pipelines = models.JSONField(null=True, help_text="the pipelines that it has in its code; null: it does not tell")
     places = models.PositiveIntegerField(null=True, help_text="how many tasks it works on at a time")

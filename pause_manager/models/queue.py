@@ -69,7 +69,7 @@ class PauseQueueEntry(models.Model):
 
     class Outcome(models.TextChoices):
         SENT = "sent", "sent on"
-        DROPPED = "dropped", "dropped: what it was for has ended or goes on by itself, or a person dropped it"
+        DROPPED = "dropped", "dropped: what it was for has ended or continues by itself, or a person dropped it"
         EXPIRED = "expired", "its time to run was over while it waited"
         REVOKED = "revoked", "revoked while it waited"
 
@@ -99,7 +99,7 @@ class PauseQueueEntry(models.Model):
     reason = models.TextField(help_text="why it waits, with the figures of the decision")
     paused_at = models.DateTimeField(db_default=Now(), editable=False)
     resume_after = models.DateTimeField(null=True, blank=True, help_text="not before this time")
-    pipeline = models.CharField(max_length=100, blank=True, db_default="", help_text="whose policy it goes on by")
+    pipeline = models.CharField(max_length=100, blank=True, db_default="", help_text="whose policy lets it resume")
     attempts = models.PositiveIntegerField(default=0, help_text="how often it had been parked before")
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)

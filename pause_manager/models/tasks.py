@@ -32,7 +32,7 @@ class RunningTaskQuerySet(models.QuerySet["RunningTask"]):
 
 
 class RunningTask(models.Model):
-    """A ``PausableTask`` at work. Its process keeps ``heartbeat_at`` fresh. Written by ``running_tasks``.
+    """A running ``PausableTask``. Its process keeps ``heartbeat_at`` fresh. Written by ``running_tasks``.
 
     The row of one whose worker was lost has no turn: for half a minute it stands for the room that it had.
     """

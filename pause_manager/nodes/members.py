@@ -82,7 +82,7 @@ class Report:
     in_hand: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """By queue: how many tasks are running, how many messages were received and neither started nor given back."""
     tasks: Sequence[Mapping[str, Any]] = ()
-    """The oldest tasks at work: ``task_id``, ``task_name``, ``queue``, and ``seconds`` since each started."""
+    """The oldest running tasks: ``task_id``, ``task_name``, ``queue``, and ``seconds`` since each started."""
     task_names: Iterable[str] = ()
     """The tasks that it knows."""
     pipelines: Iterable[str] | None = None
@@ -134,7 +134,7 @@ def acknowledge(name: str, *, node: str, queues: Iterable[str], version: int, **
 
 
 def leave(name: str, owner: str = "") -> None:
-    """The worker has ended of its own accord."""
+    """The worker has ended by itself."""
     FleetWorker.objects.filter(key=_key(name, owner)).delete()
 
 

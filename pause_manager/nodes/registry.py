@@ -137,8 +137,8 @@ def own_sample(name: str) -> Sample | None:
 def states(name: str | None = None) -> list[KnownNode]:
     """Every node (or the named one) seen within the last hour, by name. One look into Redis, at most two queries.
 
-    Whoever locks something calls it before: Redis may hang. A row whose sample cannot be understood (of a much later
-    version, say) is left out, with a warning.
+    A caller that locks something calls it before: Redis may hang. A row whose sample cannot be understood (of a much
+    later version, say) is left out, with a warning.
     """
     seen = WorkerNode.objects.seen_within(REMEMBERED).with_age().defer("sample").order_by("name")
     rows = list(seen if name is None else seen.filter(name=name))
@@ -192,7 +192,7 @@ def _live_samples(names: list[str]) -> dict[str, bytes | str]:
 def announce(sample: Sample) -> bool:
     """Put ``sample`` into Redis until it is too old to count; ``False`` if Redis is away."""
     settings = conf.settings()
-    # Half an interval of grace: the third sample is missed only when its time is over.
+    # Half an interval of grace: the third sample is missed only when its time has passed.
     expires = int((settings.missed_samples + 0.5) * settings.sample_seconds * 1000)
     try:
         client().set(_key(sample.view.name), sample.as_json(), px=expires)

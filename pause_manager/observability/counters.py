@@ -27,7 +27,7 @@ MOST_SERIES = 2_000
 """Series that one process keeps between two writes; what is new beyond them is not counted."""
 PIPE_BYTES = 1 << 20
 _LINE_BYTES = 4_000
-"""What is written to a pipe at once and is no longer than ``PIPE_BUF`` is not mixed with what others write."""
+"""What is written to a pipe at once, ``PIPE_BUF`` bytes at most, is not mixed with what others write."""
 
 _ADD = """
     INSERT INTO pause_manager_countertotal AS total (name, labels, value, counted_at)

@@ -1,6 +1,6 @@
 """``/metrics`` for Prometheus: gauges read from the database when asked for, counts read from the tallies.
 
-Whoever has gauges registers a group, in a module ``gauges`` of an app: workers, which tell nothing, never load it.
+An app that has gauges registers a group, in its module ``gauges``: workers, which tell nothing, never load it.
 A group that fails is left out, shows in ``slackwater_scrape_errors`` and keeps no other from being told. What was
 read is good for a second, however many ask.
 """
@@ -51,7 +51,7 @@ class _Kept:
 
 
 class State(Collector):
-    """Everything there is to tell, read once a second at most. What ``prometheus_client`` encodes."""
+    """Everything there is to tell, read once per second at most. What ``prometheus_client`` encodes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class State(Collector):
             return self._kept.families
 
     def forget(self) -> None:
-        """Read anew when next asked."""
+        """Read again when next asked."""
         self._kept = None
 
 

@@ -9,7 +9,7 @@
 | ``code`` | the stages that a run is at, by the code of the process that asks | closed |
 | ``files`` | where the live workers keep files | closed |
 | ``gate`` | all of them in the one statement that claims and dispatch ask | closed: no lease, no message |
-| ``progress`` | the doorbell that tells pages of progress | open: work goes on |
+| ``progress`` | the doorbell that tells pages of progress | open: work continues |
 | ``telemetry`` | counts, times and what is only noted | open |
 
 It is told by a signal: the gate imports nothing that knows of a network, and ``metrics`` may send by UDP.

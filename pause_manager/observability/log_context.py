@@ -21,7 +21,7 @@ NAMES = ("run", "stage", "version", "request_id")
 
 _VERSION = struct.Struct("Q")
 _known: mmap | None = None
-"""The version that this worker read last, 0 before that; ``None`` in a process that is no worker's."""
+"""The version that this worker read last, 0 before that; ``None`` in a process that does not belong to a worker."""
 
 
 def share_version() -> None:
@@ -51,7 +51,7 @@ def bound(**fields: Any) -> Iterator[None]:
 
 
 def request_id() -> str:
-    """The id of the request at work, empty if there is none."""
+    """The id of the request in progress, empty if there is none."""
     return str(_bound.get().get("request_id", ""))
 
 

@@ -1,6 +1,6 @@
 """Counters and histograms: the one place through which all instrumentation goes. Nothing called here ever raises.
 
-Whoever counts something declares it at the top of its module and calls ``add``, ``observe`` or ``timed``. What is
+A module that counts something declares it at its top and calls ``add``, ``observe`` or ``timed``. What is
 counted is kept in memory, see ``counters``, and reaches ``/metrics`` of any process through the database; with
 ``statsd_url`` set it also goes out by UDP. Gauges are not counted but read when asked for, see ``exposition``.
 """
@@ -56,7 +56,7 @@ def complain(what: str, error: Exception) -> None:
     with contextlib.suppress(Exception):
         if time.monotonic() >= _next_complaint:
             _next_complaint = time.monotonic() + COMPLAIN_SECONDS
-            logger.warning("%s failed and the work goes on: %s", what, _told(error))
+            logger.warning("%s failed and the work continues: %s", what, _told(error))
     with contextlib.suppress(Exception):
         # Past what may have failed: what complains must not complain of itself.
         counters.add((DEGRADED.name, _labels(DEGRADED.labels, {"layer": "telemetry"}), 1.0))

@@ -129,7 +129,7 @@ def _take(key: str, actor: str, fingerprint: str) -> bool:
             )
         except OperationalError as error:
             if isinstance(error.__cause__, LockNotAvailable):
-                raise StillAtWork(f"Cannot answer: the first request with this {HEADER} is still at work.") from None
+                raise StillAtWork(f"Cannot answer: the first request with this {HEADER} is still running.") from None
             raise
         is_first = bool(cursor.rowcount)
         cursor.execute("SET LOCAL lock_timeout = DEFAULT")

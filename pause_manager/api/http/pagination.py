@@ -27,7 +27,7 @@ class InvalidCursor(ParseError):
     """The cursor is not one that a page returned."""
 
     default_code = "cursor_invalid"
-    default_detail = "Cannot go on from this cursor: expected one taken from 'next' of the page before."
+    default_detail = "Cannot continue from this cursor: expected one taken from 'next' of the page before."
 
 
 class PageQuery(StrictSerializer):

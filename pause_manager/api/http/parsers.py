@@ -42,7 +42,7 @@ class JsonParser(parsers.JSONParser):
             numbers = _Numbers()
             data = json.loads(raw.decode("utf-8-sig"), parse_constant=numbers.read, parse_float=numbers.read)
             if not numbers.are_finite:
-                raise ValueError(f"{non_finite(data)}, which is no number that can be kept")
+                raise ValueError(f"{non_finite(data)}, which is not a number that can be stored")
             if b"\\u" in raw:
                 _check_texts(data)
         except RecursionError:

@@ -14,7 +14,7 @@ OPERATE = "pause_manager.operate_fleet"
 
 
 def may_operate(user: Any) -> bool:
-    """Return whether ``user`` may pause, resume and hold, and see whose work is at hand."""
+    """Return whether ``user`` may pause, resume and hold, and see whose work is in progress."""
     return bool(user.has_perm(OPERATE)) if user.is_authenticated else bool(conf.settings().open_to)
 
 

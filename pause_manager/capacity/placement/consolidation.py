@@ -185,7 +185,7 @@ class _Search:
         return Consolidation(entry, kept, tuple(moves), _sentence(entry, node, moves), figures)
 
     def _nearest(self, want: Want, barred: Collection[str]) -> list[Site]:
-        """The nodes on which strangers leave room for ``want``, those first where the least of ours is in the way."""
+        """Nodes where other processes leave room for ``want``, those first where the least of ours is in the way."""
         ways = self.sites.ways(want, self.ledger, self.states, self.policy, self.now)
         able = ((way, name) for name, way in ways.items() if name not in barred and self._is_open(name))
         return [self._site(name) for _, name in heapq.nsmallest(NODES_TRIED, able)]
@@ -292,7 +292,7 @@ class _Search:
 
 
 def _sentence(entry: Waiting, node: str, moves: Sequence[Move]) -> str:
-    # Whoever has to leave may be of another tenant: the event of the node alone names what it leaves for.
+    # Work that has to leave may be of another tenant: the event of the node alone names what it leaves for.
     keeps = f"{node} is kept free for larger work, which needs {entry.needs} and fits on no node as it is"
     if not moves:
         return f"{keeps}; nothing needs to move."

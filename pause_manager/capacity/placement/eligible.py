@@ -27,7 +27,7 @@ def can_ever_run(node: NodeView, needs: Needs, queue: str = "") -> bool:
 
 
 def large_gpus(node: NodeView, needs: Needs) -> list[str]:
-    """The ids of the GPUs that ``needs`` would fit on if they were empty, whoever sees them."""
+    """The ids of the GPUs that ``needs`` would fit on if they were empty, no matter who sees them."""
     beside = needs.gpu_memory_mib + needs.memory_mib
     return [
         gpu.id

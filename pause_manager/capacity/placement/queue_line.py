@@ -35,7 +35,7 @@ _Lane = list[tuple[float, int, Waiting]]
 
 
 class Line:
-    """Entries in the order in which they go on. ``policy`` is the fleet's."""
+    """Entries in the order in which they resume. ``policy`` is the fleet's."""
 
     def __init__(self, policy: Policy, entries: Iterable[Waiting] = ()) -> None:
         self._policy = policy

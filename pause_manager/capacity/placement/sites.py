@@ -59,7 +59,7 @@ class Site:
         self.gpus = sorted(gpu.free_mib for gpu in self.alone.gpus)
 
     def in_the_way(self, want: Want) -> float | None:
-        """Return how much of the node ``want`` lacks now, as a share; None if strangers leave too little of it."""
+        """How much of the node ``want`` lacks now, as a share; None if other processes leave too little of it."""
         alone, left = self.alone, self.left
         if want.cpu > alone.cpu_millicores or want.memory > alone.memory_mib or want.gpus > len(self.gpus):
             return None
@@ -79,7 +79,7 @@ class Site:
         return lacks
 
     def takes(self, left: Headroom, want: Want) -> bool:
-        """Return whether ``want`` would go on here, if so much were left."""
+        """Return whether ``want`` would resume here, if so much were left."""
         threshold = resume_threshold(self.view, want.policy)
         share = left.share(want.needs, want.queue)
         if share is None or share.is_below(threshold):

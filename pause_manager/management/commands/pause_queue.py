@@ -1,4 +1,4 @@
-"""``manage.py pause_queue``: what waits, in the order in which it goes on, and verbs for what nobody takes up."""
+"""``manage.py pause_queue``: what waits, in the order in which it resumes, and verbs for what nobody takes up."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where the containers of one machine meet: each tells what it uses, and one speaks for all.
 
 They meet in Redis, under the machine's boot id; while Redis is away, in the machine's row. Who speaks has a lease of
-two samples, by the clock of the server, and keeps it for as long as it comes; whoever comes next after its end speaks.
+two samples, by the clock of the server, and keeps it for as long as it comes; the first to come after its end speaks.
 One that does not know what the machine is called has nothing to say: it reports, and leaves the lease to others.
 """
 

@@ -39,7 +39,7 @@ def known_name() -> str:
 
 
 def name(*, stays: bool = False) -> str:
-    """The machine's name as it is now; whoever is first on a machine names it.
+    """The machine's name as it is now; the first process on a machine names it.
 
     With ``stays`` it is not renamed until the caller's transaction ends. Raises ``DatabaseError`` while the name cannot
     be known, and :class:`NameTaken`.
@@ -64,7 +64,7 @@ def know(found: str) -> None:
 
 
 def forget_name() -> None:
-    """Return what is known of it is not so any more: ask the database anew."""
+    """Forget the name, which is not valid any more: the next look asks the database again."""
     know("")
 
 

@@ -48,8 +48,8 @@ def settle_name() -> str:
     if is_renamed:
         return identity.name()
     _warn_once(
-        f"This machine goes on as {found}, not as {wanted}, until all of its workers ask for that: give them the same "
-        "SLACKWATER_NODE, and restart them."
+        f"This machine continues as {found}, not as {wanted}, until all of its workers ask for that: give them the "
+        "same SLACKWATER_NODE, and restart them."
     )
     return found
 

@@ -167,7 +167,7 @@ def test_a_wrong_request_says_what_was_expected_and_creates_nothing(api, body, c
     ("text", "sentence"),
     [
         ('{"pipeline": ', "it is not valid JSON"),
-        ('{"pipeline": NaN}', "pipeline is nan, which is no number"),
+        ('{"pipeline": NaN}', "pipeline is nan, which is not a number"),
         ('{"pipeline": "numbers", "site": "ours", "items": [{"n": 1}, {"n": [0.5, 1e999]}]}', "items[1].n[1] is inf"),
         ('{"pipeline": "numbers", "site": "ours", "items": [{"n": -Infinity}]}', "items[0].n is -inf"),
         ('{"pipeline": "drill", "site": "a\\u0000b"}', "a NUL character"),
@@ -266,9 +266,9 @@ def test_a_page_is_not_disturbed_by_new_runs(api, site):
         ("limit=x", "invalid", "limit: "),
         ("status=blocked", "invalid", "status: "),
         ("statuss=paused", "invalid", "Did you mean status?"),
-        ("cursor=zzz", "cursor_invalid", "Cannot go on from this cursor"),
-        ("cursor=WyJ4IiwieSJd", "cursor_invalid", "Cannot go on from this cursor"),
-        ("cursor=W10", "cursor_invalid", "Cannot go on from this cursor"),
+        ("cursor=zzz", "cursor_invalid", "Cannot continue from this cursor"),
+        ("cursor=WyJ4IiwieSJd", "cursor_invalid", "Cannot continue from this cursor"),
+        ("cursor=W10", "cursor_invalid", "Cannot continue from this cursor"),
         ("site=%00", "invalid", "site: "),
     ],
 )

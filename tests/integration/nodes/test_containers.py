@@ -230,7 +230,7 @@ def test_a_machine_whose_containers_all_want_another_name_is_given_it_with_its_h
     assert eventually(lambda: labels() == ["box-a"])
     holds.place(["node:box-a"], actor=OPERATOR, reason="new memory")
     start(workers, "box-b", node="big")
-    assert "goes on as box-a, not as big" in workers.said("box-b"), "somebody works under the old name"
+    assert "continues as box-a, not as big" in workers.said("box-b"), "somebody works under the old name"
 
     workers.stop("box-a")
 
@@ -248,7 +248,7 @@ def test_a_container_that_wants_another_name_speaks_under_the_one_that_its_machi
 
     assert eventually(lambda: labels() == ["box-b"]), "nobody else is there to sample the machine"
     assert [state.view.name for state in nodes.states()] == ["box-a"]
-    assert "goes on as box-a, not as big" in workers.said("box-b")
+    assert "continues as box-a, not as big" in workers.said("box-b")
 
 
 def test_two_machines_under_one_name_are_refused(workers: Workers, tmp_path: Path):
