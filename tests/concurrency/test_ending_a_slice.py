@@ -32,7 +32,7 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
             try:
                 return loop_heartbeat.judge(loops)
             finally:
-                threading.Timer(0.2, is_answered.set).start()
+                threading.Timer(1.0, is_answered.set).start()
         return loop_heartbeat.judge(loops)
 
     def committed_and_answered(loop, done):

@@ -90,7 +90,7 @@ def test_an_operator_of_an_earlier_release_is_corrected_once_and_told(
     said = capsys.readouterr().out
     call_command("prepare")
 
-    assert f"The group Operators had {had} permissions; it has these 3 now: automation.view_automationrun" in said
+    assert f"The group Operators had {had} permissions; it now has these 3: automation.view_automationrun" in said
     assert "permissions; it has" not in capsys.readouterr().out
     for name, wanted in roles.ROLES.items():
         found = Group.objects.get(name=name).permissions.values_list("content_type__app_label", "codename")

@@ -96,7 +96,7 @@ def test_yields_and_saturation_of_a_node_are_announced(subscriber: Subscriber) -
     (saturated,), (yields,) = told(messages, "node_saturated"), told(messages, "yield_wanted")
     assert saturated["refs"] == yields["refs"] == [f"node:{HERE}"]
     assert saturated["reason"].startswith(f"{HERE} takes no new work: it has 12.5% of its cores free")
-    assert "strangers need 7.0 cores and our work reserved 6.0 cores of 8.0 cores" in yields["reason"]
+    assert "other processes need 7.0 cores and our work reserved 6.0 cores of 8.0 cores" in yields["reason"]
 
 
 @pytest.mark.req("P-34")

@@ -192,7 +192,7 @@ def test_the_command_shows_nodes_and_gpus() -> None:
 
     header, alpha, card, beta, off = capacity().splitlines()
 
-    assert off.endswith('without asking for room (PAUSE_MANAGER["capacity"] is False).')
+    assert off.endswith('without a capacity check (PAUSE_MANAGER["capacity"] is False).')
     assert header.split()[:3] == ["node", "state", "cores"]
     assert "saturated" in alpha
     assert "29.3 of 40.0 GiB" in alpha

@@ -57,7 +57,7 @@ def test_a_saturated_node_takes_nothing_new_until_it_has_had_room_for_long_enoug
 
     told = asks()
 
-    assert told == f"{HERE} has 8 of 8 cores free, 1 core needed; it must have had 2.4 cores free for 15 s."
+    assert told == f"{HERE} has 8 of 8 cores free, 1 core needed; it must keep 2.4 cores free for 15 s first."
     assert asks(goes_on=True) == (), "a loop that has ended a slice there is nothing new"
 
 
