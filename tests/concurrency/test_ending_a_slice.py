@@ -12,9 +12,8 @@ from automation.leases.committing import AsyncCommitter
 from automation.worker import stage_loop
 from pause_manager.slots import stop_publisher
 from pause_manager.slots.slot_table import SlotNote
-from pause_manager.slots.stop_publisher import LoopStops, StopSource
+from pause_manager.slots.stop_publisher import LoopStops, StopPublisher, StopSource
 from tests.support.factories import events, make_run, outputs, run_loop
-from tests.support.pipelines import Buffered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,18 +21,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether a loop believed that another worker had taken its slice, which none had."""
     is_asked, is_committed, is_answered = threading.Event(), threading.Event(), threading.Event()
-    committed = stage_loop.StageLoop._committed
+    committed, judge = stage_loop.StageLoop._committed, StopPublisher.judge
 
     def judged(loops: Sequence[SlotNote]) -> LoopStops:
         # What was noted is read by now, and the statement comes after the commit.
         if any("slice" in one.about for one in loops) and not is_asked.is_set():
             is_asked.set()
             assert is_committed.wait(10)
-            try:
-                return loop_heartbeat.judge(loops)
-            finally:
-                threading.Timer(1.0, is_answered.set).start()
         return loop_heartbeat.judge(loops)
+
+    def judged_and_told(publisher, *rings):
+        judge(publisher, *rings)
+        if is_committed.is_set():
+            is_answered.set()
 
     def committed_and_answered(loop, done):
         # The order that hurts: the answer comes in after the commit and before the loop looks again.
@@ -42,9 +42,11 @@ def heartbeat_meets_commit(monkeypatch: pytest.MonkeyPatch) -> bool:
         committed(loop, done)
 
     monkeypatch.setattr(stop_publisher, "_judge", StopSource(judged, lambda: 0.05))
+    monkeypatch.setattr(StopPublisher, "judge", judged_and_told)
     monkeypatch.setattr(stage_loop.StageLoop, "_committed", committed_and_answered)
+    # A slice that is leased while the commit is under way is noted, and of who notes another no stop is believed.
+    monkeypatch.setattr(stage_loop.StageLoop, "_lease_early", lambda _: None)
     monkeypatch.setattr(checkpoint, "statement", _once(is_asked, checkpoint.statement))
-    monkeypatch.setattr(Buffered, "concurrency", 1)  # the next slice is leased after that, and noted
     run = make_run("buffered", items=10)
 
     run_loop(run)
