@@ -14,7 +14,7 @@ from pause_manager import times
 from pause_manager.workloads import Finding
 
 LATEST = 200
-"""So many of the newest runs are looked at for what has ended."""
+"""The number of the newest runs that are looked at for what has ended."""
 RECENT_HOURS = 24
 UNANSWERED_SECONDS = 60.0
 MANY_FAILED = 0.1
@@ -64,7 +64,7 @@ def _unanswered() -> Iterator[Finding]:
                 "flowing",
                 "note",
                 "workers_busy",
-                f"No worker is free for {waited}; {leases:,} loop{' is' if leases == 1 else 's are'} at work.",
+                f"No worker is free for {waited}; {leases:,} loop{' is' if leases == 1 else 's are'} running.",
                 cause="there is more work than workers",
                 next_step="nothing, or start more workers",
             )
@@ -73,7 +73,7 @@ def _unanswered() -> Iterator[Finding]:
                 "flowing",
                 "problem",
                 "not_answered",
-                f"Nobody takes {waited}, and nothing of that queue is at work.",
+                f"Nobody takes {waited}, and nothing of that queue is running.",
                 cause="its workers are busy with other tasks, hang, or cannot reach the broker",
                 next_step="look at the workers' logs; celery inspect active shows what they are on",
             )

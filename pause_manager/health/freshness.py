@@ -19,7 +19,7 @@ from pause_manager.observability import metrics
 from pause_manager.workloads import Finding
 
 LATE_POLLS = 3
-"""So many intervals may pass without a poll."""
+"""The number of intervals that may pass without a poll."""
 DEGRADED = timedelta(minutes=1)
 
 
@@ -47,7 +47,7 @@ def _poll() -> Iterator[Finding]:
         "fresh",
         "problem",
         "poll_late",
-        f"Capacity and the pause queue {when}: nothing that is parked goes on by itself.",
+        f"Capacity and the pause queue {when}: nothing that is parked resumes by itself.",
         cause="Celery beat, or the worker of the control queue, is down or cannot reach its broker",
         next_step=f"start celery beat and a worker with -Q {conf.settings().control_queue}; see /readyz",
     )
