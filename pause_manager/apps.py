@@ -10,11 +10,14 @@ class PauseManagerConfig(AppConfig):
 
     def ready(self) -> None:
         # They register system checks, receivers and the bootstep.
-        from pause_manager import bootsteps, checks, workloads  # noqa: F401
+        from pause_manager import bootsteps, checks, overrides, workloads  # noqa: F401
         from pause_manager.messaging import event_stream  # noqa: F401
+        from pause_manager.nodes.threshold_overrides import NodeThreshold, PipelineThreshold
         from pause_manager.pausable.workload import PausableTasks
         from pause_manager.pause_queue.workload import PauseQueue
 
         # In the order in which they follow a change of holds.
         workloads.register(PauseQueue())
         workloads.register(PausableTasks())
+        for kind in (NodeThreshold(), PipelineThreshold()):
+            overrides.register(kind)

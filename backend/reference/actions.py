@@ -39,6 +39,8 @@ ACTIONS = {
     "node_saturated": "A node accepts no new work.",
     "not_kept": "A message could not be written to the pause queue and went back to the broker.",
     "out_of_memory": "Memory ran out on a node.",
+    "override_ended": "An override ended: its time was over, or somebody ended it; `outcome` says what was restored.",
+    "override_set": "A value was overridden for a while.",
     "overrun": "An item or hook exceeded its time limit and was ended from outside.",
     "parked": "Work was parked in the pause queue: it waits for capacity, or for a hold to be released.",
     "pause_refused": "A pause of the fleet was refused.",

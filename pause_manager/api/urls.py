@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from pause_manager.api import audit, fleet, health, holds, thresholds
+from pause_manager.api import audit, fleet, health, holds, overrides, thresholds
 
 app_name = "pause-manager-api"
 
@@ -14,6 +14,8 @@ urlpatterns = [
     path("v1/holds/", holds.HoldList.as_view(), name="holds"),
     path("v1/nodes/<str:node>/threshold/", thresholds.NodeThreshold.as_view(), name="node-threshold"),
     path("v1/holds/release/", holds.HoldRelease.as_view(), name="release-holds"),
+    path("v1/overrides/", overrides.OverrideList.as_view(), name="overrides"),
+    path("v1/overrides/<str:override_id>/", overrides.OverrideDetail.as_view(), name="override"),
     path("v1/audit/", audit.Audit.as_view(), name="audit"),
     path("v1/audit/export/", audit.AuditExport.as_view(), name="audit-export"),
 ]

@@ -2,6 +2,7 @@
 
 Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
 
+0. an override (``overrides.writer``)
 1. the row of the fleet switch, if workers obey a hold on one of the scopes
 2. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
 3. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)

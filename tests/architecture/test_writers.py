@@ -50,6 +50,7 @@ WRITERS: dict[str, set[str]] = {
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
+    "Override": {"pause_manager/overrides/writer.py"},
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
@@ -66,6 +67,7 @@ WRITERS: dict[str, set[str]] = {
         "automation/retention/purge.py",
         "automation/runs/creation.py",
         "automation/runs/lifecycle.py",
+        "automation/runs/priority.py",
         "automation/runs/retries.py",
         "automation/runs/transitions.py",
         "automation/workload/run_holds.py",

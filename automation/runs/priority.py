@@ -1,0 +1,28 @@
+"""The priority of an unfinished run, and of what waits for room in its name."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from automation.models import AutomationRun
+from automation.models.runs import lock_runs
+from pause_manager import scopes
+from pause_manager.messaging import notifier
+from pause_manager.pause_queue import writer
+
+FIRST, LAST = 1, 5
+
+
+def swap(run_id: UUID, priority: int, *, only_if: int | None = None) -> int | None:
+    """Give the run another priority; return the one it had. In the caller's transaction, without an event.
+
+    ``None``: there is no such unfinished run, or it has another priority than ``only_if``.
+    """
+    lock_runs([str(run_id)])
+    run = AutomationRun.objects.unfinished().filter(pk=run_id).only("priority").first()
+    if run is None or (only_if is not None and run.priority != only_if):
+        return None
+    AutomationRun.objects.filter(pk=run_id).update(priority=priority)
+    writer.set_priority(scopes.run(run_id), priority)
+    notifier.changed(scopes.run(run_id))
+    return run.priority
