@@ -82,10 +82,10 @@ class StageRunSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
     position = serializers.IntegerField()
     after = serializers.ListField(
-        child=serializers.CharField(), help_text="Slugs of the stages whose outputs it takes; `input` is the run's input."
+        child=serializers.CharField(), help_text="The stages whose outputs it takes, or `input`."
     )
     waits_for = serializers.ListField(
-        child=serializers.CharField(), help_text="Those of `after` that are not complete: it starts when they are."
+        child=serializers.CharField(), help_text="Those of `after` that are not complete."
     )
     status = serializers.CharField(help_text="What people see; see the status of a run.")
     lifecycle = serializers.ChoiceField(choices=Lifecycle.choices)
