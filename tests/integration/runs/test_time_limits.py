@@ -140,7 +140,7 @@ def test_a_cancel_that_is_under_way_is_not_overtaken():
 
 def stage_started_ago(run: AutomationRun, seconds: float, timeout: float) -> None:
     stage_run = run.stages.get(lifecycle=Lifecycle.RUNNING)
-    stage_run.definition["timeout"] = timeout
+    stage_run.definition = {**(stage_run.definition or {}), "timeout": timeout}
     stage_run.started_at = timezone.now() - timedelta(seconds=seconds)
     stage_run.save()
     started_ago(run, seconds)
