@@ -3,6 +3,7 @@
 from automation.models.accounts import Account, Agent, Membership, Site
 from automation.models.files import Artifact
 from automation.models.runs import TERMINAL, AutomationRun, Lifecycle, StageRun, Standstill
+from automation.models.schedules import Schedule, ScheduleOccurrence
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "ItemState",
     "Lifecycle",
     "Membership",
+    "Schedule",
+    "ScheduleOccurrence",
     "Site",
     "SliceTotals",
     "StageRun",

@@ -28,14 +28,15 @@ def create(
     items: Iterable[Payload] | None = None,
     start: bool = True,
     timeout_seconds: float | None = None,
+    priority: int = 3,
     is_forced: bool = False,
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
     ``items`` are JSON objects, or ``None`` for a pipeline that makes its own; for an ``Input`` the event records what
-    was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline. A run
-    that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput`` or
-    ``SiteClosed``, each naming what was wrong.
+    was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline.
+    ``priority`` is 1 (first) to 5. A run that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``,
+    ``InvalidParams``, ``InvalidInput`` or ``SiteClosed``, each naming what was wrong.
     """
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
@@ -51,6 +52,7 @@ def create(
             created_by=actor.name,
             start_requested_at=requested,
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
+            priority=priority,
             ignores_capacity=is_forced,
         )
         refuse_if_closed(site)

@@ -50,6 +50,8 @@ WRITERS: dict[str, set[str]] = {
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
+    "Schedule": {"automation/schedules/writer.py"},
+    "ScheduleOccurrence": {"automation/schedules/writer.py"},
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
