@@ -103,6 +103,30 @@ class SiteClosed(AutomationError):
         )
 
 
+class InvalidSchedule(AutomationError):
+    """A schedule breaks a rule; the sentence names the field and what is allowed. Nothing was changed."""
+
+    code = "schedule_invalid"
+
+
+class ScheduleRefused(AutomationError):
+    """A verb does not apply to the schedule, or to the occurrence, as it is now; nothing was changed."""
+
+    code = "schedule_refused"
+
+
+class SiteBusy(AutomationError):
+    """A run was to start at once, and the site has an unfinished one."""
+
+    code = "site_busy"
+
+    def __init__(self, schedule: object, run_id: UUID, site: str) -> None:
+        super().__init__(
+            f"Cannot run schedule {schedule} now: site {site} has the unfinished run {run_id}. "
+            "Let it end, or ask for the new run to be queued behind it."
+        )
+
+
 class ClosingRefused(AutomationError):
     """A site or an account has unfinished runs, and the caller did not ask to cancel them."""
 

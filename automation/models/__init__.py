@@ -4,6 +4,7 @@ from automation.models.accounts import Account, Agent, Membership, Site
 from automation.models.files import Artifact
 from automation.models.lanes import Lane, RunDependency
 from automation.models.runs import TERMINAL, AutomationRun, Lifecycle, StageRun, Standstill
+from automation.models.schedules import Schedule, ScheduleOccurrence
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Lifecycle",
     "Membership",
     "RunDependency",
+    "Schedule",
+    "ScheduleOccurrence",
     "Site",
     "SliceTotals",
     "StageRun",

@@ -152,6 +152,11 @@ class AutomationRun(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["site", "-created_at", "-id"], name="run_newest_of_site"),
             models.Index(fields=["lifecycle"], condition=Q(finished_at__isnull=True), name="run_unfinished"),
+            models.Index(
+                fields=["site", "pipeline", "-started_at"],
+                condition=Q(started_at__isnull=False),
+                name="run_newest_started",
+            ),
             # A list, newest first, of everybody's runs or of an account's, by any one filter: never a walk past others.
             *(
                 models.Index(fields=[*fields, "-created_at", "-id"], condition=Q(deleted_at__isnull=True), name=name)

@@ -62,8 +62,8 @@ def create(
             created_by=actor.name,
             start_requested_at=requested,
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
-            ignores_capacity=is_forced,
             priority=priority,
+            ignores_capacity=is_forced,
         )
         lanes.ensure(run.lane)
         refuse_if_closed(site)

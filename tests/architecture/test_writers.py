@@ -51,6 +51,8 @@ WRITERS: dict[str, set[str]] = {
     "Lane": {"automation/runs/lanes.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
+    "Schedule": {"automation/schedules/writer.py"},
+    "ScheduleOccurrence": {"automation/schedules/writer.py"},
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
