@@ -14,7 +14,7 @@ from automation.models.accounts import accounts_of
 from automation.models.tables import RUN, SCHEDULE, SITE
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
 
-VIEW = "automation.view_automationrun"
+VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationrun"
 
 
 def events(user: Any) -> ControlEventQuerySet | None:
