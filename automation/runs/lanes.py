@@ -54,11 +54,11 @@ def fill(
     asked: UUID | None = None,
     actor: Actor = SYSTEM,
     reason: str = "",
-    at_most: int | None = AT_ONCE,
+    is_complete: bool = False,
 ) -> int:
     """Give the free places of ``lane`` to the first who wait: a pending run starts, a resumed one continues.
 
-    Returns how many got one, ``at_most`` so many. A run that something else keeps is not passed over: a place stays
+    Returns how many got one; at most ``AT_ONCE``, unless it ``is_complete``. A run that something else keeps is not passed over: a place stays
     free for it. ``actor`` and ``reason`` are those of the start of ``asked``; the others are started by the system.
     Each place is given in a transaction of its own, which takes the lane first.
     """
@@ -66,7 +66,7 @@ def fill(
     first, is_order_known = _first(lane)
     given = 0
     for pk, lifecycle in first:
-        if given == at_most:
+        if given >= AT_ONCE and not is_complete:
             break  # the reconciler continues
         try:
             if lifecycle == Lifecycle.RUNNING:
@@ -84,12 +84,12 @@ def fill(
     return given
 
 
-def fill_each(lanes: Iterable[str], at_most: int | None = AT_ONCE) -> int:
+def fill_each(lanes: Iterable[str], *, is_complete: bool = False) -> int:
     """:func:`fill` each of ``lanes``; an error in one keeps no other."""
     given = 0
     for lane in sorted(set(lanes)):
         try:
-            given += fill(lane, at_most=at_most)
+            given += fill(lane, is_complete=is_complete)
         except Exception as error:
             if database.is_away(error):
                 raise
@@ -108,7 +108,7 @@ def fill_all() -> int:
         if database.is_away(error):
             raise
         lanes = list(_waiting().order_by("lane").values_list("lane", flat=True).distinct())
-    given = fill_each(lanes, at_most=None)
+    given = fill_each(lanes, is_complete=True)
     standstills.note_without_place()
     return given
 

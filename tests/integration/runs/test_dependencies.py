@@ -161,7 +161,7 @@ def test_a_dependency_can_be_added_before_the_start_and_a_circle_is_refused_with
 @pytest.mark.parametrize("which", ["itself", "unknown", "of another account", "deleted"])
 def test_a_dependency_on_what_a_run_cannot_wait_for_is_refused(which):
     run = make_run(items=1, start=False)
-    after = {"itself": run.pk, "unknown": uuid4()}.get(which)
+    after = run.pk if which == "itself" else uuid4()
     if which == "of another account":
         after = make_run(items=1, site=make_site("elsewhere")).pk
     if which == "deleted":

@@ -278,7 +278,6 @@ def test_what_a_process_that_died_did_not_do_is_done_by_the_reconciler():
 
 def test_a_verb_starts_only_some_of_many_and_the_reconciler_the_rest(monkeypatch):
     monkeypatch.setattr(lanes, "AT_ONCE", 2)
-    monkeypatch.setattr(lanes.fill, "__kwdefaults__", {**lanes.fill.__kwdefaults__, "at_most": 2})
     waiting = in_lane(make_lane("acme"), 6, items=1)[1:]
 
     lanes.change("acme", width=10, actor=OPERATOR)
