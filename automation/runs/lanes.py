@@ -58,9 +58,9 @@ def fill(
 ) -> int:
     """Give the free places of ``lane`` to the first who wait: a pending run starts, a resumed one continues.
 
-    Returns how many got one; at most ``AT_ONCE``, unless it ``is_complete``. A run that something else keeps is not passed over: a place stays
-    free for it. ``actor`` and ``reason`` are those of the start of ``asked``; the others are started by the system.
-    Each place is given in a transaction of its own, which takes the lane first.
+    Returns how many got one; at most ``AT_ONCE``, unless it ``is_complete``. A run that something else keeps is not
+    passed over: a place stays free for it. ``actor`` and ``reason`` are those of the start of ``asked``; the others are
+    started by the system. Each place is given in a transaction of its own, which takes the lane first.
     """
     _leave_places(lane)
     first, is_order_known = _first(lane)
