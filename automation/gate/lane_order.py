@@ -142,7 +142,7 @@ def since(run: AutomationRun) -> datetime | None:
 
 
 def lane_has_active_run(run_id: Any) -> bool:
-    """Whether other runs of its lane keep ``run_id`` from a place; False for what is no run, and if it cannot be read.
+    """Whether other runs of its lane keep ``run_id`` from a place; False for what is not a run.
 
     The same predicate as that of ``explain`` and of those who give places.
     """

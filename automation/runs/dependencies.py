@@ -95,4 +95,4 @@ def _refuse_unknown(run: AutomationRun, after: Sequence[UUID]) -> None:
     of_account = AutomationRun.objects.present().filter(pk__in=after, site__account=run.site.account_id)
     known = set(of_account.values_list("pk", flat=True))
     if unknown := [str(pk) for pk in after if pk not in known]:
-        raise DependencyRefused("add a dependency", run.pk, f"there is no run {', '.join(unknown)} in its account")
+        raise DependencyRefused("add a dependency", run.pk, f"its account has no run {', '.join(unknown)} ")

@@ -32,7 +32,7 @@ logger = logging.getLogger("automation.runs.lanes")
 AT_ONCE = 20
 """Places given at once, so that a verb which frees many stays quick; the reconciler gives the rest."""
 PAGE = 500
-"""Of a lane whose order cannot be read, so many runs are looked at."""
+"""Runs of a lane that are looked at while its order cannot be read."""
 
 
 def ensure(name: str) -> None:

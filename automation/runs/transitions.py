@@ -114,7 +114,7 @@ def take_place(run_id: UUID, *, is_order_known: bool) -> bool:
 def leave_places(run_ids: Sequence[str]) -> set[str]:
     """Take the places from those of the locked runs that are paused in lanes which skip these; returns the lanes.
 
-    If it cannot be read which lanes do, they keep them: a pause does not fail for it, and the reconciler repeats this.
+    If the lanes cannot be read, they keep them: a pause does not fail for it, and the reconciler repeats this.
     """
     try:
         with gate_health.guarded_read("lane"), connection.cursor() as cursor:

@@ -168,7 +168,7 @@ def test_a_dependency_on_what_a_run_cannot_wait_for_is_refused(which):
         after = drain(make_run(items=1)).pk
         deletion.delete(after, actor=OPERATOR)
 
-    told = "it cannot wait for itself" if which == "itself" else f"there is no run {after} in its account"
+    told = "it cannot wait for itself" if which == "itself" else f"its account has no run {after}"
     with pytest.raises(DependencyRefused, match=told):
         dependencies.add(run.pk, [after], actor=OPERATOR)
     before = AutomationRun.objects.count()
