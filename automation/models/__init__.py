@@ -2,6 +2,7 @@
 
 from automation.models.accounts import Account, Agent, Membership, Site
 from automation.models.files import Artifact
+from automation.models.questions import RunQuestion
 from automation.models.runs import TERMINAL, AutomationRun, Lifecycle, StageRun, Standstill
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
 
@@ -16,6 +17,7 @@ __all__ = [
     "ItemState",
     "Lifecycle",
     "Membership",
+    "RunQuestion",
     "Site",
     "SliceTotals",
     "StageRun",

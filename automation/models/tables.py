@@ -1,6 +1,7 @@
 """Table names, for statements written in SQL."""
 
 from automation.models.files import Artifact
+from automation.models.questions import RunQuestion
 from automation.models.runs import AutomationRun, StageRun, Standstill
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
 
@@ -9,3 +10,4 @@ SLICE, SLICE_TOTALS, TICKET = (model._meta.db_table for model in (WorkSlice, Sli
 ITEM, ITEM_FAILURE = (model._meta.db_table for model in (WorkItem, ItemFailure))
 ITEM_STATE, ITEM_CHUNK = (model._meta.db_table for model in (ItemState, ItemChunk))
 ARTIFACT = Artifact._meta.db_table
+QUESTION = RunQuestion._meta.db_table

@@ -19,6 +19,7 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import RUN
 from automation.reports import status
+from automation.runs import questions
 from pause_manager import holds, scopes
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
@@ -81,6 +82,7 @@ def apply(
             after={"lifecycle": str(transition.target)},
         )
         if transition.is_final:
+            questions.close(run_id)
             _drop_holds(scopes.run(run_id))
 
 
