@@ -5,9 +5,10 @@ The functions below ask or tell every workload that is registered, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 from django.db.models import Q
@@ -20,6 +21,7 @@ from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
 
 READ_ALL_EVENTS = "pause_manager.view_controlevent"
+VIEW_ALL_ENTRIES, CHANGE_ALL_ENTRIES = "pause_manager.view_pausequeueentry", "pause_manager.change_pausequeueentry"
 MOST_BLOCKERS = 50
 SILENT_BEATS = 2
 
@@ -125,6 +127,28 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One fact that answers a question of the health verdict.
+
+    ``level``: ``problem`` if somebody must act, ``held`` if work is stopped on purpose or waits for room, ``note`` if
+    it is worth a look, ``good`` if it is evidence that all is well.
+    """
+
+    question: Literal["flowing", "succeeding", "fresh"]
+    level: Literal["problem", "held", "note", "good"]
+    code: str
+    sentence: str
+    """For everybody who may see the fleet: counts, queues and nodes, no names of runs and no errors of stages."""
+    cause: str = ""
+    """The likely cause."""
+    next_step: str = ""
+    """What to do or to look at next."""
+    since: datetime | None = None
+    detail: str = ""
+    """Names and errors, for operators."""
+
+
+@dataclass(frozen=True)
 class HoldChange:
     """A change of the holds of one kind on ``scopes``, as its transaction makes it."""
 
@@ -192,6 +216,10 @@ class Workload:
         """
         return Remaining()
 
+    def findings(self) -> Iterable[Finding]:
+        """Return what tells whether your work is flowing and succeeding, see :class:`Finding`."""
+        return ()
+
     def members(self) -> Iterable[Member]:
         """Return who takes work and must obey the fleet switch, Celery workers aside."""
         return ()
@@ -205,6 +233,11 @@ class Workload:
 
     # Who may see what. ``user`` may be anonymous.
 
+    view_permission = ""
+    """The permission with which users may read their entries of the pause queue; empty: no user has any."""
+    operate_permission = ""
+    """The permission with which they may change them."""
+
     def tenant_of(self, scope: str) -> Combinable | None:
         """Return SQL for the tenant (a number) of ``scope``, stored with its events; ``None`` if it has none."""
         return None
@@ -214,7 +247,10 @@ class Workload:
         return None
 
     def visible_entries(self, user: Any) -> PauseQueueQuerySet | None:
-        """Return the entries of the pause queue that ``user``, no superuser, may see; ``None`` if there are none."""
+        """Return the entries of the pause queue that belong to ``user``, if they have the permission to read them.
+
+        ``None`` if none ever does. Users with ``pause_manager.view_pausequeueentry`` may read all, unasked.
+        """
         return None
 
     def visible_agents(self, user: Any) -> Collection[str]:
@@ -320,6 +356,11 @@ def remaining(mode: str) -> list[Remaining]:
     return [workload.remaining(mode) for workload in _registered]
 
 
+def findings() -> list[Finding]:
+    """Return what tells whether the work of each workload is flowing and succeeding."""
+    return [finding for workload in _registered for finding in workload.findings()]
+
+
 def members() -> list[Member]:
     """Return who must obey the fleet switch beside the Celery workers."""
     return [member for workload in _registered for member in workload.members()]
@@ -349,14 +390,33 @@ def visible_events(user: Any) -> ControlEventQuerySet | None:
     return found
 
 
+def view_permissions() -> list[str]:
+    """Return the permissions with each of which a user may read some entries of the pause queue or all."""
+    return [VIEW_ALL_ENTRIES, *filter(None, (workload.view_permission for workload in _registered))]
+
+
+def change_permissions() -> list[str]:
+    """Return the permissions with each of which a user may change some entries of the pause queue or all."""
+    return [CHANGE_ALL_ENTRIES, *filter(None, (workload.operate_permission for workload in _registered))]
+
+
 def visible_entries(user: Any) -> PauseQueueQuerySet:
-    """Return the entries of the pause queue that ``user`` may see; those of a superuser are all."""
-    if user.is_superuser:
+    """Return the entries of the pause queue that ``user`` may read; those of a superuser are all."""
+    return _entries(user, VIEW_ALL_ENTRIES, attrgetter("view_permission"))
+
+
+def changeable_entries(user: Any) -> PauseQueueQuerySet:
+    """Return the entries of the pause queue that ``user`` may change; those of a superuser are all."""
+    return _entries(user, CHANGE_ALL_ENTRIES, attrgetter("operate_permission"))
+
+
+def _entries(user: Any, of_all: str, permission_of: Callable[[Workload], str]) -> PauseQueueQuerySet:
+    if user.has_perm(of_all):
         return PauseQueueEntry.objects.all()
     found = PauseQueueEntry.objects.none()
     for workload in _registered:
-        entries = workload.visible_entries(user)
-        if entries is not None:
+        permission = permission_of(workload)
+        if permission and user.has_perm(permission) and (entries := workload.visible_entries(user)) is not None:
             found |= entries
     return found
 

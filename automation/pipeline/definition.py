@@ -59,6 +59,7 @@ class Definition:
     item_timeout: float | None = BaseStage.item_timeout
     hook_timeout: float | None = BaseStage.hook_timeout
     on_exhausted: str = BaseStage.on_exhausted
+    timeout: float | None = BaseStage.timeout
     irreversible: bool = BaseStage.irreversible
     slice_size: int | None = BaseStage.slice_size
     group_size: int = BaseStage.group_size

@@ -15,7 +15,7 @@ from automation.leases.checkpoint import Progress
 from automation.leases.claims import Lost, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.runs import advancing, failing, lifecycle, questions, stage_rows, timeouts
+from automation.runs import advancing, failing, lanes, lifecycle, questions, stage_rows, timeouts
 from automation.runs.questions import Kind
 from pause_manager import database
 from pause_manager.actor import SYSTEM
@@ -51,7 +51,7 @@ def _reconcile() -> None:
         standstills.note_files_not_shared,
         lifecycle.finish_cancels,
         lifecycle.note_drained_runs,
-        advancing.start_waiting,
+        lanes.fill_all,
         advancing.seal_finished,
         timeouts.fail_overdue,
         dispatch.replace_lost_tickets,

@@ -56,7 +56,7 @@ class Several(Stage):
     checkpoint_interval = 0.05
     on_exhausted = "hold"
 
-    async def process(self, item: Payload, ctx: AsyncStageContext) -> AsyncIterator[Payload]:
+    async def process(self, item: Payload, ctx: AsyncStageContext) -> AsyncIterator[Payload]:  # type: ignore[override]
         _do(item, ctx)
         await ctx.sleep(0.01)
         yield {"n": item["n"], "answer": ctx.answer}

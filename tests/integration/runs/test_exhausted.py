@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from automation import leases
 from automation.errors import InvalidAnswer, PipelineError
-from automation.models import ItemFailure, Lifecycle, RunQuestion, WorkSlice
+from automation.models import AutomationRun, ItemFailure, Lifecycle, RunQuestion, WorkSlice
 from automation.pipeline import AGENT, Payload, Pipeline, Stage, TryLater, register
 from automation.pipeline.context import StageContext
 from automation.reports import status
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Faults:
     """Items that fail, until they are ``repaired``; counts the tries at each."""
 
-    def __init__(self, is_bad: Callable[[object], bool], message: str = "no such page {n}") -> None:
+    def __init__(self, is_bad: Callable[[Any], bool], message: str = "no such page {n}") -> None:
         self.is_bad = is_bad
         self.message = message
         self.is_repaired = False
@@ -36,8 +38,8 @@ class Faults:
             raise ValueError(self.message.format(n=n))
 
 
-def numbers_of(run: object) -> list[int]:
-    return [one["n"] for one in outputs(run)]  # type: ignore[arg-type]
+def numbers_of(run: AutomationRun) -> list[int]:
+    return [one["n"] for one in outputs(run)]
 
 
 @pytest.mark.parametrize("pipeline", ["asks-at-the-end", "asks-in-one"])
@@ -224,7 +226,7 @@ def test_an_item_on_which_processes_die_asks_and_its_tries_begin_again():
         run = make_run("asks-at-the-end", items=1)
         work = leased(run)
         WorkSlice.objects.filter(pk=work.slice_id).update(is_alone=True, crashes=2)
-        lost = reconciler.leases.release(work, is_crash=True)
+        lost = leases.release(work, is_crash=True)
         assert lost is not None
         reconciler.handle_lost_leases([lost])
 

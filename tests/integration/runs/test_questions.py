@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -46,7 +47,7 @@ Script = Callable[[Payload, StageContext], None]
 
 
 def asking_about(
-    *numbers: object, choices: tuple[str, ...] | None = ("yes", "no"), heard: list[object] | None = None
+    *numbers: object, choices: tuple[str, ...] | None = ("yes", "no"), heard: list[Any] | None = None
 ) -> Script:
     """Each of these items asks until it is answered, and tells what it ``heard``."""
 
@@ -70,7 +71,7 @@ def kinds_of_holds(run: AutomationRun) -> list[str]:
 
 @pytest.mark.req("S-30")
 def test_the_run_is_held_and_the_item_gets_its_answer():
-    heard: list[object] = []
+    heard: list[Any] = []
     with scripted(asking_about(7, heard=heard)):
         run = drain(make_run("scripted", items=12))
 
@@ -131,7 +132,7 @@ def test_a_wrong_answer_is_refused_and_names_the_allowed():
 
 
 def test_any_text_answers_a_question_without_choices_but_not_an_empty_one():
-    heard: list[object] = []
+    heard: list[Any] = []
     with scripted(asking_about(1, choices=None, heard=heard)):
         run = drain(make_run("scripted", items=3))
         with pytest.raises(InvalidAnswer, match="1 to 2,000 characters, got 0"):
@@ -147,7 +148,7 @@ def test_any_text_answers_a_question_without_choices_but_not_an_empty_one():
 def test_several_loops_ask_at_once_and_the_hold_goes_with_the_last_answer():
     """Two loops are at items of two slices when the first asks; each question is kept."""
     both = threading.Barrier(2, timeout=20)
-    heard: list[object] = []
+    heard: list[Any] = []
 
     def script(item: Payload, ctx: StageContext) -> None:
         if item["n"] in (1, 6) and ctx.answer is None:
@@ -188,7 +189,7 @@ def _number(question: RunQuestion) -> int:
 
 
 def test_one_answer_for_all_open_questions_of_the_stage():
-    heard: list[object] = []
+    heard: list[Any] = []
     with scripted(asking_about(2, 3, heard=heard)):
         run = drain(make_run("several", items=8))
         assert sorted(asked(run)) == ["Publish 2?", "Publish 3?"]
@@ -233,7 +234,7 @@ def test_a_group_asks_as_one():
 
 @pytest.mark.parametrize("hook", ["prepare", "setup", "finish"])
 def test_a_hook_asks(hook: str):
-    heard: list[object] = []
+    heard: list[Any] = []
     with scripted(asking_about(hook, heard=heard)):
         run = drain(make_run("asking-hooks", items=3))
         assert asked(run) == [f"Publish {hook}?"]
@@ -268,7 +269,7 @@ def test_an_item_may_ask_one_question_after_the_other():
 
 def test_a_crash_between_the_answer_and_the_work_loses_no_answer():
     """A worker takes the item after the answer, and dies before it has done anything."""
-    heard: list[object] = []
+    heard: list[Any] = []
     with scripted(asking_about(2, heard=heard)):
         run = drain(make_run("scripted", items=3))
         answering.answer(run.pk, "yes", actor=OPERATOR)

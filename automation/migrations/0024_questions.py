@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('automation', '0021_wording'),
+        ('automation', '0023_lanes'),
     ]
 
     operations = [
