@@ -1,4 +1,4 @@
-"""The freeze of a lane: nothing of it starts, whoever it is for, until an operator lifts it (S-26).
+"""The freeze of a lane: none of its work starts until an operator lifts it (S-26).
 
 It is a ``freeze`` hold on ``lane:x``, beside an operator's. Its mode is ``quiesce``: after a failed check no further
 item of the lane starts, in whichever loop. No clock and no release of another hold ends it.
