@@ -20,7 +20,7 @@ from automation.gate import lane_order
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import LANE, RUN
 from automation.reports import status
-from automation.runs import dependency_rows
+from automation.runs import dependency_rows, questions
 from automation.signals import places_freed
 from pause_manager import database, holds, scopes
 from pause_manager.actor import SYSTEM, Actor
@@ -87,6 +87,7 @@ def apply(
             after={"lifecycle": str(transition.target)},
         )
         if transition.is_final:
+            questions.close(run_id)
             _drop_holds(scopes.run(run_id))
             freed = {AutomationRun.objects.values_list("lane", flat=True).get(pk=run_id)}
             if transition is COMPLETE:
