@@ -11,7 +11,7 @@ from automation.conf import SLUG
 from automation.errors import PipelineError
 from automation.inputs import Reader
 from automation.pipeline import item_types
-from automation.pipeline.failure_limit import is_limit
+from automation.pipeline.failure_limit import HOLD, ON_EXHAUSTED, is_limit
 from automation.pipeline.params import AGENT, CELERY, EXECUTORS
 from automation.pipeline.pipeline import Pipeline
 from automation.pipeline.stage import AnyStage, BaseStage, GroupStage, Stage, is_async
@@ -178,6 +178,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     for field in ("item_timeout", "hook_timeout"):
         if not _is_limit(getattr(stage, field)):
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0 or None, got: {getattr(stage, field)!r}.")
+    if stage.timeout is not None and not (_is_limit(stage.timeout) and stage.timeout):
+        raise PipelineError(f"{prefix}.timeout expected seconds > 0 or None, got: {stage.timeout!r}.")
     if isinstance(stage.retry_jitter, bool) or not isinstance(stage.retry_jitter, int | float):
         raise PipelineError(f"{prefix}.retry_jitter expected a share from 0 to 1, got: {stage.retry_jitter!r}.")
     if not 0 <= stage.retry_jitter <= 1:
@@ -192,6 +194,14 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         raise PipelineError(
             f"{prefix}.max_failures expected a whole number >= 0, a share above 0 and below 1, or None, "
             f"got: {stage.max_failures!r}."
+        )
+    if stage.on_exhausted not in ON_EXHAUSTED:
+        raise PipelineError(
+            f"{prefix}.on_exhausted expected one of {', '.join(ON_EXHAUSTED)}, got: {stage.on_exhausted!r}."
+        )
+    if stage.on_exhausted == HOLD and stage.executor == AGENT:
+        raise PipelineError(
+            f"{prefix}.on_exhausted expected fail: its executor is {AGENT}, and agents say themselves what has failed."
         )
     if stage.isolate_gpus not in (True, False):
         raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")

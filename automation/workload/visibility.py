@@ -11,10 +11,11 @@ from django.db.models.functions import Cast, Concat
 
 from automation.models import Agent, AutomationRun, Site
 from automation.models.accounts import accounts_of
-from automation.models.tables import RUN
+from automation.models.tables import RUN, SCHEDULE, SITE
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
+from pause_manager.scopes import RUNS
 
-VIEW = "automation.view_automationrun"
+VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationrun"
 
 
 def events(user: Any) -> ControlEventQuerySet | None:
@@ -27,7 +28,7 @@ def events(user: Any) -> ControlEventQuerySet | None:
 
 def entries(user: Any) -> PauseQueueQuerySet | None:
     """The entries of runs of their accounts."""
-    name = Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField())
+    name = Concat(Value(RUNS), Cast("pk", TextField()), output_field=TextField())
     found: PauseQueueQuerySet = PauseQueueEntry.objects.filter(
         ref__in=AutomationRun.objects.unfinished().visible_to(user).values_list(name)
     )
@@ -52,9 +53,17 @@ def agents(user: Any) -> set[str]:
     return {f"agent:{name}" for name in names}
 
 
+_OF_SCHEDULE = f"""
+    (SELECT site.account_id FROM {SCHEDULE} AS schedule JOIN {SITE} AS site ON site.id = schedule.site_id
+      WHERE schedule.id = %(expressions)s)
+"""
+
+
 def account_of(scope: str) -> Combinable | None:
-    """The account of a run, read by the statement that writes the event."""
+    """The account of a run or schedule, read by the statement that writes the event."""
     subject, _, name = scope.partition(":")
+    if subject == "schedule" and name.isascii() and name.isdecimal():
+        return Func(Value(int(name)), template=_OF_SCHEDULE, output_field=BigIntegerField())
     if subject != "run":
         return None
     try:
