@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.db import transaction
+
 from automation.models import AutomationRun
+from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
+from automation.signals import places_freed
 from pause_manager import scopes
 from pause_manager.messaging import notifier
 from pause_manager.pause_queue import writer
@@ -18,11 +22,16 @@ def swap(run_id: UUID, priority: int, *, only_if: int | None = None) -> int | No
 
     ``None``: there is no such unfinished run, or it has another priority than ``only_if``.
     """
+    lane = AutomationRun.objects.unfinished().filter(pk=run_id).values_list("lane", flat=True).first()
+    if lane is None:
+        return None
+    lock_lane(lane)
     lock_runs([str(run_id)])
     run = AutomationRun.objects.unfinished().filter(pk=run_id).only("priority").first()
     if run is None or (only_if is not None and run.priority != only_if):
         return None
     AutomationRun.objects.filter(pk=run_id).update(priority=priority)
     writer.set_priority(scopes.run(run_id), priority)
+    transaction.on_commit(lambda: places_freed.send(AutomationRun, lanes={lane}), robust=True)
     notifier.changed(scopes.run(run_id))
     return run.priority

@@ -49,7 +49,7 @@ def test_one_whose_time_came_while_the_control_worker_was_dead_ends_when_one_is_
 
 
 def test_loops_of_real_workers_are_no_more_than_an_override_says_and_return_after_it(workers: Workers):
-    run = make_run("slow", items=400, params={"seconds": 0.2})
+    run = make_run("drill", items=400, params={"items": 400, "seconds": 0.2})
     overrides.start(
         "stage_concurrency",
         f"run:{run.pk}/{run.stages.get(position=0).slug}",
@@ -57,8 +57,7 @@ def test_loops_of_real_workers_are_no_more_than_an_override_says_and_return_afte
         expires_in=timedelta(seconds=8),
         actor=OPERATOR,
     )
-    settings = {"DJANGO_SETTINGS_MODULE": "tests.support.settings.quick_beat"}
-    workers.start("stages", "-Q", "stages", "-c", "3", env=settings)
+    workers.start("stages", "-Q", "stages", "-c", "3")
 
     assert eventually(lambda: leased(run) == 1), (leased(run), workers.said("stages")[-3000:])
     most = 0

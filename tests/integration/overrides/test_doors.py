@@ -6,10 +6,11 @@ from datetime import datetime
 
 import pytest
 
+from automation.runs import lifecycle
 from pause_manager import nodes
 from pause_manager.models import ControlEvent, Override
 from tests.support.api_users import VIEW, client_of, make_user
-from tests.support.factories import make_run, make_site
+from tests.support.factories import OPERATOR, make_run, make_site
 from tests.support.node_factories import make_node
 
 URL = "/api/v1/overrides/"
@@ -83,10 +84,7 @@ class TestOverHttp:
         run = make_run("few", items=3)
         boss_of_all = client_of(make_user("root", None))
         assert boss_of_all.post(URL, body(kind="run_priority", target=str(run.pk), value=1)).status_code == 403
-        run.refresh_from_db()
-        type(run).objects.filter(pk=run.pk).update(
-            lifecycle="cancelled", finished_at=run.created_at, cancelled_at=run.created_at
-        )
+        lifecycle.cancel(run.pk, actor=OPERATOR)
 
         answer = boss.post(URL, body(kind="run_priority", target=str(run.pk), value=1))
 
@@ -126,7 +124,7 @@ class TestFromTheShell:
     @pytest.mark.parametrize(
         ("words", "code", "sentence"),
         [
-            (("set", "colour", "n1", "1", "--for", "2h"), 2, "expected node_threshold, "),
+            (("set", "colour", "n1", "1", "--for", "2h"), 2, "expected lane_width, node_threshold, "),
             (("set", "node_threshold", "nowhere", "1", "--for", "2h"), 4, "none of that name is known"),
             (("set", "node_threshold", "n1", "1", "--for", "soon"), 2, "expected a time such as 90s, 10m or 2h"),
             (("end", "77"), 4, "there is none of that number"),

@@ -9,15 +9,15 @@ import pytest
 from django.db.models.functions import Now
 
 from automation import dispatch, leases
-from automation.models import AutomationRun, Ticket
-from automation.runs import lifecycle
+from automation.models import AutomationRun, Lane, Ticket
+from automation.runs import lanes, lifecycle
 from pause_manager import manager, nodes, overrides
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Override, PauseQueueEntry
 from pause_manager.overrides import InvalidOverride, OverrideRefused, OverrideTargetUnknown
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.tasks import expire_holds
-from tests.support.factories import OPERATOR, claim, leased, make_run, tickets
+from tests.support.factories import OPERATOR, claim, leased, make_run, make_site, tickets
 from tests.support.node_factories import make_node
 from tests.support.sampled_fleet import node
 
@@ -44,6 +44,10 @@ def claimed(run: AutomationRun, times: int) -> int:
 
 def threshold(node: str = "n1") -> float | None:
     return {view.name: view.pause_below for view in nodes.live_nodes()}[node]
+
+
+def state(run: AutomationRun) -> str:
+    return str(AutomationRun.objects.get(pk=run.pk).lifecycle)
 
 
 def of_priority(number: int) -> AutomationRun:
@@ -203,6 +207,32 @@ class TestThePriorityOfARun:
             start("run_priority", run.pk, 1)
 
 
+class TestTheWidthOfALane:
+    def test_lets_more_runs_start_at_once_and_interrupts_none_when_it_ends(self):
+        site = make_site("acme")
+        Lane.objects.update_or_create(name="acme", defaults={"width": 1})
+        runs = [make_run("few", items=3, site=site) for _ in range(3)]
+        assert [state(run) for run in runs] == ["running", "pending", "pending"]
+
+        override = start("lane_width", "acme", 2)
+
+        assert [state(run) for run in runs] == ["running", "running", "pending"]
+        pass_time(override)
+        overrides.expire()
+        assert Lane.objects.get(name="acme").width == 1
+        lifecycle.cancel(runs[0].pk, actor=OPERATOR)
+        assert [state(run) for run in runs] == ["cancelled", "running", "pending"], "one still has a place"
+
+    def test_what_somebody_changed_meanwhile_stays(self):
+        make_site("acme")
+        override = start("lane_width", "acme", 2)
+        lanes.change("acme", width=5, actor=OPERATOR)
+
+        overrides.end(override.pk, actor=OPERATOR)
+
+        assert Lane.objects.get(name="acme").width == 5
+
+
 @pytest.mark.parametrize(
     ("kind", "target", "value", "error", "sentence"),
     [
@@ -215,6 +245,8 @@ class TestThePriorityOfARun:
         ("stage_concurrency", "pipeline:few/none", "2", OverrideTargetUnknown, "no stage none; it has few"),
         ("stage_concurrency", "pipeline:nothing/x", "2", OverrideTargetUnknown, "there is no pipeline nothing"),
         ("stage_concurrency", "pipeline:few/few", "0", InvalidOverride, "from 1 to 10,000"),
+        ("lane_width", "nowhere", "2", OverrideTargetUnknown, "there is no such lane"),
+        ("lane_width", "nowhere", "0", InvalidOverride, "from 1 to 10,000"),
         ("run_priority", "n1", "3", InvalidOverride, "expected the id of a run"),
         ("run_priority", "8c2f3a52-0000-4000-8000-000000000000", "3", OverrideTargetUnknown, "there is no such run"),
         ("run_priority", "8c2f3a52-0000-4000-8000-000000000000", "6", InvalidOverride, r"from 1 \(first\) to 5"),
