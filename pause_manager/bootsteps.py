@@ -10,13 +10,20 @@ from celery import bootsteps, signals
 from celery.utils.imports import symbol_by_name
 
 from pause_manager import conf
+from pause_manager.database.thread import database_thread
+from pause_manager.database.watchdog import watchdog
 from pause_manager.observability import log_context
 from pause_manager.probes.sampler_election import SamplerElection
 from pause_manager.slots import gpus, recycling, shared_state
-from pause_manager.worker import reliable_ack
+from pause_manager.worker import reliable_ack, revocations
 from pause_manager.worker.consumption import consumption
+from pause_manager.worker.decisions import decisions
+from pause_manager.worker.delivery_step import ParkedDeliveryStep
+from pause_manager.worker.event_loop import event_loop
 from pause_manager.worker.node_monitor import NodeMonitor
+from pause_manager.worker.request import combined
 from pause_manager.worker.sampling import Sampling, amend, on_sample
+from pause_manager.worker.supervisor import supervisor
 
 logger = logging.getLogger("pause_manager.bootsteps")
 
@@ -37,12 +44,6 @@ class WorkerSupervision(bootsteps.StartStopStep):
         self.is_supervising = False
 
     def start(self, worker: Any) -> None:
-        from pause_manager.database.thread import database_thread
-        from pause_manager.database.watchdog import watchdog
-        from pause_manager.worker.decisions import decisions
-        from pause_manager.worker.event_loop import event_loop
-        from pause_manager.worker.supervisor import supervisor
-
         consumption.attach(worker)
         event_loop.attach(worker)
         decisions.attach(worker)
@@ -70,11 +71,6 @@ class WorkerSupervision(bootsteps.StartStopStep):
 
         ``has_finished``: the pool has ended what it had begun, instead of being killed.
         """
-        from pause_manager.database.thread import database_thread
-        from pause_manager.database.watchdog import watchdog
-        from pause_manager.worker.decisions import decisions
-        from pause_manager.worker.supervisor import supervisor
-
         if self.is_supervising:
             self.is_supervising = False
             decisions.pool_has_ended(has_finished=has_finished)
@@ -89,9 +85,6 @@ class WorkerSupervision(bootsteps.StartStopStep):
 
 @signals.worker_init.connect
 def _install(sender: Any = None, **_: Any) -> None:
-    from pause_manager.worker import revocations
-    from pause_manager.worker.delivery_step import ParkedDeliveryStep
-
     SamplerElection(conf.settings().runtime_dir)  # before the pool forks: its processes are of this worker's container
     revocations.listen()
     log_context.share_version()
@@ -105,8 +98,6 @@ def _install(sender: Any = None, **_: Any) -> None:
 
 def _install_request(task: Any) -> None:
     """Every task is in hand, whatever class of request it has, and pausable tasks ask."""
-    from pause_manager.worker.request import combined
-
     own = symbol_by_name(task.Request)
     try:
         task.Request = combined(own)

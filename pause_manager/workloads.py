@@ -125,6 +125,28 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One fact that answers a question of the health verdict.
+
+    ``level``: ``problem`` if somebody must act, ``held`` if work is stopped on purpose or waits for room, ``note`` if
+    it is worth a look, ``good`` if it is evidence that all is well.
+    """
+
+    question: Literal["flowing", "succeeding", "fresh"]
+    level: Literal["problem", "held", "note", "good"]
+    code: str
+    sentence: str
+    """For everybody who may see the fleet: counts, queues and nodes, no names of runs and no errors of stages."""
+    cause: str = ""
+    """The likely cause."""
+    next_step: str = ""
+    """What to do or to look at next."""
+    since: datetime | None = None
+    detail: str = ""
+    """Names and errors, for operators."""
+
+
+@dataclass(frozen=True)
 class HoldChange:
     """A change of the holds of one kind on ``scopes``, as its transaction makes it."""
 
@@ -203,6 +225,10 @@ class Workload:
         more of one at once than that uses just so much.
         """
         return {}
+
+    def findings(self) -> Iterable[Finding]:
+        """Return what tells whether your work is flowing and succeeding, see :class:`Finding`."""
+        return ()
 
     def members(self) -> Iterable[Member]:
         """Return who takes work and must obey the fleet switch, Celery workers aside."""
@@ -347,6 +373,11 @@ def in_use(limits: Mapping[str, int | None]) -> dict[str, int]:
         for name, count in workload.in_use(limits).items():
             found[name] += count
     return found
+
+
+def findings() -> list[Finding]:
+    """Return what tells whether the work of each workload is flowing and succeeding."""
+    return [finding for workload in _registered for finding in workload.findings()]
 
 
 def members() -> list[Member]:

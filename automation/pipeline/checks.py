@@ -181,6 +181,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     for field in ("item_timeout", "hook_timeout"):
         if not _is_limit(getattr(stage, field)):
             raise PipelineError(f"{prefix}.{field} expected seconds >= 0 or None, got: {getattr(stage, field)!r}.")
+    if stage.timeout is not None and not (_is_limit(stage.timeout) and stage.timeout):
+        raise PipelineError(f"{prefix}.timeout expected seconds > 0 or None, got: {stage.timeout!r}.")
     if isinstance(stage.retry_jitter, bool) or not isinstance(stage.retry_jitter, int | float):
         raise PipelineError(f"{prefix}.retry_jitter expected a share from 0 to 1, got: {stage.retry_jitter!r}.")
     if not 0 <= stage.retry_jitter <= 1:

@@ -62,6 +62,7 @@ class Definition:
     max_failures: FailureLimit = BaseStage.max_failures
     item_timeout: float | None = BaseStage.item_timeout
     hook_timeout: float | None = BaseStage.hook_timeout
+    timeout: float | None = BaseStage.timeout
     irreversible: bool = BaseStage.irreversible
     slice_size: int | None = BaseStage.slice_size
     group_size: int = BaseStage.group_size

@@ -78,6 +78,11 @@ class BaseStage:
     """
     hook_timeout: ClassVar[float | None] = None
     """The same for the making of the stage, ``prepare`` and ``finish``; ``None``: ``hook_timeout_seconds``."""
+    timeout: ClassVar[float | None] = None
+    """Seconds of working time from the stage's start after which the run fails; ``None`` is no limit.
+
+    What holds stop does not count, nor does time in which nothing of the run can be worked on.
+    """
     max_failures: ClassVar[FailureLimit] = HALF
     """More failed items than this fail the run; ``None`` is no limit.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -24,21 +25,35 @@ _STOOD = f"""
       FROM {STANDSTILL} AS standstill WHERE standstill.run_id = run.id
 """
 
-_DURATIONS = f"""
-    SELECT run.id, clock.seconds::float8, (clock.seconds - coalesce(held.seconds, 0))::float8
-      FROM {RUN} AS run
+_CLOCKS = f"""
      CROSS JOIN LATERAL (
-            SELECT extract(epoch FROM least(run.finished_at, statement_timestamp()) - run.started_at) AS seconds
+            SELECT extract(epoch FROM least({{of}}.finished_at, statement_timestamp()) - {{of}}.started_at) AS seconds
            ) AS clock
      CROSS JOIN LATERAL (
             SELECT sum(extract(epoch FROM upper(stretch) - lower(stretch))) AS seconds
               FROM (SELECT unnest(range_agg(tstzrange(
-                               greatest(stood.since, run.started_at),
-                               least(stood.until, run.finished_at, statement_timestamp())))) AS stretch
+                               greatest(stood.since, {{of}}.started_at),
+                               least(stood.until, {{of}}.finished_at, statement_timestamp())))) AS stretch
                       FROM ({_STOOD}) AS stood
-                     WHERE stood.since < least(run.finished_at, statement_timestamp())
-                       AND (stood.until IS NULL OR stood.until > run.started_at)) AS stretches) AS held
+                     WHERE stood.since < least({{of}}.finished_at, statement_timestamp())
+                       AND (stood.until IS NULL OR stood.until > {{of}}.started_at)) AS stretches) AS held
+"""
+"""SQL over ``run`` and, if ``of`` is that, ``stage``: the seconds of ``clock`` since its start, and those ``held``."""
+
+_DURATIONS = f"""
+    SELECT run.id, clock.seconds::float8, (clock.seconds - coalesce(held.seconds, 0))::float8
+      FROM {RUN} AS run {_CLOCKS.format(of="run")}
      WHERE run.id = ANY(%(ids)s::uuid[]) AND run.started_at IS NOT NULL
+"""
+
+_OVERDUE_STAGES = f"""
+    SELECT run.id, at.slug, at.allowed, (clock.seconds - coalesce(held.seconds, 0))::float8 AS active
+      FROM {RUN} AS run
+      JOIN (SELECT run_id, slug, started_at, finished_at, (definition->>'timeout')::float8 AS allowed
+              FROM {STAGE} WHERE lifecycle = 'running') AS at ON at.run_id = run.id {_CLOCKS.format(of="at")}
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+       AND at.started_at < statement_timestamp() - make_interval(secs => at.allowed)
+       AND clock.seconds - coalesce(held.seconds, 0) > at.allowed
 """
 
 
@@ -48,6 +63,22 @@ class Durations:
 
     total: float
     active: float
+
+
+class OverdueStage(NamedTuple):
+    """A running stage that has worked for ``active`` seconds, more than it is ``allowed``."""
+
+    run_id: UUID
+    slug: str
+    allowed: float
+    active: float
+
+
+def overdue_stages() -> list[OverdueStage]:
+    """The running stages that have exceeded their timeout, in working time; one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OVERDUE_STAGES)
+        return [OverdueStage(*row) for row in cursor.fetchall()]
 
 
 def durations_of(runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:

@@ -1,4 +1,4 @@
-"""Timeouts of runs, in working time: pauses do not count."""
+"""Timeouts of runs and of their stages, in working time: pauses do not count."""
 
 from __future__ import annotations
 
@@ -6,12 +6,28 @@ from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F,
 from django.db.models.functions import Now
 
 from automation.models import AutomationRun, Lifecycle
-from automation.reports.working_time import durations_of
+from automation.reports.working_time import durations_of, overdue_stages
 from automation.runs import failing
 
 
 def fail_overdue() -> int:
-    """Fail the runs that have exceeded their timeout; returns how many."""
+    """Fail the runs that have exceeded their timeout, or that of a stage; returns how many."""
+    return _fail_overdue_runs() + _fail_of_overdue_stages()
+
+
+def _fail_of_overdue_stages() -> int:
+    found = {stage.run_id: stage for stage in overdue_stages()}
+    for pk, stage in found.items():
+        sentence = (
+            f"Stage {stage.slug} worked for {stage.active:.0f} s; its timeout is {stage.allowed:g} s. "
+            "Pauses do not count."
+        )
+        details = {"stage": stage.slug, "worked_seconds": round(stage.active, 3), "timeout_seconds": stage.allowed}
+        failing.fail(pk, reason=sentence, details=details)
+    return len(found)
+
+
+def _fail_overdue_runs() -> int:
     limit = Func(F("timeout_seconds"), template="make_interval(secs => %(expressions)s)", output_field=DurationField())
     started = ExpressionWrapper(Now() - limit, output_field=DateTimeField())
     could = AutomationRun.objects.unfinished().filter(

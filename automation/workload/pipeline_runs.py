@@ -12,10 +12,10 @@ from automation import leases
 from automation.agents import registry
 from automation.files import storage_reporter
 from automation.reports import payload_access
-from automation.workload import allocations, drain, in_progress, resource_use, run_holds, visibility
+from automation.workload import allocations, drain, findings, in_progress, resource_use, run_holds, visibility
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
-from pause_manager.workloads import Counts, HoldChange, Member, Remaining, WorkKind, Workload
+from pause_manager.workloads import Counts, Finding, HoldChange, Member, Remaining, WorkKind, Workload
 
 
 class PipelineRuns(Workload):
@@ -47,6 +47,9 @@ class PipelineRuns(Workload):
 
     def remaining(self, mode: str) -> Remaining:
         return drain.remaining(mode)
+
+    def findings(self) -> Iterable[Finding]:
+        return findings.findings()
 
     def members(self) -> Iterable[Member]:
         return registry.members_that_obey()

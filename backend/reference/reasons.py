@@ -14,7 +14,7 @@ REASONS = {
     "node": "Every node that could run it is held.",
     "budget": "A budget holds it.",
     "needs_input": "A question must be answered first.",
-    "throttled": "A resource that its stage uses said \"too much\"; it is asked again at a stated time.",
+    "throttled": 'A resource that its stage uses said "too much"; it is asked again at a stated time.',
     "resource": "A resource that its stage uses has no free place: by its limit, or while it is asked again.",
     "capacity": "It waits for capacity.",
     "code_missing": "This release lacks a stage or the pipeline of the run.",

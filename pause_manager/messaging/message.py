@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 from celery.utils.saferepr import saferepr
@@ -16,9 +16,6 @@ from kombu import serialization
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker, envelope, priorities
 from pause_manager.messaging.message_ids import PROPERTY
-
-if TYPE_CHECKING:
-    from pause_manager.worker.request import PausableRequest
 
 ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
@@ -124,13 +121,24 @@ class Delivery:
     """The groups and chords that cannot be complete before it has ended."""
 
     @classmethod
-    def of(cls, request: PausableRequest) -> Delivery:
-        message = request.message
+    def of_message(
+        cls,
+        message: Any,
+        task: Any,
+        *,
+        task_id: str,
+        queue: str,
+        worker: str,
+        turn: UUID,
+        entry: tuple[int, int] | None,
+        groups: tuple[str, ...] = (),
+    ) -> Delivery:
+        """The delivery of kombu's ``message`` of a call of ``task``; the rest is as the fields say."""
         address = message.delivery_info or {}
         return cls(
-            task=request.task,
-            task_id=str(request.id),
-            queue=request.queue or "",
+            task=task,
+            task_id=task_id,
+            queue=queue,
             headers={name: value for name, value in (message.headers or {}).items() if name != ENTRY},
             properties=dict(message.properties or {}),
             exchange=address.get("exchange") or "",
@@ -138,32 +146,25 @@ class Delivery:
             body=_as_bytes(message.body),
             content_type=message.content_type,
             content_encoding=message.content_encoding,
-            turn=request.name_of_turn,
-            entry=request.entry,
+            turn=turn,
+            entry=entry,
             is_redelivered=bool(address.get("redelivered")),
-            worker=str(request.hostname),
-            groups=groups_of(message.headers or {}, request._payload[2]),  # type: ignore[attr-defined]
+            worker=worker,
+            groups=groups,
         )
 
     @classmethod
     def of_unknown(cls, app: Any, message: Any, queue: str, worker: str) -> Delivery:
         """The delivery of a message whose task this worker does not know."""
-        address, headers = message.delivery_info or {}, dict(message.headers or {})
-        return cls(
-            task=UnknownTask(app, str(headers.get("task", ""))),
+        headers = message.headers or {}
+        return cls.of_message(
+            message,
+            UnknownTask(app, str(headers.get("task", ""))),
             task_id=str(headers.get("id", "")),
             queue=queue,
-            headers={name: value for name, value in headers.items() if name != ENTRY},
-            properties=dict(message.properties or {}),
-            exchange=address.get("exchange") or "",
-            routing_key=address.get("routing_key") or "",
-            body=_as_bytes(message.body),
-            content_type=message.content_type,
-            content_encoding=message.content_encoding,
+            worker=worker,
             turn=uuid4(),
             entry=parse_entry(headers.get(ENTRY)),
-            is_redelivered=bool(address.get("redelivered")),
-            worker=worker,
         )
 
     def left_with(self, rest: Remainder) -> Delivery:

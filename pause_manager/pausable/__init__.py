@@ -1,8 +1,5 @@
 """The drop-in: ``PausableTask`` makes any Celery task honor holds. Imports no models, as apps may not be ready."""
 
-from importlib import import_module
-from typing import Any
-
 from pause_manager.pausable.task import (
     LEFT,
     REFUSED,
@@ -23,7 +20,6 @@ __all__ = [
     "REFUSED",
     "Parked",
     "PausableMixin",
-    "PausableRequest",
     "PausableTask",
     "check_should_stop",
     "every_task",
@@ -33,10 +29,3 @@ __all__ = [
     "park",
     "running",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # A worker's Celery finds it here by name; its module needs models, so that elsewhere it is not imported.
-    if name == "PausableRequest":
-        return import_module("pause_manager.worker.request").PausableRequest
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,21 +11,19 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 from celery import current_app
 from celery.backends.base import DisabledBackend
+from celery.backends.redis import RedisBackend
+from django.core.checks import CheckMessage, Warning
 from django.db import connection
 
 from pause_manager.messaging.message import GROUPS
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import metrics
-
-if TYPE_CHECKING:
-    from django.core.checks import CheckMessage
 
 logger = logging.getLogger("pause_manager.pausable.chord_results")
 
@@ -76,8 +74,7 @@ def keep_alive(app: Any = None) -> int:
 
 def can_keep(app: Any) -> bool:
     """Whether the app's results are where their time can be renewed."""
-    kind = _redis_backend()
-    return kind is not None and isinstance(_backend(app), kind)
+    return isinstance(_backend(app), RedisBackend)
 
 
 def seconds_of(app: Any) -> float:
@@ -113,8 +110,6 @@ def count_expiring(app: Any = None) -> int:
 
 def check(app: Any) -> list[CheckMessage]:
     """A warning where chords and groups come to nothing while a member waits longer than results last."""
-    from django.core.checks import Warning
-
     if can_keep(app) and 0 < seconds_of(app) < SHORT_SECONDS:
         return [
             Warning(
@@ -213,15 +208,6 @@ def _backend(app: Any) -> Any:
 
 def _has_no_results(app: Any) -> bool:
     return isinstance(_backend(app), DisabledBackend | None)
-
-
-@lru_cache(maxsize=1)
-def _redis_backend() -> Any:
-    try:
-        from celery.backends.redis import RedisBackend
-    except ImportError:
-        return None
-    return RedisBackend
 
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:

@@ -7,16 +7,17 @@ at the page once more before its first line, asks it whether to stop, and leaves
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Task, signals, states
+from celery import Task, current_app, signals, states
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, report_internal_error, trace_ok_t
 from celery.exceptions import Ignore
 
+from pause_manager import conf
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Gpu
 from pause_manager.messaging.message import ADDRESS, Remainder
@@ -24,11 +25,10 @@ from pause_manager.observability import sentry
 from pause_manager.slots import gpus, recycling, shared_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pause_manager.pausable.running_tasks import Running
 
-REQUEST = "pause_manager.pausable:PausableRequest"
+REQUEST = "pause_manager.worker.request:PausableRequest"
+"""By name: its module needs models, and a worker's Celery alone loads it."""
 REFUSED, LEFT = "slackwater:refused", "slackwater:left"
 """What a pool process answers for a task that it has not started because a hold came first, and for one that left."""
 
@@ -165,7 +165,9 @@ def park(task: Any, *args: Any, **kwargs: Any) -> Parked:
 
 def running() -> list[Running]:
     """The tasks running in the fleet, the oldest first; see ``running.running``."""
-    from pause_manager.pausable.running_tasks import running
+    from pause_manager.pausable.running_tasks import (
+        running,  # needs models, which a Celery app loads before they are ready
+    )
 
     return running()
 
@@ -179,8 +181,6 @@ def is_pausable(task: Any) -> bool:
 @lru_cache(maxsize=1)
 def every_task() -> bool:
     """Whether tasks of any class obey in this project."""
-    from pause_manager import conf
-
     return conf.settings().every_task
 
 
@@ -252,8 +252,6 @@ _queue: str | None = None
 def _control_queue() -> str:
     global _queue
     if _queue is None:
-        from pause_manager import conf
-
         _queue = conf.settings().control_queue
     return _queue
 
@@ -261,8 +259,6 @@ def _control_queue() -> str:
 @signals.worker_process_init.connect
 def _guard_every_task(**_: Any) -> None:
     """In a pool process, where Celery has just built the tracers: tasks of any class, if every task is pausable."""
-    from celery import current_app
-
     guard_tasks_of_any_class(current_app)
 
 

@@ -27,9 +27,10 @@ from pause_manager.observability import audit, metrics
 from pause_manager.pausable import every_task, is_pausable, parked_messages
 from pause_manager.slots import gpus, shared_state
 from pause_manager.worker.event_loop import event_loop
-from pause_manager.worker.open_requests import open_requests
+from pause_manager.worker.open_requests import State, open_requests
 from pause_manager.worker.pending_writes import PendingWrites, Write
-from pause_manager.worker.request import PausableRequest, State
+from pause_manager.worker.request import PausableRequest
+from pause_manager.worker.stop_marks import stop_marks
 
 logger = logging.getLogger("pause_manager.worker.decisions")
 
@@ -167,7 +168,7 @@ class Decisions:
     def keep_rest(self, request: PausableRequest, rest: Remainder) -> None:
         """A task has left at a boundary: its rest waits."""
         request.rest = rest
-        self.writes.add(request, partial(self._keep_rest, request, Delivery.of(request), rest))
+        self.writes.add(request, partial(self._keep_rest, request, request.delivery(), rest))
 
     def went_on(self, scopes: Iterable[str]) -> None:
         """Holds on ``scopes`` were released: the first task that starts under them is told of."""
@@ -288,7 +289,7 @@ class Decisions:
     def _settle(self, request: PausableRequest) -> Callable[[], None]:
         if request.id in celery_state.revoked:
             return request.end_as_revoked
-        delivery = Delivery.of(request)
+        delivery = request.delivery()
         if request.turn is not None:
             parked_messages.park_again(delivery, request.turn)
             request.turn = None
@@ -342,10 +343,7 @@ class Decisions:
             return
         request.turn = turn
         if turn.row is not None:
-            from pause_manager.worker.supervisor import supervisor
-
-            mark = supervisor.mark_for(turn)
-            request.address.update(turn=str(turn.id), mark=mark)
+            request.address.update(turn=str(turn.id), mark=stop_marks.give(turn))
         request.state = State.RECEIVED
         self._worker.process_task(request)
 
@@ -404,7 +402,7 @@ def _is_kept(request: PausableRequest) -> None:
 
 
 def _send_back(request: PausableRequest) -> Callable[[], None]:
-    delivery = Delivery.of(request)
+    delivery = request.delivery()
     message = delivery if request.rest is None else delivery.left_with(request.rest)
     (fate,) = broker.publish([message.copy()])
     if fate.what != "taken":
@@ -421,7 +419,7 @@ def _come_again(turn: UUID) -> None:
 
 
 def _tell_of(request: PausableRequest, reason: str) -> None:
-    delivery = Delivery.of(request)
+    delivery = request.delivery()
     audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"queue": delivery.short_queue})
 
 
@@ -437,3 +435,4 @@ def _unschedule(worker: Any, request: PausableRequest) -> None:
 
 decisions = Decisions()
 """Those of this process."""
+PausableRequest.handler = decisions

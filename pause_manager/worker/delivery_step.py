@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery import bootsteps
 from celery.exceptions import InvalidTaskError
+from celery.utils.imports import symbol_by_name
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from pause_manager import conf, pause_queue
@@ -114,8 +115,6 @@ def _on_unknown_task(
 
 
 def _has_our_request(app: Any, task: Any) -> bool:
-    from celery.utils.imports import symbol_by_name
-
     try:
         return issubclass(symbol_by_name(task.Request), PausableRequest)
     except (TypeError, ImportError, AttributeError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pause_manager import conf
@@ -15,14 +17,29 @@ if TYPE_CHECKING:
 MOST_TOLD = 50
 
 
+class State(enum.Enum):
+    """Where a request is."""
+
+    RECEIVED = "received"
+    """Celery has it: it waits for its time, for a token of a rate limit, or for a free process."""
+    TAKEN = "taken"
+    """We have it: it is to be decided about, kept, or given back."""
+    SUBMITTED = "submitted"
+    """The pool has it."""
+    ENDED = "ended"
+
+
 class OpenRequests:
     """The requests of this worker. Added and removed from any thread; a step costs well under a microsecond."""
 
     def __init__(self) -> None:
         self._requests: dict[int, PausableRequest] = {}
-        self._control_queue = conf.settings().control_queue
         self.on_change: Any = None
         """Called, if set, when a request has ended."""
+
+    @cached_property
+    def _control_queue(self) -> str:
+        return conf.settings().control_queue
 
     def add(self, request: PausableRequest) -> None:
         if request.queue != self._control_queue and not getattr(request.task, "answers_for_itself", False):
@@ -38,8 +55,6 @@ class OpenRequests:
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """By queue: how many the pool has, how many it has not."""
-        from pause_manager.worker.request import State
-
         found: dict[str, list[int]] = {}
         for request in self:
             is_at_work = request.state is State.SUBMITTED
@@ -51,8 +66,6 @@ class OpenRequests:
 
     def oldest(self) -> list[Mapping[str, Any]]:
         """The oldest of those that the pool has, for people; ``seconds`` since each was accepted."""
-        from pause_manager.worker.request import State
-
         now = time.time()
         at_work = [request for request in self if request.state is State.SUBMITTED]
         at_work.sort(key=lambda request: request.time_start or now)
@@ -68,8 +81,6 @@ class OpenRequests:
 
     def received(self, queues: Iterable[str] | None) -> list[PausableRequest]:
         """Those that Celery has and the pool has not, of ``queues`` (``None``: of all)."""
-        from pause_manager.worker.request import State
-
         wanted = None if queues is None else frozenset(queues)
         return [one for one in self if one.state is State.RECEIVED and (wanted is None or one.queue in wanted)]
 

@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.utils.log import get_logger
 from celery.worker.request import Request
+from redis.exceptions import ResponseError
 
 from pause_manager.worker.consumption import consumption
 
@@ -106,8 +107,6 @@ def _reliable_qos(known: type[Any]) -> type[Any]:
 def _refusal(app: Celery) -> type[Exception] | None:
     if _transport(app).driver_type != "redis":
         return None
-    from redis.exceptions import ResponseError  # a project on RabbitMQ may do without
-
     return ResponseError
 
 

@@ -6,40 +6,40 @@ task runs meanwhile, nothing is acknowledged, and a pool process needs no connec
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 from uuid import UUID, uuid4
 
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as celery_state
 
-from pause_manager.messaging.message import ADDRESS, ENTRY, Remainder, parse_entry, queue_of
+from pause_manager.messaging.message import ADDRESS, ENTRY, Delivery, Remainder, groups_of, parse_entry, queue_of
 from pause_manager.pausable import LEFT, REFUSED, is_pausable
-from pause_manager.worker.open_requests import open_requests
+from pause_manager.pausable.parked_messages import Permit
+from pause_manager.worker.open_requests import State, open_requests
 from pause_manager.worker.reliable_ack import ReliableAckRequest
 
-if TYPE_CHECKING:
-    from pause_manager.pausable.parked_messages import Permit
-    from pause_manager.worker.decisions import Decisions
 
+class Handler(Protocol):
+    """Decides about the requests of a worker; see :class:`pause_manager.worker.decisions.Decisions`."""
 
-class State(enum.Enum):
-    """Where a request is."""
+    def lets_start(self, request: PausableRequest) -> bool: ...
 
-    RECEIVED = "received"
-    """Celery has it: it waits for its time, for a token of a rate limit, or for a free process."""
-    TAKEN = "taken"
-    """We have it: it is to be decided about, kept, or given back."""
-    SUBMITTED = "submitted"
-    """The pool has it."""
-    ENDED = "ended"
+    def free_a_place(self) -> None: ...
+
+    def take(self, request: PausableRequest) -> None: ...
+
+    def keep_rest(self, request: PausableRequest, rest: Remainder) -> None: ...
+
+    def ended(self, request: PausableRequest, exception: BaseException | None) -> None: ...
 
 
 class PausableRequest(ReliableAckRequest):
     """A request of a task of any class; what is decided before it starts depends on the task."""
 
+    handler: ClassVar[Handler]
+    """Set by ``decisions``, which a worker loads before it takes its first message."""
     state = State.RECEIVED
     turn: Permit | None = None
     """What it may run by, once that is decided."""
@@ -84,6 +84,19 @@ class PausableRequest(ReliableAckRequest):
         if self._turn_id is None:
             self._turn_id = uuid4()
         return self._turn_id
+
+    def delivery(self) -> Delivery:
+        """What it delivers, as it came."""
+        return Delivery.of_message(
+            self.message,
+            self.task,
+            task_id=str(self.id),
+            queue=self.queue or "",
+            worker=str(self.hostname),
+            turn=self.name_of_turn,
+            entry=self.entry,
+            groups=groups_of(self.message.headers or {}, self._payload[2]),  # type: ignore[attr-defined]
+        )
 
     def acknowledge(self) -> None:
         super().acknowledge()
@@ -142,9 +155,7 @@ class PausableRequest(ReliableAckRequest):
         self.state = State.ENDED
         open_requests.remove(self)
         if self.turn is not None or self.entry is not None:
-            from pause_manager.worker.decisions import decisions
-
-            decisions.ended(self, exception)
+            self.handler.ended(self, exception)
 
 
 def combined(own: type[Any]) -> type[Any]:
@@ -177,22 +188,20 @@ def _asking(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _may_start(request: PausableRequest) -> bool:
-    from pause_manager.worker.decisions import decisions
-
-    is_let = _is_let_start(request, decisions)
+    is_let = _is_let_start(request)
     if not is_let:
         # Celery has taken a place in the pool for it.
-        decisions.free_a_place()
+        request.handler.free_a_place()
     return is_let
 
 
-def _is_let_start(request: PausableRequest, decisions: Decisions) -> bool:
+def _is_let_start(request: PausableRequest) -> bool:
     if request.state is not State.RECEIVED:
         # Celery's timer, bucket or semaphore still had it.
         if request.state is not State.SUBMITTED:
             celery_state.task_ready(request)
         return False
-    return decisions.lets_start(request)
+    return request.handler.lets_start(request)
 
 
 def _telling(on_success: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,16 +219,14 @@ def _telling(on_success: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _came_back(request: PausableRequest, answer: tuple[Any, ...]) -> None:
-    from pause_manager.worker.decisions import decisions
-
     celery_state.task_ready(request)
     request.take()
     if answer[0] == REFUSED:
         # It has not started: the next time is the first.
         request.time_start = request.result = None
-        decisions.take(request)
+        request.handler.take(request)
     else:
-        decisions.keep_rest(request, answer[1])
+        request.handler.keep_rest(request, answer[1])
 
 
 @contextmanager

@@ -31,7 +31,6 @@ from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import Report
 from pause_manager.observability import log_context, metrics
 from pause_manager.pausable import running_tasks
-from pause_manager.pausable.parked_messages import Permit
 from pause_manager.probes import processes
 from pause_manager.slots import gpus, shared_state
 from pause_manager.slots.listener import SOON, Listener
@@ -42,6 +41,7 @@ from pause_manager.worker.consumption import HOLD, consumption
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.event_loop import event_loop
 from pause_manager.worker.open_requests import open_requests
+from pause_manager.worker.stop_marks import stop_marks
 
 logger = logging.getLogger("pause_manager.worker.supervisor")
 
@@ -106,9 +106,6 @@ class Supervisor:
         self._buried_at = 0.0
         self._blind_since: float | None = None
         self._stopped: set[str] = set()
-        self._marks: dict[int, Permit] = {}
-        self._marks_lock = threading.Lock()
-        self._next_mark = 0
         self._pipelines: set[str] = set()
         self.name = ""
         self.node = ""
@@ -172,20 +169,6 @@ class Supervisor:
         """A task has ended, perhaps the last that a hold waits for."""
         if self._stopped and self._listener is not None:
             self._listener.nudge()
-
-    def mark_for(self, turn: Permit) -> int | None:
-        """A number by which the task of ``turn`` says that it asks whether it should stop."""
-        if turn.row is None or self._page is None:
-            return None
-        with self._marks_lock:
-            for _ in range(shared_state.MOST_MARKS):
-                number = self._next_mark
-                self._next_mark = (number + 1) % shared_state.MOST_MARKS
-                if number not in self._marks:
-                    self._page.unmark(number)
-                    self._marks[number] = turn
-                    return number
-        return None
 
     def _scopes(self) -> list[str]:
         return ["fleet", f"node:{self.node}", *(f"queue:{queue}" for queue in sorted(consumption.queues))]
@@ -467,11 +450,6 @@ class Supervisor:
 
     def _what_to_report(self) -> dict[str, Any]:
         revision, version = self._obeyed
-        assert self._page is not None
-        at_work = {request.turn.id for request in open_requests if request.turn is not None}
-        with self._marks_lock:
-            self._marks = {number: turn for number, turn in self._marks.items() if turn.id in at_work}
-            asking = [str(turn.id) for number, turn in self._marks.items() if self._page.is_marked(number)]
         report = Report(
             self.name,
             self.node,
@@ -490,7 +468,7 @@ class Supervisor:
             boot_id=processes.boot_id(),
             wanted_node=conf.settings().node,
         )
-        return {**report.values(), "asking": asking}
+        return {**report.values(), "asking": stop_marks.asking()}
 
     @staticmethod
     def _key(told: dict[str, Any]) -> Any:

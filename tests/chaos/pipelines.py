@@ -149,3 +149,37 @@ class Reluctant(Pipeline):
     @classmethod
     def make_items(cls, params: Mapping[str, Any]) -> Iterator[Payload]:
         return iter([{"n": 0}])
+
+
+def _branch(name: str, after: tuple[str, ...]) -> type[Stage]:
+    def process(self: Stage, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        note(ctx, "start")
+        time.sleep(ctx.params["seconds"])
+        note(ctx, "end")
+        yield {"n": item["n"], "path": [*item.get("path", ()), name]}
+
+    return type(
+        name.title(),
+        (Stage,),
+        {"slug": name, "title": name.title(), "after": after, "process": process, "slice_size": 3},
+    )
+
+
+@register
+class Branches(Pipeline):
+    """Two branches over the same numbers, a stage after one of them, and a join of all three."""
+
+    slug = "branches"
+    title = "Branches"
+    stages = (
+        _branch("left", ()),
+        _branch("right", ()),
+        _branch("third", ("left",)),
+        _branch("join", ("right", "third")),
+    )
+    params = (Param("ledger", str, ""), Param("items", int, 8, minimum=1), Param("seconds", float, 0.2, minimum=0))
+    needs_input = False
+
+    @classmethod
+    def make_items(cls, params: Mapping[str, Any]) -> Iterator[Payload]:
+        return ({"n": n} for n in range(params["items"]))

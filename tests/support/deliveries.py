@@ -37,4 +37,4 @@ def delivery(task: Any, queue: str = QUEUE, **told: Any) -> Delivery:
     )
     request = PausableRequest(message, app=current_app, task=task, hostname="worker@here")
     request.drop()  # It counts as in nobody's hand: there is no worker.
-    return Delivery.of(request)
+    return request.delivery()

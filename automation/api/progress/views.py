@@ -41,7 +41,7 @@ class RunStages(AutomationView):
 
     @extend_schema(
         operation_id="list_stages",
-        summary="List the stages of a run, in order",
+        summary="List the stages of a run, in order, as a graph with live states",
         parameters=[schema.RUN_ID, schema.REQUEST_ID],
         responses=answers({200: inline_serializer("Stages", {"results": StageRunSerializer(many=True)})}, *READ),
     )
@@ -54,10 +54,15 @@ class RunStages(AutomationView):
             leased_slices=Count("slices", filter=is_open & Q(slices__lease_token__isnull=False)),
         )
         known = {stage["slug"]: stage for stage in progress.snapshot(run)["stages"]}
+        rows = list(rows.order_by("position"))
+        unfinished = {row.slug for row in rows if row.lifecycle != Lifecycle.COMPLETED}
+        after = {row.slug: list(definition.of(row).sources) if row.definition else [] for row in rows}
         found = [
             {
                 **known[row.slug],
                 "position": row.position,
+                "after": after[row.slug],
+                "waits_for": [slug for slug in after[row.slug] if slug in unfinished],
                 "lifecycle": row.lifecycle,
                 "started_at": row.started_at,
                 "finished_at": row.finished_at,
@@ -65,7 +70,7 @@ class RunStages(AutomationView):
                 "open_slices": row.open_slices,
                 "leased_slices": row.leased_slices,
             }
-            for row in rows.order_by("position")
+            for row in rows
         ]
         return Response({"results": StageRunSerializer(found, many=True).data})
 

@@ -81,6 +81,12 @@ class StageRunSerializer(serializers.Serializer[Any]):
     slug = serializers.CharField()
     title = serializers.CharField()
     position = serializers.IntegerField()
+    after = serializers.ListField(
+        child=serializers.CharField(), help_text="The stages whose outputs it takes, or `input`."
+    )
+    waits_for = serializers.ListField(
+        child=serializers.CharField(), help_text="Those of `after` that are not complete."
+    )
     status = serializers.CharField(help_text="What people see; see the status of a run.")
     lifecycle = serializers.ChoiceField(choices=Lifecycle.choices)
     total_items = serializers.IntegerField(help_text="0 until it starts.")

@@ -8,6 +8,7 @@ from functools import partial
 import orjson
 
 from automation.contrib.content.language import slug_of
+from automation.contrib.content.naming import Namer
 from automation.pipeline import Needs, Payload, Stage
 from automation.pipeline.context import StageContext
 
@@ -37,7 +38,6 @@ class Clusters(Stage):
     def prepare(self, ctx: StageContext) -> None:
         # scikit-learn takes a second to import: only the loop that clusters pays for it
         from automation.contrib.content.clustering import group
-        from automation.contrib.content.naming import Namer
 
         volumes: dict[str, int] = {}
         for item in ctx.items():

@@ -73,6 +73,24 @@ def test_stages_show_their_slices(api, run):
     assert (at_work["lifecycle"], at_work["total_items"], at_work["finished_at"]) == ("running", 50, None)
 
 
+def test_stages_are_a_graph_with_live_states(api, site):
+    from tests.support.factories import drain, make_run, run_loop
+
+    run = make_run("diamond", items=3, site=site)
+    run_loop(run, "left")
+    halfway = get(api, run, "stages/")["results"]
+    drain(run)
+    whole = get(api, run, "stages/")["results"]
+
+    told = [(stage["slug"], stage["after"], stage["waits_for"], stage["status"]) for stage in halfway]
+    assert told == [
+        ("left", ["input"], [], "completed"),
+        ("right", ["input"], [], "running"),
+        ("join", ["left", "right"], ["right"], "pending"),
+    ]
+    assert [(stage["waits_for"], stage["status"]) for stage in whole] == [([], "completed")] * 3
+
+
 def test_items_are_paged_by_key_with_their_source(api, run):
     from tests.support.factories import drain
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.db.models import F
+from django.utils import timezone
 
 from automation.models import AutomationRun, Lifecycle
 from automation.reports import progress
@@ -135,3 +136,38 @@ def test_a_cancel_that_is_under_way_is_not_overtaken():
     reconciler.reconcile()
 
     assert status(run) == Lifecycle.RUNNING, "its worker still holds a slice"
+
+
+def stage_started_ago(run: AutomationRun, seconds: float, timeout: float) -> None:
+    stage_run = run.stages.get(lifecycle=Lifecycle.RUNNING)
+    stage_run.definition = {**(stage_run.definition or {}), "timeout": timeout}
+    stage_run.started_at = timezone.now() - timedelta(seconds=seconds)
+    stage_run.save()
+    started_ago(run, seconds)
+
+
+@pytest.mark.req("W-52")
+def test_a_stage_that_works_for_longer_than_its_timeout_fails_the_run():
+    late, early = make_run(), make_run()
+    stage_started_ago(late, 700, 600)
+    stage_started_ago(early, 500, 600)
+
+    reconciler.reconcile()
+
+    assert (status(late), status(early)) == (Lifecycle.FAILED, Lifecycle.RUNNING)
+    assert re.fullmatch(r"Stage \w+ worked for 7[0-3]\d s; its timeout is 600 s\. Pauses do not count\.", late.failure)
+    (event,) = events(late, "fail")
+    assert event.details["stage"] == late.stages.get(position=0).slug
+
+
+@pytest.mark.req("W-52")
+def test_a_pause_stops_the_clock_of_a_stage_and_one_before_its_start_does_not_count():
+    paused, not_paused = make_run(), make_run()
+    for run in (paused, not_paused):
+        stage_started_ago(run, 700, 600)
+    held(paused.scope, 650, 400)
+    held(not_paused.scope, 2000, 1000)
+
+    reconciler.reconcile()
+
+    assert (status(paused), status(not_paused)) == (Lifecycle.RUNNING, Lifecycle.FAILED)

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from tests.architecture.test_imports import HEAVY
+
 WEB = (
     "rest_framework",
     "drf_spectacular.views",
@@ -40,3 +42,4 @@ def test_a_worker_loads_nothing_of_the_web():
 
     assert "automation.worker.stage_loop" in modules
     assert sorted(modules & set(WEB)) == ["rest_framework"]  # the package alone: it is an installed app
+    assert modules & set(HEAVY) == set()
