@@ -282,7 +282,7 @@ class Workload:
         """Ask those of the allocations ``refs`` that are yours to stop: their node is needed for something else."""
 
     def resource_changed(self, name: str, reason: str) -> None:
-        """Ask what uses the resource ``name`` to stop at its next boundary: it may go on by the new rules only."""
+        """Ask what uses the resource ``name`` to stop at its next boundary: it may continue by the new rules only."""
 
     def ignore_capacity(self, refs: Sequence[str]) -> None:
         """Never again park those of ``refs`` that are yours for missing capacity: an operator starts them anyway."""

@@ -331,7 +331,7 @@ def _of_hold(hold: Hold) -> Reason:
         until = f" It is asked again at {times.written(hold.expires_at)}." if hold.expires_at else ""
         told = hold.actor.replace(":", " ", 1)
         sentence = f"The {subject} {name} said “too much” at {times.written(hold.created_at)} to {told}.{until}"
-        lifted = "its time is over: then one loop or task asks it again, and the others follow"
+        lifted = "the wait ends: then one loop or task asks it again, and the others follow"
         return Reason(_code(hold), sentence, hold.created_at, hold.actor, lifted)
     why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
     who = hold.actor.removeprefix("user:")

@@ -1,7 +1,7 @@
 """Limits of the resources that stages use: whether one more loop may use them, and why a run waits for them.
 
 What is in use is counted from live rows over all runs and tasks. A loop counts for as many items as it works on at once
-(``in_flight``), or for the limit if that is lower: then it works on so many. A claim counts while it has the rows of
+(``in_flight``), or for the limit if that is lower, and then works on no more. A claim counts while it has the rows of
 the resources locked, see ``leases.claims``.
 """
 

@@ -1,4 +1,4 @@
-"""The pace of a loop whose stage uses a resource that is limited to so many starts a minute.
+"""The pace of a loop whose stage uses a resource with a limit of starts a minute.
 
 Starts are taken in batches, one statement each: a batch is good for a second, and what is left of it then is lost. So
 it is twice as large as the one before if that was used up, and else a single start.

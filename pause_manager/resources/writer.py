@@ -102,7 +102,7 @@ def begin_probe(names: Collection[str]) -> None:
         cursor.execute(_PROBE, {"names": sorted(names)})
         probed = [row[0] for row in cursor.fetchall()]
     for name in probed:
-        # Who was in a long item all the while would go on, and not be the only one.
+        # Who was in a long item all the while would continue, and not be the only one.
         workloads.resource_changed(name, f"Resource {name} said “too much”, and one loop or task asks it again.")
 
 
@@ -225,7 +225,7 @@ _MAKE = f"""
     INSERT INTO {RESOURCE} (name) VALUES (%(name)s) ON CONFLICT DO NOTHING
 """
 
-# Who is told so while it is let alone was at work when the first one was: its end counts, if it is later.
+# Who is told so while it is let alone was using it when the first was told: its end counts, if it is later.
 _THROTTLE = f"""
     UPDATE {RESOURCE} AS resource
        SET state = 'held', throttled_at = statement_timestamp(), throttled_by = %(told)s, wait_seconds = next.seconds,

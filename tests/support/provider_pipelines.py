@@ -58,7 +58,7 @@ class AskAsync(Stage):
     in_flight = 4
     slice_size = 12
 
-    async def process(self, item: Payload, ctx: AsyncStageContext) -> Iterable[Payload]:
+    async def process(self, item: Payload, ctx: AsyncStageContext) -> Iterable[Payload]:  # type: ignore[override]
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, ask, ctx.params["url"], item["n"])
         await ctx.sleep(ctx.params["seconds"])

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from django.db import connections
@@ -302,7 +303,7 @@ def test_eight_loops_ask_a_full_provider_once_a_period_and_all_are_back(is_guard
     refused = given.refused()
     # The first wave is what was on its way when it was full; then it is asked after 2, 4 and 8 s.
     probes = [at for at in refused if at > refused[0] + 1.5]
-    gaps = [after - before for before, after in zip(probes, probes[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(probes)]
     is_one_a_period = len(probes) <= 3 and all(gap > 1.9 for gap in gaps)
     assert is_one_a_period == is_guarded, (probes, gaps)
     back = min(at for at, was_full in given.asked if not was_full and at > freed)
