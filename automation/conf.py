@@ -50,6 +50,14 @@ class AutomationSettings:
     """A loop that has worked this long makes room, between two items, for a run that waits for a worker."""
     progress_channel: str = "slackwater:progress"
     """Pub/sub channel that names the runs that made progress. Two systems on one Redis need two names."""
+    schedule_grace_seconds: float = 600.0
+    """An occurrence of a schedule that starts at most this late was not missed."""
+    schedule_catch_up: int = 24
+    """Most missed occurrences that a schedule with ``catch_up`` ``all`` starts."""
+    schedule_history_days: float = 90.0
+    """How long decided occurrences of schedules are stored."""
+    max_schedule_items: int = 10_000
+    """Most items that a schedule stores as the input of its runs."""
     max_input_items: int = 20_000_000
     """Most items of a run."""
     max_json_bytes: int = 32 * 1024 * 1024

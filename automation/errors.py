@@ -64,6 +64,33 @@ class NotParked(AutomationError):
         )
 
 
+class LaneRefused(AutomationError):
+    """A lane cannot be like that; the sentence says what is allowed. Nothing was changed."""
+
+    code = "lane_refused"
+
+    def __init__(self, name: str, fact: str) -> None:
+        super().__init__(f"Cannot change lane {name}: {fact}.")
+
+
+class MoveRefused(AutomationError):
+    """A run cannot have that place or priority in its lane. Nothing was changed."""
+
+    code = "move_refused"
+
+    def __init__(self, run_id: UUID | str, fact: str) -> None:
+        super().__init__(f"Cannot move run {run_id}: {fact}.")
+
+
+class DependencyRefused(AutomationError):
+    """A run cannot wait for that run, or does not. Nothing was changed."""
+
+    code = "dependency_refused"
+
+    def __init__(self, verb: str, run_id: UUID | str, fact: str) -> None:
+        super().__init__(f"Cannot {verb} of run {run_id}: {fact}.")
+
+
 class SiteClosed(AutomationError):
     """The site, or its account, is closed: it takes no runs."""
 
@@ -73,6 +100,30 @@ class SiteClosed(AutomationError):
         super().__init__(
             f"Cannot create a run for site {site}: it has been closed since {written(since)}. "
             "An operator can reopen it (close --reopen)."
+        )
+
+
+class InvalidSchedule(AutomationError):
+    """A schedule breaks a rule; the sentence names the field and what is allowed. Nothing was changed."""
+
+    code = "schedule_invalid"
+
+
+class ScheduleRefused(AutomationError):
+    """A verb does not apply to the schedule, or to the occurrence, as it is now; nothing was changed."""
+
+    code = "schedule_refused"
+
+
+class SiteBusy(AutomationError):
+    """A run was to start at once, and the site has an unfinished one."""
+
+    code = "site_busy"
+
+    def __init__(self, schedule: object, run_id: UUID, site: str) -> None:
+        super().__init__(
+            f"Cannot run schedule {schedule} now: site {site} has the unfinished run {run_id}. "
+            "Let it end, or ask for the new run to be queued behind it."
         )
 
 

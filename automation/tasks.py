@@ -17,6 +17,7 @@ from automation.models import Lifecycle, StageRun
 from automation.pipeline import definition
 from automation.retention import purge
 from automation.runs import advancing, lifecycle, reconciler, retries, unfit_params
+from automation.schedules import starting, writer
 from automation.worker.stage_loop import Ending, StageLoop
 from pause_manager.control_task import ControlTask
 from pause_manager.holds import milestones
@@ -89,12 +90,19 @@ def purge_runs() -> None:
     retention.delete_due()
     purge.purge(seconds=conf.settings().purge_seconds, rest=1.0)
     sweep.sweep()
+    writer.forget()
 
 
 @shared_task(base=ControlTask, name="automation.copy_undone", ignore_result=True)
 def copy_undone() -> None:
     """Continue copying items for retries."""
     retries.copy_remaining()
+
+
+@shared_task(base=ControlTask, name="automation.start_scheduled", ignore_result=True)
+def start_scheduled() -> None:
+    """Start the occurrences of schedules that are due."""
+    starting.start_due()
 
 
 @shared_task(base=ControlTask, name="automation.reap_leases", ignore_result=True)

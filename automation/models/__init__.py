@@ -2,7 +2,9 @@
 
 from automation.models.accounts import Account, Agent, Membership, Site
 from automation.models.files import Artifact
+from automation.models.lanes import Lane, RunDependency
 from automation.models.runs import TERMINAL, AutomationRun, Lifecycle, StageRun, Standstill
+from automation.models.schedules import Schedule, ScheduleOccurrence
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
 
 __all__ = [
@@ -14,8 +16,12 @@ __all__ = [
     "ItemChunk",
     "ItemFailure",
     "ItemState",
+    "Lane",
     "Lifecycle",
     "Membership",
+    "RunDependency",
+    "Schedule",
+    "ScheduleOccurrence",
     "Site",
     "SliceTotals",
     "StageRun",

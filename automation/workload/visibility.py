@@ -11,10 +11,10 @@ from django.db.models.functions import Cast, Concat
 
 from automation.models import Agent, AutomationRun, Site
 from automation.models.accounts import accounts_of
-from automation.models.tables import RUN
+from automation.models.tables import RUN, SCHEDULE, SITE
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
 
-VIEW = "automation.view_automationrun"
+VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationrun"
 
 
 def events(user: Any) -> ControlEventQuerySet | None:
@@ -52,9 +52,17 @@ def agents(user: Any) -> set[str]:
     return {f"agent:{name}" for name in names}
 
 
+_OF_SCHEDULE = f"""
+    (SELECT site.account_id FROM {SCHEDULE} AS schedule JOIN {SITE} AS site ON site.id = schedule.site_id
+      WHERE schedule.id = %(expressions)s)
+"""
+
+
 def account_of(scope: str) -> Combinable | None:
-    """The account of a run, read by the statement that writes the event."""
+    """The account of a run or schedule, read by the statement that writes the event."""
     subject, _, name = scope.partition(":")
+    if subject == "schedule" and name.isascii() and name.isdecimal():
+        return Func(Value(int(name)), template=_OF_SCHEDULE, output_field=BigIntegerField())
     if subject != "run":
         return None
     try:
