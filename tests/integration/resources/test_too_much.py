@@ -256,6 +256,7 @@ def in_threads(count: int, work: Callable[[], None]) -> list[threading.Thread]:
     return threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_guarded", [True, pytest.param(False, id="without-the-places")])
 def test_eight_loops_ask_a_full_provider_once_a_period_and_all_are_back(is_guarded, provider, monkeypatch):
     given, server = provider
