@@ -361,16 +361,24 @@ def _of_hold(hold: Hold) -> Reason:
     subject, _, name = hold.scope.partition(":")
     what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
     why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
-    who = hold.actor.removeprefix("user:")
+    who = _in_words(hold.actor)
     if subject == "node":
         what = f"No node may take new work: {name}"
     lifted = {
         Hold.Kind.OPERATOR: "an operator resumes it",
         Hold.Kind.FREEZE: "an operator lifts the freeze",
         Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
-        Hold.Kind.NEEDS_INPUT: "its question is answered",
+        Hold.Kind.NEEDS_INPUT: "all its questions are answered (answer_run)",
         Hold.Kind.CAPACITY: _ROOM,
     }[Hold.Kind(hold.kind)]
     if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
         lifted += f", or by itself at {times.written(hold.expires_at)}"
-    return Reason(_code(hold), f"{what} was paused by {who}{why}.", hold.created_at, hold.actor, lifted)
+    verb = {Hold.Kind.FREEZE: "was frozen", Hold.Kind.NEEDS_INPUT: "waits for an answer"}.get(Hold.Kind(hold.kind))
+    by = "" if hold.kind == Hold.Kind.NEEDS_INPUT else f" by {who}"
+    return Reason(_code(hold), f"{what} {verb or 'was paused'}{by}{why}.", hold.created_at, hold.actor, lifted)
+
+
+def _in_words(actor: str) -> str:
+    """``actor`` in a sentence: a user by name, a run by the beginning of its id."""
+    kind, _, name = actor.partition(":")
+    return f"run {name[:8]}" if kind == "run" else actor.removeprefix("user:")

@@ -19,7 +19,7 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import RUN
 from automation.reports import status
-from automation.runs import dependency_rows
+from automation.runs import dependency_rows, questions
 from automation.signals import places_freed
 from pause_manager import holds, scopes
 from pause_manager.actor import SYSTEM, Actor
@@ -86,6 +86,7 @@ def apply(
             after={"lifecycle": str(transition.target)},
         )
         if transition.is_final:
+            questions.close(run_id)
             _drop_holds(scopes.run(run_id))
             freed = {AutomationRun.objects.values_list("lane", flat=True).get(pk=run_id)}
             if transition is COMPLETE:
