@@ -42,7 +42,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
     findings = FindingSerializer(many=True)
 
 
-class VerdictSerializer(serializers.Serializer[Any]):
+class HealthVerdictSerializer(serializers.Serializer[Any]):
     """The verdict."""
 
     is_ok = serializers.BooleanField(help_text="Whether nobody has to act.")
@@ -60,7 +60,7 @@ class Health(FleetView):
         description="For each question the facts, the likely cause and the next step. It answers 200 whatever the "
         "verdict: for a probe of this process use `/healthz` and `/readyz`.",
         parameters=[schema.REQUEST_ID],
-        responses=schema.answers({200: VerdictSerializer}, *schema.READS, 500),
+        responses=schema.answers({200: HealthVerdictSerializer}, *schema.READS, 500),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:
