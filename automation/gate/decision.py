@@ -24,6 +24,7 @@ from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
+from pause_manager.scopes import is_run
 
 ORDER = (
     "fleet",
@@ -268,7 +269,7 @@ def _of_wait(wait: IdleReason) -> Reason:
 
 def _of_capacity(hold: Hold) -> Reason | None:
     """Why a run waits for room now, if a poll has looked since it was parked."""
-    if hold.kind != Hold.Kind.CAPACITY or not hold.scope.startswith("run:"):
+    if hold.kind != Hold.Kind.CAPACITY or not is_run(hold.scope):
         return None
     now = outlook.of_ref(hold.scope)
     if now is None:

@@ -22,7 +22,7 @@ from automation.gate import installed_code
 from automation.items import store
 from automation.items.answers import SETUP, Answers
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import loop_heartbeat
+from automation.leases import loop_heartbeat, stops
 from automation.leases.checkpoint import Progress
 from automation.leases.claims import Worker
 from automation.leases.committing import AsyncCommitter, release_with_retry
@@ -42,7 +42,7 @@ from pause_manager import manager, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import SHUTDOWN, Stop
-from pause_manager.observability import audit, log_context, metrics
+from pause_manager.observability import log_context, metrics
 from pause_manager.slots import gpus, recycling, standalone
 from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER
 
@@ -385,20 +385,7 @@ class StageLoop:
             return Ending.STOPPED  # A late message: nothing was running, nothing has stopped.
         if not self._has_worked and nodes.held_because(self.node) is not None:
             return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
-        after = f" after item {work.cursor}" if work is not None and work.cursor else ""
-        audit.record(
-            "stopped",
-            scope=self.run_row.scope,
-            actor=SYSTEM,
-            reason=f"{self.stage_run.slug}: stopped{after}: {reason.sentence}",
-            details={
-                "code": reason.code,
-                "stage": self.stage_run.slug,
-                "slice": work.slice_id if work is not None else None,
-                "cursor": work.cursor if work is not None else None,
-                "worker": self.worker.owner,
-            },
-        )
+        stops.record(self.stage_run, work, reason, worker=self.worker.owner, actor=SYSTEM)
         return Ending.STOPPED
 
     def _out_of_time(self) -> Ending:
