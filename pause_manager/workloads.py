@@ -19,6 +19,7 @@ from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
+from pause_manager.scopes import RUNS
 
 READ_ALL_EVENTS = "pause_manager.view_controlevent"
 VIEW_ALL_ENTRIES, CHANGE_ALL_ENTRIES = "pause_manager.view_pausequeueentry", "pause_manager.change_pausequeueentry"
@@ -62,7 +63,7 @@ class Blocker:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in the style of the endpoint; times in ISO 8601."""
         return {
-            "run": self.ref.removeprefix("run:"),
+            "run": self.ref.removeprefix(RUNS),
             "stage": self.stage,
             "item": self.item,
             "worker": self.worker,

@@ -33,6 +33,7 @@ from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
+from pause_manager.scopes import is_run
 
 ORDER = (
     "fleet",
@@ -306,7 +307,7 @@ def _of_wait(wait: IdleReason) -> Reason:
 
 def _of_capacity(hold: Hold) -> Reason | None:
     """Why a run waits for room now, if a poll has looked since it was parked."""
-    if hold.kind != Hold.Kind.CAPACITY or not hold.scope.startswith("run:"):
+    if hold.kind != Hold.Kind.CAPACITY or not is_run(hold.scope):
         return None
     now = outlook.of_ref(hold.scope)
     if now is None:
@@ -405,16 +406,24 @@ def _of_hold(hold: Hold) -> Reason:
         lifted = "the wait ends: then one loop or task asks it again, and the others follow"
         return Reason(_code(hold), sentence, hold.created_at, hold.actor, lifted)
     why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
-    who = hold.actor.removeprefix("user:")
+    who = _in_words(hold.actor)
     if subject == "node":
         what = f"No node may take new work: {name}"
     lifted = {
         Hold.Kind.OPERATOR: "an operator resumes it",
         Hold.Kind.FREEZE: "an operator lifts the freeze",
         Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
-        Hold.Kind.NEEDS_INPUT: "its question is answered",
+        Hold.Kind.NEEDS_INPUT: "all its questions are answered (answer_run)",
         Hold.Kind.CAPACITY: _ROOM,
     }[Hold.Kind(hold.kind)]
     if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
         lifted += f", or by itself at {times.written(hold.expires_at)}"
-    return Reason(_code(hold), f"{what} was paused by {who}{why}.", hold.created_at, hold.actor, lifted)
+    verb = {Hold.Kind.FREEZE: "was frozen", Hold.Kind.NEEDS_INPUT: "waits for an answer"}.get(Hold.Kind(hold.kind))
+    by = "" if hold.kind == Hold.Kind.NEEDS_INPUT else f" by {who}"
+    return Reason(_code(hold), f"{what} {verb or 'was paused'}{by}{why}.", hold.created_at, hold.actor, lifted)
+
+
+def _in_words(actor: str) -> str:
+    """``actor`` in a sentence: a user by name, a run by the beginning of its id."""
+    kind, _, name = actor.partition(":")
+    return f"run {name[:8]}" if kind == "run" else actor.removeprefix("user:")

@@ -43,6 +43,9 @@ _NOBODY = (
     "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
 )
+_AFRESH = (
+    "crashes = 0, expiries = 0, waits = 0, waited_seconds = 0, waits_for = '', overrun_key = '', overrun_attempts = 0,"
+)
 NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
     slice.lost_at > statement_timestamp() - make_interval(secs => {KEEPS_PLACE_SECONDS})
@@ -330,6 +333,20 @@ def release(work: LeasedSlice, *, is_crash: bool = False, is_expiry: bool = Fals
     return Lost._make([*row, is_crash]) if row else None
 
 
+def give_back(work: LeasedSlice, *, afresh: bool = False) -> None:
+    """Give the slice back as last committed; ``afresh``: all tries at its current item begin again.
+
+    Raises :class:`LeaseLost`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET {_AFRESH if afresh else ''} {NO_LEASE} WHERE id = %s AND lease_token = %s",
+            [work.slice_id, work.token],
+        )
+        if cursor.rowcount == 0:
+            raise LeaseLost(f"Cannot give slice {work.slice_id} back: it is no longer held under token {work.token}.")
+
+
 def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
     """Give the slice back for at least ``seconds`` because of its current item; False if it is not held."""
     with connection.cursor() as cursor:
@@ -343,9 +360,9 @@ def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
 
 
 def split_off(work: LeasedSlice, group_size: int, *, seconds: float | None = None, why: str = "") -> None:
-    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest continues.
+    """Set the current item (or group) of ``work`` apart in a slice of its own; the rest continues.
 
-    Without ``seconds`` it may be done at once and has not waited.
+    With ``seconds`` it waits for so long, because of ``why``. Without, it may be done at once and has not waited.
 
     Raises :class:`LeaseLost`.
     """

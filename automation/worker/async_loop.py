@@ -8,6 +8,7 @@ from typing import Any
 
 from automation import leases
 from automation.gate import installed_code
+from automation.items.answers import Answers
 from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
 from automation.items.partial_items import ItemStates
@@ -16,9 +17,10 @@ from automation.leases.checkpoint import Progress
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.context import Interrupted
 from automation.worker import memory_faults, throttling
+from automation.worker.asking import ASKS
 from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
 from automation.worker.attempts import GivenUp
-from automation.worker.item_loop import MOST_BYTES, Halt, ItemLoop, timed
+from automation.worker.item_loop import MOST_BYTES, Asked, GivenUpBefore, Halt, ItemLoop, failures_of, timed
 from automation.worker.pace import LOOK_SECONDS, Pace, stop_of
 from pause_manager.resources.limits import SOON_SECONDS
 from pause_manager.slots import slot_table
@@ -35,6 +37,10 @@ class AsyncItemLoop(ItemLoop):
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self._events.run(coroutine)
 
+    def know(self, answers: Answers) -> None:
+        answers.load()  # on the event loop they cannot be read
+        super().know(answers)
+
     def close(self) -> None:
         super().close()
         self._state_connection.close()
@@ -46,6 +52,7 @@ class AsyncItemLoop(ItemLoop):
         reading, self._reading = self._reading or UnitReader(work, self._stage_run, self._ahead), None
         states = ItemStates(work, reading.prefix)
         states.load()  # on the event loop it cannot be read
+        self._special(work, reading.prefix)
         items = AsyncItems(
             self._events,
             stage,
@@ -95,7 +102,8 @@ class AsyncItemLoop(ItemLoop):
                         break
                 unit = reading.unit(*pair)
                 tried = work.overrun_attempts if work.overrun_key and pair[0] == work.overrun_key else 0
-                items.start(unit, number, tried)
+                skipped = self._skipped.get(unit.key)
+                items.start(unit, number, tried, GivenUpBefore(*skipped) if skipped else None)
                 number += unit.size
                 pair = None
             if not items.flights:
@@ -106,6 +114,24 @@ class AsyncItemLoop(ItemLoop):
             items.run()
             while items.flights and items.flights[0].is_settled:
                 flight = items.flights[0]
+                self._ask_if_exhausted(flight)
+                if isinstance(flight.error, ASKS):
+                    if items.at_work:
+                        break  # what comes after it may be done, and is kept
+                    items.flights.popleft()
+                    self._committer.wait()
+                    if not done.is_empty:
+                        self._committer.commit(work, timed(done, started))
+                    is_last = not items.flights
+                    apart = None if is_last else self._declared.group_size
+                    must_stop, why = True, self._ask(work, flight.unit.key, flight.error, group_size=apart)
+                    if is_last:
+                        return Halt(why)
+                    number -= flight.unit.size
+                    for other in items.flights:
+                        other.number -= flight.unit.size
+                    done, started = Progress(cursor=work.cursor), time.monotonic()
+                    continue
                 if isinstance(flight.error, TryLater):
                     if items.at_work:
                         break  # what comes after it may be done, and then does not wait with it
@@ -164,8 +190,16 @@ class AsyncItemLoop(ItemLoop):
             items.at_work < most
             and len(items.flights) < most * BUFFER
             and items.size < MOST_BYTES
-            and not any(isinstance(flight.error, TryLater) for flight in items.flights)
+            and not any(isinstance(flight.error, (TryLater, *ASKS)) for flight in items.flights)
         )
+
+    def _ask_if_exhausted(self, flight: Flight) -> None:
+        """If a person is to decide whether ``flight`` has failed, that is its error."""
+        if isinstance(flight.error, GivenUp):
+            try:
+                self._refuse_to_give_up(flight.unit, flight.error, flight.error.attempts)
+            except Asked as asked:
+                flight.error = asked.why
 
     def _add(self, flight: Flight, done: Progress, work: LeasedSlice) -> None:
         """Add to ``done`` what became of the item. Raises what is not its fault."""
@@ -176,7 +210,7 @@ class AsyncItemLoop(ItemLoop):
             done.processed += unit.size
         elif isinstance(error, GivenUp):
             memory_faults.note(error.error, self._stage_run, work.node)
-            done.failures += unit.failures(error.error, error.attempts)
+            done.failures += failures_of(unit, error)
             done.failed += unit.size
         else:
             raise error

@@ -30,6 +30,7 @@ from pause_manager.errors import InvalidHold
 from pause_manager.holds import effects, fleet_state
 from pause_manager.models import SCOPE, SCOPES, Hold
 from pause_manager.observability import audit
+from pause_manager.scopes import is_run
 from pause_manager.workloads import HoldChange
 
 logger = logging.getLogger("pause_manager.holds.writer")
@@ -115,7 +116,7 @@ def place(
         }
         effects.lock(scopes)
         with connection.cursor() as cursor:
-            if any(not scope.startswith("run:") for scope in scopes):
+            if any(not is_run(scope) for scope in scopes):
                 cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())
