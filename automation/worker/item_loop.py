@@ -245,8 +245,8 @@ class ItemLoop:
                     raise
                 except TryLater as later:
                     if (name := throttling.resource_of(self._declared, later)) is not None:
-                        why = throttling.throttle(self._stage_run, full, name, later)
-                        return self._halt(work, done, started, why)
+                        held = throttling.throttle(self._stage_run, full, name, later)
+                        return self._halt(work, done, started, held)
                     self._committer.wait()
                     if not done.is_empty:
                         self._committer.commit(work, timed(done, started))
