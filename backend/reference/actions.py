@@ -58,6 +58,7 @@ ACTIONS = {
     "prepared": "The items of a retry were copied; the run may start.",
     "purged": "The last row of a deleted run was removed.",
     "renamed": "Parked messages were given another task name.",
+    "reordered": "A run was given another priority, or another place among those that wait in its lane.",
     "reopened": "A closed site or account accepts runs again.",
     "rerouted": "Parked messages were given another queue.",
     "resume_refused": "A resume of the fleet was refused.",

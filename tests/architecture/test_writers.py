@@ -71,6 +71,8 @@ WRITERS: dict[str, set[str]] = {
         "automation/retention/purge.py",
         "automation/runs/creation.py",
         "automation/runs/lifecycle.py",
+        # Where a run is in its lane, which no lifecycle decides.
+        "automation/runs/places.py",
         "automation/runs/retries.py",
         "automation/runs/transitions.py",
         "automation/workload/run_holds.py",
