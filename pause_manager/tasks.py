@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import conf, fleet, holds, manager, nodes, overrides
+from pause_manager import conf, fleet, holds, manager, nodes, overrides, resources
 from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
@@ -17,9 +17,11 @@ from pause_manager.pause_queue import writer
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
 def expire_holds() -> None:
-    """End the timed holds and overrides that are due; note what has come to rest; warn of what outlasts a quiesce."""
+    """End the timed holds and overrides that are due; carry on what resources wait for; note what has drained; warn of
+    the rest."""
     holds.expire()
     metrics.guarded(overrides.expire)()
+    metrics.guarded(resources.advance)()
     metrics.guarded(milestones.detect_drained)()
     fleet.maintain()
 

@@ -9,6 +9,7 @@ from django.db import transaction
 from automation.models import AutomationRun
 from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
+from automation.runs import places
 from automation.signals import places_freed
 from pause_manager import scopes
 from pause_manager.messaging import notifier
@@ -27,10 +28,10 @@ def swap(run_id: UUID, priority: int, *, only_if: int | None = None) -> int | No
         return None
     lock_lane(lane)
     lock_runs([str(run_id)])
-    run = AutomationRun.objects.unfinished().filter(pk=run_id).only("priority").first()
+    run = AutomationRun.objects.unfinished().filter(pk=run_id).only("priority", "lane_order").first()
     if run is None or (only_if is not None and run.priority != only_if):
         return None
-    AutomationRun.objects.filter(pk=run_id).update(priority=priority)
+    places.put(run_id, priority=priority, order=run.lane_order)
     writer.set_priority(scopes.run(run_id), priority)
     transaction.on_commit(lambda: places_freed.send(AutomationRun, lanes={lane}), robust=True)
     notifier.changed(scopes.run(run_id))

@@ -49,7 +49,7 @@ def test_one_whose_time_came_while_the_control_worker_was_dead_ends_when_one_is_
 
 
 def test_loops_of_real_workers_are_no_more_than_an_override_says_and_return_after_it(workers: Workers):
-    run = make_run("drill", items=400, params={"items": 400, "seconds": 0.2})
+    run = make_run("drill", items=None, params={"items": 400, "seconds": 0.2})
     overrides.start(
         "stage_concurrency",
         f"run:{run.pk}/{run.stages.get(position=0).slug}",

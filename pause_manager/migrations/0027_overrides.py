@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0025_wording'),
+        ('pause_manager', '0026_resources'),
     ]
 
     operations = [
