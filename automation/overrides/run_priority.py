@@ -22,7 +22,7 @@ class RunPriority(OverrideKind):
 
     def target(self, text: str) -> str:
         try:
-            return str(UUID(text.removeprefix("run:")))
+            return str(UUID(text.removeprefix(scopes.RUNS)))
         except ValueError:
             raise self.invalid_target(text) from None
 

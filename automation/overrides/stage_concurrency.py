@@ -38,7 +38,7 @@ class StageConcurrency(OverrideKind):
         if kind == "pipeline":
             return text
         try:
-            return f"run:{UUID(name)}/{slug}"
+            return f"{scopes.run(UUID(name))}/{slug}"
         except ValueError:
             raise self.invalid_target(text) from None
 

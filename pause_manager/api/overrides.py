@@ -11,7 +11,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pause_manager import overrides, workloads
+from pause_manager import overrides, scopes, workloads
 from pause_manager.api.fleet import FleetView
 from pause_manager.api.http import errors, schema
 from pause_manager.api.http.idempotency import idempotent
@@ -111,7 +111,7 @@ class OverrideList(FleetView):
         query = self.query(OverrideQuery)
         rows = Override.objects.filter(ended_at__isnull=not query["ended"]).order_by("-id")
         if not may_operate(request.user):
-            rows = rows.exclude(scope__startswith="run:").exclude(workloads.hidden_scopes(request.user))
+            rows = rows.exclude(scope__startswith=scopes.RUNS).exclude(workloads.hidden_scopes(request.user))
         for name in ("kind", "target"):
             if name in query:
                 rows = rows.filter(**{name: query[name]})
