@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable
 from uuid import UUID
 
+RUNS = "run:"
+"""What the scopes of runs begin with, for queries."""
+
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def run(run_id: UUID | str) -> str:
     """The scope of a run."""
-    return f"run:{run_id}"
+    return f"{RUNS}{run_id}"
 
 
 def parse(scope: str) -> tuple[str, str]:
@@ -22,7 +25,7 @@ def parse(scope: str) -> tuple[str, str]:
 
 def is_run(scope: str) -> bool:
     """Whether ``scope`` is that of a run."""
-    return scope.startswith("run:")
+    return scope.startswith(RUNS)
 
 
 def runs_in(scopes: Iterable[str]) -> list[str]:

@@ -5,9 +5,10 @@ The functions below ask or tell every workload that is registered, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 from django.db.models import Q
@@ -18,8 +19,10 @@ from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
+from pause_manager.scopes import RUNS
 
 READ_ALL_EVENTS = "pause_manager.view_controlevent"
+VIEW_ALL_ENTRIES, CHANGE_ALL_ENTRIES = "pause_manager.view_pausequeueentry", "pause_manager.change_pausequeueentry"
 MOST_BLOCKERS = 50
 SILENT_BEATS = 2
 
@@ -60,7 +63,7 @@ class Blocker:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in the style of the endpoint; times in ISO 8601."""
         return {
-            "run": self.ref.removeprefix("run:"),
+            "run": self.ref.removeprefix(RUNS),
             "stage": self.stage,
             "item": self.item,
             "worker": self.worker,
@@ -231,6 +234,11 @@ class Workload:
 
     # Who may see what. ``user`` may be anonymous.
 
+    view_permission = ""
+    """The permission with which users may read their entries of the pause queue; empty: no user has any."""
+    operate_permission = ""
+    """The permission with which they may change them."""
+
     def tenant_of(self, scope: str) -> Combinable | None:
         """Return SQL for the tenant (a number) of ``scope``, stored with its events; ``None`` if it has none."""
         return None
@@ -240,7 +248,10 @@ class Workload:
         return None
 
     def visible_entries(self, user: Any) -> PauseQueueQuerySet | None:
-        """Return the entries of the pause queue that ``user``, no superuser, may see; ``None`` if there are none."""
+        """Return the entries of the pause queue that belong to ``user``, if they have the permission to read them.
+
+        ``None`` if none ever does. Users with ``pause_manager.view_pausequeueentry`` may read all, unasked.
+        """
         return None
 
     def visible_agents(self, user: Any) -> Collection[str]:
@@ -380,14 +391,33 @@ def visible_events(user: Any) -> ControlEventQuerySet | None:
     return found
 
 
+def view_permissions() -> list[str]:
+    """Return the permissions with each of which a user may read some entries of the pause queue or all."""
+    return [VIEW_ALL_ENTRIES, *filter(None, (workload.view_permission for workload in _registered))]
+
+
+def change_permissions() -> list[str]:
+    """Return the permissions with each of which a user may change some entries of the pause queue or all."""
+    return [CHANGE_ALL_ENTRIES, *filter(None, (workload.operate_permission for workload in _registered))]
+
+
 def visible_entries(user: Any) -> PauseQueueQuerySet:
-    """Return the entries of the pause queue that ``user`` may see; those of a superuser are all."""
-    if user.is_superuser:
+    """Return the entries of the pause queue that ``user`` may read; those of a superuser are all."""
+    return _entries(user, VIEW_ALL_ENTRIES, attrgetter("view_permission"))
+
+
+def changeable_entries(user: Any) -> PauseQueueQuerySet:
+    """Return the entries of the pause queue that ``user`` may change; those of a superuser are all."""
+    return _entries(user, CHANGE_ALL_ENTRIES, attrgetter("operate_permission"))
+
+
+def _entries(user: Any, of_all: str, permission_of: Callable[[Workload], str]) -> PauseQueueQuerySet:
+    if user.has_perm(of_all):
         return PauseQueueEntry.objects.all()
     found = PauseQueueEntry.objects.none()
     for workload in _registered:
-        entries = workload.visible_entries(user)
-        if entries is not None:
+        permission = permission_of(workload)
+        if permission and user.has_perm(permission) and (entries := workload.visible_entries(user)) is not None:
             found |= entries
     return found
 

@@ -49,24 +49,6 @@ class ScheduleNotFound(AutomationError):
         super().__init__(f"Cannot find schedule {schedule[:64]!r}: there is none that you may see.")
 
 
-class NodeNotFound(AutomationError):
-    """No such node was seen within the last hour."""
-
-    code = "not_found"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"Cannot find node {name}: none of that name was seen within the last hour.")
-
-
-class EntryNotFound(AutomationError):
-    """There is no such entry in the pause queue, or none that the caller may see, or it waits no more."""
-
-    code = "not_found"
-
-    def __init__(self, entry_id: str) -> None:
-        super().__init__(f"Cannot find entry {entry_id[:64]}: none that you may see waits in the pause queue.")
-
-
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -83,8 +65,6 @@ _STATUS: dict[type[AutomationError], int] = {
     RunNotFound: status.HTTP_404_NOT_FOUND,
     SiteNotFound: status.HTTP_404_NOT_FOUND,
     ScheduleNotFound: status.HTTP_404_NOT_FOUND,
-    NodeNotFound: status.HTTP_404_NOT_FOUND,
-    EntryNotFound: status.HTTP_404_NOT_FOUND,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,
     JobNotFound: status.HTTP_404_NOT_FOUND,

@@ -1,4 +1,6 @@
-"""The gate: why a run may not proceed. It reads the local database only, and what cannot be read forbids."""
+"""The gate: why a run may not proceed. It reads the local database only, and what cannot be read forbids.
+
+But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.decision import (
     CODES,
@@ -13,16 +15,21 @@ from automation.gate.decision import (
     scopes_of,
     values,
 )
+from automation.gate.lane_order import lane_has_active_run
+from automation.gate.place_in_line import Place, place_in_line
 
 __all__ = [
     "CODES",
     "GIVES_WAY",
     "OPEN",
+    "Place",
     "Reason",
     "blocked",
     "explain",
+    "lane_has_active_run",
     "may_proceed",
     "may_start",
+    "place_in_line",
     "scopes_at_work",
     "scopes_of",
     "values",

@@ -5,11 +5,13 @@ All times are the database's.
 
 Locks are taken in this order, by claims and by every other writer:
 
-1. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
-2. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
-3. the row of the stage: claims of one stage, and all that add slices to it, take turns
-4. the row of the node: admissions on one node take turns
-5. the rows of slices, by id
+1. all dependencies, by who adds one; then a lane, by who gives a place of it or changes its order (``models.lanes``).
+   A claim takes neither: a place is a column of the run
+2. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
+3. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
+4. the row of the stage: claims of one stage, and all that add slices to it, take turns
+5. the row of the node: admissions on one node take turns
+6. the rows of slices, by id
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ from pause_manager.times import KEEPS_PLACE_SECONDS
 _NOBODY = (
     "lease_token = NULL, lease_owner = '', lease_keeper = '', lease_excused = false, lease_yield = '', "
     "leased_at = NULL, lease_expires_at = NULL, item_key = '', item_since = NULL, item_limit = NULL"
+)
+_AFRESH = (
+    "crashes = 0, expiries = 0, waits = 0, waited_seconds = 0, waits_for = '', overrun_key = '', overrun_attempts = 0,"
 )
 NO_LEASE = _NOBODY + ", lease_node = '', lease_gpus = '{}'"
 KEEPS = f"""
@@ -286,6 +291,20 @@ def release(work: LeasedSlice, *, is_crash: bool = False, is_expiry: bool = Fals
     return Lost._make([*row, is_crash]) if row else None
 
 
+def give_back(work: LeasedSlice, *, afresh: bool = False) -> None:
+    """Give the slice back as last committed; ``afresh``: all tries at its current item begin again.
+
+    Raises :class:`LeaseLost`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {SLICE} SET {_AFRESH if afresh else ''} {NO_LEASE} WHERE id = %s AND lease_token = %s",
+            [work.slice_id, work.token],
+        )
+        if cursor.rowcount == 0:
+            raise LeaseLost(f"Cannot give slice {work.slice_id} back: it is no longer held under token {work.token}.")
+
+
 def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
     """Give the slice back for at least ``seconds`` because of its current item; False if it is not held."""
     with connection.cursor() as cursor:
@@ -298,8 +317,10 @@ def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
         return bool(cursor.rowcount)
 
 
-def split_off(work: LeasedSlice, group_size: int, *, seconds: float, why: str) -> None:
-    """Have the current item (or group) of ``work`` wait for ``seconds`` in a slice of its own; the rest continues.
+def split_off(work: LeasedSlice, group_size: int, *, seconds: float | None = None, why: str = "") -> None:
+    """Set the current item (or group) of ``work`` apart in a slice of its own; the rest continues.
+
+    With ``seconds`` it waits for so long, because of ``why``.
 
     Raises :class:`LeaseLost`.
     """

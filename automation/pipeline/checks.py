@@ -11,7 +11,7 @@ from automation.conf import SLUG
 from automation.errors import PipelineError
 from automation.inputs import Reader
 from automation.pipeline import item_types
-from automation.pipeline.failure_limit import is_limit
+from automation.pipeline.failure_limit import HOLD, ON_EXHAUSTED, is_limit
 from automation.pipeline.params import AGENT, CELERY, EXECUTORS
 from automation.pipeline.pipeline import Pipeline
 from automation.pipeline.stage import AnyStage, BaseStage, GroupStage, Stage, is_async
@@ -194,6 +194,14 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         raise PipelineError(
             f"{prefix}.max_failures expected a whole number >= 0, a share above 0 and below 1, or None, "
             f"got: {stage.max_failures!r}."
+        )
+    if stage.on_exhausted not in ON_EXHAUSTED:
+        raise PipelineError(
+            f"{prefix}.on_exhausted expected one of {', '.join(ON_EXHAUSTED)}, got: {stage.on_exhausted!r}."
+        )
+    if stage.on_exhausted == HOLD and stage.executor == AGENT:
+        raise PipelineError(
+            f"{prefix}.on_exhausted expected fail: its executor is {AGENT}, and agents say themselves what has failed."
         )
     if stage.isolate_gpus not in (True, False):
         raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")

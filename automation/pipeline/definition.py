@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from automation.pipeline.failure_limit import FailureLimit
+from automation.pipeline.failure_limit import HOLD, FailureLimit
 from automation.pipeline.params import AGENT
 from automation.pipeline.pipeline import Pipeline
 from automation.pipeline.stage import AnyStage, BaseStage, GroupStage
@@ -58,11 +58,17 @@ class Definition:
     max_failures: FailureLimit = BaseStage.max_failures
     item_timeout: float | None = BaseStage.item_timeout
     hook_timeout: float | None = BaseStage.hook_timeout
+    on_exhausted: str = BaseStage.on_exhausted
     timeout: float | None = BaseStage.timeout
     irreversible: bool = BaseStage.irreversible
     slice_size: int | None = BaseStage.slice_size
     group_size: int = BaseStage.group_size
     isolate_gpus: bool = BaseStage.isolate_gpus
+
+    @property
+    def asks_when_exhausted(self) -> bool:
+        """Whether a person is asked where it would otherwise give up."""
+        return self.on_exhausted == HOLD
 
     @property
     def is_for_agents(self) -> bool:

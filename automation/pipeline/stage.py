@@ -9,9 +9,11 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
 from typing import Any, ClassVar
 
+from automation.errors import FreezeLane as FreezeLane
+from automation.errors import NeedsInput as NeedsInput
 from automation.errors import TryLater as TryLater
 from automation.pipeline.context import StageContext
-from automation.pipeline.failure_limit import HALF, FailureLimit
+from automation.pipeline.failure_limit import FAIL, HALF, FailureLimit
 from automation.pipeline.params import CELERY
 from pause_manager.capacity.needs import Needs
 
@@ -84,6 +86,12 @@ class BaseStage:
     """More failed items than this fail the run; ``None`` is no limit.
 
     A share (0.5: more than the half) is judged once 20 items are done, and sooner if the first 10 all failed.
+    """
+    on_exhausted: ClassVar[str] = FAIL
+    """What follows when the tries of an item or hook, or ``max_failures``, are used up.
+
+    ``fail``: the item has failed, or the run. ``hold``: the run is held, and a person answers ``retry``, ``skip`` or
+    ``fail``.
     """
     irreversible: ClassVar[bool] = False
     """A cancel waits for the current item and says so."""

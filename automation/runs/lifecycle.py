@@ -15,15 +15,17 @@ from django.db.models.functions import Now
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, WorkSlice
+from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
 from automation.reports import in_flight, status
-from automation.runs import advancing, transitions
+from automation.runs import lanes, transitions
 from pause_manager import holds, scopes
 from pause_manager.actor import Actor
 from pause_manager.holds import milestones
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold
 from pause_manager.observability import audit
+from pause_manager.scopes import RUNS
 
 logger = logging.getLogger("automation.runs.lifecycle")
 
@@ -39,12 +41,15 @@ class Outcome:
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     """Start a pending run, or record that it starts when the gate opens. Raises ``TransitionRefused``."""
     with transaction.atomic():
+        lane = AutomationRun.objects.filter(pk=run_id).values_list("lane", flat=True).first()
+        if lane is not None:
+            lock_lane(lane)  # before the row of the run, as all who give places do
         asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
         if not asked.update(start_requested_at=Now()):
             raise transitions.refusal("start", run_id)
         # If the gate is shut, the start itself comes later, and by the system.
         audit.record("start_requested", scope=scopes.run(run_id), actor=actor, reason=reason)
-    return advancing.begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
+    return lanes.begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
 
 
 def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
@@ -156,7 +161,7 @@ def note_drained_runs(run_ids: Sequence[UUID] | None = None) -> int:
 
     While a run is held none of its slices is leased again, so a drained run stays drained.
     """
-    holds_on_runs = Hold.objects.active().filter(drained_at__isnull=True, scope__startswith="run:")
+    holds_on_runs = Hold.objects.active().filter(drained_at__isnull=True, scope__startswith=RUNS)
     if run_ids is not None:
         holds_on_runs = holds_on_runs.filter(scope__in=[scopes.run(pk) for pk in run_ids])
     at_rest = idle_runs(scopes.runs_in(holds_on_runs.values_list("scope", flat=True)))

@@ -19,6 +19,8 @@ from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import RUN
 from automation.reports import status
+from automation.runs import dependency_rows, questions
+from automation.signals import places_freed
 from pause_manager import holds, scopes
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
@@ -56,9 +58,12 @@ def apply(
 ) -> None:
     """Make ``transition`` and record it, or raise ``TransitionRefused`` and change nothing.
 
-    The holds on a run end with it. The caller has locked the run.
+    A run holds a place of its lane from its start to its end, and its holds end with it. The caller has locked the run.
     """
     changes: dict[str, Any] = {"lifecycle": transition.target, transition.stamp: Now()}
+    changes["lane_seat_at"] = Now() if transition is START else None
+    if transition is START:
+        changes["start_requested_at"] = Coalesce(F("start_requested_at"), Now())
     if transition.is_final:
         # A final run is not paused: its pause ends here and is counted.
         changes |= {"finished_at": Now(), "paused_seconds": _paused_until_now(), "paused_at": None}
@@ -81,7 +86,17 @@ def apply(
             after={"lifecycle": str(transition.target)},
         )
         if transition.is_final:
+            questions.close(run_id)
             _drop_holds(scopes.run(run_id))
+            freed = {AutomationRun.objects.values_list("lane", flat=True).get(pk=run_id)}
+            if transition is COMPLETE:
+                freed |= dependency_rows.satisfy(run_id)
+            announce_places(freed)
+
+
+def announce_places(lanes: set[str]) -> None:
+    """After the commit, give the places of ``lanes`` that are free to those who wait for them."""
+    transaction.on_commit(lambda: places_freed.send(None, lanes=lanes), robust=True)
 
 
 def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from automation.gate import installed_code
+from automation.items.answers import Answers
 from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
 from automation.items.partial_items import ItemStates
@@ -15,9 +16,10 @@ from automation.leases.checkpoint import Progress
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.context import Interrupted
 from automation.worker import memory_faults
+from automation.worker.asking import ASKS
 from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
 from automation.worker.attempts import GivenUp
-from automation.worker.item_loop import MOST_BYTES, Halt, ItemLoop, timed
+from automation.worker.item_loop import MOST_BYTES, Asked, GivenUpBefore, Halt, ItemLoop, failures_of, timed
 from pause_manager.slots import slot_table
 
 
@@ -32,6 +34,10 @@ class AsyncItemLoop(ItemLoop):
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self._events.run(coroutine)
 
+    def know(self, answers: Answers) -> None:
+        answers.load()  # on the event loop they cannot be read
+        super().know(answers)
+
     def close(self) -> None:
         super().close()
         self._state_connection.close()
@@ -43,6 +49,7 @@ class AsyncItemLoop(ItemLoop):
         reading, self._reading = self._reading or UnitReader(work, self._stage_run, self._ahead), None
         states = ItemStates(work, reading.prefix)
         states.load()  # on the event loop it cannot be read
+        self._special(work, reading.prefix)
         items = AsyncItems(
             self._events,
             stage,
@@ -83,13 +90,32 @@ class AsyncItemLoop(ItemLoop):
                     break
                 unit = reading.unit(*pair)
                 tried = work.overrun_attempts if work.overrun_key and pair[0] == work.overrun_key else 0
-                items.start(unit, number, tried)
+                skipped = self._skipped.get(unit.key)
+                items.start(unit, number, tried, GivenUpBefore(*skipped) if skipped else None)
                 number += unit.size
             if not items.flights:
                 break
             items.run()
             while items.flights and items.flights[0].is_settled:
                 flight = items.flights[0]
+                self._ask_if_exhausted(flight)
+                if isinstance(flight.error, ASKS):
+                    if items.at_work:
+                        break  # what comes after it may be done, and is kept
+                    items.flights.popleft()
+                    self._committer.wait()
+                    if not done.is_empty:
+                        self._committer.commit(work, timed(done, started))
+                    is_last = not items.flights
+                    apart = None if is_last else self._declared.group_size
+                    must_stop, why = True, self._ask(work, flight.unit.key, flight.error, group_size=apart)
+                    if is_last:
+                        return Halt(why)
+                    number -= flight.unit.size
+                    for other in items.flights:
+                        other.number -= flight.unit.size
+                    done, started = Progress(cursor=work.cursor), time.monotonic()
+                    continue
                 if isinstance(flight.error, TryLater):
                     if items.at_work:
                         break  # what comes after it may be done, and then does not wait with it
@@ -137,8 +163,16 @@ class AsyncItemLoop(ItemLoop):
             items.at_work < most
             and len(items.flights) < most * BUFFER
             and items.size < MOST_BYTES
-            and not any(isinstance(flight.error, TryLater) for flight in items.flights)
+            and not any(isinstance(flight.error, (TryLater, *ASKS)) for flight in items.flights)
         )
+
+    def _ask_if_exhausted(self, flight: Flight) -> None:
+        """If a person is to decide whether ``flight`` has failed, that is its error."""
+        if isinstance(flight.error, GivenUp):
+            try:
+                self._refuse_to_give_up(flight.unit, flight.error, flight.error.attempts)
+            except Asked as asked:
+                flight.error = asked.why
 
     def _add(self, flight: Flight, done: Progress, work: LeasedSlice) -> None:
         """Add to ``done`` what became of the item. Raises what is not its fault."""
@@ -149,7 +183,7 @@ class AsyncItemLoop(ItemLoop):
             done.processed += unit.size
         elif isinstance(error, GivenUp):
             memory_faults.note(error.error, self._stage_run, work.node)
-            done.failures += unit.failures(error.error, error.attempts)
+            done.failures += failures_of(unit, error)
             done.failed += unit.size
         else:
             raise error

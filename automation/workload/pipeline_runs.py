@@ -21,6 +21,9 @@ from pause_manager.workloads import Counts, Finding, HoldChange, Member, Remaini
 class PipelineRuns(Workload):
     """Leases and runs, the agents that take work by themselves, and whose all of it is."""
 
+    view_permission = visibility.VIEW
+    operate_permission = visibility.OPERATE
+
     def allocations(self, node: str | None) -> Iterable[tuple[str | None, Allocation]]:
         return allocations.by_node(node)
 

@@ -9,8 +9,7 @@ from typing import Any
 from automation.api.agents import views as agents
 from automation.api.progress import views as progress
 from automation.api.runs import views as runs
-from automation.api.views import capacity
-from pause_manager.api import fleet
+from pause_manager.api import capacity, fleet
 from pause_manager.api.http.base import ControlView
 
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers, status
+from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pause_manager.api.fleet import FleetView
-from pause_manager.api.http import errors, schema
+from pause_manager.api.http import schema
 from pause_manager.api.http.idempotency import idempotent
-from pause_manager.api.http.strict import StrictSerializer
+from pause_manager.api.http.strict import ReasonSerializer
 from pause_manager.api.nodes import check_name
 from pause_manager.nodes import operator_threshold
 
 NODE = OpenApiParameter("node", str, OpenApiParameter.PATH, description="Name of a node.")
 
 
-class ThresholdSerializer(StrictSerializer):
+class ThresholdSerializer(ReasonSerializer):
     """The share, 0 to 1, that must be free on the node for new work; null: that of the settings."""
 
     pause_below = serializers.FloatField(min_value=0, max_value=1, allow_null=True)
-    reason = serializers.CharField(
-        required=False, default="", allow_blank=True, max_length=500, help_text="Kept in the audit trail."
-    )
 
 
 class NodeThresholdSerializer(serializers.Serializer[Any]):
@@ -53,5 +50,5 @@ class NodeThreshold(FleetView):
         try:
             operator_threshold.set_own(check_name(node), given["pause_below"], actor=self.actor, reason=given["reason"])
         except operator_threshold.NodeUnknown as error:
-            return errors.answer(status.HTTP_404_NOT_FOUND, error.code, str(error))
+            raise exceptions.NotFound(str(error), code=error.code) from None
         return Response({"node": node, "pause_below": given["pause_below"]})

@@ -3,12 +3,13 @@
 Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
 
 1. the row of the fleet switch, if workers obey a hold on one of the scopes
-2. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
-3. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
-4. the rows of entries of the pause queue, then those of holds, in the order of their keys
-5. the row of a stage
-6. the row of a node
-7. the row of a slice
+2. what orders runs among each other: their dependencies, then a lane. Who changes a hold takes neither
+3. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
+4. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
+5. the rows of entries of the pause queue, then those of holds, in the order of their keys
+6. the row of a stage
+7. the row of a node
+8. the row of a slice
 
 A transaction may leave out steps, and takes none after a later one.
 """
@@ -29,6 +30,7 @@ from pause_manager.errors import InvalidHold
 from pause_manager.holds import effects, fleet_state
 from pause_manager.models import SCOPE, Hold
 from pause_manager.observability import audit
+from pause_manager.scopes import is_run
 from pause_manager.workloads import HoldChange
 
 logger = logging.getLogger("pause_manager.holds.writer")
@@ -114,7 +116,7 @@ def place(
         }
         effects.lock(scopes)
         with connection.cursor() as cursor:
-            if any(not scope.startswith("run:") for scope in scopes):
+            if any(not is_run(scope) for scope in scopes):
                 cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())

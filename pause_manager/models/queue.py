@@ -10,6 +10,7 @@ from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now, Substr
 
 from pause_manager.models.holds import Hold
+from pause_manager.scopes import RUNS, is_run
 
 
 class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
@@ -19,7 +20,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
 
     def messages(self) -> PauseQueueQuerySet:
         """Entries that are sent on as a message. Runs are not: dispatch sees to theirs."""
-        return self.exclude(ref__startswith="run:")
+        return self.exclude(ref__startswith=RUNS)
 
     def unconfirmed(self) -> PauseQueueQuerySet:
         """Messages that were sent on and that no worker has taken up yet."""
@@ -194,7 +195,7 @@ class PauseQueueEntry(models.Model):
     @property
     def is_run(self) -> bool:
         """Return whether what waits is a run, whose message nobody answers."""
-        return self.ref.startswith("run:")
+        return is_run(self.ref)
 
 
 class PollState(models.Model):

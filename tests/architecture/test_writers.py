@@ -48,6 +48,7 @@ WRITERS: dict[str, set[str]] = {
     # The second only notes when work had drained and resumed, never what is held.
     "Hold": {"pause_manager/holds/writer.py", "pause_manager/holds/milestones.py"},
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
+    "Lane": {"automation/runs/lanes.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
     "Schedule": {"automation/schedules/writer.py"},
@@ -55,6 +56,8 @@ WRITERS: dict[str, set[str]] = {
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
+    "RunQuestion": {"automation/runs/questions.py"},
+    "RunDependency": {"automation/runs/dependency_rows.py"},
     "RunningTask": {"pause_manager/pausable/running_tasks.py"},
     "Site": {"backend/bootstrap.py"},
     # A trigger of the database keeps them.
@@ -68,6 +71,8 @@ WRITERS: dict[str, set[str]] = {
         "automation/retention/purge.py",
         "automation/runs/creation.py",
         "automation/runs/lifecycle.py",
+        # Where a run is in its lane, which no lifecycle decides.
+        "automation/runs/places.py",
         "automation/runs/retries.py",
         "automation/runs/transitions.py",
         "automation/workload/run_holds.py",
@@ -86,7 +91,7 @@ WRITERS: dict[str, set[str]] = {
         "automation/runs/remainder.py",
         "automation/runs/stage_rows.py",
         "automation/runs/transitions.py",
-        "automation/worker/loop_failures.py",
+        "automation/runs/loop_failures.py",
     },
     "Ticket": {"automation/dispatch/dispatcher.py", "automation/dispatch/turns.py"},
     "WorkItem": {

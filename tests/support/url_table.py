@@ -144,6 +144,7 @@ SCHEDULE_ROWS = [
 FLEET_ROWS = [
     Row("GET", "api/system/worker-pause", sees_the_fleet()),
     Row("POST", "api/system/worker-pause", changes_the_fleet(), body=_PAUSE),
+    Row("GET", "api/v1/health/", sees_the_fleet()),
     Row("GET", "api/v1/holds/", sees_the_fleet()),
     Row("POST", "api/v1/holds/", changes_the_fleet(), body=_QUEUE),
     Row("POST", "api/v1/holds/release/", changes_the_fleet(), body=_QUEUE),

@@ -20,7 +20,7 @@ from automation.api.compat.serializers import (
     TargetQuery,
 )
 from automation.api.runs import selection
-from automation.api.runs.serializers import ReasonSerializer, RunSerializer, shown, shown_all
+from automation.api.runs.serializers import RunSerializer, shown, shown_all
 from automation.api.runs.views import NEWEST_FIRST, Verb, answer_with
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
@@ -28,6 +28,7 @@ from automation.reports import payload_access
 from automation.runs import lifecycle
 from pause_manager import workloads
 from pause_manager.api.http.idempotency import idempotent
+from pause_manager.api.http.strict import ReasonSerializer
 from pause_manager.models import ControlEvent
 
 

@@ -13,9 +13,7 @@ from automation.models import AutomationRun, Lifecycle
 from automation.reports import payload_access
 from automation.reports.status import ALL as STATUSES
 from automation.reports.working_time import Durations, durations_of
-from pause_manager.api.http.strict import StrictSerializer
-
-REASON_LENGTH = 500
+from pause_manager.api.http.strict import REASON_LENGTH, ReasonSerializer, StrictSerializer
 
 
 @extend_schema_field({"type": "array", "items": {"type": "object", "additionalProperties": True}})
@@ -82,14 +80,6 @@ class NewRunFormSerializer(StrictSerializer):
         if not isinstance(value, dict):
             raise serializers.ValidationError(f"expected a JSON object, got: {value!r:.80}")
         return value
-
-
-class ReasonSerializer(StrictSerializer):
-    """Why somebody acts; kept with the event."""
-
-    reason = serializers.CharField(
-        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
-    )
 
 
 class DeletionQuery(ReasonSerializer):

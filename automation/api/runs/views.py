@@ -25,7 +25,6 @@ from automation.api.runs.serializers import (
     DeletionQuery,
     NewRunFormSerializer,
     NewRunSerializer,
-    ReasonSerializer,
     ResumeSerializer,
     RunSerializer,
     shown,
@@ -39,6 +38,7 @@ from pause_manager.actor import Actor
 from pause_manager.api.http import pagination
 from pause_manager.api.http.idempotency import idempotent
 from pause_manager.api.http.parsers import JsonParser, MultiPartParser
+from pause_manager.api.http.strict import ReasonSerializer
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(

@@ -8,7 +8,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from pause_manager import conf
+from pause_manager import conf, workloads
 
 OPERATE = "pause_manager.operate_fleet"
 
@@ -27,3 +27,15 @@ class MayUseFleet(BasePermission):
         if request.method in SAFE_METHODS and request.user.is_authenticated:
             return True
         return may_operate(request.user)
+
+
+class MayUseEntries(BasePermission):
+    """A permission to read entries of the pause queue to read, one to change them to change: see ``workloads``."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not request.user.is_authenticated:
+            return False
+        is_read = request.method in SAFE_METHODS
+        needed = workloads.view_permissions() if is_read else workloads.change_permissions()
+        self.message = f"Cannot do that: it needs the permission {' or '.join(needed)}."
+        return any(request.user.has_perm(name) for name in needed)

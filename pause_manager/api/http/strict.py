@@ -30,6 +30,18 @@ class StrictSerializer(serializers.Serializer[Any]):
         return len(given) > 1 and not isinstance(self.fields[name], serializers.ListField)
 
 
+REASON_LENGTH = 500
+"""Characters of the longest reason."""
+
+
+class ReasonSerializer(StrictSerializer):
+    """Why somebody acts; kept with the event."""
+
+    reason = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
+    )
+
+
 def sentence(name: str, allowed: list[str]) -> str:
     """That ``name`` is not known, and what is."""
     near = get_close_matches(str(name), allowed, n=1)

@@ -56,6 +56,7 @@ def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
         "cancelled_at": Now() if lifecycle_ == Lifecycle.CANCELLED else None,
         "cancel_requested_at": Now() if is_cancelled else None,
         "paused_at": None,
+        "lane_seat_at": Now() if lifecycle_ == Lifecycle.RUNNING else None,
     }
     AutomationRun.objects.filter(pk=run.pk).update(lifecycle=lifecycle_, **stamps)
 
@@ -127,7 +128,7 @@ def test_reasons_come_in_the_fixed_order_each_with_all_its_parts():
     assert [reason.code for reason in reasons] == ["fleet", "freeze", "operator", "budget", "needs_input", "capacity"]
     assert [reason.sentence for reason in reasons][:3] == [
         "The fleet was paused by olga: operator of fleet.",
-        "The pipeline few was paused by olga: freeze of pipeline.",
+        "The pipeline few was frozen by olga: freeze of pipeline.",
         "This run was paused by olga: operator of run.",
     ]
     assert all(reason.since and reason.actor == "user:olga" and reason.lifted_by for reason in reasons)

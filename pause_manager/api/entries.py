@@ -1,4 +1,4 @@
-"""The pause queue as the API shows it."""
+"""Entries of the pause queue as the API shows them and takes their changes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 
 from pause_manager.api.http.pagination import PageQuery
-from pause_manager.api.http.strict import StrictSerializer
+from pause_manager.api.http.strict import ReasonSerializer
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import outlook
-
-REASON_LENGTH = 500
 
 IN_ORDER = ("priority", "paused_at", "id")
 """The order in which entries are resumed, ageing aside."""
@@ -64,24 +62,18 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
         ]
 
 
-class RenameSerializer(StrictSerializer):
+class RenameSerializer(ReasonSerializer):
     """The task that waiting messages name, and the one that they are to run."""
 
     old = serializers.CharField(max_length=1_000, help_text="Name of the task that the messages name.")
     new = serializers.CharField(max_length=1_000, help_text="Name of the task that they are to run.")
     queue = serializers.CharField(max_length=1_000, required=False, default="", help_text="Only those of this queue.")
-    reason = serializers.CharField(
-        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
-    )
 
 
-class RerouteSerializer(StrictSerializer):
+class RerouteSerializer(ReasonSerializer):
     """The queue that the message is to go to."""
 
     queue = serializers.CharField(max_length=1_000, help_text="Name of the queue that it is to go to.")
-    reason = serializers.CharField(
-        required=False, default="", allow_blank=True, max_length=REASON_LENGTH, help_text="Kept in the audit trail."
-    )
 
 
 class ChangedSerializer(serializers.Serializer[Any]):
