@@ -6,11 +6,11 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.api.runs.serializers import ItemsField, ReasonSerializer
+from automation.api.runs.serializers import ItemsField
 from automation.models import Schedule, ScheduleOccurrence
 from automation.schedules import report
 from pause_manager.api.http.pagination import PageQuery
-from pause_manager.api.http.strict import StrictSerializer
+from pause_manager.api.http.strict import ReasonSerializer, StrictSerializer
 from pause_manager.recurrence import KINDS
 
 CLOCK = ["%H:%M"]

@@ -16,7 +16,7 @@ from automation.api import schema
 from automation.api.base import AutomationView
 from automation.api.errors import ScheduleNotFound
 from automation.api.runs import selection
-from automation.api.runs.serializers import ReasonSerializer, RunSerializer, shown
+from automation.api.runs.serializers import RunSerializer, shown
 from automation.api.schedules.serializers import (
     ComingSerializer,
     DueSerializer,
@@ -38,6 +38,7 @@ from automation.schedules import definitions, report, starting
 from pause_manager.api.http import pagination
 from pause_manager.api.http.idempotency import idempotent
 from pause_manager.api.http.pagination import PageQuery, page_of
+from pause_manager.api.http.strict import ReasonSerializer
 
 TAGS = ["v1"]
 SCHEDULE_ID = OpenApiParameter("schedule_id", OpenApiTypes.STR, OpenApiParameter.PATH, description="Id of a schedule.")
