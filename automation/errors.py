@@ -64,6 +64,33 @@ class NotParked(AutomationError):
         )
 
 
+class LaneRefused(AutomationError):
+    """A lane cannot be like that; the sentence says what is allowed. Nothing was changed."""
+
+    code = "lane_refused"
+
+    def __init__(self, name: str, fact: str) -> None:
+        super().__init__(f"Cannot change lane {name}: {fact}.")
+
+
+class MoveRefused(AutomationError):
+    """A run cannot have that place or priority in its lane. Nothing was changed."""
+
+    code = "move_refused"
+
+    def __init__(self, run_id: UUID | str, fact: str) -> None:
+        super().__init__(f"Cannot move run {run_id}: {fact}.")
+
+
+class DependencyRefused(AutomationError):
+    """A run cannot wait for that run, or does not. Nothing was changed."""
+
+    code = "dependency_refused"
+
+    def __init__(self, verb: str, run_id: UUID | str, fact: str) -> None:
+        super().__init__(f"Cannot {verb} of run {run_id}: {fact}.")
+
+
 class SiteClosed(AutomationError):
     """The site, or its account, is closed: it takes no runs."""
 

@@ -1,4 +1,6 @@
-"""The gate: why a run may not proceed. It reads the local database only, and what cannot be read forbids."""
+"""The gate: why a run may not proceed. It reads the local database only, and what cannot be read forbids.
+
+But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.decision import (
     CODES,
@@ -13,6 +15,7 @@ from automation.gate.decision import (
     scopes_of,
     values,
 )
+from automation.gate.lane_order import lane_has_active_run
 
 __all__ = [
     "CODES",
@@ -21,6 +24,7 @@ __all__ = [
     "Reason",
     "blocked",
     "explain",
+    "lane_has_active_run",
     "may_proceed",
     "may_start",
     "scopes_at_work",

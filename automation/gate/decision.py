@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation.gate import file_sharing, idle_reasons, installed_code, problems, standstills
+from automation.gate import dependencies, file_sharing, idle_reasons, installed_code, lane_order, problems, standstills
 from automation.gate.idle_reasons import IdleReason
 from automation.gate.problems import Problem
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
@@ -41,10 +41,11 @@ ORDER = (
 """The order in which reasons are told; the first is the one a list shows."""
 COPYING = "copying"
 """The code of a retry whose items are not all there yet."""
+UNREADABLE = "unreadable"
 GIVES_WAY = "gives_way"
 """The code of work that was asked to leave its node. The run continues."""
 CODES = (
-    *("finished", "cancel", COPYING, *ORDER, "unreadable"),
+    *("finished", "cancel", COPYING, *ORDER, UNREADABLE),
     *(
         outlook.NO_WORKER,
         idle_reasons.NO_AGENT,
@@ -62,6 +63,7 @@ _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(nod
 
 OPEN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
+    AND run.lane_seat_at IS NOT NULL
     AND {installed_code.IS_HERE}
     AND NOT {file_sharing.APART}
     AND NOT EXISTS (
@@ -149,6 +151,19 @@ def explain(run: AutomationRun) -> list[Reason]:
     if run.copying is not None:
         sentence = f"Its items are still being copied from run {run.retry_of_id}: {run.total_items:,} so far."
         reasons.append(Reason(COPYING, sentence, run.created_at, SYSTEM.name, "they are all there, by itself"))
+    reasons += _of_holds_and_order(run)
+    reasons += _of_code(run)
+    reasons += _of_files(run)
+    if run.lifecycle == Lifecycle.RUNNING:
+        reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=not may_proceed(reasons))]
+        reasons += [_of_yield(node, why) for node, why in _yielding(run)]
+        reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
+    return reasons
+
+
+def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
+    """Holds, dependencies and the lane, each read by itself; what cannot be read comes first."""
+    unreadable: list[Reason] = []
     holds: list[Hold] = []
     judged: dict[str, Callable[[], list[Hold]]] = {
         "holds": lambda: list(Hold.objects.covering(scopes_of(run))),
@@ -159,16 +174,48 @@ def explain(run: AutomationRun) -> list[Reason]:
             with gate_health.guarded_read(layer):
                 holds += read()
         except Exception as error:
-            reasons.append(_unreadable(layer, error))
-    holds.sort(key=lambda hold: (ORDER.index(_code(hold)), hold.created_at))
-    reasons += [_of_capacity(hold) or _of_hold(hold) for hold in holds]
-    reasons += _of_code(run)
-    reasons += _of_files(run)
-    if run.lifecycle == Lifecycle.RUNNING:
-        reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=bool(reasons))]
-        reasons += [_of_yield(node, why) for node, why in _yielding(run)]
-        reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
-    return reasons
+            unreadable.append(_unreadable(layer, error))
+    ordered = [(_code(hold), hold.created_at, _of_capacity(hold) or _of_hold(hold)) for hold in holds]
+    for read_reasons in (_of_dependencies, _of_lane):
+        for reason in read_reasons(run):
+            if reason.code == UNREADABLE:
+                unreadable.append(reason)
+            else:
+                ordered.append((reason.code, reason.since or run.created_at, reason))
+    ordered.sort(key=lambda one: (ORDER.index(one[0]), one[1]))
+    return [*unreadable, *(reason for _, _, reason in ordered)]
+
+
+def _of_dependencies(run: AutomationRun) -> list[Reason]:
+    """The runs that it is to wait for."""
+    if run.started_at is not None:
+        return []
+    try:
+        with gate_health.guarded_read("dependency"):
+            awaited = dependencies.awaited_by(run)
+    except Exception as error:
+        return [_unreadable("dependency", error)]
+    return [
+        Reason(dependencies.CODE, one.sentence, one.finished_at or one.created_at, SYSTEM.name, one.lifted_by)
+        for one in awaited
+    ]
+
+
+def _of_lane(run: AutomationRun) -> list[Reason]:
+    """The runs of its lane that are before it. An order that cannot be read keeps nobody."""
+    if run.lane_seat_at is not None:
+        return []
+    try:
+        with gate_health.guarded_read("lane"):
+            ahead = lane_order.ahead_of(run)
+    except Exception as error:
+        sentence = f"The order of its lane cannot be read ({type(error).__name__}); it is not waited for."
+        return [Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE, keeps=False)]
+    if not ahead:
+        return []
+    lifted = "one of them ends" if len(ahead) > 1 else "it ends"
+    lifted += ", or this run is moved before those that have no place yet, or the lane is made wider (manage.py lane)"
+    return [Reason(lane_order.CODE, lane_order.sentence(run.lane, ahead), lane_order.since(run), SYSTEM.name, lifted)]
 
 
 def _of_trouble(trouble: Problem) -> Reason:
@@ -232,15 +279,21 @@ def _of_capacity(hold: Hold) -> Reason | None:
     return Reason("capacity", f"It waits for room: {now.sentence}", hold.created_at, hold.actor, _ROOM)
 
 
+_READABLE = "it can be read again; see the log and /readyz"
 _ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 
 
 def _unreadable(layer: str, error: Exception) -> Reason:
     """What cannot be judged forbids, and says so; the other layers keep their verdicts."""
-    known = {"holds": "Its holds", "node": "The holds on nodes", "code": "Its current stages"}
+    known = {
+        "holds": "Its holds",
+        "node": "The holds on nodes",
+        "code": "Its current stages",
+        "dependency": "The runs that it depends on",
+    }
     what = {**known, "files": "The place of its files"}[layer]
     sentence = f"{what} cannot be read ({type(error).__name__})."
-    return Reason("unreadable", sentence, None, SYSTEM.name, "it can be read again; see the log and /readyz")
+    return Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE)
 
 
 def may_start(run: AutomationRun) -> bool:
@@ -257,12 +310,20 @@ def _holds_of_all_nodes() -> list[Hold]:
 
 
 def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those pending ``runs`` that ``explain`` has a reason for, in five queries for all at most."""
+    """The ids of those pending ``runs`` that ``explain`` has a reason for, in seven queries for all at most."""
     pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
     current: dict[UUID, list[StageRun]] = {run.pk: [] for run in pending}
     held: set[str] = set()
     apart: set[UUID] = set()
+    waiting: set[UUID] = set()
     try:
+        with gate_health.guarded_read("lane"):
+            waiting = lane_order.waiting_among(run.pk for run in pending) if pending else set()
+    except Exception:
+        waiting = set()  # open: nobody waits for an order that cannot be read
+    try:
+        with gate_health.guarded_read("dependency"):
+            waiting |= dependencies.waiting_among(run.pk for run in pending) if pending else set()
         with gate_health.guarded_read("code"):
             for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
                 current[stage_run.run_id].append(stage_run)
@@ -285,6 +346,7 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
         if run.cancel_requested_at is not None
         or run.copying is not None
         or run.pk in apart
+        or run.pk in waiting
         or not held.isdisjoint(scopes[run.pk])
         or not all(installed_code.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
     }

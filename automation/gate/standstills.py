@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models.functions import Now
 
 from automation.gate import file_sharing, installed_code
 from automation.models import Standstill
@@ -15,6 +16,7 @@ from automation.models.tables import RUN, SLICE, STAGE, STANDSTILL
 
 CODE_MISSING = "code_missing"
 NO_FREE_WORKER = "no_free_worker"
+NO_PLACE = "lane"
 
 SHORT_SECONDS = 1
 """A message that finds a worker sooner has not waited."""
@@ -43,6 +45,21 @@ def note_files_not_shared() -> None:
         cursor.execute(_APART, file_sharing.values())
         run_ids = [row[0] for row in cursor.fetchall()]
     keep(file_sharing.NOT_SHARED, run_ids)
+
+
+def note_without_place(run_ids: Sequence[UUID | str] | None = None) -> None:
+    """Note the running runs (of ``run_ids``) that wait for a place in their lane, and are not paused."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WITHOUT_PLACE.format(of="" if run_ids is None else "AND run.id = ANY(%(ids)s::uuid[])"),
+            {"ids": [str(pk) for pk in run_ids or ()], "code": NO_PLACE},
+        )
+
+
+def end_without_place(run_id: UUID) -> None:
+    """The run has got a place in its lane."""
+    running = Standstill.objects.filter(run=run_id, code=NO_PLACE, until__isnull=True)
+    running.update(until=Now())
 
 
 def begin_waiting(stage_run_ids: Sequence[int]) -> None:
@@ -104,6 +121,16 @@ _KEEP = f"""
     SELECT run.id, %(code)s FROM {RUN} AS run
      WHERE run.id = ANY(%(ids)s::uuid[]) AND NOT EXISTS (
            SELECT FROM {STANDSTILL} WHERE run_id = run.id AND code = %(code)s AND until IS NULL)
+        ON CONFLICT DO NOTHING
+"""
+
+_WITHOUT_PLACE = f"""
+    INSERT INTO {STANDSTILL} (run_id, code)
+    SELECT run.id, %(code)s FROM {RUN} AS run
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND run.lane_seat_at IS NULL
+       AND run.paused_at IS NULL AND run.start_requested_at IS NOT NULL AND run.cancel_requested_at IS NULL {{of}}
+       AND NOT EXISTS (SELECT FROM {SLICE} AS slice JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
+                        WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL)
         ON CONFLICT DO NOTHING
 """
 

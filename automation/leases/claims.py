@@ -5,11 +5,13 @@ All times are the database's.
 
 Locks are taken in this order, by claims and by every other writer:
 
-1. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
-2. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
-3. the row of the stage: claims of one stage, and all that add slices to it, take turns
-4. the row of the node: admissions on one node take turns
-5. the rows of slices, by id
+1. all dependencies, by who adds one; then a lane, by who gives a place of it or changes its order (``models.lanes``).
+   A claim takes neither: a place is a column of the run
+2. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
+3. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
+4. the row of the stage: claims of one stage, and all that add slices to it, take turns
+5. the row of the node: admissions on one node take turns
+6. the rows of slices, by id
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from automation.models.accounts import Account, Agent, Membership, Site
 from automation.models.files import Artifact
+from automation.models.lanes import Lane, RunDependency
 from automation.models.runs import TERMINAL, AutomationRun, Lifecycle, StageRun, Standstill
 from automation.models.schedules import Schedule, ScheduleOccurrence
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
@@ -15,8 +16,10 @@ __all__ = [
     "ItemChunk",
     "ItemFailure",
     "ItemState",
+    "Lane",
     "Lifecycle",
     "Membership",
+    "RunDependency",
     "Schedule",
     "ScheduleOccurrence",
     "Site",

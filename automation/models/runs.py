@@ -70,6 +70,12 @@ class AutomationRun(models.Model):
     lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
     created_by = models.CharField(max_length=160)
     priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
+    lane_order = models.IntegerField(
+        default=0, db_default=0, editable=False, help_text="among runs of its lane and priority; moved by hand"
+    )
+    lane_seat_at = models.DateTimeField(
+        null=True, editable=False, help_text="since when it holds a place in its lane; empty: it holds none"
+    )
     timeout_seconds = models.FloatField(
         null=True, blank=True, help_text="working time after which it fails, pauses excluded; empty: no limit"
     )
@@ -131,6 +137,10 @@ class AutomationRun(models.Model):
             models.CheckConstraint(
                 condition=Q(finished_at__isnull=True) | Q(paused_at__isnull=True), name="run_terminal_is_not_paused"
             ),
+            models.CheckConstraint(
+                condition=Q(lane_seat_at__isnull=True) | Q(lifecycle=Lifecycle.RUNNING),
+                name="run_with_a_place_is_running",
+            ),
             models.CheckConstraint(condition=Q(priority__range=(1, 5)), name="run_priority_is_1_to_5"),
             models.CheckConstraint(
                 condition=Q(timeout_seconds__isnull=True) | Q(timeout_seconds__gt=0), name="run_timeout_is_positive"
@@ -174,6 +184,19 @@ class AutomationRun(models.Model):
                 name="run_ended",
             ),
             models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="run_deleted"),
+            models.Index(fields=["lane"], condition=Q(lane_seat_at__isnull=False), name="run_with_a_place"),
+            models.Index(fields=["lane"], condition=Q(finished_at__isnull=True), name="run_unfinished_in_lane"),
+            # In the order of the lane, see ``gate.lane_order``.
+            models.Index(
+                fields=["lane", "priority", "lane_order", "created_at", "id"],
+                condition=Q(
+                    finished_at__isnull=True,
+                    lane_seat_at__isnull=True,
+                    start_requested_at__isnull=False,
+                    cancel_requested_at__isnull=True,
+                ),
+                name="run_waiting_in_lane",
+            ),
             models.Index(fields=["created_at"], condition=Q(copying__isnull=False), name="run_copying"),
         ]
 

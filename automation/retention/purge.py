@@ -31,6 +31,7 @@ from automation.models import (
 )
 from automation.models.tables import ARTIFACT, ITEM, ITEM_CHUNK, ITEM_FAILURE, RUN, SLICE, STAGE, STANDSTILL
 from automation.retention.deletion import PURGED
+from automation.runs import dependency_rows
 from pause_manager import database, scopes
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
@@ -181,6 +182,7 @@ def _delete_run(run_id: UUID, actor: Actor) -> int:
             )
         for table in (STANDSTILL, STAGE):
             cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", [run_id])
+        dependency_rows.delete(run_id)
         cursor.execute(f"DELETE FROM {RUN} WHERE id = %s", [run_id])
         return int(cursor.rowcount)
 

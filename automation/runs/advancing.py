@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef
 
 from automation import dispatch, gate
-from automation.errors import TransitionRefused
 from automation.items import slicing
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
+from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
 from automation.pipeline import definition
 from automation.runs import failing, transitions
@@ -21,32 +21,17 @@ from pause_manager.observability import audit
 
 logger = logging.getLogger("automation.runs.advancing")
 
-PAGE = 500
-"""Runs waiting to start are read in pages of this size."""
-
-
-def begin_if_open(run: AutomationRun, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Begin a pending run with a requested start, if nothing keeps it."""
-    if gate.may_start(run):
-        try:
-            begin(run, actor=actor, reason=reason)
-        except TransitionRefused:
-            run.refresh_from_db()
-            if run.started_at is None:
-                raise
-            # The reconciler was faster: the run has started, as requested.
-        run.refresh_from_db()
-    return run
-
 
 def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
     """Start a pending run: its first stages are cut and dispatched in the same transaction as the transition.
 
-    Returns False if the gate has closed: the run stays pending and starts later. Raises ``TransitionRefused`` if it
-    is no longer pending or is being cancelled.
+    Returns False if the gate has closed, or no place of its lane is free for it: the run stays pending and starts
+    later. Raises ``TransitionRefused`` if it is no longer pending or is being cancelled.
     """
     ready = _ready_after(run, completing=None)
     with transaction.atomic():
+        # One at a time starts in a lane: what the gate says of its order stays true until the commit.
+        lock_lane(run.lane)
         lock_runs([str(run.pk)])
         run.refresh_from_db()
         if run.cancel_requested_at is not None:
@@ -174,37 +159,3 @@ def _seal_empty(ready: _Ready) -> None:
     for stage_run, slices, _ in ready:
         if not slices:
             seal(stage_run.pk)
-
-
-def start_waiting(run_ids: Sequence[str] | None = None) -> int:
-    """Begin every pending run (of ``run_ids``) with a requested start that nothing keeps; returns how many."""
-    begun = 0
-    waiting = AutomationRun.objects.unfinished().filter(
-        lifecycle=Lifecycle.PENDING,
-        start_requested_at__isnull=False,
-        cancel_requested_at__isnull=True,
-        paused_at__isnull=True,
-    )
-    if run_ids is not None:
-        waiting = waiting.filter(pk__in=run_ids)
-    for run in _in_order(waiting):
-        try:
-            if not gate.may_start(run):
-                continue
-            begun += begin(run, actor=SYSTEM, reason="the gate is open")
-        except TransitionRefused:
-            continue  # another process was faster
-        except Exception:
-            logger.exception("Run %s could not be started; continuing with the others.", run.pk)
-    return begun
-
-
-def _in_order(waiting: QuerySet[AutomationRun]) -> Iterator[AutomationRun]:
-    """In order of request, a page at a time: a cursor would not outlive its transaction behind PgBouncer."""
-    pages = waiting.order_by("start_requested_at", "pk")
-    after = Q()
-    while page := list(pages.filter(after)[:PAGE]):
-        yield from page
-        last = page[-1]
-        at = last.start_requested_at
-        after = Q(start_requested_at__gt=at) | Q(start_requested_at=at, pk__gt=last.pk)

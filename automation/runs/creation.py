@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -13,10 +14,13 @@ from automation.errors import InvalidInput, SiteClosed
 from automation.inputs import Input
 from automation.items import keys, store
 from automation.models import AutomationRun, Lifecycle, Site, StageRun
+from automation.models.lanes import lock_lane
 from automation.pipeline import Payload, Pipeline, get_pipeline, run_input
-from automation.runs import advancing, stage_rows
+from automation.runs import dependencies, lanes, stage_rows
 from pause_manager.actor import Actor
 from pause_manager.observability import audit
+
+PRIORITIES = range(1, 6)
 
 
 def create(
@@ -28,16 +32,22 @@ def create(
     items: Iterable[Payload] | None = None,
     start: bool = True,
     timeout_seconds: float | None = None,
-    priority: int = 3,
     is_forced: bool = False,
+    priority: int = 3,
+    after: Sequence[UUID] = (),
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
+    It starts once a place in the lane of its site is free for it, by ``priority`` (1 is first, 5 last), and once each
+    run of ``after`` has completed.
+
     ``items`` are JSON objects, or ``None`` for a pipeline that makes its own; for an ``Input`` the event records what
-    was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline.
-    ``priority`` is 1 (first) to 5. A run that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``,
-    ``InvalidParams``, ``InvalidInput`` or ``SiteClosed``, each naming what was wrong.
+    was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline. A run
+    that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput``, ``SiteClosed``
+    or ``DependencyRefused``, each naming what was wrong.
     """
+    if isinstance(priority, bool) or priority not in PRIORITIES:
+        raise InvalidInput(f"Cannot create the run: expected a priority of 1 to 5, got: {priority}.")
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
     payloads = _payloads(pipeline, cleaned, items)
@@ -55,6 +65,7 @@ def create(
             priority=priority,
             ignores_capacity=is_forced,
         )
+        lanes.ensure(run.lane)
         refuse_if_closed(site)
         source = stage_rows.create(run, pipeline)
         rows = _Rows(str(source.pk).encode(), payloads, pipeline)
@@ -64,15 +75,19 @@ def create(
         run.total_items = rows.count
         run.save(update_fields=["total_items"])
         StageRun.objects.filter(pk=source.pk).update(total_items=rows.count)
-        details = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
-        after = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
+        details: dict[str, Any] = {"pipeline": pipeline.slug, "total_items": rows.count, "params": cleaned}
+        made = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
         if is_forced:
             details["forced"] = True
+        if after:
+            # Now that the input is read: nobody waits for these locks longer than for a few rows.
+            lock_lane(run.lane)
+            details["after"] = [str(pk) for pk in dependencies.declare(run, after)]
         if isinstance(items, Input):
             details["input"] = items.report.figures()
-        audit.record("create", scope=run.scope, actor=actor, details=details, after=after)
+        audit.record("create", scope=run.scope, actor=actor, details=details, after=made)
     run.refresh_from_db()
-    return advancing.begin_if_open(run, actor=actor) if start else run
+    return lanes.begin_if_open(run, actor=actor) if start else run
 
 
 def refuse_if_closed(site: Site) -> None:

@@ -15,9 +15,10 @@ from django.db.models.functions import Now
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, WorkSlice
+from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
 from automation.reports import in_flight, status
-from automation.runs import advancing, transitions
+from automation.runs import lanes, transitions
 from pause_manager import holds, scopes
 from pause_manager.actor import Actor
 from pause_manager.holds import milestones
@@ -39,12 +40,15 @@ class Outcome:
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     """Start a pending run, or record that it starts when the gate opens. Raises ``TransitionRefused``."""
     with transaction.atomic():
+        lane = AutomationRun.objects.filter(pk=run_id).values_list("lane", flat=True).first()
+        if lane is not None:
+            lock_lane(lane)  # before the row of the run, as all who give places do
         asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
         if not asked.update(start_requested_at=Now()):
             raise transitions.refusal("start", run_id)
         # If the gate is shut, the start itself comes later, and by the system.
         audit.record("start_requested", scope=scopes.run(run_id), actor=actor, reason=reason)
-    return advancing.begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
+    return lanes.begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
 
 
 def pause(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:

@@ -14,7 +14,7 @@ from automation.leases.checkpoint import Progress
 from automation.leases.claims import Lost, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.runs import advancing, failing, lifecycle, stage_rows, timeouts
+from automation.runs import advancing, failing, lanes, lifecycle, stage_rows, timeouts
 from pause_manager import database
 from pause_manager.actor import SYSTEM
 from pause_manager.nodes.machines import identity
@@ -49,7 +49,7 @@ def _reconcile() -> None:
         standstills.note_files_not_shared,
         lifecycle.finish_cancels,
         lifecycle.note_drained_runs,
-        advancing.start_waiting,
+        lanes.fill_all,
         advancing.seal_finished,
         timeouts.fail_overdue,
         dispatch.replace_lost_tickets,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
@@ -15,7 +17,7 @@ from automation.models.work import WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import INPUT
 from automation.reports import status
-from automation.runs import advancing, creation, lifecycle, stage_rows, transitions
+from automation.runs import creation, dependency_rows, lanes, stage_rows, transitions
 from automation.runs.remainder import Remainder, Sources
 from pause_manager import database
 from pause_manager.actor import SYSTEM, Actor
@@ -38,6 +40,8 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
 
     Of many items, most are copied by :func:`copy_remaining`: until then the new run waits, and its reasons say so.
 
+    What waits for ``run_id`` by a dependency waits for the new run from then on.
+
     Raises ``TransitionRefused`` if the run is not completed or failed, has nothing to retry, was retried before, or
     still has workers finishing items; ``SiteClosed`` if its site takes no runs.
     """
@@ -51,6 +55,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
             params=old.params,
             created_by=actor.name,
             retry_of=old,
+            priority=old.priority,
             timeout_seconds=old.timeout_seconds,
             copying={"step": 0, "after": None},
         )
@@ -67,8 +72,13 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         if not is_complete:
             details["copying"] = True
         audit.record("create", scope=new.scope, actor=actor, reason=reason, details=details | {"retry_of": str(old.pk)})
-        audit.record("retry", scope=old.scope, actor=actor, reason=reason, details={"retried_by": str(new.pk)})
-        return lifecycle.start_run(new.pk, actor=actor, reason=reason)
+        told: dict[str, Any] = {"retried_by": str(new.pk)}
+        if waiting := dependency_rows.replace(old.pk, new.pk):
+            told["now_waiting_for_the_retry"] = [str(pk) for pk in waiting]
+        audit.record("retry", scope=old.scope, actor=actor, reason=reason, details=told)
+        AutomationRun.objects.filter(pk=new.pk).update(start_requested_at=Now())
+        audit.record("start_requested", scope=new.scope, actor=actor, reason=reason)
+    return lanes.begin_if_open(AutomationRun.objects.get(pk=new.pk), actor=actor, reason=reason)
 
 
 def copy_remaining(seconds: float = 20.0) -> int:
@@ -91,7 +101,7 @@ def copy_remaining(seconds: float = 20.0) -> int:
                 is_done = _step(new)
             if is_done:
                 started += 1
-                advancing.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are copied")
+                lanes.begin_if_open(AutomationRun.objects.get(pk=pk), actor=SYSTEM, reason="its items are copied")
         except TransitionRefused as refusal:
             logger.info("%s", refusal)
         except Exception as error:

@@ -12,7 +12,7 @@ from automation import dispatch
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun
 from automation.models.runs import lock_runs
-from automation.runs import advancing, lifecycle, transitions
+from automation.runs import advancing, lanes, lifecycle, transitions
 from automation.workload import continued
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.holds import milestones
@@ -36,19 +36,23 @@ def follow(change: HoldChange) -> None:
     run_ids = runs_in(change.scopes)
     if run_ids:
         transitions.update_pause_times(run_ids)
+        if freed := transitions.leave_places(run_ids):
+            transitions.announce_places(freed)
         if change.what == "placed" and (idle := lifecycle.idle_runs(run_ids)):
             milestones.note_drained(idle, had_work=False)
-    if change.what == "released" and change.actor != CAPACITY:
+    if change.what == "released" and change.actor == CAPACITY:
+        transaction.on_commit(lambda: lanes.fill_of(run_ids), robust=True)
+    elif change.what == "released":
         transaction.on_commit(lambda: _resume(run_ids, change.actor, change.reason), robust=True)
 
 
 def _resume(run_ids: list[str], actor: Actor, reason: str) -> None:
     if run_ids:
-        advancing.start_waiting(run_ids)
+        lanes.fill_of(run_ids)
         advancing.seal_finished(run_ids)
         dispatch.of_runs(run_ids)
     else:
-        advancing.start_waiting()
+        lanes.fill_all()
         dispatch.dispatch()
         continued.record(actor, reason)
 

@@ -3,12 +3,13 @@
 Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
 
 1. the row of the fleet switch, if workers obey a hold on one of the scopes
-2. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
-3. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
-4. the rows of entries of the pause queue, then those of holds, in the order of their keys
-5. the row of a stage
-6. the row of a node
-7. the row of a slice
+2. what orders runs among each other: their dependencies, then a lane. Who changes a hold takes neither
+3. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
+4. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
+5. the rows of entries of the pause queue, then those of holds, in the order of their keys
+6. the row of a stage
+7. the row of a node
+8. the row of a slice
 
 A transaction may leave out steps, and takes none after a later one.
 """

@@ -48,6 +48,7 @@ WRITERS: dict[str, set[str]] = {
     # The second only notes when work had drained and resumed, never what is held.
     "Hold": {"pause_manager/holds/writer.py", "pause_manager/holds/milestones.py"},
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
+    "Lane": {"automation/runs/lanes.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
     "Schedule": {"automation/schedules/writer.py"},
@@ -55,6 +56,7 @@ WRITERS: dict[str, set[str]] = {
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
+    "RunDependency": {"automation/runs/dependency_rows.py"},
     "RunningTask": {"pause_manager/pausable/running_tasks.py"},
     "Site": {"backend/bootstrap.py"},
     # A trigger of the database keeps them.

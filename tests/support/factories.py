@@ -13,7 +13,7 @@ from automation import leases, tasks
 from automation.files.fenced import FencedArtifacts
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.claims import Worker
-from automation.models import Account, AutomationRun, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
+from automation.models import Account, AutomationRun, Lane, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
 from automation.models.tables import SLICE, STAGE
 from automation.runs import creation, reconciler
 from pause_manager.actor import Actor
@@ -27,13 +27,22 @@ from tests.support.pipelines import wait_until
 
 OPERATOR = Actor("user:olga", "test", "request-1")
 
+WIDE = 1_000
+"""Most tests have several runs on one site, and are not about their order."""
+
 _numbers = itertools.count(1)
 
 
 def make_site(slug: str = "") -> Site:
     slug = slug or f"site-{next(_numbers)}"
     account, _ = Account.objects.get_or_create(name=f"Account of {slug}")
+    widen(slug)
     return Site.objects.create(account=account, slug=slug, name=slug.title())
+
+
+def widen(lane: str, width: int = WIDE) -> None:
+    """Have a lane without a row be ``width`` runs wide; a test that is about lanes says how wide its own is."""
+    Lane.objects.get_or_create(name=lane, defaults={"width": width})
 
 
 def numbers(count: int) -> list[dict[str, Any]]:
@@ -44,7 +53,8 @@ def make_run(pipeline: str = "numbers", items: int | list[dict[str, Any]] = 10, 
     """A run of one of the test pipelines over the items 1, 2, 3, …, started if the gate is open."""
     assert pipelines
     given = numbers(items) if isinstance(items, int) else items
-    options.setdefault("site", Site.objects.first() or make_site())
+    site = options.setdefault("site", Site.objects.first() or make_site())
+    widen(site.slug)
     return creation.create(pipeline, items=given, actor=OPERATOR, **options)
 
 

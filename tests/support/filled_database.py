@@ -89,9 +89,9 @@ _STATEMENTS = (
     """
     INSERT INTO automation_automationrun
            (id, site_id, pipeline, lane, params, lifecycle, created_by, total_items, created_at, start_requested_at,
-            started_at, paused_seconds, priority, ignores_capacity, cancel_requested_by, failure)
+            started_at, lane_seat_at, paused_seconds, priority, ignores_capacity, cancel_requested_by, failure)
     SELECT gen_random_uuid(), site.id, 'drill', site.slug, '{"items": 1}', 'running', 'user:x', %(slices)s,
-           now() - n * interval '1 minute', now(), now(), 0, 3, false, '', ''
+           now() - n * interval '1 minute', now(), now(), now(), 0, 3, false, '', ''
       FROM generate_series(1, %(at_work)s) AS n
       JOIN automation_site AS site ON site.slug = 'site-' || 1 + n %% 39
     """,

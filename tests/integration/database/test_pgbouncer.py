@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, connections
 
 from automation.models import AutomationRun, Lifecycle
-from automation.runs import advancing
+from automation.runs import lanes
 from pause_manager import database, fleet, holds, manager
 from tests.support.factories import OPERATOR, make_run
 from tests.support.pgbouncer import pgbouncer
@@ -60,15 +60,14 @@ def through(pooler: Path) -> Iterator[None]:
     connection.settings_dict = direct
 
 
-def test_runs_that_wait_are_started_however_many_pages_they_fill(through: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(advancing, "PAGE", 2)
+def test_runs_that_wait_are_started_however_many_they_are(through: None):
     holds.place(["fleet"], actor=OPERATOR, reason="a storm")
     for _ in range(9):
         make_run(items=1)
     AutomationRun.objects.update(start_requested_at=AutomationRun.objects.earliest("created_at").created_at)
     holds.release(["fleet"], actor=OPERATOR, reason="it is over")
 
-    advancing.start_waiting()
+    lanes.fill_all()
 
     assert AutomationRun.objects.filter(lifecycle=Lifecycle.RUNNING).count() == 9
 

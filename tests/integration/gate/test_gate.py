@@ -56,6 +56,7 @@ def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
         "cancelled_at": Now() if lifecycle_ == Lifecycle.CANCELLED else None,
         "cancel_requested_at": Now() if is_cancelled else None,
         "paused_at": None,
+        "lane_seat_at": Now() if lifecycle_ == Lifecycle.RUNNING else None,
     }
     AutomationRun.objects.filter(pk=run.pk).update(lifecycle=lifecycle_, **stamps)
 

@@ -10,7 +10,7 @@ from automation.models.runs import lock_runs
 from automation.pipeline import get_pipeline
 from automation.pipeline.context import Artifacts
 from automation.reports import progress
-from automation.runs import advancing, lifecycle
+from automation.runs import advancing, lanes, lifecycle
 from tests.support import pipelines
 from tests.support.factories import (
     OPERATOR,
@@ -20,6 +20,7 @@ from tests.support.factories import (
     everything,
     expire_leases,
     make_run,
+    make_site,
     outputs,
     run_loop,
     settle,
@@ -201,7 +202,7 @@ def test_one_run_that_cannot_start_does_not_keep_the_others():
         AutomationRun.objects.filter(pk=run.pk).update(start_requested_at=run.created_at)
     AutomationRun.objects.filter(pk=broken.pk).update(pipeline="no-longer-installed")
 
-    advancing.start_waiting()
+    lanes.fill_all()
 
     sound.refresh_from_db()
     assert sound.lifecycle == Lifecycle.RUNNING
@@ -216,7 +217,7 @@ def test_a_start_that_the_reconciler_makes_first_is_no_refusal():
         cursor.execute("LOCK TABLE automation_workitem IN ACCESS EXCLUSIVE MODE")
         starting = in_thread(lambda: started.append(lifecycle.start_run(run.pk, actor=OPERATOR)))
         wait_until_blocked(starting)
-        assert advancing.start_waiting() == 1
+        assert lanes.fill_all() == 1
     starting.join()
 
     assert [one.lifecycle for one in started] == [Lifecycle.RUNNING]
@@ -245,7 +246,7 @@ def test_resuming_one_run_does_not_carry_the_cost_of_all_that_wait():
     waiting = [make_run("numbers", items=1, start=False) for _ in range(3)]
     for run in waiting:
         AutomationRun.objects.filter(pk=run.pk).update(start_requested_at=run.created_at)
-    held = make_run("numbers", items=1)
+    held = make_run("numbers", items=1, site=make_site())
     lifecycle.pause(held.pk, actor=OPERATOR)
 
     lifecycle.resume(held.pk, actor=OPERATOR)

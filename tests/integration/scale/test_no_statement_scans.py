@@ -20,7 +20,7 @@ from automation.leases.claims import Loop, Worker
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.reports.status import ALL as STATUSES
 from automation.retention import archive, deletion, purge
-from automation.runs import advancing, lifecycle, reconciler, retries, timeouts
+from automation.runs import advancing, lanes, lifecycle, reconciler, retries, timeouts
 from automation.workload import allocations, continued
 from backend.console.runs import FILTERS
 from pause_manager import fleet, holds
@@ -126,7 +126,7 @@ def periodic() -> Iterator[tuple[str, Call]]:
     for part in (
         lifecycle.finish_cancels,
         lifecycle.note_drained_runs,
-        advancing.start_waiting,
+        lanes.fill_all,
         advancing.seal_finished,
         timeouts.fail_overdue,
         dispatch.replace_lost_tickets,

@@ -1,0 +1,164 @@
+"""Who is before a run in its lane: one predicate for ``explain``, for lists and for those who give places.
+
+A lane has ``width`` places. A run holds one from its start until it is final; in a lane that skips parked runs, until
+it is paused. A run without a place waits while those that hold one, and those that wait before it, are as many as
+there are places. A run that waits for a dependency is passed over, and where parked runs are skipped, a
+paused one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from automation.gate import dependencies
+from automation.models import AutomationRun
+from automation.models.tables import LANE, RUN
+
+CODE = "lane"
+MOST_NAMED = 3
+
+
+def order(run: str) -> str:
+    """SQL: what runs of a lane are ordered by."""
+    return f"({run}.priority, {run}.lane_order, {run}.created_at, {run}.id)"
+
+
+def waits(run: str) -> str:
+    """SQL: it is to be started, or was resumed, and has no place."""
+    return (
+        f"({run}.finished_at IS NULL AND {run}.lane_seat_at IS NULL AND {run}.start_requested_at IS NOT NULL "
+        f"AND {run}.cancel_requested_at IS NULL)"
+    )
+
+
+def _passed_over(run: str, lane: str) -> str:
+    return (
+        f"({dependencies.unmet(run)} OR ({run}.paused_at IS NOT NULL "
+        f"AND EXISTS (SELECT FROM {LANE} WHERE name = {lane} AND policy = 'skip_parked')))"
+    )
+
+
+def width(lane: str) -> str:
+    """SQL: the places of ``lane``."""
+    return f"coalesce((SELECT width FROM {LANE} WHERE name = {lane}), 1)"
+
+
+_SEATED = f"""
+    SELECT seated.id, seated.lane_seat_at FROM {RUN} AS seated
+     WHERE seated.lane = run.lane AND seated.lane_seat_at IS NOT NULL
+     ORDER BY seated.lane_seat_at LIMIT {width("run.lane")}
+"""
+_BEFORE = f"""
+    SELECT other.id, NULL::timestamptz FROM {RUN} AS other
+     WHERE other.lane = run.lane AND other.id <> run.id AND {waits("other")} AND {order("other")} < {order("run")}
+       AND NOT {_passed_over("other", "run.lane")}
+     ORDER BY other.priority, other.lane_order, other.created_at, other.id LIMIT {width("run.lane")}
+"""
+MUST_WAIT = f"""
+    (run.lane_seat_at IS NULL AND {width("run.lane")} <= (
+        SELECT count(*) FROM (({_SEATED}) UNION ALL ({_BEFORE})) AS ahead))
+"""
+"""SQL over ``run``: no place in its lane is free for it."""
+
+FIRST = f"""
+    SELECT run.id, run.lifecycle FROM {RUN} AS run
+     WHERE run.lane = %(lane)s AND {waits("run")} AND NOT {_passed_over("run", "%(lane)s")}
+     ORDER BY run.priority, run.lane_order, run.created_at, run.id
+     LIMIT greatest(0, {width("%(lane)s")} - (
+           SELECT count(*) FROM {RUN} WHERE lane = %(lane)s AND lane_seat_at IS NOT NULL))
+"""
+"""The first who wait, as many as places are free. One that something else keeps takes up a place all the same."""
+
+WITH_FREE_PLACES = f"""
+    WITH RECURSIVE waiting(lane) AS (
+        (SELECT run.lane FROM {RUN} AS run WHERE {waits("run")} ORDER BY run.lane LIMIT 1)
+         UNION ALL
+        SELECT (SELECT run.lane FROM {RUN} AS run WHERE {waits("run")} AND run.lane > waiting.lane
+                 ORDER BY run.lane LIMIT 1)
+          FROM waiting WHERE waiting.lane IS NOT NULL)
+    SELECT lane FROM waiting
+     WHERE lane IS NOT NULL
+       AND {width("lane")} > (SELECT count(*) FROM {RUN} AS run WHERE run.lane = waiting.lane
+                                 AND run.lane_seat_at IS NOT NULL)
+"""
+"""The lanes in which somebody waits and a place is free."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A run that holds a place of a lane, or waits before another."""
+
+    id: UUID
+    pipeline: str
+    lifecycle: str
+    is_paused: bool
+    has_place: bool
+
+    @property
+    def named(self) -> str:
+        """Its short name, pipeline and state, for a sentence."""
+        state = "paused" if self.is_paused else self.lifecycle
+        return f"{str(self.id)[:8]} ({self.pipeline}, {state})"
+
+
+def ahead_of(run: AutomationRun) -> list[Ahead]:
+    """The runs that ``run`` waits for in its lane: as many as it has places; none if a place is free for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_AHEAD, {"run": run.pk})
+        rows = cursor.fetchall()
+    places = rows[0][0] if rows else 0
+    return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
+
+
+def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the runs for which no place is free. One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT run.id FROM {RUN} AS run WHERE run.id = ANY(%s::uuid[]) AND {MUST_WAIT}", [list(run_ids)]
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def sentence(lane: str, ahead: list[Ahead]) -> str:
+    """Why a run waits for its lane."""
+    named = [one.named for one in ahead[:MOST_NAMED]]
+    if len(ahead) > MOST_NAMED:
+        named.append(f"{len(ahead) - MOST_NAMED} more")
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    if len(ahead) == 1:
+        return f"It waits for run {listed} of lane {lane}."
+    return f"It waits for a place in lane {lane}, which has {len(ahead)}: before it are runs {listed}."
+
+
+def since(run: AutomationRun) -> datetime | None:
+    """Since when it has waited for its lane, at most."""
+    return run.resumed_at if run.started_at is not None else run.start_requested_at or run.created_at
+
+
+def lane_has_active_run(run_id: Any) -> bool:
+    """Whether other runs of its lane keep ``run_id`` from a place; False for what is not a run.
+
+    The same predicate as that of ``explain`` and of those who give places.
+    """
+    try:
+        pk = run_id if isinstance(run_id, UUID) else UUID(str(run_id))
+    except ValueError:
+        return False
+    return bool(waiting_among([pk]))
+
+
+_AHEAD = f"""
+    SELECT {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
+           other.lane_seat_at IS NOT NULL
+      FROM {RUN} AS run
+     CROSS JOIN LATERAL (({_SEATED}) UNION ALL ({_BEFORE})) AS ahead(id, since)
+      JOIN {RUN} AS other ON other.id = ahead.id
+     WHERE run.id = %(run)s AND run.lane_seat_at IS NULL
+     ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
+"""
