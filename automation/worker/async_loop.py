@@ -18,6 +18,7 @@ from automation.worker import memory_faults
 from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
 from automation.worker.attempts import GivenUp
 from automation.worker.item_loop import MOST_BYTES, Halt, ItemLoop, timed
+from automation.worker.permitted_items import PermittedItems
 from pause_manager.slots import slot_table
 
 
@@ -68,7 +69,9 @@ class AsyncItemLoop(ItemLoop):
         most = 1 if is_one else self._declared.in_flight
         seconds = self._seconds if interval is None else interval
         done, started = Progress(cursor=work.cursor), time.monotonic()
-        number, look_at, pairs = work.done, self._turn.look_at, reading.pairs
+        number, look_at = work.done, self._turn.look_at
+        permitted = self._permitted(work, reading)
+        pairs = iter(permitted)
         is_over = must_stop = has_waited = False
         why = None
         while True:
@@ -80,6 +83,8 @@ class AsyncItemLoop(ItemLoop):
                 pair = next(pairs, None)
                 if pair is None:
                     is_over = True
+                    if isinstance(permitted, PermittedItems) and permitted.is_cut:
+                        must_stop, why = True, permitted.stop
                     break
                 unit = reading.unit(*pair)
                 tried = work.overrun_attempts if work.overrun_key and pair[0] == work.overrun_key else 0

@@ -21,7 +21,7 @@ from automation.models import tables
 ROOT = Path(__file__).parents[2]
 MODELS = {
     model.__name__: model._meta.db_table
-    for app in ("pause_manager", "automation")
+    for app in ("pause_manager", "automation", "credits")
     for model in apps.get_app_config(app).get_models()
 }
 NAMES = {table: name for name, table in MODELS.items()}
@@ -31,7 +31,7 @@ SQL = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY|TRUNCATE)\s+(?:O
 
 QUERYSETS = {
     name: model.__name__
-    for app in ("pause_manager", "automation")
+    for app in ("pause_manager", "automation", "credits")
     for model in apps.get_app_config(app).get_models()
     if (name := type(model._default_manager.all()).__name__) != "QuerySet"
 }
@@ -39,6 +39,7 @@ QUERYSETS = {
 WRITERS: dict[str, set[str]] = {
     "Account": {"backend/bootstrap.py"},
     "Agent": {"automation/agents/registry.py"},
+    "Billing": {"automation/contrib/credits/ledger.py", "automation/contrib/credits/settling.py"},
     "CapacitySample": {"pause_manager/nodes/registry.py"},
     "ControlEvent": {"pause_manager/observability/audit.py"},
     # The second writes one setting of the fleet, which no hold decides.
@@ -46,6 +47,13 @@ WRITERS: dict[str, set[str]] = {
     "CounterTotal": {"pause_manager/observability/counters.py"},
     "FleetWorker": {"pause_manager/nodes/members.py"},
     # The second only notes when work had drained and resumed, never what is held.
+    # A trigger of the database writes the other half of what credits keep.
+    "Grant": {"automation/contrib/credits/allowance.py", "automation/contrib/credits/settling.py"},
+    "Line": {"automation/contrib/credits/ledger.py"},
+    "RunCredits": {"automation/contrib/credits/settling.py", "automation/contrib/credits/starting.py"},
+    "StagePrice": {"automation/contrib/credits/starting.py"},
+    "Transfer": {"automation/contrib/credits/ledger.py"},
+    "Usage": {"automation/contrib/credits/settling.py"},
     "Hold": {"pause_manager/holds/writer.py", "pause_manager/holds/milestones.py"},
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
     "Lane": {"automation/runs/lanes.py"},

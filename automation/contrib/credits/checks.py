@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.apps import AppConfig
 from django.conf import settings as django_settings
-from django.core.checks import Error, register
+from django.core.checks import CheckMessage, Error, register
 
 from automation.contrib.credits.conf import CreditsSettings
+from pause_manager.checks import check_declared
 
 
-@register("credits")
-def settings_are_right(**_: Any) -> list[Error]:
-    """Names, types and ranges of ``CREDITS``."""
-    given = getattr(django_settings, "CREDITS", {})
-    known = {field.name for field in fields(CreditsSettings)}
-    found = []
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(sorted(known))}."
-            found.append(Error(f"CREDITS: there is no option {name}.", hint=hint, id="credits.E001"))
+@register()
+def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Every option of ``CREDITS`` is known, of its type and within its range."""
+    found = check_declared("CREDITS", CreditsSettings, "credits")
     if found:
         return found
-    options = CreditsSettings(**given)
-    if not isinstance(options.margin, int | float) or not 1 <= options.margin <= 10:
-        found.append(Error(f"CREDITS: margin: expected 1 to 10, got: {options.margin!r}.", id="credits.E002"))
-    for name in ("assumed_words", "measured_runs"):
-        value = getattr(options, name)
-        if not isinstance(value, int) or value < 1:
-            found.append(Error(f"CREDITS: {name}: expected a whole number above 0, got: {value!r}.", id="credits.E003"))
+    options = CreditsSettings(**getattr(django_settings, "CREDITS", {}))
+    if not 1 <= options.margin <= 10:
+        found.append(Error(f"CREDITS['margin'] expected 1 to 10, got: {options.margin!r}", id="credits.E001"))
     if why := wrong_shares(options.shares):
-        found.append(Error(f"CREDITS: shares: {why}.", id="credits.E004"))
+        found.append(Error(f"CREDITS['shares'] {why}", id="credits.E002"))
     return found
 
 

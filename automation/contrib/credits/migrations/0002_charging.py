@@ -101,7 +101,7 @@ CHARGE = """
     $$;
 
     CREATE FUNCTION credits_words(stage_run bigint, unit_key text, field text) RETURNS bigint LANGUAGE sql STABLE AS $$
-        SELECT coalesce(sum(array_length(regexp_split_to_array(btrim(word_text, E' \\t\\n\\r'), E'\\s+'), 1)), 0)
+        SELECT coalesce(sum(array_length(regexp_split_to_array(btrim(word_text, E' \\t\\n\\r'), '\\s+'), 1)), 0)
           FROM automation_workitem AS output
          CROSS JOIN LATERAL (
                 SELECT output.payload ->> field AS word_text WHERE field <> ''

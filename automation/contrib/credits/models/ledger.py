@@ -34,7 +34,10 @@ class Transfer(models.Model):
     stage = models.CharField(max_length=50, blank=True)
     price_id = models.BigIntegerField(null=True)
     corrects = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="corrections")
-    key = models.CharField(max_length=200, null=True, unique=True, help_text="the same booking again changes nothing")
+    # Without a key (charges), any number of rows: an empty text would be one.
+    key = models.CharField(  # noqa: DJ001
+        max_length=200, null=True, unique=True, help_text="the same booking again changes nothing"
+    )
     actor = models.CharField(max_length=160)
     reason = models.TextField(blank=True)
     xact = models.BigIntegerField(help_text="the transaction that wrote it: no other adds lines to it")

@@ -49,9 +49,7 @@ class Price(models.Model):
         ordering: ClassVar = ["pipeline", "stage", "-valid_from"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["pipeline", "stage", "valid_from"], name="credits_one_price_at_a_time"),
-            models.CheckConstraint(
-                condition=~Q(unit="none") | Q(charge=0), name="credits_no_unit_no_charge"
-            ),
+            models.CheckConstraint(condition=~Q(unit="none") | Q(charge=0), name="credits_no_unit_no_charge"),
         ]
 
     def __str__(self) -> str:

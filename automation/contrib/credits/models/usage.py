@@ -1,4 +1,4 @@
-"""What runs have used, may use, and have set aside: sums of the ledger that no two writers ever wait for each other for."""
+"""What runs have used, may use, and have set aside. No two writers ever wait for each other at these rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 
 class RunCredits(models.Model):
-    """A run that costs something: what it has set aside and may use at most. Written by ``starting`` and ``settling``."""
+    """A run that has prices: what it has set aside and may use at most. Written by ``starting`` and ``settling``."""
 
     run_id = models.UUIDField(primary_key=True)
     account_id = models.BigIntegerField()
