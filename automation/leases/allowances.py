@@ -1,7 +1,7 @@
 """How many items of a slice its holder may begin, where an app limits that: register a :data:`Provider` in
 ``AppConfig.ready``.
 
-A stage that no provider limits costs one question a loop and nothing an item.
+A stage that no provider limits costs one question per loop and nothing per item.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Permit:
 Draw = Callable[[LeasedSlice, int], Permit]
 """(slice, passes that are wanted): draws them for its holder. What it does not use ends with its lease."""
 Provider = Callable[[StageRun], Draw | None]
-"""Asked once a loop; ``None``: it does not limit this stage."""
+"""Asked once per loop; ``None``: it does not limit this stage."""
 
 _providers: list[Provider] = []
 

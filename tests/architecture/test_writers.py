@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
+from automation.contrib.credits.models import tables as credit_tables
 from automation.models import tables
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,11 @@ MODELS = {
     for model in apps.get_app_config(app).get_models()
 }
 NAMES = {table: name for name, table in MODELS.items()}
-CONSTANTS = {name: NAMES[table] for name, table in vars(tables).items() if isinstance(table, str) and table in NAMES}
+CONSTANTS = {
+    name: NAMES[table]
+    for name, table in [*vars(tables).items(), *vars(credit_tables).items()]
+    if isinstance(table, str) and table in NAMES
+}
 METHODS = {"create", "get_or_create", "update_or_create", "bulk_create", "bulk_update", "update", "delete"}
 SQL = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY|TRUNCATE)\s+(?:ONLY\s+)?([^\s(,;]+)", re.IGNORECASE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -91,13 +92,8 @@ def short_run(items: int, affords: int) -> AutomationRun:
     price_of("few", "few")
     run = make_run("few", items=items, site=site)
     off = affords * CREDIT - balance(site)
-    ledger.correct(
-        Transfer.objects.get(kind="top_up", account_id=site.account_id),
-        off,
-        key=str(uuid4()),
-        actor=OPERATOR,
-        reason="a test",
-    )
+    paid = Transfer.objects.get(kind="top_up", account_id=site.account_id)
+    ledger.correct(paid, off, key=str(uuid4()), actor=OPERATOR, reason="a test")
     return run
 
 
@@ -125,9 +121,9 @@ def test_without_the_lock_they_would(monkeypatch):
 
     monkeypatch.setattr(allowance, "_grant", late)
 
-    drawn = race(*(lambda work=work: allowance.draw(price, work, 1).passes for work in works))
+    drawn = race(*(partial(allowance.draw, price, work, 1) for work in works))
 
-    assert drawn == [1, 1]
+    assert [permit.passes for permit in drawn] == [1, 1]
 
 
 def test_a_top_up_while_a_run_is_parked_is_never_overlooked():
@@ -137,7 +133,7 @@ def test_a_top_up_while_a_run_is_parked_is_never_overlooked():
         Billing.objects.filter(pk=run.account_id).update(on_top_up="resume")
         price = StagePrice.objects.get(run_id=run.pk)
 
-        race(lambda price=price: allowance.park(price), lambda site=run.site: pay(site, "more", credits=10))
+        race(partial(allowance.park, price), partial(pay, run.site, "more", credits=10))
         settling.sweep()
 
         assert not Hold.objects.active().filter(scope=run.scope).exists()

@@ -1,6 +1,6 @@
 """Bookings by people and by the system: the writer of the ledger beside the trigger, and of an account's funds.
 
-A booking with a key is made once, whoever sends it how often. Everybody who changes funds locks the account's billing
+A booking with a key is made once, however often it is sent. Everybody who changes funds locks the account's billing
 row first; a run's row is locked before it, never after.
 """
 

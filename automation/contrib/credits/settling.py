@@ -1,4 +1,4 @@
-"""What follows by itself: ended runs are settled once, what cannot go on is parked, low balances are told, rows add up.
+"""What follows by itself: ended runs are settled, what cannot continue is parked, low balances are told.
 
 Each part works in batches and may be repeated or run twice at once.
 """
@@ -94,9 +94,9 @@ def _take_usage(account_id: int, run_id: UUID) -> int:
     """Take what the run has used from the account's funds; returns thousandths of a credit. The account is locked."""
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE_USAGE, {"run": run_id})
-        used = cursor.fetchone()[0]
+        used = int(cursor.fetchone()[0])
     ledger.use_funds(account_id, used)
-    return int(used)
+    return used
 
 
 def take_late_usage() -> int:
@@ -153,7 +153,7 @@ def _resume(run_id: UUID) -> bool:
 def tell_low_balances() -> int:
     """Record an event for each account whose balance has fallen below its mark, and once more only after it rose."""
     told = 0
-    for row in Billing.objects.filter(low_balance__gt=0).iterator():
+    for row in list(Billing.objects.filter(low_balance__gt=0)):
         balance = funds.of_account(row.pk).balance
         if balance >= row.low_balance:
             Billing.objects.filter(pk=row.pk, low_since__isnull=False).update(low_since=None)

@@ -6,7 +6,7 @@ import pytest
 
 from automation import gate, leases
 from automation.contrib.credits import allowance, ledger, settling
-from automation.contrib.credits.models import Billing, Grant, RunCredits, StagePrice
+from automation.contrib.credits.models import Billing, Grant, RunCredits, StagePrice, Transfer
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, Site
 from automation.runs import lifecycle
@@ -29,7 +29,7 @@ def short_run(pipeline: str = "scripted", stage: str = "scripted", *, affords: i
 
 def change_to(site: Site, thousandths: int) -> None:
     """Leave the account so much, by a correction."""
-    transfer = ledger.Transfer.objects.filter(kind="top_up").latest("pk")
+    transfer = Transfer.objects.filter(kind="top_up").latest("pk")
     off = thousandths - balance(site)
     ledger.correct(transfer, off, key=f"to {thousandths} from {balance(site)}", actor=OPERATOR, reason="a test")
 

@@ -182,7 +182,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('credits', '0001_initial'),
-        ('automation', '0021_wording'),
+        ('automation', '0022_schedules'),
     ]
 
     operations = [
