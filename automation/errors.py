@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -73,6 +74,57 @@ class NotParked(AutomationError):
         super().__init__(
             f"Cannot force run {run_id}: it does not wait for capacity. Resume it without force if it is paused."
         )
+
+
+class NotFrozen(AutomationError):
+    """A lane is to be unfrozen that is not frozen. Nothing was changed."""
+
+    code = "not_frozen"
+
+    def __init__(self, lane: str) -> None:
+        super().__init__(f"Cannot unfreeze lane {lane}: it is not frozen.")
+
+
+class InvalidFreeze(AutomationError):
+    """A lane is to be frozen without a reason."""
+
+    code = "freeze_invalid"
+
+
+class NothingAsked(AutomationError):
+    """The run waits for no answer."""
+
+    code = "nothing_asked"
+
+    def __init__(self, run_id: UUID | str) -> None:
+        super().__init__(f"Cannot answer run {run_id}: it asks nothing.")
+
+
+class QuestionNotFound(AutomationError):
+    """The run never asked the question that is to be answered."""
+
+    code = "question_not_found"
+
+    def __init__(self, run_id: UUID | str, question: int) -> None:
+        super().__init__(f"Cannot answer question {question}: run {run_id} has none of this number.")
+
+
+class AmbiguousQuestion(AutomationError):
+    """The run asks several questions, and the answer does not say to which it belongs; the sentence names them."""
+
+    code = "question_ambiguous"
+
+
+class QuestionClosed(AutomationError):
+    """The question was answered before, or its run has ended. Nothing was changed."""
+
+    code = "question_closed"
+
+
+class InvalidAnswer(AutomationError):
+    """The answer is none of the choices; the sentence names them. Nothing was changed."""
+
+    code = "answer_invalid"
 
 
 class LaneRefused(AutomationError):
@@ -209,10 +261,61 @@ class NoRoom(Exception):
 class TryLater(Exception):
     """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
 
-    No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
-    and ``max_wait_seconds``. The items after it continue; if the next one must wait too, the slice waits as it is.
+    With a ``resource`` (by default the only one that the stage uses) all who use that stop until then; then one asks it
+    again, and the others follow step by step. It counts no attempt and no wait, however often it happens.
+
+    Of a stage that uses none, or several and names none, the item waits alone: no worker is held meanwhile, and it
+    counts neither as processed nor as failed, up to the stage's ``max_waits`` and ``max_wait_seconds``. The items after
+    it continue; if the next one must wait too, the slice waits as it is.
     """
 
-    def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:
+    def __init__(
+        self, seconds: float, message: str = "the provider asks to try later", *, resource: str | None = None
+    ) -> None:
         super().__init__(message)
         self.seconds = max(0.0, seconds)
+        self.resource = resource
+
+
+class FreezeLane(Exception):
+    """Raised by a stage whose check has failed: nothing of the run's lane starts until an operator lifts the freeze.
+
+    ``why`` is shown to everybody who may see the lane: name the item in it, not what the item contains. The item is not
+    counted as failed, and is tried again once the freeze is lifted.
+    """
+
+    def __init__(self, why: str) -> None:
+        if not isinstance(why, str) or not why.strip():
+            raise ValueError(f"FreezeLane expected a reason, got: {why!r}")
+        super().__init__(why)
+        self.why = why.strip()
+
+
+MOST_CHOICES = 20
+LONGEST_QUESTION, LONGEST_CHOICE = 2_000, 200
+
+
+class NeedsInput(Exception):
+    """Raised by a stage that asks a person: its run is held until the question is answered, and the item tried again.
+
+    ``choices`` are the allowed answers; ``None`` allows any text. The answer is in ``ctx.answer`` when the item, or
+    hook, is tried again. The item is not counted as failed.
+    """
+
+    def __init__(self, question: str, choices: Sequence[str] | None = None) -> None:
+        if not isinstance(question, str) or not 0 < len(question.strip()) <= LONGEST_QUESTION:
+            expected = f"a question of 1 to {LONGEST_QUESTION:,} characters"
+            raise ValueError(f"NeedsInput expected {expected}, got: {question!r:.80}")
+        given = () if choices is None else choices
+        if isinstance(given, str) or not all(_is_choice(one) for one in given):
+            expected = f"choices of 1 to {LONGEST_CHOICE} printable characters without spaces around them"
+            raise ValueError(f"NeedsInput expected {expected}, got: {choices!r:.200}")
+        if choices is not None and not 0 < len(set(given)) == len(given) <= MOST_CHOICES:
+            raise ValueError(f"NeedsInput expected 1 to {MOST_CHOICES} different choices, got: {choices!r:.200}")
+        super().__init__(question)
+        self.question = question.strip()
+        self.choices = tuple(given)
+
+
+def _is_choice(text: object) -> bool:
+    return isinstance(text, str) and text == text.strip() and text.isprintable() and 0 < len(text) <= LONGEST_CHOICE

@@ -3,6 +3,7 @@
 from automation.models.accounts import Account, Agent, Membership, Site
 from automation.models.files import Artifact
 from automation.models.lanes import Lane, RunDependency
+from automation.models.questions import RunQuestion
 from automation.models.runs import TERMINAL, AutomationRun, Lifecycle, StageRun, Standstill
 from automation.models.schedules import Schedule, ScheduleOccurrence
 from automation.models.work import ItemChunk, ItemFailure, ItemState, SliceTotals, Ticket, WorkItem, WorkSlice
@@ -20,6 +21,7 @@ __all__ = [
     "Lifecycle",
     "Membership",
     "RunDependency",
+    "RunQuestion",
     "Schedule",
     "ScheduleOccurrence",
     "Site",

@@ -20,7 +20,7 @@ A pipeline is declared in code, in a module ``pipelines`` of any installed app::
 A stage sees items and a :class:`~automation.pipeline.context.StageContext`; never statuses, locks or Celery.
 """
 
-from automation.errors import TryLater
+from automation.errors import FreezeLane, NeedsInput, TryLater
 from automation.files.names import slug_name
 from automation.inputs import Reader, Rows
 from automation.pipeline.params import AGENT, CELERY, Param
@@ -34,8 +34,10 @@ __all__ = [
     "CELERY",
     "AnyStage",
     "BaseStage",
+    "FreezeLane",
     "GroupStage",
     "Needs",
+    "NeedsInput",
     "Param",
     "Payload",
     "Pipeline",

@@ -11,11 +11,12 @@ from automation.conf import SLUG
 from automation.errors import PipelineError
 from automation.inputs import Reader
 from automation.pipeline import item_types
-from automation.pipeline.failure_limit import is_limit
+from automation.pipeline.failure_limit import HOLD, ON_EXHAUSTED, is_limit
 from automation.pipeline.params import AGENT, CELERY, EXECUTORS
 from automation.pipeline.pipeline import Pipeline
 from automation.pipeline.stage import AnyStage, BaseStage, GroupStage, Stage, is_async
 from pause_manager.capacity.needs import Needs
+from pause_manager.scopes import wrong_uses
 
 HOOKS = ("prepare", "setup", "teardown", "finish")
 TAKES = {
@@ -150,6 +151,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
     _check_item_type(stage.item_type, f"{prefix}.item_type")
+    if (wrong := wrong_uses(stage.uses)) is not None:
+        raise PipelineError(f"{prefix}.uses {wrong}.")
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
     for field, least, optional in (
@@ -194,6 +197,14 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         raise PipelineError(
             f"{prefix}.max_failures expected a whole number >= 0, a share above 0 and below 1, or None, "
             f"got: {stage.max_failures!r}."
+        )
+    if stage.on_exhausted not in ON_EXHAUSTED:
+        raise PipelineError(
+            f"{prefix}.on_exhausted expected one of {', '.join(ON_EXHAUSTED)}, got: {stage.on_exhausted!r}."
+        )
+    if stage.on_exhausted == HOLD and stage.executor == AGENT:
+        raise PipelineError(
+            f"{prefix}.on_exhausted expected fail: its executor is {AGENT}, and agents say themselves what has failed."
         )
     if stage.isolate_gpus not in (True, False):
         raise PipelineError(f"{prefix}.isolate_gpus expected True or False, got: {stage.isolate_gpus!r}.")

@@ -36,6 +36,7 @@ class StageContext:
     """Handed to every hook of a stage. One instance serves a whole loop; ``item_key`` changes from item to item."""
 
     __slots__ = (
+        "_answers",
         "_checkpoint",
         "_items",
         "_should_stop",
@@ -66,6 +67,7 @@ class StageContext:
         should_stop: Callable[[], bool] = lambda: False,
         checkpoint: Callable[[Any], None] = _refuse_checkpoint,
         state: Callable[[], Any] = lambda: None,
+        answers: Callable[[str], Mapping[str, str]] = lambda key: {},
     ) -> None:
         self.run_id = run_id
         self.stage_slug = stage_slug
@@ -83,6 +85,7 @@ class StageContext:
         self._should_stop = should_stop
         self._checkpoint = checkpoint
         self._state = state
+        self._answers = answers
 
     @property
     def idempotency_key(self) -> str:
@@ -120,6 +123,16 @@ class StageContext:
         """
         return self._state()
 
+    @property
+    def answer(self) -> str | None:
+        """The last answer to a question that this item, or hook, has asked (:class:`NeedsInput`); else ``None``."""
+        return next(reversed(self.answers.values()), None)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The answers to all questions that it has asked, by question, the last one last."""
+        return dict(self._answers(self.item_key))
+
     def items(self) -> Iterator[dict[str, Any]]:
         """Payloads of all items of the stage, in order; for ``prepare``."""
         return self._items()
@@ -144,6 +157,7 @@ class AsyncStageContext(StageContext):
             back_off=ctx.back_off,
             gpus=ctx.gpus,
             should_stop=ctx._should_stop,
+            answers=ctx._answers,
         )
 
     def bind(

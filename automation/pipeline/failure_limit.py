@@ -5,6 +5,8 @@ from __future__ import annotations
 FailureLimit = int | float | None
 """A whole number of items; a share, above 0 and below 1; or no limit."""
 
+FAIL, HOLD = ON_EXHAUSTED = ("fail", "hold")
+"""What follows when the tries of an item are used up, or too much of a run fails: it fails, or a person is asked."""
 HALF = 0.5
 ENOUGH = 20
 """A share is judged from this many units on: of fewer, chance may fail the half."""

@@ -29,7 +29,7 @@ from automation.models import (
     Ticket,
     WorkSlice,
 )
-from automation.models.tables import ARTIFACT, ITEM, ITEM_CHUNK, ITEM_FAILURE, RUN, SLICE, STAGE, STANDSTILL
+from automation.models.tables import ARTIFACT, ITEM, ITEM_CHUNK, ITEM_FAILURE, QUESTION, RUN, SLICE, STAGE, STANDSTILL
 from automation.retention.deletion import PURGED
 from automation.runs import dependency_rows
 from pause_manager import database, scopes
@@ -169,7 +169,7 @@ def _delete_files(run_id: UUID) -> Iterator[int]:
 
 
 def _delete_run(run_id: UUID, actor: Actor) -> int:
-    """Delete the rest: stages, their counts and messages, standstills, the run; its last event stays."""
+    """Delete the rest: stages, their counts and messages, standstills, questions, the run; its last event stays."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {RUN} WHERE id = %s AND deleted_at IS NOT NULL FOR UPDATE", [run_id])
         if cursor.fetchone() is None:
@@ -180,7 +180,7 @@ def _delete_run(run_id: UUID, actor: Actor) -> int:
             cursor.execute(
                 f"DELETE FROM {table} WHERE stage_run_id IN (SELECT id FROM {STAGE} WHERE run_id = %s)", [run_id]
             )
-        for table in (STANDSTILL, STAGE):
+        for table in (STANDSTILL, QUESTION, STAGE):
             cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", [run_id])
         dependency_rows.delete(run_id)
         cursor.execute(f"DELETE FROM {RUN} WHERE id = %s", [run_id])

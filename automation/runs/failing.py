@@ -11,10 +11,11 @@ from django.db import transaction
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, StageRun
 from automation.models.runs import lock_runs
-from automation.pipeline import failure_limit
+from automation.pipeline import definition, failure_limit
 from automation.pipeline.failure_limit import FailureLimit
 from automation.reports import slice_totals
-from automation.runs import transitions
+from automation.runs import questions, transitions
+from automation.runs.questions import Asking, Kind
 from pause_manager import scopes
 from pause_manager.actor import SYSTEM
 from pause_manager.messaging import notifier
@@ -36,11 +37,18 @@ def fail(run_id: UUID, *, reason: str, details: dict[str, Any] | None = None) ->
 
 
 def fail_if_too_many(stage_run: StageRun, limit: FailureLimit, group_size: int) -> bool:
-    """Fail the run if more items of the stage have failed than it allows; returns whether that is so."""
+    """Fail the run, or have a person decide, if more items of the stage have failed than it allows.
+
+    Returns whether that is so, and nobody has said that the stage continues regardless.
+    """
     if limit is None:
         return False
     processed, failed = slice_totals.done(stage_run.pk)
     why = failure_limit.exceeded(limit, processed=processed, failed=failed, group_size=group_size)
-    if why is not None:
+    if why is not None and definition.of(stage_run).asks_when_exhausted:
+        if questions.has_no_limit(stage_run):
+            return False
+        questions.ask(stage_run, Asking(Kind.FAILURES, f"{why.capitalize()}.", attempts=failed))
+    elif why is not None:
         fail(stage_run.run_id, reason=f"{stage_run.slug}: {why}")
     return why is not None

@@ -9,12 +9,14 @@ from automation import conf, dispatch, leases
 from automation.errors import LeaseLost
 from automation.gate import standstills
 from automation.items import partial_items, units
+from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint, owner_states
 from automation.leases.checkpoint import Progress
 from automation.leases.claims import Lost, Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.runs import advancing, failing, lanes, lifecycle, stage_rows, timeouts
+from automation.runs import advancing, failing, lanes, lifecycle, questions, stage_rows, timeouts
+from automation.runs.questions import Kind
 from pause_manager import database
 from pause_manager.actor import SYSTEM
 from pause_manager.nodes.machines import identity
@@ -135,12 +137,14 @@ def _give_up_poison_item(stage_run: StageRun, lost: Lost, error: BaseException) 
     work = leases.take(lost.slice_id, Worker(owner=processes.identity(), node=identity.known_name()))
     if work is None:
         return
-    if work.phase != WorkSlice.Phase.WORK:
+    is_hook, hook = work.phase != WorkSlice.Phase.WORK, WorkSlice.Phase(work.phase).label
+    unit = None if is_hook else units.remaining_unit(work, stage_run)
+    if (is_hook or unit is not None) and _asks(stage_run, work, unit.key if unit else hook, error, is_hook=is_hook):
+        return
+    if is_hook:
         leases.release(work)
-        hook = WorkSlice.Phase(work.phase).label
         failing.fail(stage_run.run_id, reason=f"{stage_run.slug}: {hook}: failed {work.crashes} times: {error}")
         return
-    unit = units.remaining_unit(work, stage_run)
     if unit is None:
         leases.release(work)
         return
@@ -162,3 +166,16 @@ def _give_up_poison_item(stage_run: StageRun, lost: Lost, error: BaseException) 
     )
     declared = definition.of(stage_run)
     failing.fail_if_too_many(stage_run, declared.max_failures, declared.group_size)
+
+
+def _asks(stage_run: StageRun, work: LeasedSlice, key: str, error: BaseException, *, is_hook: bool) -> bool:
+    """Have a person decide about the item, or hook, if its stage wants that; ``work`` is then given back."""
+    told = f"{type(error).__name__}: {error}"
+    if not definition.of(stage_run).asks_when_exhausted or (not is_hook and questions.is_skipped(stage_run, told)):
+        return False
+    asking = questions.exhausted(Kind.HOOK if is_hook else Kind.ITEM, key, told, work.crashes)
+    try:
+        questions.ask(stage_run, asking, give_back=lambda: leases.give_back(work, afresh=True))
+    except LeaseLost as gone:
+        logger.info("%s", gone)
+    return True

@@ -124,8 +124,11 @@ class AsyncItems:
         """Bytes of outputs that wait for an item before them."""
         return sum(flight.size for flight in self.flights if flight.is_settled)
 
-    def start(self, unit: Unit, number: int, tried: int) -> None:
-        """Begin to work on ``unit``, item ``number`` of the slice, which was tried so often by loops before."""
+    def start(self, unit: Unit, number: int, tried: int, given_up: GivenUp | None = None) -> None:
+        """Begin to work on ``unit``, item ``number`` of the slice, which was tried so often by loops before.
+
+        It is not tried if it is ``given_up``.
+        """
         flight = Flight(unit, number, self._ctx_of(unit.key), None, tried + 1)  # type: ignore[arg-type]
         flight.partial_item = PartialItem(flight.ctx, must_stop=self._must_stop, background=self._background)
         flight.partial_item.states = self._states
@@ -135,8 +138,10 @@ class AsyncItems:
             state=flight.partial_item.state,
         )
         self.flights.append(flight)
-        if tried > self._stage.retries:
-            flight.error, flight.is_settled = GivenUp(TookTooLong("item_timeout", self._limit), tried), True
+        if given_up is None and tried > self._stage.retries:
+            given_up = GivenUp(TookTooLong("item_timeout", self._limit), tried)
+        if given_up is not None:
+            flight.error, flight.is_settled = given_up, True
             flight.staged[unit.key] = 0
         else:
             self._launch(flight, unit.given, 0.0)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from automation.errors import LeaseLost
+from automation.errors import FreezeLane, LeaseLost, NeedsInput
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.context import Interrupted, StageContext
 from automation.pipeline.retry_policy import backoff, is_tried_again
@@ -30,6 +30,8 @@ class Fault(Enum):
     """The item's: it is tried again as often as its stage allows, then it has failed."""
     LATER = auto()
     """Nobody's: somebody outside asks to come again later."""
+    PERSON = auto()
+    """Nobody's: a person must look, or answer, before the item is done again."""
     OURS = auto()
     """Ours: the loop is to stop, or has lost its slice. The item is done again."""
     AWAY = auto()
@@ -48,15 +50,18 @@ class GivenUp(Exception):
 def cause_of(error: BaseException) -> BaseException:
     """What is to be judged of the errors that ended a task group together: a stop first, and the only one if it is one.
 
-    They are an item's own as soon as one of them is, stops background.
+    They are an item's own as soon as one of them is, stops and what only a person can settle aside.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
     errors = list(_leaves(error))
     stops = [each for each in errors if isinstance(each, Interrupted | LeaseLost | SoftTimeLimitExceeded)]
+    asks = [each for each in errors if isinstance(each, FreezeLane | NeedsInput)]
     waits = [each for each in errors if isinstance(each, TryLater)]
     if stops:
         return stops[0]
+    if asks:
+        return asks[0]
     if len(waits) == len(errors):
         return max(waits, key=lambda later: later.seconds)
     return errors[0] if len(errors) == 1 else error
@@ -79,6 +84,8 @@ def fault_of(error: BaseException, stop: Stop | None) -> Fault:
     """
     if isinstance(error, TryLater):
         return Fault.LATER
+    if isinstance(error, FreezeLane | NeedsInput):
+        return Fault.PERSON
     if isinstance(error, Interrupted | LeaseLost | SoftTimeLimitExceeded):
         return Fault.OURS
     if isinstance(error, SystemExit | KeyboardInterrupt) and stop is not None and stop.code == SHUTDOWN.code:

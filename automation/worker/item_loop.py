@@ -6,7 +6,7 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,11 @@ from automation.dispatch.turns import Turn
 from automation.errors import CheckpointRefused
 from automation.gate import installed_code
 from automation.items import store
+from automation.items.answers import Answers, Skipped
 from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
 from automation.items.partial_items import ItemStates, PartialItem
-from automation.items.units import Unit, UnitReader
+from automation.items.units import Failure, Unit, UnitReader
 from automation.leases import allowances, loop_heartbeat
 from automation.leases.checkpoint import INTERVAL_SECONDS, Progress
 from automation.leases.committing import AsyncCommitter
@@ -27,9 +28,12 @@ from automation.models import StageRun
 from automation.pipeline import AnyStage, TryLater, item_types
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.pipeline.definition import Definition
-from automation.worker import memory_faults, postponement
+from automation.runs import questions
+from automation.worker import asking, memory_faults, postponement, throttling
+from automation.worker.asking import ASKS, Exhausted
 from automation.worker.attempts import GivenUp, again
 from automation.worker.item_timeouts import item_timeout
+from automation.worker.pace import Pace
 from automation.worker.permitted_items import PermittedItems
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import slot_table
@@ -48,6 +52,24 @@ class Halt:
 
     why: Stop | None
     """``None``: its time is up."""
+
+
+class GivenUpBefore(GivenUp):
+    """A person has given the item up, which failed with ``text`` before."""
+
+    def __init__(self, text: str, attempts: int) -> None:
+        super().__init__(Exception(text), attempts)
+        self.text = text
+
+
+class Asked(BaseException):
+    """The current item, ``unit``, stops the run with ``why``; ``done`` is what was done before it."""
+
+    def __init__(self, unit: Unit, why: Exception, done: Progress | None = None) -> None:
+        super().__init__(unit, why, done)
+        self.unit = unit
+        self.why = why
+        self.done = done
 
 
 class ItemLoop:
@@ -74,9 +96,18 @@ class ItemLoop:
         self._process: item_types.Process | None = None
         self._item_timeout = item_timeout(declared)
         self._seconds = INTERVAL_SECONDS
+        self.answers: Answers | None = None
+        """To the questions about the slice in progress."""
+        self._skipped: Mapping[str, Skipped] = {}
+        self.worker = ""
+        """Who works here, for the record of a question."""
         self._draw = allowances.of(stage_run)
         self._check_should_stop = slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
+
+    def know(self, answers: Answers) -> None:
+        """What people have answered about the slice that is worked through next."""
+        self.answers = answers
 
     def read_ahead(self, work: LeasedSlice) -> None:
         """Read the first items of ``work``, which is worked through next."""
@@ -91,7 +122,7 @@ class ItemLoop:
         # After a crash the cursor must stand right before the culprit, should it kill again.
         interval = 0.0 if work.needs_care else stage.checkpoint_interval
         try:
-            return self._pass_over(work, stage, interval)
+            return self._pass(work, stage, interval)
         except CheckpointRefused as refused:
             return self._one_by_one(work, stage, refused, interval)
         finally:
@@ -138,7 +169,29 @@ class ItemLoop:
         self._ctx.logger.warning("%s Its items are committed one by one, to tell which of them it is.", refused)
         self._reading = None
         self._slot.note(loop_heartbeat.on(work))
-        return self._pass_over(work, stage, interval=0.0)
+        return self._pass(work, stage, interval=0.0)
+
+    def _pass(self, work: LeasedSlice, stage: AnyStage, interval: float | None) -> Halt | None:
+        try:
+            return self._pass_over(work, stage, interval)
+        except Asked as asked:
+            if asked.done is not None and not asked.done.is_empty:
+                self._committer.commit(work, asked.done)
+            return Halt(self._ask(work, asked.unit.key, asked.why))
+
+    def _ask(self, work: LeasedSlice, key: str, why: Exception, *, group_size: int | None = None) -> Stop:
+        """Stop the run because of the current item; ``work`` is given back, or the item set apart from it."""
+        self._committer.wait()
+        self._slot.note(loop_heartbeat.on(work, is_ending=group_size is None))
+        return asking.carry_out(self._stage_run, work, key, why, worker=self.worker, group_size=group_size)
+
+    def _refuse_to_give_up(self, unit: Unit, error: BaseException, attempts: int) -> None:
+        """Raise ``Asked`` if a person is to decide whether ``unit`` has failed."""
+        if not self._declared.asks_when_exhausted or isinstance(error, GivenUpBefore):
+            return
+        exhausted = Exhausted(error.error if isinstance(error, GivenUp) else error, attempts)
+        if not questions.is_skipped(self._stage_run, str(exhausted)):
+            raise Asked(unit, exhausted)
 
     def _pass_over(self, work: LeasedSlice, stage: AnyStage, interval: float | None) -> Halt | None:
         reading, self._reading = self._reading or UnitReader(work, self._stage_run, self._ahead), None
@@ -151,8 +204,13 @@ class ItemLoop:
         )
         partial_item = self.partial_item
         partial_item.states = ItemStates(work, reading.prefix)
-        prefix, is_grouped, overrun_key = reading.prefix, reading.is_grouped, work.overrun_key or None
+        prefix, is_grouped = reading.prefix, reading.is_grouped
+        special = self._special(work, prefix)
         seconds = self._seconds if interval is None else interval
+        if work.paced:
+            check_should_stop = Pace(work.paced, check_should_stop).check
+        if work.probes:
+            seconds = 0.0  # whether the resource has answered is to be known after the first item
         number, look_at, has_waited, size = work.done, self._turn.look_at, False, 1
         done = Progress(cursor=work.cursor)
         at[ATTEMPT] = 1.0
@@ -170,7 +228,7 @@ class ItemLoop:
             at[NUMBER] = number
             number += size
             try:
-                if key == overrun_key:
+                if key in special:
                     rows = self._once_more(work, stage, full, given)
                 else:
                     at[BEGUN] = now
@@ -178,12 +236,20 @@ class ItemLoop:
             except BaseException as error:
                 at[BEGUN] = 0.0
                 unit = reading.unit(key, given)
-                tried = work.overrun_attempts if key == overrun_key else 0
+                tried = work.overrun_attempts if key == work.overrun_key else 0
                 try:
                     self._judge(work, stage, unit, error, tried + 1, done)
                 except Interrupted:
                     return self._halt(work, done, started, self._slot.stop)
+                except ASKS as why:
+                    raise Asked(unit, why, timed(done, started)) from None
+                except Asked as asked:
+                    asked.done = timed(done, started)
+                    raise
                 except TryLater as later:
+                    if (name := throttling.resource_of(self._declared, later)) is not None:
+                        held = throttling.throttle(self._stage_run, full, name, later)
+                        return self._halt(work, done, started, held)
                     self._committer.wait()
                     if not done.is_empty:
                         self._committer.commit(work, timed(done, started))
@@ -211,6 +277,8 @@ class ItemLoop:
                     self._commit_alone(work, reading.unit(key, given), timed(done, started))
                 if interval is None:
                     seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
+                else:
+                    seconds = interval
                 done, started, now = Progress(cursor=done.cursor), now, monotonic()
         if isinstance(pairs, PermittedItems) and pairs.is_cut:
             return self._halt(work, done, started, pairs.stop)
@@ -227,8 +295,18 @@ class ItemLoop:
         self._committer.commit(work, timed(done, started), release=True)
         return Halt(why)
 
+    def _special(self, work: LeasedSlice, prefix: str) -> frozenset[str]:
+        """The keys, without ``prefix``, of items that are not simply tried."""
+        self._skipped = {}
+        if self._declared.asks_when_exhausted and self.answers is not None:
+            self._skipped = self.answers.skipped
+        keys = {key.removeprefix(prefix) for key in self._skipped}
+        return frozenset(keys | {work.overrun_key} if work.overrun_key else keys)
+
     def _once_more(self, work: LeasedSlice, stage: AnyStage, key: str, given: Any) -> list[bytes]:
-        """Another attempt at an item that took too long in a loop before this one."""
+        """Another attempt at an item that took too long in a loop before this one, or none if a person gave it up."""
+        if self._skipped and (skipped := self._skipped.get(key)) is not None:
+            raise GivenUpBefore(*skipped)
         tried = work.overrun_attempts
         if tried > self._declared.retries:
             raise GivenUp(TookTooLong("item_timeout", self._item_timeout), tried)
@@ -268,9 +346,14 @@ class ItemLoop:
             rows = again(partial(self._anew, stage, unit), error, failed, stage, self._ctx, self._stop_now)
         except GivenUp as given_up:
             memory_faults.note(given_up.error, self._stage_run, work.node)
+            try:
+                self._refuse_to_give_up(unit, given_up, given_up.attempts)
+            except Asked:
+                partial_item.leave()
+                raise
             if partial_item.is_touched:
                 partial_item.given_up(done.staged)
-            done.failures += unit.failures(given_up.error, given_up.attempts)
+            done.failures += failures_of(unit, given_up)
             done.failed += unit.size
         except BaseException:
             partial_item.leave()
@@ -310,6 +393,7 @@ class ItemLoop:
             if done.failed:
                 raise
             self._ctx.logger.warning("The outputs of item %s cannot be stored: %s", unit.key, refused.cause)
+            self._refuse_to_give_up(unit, refused.cause, 1)
             done.outputs, done.processed, done.failed = [], 0, unit.size
             done.failures = unit.failures(refused.cause, 1)
             done.staged = dict.fromkeys(done.staged, 0)
@@ -320,6 +404,7 @@ class ItemLoop:
         self._ctx.logger.info("Item %s waits %.1f s: %s", unit.key, later.seconds, later)
         out = postponement.limit_exceeded(stage, work, later)
         if out is not None:
+            self._refuse_to_give_up(unit, out, work.waits + 1)
             failures = unit.failures(out, work.waits + 1)
             done = Progress(cursor=unit.last_key, failed=unit.size, failures=failures, staged={unit.key: 0})
             self._committer.commit(work, done)
@@ -330,6 +415,13 @@ class ItemLoop:
             return False
         postponement.postpone_alone(self._stage_run, work, unit.key, self._declared.group_size, later)
         return True
+
+
+def failures_of(unit: Unit, given_up: GivenUp) -> list[Failure]:
+    """What is kept of ``unit``, which was given up."""
+    if isinstance(given_up, GivenUpBefore):
+        return unit.given_up(given_up.text, given_up.attempts)
+    return unit.failures(given_up.error, given_up.attempts)
 
 
 def timed(done: Progress, started: float) -> Progress:

@@ -14,8 +14,7 @@ from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.context import TookTooLong
 from automation.pipeline.definition import Definition
-from automation.runs import lifecycle
-from automation.worker import loop_failures
+from automation.runs import lifecycle, loop_failures
 from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit, metrics
 from pause_manager.probes import processes

@@ -69,6 +69,8 @@ WRITERS: dict[str, set[str]] = {
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
+    "Resource": {"pause_manager/resources/writer.py"},
+    "RunQuestion": {"automation/runs/questions.py"},
     "RunDependency": {"automation/runs/dependency_rows.py"},
     "RunningTask": {"pause_manager/pausable/running_tasks.py"},
     "Site": {"backend/bootstrap.py"},
@@ -83,6 +85,8 @@ WRITERS: dict[str, set[str]] = {
         "automation/retention/purge.py",
         "automation/runs/creation.py",
         "automation/runs/lifecycle.py",
+        # Where a run is in its lane, which no lifecycle decides.
+        "automation/runs/places.py",
         "automation/runs/retries.py",
         "automation/runs/transitions.py",
         "automation/workload/run_holds.py",
@@ -101,7 +105,7 @@ WRITERS: dict[str, set[str]] = {
         "automation/runs/remainder.py",
         "automation/runs/stage_rows.py",
         "automation/runs/transitions.py",
-        "automation/worker/loop_failures.py",
+        "automation/runs/loop_failures.py",
     },
     "Ticket": {"automation/dispatch/dispatcher.py", "automation/dispatch/turns.py"},
     "WorkItem": {

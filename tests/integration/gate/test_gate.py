@@ -128,7 +128,7 @@ def test_reasons_come_in_the_fixed_order_each_with_all_its_parts():
     assert [reason.code for reason in reasons] == ["fleet", "freeze", "operator", "budget", "needs_input", "capacity"]
     assert [reason.sentence for reason in reasons][:3] == [
         "The fleet was paused by olga: operator of fleet.",
-        "The pipeline few was paused by olga: freeze of pipeline.",
+        "The pipeline few was frozen by olga: freeze of pipeline.",
         "This run was paused by olga: operator of run.",
     ]
     assert all(reason.since and reason.actor == "user:olga" and reason.lifted_by for reason in reasons)

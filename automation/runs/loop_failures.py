@@ -1,7 +1,8 @@
 """Loops that fail without an item being to blame: counted by stage, told, and at some time the end of the run.
 
 A stage that cannot be made or set up, items that cannot be read, a fault of ours: the next loop is sent for later and
-later. When as many as the stage allows have failed, and no other loop works on it, the run fails with the error.
+later. When as many as the stage allows have failed, and no other loop works on it, the run fails with the error, or a
+person is asked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from django.db import connection
 
 from automation.models import StageRun, WorkSlice
 from automation.models.tables import STAGE
-from automation.runs import failing
+from automation.pipeline import definition
+from automation.runs import failing, questions
+from automation.runs.questions import Asking, Kind
 from pause_manager.actor import SYSTEM
 from pause_manager.observability import audit
 
@@ -39,6 +42,11 @@ def record(stage_run: StageRun, error: BaseException, *, worker: str, retries: i
     failures = row[0] if row is not None else _count_of(stage_run.pk)
     if failures > retries and not WorkSlice.objects.leased().filter(stage_run=stage_run).exists():
         how_many = "a loop failed" if failures == 1 else f"{failures} loops failed in a row"
+        if definition.of(stage_run).asks_when_exhausted:
+            questions.ask(
+                stage_run, Asking(Kind.LOOPS, f"{how_many.capitalize()}.", error=told, attempts=failures), worker=worker
+            )
+            return
         failing.fail(stage_run.run_id, reason=f"{stage_run.slug}: {how_many}: {told}")
 
 
