@@ -110,7 +110,7 @@ def test_without_the_lock_they_would(monkeypatch):
     """The guard of the test before: two that look at the same moment both see the last credit."""
     run = short_run(items=30, affords=1)
     price = StagePrice.objects.get(run_id=run.pk)
-    works = [claim(run, "a", slug="few"), claim(run, "b", slug="few")]
+    works = [leased(run, "a"), leased(run, "b")]
     monkeypatch.setattr(allowance, "_lock", lambda price: None)
     real = allowance._grant
 

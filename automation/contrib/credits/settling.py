@@ -94,7 +94,7 @@ def _take_usage(account_id: int, run_id: UUID) -> int:
     """Take what the run has used from the account's funds; returns thousandths of a credit. The account is locked."""
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE_USAGE, {"run": run_id})
-        used = int(cursor.fetchone()[0])
+        used: int = int(cursor.fetchone()[0])
     ledger.use_funds(account_id, used)
     return used
 
@@ -134,7 +134,9 @@ def resume_covered(account_id: int | None = None) -> int:
     accounts = Billing.objects.filter(on_top_up=Billing.OnTopUp.RESUME)
     if account_id is not None:
         accounts = accounts.filter(pk=account_id)
-    budget_holds = Hold.objects.active().filter(kind=Hold.Kind.BUDGET, scope__startswith="run:").order_by("created_at")
+    budget_holds = (
+        Hold.objects.active().filter(kind=Hold.Kind.BUDGET, scope__startswith=scopes.RUNS).order_by("created_at")
+    )
     run_ids = [UUID(pk) for pk in scopes.runs_in(budget_holds.values_list("scope", flat=True))]
     if not run_ids:
         return 0
