@@ -18,7 +18,7 @@ from automation.leases.checkpoint import Progress
 from automation.models import AutomationRun
 from pause_manager.models import Hold
 from tests.support.credit_books import CREDIT, assert_sound, balance, charged, funded_site, price_of
-from tests.support.factories import OPERATOR, claim, drain, make_run
+from tests.support.factories import OPERATOR, claim, drain, leased, make_run
 from tests.support.race import race
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -94,7 +94,7 @@ def _take_usage(account_id: int, run_id: UUID) -> int:
     """Take what the run has used from the account's funds; returns thousandths of a credit. The account is locked."""
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE_USAGE, {"run": run_id})
-        used: int = int(cursor.fetchone()[0])
+        used = int(cursor.fetchone()[0])
     ledger.use_funds(account_id, used)
     return used
 
@@ -179,7 +179,7 @@ def add_up() -> int:
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(_ADD_UP, {"most": 5_000})
-            (rows,) = cursor.fetchone()
+            rows = int(cursor.fetchone()[0])
         added += rows
         if rows < 5_000:
             return added
