@@ -14,6 +14,8 @@ from automation.errors import (
     JobNotFound,
     LeaseLost,
     NotParked,
+    ScheduleRefused,
+    SiteBusy,
     SiteClosed,
     TransitionRefused,
 )
@@ -38,6 +40,15 @@ class SiteNotFound(AutomationError):
         super().__init__(f"Cannot find site {site[:64]!r}: there is none that you may see.")
 
 
+class ScheduleNotFound(AutomationError):
+    """The schedule does not exist, or the caller may not see it."""
+
+    code = "not_found"
+
+    def __init__(self, schedule: str) -> None:
+        super().__init__(f"Cannot find schedule {schedule[:64]!r}: there is none that you may see.")
+
+
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -53,10 +64,13 @@ class AmbiguousRun(AutomationError):
 _STATUS: dict[type[AutomationError], int] = {
     RunNotFound: status.HTTP_404_NOT_FOUND,
     SiteNotFound: status.HTTP_404_NOT_FOUND,
+    ScheduleNotFound: status.HTTP_404_NOT_FOUND,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,
     JobNotFound: status.HTTP_404_NOT_FOUND,
     LeaseLost: status.HTTP_409_CONFLICT,
+    ScheduleRefused: status.HTTP_409_CONFLICT,
+    SiteBusy: status.HTTP_409_CONFLICT,
     NotParked: status.HTTP_409_CONFLICT,
     SiteClosed: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,
