@@ -71,7 +71,7 @@ CODES = (
 
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
-_LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
+LIVE_NODE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
 
 OPEN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
@@ -89,9 +89,9 @@ OPEN = f"""
     AND {resource_limits.HAVE_PLACES}
     AND (EXISTS (
             SELECT 1 FROM {_NODE} AS node
-             WHERE {_LIVE} AND NOT EXISTS (
+             WHERE {LIVE_NODE} AND NOT EXISTS (
                 SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name))
-         OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE}))
+         OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {LIVE_NODE}))
 """
 """SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
 

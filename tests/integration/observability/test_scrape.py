@@ -236,7 +236,9 @@ def test_decisions_and_a_gate_that_cannot_judge_are_counted(scrape, settings):
 
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_celsius", "_cores")
-COUNTED = {  # gauges that count things have no unit
+COUNTED = {
+    "slackwater_runnable",
+    "slackwater_waiting",  # gauges that count things have no unit
     "slackwater_runs",
     "slackwater_slices",
     "slackwater_messages",
