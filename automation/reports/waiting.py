@@ -1,6 +1,6 @@
 """What unfinished runs wait for, counted: each by the first reason that ``gate.explain`` has for it.
 
-Counted are runs that somebody wants to go on and that nobody works on: pending with a requested start, or running with
+Counted are runs that are to proceed and that nobody works on: pending with a requested start, or running with
 work to do and nothing leased. A test compares with ``explain``. Stages are looked at for those runs alone whose reason
 nothing else decides, so a backlog of 100,000 costs a look at their rows.
 """
@@ -94,7 +94,10 @@ _NO_NODE = f"""
 """
 
 _WAITING = f"""
-    SELECT run.* FROM {RUN} AS run
+    SELECT run.id, run.pipeline, run.lane, run.lifecycle, run.storage, run.started_at, run.account_id, run.site_id,
+           CASE WHEN run.cancel_requested_at IS NOT NULL THEN 'cancel' WHEN run.copying IS NOT NULL THEN '{COPYING}' END
+               AS first
+      FROM {RUN} AS run
      WHERE run.finished_at IS NULL AND (
            (run.lifecycle = 'pending' AND run.start_requested_at IS NOT NULL)
            OR (run.lifecycle = 'running' AND EXISTS (
@@ -177,16 +180,16 @@ _OF_SLICES = f"""
        AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
 """
 
-_LATER = f"""
-    SELECT run.id,
-           min(least(of_queue.rank, of_resources.rank)) AS rank,
-           bool_or(NOT coalesce({installed_code.IS_HERE}, false)) AS is_missing,
-           bool_or(run.lifecycle = 'running' AND stage.lifecycle = 'running' AND NOT {resource_limits.HAVE_PLACES})
+# Of each stage the facts alone are carried further: sorting the definitions of 100,000 stages would take seconds.
+_STAGES = f"""
+    SELECT run.id, least(of_queue.rank, of_resources.rank) AS rank,
+           NOT coalesce({installed_code.IS_HERE}, false) AS is_missing,
+           run.lifecycle = 'running' AND stage.lifecycle = 'running' AND NOT {resource_limits.HAVE_PLACES}
                AS is_limited,
-           (array_agg(idle.code ORDER BY {_IDLE_TURN}, {QUEUE}) FILTER (WHERE idle.code IS NOT NULL))[1] AS idle,
-           bool_or(stage.lifecycle = 'running' AND stage.loop_failures > 0) AS fails,
-           bool_or(stage.lifecycle = 'running' AND trouble.waits) AS waits,
-           bool_or(stage.lifecycle = 'running' AND trouble.loses) AS loses
+           CASE WHEN run.lifecycle = 'running' THEN {_IDLE} END AS idle, {_IDLE_TURN} AS turn, {QUEUE} AS queue,
+           stage.lifecycle = 'running' AND stage.loop_failures > 0 AS fails,
+           stage.lifecycle = 'running' AND trouble.waits AS waits,
+           stage.lifecycle = 'running' AND trouble.loses AS loses
       FROM base AS run
       JOIN {STAGE} AS stage ON stage.run_id = run.id AND stage.position >= 0
        AND (stage.lifecycle = 'running' OR (run.lifecycle = 'pending' AND stage.position = 0)
@@ -195,11 +198,18 @@ _LATER = f"""
       LEFT JOIN LATERAL (
             SELECT min(held.rank) AS rank FROM jsonb_array_elements_text(stage.definition->'uses') AS used(name)
               JOIN held ON held.scope = 'resource:' || used.name) AS of_resources ON true
-      LEFT JOIN LATERAL (SELECT {_IDLE} AS code) AS idle ON run.lifecycle = 'running'
       LEFT JOIN LATERAL ({_OF_SLICES}) AS trouble ON run.lifecycle = 'running'
-     WHERE run.rank IS NULL OR run.rank > (
-           SELECT min(rank) FROM held WHERE scope LIKE 'queue:%%' OR scope LIKE 'resource:%%')
-     GROUP BY run.id
+     WHERE run.first IS NULL AND (run.rank IS NULL OR run.rank > (
+           SELECT min(rank) FROM held WHERE scope LIKE 'queue:%%' OR scope LIKE 'resource:%%'))
+    OFFSET 0
+"""
+
+_LATER = f"""
+    SELECT stage.id, min(stage.rank) AS rank, bool_or(stage.is_missing) AS is_missing,
+           bool_or(stage.is_limited) AS is_limited,
+           (array_agg(stage.idle ORDER BY stage.turn, stage.queue) FILTER (WHERE stage.idle IS NOT NULL))[1] AS idle,
+           bool_or(stage.fails) AS fails, bool_or(stage.waits) AS waits, bool_or(stage.loses) AS loses
+      FROM ({_STAGES}) AS stage GROUP BY stage.id
 """
 
 # Of what waits for room: that no worker serves it, if the last poll has found that.
@@ -222,8 +232,7 @@ STATEMENT = f"""
          later AS MATERIALIZED ({_LATER}),
          unserved AS MATERIALIZED ({_UNSERVED}),
          told AS (
-             SELECT CASE WHEN run.cancel_requested_at IS NOT NULL THEN 'cancel'
-                         WHEN run.copying IS NOT NULL THEN '{COPYING}'
+             SELECT CASE WHEN run.first IS NOT NULL THEN run.first
                          WHEN least(run.rank, later.rank) IS NOT NULL THEN
                              CASE WHEN (%(order)s::text[])[least(run.rank, later.rank)] = 'capacity'
                                        AND unserved.ref IS NOT NULL THEN '{outlook.NO_WORKER}'

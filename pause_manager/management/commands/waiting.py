@@ -1,4 +1,4 @@
-"""``manage.py waiting``: what waits for what, now and of late."""
+"""``manage.py waiting``: what waits for what, now and within a time."""
 
 from __future__ import annotations
 
