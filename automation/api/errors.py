@@ -8,12 +8,17 @@ from rest_framework import status
 from rest_framework.response import Response
 
 from automation.errors import (
+    AmbiguousQuestion,
     AutomationError,
     CheckpointConflict,
     JobIncomplete,
     JobNotFound,
     LeaseLost,
+    NotFrozen,
+    NothingAsked,
     NotParked,
+    QuestionClosed,
+    QuestionNotFound,
     SiteClosed,
     TransitionRefused,
 )
@@ -38,6 +43,15 @@ class SiteNotFound(AutomationError):
         super().__init__(f"Cannot find site {site[:64]!r}: there is none that you may see.")
 
 
+class LaneNotFound(AutomationError):
+    """There is no such lane, or none that the caller may see."""
+
+    code = "not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Cannot find lane {name[:64]!r}: there is none that you may see.")
+
+
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -53,6 +67,12 @@ class AmbiguousRun(AutomationError):
 _STATUS: dict[type[AutomationError], int] = {
     RunNotFound: status.HTTP_404_NOT_FOUND,
     SiteNotFound: status.HTTP_404_NOT_FOUND,
+    LaneNotFound: status.HTTP_404_NOT_FOUND,
+    QuestionNotFound: status.HTTP_404_NOT_FOUND,
+    NothingAsked: status.HTTP_409_CONFLICT,
+    AmbiguousQuestion: status.HTTP_409_CONFLICT,
+    QuestionClosed: status.HTTP_409_CONFLICT,
+    NotFrozen: status.HTTP_409_CONFLICT,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,
     JobNotFound: status.HTTP_404_NOT_FOUND,
