@@ -250,13 +250,20 @@ class NoRoom(Exception):
 class TryLater(Exception):
     """Raised by a stage when a provider asks for patience (HTTP 429/503): the item is tried again after ``seconds``.
 
-    No worker is held meanwhile, and the item counts neither as processed nor as failed, up to the stage's ``max_waits``
-    and ``max_wait_seconds``. The items after it continue; if the next one must wait too, the slice waits as it is.
+    With a ``resource`` (by default the only one that the stage uses) all who use that stop until then; then one asks it
+    again, and the others follow step by step. It counts no attempt and no wait, however often it happens.
+
+    Of a stage that uses none, or several and names none, the item waits alone: no worker is held meanwhile, and it
+    counts neither as processed nor as failed, up to the stage's ``max_waits`` and ``max_wait_seconds``. The items after
+    it continue; if the next one must wait too, the slice waits as it is.
     """
 
-    def __init__(self, seconds: float, message: str = "the provider asks to try later") -> None:
+    def __init__(
+        self, seconds: float, message: str = "the provider asks to try later", *, resource: str | None = None
+    ) -> None:
         super().__init__(message)
         self.seconds = max(0.0, seconds)
+        self.resource = resource
 
 
 class FreezeLane(Exception):

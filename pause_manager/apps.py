@@ -14,7 +14,9 @@ class PauseManagerConfig(AppConfig):
         from pause_manager.messaging import event_stream  # noqa: F401
         from pause_manager.pausable.workload import PausableTasks
         from pause_manager.pause_queue.workload import PauseQueue
+        from pause_manager.resources.workload import Resources
 
         # In the order in which they follow a change of holds.
+        workloads.register(Resources())
         workloads.register(PauseQueue())
         workloads.register(PausableTasks())

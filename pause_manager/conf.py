@@ -93,6 +93,10 @@ class PauseManagerSettings:
     time."""
     clock_tolerance_seconds: float = 2.0
     """A host whose clock differs more from the database's is named by ``/readyz`` and an alert."""
+    ramp_seconds: float = 5.0
+    """A resource that answers again after "too much" is asked by twice as many at once after each of these steps."""
+    longest_throttle_seconds: float = 600.0
+    """A resource that says "too much" again and again is asked again after twice as long each time, up to this."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of the capacity policy, below."""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,12 @@ class InvalidHold(PauseManagerError):
     code = "hold_invalid"
 
 
+class InvalidResource(PauseManagerError):
+    """A resource has no such name or cannot be limited so; the sentence names what is allowed."""
+
+    code = "resource_invalid"
+
+
 class IdempotencyConflict(PauseManagerError):
     """The idempotency key was used before with another request."""
 

@@ -14,6 +14,7 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue.admission import DECISIONS, admit_on, judge, should_pause, suits_here, verdicts
 from pause_manager.pause_queue.poller import Poll, poll
 from pause_manager.pause_queue.writer import Parked
+from pause_manager.scopes import is_run
 
 __all__ = [
     "DECISIONS",
@@ -65,7 +66,7 @@ def force_pause(entry_id: int, *, actor: Actor, reason: str = "") -> bool:
         ref = PauseQueueEntry.objects.waiting().filter(pk=entry_id).values_list("ref", flat=True).first()
         if ref is None:
             return False
-        if not ref.startswith("run:"):
+        if not is_run(ref):
             raise InvalidHold(f"Cannot force-pause entry {entry_id}: {ref} is not a run, and only runs are held.")
         holds.lock([ref])
         if not PauseQueueEntry.objects.waiting().filter(pk=entry_id).exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import conf, fleet, holds, manager, nodes
+from pause_manager import conf, fleet, holds, manager, nodes, resources
 from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
@@ -17,8 +17,9 @@ from pause_manager.pause_queue import writer
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
 def expire_holds() -> None:
-    """End the timed holds that are due; note what has come to rest; warn of what outlasts a quiesce."""
+    """End the timed holds that are due; carry on what resources wait for; note what has drained; warn of the rest."""
     holds.expire()
+    metrics.guarded(resources.advance)()
     metrics.guarded(milestones.detect_drained)()
     fleet.maintain()
 

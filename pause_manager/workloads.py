@@ -19,6 +19,7 @@ from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
+from pause_manager.scopes import RUNS
 
 READ_ALL_EVENTS = "pause_manager.view_controlevent"
 VIEW_ALL_ENTRIES, CHANGE_ALL_ENTRIES = "pause_manager.view_pausequeueentry", "pause_manager.change_pausequeueentry"
@@ -62,7 +63,7 @@ class Blocker:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in the style of the endpoint; times in ISO 8601."""
         return {
-            "run": self.ref.removeprefix("run:"),
+            "run": self.ref.removeprefix(RUNS),
             "stage": self.stage,
             "item": self.item,
             "worker": self.worker,
@@ -216,6 +217,18 @@ class Workload:
         """
         return Remaining()
 
+    def used_resources(self) -> Iterable[str]:
+        """Return the names of the resources outside that work declares to use."""
+        return ()
+
+    def in_use(self, limits: Mapping[str, int | None]) -> Mapping[str, int]:
+        """Return how much of each of these resources is in use: items and tasks in progress, from live rows.
+
+        The value of ``limits`` is what each may be used at once, ``None`` for no limit. A piece of work that could use
+        more of one at once than that uses just so much.
+        """
+        return {}
+
     def findings(self) -> Iterable[Finding]:
         """Return what tells whether your work is flowing and succeeding, see :class:`Finding`."""
         return ()
@@ -278,6 +291,9 @@ class Workload:
 
     def give_way(self, refs: Sequence[str], reason: str) -> None:
         """Ask those of the allocations ``refs`` that are yours to stop: their node is needed for something else."""
+
+    def resource_changed(self, name: str, reason: str) -> None:
+        """Ask what uses the resource ``name`` to stop at its next boundary: it may continue by the new rules only."""
 
     def ignore_capacity(self, refs: Sequence[str]) -> None:
         """Never again park those of ``refs`` that are yours for missing capacity: an operator starts them anyway."""
@@ -354,6 +370,20 @@ def unreported(scopes: Collection[str]) -> set[str]:
 def remaining(mode: str) -> list[Remaining]:
     """Return what keeps the fleet from being drained, by workload."""
     return [workload.remaining(mode) for workload in _registered]
+
+
+def used_resources() -> set[str]:
+    """Return the names of the resources outside that any work declares to use."""
+    return {name for workload in _registered for name in workload.used_resources()}
+
+
+def in_use(limits: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how much of each of these resources is in use."""
+    found = dict.fromkeys(limits, 0)
+    for workload in _registered:
+        for name, count in workload.in_use(limits).items():
+            found[name] += count
+    return found
 
 
 def findings() -> list[Finding]:
@@ -465,6 +495,12 @@ def give_way(refs: Sequence[str], reason: str) -> None:
     """Have the allocations ``refs`` asked to stop by the workloads that have them."""
     for workload in _registered:
         workload.give_way(refs, reason)
+
+
+def resource_changed(name: str, reason: str) -> None:
+    """Have whatever uses the resource ``name`` stop at its next boundary."""
+    for workload in _registered:
+        workload.resource_changed(name, reason)
 
 
 def ignore_capacity(refs: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from automation.agents.jobs import Job, page_of
 from automation.agents.submission import Submission
 from automation.errors import JobIncomplete, JobNotFound, LeaseLost
 from automation.items import units
-from automation.leases import checkpoint
+from automation.leases import checkpoint, stops
 from automation.leases.checkpoint import Progress
 from automation.models import Agent, WorkSlice
 from automation.pipeline import TryLater
@@ -110,7 +110,7 @@ def commit(agent: Agent, job_id: int, token: int, given: Submission, *, actor: A
             processed, failed = progress.processed, progress.failed
         released = release and not finished
         if released and stop is not None:
-            _record_stop(job, stop, actor)
+            stops.record(job.stage_run, job.work, stop, worker=claiming.owner_of(agent), actor=actor)
     kind = {"pipeline": job.run.pipeline, "stage": job.stage_run.slug}
     PROCESSED.add(processed, **kind)
     FAILED.add(failed, **kind)
@@ -203,23 +203,6 @@ def _follow_up(job: Job, *, has_failures: bool = False, has_ended: bool = False)
     metrics.guarded(lifecycle.note_drained_runs)([job.run.pk])
     metrics.guarded(milestones.detect_drained)(job.scopes)
     progress_notifier.publish([job.run.scope])
-
-
-def _record_stop(job: Job, stop: Stop, actor: Actor) -> None:
-    after = f" after item {job.cursor}" if job.work.cursor else ""
-    audit.record(
-        "stopped",
-        scope=job.run.scope,
-        actor=actor,
-        reason=f"{job.stage_run.slug}: stopped{after}: {stop.sentence}",
-        details={
-            "code": stop.code,
-            "stage": job.stage_run.slug,
-            "slice": job.work.slice_id,
-            "cursor": job.work.cursor,
-            "worker": claiming.owner_of(job.agent),
-        },
-    )
 
 
 def _as_dict(stop: Stop | None) -> dict[str, str] | None:

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from automation.errors import NoRoom
 from automation.models.runs import lock_runs
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
-from pause_manager import capacity, manager, nodes
+from pause_manager import capacity, manager, nodes, scopes
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.models import PauseQueueEntry
@@ -167,7 +167,7 @@ def park(admission: Admission) -> None:
             manager.pause_work(
                 [
                     Parked(
-                        ref=f"run:{run_id}",
+                        ref=scopes.run(run_id),
                         task_name=GO_ON,
                         args=[str(run_id)],
                         queue="control",

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from automation import conf, gate
 from automation.dispatch import turns
 from automation.dispatch.admission import LoopRequest, admit, park, read_nodes
-from automation.gate import standstills
+from automation.gate import resource_limits, standstills
 from automation.leases.claims import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
@@ -159,7 +159,8 @@ _WANTED = f"""
     WITH wanted AS (
         SELECT stage.id, stage.slug, run.id AS run_id, run.pipeline, run.priority, run.ignores_capacity,
                {QUEUE} AS queue, slices.leased + tickets.out AS in_progress,
-               least(wants.loops, slices.leased + slices.due) - slices.leased - tickets.out AS messages,
+               least(wants.loops, slices.leased + slices.due, slices.leased + {resource_limits.PLACES})
+                   - slices.leased - tickets.out AS messages,
                (stage.definition->'needs')::text AS needs,
                greatest(0, slices.kept - tickets.out) AS kept
           FROM {STAGE} AS stage

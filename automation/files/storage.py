@@ -24,7 +24,7 @@ class StorageAway(TryLater):
     """The storage cannot be used now: no fault of an item's. What asked for it is tried again."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(AGAIN_SECONDS, message)
+        super().__init__(AGAIN_SECONDS, message, resource="")
 
 
 class Unusable(Storage):

@@ -16,17 +16,20 @@ from automation.gate.decision import (
     values,
 )
 from automation.gate.lane_order import lane_has_active_run
+from automation.gate.place_in_line import Place, place_in_line
 
 __all__ = [
     "CODES",
     "GIVES_WAY",
     "OPEN",
+    "Place",
     "Reason",
     "blocked",
     "explain",
     "lane_has_active_run",
     "may_proceed",
     "may_start",
+    "place_in_line",
     "scopes_at_work",
     "scopes_of",
     "values",

@@ -13,17 +13,27 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from automation.gate import dependencies, file_sharing, idle_reasons, installed_code, lane_order, problems, standstills
+from automation.gate import (
+    dependencies,
+    file_sharing,
+    idle_reasons,
+    installed_code,
+    lane_order,
+    problems,
+    resource_limits,
+    standstills,
+)
 from automation.gate.idle_reasons import IdleReason
 from automation.gate.problems import Problem
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.pipeline.definition import QUEUE
-from pause_manager import conf, times
+from automation.pipeline.definition import QUEUE, Definition
+from pause_manager import conf, scopes, times
 from pause_manager.actor import SYSTEM
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
+from pause_manager.scopes import is_run
 
 ORDER = (
     "fleet",
@@ -34,6 +44,8 @@ ORDER = (
     "node",
     "budget",
     "needs_input",
+    "throttled",
+    resource_limits.LIMITED,
     "capacity",
     standstills.CODE_MISSING,
     file_sharing.NOT_SHARED,
@@ -71,6 +83,10 @@ OPEN = f"""
          WHERE hold.released_at IS NULL
            AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
                               'queue:' || {QUEUE}))
+    AND NOT EXISTS (
+        SELECT 1 FROM jsonb_array_elements_text(stage.definition->'uses') AS used(name)
+          JOIN {_HOLD} AS hold ON hold.released_at IS NULL AND hold.scope = 'resource:' || used.name)
+    AND {resource_limits.HAVE_PLACES}
     AND (EXISTS (
             SELECT 1 FROM {_NODE} AS node
              WHERE {_LIVE} AND NOT EXISTS (
@@ -82,7 +98,12 @@ OPEN = f"""
 
 def values() -> dict[str, Any]:
     """What a statement with ``OPEN`` is given."""
-    return {"node_seconds": node_seconds(), "installed": installed_code.keys(), **file_sharing.values()}
+    return {
+        "node_seconds": node_seconds(),
+        "installed": installed_code.keys(),
+        **file_sharing.values(),
+        **resource_limits.values(),
+    }
 
 
 def node_seconds() -> float:
@@ -114,21 +135,27 @@ class Reason:
 
 
 def scopes_of(run: AutomationRun) -> list[str]:
-    """Every scope whose holds cover ``run``, with the queues of its running stages (of the first before it starts)."""
+    """Every scope whose holds cover ``run``, with the queues and resources of its running stages.
+
+    Before it starts, with those of its first stages.
+    """
     return _scopes_with(run, run.stages.current())
 
 
 def _scopes_with(run: AutomationRun, stage_runs: Iterable[StageRun]) -> list[str]:
-    queues = {definition.of(stage_run).queue for stage_run in stage_runs if stage_run.definition}
-    return [*_scopes(run), *(f"queue:{queue}" for queue in sorted(queues))]
+    stages = [definition.of(stage_run) for stage_run in stage_runs if stage_run.definition]
+    queues = {f"queue:{stage.queue}" for stage in stages}
+    used = {scopes.resource(name) for stage in stages for name in stage.uses}
+    return [*_scopes(run), *sorted(queues), *sorted(used)]
 
 
-def scopes_at_work(run: AutomationRun, *, queue: str, node: str | None) -> list[str]:
-    """Every scope whose holds reach who works for ``run`` on ``node``, in a stage of ``queue``.
+def scopes_at_work(run: AutomationRun, stage: Definition, *, node: str | None) -> list[str]:
+    """Every scope whose holds reach who works for ``run`` on ``node``, in ``stage``.
 
     ``None`` is the machine of the worker, which knows what that is called by the time it looks.
     """
-    return [*_scopes(run), f"queue:{queue}", *([] if node is None else [f"node:{node}"])]
+    used = map(scopes.resource, stage.uses)
+    return [*_scopes(run), f"queue:{stage.queue}", *used, *([] if node is None else [f"node:{node}"])]
 
 
 def _scopes(run: AutomationRun) -> list[str]:
@@ -155,6 +182,7 @@ def explain(run: AutomationRun) -> list[Reason]:
     reasons += _of_code(run)
     reasons += _of_files(run)
     if run.lifecycle == Lifecycle.RUNNING:
+        reasons += _of_resources(run)
         reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=not may_proceed(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
         reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
@@ -235,6 +263,17 @@ def _of_code(run: AutomationRun) -> list[Reason]:
     return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
 
 
+def _of_resources(run: AutomationRun) -> list[Reason]:
+    """What resources have no place for, or too many starts of: the rule by which a claim counts."""
+    try:
+        with gate_health.guarded_read("resources"):
+            waits = resource_limits.waits_of(run)
+    except Exception as error:
+        return [_unreadable("resources", error)]
+    code = resource_limits.LIMITED
+    return [Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps) for one in waits]
+
+
 def _of_files(run: AutomationRun) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
@@ -268,7 +307,7 @@ def _of_wait(wait: IdleReason) -> Reason:
 
 def _of_capacity(hold: Hold) -> Reason | None:
     """Why a run waits for room now, if a poll has looked since it was parked."""
-    if hold.kind != Hold.Kind.CAPACITY or not hold.scope.startswith("run:"):
+    if hold.kind != Hold.Kind.CAPACITY or not is_run(hold.scope):
         return None
     now = outlook.of_ref(hold.scope)
     if now is None:
@@ -291,7 +330,7 @@ def _unreadable(layer: str, error: Exception) -> Reason:
         "code": "Its current stages",
         "dependency": "The runs that it depends on",
     }
-    what = {**known, "files": "The place of its files"}[layer]
+    what = {**known, "files": "The place of its files", "resources": "The limits of its resources"}[layer]
     sentence = f"{what} cannot be read ({type(error).__name__})."
     return Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE)
 
@@ -327,8 +366,8 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
         with gate_health.guarded_read("code"):
             for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
                 current[stage_run.run_id].append(stage_run)
-        scopes = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
-        every = {scope for names in scopes.values() for scope in names}
+        covering = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
+        every = {scope for names in covering.values() for scope in names}
         with gate_health.guarded_read("node"):
             if pending and _holds_of_all_nodes():
                 return {run.pk for run in pending}
@@ -347,7 +386,7 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
         or run.copying is not None
         or run.pk in apart
         or run.pk in waiting
-        or not held.isdisjoint(scopes[run.pk])
+        or not held.isdisjoint(covering[run.pk])
         or not all(installed_code.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
     }
 
@@ -360,6 +399,12 @@ def _code(hold: Hold) -> str:
 def _of_hold(hold: Hold) -> Reason:
     subject, _, name = hold.scope.partition(":")
     what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
+    if hold.kind == Hold.Kind.THROTTLED:
+        until = f" It is asked again at {times.written(hold.expires_at)}." if hold.expires_at else ""
+        told = hold.actor.replace(":", " ", 1)
+        sentence = f"The {subject} {name} said “too much” at {times.written(hold.created_at)} to {told}.{until}"
+        lifted = "the wait ends: then one loop or task asks it again, and the others follow"
+        return Reason(_code(hold), sentence, hold.created_at, hold.actor, lifted)
     why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
     who = _in_words(hold.actor)
     if subject == "node":

@@ -18,6 +18,7 @@ from django.db import connection
 
 from automation.gate import dependencies
 from automation.models import AutomationRun
+from automation.models.runs import RunQuerySet
 from automation.models.tables import LANE, RUN
 
 CODE = "lane"
@@ -123,6 +124,14 @@ def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
             f"SELECT run.id FROM {RUN} AS run WHERE run.id = ANY(%s::uuid[]) AND {MUST_WAIT}", [list(run_ids)]
         )
         return {row[0] for row in cursor.fetchall()}
+
+
+def waiting_in(lane: str, direction: str = "") -> RunQuerySet:
+    """The runs that wait for a place in ``lane``, in its order; with the direction ``-`` the last comes first."""
+    waiting: RunQuerySet = AutomationRun.objects.unfinished().filter(
+        lane=lane, lane_seat_at__isnull=True, start_requested_at__isnull=False, cancel_requested_at__isnull=True
+    )
+    return waiting.order_by(*(f"{direction}{name}" for name in ("priority", "lane_order", "created_at", "id")))
 
 
 def sentence(lane: str, ahead: list[Ahead]) -> str:

@@ -33,6 +33,12 @@ class LeasedSlice:
     waits: int = 0
     waited_seconds: float = 0.0
     is_alone: bool = False
+    places: int | None = None
+    """Items of it that may be in progress at once because of the resources that it uses; ``None``: as many as like."""
+    probes: tuple[str, ...] = ()
+    """The resources that it is the first to ask again."""
+    paced: tuple[str, ...] = ()
+    """The resources whose starts are counted."""
 
     @property
     def left(self) -> int:

@@ -7,30 +7,32 @@ Locks are taken in this order, by claims and by every other writer:
 
 1. all dependencies, by who adds one; then a lane, by who gives a place of it or changes its order (``models.lanes``).
    A claim takes neither: a place is a column of the run
-2. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
-3. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
-4. the row of the stage: claims of one stage, and all that add slices to it, take turns
-5. the row of the node: admissions on one node take turns
-6. the rows of slices, by id
+2. the rows of resources that have a limit, by name: claims of what uses one take turns (``resources.lock``)
+3. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
+4. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
+5. the row of the stage: claims of one stage, and all that add slices to it, take turns
+6. the row of the node: admissions on one node take turns
+7. the rows of slices, by id
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import orjson
 from django.db import connection, transaction
 
 from automation import conf, gate
 from automation.errors import LeaseLost, NoRoom
-from automation.gate import standstills
+from automation.gate import resource_limits, standstills
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import split
 from automation.models import WorkSlice
 from automation.models.tables import ITEM, RUN, SLICE, STAGE
 from automation.pipeline.definition import CONCURRENCY, GROUP_SIZE
-from pause_manager import holds, nodes
+from pause_manager import holds, nodes, resources
 from pause_manager.holds.stops import Stop
 from pause_manager.models import Hold
 from pause_manager.nodes.machines import identity
@@ -107,9 +109,38 @@ def claim(
     ``room``, unless ``suits`` says that this loop cannot use its GPUs or that its container has no room for it.
 
     A committed hold is obeyed: the locks exclude a hold that is being placed. ``concurrency`` is counted from live rows
-    while claims of the stage take turns, and cannot be exceeded.
+    while claims of the stage take turns, and cannot be exceeded; so are the places of a resource while the claims that
+    use it do.
     """
+    limited: Collection[str] = ()
+    while True:
+        try:
+            return _claim(stage_run_id, worker, limited, is_fresh=is_fresh, room=room, suits=suits)
+        except _Limited as found:
+            limited = found.names
+
+
+class _Limited(Exception):
+    """Resources have a limit and are not locked: nothing was claimed."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def _claim(
+    stage_run_id: int,
+    worker: Worker,
+    limited: Collection[str],
+    *,
+    is_fresh: bool,
+    room: Callable[[str], Sequence[str]] | None,
+    suits: Callable[[str, Sequence[str]], bool] | None,
+) -> LeasedSlice | None:
     with transaction.atomic(), connection.cursor() as cursor:
+        # 0. Lock the resources of the stage that were found to have a limit; most have none.
+        if limited:
+            resources.lock(limited)
         # 1. Lock the run and the holds, shared with other claims.
         cursor.execute(_TAKE_SHARES, [stage_run_id])
         # 2. Lock the stage, if the gate lets it proceed.
@@ -121,7 +152,10 @@ def claim(
         if found is None:
             return None
         # 3. See that the node is not held. No machine is renamed once the shares are taken.
-        node, kept, kept_gpus, concurrency, group_size, run_id, waits = found
+        node, kept, kept_gpus, concurrency, group_size, run_id, waits, terms = found
+        terms = orjson.loads(terms) if terms else {}
+        if not terms.keys() <= set(limited):
+            raise _Limited(sorted({*terms, *limited}))
         if worker.boot_id:
             identity.know(node)
         with gate_health.counted("node"):
@@ -153,9 +187,17 @@ def claim(
         if row is not None and waits:
             standstills.end_waiting(run_id)
         work = LeasedSlice(*row) if row else None
+        if work is not None and terms:
+            _agree(work, terms)
         if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
             split.split_off_first(cursor, work, group_size)
     return work
+
+
+def _agree(work: LeasedSlice, terms: dict[str, tuple[int | None, bool, bool]]) -> None:
+    work.places = min((most for most, _, _ in terms.values() if most is not None), default=None)
+    work.probes = tuple(name for name, (_, is_probe, _) in terms.items() if is_probe)
+    work.paced = tuple(name for name, (_, _, is_paced) in terms.items() if is_paced)
 
 
 def _suspicion() -> dict[str, Any]:
@@ -320,7 +362,7 @@ def postpone(work: LeasedSlice, seconds: float, why: str) -> bool:
 def split_off(work: LeasedSlice, group_size: int, *, seconds: float | None = None, why: str = "") -> None:
     """Set the current item (or group) of ``work`` apart in a slice of its own; the rest continues.
 
-    With ``seconds`` it waits for so long, because of ``why``.
+    With ``seconds`` it waits for so long, because of ``why``. Without, it may be done at once and has not waited.
 
     Raises :class:`LeaseLost`.
     """
@@ -372,6 +414,13 @@ def request_yield(slice_ids: Sequence[int], reason: str) -> int:
     """Ask the holders of the slices to give them back at the next item; returns how many were asked."""
     with connection.cursor() as cursor:
         cursor.execute(_YIELD, {"slices": list(slice_ids), "reason": reason})
+        return int(cursor.rowcount)
+
+
+def request_yield_of(resource: str, reason: str) -> int:
+    """Ask every holder whose stage uses ``resource`` to give its slice back at the next item; returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(_YIELD_RESOURCE, {"resource": resource, "reason": reason})
         return int(cursor.rowcount)
 
 
@@ -442,7 +491,8 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {identity.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}, run.id, {standstills.WAITS}
+    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}, run.id, {standstills.WAITS},
+           {resource_limits.TERMS}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
@@ -520,6 +570,15 @@ _YIELD = f"""
       FROM (SELECT id FROM {SLICE}
              WHERE id = ANY(%(slices)s) AND lease_token IS NOT NULL AND finished_at IS NULL AND lease_yield = ''
              ORDER BY id FOR NO KEY UPDATE) AS asked
+     WHERE slice.id = asked.id
+"""
+
+_YIELD_RESOURCE = f"""
+    UPDATE {SLICE} AS slice SET lease_yield = %(reason)s
+      FROM (SELECT lease.id FROM {SLICE} AS lease JOIN {STAGE} AS stage ON stage.id = lease.stage_run_id
+             WHERE lease.lease_token IS NOT NULL AND lease.finished_at IS NULL AND lease.lease_yield = ''
+               AND stage.definition->'uses' ? %(resource)s
+             ORDER BY lease.id FOR NO KEY UPDATE OF lease) AS asked
      WHERE slice.id = asked.id
 """
 

@@ -16,6 +16,7 @@ from automation.pipeline.params import AGENT, CELERY, EXECUTORS
 from automation.pipeline.pipeline import Pipeline
 from automation.pipeline.stage import AnyStage, BaseStage, GroupStage, Stage, is_async
 from pause_manager.capacity.needs import Needs
+from pause_manager.scopes import wrong_uses
 
 HOOKS = ("prepare", "setup", "teardown", "finish")
 TAKES = {
@@ -150,6 +151,8 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
     _check_formerly(stage.formerly, f"{prefix}.formerly")
     _check_executor(stage, prefix)
     _check_item_type(stage.item_type, f"{prefix}.item_type")
+    if (wrong := wrong_uses(stage.uses)) is not None:
+        raise PipelineError(f"{prefix}.uses {wrong}.")
     if not isinstance(stage.needs, Needs):
         raise PipelineError(f"{prefix}.needs expected Needs(...), got: {stage.needs!r}.")
     for field, least, optional in (

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from automation.errors import PipelineError
 from automation.pipeline.failure_limit import HOLD, FailureLimit
 from automation.pipeline.params import AGENT
 from automation.pipeline.pipeline import Pipeline
@@ -28,7 +29,10 @@ HOOKS = ("prepare", "finish")
 QUEUE = "(stage.definition->>'queue')"
 """SQL over ``stage``, as all that follow."""
 CONCURRENCY = "(stage.definition->>'concurrency')::int"
+IN_FLIGHT = "coalesce((stage.definition->>'in_flight')::int, 1)"
 GROUP_SIZE = "coalesce((stage.definition->>'group_size')::int, 1)"
+USED = "(SELECT jsonb_array_elements_text(stage.definition->'uses'))"
+"""The names of the resources that it uses: a row each."""
 INTERFACE = "(stage.definition->>'interface')"
 
 
@@ -64,6 +68,8 @@ class Definition:
     slice_size: int | None = BaseStage.slice_size
     group_size: int = BaseStage.group_size
     isolate_gpus: bool = BaseStage.isolate_gpus
+    uses: tuple[str, ...] = BaseStage.uses
+    """Of what its class declares, what a run with these parameters uses."""
 
     @property
     def asks_when_exhausted(self) -> bool:
@@ -86,16 +92,29 @@ OPTIONS = tuple(
 """What a stage class declares under the same name."""
 
 
-def declared(pipeline: type[Pipeline], stage: type[AnyStage]) -> Definition:
-    """``stage`` as ``pipeline`` declares it now."""
+def declared(pipeline: type[Pipeline], stage: type[AnyStage], params: Mapping[str, Any] | None = None) -> Definition:
+    """``stage`` as ``pipeline`` declares it now, for a run with ``params`` (``None``: for any)."""
     return Definition(
         title=stage.title,
         after=pipeline.predecessors(stage.slug),
         interface=interface_of(stage),
         hooks=tuple(hook for hook in HOOKS if getattr(stage, hook) is not getattr(BaseStage, hook)),
         **{name: getattr(stage, name) for name in OPTIONS}
-        | {"item_timeout": pipeline.item_timeout if stage.item_timeout is None else stage.item_timeout},
+        | {
+            "item_timeout": pipeline.item_timeout if stage.item_timeout is None else stage.item_timeout,
+            "uses": stage.uses if params is None else _used(stage, params),
+        },
     )
+
+
+def _used(stage: type[AnyStage], params: Mapping[str, Any]) -> tuple[str, ...]:
+    used = tuple(stage.uses_with(params))
+    if unknown := set(used).difference(stage.uses):
+        listed = ", ".join(stage.uses) or "none"
+        raise PipelineError(
+            f"Cannot use resource {min(unknown)}: {stage.__name__}.uses_with expected some of its uses ({listed})."
+        )
+    return used
 
 
 def interface_of(stage: type[AnyStage]) -> str:
@@ -108,7 +127,7 @@ def of(stage_run: StageRun) -> Definition:
     """The definition in the row, which must have one."""
     kept: dict[str, Any] = stage_run.definition or {}
     known = {field.name: kept[field.name] for field in fields(Definition) if field.name in kept}
-    known |= {name: tuple(known[name]) for name in ("after", "hooks") if name in known}
+    known |= {name: tuple(known[name]) for name in ("after", "hooks", "uses") if name in known}
     return Definition(**known | {"needs": needs_of(kept.get("needs", {}))})
 
 

@@ -6,7 +6,7 @@ A stage sees items and a :class:`~automation.pipeline.context.StageContext`; nev
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from automation.errors import FreezeLane as FreezeLane
@@ -39,6 +39,9 @@ class BaseStage:
     and an input that the first stages cannot take is refused. ``None`` checks nothing.
     """
     needs: ClassVar[Needs] = Needs()
+    uses: ClassVar[tuple[str, ...]] = ()
+    """The resources outside that its items use, by name: ``("openai",)``. Each can be held and limited for all who use
+    it, and is let alone by all when it says "too much" (:class:`TryLater`)."""
     concurrency: ClassVar[int | None] = None
     """Loops of one run at most in this stage; ``None`` is as many as there are slices."""
     in_flight: ClassVar[int] = 1
@@ -104,6 +107,11 @@ class BaseStage:
     group_size: ClassVar[int] = 1
     isolate_gpus: ClassVar[bool] = False
     """Before the stage is made, ``CUDA_VISIBLE_DEVICES`` of its process names the loop's GPUs (``ctx.gpus``) alone."""
+
+    @classmethod
+    def uses_with(cls, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return which of :attr:`uses` a run with ``params`` uses; by default all. Asked when the run is created."""
+        return cls.uses
 
     @classmethod
     def label(cls, payload: Payload) -> str:

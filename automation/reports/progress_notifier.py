@@ -5,29 +5,25 @@ Progress is published at most once per second, run and process; every audit even
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable
 
-import redis
 from django.db import transaction
 from django.dispatch import receiver
 
 from automation import conf
-from pause_manager.messaging import notifier
-from pause_manager.observability import metrics
+from pause_manager.messaging.publisher import Publisher
 from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("automation.reports.progress_notifier")
 
 INTERVAL_SECONDS = 1.0
-BACK_OFF_SECONDS = 10.0
-"""Pause after Redis did not respond, so that a hanging Redis costs a worker next to nothing."""
 MAX_REMEMBERED = 1_000
 
+publisher = Publisher(logger, "pages will show the change at their next poll", layer="progress")
+
 _due: dict[str, float] = {}
-_away_until = 0.0
 
 
 def publish_progress(scope: str) -> None:
@@ -43,15 +39,7 @@ def publish_progress(scope: str) -> None:
 
 def publish(scopes: Iterable[str]) -> None:
     """Publish now. If Redis is away, log it and pause; pages poll the database meanwhile."""
-    global _away_until
-    if time.monotonic() < _away_until:
-        return
-    try:
-        notifier.client().publish(conf.settings().progress_channel, json.dumps(sorted(set(scopes))))
-    except redis.RedisError as error:
-        _away_until = time.monotonic() + BACK_OFF_SECONDS
-        logger.warning("Redis is away (%s): pages will show the change at their next poll.", error)
-        metrics.DEGRADED.add(layer="progress")
+    publisher.publish(conf.settings().progress_channel, [sorted(set(scopes))])
 
 
 @receiver(event_recorded)

@@ -21,7 +21,7 @@ from automation.models import AutomationRun, Lane, Lifecycle
 from automation.models.lanes import MOST_WIDTH, lock_lane
 from automation.models.runs import lock_runs
 from automation.models.tables import LANE, RUN
-from automation.runs import advancing, transitions
+from automation.runs import advancing, places
 from automation.signals import places_freed
 from pause_manager import database, scopes
 from pause_manager.actor import SYSTEM, Actor
@@ -182,7 +182,7 @@ def _continue(run_id: UUID, lane: str, *, is_order_known: bool) -> bool:
     with transaction.atomic():
         lock_lane(lane)
         lock_runs([str(run_id)])
-        if not transitions.take_place(run_id, is_order_known=is_order_known):
+        if not places.take(run_id, is_order_known=is_order_known):
             return False
         standstills.end_without_place(run_id)
         audit.record("place_given", scope=scopes.run(run_id), actor=SYSTEM, reason=f"a place in lane {lane} is free")
@@ -206,7 +206,7 @@ def _leave_places(lane: str | None) -> None:
     if found:
         with transaction.atomic():
             lock_runs(found)
-            transitions.leave_places(found)
+            places.leave(found)
 
 
 _PARKED_WITH_PLACE = f"""

@@ -25,6 +25,7 @@ from pause_manager.holds import milestones
 from pause_manager.messaging import notifier
 from pause_manager.models import Hold
 from pause_manager.observability import audit
+from pause_manager.scopes import RUNS
 
 logger = logging.getLogger("automation.runs.lifecycle")
 
@@ -160,7 +161,7 @@ def note_drained_runs(run_ids: Sequence[UUID] | None = None) -> int:
 
     While a run is held none of its slices is leased again, so a drained run stays drained.
     """
-    holds_on_runs = Hold.objects.active().filter(drained_at__isnull=True, scope__startswith="run:")
+    holds_on_runs = Hold.objects.active().filter(drained_at__isnull=True, scope__startswith=RUNS)
     if run_ids is not None:
         holds_on_runs = holds_on_runs.filter(scope__in=[scopes.run(pk) for pk in run_ids])
     at_rest = idle_runs(scopes.runs_in(holds_on_runs.values_list("scope", flat=True)))

@@ -19,7 +19,7 @@ PAGE = 500
 
 def create(run: AutomationRun, pipeline: type[Pipeline]) -> StageRun:
     """Create the rows of a new run from what ``pipeline`` declares; returns the row of its input."""
-    return _create(run, [(stage.slug, definition.declared(pipeline, stage)) for stage in pipeline.stages])
+    return _create(run, [(stage.slug, definition.declared(pipeline, stage, run.params)) for stage in pipeline.stages])
 
 
 def create_again(run: AutomationRun, olds: Sequence[StageRun]) -> StageRun:
@@ -32,7 +32,7 @@ def create_again(run: AutomationRun, olds: Sequence[StageRun]) -> StageRun:
     defined = []
     for old in olds:
         kept = definition.of(old) if old.definition else None
-        now = _of_code(run.pipeline, old.slug, slugs, kept)
+        now = _of_code(run, old.slug, slugs, kept)
         if (one := now or kept) is None:
             raise LookupError(old.slug)
         defined.append((old.slug, one))
@@ -61,12 +61,12 @@ def _create(run: AutomationRun, defined: Iterable[tuple[str, Definition]]) -> St
     return source
 
 
-def _of_code(pipeline: str, slug: str, slugs: Sequence[str], kept: Definition | None) -> Definition | None:
+def _of_code(run: AutomationRun, slug: str, slugs: Sequence[str], kept: Definition | None) -> Definition | None:
     """The stage as this release declares it, between the stages ``slugs`` of a run."""
-    found = installed_code.find(pipeline, slug)
+    found = installed_code.find(run.pipeline, slug)
     if found is None:
         return None
-    now = definition.declared(*found)
+    now = definition.declared(*found, run.params)
     after = kept.after if kept is not None else _after(found[0], now, slugs, slug)
     return Definition(**{**vars(now), "after": after})
 
@@ -96,7 +96,7 @@ def define() -> int:
         for rows in by_run.values():
             slugs = [row.slug for row in rows]
             for row in rows:
-                now = _of_code(row.run.pipeline, row.slug, slugs, None) if row.definition is None else None
+                now = _of_code(row.run, row.slug, slugs, None) if row.definition is None else None
                 if now is not None:
                     undefined = StageRun.objects.filter(pk=row.pk, definition__isnull=True)
                     defined += undefined.update(definition=definition.as_json(now))

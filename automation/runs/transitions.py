@@ -16,16 +16,15 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 
 from automation.errors import TransitionRefused
-from automation.gate import lane_order
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
-from automation.models.tables import LANE, RUN
+from automation.models.tables import RUN
 from automation.reports import status
 from automation.runs import dependency_rows, questions
 from automation.signals import places_freed
-from pause_manager import database, holds, scopes
+from pause_manager import holds, scopes
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
-from pause_manager.observability import audit, gate_health
+from pause_manager.observability import audit
 
 
 @dataclass(frozen=True)
@@ -98,33 +97,6 @@ def apply(
 def announce_places(lanes: set[str]) -> None:
     """After the commit, give the places of ``lanes`` that are free to those who wait for them."""
     transaction.on_commit(lambda: places_freed.send(None, lanes=lanes), robust=True)
-
-
-def take_place(run_id: UUID, *, is_order_known: bool) -> bool:
-    """Give a running run a place of its lane, if one is free for it and it is not paused; True if this call did it.
-
-    The caller has locked the lane and the run. If the order of the lane cannot be read, the run is not made to wait.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _TAKE_PLACE.format(and_its_turn=f"AND NOT {lane_order.MUST_WAIT}" if is_order_known else ""), [run_id]
-        )
-        return bool(cursor.rowcount)
-
-
-def leave_places(run_ids: Sequence[str]) -> set[str]:
-    """Take the places from those of the locked runs that are paused in lanes which skip these; returns the lanes.
-
-    If the lanes cannot be read, they keep them: a pause does not fail for it, and the reconciler repeats this.
-    """
-    try:
-        with gate_health.guarded_read("lane"), connection.cursor() as cursor:
-            cursor.execute(_LEAVE_PLACES, {"runs": list(run_ids)})
-            return {row[0] for row in cursor.fetchall()}
-    except Exception as error:
-        if database.is_away(error):
-            raise
-        return set()
 
 
 def _lifecycle_before(transition: Transition, run_id: UUID) -> str | None:
@@ -208,19 +180,6 @@ def _paused_until_now() -> Combinable:
     )
     return F("paused_seconds") + current
 
-
-_TAKE_PLACE = f"""
-    UPDATE {RUN} AS run SET lane_seat_at = statement_timestamp()
-     WHERE run.id = %s AND run.lifecycle = 'running' AND run.finished_at IS NULL AND run.lane_seat_at IS NULL
-       AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL {{and_its_turn}}
-"""
-
-_LEAVE_PLACES = f"""
-    UPDATE {RUN} AS run SET lane_seat_at = NULL
-     WHERE run.id = ANY(%(runs)s::uuid[]) AND run.lane_seat_at IS NOT NULL AND run.paused_at IS NOT NULL
-       AND EXISTS (SELECT FROM {LANE} WHERE name = run.lane AND policy = 'skip_parked')
- RETURNING run.lane
-"""
 
 _UPDATE_PAUSE_TIMES = f"""
     WITH held AS (

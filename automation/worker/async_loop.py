@@ -6,6 +6,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from automation import leases
 from automation.gate import installed_code
 from automation.items.answers import Answers
 from automation.items.background_connection import BackgroundConnection
@@ -15,11 +16,13 @@ from automation.items.units import UnitReader
 from automation.leases.checkpoint import Progress
 from automation.pipeline import AnyStage, TryLater
 from automation.pipeline.context import Interrupted
-from automation.worker import memory_faults
+from automation.worker import memory_faults, throttling
 from automation.worker.asking import ASKS
 from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
 from automation.worker.attempts import GivenUp
 from automation.worker.item_loop import MOST_BYTES, Asked, GivenUpBefore, Halt, ItemLoop, failures_of, timed
+from automation.worker.pace import LOOK_SECONDS, Pace, stop_of
+from pause_manager.resources.limits import SOON_SECONDS
 from pause_manager.slots import slot_table
 
 
@@ -72,28 +75,41 @@ class AsyncItemLoop(ItemLoop):
     ) -> Halt | None:
         # Where the cursor must say which item is to blame, there is one at a time.
         is_one = work.needs_care or (interval == 0 and stage.checkpoint_interval != 0)
-        most = 1 if is_one else self._declared.in_flight
+        most = 1 if is_one else min(self._declared.in_flight, work.places or self._declared.in_flight)
         seconds = self._seconds if interval is None else interval
+        if work.probes:
+            seconds = 0.0
+        pace = Pace(work.paced, self._check_should_stop) if work.paced else None
         done, started = Progress(cursor=work.cursor), time.monotonic()
         number, look_at, pairs = work.done, self._turn.look_at, reading.pairs
         is_over = must_stop = has_waited = False
-        why = None
+        why = pair = None
         while True:
             should_stop, reason = self._check_should_stop()
             if not must_stop and (should_stop or time.monotonic() >= look_at):
                 must_stop, why = should_stop or self._turn.is_over(), reason
                 look_at = self._turn.look_at
+            waits = 0.0
             while not (must_stop or is_over) and self._has_place(items, most):
-                pair = next(pairs, None)
-                if pair is None:
+                if pair is None and (pair := next(pairs, None)) is None:
                     is_over = True
                     break
+                if pace is not None:
+                    waits, name = pace.wait()
+                    if waits > SOON_SECONDS and not items.flights:
+                        must_stop, why = True, stop_of(name)
+                    if waits:
+                        break
                 unit = reading.unit(*pair)
                 tried = work.overrun_attempts if work.overrun_key and pair[0] == work.overrun_key else 0
                 skipped = self._skipped.get(unit.key)
                 items.start(unit, number, tried, GivenUpBefore(*skipped) if skipped else None)
                 number += unit.size
+                pair = None
             if not items.flights:
+                if waits and not must_stop:
+                    time.sleep(min(waits, LOOK_SECONDS))
+                    continue
                 break
             items.run()
             while items.flights and items.flights[0].is_settled:
@@ -120,12 +136,23 @@ class AsyncItemLoop(ItemLoop):
                     if items.at_work:
                         break  # what comes after it may be done, and then does not wait with it
                     items.flights.popleft()
+                    resource = throttling.resource_of(self._declared, flight.error)
+                    if resource is not None:
+                        must_stop = True
+                        why = throttling.throttle(self._stage_run, flight.unit.key, resource, flight.error)
                     self._committer.wait()
                     if not done.is_empty:
                         self._committer.commit(work, timed(done, started))
-                    is_alone = has_waited and not any(one.error is None for one in items.flights)
+                    is_any_done = any(one.error is None for one in items.flights)
                     before = work.done
-                    if not self._put_off(work, stage, flight.unit, flight.error, has_waited=is_alone):
+                    if resource is not None and not is_any_done:
+                        items.abandon()
+                        return self._halt(work, Progress(cursor=work.cursor), time.monotonic(), why)
+                    if resource is not None:
+                        leases.split_off(work, self._declared.group_size)
+                    elif not self._put_off(
+                        work, stage, flight.unit, flight.error, has_waited=has_waited and not is_any_done
+                    ):
                         return None
                     set_apart = flight.unit.size - (work.done - before)
                     number -= set_apart

@@ -29,10 +29,11 @@ from automation.pipeline import AnyStage, TryLater, item_types
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.pipeline.definition import Definition
 from automation.runs import questions
-from automation.worker import asking, memory_faults, postponement
+from automation.worker import asking, memory_faults, postponement, throttling
 from automation.worker.asking import ASKS, Exhausted
 from automation.worker.attempts import GivenUp, again
 from automation.worker.item_timeouts import item_timeout
+from automation.worker.pace import Pace
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import slot_table
 from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
@@ -204,6 +205,10 @@ class ItemLoop:
         prefix, is_grouped = reading.prefix, reading.is_grouped
         special = self._special(work, prefix)
         seconds = self._seconds if interval is None else interval
+        if work.paced:
+            check_should_stop = Pace(work.paced, check_should_stop).check
+        if work.probes:
+            seconds = 0.0  # whether the resource has answered is to be known after the first item
         number, look_at, has_waited, size = work.done, self._turn.look_at, False, 1
         done = Progress(cursor=work.cursor)
         at[ATTEMPT] = 1.0
@@ -239,6 +244,9 @@ class ItemLoop:
                     asked.done = timed(done, started)
                     raise
                 except TryLater as later:
+                    if (name := throttling.resource_of(self._declared, later)) is not None:
+                        held = throttling.throttle(self._stage_run, full, name, later)
+                        return self._halt(work, done, started, held)
                     self._committer.wait()
                     if not done.is_empty:
                         self._committer.commit(work, timed(done, started))
@@ -266,6 +274,8 @@ class ItemLoop:
                     self._commit_alone(work, reading.unit(key, given), timed(done, started))
                 if interval is None:
                     seconds = self._seconds = _seconds((now - started) / (done.processed + done.failed))
+                else:
+                    seconds = interval
                 done, started, now = Progress(cursor=done.cursor), now, monotonic()
         if not done.is_empty:
             self._committer.begin(work, timed(done, started))

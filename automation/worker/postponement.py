@@ -38,18 +38,19 @@ def limit_exceeded(stage: AnyStage | Definition, work: LeasedSlice, later: TryLa
 
 def postpone(stage_run: StageRun, work: LeasedSlice, key: str, later: TryLater) -> None:
     """Give ``work`` back until its current item, ``key``, may be tried again. Raises :class:`LeaseLost`."""
-    if not leases.postpone(work, later.seconds, _told(later)):
+    if not leases.postpone(work, later.seconds, told(later)):
         raise LeaseLost(f"Cannot give slice {work.slice_id} back: it is no longer held under token {work.token}.")
     _tell(stage_run, key, work.waits + 1, later)
 
 
 def postpone_alone(stage_run: StageRun, work: LeasedSlice, key: str, group_size: int, later: TryLater) -> None:
     """Have the current item of ``work``, ``key``, wait alone; ``work`` continues. Raises :class:`LeaseLost`."""
-    leases.split_off(work, group_size, seconds=later.seconds, why=_told(later))
+    leases.split_off(work, group_size, seconds=later.seconds, why=told(later))
     _tell(stage_run, key, 1, later)
 
 
-def _told(later: TryLater) -> str:
+def told(later: TryLater) -> str:
+    """What ``later`` says, as the database takes it."""
     return str(later).replace("\x00", "")[:LONGEST_WORD].encode(errors="replace").decode()
 
 
@@ -60,6 +61,6 @@ def _tell(stage_run: StageRun, key: str, waits: int, later: TryLater) -> None:
         "item_waits",
         scope=stage_run.run.scope,
         actor=SYSTEM,
-        reason=f"{stage_run.slug}: {key} waits {later.seconds:g} s, for time {waits}: {_told(later)}",
+        reason=f"{stage_run.slug}: {key} waits {later.seconds:g} s, for time {waits}: {told(later)}",
         details={"stage": stage_run.slug, "item": key, "waits": waits, "seconds": later.seconds},
     )

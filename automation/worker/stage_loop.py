@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection
 
-from automation import gate, leases
+from automation import dispatch, gate, leases
 from automation.dispatch import admission
 from automation.dispatch.turns import Turn
 from automation.errors import LeaseLost, NoRoom
@@ -22,7 +22,7 @@ from automation.gate import installed_code
 from automation.items import store
 from automation.items.answers import SETUP, Answers
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import loop_heartbeat
+from automation.leases import loop_heartbeat, stops
 from automation.leases.checkpoint import Progress
 from automation.leases.claims import Worker
 from automation.leases.committing import AsyncCommitter, release_with_retry
@@ -32,17 +32,18 @@ from automation.pipeline.context import Interrupted, StageContext, TookTooLong
 from automation.reports import progress_notifier
 from automation.runs import failing, loop_failures
 from automation.runs.questions import Kind
-from automation.worker import asking, memory_faults, postponement
+from automation.worker import asking, memory_faults, postponement, throttling
 from automation.worker.asking import ASKS, Exhausted
 from automation.worker.async_loop import AsyncItemLoop
 from automation.worker.attempts import Fault, GivenUp, attempt, fault_of
 from automation.worker.item_loop import Halt, ItemLoop
 from automation.worker.item_timeouts import hook_timeout
-from pause_manager import manager, nodes
+from automation.worker.pace import PACED
+from pause_manager import manager, nodes, resources
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import milestones
 from pause_manager.holds.stops import SHUTDOWN, Stop
-from pause_manager.observability import audit, log_context, metrics
+from pause_manager.observability import log_context, metrics
 from pause_manager.slots import gpus, recycling, standalone
 from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER
 
@@ -68,6 +69,7 @@ class Ending(StrEnum):
     TRIED_ALONE = "an item was tried alone"
     FAILED = "failed"
     MAKES_ROOM = "another run has its turn"
+    PACED = "a resource takes no more starts for now"
     LEASE_LOST = "lease lost"
 
 
@@ -110,7 +112,7 @@ class StageLoop:
             answers=lambda key: self._items.answers.of(key) if self._items.answers is not None else {},
         )
         self._set_up = hooks.LoopSetup(self._ctx, lambda coroutine: self._items.run(coroutine))
-        here = gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=None)
+        here = gate.scopes_at_work(self.run_row, self._declared, node=None)
         self._slot = standalone.take_slot(here, loop_heartbeat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
@@ -144,7 +146,7 @@ class StageLoop:
     @property
     def scopes(self) -> list[str]:
         """Every scope whose holds reach it."""
-        return gate.scopes_at_work(self.run_row, queue=self._declared.queue, node=self.node)
+        return gate.scopes_at_work(self.run_row, self._declared, node=self.node)
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""
@@ -314,8 +316,16 @@ class StageLoop:
         PROCESSED.add(done.processed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         FAILED.add(done.failed, pipeline=self.run_row.pipeline, stage=self.stage_run.slug)
         self._has_succeeded |= done.processed > 0
+        if done.processed and self._work is not None and self._work.probes:
+            metrics.guarded(self._tell_answered)(self._work)
         if done.failed and self._is_time_to_count():
             failing.fail_if_too_many(self.stage_run, self._declared.max_failures, self._declared.group_size)
+
+    def _tell_answered(self, work: LeasedSlice) -> None:
+        """The resources that ``work`` was the first to ask again have answered: others may follow."""
+        names, work.probes = work.probes, ()
+        if resources.answered(names):
+            dispatch.dispatch([self.stage_run.pk])
 
     def _is_time_to_count(self) -> bool:
         """Always for a limit in items, or while nothing succeeds; else each second: the count reads all slices."""
@@ -353,6 +363,11 @@ class StageLoop:
             leases.release(work)
             return self._stopped(work, self._slot.stop)
         except TryLater as later:
+            if (name := throttling.resource_of(self._declared, later)) is not None:
+                why = throttling.throttle(self.stage_run, self._ctx.item_key, name, later)
+                self._note_ending(work)
+                leases.release(work)
+                return self._stopped(work, why)
             out = postponement.limit_exceeded(stage, work, later)
             if out is None:
                 self._note_ending(work)
@@ -381,24 +396,13 @@ class StageLoop:
         """Write the line that says where and why work stopped; the slice, if there was one, has been given back."""
         if reason is None:
             return self._out_of_time()
+        if reason.code == PACED:
+            return Ending.PACED
         if work is None and reason.code == "finished":
             return Ending.STOPPED  # A late message: nothing was running, nothing has stopped.
         if not self._has_worked and nodes.held_because(self.node) is not None:
             return Ending.NO_ROOM  # Sent on from here, the message might come back at once.
-        after = f" after item {work.cursor}" if work is not None and work.cursor else ""
-        audit.record(
-            "stopped",
-            scope=self.run_row.scope,
-            actor=SYSTEM,
-            reason=f"{self.stage_run.slug}: stopped{after}: {reason.sentence}",
-            details={
-                "code": reason.code,
-                "stage": self.stage_run.slug,
-                "slice": work.slice_id if work is not None else None,
-                "cursor": work.cursor if work is not None else None,
-                "worker": self.worker.owner,
-            },
-        )
+        stops.record(self.stage_run, work, reason, worker=self.worker.owner, actor=SYSTEM)
         return Ending.STOPPED
 
     def _out_of_time(self) -> Ending:

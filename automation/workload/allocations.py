@@ -12,6 +12,7 @@ from automation.models import Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines, definition
 from automation.pipeline.definition import INTERFACE, QUEUE
+from pause_manager import scopes
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.probes import processes
@@ -42,7 +43,7 @@ def by_node(node: str | None) -> Iterable[tuple[str | None, Allocation]]:
                 can_move=bool(queue),
                 queue=queue,
                 policy=pipeline,
-                piece=f"run:{run_id}",
+                piece=scopes.run(run_id),
                 works_since=works_since,
                 repeats_seconds=repeats,
                 container=processes.container_of(owner),

@@ -14,6 +14,7 @@ from automation.models import Standstill
 from automation.models.tables import ITEM, SLICE, STAGE
 from automation.models.work import WorkSlice
 from automation.reports.slice_totals import WAITING
+from pause_manager import scopes
 from pause_manager.workloads import MOST_BLOCKERS, Blocker, Remaining
 
 HOOKS = {WorkSlice.Phase.PREPARE: "prepare", WorkSlice.Phase.FINISH: "finish"}
@@ -42,7 +43,7 @@ def _standing_still() -> tuple[str, ...]:
 
 def _blocker(row: dict[str, Any], mode: str) -> Blocker:
     return Blocker(
-        ref=f"run:{row['run_id']}",
+        ref=scopes.run(row["run_id"]),
         stage=row["slug"],
         item=HOOKS.get(row["phase"]) or row["item"] or "",
         worker=row["lease_owner"],

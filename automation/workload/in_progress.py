@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import orjson
 from django.db import connection
 
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline.definition import QUEUE
+from pause_manager.scopes import resource
 from pause_manager.workloads import Counts
 
 
@@ -18,8 +20,9 @@ def leased(scopes: Collection[str]) -> Mapping[str, Counts]:
         rows = cursor.fetchall()
     leases: dict[str, int] = {}
     runs: dict[str, set[str]] = {}
-    for pipeline, lane, queue, node, count, run_ids in rows:
+    for pipeline, lane, queue, node, used, count, run_ids in rows:
         covering = {"fleet", f"pipeline:{pipeline}", f"lane:{lane}", f"node:{node}", f"queue:{queue}"}
+        covering.update(map(resource, orjson.loads(used)))
         for scope in covering.intersection(scopes):
             leases[scope] = leases.get(scope, 0) + count
             runs.setdefault(scope, set()).update(run_ids)
@@ -27,10 +30,11 @@ def leased(scopes: Collection[str]) -> Mapping[str, Counts]:
 
 
 _LEASED = f"""
-    SELECT run.pipeline, run.lane, {QUEUE}, slice.lease_node, count(*), array_agg(DISTINCT run.id::text)
+    SELECT run.pipeline, run.lane, {QUEUE}, slice.lease_node, coalesce(stage.definition->>'uses', '[]'), count(*),
+           array_agg(DISTINCT run.id::text)
       FROM {SLICE} AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
      WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-     GROUP BY 1, 2, 3, 4
+     GROUP BY 1, 2, 3, 4, 5
 """

@@ -12,7 +12,7 @@ from automation import leases
 from automation.agents import registry
 from automation.files import storage_reporter
 from automation.reports import payload_access
-from automation.workload import allocations, drain, findings, in_progress, run_holds, visibility
+from automation.workload import allocations, drain, findings, in_progress, resource_use, run_holds, visibility
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
 from pause_manager.workloads import Counts, Finding, HoldChange, Member, Remaining, WorkKind, Workload
@@ -38,6 +38,15 @@ class PipelineRuns(Workload):
 
     def in_progress(self, scopes: Collection[str]) -> Mapping[str, Counts]:
         return in_progress.leased(scopes)
+
+    def used_resources(self) -> Iterable[str]:
+        return resource_use.declared()
+
+    def in_use(self, limits: Mapping[str, int | None]) -> Mapping[str, int]:
+        return resource_use.by_loops(limits)
+
+    def resource_changed(self, name: str, reason: str) -> None:
+        leases.request_yield_of(name, reason)
 
     def remaining(self, mode: str) -> Remaining:
         return drain.remaining(mode)

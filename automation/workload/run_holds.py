@@ -12,7 +12,7 @@ from automation import dispatch
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun
 from automation.models.runs import lock_runs
-from automation.runs import advancing, lanes, lifecycle, transitions
+from automation.runs import advancing, lanes, lifecycle, places, transitions
 from automation.workload import continued
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.holds import milestones
@@ -36,7 +36,7 @@ def follow(change: HoldChange) -> None:
     run_ids = runs_in(change.scopes)
     if run_ids:
         transitions.update_pause_times(run_ids)
-        if freed := transitions.leave_places(run_ids):
+        if freed := places.leave(run_ids):
             transitions.announce_places(freed)
         if change.what == "placed" and (idle := lifecycle.idle_runs(run_ids)):
             milestones.note_drained(idle, had_work=False)

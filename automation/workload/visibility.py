@@ -13,6 +13,7 @@ from automation.models import Agent, AutomationRun, Site
 from automation.models.accounts import accounts_of
 from automation.models.tables import RUN, SCHEDULE, SITE
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueEntry, PauseQueueQuerySet
+from pause_manager.scopes import RUNS
 
 VIEW, OPERATE = "automation.view_automationrun", "automation.operate_automationrun"
 
@@ -27,7 +28,7 @@ def events(user: Any) -> ControlEventQuerySet | None:
 
 def entries(user: Any) -> PauseQueueQuerySet | None:
     """The entries of runs of their accounts."""
-    name = Concat(Value("run:"), Cast("pk", TextField()), output_field=TextField())
+    name = Concat(Value(RUNS), Cast("pk", TextField()), output_field=TextField())
     found: PauseQueueQuerySet = PauseQueueEntry.objects.filter(
         ref__in=AutomationRun.objects.unfinished().visible_to(user).values_list(name)
     )

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_safe
 
 from backend.console import access, card, runs
 from backend.console.live import sse
+from pause_manager import scopes
 
 MOST_TOPICS = 20
 """Visible pages of one browser."""
@@ -81,9 +82,9 @@ def _topic(name: str, run_id: UUID | None, query: dict[str, str], rights: Rights
         key = ("runs", rights.user_id, *sorted(query.items()))
         return sse.Topic(name, key, None, partial(runs.update, rights.user_id, query))
     if run_id not in rights.runs:
-        return sse.Topic(name, ("gone", run_id), f"run:{run_id}", lambda: None)
+        return sse.Topic(name, ("gone", run_id), scopes.run(run_id), lambda: None)
     key = ("card", run_id, rights.card)
-    return sse.Topic(name, key, f"run:{run_id}", partial(card.update, run_id, rights.card))
+    return sse.Topic(name, key, scopes.run(run_id), partial(card.update, run_id, rights.card))
 
 
 def _rights(session_key: str, run_ids: frozenset[UUID]) -> Rights | None:

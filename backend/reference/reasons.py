@@ -14,6 +14,8 @@ REASONS = {
     "node": "Every node that could run it is held.",
     "budget": "A budget holds it.",
     "needs_input": "A question must be answered first.",
+    "throttled": 'A resource that its stage uses said "too much"; it is asked again at a stated time.',
+    "resource": "A resource that its stage uses has no free place: by its limit, or while it is asked again.",
     "capacity": "It waits for capacity.",
     "code_missing": "This release lacks a stage or the pipeline of the run.",
     "files_not_shared": "Workers keep files in different storages.",

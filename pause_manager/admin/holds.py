@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from pause_manager.admin import actions
 from pause_manager.admin.base import ReasonForm, SuperuserAdmin
-from pause_manager.models import Hold
+from pause_manager.models import SCOPES, Hold
 
 
 class IsActive(admin.SimpleListFilter):
@@ -41,6 +41,6 @@ class HoldAdmin(SuperuserAdmin):
     ]
     list_filter = [IsActive, "kind", "mode"]
     search_fields = ["=scope"]
-    search_help_text = "An exact scope: fleet, queue:x, pipeline:x, lane:x, run:x or node:x."
+    search_help_text = f"An exact scope: {SCOPES}."
     action_form = ReasonForm
     actions = [actions.release_selected]

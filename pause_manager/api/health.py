@@ -15,7 +15,7 @@ from pause_manager.api.http import schema
 from pause_manager.api.http.permissions import may_operate
 
 
-class FindingSerializer(serializers.Serializer[Any]):
+class HealthFindingSerializer(serializers.Serializer[Any]):
     """One fact that answers a question."""
 
     level = serializers.ChoiceField(
@@ -31,7 +31,7 @@ class FindingSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField(required=False, help_text="Names and errors; for operators of the fleet only.")
 
 
-class AnswerSerializer(serializers.Serializer[Any]):
+class HealthAnswerSerializer(serializers.Serializer[Any]):
     """The answer to one question."""
 
     question = serializers.ChoiceField(choices=list(health.QUESTIONS))
@@ -39,16 +39,16 @@ class AnswerSerializer(serializers.Serializer[Any]):
         choices=["yes", "no", "held", "unknown"], help_text="`unknown`: there is no evidence, as with no work."
     )
     sentence = serializers.CharField()
-    findings = FindingSerializer(many=True)
+    findings = HealthFindingSerializer(many=True)
 
 
-class VerdictSerializer(serializers.Serializer[Any]):
+class HealthSerializer(serializers.Serializer[Any]):
     """The verdict."""
 
     is_ok = serializers.BooleanField(help_text="Whether nobody has to act.")
     sentence = serializers.CharField()
     checked_at = serializers.DateTimeField(help_text="By the database's clock.")
-    answers = AnswerSerializer(many=True)
+    answers = HealthAnswerSerializer(many=True)
 
 
 class Health(FleetView):
@@ -60,7 +60,7 @@ class Health(FleetView):
         description="For each question the facts, the likely cause and the next step. It answers 200 whatever the "
         "verdict: for a probe of this process use `/healthz` and `/readyz`.",
         parameters=[schema.REQUEST_ID],
-        responses=schema.answers({200: VerdictSerializer}, *schema.READS, 500),
+        responses=schema.answers({200: HealthSerializer}, *schema.READS, 500),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:

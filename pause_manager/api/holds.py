@@ -19,6 +19,7 @@ from pause_manager.api.http.permissions import may_operate
 from pause_manager.api.http.strict import StrictSerializer
 from pause_manager.fleet import bulk_holds
 from pause_manager.models import Hold
+from pause_manager.scopes import RUNS
 
 MOST_SCOPES, MOST_SHOWN = 1_000, 1_000
 _ENDS = [Hold.OnExpiry.RESUME, Hold.OnExpiry.KEEP, Hold.OnExpiry.QUIESCE]
@@ -103,7 +104,7 @@ class HoldList(FleetView):
         query = self.query(HoldQuery)
         rows = Hold.objects.filter(released_at__isnull=not query["released"]).order_by("-id")
         if not may_operate(request.user):
-            rows = rows.exclude(scope__startswith="run:").exclude(workloads.hidden_scopes(request.user))
+            rows = rows.exclude(scope__startswith=RUNS).exclude(workloads.hidden_scopes(request.user))
         if "kind" in query:
             rows = rows.filter(kind=query["kind"])
         if "before" in query:

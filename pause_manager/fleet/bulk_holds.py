@@ -17,6 +17,7 @@ from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import serving
+from pause_manager.scopes import is_run
 
 ALL = "*"
 
@@ -129,5 +130,5 @@ def _places(names: Sequence[str]) -> list[str]:
 def _check(name: str) -> None:
     if name == "fleet":
         raise InvalidHold("Cannot hold or release the fleet here: use the fleet switch.")
-    if name.startswith("run:"):
+    if is_run(name):
         raise InvalidHold(f"Cannot hold or release {name} here: pause or resume the run.")

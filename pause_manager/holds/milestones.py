@@ -16,6 +16,7 @@ from pause_manager import workloads
 from pause_manager.actor import SYSTEM
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.observability import audit, metrics
+from pause_manager.scopes import RUNS, is_run
 from pause_manager.workloads import Counts, HoldChange
 
 DRAIN_SECONDS = metrics.histogram(
@@ -64,7 +65,7 @@ def detect_drained(scopes: Collection[str] | None = None) -> int:
 
     While a scope is held nothing of it starts, so what has drained stays so. One statement if nothing is due.
     """
-    due = Hold.objects.active().filter(drained_at__isnull=True).exclude(scope__startswith="run:")
+    due = Hold.objects.active().filter(drained_at__isnull=True).exclude(scope__startswith=RUNS)
     if scopes is not None:
         due = due.filter(scope__in=list(scopes))
     not_drained = set(due.values_list("scope", flat=True))
@@ -120,7 +121,7 @@ def _noted(statement: str, scopes: Sequence[str]) -> list[Milestone]:
 
 def _that_stopped(noted: Sequence[Milestone], had_work: bool = True) -> list[tuple[Milestone, Counts]]:
     """Those of the holds that have stopped something, each with what was in progress when it was placed."""
-    wide = [one for one in noted if not one.scope.startswith("run:")]
+    wide = [one for one in noted if not is_run(one.scope)]
     counts: dict[int, Counts] = {}
     if wide:
         placed = ControlEvent.objects.filter(action="hold_placed", scope__in={one.scope for one in wide})
@@ -130,9 +131,7 @@ def _that_stopped(noted: Sequence[Milestone], had_work: bool = True) -> list[tup
         if one.stopped:
             counts[one.hold] = {**counts.get(one.hold, {}), "tasks": one.stopped}
     return [
-        (one, counts.get(one.hold, {}))
-        for one in noted
-        if (had_work if one.scope.startswith("run:") else counts.get(one.hold))
+        (one, counts.get(one.hold, {})) for one in noted if (had_work if is_run(one.scope) else counts.get(one.hold))
     ]
 
 
@@ -152,7 +151,7 @@ def _observe(measure: metrics.Histogram, one: Milestone, **labels: str) -> None:
 
 def count_in_progress(change: HoldChange) -> None:
     """Add to the event what a hold on more than a run finds in progress; look again when it is in force."""
-    wide = [scope for scope in change.scopes if not scope.startswith("run:")]
+    wide = [scope for scope in change.scopes if not is_run(scope)]
     if change.what == "placed" and wide:
         metrics.guarded(_add_counts)(wide, change.details)
         transaction.on_commit(lambda: metrics.guarded(detect_drained)(wide), robust=True)

@@ -2,7 +2,7 @@
 
 Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
 
-1. the row of the fleet switch, if workers obey a hold on one of the scopes
+1. the row of the fleet switch, if workers obey a hold on one of the scopes; then the rows of resources, by name
 2. what orders runs among each other: their dependencies, then a lane. Who changes a hold takes neither
 3. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
 4. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
@@ -28,8 +28,9 @@ from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import batches
 from pause_manager.errors import InvalidHold
 from pause_manager.holds import effects, fleet_state
-from pause_manager.models import SCOPE, Hold
+from pause_manager.models import SCOPE, SCOPES, Hold
 from pause_manager.observability import audit
+from pause_manager.scopes import is_run
 from pause_manager.workloads import HoldChange
 
 logger = logging.getLogger("pause_manager.holds.writer")
@@ -99,7 +100,7 @@ def place(
     """
     for scope in scopes:
         if not SCOPE.fullmatch(scope):
-            raise InvalidHold(f"Cannot hold {scope!r}: expected fleet, queue:x, pipeline:x, lane:x, run:x or node:x.")
+            raise InvalidHold(f"Cannot hold {scope!r}: expected {SCOPES}.")
         if scope == "fleet" and not reason.strip():
             raise InvalidHold("Cannot hold the fleet: expected a reason, got none.")
     with transaction.atomic():
@@ -115,7 +116,7 @@ def place(
         }
         effects.lock(scopes)
         with connection.cursor() as cursor:
-            if any(not scope.startswith("run:") for scope in scopes):
+            if any(not is_run(scope) for scope in scopes):
                 cursor.execute(_TAKE_ALL)
             cursor.execute(_PLACE, values)
             placed: dict[str, int] = dict(cursor.fetchall())

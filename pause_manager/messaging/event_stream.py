@@ -6,19 +6,16 @@ One JSON object per message: ``action``, ``refs`` (what it happened to: ``run:â€
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Sequence
 from functools import partial
 
-import redis
 from django.db import transaction
 from django.dispatch import receiver
 
 from pause_manager import conf
 from pause_manager.actor import Actor
-from pause_manager.messaging import notifier
+from pause_manager.messaging.publisher import Publisher
 from pause_manager.signals import event_recorded
 
 logger = logging.getLogger("pause_manager.messaging.event_stream")
@@ -40,10 +37,8 @@ ACTIONS = frozenset(
     }
 )
 REFS_A_MESSAGE = 500
-BACK_OFF_SECONDS = 10.0
-"""Pause after Redis did not answer, so that a hanging one costs next to nothing."""
 
-_away_until = 0.0
+publisher = Publisher(logger, "pauses are not announced for a while")
 
 
 @receiver(event_recorded)
@@ -53,14 +48,6 @@ def _announce(action: str, scopes: Sequence[str], actor: Actor, reason: str, **_
 
 
 def _tell(action: str, refs: Sequence[str], actor: str, reason: str) -> None:
-    global _away_until
-    if time.monotonic() < _away_until:
-        return
-    try:
-        for start in range(0, len(refs), REFS_A_MESSAGE):
-            some = refs[start : start + REFS_A_MESSAGE]
-            message = json.dumps({"action": action, "refs": some, "reason": reason, "actor": actor})
-            notifier.client().publish(conf.settings().events_channel, message)
-    except redis.RedisError as error:
-        _away_until = time.monotonic() + BACK_OFF_SECONDS
-        logger.warning("Redis is away (%s): pauses are not announced for a while.", error)
+    parts = (refs[start : start + REFS_A_MESSAGE] for start in range(0, len(refs), REFS_A_MESSAGE))
+    messages = ({"action": action, "refs": part, "reason": reason, "actor": actor} for part in parts)
+    publisher.publish(conf.settings().events_channel, messages)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 
-import redis
 from django.db import transaction
 
 from pause_manager import conf
 from pause_manager.messaging import pg_notifications
+from pause_manager.messaging.publisher import Publisher
 from pause_manager.messaging.redis_clients import client
 
 __all__ = ["changed", "client", "publish", "publish_on_commit"]
 
 logger = logging.getLogger("pause_manager.messaging.notifier")
 
+_publisher = Publisher(logger, "workers will see the change at their next poll", back_off_seconds=0.0)
+
 
 def publish(scopes: Iterable[str]) -> None:
     """Notification now. Redis away is logged; the processes poll."""
-    try:
-        client().publish(conf.settings().channel, json.dumps(sorted(set(scopes))))
-    except redis.RedisError as error:
-        logger.warning("Redis is away (%s): workers will see the change at their next poll.", error)
+    _publisher.publish(conf.settings().channel, [sorted(set(scopes))])
 
 
 def publish_on_commit(*scopes: str) -> None:

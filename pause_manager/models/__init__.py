@@ -3,14 +3,16 @@
 from pause_manager.models.counters import CounterTotal
 from pause_manager.models.events import ControlEvent, ControlEventQuerySet, IdempotencyRecord
 from pause_manager.models.fleet import ControlState, FleetWorker
-from pause_manager.models.holds import SCOPE, Hold, HoldQuerySet
+from pause_manager.models.holds import SCOPE, SCOPES, Hold, HoldQuerySet
 from pause_manager.models.machine import Machine
 from pause_manager.models.nodes import CapacitySample, WorkerNode, WorkerNodeQuerySet
 from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, PollState
+from pause_manager.models.resources import Resource
 from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
 
 __all__ = [
     "SCOPE",
+    "SCOPES",
     "CapacitySample",
     "ControlEvent",
     "ControlEventQuerySet",
@@ -24,6 +26,7 @@ __all__ = [
     "PauseQueueEntry",
     "PauseQueueQuerySet",
     "PollState",
+    "Resource",
     "RunningTask",
     "RunningTaskQuerySet",
     "WorkerNode",

@@ -10,7 +10,9 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-SCOPE = re.compile(r"fleet|(queue|pipeline|lane|run|node):\S{1,100}")
+SCOPE = re.compile(r"fleet|(queue|pipeline|lane|run|node|resource):\S{1,100}")
+SCOPES = "fleet, queue:x, pipeline:x, lane:x, run:x, node:x or resource:x"
+"""What a scope may be, for people."""
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
@@ -36,6 +38,7 @@ class Hold(models.Model):
         FREEZE = "freeze", "freeze"
         BUDGET = "budget", "budget"
         NEEDS_INPUT = "needs_input", "needs input"
+        THROTTLED = "throttled", "throttled: a resource said “too much”"
 
     class Mode(models.TextChoices):
         DRAIN = "drain", "drain: what is leased finishes, nothing new is leased"
@@ -47,7 +50,7 @@ class Hold(models.Model):
         KEEP = "keep", "keep and alert"
         QUIESCE = "quiesce", "from then on stop at the next item"
 
-    scope = models.CharField(max_length=120, help_text="fleet, queue:x, pipeline:x, lane:x, run:x or node:x")
+    scope = models.CharField(max_length=120, help_text=SCOPES)
     kind = models.CharField(max_length=20, choices=Kind.choices)
     mode = models.CharField(max_length=10, choices=Mode.choices)
     reason = models.TextField(blank=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.expressions import ArraySubquery
+from django.contrib.postgres.fields import ArrayField
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now, Substr
 
 from pause_manager.models.holds import Hold
+from pause_manager.scopes import RUNS, is_run
 
 
 class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
@@ -19,7 +22,7 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
 
     def messages(self) -> PauseQueueQuerySet:
         """Entries that are sent on as a message. Runs are not: dispatch sees to theirs."""
-        return self.exclude(ref__startswith="run:")
+        return self.exclude(ref__startswith=RUNS)
 
     def unconfirmed(self) -> PauseQueueQuerySet:
         """Messages that were sent on and that no worker has taken up yet."""
@@ -29,11 +32,12 @@ class PauseQueueQuerySet(models.QuerySet["PauseQueueEntry"]):
         """Entries that only a hold kept and that none covers any more. A held node keeps nothing: others may do it."""
         fleet = Hold.objects.active().filter(scope="fleet")
         queues = Hold.objects.active().filter(scope__startswith="queue:").values(name=Substr("scope", 7))
+        resources = Hold.objects.active().filter(scope__startswith="resource:").values(name=Substr("scope", 10))
         is_due = models.Q(resume_after__isnull=True) | models.Q(resume_after__lte=Now())
         # What the broker refused and the like is tried again in time; a task that nobody knows when somebody does.
         is_known = ~models.Q(problem="unknown_task")
         uncovered = self.waiting().filter(is_due, is_known, ~models.Exists(fleet)).exclude(queue__in=queues)
-        return uncovered.filter(waits_for="hold")
+        return uncovered.exclude(uses__overlap=ArraySubquery(resources)).filter(waits_for="hold")
 
     def stuck(self) -> PauseQueueQuerySet:
         """Entries that something is wrong with: nobody takes them up. Those on their way once more are among them."""
@@ -96,6 +100,9 @@ class PauseQueueEntry(models.Model):
     )
     priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
     needs = models.JSONField(default=dict, help_text="cpu (cores), memory_mib, gpu_memory_mib, gpus")
+    uses = ArrayField(
+        models.TextField(), default=list, db_default=[], blank=True, help_text="the resources outside that it uses"
+    )
     reason = models.TextField(help_text="why it waits, with the figures of the decision")
     paused_at = models.DateTimeField(db_default=Now(), editable=False)
     resume_after = models.DateTimeField(null=True, blank=True, help_text="not before this time")
@@ -194,7 +201,7 @@ class PauseQueueEntry(models.Model):
     @property
     def is_run(self) -> bool:
         """Return whether what waits is a run, whose message nobody answers."""
-        return self.ref.startswith("run:")
+        return is_run(self.ref)
 
 
 class PollState(models.Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -47,6 +48,9 @@ class RunningTask(models.Model):
     acks_late = models.BooleanField(help_text="whether it is run again if its worker is lost")
     needs = models.JSONField(null=True, blank=True)
     gpus = models.JSONField(default=list, blank=True)
+    uses = ArrayField(
+        models.TextField(), default=list, db_default=[], blank=True, help_text="the resources outside that it uses"
+    )
     priority = models.PositiveSmallIntegerField(default=3, db_default=3, help_text="1 (first) to 5, of its delivery")
     polls_for_stop = models.BooleanField(
         default=False, db_default=False, help_text="whether it has asked if it should stop"

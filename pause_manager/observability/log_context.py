@@ -15,6 +15,8 @@ from mmap import mmap
 from types import MappingProxyType
 from typing import Any
 
+from pause_manager.scopes import RUNS, is_run
+
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("slackwater_log_context", default=MappingProxyType({}))
 
 NAMES = ("run", "stage", "version", "request_id")
@@ -57,7 +59,7 @@ def request_id() -> str:
 
 def of_scope(scope: str) -> dict[str, str]:
     """``run`` if the scope is one."""
-    return {"run": scope.removeprefix("run:")} if scope.startswith("run:") else {}
+    return {"run": scope.removeprefix(RUNS)} if is_run(scope) else {}
 
 
 class AddContext(logging.Filter):

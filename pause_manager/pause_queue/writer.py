@@ -25,6 +25,7 @@ from pause_manager.models.queue import PauseQueueQuerySet
 from pause_manager.observability import audit
 from pause_manager.pause_queue import transitions
 from pause_manager.pause_queue.transitions import DROP, PARK, SEND, SEND_RUN
+from pause_manager.scopes import is_run
 
 logger = logging.getLogger("pause_manager.pause_queue.writer")
 
@@ -89,7 +90,7 @@ def park(items: Sequence[Parked], *, reason: str, details: dict[str, Any]) -> in
         return 0
     refs = [item.ref for item in items]
     with transaction.atomic():
-        scopes = [ref for ref in refs if ref.startswith("run:")]
+        scopes = [ref for ref in refs if is_run(ref)]
         if scopes:
             holds.place(scopes, kind=Hold.Kind.CAPACITY, actor=CAPACITY, reason=reason)
         before = PauseQueueEntry.objects.filter(ref__in=refs).order_by().values("ref").annotate(times=Count("id"))
@@ -165,7 +166,7 @@ def close_as_sent(
 
 
 def _runs(refs: Iterable[str]) -> list[str]:
-    return sorted(ref for ref in refs if ref.startswith("run:"))
+    return sorted(ref for ref in refs if is_run(ref))
 
 
 def force(refs: Sequence[str]) -> None:

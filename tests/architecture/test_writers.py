@@ -56,6 +56,7 @@ WRITERS: dict[str, set[str]] = {
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
+    "Resource": {"pause_manager/resources/writer.py"},
     "RunQuestion": {"automation/runs/questions.py"},
     "RunDependency": {"automation/runs/dependency_rows.py"},
     "RunningTask": {"pause_manager/pausable/running_tasks.py"},
@@ -71,6 +72,8 @@ WRITERS: dict[str, set[str]] = {
         "automation/retention/purge.py",
         "automation/runs/creation.py",
         "automation/runs/lifecycle.py",
+        # Where a run is in its lane, which no lifecycle decides.
+        "automation/runs/places.py",
         "automation/runs/retries.py",
         "automation/runs/transitions.py",
         "automation/workload/run_holds.py",

@@ -22,7 +22,7 @@ from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import acknowledge
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.probes import processes
-from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.messages.test_settling import needy, returned, task  # noqa: F401  (fixtures)
 from tests.support.deliveries import delivery
 from tests.support.factories import OPERATOR, make_run, stage_of
 from tests.support.node_factories import make_node, make_sample

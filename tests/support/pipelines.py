@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from automation.pipeline import AGENT, GroupStage, Needs, Param, Payload, Pipeline, Stage, TryLater, register
 from automation.pipeline.context import StageContext
+from tests.support import provider_pipelines as provider_pipelines
 
 Script = Callable[[Payload, StageContext], None]
 _script: Script | None = None

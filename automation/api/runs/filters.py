@@ -16,6 +16,7 @@ from automation.reports import status
 from automation.reports.status import ALL as STATUSES
 from pause_manager.api.http.pagination import PageQuery
 from pause_manager.models import Hold
+from pause_manager.scopes import RUNS
 
 
 class RunQuery(PageQuery):
@@ -50,7 +51,7 @@ def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
 
 def _kept() -> Q:
     """Pending runs without a hold of their own that the gate keeps: a wider hold, or want of code."""
-    held = set(Hold.objects.active().exclude(scope__startswith="run:").values_list("scope", flat=True))
+    held = set(Hold.objects.active().exclude(scope__startswith=RUNS).values_list("scope", flat=True))
     if "fleet" in held:
         return Q(pk__isnull=False)
     names: dict[str, list[str]] = {"pipeline": [], "lane": [], "queue": []}

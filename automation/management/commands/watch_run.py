@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from automation.files.outputs import outputs_of
 from automation.management import run_watch
-from automation.management.outcome import outputs_of
 from automation.management.run_command import OF_STATUS, Exit, RunCommand, find_run
 from automation.models import AutomationRun
 from automation.reports import status

@@ -14,6 +14,7 @@ import redis
 from automation import conf as automation_conf
 from pause_manager import conf
 from pause_manager.messaging.redis_clients import AsyncSubscriber
+from pause_manager.scopes import is_run
 
 logger = logging.getLogger("backend.console.listener")
 
@@ -93,7 +94,7 @@ class Listener:
     def _notify(self, data: bytes) -> None:
         scopes = set(json.loads(data))
         # A hold on the fleet, a queue or a pipeline covers runs that it does not name.
-        is_wide = any(not scope.startswith("run:") for scope in scopes)
+        is_wide = any(not is_run(scope) for scope in scopes)
         now = time.monotonic()
         for subscription in self._subscriptions:
             if is_wide or subscription.scope is None or subscription.scope in scopes:

@@ -41,9 +41,9 @@ class Site:
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         self.port = self.url.rpartition(":")[2]
 
-    def serve(self, settings: str = "serving") -> None:
+    def serve(self, settings: str = "agent_server") -> None:
         """Start the server and wait for its first answer."""
-        env = {**self.env, "DJANGO_SETTINGS_MODULE": f"tests.integration.agents.{settings}"}
+        env = {**self.env, "DJANGO_SETTINGS_MODULE": f"tests.support.settings.{settings}"}
         command = ["-m", "uvicorn", "backend.asgi:application", "--port", self.port, "--log-level", "warning"]
         self._start("web", command, {**env, "PYTHONPATH": str(REPOSITORY), "SLACKWATER_APPS": "tests.support"})
         assert eventually(self._answers, 60), self.said("web")
@@ -142,7 +142,7 @@ def test_an_agent_killed_in_the_middle_is_followed_by_another_from_the_cursor(pl
 @pytest.mark.req("W-40")
 def test_an_agent_obeys_pauses_a_lost_server_and_sigterm(place):
     run = make_run("remote", items=200)
-    place.serve("watching")
+    place.serve("agent_server_with_capacity")
     agent = place.agent("gpu", make_agent("gpu")[1], item_seconds=0.2)
     until(lambda: done(run) >= 1, place)
 
@@ -160,7 +160,7 @@ def test_an_agent_obeys_pauses_a_lost_server_and_sigterm(place):
     fleet.resume(reason="done", actor=OPERATOR)
     until(lambda: "trying again" in place.said("gpu"), place)
     assert len(place.starts()) == begun
-    place.serve("watching")
+    place.serve("agent_server_with_capacity")
     until(lambda: len(place.starts()) > begun + 2, place)
 
     lifecycle.pause(run.pk, actor=OPERATOR, reason="lunch")

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from automation import leases
 from automation.files.fenced import FencedArtifacts
-from automation.management.outcome import outputs_of
+from automation.files.outputs import outputs_of
 from automation.models import Artifact, AutomationRun
 from automation.retention import deletion, purge
 from automation.runs import lifecycle

@@ -46,7 +46,7 @@ class Subscriber:
 
 @pytest.fixture
 def subscriber() -> Iterator[Subscriber]:
-    event_stream._away_until = 0.0
+    event_stream.publisher.away_until = 0.0
     one = Subscriber()
     yield one
     one.close()
@@ -131,7 +131,7 @@ def test_a_pause_stands_while_redis_is_away(subscriber: Subscriber, settings: An
         for number in range(50):
             manager.pause_work([Parked(f"import:{number}", "others.work", "control", Needs())], reason="full")
     finally:
-        event_stream._away_until = 0.0
+        event_stream.publisher.away_until = 0.0
 
     assert time.monotonic() - began < 20
     assert caplog.text.count("pauses are not announced for a while") == 1

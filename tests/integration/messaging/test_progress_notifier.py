@@ -42,7 +42,7 @@ class Ear:
 @pytest.fixture
 def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ear]:
     monkeypatch.setattr(progress_notifier, "_due", {})
-    monkeypatch.setattr(progress_notifier, "_away_until", 0.0)
+    monkeypatch.setattr(progress_notifier.publisher, "away_until", 0.0)
     listener = Ear()
     yield listener
     listener.close()

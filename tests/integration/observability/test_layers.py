@@ -137,12 +137,12 @@ def test_what_is_only_noted_or_told_fails_open(scrape, settings):
     assert degraded(scrape) == {"telemetry"}
 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "redis_url": "redis://127.0.0.1:9/0"}
-    progress_notifier._away_until = 0.0
+    progress_notifier.publisher.away_until = 0.0
     try:
         other = make_run(items=3)
         drain(other)
     finally:
-        progress_notifier._away_until = 0.0
+        progress_notifier.publisher.away_until = 0.0
     assert (other.lifecycle, len(outputs(other))) == (Lifecycle.COMPLETED, 3)
     assert degraded(scrape) == {"telemetry", "progress"}
 

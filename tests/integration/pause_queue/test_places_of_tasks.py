@@ -15,7 +15,7 @@ from pause_manager.pausable import PausableTask, parked_messages, redispatch
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
 from pause_manager.probes.processes import host_name
-from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.messages.test_settling import needy, returned, task  # noqa: F401  (fixtures)
 from tests.support.deliveries import QUEUE, delivery
 from tests.support.foreign_project import hold, release
 from tests.support.race import race

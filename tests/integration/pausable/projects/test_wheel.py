@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pausable.test_example import EXAMPLE, Project, project  # noqa: F401  (a fixture)
+from tests.integration.pausable.projects.test_example import EXAMPLE, Project, project  # noqa: F401  (a fixture)
 from tests.matrix import built
 from tests.support.workers import eventually
 

@@ -379,7 +379,7 @@ def test_what_expires_while_it_waits_is_revoked_by_celerys_own_rules(foreign: Fo
 
 
 def test_with_the_broker_away_what_has_expired_waits_on(tmp_path):
-    from tests.integration.pausable.test_sender import operating
+    from tests.integration.pausable.sending.test_sender import operating
 
     past = "2026-01-01T00:00:00+00:00"
     (entry,) = keep(1, headers={"expires": past}, expires_at=past)

@@ -18,7 +18,7 @@ from pause_manager.probes.sample import Sample
 from pause_manager.probes.sampler_election import SamplerElection
 from pause_manager.worker.node_monitor import NodeMonitor
 from tests.integration.nodes.test_node_monitor import Machine, carrying, events
-from tests.integration.pausable.test_settling import needy, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.messages.test_settling import needy, task  # noqa: F401  (fixtures)
 from tests.support.deliveries import delivery
 from tests.support.foreign_project import QUEUE, Foreign, hold, release, waiting
 from tests.support.sampled_fleet import HERE, node

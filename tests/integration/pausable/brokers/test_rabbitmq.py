@@ -12,21 +12,21 @@ from celery import Celery, current_app
 
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.test_canvas import (  # noqa: F401  (collected here too)
+from tests.integration.pausable.canvas.test_canvas import (  # noqa: F401  (collected here too)
     test_the_canvas_is_as_without_it_and_goes_on_after_pauses,
 )
-from tests.integration.pausable.test_exactly_once import (  # noqa: F401
-    test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late,
-    test_what_is_broken_off_and_given_back_runs_again,
-)
-from tests.integration.pausable.test_holds import test_a_held_task_waits_and_a_quiesced_one_leaves  # noqa: F401
-from tests.integration.pausable.test_plain_signatures import (
+from tests.integration.pausable.canvas.test_plain_signatures import (
     PLAIN,
     deliver_again,
     is_over,
     park,
     send,
     short_grace,  # noqa: F401
+)
+from tests.integration.pausable.holds.test_holds import test_a_held_task_waits_and_a_quiesced_one_leaves  # noqa: F401
+from tests.integration.pausable.messages.test_exactly_once import (  # noqa: F401
+    test_a_task_whose_worker_is_killed_runs_again_if_it_acknowledges_late,
+    test_what_is_broken_off_and_given_back_runs_again,
 )
 from tests.support.rabbitmq import RabbitMQ, is_installed
 from tests.support.workers import eventually

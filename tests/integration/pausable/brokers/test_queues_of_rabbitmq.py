@@ -10,7 +10,7 @@ from typing import Any
 from celery import current_app
 
 from pause_manager.models import PauseQueueEntry
-from tests.integration.pausable.test_rabbitmq import foreign, pytestmark  # noqa: F401  (fixtures)
+from tests.integration.pausable.brokers.test_rabbitmq import foreign, pytestmark  # noqa: F401  (fixtures)
 from tests.support.foreign_project import Foreign, hold, release, waiting
 from tests.support.workers import eventually
 

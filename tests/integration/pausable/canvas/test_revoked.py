@@ -10,7 +10,7 @@ from celery import current_app
 
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.pausable import parked_messages
-from tests.integration.pausable.test_plain_signatures import PLAIN, park, send
+from tests.integration.pausable.canvas.test_plain_signatures import PLAIN, park, send
 from tests.support.deliveries import delivery
 from tests.support.foreign_project import Foreign, hold, reconciled, release, waiting
 from tests.support.workers import eventually

@@ -14,7 +14,7 @@ from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, parked_messages
 from pause_manager.pause_queue.admission import QUEUED_BEHIND
 from pause_manager.pause_queue.writer import Parked
-from tests.integration.pausable.test_settling import needy, returned, task  # noqa: F401  (fixtures)
+from tests.integration.pausable.messages.test_settling import needy, returned, task  # noqa: F401  (fixtures)
 from tests.support.deliveries import QUEUE, delivery
 from tests.support.foreign_project import hold, release
 from tests.support.sampled_fleet import full, messages, node

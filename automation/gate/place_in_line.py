@@ -1,0 +1,99 @@
+"""How many are before a run in its lane, and when it may be expected to start."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import connection
+
+from automation.gate import dependencies
+from automation.gate.lane_order import order, waits, width
+from automation.models import AutomationRun
+from automation.models.tables import RUN
+from pause_manager.models import Hold
+
+MEASURED_RUNS = 5
+"""Runs of a pipeline, the newest that completed for the site, from which its rate is measured."""
+LOOKED_BACK = 50
+"""Ended runs of it that are looked at for these."""
+FAR = 1_000
+"""A run with more before it has no expected start."""
+
+
+class Place(NamedTuple):
+    """Where a run is among those that wait for its lane."""
+
+    position: int | None
+    """1 is next; ``None`` if it does not wait: it has a place, has ended, or nobody asked for its start."""
+    expected_start: datetime | None
+    """When it starts if runs take as long as the last ones of their pipelines did; ``None`` if that is not known."""
+
+
+def place_in_line(run: AutomationRun) -> Place:
+    """The position of ``run`` among what waits for its lane, whatever keeps each of these, and its expected start.
+
+    The start is not known while the lane, the fleet or the run is held, while a run before it is paused or waits for a
+    dependency, or while the rate of a pipeline is not measured: no run of it has completed for the site.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_OWN, [run.pk])
+        own = cursor.fetchone()
+        if own is None:
+            return Place(None, None)
+        names = ("priority", "lane_order", "created_at", "id", "lane", "site")
+        values = dict(zip(names, own, strict=True)) | {"measured": MEASURED_RUNS, "looked_back": LOOKED_BACK}
+        cursor.execute(_POSITION, values)
+        (before,) = cursor.fetchone()
+        if before >= FAR:
+            return Place(before + 1, None)
+        cursor.execute(_EXPECTED, values)
+        is_known, expected = cursor.fetchone()
+    return Place(before + 1, expected if is_known else None)
+
+
+_OWN = f"""
+    SELECT run.priority, run.lane_order, run.created_at, run.id, run.lane, run.site_id FROM {RUN} AS run
+     WHERE run.id = %s AND {waits("run")}
+"""
+
+_ITS_ORDER = "(%(priority)s, %(lane_order)s, %(created_at)s::timestamptz, %(id)s::uuid)"
+
+_POSITION = f"""
+    SELECT count(*) FROM {RUN} AS other
+     WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
+"""
+
+_EXPECTED = f"""
+    WITH ahead AS MATERIALIZED (
+        SELECT other.pipeline, other.total_items,
+               other.paused_at IS NOT NULL OR {dependencies.unmet("other")} AS is_kept, 0.0 AS worked
+          FROM {RUN} AS other
+         WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
+         UNION ALL
+        SELECT other.pipeline, other.total_items, other.paused_at IS NOT NULL,
+               greatest(0, extract(epoch FROM statement_timestamp() - other.started_at) - other.paused_seconds)
+          FROM {RUN} AS other WHERE other.lane = %(lane)s AND other.lane_seat_at IS NOT NULL
+    ), rates AS MATERIALIZED (
+        SELECT pipeline, (
+               SELECT sum(seconds) / nullif(sum(total_items), 0) FROM (
+                      SELECT extract(epoch FROM ended.finished_at - ended.started_at) - ended.paused_seconds AS seconds,
+                             ended.total_items
+                        FROM (SELECT * FROM {RUN} AS ended
+                               WHERE ended.site_id = %(site)s AND ended.pipeline = ahead.pipeline
+                                 AND ended.finished_at IS NOT NULL AND ended.deleted_at IS NULL
+                               ORDER BY ended.finished_at DESC LIMIT %(looked_back)s) AS ended
+                       WHERE ended.lifecycle = 'completed' ORDER BY ended.finished_at DESC LIMIT %(measured)s
+                      ) AS measured) AS rate
+          FROM (SELECT DISTINCT pipeline FROM ahead) AS ahead
+    )
+    SELECT NOT EXISTS (
+               SELECT FROM {Hold._meta.db_table} AS hold WHERE hold.released_at IS NULL
+                  AND hold.scope IN ('fleet', 'lane:' || %(lane)s, 'run:' || %(id)s::uuid))
+           AND NOT EXISTS (SELECT FROM {RUN} AS run WHERE run.id = %(id)s AND {dependencies.unmet("run")})
+           AND NOT coalesce(bool_or(ahead.is_kept OR rates.rate IS NULL), false),
+           statement_timestamp() + make_interval(secs =>
+               (coalesce(sum(greatest(0, ahead.total_items * rates.rate - ahead.worked)), 0)
+                / {width("%(lane)s")})::float8)
+      FROM ahead JOIN rates USING (pipeline)
+"""

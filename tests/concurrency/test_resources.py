@@ -1,0 +1,101 @@
+"""Claims that race for the places of a resource, and starts of a minute; and the same without the guard."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import pytest
+from django.db.backends.utils import CursorWrapper
+
+from automation import leases
+from automation.models import WorkSlice
+from pause_manager import resources
+from pause_manager.models import Resource
+from tests.support.factories import OPERATOR, make_run, stage_of, worker
+from tests.support.race import in_thread, race, wait_until_blocked
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROUNDS = 6
+
+
+def most_leased(rounds: int) -> int:
+    """The most leases at once that eight claims of two runs got, where three are allowed."""
+    resources.set_limits("provider", {"max_at_once": 3}, actor=OPERATOR)
+    most = 0
+    for _ in range(rounds):
+        stages = [stage_of(make_run("ask", items=24)).pk for _ in range(2)]
+        race(*[partial(leases.claim, stages[number % 2], worker(str(number))) for number in range(8)])
+        most = max(most, WorkSlice.objects.leased().count())
+        WorkSlice.objects.leased().update(lease_token=None, leased_at=None, lease_expires_at=None)
+    return most
+
+
+def test_never_more_use_a_resource_than_its_limit_over_all_runs():
+    assert most_leased(ROUNDS) == 3
+
+
+def test_without_the_lock_of_the_resource_more_do(monkeypatch):
+    execute = CursorWrapper.execute
+
+    def mutated(self, sql, params=None):
+        if isinstance(sql, str) and "ORDER BY resource.name FOR NO KEY UPDATE" in sql:
+            sql = sql.replace("FOR NO KEY UPDATE", "")
+        return execute(self, sql, params)
+
+    monkeypatch.setattr(CursorWrapper, "execute", mutated)
+
+    assert most_leased(5 * ROUNDS) > 3
+
+
+def test_a_limit_that_is_set_waits_for_the_claims_that_have_not_seen_it(monkeypatch):
+    """A claim that found no limit is committed before the limit is, so that the next one counts it."""
+    stage = stage_of(make_run("ask", items=24)).pk
+    execute = CursorWrapper.execute
+    racers = []
+
+    def paused(self, sql, params=None):
+        result = execute(self, sql, params)
+        if isinstance(sql, str) and "FOR NO KEY UPDATE OF stage" in sql:
+            monkeypatch.setattr(CursorWrapper, "execute", execute)
+            set_it = partial(resources.set_limits, "provider", {"max_at_once": 1}, actor=OPERATOR)
+            racers.append(in_thread(set_it))
+            wait_until_blocked(racers[0])
+        return result
+
+    monkeypatch.setattr(CursorWrapper, "execute", paused)
+    assert leases.claim(stage, worker("a")) is not None
+    racers[0].join()
+
+    assert leases.claim(stage, worker("b")) is None
+
+
+def test_never_more_start_in_a_window_than_a_minute_allows():
+    """With a minute of a second: 60 a minute is what the rest after each start says, so its length is measured."""
+    resources.set_limits("provider", {"max_per_minute": 600}, actor=OPERATOR)
+    until = time.monotonic() + 3
+
+    def take() -> int:
+        taken = 0
+        while time.monotonic() < until:
+            count, wait = resources.take_starts("provider", 10)
+            taken += count
+            if not count:
+                time.sleep(min(wait, 0.05))
+        return taken
+
+    began = time.monotonic()
+    taken = sum(race(take, take, take, take))
+
+    # 600 a minute are 10 a second: a batch at the beginning, and no more than the pace after that.
+    assert 20 <= taken <= 10 + 10 * (time.monotonic() - began)
+
+
+def test_two_who_take_the_last_start_at_once_do_not_both_get_it():
+    resources.set_limits("provider", {"max_per_minute": 1}, actor=OPERATOR)
+
+    for _ in range(ROUNDS):
+        Resource.objects.update(next_start_at=None)
+        taken = race(*[partial(resources.take_starts, "provider", 1) for _ in range(4)])
+        assert sorted(count for count, _ in taken) == [0, 0, 0, 1]
