@@ -106,7 +106,7 @@ class Unfreeze(AutomationView):
     @extend_schema(
         operation_id="unfreeze_lane",
         summary="Lift the freeze of a lane",
-        description="Whoever froze it, a person or a stage. Other holds stay in force. A lane that is not frozen "
+        description="The freeze of a person or of a stage. Other holds stay in force. A lane that is not frozen "
         "answers 409 (`not_frozen`).",
         parameters=[LaneQuery, *schema.COMMAND_PARAMETERS],
         request=ReasonSerializer,
