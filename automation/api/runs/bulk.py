@@ -24,13 +24,14 @@ from automation.models.runs import RunQuerySet, lock_runs
 from automation.reports.status import ALL as STATUSES
 from automation.runs import lifecycle
 from automation.runs.lifecycle import Outcome
+from pause_manager import scopes
 from pause_manager.api.http.idempotency import idempotent
 from pause_manager.api.http.strict import ReasonSerializer, StrictSerializer
 from pause_manager.models import Hold
 
 MOST_RUNS = 1_000
 
-_SCOPE = Concat(Value("run:"), Cast(OuterRef("pk"), CharField()), output_field=CharField())
+_SCOPE = Concat(Value(scopes.RUNS), Cast(OuterRef("pk"), CharField()), output_field=CharField())
 CHANGES: dict[str, Q] = {
     "pause": Q(paused_at__isnull=True, cancel_requested_at__isnull=True),
     "resume": Q(Exists(Hold.objects.active().filter(scope=_SCOPE, kind=Hold.Kind.OPERATOR))),
