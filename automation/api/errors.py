@@ -19,6 +19,8 @@ from automation.errors import (
     NotParked,
     QuestionClosed,
     QuestionNotFound,
+    ScheduleRefused,
+    SiteBusy,
     SiteClosed,
     TransitionRefused,
 )
@@ -52,6 +54,15 @@ class LaneNotFound(AutomationError):
         super().__init__(f"Cannot find lane {name[:64]!r}: there is none that you may see.")
 
 
+class ScheduleNotFound(AutomationError):
+    """The schedule does not exist, or the caller may not see it."""
+
+    code = "not_found"
+
+    def __init__(self, schedule: str) -> None:
+        super().__init__(f"Cannot find schedule {schedule[:64]!r}: there is none that you may see.")
+
+
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -73,10 +84,13 @@ _STATUS: dict[type[AutomationError], int] = {
     AmbiguousQuestion: status.HTTP_409_CONFLICT,
     QuestionClosed: status.HTTP_409_CONFLICT,
     NotFrozen: status.HTTP_409_CONFLICT,
+    ScheduleNotFound: status.HTTP_404_NOT_FOUND,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,
     JobNotFound: status.HTTP_404_NOT_FOUND,
     LeaseLost: status.HTTP_409_CONFLICT,
+    ScheduleRefused: status.HTTP_409_CONFLICT,
+    SiteBusy: status.HTTP_409_CONFLICT,
     NotParked: status.HTTP_409_CONFLICT,
     SiteClosed: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,

@@ -177,6 +177,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/",
     "COMPONENT_SPLIT_REQUEST": True,
+    # Two sets of choices are called kind: of a hold, and of a rule of recurrence.
+    "ENUM_NAME_OVERRIDES": {"RecurrenceEnum": "pause_manager.recurrence.KINDS"},
 }
 
 
