@@ -103,6 +103,7 @@ AUTOMATION_ROWS = [
     *(Row("GET", f"{_RUN}{part}/", views_a_run()) for part in ("failures", "events")),
     # It is not final, so it cannot be deleted: who may, is told so.
     Row("DELETE", _RUN, deletes_a_run(409), "?confirmation=yes"),
+    Row("PATCH", _RUN, changes_a_run(), body={"priority": 2}),
     Row("GET", f"{_RUN}items/", views_a_run(), "?stage=input"),
     # The run is running and not paused, so these three do not apply to it: who may, is told so.
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run(409)) for verb in ("start", "resume", "retry-failed")),
