@@ -25,7 +25,7 @@ def hold(*scopes: str) -> None:
 
 
 def queue_of(run: AutomationRun) -> str:
-    definition: dict[str, Any] = run.stages.get(position=0).definition
+    definition: Any = run.stages.get(position=0).definition
     return str(definition["queue"])
 
 
