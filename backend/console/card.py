@@ -88,6 +88,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
         "is_ticking": run.started_at is not None and run.finished_at is None,
         # The banner says that the run is being cancelled, and a finished run waits for nothing.
         "reasons": [reason for reason in reasons if reason.code not in ("finished", "cancel")],
+        "cancelling": next((reason.sentence for reason in reasons if reason.code == "cancel"), ""),
         "questions": asked,
         "more_questions": asks - len(asked),
         "pause": _pause(run, found["stages"], titles, rights) if run.paused_at else None,
