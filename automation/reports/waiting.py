@@ -23,13 +23,13 @@ from automation.gate import (
     resource_limits,
     standstills,
 )
-from automation.gate.decision import COPYING, LIVE_NODE, ORDER
+from automation.gate.decision import ALL_NODES_HELD, COPYING, ORDER
 from automation.models import Agent, Lane
 from automation.models.tables import DEPENDENCY, RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines
 from automation.pipeline.definition import INTERFACE, QUEUE
 from pause_manager import conf as pause_conf
-from pause_manager.models import Hold, PauseQueueEntry, PollState, WorkerNode
+from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import serving
 from pause_manager.pause_queue import outlook
 
@@ -78,19 +78,13 @@ def _slugs() -> dict[str, str]:
     return {name: known.slug for known in all_pipelines() for name in (known.slug, *known.formerly)}
 
 
-_HOLD, _NODE, _ENTRY = Hold._meta.db_table, WorkerNode._meta.db_table, PauseQueueEntry._meta.db_table
+_HOLD, _ENTRY = Hold._meta.db_table, PauseQueueEntry._meta.db_table
 _LANE, _AGENT = Lane._meta.db_table, Agent._meta.db_table
 
 _HELD = f"""
     SELECT scope, min(array_position(%(order)s::text[], CASE split_part(scope, ':', 1)
                WHEN 'fleet' THEN 'fleet' WHEN 'node' THEN 'node' ELSE kind::text END)) AS rank
       FROM {_HOLD} WHERE released_at IS NULL GROUP BY scope
-"""
-
-_NO_NODE = f"""
-    (EXISTS (SELECT FROM {_NODE} AS node WHERE {LIVE_NODE}) AND NOT EXISTS (
-        SELECT FROM {_NODE} AS node
-         WHERE {LIVE_NODE} AND NOT EXISTS (SELECT FROM held WHERE held.scope = 'node:' || node.name)))
 """
 
 _WAITING = f"""
@@ -128,7 +122,7 @@ _LINE = f"""
 _BASE = f"""
     SELECT run.*, least(
                (SELECT rank FROM held WHERE scope = 'fleet'),
-               CASE WHEN {_NO_NODE} THEN array_position(%(order)s::text[], 'node') END,
+               CASE WHEN {ALL_NODES_HELD} THEN array_position(%(order)s::text[], 'node') END,
                of_run.rank, of_pipeline.rank, of_lane.rank,
                CASE WHEN run.started_at IS NULL AND unmet.run_id IS NOT NULL
                     THEN array_position(%(order)s::text[], '{dependencies.CODE}') END,
