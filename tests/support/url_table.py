@@ -263,7 +263,8 @@ CREDIT_ROWS = [
     Row("GET", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits()),
     Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits(), body={"monthly": 5}),
     Row("GET", f"{_CREDITS}runs/<str:run_id>/", sees_credits()),
-    Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", sees_credits(), body={"limit": 5}),
+    # Nothing of it has a price.
+    Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", sees_credits(409), body={"limit": 5}),
 ]
 
 SECTIONS = {
