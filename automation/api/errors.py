@@ -10,9 +10,11 @@ from rest_framework.response import Response
 from automation.errors import (
     AutomationError,
     CheckpointConflict,
+    DependencyRefused,
     JobIncomplete,
     JobNotFound,
     LeaseLost,
+    MoveRefused,
     NotParked,
     ScheduleRefused,
     SiteBusy,
@@ -49,6 +51,15 @@ class ScheduleNotFound(AutomationError):
         super().__init__(f"Cannot find schedule {schedule[:64]!r}: there is none that you may see.")
 
 
+class LaneNotFound(AutomationError):
+    """The lane does not exist, or is not of a site that the caller may see."""
+
+    code = "not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Cannot find lane {name[:64]!r}: there is none that you may see.")
+
+
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -72,6 +83,9 @@ _STATUS: dict[type[AutomationError], int] = {
     ScheduleRefused: status.HTTP_409_CONFLICT,
     SiteBusy: status.HTTP_409_CONFLICT,
     NotParked: status.HTTP_409_CONFLICT,
+    LaneNotFound: status.HTTP_404_NOT_FOUND,
+    MoveRefused: status.HTTP_409_CONFLICT,
+    DependencyRefused: status.HTTP_409_CONFLICT,
     SiteClosed: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,
     JobIncomplete: status.HTTP_409_CONFLICT,

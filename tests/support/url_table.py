@@ -216,9 +216,17 @@ OTHER_ROWS = [
     Row("GET", "api/docs/", everybody()._replace(agent=403)),
 ]
 
+LANE_ROWS = [
+    Row("GET", "api/v1/queue/", lists_runs()),
+    Row("GET", "api/v1/lanes/", lists_runs()),
+    Row("GET", "api/v1/lanes/<str:lane>/", views_a_run()),
+    Row("PATCH", "api/v1/lanes/<str:lane>/", changes_a_run(), body={"width": 2}),
+]
+
 SECTIONS = {
     "automation": AUTOMATION_ROWS,
     "schedules": SCHEDULE_ROWS,
+    "lanes": LANE_ROWS,
     "fleet": FLEET_ROWS,
     "agents": AGENT_ROWS,
     "console": CONSOLE_ROWS,
