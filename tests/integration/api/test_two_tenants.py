@@ -84,6 +84,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "job_id": "1",
         "run_id": str(run.pk),
         "schedule_id": str(make_schedule(run.site).pk),
+        "lane": "zebra",
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
         "node": "here",
