@@ -57,8 +57,8 @@ class LaneNotFound(AutomationError):
 
     code = "not_found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"Cannot find lane {name[:64]!r}: there is none that you may see.")
+    def __init__(self) -> None:
+        super().__init__("Cannot find the lane: there is none of that name that you may see.")
 
 
 class NoRun(AutomationError):

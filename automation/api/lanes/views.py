@@ -32,7 +32,7 @@ LANE_NAME = OpenApiParameter("lane", str, OpenApiParameter.PATH, description="Na
 def find(user: Any, name: str) -> Lane:
     """The lane of a site that ``user`` may see, with its defaults if it has no row; raises ``LaneNotFound``."""
     if not Site.objects.visible_to(user).filter(slug=name).exists():
-        raise LaneNotFound(name)
+        raise LaneNotFound
     return Lane.objects.filter(name=name).first() or Lane(name=name, created_at=None)
 
 
