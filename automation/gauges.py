@@ -10,7 +10,7 @@ from django.db import connection
 from prometheus_client import Metric
 
 from automation import agents
-from automation.gate import installed_code
+from automation.gate import dependencies, installed_code, lane_order
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline.definition import QUEUE
 from automation.reports import status
@@ -29,7 +29,7 @@ RUNS = f"""
                          WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
                    ) AS is_leased,
                    run.lifecycle = 'pending' AND (
-                        run.copying IS NOT NULL OR
+                        run.copying IS NOT NULL OR {dependencies.unmet("run")} OR {lane_order.MUST_WAIT} OR
                         EXISTS (SELECT 1 FROM {_HOLD} AS hold
                                  WHERE hold.released_at IS NULL
                                    AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane))

@@ -55,6 +55,8 @@ ACTIONS = {
     "occurrence_skipped": "An occurrence of a schedule was skipped, by somebody or by a rule; the reason says which.",
     "occurrence_started": "An occurrence of a schedule started a run, or somebody ran the schedule now.",
     "out_of_memory": "Memory ran out on a node.",
+    "override_ended": "An override ended: its time was over, or somebody ended it; `outcome` says what was restored.",
+    "override_set": "A value was overridden for a while.",
     "overrun": "An item or hook exceeded its time limit and was ended from outside.",
     "parked": "Work was parked in the pause queue: it waits for capacity, or for a hold to be released.",
     "pause_refused": "A pause of the fleet was refused.",

@@ -64,6 +64,7 @@ WRITERS: dict[str, set[str]] = {
     "Lane": {"automation/runs/lanes.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
+    "Override": {"pause_manager/overrides/writer.py"},
     "Schedule": {"automation/schedules/writer.py"},
     "ScheduleOccurrence": {"automation/schedules/writer.py"},
     # The first writes the state, by its table of transitions; the second the other columns.

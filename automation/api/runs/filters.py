@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, Exists, OuterRef, Q, Value
+from django.db.models import BooleanField, CharField, Exists, OuterRef, Q, Value
+from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KT
 from django.db.models.functions import Concat
 from rest_framework import serializers
 
-from automation.gate import installed_code
+from automation.gate import dependencies, installed_code, lane_order
 from automation.models import Lifecycle, StageRun
 from automation.models.runs import RunQuerySet
+from automation.models.tables import RUN
 from automation.reports import status
 from automation.reports.status import ALL as STATUSES
 from pause_manager.api.http.pagination import PageQuery
@@ -50,7 +52,7 @@ def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
 
 
 def _kept() -> Q:
-    """Pending runs without a hold of their own that the gate keeps: a wider hold, or want of code."""
+    """Pending runs without a hold of their own that the gate keeps: a wider hold, their lane, want of code."""
     held = set(Hold.objects.active().exclude(scope__startswith=RUNS).values_list("scope", flat=True))
     if "fleet" in held:
         return Q(pk__isnull=False)
@@ -64,7 +66,12 @@ def _kept() -> Q:
     lacks_code = Exists(current.alias(code=code).exclude(code__in=installed_code.keys()))
     in_queue = Exists(current.filter(definition__queue__in=names["queue"]))
     by_name = Q(pipeline__in=names["pipeline"]) | Q(lane__in=names["lane"])
-    return by_name | Q(in_queue) | Q(lacks_code) | Q(copying__isnull=False)
+    waits = Q(_sql(lane_order.must_wait(RUN))) | Q(_sql(dependencies.unmet(RUN)))
+    return by_name | waits | Q(in_queue) | Q(lacks_code) | Q(copying__isnull=False)
+
+
+def _sql(condition: str) -> RawSQL:
+    return RawSQL(condition, [], output_field=BooleanField())
 
 
 def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:
