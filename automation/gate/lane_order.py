@@ -186,7 +186,7 @@ _AHEAD = f"""
     SELECT {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
            other.lane_seat_at IS NOT NULL
       FROM {RUN} AS run
-     CROSS JOIN LATERAL (({_seated('run')}) UNION ALL ({_before('run')})) AS ahead(id, since)
+     CROSS JOIN LATERAL (({_seated("run")}) UNION ALL ({_before("run")})) AS ahead(id, since)
       JOIN {RUN} AS other ON other.id = ahead.id
      WHERE run.id = %(run)s AND run.lane_seat_at IS NULL
      ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id

@@ -33,7 +33,11 @@ def find(user: Any, name: str) -> Lane:
     """The lane of a site that ``user`` may see, with its defaults if it has no row; raises ``LaneNotFound``."""
     if not Site.objects.visible_to(user).filter(slug=name).exists():
         raise LaneNotFound
-    return Lane.objects.filter(name=name).first() or Lane(name=name, created_at=None)
+    lane = Lane.objects.filter(name=name).first()
+    if lane is None:
+        lane = Lane(name=name)
+        lane.created_at = None  # type: ignore[assignment]  # not the database's default, which it has when it is saved
+    return lane
 
 
 class Queue(AutomationView):

@@ -10,7 +10,7 @@ from automation.models import Lane
 from automation.runs import lifecycle
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
-from tests.support.api_users import OPERATE, VIEW, client_of, make_user
+from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.support.factories import OPERATOR
 from tests.support.lane_runs import in_lane, make_lane, states
 
@@ -135,3 +135,20 @@ def test_lanes_come_a_page_at_a_time(caller, acme):
         url = page["next"]
     assert names == ["acme", "bee", "cat", "dog"]
     assert all(one < other for one, other in pairwise(names))
+
+
+def test_lists_and_gauges_count_who_waits_for_a_lane_or_a_run(caller, acme):
+    first, second = in_lane(acme, 2)
+    (last,) = in_lane(acme, start=False, after=[first.pk])
+
+    found = {name: caller.get(f"{RUNS}?status={name}").data["results"] for name in ("waiting", "pending", "running")}
+
+    assert {name: {run["id"] for run in runs} for name, runs in found.items()} == {
+        "waiting": {str(second.pk), str(last.pk)},
+        "pending": set(),
+        "running": {str(first.pk)},
+    }
+    assert {run["status"] for run in found["waiting"]} == {"waiting"}
+    told = Scrape(client_of(User.objects.create_superuser("root")).get("/metrics").content.decode())
+    assert told.value("slackwater_runs", status="waiting", pipeline="numbers") == 2
+    assert told.value("slackwater_runs", status="running", pipeline="numbers") == 1
