@@ -13,6 +13,7 @@ from pause_manager.models import ControlEvent, Hold
 from tests.support.api_users import OPERATE, RUNS, VIEW, client_of, make_user
 from tests.support.factories import OPERATOR
 from tests.support.lane_runs import in_lane, make_lane, states
+from tests.support.scrape import Scrape
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -149,6 +150,6 @@ def test_lists_and_gauges_count_who_waits_for_a_lane_or_a_run(caller, acme):
         "running": {str(first.pk)},
     }
     assert {run["status"] for run in found["waiting"]} == {"waiting"}
-    told = Scrape(client_of(User.objects.create_superuser("root")).get("/metrics").content.decode())
+    told = Scrape.of_the_view()
     assert told.value("slackwater_runs", status="waiting", pipeline="numbers") == 2
     assert told.value("slackwater_runs", status="running", pipeline="numbers") == 1
