@@ -95,6 +95,8 @@ _NEW = {"pipeline": "drill", "site": "ours", "params": {"items": 1}}
 _PAUSE = {"action": "pause", "mode": "drain", "reason": "upgrade", "confirmation": "yes"}
 _QUEUE = {"scopes": ["queue:stages"]}
 _HELD = {"token": 1}
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+_DEPENDENCY = {"after": _NOBODY, "reason": "not needed"}
 
 AUTOMATION_ROWS = [
     Row("GET", f"{_HERE}runs/", lists_runs()),
@@ -107,6 +109,9 @@ AUTOMATION_ROWS = [
     # The run is running and not paused, so these three do not apply to it: who may, is told so.
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run(409)) for verb in ("start", "resume", "retry-failed")),
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run()) for verb in ("pause", "cancel")),
+    # It has started, and waits for nothing: who may, is told so.
+    Row("POST", f"{_RUN}dependencies/", changes_a_run(409), body=_DEPENDENCY | {"after": [_NOBODY]}),
+    Row("POST", f"{_RUN}dependencies/release/", changes_a_run(409), body=_DEPENDENCY),
     Row("GET", f"{_HERE}pipelines/", lists_runs()),
     *(Row("GET", f"{_HERE}{name}/", lists_runs()) for name in ("current_run", "current_processing", "history")),
     *(
