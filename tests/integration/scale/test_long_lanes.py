@@ -16,7 +16,7 @@ from tests.support.factories import OPERATOR
 from tests.support.lane_runs import in_lane, make_lane, states
 from tests.support.query_plans import Explainer
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(300)]
 
 WAITING = 100_000
 TABLES = ("automation_automationrun", "automation_rundependency", "automation_lane", "pause_manager_hold")
