@@ -54,7 +54,7 @@ exit codes:
         where.add_argument("--priority", type=int, metavar="P", help="1 (first) to 5")
         for verb in (width, policy, unfreeze, move):
             verb.add_argument("--reason", default="", help="why, for the audit trail")
-        freeze.add_argument("--reason", required=True, help="why, for the audit trail and for whoever waits")
+        freeze.add_argument("--reason", required=True, help="why, for the audit trail and for those who wait")
         for verb in verbs.choices.values():
             add_json(verb)
 
