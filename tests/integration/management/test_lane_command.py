@@ -7,7 +7,7 @@ import json
 import pytest
 
 from automation.models import Lane
-from automation.runs import dependencies, lifecycle
+from automation.runs import dependencies, lanes, lifecycle
 from pause_manager.models import Hold
 from tests.support.factories import OPERATOR, events
 from tests.support.lane_runs import again, in_lane, make_lane, states
@@ -96,3 +96,19 @@ def test_what_is_not_there_is_named(shell, three):
     assert missing.code == 4
     assert missing.err == "Cannot find lane amce: expected the slug of a site, such as acme.\n"
     assert shell("lane").code == 2
+
+
+def test_check_runs_tells_of_lanes_that_are_too_full_and_of_runs_without_a_place(shell):
+    site = make_lane("acme", width=2, policy="skip_parked")
+    first, _ = in_lane(site, 2)
+    assert "lane" not in shell("check_runs").out
+
+    lifecycle.pause(first.pk, actor=OPERATOR)
+    in_lane(site)
+    lifecycle.resume(first.pk, actor=OPERATOR)
+    lanes.change("acme", width=1, actor=OPERATOR)
+
+    told = shell("check_runs")
+    assert told.code == 0
+    assert "1 run is running without a place in the lane and will continue when one is free.\n" in told.out
+    assert "More runs are at work than the width of the lane allows: acme has no place for others.\n" in told.out
