@@ -66,15 +66,6 @@ class ScheduleNotFound(AutomationError):
         super().__init__(f"Cannot find schedule {schedule[:64]!r}: there is none that you may see.")
 
 
-class LaneNotFound(AutomationError):
-    """The lane does not exist, or is not of a site that the caller may see."""
-
-    code = "not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Cannot find the lane: there is none of that name that you may see.")
-
-
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -105,8 +96,6 @@ _STATUS: dict[type[AutomationError], int] = {
     ScheduleRefused: status.HTTP_409_CONFLICT,
     SiteBusy: status.HTTP_409_CONFLICT,
     NotParked: status.HTTP_409_CONFLICT,
-    LaneNotFound: status.HTTP_404_NOT_FOUND,
-    MoveRefused: status.HTTP_409_CONFLICT,
     DependencyRefused: status.HTTP_409_CONFLICT,
     SiteClosed: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,

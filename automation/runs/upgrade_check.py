@@ -38,7 +38,7 @@ class Finding:
 
 
 class Places(NamedTuple):
-    """Runs and places that do not match: it mends itself, but says why a run waits, or why more are at work."""
+    """Runs and places that do not match: it mends itself, but says why a run waits, or why more are active."""
 
     without: int
     """Running runs that hold no place in their lane and wait for one."""
@@ -55,7 +55,7 @@ class Places(NamedTuple):
         if self.overfull:
             lanes = ", ".join(self.overfull[:MOST_LANES]) + (" and more" if len(self.overfull) > MOST_LANES else "")
             verb = "has" if len(self.overfull) == 1 else "have"
-            told.append(f"More runs are at work than the width of the lane allows: {lanes} {verb} no place for others.")
+            told.append(f"More runs are active than the width of the lane allows: {lanes} {verb} no place for others.")
         return told
 
 

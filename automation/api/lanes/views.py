@@ -10,7 +10,6 @@ from rest_framework.response import Response
 
 from automation.api import schema
 from automation.api.base import AutomationView
-from automation.api.errors import LaneNotFound
 from automation.api.lanes.serializers import (
     ChangedLaneSerializer,
     LaneChangeSerializer,
@@ -18,8 +17,9 @@ from automation.api.lanes.serializers import (
     LaneSerializer,
     QueueQuery,
 )
+from automation.api.runs import selection
 from automation.api.schema import COMMAND, READ, answers
-from automation.models import AutomationRun, Lane, Site
+from automation.models import AutomationRun, Lane
 from automation.reports import lane_queue, payload_access
 from automation.runs import lanes
 from pause_manager.api.http import pagination
@@ -31,9 +31,7 @@ LANE_NAME = OpenApiParameter("lane", str, OpenApiParameter.PATH, description="Na
 
 def find(user: Any, name: str) -> Lane:
     """The lane of a site that ``user`` may see, with its defaults if it has no row; raises ``LaneNotFound``."""
-    if not Site.objects.visible_to(user).filter(slug=name).exists():
-        raise LaneNotFound
-    lane = Lane.objects.filter(name=name).first()
+    lane = Lane.objects.filter(name=selection.find_lane(user, name)).first()
     if lane is None:
         lane = Lane(name=name)
         lane.created_at = None  # type: ignore[assignment]  # not the database's default, which it has when it is saved

@@ -111,4 +111,4 @@ def test_check_runs_tells_of_lanes_that_are_too_full_and_of_runs_without_a_place
     told = shell("check_runs")
     assert told.code == 0
     assert "1 run is running without a place in the lane and will continue when one is free.\n" in told.out
-    assert "More runs are at work than the width of the lane allows: acme has no place for others.\n" in told.out
+    assert "More runs are active than the width of the lane allows: acme has no place for others.\n" in told.out
