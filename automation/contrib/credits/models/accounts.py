@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
 
-from automation.contrib.credits.checks import wrong_shares
+from automation.contrib.credits.conf import wrong_shares
 from automation.models import Account, Site
 
 
