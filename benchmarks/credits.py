@@ -5,6 +5,8 @@ Short items show the most that it can cost; items that have a price in practice 
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import connection
 
 from benchmarks.harness import Claim, median, system, worker
@@ -46,7 +48,7 @@ def main() -> list[Claim]:
     return claims
 
 
-def _run(how: str, microseconds: int, items: int, now: object) -> float:
+def _run(how: str, microseconds: int, items: int, now: datetime) -> float:
     """Seconds from start to end."""
     from automation.contrib.credits.models import Price
 

@@ -20,7 +20,9 @@ class CreditsSettings:
     measured_runs: int = 20
     """Completed runs of a pipeline from which the number of items in its later stages is estimated."""
     currency: str = "EUR"
-    """In which the costs of providers are stated."""
+    """In which the costs of providers and the amounts of invoices are stated, three letters."""
+    credit_price: int = 10_000
+    """What a credit costs on an invoice, in millionths of the currency."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
     """Percent of a site's budget by function, where the site has no shares of its own."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ def mend(run: AutomationRun) -> AutomationRun:
     return run
 
 
+def has_made(run: AutomationRun, target: int) -> bool:
+    return len(outputs(mend(run))) >= target
+
+
 @pytest.mark.req("A-26")
 def test_killed_workers_charge_each_item_once_and_the_run_stops_and_continues_at_its_budget(workers: Workers):
     site = funded_site(80, max_credits_per_run=40 * CREDIT)
@@ -53,7 +58,7 @@ def test_killed_workers_charge_each_item_once_and_the_run_stops_and_continues_at
     dispatch.of_runs([run.pk])
 
     for target in (5, 15, 25):
-        assert eventually(lambda target=target: len(outputs(mend(run))) >= target, 40, every=0.1), workers.said("one")
+        assert eventually(partial(has_made, run, target), 40, every=0.1), workers.said("one")[-3000:]
         children = psutil.Process(parent.pid).children()
         os.kill(children[0].pid, signal.SIGKILL)
     assert eventually(lambda: mend(run).paused_at is not None, 60, every=0.2), workers.said("one")[-3000:]

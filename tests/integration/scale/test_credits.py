@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -85,14 +86,8 @@ def everything(run: AutomationRun, client) -> Iterator[tuple[str, Callable[[], o
         yield part.__name__, part
     yield "late usage", settling.take_late_usage
     yield "low balances", settling.tell_low_balances
-    for path in (
-        "accounts/",
-        f"transfers/?account={account.pk}",
-        "transfers/",
-        f"runs/{run.pk}/",
-        "transfers/?limit=5",
-    ):
-        yield f"GET {path}", lambda path=path: client.get(CREDITS + path).json()
+    for path in ("accounts/", f"transfers/?account={account.pk}", "transfers/", f"runs/{run.pk}/", "usage/"):
+        yield f"GET {path}", partial(client.get, CREDITS + path)
 
 
 def test_no_statement_of_credits_looks_at_more_than_it_needs():
