@@ -268,6 +268,8 @@ CREDIT_ROWS = [
     Row("GET", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits()),
     Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits(), body={"monthly": 5}),
     Row("GET", f"{_CREDITS}runs/<str:run_id>/", sees_credits()),
+    Row("GET", f"{_CREDITS}invoices/", sees_credits()),
+    Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", sees_credits(404)),
     # Nothing of it has a price.
     Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", sees_credits(409), body={"limit": 5}),
 ]

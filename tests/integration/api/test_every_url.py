@@ -93,6 +93,7 @@ def world(run: Any) -> dict[str, str]:
         "account_id": str(run.site.account_id),
         "site_id": run.site.slug,
         "transfer_id": "1",
+        "number": "1",
     }
 
 
