@@ -242,10 +242,38 @@ LANE_ROWS = [
     Row("PATCH", "api/v1/lanes/<str:lane>/", changes_a_run(), body={"width": 2}),
 ]
 
+
+def uses_credits(status: int = 200) -> Access:
+    """Neither Viewers nor Operators have the permissions of credits."""
+    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
+
+
+_CREDITS = "api/v1/credits/"
+_BOOKING = {"credits": "1", "key": "k", "reason": "x"}
+
+CREDIT_ROWS = [
+    *(
+        Row("GET", _CREDITS + path, uses_credits())
+        for path in (
+            *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/"),
+            *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
+        )
+    ),
+    # There is no such invoice.
+    Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", uses_credits(404)),
+    Row("PATCH", f"{_CREDITS}accounts/<str:account_id>/", uses_credits(), body={"low_balance": "1"}),
+    Row("POST", f"{_CREDITS}accounts/<str:account_id>/top-ups/", uses_credits(), body=_BOOKING),
+    Row("POST", f"{_CREDITS}transfers/<str:transfer_id>/corrections/", uses_credits(), body=_BOOKING),
+    Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", uses_credits(), body={"monthly": "1"}),
+    # Nothing of the run has a price.
+    Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", uses_credits(409), body={"limit": "1"}),
+]
+
 SECTIONS = {
     "automation": AUTOMATION_ROWS,
     "schedules": SCHEDULE_ROWS,
     "lanes": LANE_ROWS,
+    "credits": CREDIT_ROWS,
     "fleet": FLEET_ROWS,
     "agents": AGENT_ROWS,
     "console": CONSOLE_ROWS,

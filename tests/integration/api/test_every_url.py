@@ -64,16 +64,22 @@ def run(site: Any, their_site: Any) -> Any:
 @pytest.fixture
 def world(run: Any) -> dict[str, str]:
     """What stands for the angle brackets of a URL."""
+    from automation.contrib.credits import ledger
     from automation.models import Site
     from pause_manager.models import PauseQueueEntry
-    from tests.support.factories import make_run
+    from tests.support.factories import OPERATOR, make_run
     from tests.support.node_factories import make_node
     from tests.support.schedules import make_schedule
 
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     annex = Site.objects.create(account=run.site.account, slug="annex", name="Annex")
     job = make_run("remote", site=annex, items=1).stages.get(position=0).slices.get()
+    paid = ledger.top_up(run.site.account, 1_000, key="paid", actor=OPERATOR)
     return {
+        "account_id": str(run.site.account_id),
+        "transfer_id": str(paid.pk),
+        "site_id": run.site.slug,
+        "number": "2026-99999",
         "job_id": str(job.pk),
         "run_id": str(run.pk),
         "schedule_id": str(make_schedule(run.site).pk),
