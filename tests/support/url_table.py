@@ -95,6 +95,7 @@ _NEW = {"pipeline": "drill", "site": "ours", "params": {"items": 1}}
 _PAUSE = {"action": "pause", "mode": "drain", "reason": "upgrade", "confirmation": "yes"}
 _QUEUE = {"scopes": ["queue:stages"]}
 _HELD = {"token": 1}
+_OVERRIDE = {"kind": "node_threshold", "target": "nowhere", "value": 0.4, "expires_in_seconds": 60}
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _DEPENDENCY = {"after": _NOBODY, "reason": "not needed"}
 
@@ -126,6 +127,8 @@ AUTOMATION_ROWS = [
     Row("POST", "api/v1/serial-gate/freeze", changes_a_run(), "?lane=ours", body={"reason": "a check"}),
     Row("POST", "api/v1/serial-gate/unfreeze", changes_a_run(409), "?lane=ours"),
     Row("GET", f"{_HERE}pipelines/", lists_runs()),
+    Row("GET", f"{_HERE}pipelines/<str:pipeline>/explain/", views_a_run(), "?site=ours"),
+    Row("GET", f"{_HERE}agents/<str:agent>/explain/", views_a_run()),
     *(Row("GET", f"{_HERE}{name}/", lists_runs()) for name in ("current_run", "current_processing", "history")),
     *(
         Row("GET", f"{_HERE}{name}/", views_a_run(), "?site_id=ours")
@@ -166,12 +169,18 @@ FLEET_ROWS = [
     Row("GET", "api/v1/holds/", sees_the_fleet()),
     Row("POST", "api/v1/holds/", changes_the_fleet(), body=_QUEUE),
     Row("POST", "api/v1/holds/release/", changes_the_fleet(), body=_QUEUE),
+    Row("GET", "api/v1/overrides/", sees_the_fleet()),
+    # Nobody has ever heard of the node, and of no override with such a number.
+    Row("POST", "api/v1/overrides/", changes_the_fleet(404), body=_OVERRIDE),
+    Row("DELETE", "api/v1/overrides/<str:override_id>/", changes_the_fleet(404)),
+    Row("GET", "api/v1/waiting/", sees_the_fleet()),
     # Nobody has ever heard of the node.
     Row("POST", "api/v1/nodes/<str:node>/threshold/", changes_the_fleet(404), body={"pause_below": 0.4}),
     Row("GET", "api/v1/capacity/", lists_runs()),
     Row("GET", "api/v1/agents/available-capacity", lists_runs()),
     Row("GET", "api/v1/agents/<str:agent_id>/capacity", lists_runs()),
     Row("GET", "api/v1/pause-queue/", lists_runs()),
+    Row("GET", f"{_ENTRY}explain/", views_a_run()),
     Row("POST", f"{_ENTRY}force-resume/", changes_a_run()),
     Row("POST", f"{_ENTRY}force-pause/", changes_a_run()),
     # A run is no message: whoever sees it is told so.
@@ -272,8 +281,8 @@ CREDIT_ROWS = [
 SECTIONS = {
     "automation": AUTOMATION_ROWS,
     "schedules": SCHEDULE_ROWS,
-    "lanes": LANE_ROWS,
     "credits": CREDIT_ROWS,
+    "lanes": LANE_ROWS,
     "fleet": FLEET_ROWS,
     "agents": AGENT_ROWS,
     "console": CONSOLE_ROWS,

@@ -65,7 +65,7 @@ def run(site: Any, their_site: Any) -> Any:
 def world(run: Any) -> dict[str, str]:
     """What stands for the angle brackets of a URL."""
     from automation.contrib.credits import ledger
-    from automation.models import Site
+    from automation.models import Agent, Site
     from pause_manager.models import PauseQueueEntry
     from tests.support.factories import OPERATOR, make_run
     from tests.support.node_factories import make_node
@@ -73,6 +73,9 @@ def world(run: Any) -> dict[str, str]:
 
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     annex = Site.objects.create(account=run.site.account, slug="annex", name="Annex")
+    agent = Agent.objects.create(
+        name="helper", account=run.site.account, pipelines=["remote"], node="n", token_hash="-"
+    )
     job = make_run("remote", site=annex, items=1).stages.get(position=0).slices.get()
     paid = ledger.top_up(run.site.account, 1_000, key="paid", actor=OPERATOR)
     return {
@@ -90,6 +93,9 @@ def world(run: Any) -> dict[str, str]:
         "called": str(run.pk)[:8],
         "name": "few/notes.md",
         "rest": "nowhere",
+        "pipeline": "few",
+        "agent": agent.name,
+        "override_id": "1",
     }
 
 
