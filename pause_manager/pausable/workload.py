@@ -57,6 +57,14 @@ class PausableTasks(Workload):
     def in_use(self, limits: Mapping[str, int | None]) -> Mapping[str, int]:
         return running_tasks.in_use(limits)
 
+    def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
+        found = dict.fromkeys(names, 0)
+        waiting = PauseQueueEntry.objects.waiting().filter(uses__overlap=list(names))
+        for uses in waiting.order_by().values_list("uses", flat=True) if names else ():
+            for name in found.keys() & set(uses):
+                found[name] += 1
+        return found
+
     def remaining(self, mode: str) -> Remaining:
         """Four statements. What a worker has received and not started counts as running until it is given back."""
         tasks = running_tasks.running()
