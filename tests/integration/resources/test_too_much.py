@@ -20,6 +20,7 @@ from pause_manager import holds, resources
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent, Hold, Resource
 from pause_manager.models.clock import database_now
+from tests.support.agent_calls import Caller, done, make_agent
 from tests.support.endpoint_server import Answer, Asked, EndpointServer, endpoint_server
 from tests.support.factories import OPERATOR, claim, events, make_run, outputs, run_loop, stage_of
 
@@ -418,3 +419,32 @@ def test_claim_dispatch_and_explain_agree_on_holds_and_limits(scope, mode):
             assert (work is not None) == may == (sent > 0), (is_held, at_once, later, state_)
             expected = not (is_held and scope == "resource:provider") and not later and at_once != 1
             assert may == (expected and state_ != "probing")
+
+
+def test_an_agent_that_is_told_too_much_stops_the_others_and_the_first_that_is_answered_frees_them():
+    make_run("ask-remote", items=30)
+    one, other = (Caller(make_agent(name, pipelines=["ask-remote"])[1]) for name in ("one", "other"))
+    job, second = one.claim(), other.claim()
+
+    assert one.to(job, "fail", error="HTTP 429", retryAfter=60)[0] == 200
+
+    assert state() == "held"
+    assert one.claim() is None
+    assert other.to(second, "heartbeat")[1]["stop"]["code"] == "held"
+    other.to(second, "checkpoint", **done(second, last=1), release=True)
+    assert not WorkSlice.objects.exclude(waits=0, crashes=0).exists()
+    let_time_pass()
+    probe = one.claim()
+    assert other.claim() is None
+    one.to(probe, "checkpoint", **done(probe, last=1))
+    assert state() == "ramping"
+    assert other.claim() is not None
+
+
+def test_an_agent_that_gives_a_job_back_for_no_reason_holds_nothing():
+    make_run("ask-remote", items=30)
+    agent = Caller(make_agent(pipelines=["ask-remote"])[1])
+
+    agent.to(agent.claim(), "fail", error="it was told to end", retryAfter=0)
+
+    assert not Resource.objects.exists()
