@@ -14,8 +14,11 @@ from django.db import connections
 from django.db.models import F
 
 from automation import dispatch, gate
+from automation.errors import PipelineError, TryLater
 from automation.models import AutomationRun, ItemFailure, Lifecycle, Ticket, WorkSlice
+from automation.pipeline import Pipeline, Stage, definition, register
 from automation.runs import reconciler
+from automation.worker import throttling
 from pause_manager import holds, resources
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent, Hold, Resource
@@ -322,9 +325,6 @@ def wait(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 def test_of_two_resources_the_one_that_is_named_is_held_and_without_a_name_the_item_waits(monkeypatch):
     stage = stage_of(make_run("ask", items=2))
-    from automation.errors import TryLater
-    from automation.pipeline import definition
-    from automation.worker import throttling
 
     two = definition.of(stage)
     two = type(two)(**{**vars(two), "uses": ("provider", "search")})
@@ -342,10 +342,10 @@ def test_a_content_run_uses_openai_where_its_parameters_say_so(settings):
     written = make_run("content", items=keywords, params={"provider": "openai"}, start=False)
     offline = make_run("content", items=keywords, start=False)
 
-    uses = {stage.slug: stage.definition["uses"] for stage in written.stages.filter(position__gte=0)}
+    uses = {stage.slug: definition.of(stage).uses for stage in written.stages.filter(position__gte=0)}
     assert {slug for slug, names in uses.items() if names} == {"ideas", "content", "prompts"}
-    assert all(names in ([], ["openai"]) for names in uses.values())
-    assert not any(stage.definition["uses"] for stage in offline.stages.filter(position__gte=0))
+    assert all(names in ((), ("openai",)) for names in uses.values())
+    assert not any(definition.of(stage).uses for stage in offline.stages.filter(position__gte=0))
 
 
 def test_the_openai_provider_of_the_content_pipeline_is_let_alone_by_all_its_runs(settings, provider):
@@ -367,9 +367,6 @@ def test_the_openai_provider_of_the_content_pipeline_is_let_alone_by_all_its_run
 
 
 def test_names_of_resources_are_checked_where_they_are_declared():
-    from automation.errors import PipelineError
-    from automation.pipeline import Pipeline, Stage, register
-
     def declared(uses):
         stage = type("Uses", (Stage,), {"slug": "uses", "title": "Uses", "uses": uses, "process": lambda s, i, c: []})
         register(type("UsesPipeline", (Pipeline,), {"slug": "uses-pipeline", "title": "Uses", "stages": (stage,)}))
