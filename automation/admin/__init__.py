@@ -1,5 +1,5 @@
 """The engine in the admin: state is read-only, runs are operated by actions, accounts and sites are edited."""
 
-from automation.admin import accounts, agents, runs, work
+from automation.admin import accounts, agents, runs, schedules, work
 
-__all__ = ["accounts", "agents", "runs", "work"]
+__all__ = ["accounts", "agents", "runs", "schedules", "work"]

@@ -12,13 +12,14 @@ from automation.agents.jobs import Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
 from automation.gate import installed_code
+from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.claims import Worker
 from automation.models import Agent, StageRun, WorkSlice
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.models.work import SliceQuerySet
 from automation.pipeline import AGENT, definition
-from automation.pipeline.definition import CONCURRENCY, INTERFACE
+from automation.pipeline.definition import INTERFACE
 from automation.runs import unfit_params
 from pause_manager import nodes
 from pause_manager.capacity.snapshot import NodeView
@@ -126,7 +127,7 @@ _DUE = f"""
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
                AND (available_at IS NULL OR available_at <= statement_timestamp()))
-       AND ({CONCURRENCY} IS NULL OR {CONCURRENCY} > (
+       AND ({LOOP_LIMIT} IS NULL OR {LOOP_LIMIT} > (
             SELECT count(*) FROM {SLICE}
              WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))
      ORDER BY run.priority, run.started_at, stage.id LIMIT %(limit)s

@@ -14,7 +14,10 @@ from automation.errors import (
     JobNotFound,
     LeaseLost,
     NotParked,
+    ScheduleRefused,
+    SiteBusy,
     SiteClosed,
+    StartRefused,
     TransitionRefused,
 )
 from pause_manager.api.http import errors
@@ -38,6 +41,15 @@ class SiteNotFound(AutomationError):
         super().__init__(f"Cannot find site {site[:64]!r}: there is none that you may see.")
 
 
+class ScheduleNotFound(AutomationError):
+    """The schedule does not exist, or the caller may not see it."""
+
+    code = "not_found"
+
+    def __init__(self, schedule: str) -> None:
+        super().__init__(f"Cannot find schedule {schedule[:64]!r}: there is none that you may see.")
+
+
 class NoRun(AutomationError):
     """The site has no run to which the verb could apply."""
 
@@ -53,10 +65,13 @@ class AmbiguousRun(AutomationError):
 _STATUS: dict[type[AutomationError], int] = {
     RunNotFound: status.HTTP_404_NOT_FOUND,
     SiteNotFound: status.HTTP_404_NOT_FOUND,
+    ScheduleNotFound: status.HTTP_404_NOT_FOUND,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,
     JobNotFound: status.HTTP_404_NOT_FOUND,
     LeaseLost: status.HTTP_409_CONFLICT,
+    ScheduleRefused: status.HTTP_409_CONFLICT,
+    SiteBusy: status.HTTP_409_CONFLICT,
     NotParked: status.HTTP_409_CONFLICT,
     SiteClosed: status.HTTP_409_CONFLICT,
     CheckpointConflict: status.HTTP_409_CONFLICT,
@@ -70,6 +85,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         if error.status == "unknown":
             return handle(RunNotFound(str(error.run_id)), context)
         return errors.answer(status.HTTP_409_CONFLICT, error.code, str(error), status=error.status)
+    if isinstance(error, StartRefused):
+        return errors.answer(status.HTTP_409_CONFLICT, error.code, str(error), **error.figures)
     if isinstance(error, AutomationError):
         status_code = _STATUS.get(type(error), status.HTTP_400_BAD_REQUEST)
         return errors.answer(status_code, error.code, str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from automation.api.base import Unknown
+from automation.api.compat import configuration
 from automation.api.compat import views as compat
 from automation.api.progress import views as progress
 from automation.api.runs import views as runs
@@ -36,5 +37,8 @@ urlpatterns = [
     path("current_processing/", compat.CurrentProcessing.as_view(), name="current-processing"),
     path("history/", compat.History.as_view(), name="history"),
     path("logs/", compat.Logs.as_view(), name="logs"),
+    path("config/", configuration.Configuration.as_view(), name="config"),
+    path("pipeline_overview/", configuration.PipelineOverview.as_view(), name="pipeline-overview"),
+    path("estimate/", configuration.Estimate.as_view(), name="estimate"),
     path("<path:rest>/", Unknown.as_view()),
 ]

@@ -67,7 +67,14 @@ def _first_parts(separator: str, parts: int) -> Any:
     return lambda reason: f"{separator.join(reason.split(separator)[:parts])}."
 
 
+def no_run(reason: str) -> str:
+    """What everybody may read of why a schedule made no run."""
+    kind = error_class(reason)
+    return "No run could be created." if kind == "error" else f"No run could be created: {kind}."
+
+
 _EVENTS: dict[str, Any] = {
+    "occurrence_failed": no_run,
     "fail": _of_stage,
     "loop_failed": _of_stage,
     "item_waits": _first_parts(": ", 2),

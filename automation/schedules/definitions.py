@@ -19,6 +19,7 @@ from pause_manager import times
 from pause_manager.actor import Actor
 from pause_manager.models.clock import database_now
 from pause_manager.observability import audit
+from pause_manager.recurrence.rule import NEEDED
 
 Outcome = ScheduleOccurrence.Outcome
 
@@ -27,6 +28,8 @@ FIELDS = (
     *("skip_if_active", "min_hours_between", "expires_at"),
 )
 """What a person sets."""
+MOST_HOURS_BETWEEN = 366 * 24
+_LONGEST = timedelta(days=36_525)
 _MOMENT = timedelta(microseconds=1)
 
 
@@ -81,6 +84,15 @@ def change(pk: int, fields: Mapping[str, Any], *, actor: Actor, reason: str = ""
                 "schedule_changed", scope=schedule.scope, actor=actor, reason=reason, before=before, after=after
             )
     return schedule
+
+
+def with_kind(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` of a change; with another kind of rule, what only the old kind takes is emptied unless it is given."""
+    if "kind" not in fields:
+        return dict(fields)
+    empty: dict[str, Any] = {"at": None, "weekdays": "", "day_of_month": None, "cron": "", "every_minutes": None}
+    kept = NEEDED.get(fields["kind"], ())
+    return {**{name: value for name, value in empty.items() if name not in kept}, **fields}
 
 
 def delete(pk: int, *, actor: Actor, reason: str = "") -> None:
@@ -185,15 +197,31 @@ def check(schedule: Schedule, now: datetime, *, expiry_is_new: bool = True) -> N
         raise InvalidSchedule(
             f"Cannot save the schedule: expires_at: expected a time to come, got: {_iso(schedule.expires_at)}."
         )
+    if schedule.expires_at is not None and schedule.expires_at > now + _LONGEST:
+        raise InvalidSchedule("Cannot save the schedule: expires_at: expected at most 100 years from now.")
+    hours = schedule.min_hours_between
+    if hours is not None and not 0 <= hours <= MOST_HOURS_BETWEEN:
+        rule = f"expected 0 to {MOST_HOURS_BETWEEN:,} hours, got: {hours}"
+        raise InvalidSchedule(f"Cannot save the schedule: min_hours_between: {rule}.")
+    check_input(schedule)
+
+
+def check_input(schedule: Schedule) -> None:
+    """Raise what a run with its pipeline, parameters and items would raise; fills in what parameters default to."""
     pipeline = get_pipeline(schedule.pipeline)
     schedule.params = pipeline.clean_params(schedule.params or {})
     run_input.check_need(pipeline, is_given=schedule.items is not None)
     if schedule.items is None:
         return
-    most = conf.settings().max_schedule_items
+    most = most_items()
     if not isinstance(schedule.items, list) or not 1 <= len(schedule.items) <= most:
         raise InvalidSchedule(f"Cannot save the schedule: items: expected a list of 1 to {most:,} objects.")
     run_input.of_records(pipeline, schedule.items)
+
+
+def most_items() -> int:
+    """Most items that a schedule stores."""
+    return conf.settings().max_schedule_items
 
 
 def facts(schedule: Schedule, names: Any) -> dict[str, Any]:
@@ -230,8 +258,8 @@ def _next_undecided(verb: str, schedule: Schedule, now: datetime) -> datetime:
 
 
 def _check_occurrence(verb: str, schedule: Schedule, due_at: datetime, now: datetime) -> None:
-    is_one = next(schedule.rule.times(due_at - _MOMENT), None) == due_at
-    if due_at <= now or not is_one:
+    is_near = now < due_at < now + _LONGEST
+    if not is_near or next(schedule.rule.times(due_at - _MOMENT), None) != due_at:
         coming = ", ".join(_iso(at) for at in schedule.rule.take(now, 3)) or "none"
         rule = f"expected a time at which it will come, such as {coming}"
         raise ScheduleRefused(f"Cannot {verb} {_iso(due_at)} of schedule {schedule}: {rule}.")

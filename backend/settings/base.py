@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "backend.console",
     "automation",
     "automation.contrib.content",
+    "automation.contrib.credits",
     "automation.contrib.drill",
     "pause_manager",
     "backend.apps.AdminConfig",
@@ -177,6 +178,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/",
     "COMPONENT_SPLIT_REQUEST": True,
+    # Two sets of choices are called kind: of a hold, and of a rule of recurrence.
+    "ENUM_NAME_OVERRIDES": {"RecurrenceEnum": "pause_manager.recurrence.KINDS"},
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.simulation.world import CPU, MEMORY, SENSOR, Change, Job, Machine
 from pause_manager.capacity import NodeState, Policy
-from pause_manager.capacity.headroom import beyond_noise
+from pause_manager.capacity.node_headroom import beyond_noise
 from pause_manager.capacity.snapshot import Allocation, GpuView, NodeView, WorkerGroup
 
 _ALWAYS_FRESH = float("inf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from pause_manager.api import audit, capacity, fleet, health, holds, pause_queue, resources, thresholds
+from pause_manager.api import audit, capacity, fleet, health, holds, overrides, pause_queue, resources, thresholds
 
 app_name = "pause-manager-api"
 
@@ -14,6 +14,8 @@ urlpatterns = [
     path("v1/holds/", holds.HoldList.as_view(), name="holds"),
     path("v1/nodes/<str:node>/threshold/", thresholds.NodeThreshold.as_view(), name="node-threshold"),
     path("v1/holds/release/", holds.HoldRelease.as_view(), name="release-holds"),
+    path("v1/overrides/", overrides.OverrideList.as_view(), name="overrides"),
+    path("v1/overrides/<str:override_id>/", overrides.OverrideDetail.as_view(), name="override"),
     path("v1/capacity/", capacity.Capacity.as_view(), name="capacity"),
     path("v1/agents/available-capacity", capacity.AvailableCapacity.as_view(), name="available-capacity"),
     path("v1/agents/<str:agent_id>/capacity", capacity.NodeCapacity.as_view(), name="node-capacity"),

@@ -5,18 +5,9 @@ sends parked work on, ``adapt`` moves a node's threshold. Every decision carries
 """
 
 from pause_manager.capacity.admission import Placement, Verdict, admit, goes_behind, how_many_fit, place, should_pause
-from pause_manager.capacity.headroom import (
-    GpuHeadroom,
-    Headroom,
-    Share,
-    container_fits,
-    fits,
-    headroom,
-    is_readable,
-    share,
-    within,
-)
+from pause_manager.capacity.headroom import GpuHeadroom, Headroom, Share
 from pause_manager.capacity.idle import Idle
+from pause_manager.capacity.node_headroom import container_fits, fits, headroom, is_readable, share, within
 from pause_manager.capacity.outlook import outlook
 from pause_manager.capacity.placement.consolidation import Consolidation, Move, consolidate, piece_of
 from pause_manager.capacity.placement.eligible import can_ever_run

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pause_manager.capacity.headroom import Share, is_readable, most_seen, pause_threshold, resume_threshold, share
+from pause_manager.capacity.headroom import Share, most_seen
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import is_readable, pause_threshold, resume_threshold, share
 from pause_manager.capacity.placement.eligible import can_ever_run, large_gpus
 from pause_manager.capacity.placement.headrooms import Headrooms
 from pause_manager.capacity.placement.ledger import Placement

@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pause_manager.capacity.headroom import (
-    Resource,
-    beyond_noise,
-    foreign_millicores,
-    gpu_is_unknown,
-    most_seen,
-    to_millicores,
-)
+from pause_manager.capacity.headroom import Resource, most_seen, to_millicores
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import beyond_noise, foreign_millicores, gpu_is_unknown
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 

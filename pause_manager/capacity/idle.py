@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.foreign import MEMORY, gpu_resource
-from pause_manager.capacity.headroom import Resource, gpu_is_unknown
+from pause_manager.capacity.headroom import Resource
+from pause_manager.capacity.node_headroom import gpu_is_unknown
 from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.capacity.yielding import gives
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pause_manager.capacity.admission import Verdict, should_pause
-from pause_manager.capacity.headroom import Headroom, Share, is_readable, resume_threshold, to_millicores
+from pause_manager.capacity.headroom import Headroom, Share, to_millicores
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import is_readable, resume_threshold
 from pause_manager.capacity.placement.eligible import can_ever_run
 from pause_manager.capacity.placement.headrooms import Headrooms
 from pause_manager.capacity.placement.ledger import ReservationLedger

@@ -7,17 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pause_manager.capacity.foreign import CPU, MEMORY, ForeignPeak, Usage, gpu_resource, usage
-from pause_manager.capacity.headroom import (
-    Margin,
-    Resource,
-    Share,
-    headroom,
-    is_readable,
-    pause_threshold,
-    resume_threshold,
-    to_millicores,
-)
+from pause_manager.capacity.headroom import Margin, Resource, Share, to_millicores
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import headroom, is_readable, pause_threshold, resume_threshold
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.capacity.wording import label, percent, why_own

@@ -14,7 +14,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu import serialization
 
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging import broker, envelope, priorities
+from pause_manager.messaging import envelope, outgoing, priorities
 from pause_manager.messaging.message_ids import PROPERTY
 from pause_manager.scopes import resource, wrong_uses
 
@@ -255,9 +255,9 @@ class Delivery:
         except (ValueError, TypeError, AttributeError):
             return None
 
-    def copy(self) -> broker.Sending:
+    def copy(self) -> outgoing.Sending:
         """The message, to be sent to its queue once more."""
-        return broker.copy_message(self._told(), self.body, {})
+        return outgoing.copy_message(self._told(), self.body, {})
 
     def envelope(self) -> bytes:
         """All but the body, whatever it contains; see :mod:`~pause_manager.messaging.envelope`."""

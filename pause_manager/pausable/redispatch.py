@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from pause_manager import conf, database, pause_queue
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.database import advisory_locks
-from pause_manager.messaging import broker
+from pause_manager.messaging import broker, outgoing
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import known_tasks, members, watching
@@ -88,7 +88,7 @@ def dispatch_released(
             taken = _dispatch(ids, sender, actor, reason, at_most, until)
             if at_most is not None and taken >= at_most:
                 queue = conf.settings().control_queue
-                rest = broker.task_message(SEND_TASK, (), {}, task_id=str(uuid4()), queue=queue, headers={})
+                rest = outgoing.task_message(SEND_TASK, (), {}, task_id=str(uuid4()), queue=queue, headers={})
                 sender.publish([rest], until=until)
             return taken
     except broker.BrokerAway as error:

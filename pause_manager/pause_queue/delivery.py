@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from pause_manager.actor import SYSTEM, Actor
-from pause_manager.messaging import broker, envelope
+from pause_manager.messaging import broker, envelope, outgoing
 from pause_manager.messaging.message import ENTRY
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import audit
@@ -81,7 +81,7 @@ def _deliver(entries: Sequence[PauseQueueEntry], sender: broker.Sender, until: f
         if entry.generation == generations[entry.pk] and (entry.is_run or entry.confirmed_at is None)
     ]
     whole.sort(key=lambda entry: order[entry.pk])
-    messages: list[broker.Sending] = []
+    messages: list[outgoing.Sending] = []
     left: dict[int, broker.PublishResult] = {}
     for entry in whole:
         entry.generation -= 1
@@ -131,18 +131,18 @@ def let_expire(entries: Sequence[PauseQueueEntry], sender: broker.Sender) -> int
     return len(why)
 
 
-def _sending(entry: PauseQueueEntry) -> broker.Sending:
+def _sending(entry: PauseQueueEntry) -> outgoing.Sending:
     headers = {} if entry.is_run else {ENTRY: f"{entry.pk}.{entry.generation + 1}"}
     return _built(entry, headers)
 
 
-def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> broker.Sending:
+def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> outgoing.Sending:
     """The entry's message, to the entry's queue, of the entry's task: both may have been changed since it was kept."""
     message = envelope.load(bytes(entry.envelope)) if entry.envelope is not None else entry.message
     if message is not None:
         told = {**headers, "task": entry.task_name}
-        return broker.copy_message(message, bytes(entry.body or b""), told, queue=entry.queue)
-    return broker.task_message(
+        return outgoing.copy_message(message, bytes(entry.body or b""), told, queue=entry.queue)
+    return outgoing.task_message(
         entry.task_name,
         entry.args,
         entry.kwargs,

@@ -6,7 +6,7 @@ import calendar
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -25,6 +25,11 @@ NEEDED = {
 _HORIZON_DAYS = 366 * 41
 """29 February on a given weekday can be 40 years away."""
 LONGEST_INTERVAL_MINUTES = 366 * 24 * 60
+
+
+@lru_cache(maxsize=1)
+def _zones() -> set[str]:
+    return available_timezones()
 
 
 class InvalidRule(PauseManagerError):
@@ -67,7 +72,7 @@ class Rule:
             if name not in needed and value not in (None, ""):
                 allowed = f"the rule is {self.kind} (which takes {', '.join(needed)})"
                 raise InvalidRule(name, f"expected none, since {allowed}")
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in _zones():
             name = self.time_zone[:64]
             raise InvalidRule("time_zone", f"expected an IANA name such as Europe/Berlin, got: {name!r}")
         if self.at is not None and (self.at.second or self.at.microsecond or self.at.tzinfo):

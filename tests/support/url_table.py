@@ -122,6 +122,25 @@ AUTOMATION_ROWS = [
     *(Row(method, f"{_HERE}<path:rest>/", everybody(404)) for method in EVERY_METHOD),
 ]
 
+_SCHEDULE = "api/v1/schedules/<str:schedule_id>/"
+_NIGHTLY = {"site": "ours", "name": "new", "pipeline": "drill", "kind": "daily", "at": "03:00"}
+
+_CONFIG = {"pipeline": "drill", "frequency": "daily", "scheduled_time": "03:00"}
+
+SCHEDULE_ROWS = [
+    *(Row("GET", f"{_HERE}{name}/", views_a_run(), "?site_id=ours") for name in ("config", "pipeline_overview")),
+    Row("GET", f"{_HERE}estimate/", views_a_run(), "?site_id=ours&pipeline=drill"),
+    Row("PUT", f"{_HERE}config/", changes_a_run(), "?site_id=ours", body=_CONFIG),
+    Row("GET", "api/v1/schedules/", lists_runs()),
+    Row("POST", "api/v1/schedules/", changes_a_run(201), body=_NIGHTLY),
+    *(Row("GET", f"{_SCHEDULE}{part}", views_a_run()) for part in ("", "next/", "occurrences/")),
+    Row("PATCH", _SCHEDULE, changes_a_run(), body={"priority": 1}),
+    Row("DELETE", _SCHEDULE, changes_a_run(204)),
+    *(Row("POST", f"{_SCHEDULE}{verb}/", changes_a_run()) for verb in ("skip", "pause")),
+    # It is not paused, and its site has an unfinished run: who may, is told so.
+    *(Row("POST", f"{_SCHEDULE}{verb}/", changes_a_run(409)) for verb in ("resume", "run_now")),
+]
+
 FLEET_ROWS = [
     Row("GET", "api/system/worker-pause", sees_the_fleet()),
     Row("POST", "api/system/worker-pause", changes_the_fleet(), body=_PAUSE),
@@ -203,6 +222,7 @@ OTHER_ROWS = [
 
 SECTIONS = {
     "automation": AUTOMATION_ROWS,
+    "schedules": SCHEDULE_ROWS,
     "fleet": FLEET_ROWS,
     "agents": AGENT_ROWS,
     "console": CONSOLE_ROWS,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pause_manager.capacity.headroom import is_readable
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import is_readable
 from pause_manager.capacity.placement.ledger import Placement, ReservationLedger
 from pause_manager.capacity.placement.queue_line import Waiting
 from pause_manager.capacity.placement.reserved_nodes import ReservedNode, barred_for, has_node

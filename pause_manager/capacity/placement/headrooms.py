@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pause_manager.capacity.headroom import Headroom, headroom
+from pause_manager.capacity.headroom import Headroom
+from pause_manager.capacity.node_headroom import headroom
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 

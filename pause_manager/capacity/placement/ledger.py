@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pause_manager.capacity.foreign import would_fit_alone
-from pause_manager.capacity.headroom import Headroom, Margin, headroom, is_readable, pause_threshold, resume_threshold
+from pause_manager.capacity.headroom import Headroom, Margin
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import headroom, is_readable, pause_threshold, resume_threshold
 from pause_manager.capacity.placement.eligible import can_ever_run
 from pause_manager.capacity.placement.index import NodeIndex
 from pause_manager.capacity.placement.queue_line import Kind

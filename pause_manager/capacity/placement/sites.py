@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pause_manager.capacity.foreign import CPU, MEMORY, gpu_resource, usage
-from pause_manager.capacity.headroom import Headroom, Margin, headroom, resume_threshold, to_millicores
+from pause_manager.capacity.headroom import Headroom, Margin, to_millicores
 from pause_manager.capacity.needs import Needs
+from pause_manager.capacity.node_headroom import headroom, resume_threshold
 from pause_manager.capacity.placement.index import NodeIndex
 from pause_manager.capacity.placement.ledger import ReservationLedger
 from pause_manager.capacity.policy import Policy

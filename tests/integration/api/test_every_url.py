@@ -68,6 +68,7 @@ def world(run: Any) -> dict[str, str]:
     from pause_manager.models import PauseQueueEntry
     from tests.support.factories import make_run
     from tests.support.node_factories import make_node
+    from tests.support.schedules import make_schedule
 
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     annex = Site.objects.create(account=run.site.account, slug="annex", name="Annex")
@@ -75,6 +76,7 @@ def world(run: Any) -> dict[str, str]:
     return {
         "job_id": str(job.pk),
         "run_id": str(run.pk),
+        "schedule_id": str(make_schedule(run.site).pk),
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
         "node": "nowhere",

@@ -29,6 +29,7 @@ from tests.support.agent_calls import make_agent
 from tests.support.api_users import make_user
 from tests.support.factories import leased, make_run, make_site
 from tests.support.node_factories import make_node
+from tests.support.schedules import make_schedule
 from tests.support.url_table import SECTIONS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.req("A-36", "W-36")]
@@ -59,6 +60,7 @@ def theirs(db: None) -> AutomationRun:
     holds.place(["lane:zebra"], kind=Hold.Kind.OPERATOR, mode=Hold.Mode.DRAIN, actor=ZEBRA, reason="zebra sleeps")
     PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="zebra waits")
     default_storage.save(f"runs/{run.pk}/few/notes.md", ContentFile(b"zebra"))
+    make_schedule(site, name="zebra-nightly")
     make_agent("zebra-gpu", account=site.account, node="zebra-box")
     Agent.objects.filter(name="zebra-gpu").update(last_seen_at=Now())
     audit.record("created", scope="site:99", actor=ZEBRA, reason="zebra")
@@ -81,6 +83,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "site": "ours",
         "job_id": "1",
         "run_id": str(run.pk),
+        "schedule_id": str(make_schedule(run.site).pk),
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
         "node": "here",

@@ -29,7 +29,7 @@ def finish(run: AutomationRun, *, hours_ago: float) -> None:
     """The run has ended, and had started so long ago."""
     started = timezone.now() - timedelta(hours=hours_ago)
     AutomationRun.objects.filter(pk=run.pk).update(
-        lifecycle=Lifecycle.COMPLETED, created_at=started, started_at=started, finished_at=Now()
+        lifecycle=Lifecycle.COMPLETED, created_at=started, started_at=started, finished_at=Now(), lane_seat_at=None
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 import redis
 from django.db import connection
 
-from pause_manager.messaging import broker
+from pause_manager.messaging import broker, outgoing
 from pause_manager.messaging.message import ENTRY
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import redispatch
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 def send_again(entry: PauseQueueEntry, generation: int) -> None:
     """The broker delivers a message a second time."""
-    again = broker.copy_message(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{generation}"})
+    again = outgoing.copy_message(entry.message or {}, bytes(entry.body or b""), {ENTRY: f"{entry.pk}.{generation}"})
     assert broker.publish([again]) == [broker.TAKEN]
 
 

@@ -21,7 +21,7 @@ from kombu import Exchange, Queue
 from backend.embedded.redis_server import _redis_server
 from pause_manager import holds, pause_queue
 from pause_manager.actor import SYSTEM
-from pause_manager.messaging import broker
+from pause_manager.messaging import broker, broker_connection
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.pausable import redispatch
@@ -39,7 +39,7 @@ needs_rabbitmq = pytest.mark.skipif(not is_installed(), reason="no RabbitMQ is i
 @pytest.fixture(autouse=True)
 def _knows_nothing_of_a_broker() -> Iterator[None]:
     yield
-    broker._note(is_away=False)
+    broker_connection.note_away(is_away=False)
     redispatch._counts.clear()
 
 
@@ -290,7 +290,7 @@ def test_a_broker_that_freezes_in_the_middle_leaves_nothing_between_two_stools(t
                 assert pause_queue.deliver(second, by=sender) == 0
                 assert time.monotonic() - began < 6
         assert by_outcome() == {"sent": 20, "waits:": 20}
-        broker._note(is_away=False)
+        broker_connection.note_away(is_away=False)
         assert go_on() == 20
         assert by_outcome() == {"sent": 40}
 

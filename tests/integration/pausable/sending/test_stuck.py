@@ -16,7 +16,7 @@ from django.urls import reverse
 from pause_manager import fleet, pause_queue
 from pause_manager.actor import SYSTEM
 from pause_manager.database import batches
-from pause_manager.messaging import broker
+from pause_manager.messaging import broker, broker_connection
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import known_tasks, members
 from pause_manager.pausable import parked_messages, redispatch
@@ -239,7 +239,7 @@ class TestVerbs:
 
         assert go_on() == 1
         assert (broker.queue_depth(QUEUE), broker.queue_depth("other")) == (0, 1)
-        with broker._connected(_connection, 3.0) as connected:
+        with broker_connection.connected(_connection, 3.0) as connected:
             message = connected.default_channel.basic_get("other")
         assert message.headers["task"] == NEW
         (renamed,) = events("renamed")
@@ -388,7 +388,7 @@ def test_with_the_broker_away_what_has_expired_waits_on(tmp_path):
         redispatch.reconcile()
     entry.refresh_from_db()
     assert entry.outcome == ""
-    broker._note(is_away=False)
+    broker_connection.note_away(is_away=False)
 
     redispatch.reconcile()
     entry.refresh_from_db()
