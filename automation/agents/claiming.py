@@ -57,7 +57,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], view: NodeView |
         return known, ""
     why = ""
     sample = nodes.latest(agent.node) if watching.is_watched() else None
-    for stage_run in _candidates(agent, stages):
+    for stage_run in candidates(agent, stages):
         if unfit_params.hold_if_unfit(stage_run.run):
             continue
         needs = definition.of(stage_run).needs
@@ -97,7 +97,7 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
         return job
 
 
-def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
+def candidates(agent: Agent, stages: Sequence[str] = ()) -> Iterator[StageRun]:
     """Stages with a due slice, an open gate and room for one more loop, the most urgent first."""
     with connection.cursor() as cursor, gate_health.counted("gate"):
         cursor.execute(
