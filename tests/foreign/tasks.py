@@ -370,7 +370,7 @@ def starts_cuda():
     note("starts_cuda", start_cuda(), os.getpid())
 
 
-@shared_task(bind=True, uses=("provider",))
+@shared_task(bind=True, base=app.Task, uses=("provider",))
 def asks_provider(self, name, seconds=0.0, pieces=10):
     """Asks for as long as it takes, piece by piece; leaves when it is told to; "too much" if the test says so."""
     if store().get("provider-is-full"):
