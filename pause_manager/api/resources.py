@@ -27,8 +27,8 @@ NAME = OpenApiParameter("resource", str, OpenApiParameter.PATH, description="Nam
 class ResourceHoldSerializer(serializers.Serializer[Any]):
     """A hold in force on a resource."""
 
-    kind = serializers.ChoiceField(choices=Hold.Kind.values)
-    mode = serializers.ChoiceField(choices=Hold.Mode.values)
+    kind = serializers.ChoiceField(choices=Hold.Kind.choices)
+    mode = serializers.ChoiceField(choices=Hold.Mode.choices)
     reason = serializers.CharField()
     actor = serializers.CharField()
     created_at = serializers.DateTimeField()
@@ -39,7 +39,7 @@ class ResourceSerializer(serializers.Serializer[Any]):
     """A resource outside: what is known of it, its limits, what uses it and what waits for it."""
 
     name = serializers.CharField()
-    state = serializers.ChoiceField(choices=Resource.State.values)
+    state = serializers.ChoiceField(choices=Resource.State.choices)
     sentence = serializers.CharField(help_text="The same for people.")
     max_at_once = serializers.IntegerField(allow_null=True, help_text="Items and tasks at once; null: no limit.")
     max_per_minute = serializers.IntegerField(
