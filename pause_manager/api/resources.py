@@ -27,7 +27,7 @@ NAME = OpenApiParameter("resource", str, OpenApiParameter.PATH, description="Nam
 class ResourceHoldSerializer(serializers.Serializer[Any]):
     """A hold in force on a resource."""
 
-    kind = serializers.ChoiceField(choices=Hold.Kind.choices)
+    kind = serializers.CharField(help_text="As of every hold, such as `operator` or `throttled`.")
     mode = serializers.ChoiceField(choices=Hold.Mode.choices)
     reason = serializers.CharField()
     actor = serializers.CharField()
