@@ -10,6 +10,7 @@ from pause_manager.models.overrides import Override, OverrideQuerySet
 from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, PollState
 from pause_manager.models.resources import Resource
 from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
+from pause_manager.models.waiting import WaitingSample
 
 __all__ = [
     "SCOPE",
@@ -32,6 +33,7 @@ __all__ = [
     "Resource",
     "RunningTask",
     "RunningTaskQuerySet",
+    "WaitingSample",
     "WorkerNode",
     "WorkerNodeQuerySet",
 ]
