@@ -81,6 +81,7 @@ def world(run: Any) -> dict[str, str]:
         "agent_id": make_node("here").name,
         "node": "nowhere",
         "resource": "nowhere",
+        "lane": run.lane,
         "called": str(run.pk)[:8],
         "name": "few/notes.md",
         "rest": "nowhere",
