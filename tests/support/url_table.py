@@ -258,7 +258,12 @@ def sees_credits(status: int = 200) -> Access:
 
 
 CREDIT_ROWS = [
-    *(Row("GET", f"{_CREDITS}{name}/", sees_credits()) for name in ("accounts", "transfers", "usage", "prices")),
+    *(
+        Row("GET", f"{_CREDITS}{name}/", sees_credits())
+        for name in ("accounts", "transfers", "usage", "prices", "invoices")
+    ),
+    # There is no such invoice.
+    Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", sees_credits(404)),
     Row("GET", _ACCOUNT, sees_credits()),
     Row("PATCH", _ACCOUNT, sees_credits(), body={"overdraft": 5}),
     Row("POST", f"{_ACCOUNT}top-ups/", sees_credits(), body={"credits": 5, "key": "payment 1"}),

@@ -83,6 +83,7 @@ def world(run: Any) -> dict[str, str]:
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
         "node": "nowhere",
+        "number": "2026-99999",
         "resource": "nowhere",
         "lane": run.lane,
         "called": str(run.pk)[:8],
