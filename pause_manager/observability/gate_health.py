@@ -8,7 +8,6 @@
 | ``capacity`` | samples, allocations, the admission controller | closed: it waits |
 | ``code`` | the stages that a run is at, by the code of the process that asks | closed |
 | ``files`` | where the live workers keep files | closed |
-| ``resources`` | the limits of the resources that its stages use | closed |
 | ``dependency`` | the runs that a run waits for by declaration | closed |
 | ``lane`` | who is before a run in its lane, and who of them is parked | open: it does not wait for them |
 | ``resources`` | the limits of the resources that a stage or task uses, and who has them | closed |

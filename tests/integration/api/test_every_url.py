@@ -64,9 +64,10 @@ def run(site: Any, their_site: Any) -> Any:
 @pytest.fixture
 def world(run: Any) -> dict[str, str]:
     """What stands for the angle brackets of a URL."""
+    from automation.contrib.credits import ledger
     from automation.models import Agent, Site
     from pause_manager.models import PauseQueueEntry
-    from tests.support.factories import make_run
+    from tests.support.factories import OPERATOR, make_run
     from tests.support.node_factories import make_node
     from tests.support.schedules import make_schedule
 
@@ -76,7 +77,11 @@ def world(run: Any) -> dict[str, str]:
         name="helper", account=run.site.account, pipelines=["remote"], node="n", token_hash="-"
     )
     job = make_run("remote", site=annex, items=1).stages.get(position=0).slices.get()
+    paid = ledger.top_up(run.site.account, 1_000, key="paid", actor=OPERATOR)
     return {
+        "account_id": str(run.site.account_id),
+        "transfer_id": str(paid.pk),
+        "site_id": run.site.slug,
         "job_id": str(job.pk),
         "run_id": str(run.pk),
         "schedule_id": str(make_schedule(run.site).pk),
@@ -92,9 +97,6 @@ def world(run: Any) -> dict[str, str]:
         "pipeline": "few",
         "agent": agent.name,
         "override_id": "1",
-        "account_id": str(run.site.account_id),
-        "site_id": run.site.slug,
-        "transfer_id": "1",
     }
 
 
