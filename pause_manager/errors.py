@@ -21,6 +21,12 @@ class InvalidResource(PauseManagerError):
     code = "resource_invalid"
 
 
+class UnknownResource(PauseManagerError):
+    """No work uses a resource of this name, and it has neither a limit nor a hold."""
+
+    code = "not_found"
+
+
 class IdempotencyConflict(PauseManagerError):
     """The idempotency key was used before with another request."""
 
