@@ -18,11 +18,12 @@ _STOOD = f"""
     SELECT hold.created_at AS since, hold.released_at AS until
       FROM (SELECT unnest(ARRAY['fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id])
              UNION
-            SELECT 'queue:' || {QUEUE} FROM {STAGE} AS stage WHERE stage.run_id = run.id
-             UNION
-            SELECT 'resource:' || used.name
-              FROM {STAGE} AS stage, jsonb_array_elements_text(stage.definition->'uses') AS used(name)
-             WHERE stage.run_id = run.id) AS covering(scope)
+            SELECT unnest(ARRAY(
+                SELECT 'queue:' || {QUEUE} FROM {STAGE} AS stage WHERE stage.run_id = run.id
+                 UNION
+                SELECT 'resource:' || used.name
+                  FROM {STAGE} AS stage, jsonb_array_elements_text(stage.definition->'uses') AS used(name)
+                 WHERE stage.run_id = run.id))) AS covering(scope)
       JOIN {Hold._meta.db_table} AS hold ON hold.scope = covering.scope
      UNION ALL
     SELECT standstill.since, standstill.until

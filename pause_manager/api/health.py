@@ -60,7 +60,7 @@ class Health(FleetView):
         description="For each question the facts, the likely cause and the next step. It answers 200 whatever the "
         "verdict: for a probe of this process use `/healthz` and `/readyz`.",
         parameters=[schema.REQUEST_ID],
-        responses=schema.answers({200: HealthSerializer}, *schema.READS, 500),
+        responses=schema.answers({200: HealthSerializer}, *schema.READS, 404, 500),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:

@@ -104,7 +104,7 @@ class OverrideList(FleetView):
         summary="List overrides, newest first",
         description="Operators of the fleet see all. Others see none of runs, and none of lanes of other accounts.",
         parameters=[OverrideQuery, schema.REQUEST_ID],
-        responses=schema.answers({200: OverrideSerializer(many=True)}, *schema.READS),
+        responses=schema.answers({200: OverrideSerializer(many=True)}, *schema.READS, 404),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:

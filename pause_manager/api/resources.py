@@ -79,7 +79,7 @@ class ResourceList(FleetView):
         summary="List the resources outside that work uses",
         description="Those that a stage or task declares, and those that are held, limited, or have said “too much”.",
         parameters=[schema.REQUEST_ID],
-        responses=schema.answers({200: ResourceSerializer(many=True)}, *schema.READS),
+        responses=schema.answers({200: ResourceSerializer(many=True)}, *schema.READS, 404),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:
@@ -106,7 +106,7 @@ class ResourceDetail(FleetView):
         "ends. A resource that nothing uses yet may be limited, too.",
         parameters=[NAME, *schema.COMMAND],
         request=LimitsSerializer,
-        responses=schema.answers({200: ResourceSerializer}, *schema.COMMANDS),
+        responses=schema.answers({200: ResourceSerializer}, *schema.COMMANDS, 404),
         tags=["v1"],
     )
     @idempotent

@@ -55,7 +55,7 @@ class Waiting(FleetView):
         description="Over all accounts: counts alone. History has a sample a minute, newest first, for `history_days`. "
         "A minute without a row of work and reason `all` was not looked at.",
         parameters=[WaitingQuery, schema.REQUEST_ID],
-        responses=schema.answers({200: WaitingSerializer}, *schema.READS),
+        responses=schema.answers({200: WaitingSerializer}, *schema.READS, 404),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:

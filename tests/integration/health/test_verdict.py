@@ -158,7 +158,11 @@ def test_runs_that_fail_are_counted_over_a_day():
     for _ in range(2):
         run = make_run("few", items=1)
         AutomationRun.objects.filter(pk=run.pk).update(
-            lifecycle="failed", finished_at=Now(), started_at=Now(), failure="too many items failed"
+            lifecycle="failed",
+            finished_at=Now(),
+            started_at=Now(),
+            failure="too many items failed",
+            lane_seat_at=None,
         )
 
     succeeding = found("succeeding")
