@@ -40,6 +40,7 @@ ORDER = (
     "freeze",
     "dependency",
     "operator",
+    "window",
     "lane",
     "node",
     "budget",
@@ -409,7 +410,13 @@ def _of_hold(hold: Hold) -> Reason:
     who = _in_words(hold.actor)
     if subject == "node":
         what = f"No node may take new work: {name}"
+    if hold.kind == Hold.Kind.WINDOW and hold.expires_at is not None:
+        until, names = times.written(hold.expires_at), hold.actor.partition(":")[2]
+        sentence = f"{what} is paused by the pause window {names} until {until}{why}."
+        lifted = f"by itself at {until}, or an operator skips it (manage.py window skip)"
+        return Reason(_code(hold), sentence, hold.created_at, hold.actor, lifted)
     lifted = {
+        Hold.Kind.WINDOW: "an operator skips its pause window",
         Hold.Kind.OPERATOR: "an operator resumes it",
         Hold.Kind.FREEZE: "an operator lifts the freeze",
         Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from pause_manager.api import audit, capacity, fleet, health, holds, pause_queue, thresholds
+from pause_manager.api import audit, capacity, fleet, health, holds, pause_queue, thresholds, windows
 
 app_name = "pause-manager-api"
 
@@ -12,6 +12,9 @@ urlpatterns = [
     path("system/worker-pause", fleet.WorkerPause.as_view(), name="worker-pause"),
     path("v1/health/", health.Health.as_view(), name="health"),
     path("v1/holds/", holds.HoldList.as_view(), name="holds"),
+    path("v1/pause-windows/", windows.WindowList.as_view(), name="pause-windows"),
+    path("v1/pause-windows/<str:window>/", windows.WindowDetail.as_view(), name="pause-window"),
+    path("v1/pause-windows/<str:window>/skip/", windows.WindowSkip.as_view(), name="skip-pause-window"),
     path("v1/nodes/<str:node>/threshold/", thresholds.NodeThreshold.as_view(), name="node-threshold"),
     path("v1/holds/release/", holds.HoldRelease.as_view(), name="release-holds"),
     path("v1/capacity/", capacity.Capacity.as_view(), name="capacity"),

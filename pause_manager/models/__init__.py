@@ -9,6 +9,7 @@ from pause_manager.models.nodes import CapacitySample, WorkerNode, WorkerNodeQue
 from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, PollState
 from pause_manager.models.resources import Resource
 from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
+from pause_manager.models.windows import PauseWindow
 
 __all__ = [
     "SCOPE",
@@ -25,6 +26,7 @@ __all__ = [
     "Machine",
     "PauseQueueEntry",
     "PauseQueueQuerySet",
+    "PauseWindow",
     "PollState",
     "Resource",
     "RunningTask",
