@@ -12,10 +12,13 @@ class AutomationConfig(AppConfig):
     def ready(self) -> None:
         from automation import checks  # noqa: F401  (they register themselves)
         from automation.leases import loop_heartbeat  # noqa: F401  (they register themselves)
+        from automation.overrides import KINDS
         from automation.reports import progress_notifier  # noqa: F401  (they register themselves)
         from automation.worker import signals  # noqa: F401  (they register themselves)
         from automation.workload.pipeline_runs import PipelineRuns
-        from pause_manager import workloads
+        from pause_manager import overrides, workloads
 
         workloads.register(PipelineRuns())
+        for kind in KINDS:
+            overrides.register(kind)
         autodiscover_modules("pipelines")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pause_manager.times import written
@@ -52,6 +53,16 @@ class TransitionRefused(AutomationError):
         self.verb = verb
         self.run_id = run_id
         self.status = status
+
+
+class StartRefused(AutomationError):
+    """A condition that an app has for starts is not met; nothing was changed. ``figures`` say by how much."""
+
+    code = "start_refused"
+
+    def __init__(self, sentence: str, **figures: Any) -> None:
+        super().__init__(sentence)
+        self.figures = figures
 
 
 class NotParked(AutomationError):

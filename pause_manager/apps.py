@@ -10,8 +10,9 @@ class PauseManagerConfig(AppConfig):
 
     def ready(self) -> None:
         # They register system checks, receivers and the bootstep.
-        from pause_manager import bootsteps, checks, workloads  # noqa: F401
+        from pause_manager import bootsteps, checks, overrides, workloads  # noqa: F401
         from pause_manager.messaging import event_stream  # noqa: F401
+        from pause_manager.nodes.threshold_overrides import NodeThreshold, PipelineThreshold
         from pause_manager.pausable.workload import PausableTasks
         from pause_manager.pause_queue.workload import PauseQueue
         from pause_manager.resources.workload import Resources
@@ -20,3 +21,5 @@ class PauseManagerConfig(AppConfig):
         workloads.register(Resources())
         workloads.register(PauseQueue())
         workloads.register(PausableTasks())
+        for kind in (NodeThreshold(), PipelineThreshold()):
+            overrides.register(kind)

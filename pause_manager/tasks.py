@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from pause_manager import conf, fleet, holds, manager, nodes, resources
+from pause_manager import conf, fleet, holds, manager, nodes, overrides, resources
 from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
@@ -17,8 +17,10 @@ from pause_manager.pause_queue import writer
 
 @shared_task(name="pause_manager.expire_holds", ignore_result=True, base=ControlTask)
 def expire_holds() -> None:
-    """End the timed holds that are due; carry on what resources wait for; note what has drained; warn of the rest."""
+    """End the timed holds and overrides that are due; carry on what resources wait for; note what has drained; warn of
+    the rest."""
     holds.expire()
+    metrics.guarded(overrides.expire)()
     metrics.guarded(resources.advance)()
     metrics.guarded(milestones.detect_drained)()
     fleet.maintain()
@@ -57,7 +59,8 @@ def send_kept() -> None:
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)
 def forget_history() -> None:
-    """Delete what ended more than ``history_days`` ago: samples, nodes that are gone, parked work, released holds."""
+    """Delete what ended more than ``history_days`` ago: samples, nodes, parked work, released holds, overrides."""
     nodes.forget_history()
     writer.forget()
     holds.forget()
+    overrides.forget()

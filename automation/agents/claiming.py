@@ -12,13 +12,14 @@ from automation.agents.jobs import Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
 from automation.gate import installed_code
+from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.claims import Worker
 from automation.models import Agent, StageRun, WorkSlice
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.models.work import SliceQuerySet
 from automation.pipeline import AGENT, definition
-from automation.pipeline.definition import CONCURRENCY, INTERFACE
+from automation.pipeline.definition import INTERFACE
 from automation.runs import unfit_params
 from pause_manager import nodes
 from pause_manager.capacity.snapshot import NodeView
@@ -56,7 +57,7 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], view: NodeView |
         return known, ""
     why = ""
     sample = nodes.latest(agent.node) if watching.is_watched() else None
-    for stage_run in _candidates(agent, stages):
+    for stage_run in candidates(agent, stages):
         if unfit_params.hold_if_unfit(stage_run.run):
             continue
         needs = definition.of(stage_run).needs
@@ -96,7 +97,7 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
         return job
 
 
-def _candidates(agent: Agent, stages: Sequence[str]) -> Iterator[StageRun]:
+def candidates(agent: Agent, stages: Sequence[str] = ()) -> Iterator[StageRun]:
     """Stages with a due slice, an open gate and room for one more loop, the most urgent first."""
     with connection.cursor() as cursor, gate_health.counted("gate"):
         cursor.execute(
@@ -126,7 +127,7 @@ _DUE = f"""
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
                AND (available_at IS NULL OR available_at <= statement_timestamp()))
-       AND ({CONCURRENCY} IS NULL OR {CONCURRENCY} > (
+       AND ({LOOP_LIMIT} IS NULL OR {LOOP_LIMIT} > (
             SELECT count(*) FROM {SLICE}
              WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))
      ORDER BY run.priority, run.started_at, stage.id LIMIT %(limit)s

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -21,6 +21,7 @@ from automation.models.tables import SLICE
 from pause_manager import fleet
 from pause_manager.actor import Actor
 from pause_manager.holds.fleet_state import FleetState
+from pause_manager.models.clock import database_now
 from pause_manager.nodes import members
 from pause_manager.observability import audit, metrics
 from pause_manager.workloads import AGENT, Member
@@ -102,6 +103,13 @@ def members_that_obey() -> Iterable[Member]:
     with connection.cursor() as cursor:
         cursor.execute(MEMBERS, [gone.total_seconds()])
         return [Member(AGENT, *row) for row in cursor.fetchall()]
+
+
+def silent_since(agent: Agent) -> datetime | None:
+    """When ``agent`` last called, or was made if it never has, if that is too long ago to count it as live."""
+    gone = timedelta(seconds=members.gone_seconds()) + SEEN_EVERY
+    at = agent.last_seen_at or agent.created_at
+    return at if at < database_now() - gone else None
 
 
 def _hash(token: str) -> str:

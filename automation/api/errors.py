@@ -17,6 +17,7 @@ from automation.errors import (
     ScheduleRefused,
     SiteBusy,
     SiteClosed,
+    StartRefused,
     TransitionRefused,
 )
 from pause_manager.api.http import errors
@@ -84,6 +85,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         if error.status == "unknown":
             return handle(RunNotFound(str(error.run_id)), context)
         return errors.answer(status.HTTP_409_CONFLICT, error.code, str(error), status=error.status)
+    if isinstance(error, StartRefused):
+        return errors.answer(status.HTTP_409_CONFLICT, error.code, str(error), **error.figures)
     if isinstance(error, AutomationError):
         status_code = _STATUS.get(type(error), status.HTTP_400_BAD_REQUEST)
         return errors.answer(status_code, error.code, str(error))

@@ -9,6 +9,7 @@ from automation.api.compat import configuration
 from automation.api.compat import views as compat
 from automation.api.progress import views as progress
 from automation.api.runs import views as runs
+from automation.api.work import explanations
 from automation.api.work import views as work
 
 app_name = "automation-api"
@@ -30,6 +31,8 @@ urlpatterns = [
     path(f"{_RUN}/failures/", work.RunFailures.as_view(), name="failures"),
     path(f"{_RUN}/events/", work.RunEvents.as_view(), name="events"),
     path("pipelines/", work.PipelineList.as_view(), name="pipelines"),
+    path("pipelines/<str:pipeline>/explain/", explanations.PipelineExplanation.as_view(), name="explain-pipeline"),
+    path("agents/<str:agent>/explain/", explanations.AgentExplanation.as_view(), name="explain-agent"),
     path("pause/", compat.PauseSite.as_view(), name="pause"),
     path("resume/", compat.ResumeSite.as_view(), name="resume"),
     path("cancel/", compat.CancelSite.as_view(), name="cancel"),

@@ -20,11 +20,12 @@ from automation import conf, gate
 from automation.dispatch import turns
 from automation.dispatch.admission import LoopRequest, admit, park, read_nodes
 from automation.gate import resource_limits, standstills
+from automation.gate.loop_limit import LOOP_LIMIT
 from automation.leases.claims import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, definition
-from automation.pipeline.definition import CONCURRENCY, INTERFACE, QUEUE
+from automation.pipeline.definition import INTERFACE, QUEUE
 from pause_manager.messaging.broker import BROKER_ERRORS, queue_depth
 from pause_manager.observability import gate_health
 
@@ -153,7 +154,7 @@ _SLICES = f"""
 """
 
 # Agents come by themselves: their stages want no messages.
-_LOOPS = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN 0 ELSE coalesce({CONCURRENCY}, %(max_loops)s) END"
+_LOOPS = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN 0 ELSE coalesce({LOOP_LIMIT}, %(max_loops)s) END"
 
 _WANTED = f"""
     WITH wanted AS (

@@ -6,10 +6,10 @@ from automation.gate.decision import (
     CODES,
     GIVES_WAY,
     OPEN,
-    Reason,
+    ORDER,
     blocked,
     explain,
-    may_proceed,
+    holds_of_all_nodes,
     may_start,
     scopes_at_work,
     scopes_of,
@@ -17,15 +17,18 @@ from automation.gate.decision import (
 )
 from automation.gate.lane_order import lane_has_active_run
 from automation.gate.place_in_line import Place, place_in_line
+from pause_manager.reasons import Reason, may_proceed
 
 __all__ = [
     "CODES",
     "GIVES_WAY",
     "OPEN",
+    "ORDER",
     "Place",
     "Reason",
     "blocked",
     "explain",
+    "holds_of_all_nodes",
     "lane_has_active_run",
     "may_proceed",
     "may_start",

@@ -8,8 +8,7 @@ for the statements that claim and dispatch. Which code there is, the process tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,11 +27,13 @@ from automation.gate.problems import Problem
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.pipeline.definition import QUEUE, Definition
-from pause_manager import conf, scopes, times
+from pause_manager import conf, scopes
 from pause_manager.actor import SYSTEM
+from pause_manager.holds import wording
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
+from pause_manager.reasons import Reason, may_proceed
 from pause_manager.scopes import is_run
 
 ORDER = (
@@ -112,29 +113,6 @@ def node_seconds() -> float:
     return conf.settings().unknown_seconds
 
 
-@dataclass(frozen=True)
-class Reason:
-    """One reason why a run may not proceed.
-
-    ``code`` is for machines, ``sentence`` for people, ``since`` the time it began, ``actor`` who caused it and
-    ``lifted_by`` what would end it.
-    """
-
-    code: str
-    sentence: str
-    since: datetime | None
-    actor: str
-    lifted_by: str
-    keeps: bool = True
-    """Whether it keeps work from beginning; else it says why nobody begins."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The reason for JSON; ``since`` in ISO 8601."""
-        told = asdict(self) | {"since": self.since.isoformat() if self.since else None}
-        del told["keeps"]
-        return told
-
-
 def scopes_of(run: AutomationRun) -> list[str]:
     """Every scope whose holds cover ``run``, with the queues and resources of its running stages.
 
@@ -196,7 +174,7 @@ def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
     holds: list[Hold] = []
     judged: dict[str, Callable[[], list[Hold]]] = {
         "holds": lambda: list(Hold.objects.covering(scopes_of(run))),
-        "node": _holds_of_all_nodes,
+        "node": holds_of_all_nodes,
     }
     for layer, read in judged.items():
         try:
@@ -204,7 +182,9 @@ def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
                 holds += read()
         except Exception as error:
             unreadable.append(_unreadable(layer, error))
-    ordered = [(_code(hold), hold.created_at, _of_capacity(hold) or _of_hold(hold)) for hold in holds]
+    ordered = [
+        (wording.code_of(hold), hold.created_at, _of_capacity(hold) or wording.reason_of(hold)) for hold in holds
+    ]
     for read_reasons in (_of_dependencies, _of_lane):
         for reason in read_reasons(run):
             if reason.code == UNREADABLE:
@@ -244,7 +224,16 @@ def _of_lane(run: AutomationRun) -> list[Reason]:
         return []
     lifted = "one of them ends" if len(ahead) > 1 else "it ends"
     lifted += ", or this run is moved before those that have no place yet, or the lane is made wider (manage.py lane)"
-    return [Reason(lane_order.CODE, lane_order.sentence(run.lane, ahead), lane_order.since(run), SYSTEM.name, lifted)]
+    return [
+        Reason(
+            lane_order.CODE,
+            lane_order.sentence(run.lane, ahead),
+            lane_order.since(run),
+            SYSTEM.name,
+            lifted,
+            figures={"lane": run.lane, "runs": [str(one.id) for one in ahead]},
+        )
+    ]
 
 
 def _of_trouble(trouble: Problem) -> Reason:
@@ -286,11 +275,6 @@ def _of_files(run: AutomationRun) -> list[Reason]:
     return [Reason(file_sharing.NOT_SHARED, found, since, SYSTEM.name, file_sharing.LIFTED_BY)] if found else []
 
 
-def may_proceed(reasons: Iterable[Reason]) -> bool:
-    """Whether none of them keeps the run: that some of it waits or fails, or nobody comes for it, keeps nothing."""
-    return not any(reason.keeps for reason in reasons)
-
-
 def _yielding(run: AutomationRun) -> list[tuple[str, str]]:
     """(node, why) of what was asked to leave its node and has not yet."""
     asked = WorkSlice.objects.leased().filter(stage_run__run=run).exclude(lease_yield="")
@@ -316,11 +300,10 @@ def _of_capacity(hold: Hold) -> Reason | None:
     if now.code == outlook.NO_WORKER:
         lifted = "a worker is started that serves it, or an operator starts it anyway (resume_run --force)"
         return Reason(now.code, now.sentence, hold.created_at, hold.actor, lifted)
-    return Reason("capacity", f"It waits for room: {now.sentence}", hold.created_at, hold.actor, _ROOM)
+    return Reason("capacity", f"It waits for room: {now.sentence}", hold.created_at, hold.actor, wording.ROOM)
 
 
 _READABLE = "it can be read again; see the log and /readyz"
-_ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 
 
 def _unreadable(layer: str, error: Exception) -> Reason:
@@ -341,7 +324,7 @@ def may_start(run: AutomationRun) -> bool:
     return may_proceed(explain(run))
 
 
-def _holds_of_all_nodes() -> list[Hold]:
+def holds_of_all_nodes() -> list[Hold]:
     """The holds on the live nodes, if there is no live node without one: then there is nowhere to go."""
     live = WorkerNode.objects.seen_within(timedelta(seconds=node_seconds()))
     names = list(live.values_list("name", flat=True))
@@ -370,7 +353,7 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
         covering = {run.pk: _scopes_with(run, current[run.pk]) for run in pending}
         every = {scope for names in covering.values() for scope in names}
         with gate_health.guarded_read("node"):
-            if pending and _holds_of_all_nodes():
+            if pending and holds_of_all_nodes():
                 return {run.pk for run in pending}
         with gate_health.guarded_read("files"):
             live = file_sharing.told() if pending else []
@@ -390,47 +373,3 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
         or not held.isdisjoint(covering[run.pk])
         or not all(installed_code.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
     }
-
-
-def _code(hold: Hold) -> str:
-    subject = hold.scope.partition(":")[0]
-    return subject if subject in ("fleet", "node") else hold.kind
-
-
-def _of_hold(hold: Hold) -> Reason:
-    subject, _, name = hold.scope.partition(":")
-    what = {"run": "This run", "fleet": "The fleet"}.get(subject, f"The {subject} {name}")
-    if hold.kind == Hold.Kind.THROTTLED:
-        until = f" It is asked again at {times.written(hold.expires_at)}." if hold.expires_at else ""
-        told = hold.actor.replace(":", " ", 1)
-        sentence = f"The {subject} {name} said “too much” at {times.written(hold.created_at)} to {told}.{until}"
-        lifted = "the wait ends: then one loop or task asks it again, and the others follow"
-        return Reason(_code(hold), sentence, hold.created_at, hold.actor, lifted)
-    why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
-    who = _in_words(hold.actor)
-    if subject == "node":
-        what = f"No node may take new work: {name}"
-    if hold.kind == Hold.Kind.WINDOW and hold.expires_at is not None:
-        until, names = times.written(hold.expires_at), hold.actor.partition(":")[2]
-        sentence = f"{what} is paused by the pause window {names} until {until}{why}."
-        lifted = f"by itself at {until}, or an operator skips it (manage.py window skip)"
-        return Reason(_code(hold), sentence, hold.created_at, hold.actor, lifted)
-    lifted = {
-        Hold.Kind.WINDOW: "an operator skips its pause window",
-        Hold.Kind.OPERATOR: "an operator resumes it",
-        Hold.Kind.FREEZE: "an operator lifts the freeze",
-        Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
-        Hold.Kind.NEEDS_INPUT: "all its questions are answered (answer_run)",
-        Hold.Kind.CAPACITY: _ROOM,
-    }[Hold.Kind(hold.kind)]
-    if hold.expires_at is not None and hold.on_expiry == Hold.OnExpiry.RESUME:
-        lifted += f", or by itself at {times.written(hold.expires_at)}"
-    verb = {Hold.Kind.FREEZE: "was frozen", Hold.Kind.NEEDS_INPUT: "waits for an answer"}.get(Hold.Kind(hold.kind))
-    by = "" if hold.kind == Hold.Kind.NEEDS_INPUT else f" by {who}"
-    return Reason(_code(hold), f"{what} {verb or 'was paused'}{by}{why}.", hold.created_at, hold.actor, lifted)
-
-
-def _in_words(actor: str) -> str:
-    """``actor`` in a sentence: a user by name, a run by the beginning of its id."""
-    kind, _, name = actor.partition(":")
-    return f"run {name[:8]}" if kind == "run" else actor.removeprefix("user:")

@@ -117,6 +117,15 @@ def ahead_of(run: AutomationRun) -> list[Ahead]:
     return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
 
 
+def ahead_of_new(lane: str) -> list[Ahead]:
+    """The runs that one which is created now, with the usual priority, would wait for; none if a place is free."""
+    with connection.cursor() as cursor:
+        cursor.execute(_AHEAD_OF_NEW, {"lane": lane})
+        rows = cursor.fetchall()
+    places = rows[0][0] if rows else 0
+    return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
+
+
 def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
     """Those of the runs for which no place is free. One statement."""
     with connection.cursor() as cursor:
@@ -170,4 +179,15 @@ _AHEAD = f"""
       JOIN {RUN} AS other ON other.id = ahead.id
      WHERE run.id = %(run)s AND run.lane_seat_at IS NULL
      ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
+"""
+
+_AHEAD_OF_NEW = f"""
+    SELECT {width("%(lane)s")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
+           other.lane_seat_at IS NOT NULL
+      FROM {RUN} AS other
+     WHERE other.lane = %(lane)s AND (other.lane_seat_at IS NOT NULL OR (
+           {waits("other")} AND other.priority <= {AutomationRun._meta.get_field("priority").default}
+           AND NOT {_passed_over("other", "%(lane)s")}))
+     ORDER BY other.lane_seat_at NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
+     LIMIT {width("%(lane)s")}
 """

@@ -27,11 +27,12 @@ from django.db import connection, transaction
 from automation import conf, gate
 from automation.errors import LeaseLost, NoRoom
 from automation.gate import resource_limits, standstills
+from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import split
 from automation.models import WorkSlice
 from automation.models.tables import ITEM, RUN, SLICE, STAGE
-from automation.pipeline.definition import CONCURRENCY, GROUP_SIZE
+from automation.pipeline.definition import GROUP_SIZE
 from pause_manager import holds, nodes, resources
 from pause_manager.holds.stops import Stop
 from pause_manager.models import Hold
@@ -491,7 +492,7 @@ _OPEN = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {identity.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
-    SELECT here.node, kept.id, kept.lease_gpus, {CONCURRENCY}, {GROUP_SIZE}, run.id, {standstills.WAITS},
+    SELECT here.node, kept.id, kept.lease_gpus, {LOOP_LIMIT}, {GROUP_SIZE}, run.id, {standstills.WAITS},
            {resource_limits.TERMS}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id

@@ -15,7 +15,7 @@ from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
 from automation.pipeline import definition
-from automation.runs import failing, transitions
+from automation.runs import failing, start_conditions, transitions
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
 
@@ -25,8 +25,9 @@ logger = logging.getLogger("automation.runs.advancing")
 def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
     """Start a pending run: its first stages are cut and dispatched in the same transaction as the transition.
 
-    Returns False if the gate has closed, or no place of its lane is free for it: the run stays pending and starts
-    later. Raises ``TransitionRefused`` if it is no longer pending or is being cancelled.
+    Returns False if the gate has closed, no place of its lane is free for it, or a condition is not met, which holds
+    it: the run stays pending and starts later. Raises ``TransitionRefused`` if it is no longer pending or is being
+    cancelled.
     """
     ready = _ready_after(run, completing=None)
     with transaction.atomic():
@@ -36,7 +37,7 @@ def begin(run: AutomationRun, *, actor: Actor, reason: str = "") -> bool:
         run.refresh_from_db()
         if run.cancel_requested_at is not None:
             raise transitions.refusal("start", run.pk)
-        if run.lifecycle == Lifecycle.PENDING and not gate.may_start(run):
+        if run.lifecycle == Lifecycle.PENDING and not (gate.may_start(run) and start_conditions.meet(run)):
             return False
         transitions.apply(transitions.START, run.pk, actor=actor, reason=reason)
         _start(run, ready)

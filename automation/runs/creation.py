@@ -16,7 +16,7 @@ from automation.items import keys, store
 from automation.models import AutomationRun, Lifecycle, Site, StageRun
 from automation.models.lanes import lock_lane
 from automation.pipeline import Payload, Pipeline, get_pipeline, run_input
-from automation.runs import dependencies, lanes, stage_rows
+from automation.runs import dependencies, lanes, stage_rows, start_conditions
 from pause_manager.actor import Actor
 from pause_manager.observability import audit
 
@@ -43,8 +43,8 @@ def create(
 
     ``items`` are JSON objects, or ``None`` for a pipeline that makes its own; for an ``Input`` the event records what
     was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline. A run
-    that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput``, ``SiteClosed``
-    or ``DependencyRefused``, each naming what was wrong.
+    that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput``,
+    ``SiteClosed``, ``DependencyRefused`` or ``StartRefused``, each naming what was wrong.
     """
     if isinstance(priority, bool) or priority not in PRIORITIES:
         raise InvalidInput(f"Cannot create the run: expected a priority of 1 to 5, got: {priority}.")
@@ -85,6 +85,8 @@ def create(
             details["after"] = [str(pk) for pk in dependencies.declare(run, after)]
         if isinstance(items, Input):
             details["input"] = items.report.figures()
+        if start:
+            start_conditions.check(run)
         audit.record("create", scope=run.scope, actor=actor, details=details, after=made)
     run.refresh_from_db()
     return lanes.begin_if_open(run, actor=actor) if start else run

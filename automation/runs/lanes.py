@@ -154,6 +154,20 @@ def change(
     return lane, fill(name)
 
 
+def swap_width(name: str, width: int, *, only_if: int | None = None) -> int | None:
+    """Give the lane another width; return the one it had. In the caller's transaction, without an event.
+
+    ``None``: it has another width than ``only_if``.
+    """
+    lock_lane(name)
+    ensure(name)
+    had = Lane.objects.values_list("width", flat=True).get(name=name)
+    if only_if is not None and had != only_if:
+        return None
+    Lane.objects.filter(name=name).update(width=width)
+    return had
+
+
 def _first(lane: str) -> tuple[list[tuple[UUID, str]], bool]:
     """The runs to which the free places of ``lane`` go, and whether its order is known.
 

@@ -18,7 +18,7 @@ from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
 from automation.reports import in_flight, status
-from automation.runs import lanes, transitions
+from automation.runs import lanes, start_conditions, transitions
 from pause_manager import holds, scopes
 from pause_manager.actor import Actor
 from pause_manager.holds import milestones
@@ -39,7 +39,10 @@ class Outcome:
 
 
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Start a pending run, or record that it starts when the gate opens. Raises ``TransitionRefused``."""
+    """Start a pending run, or record that it starts when the gate opens.
+
+    Raises ``TransitionRefused``, or ``StartRefused`` if a condition of an app is not met.
+    """
     with transaction.atomic():
         lane = AutomationRun.objects.filter(pk=run_id).values_list("lane", flat=True).first()
         if lane is not None:
@@ -47,6 +50,7 @@ def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
         asked = AutomationRun.objects.filter(pk=run_id, lifecycle=Lifecycle.PENDING, cancel_requested_at__isnull=True)
         if not asked.update(start_requested_at=Now()):
             raise transitions.refusal("start", run_id)
+        start_conditions.check(AutomationRun.objects.get(pk=run_id))
         # If the gate is shut, the start itself comes later, and by the system.
         audit.record("start_requested", scope=scopes.run(run_id), actor=actor, reason=reason)
     return lanes.begin_if_open(AutomationRun.objects.get(pk=run_id), actor=actor, reason=reason)
@@ -77,7 +81,8 @@ def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Ou
 
 
 def resume(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
-    """Release the operator's hold; the run resumes unless something else keeps it.
+    """Release the operator's hold, and that of a condition which is met now; the run resumes unless something else
+    keeps it.
 
     Raises ``TransitionRefused`` if there is no such hold.
     """
@@ -88,11 +93,16 @@ def resume(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
 
 
 def resume_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Outcome:
-    """Release the operator's hold of every run of ``run_ids`` that has one; the others are refused."""
+    """Release the holds of every run of ``run_ids`` that ``resume`` would; the others are refused."""
     released = holds.release([scopes.run(pk) for pk in run_ids], actor=actor, reason=reason)
-    done = {UUID(pk) for pk in scopes.runs_in(released)}
-    refused = [_not_resumed(pk) for pk in run_ids if pk not in done]
+    met, unmet = start_conditions.release(run_ids, actor=actor, reason=reason)
+    done = {UUID(pk) for pk in scopes.runs_in(released)} | met
+    refused = [_unmet(pk, unmet[pk]) if pk in unmet else _not_resumed(pk) for pk in run_ids if pk not in done]
     return Outcome([pk for pk in run_ids if pk in done], refused)
+
+
+def _unmet(run_id: UUID, why: str) -> TransitionRefused:
+    return TransitionRefused("resume", run_id, why, transitions.refusal("resume", run_id).status)
 
 
 def _not_resumed(run_id: UUID) -> TransitionRefused:

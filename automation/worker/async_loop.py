@@ -22,6 +22,7 @@ from automation.worker.async_items import BUFFER, AsyncItems, EventLoop, Flight
 from automation.worker.attempts import GivenUp
 from automation.worker.item_loop import MOST_BYTES, Asked, GivenUpBefore, Halt, ItemLoop, failures_of, timed
 from automation.worker.pace import LOOK_SECONDS, Pace, stop_of
+from automation.worker.permitted_items import PermittedItems
 from pause_manager.resources.limits import SOON_SECONDS
 from pause_manager.slots import slot_table
 
@@ -81,7 +82,9 @@ class AsyncItemLoop(ItemLoop):
             seconds = 0.0
         pace = Pace(work.paced, self._check_should_stop) if work.paced else None
         done, started = Progress(cursor=work.cursor), time.monotonic()
-        number, look_at, pairs = work.done, self._turn.look_at, reading.pairs
+        number, look_at = work.done, self._turn.look_at
+        permitted = self._permitted(work, reading)
+        pairs = iter(permitted)
         is_over = must_stop = has_waited = False
         why = pair = None
         while True:
@@ -93,6 +96,8 @@ class AsyncItemLoop(ItemLoop):
             while not (must_stop or is_over) and self._has_place(items, most):
                 if pair is None and (pair := next(pairs, None)) is None:
                     is_over = True
+                    if isinstance(permitted, PermittedItems) and permitted.is_cut:
+                        must_stop, why = True, permitted.stop
                     break
                 if pace is not None:
                     waits, name = pace.wait()

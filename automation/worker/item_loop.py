@@ -6,7 +6,7 @@ Between two items that cost nothing it stands in every item's way, so it is flat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
 from automation.items.partial_items import ItemStates, PartialItem
 from automation.items.units import Failure, Unit, UnitReader
-from automation.leases import loop_heartbeat
+from automation.leases import allowances, loop_heartbeat
 from automation.leases.checkpoint import INTERVAL_SECONDS, Progress
 from automation.leases.committing import AsyncCommitter
 from automation.models import StageRun
@@ -34,6 +34,7 @@ from automation.worker.asking import ASKS, Exhausted
 from automation.worker.attempts import GivenUp, again
 from automation.worker.item_timeouts import item_timeout
 from automation.worker.pace import Pace
+from automation.worker.permitted_items import PermittedItems
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import slot_table
 from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
@@ -100,6 +101,7 @@ class ItemLoop:
         self._skipped: Mapping[str, Skipped] = {}
         self.worker = ""
         """Who works here, for the record of a question."""
+        self._draw = allowances.of(stage_run)
         self._check_should_stop = slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
@@ -213,7 +215,8 @@ class ItemLoop:
         done = Progress(cursor=work.cursor)
         at[ATTEMPT] = 1.0
         started = now = monotonic()
-        for key, given in reading.pairs:
+        pairs = self._permitted(work, reading)
+        for key, given in pairs:
             should_stop, reason = check_should_stop()
             if should_stop or now >= look_at:
                 if should_stop or self._turn.is_over():
@@ -277,9 +280,16 @@ class ItemLoop:
                 else:
                     seconds = interval
                 done, started, now = Progress(cursor=done.cursor), now, monotonic()
+        if isinstance(pairs, PermittedItems) and pairs.is_cut:
+            return self._halt(work, done, started, pairs.stop)
         if not done.is_empty:
             self._committer.begin(work, timed(done, started))
         return None
+
+    def _permitted(self, work: LeasedSlice, reading: UnitReader) -> Iterable[tuple[str, Any]]:
+        if self._draw is None:
+            return reading.pairs
+        return PermittedItems(self._draw, work, reading.pairs, self._check_should_stop)
 
     def _halt(self, work: LeasedSlice, done: Progress, started: float, why: Stop | None) -> Halt:
         self._committer.commit(work, timed(done, started), release=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 
 from automation import gate
+from automation.agents import explanation as of_agent
+from automation.reports import explanation
 from backend.reference import source
 from backend.reference.reasons import REASONS
 from pause_manager.management.shell import Exit
+from pause_manager.pause_queue import explanation as of_entry
 
 FRAMEWORK = {
     "authentication_failed": "The token or session is not valid.",
@@ -48,8 +51,9 @@ def _code(node: ast.ClassDef) -> str:
 
 def page() -> str:
     """``docs/reference/errors.md``. Raises ``LookupError`` if a reason of the gate has no meaning, or the reverse."""
-    if REASONS.keys() != set(gate.CODES):
-        differing = sorted(REASONS.keys() ^ set(gate.CODES))
+    listed = dict.fromkeys([*gate.CODES, explanation.CLOSED, *of_entry.CODES, *of_agent.CODES])
+    if REASONS.keys() != listed.keys():
+        differing = sorted(REASONS.keys() ^ listed.keys())
         raise LookupError(
             f"Cannot write the page of errors: gate.CODES and backend/reference/reasons.py differ in {differing}."
         )
@@ -58,7 +62,7 @@ def page() -> str:
     return _PAGE.format(
         exits="\n".join(f"| {code.value} | {docs[code.name]} |" for code in Exit),
         codes="\n".join(f"| `{code}` | {' '.join(known[code])} |" for code in sorted(known)),
-        reasons="\n".join(f"| `{code}` | {REASONS[code]} |" for code in gate.CODES),
+        reasons="\n".join(f"| `{code}` | {REASONS[code]} |" for code in listed),
     )
 
 

@@ -28,5 +28,13 @@ REASONS = {
     "gives_way": "It was asked to leave its node. The run continues elsewhere.",
     "failing": "Loops of a stage fail before any item is to blame.",
     "waits": "A provider asked an item to wait.",
+    "closed": "The site takes no new runs.",
+    "not_before": "A parked task has asked not to resume before a time.",
+    "refused": "The broker refuses a parked message.",
+    "unknown_task": "No worker that received a parked message knows its task.",
+    "unconfirmed": "A parked message was sent several times and no worker took it up.",
+    "disabled": "The agent is disabled.",
+    "silent": "The agent has not called lately.",
+    "no_work": "Nothing that the agent may take is due.",
     "loses_workers": "Leases on the same item keep ending without anyone to blame.",
 }

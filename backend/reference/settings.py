@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from automation.conf import AutomationSettings
+from automation.contrib.credits.conf import CreditsSettings
 from backend.reference import source
 from pause_manager.capacity.policy import Policy
 from pause_manager.conf import PauseManagerSettings
@@ -121,6 +122,7 @@ def page() -> str:
         pause_manager=_table(PauseManagerSettings),
         policy=_table(Policy),
         automation=_table(AutomationSettings),
+        credits=_table(CreditsSettings),
         environment=rows,
     )
 
@@ -148,6 +150,12 @@ The capacity policy. [Capacity](../operations/capacity.md) explains the rules th
 ## AUTOMATION
 
 {automation}
+
+## CREDITS
+
+[Credits and budgets](../howto/credits.md).
+
+{credits}
 
 ## Environment
 

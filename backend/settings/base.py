@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "backend.console",
     "automation",
     "automation.contrib.content",
+    "automation.contrib.credits",
     "automation.contrib.drill",
     "pause_manager",
     "backend.apps.AdminConfig",

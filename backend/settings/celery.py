@@ -31,6 +31,7 @@ CELERY_TASK_ROUTES = {
     "automation.purge": {"queue": "control"},
     "automation.copy_undone": {"queue": "control"},
     "automation.start_scheduled": {"queue": "control"},
+    "credits.*": {"queue": "control"},
     "pause_manager.*": {"queue": "control"},
 }
 
@@ -61,6 +62,7 @@ CONTROL_TASKS = {
     "automation.reap_leases": 5.0,
     "automation.purge": 60.0,
     "automation.copy_undone": 5.0,
+    "credits.sweep": 5.0,
     "automation.start_scheduled": 15.0,
     **PAUSE_MANAGER_TASKS,
     "pause_manager.poll": POLL_SECONDS,

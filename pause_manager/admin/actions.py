@@ -9,11 +9,11 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
-from pause_manager import manager
+from pause_manager import manager, overrides
 from pause_manager.admin.base import actor_of, reason_of
 from pause_manager.errors import InvalidHold
 from pause_manager.fleet import bulk_holds
-from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, WorkerNode
+from pause_manager.models import ControlEvent, Hold, Override, PauseQueueEntry, WorkerNode
 from pause_manager.nodes import operator_threshold
 from pause_manager.observability.audit_export import exported
 from pause_manager.pause_queue import stuck
@@ -57,6 +57,16 @@ def set_threshold(model_admin: Any, request: HttpRequest, queryset: QuerySet[Wor
     for name in queryset.values_list("name", flat=True):
         operator_threshold.set_own(name, pause_below, actor=actor_of(request), reason=reason_of(request))
         messages.success(request, f"The threshold of {name} is {operator_threshold.told(pause_below)}.")
+
+
+@admin.action(description="End selected overrides")
+def end_overrides(model_admin: Any, request: HttpRequest, queryset: QuerySet[Override]) -> None:
+    for override in queryset:
+        if override.ended_at is not None:
+            messages.warning(request, f"Cannot end the {override}: it has ended already.")
+            continue
+        ended = overrides.end(override.pk, actor=actor_of(request), reason=reason_of(request))
+        messages.success(request, f"Ended the {override}: {ended.outcome}.")
 
 
 def _release(request: HttpRequest, scopes: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, status
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -72,7 +73,7 @@ class FleetView(ControlView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method == "POST" and not self.actor.name:
+        if request.method not in SAFE_METHODS and not self.actor.name:
             raise ActorMissing
 
     @property

@@ -20,8 +20,9 @@ from pause_manager.api.http.idempotency import idempotent
 from pause_manager.api.http.pagination import page_of
 from pause_manager.api.http.permissions import MayUseEntries
 from pause_manager.api.http.strict import ReasonSerializer
+from pause_manager.api.reasons import WaitExplanationSerializer
 from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
-from pause_manager.pause_queue import stuck
+from pause_manager.pause_queue import explanation, stuck
 
 ENTRY_ID = OpenApiParameter("entry_id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Id of an entry.")
 
@@ -62,6 +63,22 @@ def _not_found(entry_id: str) -> exceptions.NotFound:
 
 def _key(entry_id: str) -> int:
     return int(entry_id) if entry_id.isascii() and entry_id.isdecimal() and len(entry_id) < 19 else 0
+
+
+class EntryExplanation(EntryView):
+    """Why an entry waits."""
+
+    @extend_schema(
+        operation_id="explain_entry",
+        summary="List every reason why an entry of the pause queue waits, and its place among what waits for the same",
+        parameters=[ENTRY_ID, schema.REQUEST_ID],
+        responses=schema.answers({200: WaitExplanationSerializer}, *schema.READS, 404),
+    )
+    def get(self, request: Request, entry_id: str) -> Response:
+        entry = self.entries().light().filter(pk=_key(entry_id)).first()
+        if entry is None:
+            raise _not_found(entry_id)
+        return Response(WaitExplanationSerializer(explanation.explain(entry).as_dict()).data)
 
 
 class EntryVerb(EntryView):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from pause_manager.api import audit, capacity, fleet, health, holds, pause_queue, thresholds, windows
+from pause_manager.api import audit, capacity, fleet, health, holds, overrides, pause_queue, thresholds, windows
 
 app_name = "pause-manager-api"
 
@@ -17,11 +17,14 @@ urlpatterns = [
     path("v1/pause-windows/<str:window>/skip/", windows.WindowSkip.as_view(), name="skip-pause-window"),
     path("v1/nodes/<str:node>/threshold/", thresholds.NodeThreshold.as_view(), name="node-threshold"),
     path("v1/holds/release/", holds.HoldRelease.as_view(), name="release-holds"),
+    path("v1/overrides/", overrides.OverrideList.as_view(), name="overrides"),
+    path("v1/overrides/<str:override_id>/", overrides.OverrideDetail.as_view(), name="override"),
     path("v1/capacity/", capacity.Capacity.as_view(), name="capacity"),
     path("v1/agents/available-capacity", capacity.AvailableCapacity.as_view(), name="available-capacity"),
     path("v1/agents/<str:agent_id>/capacity", capacity.NodeCapacity.as_view(), name="node-capacity"),
     path("v1/pause-queue/", pause_queue.PauseQueue.as_view(), name="pause-queue"),
     path("v1/pause-queue/rename/", pause_queue.RenameTask.as_view(), name="rename-task"),
+    path("v1/pause-queue/<str:entry_id>/explain/", pause_queue.EntryExplanation.as_view(), name="explain-entry"),
     path("v1/pause-queue/<str:entry_id>/drop/", pause_queue.DropEntry.as_view(), name="drop-entry"),
     path("v1/pause-queue/<str:entry_id>/reroute/", pause_queue.RerouteEntry.as_view(), name="reroute-entry"),
     path("v1/pause-queue/<str:entry_id>/force-resume/", pause_queue.ForceResume.as_view(), name="force-resume"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class InvalidPolicy(ValueError):
@@ -97,6 +97,10 @@ class Policy:
             raise InvalidPolicy("Cannot use this policy: expected consolidate_every_seconds > 0, got: 0")
         if self.ramp_max < 1:
             raise InvalidPolicy(f"Cannot use this policy: expected ramp_max >= 1, got: {self.ramp_max}")
+
+    def with_pause_below(self, share: float) -> Policy:
+        """The same with another threshold; parked work resumes as far above it as before, at most at 1."""
+        return replace(self, pause_below=share, resume_above=min(1.0, round(share + self.gap, 9)))
 
     def pause_threshold(self, own: float | None, moved_by: float = 0.0) -> float:
         """The free share below which a node takes no new work.

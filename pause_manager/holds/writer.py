@@ -2,6 +2,7 @@
 
 Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
 
+0. an override (``overrides.writer``)
 1. the row of the fleet switch, if workers obey a hold on one of the scopes; then the rows of resources, by name
 2. what orders runs among each other: their dependencies, then a lane. Who changes a hold takes neither
 3. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them

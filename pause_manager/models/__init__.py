@@ -6,6 +6,7 @@ from pause_manager.models.fleet import ControlState, FleetWorker
 from pause_manager.models.holds import SCOPE, SCOPES, Hold, HoldQuerySet
 from pause_manager.models.machine import Machine
 from pause_manager.models.nodes import CapacitySample, WorkerNode, WorkerNodeQuerySet
+from pause_manager.models.overrides import Override, OverrideQuerySet
 from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, PollState
 from pause_manager.models.resources import Resource
 from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
@@ -24,6 +25,8 @@ __all__ = [
     "HoldQuerySet",
     "IdempotencyRecord",
     "Machine",
+    "Override",
+    "OverrideQuerySet",
     "PauseQueueEntry",
     "PauseQueueQuerySet",
     "PauseWindow",

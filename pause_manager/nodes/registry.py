@@ -289,6 +289,20 @@ def set_threshold(name: str, pause_below: float | None, *, actor: Actor, reason:
         return True
 
 
+def override_threshold(name: str, pause_below: float) -> tuple[int, float | None] | None:
+    """Set the node's own threshold; return its key and the threshold it had, ``None`` if there is no such node."""
+    node = WorkerNode.objects.select_for_update(no_key=True).filter(name=name).only("pause_below").first()
+    if node is None:
+        return None
+    WorkerNode.objects.filter(pk=node.pk).update(pause_below=pause_below)
+    return node.pk, node.pause_below
+
+
+def restore_threshold(pk: int, overridden: float, pause_below: float | None) -> bool:
+    """Put back what :func:`override_threshold` returned, if the node still has the ``overridden`` threshold."""
+    return bool(WorkerNode.objects.filter(pk=pk, pause_below=overridden).update(pause_below=pause_below))
+
+
 def still_called_so(seen: Sequence[KnownNode]) -> list[KnownNode]:
     """Those of ``seen`` that have not been renamed since: what is read of a node now is under its new name."""
     names = set(WorkerNode.objects.filter(pk__in=[state.row.pk for state in seen]).values_list("name", flat=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from django.db import connection
@@ -47,6 +47,7 @@ class FleetSnapshot:
     states: dict[str, capacity.NodeState]
     """What is remembered of the nodes: saturation, cooldown, how far the use of other processes swung."""
     now: float
+    watch: watching.Watch = field(default_factory=watching.Watch)
 
     @cached_property
     def headrooms(self) -> capacity.Headrooms:
@@ -72,7 +73,7 @@ class AdmissionController:
 
     def should_pause(self, needs: Needs, *, pipeline: str = "", queue: str = "") -> capacity.Verdict:
         """The policy's verdict on new work with ``needs``; logged with its figures. What is reserved is not counted."""
-        policy = conf.settings().policy_of(pipeline)
+        policy = self._fleet.watch.policy_of(pipeline)
         verdict = self._verdicts.get((needs, policy, queue))
         if verdict is None:
             fleet = self._fleet
@@ -91,11 +92,11 @@ class AdmissionController:
             for kind in self._queue_heads
             if any(capacity.can_ever_run(view, kind.needs, kind.queue) for view in online)
         ]
-        return must_queue(rivals, needs, priority, pipeline=pipeline)
+        return must_queue(rivals, needs, priority, policy_of=self._fleet.watch.policy_of, pipeline=pipeline)
 
     def reserve(self, needs: Needs, wanted: int, *, pipeline: str = "", queue: str = "") -> int:
         """Reserve room for as many of ``wanted`` pieces as fit; returns how many."""
-        policy = conf.settings().policy_of(pipeline)
+        policy = self._fleet.watch.policy_of(pipeline)
         barred = self._ramp.barred(needs, self._fleet.now)
         for count in range(wanted):
             if self._book.place(needs, barred, policy, queue) is None:
@@ -136,12 +137,18 @@ class AdmissionController:
         return heads.kinds(conf.settings().policy_of().ageing_seconds)
 
 
-def must_queue(waiting: Sequence[Kind], needs: Needs, priority: int, *, pipeline: str = "") -> bool:
+def must_queue(
+    waiting: Sequence[Kind],
+    needs: Needs,
+    priority: int,
+    *,
+    policy_of: Callable[[str], capacity.Policy],
+    pipeline: str = "",
+) -> bool:
     """Whether newcomers must queue: something that waits is no larger and no less urgent.
 
     What waits by a policy that keeps more free than theirs is not in their way.
     """
-    policy_of = conf.settings().policy_of
     own = policy_of(pipeline).pause_below
     ahead = ((kind.needs, kind.urgency) for kind in waiting if policy_of(kind.pipeline).pause_below <= own)
     return capacity.goes_behind(ahead, needs, priority)
@@ -163,15 +170,17 @@ def open_admission(
     Verdicts are logged at ``level``: those that are only shown to somebody need not be. ``seen`` is as in
     :func:`take_snapshot`.
     """
-    if not watching.is_watched():
+    watch = watching.read()
+    if not watch.is_watched:
         return None
-    return AdmissionController(take_snapshot(seen), Ramp.stored(), level)
+    return AdmissionController(take_snapshot(seen, watch), Ramp.stored(), level)
 
 
-def take_snapshot(seen: Sequence[nodes.KnownNode] | None = None) -> FleetSnapshot:
+def take_snapshot(seen: Sequence[nodes.KnownNode] | None = None, watch: watching.Watch | None = None) -> FleetSnapshot:
     """The fleet as it is now, in a constant number of queries.
 
-    A caller that holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang.
+    A caller that holds locks gives what ``nodes.states`` has ``seen`` before: it asks Redis, which may hang. ``watch``
+    spares a statement.
     """
     by_node = workloads.allocations_by_node()
     held = nodes.held()
@@ -181,7 +190,7 @@ def take_snapshot(seen: Sequence[nodes.KnownNode] | None = None) -> FleetSnapsho
         for view in worker_groups.with_workers(state.view for state in found)
     ]
     states = {state.row.name: state.watch.state for state in found if state.row.policy_state}
-    return FleetSnapshot(views, by_node.get(None, []), states, database_seconds())
+    return FleetSnapshot(views, by_node.get(None, []), states, database_seconds(), watch or watching.read())
 
 
 def should_pause(needs: Needs, *, pipeline: str = "", queue: str = "") -> capacity.Verdict:
@@ -251,7 +260,8 @@ def admit_on(
     free concerns it. Of what ``was_parked`` (asked if need be) a node that cools down takes none.
     """
     with gate_health.counted("capacity"):
-        if not watching.is_watched():
+        watch = watching.read()
+        if not watch.is_watched:
             return ()
         if told is not None:
             with connection.cursor() as cursor:
@@ -267,7 +277,7 @@ def admit_on(
         if node == identity.known_name():
             view = _from_here(view, needs, among)
         state = found.watch.state if found is not None and found.row.policy_state and not goes_on else None
-        now, policy = at or database_seconds(), conf.settings().policy_of(pipeline)
+        now, policy = at or database_seconds(), watch.policy_of(pipeline)
         admission = capacity.admit(
             view,
             needs,
@@ -285,7 +295,7 @@ def admit_on(
             return admission.sentence
         if newcomer is not None:
             ahead = heads.kinds(conf.settings().policy_of().ageing_seconds, serving.of_node(node))
-            if must_queue(ahead, needs, newcomer, pipeline=pipeline):
+            if must_queue(ahead, needs, newcomer, policy_of=watch.policy_of, pipeline=pipeline):
                 logger.info("No turn for a newcomer: %s", QUEUED_BEHIND)
                 return QUEUED_BEHIND
         return admission.gpus

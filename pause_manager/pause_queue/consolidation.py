@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pause_manager import capacity, conf, workloads
+from pause_manager import capacity, workloads
 from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import NodeView
@@ -26,8 +26,7 @@ def consolidate(
     if not ramp.short or not policy.consolidates:
         return [], ramp
     ramp = replace(ramp, short=_named(ramp.short))
-    policy_of = conf.settings().policy_of
-    return capacity.consolidate(ramp, ledger, policy, fleet.now, fleet.states, policy_of=policy_of)
+    return capacity.consolidate(ramp, ledger, policy, fleet.now, fleet.states, policy_of=fleet.watch.policy_of)
 
 
 def _named(short: Sequence[capacity.Waiting]) -> tuple[capacity.Waiting, ...]:

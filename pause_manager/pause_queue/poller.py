@@ -85,11 +85,12 @@ def poll_once(seen: Sequence[nodes.KnownNode]) -> Poll:
         before = Ramp.of_dict(state.ramp)
         _remember(replace(before, allowance=1, sent=()), [])
         return Poll(0, PauseQueueEntry.objects.waiting().count(), "the fleet is held")
-    return _poll(Ramp.of_dict(state.ramp).backed_off(), seen) if watching.is_watched() else _let_all_go()
+    watch = watching.read()
+    return _poll(Ramp.of_dict(state.ramp).backed_off(), seen, watch) if watch.is_watched else _let_all_go()
 
 
-def _poll(ramp: Ramp, seen: Sequence[nodes.KnownNode]) -> Poll:
-    policy_of = conf.settings().policy_of
+def _poll(ramp: Ramp, seen: Sequence[nodes.KnownNode], watch: watching.Watch) -> Poll:
+    policy_of = watch.policy_of
     policy = policy_of()
     entries = heads.foremost(ramp.allowance, policy.ageing_seconds)
     policies = {entry.pipeline: policy_of(entry.pipeline) for entry in entries}
@@ -104,7 +105,7 @@ def _poll(ramp: Ramp, seen: Sequence[nodes.KnownNode]) -> Poll:
         )
         for entry in entries
     ]
-    fleet = take_snapshot(seen)
+    fleet = take_snapshot(seen, watch)
     ledger = fleet.reserve_unplaced(capacity.resuming_ledger(fleet.views, policy, fleet.now, fleet.states))
     plan, after = capacity.plan_resume(
         waiting, fleet.views, policy, ramp.state, fleet.now, states=fleet.states, ledger=ledger
@@ -154,7 +155,7 @@ def _told(
     kept_for = {name: one.needs for name, one in ramp.kept.items()}
     told = []
     for queue, pipeline, needs in list(kinds)[:MOST_TOLD]:
-        policy = conf.settings().policy_of(pipeline)
+        policy = fleet.watch.policy_of(pipeline)
         verdict = capacity.outlook(
             fleet.views,
             needs,

@@ -80,6 +80,11 @@ class Parked:
     """The queue whose workers do the work, where its message goes to another; empty: to the same."""
 
 
+def set_priority(ref: str, priority: int) -> None:
+    """Give what waits for ``ref`` another priority, and with it another place; in the caller's transaction."""
+    PauseQueueEntry.objects.waiting().filter(ref=ref).order_by().update(priority=priority)
+
+
 def park(items: Sequence[Parked], *, reason: str, details: dict[str, Any]) -> int:
     """Write an entry for each of ``items`` and hold those that are runs, in one transaction; returns how many wait.
 

@@ -16,22 +16,27 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
+from automation.contrib.credits.models import tables as credit_tables
 from automation.models import tables
 
 ROOT = Path(__file__).parents[2]
 MODELS = {
     model.__name__: model._meta.db_table
-    for app in ("pause_manager", "automation")
+    for app in ("pause_manager", "automation", "credits")
     for model in apps.get_app_config(app).get_models()
 }
 NAMES = {table: name for name, table in MODELS.items()}
-CONSTANTS = {name: NAMES[table] for name, table in vars(tables).items() if isinstance(table, str) and table in NAMES}
+CONSTANTS = {
+    name: NAMES[table]
+    for name, table in [*vars(tables).items(), *vars(credit_tables).items()]
+    if isinstance(table, str) and table in NAMES
+}
 METHODS = {"create", "get_or_create", "update_or_create", "bulk_create", "bulk_update", "update", "delete"}
 SQL = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY|TRUNCATE)\s+(?:ONLY\s+)?([^\s(,;]+)", re.IGNORECASE)
 
 QUERYSETS = {
     name: model.__name__
-    for app in ("pause_manager", "automation")
+    for app in ("pause_manager", "automation", "credits")
     for model in apps.get_app_config(app).get_models()
     if (name := type(model._default_manager.all()).__name__) != "QuerySet"
 }
@@ -39,6 +44,7 @@ QUERYSETS = {
 WRITERS: dict[str, set[str]] = {
     "Account": {"backend/bootstrap.py"},
     "Agent": {"automation/agents/registry.py"},
+    "Billing": {"automation/contrib/credits/ledger.py", "automation/contrib/credits/settling.py"},
     "CapacitySample": {"pause_manager/nodes/registry.py"},
     "ControlEvent": {"pause_manager/observability/audit.py"},
     # The second writes one setting of the fleet, which no hold decides.
@@ -46,11 +52,19 @@ WRITERS: dict[str, set[str]] = {
     "CounterTotal": {"pause_manager/observability/counters.py"},
     "FleetWorker": {"pause_manager/nodes/members.py"},
     # The second only notes when work had drained and resumed, never what is held.
+    # A trigger of the database writes the other half of what credits keep.
+    "Grant": {"automation/contrib/credits/allowance.py", "automation/contrib/credits/settling.py"},
+    "Line": {"automation/contrib/credits/ledger.py"},
+    "RunCredits": {"automation/contrib/credits/settling.py", "automation/contrib/credits/starting.py"},
+    "StagePrice": {"automation/contrib/credits/starting.py"},
+    "Transfer": {"automation/contrib/credits/ledger.py"},
+    "Usage": {"automation/contrib/credits/settling.py"},
     "Hold": {"pause_manager/holds/writer.py", "pause_manager/holds/milestones.py"},
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
     "Lane": {"automation/runs/lanes.py"},
     "ItemFailure": {"automation/leases/checkpoint.py"},
     "Membership": {"backend/bootstrap.py"},
+    "Override": {"pause_manager/overrides/writer.py"},
     "Schedule": {"automation/schedules/writer.py"},
     "ScheduleOccurrence": {"automation/schedules/writer.py"},
     # The first writes the state, by its table of transitions; the second the other columns.

@@ -49,7 +49,7 @@ def numbers(count: int) -> list[dict[str, Any]]:
     return [{"n": n} for n in range(1, count + 1)]
 
 
-def make_run(pipeline: str = "numbers", items: int | list[dict[str, Any]] = 10, **options: Any) -> AutomationRun:
+def make_run(pipeline: str = "numbers", items: int | list[dict[str, Any]] | None = 10, **options: Any) -> AutomationRun:
     """A run of one of the test pipelines over the items 1, 2, 3, …, started if the gate is open."""
     assert pipelines
     given = numbers(items) if isinstance(items, int) else items

@@ -84,6 +84,25 @@ class BufferedPipeline(Pipeline):
     stages = (Buffered,)
 
 
+class AsyncScripted(Scripted):
+    """The same, three items at once."""
+
+    slug = "async-scripted"
+    in_flight = 3
+
+    async def process(self, item: Payload, ctx: Any) -> Iterable[Payload]:  # type: ignore[override]
+        if _script is not None:
+            _script(item, ctx)
+        return [{"n": item["n"]}]
+
+
+@register
+class AsyncScriptedPipeline(Pipeline):
+    slug = "async-scripted"
+    title = "Async scripted"
+    stages = (AsyncScripted,)
+
+
 class Fan(Stage):
     """``n`` modulo 4 outputs an item: none for some."""
 
@@ -360,6 +379,23 @@ class Chain(Pipeline):
     slug = "chain"
     title = "Chain"
     stages = (Fan, Sum, Few)
+
+
+class Write(Stage):
+    """Yields each item as it is."""
+
+    slug = "write"
+    title = "Write"
+
+    def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
+        yield item
+
+
+@register
+class Written(Pipeline):
+    slug = "written"
+    title = "Written"
+    stages = (Write,)
 
 
 class Remote(Stage):

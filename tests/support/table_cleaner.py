@@ -13,7 +13,7 @@ LARGE = 32 * 2**20
 """Bytes of rows, dead ones counted, from which on emptying all files is the faster way."""
 
 # Nothing writes any more once the locks are there, a killed process's last statement included.
-# The audit trail is emptied too: one of its own deletions in the same transaction permits that.
+# The audit trail and the ledger are emptied too: one of their own deletions in the same transaction permits that.
 _EMPTY = """
 DO $$
 DECLARE
@@ -22,6 +22,7 @@ DECLARE
 BEGIN
     LOCK TABLE {tables} IN EXCLUSIVE MODE;
     PERFORM set_config('pause_manager.erasing_in', pg_current_xact_id()::text, true);
+    PERFORM set_config('credits.erasing_in', pg_current_xact_id()::text, true);
     IF (SELECT sum(pg_relation_size(t::regclass)) FROM unnest(tables) t) > {large} THEN
         TRUNCATE {tables};
         RETURN;

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from automation.gate import CODES
 from automation.reports.status import ALL as STATUSES
+from pause_manager.api.reasons import PlaceSerializer, ReasonFiguresSerializer
 
 
 class CountsSerializer(serializers.Serializer[Any]):
@@ -62,14 +63,10 @@ class ProgressSerializer(serializers.Serializer[Any]):
     durations = DurationsSerializer()
 
 
-class ReasonOfWaitSerializer(serializers.Serializer[Any]):
+class ReasonOfWaitSerializer(ReasonFiguresSerializer):
     """One reason."""
 
-    code = serializers.ChoiceField(choices=CODES)
-    sentence = serializers.CharField()
-    since = serializers.DateTimeField(allow_null=True)
-    actor = serializers.CharField(help_text="Who caused it.")
-    lifted_by = serializers.CharField(help_text="What would end it.")
+    code = serializers.ChoiceField(choices=CODES)  # type: ignore[assignment]
 
 
 class WillStartSerializer(serializers.Serializer[Any]):
@@ -80,7 +77,7 @@ class WillStartSerializer(serializers.Serializer[Any]):
     items = serializers.IntegerField(help_text="Not done and not in progress.")
 
 
-class ExplanationSerializer(serializers.Serializer[Any]):
+class ExplanationSerializer(PlaceSerializer):
     """Every reason why the run may not proceed, in a fixed order; none means that it may."""
 
     status = serializers.ChoiceField(choices=STATUSES)

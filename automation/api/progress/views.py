@@ -9,7 +9,6 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from automation import gate
 from automation.api import schema
 from automation.api.base import AutomationView
 from automation.api.progress.serializers import ExplanationSerializer, ProgressSerializer
@@ -18,7 +17,7 @@ from automation.api.schema import READ, answers
 from automation.api.work.serializers import StageRunSerializer
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.pipeline import definition
-from automation.reports import payload_access, progress
+from automation.reports import explanation, payload_access, progress
 
 
 class RunProgress(AutomationView):
@@ -86,12 +85,16 @@ class RunExplanation(AutomationView):
     )
     def get(self, request: Request, run_id: str) -> Response:
         run = selection.find(request.user, run_id)
-        reasons = gate.explain(run)
+        explained = explanation.of_run(run)
+        reasons = list(explained.reasons)
         if not payload_access.may_view(request.user):
             reasons = payload_access.without_texts(reasons)
         found = {
             "status": selection.shown_status(run),
-            "may_proceed": gate.may_proceed(reasons),
+            "may_proceed": explained.may_start,
+            "may_start": explained.may_start,
+            "position": explained.position,
+            "expected_start": explained.expected_start,
             "reasons": reasons,
             "will_start": will_start(run),
         }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from automation import gate
 from automation.management.run_command import Exit, RunCommand, find_run
-from automation.reports import status
-from pause_manager import times
+from automation.reports import explanation, status
+from pause_manager.management.reasons import lines_of
 
 
 class Command(RunCommand):
@@ -17,19 +16,11 @@ class Command(RunCommand):
 
     def run_command(self, **options: Any) -> Exit:
         run = find_run(options["run"])
-        reasons = gate.explain(run)
+        explained = explanation.of_run(run)
         if options["json"]:
-            self.tell(run, "", as_json=True, reasons=[reason.as_dict() for reason in reasons])
+            self.tell(run, "", as_json=True, **explained.as_dict())
             return Exit.OK
-        self.line(f"Run {run.pk} is {status.in_words(status.of(run, has_reasons=bool(reasons)))}.")
-        if not reasons:
-            self.line("Nothing keeps it.")
-        for reason in reasons:
-            since = f" Since {times.written(reason.since)}." if reason.since else ""
-            self.line(f"- {reason.sentence}{since} {_end_of(reason)}")
+        self.line(f"Run {run.pk} is {status.in_words(status.of(run, has_reasons=bool(explained.reasons)))}.")
+        for line in lines_of(explained):
+            self.line(line)
         return Exit.OK
-
-
-def _end_of(reason: gate.Reason) -> str:
-    nothing, colon, hint = reason.lifted_by.partition("nothing: ")
-    return f"Nothing ends that: {hint}." if colon and not nothing else f"It resumes when {reason.lifted_by}."

@@ -18,11 +18,12 @@ from rich.table import Table
 from pause_manager import conf, manager, times
 from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.management.shell import Exit, ShellCommand
+from pause_manager.management.reasons import lines_of
+from pause_manager.management.shell import CommandRefused, Exit, ShellCommand
 from pause_manager.messaging.message import GROUPS
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.pausable import chord_results
-from pause_manager.pause_queue import outlook, stuck
+from pause_manager.pause_queue import explanation, outlook, stuck
 
 WIDE = 160
 
@@ -60,6 +61,9 @@ exit codes of drop, rename, force and reroute:
         reroute = verbs.add_parser("reroute", help="move messages to another queue", **told)
         _add_selection(reroute)
         reroute.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they go to")
+        explain = verbs.add_parser("explain", help="list every reason why an entry waits, and its place in line")
+        explain.add_argument("entry", type=int, metavar="ENTRY", help="number of the entry")
+        explain.add_argument("--json", action="store_true", help="one JSON object, for machines")
         for verb in (drop, rename, force, reroute):
             verb.add_argument("--reason", required=True, help="why, for the audit trail")
             verb.add_argument("--json", action="store_true", help="one JSON object, for machines")
@@ -69,6 +73,8 @@ exit codes of drop, rename, force and reroute:
         if verb is None:
             self._show(options)
             return Exit.OK
+        if verb == "explain":
+            return self._explain(options)
         who: dict[str, Any] = {"actor": Actor.shell(), "reason": options["reason"]}
         if verb == "rename":
             changed = stuck.rename(options["old"], options["new"], queue=options["queue"], **who)
@@ -83,6 +89,19 @@ exit codes of drop, rename, force and reroute:
         else:
             self.line(f"{_DONE[verb]}: {len(changed):,}." if changed else "Nothing was changed: no entry is meant.")
         return Exit.OK if changed else Exit.REFUSED
+
+    def _explain(self, options: dict[str, Any]) -> Exit:
+        entry = PauseQueueEntry.objects.light().filter(pk=options["entry"]).first()
+        if entry is None:
+            raise CommandRefused(f"Cannot find entry {options['entry']}.", Exit.NOT_FOUND, "not_found")
+        explained = explanation.explain(entry)
+        if options["json"]:
+            self.line({"entry": entry.pk, **explained.as_dict()})
+            return Exit.OK
+        self.line(f"Entry {entry.pk}, {entry.task_name} {entry.ref}:")
+        for line in lines_of(explained):
+            self.line(line)
+        return Exit.OK
 
     def _show(self, options: dict[str, Any]) -> None:
         shown = PauseQueueEntry.objects.waiting()

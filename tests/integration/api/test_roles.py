@@ -112,7 +112,7 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
     blind.user_permissions.add(*Permission.objects.filter(codename__in=["view_workitem", "view_itemfailure"]))
     User.objects.update(is_staff=True)
     ended = make_run(site=site)
-    ended.lifecycle, ended.finished_at = "failed", timezone.now()
+    ended.lifecycle, ended.finished_at, ended.lane_seat_at = "failed", timezone.now(), None
     ended.failure = f"few: a loop failed: KeyError: {secret}"
     ended.save()
     for action, reason in EVENTS.items():

@@ -132,7 +132,8 @@ def test_reasons_come_in_the_fixed_order_each_with_all_its_parts():
         "This run was paused by olga: operator of run.",
     ]
     assert all(reason.since and reason.actor == "user:olga" and reason.lifted_by for reason in reasons)
-    assert all(set(reason.as_dict()) == {"code", "sentence", "since", "actor", "lifted_by"} for reason in reasons)
+    parts = {"code", "sentence", "since", "actor", "lifted_by", "figures"}
+    assert all(set(reason.as_dict()) == parts for reason in reasons)
 
 
 @pytest.mark.req("M-27")

@@ -16,20 +16,22 @@ from django.db import DatabaseError, connection
 
 from automation import gate, leases
 from automation.dispatch import admission
-from automation.models import Lifecycle, Ticket, WorkSlice
+from automation.models import Lane, Lifecycle, RunDependency, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.reports import progress_notifier
-from automation.runs import reconciler
+from automation.runs import lifecycle, reconciler
 from pause_manager import fleet, holds
 from pause_manager.models import ControlState
 from pause_manager.observability import gate_health
 from tests.support.factories import OPERATOR, claim, drain, make_run, outputs, stage_of, tickets, worker
+from tests.support.lane_runs import again, codes, in_lane, make_lane, states
 from tests.support.node_factories import make_node
 from tests.support.scrape import renamed
 
 pytestmark = pytest.mark.django_db
 
 HOLDS, NODES = "pause_manager_hold", "pause_manager_workernode"
+LANES, DEPENDENCIES = Lane._meta.db_table, RunDependency._meta.db_table
 
 
 @contextmanager
@@ -76,6 +78,49 @@ def test_layers_of_explain_are_judged_apart_and_closed(scrape):
     assert "Its holds" in reason.sentence
     assert degraded(scrape) == {"node", "holds"}
     assert gate.may_start(run), "the transaction goes on, and so does the run"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.req("S-16")
+def test_an_order_of_a_lane_that_cannot_be_read_keeps_nobody(scrape):
+    site = make_lane("acme", policy="skip_parked")
+    first, second = in_lane(site, 2)
+    assert codes(second) == ["lane"]
+
+    with renamed(LANES):
+        assert (gate.may_start(again(second)), gate.blocked([again(second)])) == (True, set())
+        [reason] = [one for one in gate.explain(again(second)) if not one.keeps]
+        assert reason.sentence.startswith("The order of its lane cannot be read (ProgrammingError)")
+        lifecycle.pause(first.pk, actor=OPERATOR)
+        lifecycle.resume(first.pk, actor=OPERATOR)
+        reconciler.reconcile()
+
+    assert states(first, second) == ["running", "running"], "work proceeds"
+    assert degraded(scrape) == {"lane"}
+    assert claim(second) is not None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.req("S-17")
+@pytest.mark.req("S-33")
+def test_an_order_that_cannot_be_read_drops_no_freeze_and_no_dependency(scrape):
+    site = make_lane("acme")
+    (first,) = in_lane(site)
+    holds.place(["lane:acme"], kind="freeze", actor=OPERATOR, reason="a check failed")
+    frozen = in_lane(site)[0]
+    dependent = in_lane(site, after=[first.pk])[0]
+
+    with renamed(LANES):
+        assert codes(frozen) == ["freeze"]
+        reconciler.reconcile()
+    holds.release(["lane:acme"], kind="freeze", actor=OPERATOR)
+    with without(LANES, "width"), renamed(DEPENDENCIES):
+        reconciler.reconcile()
+        assert codes(dependent) == ["unreadable"]
+        assert gate.blocked([again(dependent)]) == {dependent.pk}
+
+    assert states(frozen, dependent) == ["pending", "pending"]
+    assert degraded(scrape) >= {"lane", "dependency"}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,0 +1,38 @@
+"""Amounts of credits as people read and write them. Rows have whole thousandths of a credit."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+
+THOUSAND = 1_000
+MOST = 10**12
+"""Thousandths of a credit in one booking."""
+
+
+def written(thousandths: int) -> str:
+    """``1234567`` as ``1,234.567``; without needless zeros."""
+    text = f"{Decimal(thousandths) / THOUSAND:,.3f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def credits_of(thousandths: int) -> Decimal:
+    """The number of credits, exactly."""
+    return Decimal(thousandths) / THOUSAND
+
+
+def thousandths_of(given: object) -> int:
+    """``"1.5"`` or 1.5 credits in thousandths. Raises ``ValueError`` with what is allowed."""
+    try:
+        amount = Decimal(str(given)) * THOUSAND
+    except InvalidOperation:
+        raise ValueError(f"expected a number of credits, got: {str(given)[:40]!r}") from None
+    if not amount.is_finite() or amount != amount.to_integral_value():
+        raise ValueError(f"expected credits with at most three decimals, got: {str(given)[:40]!r}")
+    if abs(amount) > MOST:
+        raise ValueError(f"expected at most {MOST // THOUSAND:,} credits, got: {str(given)[:40]!r}")
+    return int(amount)
+
+
+def rounded_up(thousandths: float | Decimal) -> int:
+    """The next whole thousandth."""
+    return int(Decimal(str(thousandths)).to_integral_value(ROUND_CEILING))

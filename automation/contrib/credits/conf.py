@@ -1,0 +1,30 @@
+"""The settings of credits, declared once: ``CREDITS = {...}`` in Django's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from django.conf import settings as django_settings
+
+SHARES: Mapping[str, int] = {"clusters": 15, "ideas": 10, "content": 40, "prompts": 5, "images": 30}
+"""Percent of a site's budget for each function of the content pipeline."""
+
+
+@dataclass(frozen=True)
+class CreditsSettings:
+    margin: float = 1.2
+    """How many times its estimate a run reserves at its start."""
+    assumed_words: int = 1_000
+    """Words that one pass of a stage priced by words is taken to make until some have been measured."""
+    measured_runs: int = 20
+    """Completed runs of a pipeline from which the number of items in its later stages is estimated."""
+    currency: str = "EUR"
+    """In which the costs of providers are stated."""
+    shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
+    """Percent of a site's budget by function, where the site has no shares of its own."""
+
+
+def settings() -> CreditsSettings:
+    """The settings in force; the system checks have vouched for the names and types."""
+    return CreditsSettings(**getattr(django_settings, "CREDITS", {}))

@@ -1,0 +1,15 @@
+"""How many loops a stage of a run may have at a time: as declared, or as an operator has set it for a while."""
+
+from __future__ import annotations
+
+from automation.pipeline.definition import CONCURRENCY
+from pause_manager.overrides import kinds
+
+KIND = "stage_concurrency"
+"""The kind of override that sets it for a while."""
+
+_OF_RUN = "'run:' || run.id || '/' || stage.slug"
+_OF_PIPELINE = "'pipeline:' || run.pipeline || '/' || stage.slug"
+
+LOOP_LIMIT = f"coalesce(({kinds.active_value(KIND, _OF_RUN, _OF_PIPELINE)})::int, {CONCURRENCY})"
+"""SQL over ``run`` and ``stage``; null: no limit."""

@@ -1,0 +1,92 @@
+"""Why a run waits, or one that does not exist yet would: all reasons, the place in line, the expected start."""
+
+from __future__ import annotations
+
+from django.db.models import Q
+
+from automation import gate
+from automation.gate import lane_order
+from automation.models import AutomationRun, Site
+from automation.pipeline import Pipeline, definition
+from automation.pipeline.definition import Definition
+from pause_manager import manager, times
+from pause_manager.actor import SYSTEM
+from pause_manager.holds import wording
+from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.pause_queue import explanation as of_entry
+from pause_manager.reasons import Explanation, Reason
+
+CLOSED = "closed"
+"""The code of a site that takes no new runs."""
+
+
+def of_run(run: AutomationRun) -> Explanation:
+    """The reasons of the gate, and the position: in its lane, else in the pause queue."""
+    reasons = tuple(gate.explain(run))
+    place = gate.place_in_line(run)
+    if place.position is not None:
+        return Explanation(reasons, place.position, place.expected_start)
+    entry = PauseQueueEntry.objects.waiting().light().filter(ref=run.scope).first()
+    return Explanation(reasons, of_entry.position(entry) if entry is not None else None)
+
+
+def of_new_run(pipeline: type[Pipeline], site: Site) -> Explanation:
+    """What a run of ``pipeline`` for ``site`` that is created now, with the usual priority, would wait for.
+
+    A bounded number of statements, and one look at the samples of the nodes.
+    """
+    first = [stage for stage in pipeline.stages if not pipeline.predecessors(stage.slug)]
+    stages = [definition.declared(pipeline, stage) for stage in first]
+    reasons = [*_of_site(site), *_of_holds(pipeline, site, stages), *_of_lane(site), *_of_room(pipeline, stages)]
+    reasons.sort(key=_rank)
+    position = None
+    if any(reason.code == lane_order.CODE for reason in reasons):
+        usual = AutomationRun._meta.get_field("priority").default
+        position = lane_order.waiting_in(site.slug).filter(priority__lte=usual).count() + 1
+    return Explanation(tuple(reasons), position)
+
+
+def _rank(reason: Reason) -> int:
+    return gate.ORDER.index(reason.code) if reason.code in gate.ORDER else -1
+
+
+def _of_site(site: Site) -> list[Reason]:
+    since = next((at for at in (site.closed_at, site.account.closed_at) if at is not None), None)
+    if since is None:
+        return []
+    sentence = f"Site {site.slug} was closed at {times.written(since)} and takes no new runs."
+    return [Reason(CLOSED, sentence, since, SYSTEM.name, "nothing: it is closed for good")]
+
+
+def _of_holds(pipeline: type[Pipeline], site: Site, stages: list[Definition]) -> list[Reason]:
+    slugs = (pipeline.slug, *pipeline.formerly)
+    covering = Q(scope__in=["fleet", f"lane:{site.slug}", *(f"pipeline:{slug}" for slug in slugs)])
+    covering |= Q(scope__in=[f"queue:{stage.queue}" for stage in stages])
+    covering |= Q(scope__in=[f"resource:{name}" for stage in stages for name in stage.uses])
+    found = [*Hold.objects.active().filter(covering).order_by("created_at"), *gate.holds_of_all_nodes()]
+    return [wording.reason_of(hold) for hold in found]
+
+
+def _of_lane(site: Site) -> list[Reason]:
+    ahead = lane_order.ahead_of_new(site.slug)
+    if not ahead:
+        return []
+    figures = {"lane": site.slug, "runs": [str(one.id) for one in ahead]}
+    lifted = "one of them ends, or the lane is made wider (manage.py lane)" if len(ahead) > 1 else "it ends"
+    sentence = lane_order.sentence(site.slug, ahead).replace("It waits", "It would wait", 1)
+    return [Reason(lane_order.CODE, sentence, None, SYSTEM.name, lifted, figures=figures)]
+
+
+def _of_room(pipeline: type[Pipeline], stages: list[Definition]) -> list[Reason]:
+    judge = manager.judge()
+    reasons = []
+    for stage in stages:
+        if stage.is_for_agents:
+            continue
+        verdict = judge(stage.needs, pipeline.slug, stage.queue)
+        if verdict.should_pause:
+            lifted = "there is room, or an operator starts it anyway (resume_run --force)"
+            sentence = f"{stage.title} would wait for room: {verdict.sentence}"
+            figures = {"code": verdict.code, **verdict.figures}
+            reasons.append(Reason("capacity", sentence, None, "capacity", lifted, figures=figures))
+    return reasons

@@ -1,0 +1,85 @@
+"""What is in a lane: who holds its places, who waits and why, who is paused, whether it is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Q, QuerySet
+
+from automation import gate
+from automation.gate import Reason, lane_order
+from automation.models import AutomationRun, Lane
+from pause_manager.models import Hold
+
+MOST_TOLD = 100
+"""Runs of a kind in a lane that are told, at most; the counts are of all."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that waits for a place."""
+
+    run: AutomationRun
+    position: int
+    reasons: list[Reason]
+    """What keeps it, in the order of the gate; empty: it is about to start."""
+
+
+@dataclass(frozen=True)
+class LaneQueue:
+    """One lane as it is now."""
+
+    lane: Lane
+    active: list[AutomationRun]
+    """The runs that hold its places, the longest first."""
+    waiting: list[Waiting]
+    """Those that are not paused, in order."""
+    waiting_count: int
+    paused: list[AutomationRun]
+    paused_count: int
+    freeze: Hold | None
+
+
+def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
+    """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate, run by run."""
+    unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
+    seated = unfinished.filter(lane_seat_at__isnull=False).order_by("lane_seat_at", "pk")
+    line = lane_order.waiting_in(lane.name)
+    paused = unfinished.filter(paused_at__isnull=False).order_by("paused_at", "pk")
+    freeze = Hold.objects.covering([lane.scope]).filter(kind=Hold.Kind.FREEZE).first()
+    return LaneQueue(
+        lane=lane,
+        active=list(seated.select_related("site")[:at_most]),
+        waiting=[
+            Waiting(run, position, [reason for reason in gate.explain(run) if reason.keeps])
+            for position, run in _placed(line, at_most)
+        ],
+        waiting_count=line.filter(paused_at__isnull=True).count(),
+        paused=list(paused.select_related("site")[:at_most]),
+        paused_count=paused.count(),
+        freeze=freeze,
+    )
+
+
+def _placed(line: QuerySet[AutomationRun], at_most: int) -> Sequence[tuple[int, AutomationRun]]:
+    """The first who are not paused, with their position among all who wait."""
+    first = list(line.filter(paused_at__isnull=True).select_related("site")[:at_most])
+    if not first:
+        return []
+    last = first[-1]
+    passed = list(line.filter(paused_at__isnull=False).filter(_until(last)).values_list(*_ORDER))
+    return [(1 + number + sum(key < _key(run) for key in passed), run) for number, run in enumerate(first)]
+
+
+_ORDER = ("priority", "lane_order", "created_at", "id")
+
+
+def _key(run: AutomationRun) -> tuple[int, int, datetime, object]:
+    return run.priority, run.lane_order, run.created_at, run.pk
+
+
+def _until(run: AutomationRun) -> Q:
+    """Of a priority that is no later; what is compared further is few."""
+    return Q(priority__lte=run.priority)

@@ -1,0 +1,36 @@
+"""Explanations as the API shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+
+class ReasonFiguresSerializer(serializers.Serializer[Any]):
+    """One reason why something waits."""
+
+    code = serializers.CharField(help_text="For machines; the page of errors lists all codes.")
+    sentence = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True)
+    actor = serializers.CharField(help_text="Who caused it.")
+    lifted_by = serializers.CharField(help_text="What would end it.")
+    figures = serializers.DictField(help_text="What it rests on; of a hold `scope`, `kind`, `mode` and `expires_at`.")
+
+
+class PlaceSerializer(serializers.Serializer[Any]):
+    """A place in line."""
+
+    may_start = serializers.BooleanField(help_text="Whether nothing keeps it.")
+    position = serializers.IntegerField(
+        allow_null=True, help_text="Among what waits for the same, 1 is next; null: it waits in no line."
+    )
+    expected_start = serializers.DateTimeField(
+        allow_null=True, help_text="From measured rates; null if that is not known."
+    )
+
+
+class WaitExplanationSerializer(PlaceSerializer):
+    """Every reason why something may not start, in a fixed order; none means that it may."""
+
+    reasons = ReasonFiguresSerializer(many=True)

@@ -1,0 +1,113 @@
+"""Why an entry of the pause queue waits: the holds on it, want of room, its time, or what is wrong with it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+
+from pause_manager import conf, times
+from pause_manager.actor import SYSTEM
+from pause_manager.holds import wording
+from pause_manager.models import Hold, PauseQueueEntry, WorkerNode
+from pause_manager.models.clock import database_now
+from pause_manager.pause_queue import outlook, unserved
+from pause_manager.reasons import Explanation, Reason
+
+ORDER = ("fleet", "freeze", "operator", "node", "budget", "needs_input", "throttled", "capacity")
+"""The order in which the holds on an entry are told; kinds that are not named here come last."""
+NOT_BEFORE = "not_before"
+CODES = (NOT_BEFORE, *PauseQueueEntry.Problem.values)
+"""The codes that only entries have."""
+_ENTRY = PauseQueueEntry._meta.db_table
+
+
+def explain(entry: PauseQueueEntry) -> Explanation:
+    """Every reason why ``entry`` waits, in order, and how many wait for the same before it.
+
+    A constant number of statements. Its expected start is not known: nobody can tell when room comes or a hold ends.
+    """
+    if entry.finished_at is not None and not entry.problem:
+        sentence = f"It has left the pause queue: {entry.get_outcome_display()}."
+        return Explanation((Reason("finished", sentence, entry.finished_at, SYSTEM.name, "nothing"),))
+    reasons = [*_of_holds(entry), *_of_problem(entry), *_of_time(entry), *_of_room(entry), *_of_workers(entry)]
+    return Explanation(tuple(reasons), position(entry))
+
+
+def scopes_of(entry: PauseQueueEntry) -> list[str]:
+    """Every scope whose holds keep ``entry``, nodes aside."""
+    queue = entry.work_queue or entry.queue
+    of_run = [entry.ref] if entry.is_run else []
+    return ["fleet", f"queue:{queue}", *of_run, *(f"resource:{name}" for name in entry.uses)]
+
+
+def _of_holds(entry: PauseQueueEntry) -> list[Reason]:
+    found = list(Hold.objects.covering(scopes_of(entry)).exclude(kind=Hold.Kind.CAPACITY))
+    live = WorkerNode.objects.seen_within(timedelta(seconds=conf.settings().unknown_seconds))
+    nodes = [f"node:{name}" for name in live.values_list("name", flat=True)]
+    held = list(Hold.objects.covering(nodes)) if nodes else []
+    found += held if {hold.scope for hold in held} == set(nodes) else []
+    found.sort(key=lambda hold: (_rank(wording.code_of(hold)), hold.created_at))
+    return [wording.reason_of(hold) for hold in found]
+
+
+def _rank(code: str) -> int:
+    return ORDER.index(code) if code in ORDER else len(ORDER)
+
+
+def _of_problem(entry: PauseQueueEntry) -> list[Reason]:
+    if not entry.problem:
+        return []
+    label = PauseQueueEntry.Problem(entry.problem).label
+    lifted = "it is renamed, rerouted or dropped (manage.py pause_queue), or a worker that knows it is started"
+    return [Reason(entry.problem, f"Nobody takes it up: {label}.", None, SYSTEM.name, lifted)]
+
+
+def _of_time(entry: PauseQueueEntry) -> list[Reason]:
+    if entry.resume_after is None or entry.resume_after <= database_now():
+        return []
+    at = times.written(entry.resume_after)
+    return [Reason(NOT_BEFORE, f"It is not to resume before {at}.", entry.paused_at, SYSTEM.name, "its time comes")]
+
+
+def _of_room(entry: PauseQueueEntry) -> list[Reason]:
+    if entry.waits_for != PauseQueueEntry.WaitsFor.CAPACITY or entry.finished_at is not None:
+        return []
+    now = outlook.of([entry]).get(entry.pk)
+    sentence = f"It waits for room: {now.sentence}" if now else f"It waits for room: {entry.reason}"
+    figures = {"needs": dict(entry.needs), **(now.as_dict() if now else {})}
+    lifted = f"there is room, or an operator sends it on anyway (pause_queue force {entry.pk})"
+    return [Reason("capacity", sentence, entry.paused_at, SYSTEM.name, lifted, figures=figures)]
+
+
+def _of_workers(entry: PauseQueueEntry) -> list[Reason]:
+    queue = entry.work_queue or entry.queue
+    if not unserved.of([queue]):
+        return []
+    lifted = f"a worker is started with -Q {queue}"
+    return [Reason(outlook.NO_WORKER, unserved.sentence(queue), None, SYSTEM.name, lifted, keeps=False)]
+
+
+def position(entry: PauseQueueEntry) -> int | None:
+    """1 is next among those that wait for the same: room, or the end of a hold on the same queue."""
+    if entry.finished_at is not None:
+        return None
+    values: dict[str, Any] = {
+        "waits_for": entry.waits_for,
+        "queue": entry.work_queue,
+        "priority": entry.priority,
+        "paused_at": entry.paused_at,
+        "id": entry.pk,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_BEFORE, values)
+        (before,) = cursor.fetchone()
+    return int(before) + 1
+
+
+_BEFORE = f"""
+    SELECT count(*) FROM {_ENTRY} AS entry
+     WHERE entry.finished_at IS NULL AND entry.waits_for = %(waits_for)s AND entry.work_queue = %(queue)s
+       AND (entry.priority, entry.paused_at, entry.id) < (%(priority)s, %(paused_at)s::timestamptz, %(id)s)
+"""
