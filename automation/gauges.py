@@ -10,15 +10,11 @@ from django.db import connection
 from prometheus_client import Metric
 
 from automation import agents
-from automation.gate import installed_code
+from automation.gate import pending
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
-from automation.pipeline.definition import QUEUE
 from automation.reports import status
 from automation.reports.slice_totals import WAITING
-from pause_manager.models import Hold
 from pause_manager.observability.exposition import gauge, register
-
-_HOLD = Hold._meta.db_table
 
 RUNS = f"""
     SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, count(*), max(held_seconds)
@@ -28,19 +24,7 @@ RUNS = f"""
                         SELECT 1 FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
                          WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
                    ) AS is_leased,
-                   run.lifecycle = 'pending' AND (
-                        run.copying IS NOT NULL OR
-                        EXISTS (SELECT 1 FROM {_HOLD} AS hold
-                                 WHERE hold.released_at IS NULL
-                                   AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane))
-                        OR EXISTS (
-                            SELECT 1 FROM {STAGE} AS stage
-                             WHERE stage.run_id = run.id AND stage.position >= 0
-                               AND (stage.position = 0 OR stage.definition IS NULL)
-                               AND (NOT coalesce({installed_code.IS_HERE}, false) OR EXISTS (
-                                        SELECT 1 FROM {_HOLD} AS hold
-                                         WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})))
-                   ) AS is_kept,
+                   {pending.IS_KEPT} AS is_kept,
                    extract(epoch FROM statement_timestamp() - run.paused_at)::float8 AS held_seconds
               FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished
      GROUP BY 1, 2, 3, 4, 5, 6
@@ -77,7 +61,7 @@ def _runs() -> Iterable[Metric]:
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
     for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in _rows(
-        RUNS, {"installed": installed_code.keys()}
+        RUNS, pending.values()
     ):
         name = status.derive(
             lifecycle,

@@ -75,6 +75,20 @@ _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
 _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
 
+ALL_NODES_HELD = f"""
+    (EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE})
+     AND NOT EXISTS (
+        SELECT 1 FROM {_NODE} AS node
+         WHERE {_LIVE} AND NOT EXISTS (
+            SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name)))
+"""
+"""SQL: there are live nodes, and a hold on each. ``node_seconds`` is of :func:`node_seconds`."""
+USES_HELD = f"""
+    EXISTS (SELECT 1 FROM jsonb_array_elements_text(stage.definition->'uses') AS used(name)
+              JOIN {_HOLD} AS hold ON hold.released_at IS NULL AND hold.scope = 'resource:' || used.name)
+"""
+"""SQL over ``stage``: a resource that it uses is held."""
+
 OPEN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND run.lane_seat_at IS NOT NULL
@@ -85,15 +99,9 @@ OPEN = f"""
          WHERE hold.released_at IS NULL
            AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
                               'queue:' || {QUEUE}))
-    AND NOT EXISTS (
-        SELECT 1 FROM jsonb_array_elements_text(stage.definition->'uses') AS used(name)
-          JOIN {_HOLD} AS hold ON hold.released_at IS NULL AND hold.scope = 'resource:' || used.name)
+    AND NOT {USES_HELD}
     AND {resource_limits.HAVE_PLACES}
-    AND (EXISTS (
-            SELECT 1 FROM {_NODE} AS node
-             WHERE {_LIVE} AND NOT EXISTS (
-                SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name))
-         OR NOT EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE}))
+    AND NOT {ALL_NODES_HELD}
 """
 """SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
 

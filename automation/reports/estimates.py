@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from automation.gate import installed_code
@@ -13,11 +14,24 @@ MEASURED = 5
 """The rate is taken from that many runs at most, the newest completed ones."""
 
 
+Part = Callable[[Site, str, int | None], dict[str, Any]]
+"""(site, slug of a pipeline, items) to further members of an estimate."""
+
+_parts: list[Part] = []
+
+
+def register(part: Part) -> Part:
+    """Add the members that ``part`` returns to every estimate; call it in ``AppConfig.ready``."""
+    _parts.append(part)
+    return part
+
+
 def of_items(site: Site, pipeline: str, items: int | None) -> dict[str, Any]:
     """``{pipeline, items, measured_runs, seconds_per_item, seconds, stages: [{slug, title, seconds_per_item, …}]}``.
 
     Seconds are of working time, pauses excluded, per item of the run's input. They are ``None`` if no run of the
-    pipeline has completed in the account of ``site``, or how many items there would be is not known.
+    pipeline has completed in the account of ``site``, or how many items there would be is not known. Apps add members,
+    see :func:`register`.
     """
     rows = AutomationRun.objects.present().filter(
         account_id=site.account_id, pipeline=pipeline, lifecycle=Lifecycle.COMPLETED, total_items__gt=0
@@ -35,6 +49,7 @@ def of_items(site: Site, pipeline: str, items: int | None) -> dict[str, Any]:
             {"slug": slug, "title": installed_code.title_of(pipeline, slug), **_of_rate(seconds / measured, items)}
             for slug, seconds in _seconds_of_stages(runs).items()
         ],
+        **{name: value for part in _parts for name, value in part(site, pipeline, items).items()},
     }
 
 

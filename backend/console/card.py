@@ -16,8 +16,9 @@ from automation import gate
 from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.work import WorkItem, WorkSlice
-from automation.reports import payload_access, progress, status
+from automation.reports import payload_access, progress, run_figures, status
 from automation.reports.item_labels import label_of
+from automation.runs import start_conditions
 from automation.runs.retries import RETRYABLE
 from backend.console import access
 from backend.console.live.sse import Update
@@ -83,6 +84,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
         "current": [stage for stage in found["stages"] if stage["is_current"]],
         "in_flight": in_flight,
         "durations": found["durations"],
+        "figures": run_figures.of_run(run),
         "is_final": run.lifecycle in TERMINAL,
         "is_ticking": run.started_at is not None and run.finished_at is None,
         # The banner says that the run is being cancelled, and a finished run waits for nothing.
@@ -94,12 +96,13 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
 
 
 def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
-    """Return the enabled controls. Resume is enabled only under an operator's hold, the only kind that it releases."""
+    """Return the enabled controls. Resume is enabled under a hold of a kind that it releases."""
     retry = may_operate and run.lifecycle in RETRYABLE and _has_failures(run) and not hasattr(run, "retried_by")
     is_open = may_operate and run.lifecycle not in TERMINAL and run.cancel_requested_at is None
     kinds = set(Hold.objects.covering([run.scope]).values_list("kind", flat=True)) if is_open else set()
     held, waits = Hold.Kind.OPERATOR in kinds, Hold.Kind.CAPACITY in kinds
-    return Controls(pause=is_open and not held, resume=held, cancel=is_open, retry=retry, force=waits)
+    may_resume = held or not kinds.isdisjoint(start_conditions.kinds())
+    return Controls(pause=is_open and not held, resume=may_resume, cancel=is_open, retry=retry, force=waits)
 
 
 def _has_failures(run: AutomationRun) -> bool:

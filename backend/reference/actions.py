@@ -20,6 +20,7 @@ ACTIONS = {
     "create": "A run was created.",
     "created": "An object was created in the admin.",
     "credits_corrected": "Credits were booked back or taken, by an entry that corrects another.",
+    "credits_limited": "The most that a run may use was changed.",
     "credits_low": "An account's credits have fallen below its mark.",
     "credits_settled": "A run that has prices was settled: what it set aside and did not use is available again.",
     "credits_topped_up": "Credits were added to an account.",

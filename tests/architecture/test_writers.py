@@ -44,7 +44,11 @@ QUERYSETS = {
 WRITERS: dict[str, set[str]] = {
     "Account": {"backend/bootstrap.py"},
     "Agent": {"automation/agents/registry.py"},
-    "Billing": {"automation/contrib/credits/ledger.py", "automation/contrib/credits/settling.py"},
+    "Billing": {
+        "automation/contrib/credits/accounts.py",
+        "automation/contrib/credits/ledger.py",
+        "automation/contrib/credits/settling.py",
+    },
     "CapacitySample": {"pause_manager/nodes/registry.py"},
     "ControlEvent": {"pause_manager/observability/audit.py"},
     # The second writes one setting of the fleet, which no hold decides.
@@ -75,6 +79,7 @@ WRITERS: dict[str, set[str]] = {
     "RunQuestion": {"automation/runs/questions.py"},
     "RunDependency": {"automation/runs/dependency_rows.py"},
     "RunningTask": {"pause_manager/pausable/running_tasks.py"},
+    "SiteBudget": {"automation/contrib/credits/accounts.py"},
     "Site": {"backend/bootstrap.py"},
     # A trigger of the database keeps them.
     "SliceTotals": set(),

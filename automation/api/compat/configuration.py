@@ -113,7 +113,10 @@ class StageEstimateSerializer(serializers.Serializer[Any]):
 
 
 class EstimateSerializer(serializers.Serializer[Any]):
-    """Working time by the rate of the last five completed runs; null where nothing was measured."""
+    """Working time by the rate of the last five completed runs; null where nothing was measured.
+
+    Installed apps add members: with credits `needed`, `balance` and `sufficient`.
+    """
 
     pipeline = serializers.CharField()
     items = serializers.IntegerField(allow_null=True)

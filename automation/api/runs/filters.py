@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import CharField, Exists, OuterRef, Q, Value
-from django.db.models.fields.json import KT
-from django.db.models.functions import Concat
+from django.db.models import Q
 from rest_framework import serializers
 
-from automation.gate import installed_code
-from automation.models import Lifecycle, StageRun
+from automation.gate import pending
+from automation.models import Lifecycle
 from automation.models.runs import RunQuerySet
 from automation.reports import status
 from automation.reports.status import ALL as STATUSES
 from pause_manager.api.http.pagination import PageQuery
-from pause_manager.models import Hold
-from pause_manager.scopes import RUNS
 
 
 class RunQuery(PageQuery):
@@ -50,21 +46,8 @@ def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
 
 
 def _kept() -> Q:
-    """Pending runs without a hold of their own that the gate keeps: a wider hold, or want of code."""
-    held = set(Hold.objects.active().exclude(scope__startswith=RUNS).values_list("scope", flat=True))
-    if "fleet" in held:
-        return Q(pk__isnull=False)
-    names: dict[str, list[str]] = {"pipeline": [], "lane": [], "queue": []}
-    for scope in held:
-        kind, _, name = scope.partition(":")
-        names.get(kind, []).append(name)
-    current = StageRun.objects.filter(run=OuterRef("pk")).current().order_by()
-    interface = KT("definition__interface")
-    code = Concat(OuterRef("pipeline"), Value("/"), "slug", Value("/"), interface, output_field=CharField())
-    lacks_code = Exists(current.alias(code=code).exclude(code__in=installed_code.keys()))
-    in_queue = Exists(current.filter(definition__queue__in=names["queue"]))
-    by_name = Q(pipeline__in=names["pipeline"]) | Q(lane__in=names["lane"])
-    return by_name | Q(in_queue) | Q(lacks_code) | Q(copying__isnull=False)
+    """Pending runs that the gate keeps, although they have no hold of their own."""
+    return Q(pk__in=pending.kept_ids())
 
 
 def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:

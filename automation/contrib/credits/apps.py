@@ -10,4 +10,4 @@ class CreditsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from automation.contrib.credits import allowance, checks, starting  # noqa: F401  (they register themselves)
+        from automation.contrib.credits import allowance, card, checks, starting  # noqa: F401  (they register themselves)

@@ -35,3 +35,30 @@ class KeyReused(AutomationError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"Cannot book {key[:100]!r}: this key belongs to another booking.")
+
+
+class AccountNotFound(AutomationError):
+    """The account does not exist, or the caller does not belong to it."""
+
+    code = "not_found"
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"Cannot find account {account[:64]}: there is none that you may see.")
+
+
+class BookingNotFound(AutomationError):
+    """The booking does not exist, or belongs to an account of others."""
+
+    code = "not_found"
+
+    def __init__(self, booking: str) -> None:
+        super().__init__(f"Cannot find booking {booking[:64]}: there is none that you may see.")
+
+
+class NoCredits(AutomationError):
+    """The run has no prices, so that it has no limit either."""
+
+    code = "run_has_no_prices"
+
+    def __init__(self, run_id: object) -> None:
+        super().__init__(f"Cannot limit run {run_id}: it has not started, has ended, or nothing of it has a price.")

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet, Sum
+from django.db import connection
+from django.db.models import BigIntegerField, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
-from automation.contrib.credits.models import RunCredits, Usage
+from automation.contrib.credits.funds import MONTH
+from automation.contrib.credits.models import Line, RunCredits, Usage
+from automation.contrib.credits.models.tables import USAGE
+from automation.models import Site
 
 CURRENCY_PARTS = 1_000_000
 
@@ -51,3 +56,39 @@ def summed(rows: QuerySet[Usage], *by: str) -> Iterable[dict[str, Any]]:
     for one in sums:
         kept = {name: one[name] for name in by}
         yield {**kept, "items": one["n"], "charged": one["paid"], "cost": one["spent"]}
+
+
+def with_amounts(rows: Any) -> Any:
+    """Transfers, each with ``amount``: what it changed in the customer's credits or, for a cost, what it is."""
+    lines = Line.objects.filter(transfer=OuterRef("pk"), book__in=(Line.Book.AVAILABLE, Line.Book.EXPENSE))
+    sums = lines.order_by().values("transfer").annotate(sum=Sum("amount")).values("sum")
+    return rows.annotate(amount=Coalesce(Subquery(sums), 0, output_field=BigIntegerField()))
+
+
+MOST_ROWS = 1_000
+
+
+def history(rows: QuerySet[Usage], by: str) -> list[dict[str, Any]]:
+    """Sums by ``month`` (newest first), ``site``, ``stage`` or ``run``: ``[{name, items, credits}]``."""
+    field = {"month": "month", "site": "site_id", "stage": "stage", "run": "run_id"}[by]
+    found = list(summed(rows, field))
+    if by == "month":
+        found.reverse()
+    names: dict[Any, Any] = {}
+    if by == "site":
+        names = dict(Site.objects.filter(pk__in=[one[field] for one in found]).values_list("pk", "slug"))
+    return [
+        {"name": str(names.get(one[field], one[field])), "items": one["items"], "credits": one["charged"]}
+        for one in found[:MOST_ROWS]
+    ]
+
+
+def used_by_function(site_id: int) -> dict[str, int]:
+    """What a site has used this month (UTC), by function, in thousandths of a credit."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT function, sum(charged)::bigint FROM {USAGE} WHERE site_id = %s AND month = {MONTH} "
+            "GROUP BY 1 ORDER BY 1",
+            [site_id],
+        )
+        return dict(cursor.fetchall())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db import transaction
+
 from automation.contrib.credits import budgets, estimates, funds, ledger
 from automation.contrib.credits.amounts import written
-from automation.contrib.credits.errors import CreditsShort
+from automation.contrib.credits.errors import CreditsShort, NoCredits
 from automation.contrib.credits.estimates import Estimate
 from automation.contrib.credits.models import Price, RunCredits, StagePrice
 from automation.items import keys
@@ -15,8 +17,9 @@ from automation.models import AutomationRun, StageRun
 from automation.pipeline import definition
 from automation.runs import start_conditions
 from automation.runs.start_conditions import StartCondition
-from pause_manager.actor import SYSTEM
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.models import Hold
+from pause_manager.observability import audit
 
 
 class CoveredByCredits(StartCondition):
@@ -160,3 +163,22 @@ def _prefixes(sources: Sequence[str], ids: dict[str, int]) -> dict[str, str]:
     if len(sources) < 2:
         return {}
     return {str(ids[slug]): keys.of_source(index) for index, slug in enumerate(sources)}
+
+
+def change_limit(run: AutomationRun, limit: int | None, *, actor: Actor) -> None:
+    """Set the most that ``run`` may use, in thousandths of a credit; ``None``: no limit. Raises ``NoCredits``."""
+    with transaction.atomic():
+        open_rows = RunCredits.objects.select_for_update().filter(pk=run.pk, settled_at__isnull=True)
+        kept = open_rows.first()
+        if kept is None:
+            raise NoCredits(run.pk)
+        if kept.limit == limit:
+            return
+        open_rows.update(limit=limit)
+        audit.record(
+            "credits_limited",
+            scope=run.scope,
+            actor=actor,
+            before={"limit": None if kept.limit is None else written(kept.limit)},
+            after={"limit": None if limit is None else written(limit)},
+        )
