@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),
     path("admin/", admin.site.urls),
+    path("api/v1/serial-gate/", include("automation.api.serial_gate.urls")),
     path("api/", include("pause_manager.api.urls")),
     path("api/queue/jobs/", include("automation.api.agents.urls")),
     path("api/v1/automation/", include("automation.api.urls")),

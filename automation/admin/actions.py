@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import ngettext
 
+from automation.admin.answers import answer_selected
 from automation.errors import AutomationError
 from automation.models import AutomationRun
 from automation.retention import deletion
@@ -77,7 +78,7 @@ def retry_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[Au
     _act(request, queryset, _retry_runs, "Retried")
 
 
-ACTIONS = (pause_selected, resume_selected, cancel_selected, retry_selected, delete_runs_selected)
+ACTIONS = (pause_selected, resume_selected, answer_selected, cancel_selected, retry_selected, delete_runs_selected)
 
 
 def _act_if_confirmed(

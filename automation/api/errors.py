@@ -8,12 +8,18 @@ from rest_framework import status
 from rest_framework.response import Response
 
 from automation.errors import (
+    AmbiguousQuestion,
     AutomationError,
     CheckpointConflict,
     JobIncomplete,
     JobNotFound,
     LeaseLost,
+    MoveRefused,
+    NotFrozen,
+    NothingAsked,
     NotParked,
+    QuestionClosed,
+    QuestionNotFound,
     ScheduleRefused,
     SiteBusy,
     SiteClosed,
@@ -41,6 +47,15 @@ class SiteNotFound(AutomationError):
         super().__init__(f"Cannot find site {site[:64]!r}: there is none that you may see.")
 
 
+class LaneNotFound(AutomationError):
+    """There is no such lane, or none that the caller may see."""
+
+    code = "not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Cannot find lane {name[:64]!r}: there is none that you may see.")
+
+
 class ScheduleNotFound(AutomationError):
     """The schedule does not exist, or the caller may not see it."""
 
@@ -65,6 +80,13 @@ class AmbiguousRun(AutomationError):
 _STATUS: dict[type[AutomationError], int] = {
     RunNotFound: status.HTTP_404_NOT_FOUND,
     SiteNotFound: status.HTTP_404_NOT_FOUND,
+    LaneNotFound: status.HTTP_404_NOT_FOUND,
+    QuestionNotFound: status.HTTP_404_NOT_FOUND,
+    MoveRefused: status.HTTP_409_CONFLICT,
+    NothingAsked: status.HTTP_409_CONFLICT,
+    AmbiguousQuestion: status.HTTP_409_CONFLICT,
+    QuestionClosed: status.HTTP_409_CONFLICT,
+    NotFrozen: status.HTTP_409_CONFLICT,
     ScheduleNotFound: status.HTTP_404_NOT_FOUND,
     NoRun: status.HTTP_404_NOT_FOUND,
     AmbiguousRun: status.HTTP_409_CONFLICT,

@@ -8,6 +8,7 @@ from automation.api.base import Unknown
 from automation.api.compat import configuration
 from automation.api.compat import views as compat
 from automation.api.progress import views as progress
+from automation.api.runs import bulk, questions
 from automation.api.runs import views as runs
 from automation.api.work import explanations
 from automation.api.work import views as work
@@ -18,11 +19,16 @@ _RUN = "runs/<str:run_id>"
 
 urlpatterns = [
     path("runs/", runs.RunList.as_view(), name="runs"),
+    path("runs/pause/", bulk.PauseRuns.as_view(), name="pause-runs"),
+    path("runs/resume/", bulk.ResumeRuns.as_view(), name="resume-runs"),
+    path("runs/cancel/", bulk.CancelRuns.as_view(), name="cancel-runs"),
     path(f"{_RUN}/", runs.RunDetail.as_view(), name="run"),
     path(f"{_RUN}/start/", runs.StartRun.as_view(), name="start-run"),
     path(f"{_RUN}/pause/", runs.PauseRun.as_view(), name="pause-run"),
     path(f"{_RUN}/resume/", runs.ResumeRun.as_view(), name="resume-run"),
     path(f"{_RUN}/cancel/", runs.CancelRun.as_view(), name="cancel-run"),
+    path(f"{_RUN}/answer/", questions.AnswerRun.as_view(), name="answer-run"),
+    path(f"{_RUN}/questions/", questions.RunQuestions.as_view(), name="questions"),
     path(f"{_RUN}/retry-failed/", runs.RetryFailed.as_view(), name="retry-failed"),
     path(f"{_RUN}/progress/", progress.RunProgress.as_view(), name="progress"),
     path(f"{_RUN}/stages/", progress.RunStages.as_view(), name="stages"),

@@ -158,7 +158,7 @@ def explain(run: AutomationRun) -> list[Reason]:
         return [Reason("finished", f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run")]
     reasons = []
     if run.cancel_requested_at is not None:
-        sentence = "It is being cancelled and ends when its workers have finished their items."
+        sentence = _of_cancel(run)
         reasons.append(
             Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
         )
@@ -174,6 +174,17 @@ def explain(run: AutomationRun) -> list[Reason]:
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
         reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
     return reasons
+
+
+def _of_cancel(run: AutomationRun) -> str:
+    """What a cancel waits for."""
+    waits = "It is being cancelled and ends when its workers have finished their items."
+    try:
+        with gate_health.guarded_read("telemetry"):
+            deferred = idle_reasons.told_of_irreversible(idle_reasons.irreversible_at_work(run.pk))
+    except Exception:
+        return waits  # it is told by itself that much cannot be read
+    return f"It is being cancelled. {deferred}" if deferred else waits
 
 
 def _of_holds_and_order(run: AutomationRun) -> list[Reason]:

@@ -5,9 +5,10 @@ None of them stops a worker that comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import Count, Min, Q
 from django.db.models.functions import Now
@@ -127,6 +128,20 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[IdleRe
     sentence = f"No agent that may take work of {run.pipeline} was heard of lately, and agents do {', '.join(titles)}."
     since = able.order_by("-last_seen_at").values_list("last_seen_at", flat=True).exclude(last_seen_at=None).first()
     yield IdleReason(NO_AGENT, sentence, since, "such an agent asks for work")
+
+
+def irreversible_at_work(run_id: UUID) -> list[str]:
+    """The slugs of stages marked irreversible of which a worker is at an item: a cancel waits until that has ended."""
+    leased = WorkSlice.objects.leased().filter(stage_run__run=run_id, stage_run__definition__irreversible=True)
+    return sorted(set(leased.values_list("stage_run__slug", flat=True)))
+
+
+def told_of_irreversible(slugs: Sequence[str]) -> str:
+    """That a cancel is deferred because of these stages, in a sentence; empty for none."""
+    if not slugs:
+        return ""
+    which = f"Stage {slugs[0]} is" if len(slugs) == 1 else f"Stages {', '.join(slugs)} are"
+    return f"{which} irreversible: the cancel is deferred until the item in progress has ended."
 
 
 def _at_work(run: AutomationRun) -> Iterator[IdleReason]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from automation.gate import Reason, problems
+from automation.models import RunQuestion
 from automation.reports import item_labels
 from pause_manager.models import ControlEvent
 
@@ -40,6 +41,13 @@ def error_class(error: str) -> str:
 def failure(reason: str, *, is_shown: bool) -> str:
     """The reason why a run failed, as far as it is shown."""
     return reason if is_shown else _of_stage(reason)
+
+
+def question(asked: RunQuestion, *, is_shown: bool) -> str:
+    """What a stage asks; only what it is about, where its own words are not shown."""
+    if is_shown or asked.kind != RunQuestion.Kind.QUESTION:
+        return asked.question
+    return f"A question about {asked.item_key}. To read it takes the permission {VIEW}."
 
 
 def without_texts(reasons: list[Reason]) -> list[Reason]:

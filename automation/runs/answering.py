@@ -20,6 +20,7 @@ from automation.runs import failing, loop_failures, questions, transitions
 from automation.runs.questions import FAIL, RETRY, AppliesTo, Kind
 from pause_manager import scopes
 from pause_manager.actor import Actor
+from pause_manager.messaging import notifier
 from pause_manager.observability import audit
 from pause_manager.times import written
 
@@ -52,6 +53,7 @@ def answer(
             _refuse_if_unfit(one, text)
         questions.record_answer([one.pk for one in answered], text, applies_to=applies_to, actor=actor)
         _record(run_id, answered, text, applies_to, actor, reason)
+        notifier.changed(scopes.run(run_id))
         if chosen.kind != Kind.QUESTION and text == FAIL:
             what = f"{chosen.item_key} has failed" if chosen.item_key else "it has failed"
             why = f"{chosen.stage_run.slug}: {what}, and {actor.name} let the run fail"

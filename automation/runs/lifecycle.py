@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from automation.errors import TransitionRefused
+from automation.gate import idle_reasons
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
@@ -118,6 +119,8 @@ def _not_resumed(run_id: UUID) -> TransitionRefused:
 def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
     """End the run for good: at once if no worker holds a slice of it, else when the last slice is released.
 
+    In a stage marked irreversible the item in progress ends first; the event names such stages (``deferred_by``).
+
     A repeated cancel changes nothing. Raises ``TransitionRefused`` if the run is completed or failed.
     """
     with transaction.atomic():
@@ -127,6 +130,8 @@ def cancel(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
         if transitions.request_cancel(run_id, actor=actor):
             scope = scopes.run(run_id)
             details = in_flight.of_runs([run_id]).get(scope)
+            if deferring := idle_reasons.irreversible_at_work(run_id):
+                details = (details or {}) | {"deferred_by": deferring}
             audit.record(
                 "cancel_requested",
                 scope=scope,

@@ -19,6 +19,7 @@ from automation.models import AutomationRun, Lifecycle, RunQuestion, StageRun
 from automation.models.runs import lock_runs
 from pause_manager import holds, scopes
 from pause_manager.actor import Actor
+from pause_manager.messaging import notifier
 from pause_manager.models import Hold
 from pause_manager.observability import audit
 
@@ -81,6 +82,7 @@ def ask(stage_run: StageRun, asking: Asking, *, worker: str = "", give_back: Cal
         if going_on:
             _store(stage_run, asking, worker)
             _hold(stage_run, asking)
+            notifier.changed(run.scope)
         give_back()
     return going_on
 

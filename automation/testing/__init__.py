@@ -27,9 +27,18 @@ from automation.items import keys
 from automation.pipeline import AnyStage, Payload, Pipeline, item_types
 from automation.pipeline.checks import check_pipeline
 from automation.pipeline.payloads import UnfitPayload, encode
-from automation.testing.trial import Failure, Item, MemoryArtifacts, StageResult, Trial, make_context
+from automation.testing.trial import Failure, Item, MemoryArtifacts, Question, StageResult, Trial, make_context
 
-__all__ = ["Failure", "MemoryArtifacts", "PipelineResult", "StageResult", "make_context", "run_pipeline", "run_stage"]
+__all__ = [
+    "Failure",
+    "MemoryArtifacts",
+    "PipelineResult",
+    "Question",
+    "StageResult",
+    "make_context",
+    "run_pipeline",
+    "run_stage",
+]
 
 
 @dataclass
@@ -46,6 +55,16 @@ class PipelineResult:
         return list(self.stages.values())[-1].outputs
 
     @property
+    def questions(self) -> list[Question]:
+        """All that was asked."""
+        return [question for stage in self.stages.values() for question in stage.questions]
+
+    @property
+    def frozen(self) -> str:
+        """Why a stage froze the lane; empty if none did."""
+        return next((stage.frozen for stage in self.stages.values() if stage.frozen), "")
+
+    @property
     def failures(self) -> list[Failure]:
         return [failure for stage in self.stages.values() for failure in stage.failures]
 
@@ -59,19 +78,22 @@ def run_stage(
     stop_at_checkpoint: int | None = None,
     resume: StageResult | None = None,
     sleep: Callable[[float], None] = lambda seconds: None,
+    answer: Callable[[Question], str | None] | None = None,
 ) -> StageResult:
     """Run ``stage`` over ``items`` (dicts, or objects of its ``item_type``).
 
     ``params`` are handed over as they are. ``files`` is what ``ctx.artifacts`` holds, by name in storage, and gets what
     is saved. With ``stop_at_checkpoint`` the run is paused at that ``ctx.checkpoint``, counted from 1; ``resume`` goes
-    on where such a result ended. Raises ``PipelineError`` if the stage is declared wrongly, ``InvalidInput`` for items
-    that it cannot take.
+    on where such a result ended. ``answer(question)`` is the person who is asked (``NeedsInput``); without it, or where
+    it returns ``None``, the stage stops there, as it does when it freezes its lane.
+
+    Raises ``PipelineError`` if the stage is declared wrongly, ``InvalidInput`` for items that it cannot take.
     """
     first = type(stage.__name__, (stage,), {"after": None})
     alone = type("Alone", (Pipeline,), {"slug": "alone", "title": "Alone", "stages": (first,)})
     check_pipeline(alone, {})
     given = _input(alone, items)
-    trial = Trial(stage, [given], params or {}, {} if files is None else files, sleep=sleep)
+    trial = Trial(stage, [given], params or {}, {} if files is None else files, sleep=sleep, answer=answer)
     trial.stop_at_checkpoint = stop_at_checkpoint
     if resume is not None:
         trial.resume(resume)
@@ -85,8 +107,11 @@ def run_pipeline(
     params: Mapping[str, Any] | None = None,
     limit: int | None = None,
     sleep: Callable[[float], None] = lambda seconds: None,
+    answer: Callable[[Question], str | None] | None = None,
 ) -> PipelineResult:
     """Run all stages of ``pipeline`` over ``items``, or over those that it makes itself; ``limit`` of them at most.
+
+    ``answer`` is as in :func:`run_stage`; where nobody answers, or the lane is frozen, the run stops.
 
     Raises ``InvalidParams`` or ``InvalidInput`` as the creation of a run does.
     """
@@ -108,10 +133,10 @@ def run_pipeline(
             for one in pipeline.stages
             if one.item_type is not None and stage.slug in pipeline.predecessors(one.slug)
         ]
-        found = Trial(stage, made, cleaned, result.files, readers=readers, sleep=sleep).run()
+        found = Trial(stage, made, cleaned, result.files, readers=readers, sleep=sleep, answer=answer).run()
         result.stages[stage.slug] = found
-        if any(failure.item is None for failure in found.failures):
-            break  # a hook that fails ends the run
+        if found.is_interrupted or any(failure.item is None for failure in found.failures):
+            break  # it waits for a person, or a hook has failed and ends the run
     return result
 
 

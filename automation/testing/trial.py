@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import IO, Any
 from uuid import UUID
 
@@ -19,7 +18,7 @@ import orjson
 from automation.conf import AutomationSettings
 from automation.files.storage import CHUNK_BYTES, Content
 from automation.items import keys
-from automation.pipeline import AnyStage, BaseStage, GroupStage, Payload, item_types
+from automation.pipeline import AnyStage, BaseStage, FreezeLane, GroupStage, NeedsInput, Payload, item_types
 from automation.pipeline.context import Artifacts, AsyncStageContext, Interrupted, StageContext
 from automation.pipeline.hooks import LoopSetup, without_assignment
 from automation.pipeline.item_types import Reader
@@ -53,6 +52,18 @@ class Failure:
 
 
 @dataclass
+class Question:
+    """What an item, or group, or hook has asked (``NeedsInput``)."""
+
+    key: str
+    item: Any
+    text: str
+    choices: tuple[str, ...] = ()
+    answer: str | None = None
+    """``None``: nobody answered, and the stage stopped there."""
+
+
+@dataclass
 class StageResult:
     """What became of the items of one stage."""
 
@@ -63,7 +74,10 @@ class StageResult:
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
     is_interrupted: bool = False
-    """Whether it was stopped at a checkpoint, see ``stop_at_checkpoint``."""
+    """Whether it was stopped: at a checkpoint (``stop_at_checkpoint``), by a question or by a freeze."""
+    questions: list[Question] = field(default_factory=list)
+    frozen: str = ""
+    """Why it froze its lane (``FreezeLane``); empty if it did not."""
     is_done_here: bool = True
     """False of a stage that agents do: it was not tried."""
     made: list[Item] = field(default_factory=list)
@@ -146,7 +160,11 @@ class Trial:
         *,
         readers: Sequence[Reader] = (),
         sleep: Callable[[float], None],
+        answer: Callable[[Question], str | None] | None = None,
     ) -> None:
+        self._answer = answer
+        self._answers: dict[str, dict[str, str]] = {}
+        """By key of the item or name of the hook: its questions and their answers."""
         self.stop_at_checkpoint: int | None = None
         self._stage = stage
         self._sources = sources
@@ -167,6 +185,7 @@ class Trial:
             should_stop=self._should_stop,
             checkpoint=self._checkpoint,
             state=self._state,
+            answers=lambda key: self._answers.get(key, {}),
         )
         self._runner: asyncio.Runner | None = None
         if is_async(inspect.unwrap(stage.process)):
@@ -189,6 +208,8 @@ class Trial:
         started = time.monotonic()
         try:
             self._run()
+        except Interrupted:
+            result.is_interrupted = True
         finally:
             if self._runner is not None:
                 self._runner.close()
@@ -212,9 +233,6 @@ class Trial:
             for unit in self._units():
                 if unit[0][0] not in self._result.done:
                     self._work_on(unit, process)
-        except Interrupted:
-            self._result.is_interrupted = True
-            return
         finally:
             set_up.take_down()
         self._hook("finish", lambda: self._stage().finish(self._ctx, iter(self._result.outputs)))
@@ -283,15 +301,37 @@ class Trial:
         return self._runner.run(made)
 
     def _tried(self, do: Callable[[int], object], item: Any) -> None:
-        for number in count(1):
+        failed = 0
+        while True:
+            number = failed + 1
             try:
                 do(number)
                 return
             except (Interrupted, KeyboardInterrupt):
                 raise
+            except FreezeLane as freeze:
+                self._result.frozen = freeze.why
+                raise Interrupted from freeze
+            except NeedsInput as asked:
+                self._ask(asked, item)
             except BaseException as error:
                 if number > self._stage.retries or not is_tried_again(self._stage, error):
                     raise _GivenUp(Failure(self._ctx.item_key, item, error, number)) from error
+                failed = number
+
+    def _ask(self, asked: NeedsInput, item: Any) -> None:
+        """Have it answered, or stop. What was answered before is not asked again: the stage did not listen."""
+        question = Question(self._ctx.item_key, item, asked.question, asked.choices)
+        self._result.questions.append(question)
+        given = self._answers.setdefault(question.key, {})
+        if self._answer is not None and question.text not in given:
+            question.answer = self._answer(question)
+        if question.answer is None:
+            raise Interrupted from asked
+        if question.choices and question.answer not in question.choices:
+            allowed = ", ".join(question.choices)
+            raise ValueError(f"{question.text}: expected one of {allowed}, got: {question.answer!r}")
+        given[question.text] = question.answer
 
     def _should_stop(self) -> bool:
         return self.stop_at_checkpoint is not None and self._checkpoints + 1 >= self.stop_at_checkpoint

@@ -20,7 +20,7 @@ from automation.reports import payload_access, progress, run_figures, status
 from automation.reports.item_labels import label_of
 from automation.runs import start_conditions
 from automation.runs.retries import RETRYABLE
-from backend.console import access
+from backend.console import access, answers
 from backend.console.live.sse import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
@@ -73,6 +73,7 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
+    asked, asks = answers.asked_by(run, titles, is_shown=rights.payloads) if run.paused_at else ([], 0)
     in_flight = [_in_progress(run.pipeline, lease, titles, rights) for lease in found["in_flight"]]
     return {
         "run": run,
@@ -89,6 +90,9 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
         "is_ticking": run.started_at is not None and run.finished_at is None,
         # The banner says that the run is being cancelled, and a finished run waits for nothing.
         "reasons": [reason for reason in reasons if reason.code not in ("finished", "cancel")],
+        "cancelling": next((reason.sentence for reason in reasons if reason.code == "cancel"), ""),
+        "questions": asked,
+        "more_questions": asks - len(asked),
         "pause": _pause(run, found["stages"], titles, rights) if run.paused_at else None,
         "controls": controls(run, may_operate=rights.operate),
         "may_operate": rights.operate,

@@ -1,4 +1,4 @@
-"""The verbs of the card: pause, resume, start anyway, cancel and retry."""
+"""The verbs of the card: pause, resume, start anyway, cancel, retry and answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from automation.errors import TransitionRefused
 from automation.runs import capacity_override, lifecycle, retries
-from backend.console import access, card
+from backend.console import access, answers, card
 from pause_manager.actor import Actor
 
 VERBS = {
@@ -46,6 +46,19 @@ def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
             return HttpResponseClientRedirect(reverse("console:run", args=[changed.pk]))
     except TransitionRefused as error:
         refusal = str(error)
+    return _card(request, run_id, refusal)
+
+
+@require_POST
+@access.for_viewers
+@permission_required(access.OPERATE, raise_exception=True)
+def answer(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Answer a question of the run; responds with the new card, and with the sentence of a refusal."""
+    run = access.visible_run(request, run_id)
+    return _card(request, run_id, answers.give(request, run.pk))
+
+
+def _card(request: HttpRequest, run_id: UUID, refusal: str) -> HttpResponse:
     run = access.visible_run(request, run_id)
     found = card.context(run, card.Rights.of(request.user)) | {"refusal": refusal}
     return render(request, "console/_control_response.html", found, status=409 if refusal else 200)

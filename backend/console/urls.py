@@ -18,6 +18,7 @@ urlpatterns = [
     path("live/", stream.stream, name="live"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),
+    path("runs/<uuid:run_id>/answer/", controls.answer, name="answer"),
     path("runs/<uuid:run_id>/files/<path:name>", access.for_payload_viewers(files.file), name="file"),
     path("runs/<slug:called>/", by_name.page, name="run-by-name"),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),

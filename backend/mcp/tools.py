@@ -8,7 +8,9 @@ from typing import Any
 
 from automation.api.agents import views as agents
 from automation.api.progress import views as progress
+from automation.api.runs import questions
 from automation.api.runs import views as runs
+from automation.api.serial_gate import views as serial_gate
 from pause_manager.api import capacity, fleet
 from pause_manager.api.http.base import ControlView
 
@@ -77,6 +79,15 @@ _READS = (
         reads=True,
     ),
     Tool(
+        "runs.questions",
+        "List what a run asks",
+        "List the questions of one run, newest first: what its stage asks about which item, the choices, or the error "
+        "of an item whose attempts are used up. `state` `open`: those that wait for an answer. See runs.answer.",
+        questions.RunQuestions,
+        "list_questions",
+        reads=True,
+    ),
+    Tool(
         "fleet.status",
         "Show the fleet switch",
         "Show whether the whole fleet is paused, what is still running, whether it is drained (`metrics.isDrained`: "
@@ -127,6 +138,37 @@ _CHANGES = (
         needs_reason=True,
         is_destructive=True,
         is_idempotent=True,
+    ),
+    Tool(
+        "runs.answer",
+        "Answer what a run asks",
+        "Answer an open question of one run (see runs.questions); with the last answer the run continues. Ask a person "
+        f"first: the question is meant for one, and `fail` ends the run. {_WHY}Refused if the run asks nothing.",
+        questions.AnswerRun,
+        "answer_run",
+        needs_reason=True,
+        is_destructive=True,
+    ),
+    Tool(
+        "lanes.freeze",
+        "Freeze a lane",
+        "Start nothing of a lane any more, no run and no item, until somebody unfreezes it; items in progress finish. "
+        f"Freezing it again changes nothing. {_WHY}",
+        serial_gate.Freeze,
+        "freeze_lane",
+        needs_reason=True,
+        is_destructive=True,
+        is_idempotent=True,
+    ),
+    Tool(
+        "lanes.unfreeze",
+        "Lift the freeze of a lane",
+        "Let a frozen lane start work again; other holds stay in force. A stage may have frozen it because a check "
+        f"failed: ask a person first. {_WHY}Refused for a lane that is not frozen.",
+        serial_gate.Unfreeze,
+        "unfreeze_lane",
+        needs_reason=True,
+        is_destructive=True,
     ),
     Tool(
         "fleet.pause",

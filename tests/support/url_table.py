@@ -103,10 +103,23 @@ AUTOMATION_ROWS = [
     *(Row("GET", f"{_RUN}{part}/", views_a_run()) for part in ("failures", "events")),
     # It is not final, so it cannot be deleted: who may, is told so.
     Row("DELETE", _RUN, deletes_a_run(409), "?confirmation=yes"),
+    Row("PATCH", _RUN, changes_a_run(), body={"priority": 2}),
     Row("GET", f"{_RUN}items/", views_a_run(), "?stage=input"),
     # The run is running and not paused, so these three do not apply to it: who may, is told so.
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run(409)) for verb in ("start", "resume", "retry-failed")),
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run()) for verb in ("pause", "cancel")),
+    Row("POST", f"{_RUN}answer/", changes_a_run(409), body={"answer": "yes"}),
+    Row("GET", f"{_RUN}questions/", views_a_run()),
+    *(
+        Row("POST", f"{_HERE}runs/{verb}/", changes_a_run(), body={"filter": {"site": "ours"}})
+        for verb in ("pause", "resume", "cancel")
+    ),
+    *(
+        Row("POST", f"api/v1/serial-gate/{verb}", changes_a_run(status), "?work_item=<str:run_id>")
+        for verb, status in (("pause", 200), ("resume", 409))
+    ),
+    Row("POST", "api/v1/serial-gate/freeze", changes_a_run(), "?lane=ours", body={"reason": "a check"}),
+    Row("POST", "api/v1/serial-gate/unfreeze", changes_a_run(409), "?lane=ours"),
     Row("GET", f"{_HERE}pipelines/", lists_runs()),
     *(Row("GET", f"{_HERE}{name}/", lists_runs()) for name in ("current_run", "current_processing", "history")),
     *(
@@ -201,6 +214,7 @@ CONSOLE_ROWS = [
     Row("POST", "start/preview/", OPERATES_BY_PAGE),
     Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
+    Row("POST", f"{_PAGE}answer/", OPERATES_BY_PAGE._replace(operator=409, stranger=404, superuser=409)),
     Row("GET", f"{_PAGE}files/<path:name>", VIEWS_A_PAGE_OF_A_RUN._replace(blind=403, stranger=404)),
     # Whoever sees the run is sent on to its page.
     Row(

@@ -10,8 +10,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from automation import gate
-from automation.api.errors import AmbiguousRun, RunNotFound, SiteNotFound
-from automation.models import AutomationRun, Site
+from automation.api.errors import AmbiguousRun, LaneNotFound, RunNotFound, SiteNotFound
+from automation.models import AutomationRun, Lane, Site
 from automation.models.accounts import SiteQuerySet, accounts_of
 from automation.models.runs import RunQuerySet
 from automation.reports import status
@@ -65,6 +65,17 @@ def find_site(user: Any, name: str) -> Site:
     if found is None:
         raise SiteNotFound(name)
     return found
+
+
+def find_lane(user: Any, name: str) -> str:
+    """Return the name of the lane if ``user`` may see it, or raise :class:`LaneNotFound`.
+
+    Each site has a lane of its name, even before its first run.
+    """
+    sites: SiteQuerySet = Site.objects.visible_to(user)
+    if sites.filter(slug=name).exists() or Lane.objects.visible_to(user).filter(name=name).exists():
+        return name
+    raise LaneNotFound(name)
 
 
 def shown_status(run: AutomationRun) -> str:

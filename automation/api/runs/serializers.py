@@ -100,6 +100,40 @@ class ResumeSerializer(ReasonSerializer):
     )
 
 
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "enum": ["front", "back"]},
+            {"type": "object", "properties": {"before": {"type": "string"}}, "required": ["before"]},
+        ]
+    }
+)
+class MoveField(serializers.Field[Any, Any, Any, Any]):
+    """``front``, ``back`` or ``{"before": id}``."""
+
+    def to_internal_value(self, data: Any) -> str | dict[str, str]:
+        if data in ("front", "back"):
+            return str(data)
+        if isinstance(data, dict) and data.keys() == {"before"} and isinstance(data["before"], str):
+            return {"before": data["before"]}
+        raise serializers.ValidationError(f'expected front, back or {{"before": id of a run}}, got: {data!r:.80}')
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class PlaceSerializer(ReasonSerializer):
+    """Another place of a run in its lane: by priority, or by a move."""
+
+    priority = serializers.IntegerField(required=False, min_value=1, max_value=5, help_text="1 (first) to 5.")
+    move = MoveField(required=False, help_text="With the priority of the run that it then stands before or after.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("priority" in attrs) == ("move" in attrs):
+            raise serializers.ValidationError("expected either priority or move")
+        return attrs
+
+
 class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     """One run. Pass ``many=True`` for a page: all are shown with the same number of queries as one."""
 
@@ -180,6 +214,18 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     @staticmethod
     def _read_at(run: AutomationRun) -> Any:
         return run.read_at  # type: ignore[attr-defined]
+
+
+class PlacedRunSerializer(RunSerializer):
+    """A run, and where it is now in its lane."""
+
+    priority = serializers.IntegerField()
+    position = serializers.IntegerField(allow_null=True, help_text="1 is next; null if it does not wait for a place.")
+    moved = serializers.CharField(help_text="What was done, in words.")
+
+    class Meta(RunSerializer.Meta):
+        fields = (*RunSerializer.Meta.fields, "priority", "position", "moved")  # type: ignore[assignment]
+        read_only_fields = fields  # type: ignore[assignment]
 
 
 class LeftOutSerializer(serializers.Serializer[Any]):

@@ -25,6 +25,8 @@ from automation.api.runs.serializers import (
     DeletionQuery,
     NewRunFormSerializer,
     NewRunSerializer,
+    PlacedRunSerializer,
+    PlaceSerializer,
     ResumeSerializer,
     RunSerializer,
     shown,
@@ -33,7 +35,7 @@ from automation.api.runs.serializers import (
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.retention import deletion
-from automation.runs import capacity_override, lifecycle, retries
+from automation.runs import capacity_override, lane_moves, lifecycle, retries
 from pause_manager.actor import Actor
 from pause_manager.api.http import pagination
 from pause_manager.api.http.idempotency import idempotent
@@ -97,6 +99,29 @@ class RunDetail(AutomationView):
     )
     def get(self, request: Request, run_id: str) -> Response:
         return Response(shown(selection.find(request.user, run_id), request.user))
+
+    @extend_schema(
+        operation_id="move_run",
+        summary="Give a run another priority or place in its lane",
+        description="Never against a dependency: a run that waits for another stays after it (409, `move_refused`). A "
+        "run that holds a place of its lane already can get another priority and cannot be moved.",
+        parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
+        request=PlaceSerializer,
+        responses=answers({200: PlacedRunSerializer}, *COMMAND),
+    )
+    @idempotent
+    def patch(self, request: Request, run_id: str) -> Response:
+        run, given = selection.find(request.user, run_id), self.body(PlaceSerializer)
+        by = {"actor": self.actor, "reason": given["reason"]}
+        if "priority" in given:
+            moved = lane_moves.set_priority(run.pk, given["priority"], **by)
+        elif isinstance(given["move"], dict):
+            other = selection.find(request.user, given["move"]["before"])
+            moved = lane_moves.before(run.pk, other.pk, **by)
+        else:
+            moved = {"front": lane_moves.to_front, "back": lane_moves.to_back}[given["move"]](run.pk, **by)
+        place = {"priority": moved.run.priority, "position": moved.position, "moved": moved.sentence}
+        return Response(shown(selection.find(request.user, run.pk), request.user) | place)
 
     @extend_schema(
         operation_id="delete_run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from automation.gate import idle_reasons
 from automation.management.run_command import Exit, RunCommand, find_run
 from automation.reports import status
 from automation.runs import lifecycle
@@ -22,5 +23,7 @@ class Command(RunCommand):
 
     def run_command(self, **options: Any) -> Exit:
         run = lifecycle.cancel(find_run(options["run"]).pk, actor=Actor.shell(), reason=options["reason"])
-        self.tell(run, f"Run {run.pk} is {status.of(run)}.", as_json=options["json"])
+        deferring = idle_reasons.irreversible_at_work(run.pk)
+        told = f"Run {run.pk} is {status.of(run)}. {idle_reasons.told_of_irreversible(deferring)}"
+        self.tell(run, told.strip(), as_json=options["json"], deferred_by=deferring)
         return Exit.OK

@@ -30,7 +30,7 @@ wait; time limits, capacity and pauses are not tested.
 
 exit codes:
   0    every item went through
-  1    an item failed
+  1    an item failed, asked a question or froze the lane
   2    wrong usage or input
   130  interrupted with Ctrl-C
 """
@@ -63,7 +63,8 @@ class Command(RunCommand):
         for found in result.stages.values():
             self._show(found, as_json=options["json"], is_long=options["traceback"])
         self._show_files(result.files, options)
-        return Exit.FAILED if result.failures else Exit.OK
+        has_stopped = any(found.is_interrupted for found in result.stages.values())
+        return Exit.FAILED if result.failures or has_stopped else Exit.OK
 
     def _show(self, found: StageResult, *, as_json: bool, is_long: bool) -> None:
         if as_json:
@@ -78,6 +79,11 @@ class Command(RunCommand):
         self.line(f"{head}: {figures}{failed}, {found.seconds:.2f} s")
         for key, encoded in found.made:
             self.line(f"  {key}  {_cut(encoded.decode())}")
+        for question in found.questions:
+            choices = f" ({' | '.join(question.choices)})" if question.choices else ""
+            self.line(f"  {question.key}  asks: {question.text}{choices}; the run would be held until it is answered")
+        if found.frozen:
+            self.line(f"  freezes the lane: {found.frozen}; nothing of it would start until an operator lifts that")
         for failure in found.failures:
             tries = f" (after {failure.attempts} tries)" if failure.attempts > 1 else ""
             self.line(f"  {failure.key}  failed{tries}: {failure}{_place(failure)}")
@@ -147,6 +153,8 @@ def _facts(found: StageResult) -> dict[str, Any]:
         "items": found.items,
         "outputs": found.outputs,
         "failures": failures,
+        "questions": [{"key": one.key, "question": one.text, "choices": list(one.choices)} for one in found.questions],
+        "frozen": found.frozen,
         "seconds": round(found.seconds, 3),
         "is_tried": found.is_done_here,
     }

@@ -66,6 +66,8 @@ def person(actor: str) -> str:
     kind, _, name = actor.partition(":")
     if kind == "shell" and name:
         return f"{name} (shell)"
+    if kind == "run" and name:
+        return f"the run itself ({name[:8]})"
     return actor.removeprefix("user:")
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from automation import leases
+from automation import gate, leases
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle, WorkItem, WorkSlice
 from automation.reports import progress, status
@@ -369,6 +369,36 @@ def test_an_irreversible_item_is_never_interrupted():
     run.refresh_from_db()
     assert run.lifecycle == Lifecycle.CANCELLED
     assert [output["n"] for output in outputs(run)] == [1]
+
+
+@pytest.mark.req("S-28")
+def test_a_cancel_says_that_it_is_deferred(shell):
+    run = make_run("surgery", items=2)
+    work = leased(run)
+
+    told = shell("cancel_run", str(run.pk))
+
+    deferred = "Stage surgery is irreversible: the cancel is deferred until the item in progress has ended."
+    assert told.out == f"Run {run.pk} is cancelling. {deferred}\n"
+    run.refresh_from_db()
+    assert gate.explain(run)[0].sentence == f"It is being cancelled. {deferred}"
+    (event,) = events(run, "cancel_requested")
+    assert event.details["deferred_by"] == ["surgery"]
+    leases.release(work)
+    lifecycle.finish_cancels()
+    run.refresh_from_db()
+    assert run.lifecycle == Lifecycle.CANCELLED
+
+
+@pytest.mark.req("W-54")
+@pytest.mark.parametrize("pipeline", ["surgery", "scripted"])
+def test_a_pause_is_seen_before_an_irreversible_item(pipeline):
+    run = make_run(pipeline, items=3, params={"seconds": 0.0} if pipeline == "surgery" else {})
+    lifecycle.pause(run.pk, actor=OPERATOR)
+
+    run_loop(run)
+
+    assert outputs(run) == []
 
 
 def test_every_change_has_exactly_one_event_with_actor_channel_and_reason():

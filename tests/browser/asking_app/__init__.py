@@ -1,0 +1,1 @@
+"""An app whose pipeline asks people, for workers that a browser looks at."""
