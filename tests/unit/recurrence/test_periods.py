@@ -33,7 +33,9 @@ def shown(period):
     ],
 )
 def test_a_night_ends_at_six_in_every_night_of_the_year(moment, expected):
-    assert shown(periods.at(NIGHT, HOURS, datetime(*moment, tzinfo=BERLIN)))  # type: ignore[misc] == expected
+    at = datetime(*moment).replace(tzinfo=BERLIN)
+
+    assert shown(periods.at(NIGHT, HOURS, at)) == expected
 
 
 def test_stretches_of_one_rule_that_overlap_are_one():
