@@ -18,7 +18,11 @@ _STOOD = f"""
     SELECT hold.created_at AS since, hold.released_at AS until
       FROM (SELECT unnest(ARRAY['fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id])
              UNION
-            SELECT 'queue:' || {QUEUE} FROM {STAGE} AS stage WHERE stage.run_id = run.id) AS covering(scope)
+            SELECT 'queue:' || {QUEUE} FROM {STAGE} AS stage WHERE stage.run_id = run.id
+             UNION
+            SELECT 'resource:' || used.name
+              FROM {STAGE} AS stage, jsonb_array_elements_text(stage.definition->'uses') AS used(name)
+             WHERE stage.run_id = run.id) AS covering(scope)
       JOIN {Hold._meta.db_table} AS hold ON hold.scope = covering.scope
      UNION ALL
     SELECT standstill.since, standstill.until
@@ -84,8 +88,8 @@ def overdue_stages() -> list[OverdueStage]:
 def durations_of(runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:
     """How long each of ``runs`` has taken until now or its end, by one statement.
 
-    Holds on the fleet, the run, its pipeline, its lane and any queue of its stages stop the clock of ``active``;
-    overlapping holds and standstills count once. A run that has not started has taken no time.
+    Holds on the fleet, the run, its pipeline, its lane, any queue or resource of its stages stop the clock of
+    ``active``; overlapping holds and standstills count once. A run that has not started has taken no time.
     """
     runs = list(runs)
     with connection.cursor() as cursor:

@@ -96,6 +96,21 @@ def test_what_keeps_a_run_stops_its_clock(stretches):
 
 
 @pytest.mark.req("W-52")
+def test_a_hold_on_a_resource_stops_the_clock_of_who_uses_it():
+    user, other = make_run(timeout_seconds=60), make_run(timeout_seconds=60)
+    stage_run = user.stages.get(lifecycle=Lifecycle.RUNNING)
+    stage_run.definition = {**(stage_run.definition or {}), "uses": ["openai"]}
+    stage_run.save()
+    for run in (user, other):
+        started_ago(run, 940)
+
+    held("resource:openai", 900, 10)
+    reconciler.reconcile()
+
+    assert (status(user), status(other)) == (Lifecycle.RUNNING, Lifecycle.FAILED)
+
+
+@pytest.mark.req("W-52")
 def test_holds_that_overlap_count_once_and_those_of_others_not_at_all():
     run, other = make_run(), make_run()
     started_ago(run, 1000)
