@@ -58,7 +58,7 @@ def keep() -> int:
     changed = 0
     for scope in sorted({*wanted, *held}):
         try:
-            # A transaction each: whoever holds places locks in a fixed order.
+            # A transaction each: those who hold take locks in a fixed order.
             with transaction.atomic():
                 changed += _keep(scope, wanted.get(scope), held.get(scope))
         except Exception as error:
