@@ -12,13 +12,14 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from pause_manager import nodes
 from pause_manager.fleet import drain
+from pause_manager.messaging.broker import BrokerAway
 from pause_manager.models import WorkerNode
 from pause_manager.nodes import clock_skew, known_tasks, members
 from pause_manager.nodes.report import shown
-from pause_manager.observability import metrics
+from pause_manager.observability import metrics, waiting
 from pause_manager.observability.exposition import gauge, register
 from pause_manager.pausable import chord_results
-from pause_manager.pause_queue import stuck, unserved
+from pause_manager.pause_queue import runnable, stuck, unserved
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0
@@ -142,6 +143,36 @@ def _pause_queue() -> Iterable[Metric]:
     for (age,) in _rows(POLL):
         polled.add_metric([], age)
     return count, oldest, polled, stuck_now, without_worker, expiring
+
+
+@register("waiting")
+def _waiting() -> Iterable[Metric]:
+    count = gauge(
+        "slackwater_waiting",
+        "Runs that are to proceed and that nobody works on, and parked tasks, by the first reason why they wait.",
+        "work",
+        "reason",
+    )
+    for (work, reason), number in waiting.counts().items():
+        count.add_metric([work, reason], number)
+    return [count]
+
+
+@register("runnable", reads_database=False)
+def _runnable() -> Iterable[Metric]:
+    """Outside a transaction, since the broker is asked; without samples while it cannot say."""
+    count = gauge(
+        "slackwater_runnable",
+        "Work that would start if a worker of the queue came: for autoscalers. None is told while the broker is away.",
+        "queue",
+    )
+    try:
+        found = runnable.by_queue()
+    except BrokerAway:
+        found = {}
+    for queue, number in found.items():
+        count.add_metric([queue], number)
+    return [count]
 
 
 @register("nodes")

@@ -10,7 +10,7 @@ from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
 from pause_manager.holds import milestones, windows
 from pause_manager.models import IdempotencyRecord
-from pause_manager.observability import metrics
+from pause_manager.observability import metrics, waiting
 from pause_manager.pausable import chord_results, redispatch
 from pause_manager.pause_queue import writer
 
@@ -45,9 +45,10 @@ def forget_outcomes() -> None:
 
 @shared_task(name="pause_manager.poll", ignore_result=True, base=ControlTask)
 def poll() -> None:
-    """Send on what is parked and has room, and what was kept by a hold that is gone."""
+    """Send on what is parked and has room, and what was kept by a hold that is gone; keep a sample of what waits."""
     redispatch.reconcile()
     manager.poll()
+    metrics.guarded(waiting.record)()
     metrics.guarded(chord_results.keep_alive)()
 
 
@@ -64,3 +65,4 @@ def forget_history() -> None:
     writer.forget()
     holds.forget()
     overrides.forget()
+    waiting.forget()

@@ -194,6 +194,14 @@ class Workload:
         """Return the Celery queues in which work waits, so that a queue without a live worker is reported."""
         return ()
 
+    def waiting(self) -> Mapping[tuple[str, str], int]:
+        """Return how much of your work waits, by what it is (such as ``runs``) and the code of its first reason."""
+        return {}
+
+    def stopped_messages(self) -> Mapping[str, int]:
+        """Return by queue how many of your messages in the broker would start nothing if a worker came."""
+        return {}
+
     def override_queues(self) -> Iterable[str]:
         """Return the Celery queues that bring work which an operator started despite missing capacity.
 
@@ -346,6 +354,24 @@ def kinds() -> list[WorkKind]:
 def waiting_queues() -> set[str]:
     """Return every queue in which work waits."""
     return {queue for workload in _registered for queue in workload.waiting_queues()}
+
+
+def waiting() -> dict[tuple[str, str], int]:
+    """Return how much waits, by what it is and the code of its first reason."""
+    found: dict[tuple[str, str], int] = {}
+    for workload in _registered:
+        for key, count in workload.waiting().items():
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+def stopped_messages() -> dict[str, int]:
+    """Return by queue how many messages in the broker would start nothing if a worker came."""
+    found: dict[str, int] = {}
+    for workload in _registered:
+        for queue, count in workload.stopped_messages().items():
+            found[queue] = found.get(queue, 0) + count
+    return found
 
 
 def override_queues() -> frozenset[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 from django.db import connection
 
+from automation import gate
 from automation.leases.claims import KEEPS
 from automation.models import Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
@@ -60,6 +61,13 @@ def _needs(text: str) -> Needs:
 def waiting_queues() -> Iterable[str]:
     """The queues of the messages on their way."""
     return Ticket.objects.order_by().values_list("queue", flat=True).distinct()
+
+
+def stopped_messages() -> dict[str, int]:
+    """By queue, the messages on their way for stages that the gate stops."""
+    with connection.cursor() as cursor:
+        cursor.execute(STOPPED, gate.values())
+        return dict(cursor.fetchall())
 
 
 def override_queues() -> Iterable[str]:
@@ -132,3 +140,12 @@ _SENT = f"""
        AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL
 """
 """Messages that will start something: what was sent for a run that has ended or is paused takes nobody's room."""
+
+STOPPED = f"""
+    SELECT sent.queue, sum(sent.messages)::bigint
+      FROM (SELECT queue, stage_run_id, count(*) AS messages FROM {TICKET} GROUP BY queue, stage_run_id) AS sent
+      JOIN {STAGE} AS stage ON stage.id = sent.stage_run_id
+      JOIN {RUN} AS run ON run.id = stage.run_id
+     WHERE NOT (stage.lifecycle = 'running' AND coalesce(({gate.OPEN}), false))
+     GROUP BY sent.queue
+"""

@@ -11,7 +11,7 @@ from django.db.models.expressions import Combinable
 from automation import leases
 from automation.agents import registry
 from automation.files import storage_reporter
-from automation.reports import payload_access
+from automation.reports import payload_access, waiting
 from automation.workload import allocations, drain, findings, in_progress, resource_use, run_holds, visibility
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
@@ -32,6 +32,12 @@ class PipelineRuns(Workload):
 
     def waiting_queues(self) -> Iterable[str]:
         return allocations.waiting_queues()
+
+    def waiting(self) -> Mapping[tuple[str, str], int]:
+        return {("runs", reason): count for reason, count in waiting.by_reason().items()}
+
+    def stopped_messages(self) -> Mapping[str, int]:
+        return allocations.stopped_messages()
 
     def override_queues(self) -> Iterable[str]:
         return allocations.override_queues()

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from pause_manager.api import audit, capacity, fleet, health, holds, overrides, pause_queue, thresholds, windows
+from pause_manager.api import (
+    audit,
+    capacity,
+    fleet,
+    health,
+    holds,
+    overrides,
+    pause_queue,
+    thresholds,
+    waiting,
+    windows,
+)
 
 app_name = "pause-manager-api"
 
@@ -29,6 +40,7 @@ urlpatterns = [
     path("v1/pause-queue/<str:entry_id>/reroute/", pause_queue.RerouteEntry.as_view(), name="reroute-entry"),
     path("v1/pause-queue/<str:entry_id>/force-resume/", pause_queue.ForceResume.as_view(), name="force-resume"),
     path("v1/pause-queue/<str:entry_id>/force-pause/", pause_queue.ForcePause.as_view(), name="force-pause"),
+    path("v1/waiting/", waiting.Waiting.as_view(), name="waiting"),
     path("v1/audit/", audit.Audit.as_view(), name="audit"),
     path("v1/audit/export/", audit.AuditExport.as_view(), name="audit-export"),
 ]

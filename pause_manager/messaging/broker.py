@@ -21,6 +21,7 @@ from pause_manager.messaging.broker_connection import (
     connected,
     note_away,
     seems_away,
+    sentence,
 )
 from pause_manager.messaging.confirmed_line import TAKEN, Line, PublishResult
 from pause_manager.messaging.outgoing import Sending
@@ -35,6 +36,7 @@ __all__ = [
     "is_reachable",
     "publish",
     "queue_depth",
+    "queue_depths",
     "seems_away",
     "sender",
 ]
@@ -57,6 +59,27 @@ def queue_depth(queue: str) -> int | None:
     except (*BROKER_ERRORS, *AWAY, BrokerAway) as error:
         logger.warning("The broker is away (%s).", error)
         return None
+
+
+def queue_depths(queues: Iterable[str]) -> dict[str, int]:
+    """Messages that wait in each of ``queues``, by one connection. Never ask inside a transaction.
+
+    Raises :class:`BrokerAway`, at once if it :func:`seems_away`.
+    """
+    if seems_away():
+        raise BrokerAway("the broker was found away a moment ago")
+    found = {}
+    with connected(current_app.connection_for_read, SECONDS) as broker:
+        for queue in queues:
+            try:
+                with broker.channel() as channel:
+                    found[queue] = int(channel.queue_declare(queue, passive=True).message_count)
+            except ChannelError:
+                found[queue] = 0  # Redis forgets an empty queue.
+            except (*BROKER_ERRORS, *AWAY) as error:
+                note_away(is_away=True)
+                raise BrokerAway(sentence(error)) from error
+    return found
 
 
 def is_reachable() -> bool:

@@ -10,6 +10,7 @@ from pause_manager.models.overrides import Override, OverrideQuerySet
 from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, PollState
 from pause_manager.models.resources import Resource
 from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
+from pause_manager.models.waiting import WaitingSample
 from pause_manager.models.windows import PauseWindow
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Resource",
     "RunningTask",
     "RunningTaskQuerySet",
+    "WaitingSample",
     "WorkerNode",
     "WorkerNodeQuerySet",
 ]

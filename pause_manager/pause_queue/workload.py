@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import connection
 
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pause_queue import heads, poller, writer
+from pause_manager.pause_queue import heads, parked_tasks, poller, writer
 from pause_manager.workloads import HoldChange, Workload
 
 _ENTRY = PauseQueueEntry._meta.db_table
@@ -33,6 +33,9 @@ class PauseQueue(Workload):
         with connection.cursor() as cursor:
             cursor.execute(_SENT)
             return [*heads.queues(), *(row[0] for row in cursor.fetchall())]
+
+    def waiting(self) -> Mapping[tuple[str, str], int]:
+        return {("tasks", reason): count for reason, count in parked_tasks.by_reason().items()}
 
     def override_queues(self) -> Iterable[str]:
         return PauseQueueEntry.objects.unconfirmed().filter(is_forced=True).values_list("queue", flat=True)

@@ -84,6 +84,7 @@ WRITERS: dict[str, set[str]] = {
     # A trigger of the database keeps them.
     "SliceTotals": set(),
     "Standstill": {"automation/gate/standstills.py"},
+    "WaitingSample": {"pause_manager/observability/waiting.py"},
     "WorkerNode": {"pause_manager/nodes/registry.py"},
     # From here on more files write a table than should: what is listed may shrink and must not grow.
     "Artifact": {"automation/files/catalog.py", "automation/files/sweep.py"},

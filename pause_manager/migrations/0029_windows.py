@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pause_manager', '0027_overrides'),
+        ('pause_manager', '0028_waiting_samples'),
     ]
 
     operations = [
