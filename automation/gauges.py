@@ -11,7 +11,7 @@ from prometheus_client import Metric
 
 from automation import agents
 from automation.gate import pending
-from automation.models.tables import RUN, SLICE, STAGE, TICKET
+from automation.models.tables import QUESTION, RUN, SLICE, STAGE, TICKET
 from automation.reports import status
 from automation.reports.slice_totals import WAITING
 from pause_manager.observability.exposition import gauge, register
@@ -35,11 +35,17 @@ LEASED = f"""
            count(*) FILTER (WHERE lease_expires_at < statement_timestamp())
       FROM {SLICE} WHERE lease_token IS NOT NULL AND finished_at IS NULL
 """
+QUESTIONS = f"""
+    SELECT run.pipeline, count(*), max(extract(epoch FROM statement_timestamp() - question.asked_at))::float8
+      FROM {QUESTION} AS question JOIN {RUN} AS run ON run.id = question.run_id
+     WHERE question.answered_at IS NULL AND question.closed_at IS NULL
+     GROUP BY 1
+"""
 MESSAGES = f"""
     SELECT queue, count(*), max(extract(epoch FROM statement_timestamp() - sent_at))::float8
       FROM {TICKET} GROUP BY 1
 """
-STATEMENTS = (RUNS, OPEN, LEASED, MESSAGES, agents.MEMBERS)
+STATEMENTS = (RUNS, QUESTIONS, OPEN, LEASED, MESSAGES, agents.MEMBERS)
 
 UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 
@@ -77,6 +83,17 @@ def _runs() -> Iterable[Metric]:
         for name in UNFINISHED:
             count.add_metric([name, pipeline], found[name, pipeline])
     oldest.add_metric([], longest)
+    return count, oldest
+
+
+@register("questions")
+def _questions() -> Iterable[Metric]:
+    """What people are asked and have not answered."""
+    count = gauge("slackwater_questions", "Questions of runs that wait for an answer, by pipeline.", "pipeline")
+    oldest = gauge("slackwater_question_oldest_age_seconds", "How long the oldest of them has waited.", "pipeline")
+    for pipeline, asked, age in _rows(QUESTIONS):
+        count.add_metric([pipeline], asked)
+        oldest.add_metric([pipeline], age)
     return count, oldest
 
 

@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", include("pause_manager.api.urls")),
     path("api/queue/jobs/", include("automation.api.agents.urls")),
     path("api/v1/automation/", include("automation.api.urls")),
+    path("api/v1/", include("automation.api.lanes.urls")),
     path("api/v1/credits/", include("automation.contrib.credits.api.urls")),
     path("api/v1/schedules/", include("automation.api.schedules.urls")),
     path("mcp", mcp_endpoint, name="mcp"),

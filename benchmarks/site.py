@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
     """A run of ``pipeline``; its items are made from ``params``."""
-    from automation.models import Account, Site
+    from automation.models import Account, Lane, Site
     from automation.runs import creation
     from pause_manager.actor import Actor
 
     account, _ = Account.objects.get_or_create(name="bench")
     site, _ = Site.objects.get_or_create(account=account, slug="bench", name="bench")
+    Lane.objects.get_or_create(name=site.slug, defaults={"width": 1_000})
     return creation.create(pipeline, site=site, actor=Actor("system", "benchmark"), params=params, start=start)
 
 

@@ -50,21 +50,32 @@ def width(lane: str) -> str:
     return f"coalesce((SELECT width FROM {LANE} WHERE name = {lane}), 1)"
 
 
-_SEATED = f"""
-    SELECT seated.id, seated.lane_seat_at FROM {RUN} AS seated
-     WHERE seated.lane = run.lane AND seated.lane_seat_at IS NOT NULL
-     ORDER BY seated.lane_seat_at LIMIT {width("run.lane")}
-"""
-_BEFORE = f"""
-    SELECT other.id, NULL::timestamptz FROM {RUN} AS other
-     WHERE other.lane = run.lane AND other.id <> run.id AND {waits("other")} AND {order("other")} < {order("run")}
-       AND NOT {_passed_over("other", "run.lane")}
-     ORDER BY other.priority, other.lane_order, other.created_at, other.id LIMIT {width("run.lane")}
-"""
-MUST_WAIT = f"""
-    (run.lane_seat_at IS NULL AND {width("run.lane")} <= (
-        SELECT count(*) FROM (({_SEATED}) UNION ALL ({_BEFORE})) AS ahead))
-"""
+def _seated(run: str) -> str:
+    return f"""
+        SELECT seated.id, seated.lane_seat_at FROM {RUN} AS seated
+         WHERE seated.lane = {run}.lane AND seated.lane_seat_at IS NOT NULL
+         ORDER BY seated.lane_seat_at LIMIT {width(f"{run}.lane")}
+    """
+
+
+def _before(run: str) -> str:
+    return f"""
+        SELECT other.id, NULL::timestamptz FROM {RUN} AS other
+         WHERE other.lane = {run}.lane AND other.id <> {run}.id AND {waits("other")} AND {order("other")} < {order(run)}
+           AND NOT {_passed_over("other", f"{run}.lane")}
+         ORDER BY other.priority, other.lane_order, other.created_at, other.id LIMIT {width(f"{run}.lane")}
+    """
+
+
+def must_wait(run: str) -> str:
+    """SQL: no place in its lane is free for it."""
+    return f"""
+        ({run}.lane_seat_at IS NULL AND {width(f"{run}.lane")} <= (
+            SELECT count(*) FROM (({_seated(run)}) UNION ALL ({_before(run)})) AS ahead))
+    """
+
+
+MUST_WAIT = must_wait("run")
 """SQL over ``run``: no place in its lane is free for it."""
 
 FIRST = f"""
@@ -175,7 +186,7 @@ _AHEAD = f"""
     SELECT {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
            other.lane_seat_at IS NOT NULL
       FROM {RUN} AS run
-     CROSS JOIN LATERAL (({_SEATED}) UNION ALL ({_BEFORE})) AS ahead(id, since)
+     CROSS JOIN LATERAL (({_seated("run")}) UNION ALL ({_before("run")})) AS ahead(id, since)
       JOIN {RUN} AS other ON other.id = ahead.id
      WHERE run.id = %(run)s AND run.lane_seat_at IS NULL
      ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from automation import gate
 from automation.gate import Reason, lane_order
@@ -42,13 +43,32 @@ class LaneQueue:
     freeze: Hold | None
 
 
+class Counts(NamedTuple):
+    """How many runs of a lane are in which state."""
+
+    active: int
+    waiting: int
+    paused: int
+    frozen: bool
+
+
+def counts(lane: Lane) -> Counts:
+    """The lane in figures; a paused run counts as such only."""
+    unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
+    is_paused = Q(paused_at__isnull=False)
+    found = unfinished.aggregate(
+        active=Count("pk", filter=Q(lane_seat_at__isnull=False) & ~is_paused), paused=Count("pk", filter=is_paused)
+    )
+    waiting = lane_order.waiting_in(lane.name).exclude(is_paused).count()
+    return Counts(**found, waiting=waiting, frozen=_freeze(lane) is not None)
+
+
 def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
     """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate, run by run."""
     unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
     seated = unfinished.filter(lane_seat_at__isnull=False).order_by("lane_seat_at", "pk")
     line = lane_order.waiting_in(lane.name)
     paused = unfinished.filter(paused_at__isnull=False).order_by("paused_at", "pk")
-    freeze = Hold.objects.covering([lane.scope]).filter(kind=Hold.Kind.FREEZE).first()
     return LaneQueue(
         lane=lane,
         active=list(seated.select_related("site")[:at_most]),
@@ -59,8 +79,12 @@ def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
         waiting_count=line.filter(paused_at__isnull=True).count(),
         paused=list(paused.select_related("site")[:at_most]),
         paused_count=paused.count(),
-        freeze=freeze,
+        freeze=_freeze(lane),
     )
+
+
+def _freeze(lane: Lane) -> Hold | None:
+    return Hold.objects.covering([lane.scope]).filter(kind=Hold.Kind.FREEZE).first()
 
 
 def _placed(line: QuerySet[AutomationRun], at_most: int) -> Sequence[tuple[int, AutomationRun]]:

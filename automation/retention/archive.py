@@ -9,7 +9,7 @@ import orjson
 from django.db import connection
 
 from automation.items.store import CHUNK, CHUNK_BYTES
-from automation.models import AutomationRun, StageRun
+from automation.models import AutomationRun, RunQuestion, StageRun
 from automation.models.tables import ITEM, ITEM_FAILURE
 from pause_manager.models import ControlEvent
 from pause_manager.observability import audit_export
@@ -20,13 +20,15 @@ FIRST_CHUNK = 16
 
 
 def lines(run: AutomationRun, counts: dict[str, int] | None = None) -> Iterator[bytes]:
-    """Yield one JSON object per line with its ``kind``: run, stage, item, failure, event; last ``end`` with the counts.
+    """Yield one JSON object per line with its ``kind``; last ``end`` with the counts.
+
+    The kinds are run, stage, item, failure, question and event.
 
     A file without ``end`` is incomplete. ``counts`` is updated while lines are read. A final run does not change; an
     unfinished one is archived as it is when each part is read.
     """
     counts = {} if counts is None else counts
-    counts.update({"stage": 0, "item": 0, "failure": 0, "event": 0})
+    counts.update({"stage": 0, "item": 0, "failure": 0, "question": 0, "event": 0})
     stage_runs = list(run.stages.order_by("position"))
     yield _line("run", format=FORMAT, **_fields(run), site=run.site.slug)
     for stage_run in stage_runs:
@@ -40,6 +42,11 @@ def lines(run: AutomationRun, counts: dict[str, int] | None = None) -> Iterator[
             for text in _rows(kind, table, parent, columns, stage_run):
                 counts[kind] += 1
                 yield text.encode() + b"\n"
+    slugs = {stage_run.pk: stage_run.slug for stage_run in stage_runs}
+    for question in RunQuestion.objects.filter(run=run).order_by("id"):
+        counts["question"] += 1
+        facts = _fields(question)
+        yield _line("question", stage=slugs[question.stage_run_id], about=facts.pop("kind"), **facts)
     for chunk in audit_export.chunks(ControlEvent.objects.filter(scope=run.scope)):
         for event in chunk:
             counts["event"] += 1
@@ -51,7 +58,7 @@ def _line(kind: str, **facts: Any) -> bytes:
     return orjson.dumps({"kind": kind, **facts}, default=str) + b"\n"
 
 
-def _fields(row: AutomationRun | StageRun) -> dict[str, Any]:
+def _fields(row: AutomationRun | StageRun | RunQuestion) -> dict[str, Any]:
     return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
 
 

@@ -20,11 +20,12 @@ ACTOR_NAME = "user:chaos"
 
 
 def create(params: dict[str, Any], *, start: bool = True, pipeline: str = "chaos") -> dict[str, Any]:
-    from automation.models import Account, Site
+    from automation.models import Account, Lane, Site
     from automation.runs import creation
 
     account, _ = Account.objects.get_or_create(name="Chaos")
     site, _ = Site.objects.get_or_create(slug="chaos", defaults={"account": account, "name": "Chaos"})
+    Lane.objects.get_or_create(name=site.slug, defaults={"width": 1_000})
     run = creation.create(pipeline, site=site, actor=actor(), params=params, start=start)
     return {"id": str(run.pk)}
 

@@ -130,6 +130,15 @@ _STATEMENTS = (
      WHERE run.lifecycle = 'failed' AND stage.position = 0
     """,
     """
+    INSERT INTO automation_runquestion
+           (run_id, stage_run_id, kind, item_key, question, choices, error, error_pattern, attempts, asked_at, asked_by,
+            answer, applies_to, answered_at, answered_by)
+    SELECT run_id, id, 'item', lpad(n::text, 7, '0'), 'It has failed.', '{retry,skip,fail}', 'ValueError: no',
+           'ValueError: no', 1, now(), '', 'retry', 'item', now(), 'user:x'
+      FROM automation_stagerun CROSS JOIN generate_series(1, 2) AS n
+     WHERE position = 0
+    """,
+    """
     INSERT INTO pause_manager_controlevent
            (at, action, scope, actor, channel, reason, request_id, details, tenant)
     SELECT run.created_at, action, 'run:' || run.id, 'user:x', 'api', '', '', '{}', run.account_id

@@ -95,6 +95,8 @@ _NEW = {"pipeline": "drill", "site": "ours", "params": {"items": 1}}
 _PAUSE = {"action": "pause", "mode": "drain", "reason": "upgrade", "confirmation": "yes"}
 _QUEUE = {"scopes": ["queue:stages"]}
 _HELD = {"token": 1}
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+_DEPENDENCY = {"after": _NOBODY, "reason": "not needed"}
 
 AUTOMATION_ROWS = [
     Row("GET", f"{_HERE}runs/", lists_runs()),
@@ -108,6 +110,9 @@ AUTOMATION_ROWS = [
     # The run is running and not paused, so these three do not apply to it: who may, is told so.
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run(409)) for verb in ("start", "resume", "retry-failed")),
     *(Row("POST", f"{_RUN}{verb}/", changes_a_run()) for verb in ("pause", "cancel")),
+    # It has started, and waits for nothing: who may, is told so.
+    Row("POST", f"{_RUN}dependencies/", changes_a_run(409), body=_DEPENDENCY | {"after": [_NOBODY]}),
+    Row("POST", f"{_RUN}dependencies/release/", changes_a_run(409), body=_DEPENDENCY),
     Row("POST", f"{_RUN}answer/", changes_a_run(409), body={"answer": "yes"}),
     Row("GET", f"{_RUN}questions/", views_a_run()),
     *(
@@ -239,9 +244,17 @@ OTHER_ROWS = [
     Row("GET", "api/docs/", everybody()._replace(agent=403)),
 ]
 
+LANE_ROWS = [
+    Row("GET", "api/v1/queue/", lists_runs()),
+    Row("GET", "api/v1/lanes/", lists_runs()),
+    Row("GET", "api/v1/lanes/<str:lane>/", views_a_run()),
+    Row("PATCH", "api/v1/lanes/<str:lane>/", changes_a_run(), body={"width": 2}),
+]
+
 SECTIONS = {
     "automation": AUTOMATION_ROWS,
     "schedules": SCHEDULE_ROWS,
+    "lanes": LANE_ROWS,
     "fleet": FLEET_ROWS,
     "agents": AGENT_ROWS,
     "console": CONSOLE_ROWS,

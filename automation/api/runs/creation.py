@@ -27,6 +27,8 @@ def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRu
         items=items,
         start=given["start"],
         timeout_seconds=given.get("timeout_seconds"),
+        priority=given["priority"],
+        after=given["after"],
     )
     return run, items
 

@@ -13,6 +13,7 @@ from automation.models import AutomationRun, Lifecycle
 from automation.reports import payload_access
 from automation.reports.status import ALL as STATUSES
 from automation.reports.working_time import Durations, durations_of
+from automation.runs import dependencies
 from pause_manager.api.http.strict import REASON_LENGTH, ReasonSerializer, StrictSerializer
 
 
@@ -47,6 +48,38 @@ class TimeoutField(serializers.FloatField):
         return seconds
 
 
+class PriorityField(serializers.IntegerField):
+    """In its lane, and wherever runs wait for workers or room."""
+
+    def __init__(self) -> None:
+        super().__init__(default=3, min_value=1, max_value=5, help_text="1 is first, 5 last.")
+
+
+class AfterField(serializers.ListField):
+    """Runs that must have completed first."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            child=serializers.UUIDField(),
+            max_length=dependencies.MOST,
+            help_text="Whole ids of runs of the same account; it starts once all of them have completed.",
+            **options,
+        )
+
+
+class NewDependenciesSerializer(ReasonSerializer):
+    """Runs that a run is to wait for as well."""
+
+    after = AfterField(min_length=1)
+
+
+class DependencyReleaseSerializer(StrictSerializer):
+    """A run that is not to be waited for any more, and why."""
+
+    after = serializers.UUIDField(help_text="Whole id of that run.")
+    reason = serializers.CharField(max_length=REASON_LENGTH, help_text="Kept in the audit trail.")
+
+
 class NewRunSerializer(StrictSerializer):
     """A run to create from JSON."""
 
@@ -60,6 +93,8 @@ class NewRunSerializer(StrictSerializer):
     )
     start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
     timeout_seconds = TimeoutField()
+    priority = PriorityField()
+    after = AfterField(default=list)
 
 
 class NewRunFormSerializer(StrictSerializer):
@@ -75,6 +110,8 @@ class NewRunFormSerializer(StrictSerializer):
     )
     start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
     timeout_seconds = TimeoutField()
+    priority = PriorityField()
+    after = AfterField(default=list)
 
     def validate_params(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):

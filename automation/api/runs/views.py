@@ -23,6 +23,8 @@ from automation.api.runs import creation, filters, selection
 from automation.api.runs.serializers import (
     CreatedRunSerializer,
     DeletionQuery,
+    DependencyReleaseSerializer,
+    NewDependenciesSerializer,
     NewRunFormSerializer,
     NewRunSerializer,
     PlacedRunSerializer,
@@ -35,12 +37,12 @@ from automation.api.runs.serializers import (
 from automation.api.schema import COMMAND, READ, answers
 from automation.models import AutomationRun
 from automation.retention import deletion
-from automation.runs import capacity_override, lane_moves, lifecycle, retries
+from automation.runs import capacity_override, dependencies, lane_moves, lifecycle, retries
 from pause_manager.actor import Actor
 from pause_manager.api.http import pagination
 from pause_manager.api.http.idempotency import idempotent
 from pause_manager.api.http.parsers import JsonParser, MultiPartParser
-from pause_manager.api.http.strict import ReasonSerializer
+from pause_manager.api.http.strict import ReasonSerializer, StrictSerializer
 
 NEWEST_FIRST = ("-created_at", "-id")
 RunPage = inline_serializer(
@@ -156,7 +158,7 @@ def run_verb(
     summary: str,
     description: str,
     *,
-    body: type[ReasonSerializer] = ReasonSerializer,
+    body: type[StrictSerializer] = ReasonSerializer,
     creates: bool = False,
 ) -> type[AutomationView]:
     """Return the endpoint that carries ``verb`` out over the run in its path, with the fields of ``body``.
@@ -222,6 +224,28 @@ RetryFailed = run_verb(
     "Items that failed or were never reached are done; what the old run has made stays there. "
     "A second retry answers 409 and names the first.",
     creates=True,
+)
+
+
+def _add_dependencies(run_id: UUID, *, actor: Actor, reason: str, after: list[UUID]) -> AutomationRun:
+    dependencies.add(run_id, after, actor=actor, reason=reason)
+    return AutomationRun.objects.get(pk=run_id)
+
+
+AddDependencies = run_verb(
+    "add_dependencies",
+    _add_dependencies,
+    "Have a pending run wait for other runs",
+    "It starts once each of them has completed. A run that has started, and a circle, answer 409; the sentence names "
+    "the runs of the circle.",
+    body=NewDependenciesSerializer,
+)
+ReleaseDependency = run_verb(
+    "release_dependency",
+    dependencies.release,
+    "Let a run start though one that it depends on has not completed",
+    "Only that one dependency: whatever else keeps the run stays in force. One that it does not wait for answers 409.",
+    body=DependencyReleaseSerializer,
 )
 
 

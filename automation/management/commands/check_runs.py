@@ -49,6 +49,8 @@ name its old slug in the new one: formerly = ("old-slug",). Or cancel the run.
                 elif found <= SHOWN or options["all"]:
                     self.line(f"{run.pk}  {finding.sentence}")
         if not options["json"]:
+            for sentence in upgrade_check.places().sentences:
+                self.line(sentence)
             self._sum_up(total, found, stages, is_cut=found > SHOWN and not options["all"])
         return Exit.FAILED if found else Exit.OK
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from automation import gate
 from automation.errors import InvalidParams
 from automation.inputs import Input
 from automation.management import repeated_run
@@ -42,6 +43,10 @@ class Command(RunCommand):
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
         parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this much working time: 90m, 2h")
         parser.add_argument("--force", action="store_true", help="start it despite capacity")
+        parser.add_argument("--priority", type=int, default=3, metavar="P", help="1 (first) to 5; default: 3")
+        parser.add_argument(
+            "--after", action="append", default=[], metavar="RUN", help="start it after this run; may be repeated"
+        )
         parser.add_argument("--wait", action="store_true", help="show progress until the run ends")
         parser.add_argument(
             "--unless-unfinished",
@@ -75,6 +80,8 @@ class Command(RunCommand):
                 items=given,
                 timeout_seconds=timeout,
                 is_forced=options["force"],
+                priority=options["priority"],
+                after=[find_run(name).pk for name in options["after"]],
             )
         run = find_run(str(created.pk))
         counts: dict[str, Any] = {}
@@ -87,6 +94,9 @@ class Command(RunCommand):
         if given and not options["json"]:
             for warning in given.report.warnings:
                 self.line(f"Warning: {warning}")
+        kept = [] if options["json"] or run.started_at else [one for one in gate.explain(run) if one.keeps]
+        if kept:
+            self.line(kept[0].sentence)
         if options["wait"]:
             return follow(self, run, as_json=options["json"], is_within_up=options["within_up"])
         if not options["json"]:

@@ -82,6 +82,7 @@ def world(run: Any) -> dict[str, str]:
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,
         "node": "nowhere",
+        "lane": run.lane,
         "called": str(run.pk)[:8],
         "name": "few/notes.md",
         "rest": "nowhere",

@@ -89,7 +89,7 @@ def test_an_archive_has_all_of_a_run_and_ends_with_its_counts(tmp_path, capsys):
         by_kind.setdefault(line.pop("kind"), []).append(line)
     [head], [end] = by_kind["run"], by_kind["end"]
     assert (head["format"], head["id"], head["lifecycle"]) == (1, str(run.pk), run.lifecycle)
-    assert end == {kind: len(by_kind[kind]) for kind in ("stage", "item", "failure", "event")}
+    assert end == {kind: len(by_kind.get(kind, ())) for kind in ("stage", "item", "failure", "question", "event")}
     items = WorkItem.objects.filter(made_by__run=run).values_list("made_by__slug", "key", "payload")
     assert [(item["stage"], item["key"], item["payload"]) for item in by_kind["item"]] == sorted(
         items, key=lambda item: (item[0] != "input", item[1])

@@ -12,7 +12,8 @@ import promql_parser
 import pytest
 import yaml
 
-from automation.runs import lifecycle, reconciler
+from automation.runs import lifecycle, questions, reconciler
+from automation.runs.questions import Asking
 from automation.worker.stage_loop import FAILED
 from pause_manager import fleet, holds, manager
 from pause_manager.capacity.needs import Needs
@@ -21,7 +22,7 @@ from pause_manager.holds.milestones import DRAIN_SECONDS, RESUME_SECONDS
 from pause_manager.nodes import members
 from pause_manager.observability import metrics
 from pause_manager.pause_queue.writer import Parked
-from tests.support.factories import OPERATOR, leased, make_run, settle
+from tests.support.factories import OPERATOR, leased, make_run, settle, stage_of
 from tests.support.node_factories import make_node
 from tests.support.scrape import Scrape
 
@@ -63,6 +64,7 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     make_run(items=2)
     leased(run)
     members.acknowledge("w@n1", node="n1", queues=["control"], version=1)  # and nobody serves "nowhere"
+    questions.ask(stage_of(run), Asking(questions.Kind.QUESTION, "Well?"))
     lifecycle.pause(run.pk, actor=OPERATOR)
     holds.place(["queue:a"], actor=OPERATOR)
     manager.pause_work([Parked("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")

@@ -308,3 +308,41 @@ def test_the_row_of_a_lane_is_made_with_its_first_run():
     lanes.ensure(site.slug)
 
     assert list(Lane.objects.values_list("name", "policy", "width")) == [("acme", "strict", 1)]
+
+
+@pytest.mark.req("S-02")
+@pytest.mark.req("S-06")
+@pytest.mark.req("S-32")
+@pytest.mark.parametrize(
+    ("what", "is_active"), [("nothing", True), ("a label", True), ("a hold", False), ("a cancel", False)]
+)
+def test_only_what_is_neither_ended_nor_held_keeps_others(what, is_active):
+    site = make_lane(policy=Lane.Policy.SKIP_PARKED)
+    (first,) = in_lane(site)
+    (second,) = in_lane(site, start=False)
+    if what == "a label":
+        AutomationRun.objects.filter(pk=first.pk).update(params={"paused": True, "status": "parked"})
+    elif what == "a hold":
+        lifecycle.pause(first.pk, actor=OPERATOR)
+        assert claim(first) is None
+    elif what == "a cancel":
+        lifecycle.cancel(first.pk, actor=OPERATOR)
+
+    assert gate.lane_has_active_run(second.pk) == is_active
+    assert lifecycle.start_run(second.pk, actor=OPERATOR).lifecycle == ("pending" if is_active else "running")
+
+
+@pytest.mark.req("M-24")
+def test_a_run_held_by_hand_is_told_apart_from_one_that_waits_for_another():
+    site = make_lane("acme", width=3)
+    (first,) = in_lane(site)
+    (held,) = in_lane(site)
+    (dependent,) = in_lane(site, after=[first.pk])
+    lifecycle.pause(held.pk, actor=OPERATOR, reason="the contract is not signed")
+
+    assert (codes(held), codes(dependent)) == (["operator"], ["dependency"])
+    assert reason_of(held).sentence == "This run was paused by olga: the contract is not signed."
+    hold = Hold.objects.get(scope=held.scope)
+    lifecycle.resume(held.pk, actor=OPERATOR, reason="signed")
+    hold.refresh_from_db()
+    assert (hold.reason, hold.release_reason) == ("the contract is not signed", "signed")

@@ -14,13 +14,14 @@ from rest_framework.authtoken.models import Token
 from automation import dispatch, gate, leases, retention
 from automation.agents import protocol
 from automation.items import slicing
+from automation.items.answers import Answers
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
 from automation.leases.claims import Loop, Worker
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.reports.status import ALL as STATUSES
 from automation.retention import archive, deletion, purge
-from automation.runs import advancing, lanes, lifecycle, reconciler, retries, timeouts
+from automation.runs import advancing, answering, lanes, lifecycle, questions, reconciler, retries, timeouts
 from automation.workload import allocations, continued
 from backend.console.runs import FILTERS
 from pause_manager import fleet, holds
@@ -81,7 +82,16 @@ def lists(people: dict[str, Client], run: AutomationRun, ended: AutomationRun) -
         yield f"{who}: GET worker-pause", got(client, "/api/system/worker-pause")
         yield f"{who}: GET holds/", got(client, "/api/v1/holds/")
     for label, of in (("running", run), ("ended", ended)):
-        for part in ("", "progress/", "stages/", "explain/", "failures/", "events/", "items/?stage=input"):
+        for part in (
+            "",
+            "progress/",
+            "stages/",
+            "explain/",
+            "failures/",
+            "events/",
+            "questions/",
+            "items/?stage=input",
+        ):
             yield f"GET run/{part} ({label})", got(people["large"], f"{RUNS}{of.pk}/{part}")
         yield f"logs ({label})", got(people["large"], f"{AUTOMATION}logs/?run_id={of.pk}")
         yield f"console page ({label})", got(people["large"], f"/runs/{of.pk}/")
@@ -161,8 +171,19 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
         assert second is not None
         leases.postpone(second, 60, "a provider")
 
+    def question_and_answer() -> None:
+        assert questions.ask(stage_run, questions.exhausted("item", "0000009", "ValueError: no", 2))
+        assert not questions.is_skipped(stage_run, "ValueError: no")
+        assert not questions.has_no_limit(stage_run)
+        answering.answer(run.pk, "skip", actor=OPERATOR, applies_to="same_error")
+        third = leases.claim(stage_run.pk, worker)
+        assert third is not None
+        Answers(third, stage_run).load()
+        leases.give_back(third, afresh=True)
+
     new = AutomationRun(pipeline="drill", params={"items": 7, "seed": "never seen"}, site_id=run.site_id)
     yield "a loop's slice", slice_of_a_loop
+    yield "a question and its answer", question_and_answer
     yield "dispatch of a run", lambda: dispatch.of_runs([run.pk])
     yield "what is on the nodes", lambda: [list(allocations.by_node(node)) for node in (None, "node-1")]
     yield "rate of a stage", lambda: slicing.seconds_per_item(StageRun(run=new, slug="work"))
