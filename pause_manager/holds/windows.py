@@ -17,7 +17,7 @@ from typing import Any
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 
-from pause_manager import database, times
+from pause_manager import database, scopes, times
 from pause_manager.actor import Actor
 from pause_manager.database import advisory_locks
 from pause_manager.errors import InvalidWindow, WindowRefused
@@ -187,7 +187,7 @@ def skip(name: str, *, actor: Actor, reason: str = "") -> Period:
 
 def check(window: PauseWindow) -> None:
     """Raise :class:`InvalidWindow` with the first field that is wrong and what is allowed."""
-    if not SCOPE.fullmatch(window.scope) or window.scope.startswith("run:"):
+    if not SCOPE.fullmatch(window.scope) or scopes.is_run(window.scope):
         allowed = SCOPES.replace("run:x, ", "")
         raise InvalidWindow(f"Cannot save the pause window: scope: expected {allowed}, got: {window.scope[:120]!r}.")
     try:

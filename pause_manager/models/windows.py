@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from pause_manager.models.holds import SCOPE, SCOPES, Hold
 from pause_manager.models.recurring import Recurring
+from pause_manager.scopes import RUNS
 
 NAME = RegexValidator(r"\A[a-z0-9][a-z0-9_-]*\Z", "Expected small letters, digits, - and _.")
 LONGEST_MINUTES = 7 * 24 * 60
@@ -39,7 +40,7 @@ class PauseWindow(Recurring):
         ordering: ClassVar = ["name"]
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(scope__regex=rf"^({SCOPE.pattern})$") & ~Q(scope__startswith="run:"),
+                condition=Q(scope__regex=rf"^({SCOPE.pattern})$") & ~Q(scope__startswith=RUNS),
                 name="window_scope_is_known",
                 violation_error_message=f"Expected the scope {SCOPES.replace('run:x, ', '')}.",
             ),
