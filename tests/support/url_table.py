@@ -95,6 +95,7 @@ _NEW = {"pipeline": "drill", "site": "ours", "params": {"items": 1}}
 _PAUSE = {"action": "pause", "mode": "drain", "reason": "upgrade", "confirmation": "yes"}
 _QUEUE = {"scopes": ["queue:stages"]}
 _HELD = {"token": 1}
+_OVERRIDE = {"kind": "node_threshold", "target": "nowhere", "value": 0.4, "expires_in_seconds": 60}
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _DEPENDENCY = {"after": _NOBODY, "reason": "not needed"}
 
@@ -126,6 +127,8 @@ AUTOMATION_ROWS = [
     Row("POST", "api/v1/serial-gate/freeze", changes_a_run(), "?lane=ours", body={"reason": "a check"}),
     Row("POST", "api/v1/serial-gate/unfreeze", changes_a_run(409), "?lane=ours"),
     Row("GET", f"{_HERE}pipelines/", lists_runs()),
+    Row("GET", f"{_HERE}pipelines/<str:pipeline>/explain/", views_a_run(), "?site=ours"),
+    Row("GET", f"{_HERE}agents/<str:agent>/explain/", views_a_run()),
     *(Row("GET", f"{_HERE}{name}/", lists_runs()) for name in ("current_run", "current_processing", "history")),
     *(
         Row("GET", f"{_HERE}{name}/", views_a_run(), "?site_id=ours")
@@ -175,12 +178,17 @@ FLEET_ROWS = [
     Row("PATCH", _WINDOW, changes_the_fleet(), body={"mode": "quiesce"}),
     Row("DELETE", _WINDOW, changes_the_fleet(204)),
     Row("POST", f"{_WINDOW}skip/", changes_the_fleet()),
-    # Nobody has ever heard of the node.
+    Row("GET", "api/v1/overrides/", sees_the_fleet()),
+    # Nobody has ever heard of the node, and of no override with such a number.
+    Row("POST", "api/v1/overrides/", changes_the_fleet(404), body=_OVERRIDE),
+    Row("DELETE", "api/v1/overrides/<str:override_id>/", changes_the_fleet(404)),
+    Row("GET", "api/v1/waiting/", sees_the_fleet()),
     Row("POST", "api/v1/nodes/<str:node>/threshold/", changes_the_fleet(404), body={"pause_below": 0.4}),
     Row("GET", "api/v1/capacity/", lists_runs()),
     Row("GET", "api/v1/agents/available-capacity", lists_runs()),
     Row("GET", "api/v1/agents/<str:agent_id>/capacity", lists_runs()),
     Row("GET", "api/v1/pause-queue/", lists_runs()),
+    Row("GET", f"{_ENTRY}explain/", views_a_run()),
     Row("POST", f"{_ENTRY}force-resume/", changes_a_run()),
     Row("POST", f"{_ENTRY}force-pause/", changes_a_run()),
     # A run is no message: whoever sees it is told so.
@@ -244,6 +252,36 @@ OTHER_ROWS = [
     Row("GET", "api/docs/", everybody()._replace(agent=403)),
 ]
 
+_CREDITS = "api/v1/credits/"
+_ACCOUNT = f"{_CREDITS}accounts/<str:account_id>/"
+
+
+def sees_credits(status: int = 200) -> Access:
+    """Of the roles only the superuser has the permissions of credits."""
+    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
+
+
+CREDIT_ROWS = [
+    *(Row("GET", f"{_CREDITS}{name}/", sees_credits()) for name in ("accounts", "transfers", "usage", "prices")),
+    Row("GET", _ACCOUNT, sees_credits()),
+    Row("PATCH", _ACCOUNT, sees_credits(), body={"overdraft": 5}),
+    Row("POST", f"{_ACCOUNT}top-ups/", sees_credits(), body={"credits": 5, "key": "payment 1"}),
+    # Nobody has ever heard of the booking.
+    Row(
+        "POST",
+        f"{_CREDITS}transfers/<str:transfer_id>/corrections/",
+        sees_credits(404),
+        body={"credits": 1, "key": "c1", "reason": "mistake"},
+    ),
+    Row("GET", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits()),
+    Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits(), body={"monthly": 5}),
+    Row("GET", f"{_CREDITS}runs/<str:run_id>/", sees_credits()),
+    Row("GET", f"{_CREDITS}invoices/", sees_credits()),
+    Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", sees_credits(404)),
+    # Nothing of it has a price.
+    Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", sees_credits(409), body={"limit": 5}),
+]
+
 LANE_ROWS = [
     Row("GET", "api/v1/queue/", lists_runs()),
     Row("GET", "api/v1/lanes/", lists_runs()),
@@ -254,6 +292,7 @@ LANE_ROWS = [
 SECTIONS = {
     "automation": AUTOMATION_ROWS,
     "schedules": SCHEDULE_ROWS,
+    "credits": CREDIT_ROWS,
     "lanes": LANE_ROWS,
     "fleet": FLEET_ROWS,
     "agents": AGENT_ROWS,

@@ -64,7 +64,7 @@ def run(site: Any, their_site: Any) -> Any:
 @pytest.fixture
 def world(run: Any) -> dict[str, str]:
     """What stands for the angle brackets of a URL."""
-    from automation.models import Site
+    from automation.models import Agent, Site
     from pause_manager.models import PauseQueueEntry
     from tests.support.factories import make_run
     from tests.support.node_factories import make_node
@@ -73,6 +73,9 @@ def world(run: Any) -> dict[str, str]:
 
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     annex = Site.objects.create(account=run.site.account, slug="annex", name="Annex")
+    agent = Agent.objects.create(
+        name="helper", account=run.site.account, pipelines=["remote"], node="n", token_hash="-"
+    )
     job = make_run("remote", site=annex, items=1).stages.get(position=0).slices.get()
     return {
         "job_id": str(job.pk),
@@ -86,6 +89,13 @@ def world(run: Any) -> dict[str, str]:
         "called": str(run.pk)[:8],
         "name": "few/notes.md",
         "rest": "nowhere",
+        "pipeline": "few",
+        "agent": agent.name,
+        "override_id": "1",
+        "account_id": str(run.site.account_id),
+        "site_id": run.site.slug,
+        "transfer_id": "1",
+        "number": "1",
     }
 
 
