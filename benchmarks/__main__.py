@@ -20,6 +20,7 @@ SCRIPTS = (
     "drop_in",
     "comeback",
     "memory",
+    "credits",
 )
 
 

@@ -1,6 +1,6 @@
 """What credits cost: the same items without the app's trigger, with it and no price, and with a price for each item.
 
-Short items show the most that it can cost; items that have a price in practice take a hundred times as long or more.
+Items of 100 µs show the most that it can cost; those that have a price in practice take a second rather than 1 ms.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from django.db import connection
 from benchmarks.harness import Claim, median, system, worker
 from benchmarks.site import create_run, start, wait_until_finished
 
-ROUNDS = 5
-CASES = {"short": (100, 40_000), "long": (10_000, 400)}
+ROUNDS = 3
+CASES = {"short": (100, 20_000), "usual": (1_000, 3_000)}
 """Microseconds of an item, and items of a run."""
 WITHOUT, IDLE, PRICED = "without the trigger", "no price", "a price for each item"
 
@@ -41,7 +41,7 @@ def main() -> list[Claim]:
     claims = []
     for case, (microseconds, items) in CASES.items():
         peer = median(rates[case, WITHOUT])
-        for how, must, aim in ((IDLE, 0.98, 1.0), (PRICED, 0.95, 0.99)):
+        for how, must, aim in ((IDLE, 0.98, 1.0), (PRICED, 0.95 if microseconds >= 1_000 else 0.9, 0.99)):
             note = f"{items:,} items, one worker process, against {WITHOUT}"
             name = f"items of {microseconds:,} µs with credits, {how}"
             claims.append(Claim(name, median(rates[case, how]), peer, "items/s", must, aim, note=note))

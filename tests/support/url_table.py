@@ -252,41 +252,38 @@ OTHER_ROWS = [
     Row("GET", "api/docs/", everybody()._replace(agent=403)),
 ]
 
-_CREDITS = "api/v1/credits/"
-_ACCOUNT = f"{_CREDITS}accounts/<str:account_id>/"
-
-
-def sees_credits(status: int = 200) -> Access:
-    """Of the roles only the superuser has the permissions of credits."""
-    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
-
-
-CREDIT_ROWS = [
-    *(Row("GET", f"{_CREDITS}{name}/", sees_credits()) for name in ("accounts", "transfers", "usage", "prices")),
-    Row("GET", _ACCOUNT, sees_credits()),
-    Row("PATCH", _ACCOUNT, sees_credits(), body={"overdraft": 5}),
-    Row("POST", f"{_ACCOUNT}top-ups/", sees_credits(), body={"credits": 5, "key": "payment 1"}),
-    # Nobody has ever heard of the booking.
-    Row(
-        "POST",
-        f"{_CREDITS}transfers/<str:transfer_id>/corrections/",
-        sees_credits(404),
-        body={"credits": 1, "key": "c1", "reason": "mistake"},
-    ),
-    Row("GET", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits()),
-    Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", sees_credits(), body={"monthly": 5}),
-    Row("GET", f"{_CREDITS}runs/<str:run_id>/", sees_credits()),
-    Row("GET", f"{_CREDITS}invoices/", sees_credits()),
-    Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", sees_credits(404)),
-    # Nothing of it has a price.
-    Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", sees_credits(409), body={"limit": 5}),
-]
-
 LANE_ROWS = [
     Row("GET", "api/v1/queue/", lists_runs()),
     Row("GET", "api/v1/lanes/", lists_runs()),
     Row("GET", "api/v1/lanes/<str:lane>/", views_a_run()),
     Row("PATCH", "api/v1/lanes/<str:lane>/", changes_a_run(), body={"width": 2}),
+]
+
+
+def uses_credits(status: int = 200) -> Access:
+    """Neither Viewers nor Operators have the permissions of credits."""
+    return Access(401, 403, 403, 403, 403, 403, 403, status, 403)
+
+
+_CREDITS = "api/v1/credits/"
+_BOOKING = {"credits": "1", "key": "k", "reason": "x"}
+
+CREDIT_ROWS = [
+    *(
+        Row("GET", _CREDITS + path, uses_credits())
+        for path in (
+            *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/"),
+            *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
+        )
+    ),
+    # There is no such invoice.
+    Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", uses_credits(404)),
+    Row("PATCH", f"{_CREDITS}accounts/<str:account_id>/", uses_credits(), body={"low_balance": "1"}),
+    Row("POST", f"{_CREDITS}accounts/<str:account_id>/top-ups/", uses_credits(), body=_BOOKING),
+    Row("POST", f"{_CREDITS}transfers/<str:transfer_id>/corrections/", uses_credits(), body=_BOOKING),
+    Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", uses_credits(), body={"monthly": "1"}),
+    # Nothing of the run has a price.
+    Row("PATCH", f"{_CREDITS}runs/<str:run_id>/", uses_credits(409), body={"limit": "1"}),
 ]
 
 SECTIONS = {

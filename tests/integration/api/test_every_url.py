@@ -64,9 +64,10 @@ def run(site: Any, their_site: Any) -> Any:
 @pytest.fixture
 def world(run: Any) -> dict[str, str]:
     """What stands for the angle brackets of a URL."""
+    from automation.contrib.credits import ledger
     from automation.models import Agent, Site
     from pause_manager.models import PauseQueueEntry
-    from tests.support.factories import make_run
+    from tests.support.factories import OPERATOR, make_run
     from tests.support.node_factories import make_node
     from tests.support.schedules import make_schedule
     from tests.support.windows import make_window
@@ -77,7 +78,12 @@ def world(run: Any) -> dict[str, str]:
         name="helper", account=run.site.account, pipelines=["remote"], node="n", token_hash="-"
     )
     job = make_run("remote", site=annex, items=1).stages.get(position=0).slices.get()
+    paid = ledger.top_up(run.site.account, 1_000, key="paid", actor=OPERATOR)
     return {
+        "account_id": str(run.site.account_id),
+        "transfer_id": str(paid.pk),
+        "site_id": run.site.slug,
+        "number": "2026-99999",
         "job_id": str(job.pk),
         "run_id": str(run.pk),
         "window": make_window("queue:night").name,
@@ -92,10 +98,6 @@ def world(run: Any) -> dict[str, str]:
         "pipeline": "few",
         "agent": agent.name,
         "override_id": "1",
-        "account_id": str(run.site.account_id),
-        "site_id": run.site.slug,
-        "transfer_id": "1",
-        "number": "1",
     }
 
 

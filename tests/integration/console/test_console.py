@@ -141,7 +141,7 @@ def test_a_run_that_waits_for_room_is_started_anyway_from_the_card() -> None:
 
 def test_a_hold_that_is_not_an_operators_cannot_be_resumed_from_the_card() -> None:
     run = make_run()
-    holds.place([run.scope], kind="budget", actor=OPERATOR, reason="no node has room")
+    holds.place([run.scope], kind="freeze", actor=OPERATOR, reason="no node has room")
 
     html = operator(run.site).get(page_of(run)).content.decode()
 
