@@ -23,6 +23,7 @@ from pause_manager.capacity.policy import InvalidPolicy, Policy
 from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
 from pause_manager.pausable import PausableMixin, PausableTask, chord_results
 from pause_manager.schedule import CONTROL_TASKS
+from pause_manager.scopes import wrong_uses
 from pause_manager.worker.request import combined
 
 TASK_CLASS = "pause_manager.pausable:PausableTask"
@@ -121,6 +122,25 @@ def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             hint="Set CELERY_TASK_PROTOCOL = 2, or leave it out.",
             id="pause_manager.E022",
         )
+    ]
+
+
+@register()
+def check_uses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """What a pausable task declares to use are names of resources."""
+    app = _app()
+    if app.main == "default":
+        return []
+    _load_tasks(app)
+    declared = [(name, task.uses) for name, task in sorted(app.tasks.items()) if isinstance(task, CLASSES)]
+    return [
+        Error(
+            f"Cannot use {name}.uses: {wrong}.",
+            hint='Name each resource outside that the task uses: uses = ("openai",).',
+            id="pause_manager.E027",
+        )
+        for name, uses in declared
+        if (wrong := wrong_uses(uses)) is not None
     ]
 
 

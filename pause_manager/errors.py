@@ -33,6 +33,12 @@ class WindowRefused(PauseManagerError):
     code = "window_refused"
 
 
+class UnknownResource(PauseManagerError):
+    """No work uses a resource of this name, and it has neither a limit nor a hold."""
+
+    code = "not_found"
+
+
 class IdempotencyConflict(PauseManagerError):
     """The idempotency key was used before with another request."""
 

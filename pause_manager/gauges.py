@@ -13,13 +13,14 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from pause_manager import nodes
 from pause_manager.fleet import drain
 from pause_manager.messaging.broker import BrokerAway
-from pause_manager.models import WorkerNode
+from pause_manager.models import Resource, WorkerNode
 from pause_manager.nodes import clock_skew, known_tasks, members
 from pause_manager.nodes.report import shown
 from pause_manager.observability import metrics, waiting
 from pause_manager.observability.exposition import gauge, register
 from pause_manager.pausable import chord_results
 from pause_manager.pause_queue import runnable, stuck, unserved
+from pause_manager.resources import report
 
 MIB = 1024 * 1024
 DEGRADED_SECONDS = 60.0
@@ -61,6 +62,22 @@ def _holds() -> Iterable[Metric]:
         count.add_metric([scope, kind, mode], holds)
         oldest.add_metric([scope, kind, mode], age)
     return count, oldest
+
+
+@register("resources")
+def _resources() -> Iterable[Metric]:
+    state = gauge("slackwater_resource_state", "1 for the state in which a resource is, else 0.", "resource", "state")
+    in_use = gauge("slackwater_resource_in_use", "Items and tasks in progress that use a resource.", "resource")
+    limit = gauge("slackwater_resource_limit", "How many may use a resource at once, where it has a limit.", "resource")
+    waiting = gauge("slackwater_resource_waiting", "Parked tasks and idle stages that wait for a resource.", "resource")
+    for one in report.of_all():
+        for known in Resource.State.values:
+            state.add_metric([one.name, known], float(known == one.state))
+        in_use.add_metric([one.name], one.in_use)
+        waiting.add_metric([one.name], one.waiting)
+        if (most := min(filter(None, (one.max_at_once, one.permitted)), default=None)) is not None:
+            limit.add_metric([one.name], most)
+    return state, in_use, limit, waiting
 
 
 @register("fleet")

@@ -237,6 +237,10 @@ class Workload:
         """
         return {}
 
+    def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
+        """Return how much of your work waits until these resources have places for it."""
+        return {}
+
     def findings(self) -> Iterable[Finding]:
         """Return what tells whether your work is flowing and succeeding, see :class:`Finding`."""
         return ()
@@ -408,6 +412,15 @@ def in_use(limits: Mapping[str, int | None]) -> dict[str, int]:
     found = dict.fromkeys(limits, 0)
     for workload in _registered:
         for name, count in workload.in_use(limits).items():
+            found[name] += count
+    return found
+
+
+def waiting_for(names: Collection[str]) -> dict[str, int]:
+    """Return how much work waits for each of these resources."""
+    found = dict.fromkeys(names, 0)
+    for workload in _registered:
+        for name, count in workload.waiting_for(names).items():
             found[name] += count
     return found
 

@@ -24,9 +24,9 @@ from automation.models import Agent, WorkSlice
 from automation.pipeline import TryLater
 from automation.reports import progress_notifier
 from automation.runs import advancing, failing, lifecycle, reconciler
-from automation.worker import postponement
+from automation.worker import postponement, throttling
 from automation.worker.stage_loop import FAILED, PROCESSED
-from pause_manager import fleet
+from pause_manager import fleet, resources
 from pause_manager.actor import Actor
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.holds import milestones
@@ -114,6 +114,8 @@ def commit(agent: Agent, job_id: int, token: int, given: Submission, *, actor: A
     kind = {"pipeline": job.run.pipeline, "stage": job.stage_run.slug}
     PROCESSED.add(processed, **kind)
     FAILED.add(failed, **kind)
+    if processed:
+        resources.answered(job.stage.uses)
     _follow_up(job, has_failures=failed > 0, has_ended=finished or released)
     over = finished or released
     return {
@@ -134,12 +136,30 @@ def complete(agent: Agent, job_id: int, token: int, given: Submission, *, actor:
     return commit(agent, job_id, token, given, actor=actor)
 
 
-def fail(agent: Agent, job_id: int, token: int, error: str, *, actor: Actor, retry_after: float | None = None) -> Reply:
+def fail(
+    agent: Agent,
+    job_id: int,
+    token: int,
+    error: str,
+    *,
+    actor: Actor,
+    retry_after: float | None = None,
+    resource: str | None = None,
+) -> Reply:
     """``{system}``: releases the slice as it was last committed.
 
-    It counts against the item after the cursor like a lost process, unless ``retry_after`` (seconds) asks to wait:
-    then the job waits, and the item fails when its waits are exhausted.
+    It counts against the item after the cursor like a lost process, unless ``retry_after`` (seconds) asks to wait. Then
+    all who use ``resource`` (by default the only one of the stage) wait, and it counts nothing; of a stage that uses
+    none the job waits, and the item fails when its waits are exhausted.
     """
+    with transaction.atomic():
+        job = _held(agent, job_id, token)
+    later = None if retry_after is None else TryLater(retry_after, error, resource=resource)
+    # One that gives a job back as it is asks for no patience: 0.
+    name = throttling.resource_of(job.stage, later) if later is not None and retry_after else None
+    if name is not None and later is not None:
+        # Before the slice is locked again: a resource comes first.
+        throttling.throttle(job.stage_run, f"the item after {job.cursor or 'the beginning'}", name, later)
     with transaction.atomic():
         job = _held(agent, job_id, token)
         details = {"stage": job.stage_run.slug, "slice": job_id, "cursor": job.work.cursor, "retry_after": retry_after}
@@ -147,10 +167,12 @@ def fail(agent: Agent, job_id: int, token: int, error: str, *, actor: Actor, ret
         audit.record("job_failed", scope=job.run.scope, actor=actor, reason=why, details=details)
         lost = None
         has_failures = False
-        if retry_after is None:
+        if later is None:
             lost = leases.release(job.work, is_crash=True)
+        elif name is not None:
+            leases.release(job.work)
         else:
-            has_failures = _wait(job, TryLater(retry_after, error))
+            has_failures = _wait(job, later)
     if lost is not None:
         reconciler.handle_lost_leases([lost], AgentFailed(error))
     _follow_up(job, has_failures=has_failures, has_ended=True)

@@ -51,6 +51,9 @@ class PipelineRuns(Workload):
     def in_use(self, limits: Mapping[str, int | None]) -> Mapping[str, int]:
         return resource_use.by_loops(limits)
 
+    def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
+        return resource_use.waiting(names)
+
     def resource_changed(self, name: str, reason: str) -> None:
         leases.request_yield_of(name, reason)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from django.db import connection
 
 from automation.gate.resource_limits import LOOPS
+from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline import all_pipelines
 
 
@@ -24,7 +25,26 @@ def by_loops(limits: Mapping[str, int | None]) -> Mapping[str, int]:
         return dict(cursor.fetchall())
 
 
+def waiting(names: Collection[str]) -> Mapping[str, int]:
+    """How many running stages use each, have work that is due, and no loop."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, {"names": list(names)})
+        return dict(cursor.fetchall())
+
+
 _IN_USE = f"""
     SELECT asked.name, ({LOOPS.format(limit="asked.most", name="asked.name")})
       FROM unnest(%(names)s::text[], %(limits)s::int[]) AS asked(name, most)
+"""
+
+_WAITING = f"""
+    SELECT used.name, count(*)::int
+      FROM {RUN} AS run JOIN {STAGE} AS stage ON stage.run_id = run.id
+     CROSS JOIN LATERAL jsonb_array_elements_text(stage.definition->'uses') AS used(name)
+     WHERE run.finished_at IS NULL AND run.lifecycle = 'running' AND run.paused_at IS NULL
+       AND stage.lifecycle = 'running' AND used.name = ANY(%(names)s::text[])
+       AND EXISTS (SELECT FROM {SLICE} AS slice WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL)
+       AND NOT EXISTS (SELECT FROM {SLICE} AS slice WHERE slice.stage_run_id = stage.id
+                          AND slice.finished_at IS NULL AND slice.lease_token IS NOT NULL)
+     GROUP BY used.name
 """

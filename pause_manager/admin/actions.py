@@ -25,26 +25,29 @@ def release_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[
     for hold in active.exclude(kind=Hold.Kind.OPERATOR):
         messages.warning(request, f"Cannot release the {hold}: it is not an operator's.")
     for scope in active.filter(kind=Hold.Kind.OPERATOR).values_list("scope", flat=True):
-        _release(request, [scope])
+        release(request, [scope])
 
 
 @admin.action(description="Hold selected nodes")
 def hold_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
     scopes = [f"node:{name}" for name in queryset.values_list("name", flat=True)]
+    hold(request, scopes, "the selected nodes are already held")
+
+
+def hold(request: HttpRequest, scopes: Sequence[str], otherwise: str) -> None:
+    """Hold ``scopes`` and tell which; ``otherwise`` says that all of them are held."""
     try:
         outcome = bulk_holds.place(scopes, mode=Hold.Mode.DRAIN, actor=actor_of(request), reason=reason_of(request))
     except InvalidHold as refusal:
         messages.warning(request, str(refusal))
         return
     done = [*outcome.placed, *outcome.altered]
-    messages.success(
-        request, f"Held: {', '.join(done)}." if done else "Nothing to do: the selected nodes are already held."
-    )
+    messages.success(request, f"Held: {', '.join(done)}." if done else f"Nothing to do: {otherwise}.")
 
 
 @admin.action(description="Release selected nodes")
 def release_nodes(model_admin: Any, request: HttpRequest, queryset: QuerySet[WorkerNode]) -> None:
-    _release(request, [f"node:{name}" for name in queryset.values_list("name", flat=True)])
+    release(request, [f"node:{name}" for name in queryset.values_list("name", flat=True)])
 
 
 @admin.action(description="Set the threshold of selected nodes: 35%%, or none for that of the settings")
@@ -69,7 +72,8 @@ def end_overrides(model_admin: Any, request: HttpRequest, queryset: QuerySet[Ove
         messages.success(request, f"Ended the {override}: {ended.outcome}.")
 
 
-def _release(request: HttpRequest, scopes: Sequence[str]) -> None:
+def release(request: HttpRequest, scopes: Sequence[str]) -> None:
+    """Release operators' holds on ``scopes`` and tell which there were."""
     try:
         released, not_held = bulk_holds.release(scopes, actor=actor_of(request), reason=reason_of(request))
     except InvalidHold as refusal:

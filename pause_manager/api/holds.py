@@ -1,4 +1,4 @@
-"""``/api/v1/holds/``: operators' holds on queues, pipelines, lanes and nodes."""
+"""``/api/v1/holds/``: operators' holds on queues, pipelines, lanes, nodes and resources."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class HoldList(FleetView):
 
     @extend_schema(
         operation_id="place_holds",
-        summary="Hold queues, pipelines, lanes or nodes",
+        summary="Hold queues, pipelines, lanes, nodes or resources",
         description="All or nothing. `node:*` means every known node, `queue:*` every queue that a live worker serves. "
         "The fleet and runs have endpoints of their own.",
         parameters=schema.COMMAND,
@@ -145,7 +145,7 @@ class HoldRelease(FleetView):
 
     @extend_schema(
         operation_id="release_holds",
-        summary="Release operators' holds on queues, pipelines, lanes or nodes",
+        summary="Release operators' holds on queues, pipelines, lanes, nodes or resources",
         description="Holds of other kinds stay in force. `lane:*` means every lane that an operator holds, and so on.",
         parameters=schema.COMMAND,
         request=ReleaseSerializer,

@@ -17,7 +17,8 @@ from pause_manager.errors import InvalidHold
 from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import serving
-from pause_manager.scopes import is_run
+from pause_manager.resources import report
+from pause_manager.scopes import RESOURCE_NAME, RESOURCE_NAMES, is_run
 
 ALL = "*"
 
@@ -91,7 +92,7 @@ def release(names: Sequence[str], *, actor: Actor, reason: str = "") -> tuple[li
 
 
 def unknown(names: Sequence[str]) -> list[str]:
-    """A sentence for each node or queue of ``names`` that nobody has heard of: its hold may be meant for another.
+    """A sentence for each node, queue or resource of ``names`` that nobody has heard of: another may be meant.
 
     A hold on what is not there yet is in force all the same when it comes.
     """
@@ -99,12 +100,13 @@ def unknown(names: Sequence[str]) -> list[str]:
     known: dict[str, Callable[[], set[str]]] = {
         "node": lambda: {state.view.name for state in nodes.states()},
         "queue": lambda: set(serving.queues()),
+        "resource": report.known,
     }
     for subject, read in known.items():
         wanted = [name.partition(":")[2] for name in names if name.startswith(f"{subject}:") and name[-1] != ALL]
         there: set[str] = read() if wanted else set()
         listed = f"known: {', '.join(sorted(there))}" if there else "none is known"
-        verb = "is called" if subject == "node" else "that a worker serves is called"
+        verb = {"node": "is called", "queue": "that a worker serves is called"}.get(subject, "that work uses is called")
         found += [f"No {subject} {verb} {name} now ({listed})." for name in wanted if name not in there]
     return found
 
@@ -114,6 +116,8 @@ def _places(names: Sequence[str]) -> list[str]:
     for name in names:
         _check(name)
         subject, _, rest = name.partition(":")
+        if subject == "resource" and rest != ALL and not RESOURCE_NAME.fullmatch(rest):
+            raise InvalidHold(f"Cannot hold {name[:100]}: expected resource: and {RESOURCE_NAMES}.")
         if rest != ALL:
             scopes.add(name)
         elif subject == "node":

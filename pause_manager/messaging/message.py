@@ -16,6 +16,7 @@ from kombu import serialization
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import envelope, outgoing, priorities
 from pause_manager.messaging.message_ids import PROPERTY
+from pause_manager.scopes import resource, wrong_uses
 
 ENTRY = "pause-entry"
 """The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
@@ -50,6 +51,8 @@ class Remainder:
     reason: str
     was_held: bool
     """It leaves because a hold said so; else it waits for room, or left by itself."""
+    too_much: tuple[str, float] | None = None
+    """The resource that said "too much" to it, and for how many seconds it asks to be let alone."""
 
     @classmethod
     def of(
@@ -198,6 +201,11 @@ class Delivery:
         return needs_of(self.task)
 
     @property
+    def uses(self) -> tuple[str, ...]:
+        """The resources outside that the task uses."""
+        return uses_of(self.task)
+
+    @property
     def policy(self) -> str:
         """The name, in ``pipeline_policies``, of the policy it is admitted and resumed by; empty: the fleet's."""
         named = getattr(self.task, "policy", "")
@@ -217,7 +225,7 @@ class Delivery:
     @property
     def scopes(self) -> list[str]:
         """The scopes whose holds cover it, besides that of the node."""
-        return ["fleet", f"queue:{clean(self.queue)}"]
+        return ["fleet", f"queue:{clean(self.queue)}", *map(resource, self.uses)]
 
     @property
     def tag(self) -> str:
@@ -283,6 +291,12 @@ def needs_of(task: Any) -> Needs | None:
     """What ``task`` declares; ``None`` if it waits for no room."""
     declared = getattr(task, "needs", None)
     return declared if declared is None or isinstance(declared, Needs) else Needs(**declared)
+
+
+def uses_of(task: Any) -> tuple[str, ...]:
+    """The resources outside that ``task`` declares to use; what is no declaration of ours says nothing."""
+    declared = getattr(task, "uses", ())
+    return tuple(declared) if declared and wrong_uses(declared) is None else ()
 
 
 def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | None:

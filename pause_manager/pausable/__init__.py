@@ -1,5 +1,6 @@
 """The drop-in: ``PausableTask`` makes any Celery task honor holds. Imports no models, as apps may not be ready."""
 
+from pause_manager.messaging.message import uses_of
 from pause_manager.pausable.task import (
     LEFT,
     REFUSED,
@@ -13,6 +14,7 @@ from pause_manager.pausable.task import (
     is_pausable,
     park,
     running,
+    try_later,
 )
 
 __all__ = [
@@ -28,4 +30,6 @@ __all__ = [
     "is_pausable",
     "park",
     "running",
+    "try_later",
+    "uses_of",
 ]

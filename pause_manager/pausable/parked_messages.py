@@ -20,7 +20,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from pause_manager import pause_queue
-from pause_manager.actor import SYSTEM
+from pause_manager.actor import SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery, Remainder, clean, deaths, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
@@ -30,6 +30,8 @@ from pause_manager.observability import audit
 from pause_manager.pausable import places, running_tasks
 from pause_manager.pause_queue import transitions, writer
 from pause_manager.pause_queue.transitions import CONFIRM, DISCARD, REVOKE, UNCONFIRM
+from pause_manager.resources import answered, throttle
+from pause_manager.resources import places as resource_places
 
 logger = logging.getLogger("pause_manager.pausable.parked_messages")
 
@@ -45,7 +47,10 @@ _COVERING = f"""
      WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
 """
 
-_FINISHED = f"WITH gone AS ({running_tasks.END}) {writer.FORGET_CONTENT}"
+_FINISHED = f"""
+    WITH gone AS ({running_tasks.END}, uses), forgotten AS ({writer.FORGET_CONTENT})
+    SELECT DISTINCT unnest(uses) FROM gone
+"""
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,13 @@ def admit(delivery: Delivery) -> Permit | None:
        it has its row, this one waits (``RunningElsewhere``): the other may end, or be lost before the task's first
        line. What a dead-letter exchange has routed back after its entry was confirmed is a message like any other.
     3. If it is held, it is parked, in the place that it had.
-    4. If it needs room and there is none, it is parked too.
+    4. If it needs room and there is none, or a resource that it uses has no place for it, it is parked too. For a start
+       that is near it waits where it is (``NotYet``).
     5. Else its entry is confirmed, and a row says that it runs if somebody must be able to find it: the one that
        counts what it needs, or the one that sends its entry again should this worker be lost.
     """
     with _bounded():
+        locked = resource_places.take_share(delivery.uses) if delivery.uses else []
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
             return Permit(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
@@ -104,7 +111,10 @@ def admit(delivery: Delivery) -> Permit | None:
         if isinstance(admitted, str):
             _park(delivery, entry, admitted)
             return None
-        if entry is None and delivery.needs is None:
+        if delivery.uses and (short := resource_places.shortage(delivery.uses, locked)) is not None:
+            _park(delivery, entry, short.sentence, seconds=short.seconds)
+            return None
+        if entry is None and delivery.needs is None and not delivery.uses:
             return Permit(delivery.turn)
         places.give_up(before)
         if entry is not None:
@@ -117,8 +127,13 @@ def admit(delivery: Delivery) -> Permit | None:
 def park_remainder(delivery: Delivery, permit: Permit | None, rest: Remainder) -> None:
     """Park the rest of a task that leaves: the same message with other arguments, in place of the row of its run.
 
-    If it leaves because of a hold that has been released since, the rest is sent on at once.
+    If it leaves because of a hold that has been released since, the rest is sent on at once. If a resource said "too
+    much" to it, that is held first.
     """
+    if rest.too_much is not None:
+        name, seconds = rest.too_much
+        actor = Actor(f"task:{delivery.task_name}", "worker")
+        throttle(name, seconds, actor=actor, told=f"task {delivery.task_name}")
     with _bounded():
         entry = None
         if permit is not None and permit.row is not None:
@@ -155,10 +170,16 @@ def park_unknown(delivery: Delivery, reason: str) -> None:
             _park(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
 
 
-def finished(turns: Collection[UUID]) -> None:
-    """Delete the rows of ``turns``, whose tasks have ended, and the bodies of the messages that they came by."""
+def finished(turns: Collection[UUID]) -> set[str]:
+    """Delete the rows of ``turns``, whose tasks have ended, and the bodies of the messages that they came by.
+
+    Returns the resources that they have used, which have answered.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_FINISHED, {"turns": list(turns)})
+        used = {row[0] for row in cursor.fetchall()}
+    answered(used)
+    return used
 
 
 def redelivered(turns: Collection[UUID]) -> None:
@@ -227,8 +248,19 @@ def _covering(scopes: Sequence[str]) -> str | None:
     return f"{kind} hold on {scope}: {reason}" if reason else f"{kind} hold on {scope}"
 
 
-def _park(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key: str = "", problem: str = "") -> int:
-    """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's key."""
+def _park(
+    delivery: Delivery,
+    entry: PauseQueueEntry | None,
+    reason: str,
+    *,
+    key: str = "",
+    problem: str = "",
+    seconds: float | None = None,
+) -> int:
+    """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's key.
+
+    With ``seconds`` it waits for so long at least.
+    """
     needs = delivery.needs
     waits_for_room = needs is not None and watching.is_watched()
     content: dict[str, Any] = {
@@ -238,6 +270,7 @@ def _park(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
         "envelope": delivery.envelope(),
         "body": delivery.body,
         "expires_at": delivery.expires_at,
+        "resume_after": None if seconds is None else Now() + timedelta(seconds=seconds),
     }
     address: dict[str, Any] = {
         "ref": delivery.ref,
@@ -247,6 +280,7 @@ def _park(delivery: Delivery, entry: PauseQueueEntry | None, reason: str, *, key
         "priority": delivery.priority,
         "needs": asdict(needs or Needs(cpu=0)),
         "pipeline": delivery.policy,
+        "uses": list(delivery.uses),
         "problem": problem,
     }
     key = key or delivery.key or f"{_UNTAGGED}{delivery.turn}"

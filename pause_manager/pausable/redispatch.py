@@ -24,6 +24,7 @@ from pause_manager.nodes import known_tasks, members, watching
 from pause_manager.observability import audit
 from pause_manager.pausable import running_tasks
 from pause_manager.pause_queue import writer
+from pause_manager.resources import places
 
 logger = logging.getLogger("pause_manager.pausable.redispatch")
 
@@ -111,8 +112,32 @@ def _dispatch(
     return taken
 
 
-def _free() -> list[int]:
-    return list(PauseQueueEntry.objects.free().values_list("pk", flat=True)[:BATCH])
+def _free(uses_any: bool = False) -> list[int]:
+    """The first that nothing keeps, no more of each resource than it has places for; of those that use one only."""
+    free = PauseQueueEntry.objects.free()
+    if uses_any:
+        free = free.exclude(uses=[])
+    left = places.to_send()
+    if full := [name for name, count in left.items() if not count]:
+        free = free.exclude(uses__overlap=full)
+    found = []
+    for pk, uses in free.values_list("pk", "uses")[:BATCH]:
+        if all(left.get(name, 1) for name in uses):
+            found.append(pk)
+            left |= {name: left[name] - 1 for name in uses if name in left}
+    return found
+
+
+def send_for_places() -> None:
+    """Tasks that used resources have ended: send on what waits for their places. The poll does what this leaves."""
+    if not _free(uses_any=True):
+        return
+    try:
+        with broker.sender(MOMENT_SECONDS) as sender:
+            sent = pause_queue.close_as_sent(_free(uses_any=True), actor=SYSTEM, reason="its resources have a place")
+            pause_queue.deliver(sent, by=sender, until=time.monotonic() + MOMENT_SECONDS)
+    except broker.BrokerAway as error:
+        logger.warning("The broker is away (%s): what waits for a resource waits on.", error)
 
 
 def reconcile() -> None:

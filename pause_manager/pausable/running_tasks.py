@@ -178,6 +178,7 @@ def begin(delivery: Delivery, *, node: str, gpus: Sequence[str], entry: PauseQue
         priority=delivery.priority,
         needs=needs_as_json(delivery.needs),
         gpus=list(gpus),
+        uses=list(delivery.uses),
         entry=entry,
     )
     return row.pk
@@ -187,6 +188,24 @@ def end(turn: UUID) -> bool:
     """Delete the row of ``turn``; False if there was none: it was taken for lost."""
     deleted, _ = RunningTask.objects.filter(turn=turn).delete()
     return bool(deleted)
+
+
+def in_use(names: Iterable[str]) -> dict[str, int]:
+    """How many running tasks use each of these resources."""
+    wanted = list(names)
+    if not wanted:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(_USE, {"names": wanted})
+        return dict(cursor.fetchall())
+
+
+_USE = f"""
+    SELECT asked.name, count(task.id)
+      FROM unnest(%(names)s::text[]) AS asked(name)
+      LEFT JOIN {RunningTask._meta.db_table} AS task ON task.lost_at IS NULL AND asked.name = ANY(task.uses)
+     GROUP BY asked.name
+"""
 
 
 def forget(pks: Collection[int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +21,7 @@ from celery.exceptions import Ignore
 from pause_manager import conf
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Gpu
-from pause_manager.messaging.message import ADDRESS, Remainder
+from pause_manager.messaging.message import ADDRESS, Remainder, uses_of
 from pause_manager.observability import sentry
 from pause_manager.slots import gpus, recycling, shared_state
 
@@ -45,14 +46,16 @@ class Parked(Ignore):
 class PausableMixin:
     """What makes a task class obey holds; for a base class of your own: ``class Mine(PausableMixin, TheirTask)``.
 
-    A task does not start while a hold covers it (fleet, its queue, its node): its message waits and is sent on. With
-    ``needs`` it also waits for room, by the ``policy`` of that name. ``pausable = False`` switches it off.
+    A task does not start while a hold covers it (fleet, its queue, its node, a resource): its message waits and is sent
+    on. With ``needs`` it also waits for room, by the ``policy`` of that name. ``pausable = False`` switches it off.
     """
 
     abstract = True
     Request = REQUEST
     pausable: ClassVar[bool] = True
     needs: ClassVar[Needs | Mapping[str, Any] | None] = None
+    uses: ClassVar[tuple[str, ...]] = ()
+    """The resources outside that it uses, by name: it starts when none is held and each has a place for it."""
     policy: ClassVar[str] = ""
     """One of ``PAUSE_MANAGER["pipeline_policies"]``; the fleet's if it is none of them."""
     isolate_gpus: ClassVar[bool] = False
@@ -90,6 +93,15 @@ class PausableMixin:
         """
         return park(self, *args, **kwargs)
 
+    def try_later(self, seconds: float, *, resource: str | None = None) -> Parked:
+        """``raise self.try_later(30)``: a resource has said "too much" (HTTP 429), and asks to be let alone so long.
+
+        All who use it stop until then; one asks it again, and the others follow step by step. The task runs again from
+        its beginning, with the arguments that it has, and counts no retry. ``resource`` may be left out where the task
+        uses one. Raises ``ValueError`` for one that it does not use, and what :meth:`park` raises.
+        """
+        return try_later(self, seconds, resource)
+
 
 class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
     """Celery's task with :class:`PausableMixin`: ``Celery(task_cls="pause_manager.pausable:PausableTask")``."""
@@ -101,7 +113,7 @@ class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("arguments", "content_type", "gpus", "here", "is_told", "mark", "queue", "request", "turn")
+    __slots__ = ("arguments", "content_type", "gpus", "here", "is_told", "mark", "queue", "request", "turn", "uses")
 
     def __init__(
         self,
@@ -109,8 +121,10 @@ class _Run:
         address: Mapping[str, Any],
         arguments: tuple[Any, Any],
         request: Mapping[str, Any],
+        uses: tuple[str, ...] = (),
     ) -> None:
         self.here = here
+        self.uses = uses
         self.arguments = arguments
         self.request = request
         self.queue: str = address["queue"]
@@ -128,7 +142,7 @@ class _Run:
         control = self.here.control
         if self.turn and (sentence := control.yields.get(self.turn)):
             return YIELD, sentence
-        held = control.quiescing(self.queue)
+        held = control.quiescing(self.queue, self.uses)
         return None if held is None else ("held", held.sentence)
 
 
@@ -160,6 +174,21 @@ def park(task: Any, *args: Any, **kwargs: Any) -> Parked:
     # Serialised here: what cannot be is an error of the task, in its own frame.
     parked.rest = _rest(task, run, *((args, kwargs) if args or kwargs else run.arguments))
     sentry.tell_of_park()
+    return parked
+
+
+def try_later(task: Any, seconds: float, resource: str | None = None) -> Parked:
+    """As :meth:`PausableMixin.try_later`, for ``task``, which runs in this thread."""
+    uses = uses_of(task)
+    name = uses[0] if resource is None and len(uses) == 1 else resource
+    if name is None or name not in uses:
+        listed = ", ".join(uses) or "none"
+        raise ValueError(
+            f"Cannot let a resource alone for {task.name}: expected one that it uses ({listed}), got: {name!r}."
+        )
+    parked = park(task)
+    assert parked.rest is not None
+    parked.rest = replace(parked.rest, too_much=(name, max(0.0, float(seconds))))
     return parked
 
 
@@ -197,9 +226,9 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
     here = shared_state.current() if queue is not None else None
     if here is None or queue is None:  # a broadcast, a local call, or no worker of ours
         return tracer(uuid, args, kwargs, request)
-    if queue != _control_queue() and not (here.is_permitted and here.control.covering(queue) is None):
+    if queue != _control_queue() and not (here.is_permitted and here.control.covering(queue, uses_of(task)) is None):
         return _answered((REFUSED,))
-    run = _Run(here, address, (args, kwargs), request)
+    run = _Run(here, address, (args, kwargs), request, uses_of(task))
     is_isolated = bool(run.gpus) and getattr(task, "isolate_gpus", False)
     if is_isolated and gpus.has_started_cuda():
         recycling.request_replacement("CUDA was started in it, and a task came whose GPUs are isolated")

@@ -6,15 +6,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from celery import current_app
 from django.db import transaction
 
 from pause_manager import conf
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
-from pause_manager.pausable import redispatch, running_tasks
+from pause_manager.pausable import is_pausable, redispatch, running_tasks, uses_of
 from pause_manager.pausable.running_tasks import Running
 from pause_manager.probes import processes
+from pause_manager.scopes import parse, resource
 from pause_manager.workloads import MOST_BLOCKERS, Blocker, Counts, HoldChange, Remaining, Workload
 
 
@@ -25,8 +27,12 @@ class PausableTasks(Workload):
         return running_tasks.allocations(node)
 
     def in_progress(self, scopes: Collection[str]) -> Mapping[str, Counts]:
-        """Return the tasks in hand by scope. One statement."""
+        """Return the tasks in hand by scope, and by resource those that run. Two statements at most."""
         found: dict[str, Counts] = {}
+        names = [name for kind, name in map(parse, scopes) if kind == "resource"]
+        for name, count in running_tasks.in_use(names).items():
+            if count:
+                found[resource(name)] = {"tasks": count}
         for worker in running_tasks.workers():
             if not (_lives(worker) or _may_still_work(worker)):
                 continue
@@ -44,6 +50,20 @@ class PausableTasks(Workload):
             if _lives(worker):
                 late |= {scope for scope in _scopes(worker) if worker.revision < wanted.get(scope, 0)}
         return late
+
+    def used_resources(self) -> Iterable[str]:
+        return {name for task in current_app.tasks.values() if is_pausable(task) for name in uses_of(task)}
+
+    def in_use(self, limits: Mapping[str, int | None]) -> Mapping[str, int]:
+        return running_tasks.in_use(limits)
+
+    def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
+        found = dict.fromkeys(names, 0)
+        waiting = PauseQueueEntry.objects.waiting().filter(uses__overlap=list(names))
+        for uses in waiting.order_by().values_list("uses", flat=True) if names else ():
+            for name in found.keys() & set(uses):
+                found[name] += 1
+        return found
 
     def remaining(self, mode: str) -> Remaining:
         """Four statements. What a worker has received and not started counts as running until it is given back."""
@@ -65,7 +85,7 @@ class PausableTasks(Workload):
         )
 
     def hold_changed(self, change: HoldChange) -> None:
-        is_wide = any(scope.partition(":")[0] in ("fleet", "queue", "node") for scope in change.scopes)
+        is_wide = any(scope.partition(":")[0] in ("fleet", "queue", "node", "resource") for scope in change.scopes)
         if change.what == "released" and is_wide:
             transaction.on_commit(lambda: redispatch.send_after_release(change.actor), robust=True)
 

@@ -67,7 +67,8 @@ _OF_KIND = """
 _DUE = f"""
     (entry.resume_after IS NULL OR entry.resume_after <= statement_timestamp()) AND entry.problem <> 'unknown_task'
     AND NOT EXISTS ({_HOLD} AND (hold.scope = 'queue:' || entry.queue
-                                 OR (hold.scope = entry.ref AND hold.kind <> 'capacity')))
+                                 OR (hold.scope = entry.ref AND hold.kind <> 'capacity')
+                                 OR hold.scope IN (SELECT 'resource:' || unnest(entry.uses))))
 """
 
 _RANK = """
@@ -83,7 +84,7 @@ _FRONT = f"""
       FROM kind
      CROSS JOIN LATERAL (
             SELECT {_RANK} AS rank
-              FROM (SELECT priority, paused_at, resume_after, problem, queue, ref FROM {_ENTRY} AS entry
+              FROM (SELECT priority, paused_at, resume_after, problem, queue, ref, uses FROM {_ENTRY} AS entry
                      WHERE {_WAITS} AND {_OF_KIND} ORDER BY paused_at, id LIMIT %(heads)s) AS entry
              WHERE {_DUE} LIMIT 1) AS head
      GROUP BY 1, 2, 3

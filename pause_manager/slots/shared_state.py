@@ -12,7 +12,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,14 +67,18 @@ class HoldSnapshot:
     queues: Mapping[str, ActiveHold] = field(default_factory=dict)
     yields: Mapping[str, str] = field(default_factory=dict)
     """By turn, the sentence that says why that task must go."""
+    resources: Mapping[str, ActiveHold] = field(default_factory=dict)
 
-    def covering(self, queue: str) -> ActiveHold | None:
-        """The hold that keeps work of ``queue`` from starting."""
-        return self.everything or self.queues.get(queue)
+    def covering(self, queue: str, uses: Iterable[str] = ()) -> ActiveHold | None:
+        """The hold that keeps work of ``queue`` that uses these resources from starting."""
+        return self.everything or self.queues.get(queue) or next(self._of_resources(uses), None)
 
-    def quiescing(self, queue: str) -> ActiveHold | None:
-        """The hold that stops work of ``queue`` at its next boundary."""
-        for held in (self.everything, self.queues.get(queue)):
+    def _of_resources(self, uses: Iterable[str]) -> Iterator[ActiveHold]:
+        return (self.resources[name] for name in uses if name in self.resources)
+
+    def quiescing(self, queue: str, uses: Iterable[str] = ()) -> ActiveHold | None:
+        """The hold that stops work of ``queue`` that uses these resources at its next boundary."""
+        for held in (self.everything, self.queues.get(queue), *self._of_resources(uses)):
             if held is not None and held.quiesces:
                 return held
         return None
@@ -223,6 +227,7 @@ def _encoded(control: HoldSnapshot) -> bytes:
             "revision": control.revision,
             "everything": control.everything and [control.everything.mode, control.everything.sentence[:longest]],
             "queues": {queue: [held.mode, held.sentence[:longest]] for queue, held in control.queues.items()},
+            "resources": {name: [held.mode, held.sentence[:longest]] for name, held in control.resources.items()},
             "yields": {turn: sentence[:longest] for turn, sentence in control.yields.items()},
         }
 
@@ -242,6 +247,7 @@ def _decoded(text: bytes) -> HoldSnapshot:
         everything=ActiveHold(*told["everything"]) if told["everything"] else None,
         queues={queue: ActiveHold(*held) for queue, held in told["queues"].items()},
         yields=told["yields"],
+        resources={name: ActiveHold(*held) for name, held in told.get("resources", {}).items()},
     )
 
 

@@ -24,7 +24,9 @@ from pause_manager.messaging import broker
 from pause_manager.messaging.message import Delivery, Remainder
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.pausable import every_task, is_pausable, parked_messages
+from pause_manager.pausable import every_task, is_pausable, parked_messages, uses_of
+from pause_manager.resources.places import NotYet
+from pause_manager.scopes import resource
 from pause_manager.slots import gpus, shared_state
 from pause_manager.worker.event_loop import event_loop
 from pause_manager.worker.open_requests import State, open_requests
@@ -66,7 +68,7 @@ class Decisions:
             return self._ordinary_may_start(request)
         if request.turn is None and (
             request.entry is not None
-            or (pausable and getattr(task, "needs", None) is not None)
+            or (pausable and (getattr(task, "needs", None) is not None or uses_of(task)))
             or request.delivery_info["redelivered"]
         ):
             self.take(request)
@@ -97,13 +99,15 @@ class Decisions:
         request.take()
         self.writes.add(request, partial(self._settle, request))
 
-    def take_back(self, queues: Collection[str] | None) -> None:
-        """In the loop: take what Celery has of ``queues`` (``None``: all) and has not given to the pool.
+    def take_back(self, queues: Collection[str] | None, resources: Collection[str] = ()) -> None:
+        """In the loop: take what Celery has of ``queues`` (``None``: all), or what uses any of ``resources``, and has
+        not given to the pool.
 
         So that it waits in the pause queue, or with the broker, and not behind a task that runs for hours.
         """
         for request in open_requests:
-            if (queues is not None and request.queue not in queues) or is_left_out(request.task):
+            is_meant = queues is None or request.queue in queues or not set(resources).isdisjoint(_uses(request))
+            if not is_meant or is_left_out(request.task):
                 continue
             # A pool of threads has a queue of its own.
             is_queued = request.state is State.SUBMITTED and request.result is not None and request.result.f.cancel()
@@ -312,6 +316,8 @@ class Decisions:
                 logger.info("%s was delivered again: it is running elsewhere.", delivery.ref)
             request.detours += 1
             return partial(self._later, ELSEWHERE_SECONDS, partial(self.take, request))
+        except NotYet as later:
+            return partial(self._later, later.seconds, partial(self.take, request))
         if turn is None:
             return partial(_is_kept, request)
         if turn.gpus:
@@ -379,11 +385,16 @@ def _has_begun(request: PausableRequest) -> bool:
 
 
 def _is_clear(here: shared_state.SharedState, request: PausableRequest) -> bool:
-    return here.is_permitted and here.control.covering(request.queue or "") is None
+    return here.is_permitted and here.control.covering(request.queue or "", _uses(request)) is None
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    return ["fleet", f"queue:{request.queue}", f"node:{identity.known_name()}"]
+    used = map(resource, _uses(request))
+    return ["fleet", f"queue:{request.queue}", f"node:{identity.known_name()}", *used]
+
+
+def _uses(request: PausableRequest) -> tuple[str, ...]:
+    return uses_of(request.task) if is_pausable(request.task) else ()
 
 
 def _is_ours(request: Any) -> bool:

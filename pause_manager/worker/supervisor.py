@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,9 @@ from pause_manager.nodes import members
 from pause_manager.nodes.machines import identity, renaming
 from pause_manager.nodes.members import Report
 from pause_manager.observability import log_context, metrics
-from pause_manager.pausable import running_tasks
+from pause_manager.pausable import running_tasks, uses_of
 from pause_manager.probes import processes
+from pause_manager.scopes import resource
 from pause_manager.slots import gpus, shared_state
 from pause_manager.slots.listener import SOON, Listener
 from pause_manager.slots.overruns import Overruns
@@ -107,6 +108,8 @@ class Supervisor:
         self._blind_since: float | None = None
         self._stopped: set[str] = set()
         self._pipelines: set[str] = set()
+        self._resources: set[str] = set()
+        """What the tasks that it knows use outside."""
         self.name = ""
         self.node = ""
 
@@ -118,6 +121,7 @@ class Supervisor:
         self._keeper = StopPublisher(self._page, lambda: self.node)
         self._overruns = Overruns(self._page, database_thread.submit)
         self.name, self.node = worker.hostname, identity.known_name()
+        self._resources = {name for task in worker.app.tasks.values() for name in uses_of(task)}
         self._pipelines = {kind.pipeline for kind in workloads.kinds()}
         # In pools of threads the tasks and we share one interpreter.
         sys.setswitchinterval(min(sys.getswitchinterval(), BACKGROUND_WAIT))
@@ -171,7 +175,12 @@ class Supervisor:
             self._listener.nudge()
 
     def _scopes(self) -> list[str]:
-        return ["fleet", f"node:{self.node}", *(f"queue:{queue}" for queue in sorted(consumption.queues))]
+        return [
+            "fleet",
+            f"node:{self.node}",
+            *(f"queue:{queue}" for queue in sorted(consumption.queues)),
+            *map(resource, sorted(self._resources)),
+        ]
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -221,12 +230,13 @@ class Supervisor:
         self._keeper.obey(quiesced, read=self._read_of_loops)
         held = {scope: found[scope] for scope in self._read_scopes if scope in found}
         everything = [held[scope] for scope in ("fleet", f"node:{self.node}") if scope in held]
-        queues = {scope.removeprefix("queue:"): one for scope, one in held.items() if scope.startswith("queue:")}
+        queues = _of_kind("queue:", held)
         control = HoldSnapshot(
             revision=revision,
             everything=next((one for one in everything if one.quiesces), everything[0] if everything else None),
             queues=queues,
             yields={str(turn): sentence for turn, sentence in _decoded(yields)},
+            resources=_of_kind("resource:", held),
         )
         if control != self._control or self._blind_since is not None or self._is_foreseen:
             self._is_foreseen = False
@@ -272,8 +282,10 @@ class Supervisor:
         """What a new hold covers and Celery has not started waits elsewhere within moments."""
         if control.everything and not before.everything:
             event_loop.call(partial(decisions.take_back, None))
-        elif new := set(control.queues) - set(before.queues):
-            event_loop.call(partial(decisions.take_back, new))
+            return
+        queues, used = set(control.queues) - set(before.queues), set(control.resources) - set(before.resources)
+        if queues or used:
+            event_loop.call(partial(decisions.take_back, queues, used))
 
     def _permit(self) -> float:
         if conf.settings().when_blind == "go_on":
@@ -400,7 +412,7 @@ class Supervisor:
         assert self._page is not None
         assert self._keeper is not None
         self._keeper.foresee(rings)
-        everything, queues = self._control.everything, dict(self._control.queues)
+        everything, queues, used = self._control.everything, dict(self._control.queues), dict(self._control.resources)
         for ring in rings:
             if ring.change != "placed":
                 continue
@@ -410,10 +422,12 @@ class Supervisor:
                     everything = everything or told
                 elif scope.startswith("queue:"):
                     queues.setdefault(scope.removeprefix("queue:"), told)
-        if everything == self._control.everything and queues == self._control.queues:
+                elif scope.startswith("resource:"):
+                    used.setdefault(scope.removeprefix("resource:"), told)
+        foreseen = HoldSnapshot(self._control.revision, everything, queues, self._control.yields, used)
+        if foreseen == self._control:
             return
         self._is_foreseen = True
-        foreseen = HoldSnapshot(self._control.revision, everything, queues, self._control.yields)
         self._page.write(foreseen, permit_until=self._permit())
 
     def _settle_obeyed(self) -> bool:
@@ -476,14 +490,19 @@ class Supervisor:
         return (told["revision"], told["version"], told["in_hand"], told["serves"], told["visible_gpus"], told["files"])
 
     def _give_back(self) -> None:
-        if self._stopped and any(self._control.covering(one.queue or "") for one in open_requests.received(None)):
+        received = open_requests.received(None) if self._stopped else ()
+        if any(self._control.covering(one.queue or "", uses_of(one.task)) for one in received):
             # It arrived between the hold and the end of consumption.
             held = None if self._control.everything else set(self._control.queues)
-            event_loop.call(partial(decisions.take_back, held))
+            event_loop.call(partial(decisions.take_back, held, set(self._control.resources)))
         if consumption.is_settled:
             is_blind = self._blind_since is not None
             if is_blind or any(request.goes_back for request in open_requests):
                 event_loop.call(partial(decisions.give_back, is_blind=is_blind))
+
+
+def _of_kind(prefix: str, held: Mapping[str, ActiveHold]) -> dict[str, ActiveHold]:
+    return {scope.removeprefix(prefix): one for scope, one in held.items() if scope.startswith(prefix)}
 
 
 def _decoded(value: Any) -> Any:

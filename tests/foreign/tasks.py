@@ -368,3 +368,24 @@ def starts_cuda():
     from tests.support.nvml.driver import start_cuda
 
     note("starts_cuda", start_cuda(), os.getpid())
+
+
+@shared_task(bind=True, base=app.Task, uses=("provider",))
+def asks_provider(self, name, seconds=0.0, pieces=10):
+    """Asks for as long as it takes, piece by piece; leaves when it is told to; "too much" if the test says so."""
+    if store().get("provider-is-full"):
+        note("too much", name)
+        raise self.try_later(2)
+    note("asked", name, time.time(), store().incr("provider-at-once"))
+    try:
+        for piece in range(pieces):
+            should_stop, reason = self.check_should_stop()
+            if should_stop:
+                note("left", name, piece, reason)
+                raise self.park(name, seconds, pieces=pieces - piece)
+            time.sleep(seconds / 10)
+            note("piece", name)
+    finally:
+        store().decr("provider-at-once")
+    note("answered", name)
+    return name

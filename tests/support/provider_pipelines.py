@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
-from automation.pipeline import GroupStage, Param, Payload, Pipeline, Stage, TryLater, register
+from automation.pipeline import AGENT, GroupStage, Param, Payload, Pipeline, Stage, TryLater, register
 from automation.pipeline.context import AsyncStageContext, StageContext
 
 
@@ -76,6 +76,14 @@ class AskInGroups(GroupStage):
         yield {"n": len(items)}
 
 
+class AskRemote(Stage):
+    slug = "ask-remote"
+    title = "Ask, far away"
+    executor = AGENT
+    uses = ("provider",)
+    slice_size = 4
+
+
 PARAMS = (
     Param("url", str, "", "Where the provider is."),
     Param("seconds", float, 0.0, "How long an item takes after it was answered.", minimum=0),
@@ -92,5 +100,5 @@ def _pipeline(stage: type[Any]) -> type[Pipeline]:
     )
 
 
-for _stage in (Ask, AskHook, AskAsync, AskInGroups):
+for _stage in (Ask, AskHook, AskAsync, AskInGroups, AskRemote):
     _pipeline(_stage)

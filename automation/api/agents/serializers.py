@@ -123,6 +123,12 @@ class JobFailSerializer(TokenSerializer):
         max_value=DAY,
         help_text="Seconds of patience that a provider asked for: nothing has failed.",
     )
+    resource = serializers.CharField(
+        required=False,
+        allow_null=True,
+        max_length=64,
+        help_text="Which resource of the stage asked for them: all who use it wait. Default: the only one it uses.",
+    )
 
 
 class JobItemSerializer(serializers.Serializer[Any]):

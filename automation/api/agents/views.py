@@ -227,5 +227,13 @@ class Fail(OneJob):
         given = self.body(bodies.JobFailSerializer)
         job, token, error = self.job_id(), given["token"], given["error"]
         return Response(
-            protocol.fail(self.agent, job, token, error, actor=self.actor, retry_after=given.get("retryAfter"))
+            protocol.fail(
+                self.agent,
+                job,
+                token,
+                error,
+                actor=self.actor,
+                retry_after=given.get("retryAfter"),
+                resource=given.get("resource"),
+            )
         )

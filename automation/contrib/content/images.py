@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from automation.contrib.content.gallery import gallery_page, results_table
-from automation.contrib.content.providers import ImageProvider, image_provider
+from automation.contrib.content.providers import OPENAI, ImageProvider, image_provider
 from automation.pipeline import Needs, Payload, Stage
 from automation.pipeline.context import StageContext
 
@@ -18,6 +19,11 @@ class Images(Stage):
     title = "Image Prompts → Images"
     needs = Needs(cpu=1, memory_mib=128)
     retries = 3
+    uses = (OPENAI,)
+
+    @classmethod
+    def uses_with(cls, params: Mapping[str, Any]) -> tuple[str, ...]:
+        return cls.uses if params.get("image_provider") == OPENAI else ()
 
     def __init__(self) -> None:
         self._provider: ImageProvider | None = None

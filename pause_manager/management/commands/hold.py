@@ -1,4 +1,4 @@
-"""``manage.py hold place|release|list``: operators' holds on queues, pipelines, lanes and nodes."""
+"""``manage.py hold place|release|list``: operators' holds on queues, pipelines, lanes, nodes and resources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pause_manager.models import Hold
 class Command(ShellCommand):
     """Calls ``bulk.place`` and ``bulk.release``."""
 
-    help = "Hold queues, pipelines, lanes or nodes (queue:x, pipeline:x, lane:x, node:x; node:* means all nodes)."
+    help = "Hold queues, pipelines, lanes, nodes or resources (queue:x, pipeline:x, lane:x, node:x, resource:x)."
     epilog = """\
 exit codes:
   0    done

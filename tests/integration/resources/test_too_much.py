@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,16 @@ from django.db import connections
 from django.db.models import F
 
 from automation import dispatch, gate
+from automation.errors import PipelineError, TryLater
 from automation.models import AutomationRun, ItemFailure, Lifecycle, Ticket, WorkSlice
+from automation.pipeline import Pipeline, Stage, definition, register
 from automation.runs import reconciler
+from automation.worker import throttling
 from pause_manager import holds, resources
 from pause_manager.actor import Actor
 from pause_manager.models import ControlEvent, Hold, Resource
 from pause_manager.models.clock import database_now
+from tests.support.agent_calls import Caller, done, make_agent
 from tests.support.endpoint_server import Answer, Asked, EndpointServer, endpoint_server
 from tests.support.factories import OPERATOR, claim, events, make_run, outputs, run_loop, stage_of
 
@@ -320,9 +325,6 @@ def wait(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 def test_of_two_resources_the_one_that_is_named_is_held_and_without_a_name_the_item_waits(monkeypatch):
     stage = stage_of(make_run("ask", items=2))
-    from automation.errors import TryLater
-    from automation.pipeline import definition
-    from automation.worker import throttling
 
     two = definition.of(stage)
     two = type(two)(**{**vars(two), "uses": ("provider", "search")})
@@ -331,3 +333,115 @@ def test_of_two_resources_the_one_that_is_named_is_held_and_without_a_name_the_i
     assert throttling.resource_of(two, TryLater(1)) is None
     assert throttling.resource_of(two, TryLater(1, resource="serach")) is None
     assert throttling.resource_of(two, TryLater(1, resource="")) is None
+
+
+def test_a_content_run_uses_openai_where_its_parameters_say_so(settings):
+    settings.TEXT_PROVIDER_BASE_URL = "http://127.0.0.1:9/v1"
+    keywords = [{"keyword": f"shoes {n}"} for n in range(3)]
+
+    written = make_run("content", items=keywords, params={"provider": "openai"}, start=False)
+    offline = make_run("content", items=keywords, start=False)
+
+    uses = {stage.slug: definition.of(stage).uses for stage in written.stages.filter(position__gte=0)}
+    assert {slug for slug, names in uses.items() if names} == {"ideas", "content", "prompts"}
+    assert all(names in ((), ("openai",)) for names in uses.values())
+    assert not any(definition.of(stage).uses for stage in offline.stages.filter(position__gte=0))
+
+
+def test_the_openai_provider_of_the_content_pipeline_is_let_alone_by_all_its_runs(settings, provider):
+    given, server = provider
+    settings.TEXT_PROVIDER_BASE_URL = server.url
+    given.is_full = True
+    keywords = [{"keyword": word} for word in ("red shoes", "blue shoes", "green hats")]
+    one, other = (make_run("content", items=keywords, params={"provider": "openai"}) for _ in range(2))
+
+    for run in (one, other):
+        for _ in range(4):
+            if Ticket.objects.filter(stage_run__run=run).exists():
+                run_loop(run)
+
+    assert len(given.asked) == 1
+    assert Resource.objects.get(name="openai").state == "held"
+    for run in (one, other):
+        assert [reason.code for reason in gate.explain(run)] == ["throttled"]
+
+
+def test_names_of_resources_are_checked_where_they_are_declared():
+    def declared(uses):
+        stage = type("Uses", (Stage,), {"slug": "uses", "title": "Uses", "uses": uses, "process": lambda s, i, c: []})
+        register(type("UsesPipeline", (Pipeline,), {"slug": "uses-pipeline", "title": "Uses", "stages": (stage,)}))
+
+    for uses, said in (
+        ("openai", "expected a tuple of names of resources"),
+        (("Open AI",), "expected names of resources"),
+        (("a", "a"), "expected each resource once"),
+    ):
+        with pytest.raises(PipelineError, match=said):
+            declared(uses)
+
+
+@pytest.mark.parametrize("scope", ["resource:provider", "resource:search"])
+@pytest.mark.parametrize("mode", ["drain", "quiesce"])
+def test_claim_dispatch_and_explain_agree_on_holds_and_limits(scope, mode):
+    """In every combination of a hold, a limit that is reached or not, a next start, and a state of the resource."""
+    run = make_run("ask", items=30)
+    (stage,) = run.stages.filter(position=0)
+    busy = make_run("ask", items=30)
+    assert claim(busy) is not None
+    resources.set_limits("provider", {"max_at_once": 5}, actor=OPERATOR)
+    now = database_now()
+    times = {"probing_since": now, "ramping_since": now, "next_probe_at": now}
+
+    for is_held in (False, True):
+        if is_held:
+            holds.place([scope], mode=mode, actor=OPERATOR)
+        for at_once, later, state_ in itertools.product((1, 2, None), (False, True), ("open", "probing", "ramping")):
+            paced = {"max_per_minute": 1, "next_start_at": now + timedelta(minutes=1)} if later else {}
+            Resource.objects.update(
+                max_at_once=at_once,
+                state=state_,
+                **{"max_per_minute": None, "next_start_at": None, **paced},
+                **times,
+            )
+            Ticket.objects.all().delete()
+
+            sent = dispatch.dispatch([stage.pk])
+            work = claim(run)
+            if work is not None:
+                WorkSlice.objects.filter(pk=work.slice_id).update(
+                    lease_token=None, leased_at=None, lease_expires_at=None
+                )
+
+            may = gate.may_proceed(gate.explain(AutomationRun.objects.get(pk=run.pk)))
+            assert (work is not None) == may == (sent > 0), (is_held, at_once, later, state_)
+            expected = not (is_held and scope == "resource:provider") and not later and at_once != 1
+            assert may == (expected and state_ != "probing")
+
+
+def test_an_agent_that_is_told_too_much_stops_the_others_and_the_first_that_is_answered_frees_them():
+    make_run("ask-remote", items=30)
+    one, other = (Caller(make_agent(name, pipelines=["ask-remote"])[1]) for name in ("one", "other"))
+    job, second = one.claim(), other.claim()
+
+    assert one.to(job, "fail", error="HTTP 429", retryAfter=60)[0] == 200
+
+    assert state() == "held"
+    assert one.claim() is None
+    assert other.to(second, "heartbeat")[1]["stop"]["code"] == "held"
+    other.to(second, "checkpoint", **done(second, last=1), release=True)
+    assert not WorkSlice.objects.exclude(waits=0, crashes=0).exists()
+    let_time_pass()
+    probe = one.claim()
+    assert other.claim() is None
+    one.to(probe, "checkpoint", **done(probe, last=1))
+    assert state() == "ramping"
+    assert other.claim() is not None
+
+
+def test_an_agent_that_gives_a_job_back_for_no_reason_holds_nothing():
+    make_run("ask-remote", items=30)
+    agent = Caller(make_agent(pipelines=["ask-remote"])[1])
+
+    agent.to(agent.claim(), "fail", error="it was told to end", retryAfter=0)
+
+    assert not Resource.objects.exists()

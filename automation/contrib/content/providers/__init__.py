@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from automation.contrib.content.providers.endpoint import Endpoint
 
 __all__ = [
+    "OPENAI",
     "Article",
     "Brief",
     "Idea",
@@ -41,10 +42,20 @@ __all__ = [
 ]
 
 
+OPENAI = "openai"
+"""The provider, and the resource that its stages use, whatever address it is called at."""
+
+
 class TextStage:
     """Mixin of a stage that writes: one provider, with its open connections, for the life of the loop."""
 
+    uses: ClassVar[tuple[str, ...]] = (OPENAI,)
     _text: TextProvider | None = None
+
+    @classmethod
+    def uses_with(cls, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The offline writer uses nothing outside."""
+        return cls.uses if params.get("provider") == OPENAI else ()
 
     def text(self, ctx: StageContext) -> TextProvider:
         if self._text is None:
