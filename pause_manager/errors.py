@@ -21,6 +21,18 @@ class InvalidResource(PauseManagerError):
     code = "resource_invalid"
 
 
+class InvalidWindow(PauseManagerError):
+    """A pause window breaks a rule; the sentence names the field and what is allowed. Nothing was changed."""
+
+    code = "window_invalid"
+
+
+class WindowRefused(PauseManagerError):
+    """A verb does not apply to the pause window as it is now; nothing was changed."""
+
+    code = "window_refused"
+
+
 class UnknownResource(PauseManagerError):
     """No work uses a resource of this name, and it has neither a limit nor a hold."""
 

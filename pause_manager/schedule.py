@@ -7,6 +7,7 @@ from typing import Any
 CONTROL_TASKS: dict[str, float] = {
     "pause_manager.expire_holds": 5.0,
     "pause_manager.poll": 10.0,
+    "pause_manager.keep_windows": 5.0,
     "pause_manager.forget_outcomes": 600.0,
     "pause_manager.forget_history": 3600.0,
 }

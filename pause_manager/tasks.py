@@ -8,7 +8,7 @@ from pause_manager import conf, fleet, holds, manager, nodes, overrides, resourc
 from pause_manager.actor import SYSTEM
 from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
-from pause_manager.holds import milestones
+from pause_manager.holds import milestones, windows
 from pause_manager.models import IdempotencyRecord
 from pause_manager.observability import metrics, waiting
 from pause_manager.pausable import chord_results, redispatch
@@ -24,6 +24,12 @@ def expire_holds() -> None:
     metrics.guarded(resources.advance)()
     metrics.guarded(milestones.detect_drained)()
     fleet.maintain()
+
+
+@shared_task(name="pause_manager.keep_windows", ignore_result=True, base=ControlTask)
+def keep_windows() -> None:
+    """Hold what pause windows want held now, and nothing else."""
+    windows.keep()
 
 
 @shared_task(name="pause_manager.forget_outcomes", ignore_result=True, base=ControlTask)

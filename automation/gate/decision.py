@@ -41,6 +41,7 @@ ORDER = (
     "freeze",
     "dependency",
     "operator",
+    "window",
     "lane",
     "node",
     "budget",

@@ -19,7 +19,6 @@ from pause_manager import times
 from pause_manager.actor import Actor
 from pause_manager.models.clock import database_now
 from pause_manager.observability import audit
-from pause_manager.recurrence.rule import NEEDED
 
 Outcome = ScheduleOccurrence.Outcome
 
@@ -84,15 +83,6 @@ def change(pk: int, fields: Mapping[str, Any], *, actor: Actor, reason: str = ""
                 "schedule_changed", scope=schedule.scope, actor=actor, reason=reason, before=before, after=after
             )
     return schedule
-
-
-def with_kind(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """``fields`` of a change; with another kind of rule, what only the old kind takes is emptied unless it is given."""
-    if "kind" not in fields:
-        return dict(fields)
-    empty: dict[str, Any] = {"at": None, "weekdays": "", "day_of_month": None, "cron": "", "every_minutes": None}
-    kept = NEEDED.get(fields["kind"], ())
-    return {**{name: value for name, value in empty.items() if name not in kept}, **fields}
 
 
 def delete(pk: int, *, actor: Actor, reason: str = "") -> None:

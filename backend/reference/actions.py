@@ -93,6 +93,10 @@ ACTIONS = {
     "threshold_moved": "The adaptive mode moved a node's threshold.",
     "threshold_set": "An operator set or removed a node's own threshold.",
     "went_on": "Work resumed after a hold was released; `seconds` says how long that took.",
+    "window_changed": "A pause window was changed.",
+    "window_created": "A pause window was created.",
+    "window_deleted": "A pause window was deleted, and its hold released.",
+    "window_skipped": "The open stretch of a pause window was ended, or the next one skipped.",
     "worker_lost": "A lease ended because its worker died or fell silent.",
     "yield_wanted": "Work on a node was asked to give way to other processes.",
 }

@@ -55,8 +55,8 @@ transaction of the change.
 | `at` | when, by the database's clock |
 | `action` | what happened: one of the list below |
 | `scope` | to what: `fleet`, `run:ID`, `node:NAME`, `queue:NAME`, `pipeline:SLUG`, `lane:SITE`, `agent:NAME`, … |
-| `actor` | who: `user:NAME`, `shell:NAME`, `agent:NAME`, `address:IP`, `schedule:SITE/NAME`, `capacity`, `system` |
-| `channel` | how: `api`, `console`, `admin`, `cli`, `mcp`, `worker`, `policy`, `schedule` |
+| `actor` | who: `user:NAME`, `shell:NAME`, `agent:NAME`, `address:IP`, `schedule:SITE/NAME`, `capacity`, `system`, … |
+| `channel` | how: `api`, `console`, `admin`, `cli`, `mcp`, `worker`, `policy`, `schedule`, `window` |
 | `reason` | why, as a sentence |
 | `request_id` | the request, as in the logs and in `X-Request-ID` |
 | `before`, `after` | the values that changed |

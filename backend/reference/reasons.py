@@ -10,6 +10,7 @@ REASONS = {
     "freeze": "Its lane is frozen.",
     "dependency": "A run that it depends on has not completed.",
     "operator": "An operator holds the run, its pipeline or a queue.",
+    "window": "A pause window holds its pipeline, lane, queue or resource; the reason says until when.",
     "lane": "All places of its lane are taken, or go to runs before it.",
     "node": "Every node that could run it is held.",
     "budget": "A budget holds it.",

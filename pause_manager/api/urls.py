@@ -15,6 +15,7 @@ from pause_manager.api import (
     resources,
     thresholds,
     waiting,
+    windows,
 )
 
 app_name = "pause-manager-api"
@@ -23,6 +24,9 @@ urlpatterns = [
     path("system/worker-pause", fleet.WorkerPause.as_view(), name="worker-pause"),
     path("v1/health/", health.Health.as_view(), name="health"),
     path("v1/holds/", holds.HoldList.as_view(), name="holds"),
+    path("v1/pause-windows/", windows.WindowList.as_view(), name="pause-windows"),
+    path("v1/pause-windows/<str:window>/", windows.WindowDetail.as_view(), name="pause-window"),
+    path("v1/pause-windows/<str:window>/skip/", windows.WindowSkip.as_view(), name="skip-pause-window"),
     path("v1/nodes/<str:node>/threshold/", thresholds.NodeThreshold.as_view(), name="node-threshold"),
     path("v1/holds/release/", holds.HoldRelease.as_view(), name="release-holds"),
     path("v1/overrides/", overrides.OverrideList.as_view(), name="overrides"),

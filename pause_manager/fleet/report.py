@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pause_manager import conf
+from pause_manager import conf, times
 from pause_manager.fleet.drain import Metrics
 from pause_manager.holds.fleet_state import FLEET, FleetState
 from pause_manager.models import ControlEvent, Hold
@@ -145,7 +145,18 @@ def _warnings(state: FleetState, metrics: Metrics, workers: Workers, with_blocke
     elif late:
         found.append(f"{len(late)} pieces of work outlast the quiesce.")
     found += metrics.warnings
-    return found + _parked(with_blockers) if state.is_readable else found
+    return found + _windows() + _parked(with_blockers) if state.is_readable else found
+
+
+def _windows() -> list[str]:
+    """The pause windows that hold the fleet, which the switch does not show."""
+    holds = Hold.objects.covering([FLEET]).filter(kind=Hold.Kind.WINDOW, expires_at__isnull=False)
+    return [
+        f"The pause window {hold.actor.partition(':')[2]} holds the fleet until {times.written(hold.expires_at)}: "
+        f"{hold.reason}. A resume does not end it (manage.py window skip)."
+        for hold in holds
+        if hold.expires_at is not None
+    ]
 
 
 def _parked(with_names: bool) -> list[str]:

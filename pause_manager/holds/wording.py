@@ -15,6 +15,7 @@ _LIFTED = {
     Hold.Kind.BUDGET: "the budget is topped up and an operator resumes it",
     Hold.Kind.NEEDS_INPUT: "all its questions are answered (answer_run)",
     Hold.Kind.CAPACITY: ROOM,
+    Hold.Kind.WINDOW: "an operator skips its pause window (manage.py window skip)",
 }
 
 
@@ -55,6 +56,9 @@ def _sentence(hold: Hold) -> str:
     why = f": {hold.reason.removesuffix('.')}" if hold.reason else ", no reason given"
     if hold.kind == Hold.Kind.NEEDS_INPUT:
         return f"{what} waits for an answer{why}."
+    if hold.kind == Hold.Kind.WINDOW:
+        until = f" until {times.written(hold.expires_at)}" if hold.expires_at else ""
+        return f"{what} is paused by the pause window {hold.actor.partition(':')[2]}{until}{why}."
     verb = "was frozen" if hold.kind == Hold.Kind.FREEZE else "was paused"
     return f"{what} {verb} by {_in_words(hold.actor)}{why}."
 

@@ -11,6 +11,7 @@ from pause_manager.models.queue import PauseQueueEntry, PauseQueueQuerySet, Poll
 from pause_manager.models.resources import Resource
 from pause_manager.models.tasks import RunningTask, RunningTaskQuerySet
 from pause_manager.models.waiting import WaitingSample
+from pause_manager.models.windows import PauseWindow
 
 __all__ = [
     "SCOPE",
@@ -29,6 +30,7 @@ __all__ = [
     "OverrideQuerySet",
     "PauseQueueEntry",
     "PauseQueueQuerySet",
+    "PauseWindow",
     "PollState",
     "Resource",
     "RunningTask",

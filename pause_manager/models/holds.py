@@ -38,6 +38,7 @@ class Hold(models.Model):
         FREEZE = "freeze", "freeze"
         BUDGET = "budget", "budget"
         NEEDS_INPUT = "needs_input", "needs input"
+        WINDOW = "window", "pause window"
         THROTTLED = "throttled", "throttled: a resource said “too much”"
 
     class Mode(models.TextChoices):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from itertools import islice
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from pause_manager.errors import PauseManagerError
@@ -25,6 +26,15 @@ NEEDED = {
 _HORIZON_DAYS = 366 * 41
 """29 February on a given weekday can be 40 years away."""
 LONGEST_INTERVAL_MINUTES = 366 * 24 * 60
+
+
+def with_kind(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` of a change; with another kind of rule, what only the old kind takes is emptied unless it is given."""
+    if "kind" not in fields:
+        return dict(fields)
+    empty: dict[str, Any] = {"at": None, "weekdays": "", "day_of_month": None, "cron": "", "every_minutes": None}
+    kept = NEEDED.get(fields["kind"], ())
+    return {**{name: value for name, value in empty.items() if name not in kept}, **fields}
 
 
 @lru_cache(maxsize=1)

@@ -75,6 +75,7 @@ WRITERS: dict[str, set[str]] = {
     "ScheduleOccurrence": {"automation/schedules/writer.py"},
     # The first writes the state, by its table of transitions; the second the other columns.
     "PauseQueueEntry": {"pause_manager/pause_queue/transitions.py", "pause_manager/pause_queue/writer.py"},
+    "PauseWindow": {"pause_manager/holds/windows.py"},
     "PollState": {"pause_manager/pause_queue/poller.py"},
     "Resource": {"pause_manager/resources/writer.py"},
     "RunQuestion": {"automation/runs/questions.py"},

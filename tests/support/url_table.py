@@ -162,6 +162,9 @@ SCHEDULE_ROWS = [
     *(Row("POST", f"{_SCHEDULE}{verb}/", changes_a_run(409)) for verb in ("resume", "run_now")),
 ]
 
+_WINDOW = "api/v1/pause-windows/<str:window>/"
+_NIGHT = {"name": "new", "scope": "queue:gpu", "kind": "daily", "at": "22:00", "duration_minutes": 480, "reason": "x"}
+
 FLEET_ROWS = [
     Row("GET", "api/system/worker-pause", sees_the_fleet()),
     Row("POST", "api/system/worker-pause", changes_the_fleet(), body=_PAUSE),
@@ -169,12 +172,17 @@ FLEET_ROWS = [
     Row("GET", "api/v1/holds/", sees_the_fleet()),
     Row("POST", "api/v1/holds/", changes_the_fleet(), body=_QUEUE),
     Row("POST", "api/v1/holds/release/", changes_the_fleet(), body=_QUEUE),
+    Row("GET", "api/v1/pause-windows/", sees_the_fleet()),
+    Row("POST", "api/v1/pause-windows/", changes_the_fleet(201), body=_NIGHT),
+    Row("GET", _WINDOW, sees_the_fleet()),
+    Row("PATCH", _WINDOW, changes_the_fleet(), body={"mode": "quiesce"}),
+    Row("DELETE", _WINDOW, changes_the_fleet(204)),
+    Row("POST", f"{_WINDOW}skip/", changes_the_fleet()),
     Row("GET", "api/v1/overrides/", sees_the_fleet()),
     # Nobody has ever heard of the node, and of no override with such a number.
     Row("POST", "api/v1/overrides/", changes_the_fleet(404), body=_OVERRIDE),
     Row("DELETE", "api/v1/overrides/<str:override_id>/", changes_the_fleet(404)),
     Row("GET", "api/v1/waiting/", sees_the_fleet()),
-    # Nobody has ever heard of the node.
     Row("POST", "api/v1/nodes/<str:node>/threshold/", changes_the_fleet(404), body={"pause_below": 0.4}),
     Row("GET", "api/v1/resources/", sees_the_fleet()),
     Row("GET", "api/v1/resources/<str:resource>/", sees_the_fleet(404)),

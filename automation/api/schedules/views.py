@@ -39,6 +39,7 @@ from pause_manager.api.http import pagination
 from pause_manager.api.http.idempotency import idempotent
 from pause_manager.api.http.pagination import PageQuery, page_of
 from pause_manager.api.http.strict import ReasonSerializer
+from pause_manager.recurrence.rule import with_kind
 
 TAGS = ["v1"]
 SCHEDULE_ID = OpenApiParameter("schedule_id", OpenApiTypes.STR, OpenApiParameter.PATH, description="Id of a schedule.")
@@ -137,7 +138,7 @@ class ScheduleDetail(ScheduleView):
         pk = find(request.user, schedule_id).pk
         given = self.body(ScheduleChangesSerializer)
         reason = given.pop("reason")
-        definitions.change(pk, definitions.with_kind(given), actor=self.actor, reason=reason)
+        definitions.change(pk, with_kind(given), actor=self.actor, reason=reason)
         return self.answer(request, pk)
 
     @extend_schema(

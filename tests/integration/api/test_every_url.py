@@ -70,6 +70,7 @@ def world(run: Any) -> dict[str, str]:
     from tests.support.factories import OPERATOR, make_run
     from tests.support.node_factories import make_node
     from tests.support.schedules import make_schedule
+    from tests.support.windows import make_window
 
     entry = PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="full")
     annex = Site.objects.create(account=run.site.account, slug="annex", name="Annex")
@@ -84,6 +85,7 @@ def world(run: Any) -> dict[str, str]:
         "site_id": run.site.slug,
         "job_id": str(job.pk),
         "run_id": str(run.pk),
+        "window": make_window("queue:night").name,
         "schedule_id": str(make_schedule(run.site).pk),
         "entry_id": str(entry.pk),
         "agent_id": make_node("here").name,

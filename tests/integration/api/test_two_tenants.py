@@ -31,6 +31,7 @@ from tests.support.factories import leased, make_run, make_site
 from tests.support.node_factories import make_node
 from tests.support.schedules import make_schedule
 from tests.support.url_table import SECTIONS
+from tests.support.windows import make_window
 
 pytestmark = [pytest.mark.django_db, pytest.mark.req("A-36", "W-36")]
 
@@ -61,6 +62,7 @@ def theirs(db: None) -> AutomationRun:
     PauseQueueEntry.objects.create(ref=run.scope, task_name="none", queue="stages", reason="zebra waits")
     default_storage.save(f"runs/{run.pk}/few/notes.md", ContentFile(b"zebra"))
     make_schedule(site, name="zebra-nightly")
+    make_window("lane:zebra", name="zebra-nights", reason="zebra sleeps")
     make_agent("zebra-gpu", account=site.account, node="zebra-box")
     Agent.objects.filter(name="zebra-gpu").update(last_seen_at=Now())
     audit.record("created", scope="site:99", actor=ZEBRA, reason="zebra")
@@ -83,6 +85,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "site": "ours",
         "job_id": "1",
         "run_id": str(run.pk),
+        "window": make_window("queue:night").name,
         "schedule_id": str(make_schedule(run.site).pk),
         "lane": "zebra",
         "entry_id": str(entry.pk),
