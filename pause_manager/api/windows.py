@@ -151,7 +151,7 @@ class WindowList(WindowView):
         summary="List pause windows",
         description="Operators of the fleet see all. Others see none on lanes of other accounts.",
         parameters=[schema.REQUEST_ID],
-        responses=schema.answers({200: WindowSerializer(many=True)}, *schema.READS),
+        responses=schema.answers({200: WindowSerializer(many=True)}, *schema.READS, 404),
         tags=["v1"],
     )
     def get(self, request: Request) -> Response:
@@ -164,7 +164,7 @@ class WindowList(WindowView):
         "operators' holds on the same scope.",
         parameters=schema.COMMAND,
         request=NewWindowSerializer,
-        responses=schema.answers({201: WindowSerializer}, *schema.COMMANDS),
+        responses=schema.answers({201: WindowSerializer}, *schema.COMMANDS, 404),
         tags=["v1"],
     )
     @idempotent
