@@ -91,7 +91,6 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "pipeline": "few",
         "agent": "ours-1",
         "resource": "openai",
-        "window": "1",
         "override_id": "1",
         "account_id": str(run.site.account_id),
         "site_id": run.site.slug,

@@ -242,6 +242,7 @@ UNITS = ("_seconds", "_bytes", "_ratio", "_celsius", "_cores")
 COUNTED = {  # gauges that count things have no unit
     "slackwater_runnable",
     "slackwater_questions",
+    *(f"slackwater_resource_{name}" for name in ("in_use", "limit", "waiting")),
     "slackwater_waiting",
     "slackwater_runs",
     "slackwater_slices",
@@ -262,6 +263,7 @@ FLAGS = {  # 0 or 1
     "slackwater_gpu_usable",
     "slackwater_in_hand_readable",
     "slackwater_queue_unserved",
+    "slackwater_resource_state",
 }
 
 
