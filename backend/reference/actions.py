@@ -36,6 +36,7 @@ ACTIONS = {
     "hold_overdue": "A timed hold with `on_expiry=keep` passed its end and stays in force.",
     "hold_placed": "A hold was placed.",
     "hold_released": "A hold was released.",
+    "invoice_issued": "An invoice was issued for what an account used in a month.",
     "item_given_up": "An item failed for good after too many processes died on it.",
     "item_waits": "A provider asked an item to wait (`TryLater`): the first wait and every tenth.",
     "job_failed": "A remote agent gave back a job as failed.",

@@ -58,6 +58,8 @@ WRITERS: dict[str, set[str]] = {
     # The second only notes when work had drained and resumed, never what is held.
     # A trigger of the database writes the other half of what credits keep.
     "Grant": {"automation/contrib/credits/allowance.py", "automation/contrib/credits/settling.py"},
+    "Invoice": {"automation/contrib/credits/invoices.py"},
+    "InvoiceNumber": {"automation/contrib/credits/invoices.py"},
     "Line": {"automation/contrib/credits/ledger.py"},
     "RunCredits": {"automation/contrib/credits/settling.py", "automation/contrib/credits/starting.py"},
     "StagePrice": {"automation/contrib/credits/starting.py"},

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from automation.contrib.credits import funds, ledger
-from automation.contrib.credits.checks import wrong_shares
+from automation.contrib.credits.conf import wrong_shares
 from automation.contrib.credits.errors import BookingRefused
 from automation.contrib.credits.models import Billing, SiteBudget
 from automation.models import Account, Site

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 
-from automation.contrib.credits.conf import CreditsSettings
+from automation.contrib.credits.conf import CreditsSettings, wrong_shares
 from pause_manager.checks import check_declared
 
 
@@ -25,14 +25,3 @@ def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     if why := wrong_shares(options.shares):
         found.append(Error(f"CREDITS['shares'] {why}", id="credits.E002"))
     return found
-
-
-def wrong_shares(shares: object) -> str:
-    """What is wrong with the percentages of functions; empty if nothing."""
-    if not isinstance(shares, Mapping) or not all(isinstance(name, str) for name in shares):
-        return f"expected an object of functions and percentages, got: {shares!r:.200}"
-    for name, percent in shares.items():
-        if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= 100:
-            return f"{name}: expected 0 to 100 percent, got: {percent!r:.40}"
-    total = sum(shares.values())
-    return f"expected at most 100 percent in all, got: {total}" if total > 100 else ""

@@ -20,7 +20,9 @@ class CreditsSettings:
     measured_runs: int = 20
     """Completed runs of a pipeline from which the number of items in its later stages is estimated."""
     currency: str = "EUR"
-    """In which the costs of providers are stated."""
+    """In which the costs of providers and the amounts of invoices are stated, three letters."""
+    credit_price: int = 10_000
+    """What a credit costs on an invoice, in millionths of the currency."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
     """Percent of a site's budget by function, where the site has no shares of its own."""
 
@@ -28,3 +30,14 @@ class CreditsSettings:
 def settings() -> CreditsSettings:
     """The settings in force; the system checks have vouched for the names and types."""
     return CreditsSettings(**getattr(django_settings, "CREDITS", {}))
+
+
+def wrong_shares(shares: object) -> str:
+    """What is wrong with the percentages of functions; empty if nothing."""
+    if not isinstance(shares, Mapping) or not all(isinstance(name, str) for name in shares):
+        return f"expected an object of functions and percentages, got: {shares!r:.200}"
+    for name, percent in shares.items():
+        if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= 100:
+            return f"{name}: expected 0 to 100 percent, got: {percent!r:.40}"
+    total = sum(shares.values())
+    return f"expected at most 100 percent in all, got: {total}" if total > 100 else ""

@@ -62,3 +62,21 @@ class NoCredits(AutomationError):
 
     def __init__(self, run_id: object) -> None:
         super().__init__(f"Cannot limit run {run_id}: it has not started, has ended, or nothing of it has a price.")
+
+
+class NoPdf(AutomationError):
+    """PDF files need WeasyPrint, which is not installed, or cannot load its libraries."""
+
+    code = "pdf_not_available"
+
+    def __init__(self) -> None:
+        super().__init__("Cannot make a PDF: WeasyPrint is not installed (requirements-pdf.txt), or Pango is missing.")
+
+
+class InvoiceNotFound(AutomationError):
+    """The invoice does not exist, or belongs to an account of others."""
+
+    code = "not_found"
+
+    def __init__(self, number: str) -> None:
+        super().__init__(f"Cannot find invoice {number[:64]}: there is none that you may see.")

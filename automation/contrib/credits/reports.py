@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -81,6 +82,14 @@ def history(rows: QuerySet[Usage], by: str) -> list[dict[str, Any]]:
         {"name": str(names.get(one[field], one[field])), "items": one["items"], "credits": one["charged"]}
         for one in found[:MOST_ROWS]
     ]
+
+
+def a_year_ago() -> date:
+    """The first day of the month twelve months before this one (UTC, by the database's clock)."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT ({MONTH} - interval '1 year')::date")
+        found: date = cursor.fetchone()[0]
+    return found
 
 
 def used_by_function(site_id: int) -> dict[str, int]:

@@ -40,7 +40,7 @@ def test_the_menu_has_credits_and_billing_and_its_pages_open(admin):
     drain(make_run(site=site))
 
     assert "Credits &amp; Billing" in admin.get(reverse("admin:index")).content.decode()
-    for name in ("price", "billing", "sitebudget", "transfer", "usage", "runcredits"):
+    for name in ("price", "billing", "sitebudget", "transfer", "usage", "runcredits", "invoice"):
         assert admin.get(page(f"{name}_changelist")).status_code == 200, name
     for row in Transfer.objects.all():
         assert admin.get(reverse("admin:credits_transfer_change", args=[row.pk])).status_code == 200
@@ -150,7 +150,7 @@ def test_the_command_shows_adds_corrects_and_checks(capsys):
         (["top-up", "Account of acme", "many", "--key", "a"], "expected a number of credits"),
         (["top-up", "Account of acme", "0", "--key", "a"], "expected more than 0 credits"),
         (["correct", "99999", "1", "--key", "a", "--reason", "x"], "Cannot find booking 99999"),
-        ([], "expected manage.py credits show, top-up, correct or check"),
+        ([], "expected manage.py credits show, top-up, correct, invoice or check"),
     ],
 )
 def test_the_command_says_what_is_wrong(words, told):

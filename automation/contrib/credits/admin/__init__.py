@@ -1,5 +1,5 @@
 """Credits & Billing in the admin."""
 
-from automation.contrib.credits.admin import accounts, books, prices
+from automation.contrib.credits.admin import accounts, books, invoices, prices
 
-__all__ = ["accounts", "books", "prices"]
+__all__ = ["accounts", "books", "invoices", "prices"]

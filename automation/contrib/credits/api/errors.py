@@ -8,13 +8,22 @@ from rest_framework import status
 from rest_framework.response import Response
 
 from automation.api import errors as engine
-from automation.contrib.credits.errors import AccountNotFound, BookingNotFound, KeyReused, NoCredits
+from automation.contrib.credits.errors import (
+    AccountNotFound,
+    BookingNotFound,
+    InvoiceNotFound,
+    KeyReused,
+    NoCredits,
+    NoPdf,
+)
 from automation.errors import AutomationError
 from pause_manager.api.http import errors
 
 _STATUS: dict[type[AutomationError], int] = {
     AccountNotFound: status.HTTP_404_NOT_FOUND,
     BookingNotFound: status.HTTP_404_NOT_FOUND,
+    InvoiceNotFound: status.HTTP_404_NOT_FOUND,
+    NoPdf: status.HTTP_501_NOT_IMPLEMENTED,
     KeyReused: status.HTTP_409_CONFLICT,
     NoCredits: status.HTTP_409_CONFLICT,
 }

@@ -99,7 +99,9 @@ class UsageQuery(StrictSerializer):
     by = serializers.ChoiceField(choices=("month", "site", "stage", "run"), default="month", help_text="One row per …")
     account = serializers.IntegerField(required=False, help_text="Id of an account.")
     site = serializers.CharField(required=False, max_length=60, help_text="Slug or id of a site.")
-    since = serializers.DateField(required=False, help_text="The first month, by any day of it.")
+    since = serializers.DateField(
+        required=False, help_text="The first month, by any day of it; if left out, a year ago."
+    )
     until = serializers.DateField(required=False, help_text="The last month, by any day of it.")
 
 

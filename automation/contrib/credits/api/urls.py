@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from automation.contrib.credits.api import views
+from automation.contrib.credits.api import invoices, views
 
 app_name = "credits-api"
 
@@ -14,6 +14,8 @@ urlpatterns = [
     path("accounts/<str:account_id>/top-ups/", views.TopUps.as_view(), name="top-ups"),
     path("transfers/", views.Transfers.as_view(), name="transfers"),
     path("transfers/<str:transfer_id>/corrections/", views.Corrections.as_view(), name="corrections"),
+    path("invoices/", invoices.Invoices.as_view(), name="invoices"),
+    path("invoices/<str:number>/pdf/", invoices.InvoicePdf.as_view(), name="invoice-pdf"),
     path("usage/", views.UsageHistory.as_view(), name="usage"),
     path("sites/<str:site_id>/budget/", views.Budgets.as_view(), name="budget"),
     path("prices/", views.Prices.as_view(), name="prices"),

@@ -197,8 +197,8 @@ class UsageHistory(CreditsView):
             rows = rows.filter(account_id=query["account"])
         if "site" in query:
             rows = rows.filter(site_id=selection.find_site(request.user, query["site"]).pk)
-        if "since" in query:
-            rows = rows.filter(month__gte=query["since"].replace(day=1))
+        since = query.get("since") or reports.a_year_ago()
+        rows = rows.filter(month__gte=since.replace(day=1))
         if "until" in query:
             rows = rows.filter(month__lte=query["until"].replace(day=1))
         return Response(UsageSerializer(reports.history(rows, query["by"]), many=True).data)

@@ -1,8 +1,21 @@
 """The rows of credits."""
 
 from automation.contrib.credits.models.accounts import Billing, SiteBudget
+from automation.contrib.credits.models.invoices import Invoice, InvoiceNumber
 from automation.contrib.credits.models.ledger import Line, Transfer
 from automation.contrib.credits.models.prices import Price, StagePrice
 from automation.contrib.credits.models.usage import Grant, RunCredits, Usage
 
-__all__ = ["Billing", "Grant", "Line", "Price", "RunCredits", "SiteBudget", "StagePrice", "Transfer", "Usage"]
+__all__ = [
+    "Billing",
+    "Grant",
+    "Invoice",
+    "InvoiceNumber",
+    "Line",
+    "Price",
+    "RunCredits",
+    "SiteBudget",
+    "StagePrice",
+    "Transfer",
+    "Usage",
+]

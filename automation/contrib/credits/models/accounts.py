@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
 
-from automation.contrib.credits.checks import wrong_shares
+from automation.contrib.credits.conf import wrong_shares
 from automation.models import Account, Site
 
 
@@ -37,6 +37,7 @@ class Billing(models.Model):
     )
     low_since = models.DateTimeField(null=True, blank=True, editable=False)
     on_top_up = models.CharField(max_length=10, choices=OnTopUp.choices, default=OnTopUp.ASK)
+    address = models.TextField(blank=True, default="", db_default="", help_text="as it stands on invoices")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

@@ -1,13 +1,14 @@
-"""``manage.py credits show|top-up|correct|check``: balances, bookings, and whether the books are in order."""
+"""``manage.py credits show|top-up|correct|invoice|check``: balances, bookings, and whether the books are in order."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import date
 from typing import Any
 
 from django.db.models import Sum
 
-from automation.contrib.credits import funds, ledger
+from automation.contrib.credits import funds, invoices, ledger
 from automation.contrib.credits.amounts import credits_of, thousandths_of, written
 from automation.contrib.credits.errors import KeyReused
 from automation.contrib.credits.models import Billing, Line, Transfer
@@ -20,7 +21,7 @@ from pause_manager.management.shell import CommandRefused, Exit, ShellCommand, a
 class Command(ShellCommand):
     """Calls ``ledger``."""
 
-    help = "Show the credits of accounts, add some, correct a booking, or check that the books are in order."
+    help = "Show the credits of accounts, add some, correct a booking, issue invoices, or check the books."
     epilog = """\
 exit codes:
   0    done
@@ -43,8 +44,10 @@ exit codes:
             verb.add_argument("--key", required=True, help="names this booking: the same key again changes nothing")
         top_up.add_argument("--reason", default="", help="why, for the audit trail")
         correct.add_argument("--reason", required=True, help="why")
+        invoice = verbs.add_parser("invoice", help="issue the invoices of a month that has ended; repeat it at will")
+        invoice.add_argument("month", metavar="MONTH", type=_month, help="such as 2026-11")
         check = verbs.add_parser("check", help="compare all balances with the ledger")
-        for verb in (show, top_up, correct, check):
+        for verb in (show, top_up, correct, invoice, check):
             add_json(verb)
 
     def refusal(self, error: Exception) -> CommandRefused | None:
@@ -54,7 +57,13 @@ exit codes:
         return super().refusal(error)
 
     def carry_out(self, options: dict[str, Any]) -> Exit:
-        verbs = {"show": self._show, "top-up": self._top_up, "correct": self._correct, "check": self._check}
+        verbs = {
+            "show": self._show,
+            "top-up": self._top_up,
+            "correct": self._correct,
+            "invoice": self._invoice,
+            "check": self._check,
+        }
         if options["verb"] is None:
             raise no_verb("credits", *verbs)
         return verbs[options["verb"]](options)
@@ -82,6 +91,17 @@ exit codes:
         self._tell_account(Account.objects.get(pk=found.account_id), options)
         return Exit.OK
 
+    def _invoice(self, options: dict[str, Any]) -> Exit:
+        for made in invoices.issue_month(options["month"], actor=Actor.shell()):
+            told = {"number": made.number, "account": made.name, "credits": credits_of(made.credits)}
+            amount = f"{invoices.money(made.amount)} {made.currency}"
+            self.line(
+                {**told, "amount": invoices.money(made.amount), "currency": made.currency}
+                if options["json"]
+                else f"{made.number}: {made.name}, {written(made.credits)} credits, {amount}"
+            )
+        return Exit.OK
+
     def _check(self, options: dict[str, Any]) -> Exit:
         own = Line.objects.filter(book__in=[Line.Book.AVAILABLE, Line.Book.RESERVED]).order_by()
         sums = dict(own.values_list("account_id").annotate(sum=Sum("amount")))
@@ -107,6 +127,13 @@ exit codes:
             self.line({"account": account.name, **{name: credits_of(amount) for name, amount in figures.items()}})
             return
         self.line(f"{account.name}: {written(has.balance)} credits, {written(has.reserved)} of them set aside for runs")
+
+
+def _month(text: str) -> date:
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise ArgumentTypeError(f"expected a month such as 2026-11, got: {text!r}") from None
 
 
 def _amount(options: dict[str, Any]) -> int:
