@@ -15,11 +15,12 @@ class PauseManagerConfig(AppConfig):
         from pause_manager.nodes.threshold_overrides import NodeThreshold, PipelineThreshold
         from pause_manager.pausable.workload import PausableTasks
         from pause_manager.pause_queue.workload import PauseQueue
+        from pause_manager.resources import limit_overrides
         from pause_manager.resources.workload import Resources
 
         # In the order in which they follow a change of holds.
         workloads.register(Resources())
         workloads.register(PauseQueue())
         workloads.register(PausableTasks())
-        for kind in (NodeThreshold(), PipelineThreshold()):
+        for kind in (NodeThreshold(), PipelineThreshold(), *limit_overrides.KINDS):
             overrides.register(kind)

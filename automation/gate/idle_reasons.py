@@ -132,8 +132,16 @@ def _agents(run: AutomationRun, stages: Iterable[Definition]) -> Iterator[IdleRe
 
 def irreversible_at_work(run_id: UUID) -> list[str]:
     """The slugs of stages marked irreversible of which a worker is at an item: a cancel waits until that has ended."""
-    leased = WorkSlice.objects.leased().filter(stage_run__run=run_id, stage_run__definition__irreversible=True)
-    return sorted(set(leased.values_list("stage_run__slug", flat=True)))
+    return irreversible_of([run_id]).get(run_id, [])
+
+
+def irreversible_of(run_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """:func:`irreversible_at_work` by run, of those that have any."""
+    leased = WorkSlice.objects.leased().filter(stage_run__run__in=run_ids, stage_run__definition__irreversible=True)
+    found: dict[UUID, list[str]] = {}
+    for pk, slug in leased.order_by("stage_run__slug").values_list("stage_run__run", "stage_run__slug").distinct():
+        found.setdefault(pk, []).append(slug)
+    return found
 
 
 def told_of_irreversible(slugs: Sequence[str]) -> str:

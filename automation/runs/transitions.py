@@ -123,6 +123,14 @@ def request_cancel(run_id: UUID, *, actor: Actor) -> bool:
     return False
 
 
+def request_cancels(run_ids: Sequence[UUID], *, actor: Actor) -> list[UUID]:
+    """:func:`request_cancel` for those of the locked runs to which it applies; returns these."""
+    able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
+    found = set(able.values_list("pk", flat=True))
+    able.filter(pk__in=found).update(cancel_requested_at=Now(), cancel_requested_by=actor.name)
+    return [pk for pk in run_ids if pk in found]
+
+
 def mark_deleted(run_id: UUID) -> bool:
     """Record that a final run is deleted; True if this call did it."""
     final = AutomationRun.objects.filter(pk=run_id, finished_at__isnull=False, deleted_at__isnull=True)

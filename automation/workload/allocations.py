@@ -141,11 +141,14 @@ _SENT = f"""
 """
 """Messages that will start something: what was sent for a run that has ended or is paused takes nobody's room."""
 
+# Each stage is looked up by its key: OFFSET keeps the planner from reading all of them for a join.
 STOPPED = f"""
     SELECT sent.queue, sum(sent.messages)::bigint
       FROM (SELECT queue, stage_run_id, count(*) AS messages FROM {TICKET} GROUP BY queue, stage_run_id) AS sent
-      JOIN {STAGE} AS stage ON stage.id = sent.stage_run_id
-      JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE NOT (stage.lifecycle = 'running' AND coalesce(({gate.OPEN}), false))
+     CROSS JOIN LATERAL (
+            SELECT stage.lifecycle = 'running' AND coalesce(({gate.OPEN}), false) AS is_open
+              FROM {STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id
+             WHERE stage.id = sent.stage_run_id OFFSET 0) AS found
+     WHERE NOT found.is_open
      GROUP BY sent.queue
 """

@@ -20,7 +20,7 @@ _NO_WORKER = f"""
              WHERE state.id = 1 AND one->>'code' = '{outlook.NO_WORKER}' AND one->>'queue' = kind.work_queue
                AND one->>'pipeline' = kind.pipeline AND one->'needs' = kind.needs)
 """
-_REASONS = f"""
+REASONS = f"""
     SELECT CASE WHEN kind.waits_for = 'capacity' THEN
                      CASE WHEN {_NO_WORKER} THEN '{outlook.NO_WORKER}' ELSE 'capacity' END
                 WHEN EXISTS (SELECT FROM {_HOLD} WHERE released_at IS NULL AND scope = 'fleet') THEN 'fleet'
@@ -32,7 +32,7 @@ _REASONS = f"""
              GROUP BY waits_for, queue, work_queue, pipeline, needs) AS kind
      GROUP BY reason
 """
-_UNSERVED = f"""
+UNSERVED = f"""
     SELECT kind.work_queue, count(*) FROM {_ENTRY} AS kind
      WHERE kind.finished_at IS NULL AND kind.waits_for = 'capacity' AND kind.work_queue = ANY(%(queues)s)
        AND (kind.work_queue, kind.pipeline, kind.needs) IN (
@@ -46,7 +46,7 @@ _UNSERVED = f"""
 def by_reason() -> dict[str, int]:
     """How many parked tasks wait, by the code of what for. One statement."""
     with connection.cursor() as cursor:
-        cursor.execute(_REASONS, {})
+        cursor.execute(REASONS, {})
         return {reason: int(count) for reason, count in cursor.fetchall()}
 
 
@@ -59,5 +59,5 @@ def without_worker() -> Counter[str]:
         queues = sorted({one["queue"] for one in told if one["code"] == outlook.NO_WORKER})
         if not queues:
             return Counter()
-        cursor.execute(_UNSERVED, {"queues": queues})
+        cursor.execute(UNSERVED, {"queues": queues})
         return Counter(dict(cursor.fetchall()))

@@ -174,6 +174,23 @@ def set_limits(name: str, limits: Limits, *, actor: Actor, reason: str = "") -> 
 MOST = 1_000_000
 
 
+def swap_limit(
+    name: str, limit: str, value: int | None, *, only_if: tuple[int | None] | None = None
+) -> tuple[int | None] | None:
+    """Give ``name`` another ``max_at_once`` or ``max_per_minute``; return the one it had, in a tuple.
+
+    In the caller's transaction, without an event. ``None``: it has another limit than that in ``only_if``.
+    """
+    _make(name)
+    holds.exclude_starts([scopes.resource(name)])
+    had: int | None = Resource.objects.values_list(limit, flat=True).get(name=name)
+    if only_if is not None and had != only_if[0]:
+        return None
+    Resource.objects.filter(name=name).update(**{limit: value})
+    workloads.resource_changed(name, f"The limits of resource {name} were changed.")
+    return (had,)
+
+
 def lock(names: Collection[str]) -> list[str]:
     """Lock those of ``names`` that have a limit now, until the caller's transaction ends; returns them.
 

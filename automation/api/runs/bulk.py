@@ -138,4 +138,4 @@ def _matching(user: Any, visible: RunQuerySet, verb: str, wanted: dict[str, Any]
 
 PauseRuns = bulk_verb("pause", lifecycle.pause_runs)
 ResumeRuns = bulk_verb("resume", lifecycle.resume_runs)
-CancelRuns = bulk_verb("cancel", lifecycle.cancel_runs)
+CancelRuns = bulk_verb("cancel", lifecycle.cancel_many)

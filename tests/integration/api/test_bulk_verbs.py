@@ -96,6 +96,23 @@ def test_more_than_at_once_are_done_call_by_call(api, site, monkeypatch):
     assert (second.data["done"], second.data["more"]) == (ids_of(runs[2]), False)
 
 
+def test_of_many_that_are_cancelled_the_rest_end_by_the_reconciler(api, site, monkeypatch):
+    from automation.runs import reconciler
+
+    monkeypatch.setattr("automation.runs.lifecycle.ENDED_AT_ONCE", 1)
+    runs = make_runs(site)
+
+    answer = api.post(f"{RUNS}cancel/", {"ids": ids_of(*runs), "reason": "a fault"})
+    assert len(answer.data["done"]) == 3
+    assert sorted(statuses(api, runs)) == ["cancelled", "cancelling", "cancelling"]
+    reconciler.reconcile()
+
+    assert statuses(api, runs) == ["cancelled"] * 3
+    for run in runs:
+        (event,) = api.get(f"{RUNS}{run.pk}/events/?action=cancel_requested").data["results"]
+        assert (event["actor"], event["reason"]) == ("user:alice", "a fault")
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -138,3 +155,4 @@ def test_a_repeat_with_the_same_key_gets_the_first_answer(api, site):
     assert other.status_code == 422
     for run in runs:
         assert len(api.get(f"{RUNS}{run.pk}/events/?action=cancel_requested").data["results"]) == 1
+    assert len(api.post(f"{RUNS}cancel/", {"ids": ids_of(*runs)}).data["done"]) == 3

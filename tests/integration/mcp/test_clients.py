@@ -15,6 +15,7 @@ from rest_framework.authtoken.models import Token
 
 from automation import agents
 from automation.models import Agent
+from backend.mcp.tools import TOOLS
 from pause_manager import fleet
 from pause_manager.models import ControlEvent, Hold
 from tests.support.agent_calls import Caller, done, make_agent
@@ -42,6 +43,7 @@ USER_TOOLS = {
     "fleet.resume",
     "capacity.show",
 }
+DESTRUCTIVE = {"runs.answer", "runs.cancel", "lanes.freeze", "lanes.unfreeze", "fleet.pause", "fleet.resume"}
 AGENT_TOOLS = {f"queue.{verb}" for verb in ("claim", "items", "heartbeat", "checkpoint", "complete", "fail")}
 
 
@@ -76,10 +78,10 @@ def test_an_assistant_of_a_user_works_over_stdio(env, tmp_path):
             told, hints = tool.input_schema, tool.annotations
             assert len(tool.description) > 60
             assert told["additionalProperties"] is False
-            reads = name.split(".")[1] in ("list", "show", "progress", "explain", "status")
+            reads = name.split(".")[1] in ("list", "show", "progress", "explain", "questions", "status")
             assert hints.read_only_hint is reads
             assert ("reason" in told["required"]) is not reads
-            assert hints.destructive_hint is (name in ("runs.cancel", "fleet.pause", "fleet.resume"))
+            assert hints.destructive_hint is (name in DESTRUCTIVE)
 
         assert [one["id"] for one in assistant.call("runs.list", status=None)["results"]] == [str(run.pk)]
         assert assistant.call("runs.explain", run_id=str(run.pk))["may_proceed"] is True
@@ -215,7 +217,9 @@ def test_an_agent_does_a_stage_over_http_and_hears_of_the_fleet(url):
         for name in USER_TOOLS:
             given = {"run_id": str(run.pk)} if name.startswith("runs.") and name != "runs.list" else {}
             given |= {"mode": "drain", "confirmation": "x"} if name == "fleet.pause" else {}
-            given |= {"reason": "mine"} if name.split(".")[1] in ("pause", "resume", "cancel") else {}
+            given |= {"lane": "ours"} if name.startswith("lanes.") else {}
+            given |= {"answer": "yes"} if name == "runs.answer" else {}
+            given |= {"reason": "mine"} if TOOLS[name].needs_reason else {}
             assert assistant.refusal(name, **given)["code"] == "agent_forbidden", name
         Agent.objects.update(is_enabled=False)
         with pytest.raises(MCPError, match=r"Cannot do that: the agent is disabled\. \(agent_disabled\)"):

@@ -16,16 +16,19 @@ from django.utils import timezone
 import automation.gauges
 import pause_manager.gauges
 from automation import leases
-from automation.gate import installed_code
+from automation.gate import pending
 from automation.models import WorkSlice
 from automation.models.tables import SLICE
+from automation.reports import waiting
 from automation.runs import lifecycle, reconciler
+from automation.workload import allocations
 from pause_manager import capacity, fleet, holds, manager, nodes
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import GpuView
 from pause_manager.models.fleet import FleetWorker
 from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.observability import exposition, metrics
+from pause_manager.pause_queue import parked_tasks
 from pause_manager.pause_queue.writer import Parked
 from tests.support.factories import OPERATOR, drain, expire_leases, leased, make_run, make_site, settle
 from tests.support.node_factories import make_node
@@ -342,8 +345,10 @@ LARGE = (
 def test_nothing_that_is_finished_is_looked_at(site_with_history):
     plans = {}
     with connection.cursor() as cursor:
-        for statement in (*automation.gauges.STATEMENTS, *pause_manager.gauges.STATEMENTS):
-            values: Any = [30.0] * statement.count("%s") or {"installed": installed_code.keys()}
+        figures = (waiting.STATEMENT, allocations.STOPPED, parked_tasks.REASONS, parked_tasks.UNSERVED)
+        for statement in (*automation.gauges.STATEMENTS, *pause_manager.gauges.STATEMENTS, *figures):
+            named = {**pending.values(), **waiting.values(), "queues": ["nowhere"]}
+            values: Any = [30.0] * statement.count("%s") or named
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
             plans[statement] = cursor.fetchone()[0][0]["Plan"]
 

@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 from automation import dispatch, leases
 from automation.models import AutomationRun, Lane, Ticket
 from automation.runs import lanes, lifecycle
-from pause_manager import manager, nodes, overrides
+from pause_manager import manager, nodes, overrides, resources
 from pause_manager.capacity.needs import Needs
-from pause_manager.models import ControlEvent, Override, PauseQueueEntry
+from pause_manager.models import ControlEvent, Override, PauseQueueEntry, Resource
 from pause_manager.overrides import InvalidOverride, OverrideRefused, OverrideTargetUnknown
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.tasks import expire_holds
@@ -233,6 +233,30 @@ class TestTheWidthOfALane:
         assert Lane.objects.get(name="acme").width == 5
 
 
+class TestTheLimitOfAResource:
+    def test_is_in_force_and_goes_back(self):
+        resources.set_limits("openai", {"max_at_once": 4}, actor=OPERATOR)
+
+        override = start("resource_max_at_once", "openai", 1)
+
+        assert Resource.objects.get(name="openai").max_at_once == 1
+        pass_time(override)
+        overrides.expire()
+        assert Resource.objects.get(name="openai").max_at_once == 4
+
+    def test_may_be_lifted_for_a_while_and_what_was_changed_meanwhile_stays(self):
+        resources.set_limits("openai", {"max_per_minute": 60}, actor=OPERATOR)
+
+        overrides.end(start("resource_max_per_minute", "openai", "none").pk, actor=OPERATOR)
+        assert Resource.objects.get(name="openai").max_per_minute == 60
+
+        override = start("resource_max_per_minute", "openai", "none")
+        assert Resource.objects.get(name="openai").max_per_minute is None
+        resources.set_limits("openai", {"max_per_minute": 5}, actor=OPERATOR)
+        overrides.end(override.pk, actor=OPERATOR)
+        assert Resource.objects.get(name="openai").max_per_minute == 5
+
+
 @pytest.mark.parametrize(
     ("kind", "target", "value", "error", "sentence"),
     [
@@ -247,6 +271,8 @@ class TestTheWidthOfALane:
         ("stage_concurrency", "pipeline:few/few", "0", InvalidOverride, "from 1 to 10,000"),
         ("lane_width", "nowhere", "2", OverrideTargetUnknown, "there is no such lane"),
         ("lane_width", "nowhere", "0", InvalidOverride, "from 1 to 10,000"),
+        ("resource_max_at_once", "nothing", "2", OverrideTargetUnknown, "nothing uses it"),
+        ("resource_max_at_once", "openai", "0", InvalidOverride, "from 1 to 1,000,000, or none"),
         ("run_priority", "n1", "3", InvalidOverride, "expected the id of a run"),
         ("run_priority", "8c2f3a52-0000-4000-8000-000000000000", "3", OverrideTargetUnknown, "there is no such run"),
         ("run_priority", "8c2f3a52-0000-4000-8000-000000000000", "6", InvalidOverride, r"from 1 \(first\) to 5"),

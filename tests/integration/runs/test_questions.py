@@ -327,6 +327,21 @@ def test_a_loop_that_lost_its_slice_asks_nothing():
     assert kinds_of_holds(run) == []
 
 
+def test_without_the_fence_it_would(monkeypatch):
+    monkeypatch.setattr("automation.leases.give_back", lambda work, **_: None)
+
+    def script(item: Payload, ctx: StageContext) -> None:
+        if item["n"] == 2:
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE automation_workslice SET lease_token = lease_token + 1000 WHERE lease_token > 0")
+            raise NeedsInput("Mine?")
+
+    with scripted(script):
+        run_loop(make_run("scripted", items=4))
+
+    assert RunQuestion.objects.exists()
+
+
 def test_questions_are_answered_once():
     with scripted(asking_about(1)):
         run = drain(make_run("scripted", items=3))
