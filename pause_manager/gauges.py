@@ -166,11 +166,12 @@ def _pause_queue() -> Iterable[Metric]:
 def _waiting() -> Iterable[Metric]:
     count = gauge(
         "slackwater_waiting",
-        "Runs that are to proceed and that nobody works on, and parked tasks, by the first reason why they wait.",
+        "Runs that are to proceed and that nobody works on, and parked tasks, by the first reason why they wait: as of "
+        "the last minute that was looked at.",
         "work",
         "reason",
     )
-    for (work, reason), number in waiting.counts().items():
+    for (work, reason), number in waiting.latest().items():
         count.add_metric([work, reason], number)
     return [count]
 
