@@ -78,13 +78,18 @@ def must_wait(run: str) -> str:
 MUST_WAIT = must_wait("run")
 """SQL over ``run``: no place in its lane is free for it."""
 
-FIRST = f"""
-    SELECT run.id, run.lifecycle FROM {RUN} AS run
-     WHERE run.lane = %(lane)s AND {waits("run")} AND NOT {_passed_over("run", "%(lane)s")}
-     ORDER BY run.priority, run.lane_order, run.created_at, run.id
-     LIMIT greatest(0, {width("%(lane)s")} - (
-           SELECT count(*) FROM {RUN} WHERE lane = %(lane)s AND lane_seat_at IS NOT NULL))
-"""
+
+def _first_of(lane: str) -> str:
+    return f"""
+        SELECT run.id, run.lifecycle FROM {RUN} AS run
+         WHERE run.lane = {lane} AND {waits("run")} AND NOT {_passed_over("run", lane)}
+         ORDER BY run.priority, run.lane_order, run.created_at, run.id
+         LIMIT greatest(0, {width(lane)} - (
+               SELECT count(*) FROM {RUN} AS seated WHERE seated.lane = {lane} AND seated.lane_seat_at IS NOT NULL))
+    """
+
+
+FIRST = _first_of("%(lane)s")
 """The first who wait, as many as places are free. One that something else keeps takes up a place all the same."""
 
 WITH_FREE_PLACES = f"""
@@ -100,6 +105,11 @@ WITH_FREE_PLACES = f"""
                                  AND run.lane_seat_at IS NOT NULL)
 """
 """The lanes in which somebody waits and a place is free."""
+
+NEXT = f"""
+    SELECT first.id FROM ({WITH_FREE_PLACES}) AS free(lane) CROSS JOIN LATERAL ({_first_of("free.lane")}) AS first
+"""
+"""The first who wait in every lane: all others that wait must wait on. One look, however many wait."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ _HOLD = Hold._meta.db_table
 
 IS_KEPT = f"""
     (run.lifecycle = 'pending' AND (
-        run.copying IS NOT NULL
+        (run.start_requested_at IS NOT NULL AND run.id NOT IN ({lane_order.NEXT}))
+        OR run.copying IS NOT NULL
         OR {dependencies.unmet("run")}
         OR EXISTS (SELECT 1 FROM {_HOLD} AS hold
                     WHERE hold.released_at IS NULL
@@ -35,7 +36,7 @@ IS_KEPT = f"""
                         SELECT 1 FROM {_HOLD} AS hold
                          WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})))
         OR {file_sharing.APART}
-        OR {lane_order.MUST_WAIT}
+        OR (run.start_requested_at IS NULL AND {lane_order.MUST_WAIT})
     ))
 """
 """SQL over ``run``: it is pending, and something keeps it. The statement is given :func:`values`."""
