@@ -20,7 +20,7 @@ def lines_of(explained: Explanation) -> Iterator[str]:
         expected = (
             f"; expected to start at {times.written(explained.expected_start)}" if explained.expected_start else ""
         )
-        yield f"{first} among what waits for the same{expected}."
+        yield f"{first} in line{expected}."
 
 
 def end_of(reason: Reason) -> str:

@@ -181,7 +181,7 @@ def test_every_door_says_the_same(site, shell):
     assert agent["reasons"][0]["code"] == "no_work"
     told = shell("explain", "pipeline", "few", "--site", "acme", "--json").objects[0]
     assert [one["code"] for one in told["reasons"]] == ["lane"]
-    assert "It is next among what waits for the same" in shell("explain_run", str(second.pk)).out
+    assert "It is next in line" in shell("explain_run", str(second.pk)).out
     assert "No stage for agents of remote is running." in shell("explain", "agent", "lab").out
     for path in ("pipelines/few/explain/?site=acme", "agents/lab/explain/"):
         assert client_of(stranger).get(AUTOMATION + path).status_code == 404
