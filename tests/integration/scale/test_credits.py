@@ -24,6 +24,8 @@ from tests.support.query_plans import Explainer
 pytestmark = pytest.mark.django_db(transaction=True)
 
 RUNS, MOST_READ = 20_000, 2_500
+A_YEAR_OF_THE_ACCOUNT = RUNS // 4 + 10
+"""Rows: it has every second run, in 24 months. A year's usage reads a row for each of its runs, and no other's."""
 TABLES = (GRANT, LINE, RUN_CREDITS, STAGE_PRICE, TRANSFER, USAGE)
 
 
@@ -105,5 +107,6 @@ def test_no_statement_of_credits_looks_at_more_than_it_needs():
 
     assert Usage.objects.count() > RUNS
     assert len(explained.statements) > 15
-    too_much = {str(step) for step in explained.steps if step.rows > MOST_READ}
+    allowed = {"GET usage/": A_YEAR_OF_THE_ACCOUNT}
+    too_much = {str(step) for step in explained.steps if step.rows > allowed.get(step.label, MOST_READ)}
     assert not too_much, "\n".join(sorted(too_much))
