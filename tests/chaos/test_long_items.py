@@ -63,7 +63,8 @@ def kill_at(ledger: Ledger, epoch: int) -> Note:
     raise AssertionError("no process is so far")
 
 
-@pytest.mark.parametrize("pipeline", ["long-items", pytest.param("long-async", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pipeline", ["long-items", "long-async"])
 def test_epochs_before_the_last_checkpoint_are_not_repeated(fleet: Fleet, pipeline: str):
     run, ledger = start(fleet, pipeline, items=4, epochs=25)
 

@@ -118,7 +118,7 @@ def is_overfull(runs: list[AutomationRun], width: int) -> bool:
 
 @pytest.mark.req("S-14")
 @pytest.mark.req("S-25")
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(STATE)
 @example({"policy": "strict", "width": 1, "held": None, "runs": [PLAIN, PLAIN]})
 @example({"policy": "skip_parked", "width": 1, "held": None, "runs": [{**PLAIN, "is_paused": True}, PLAIN]})

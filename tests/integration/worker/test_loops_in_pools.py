@@ -155,6 +155,7 @@ def test_a_cancel_is_heard_at_once(workers: Workers):
     assert max(output["at"] for output in outputs(run)) - asked < 0.8, "the next heartbeat would be a second later"
 
 
+@pytest.mark.slow
 def test_the_slot_of_a_child_that_was_killed_is_free_again(workers: Workers):
     main = start(workers, "one process")
     run = make_run("stamped", items=60)

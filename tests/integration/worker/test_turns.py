@@ -40,6 +40,7 @@ def made(run: AutomationRun) -> int:
     return WorkItem.objects.filter(made_by__run=run, made_by__position=0).count()
 
 
+@pytest.mark.slow
 def test_five_runs_share_two_workers(workers: Workers):
     workers.start("one", "-Q", "stages", "-c", "2")
     long = started()

@@ -62,6 +62,7 @@ def test_a_worker_that_does_not_say_what_it_has_in_hand_is_seen_through(foreign:
     assert violations(foreign, rounds=5)
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-20", "W-49")
 def test_a_worker_that_is_cut_off_is_lost_and_the_fleet_not_drained(foreign_behind: Foreign, proxy: PostgresProxy):
     foreign_behind.worker("one", FOREIGN_OPTIONS=json.dumps({"worker_beat_seconds": 0.5, "permit_seconds": 2.0}))

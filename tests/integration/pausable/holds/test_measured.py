@@ -34,6 +34,7 @@ def is_counted(name: str, **labels: str) -> bool:
     return Scrape.of_the_view().value(f"slackwater_{name}_seconds_count", kind="operator", **labels) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-28")
 def test_settle_and_resume_times_of_pausable_tasks(foreign: Foreign):
     foreign.worker("one", "-c", "2", FOREIGN_OPTIONS=json.dumps({"permit_seconds": 2.0}))

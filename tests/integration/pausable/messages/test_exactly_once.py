@@ -50,6 +50,7 @@ def lists(store: redis.Redis) -> list[Any]:
     return [key for key in store.keys(f"{QUEUE}*") if store.type(key) == b"list"]
 
 
+@pytest.mark.slow
 def test_a_message_delivered_twice_runs_once(foreign: Foreign):
     sent = foreign.send("add", 1, 2, countdown=15)
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as store:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 @pytest.mark.parametrize(
     "before",
     [
-        pytest.param(0.5, id="amid a task"),
+        pytest.param(0.5, id="amid a task", marks=pytest.mark.slow),
         pytest.param(0.1, id="as the next is submitted", marks=pytest.mark.slow),
     ],
 )

@@ -261,6 +261,7 @@ def assert_that_nobody_waits(processes: list[psutil.Process]) -> None:
     assert broker.queue_depth(QUEUE) == 20
 
 
+@pytest.mark.slow
 def test_a_frozen_redis_holds_nobody_up(tmp_path):
     with redis_of_its_own(tmp_path) as (url, processes), operating(url):
         assert_that_nobody_waits(processes)
