@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from automation.models import AutomationRun
+from automation.overrides.named_run import id_of
 from automation.runs import priority
 from automation.runs.priority import FIRST, LAST
 from pause_manager import scopes
@@ -17,14 +18,11 @@ class RunPriority(OverrideKind):
 
     name = "run_priority"
     title = "priority of run"
-    targets = "the id of a run"
+    targets = "one run: its id, the first 4 or more digits of it, or latest"
     values = f"a whole number from {FIRST} (first) to {LAST}"
 
     def target(self, text: str) -> str:
-        try:
-            return str(UUID(text.removeprefix(scopes.RUNS)))
-        except ValueError:
-            raise self.invalid_target(text) from None
+        return id_of(self, text, text)
 
     def value(self, text: str) -> int:
         if text.isascii() and text.isdecimal() and FIRST <= int(text) <= LAST:

@@ -11,6 +11,7 @@ from automation import dispatch
 from automation.gate import installed_code
 from automation.gate.loop_limit import KIND
 from automation.models import AutomationRun, StageRun
+from automation.overrides.named_run import id_of
 from automation.overrides.run_priority import refusal
 from pause_manager import scopes
 from pause_manager.overrides import OverrideKind, OverrideTargetUnknown
@@ -37,10 +38,7 @@ class StageConcurrency(OverrideKind):
             raise self.invalid_target(text)
         if kind == "pipeline":
             return text
-        try:
-            return f"{scopes.run(UUID(name))}/{slug}"
-        except ValueError:
-            raise self.invalid_target(text) from None
+        return f"{scopes.run(id_of(self, text, name))}/{slug}"
 
     def value(self, text: str) -> int:
         if text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST:

@@ -14,6 +14,7 @@ from automation.models.tables import RUN, STAGE, STANDSTILL
 from automation.pipeline.definition import QUEUE
 from pause_manager.models import Hold
 
+# An array of the scopes that are read from the stages: joined to them, the planner expects many, and reads all holds.
 _STOOD = f"""
     SELECT hold.created_at AS since, hold.released_at AS until
       FROM (SELECT unnest(ARRAY['fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id])

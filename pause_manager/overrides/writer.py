@@ -48,7 +48,7 @@ def start(kind: str, target: str, value: str, *, expires_in: timedelta, actor: A
         raise InvalidOverride(
             f"Cannot override for {expires_in.total_seconds():g} s: expected more than 0 s and at most 366 days."
         )
-    stored_target, stored_value = known.target(text), known.value(value.strip())
+    stored_value, stored_target = known.value(value.strip()), known.target(text)
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_LOCK, [kind, stored_target])

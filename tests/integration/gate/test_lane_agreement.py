@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from automation import gate, leases
+from automation.gate import pending
 from automation.models import AutomationRun, Lane, Lifecycle, RunDependency
 from automation.reports import lane_queue
 from automation.runs import advancing, lanes
@@ -126,16 +127,31 @@ def is_overfull(runs: list[AutomationRun], width: int) -> bool:
 @example({"policy": "strict", "width": 1, "held": None, "runs": [{**PLAIN, "after": 1}, PLAIN]})
 @example({"policy": "strict", "width": 2, "held": None, "runs": [{**PLAIN, "state": "resumed"}, PLAIN, PLAIN]})
 def test_all_who_judge_a_lane_agree(runs, state):
+    check_agreement(runs, state)
+
+
+@pytest.mark.slow
+@pytest.mark.req("S-14")
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+@given(STATE)
+def test_all_who_judge_a_lane_agree_in_many_states(runs, state):
+    check_agreement(runs, state)
+
+
+def check_agreement(runs, state) -> None:
     with taken_back():
         named = [again(run) for run in put(state, runs)]
 
         told = {one.run.pk: one.reasons for one in lane_queue.of(Lane.objects.get(name="acme")).waiting}
         blocked = gate.blocked(named)
+        kept = set(AutomationRun.objects.filter(pk__in=pending.kept_ids()).values_list("pk", flat=True))
 
         for run in named:
             may_start = gate.may_start(run)
             if run.cancel_requested_at is None:
                 assert may_start == would_work(run), (run.pk, [one.sentence for one in gate.explain(run)])
+                if run.lifecycle == Lifecycle.PENDING:
+                    assert (run.pk in kept) == (not may_start), (run.pk, [one.sentence for one in gate.explain(run)])
             if run.lifecycle == Lifecycle.PENDING:
                 assert (run.pk in blocked) == (not may_start)
             if run.pk in told:

@@ -273,7 +273,7 @@ class TestTheLimitOfAResource:
         ("lane_width", "nowhere", "0", InvalidOverride, "from 1 to 10,000"),
         ("resource_max_at_once", "nothing", "2", OverrideTargetUnknown, "nothing uses it"),
         ("resource_max_at_once", "openai", "0", InvalidOverride, "from 1 to 1,000,000, or none"),
-        ("run_priority", "n1", "3", InvalidOverride, "expected the id of a run"),
+        ("run_priority", "n1", "3", InvalidOverride, "expected one run: its id"),
         ("run_priority", "8c2f3a52-0000-4000-8000-000000000000", "3", OverrideTargetUnknown, "there is no such run"),
         ("run_priority", "8c2f3a52-0000-4000-8000-000000000000", "6", InvalidOverride, r"from 1 \(first\) to 5"),
     ],
@@ -310,3 +310,20 @@ def test_old_ones_are_forgotten_and_those_in_force_are_not():
     assert overrides.forget() == 1
 
     assert list(Override.objects.all()) == [present]
+
+
+def test_a_run_is_named_as_everywhere(shell):
+    run = make_run("few", items=3)
+
+    told = [
+        shell("override", "set", kind, target, "2", "--for", "2h", "--json").objects[0]
+        for kind, target in (
+            ("run_priority", "latest"),
+            ("run_priority", str(run.pk)[:8]),
+            ("stage_concurrency", "run:latest/few"),
+        )
+    ]
+
+    assert [one["target"] for one in told] == [str(run.pk), str(run.pk), f"run:{run.pk}/few"]
+    run.refresh_from_db()
+    assert run.priority == 2
