@@ -103,7 +103,7 @@ def assert_agreement(run: AutomationRun, state: Lifecycle, is_cancelled: bool, *
     work = claimed(stage_run.pk)
 
     assert gate.may_proceed(gate.explain(now)) == gate.may_start(now) == is_open
-    assert gate.blocked([now]) == ({run.pk} if state == Lifecycle.PENDING and not is_open else set())
+    assert gate.blocked([now]) == ({run.pk} if state not in TERMINAL and not is_open else set())
     # A pending run has no stage at work yet: nothing to claim, though the gate is open.
     assert (work is not None) == (sent > 0) == (is_open and state == Lifecycle.RUNNING)
     if work is not None:
