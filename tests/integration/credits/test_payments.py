@@ -43,7 +43,8 @@ def order(site, credits: int = 1_000, provider: str = "stripe", key: str = "k") 
 
 def outcome_of(response) -> str:
     assert response.status_code == 200, response.content
-    return response.json()["outcome"]
+    outcome: str = response.json()["outcome"]
+    return outcome
 
 
 def told_reasons() -> list[str]:
@@ -67,6 +68,7 @@ def test_what_is_paid_is_added_once_and_the_books_name_the_payment(site):
     assert balance(site) == 1_000 * CREDIT
     paid.refresh_from_db()
     assert (paid.state, paid.external_id) == ("paid", "pi_1")
+    assert paid.transfer_id is not None
     booked = Transfer.objects.get(pk=paid.transfer_id)
     assert (booked.kind, booked.reason, booked.actor) == ("top_up", f"payment {paid.pk}", "provider:stripe")
     assert_sound(site)

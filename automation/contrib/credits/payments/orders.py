@@ -67,9 +67,10 @@ def drop_unpaid() -> int:
     while True:
         with connection.cursor() as cursor:
             cursor.execute(_DROP, {"days": conf.settings().unpaid_days, "most": BATCH})
-            dropped += cursor.rowcount
-            if cursor.rowcount < BATCH:
-                return dropped
+            rows: int = cursor.rowcount
+        dropped += rows
+        if rows < BATCH:
+            return dropped
 
 
 _DROP = f"""
