@@ -64,7 +64,7 @@ def test_the_log_over_http_says_it() -> None:
 
 def test_a_refusal_names_the_permission_that_is_missing_and_leads_nowhere_that_refuses() -> None:
     viewer = signed_in(VIEW)
-    page = viewer.get("/start/").content.decode()
+    page = viewer.get("/runs/new/").content.decode()
     assert "permission to operate runs" in page
     assert "permission to view runs" not in page
     assert 'href="/">All runs' in page

@@ -1,0 +1,34 @@
+"""Who looks at a page: hashable, so that renders can be shared by all who see the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A signed-in user's permissions; ``user_id`` is ``None`` on pages that all with the same permissions share."""
+
+    user_id: Any
+    permissions: frozenset[str]
+    is_superuser: bool = False
+
+    @classmethod
+    def of(cls, user: Any, *, is_shared: bool = False) -> Viewer:
+        """The viewer that ``user`` is; without an identity where the page ``is_shared``."""
+        permissions = frozenset() if user.is_superuser else frozenset(user.get_all_permissions())
+        return cls(None if is_shared else user.pk, permissions, bool(user.is_superuser))
+
+    def has_perm(self, name: str) -> bool:
+        """Return whether the viewer has a permission."""
+        return self.is_superuser or name in self.permissions
+
+    @property
+    def user(self) -> Any:
+        """The user, read now. Raises ``DoesNotExist`` if the account was deleted or deactivated."""
+        if self.user_id is None:
+            raise LookupError("A shared page knows permissions alone, not who looks.")
+        return get_user_model()._default_manager.get(pk=self.user_id, is_active=True)
