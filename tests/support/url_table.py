@@ -234,7 +234,12 @@ CONSOLE_ROWS = [
     Row("GET", "events/", OPENS_A_STREAM, "?topic=runs"),
     # What a stranger names is gone, in a stream of their own.
     Row("GET", "events/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
-    Row("GET", "events/", OPENS_A_STREAM._replace(**dict.fromkeys(WHO_VIEWS, 400)), "?topic=nothing"),
+    Row(
+        "GET",
+        "events/",
+        VIEWS_A_FLEET_PAGE._replace(**dict.fromkeys((*WHO_VIEWS, "member", "fleet"), 400), anonymous=403, agent=403),
+        "?topic=nothing",
+    ),
     Row("GET", "runs/new/", OPERATES_BY_PAGE),
     # An empty form is shown again.
     Row("POST", "runs/new/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
