@@ -20,7 +20,7 @@ class Viewer:
 
     @classmethod
     def of(cls, user: Any, *, is_shared: bool = False, is_now: bool = False) -> Viewer:
-        """The viewer that ``user`` is, for one request if ``is_now``; without an identity where the page ``is_shared``."""
+        """The viewer that ``user`` is, for one request if ``is_now``; nobody in particular if ``is_shared``."""
         permissions = frozenset() if user.is_superuser else frozenset(user.get_all_permissions())
         known = user if is_now and not is_shared else None
         return cls(None if is_shared else user.pk, permissions, bool(user.is_superuser), known)
