@@ -21,6 +21,12 @@ class Noop(Stage):
         return (item,)
 
 
+class NoopUsing(Noop):
+    """The same, with resources from outside."""
+
+    uses = ("bench-model", "bench-storage")
+
+
 class Turns(Stage):
     """No-op items; each process asks for capacity before every other slice of its own, and notes when one begins."""
 
@@ -128,6 +134,13 @@ class NoopPipeline(_Numbers):
     slug = "bench-noop"
     title = "No-op items"
     stages = (Noop,)
+
+
+@register
+class UsingPipeline(_Numbers):
+    slug = "bench-uses"
+    title = "No-op items that use resources"
+    stages = (NoopUsing,)
 
 
 @register

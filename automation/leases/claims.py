@@ -17,7 +17,7 @@ Locks are taken in this order, by claims and by every other writer:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from automation.items.leased_slice import LeasedSlice
 from automation.leases import split
 from automation.models import WorkSlice
 from automation.models.tables import ITEM, RUN, SLICE, STAGE
-from automation.pipeline.definition import GROUP_SIZE
+from automation.pipeline.definition import GROUP_SIZE, USES_NOTHING
 from pause_manager import holds, nodes, resources
 from pause_manager.holds.stops import Stop
 from pause_manager.models import Hold
@@ -113,7 +113,7 @@ def claim(
     while claims of the stage take turns, and cannot be exceeded; so are the places of a resource while the claims that
     use it do.
     """
-    limited: Collection[str] = ()
+    limited = _limited_before.get(stage_run_id, frozenset())
     while True:
         try:
             return _claim(stage_run_id, worker, limited, is_fresh=is_fresh, room=room, suits=suits)
@@ -121,18 +121,32 @@ def claim(
             limited = found.names
 
 
+_limited_before: dict[int, frozenset[str]] = {}
+"""By stage, the resources that the last claim of this process found to have a limit: the next one locks them at once."""
+_MOST_REMEMBERED = 1_000
+
+
+def _remember(stage_run_id: int, names: frozenset[str]) -> None:
+    if not names:
+        _limited_before.pop(stage_run_id, None)
+        return
+    if len(_limited_before) >= _MOST_REMEMBERED:
+        _limited_before.clear()
+    _limited_before[stage_run_id] = names
+
+
 class _Limited(Exception):
     """Resources have a limit and are not locked: nothing was claimed."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        super().__init__(", ".join(names))
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__(", ".join(sorted(names)))
         self.names = names
 
 
 def _claim(
     stage_run_id: int,
     worker: Worker,
-    limited: Collection[str],
+    limited: frozenset[str],
     *,
     is_fresh: bool,
     room: Callable[[str], Sequence[str]] | None,
@@ -141,13 +155,15 @@ def _claim(
     with transaction.atomic(), connection.cursor() as cursor:
         # 0. Lock the resources of the stage that were found to have a limit; most have none.
         if limited:
-            resources.lock(limited)
+            limited = frozenset(resources.lock(limited))
         # 1. Lock the run and the holds, shared with other claims.
         cursor.execute(_TAKE_SHARES, [stage_run_id])
+        uses_nothing = cursor.fetchone()
         # 2. Lock the stage, if the gate lets it proceed.
         with gate_health.counted("gate"):
             cursor.execute(
-                _OPEN, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
+                _OPEN_WITHOUT_RESOURCES if uses_nothing == (True,) else _OPEN,
+                {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()},
             )
         found = cursor.fetchone()
         if found is None:
@@ -155,8 +171,9 @@ def _claim(
         # 3. See that the node is not held. No machine is renamed once the shares are taken.
         node, kept, kept_gpus, concurrency, group_size, run_id, waits, terms = found
         terms = orjson.loads(terms) if terms else {}
-        if not terms.keys() <= set(limited):
-            raise _Limited(sorted({*terms, *limited}))
+        if not terms.keys() <= limited:
+            raise _Limited(limited | terms.keys())
+        _remember(stage_run_id, frozenset(terms))
         if worker.boot_id:
             identity.know(node)
         with gate_health.counted("node"):
@@ -439,9 +456,13 @@ def holders() -> list[Holder]:
 
 # The run first: placing a hold locks the run before it waits for the shares.
 _TAKE_SHARES = f"""
-    WITH run AS MATERIALIZED (
-        SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM {STAGE} WHERE id = %s) FOR SHARE)
-    {holds.TAKE_SHARE} FROM run
+    WITH stage AS MATERIALIZED (
+        SELECT run_id, {USES_NOTHING} AS uses_nothing FROM {STAGE} AS stage WHERE id = %s
+    ), run AS MATERIALIZED (
+        SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM stage) FOR SHARE
+    ), taken AS MATERIALIZED (
+        {holds.TAKE_SHARE} FROM run)
+    SELECT stage.uses_nothing FROM stage CROSS JOIN taken
 """
 
 _LEASE = f"""
@@ -488,18 +509,21 @@ _KEPT = f"""
      WHERE slice.stage_run_id = stage.id AND slice.lease_node = here.node AND {KEEPS} LIMIT 1
 """
 
-_OPEN = f"""
+_OPEN_IF = f"""
     WITH here AS (
         SELECT coalesce((SELECT name FROM {identity.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
     SELECT here.node, kept.id, kept.lease_gpus, {LOOP_LIMIT}, {GROUP_SIZE}, run.id, {standstills.WAITS},
-           {resource_limits.TERMS}
+           {{terms}}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
-     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {gate.OPEN}
+     WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{is_open}}
        FOR NO KEY UPDATE OF stage
 """
+_OPEN = _OPEN_IF.format(terms=resource_limits.TERMS, is_open=gate.OPEN)
+_OPEN_WITHOUT_RESOURCES = _OPEN_IF.format(terms="NULL", is_open=gate.OPEN_WITHOUT_RESOURCES)
+"""For a stage that uses no resources: it need not be planned for what it would find of them."""
 
 _ALONE = """
     ((crashes >= %(suspect_crashes)s OR expiries >= %(suspect_expiries)s) AND size - processed - failed <= %(group)s)
