@@ -271,12 +271,13 @@ def uses_credits(status: int = 200) -> Access:
 
 _CREDITS = "api/v1/credits/"
 _BOOKING = {"credits": "1", "key": "k", "reason": "x"}
+_ORDER = {"credits": "1", "key": "k", "provider": "stripe"}
 
 CREDIT_ROWS = [
     *(
         Row("GET", _CREDITS + path, uses_credits())
         for path in (
-            *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/"),
+            *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/", "payments/"),
             *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
         )
     ),
@@ -284,6 +285,9 @@ CREDIT_ROWS = [
     Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", uses_credits(404)),
     Row("PATCH", f"{_CREDITS}accounts/<str:account_id>/", uses_credits(), body={"low_balance": "1"}),
     Row("POST", f"{_CREDITS}accounts/<str:account_id>/top-ups/", uses_credits(), body=_BOOKING),
+    # No provider is set up.
+    Row("POST", f"{_CREDITS}accounts/<str:account_id>/payments/", uses_credits(404), body=_ORDER),
+    Row("POST", "webhooks/payments/<str:provider>/", Access(*(9 * (404,)))),
     Row("POST", f"{_CREDITS}transfers/<str:transfer_id>/corrections/", uses_credits(), body=_BOOKING),
     Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", uses_credits(), body={"monthly": "1"}),
     # Nothing of the run has a price.
