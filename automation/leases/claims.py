@@ -122,7 +122,7 @@ def claim(
 
 
 _limited_before: dict[int, frozenset[str]] = {}
-"""By stage, the resources that the last claim of this process found to have a limit: the next one locks them at once."""
+"""By stage, the resources that the last claim of this process found to have a limit: the next locks them at once."""
 _MOST_REMEMBERED = 1_000
 
 
