@@ -8,7 +8,7 @@ import orjson
 from django.db import connection
 
 from automation import gate
-from automation.leases.claims import KEEPS
+from automation.leases.lease_columns import KEEPS
 from automation.models import Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines, definition
