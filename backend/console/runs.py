@@ -46,9 +46,10 @@ def context(viewer: Viewer, asked: Query) -> Context:
     rows = list(runs.order_by("-created_at", "-id")[: PAGE_SIZE + 1])
     shown = rows[:PAGE_SIZE]
     last = shown[-1] if len(rows) > PAGE_SIZE else None
+    now = status.of_each(shown)
     is_shown = payload_access.may_view(user)
     return {
-        "rows": [_row(run, shares, is_shown=is_shown) for run, shares in _with_shares(shown)],
+        "rows": [_row(run, shares, now[run.pk], is_shown=is_shown) for run, shares in _with_shares(shown)],
         "filters": [(slug, title) for slug, (title, _) in FILTERS.items()],
         "chosen": chosen,
         "before": before if is_paged else "",
@@ -82,14 +83,14 @@ def _with_shares(runs: list[AutomationRun]) -> list[tuple[AutomationRun, list[di
 
 _STAGES = f"""
     SELECT stage.run_id, stage.slug, stage.lifecycle, stage.total_items, done.processed, done.failed,
-           stage.definition->>'title' AS title, stage.definition->>'interface' AS interface
+           stage.definition->>'title' AS title
       FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done
      WHERE stage.run_id = ANY(%s) AND stage.position >= 0
      ORDER BY stage.run_id, stage.position
 """
 
 
-def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) -> dict[str, Any]:
+def _row(run: AutomationRun, stages: list[dict[str, Any]], now: str, *, is_shown: bool) -> dict[str, Any]:
     shares = [_share(stage) for stage in stages]
     percentage = 100.0 if run.lifecycle == Lifecycle.COMPLETED else 100 * sum(shares) / max(1, len(shares))
     current = [
@@ -97,25 +98,16 @@ def _row(run: AutomationRun, stages: list[dict[str, Any]], *, is_shown: bool) ->
         for stage in stages
         if stage["lifecycle"] == Lifecycle.RUNNING
     ]
-    is_waiting = run.lifecycle == Lifecycle.PENDING or _lacks_code(run, stages)
-    reasons = payload_access.without_texts(gate.explain(run)) if is_waiting else []
+    reasons = payload_access.without_texts(gate.explain(run)) if now == status.WAITING else []
     return {
         "run": run,
         "title": installed_code.pipeline_title(run.pipeline),
-        "status": status.of(run, has_reasons=bool(reasons)),
+        "status": now,
         "percentage": percentage,
         "stage": ", ".join(current) if run.finished_at is None else "",
         "failed": sum(stage["failed"] for stage in stages),
         "why": reasons[0].sentence if reasons else payload_access.failure(run.failure, is_shown=is_shown),
     }
-
-
-def _lacks_code(run: AutomationRun, stages: list[dict[str, Any]]) -> bool:
-    """Return whether the code of a running stage is not in this release."""
-    if run.lifecycle != Lifecycle.RUNNING:
-        return False
-    wanted = {f"{run.pipeline}/{one['slug']}/{one['interface']}" for one in stages if one["lifecycle"] == "running"}
-    return not wanted.issubset(installed_code.keys())
 
 
 def _share(stage: dict[str, Any]) -> float:
