@@ -6,8 +6,9 @@ from pause_manager.console import pages, palette, shell
 from pause_manager.console.fleet import finders
 from pause_manager.console.fleet.page import PAGE as FLEET
 from pause_manager.console.live import topics
+from pause_manager.console.queue.page import PAGE as QUEUE
 
-pages.register(FLEET)
+pages.register(FLEET, QUEUE)
 topics.register("fleet-badge", shell.badge_topic)
 topics.register("fleet-banner", shell.banner_topic)
 palette.register(palette.pages_found, finders.switch_found, finders.machines_found, finders.holds_found)

@@ -230,6 +230,7 @@ CONSOLE_ROWS = [
     Row("GET", "", VIEWS_A_PAGE._replace(**dict.fromkeys(WHO_VIEWS, 302))),
     *page_rows("runs/", VIEWS_A_PAGE),
     *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
+    *page_rows("pause-queue/", VIEWS_A_PAGE),
     Row("GET", "find/", VIEWS_A_FLEET_PAGE, "?q=fleet"),
     Row("GET", "events/", OPENS_A_STREAM, "?topic=runs"),
     # What a stranger names is gone, in a stream of their own.
