@@ -21,7 +21,7 @@ from pause_manager.pause_queue import explanation, outlook, unserved
 
 PAGE_SIZE = 50
 MOST_ENDED = 5_000
-"""So many of what ended last are looked through for what a viewer may see."""
+"""That many of what ended last are looked through for what a viewer may see."""
 Outcome = PauseQueueEntry.Outcome
 FILTERS: dict[str, str] = {
     "": "Waiting",
