@@ -15,5 +15,8 @@ class ConsoleConfig(AppConfig):
     verbose_name = "Console"
 
     def ready(self) -> None:
+        # They read models.
+        from backend.console import navigation  # noqa: F401
+
         checks.register(check_proxies, checks.Tags.security)
         admin.site.site_header = admin.site.site_title = "Slackwater administration"

@@ -21,7 +21,7 @@ from automation.reports.item_labels import label_of
 from automation.runs import start_conditions
 from automation.runs.retries import RETRYABLE
 from backend.console import access, answers
-from backend.console.live.sse import Update
+from pause_manager.console.live.sse import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
 

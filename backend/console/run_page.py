@@ -33,7 +33,6 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     stage_runs = list(run.stages.order_by("position"))
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     found |= {
-        "session": access.session_of(request),
         "version": card.page_version(found),
         "may_see_payloads": rights.payloads,
         "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},

@@ -6,14 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
-from django.views.decorators.http import require_safe
 
 from automation import gate
 from automation.gate import installed_code
@@ -22,7 +17,8 @@ from automation.models.tables import STAGE
 from automation.reports import payload_access, status
 from automation.reports.slice_totals import DONE
 from backend.console import access
-from backend.console.live.sse import Update
+from pause_manager.console.pages import Context, Page, Query
+from pause_manager.console.viewer import Viewer
 
 PAGE_SIZE = 20
 
@@ -37,22 +33,9 @@ FILTERS: dict[str, tuple[str, Q]] = {
 }
 
 
-@require_safe
-@access.for_viewers
-def page(request: HttpRequest) -> HttpResponse:
-    """Show the runs, newest first, one page at a time, optionally of one status."""
-    found = context(request.user, request.GET.dict()) | {"session": access.session_of(request)}
-    return render(request, "console/runs.html", found)
-
-
-def update(user_id: int, asked: dict[str, str]) -> Update | None:
-    """Render the list for the live stream; ``None`` if the user no longer exists."""
-    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
-    return Update(render_to_string("console/_runs.html", context(user, asked))) if user else None
-
-
-def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
-    """Return one page of the runs that ``user`` may see; ``asked`` has ``status`` and, for older runs, ``before``."""
+def context(viewer: Viewer, asked: Query) -> Context:
+    """Return one page of the runs that the viewer may see; ``asked`` has ``status`` and, for older runs, ``before``."""
+    user = viewer.user
     chosen = asked.get("status", "") if asked.get("status") in FILTERS else ""
     runs = AutomationRun.objects.visible_to(user).filter(FILTERS[chosen][1]).with_leases().select_related("site")
     before = asked.get("before", "")
@@ -70,6 +53,7 @@ def context(user: Any, asked: dict[str, str]) -> dict[str, Any]:
         "chosen": chosen,
         "before": before if is_paged else "",
         "older": f"{last.created_at.isoformat()}_{last.pk}" if last else "",
+        "may_start": viewer.has_perm(access.OPERATE),
         "has_any": bool(rows) or AutomationRun.objects.visible_to(user).exists(),
     }
 
@@ -138,3 +122,18 @@ def _share(stage: dict[str, Any]) -> float:
     if not stage["total_items"]:
         return float(stage["lifecycle"] == Lifecycle.COMPLETED)
     return float(stage["processed"] + stage["failed"]) / float(stage["total_items"])
+
+
+PAGE = Page(
+    name="runs",
+    path="runs/",
+    title="Runs",
+    template="console/runs/content.html",
+    context=context,
+    may_view=access.may_view,
+    icon="runs",
+    order=110,
+    key="r",
+    follows_progress=True,
+    styles=("console/runs.css",),
+)

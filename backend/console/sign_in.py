@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.views import LoginView
 from django.http import HttpResponse
 
-from backend.console import access
+from pause_manager.console import access
 
 
 class SignIn(LoginView):

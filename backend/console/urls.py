@@ -1,21 +1,22 @@
-"""URLs of the console."""
+"""URLs of the console: the pause manager's pages, and those of runs, under one namespace."""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.contrib.auth.views import LogoutView
 from django.urls import path
+from django.views.decorators.http import require_safe
 from django.views.generic import RedirectView
 
-from backend.console import access, by_name, controls, files, new_run, run_page, runs, sign_in, stream
+from backend.console import access, by_name, controls, files, new_run, run_page, sign_in
+from pause_manager.console.urls import patterns
 
 app_name = "console"
 
 urlpatterns = [
-    path("", runs.page, name="runs"),
-    path("start/", new_run.page, name="start"),
-    path("start/preview/", new_run.preview, name="start-preview"),
-    path("live/", stream.stream, name="live"),
+    path("", require_safe(access.for_viewers(RedirectView.as_view(pattern_name="console:runs"))), name="home"),
+    path("runs/new/", new_run.page, name="start"),
+    path("runs/new/preview/", new_run.preview, name="start-preview"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
     path("runs/<uuid:run_id>/control/", controls.control, name="control"),
     path("runs/<uuid:run_id>/answer/", controls.answer, name="answer"),
@@ -24,4 +25,5 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),
     path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(next_page="console:sign-in"), name="sign-out"),
+    *patterns(),
 ]

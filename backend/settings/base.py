@@ -35,6 +35,7 @@ OWN_APPS = own_apps.load(env.words("SLACKWATER_APPS"), DATA_DIR)
 INSTALLED_APPS = [
     "backend.apps.BackendConfig",
     "backend.console",
+    "pause_manager.console",
     "automation",
     "automation.contrib.content",
     "automation.contrib.credits",

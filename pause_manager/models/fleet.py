@@ -8,6 +8,9 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
+OPERATE = "pause_manager.operate_fleet"
+"""The permission to pause and resume the fleet, and to place and release holds."""
+
 
 class ControlState(models.Model):
     """The one row that says whether the fleet is paused. Written by ``fleet``, with the operator's hold on ``fleet``.

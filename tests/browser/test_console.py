@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from automation.models import AutomationRun, Lifecycle, Membership, Site
 from automation.runs import creation
-from backend.console.live.sse import RECHECK_SECONDS
+from pause_manager.console.live.sse import RECHECK_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
 from tests.support.factories import OPERATOR, make_site

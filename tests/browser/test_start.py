@@ -30,7 +30,7 @@ def make_operator(name: str, site: Site) -> None:
 
 def test_a_file_is_previewed_and_then_a_run_starts_from_it(system: System, visit: Visit) -> None:
     make_operator("olga", make_site("ours"))
-    watched = visit("olga", PASSWORD, "/start/?pipeline=content")
+    watched = visit("olga", PASSWORD, "/runs/new/?pipeline=content")
     page = watched.page
     preview = page.locator("#preview")
 
@@ -52,7 +52,7 @@ def test_a_file_is_previewed_and_then_a_run_starts_from_it(system: System, visit
 
 def test_typed_keywords_are_previewed_while_they_are_typed(system: System, visit: Visit) -> None:
     make_operator("olga", make_site("ours"))
-    watched = visit("olga", PASSWORD, "/start/?pipeline=content")
+    watched = visit("olga", PASSWORD, "/runs/new/?pipeline=content")
     page = watched.page
 
     page.get_by_label("or type or paste them").press_sequentially("tent\nstove\nTENT")

@@ -60,7 +60,9 @@ def test_eight_tabs_share_one_stream_and_every_button_works(system: System, visi
     make_user("olga", site, "operate_automationrun")
     runs = [make_drill(site, items=2_000, seconds=0.3) for _ in range(2)]
     paths = (
-        [f"/runs/{runs[0].pk}/"] * 3 + [f"/runs/{runs[1].pk}/"] * 2 + ["/", "/?status=active", f"/runs/{runs[0].pk}/"]
+        [f"/runs/{runs[0].pk}/"] * 3
+        + [f"/runs/{runs[1].pk}/"] * 2
+        + ["/", "/runs/?status=active", f"/runs/{runs[0].pk}/"]
     )
     watched = visit("olga", PASSWORD, "/")
 

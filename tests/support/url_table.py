@@ -69,6 +69,7 @@ VIEWS_A_PAGE_OF_A_RUN = VIEWS_A_PAGE._replace(stranger=404)
 WHO_VIEWS = ("viewer", "blind", "operator", "stranger", "superuser")
 OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
 OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
+VIEWS_A_FLEET_PAGE = Access(302, 200, 200, 200, 200, 200, 200, 200, 302)
 SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
 
 
@@ -84,6 +85,12 @@ class Row:
 
     def __str__(self) -> str:
         return f"{self.method} /{self.url}{self.query}"
+
+
+def page_rows(url: str, access: Access) -> list[Row]:
+    """A page of the console: whoever sees it may post to it, and is told when no action is named."""
+    posts = Access(*(400 if status == 200 else status for status in access))
+    return [Row("GET", url, access), Row("POST", url, posts)]
 
 
 _HERE = AUTOMATION.lstrip("/")
@@ -220,15 +227,23 @@ AGENT_ROWS = [
 ]
 
 CONSOLE_ROWS = [
-    Row("GET", "", VIEWS_A_PAGE),
-    Row("GET", "live/", OPENS_A_STREAM, "?topic=runs"),
+    Row("GET", "", VIEWS_A_PAGE._replace(**dict.fromkeys(WHO_VIEWS, 302))),
+    *page_rows("runs/", VIEWS_A_PAGE),
+    *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
+    Row("GET", "find/", VIEWS_A_FLEET_PAGE, "?q=fleet"),
+    Row("GET", "events/", OPENS_A_STREAM, "?topic=runs"),
     # What a stranger names is gone, in a stream of their own.
-    Row("GET", "live/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
-    Row("GET", "live/", OPENS_A_STREAM._replace(**dict.fromkeys(WHO_VIEWS, 400)), "?topic=nothing"),
-    Row("GET", "start/", OPERATES_BY_PAGE),
+    Row("GET", "events/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
+    Row(
+        "GET",
+        "events/",
+        VIEWS_A_FLEET_PAGE._replace(**dict.fromkeys((*WHO_VIEWS, "member", "fleet"), 400), anonymous=403, agent=403),
+        "?topic=nothing",
+    ),
+    Row("GET", "runs/new/", OPERATES_BY_PAGE),
     # An empty form is shown again.
-    Row("POST", "start/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
-    Row("POST", "start/preview/", OPERATES_BY_PAGE),
+    Row("POST", "runs/new/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
+    Row("POST", "runs/new/preview/", OPERATES_BY_PAGE),
     Row("GET", _PAGE, VIEWS_A_PAGE_OF_A_RUN),
     Row("POST", f"{_PAGE}control/", OPERATES_BY_PAGE._replace(stranger=404), body={"verb": "pause"}),
     Row("POST", f"{_PAGE}answer/", OPERATES_BY_PAGE._replace(operator=409, stranger=404, superuser=409)),

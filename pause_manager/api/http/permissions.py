@@ -9,8 +9,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from pause_manager import conf, workloads
-
-OPERATE = "pause_manager.operate_fleet"
+from pause_manager.models.fleet import OPERATE
 
 
 def may_operate(user: Any) -> bool:

@@ -125,7 +125,7 @@ def test_who_may_not_see_payloads_sees_them_nowhere(site: Any) -> None:
     pages = [
         reverse("console:run", args=[ended.pk]),
         reverse("console:run", args=[run.pk]),
-        "/",
+        "/runs/",
         reverse("console:file", args=[run.pk, f"few/{secret}.md"]),
     ]
     pages += [

@@ -50,7 +50,7 @@ def test_strangers_are_sent_to_the_sign_in_page_and_streams_refuse_them() -> Non
     client = Client()
 
     pages = [client.get(url) for url in ("/", page_of(run), reverse("console:start"))]
-    streams = [client.get(url).status_code for url in ("/live/?topic=runs", f"/live/?topic=run/{run.pk}")]
+    streams = [client.get(url).status_code for url in ("/events/?topic=runs", f"/events/?topic=run/{run.pk}")]
 
     assert {answer.status_code for answer in pages} == {302}
     assert all(answer["Location"].startswith("/sign-in/?next=") for answer in pages)
@@ -189,10 +189,10 @@ def test_the_list_filters_by_status_and_pages_to_the_oldest() -> None:
     lifecycle.cancel(runs[0].pk, actor=OPERATOR)
     client = operator(site)
 
-    first = client.get("/")
-    second = client.get("/", {"before": first.context["older"]})
-    cancelled = client.get("/", {"status": "cancelled"})
-    nonsense = client.get("/", {"status": "nonsense", "before": "nonsense_x"})
+    first = client.get("/runs/")
+    second = client.get("/runs/", {"before": first.context["older"]})
+    cancelled = client.get("/runs/", {"status": "cancelled"})
+    nonsense = client.get("/runs/", {"status": "nonsense", "before": "nonsense_x"})
 
     seen = [[row["run"].pk for row in answer.context["rows"]] for answer in (first, second)]
     assert seen[0] + seen[1] == [run.pk for run in reversed(runs)]
@@ -207,7 +207,7 @@ def test_the_list_costs_the_same_number_of_queries_however_long(django_assert_ma
         drain(make_run(items=3, site=site))
 
     with django_assert_max_num_queries(9):  # type: ignore[operator]
-        assert len(client.get("/").context["rows"]) == 18
+        assert len(client.get("/runs/").context["rows"]) == 18
 
 
 def test_a_run_is_started_from_a_file_and_a_bad_file_says_what_is_wrong() -> None:
@@ -262,7 +262,7 @@ def test_a_run_of_a_pipeline_that_is_gone_is_still_shown() -> None:
     AutomationRun.objects.filter(pk=run.pk).update(pipeline="gone")
     client = operator(run.site)
 
-    page, listed = client.get(page_of(run)), client.get("/")
+    page, listed = client.get(page_of(run)), client.get("/runs/")
 
     assert "Pipeline gone is not in this release" in page.content.decode()
     assert [stage["title"] for stage in page.context["stages"]] == ["Echo"]
@@ -288,9 +288,9 @@ LONG = "9" * 5_000
     "query",
     [
         *("?events_before=²", f"?events_before={LONG}", "?failures_after=²_0", "?failures_after=1_%00"),
-        *("?stage=echo&after=%00", "?stage=%00", "/?before=2026-01-01T00:00:00_nope", "/?status=%00"),
-        "/?before=2026-01-01T00:00:00Z_nope",
-        "/?before=2026-01-01T00:00:00_00000000-0000-0000-0000-000000000000",
+        *("?stage=echo&after=%00", "?stage=%00", "/runs/?before=2026-01-01T00:00:00_nope", "/runs/?status=%00"),
+        "/runs/?before=2026-01-01T00:00:00Z_nope",
+        "/runs/?before=2026-01-01T00:00:00_00000000-0000-0000-0000-000000000000",
     ],
 )
 def test_an_address_that_nobody_was_given_shows_a_page_from_its_beginning(query: str) -> None:

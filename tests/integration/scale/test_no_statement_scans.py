@@ -74,7 +74,7 @@ def lists(people: dict[str, Client], run: AutomationRun, ended: AutomationRun) -
             yield f"{who}: GET {name}/", got(client, f"{AUTOMATION}{name}/")
             yield f"{who}: GET {name}/ of a site", got(client, f"{AUTOMATION}{name}/?site_id={site}")
         for status in FILTERS if who == "small" else ("", "active"):
-            yield f"{who}: console {status}", got(client, f"/?status={status}")
+            yield f"{who}: console {status}", got(client, f"/runs/?status={status}")
         for query in ("", "?action=complete", "?actor=user:x", "?channel=nowhere", "?since=2020-01-01T00:00:00Z"):
             yield f"{who}: GET audit/{query}", got(client, f"/api/v1/audit/{query}")
         yield f"{who}: audit export", got(client, "/api/v1/audit/export/?type=jsonl")

@@ -7,18 +7,27 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import redis
 
-from automation import conf as automation_conf
 from pause_manager import conf
 from pause_manager.messaging.redis_clients import AsyncSubscriber
 from pause_manager.scopes import is_run
 
-logger = logging.getLogger("backend.console.listener")
+logger = logging.getLogger("pause_manager.console.listener")
 
 NOTIFY_SECONDS_WITHOUT_REDIS = 2.0
+
+CHANGES = "changes"
+"""The scope of a subscription to all changes of control, such as holds, and not to progress."""
+
+_channels: list[Callable[[], str]] = [lambda: conf.settings().channel]
+
+
+def listen_to(channel: Callable[[], str]) -> None:
+    """Listen to a channel of another app as well: its messages are JSON lists of the scopes that changed."""
+    _channels.append(channel)
 
 
 class Subscription:
@@ -81,29 +90,34 @@ class Listener:
             await asyncio.sleep(NOTIFY_SECONDS_WITHOUT_REDIS)
 
     async def _listen(self) -> None:
-        settings = conf.settings()
-        channels = (settings.channel, automation_conf.settings().progress_channel)
-        async with AsyncSubscriber(settings.redis_url, *channels) as ear:
+        channels = dict.fromkeys(channel() for channel in _channels)
+        async with AsyncSubscriber(conf.settings().redis_url, *channels) as ear:
             while True:
                 message = await ear.get()
                 if message is not None and message["type"] == "subscribe":
                     self._notify_all()  # earlier changes were missed
                 elif message is not None and message["type"] == "message":
-                    self._notify(message["data"])
+                    is_change = _text(message["channel"]) == conf.settings().channel
+                    self._notify(message["data"], is_change=is_change)
 
-    def _notify(self, data: bytes) -> None:
+    def _notify(self, data: bytes, *, is_change: bool) -> None:
         scopes = set(json.loads(data))
         # A hold on the fleet, a queue or a pipeline covers runs that it does not name.
         is_wide = any(not is_run(scope) for scope in scopes)
         now = time.monotonic()
         for subscription in self._subscriptions:
-            if is_wide or subscription.scope is None or subscription.scope in scopes:
+            wanted = subscription.scope
+            if is_wide or wanted is None or wanted in scopes or (is_change and wanted == CHANGES):
                 subscription.notify(now)
 
     def _notify_all(self) -> None:
         now = time.monotonic()
         for subscription in self._subscriptions:
             subscription.notify(now)
+
+
+def _text(channel: bytes | str) -> str:
+    return channel.decode() if isinstance(channel, bytes) else channel
 
 
 listener = Listener()

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import Error as DatabaseError
 from django.db import connections
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 
-from backend.console.live import shutdown
-from backend.console.live.listener import listener
-from pause_manager import database
+from pause_manager import conf, database
+from pause_manager.console.live import shutdown
+from pause_manager.console.live.listener import listener
 
-logger = logging.getLogger("backend.console.live")
+logger = logging.getLogger("pause_manager.console.live")
 
 RENDER_THREADS = 4
 """Concurrent renders per process, and so the database connections of all its open pages together."""
@@ -56,6 +56,8 @@ class Topic:
     scope: str | None
     """The scope whose changes matter; all if ``None``."""
     render: Callable[[], Update | None]
+    refresh_seconds: float | None = None
+    """The longest time between two renders while somebody looks, for content that changes without a notification."""
 
 
 @dataclass
@@ -74,6 +76,14 @@ def response(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> Str
     stream["Cache-Control"] = "no-store"
     stream["X-Accel-Buffering"] = "no"
     return stream
+
+
+async def once(topics: Sequence[Topic]) -> HttpResponse:
+    """Respond with the present content of ``topics`` and end, for browsers that poll."""
+    updates = [(topic, await _fresh(topic, time.monotonic())) for topic in topics]
+    content = "".join(_event(_content(topic, update)) for topic, update in updates)
+    poll = _event({"poll": conf.settings().console_poll_seconds})
+    return HttpResponse(content + poll, content_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 async def _stream(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> AsyncIterator[str]:
@@ -126,7 +136,7 @@ async def _follow(topic: Topic, updates: asyncio.Queue[str | None]) -> None:
 
 
 async def _follow_changes(topic: Topic, updates: asyncio.Queue[str | None]) -> None:
-    sent: Update | None = None
+    sent: Update | None = Update("", "none was sent")
     with listener.subscribe(topic.scope) as subscription:
         wanted, is_recheck_due = time.monotonic(), True
         while True:
@@ -138,19 +148,33 @@ async def _follow_changes(topic: Topic, updates: asyncio.Queue[str | None]) -> N
                 database.log_outage(error, "a page")
                 await asyncio.sleep(RECHECK_SECONDS)
                 continue
-            if update is None:
-                await updates.put(_event({"topic": topic.name, "gone": True}))
-                return
             if update != sent:
                 sent = update
-                await updates.put(_event({"topic": topic.name, "html": sent.html, "page": sent.page}))
+                await updates.put(_event(_content(topic, update)))
+            if update is None:
+                return
             await asyncio.sleep(MIN_UPDATE_SECONDS)
             if is_recheck_due:
                 notified = await subscription.wait(RECHECK_SECONDS)
+                wanted = wanted + RECHECK_SECONDS
+            elif topic.refresh_seconds is not None:
+                wanted = _next_refresh(topic.refresh_seconds)
+                notified = await subscription.wait(max(0.0, wanted - time.monotonic()))
             else:
                 while not (notified := await subscription.wait(KEEP_ALIVE_SECONDS)):
                     pass
-            wanted, is_recheck_due = (subscription.notified_at, True) if notified else (wanted + RECHECK_SECONDS, False)
+            wanted, is_recheck_due = (subscription.notified_at, True) if notified else (wanted, False)
+
+
+def _next_refresh(seconds: float) -> float:
+    """The next moment on a grid that all readers of a topic share, so that they share its render too."""
+    return (time.monotonic() // seconds + 1) * seconds
+
+
+def _content(topic: Topic, update: Update | None) -> dict[str, object]:
+    if update is None:
+        return {"topic": topic.name, "gone": True}
+    return {"topic": topic.name, "html": update.html, "page": update.page}
 
 
 def _give_thread_back() -> None:

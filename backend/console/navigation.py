@@ -1,0 +1,61 @@
+"""The pages, topics and links of the engine in the console."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.urls import reverse
+
+from automation import conf as automation_conf
+from automation.errors import AutomationError
+from backend.console import access, card, palette, runs
+from pause_manager import scopes
+from pause_manager.console import links, pages, shell, views
+from pause_manager.console import palette as console_palette
+from pause_manager.console.links import Link
+from pause_manager.console.live import listener, topics
+from pause_manager.console.live.sse import Topic
+
+
+def _run_topic(user: Any, subject: str, query: dict[str, str], name: str) -> Topic:
+    """``run/<id>``: the card of one run."""
+    try:
+        run_id = UUID(subject)
+    except ValueError:
+        raise topics.InvalidTopic(f"Cannot open a stream: expected run/<id>, got: {name[:80]}") from None
+    if not access.may_view(user):
+        raise PermissionDenied
+    if not access.visible_ids(user, [run_id]):
+        return Topic(name, ("gone", run_id), scopes.run(run_id), lambda: None)
+    rights = card.Rights.of(user)
+    return Topic(name, ("card", run_id, rights), scopes.run(run_id), lambda: card.update(run_id, rights))
+
+
+def _link(subject: str) -> Link | None:
+    """A run's page, for the scope or ref ``run:<id>``."""
+    kind, name = scopes.parse(subject)
+    if kind != "run" or not scopes.runs_in([subject]):
+        return None
+    return Link(f"run {name[:8]}", reverse("console:run", args=[name]))
+
+
+def _admin(user: Any) -> Link | None:
+    return Link("Admin", reverse("admin:index")) if user.is_staff else None
+
+
+def _api_docs(user: Any) -> Link:
+    return Link("API documentation", reverse("api-docs"))
+
+
+pages.register(runs.PAGE)
+topics.register("run", _run_topic)
+listener.listen_to(lambda: automation_conf.settings().progress_channel)
+links.register(_link)
+shell.add_link(_admin)
+shell.add_link(_api_docs)
+for _part in ("run", "start", "start-preview", "run-by-name"):
+    shell.belongs_to(_part, "runs")
+console_palette.register(palette.runs_found)
+views.REFUSALS.append(AutomationError)

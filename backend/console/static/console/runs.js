@@ -1,0 +1,70 @@
+// The page of a run: a card that can be closed and brought back, and forms that htmx swaps into it.
+(() => {
+  "use strict";
+
+  const root = document.documentElement;
+  const cardKey = () => `card-closed:${document.querySelector("[data-run]")?.dataset.run}`;
+
+  function showCard(isShown) {
+    root.toggleAttribute("data-card-closed", !isShown);
+    document.querySelector(isShown ? "#card [data-card]" : "#show-card")?.focus();
+  }
+
+  function remember(isShown) {
+    try {
+      if (isShown) localStorage.removeItem(cardKey());
+      else localStorage.setItem(cardKey(), "1");
+    } catch { /* storage may be disabled: then the choice lasts for this page */ }
+  }
+
+  function isRememberedClosed() {
+    try { return localStorage.getItem(cardKey()) === "1"; } catch { return false; }
+  }
+
+  root.toggleAttribute("data-card-closed", isRememberedClosed());
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-card]");
+    if (!target) return;
+    remember(target.dataset.card === "show");
+    showCard(target.dataset.card === "show");
+  });
+
+  document.addEventListener("htmx:after:request", (event) => {
+    const form = event.target.closest?.("dialog form");
+    if (form) {
+      form.closest("dialog").close();
+      form.reset();
+    }
+    const reason = document.getElementById("reason");
+    if (reason && event.target.matches?.(".controls")) reason.value = "";
+  });
+
+  // htmx enables what it disabled for a request, even where the response disables it.
+  document.addEventListener("htmx:finally:request", (event) => setTimeout(() => {
+    for (const element of document.querySelectorAll("[data-off]")) element.disabled = true;
+    if (document.activeElement !== document.body) return;
+    if (!event.target.matches?.(".controls, dialog form")) return;
+    const button = document.getElementById("hold-control");
+    (button && !button.disabled ? button : document.getElementById("card"))?.focus({ preventScroll: true });
+  }));
+
+  document.addEventListener("htmx:error", (event) => {
+    if (event.target.matches?.("form")) refuse("Cannot reach the server. Check the status before you try again.");
+  });
+  document.addEventListener("htmx:response:error", (event) => {
+    const status = event.detail.ctx?.response?.raw?.status ?? event.detail.ctx?.response?.status;
+    if (!event.target.matches?.("form") || status === 409) return;
+    if (status === 403 || status === 401) refuse("Cannot do that: you are signed out, or you do not have permission to operate this run.");
+    else if (status === 404) refuse("Cannot do that: this run no longer exists.");
+    else refuse("Cannot do that: the server failed. Its log has the error.");
+  });
+  function refuse(sentence) {
+    const place = document.getElementById("refusal");
+    if (!place) return;
+    const line = document.createElement("p");
+    line.className = "notice error";
+    line.textContent = sentence;
+    place.replaceChildren(line);
+  }
+})();

@@ -1,0 +1,12 @@
+"""The pages, topics and finders that the pause manager has itself."""
+
+from __future__ import annotations
+
+from pause_manager.console import pages, palette, shell
+from pause_manager.console.fleet.page import PAGE as FLEET
+from pause_manager.console.live import topics
+
+pages.register(FLEET)
+topics.register("fleet-badge", shell.badge_topic)
+topics.register("fleet-banner", shell.banner_topic)
+palette.register(palette.pages_found)
