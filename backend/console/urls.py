@@ -13,7 +13,6 @@ from pause_manager.console.urls import patterns
 app_name = "console"
 
 urlpatterns = [
-    path("", access.for_viewers(RedirectView.as_view(pattern_name="console:runs")), name="home"),
     path("runs/new/", new_run.page, name="start"),
     path("runs/new/preview/", new_run.preview, name="start-preview"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),
