@@ -61,7 +61,7 @@ def _cores(node: Mapping[str, Any]) -> Meter:
     if not cores:
         return Meter("Cores", "", problem="Nothing is known of its cores yet.")
     reserved = max(0.0, cores - others - float(node["room_cores"]) - ours)
-    words = f"{node['room_cores']:.1f} of {cores:g} have room"
+    words = f"room on {max(0.0, float(node['room_cores'])):.1f} of {cores:g}"
     return _meter("Cores", words, cores, ours, reserved, others)
 
 
@@ -70,7 +70,7 @@ def _memory(node: Mapping[str, Any]) -> Meter:
     if free is None:
         return Meter("Memory", "", problem="Nothing is known of its memory yet.")
     room = float(free if node["room_memory_mib"] is None else node["room_memory_mib"])
-    words = f"{_gib(room)} of {_gib(memory)} have room"
+    words = f"room in {_gib(max(0.0, room))} of {_gib(memory)}"
     return _meter("Memory", words, memory, 0.0, max(0.0, free - room), memory - free)
 
 
@@ -80,7 +80,7 @@ def _gpu(gpu: Mapping[str, Any]) -> Meter:
     if not total or free is None:
         return Meter(title, "", problem="Nothing is known of its memory.")
     room = float(free if gpu["room_mib"] is None else gpu["room_mib"])
-    words = f"{_gib(room)} of {_gib(total)} have room"
+    words = f"room in {_gib(max(0.0, room))} of {_gib(total)}"
     return _meter(title, words, float(total), 0.0, max(0.0, free - room), float(total - free))
 
 
