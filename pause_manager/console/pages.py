@@ -99,7 +99,7 @@ class Page:
     follows_progress: bool = False
     """The content shows progress of work: it is rendered for each of its notifications too."""
     is_shared: bool = False
-    viewer_of: Callable[[Any], Viewer] | None = None
+    viewer_of: Callable[..., Viewer] | None = None
     """Instead of ``is_shared``: the viewer that a user is on this page, with all that the content depends on. Users
     with equal viewers share each render."""
     styles: tuple[str, ...] = ()
@@ -109,9 +109,11 @@ class Page:
     count: Callable[[Viewer], int] | None = None
     """A cheap count of what needs a person, beside the title in the navigation."""
 
-    def viewer(self, user: Any) -> Viewer:
+    def viewer(self, user: Any, *, is_now: bool = False) -> Viewer:
         """The viewer that ``user`` is on this page."""
-        return self.viewer_of(user) if self.viewer_of is not None else Viewer.of(user, is_shared=self.is_shared)
+        if self.viewer_of is not None:
+            return self.viewer_of(user)
+        return Viewer.of(user, is_shared=self.is_shared, is_now=is_now)
 
 
 _pages: dict[str, Page] = {}

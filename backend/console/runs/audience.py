@@ -22,11 +22,11 @@ class Audience(Viewer):
     accounts: tuple[int, ...] | None = ()
 
     @classmethod
-    def of(cls, user: Any, *, is_shared: bool = True) -> Audience:
+    def of(cls, user: Any, *, is_shared: bool = True, is_now: bool = False) -> Audience:
         """The audience that ``user`` belongs to. At most one query besides those for permissions."""
         alike = Viewer.of(user, is_shared=True)
         accounts = None if user.is_superuser else tuple(accounts_of(user))
-        return cls(None, alike.permissions, alike.is_superuser, accounts)
+        return cls(None, alike.permissions, alike.is_superuser, accounts=accounts)
 
     def runs(self) -> RunQuerySet:
         """The runs that they see."""
