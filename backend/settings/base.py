@@ -10,6 +10,7 @@ import dj_database_url
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 import pause_manager
+from backend.api_docs import DESCRIPTION
 from backend.embedded import Layout
 from backend.logs import is_not_of_a_lost_process
 from backend.settings import environment as env
@@ -187,7 +188,10 @@ REST_FRAMEWORK: dict[str, Any] = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Slackwater",
-    "DESCRIPTION": "Pausable pipelines and capacity-aware pausing for Celery fleets.",
+    "DESCRIPTION": DESCRIPTION,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "backend.api_docs.arrange"],
+    "SORT_OPERATIONS": False,
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "docExpansion": "none", "filter": True},
     "VERSION": pause_manager.__version__,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
