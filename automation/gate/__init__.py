@@ -5,6 +5,7 @@ But for the order of a lane: one that cannot be read keeps nobody."""
 from automation.gate.decision import (
     GIVES_WAY,
     OPEN,
+    OPEN_WITHOUT_RESOURCES,
     ORDER,
     blocked,
     explain,
@@ -21,6 +22,7 @@ from pause_manager.reasons import Reason, may_proceed
 __all__ = [
     "GIVES_WAY",
     "OPEN",
+    "OPEN_WITHOUT_RESOURCES",
     "ORDER",
     "Place",
     "Reason",

@@ -26,7 +26,7 @@ from automation.gate.idle_reasons import IdleReason
 from automation.gate.problems import Problem
 from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.pipeline import definition
-from automation.pipeline.definition import QUEUE, Definition
+from automation.pipeline.definition import QUEUE, USES_NOTHING, Definition
 from pause_manager import conf, scopes
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
@@ -76,7 +76,7 @@ USES_HELD = f"""
 """
 """SQL over ``stage``: a resource that it uses is held."""
 
-OPEN = f"""
+_OPEN_BUT_FOR_RESOURCES = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND run.lane_seat_at IS NOT NULL
     AND {installed_code.IS_HERE}
@@ -86,11 +86,16 @@ OPEN = f"""
          WHERE hold.released_at IS NULL
            AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
                               'queue:' || {QUEUE}))
-    AND NOT {USES_HELD}
-    AND {resource_limits.HAVE_PLACES}
     AND NOT {ALL_NODES_HELD}
 """
+OPEN = f"""
+    {_OPEN_BUT_FOR_RESOURCES}
+    AND NOT {USES_HELD}
+    AND {resource_limits.HAVE_PLACES}
+"""
 """SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
+OPEN_WITHOUT_RESOURCES = f"({USES_NOTHING} AND {_OPEN_BUT_FOR_RESOURCES})"
+"""The same, shorter by a third to plan, for a stage that is known to use none: false for one that does."""
 
 
 def values() -> dict[str, Any]:
