@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pause_manager.console import pages, palette, shell
+from pause_manager.console.audit.page import PAGE as AUDIT
 from pause_manager.console.fleet.page import PAGE as FLEET
 from pause_manager.console.live import topics
+from pause_manager.console.windows.page import PAGE as WINDOWS
 
-pages.register(FLEET)
+pages.register(FLEET, WINDOWS, AUDIT)
 topics.register("fleet-badge", shell.badge_topic)
 topics.register("fleet-banner", shell.banner_topic)
 palette.register(palette.pages_found)

@@ -125,7 +125,7 @@ def test_a_long_lane_is_bounded(client: Client, site: Site) -> None:
 
 
 def test_viewers_see_lanes_but_no_controls(site: Site) -> None:
-    run, waiting = in_lane(site, 2)
+    _, waiting = in_lane(site, 2)
     viewer = signed_in(site, "vera", VIEW)
 
     page = viewer.get(URL).content.decode()
@@ -139,7 +139,7 @@ def test_viewers_see_lanes_but_no_controls(site: Site) -> None:
 def test_lanes_and_runs_of_others_do_not_exist(client: Client, site: Site) -> None:
     theirs = make_lane("other")
     _, waiting = in_lane(theirs, 2)
-    [ours] = in_lane(site)
+    in_lane(site)
 
     page = client.get(URL).content.decode()
     assert "lane-acme" in page
