@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/automation/", include("automation.api.urls")),
     path("api/v1/", include("automation.api.lanes.urls")),
     path("api/v1/credits/", include("automation.contrib.credits.api.urls")),
+    path("webhooks/", include("automation.contrib.credits.api.webhook_urls")),
     path("api/v1/schedules/", include("automation.api.schedules.urls")),
     path("mcp", mcp_endpoint, name="mcp"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

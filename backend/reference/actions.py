@@ -62,6 +62,8 @@ ACTIONS = {
     "overrun": "An item or hook exceeded its time limit and was ended from outside.",
     "parked": "Work was parked in the pause queue: it waits for capacity, or for a hold to be released.",
     "pause_refused": "A pause of the fleet was refused.",
+    "payment_ordered": "Credits were ordered, to be paid for by a provider.",
+    "payment_refused": "A webhook of a payment was refused, or told of money that could not be booked.",
     "place_given": "A resumed run got a place in its lane again.",
     "prepared": "The items of a retry were copied; the run may start.",
     "purged": "The last row of a deleted run was removed.",

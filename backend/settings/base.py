@@ -257,6 +257,14 @@ if env.text("SLACKWATER_ROOT_PID"):  # set by `manage.py up`
     PAUSE_MANAGER["own_root_pid"] = env.number("SLACKWATER_ROOT_PID", 0)
 AUTOMATION: dict[str, Any] = {"progress_channel": f"{REDIS_PREFIX}progress"}
 
+CREDITS: dict[str, Any] = {
+    #: Signing secrets of the endpoint for webhooks at Stripe, such as `whsec_…`
+    #: ([payments](../howto/credits.md#take-payments)).
+    "stripe_secrets": tuple(env.words("STRIPE_WEBHOOK_SECRETS", "")),
+    #: The same for the provider `dummy`, for tests. Whoever has one can add credits.
+    "dummy_secrets": tuple(env.words("DUMMY_WEBHOOK_SECRETS", "")),
+}
+
 #: Endpoint of the provider `openai` of the [content pipeline](../howto/content.md).
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
 #: Its key. It is sent to that address and to no other.

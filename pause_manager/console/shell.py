@@ -41,6 +41,9 @@ class Line:
     action: dict[str, str] | None = None
 
 
+_UNREADABLE = Line("The state of the fleet cannot be read.", tail="It counts as paused until it can.")
+
+
 def add_link(link: Callable[[Any], Link | None]) -> None:
     """Add a link to the account's menu: a function from the user to it, or to ``None``."""
     _links.append(link)
@@ -61,12 +64,16 @@ def parent_of(url_name: str) -> str:
     return _parents.get(url_name, "")
 
 
-def badge() -> dict[str, str]:
-    """Return the context of the badge: ``Running``, ``Paused (Drain)``, ``Paused (Quiesce)`` or ``unknown`` (W-30)."""
+def read_state() -> FleetState:
+    """Return the state of the fleet; what cannot be read counts as paused."""
     try:
-        state = fleet_state.read()
+        return fleet_state.read()
     except DatabaseError:
-        state = fleet_state.unreadable()
+        return fleet_state.unreadable()
+
+
+def badge(state: FleetState) -> dict[str, str]:
+    """Return the context of the badge: ``Running``, ``Paused (Drain)``, ``Paused (Quiesce)`` or ``unknown`` (W-30)."""
     if not state.is_readable:
         return {"state": "unknown", "words": "unknown", "hint": fleet_state.UNREADABLE}
     if not state.is_paused:
@@ -75,17 +82,16 @@ def badge() -> dict[str, str]:
     return {"state": "paused", "words": f"Paused ({state.mode.capitalize()})", "hint": hint}
 
 
-def banner(viewer: Viewer) -> list[Line]:
+def banner(state: FleetState, viewer: Viewer) -> list[Line]:
     """Return what is held fleet-wide, the fleet switch first; each line with its own since and actor."""
+    if not state.is_readable:
+        return [_UNREADABLE]
     try:
-        state = fleet_state.read()
-        if not state.is_readable:
-            return [Line("The state of the fleet cannot be read.", tail="It counts as paused until it can.")]
         rows = Hold.objects.covering([FLEET]).exclude(kind=Hold.Kind.OPERATOR).order_by("created_at")
         lines = [_line(row) for row in rows]
-        return [_switch(state, viewer), *lines] if state.is_paused else lines
     except DatabaseError:
-        return [Line("The state of the fleet cannot be read.", tail="It counts as paused until it can.")]
+        return [_UNREADABLE]
+    return [_switch(state, viewer), *lines] if state.is_paused else lines
 
 
 def _switch(state: FleetState, viewer: Viewer) -> Line:
@@ -126,10 +132,10 @@ def banner_topic(user: Any, subject: str, query: dict[str, str], name: str) -> T
     viewer = Viewer(None, frozenset({OPERATE} if user.has_perm(OPERATE) else ()))
 
     def render() -> Update:
-        return Update(render_to_string("console/_shell_banner.html", {"lines": banner(viewer)}).strip())
+        return Update(render_to_string("console/_shell_banner.html", {"lines": banner(read_state(), viewer)}).strip())
 
     return Topic(name, ("fleet-banner", viewer), FLEET, render, REFRESH_SECONDS)
 
 
 def _render_badge() -> Update:
-    return Update(render_to_string("console/_shell_state.html", badge()).strip())
+    return Update(render_to_string("console/_shell_state.html", badge(read_state())).strip())

@@ -42,7 +42,7 @@ def _view_of(page: Page) -> Any:
 
 def show(request: HttpRequest, page: Page) -> HttpResponse:
     """Render the whole page: shell and content."""
-    viewer = Viewer.of(request.user, is_shared=page.is_shared)
+    viewer = Viewer.of(request.user, is_shared=page.is_shared, is_now=True)
     query = request.GET.dict()
     found = page.context(viewer, query) | {"page": page, "viewer": viewer, "topic": topic_name(request, page)}
     return render(request, "console/page.html", found)

@@ -62,6 +62,11 @@ WRITERS: dict[str, set[str]] = {
     "InvoiceNumber": {"automation/contrib/credits/invoices.py"},
     "Line": {"automation/contrib/credits/ledger.py"},
     "RunCredits": {"automation/contrib/credits/settling.py", "automation/contrib/credits/starting.py"},
+    "Payment": {
+        "automation/contrib/credits/payments/booking.py",
+        "automation/contrib/credits/payments/orders.py",
+    },
+    "PaymentNotice": {"automation/contrib/credits/payments/booking.py"},
     "StagePrice": {"automation/contrib/credits/starting.py"},
     "Transfer": {"automation/contrib/credits/ledger.py"},
     "Usage": {"automation/contrib/credits/settling.py"},

@@ -244,7 +244,12 @@ CONSOLE_ROWS = [
     Row("GET", "events/", OPENS_A_STREAM, "?topic=runs"),
     # What a stranger names is gone, in a stream of their own.
     Row("GET", "events/", OPENS_A_STREAM, "?topic=run/<uuid:run_id>"),
-    Row("GET", "events/", OPENS_A_STREAM._replace(**dict.fromkeys(WHO_VIEWS, 400)), "?topic=nothing"),
+    Row(
+        "GET",
+        "events/",
+        VIEWS_A_FLEET_PAGE._replace(**dict.fromkeys((*WHO_VIEWS, "member", "fleet"), 400), anonymous=403, agent=403),
+        "?topic=nothing",
+    ),
     Row("GET", "runs/new/", OPERATES_BY_PAGE),
     # An empty form is shown again.
     Row("POST", "runs/new/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
@@ -291,12 +296,13 @@ def uses_credits(status: int = 200) -> Access:
 
 _CREDITS = "api/v1/credits/"
 _BOOKING = {"credits": "1", "key": "k", "reason": "x"}
+_ORDER = {"credits": "1", "key": "k", "provider": "stripe"}
 
 CREDIT_ROWS = [
     *(
         Row("GET", _CREDITS + path, uses_credits())
         for path in (
-            *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/"),
+            *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/", "payments/"),
             *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
         )
     ),
@@ -304,6 +310,9 @@ CREDIT_ROWS = [
     Row("GET", f"{_CREDITS}invoices/<str:number>/pdf/", uses_credits(404)),
     Row("PATCH", f"{_CREDITS}accounts/<str:account_id>/", uses_credits(), body={"low_balance": "1"}),
     Row("POST", f"{_CREDITS}accounts/<str:account_id>/top-ups/", uses_credits(), body=_BOOKING),
+    # No provider is set up.
+    Row("POST", f"{_CREDITS}accounts/<str:account_id>/payments/", uses_credits(404), body=_ORDER),
+    Row("POST", "webhooks/payments/<str:provider>/", Access(*(9 * (404,)))),
     Row("POST", f"{_CREDITS}transfers/<str:transfer_id>/corrections/", uses_credits(), body=_BOOKING),
     Row("PATCH", f"{_CREDITS}sites/<str:site_id>/budget/", uses_credits(), body={"monthly": "1"}),
     # Nothing of the run has a price.

@@ -23,6 +23,14 @@ class CreditsSettings:
     """In which the costs of providers and the amounts of invoices are stated, three letters."""
     credit_price: int = 10_000
     """What a credit costs on an invoice, in millionths of the currency."""
+    stripe_secrets: tuple[str, ...] = ()
+    """Signing secrets of the webhook endpoint at Stripe; several while one replaces another. None: no such payments."""
+    dummy_secrets: tuple[str, ...] = ()
+    """The same for the provider `dummy`, for tests: who has one can add credits."""
+    notice_tolerance_seconds: int = 300
+    """How far the time of a webhook's signature may be from now."""
+    unpaid_days: int = 90
+    """Payments that were ordered and not paid are deleted after so many days."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
     """Percent of a site's budget by function, where the site has no shares of its own."""
 

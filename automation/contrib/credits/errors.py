@@ -80,3 +80,21 @@ class InvoiceNotFound(AutomationError):
 
     def __init__(self, number: str) -> None:
         super().__init__(f"Cannot find invoice {number[:64]}: there is none that you may see.")
+
+
+class ProviderNotFound(AutomationError):
+    """No such provider of payments is set up."""
+
+    code = "not_found"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(f"Cannot find provider {provider[:40]!r}: it is none that is set up (STRIPE_WEBHOOK_SECRETS).")
+
+
+class NoticeInvalid(AutomationError):
+    """The notice of a payment is not signed by the provider, is too old, or cannot be read. Nothing was booked."""
+
+    code = "notice_invalid"
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(f"Cannot use the notice: {fact}.")

@@ -16,6 +16,7 @@ from automation.contrib.credits import allowance, funds, ledger, starting
 from automation.contrib.credits.amounts import written
 from automation.contrib.credits.models import Billing, Grant, RunCredits, StagePrice, Usage
 from automation.contrib.credits.models.tables import USAGE
+from automation.contrib.credits.payments import orders
 from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.tables import SLICE
 from pause_manager import database, holds, scopes
@@ -36,6 +37,7 @@ def sweep() -> None:
         park_unpaid,
         resume_covered,
         tell_low_balances,
+        orders.drop_unpaid,
         add_up,
     )
     for part in parts:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.template.loader import render_to_string
 
 from pause_manager.console import pages
@@ -59,7 +59,7 @@ def _of_page(page: Page, user: Any, query: dict[str, str], name: str) -> Topic:
 def _rendered(page: Page, viewer: Viewer, query: dict[str, str]) -> Update | None:
     try:
         found = page.context(viewer, query)
-    except LookupError:
+    except ObjectDoesNotExist:
         return None  # the account was deleted
     html = render_to_string(page.template, found | {"page": page, "viewer": viewer})
     return Update(f'<div id="content">{html}</div>')

@@ -17,6 +17,7 @@ from pause_manager import conf
 from pause_manager.console import access, pages, shell
 from pause_manager.console.pages import MARK_OF_COUNT
 from pause_manager.console.viewer import Viewer
+from pause_manager.holds.fleet_state import FleetState
 
 register = template.Library()
 
@@ -45,7 +46,7 @@ def runtime_config(request: HttpRequest) -> str:
 @register.simple_tag
 def navigation(request: HttpRequest) -> dict[str, Any]:
     """The groups of pages that the user may open, and the links of the account's menu."""
-    viewer = Viewer.of(request.user)
+    viewer = Viewer.of(request.user, is_now=True)
     current = request.resolver_match.url_name if request.resolver_match else ""
     entries = [_entry(page, viewer, current or "") for page in pages.visible_to(request.user)]
     groups = [list(group) for _, group in groupby(entries, key=lambda entry: entry["order"] // 100)]
@@ -79,16 +80,22 @@ def _url(name: str) -> str:
 
 
 @register.simple_tag
-def shell_state(request: HttpRequest) -> str:
+def fleet_state() -> FleetState:
+    """The state of the fleet, read once for badge and banner."""
+    return shell.read_state()
+
+
+@register.simple_tag
+def fleet_badge(state: FleetState) -> str:
     """The fleet badge, and the topic that keeps it up to date."""
-    badge = render_to_string("console/_shell_state.html", shell.badge())
+    badge = render_to_string("console/_shell_state.html", shell.badge(state))
     return badge + _live("fleet-badge", "#shell-state")
 
 
 @register.simple_tag
-def shell_banner(request: HttpRequest) -> str:
+def fleet_banner(state: FleetState, request: HttpRequest) -> str:
     """What is held fleet-wide, and the topic that keeps it up to date."""
-    lines = shell.banner(Viewer.of(request.user, is_shared=True))
+    lines = shell.banner(state, Viewer.of(request.user, is_shared=True))
     return render_to_string("console/_shell_banner.html", {"lines": lines}) + _live("fleet-banner", "#shell-banner")
 
 

@@ -99,6 +99,7 @@ def world(run: Any) -> dict[str, str]:
         "pipeline": "few",
         "agent": agent.name,
         "override_id": "1",
+        "provider": "stripe",
     }
 
 

@@ -92,6 +92,7 @@ def world(theirs: AutomationRun) -> dict[str, str]:
         "agent": "ours-1",
         "resource": "openai",
         "override_id": "1",
+        "provider": "stripe",
         "account_id": str(run.site.account_id),
         "site_id": run.site.slug,
         "transfer_id": "1",

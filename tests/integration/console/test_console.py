@@ -288,9 +288,9 @@ LONG = "9" * 5_000
     "query",
     [
         *("?events_before=²", f"?events_before={LONG}", "?failures_after=²_0", "?failures_after=1_%00"),
-        *("?stage=echo&after=%00", "?stage=%00", "/?before=2026-01-01T00:00:00_nope", "/?status=%00"),
-        "/?before=2026-01-01T00:00:00Z_nope",
-        "/?before=2026-01-01T00:00:00_00000000-0000-0000-0000-000000000000",
+        *("?stage=echo&after=%00", "?stage=%00", "/runs/?before=2026-01-01T00:00:00_nope", "/runs/?status=%00"),
+        "/runs/?before=2026-01-01T00:00:00Z_nope",
+        "/runs/?before=2026-01-01T00:00:00_00000000-0000-0000-0000-000000000000",
     ],
 )
 def test_an_address_that_nobody_was_given_shows_a_page_from_its_beginning(query: str) -> None:

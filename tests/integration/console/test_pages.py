@@ -34,7 +34,7 @@ def test_every_time_on_a_page_says_its_zone() -> None:
     claim(run)
     lifecycle.pause(run.pk, actor=OPERATOR, reason="lunch")
 
-    for url in ("/", f"/runs/{run.pk}/"):
+    for url in ("/runs/", f"/runs/{run.pk}/"):
         page = client.get(url).content.decode()
         times = TIME.findall(page)
         assert times
@@ -67,11 +67,11 @@ def test_a_refusal_names_the_permission_that_is_missing_and_leads_nowhere_that_r
     page = viewer.get("/runs/new/").content.decode()
     assert "permission to operate runs" in page
     assert "permission to view runs" not in page
-    assert 'href="/">All runs' in page
+    assert 'href="/runs/">All runs' in page
 
     nobody = Client()
     nobody.force_login(make_user("nina", None))
-    page = nobody.get("/").content.decode()
+    page = nobody.get("/runs/").content.decode()
     assert "permission to view runs" in page
     assert "All runs" not in page
 

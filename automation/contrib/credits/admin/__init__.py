@@ -1,5 +1,5 @@
 """Credits & Billing in the admin."""
 
-from automation.contrib.credits.admin import accounts, books, invoices, prices
+from automation.contrib.credits.admin import accounts, books, invoices, payments, prices
 
-__all__ = ["accounts", "books", "invoices", "prices"]
+__all__ = ["accounts", "books", "invoices", "payments", "prices"]

@@ -15,6 +15,7 @@ from automation.contrib.credits.errors import (
     KeyReused,
     NoCredits,
     NoPdf,
+    ProviderNotFound,
 )
 from automation.errors import AutomationError
 from pause_manager.api.http import errors
@@ -22,6 +23,7 @@ from pause_manager.api.http import errors
 _STATUS: dict[type[AutomationError], int] = {
     AccountNotFound: status.HTTP_404_NOT_FOUND,
     BookingNotFound: status.HTTP_404_NOT_FOUND,
+    ProviderNotFound: status.HTTP_404_NOT_FOUND,
     InvoiceNotFound: status.HTTP_404_NOT_FOUND,
     NoPdf: status.HTTP_501_NOT_IMPLEMENTED,
     KeyReused: status.HTTP_409_CONFLICT,

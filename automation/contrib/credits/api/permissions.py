@@ -6,7 +6,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-VIEW, MANAGE = "credits.view_transfer", "credits.manage_credits"
+VIEW, MANAGE, PAY = "credits.view_transfer", "credits.manage_credits", "credits.add_payment"
 
 
 class MayUseCredits(BasePermission):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from automation.contrib.credits.api import invoices, views
+from automation.contrib.credits.api import invoices, payments, views
 
 app_name = "credits-api"
 
@@ -12,6 +12,8 @@ urlpatterns = [
     path("accounts/", views.Accounts.as_view(), name="accounts"),
     path("accounts/<str:account_id>/", views.OneAccount.as_view(), name="account"),
     path("accounts/<str:account_id>/top-ups/", views.TopUps.as_view(), name="top-ups"),
+    path("accounts/<str:account_id>/payments/", payments.Orders.as_view(), name="orders"),
+    path("payments/", payments.Payments.as_view(), name="payments"),
     path("transfers/", views.Transfers.as_view(), name="transfers"),
     path("transfers/<str:transfer_id>/corrections/", views.Corrections.as_view(), name="corrections"),
     path("invoices/", invoices.Invoices.as_view(), name="invoices"),

@@ -3,6 +3,7 @@
 from automation.contrib.credits.models.accounts import Billing, SiteBudget
 from automation.contrib.credits.models.invoices import Invoice, InvoiceNumber
 from automation.contrib.credits.models.ledger import Line, Transfer
+from automation.contrib.credits.models.payments import Payment, PaymentNotice
 from automation.contrib.credits.models.prices import Price, StagePrice
 from automation.contrib.credits.models.usage import Grant, RunCredits, Usage
 
@@ -12,6 +13,8 @@ __all__ = [
     "Invoice",
     "InvoiceNumber",
     "Line",
+    "Payment",
+    "PaymentNotice",
     "Price",
     "RunCredits",
     "SiteBudget",

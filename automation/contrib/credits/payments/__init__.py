@@ -1,0 +1,1 @@
+"""Payments over a provider: orders, signed notices, and how they are booked."""
