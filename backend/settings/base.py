@@ -261,7 +261,7 @@ CREDITS: dict[str, Any] = {
     #: Signing secrets of the endpoint for webhooks at Stripe, such as `whsec_…`
     #: ([payments](../howto/credits.md#take-payments)).
     "stripe_secrets": tuple(env.words("STRIPE_WEBHOOK_SECRETS", "")),
-    #: The same for the provider `dummy`, for tests. Whoever has one can add credits.
+    #: The same for the provider `dummy`, for tests. Anyone who has one can add credits.
     "dummy_secrets": tuple(env.words("DUMMY_WEBHOOK_SECRETS", "")),
 }
 

@@ -13,7 +13,7 @@ KIND_WORDS = {
     "daily": "every day",
     "weekly": "on some weekdays",
     "monthly": "on one day of each month",
-    "interval": "every so many minutes",
+    "interval": "at an interval of minutes",
     "cron": "as a cron expression says",
 }
 DEFAULTS = {

@@ -78,5 +78,5 @@ def _run(request: Request, field: str) -> UUID:
     except ValueError:
         found = frozenset()
     if not found:
-        raise Refused(f"Cannot move the run: there is no run {text[:40]}, or you do not have access to it.")
+        raise Refused(f"Cannot move the run: no such run exists ({text[:40]}), or you do not have access to it.")
     return next(iter(found))
