@@ -11,8 +11,9 @@ from django.urls import reverse
 
 from automation import conf as automation_conf
 from automation.errors import AutomationError
-from backend.console import access, card, palette, runs
+from backend.console import access, card, palette
 from backend.console.lanes.page import PAGE as LANES
+from backend.console.runs.page import PAGE as RUNS
 from backend.console.schedules.page import PAGE as SCHEDULES
 from backend.console.sentences import PHRASES
 from pause_manager import scopes
@@ -58,7 +59,7 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(runs.PAGE, LANES, SCHEDULES)
+pages.register(RUNS, LANES, SCHEDULES)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)

@@ -16,7 +16,7 @@ class Viewer:
     permissions: frozenset[str]
     is_superuser: bool = False
     known: Any = field(default=None, compare=False, repr=False)
-    """The user of the current request; a live topic reads the user again for each render."""
+    """The user of this request; a live topic reads the user again for each render."""
 
     @classmethod
     def of(cls, user: Any, *, is_shared: bool = False, is_now: bool = False) -> Viewer:
