@@ -13,6 +13,7 @@ from automation import conf as automation_conf
 from automation.errors import AutomationError
 from backend.console import access, card, palette
 from backend.console.lanes.page import PAGE as LANES
+from backend.console.overview.page import PAGE as OVERVIEW
 from backend.console.runs.page import PAGE as RUNS
 from backend.console.schedules.page import PAGE as SCHEDULES
 from backend.console.sentences import PHRASES
@@ -59,7 +60,7 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(RUNS, LANES, SCHEDULES)
+pages.register(OVERVIEW, RUNS, LANES, SCHEDULES)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)
