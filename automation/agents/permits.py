@@ -16,7 +16,7 @@ OTHERS = Stop("budget", "What is left is begun by others: ask again in a moment.
 
 
 def draw(stage_run: StageRun, work: LeasedSlice, wanted: int) -> tuple[int, Stop | None]:
-    """(how many items after the cursor its holder may begin, ``wanted`` at most; why not so many).
+    """(how many items after the cursor its holder may begin, ``wanted`` at most; why not all of them).
 
     Call it outside transactions: it locks what pays for them.
     """

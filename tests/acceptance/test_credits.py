@@ -31,8 +31,8 @@ AFFORDS = 48
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
     with tempfile.TemporaryDirectory(prefix="sw-credits-") as directory:
-        more = {"DUMMY_WEBHOOK_SECRETS": SECRET, "WATCH_CAPACITY": "0"}
-        running = launch(Path(directory) / "data", port=unused_port(), **more)
+        data, port = Path(directory) / "data", unused_port()
+        running = launch(data, port=port, DUMMY_WEBHOOK_SECRETS=SECRET, WATCH_CAPACITY="0")
         try:
             assert eventually(running.is_ready, 240), running.printed
             yield running
@@ -116,9 +116,8 @@ def test_a_content_run_spends_stops_at_its_budget_continues_and_is_billed(system
     reason = system.call(f"automation/runs/{run['id']}/explain/")["reasons"][0]
     assert reason["code"] == "budget"
     assert "for the next item of content, and 0 are available to it" in reason["sentence"]
-    (stage,) = [
-        one for one in system.call(f"automation/runs/{run['id']}/progress/")["stages"] if one["slug"] == "content"
-    ]
+    stages = system.call(f"automation/runs/{run['id']}/progress/")["stages"]
+    (stage,) = (one for one in stages if one["slug"] == "content")
     assert stage["processed_items"] == AFFORDS < stage["total_items"]
 
     order = {"credits": "500", "provider": "dummy", "key": "cart"}

@@ -9,7 +9,7 @@ import pytest
 from automation.contrib.credits import ledger
 from automation.contrib.credits.models import Transfer
 from automation.contrib.credits.reports import usage_history
-from automation.contrib.credits.reports.usage_history import Filters
+from automation.contrib.credits.reports.usage_history import Filters, Row
 from tests.integration.credits.test_api import CREDITS, SEE
 from tests.support.api_users import client_of, make_user
 from tests.support.credit_books import CREDIT, funded_site, in_book, move_bookings, price_of
@@ -68,7 +68,7 @@ def test_days_begin_in_the_time_zone_that_is_asked_for(site, runs):
 
 
 def test_a_correction_is_taken_from_the_pipeline_that_it_corrects(site, runs):
-    charge = Transfer.objects.filter(kind="charge", run_id=runs[1].pk).first()
+    charge = Transfer.objects.filter(kind="charge", run_id=runs[1].pk).latest("pk")
     ledger.correct(charge, 3 * CREDIT, key="k", actor=OPERATOR, reason="poor")
     move_bookings("2026-03-05T12:00Z", kind="correction")
 
@@ -92,7 +92,8 @@ def test_pages_have_every_row_once(site, runs, by, names):
 
 
 def test_runs_are_listed_the_last_that_started_first(site, runs):
-    found, cursor = [], ""
+    found: list[Row] = []
+    cursor = ""
     while True:
         page = usage_history.page(of(site), "run", after=cursor, limit=1)
         found += page.rows
