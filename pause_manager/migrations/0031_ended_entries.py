@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("pause_manager", "0029_windows")]
+    dependencies = [("pause_manager", "0030_counter_samples")]
 
     operations = [
         AddIndexConcurrently(
