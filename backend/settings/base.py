@@ -10,6 +10,7 @@ import dj_database_url
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 import pause_manager
+from backend.api_docs import DESCRIPTION
 from backend.embedded import Layout
 from backend.logs import is_not_of_a_lost_process
 from backend.settings import environment as env
@@ -170,7 +171,10 @@ REST_FRAMEWORK: dict[str, Any] = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Slackwater",
-    "DESCRIPTION": "Pausable pipelines and capacity-aware pausing for Celery fleets.",
+    "DESCRIPTION": DESCRIPTION,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "backend.api_docs.arrange"],
+    "SORT_OPERATIONS": False,
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "docExpansion": "none", "filter": True},
     "VERSION": pause_manager.__version__,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
@@ -261,7 +265,7 @@ CREDITS: dict[str, Any] = {
     #: Signing secrets of the endpoint for webhooks at Stripe, such as `whsec_…`
     #: ([payments](../howto/credits.md#take-payments)).
     "stripe_secrets": tuple(env.words("STRIPE_WEBHOOK_SECRETS", "")),
-    #: The same for the provider `dummy`, for tests. One who has it can add credits.
+    #: The same for the provider `dummy`, for tests. Who has one can add credits.
     "dummy_secrets": tuple(env.words("DUMMY_WEBHOOK_SECRETS", "")),
 }
 

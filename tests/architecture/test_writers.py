@@ -92,6 +92,7 @@ WRITERS: dict[str, set[str]] = {
     "SliceTotals": set(),
     "Standstill": {"automation/gate/standstills.py"},
     "WaitingSample": {"pause_manager/observability/waiting.py"},
+    "CounterSample": {"pause_manager/observability/counter_history.py"},
     "WorkerNode": {"pause_manager/nodes/registry.py"},
     # From here on more files write a table than should: what is listed may shrink and must not grow.
     "Artifact": {"automation/files/catalog.py", "automation/files/sweep.py"},

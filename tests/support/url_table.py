@@ -227,7 +227,7 @@ AGENT_ROWS = [
 ]
 
 CONSOLE_ROWS = [
-    Row("GET", "", VIEWS_A_PAGE._replace(**dict.fromkeys(WHO_VIEWS, 302))),
+    *page_rows("", VIEWS_A_PAGE),
     *page_rows("runs/", VIEWS_A_PAGE),
     *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
     Row("GET", "find/", VIEWS_A_FLEET_PAGE, "?q=fleet"),

@@ -30,7 +30,7 @@ class CreditsSettings:
     notice_tolerance_seconds: int = 300
     """How far the time of a webhook's signature may be from now."""
     unpaid_days: int = 90
-    """Payments that were ordered and not paid are deleted after this number of days."""
+    """Payments that were ordered and not paid are deleted after that many days."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
     """Percent of a site's budget by function, where the site has no shares of its own."""
 
