@@ -47,7 +47,7 @@ WRITERS: dict[str, set[str]] = {
     "Billing": {
         "automation/contrib/credits/accounts.py",
         "automation/contrib/credits/ledger.py",
-        "automation/contrib/credits/settling.py",
+        "automation/contrib/credits/low_balances.py",
     },
     "CapacitySample": {"pause_manager/nodes/registry.py"},
     "ControlEvent": {"pause_manager/observability/audit.py"},
