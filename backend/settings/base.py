@@ -282,7 +282,7 @@ CREDITS: dict[str, Any] = {
     #: Signing secrets of the endpoint for webhooks at Stripe, such as `whsec_…`
     #: ([payments](../howto/credits.md#take-payments)).
     "stripe_secrets": tuple(env.words("STRIPE_WEBHOOK_SECRETS", "")),
-    #: The same for the provider `dummy`, for tests. Who has one can add credits.
+    #: The same for the provider `dummy`, for tests. One who has it can add credits.
     "dummy_secrets": tuple(env.words("DUMMY_WEBHOOK_SECRETS", "")),
     #: Who issues invoices; `\\n` begins a line.
     "invoice_issuer": env.text("INVOICE_ISSUER").replace("\\n", "\n"),

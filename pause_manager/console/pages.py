@@ -106,6 +106,8 @@ class Page:
     """Style sheets that only this page needs, below ``console/`` of the static files."""
     scripts: tuple[str, ...] = ()
     actions: Mapping[str, Action] = field(default_factory=dict)
+    is_offered: Callable[[], bool] | None = None
+    """Whether there is anything to show at all; else the page is not in the navigation."""
     count: Callable[[Viewer], int] | None = None
     """A cheap count of what needs a person, beside the title in the navigation."""
 
@@ -137,4 +139,5 @@ def every() -> list[Page]:
 
 def visible_to(user: Any) -> list[Page]:
     """Return the pages of the navigation that ``user`` may open."""
-    return [page for page in every() if page.icon and page.may_view(user)]
+    offered = (page for page in every() if page.icon and page.may_view(user))
+    return [page for page in offered if page.is_offered is None or page.is_offered()]

@@ -36,7 +36,7 @@ class CreditsSettings:
     invoice_note: str = ""
     """What else is said on invoices, such as how taxes are handled."""
     unpaid_days: int = 90
-    """Payments that were ordered and not paid are deleted after that many days."""
+    """Payments that were ordered and not paid are deleted after this number of days."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))
     """Percent of a site's budget by function, where the site has no shares of its own."""
 

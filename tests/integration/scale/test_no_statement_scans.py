@@ -17,7 +17,8 @@ from automation.items import slicing
 from automation.items.answers import Answers
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Loop, Worker
+from automation.leases.holders import Worker
+from automation.leases.renewals import Loop
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.reports.status import ALL as STATUSES
 from automation.retention import archive, deletion, purge
