@@ -230,6 +230,7 @@ AGENT_ROWS = [
 CONSOLE_ROWS = [
     *page_rows("", VIEWS_A_PAGE),
     *page_rows("runs/", VIEWS_A_PAGE),
+    *page_rows("failures/", VIEWS_A_PAGE),
     *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
     *page_rows("pause-queue/", VIEWS_A_PAGE),
     *page_rows("resources/", VIEWS_A_FLEET_PAGE),
