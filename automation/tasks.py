@@ -12,7 +12,7 @@ from automation.dispatch import turns
 from automation.dispatch.admission import GO_ON
 from automation.files import sweep
 from automation.gate import installed_code
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import Lifecycle, StageRun
 from automation.pipeline import definition
 from automation.retention import purge

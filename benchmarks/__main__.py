@@ -21,6 +21,7 @@ SCRIPTS = (
     "comeback",
     "memory",
     "credits",
+    "resources",
 )
 
 

@@ -58,7 +58,7 @@ def main() -> list[Claim]:
 
 def _claim_ms(*runs: AutomationRun) -> list[float]:
     from automation import leases
-    from automation.leases.claims import Worker
+    from automation.leases.holders import Worker
 
     spent: list[list[float]] = [[] for _ in runs]
     stage_runs = [run.stages.get(slug="noop").pk for run in runs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from automation.pipeline import AGENT, Param, Payload, Pipeline, Stage, register
 from automation.pipeline.context import StageContext
@@ -19,6 +19,17 @@ class Noop(Stage):
 
     def process(self, item: Payload, ctx: StageContext) -> Iterable[Payload]:
         return (item,)
+
+
+class NoopUsing(Noop):
+    """The same in slices of 10,000, with resources from outside if ``uses`` says so."""
+
+    slice_size = 10_000
+    uses = ("bench-model", "bench-storage")
+
+    @classmethod
+    def uses_with(cls, params: Mapping[str, Any]) -> tuple[str, ...]:
+        return cls.uses if params["uses"] else ()
 
 
 class Turns(Stage):
@@ -113,7 +124,7 @@ def spin_by_processor(seconds: float) -> None:
 
 class _Numbers(Pipeline):
     needs_input = False
-    params = (
+    params: ClassVar[tuple[Param, ...]] = (
         Param("items", int, 1000, minimum=1),
         Param("microseconds", int, 100, minimum=0),
     )
@@ -128,6 +139,14 @@ class NoopPipeline(_Numbers):
     slug = "bench-noop"
     title = "No-op items"
     stages = (Noop,)
+
+
+@register
+class UsingPipeline(_Numbers):
+    slug = "bench-uses"
+    title = "No-op items that use resources, or not"
+    params = (*_Numbers.params, Param("uses", int, 1, minimum=0, maximum=1))
+    stages = (NoopUsing,)
 
 
 @register

@@ -60,7 +60,7 @@ def main() -> list[Claim]:
 
 def _claims_ms(run: AutomationRun, until: threading.Event | None) -> list[float]:
     from automation import leases
-    from automation.leases.claims import Worker
+    from automation.leases.holders import Worker
 
     stage_run = run.stages.get(slug="noop").pk
     times: list[float] = []

@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from automation.models import AutomationRun
 
 
-def create_run(pipeline: str, *, start: bool, **params: int) -> AutomationRun:
-    """A run of ``pipeline``; its items are made from ``params``."""
+def create_run(pipeline: str, *, start: bool, site: str = "bench", **params: int) -> AutomationRun:
+    """A run of ``pipeline`` for ``site``; its items are made from ``params``."""
     from automation.models import Account, Lane, Site
     from automation.runs import creation
     from pause_manager.actor import Actor
 
     account, _ = Account.objects.get_or_create(name="bench")
-    site, _ = Site.objects.get_or_create(account=account, slug="bench", name="bench")
-    Lane.objects.get_or_create(name=site.slug, defaults={"width": 1_000})
-    return creation.create(pipeline, site=site, actor=Actor("system", "benchmark"), params=params, start=start)
+    owner, _ = Site.objects.get_or_create(account=account, slug=site, name=site)
+    Lane.objects.get_or_create(name=owner.slug, defaults={"width": 1_000})
+    return creation.create(pipeline, site=owner, actor=Actor("system", "benchmark"), params=params, start=start)
 
 
 def start(run: AutomationRun) -> None:

@@ -17,7 +17,7 @@ def main() -> list[Claim]:
         import redis
         from django.conf import settings
 
-        from automation.leases.claims import Worker
+        from automation.leases.holders import Worker
         from automation.worker.stage_loop import StageLoop
 
         run = create_run("bench-noop", start=False, items=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
@@ -87,6 +88,14 @@ class AutomationRunAdmin(StateAdmin):
         runs: Any = super().get_queryset(request)
         return runs.present().with_leases()  # type: ignore[no-any-return]
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Derive the status of every listed run at once."""
+        listed = super().get_changelist_instance(request)
+        shown = status.of_each(listed.result_list)
+        for run in listed.result_list:
+            run.shown_status = shown[run.pk]
+        return listed
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AutomationRun], search_term: str
     ) -> tuple[QuerySet[AutomationRun], bool]:
@@ -112,7 +121,7 @@ class AutomationRunAdmin(StateAdmin):
 
     @admin.display(description="status")
     def status(self, run: AutomationRun) -> str:
-        return status.of(run)
+        return getattr(run, "shown_status", None) or status.of(run)
 
     @admin.display(description="status, and why", ordering="lifecycle")
     def state(self, run: AutomationRun) -> str:

@@ -14,7 +14,7 @@ from automation.errors import NoRoom
 from automation.gate import installed_code
 from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import Agent, StageRun, WorkSlice
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.models.work import SliceQuerySet

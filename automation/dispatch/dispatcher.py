@@ -21,7 +21,7 @@ from automation.dispatch import turns
 from automation.dispatch.admission import LoopRequest, admit, park, read_nodes
 from automation.gate import resource_limits, standstills
 from automation.gate.loop_limit import LOOP_LIMIT
-from automation.leases.claims import KEEPS
+from automation.leases.lease_columns import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, definition

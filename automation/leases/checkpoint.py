@@ -17,7 +17,7 @@ from automation.errors import LeaseLost
 from automation.items.background_connection import numbered
 from automation.items.leased_slice import LeasedSlice
 from automation.items.units import Failure
-from automation.leases.claims import NO_LEASE
+from automation.leases.lease_columns import NO_LEASE
 from automation.models.tables import ITEM, ITEM_CHUNK, ITEM_FAILURE, ITEM_STATE, SLICE
 
 INTERVAL_SECONDS = 0.1

@@ -12,7 +12,7 @@ from automation import conf
 from automation.errors import CheckpointRefused, LeaseLost
 from automation.items.background_connection import BackgroundConnection
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import checkpoint, claims, loop_heartbeat
+from automation.leases import checkpoint, loop_heartbeat, releases
 from automation.leases.checkpoint import Progress
 from pause_manager import database
 from pause_manager.slots.slot_table import Slot
@@ -147,7 +147,7 @@ def release_with_retry(work: LeasedSlice, *, is_expiry: bool, is_hurried: Callab
     gives_up_at = time.monotonic() + settings.silent_leases * settings.lease_seconds
     while True:
         try:
-            claims.release(work, is_expiry=is_expiry)
+            releases.release(work, is_expiry=is_expiry)
             return
         except DatabaseError as error:
             if not database.is_away(error) or time.monotonic() > gives_up_at or is_hurried():
@@ -158,7 +158,7 @@ def release_with_retry(work: LeasedSlice, *, is_expiry: bool, is_hurried: Callab
 
 
 def _was_committed(work: LeasedSlice, done: Progress, release: bool) -> bool:
-    cursor = claims.committed_cursor(work)
+    cursor = releases.committed_cursor(work)
     if cursor is None and not release and done.cursor != work.last_key:
         raise LeaseLost(f"Cannot checkpoint slice {work.slice_id}: it was taken over while the database was away.")
     if cursor is None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from automation import conf
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import claims
-from automation.leases.claims import Loop, Renewed
+from automation.leases import renewals
+from automation.leases.renewals import Loop, Renewed
 from automation.models import Lifecycle
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import stop_publisher
@@ -45,7 +45,7 @@ def _loop(one: SlotNote) -> Loop:
 
 def judge(loops: Sequence[SlotNote]) -> LoopStops:
     """Renew all leases, say of whom it is known that he was told to end, and who must stop. One statement."""
-    found = dict(zip((one.number for one in loops), claims.renew([_loop(one) for one in loops]), strict=True))
+    found = dict(zip((one.number for one in loops), renewals.renew([_loop(one) for one in loops]), strict=True))
     stops = {one.number: _stop(one.about, found[one.number]) for one in loops}
     return LoopStops(
         {number: stop for number, stop in stops.items() if stop is not None},
@@ -59,10 +59,10 @@ def _stop(about: dict[str, Any], found: Renewed) -> Stop | None:
         return Stop("finished", "The run was deleted.")
     if has_slice and not found.is_held:
         # Given back, or about to be, and that is no loss.
-        return None if about["is_ending"] else claims.LEASE_LOST
+        return None if about["is_ending"] else renewals.LEASE_LOST
     if not has_slice and found.lifecycle == Lifecycle.RUNNING and found.stage_lifecycle != Lifecycle.RUNNING:
         return Stop("finished", "The stage is finished.")
-    stop = claims.run_stop(found.lifecycle, found.is_cancel_requested)
+    stop = renewals.run_stop(found.lifecycle, found.is_cancel_requested)
     return stop or (Stop("yield", found.gives_way) if found.gives_way else None)
 
 

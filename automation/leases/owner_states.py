@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from automation.leases.claims import Holder
+from automation.leases.holders import Holder
 from pause_manager.probes import processes
 
 

@@ -33,6 +33,8 @@ IN_FLIGHT = "coalesce((stage.definition->>'in_flight')::int, 1)"
 GROUP_SIZE = "coalesce((stage.definition->>'group_size')::int, 1)"
 USED = "(SELECT jsonb_array_elements_text(stage.definition->'uses'))"
 """The names of the resources that it uses: a row each."""
+USES_NOTHING = "(coalesce(jsonb_array_length(stage.definition->'uses'), 0) = 0)"
+"""It uses no resources."""
 INTERFACE = "(stage.definition->>'interface')"
 
 

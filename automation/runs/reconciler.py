@@ -12,7 +12,8 @@ from automation.items import partial_items, units
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint, owner_states
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Lost, Worker
+from automation.leases.holders import Worker
+from automation.leases.releases import Lost
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import definition
 from automation.runs import advancing, failing, lanes, lifecycle, questions, stage_rows, timeouts

@@ -24,8 +24,8 @@ from automation.items.answers import SETUP, Answers
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import loop_heartbeat, stops
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Worker
 from automation.leases.committing import AsyncCommitter, release_with_retry
+from automation.leases.holders import Worker
 from automation.models import StageRun, WorkSlice
 from automation.pipeline import AnyStage, Payload, TryLater, definition, hooks
 from automation.pipeline.context import Interrupted, StageContext, TookTooLong

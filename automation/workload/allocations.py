@@ -8,7 +8,7 @@ import orjson
 from django.db import connection
 
 from automation import gate
-from automation.leases.claims import KEEPS
+from automation.leases.lease_columns import KEEPS
 from automation.models import Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines, definition
@@ -103,24 +103,27 @@ _REPEATS = """
 _NEEDS = "coalesce(stage.definition->>'needs', '{}')"
 _SERVED_BY = f"CASE WHEN {INTERFACE} = '{AGENT}' THEN '' ELSE coalesce({QUEUE}, '') END"
 
+# Both kinds are joined once: every claim plans this.
 _LEASED = f"""
-    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.leased_at)::float,
-           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, NOT run.ignores_capacity,
-           run.id, extract(epoch FROM stage.started_at)::float, {_REPEATS}, slice.lease_owner
-      FROM {SLICE} AS slice
+    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.since)::float,
+           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, slice.is_leased AND NOT run.ignores_capacity,
+           run.id, CASE WHEN slice.is_leased THEN extract(epoch FROM stage.started_at)::float END,
+           slice.repeats, slice.owner
+      FROM (SELECT id, stage_run_id, lease_node, lease_gpus, true AS is_leased, leased_at AS since,
+                   {_REPEATS} AS repeats, lease_owner AS owner
+              FROM {SLICE} AS slice
+             WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
+               AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+             UNION ALL
+            SELECT id, stage_run_id, lease_node, lease_gpus, false, lost_at, 0, ''
+              FROM {SLICE} AS slice
+             WHERE slice.lost_at IS NOT NULL AND {KEEPS}
+               AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)) AS slice
       JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
       JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
-     UNION ALL
-    SELECT slice.id, slice.lease_node, slice.lease_gpus, extract(epoch FROM slice.lost_at)::float,
-           run.priority, run.pipeline, {_NEEDS}, {_SERVED_BY}, false, run.id, NULL, 0, ''
-      FROM {SLICE} AS slice
-      JOIN {STAGE} AS stage ON stage.id = slice.stage_run_id
-      JOIN {RUN} AS run ON run.id = stage.run_id
-     WHERE slice.lost_at IS NOT NULL AND {KEEPS} AND stage.lifecycle = 'running' AND run.lifecycle = 'running'
-       AND run.paused_at IS NULL AND run.cancel_requested_at IS NULL
-       AND (%(node)s::text IS NULL OR slice.lease_node = %(node)s)
+     WHERE slice.is_leased
+        OR (stage.lifecycle = 'running' AND run.lifecycle = 'running' AND run.paused_at IS NULL
+            AND run.cancel_requested_at IS NULL)
 """
 
 _FORCED = f"""

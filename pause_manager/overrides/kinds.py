@@ -120,9 +120,11 @@ def active_value(kind: str, *targets: str) -> str:
 
     Each of ``targets`` is SQL for one.
     """
-    where = f"kind = '{kind}' AND {_ACTIVE}"
-    each = [f"(SELECT value FROM {_OVERRIDE} WHERE target = {target} AND {where})" for target in targets]
-    return f"coalesce({', '.join(each)})"
+    among = f"ARRAY[{', '.join(targets)}]"
+    return f"""(
+        SELECT value FROM {_OVERRIDE}
+         WHERE kind = '{kind}' AND {_ACTIVE} AND target = ANY({among})
+         ORDER BY array_position({among}, target::text) LIMIT 1)"""
 
 
 def active_values(kind: str) -> str:

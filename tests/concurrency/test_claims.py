@@ -11,10 +11,10 @@ import pytest
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from automation import leases
 from automation.errors import LeaseLost
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import checkpoint
-from automation.leases import claims as leases
+from automation.leases import checkpoint, claims
 from automation.leases.checkpoint import Progress
 from automation.models import Lifecycle, WorkSlice
 from automation.runs import lifecycle
@@ -60,7 +60,7 @@ def doubles(rounds: int) -> int:
 def take_next(stage_run_id: int, name: str):
     with connection.cursor() as cursor:
         cursor.execute(
-            leases._CLAIM,
+            claims._CLAIM,
             {
                 "stage": stage_run_id,
                 "slice": None,
@@ -72,7 +72,7 @@ def take_next(stage_run_id: int, name: str):
                 "concurrency": None,
                 "group": 1,
                 "is_fresh": True,
-                **leases._suspicion(),
+                **claims._suspicion(),
             },
         )
         row = cursor.fetchone()
@@ -85,7 +85,7 @@ def test_two_claims_never_get_the_same_slice():
 
 @pytest.mark.slow
 def test_without_skip_locked_two_claims_do(monkeypatch):
-    without(monkeypatch, leases, "_CLAIM", "FOR UPDATE SKIP LOCKED")
+    without(monkeypatch, claims, "_CLAIM", "FOR UPDATE SKIP LOCKED")
 
     assert doubles(rounds=60) > 0
 
@@ -123,10 +123,10 @@ def leases_after_a_hold(rounds: int) -> int:
                 cursor.execute("SELECT nextval('automation_lease_token')")
                 return cursor.fetchone()[0]
 
-        def claims(run=run):
+        def claimed(run=run):
             return [work.token for work in (claim(run, "a"), claim(run, "b")) if work is not None]
 
-        committed, *tokens = race(pause, claims, claims)
+        committed, *tokens = race(pause, claimed, claimed)
         # A token drawn after the hold's commit is larger than one drawn right after that.
         found += any(token > committed for token in itertools.chain(*tokens))
     return found

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from automation import leases
 from automation.dispatch import admission
 from automation.errors import NoRoom
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import AutomationRun, WorkSlice
 from pause_manager import holds, nodes, workloads
 from pause_manager.capacity.needs import Needs

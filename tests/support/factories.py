@@ -12,7 +12,7 @@ from django.db import transaction
 from automation import leases, tasks
 from automation.files.fenced import FencedArtifacts
 from automation.items.leased_slice import LeasedSlice
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import Account, AutomationRun, Lane, Lifecycle, Site, StageRun, Ticket, WorkItem, WorkSlice
 from automation.models.tables import SLICE, STAGE
 from automation.runs import creation, reconciler

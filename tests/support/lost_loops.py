@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from automation import leases
 from automation.items.leased_slice import LeasedSlice
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import AutomationRun
 from automation.runs import reconciler
 from pause_manager.probes import processes

@@ -13,6 +13,7 @@ from automation.errors import LeaseLost
 from automation.items import store
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
+from automation.models import WorkSlice
 from tests.support.credit_books import CREDIT, assert_sound, balance, charged, funded_site, in_book, price_of
 from tests.support.factories import OPERATOR, drain, expire_leases, leased, make_run, outputs, settle, stage_of
 
@@ -136,6 +137,24 @@ def test_a_lost_lease_charges_nothing():
     with pytest.raises(LeaseLost):
         checkpoint.commit(work, Progress(cursor="000", processed=1, outputs=rows))
     assert charged(run) == CREDIT
+
+
+def test_an_item_that_is_done_again_is_charged_once_and_those_with_it_as_well():
+    site = funded_site(100)
+    price_of("scripted", "scripted", CREDIT, cost=7)
+    run = make_run("scripted", items=3, site=site)
+    work = leased(run)
+    checkpoint.commit(work, Progress(cursor="000", processed=1))
+
+    WorkSlice.objects.filter(pk=work.slice_id).update(cursor="", processed=0)  # as from a backup
+    work.cursor = ""
+    checkpoint.commit(work, Progress(cursor="002", processed=3))
+
+    assert charged(run) == 3 * CREDIT
+    assert in_book(Line.Book.EXPENSE) == 3 * 7
+    keys = Line.objects.filter(kind="charge", book="available").values_list("item_key", flat=True)
+    assert sorted(keys) == ["000", "001", "002"]
+    assert_sound(site)
 
 
 def test_what_is_rolled_back_is_not_charged():

@@ -12,7 +12,7 @@ from django.db.models import F
 
 from automation import dispatch, gate, leases
 from automation.dispatch import turns
-from automation.leases.claims import Loop
+from automation.leases.renewals import Loop
 from automation.models import Agent, AutomationRun, Ticket
 from automation.reports.working_time import durations_of
 from automation.runs import lifecycle

@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from automation import leases
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import WorkSlice
 from pause_manager import workloads
 from pause_manager.models import RunningTask

@@ -16,7 +16,7 @@ from automation.errors import NoRoom
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import AutomationRun, WorkSlice
 from automation.runs import reconciler
 from pause_manager import holds, nodes

@@ -6,7 +6,7 @@ import pytest
 
 from automation import leases
 from automation.items.leased_slice import LeasedSlice
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.runs import reconciler
 from pause_manager import holds

@@ -11,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 from automation import leases
 from automation.dispatch import admission
 from automation.errors import NoRoom
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import Ticket, WorkSlice
 from pause_manager.models import Hold
 from tests.support.factories import make_run, stage_of

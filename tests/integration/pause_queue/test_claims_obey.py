@@ -14,7 +14,7 @@ from automation import dispatch, leases
 from automation.dispatch import admission
 from automation.errors import NoRoom
 from automation.items.leased_slice import LeasedSlice
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import AutomationRun, Ticket, WorkSlice
 from automation.pipeline import get_pipeline
 from automation.runs import reconciler

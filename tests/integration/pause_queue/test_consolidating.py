@@ -14,7 +14,7 @@ from automation import gate, leases
 from automation.dispatch.admission import room_here
 from automation.errors import NoRoom
 from automation.items.leased_slice import LeasedSlice
-from automation.leases.claims import Worker
+from automation.leases.holders import Worker
 from automation.models import AutomationRun, StageRun, Ticket
 from automation.models.work import WorkSlice
 from automation.pipeline import Pipeline, register

@@ -15,7 +15,7 @@ from automation.items import store
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Loop
+from automation.leases.renewals import Loop
 from automation.models import ItemFailure, Lifecycle, StageRun, Ticket, WorkSlice
 from automation.pipeline import TryLater
 from automation.runs import reconciler

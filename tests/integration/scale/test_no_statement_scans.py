@@ -17,13 +17,14 @@ from automation.items import slicing
 from automation.items.answers import Answers
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
-from automation.leases.claims import Loop, Worker
+from automation.leases.holders import Worker
+from automation.leases.renewals import Loop
 from automation.models import TERMINAL, AutomationRun, Lifecycle, Membership, Site, StageRun
 from automation.reports.status import ALL as STATUSES
 from automation.retention import archive, deletion, purge
 from automation.runs import advancing, answering, lanes, lifecycle, questions, reconciler, retries, timeouts
 from automation.workload import allocations, continued
-from backend.console.runs import FILTERS
+from backend.console.runs.filters import FILTERS
 from pause_manager import fleet, holds
 from pause_manager.holds import milestones
 from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
