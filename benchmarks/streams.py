@@ -1,8 +1,8 @@
 """What open pages cost: 200 browsers on one web process, in cores, and in statements beyond those without any.
 
 ``DATA_DIR=… python -m benchmarks.streams --port 8000`` against a system that is running. Each browser is a connection
-with the stream of the fleet page, the overview, the badge and the banner. Transactions are those of the database, workers
-and beat included, so the same time without a browser is measured first.
+with the stream of the fleet page, the overview, the badge and the banner. Transactions are those of the database,
+workers and beat included, so the same time without a browser is measured first.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def signed_in(port: int, data_dir: Path) -> str:
 def web_process(port: int) -> psutil.Process:
     """The process that listens on ``port``."""
     for found in psutil.net_connections(kind="tcp"):
-        if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+        if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr[1] == port and found.pid:
             return psutil.Process(found.pid)
     raise SystemExit(f"Cannot measure: nothing listens on port {port}. Start the system: make up PORT={port}.")
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from automation import conf as automation_conf
 from automation.errors import AutomationError
 from backend.console import access, card, palette
+from backend.console.overview.page import PAGE as OVERVIEW
 from backend.console.runs.page import PAGE as RUNS
 from pause_manager import scopes
 from pause_manager.console import links, pages, shell, views
@@ -50,7 +51,7 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(RUNS)
+pages.register(OVERVIEW, RUNS)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)
