@@ -75,8 +75,8 @@ def take(page: Page, system: System, path: str, width: int) -> None:
     page.goto(f"{system.url}{path}")
     page.wait_for_timeout(2_500)
     place = IMAGES / f"console-{name}-{width}.png"
-    height = page.evaluate("Math.min(document.documentElement.scrollHeight, innerWidth * 3)")
-    page.set_viewport_size({"width": width, "height": max(WIDTHS[width], int(height))})
+    height = min(int(page.evaluate("document.documentElement.scrollHeight")), 2 * WIDTHS[width])
+    page.set_viewport_size({"width": width, "height": max(WIDTHS[width], height)})
     page.screenshot(path=place)
     page.set_viewport_size({"width": width, "height": WIDTHS[width]})
     print(place)
