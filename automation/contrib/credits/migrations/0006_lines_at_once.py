@@ -144,7 +144,7 @@ LINES_AT_ONCE = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('credits', '0004_one_transfer'),
+        ('credits', '0005_payments'),
     ]
 
     operations = [
