@@ -232,7 +232,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "channel": f"{REDIS_PREFIX}control",
     "events_channel": f"{REDIS_PREFIX}events",
     "poll_interval_seconds": POLL_SECONDS,
-    "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
+    "policy": {"thresholds": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))}},
     #: The name of this machine, the same in all of its containers. Unset: the first host name that its workers see
     #: ([machines](../operations/capacity.md#machines-and-containers)).
     "node": env.text("SLACKWATER_NODE"),

@@ -151,7 +151,7 @@ def test_an_operators_threshold_is_what_the_node_is_judged_by():
 @pytest.fixture
 def adaptive(settings: Any) -> None:
     given = settings.PAUSE_MANAGER
-    settings.PAUSE_MANAGER = {**given, "policy": {**given["policy"], "adaptive": True}}
+    settings.PAUSE_MANAGER = {**given, "policy": {**given["policy"], "adaptive": {"enabled": True}}}
     threshold._looked_at.clear()
     threshold._told_at.clear()
 
