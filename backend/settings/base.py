@@ -102,7 +102,7 @@ DATABASES = {
         conn_health_checks=True,
     )
 }
-# A database that does not complete connections must not hang its callers: libpq waits for ever by default.
+# A database that does not complete connections must not hang its callers: libpq has no time limit by default.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -133,7 +133,7 @@ def test_a_node_that_strangers_have_only_left_takes_nothing_new_and_says_until_w
     run = make_run()
 
     entry = PauseQueueEntry.objects.waiting().get(ref=run.scope)
-    assert f"({HERE} must first have had 30% free for 15 s): {HERE} has 8 of 8 cores free." in entry.reason
+    assert f"({HERE} must stay 30% free for 15 s first): {HERE} has 8 of 8 cores free." in entry.reason
     machine.sees(11)
     assert manager.poll().sent == 1
 
