@@ -14,11 +14,16 @@ class AutomationConfig(AppConfig):
         from automation.leases import loop_heartbeat  # noqa: F401  (they register themselves)
         from automation.overrides import KINDS
         from automation.reports import progress_notifier  # noqa: F401  (they register themselves)
-        from automation.worker import signals  # noqa: F401  (they register themselves)
+        from automation.worker import (
+            signals,  # noqa: F401  (they register themselves)
+            stage_loop,
+        )
         from automation.workload.pipeline_runs import PipelineRuns
         from pause_manager import overrides, workloads
+        from pause_manager.observability import counter_history
 
         workloads.register(PipelineRuns())
+        counter_history.keep(stage_loop.PROCESSED, stage_loop.FAILED)
         for kind in KINDS:
             overrides.register(kind)
         autodiscover_modules("pipelines")

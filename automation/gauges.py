@@ -11,7 +11,7 @@ from prometheus_client import Metric
 
 from automation import agents
 from automation.gate import pending
-from automation.models.tables import QUESTION, RUN, SLICE, STAGE, TICKET
+from automation.models.tables import QUESTION, RUN, SLICE, TICKET
 from automation.reports import status
 from automation.reports.slice_totals import WAITING
 from pause_manager.observability.exposition import gauge, register
@@ -20,10 +20,7 @@ RUNS = f"""
     SELECT pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, count(*), max(held_seconds)
       FROM (SELECT run.pipeline, run.lifecycle, run.cancel_requested_at IS NOT NULL AS is_cancelling,
                    run.paused_at IS NOT NULL AS is_held,
-                   run.paused_at IS NOT NULL AND EXISTS (
-                        SELECT 1 FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
-                         WHERE stage.run_id = run.id AND slice.lease_token IS NOT NULL AND slice.finished_at IS NULL
-                   ) AS is_leased,
+                   run.paused_at IS NOT NULL AND {pending.IS_LEASED} AS is_leased,
                    {pending.IS_KEPT} AS is_kept,
                    extract(epoch FROM statement_timestamp() - run.paused_at)::float8 AS held_seconds
               FROM {RUN} AS run WHERE run.finished_at IS NULL) AS unfinished

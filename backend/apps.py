@@ -26,6 +26,8 @@ class BackendConfig(AppConfig):
 class AdminConfig(SimpleAdminConfig):
     """Django's admin without autodiscovery: ``backend.urls``, which workers never load, registers the models."""
 
+    default_site = "backend.admin_site.SlackwaterAdminSite"
+
     def ready(self) -> None:
         checks.register(check_dependencies, checks.Tags.admin)
         checks.register(_check_admin, checks.Tags.admin)

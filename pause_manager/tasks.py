@@ -10,7 +10,7 @@ from pause_manager.control_task import ControlTask
 from pause_manager.database import batches
 from pause_manager.holds import milestones, windows
 from pause_manager.models import IdempotencyRecord
-from pause_manager.observability import metrics, waiting
+from pause_manager.observability import counter_history, metrics, waiting
 from pause_manager.pausable import chord_results, redispatch
 from pause_manager.pause_queue import writer
 
@@ -49,6 +49,7 @@ def poll() -> None:
     redispatch.reconcile()
     manager.poll()
     metrics.guarded(waiting.record)()
+    metrics.guarded(counter_history.record)()
     metrics.guarded(chord_results.keep_alive)()
 
 
@@ -66,3 +67,4 @@ def forget_history() -> None:
     holds.forget()
     overrides.forget()
     waiting.forget()
+    counter_history.forget()

@@ -108,9 +108,13 @@ def _act_if_confirmed(
 
 def _act(request: HttpRequest, queryset: QuerySet[AutomationRun], verb: Verb, done: str) -> None:
     outcome = verb(_ids(queryset), actor=actor_of(request), reason=reason_of(request))
-    count = len(outcome.done)
+    before = len(outcome.unchanged)
+    count = len(outcome.done) - before
     if count:
         messages.success(request, ngettext("%s %d run.", "%s %d runs.", count) % (done, count))
+    if before:
+        was = ngettext("%d was %s already.", "%d were %s already.", before) % (before, done.lower())
+        messages.info(request, was)
     for refusal in outcome.refused[:SHOWN]:
         messages.warning(request, str(refusal))
     if len(outcome.refused) > SHOWN:

@@ -5,27 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
 from automation import gate
-from automation.admin import actions
-from automation.admin.base import StateAdmin, list_of
+from automation.admin import actions, run_facts
+from automation.admin.base import StateAdmin, beginning, list_of
 from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.pipeline import all_pipelines
 from automation.reports import payload_access, status
 from automation.runs import run_names
+from pause_manager import times
 from pause_manager.admin.base import ReasonForm
 
 
 class ByLifecycle(admin.SimpleListFilter):
-    title = "lifecycle"
+    title = "status"
     parameter_name = "lifecycle"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("unfinished", "Unfinished"), ("held", "Paused"), *Lifecycle.choices]
+        ended = [(value, label.capitalize()) for value, label in Lifecycle.choices]
+        return [("unfinished", "Not ended"), ("held", "Paused"), *ended]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         value = self.value()
@@ -67,7 +70,7 @@ class StageInline(admin.TabularInline[StageRun, AutomationRun]):
 class AutomationRunAdmin(StateAdmin):
     texts = ("failure",)
     to_account = "account__"
-    list_display = ["name", "pipeline", "site", "status", "total_items", "created_at", "created_by", "live_page"]
+    list_display = ["name", "pipeline", "site", "progress", "state", "created", "live_page"]
     list_filter = [ByLifecycle, ByPipeline]
     list_select_related = ["site"]
     search_fields = ["id"]
@@ -78,9 +81,20 @@ class AutomationRunAdmin(StateAdmin):
     inlines = [StageInline]
     readonly_fields = ["status", "reasons", "rows"]
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[run_facts.RunList]:
+        return run_facts.RunList
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[AutomationRun]:
         runs: Any = super().get_queryset(request)
         return runs.present().with_leases()  # type: ignore[no-any-return]
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Derive the status of every listed run at once."""
+        listed = super().get_changelist_instance(request)
+        shown = status.of_each(listed.result_list)
+        for run in listed.result_list:
+            run.shown_status = shown[run.pk]
+        return listed
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AutomationRun], search_term: str
@@ -107,7 +121,25 @@ class AutomationRunAdmin(StateAdmin):
 
     @admin.display(description="status")
     def status(self, run: AutomationRun) -> str:
-        return status.of(run)
+        return getattr(run, "shown_status", None) or status.of(run)
+
+    @admin.display(description="status, and why", ordering="lifecycle")
+    def state(self, run: AutomationRun) -> str:
+        said = status.in_words(status.of(run))
+        why = run.admin_facts.why  # type: ignore[attr-defined]
+        return format_html('{}<span class="second">{}</span>', said, beginning(why)) if why else said
+
+    @admin.display(description="progress")
+    def progress(self, run: AutomationRun) -> str:
+        facts: run_facts.Facts = run.admin_facts  # type: ignore[attr-defined]
+        failed = f"{facts.failed:,} failed" if facts.failed else f"of {run.total_items:,} items"
+        return format_html('{} %<span class="second">{}</span>', facts.percentage, failed)
+
+    @admin.display(description="created", ordering="created_at")
+    def created(self, run: AutomationRun) -> str:
+        return format_html(
+            '{}<span class="second">by {}</span>', times.written(run.created_at), run.created_by.removeprefix("user:")
+        )
 
     @admin.display(description="why it is not progressing")
     def reasons(self, run: AutomationRun) -> str:

@@ -10,10 +10,11 @@ from automation.gate import (
     file_sharing,
     installed_code,
     lane_order,
+    resource_limits,
 )
 from automation.gate.explanation import explain
 from automation.gate.predicate import holds_of_all_nodes, scopes_with
-from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.models import TERMINAL, AutomationRun, StageRun
 from pause_manager.models import Hold
 from pause_manager.observability import gate_health
 from pause_manager.reasons import may_proceed
@@ -25,39 +26,44 @@ def may_start(run: AutomationRun) -> bool:
 
 
 def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those pending ``runs`` that ``explain`` has a reason for, in seven queries for all at most."""
-    pending = [run for run in runs if run.lifecycle == Lifecycle.PENDING]
-    current: dict[UUID, list[StageRun]] = {run.pk: [] for run in pending}
+    """The ids of those unfinished ``runs`` that something keeps, see ``explain``; in eight queries for all at most."""
+    unfinished = [run for run in runs if run.lifecycle not in TERMINAL]
+    if not unfinished:
+        return set()
+    every_id = {run.pk for run in unfinished}
+    unstarted = [run.pk for run in unfinished if run.started_at is None]
+    current: dict[UUID, list[StageRun]] = {pk: [] for pk in every_id}
     held: set[str] = set()
     apart: set[UUID] = set()
     waiting: set[UUID] = set()
     try:
         with gate_health.guarded_read("lane"):
-            waiting = lane_order.waiting_among(run.pk for run in pending) if pending else set()
+            waiting = lane_order.waiting_among(every_id)
     except Exception:
         waiting = set()  # open: nobody waits for an order that cannot be read
     try:
         with gate_health.guarded_read("dependency"):
-            waiting |= dependencies.waiting_among(run.pk for run in pending) if pending else set()
+            waiting |= dependencies.waiting_among(unstarted) if unstarted else set()
         with gate_health.guarded_read("code"):
-            for stage_run in StageRun.objects.filter(run__in=pending).current() if pending else ():
+            for stage_run in StageRun.objects.filter(run__in=every_id).current():
                 current[stage_run.run_id].append(stage_run)
-        covering = {run.pk: scopes_with(run, current[run.pk]) for run in pending}
+        covering = {run.pk: scopes_with(run, current[run.pk]) for run in unfinished}
         every = {scope for names in covering.values() for scope in names}
         with gate_health.guarded_read("node"):
-            if pending and holds_of_all_nodes():
-                return {run.pk for run in pending}
+            if holds_of_all_nodes():
+                return every_id
         with gate_health.guarded_read("files"):
-            live = file_sharing.told() if pending else []
-            apart = {run.pk for run in pending if file_sharing.problem(run, live) is not None}
+            live = file_sharing.told()
+            apart = {run.pk for run in unfinished if file_sharing.problem(run, live) is not None}
+        with gate_health.guarded_read("resources"):
+            waiting |= resource_limits.waiting_among(every_id)
         with gate_health.guarded_read("holds"):
-            if every:
-                held = set(Hold.objects.covering(every).values_list("scope", flat=True))
+            held = set(Hold.objects.covering(every).values_list("scope", flat=True))
     except Exception:
-        return {run.pk for run in pending}
+        return every_id
     return {
         run.pk
-        for run in pending
+        for run in unfinished
         if run.cancel_requested_at is not None
         or run.copying is not None
         or run.pk in apart

@@ -7,9 +7,11 @@ the resources locked, see ``leases.claims``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
@@ -84,6 +86,13 @@ def waits_of(run: AutomationRun) -> list[Wait]:
     return [wait for row in rows if (wait := _wait(row)) is not None]
 
 
+def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the runs whose running stages a resource keeps: see ``Wait.keeps``. One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, {"runs": list(run_ids), **values()})
+        return {row[0] for row in cursor.fetchall()}
+
+
 def _wait(row: dict[str, Any]) -> Wait | None:
     name, keeps = row["name"], not row["own"]
     if row["is_full"]:
@@ -109,7 +118,7 @@ def _wait(row: dict[str, Any]) -> Wait | None:
 
 _OWN = f"""
     EXISTS (SELECT FROM {SLICE} AS own JOIN {STAGE} AS mine ON mine.id = own.stage_run_id
-             WHERE mine.run_id = %(run)s AND own.lease_token IS NOT NULL AND own.finished_at IS NULL
+             WHERE mine.run_id = stage.run_id AND own.lease_token IS NOT NULL AND own.finished_at IS NULL
                AND mine.definition->'uses' ? resource.name)
 """
 _WAITS = f"""
@@ -119,4 +128,11 @@ _WAITS = f"""
       FROM {STAGE} AS stage JOIN {RESOURCE} AS resource ON resource.name IN {USED}
      WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND {IS_LIMITED}
      ORDER BY resource.name, is_full DESC
+"""
+
+_WAITING = f"""
+    SELECT DISTINCT stage.run_id
+      FROM {STAGE} AS stage JOIN {RESOURCE} AS resource ON resource.name IN {USED}
+     WHERE stage.run_id = ANY(%(runs)s::uuid[]) AND stage.lifecycle = 'running' AND {IS_LIMITED}
+       AND (coalesce({IN_USE} + {_WEIGHT} > {LIMIT}, false) OR {STARTS_LATER}) AND NOT {_OWN}
 """

@@ -35,8 +35,9 @@ def snapshots(run_id: UUID) -> Iterator[Snapshot]:
     while True:
         try:
             run = AutomationRun.objects.with_leases().get(pk=run_id)
-            shot = {"run": str(run_id), **progress.snapshot(run)}
-            shot["reasons"] = [] if run.lifecycle in TERMINAL else [reason.sentence for reason in gate.explain(run)]
+            reasons = [] if run.lifecycle in TERMINAL else gate.explain(run)
+            shot = {"run": str(run_id), **progress.snapshot(run, has_reasons=not gate.may_proceed(reasons))}
+            shot["reasons"] = [reason.sentence for reason in reasons]
             lost_since = None
         except DatabaseError as error:
             if not database.is_away(error):

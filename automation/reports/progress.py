@@ -25,15 +25,17 @@ _FACTS = f"""
 """
 
 
-def snapshot(run: AutomationRun) -> dict[str, Any]:
+def snapshot(run: AutomationRun, *, has_reasons: bool | None = None) -> dict[str, Any]:
     """``{"status", "overall": {…}, "stages": [{slug, title, status, …}], "in_flight": […], "durations": {…}}``.
 
     Every part has ``total_items``, ``processed_items``, ``failed_items``, ``remaining_count`` (items; they add up),
     ``percentage`` (0 to 100, of items processed or failed), ``items_per_second`` and ``eta_seconds`` (of working
     time; ``None`` while unknown). ``overall`` counts items of the run's input, fixed at its creation: every
     stage has the same weight, so it never falls when a stage is larger than the one before it.
+    ``has_reasons`` is of :func:`automation.reports.status.of`.
     """
-    stages, shares = _stages(run)
+    now = status.of(run, has_reasons=has_reasons)
+    stages, shares = _stages(run, now)
     durations = durations_of([run])[run.pk]
     total = run.total_items
     overall = whole(total, shares)
@@ -42,7 +44,7 @@ def snapshot(run: AutomationRun) -> dict[str, Any]:
     overall["items_per_second"] = _rounded(rate)
     overall["eta_seconds"] = _eta(run, total - done, rate)
     return {
-        "status": status.of(run),
+        "status": now,
         "overall": overall,
         "stages": stages,
         "in_flight": in_flight.leases_of([run.pk]),
@@ -64,7 +66,7 @@ def whole(total: int, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return counts
 
 
-def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float, float]]]:
+def _stages(run: AutomationRun, now_shown: str) -> tuple[list[dict[str, Any]], list[tuple[float, float]]]:
     with connection.cursor() as cursor:
         cursor.execute(_FACTS, [run.pk])
         rows = cursor.fetchall()
@@ -84,7 +86,7 @@ def _stages(run: AutomationRun) -> tuple[list[dict[str, Any]], list[tuple[float,
         entry = {
             "slug": slug,
             "title": title or installed_code.title_of(run.pipeline, slug),
-            "status": _stage_status(run, lifecycle),
+            "status": _stage_status(run, lifecycle, now_shown),
         }
         entry |= _counts(total or 0, processed, failed)
         entry["percentage"] = _percentage(done, total, is_complete)
@@ -100,13 +102,13 @@ def _paused_until(run: AutomationRun, now: datetime) -> float:
     return run.paused_seconds + current
 
 
-def _stage_status(run: AutomationRun, lifecycle: str) -> str:
+def _stage_status(run: AutomationRun, lifecycle: str, now_shown: str) -> str:
     """A running stage has the status of its run; a stage that will never run has the final status of its run."""
     if lifecycle == Lifecycle.COMPLETED:
         return lifecycle
     if run.lifecycle in TERMINAL:
         return run.lifecycle
-    return status.of(run) if lifecycle == Lifecycle.RUNNING else lifecycle
+    return now_shown if lifecycle == Lifecycle.RUNNING else lifecycle
 
 
 def _counts(total: int, processed: int, failed: int) -> dict[str, Any]:

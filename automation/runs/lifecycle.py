@@ -41,6 +41,8 @@ class Outcome:
 
     done: list[UUID] = field(default_factory=list)
     refused: list[TransitionRefused] = field(default_factory=list)
+    unchanged: list[UUID] = field(default_factory=list)
+    """Those of ``done`` that were so already."""
 
 
 def start_run(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:
@@ -79,10 +81,10 @@ def pause_runs(run_ids: Sequence[UUID], *, actor: Actor, reason: str = "") -> Ou
         able = AutomationRun.objects.unfinished().filter(pk__in=run_ids, cancel_requested_at__isnull=True)
         ids = list(able.values_list("pk", flat=True))
         details = in_flight.of_runs(ids)
-        holds.place([scopes.run(pk) for pk in ids], actor=actor, reason=reason, details=details)
+        placed = set(holds.place([scopes.run(pk) for pk in ids], actor=actor, reason=reason, details=details))
     accepted = set(ids)
     refused = [transitions.refusal("pause", pk) for pk in run_ids if pk not in accepted]
-    return Outcome(ids, refused)
+    return Outcome(ids, refused, [pk for pk in ids if scopes.run(pk) not in placed])
 
 
 def resume(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationRun:

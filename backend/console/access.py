@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404
 
 from automation.models import AutomationRun
 from automation.reports import payload_access
-from pause_manager.console.access import restricted
+from pause_manager.console.access import refusing, restricted
 
 VIEW = "automation.view_automationrun"
 OPERATE = "automation.operate_automationrun"
@@ -30,6 +30,7 @@ load nor submit anything elsewhere."""
 View = Callable[..., HttpResponseBase]
 
 
+@refusing("To see this page, you need the permission to view runs.")
 def may_view(user: Any) -> bool:
     """Whether ``user`` may view runs: those of their accounts."""
     return bool(user.has_perm(VIEW))

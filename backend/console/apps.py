@@ -1,7 +1,6 @@
 """The operator console as a Django app."""
 
 from django.apps import AppConfig
-from django.contrib import admin
 from django.core import checks
 
 from backend.lockout.checks import check_proxies
@@ -19,4 +18,3 @@ class ConsoleConfig(AppConfig):
         from backend.console import navigation  # noqa: F401
 
         checks.register(check_proxies, checks.Tags.security)
-        admin.site.site_header = admin.site.site_title = "Slackwater administration"

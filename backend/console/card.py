@@ -16,7 +16,7 @@ from automation import gate
 from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.work import WorkItem, WorkSlice
-from automation.reports import payload_access, progress, run_figures, status
+from automation.reports import payload_access, progress, run_figures
 from automation.reports.item_labels import label_of
 from automation.runs import start_conditions
 from automation.runs.retries import RETRYABLE
@@ -68,8 +68,8 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     reasons = gate.explain(run)
     if not rights.payloads:
         reasons = payload_access.without_texts(reasons)
-    now = status.of(run, has_reasons=bool(reasons))
-    found = progress.snapshot(run)
+    found = progress.snapshot(run, has_reasons=not gate.may_proceed(reasons))
+    now = found["status"]
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)

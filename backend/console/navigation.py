@@ -10,7 +10,8 @@ from django.urls import reverse
 
 from automation import conf as automation_conf
 from automation.errors import AutomationError
-from backend.console import access, card, palette, runs
+from backend.console import access, card, palette
+from backend.console.runs.page import PAGE as RUNS
 from pause_manager import scopes
 from pause_manager.console import links, pages, shell, views
 from pause_manager.console import palette as console_palette
@@ -49,7 +50,7 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(runs.PAGE)
+pages.register(RUNS)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib.auth.views import LogoutView
 from django.urls import path
-from django.views.decorators.http import require_safe
 from django.views.generic import RedirectView
 
 from backend.console import access, by_name, controls, files, new_run, run_page, sign_in
@@ -14,7 +13,6 @@ from pause_manager.console.urls import patterns
 app_name = "console"
 
 urlpatterns = [
-    path("", require_safe(access.for_viewers(RedirectView.as_view(pattern_name="console:runs"))), name="home"),
     path("runs/new/", new_run.page, name="start"),
     path("runs/new/preview/", new_run.preview, name="start-preview"),
     path("runs/<uuid:run_id>/", run_page.page, name="run"),

@@ -10,6 +10,7 @@ import dj_database_url
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 import pause_manager
+from backend.api_docs import DESCRIPTION
 from backend.embedded import Layout
 from backend.logs import is_not_of_a_lost_process
 from backend.settings import environment as env
@@ -119,6 +120,23 @@ AUTHENTICATION_BACKENDS = ["backend.lockout.backends.LockoutBackend", "django.co
 LOGIN_URL = "console:sign-in"
 LOGIN_REDIRECT_URL = "/"
 
+#: Mail server for notices about credits ([low balances](../howto/credits.md#be-told-of-low-balances)). Unset: no mail.
+EMAIL_HOST = env.text("EMAIL_HOST")
+#: Its port.
+EMAIL_PORT = env.number("EMAIL_PORT", 25, least=1)
+#: Name and password for it, if it asks for them.
+EMAIL_HOST_USER = env.text("EMAIL_USER")
+#: See `EMAIL_USER`.
+EMAIL_HOST_PASSWORD = env.text("EMAIL_PASSWORD")
+#: Whether it is spoken to in TLS after `STARTTLS`.
+EMAIL_USE_TLS = env.switch("EMAIL_TLS", False)
+#: Whether it is spoken to in TLS from the start.
+EMAIL_USE_SSL = env.switch("EMAIL_SSL", False)
+#: Who sends, such as `Slackwater <billing@example.com>`.
+DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "slackwater@localhost")
+EMAIL_TIMEOUT = 10
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'dummy'}.EmailBackend"
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -170,7 +188,10 @@ REST_FRAMEWORK: dict[str, Any] = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Slackwater",
-    "DESCRIPTION": "Pausable pipelines and capacity-aware pausing for Celery fleets.",
+    "DESCRIPTION": DESCRIPTION,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "backend.api_docs.arrange"],
+    "SORT_OPERATIONS": False,
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "docExpansion": "none", "filter": True},
     "VERSION": pause_manager.__version__,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
@@ -261,8 +282,12 @@ CREDITS: dict[str, Any] = {
     #: Signing secrets of the endpoint for webhooks at Stripe, such as `whsec_…`
     #: ([payments](../howto/credits.md#take-payments)).
     "stripe_secrets": tuple(env.words("STRIPE_WEBHOOK_SECRETS", "")),
-    #: The same for the provider `dummy`, for tests. Anyone with it can add credits.
+    #: The same for the provider `dummy`, for tests. One who has it can add credits.
     "dummy_secrets": tuple(env.words("DUMMY_WEBHOOK_SECRETS", "")),
+    #: Who issues invoices; `\\n` begins a line.
+    "invoice_issuer": env.text("INVOICE_ISSUER").replace("\\n", "\n"),
+    #: What else is said on invoices; `\\n` begins a line.
+    "invoice_note": env.text("INVOICE_NOTE").replace("\\n", "\n"),
 }
 
 #: Endpoint of the provider `openai` of the [content pipeline](../howto/content.md).

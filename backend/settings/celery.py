@@ -63,6 +63,8 @@ CONTROL_TASKS = {
     "automation.purge": 60.0,
     "automation.copy_undone": 5.0,
     "credits.sweep": 5.0,
+    "credits.issue_invoices": 300.0,
+    "credits.send_notices": 60.0,
     "automation.start_scheduled": 15.0,
     **PAUSE_MANAGER_TASKS,
     "pause_manager.poll": POLL_SECONDS,

@@ -9,9 +9,12 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
+from django.utils.html import format_html
 
+from pause_manager import times
 from pause_manager.admin import actions
 from pause_manager.admin.base import SuperuserAdmin
+from pause_manager.console import links
 from pause_manager.models import ControlEvent, IdempotencyRecord
 
 
@@ -48,12 +51,26 @@ class ByAge(admin.SimpleListFilter):
 
 @admin.register(ControlEvent)
 class ControlEventAdmin(SuperuserAdmin):
-    list_display = ["at", "action", "scope", "actor", "channel", "reason"]
+    list_display = ["when", "what", "subject", "actor", "channel"]
     list_filter = [ByAction, ByChannel, ByAge]
     ordering = ["-at", "-id"]
     search_fields = ["=scope", "=actor", "=request_id"]
     search_help_text = "An exact scope (run:<id>), actor (user:<name>) or request id."
     actions = [actions.download_csv, actions.download_jsonl]
+
+    @admin.display(description="at", ordering="at")
+    def when(self, event: ControlEvent) -> str:
+        return times.written(event.at)
+
+    @admin.display(description="what, and why", ordering="action")
+    def what(self, event: ControlEvent) -> str:
+        said = event.action.replace("_", " ")
+        return format_html('{}<span class="second">{}</span>', said, event.reason[:300]) if event.reason else said
+
+    @admin.display(description="scope", ordering="scope")
+    def subject(self, event: ControlEvent) -> str:
+        link = links.of(event.scope)
+        return format_html('<a href="{}">{}</a>', link.url, link.title) if link.url else event.scope
 
 
 @admin.register(IdempotencyRecord)

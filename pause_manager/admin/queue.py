@@ -9,10 +9,16 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
+from pause_manager import times
 from pause_manager.admin import actions
 from pause_manager.admin.base import ReasonForm, SuperuserAdmin
+from pause_manager.console import links
 from pause_manager.models import PauseQueueEntry, RunningTask
+
+WAITS: dict[str, str] = {PauseQueueEntry.WaitsFor.CAPACITY: "room", PauseQueueEntry.WaitsFor.HOLD: "a release"}
+"""In a word or two; the reason is what was said when it was parked."""
 
 
 class EntryForm(ReasonForm):
@@ -44,16 +50,12 @@ class IsWaiting(admin.SimpleListFilter):
 class PauseQueueEntryAdmin(SuperuserAdmin):
     list_display = [
         "id",
-        "ref",
-        "task_name",
+        "what",
         "queue",
         "priority",
-        "waits_for",
-        "reason",
-        "paused_at",
+        "waits",
+        "when",
         "attempts",
-        "problem",
-        "outcome",
     ]
     list_filter = [IsWaiting, "waits_for", "problem"]
     search_fields = ["=ref"]
@@ -69,6 +71,22 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("body", "envelope", "message")
+
+    @admin.display(description="what", ordering="ref")
+    def what(self, entry: PauseQueueEntry) -> str:
+        link = links.of(entry.ref)
+        title = format_html('<a href="{}">{}</a>', link.url, link.title) if link.url else link.title
+        return format_html('{}<span class="second">{}</span>', title, entry.task_name)
+
+    @admin.display(description="waits for", ordering="waits_for")
+    def waits(self, entry: PauseQueueEntry) -> str:
+        state = WAITS.get(entry.waits_for, entry.waits_for) if entry.finished_at is None else entry.outcome
+        problem = f"{entry.get_problem_display()}. " if entry.problem else ""
+        return format_html('{}<span class="second">{}</span>', state, f"{problem}{entry.reason}")
+
+    @admin.display(description="since", ordering="paused_at")
+    def when(self, entry: PauseQueueEntry) -> str:
+        return times.written(entry.paused_at)
 
 
 @admin.register(RunningTask)

@@ -111,6 +111,7 @@ class NodeSerializer(serializers.Serializer[Any]):
     load_1m = serializers.FloatField()
     memory_mib = serializers.IntegerField()
     free_memory_mib = serializers.IntegerField()
+    own_memory_mib = serializers.IntegerField(help_text="Used by us now.")
     room_memory_mib = serializers.IntegerField()
     gpu_problem = serializers.CharField(
         help_text="Why its GPUs cannot be read; empty if they can or if there are none."

@@ -34,6 +34,16 @@ def page(view: View) -> View:
     return guarded
 
 
+def refusing(sentence: str) -> Callable[[Callable[[Any], bool]], Callable[[Any], bool]]:
+    """Have a condition say what is missing, on the page that tells that one may not see another."""
+
+    def with_sentence(may_view: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        may_view.refusal = sentence  # type: ignore[attr-defined]
+        return may_view
+
+    return with_sentence
+
+
 def restricted(may_view: Callable[[Any], bool]) -> Callable[[View], View]:
     """Restrict a view to users for whom ``may_view`` is true; redirect to sign-in if nobody is signed in."""
 
@@ -43,7 +53,7 @@ def restricted(may_view: Callable[[Any], bool]) -> Callable[[View], View]:
             if not request.user.is_authenticated:
                 return _to_sign_in(request)
             if not may_view(request.user):
-                raise PermissionDenied
+                raise PermissionDenied(getattr(may_view, "refusal", ""))
             return view(request, *args, **kwargs)
 
         return page(guarded)

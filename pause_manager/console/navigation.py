@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pause_manager.console import pages, palette, shell
+from pause_manager.console.fleet import finders
 from pause_manager.console.fleet.page import PAGE as FLEET
 from pause_manager.console.live import topics
+from pause_manager.console.queue.page import PAGE as QUEUE
+from pause_manager.console.resources.page import PAGE as RESOURCES
+from pause_manager.console.tasks.page import PAGE as TASKS
 
-pages.register(FLEET)
+pages.register(FLEET, QUEUE, TASKS, RESOURCES)
 topics.register("fleet-badge", shell.badge_topic)
 topics.register("fleet-banner", shell.banner_topic)
-palette.register(palette.pages_found)
+palette.register(palette.pages_found, finders.switch_found, finders.machines_found, finders.holds_found)

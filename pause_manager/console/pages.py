@@ -99,12 +99,23 @@ class Page:
     follows_progress: bool = False
     """The content shows progress of work: it is rendered for each of its notifications too."""
     is_shared: bool = False
+    viewer_of: Callable[..., Viewer] | None = None
+    """Instead of ``is_shared``: the viewer that a user is on this page, with all that the content depends on. Users
+    with equal viewers share each render."""
     styles: tuple[str, ...] = ()
     """Style sheets that only this page needs, below ``console/`` of the static files."""
     scripts: tuple[str, ...] = ()
     actions: Mapping[str, Action] = field(default_factory=dict)
+    is_offered: Callable[[], bool] | None = None
+    """Whether there is anything to show at all; else the page is not in the navigation."""
     count: Callable[[Viewer], int] | None = None
     """A cheap count of what needs a person, beside the title in the navigation."""
+
+    def viewer(self, user: Any, *, is_now: bool = False) -> Viewer:
+        """The viewer that ``user`` is on this page."""
+        if self.viewer_of is not None:
+            return self.viewer_of(user)
+        return Viewer.of(user, is_shared=self.is_shared, is_now=is_now)
 
 
 _pages: dict[str, Page] = {}
@@ -128,4 +139,5 @@ def every() -> list[Page]:
 
 def visible_to(user: Any) -> list[Page]:
     """Return the pages of the navigation that ``user`` may open."""
-    return [page for page in every() if page.icon and page.may_view(user)]
+    offered = (page for page in every() if page.icon and page.may_view(user))
+    return [page for page in offered if page.is_offered is None or page.is_offered()]

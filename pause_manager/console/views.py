@@ -16,7 +16,6 @@ from django.views.decorators.http import require_http_methods
 from pause_manager.actor import Actor
 from pause_manager.console import access, pages
 from pause_manager.console.pages import Action, Done, Page, Refused, Request
-from pause_manager.console.viewer import Viewer
 from pause_manager.errors import PauseManagerError
 from pause_manager.observability import request_id
 
@@ -42,7 +41,7 @@ def _view_of(page: Page) -> Any:
 
 def show(request: HttpRequest, page: Page) -> HttpResponse:
     """Render the whole page: shell and content."""
-    viewer = Viewer.of(request.user, is_shared=page.is_shared, is_now=True)
+    viewer = page.viewer(request.user, is_now=True)
     query = request.GET.dict()
     found = page.context(viewer, query) | {"page": page, "viewer": viewer, "topic": topic_name(request, page)}
     return render(request, "console/page.html", found)

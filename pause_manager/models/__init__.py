@@ -1,6 +1,6 @@
 """The rows of the pause manager. Each is written by the one file that its docstring names."""
 
-from pause_manager.models.counters import CounterTotal
+from pause_manager.models.counters import CounterSample, CounterTotal
 from pause_manager.models.events import ControlEvent, ControlEventQuerySet, IdempotencyRecord
 from pause_manager.models.fleet import ControlState, FleetWorker
 from pause_manager.models.holds import SCOPE, SCOPES, Hold, HoldQuerySet
@@ -20,6 +20,7 @@ __all__ = [
     "ControlEvent",
     "ControlEventQuerySet",
     "ControlState",
+    "CounterSample",
     "CounterTotal",
     "FleetWorker",
     "Hold",

@@ -24,3 +24,18 @@ class CounterTotal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}{self.labels}"
+
+
+class CounterSample(models.Model):
+    """What a counter stood at, over all its labels, in a minute. Written by ``observability.counter_history``."""
+
+    minute = models.DateTimeField()
+    name = models.CharField(max_length=100)
+    value = models.FloatField()
+
+    class Meta:
+        ordering: ClassVar = ["name", "-minute"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["minute", "name"], name="one_counter_sample_a_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}"

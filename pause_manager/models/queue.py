@@ -193,6 +193,7 @@ class PauseQueueEntry(models.Model):
             ),
             models.Index(fields=["problem"], condition=~Q(problem=""), name="entry_with_problem"),
             models.Index(fields=["expires_at"], condition=Q(finished_at__isnull=True), name="entry_expires"),
+            models.Index(fields=["outcome", "-id"], condition=Q(finished_at__isnull=False), name="entry_by_outcome"),
         ]
 
     def __str__(self) -> str:

@@ -63,6 +63,7 @@ def _node(state: registry.KnownNode, view: NodeView, held: dict[str, str], now: 
         "load_1m": state.sample.load_1m,
         "memory_mib": view.memory_mib,
         "free_memory_mib": view.free_memory_mib,
+        "own_memory_mib": view.own_memory_mib,
         "room_memory_mib": room.memory_mib,
         "gpu_problem": view.gpu_problem,
         "gpu_note": view.gpu_note,

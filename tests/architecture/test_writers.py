@@ -47,7 +47,7 @@ WRITERS: dict[str, set[str]] = {
     "Billing": {
         "automation/contrib/credits/accounts.py",
         "automation/contrib/credits/ledger.py",
-        "automation/contrib/credits/settling.py",
+        "automation/contrib/credits/low_balances.py",
     },
     "CapacitySample": {"pause_manager/nodes/registry.py"},
     "ControlEvent": {"pause_manager/observability/audit.py"},
@@ -92,6 +92,7 @@ WRITERS: dict[str, set[str]] = {
     "SliceTotals": set(),
     "Standstill": {"automation/gate/standstills.py"},
     "WaitingSample": {"pause_manager/observability/waiting.py"},
+    "CounterSample": {"pause_manager/observability/counter_history.py"},
     "WorkerNode": {"pause_manager/nodes/registry.py"},
     # From here on more files write a table than should: what is listed may shrink and must not grow.
     "Artifact": {"automation/files/catalog.py", "automation/files/sweep.py"},

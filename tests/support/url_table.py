@@ -70,6 +70,7 @@ WHO_VIEWS = ("viewer", "blind", "operator", "stranger", "superuser")
 OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
 OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
 VIEWS_A_FLEET_PAGE = Access(302, 200, 200, 200, 200, 200, 200, 200, 302)
+OPERATES_THE_FLEET_BY_PAGE = Access(302, 403, 403, 403, 403, 403, 200, 200, 302)
 SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
 
 
@@ -227,9 +228,12 @@ AGENT_ROWS = [
 ]
 
 CONSOLE_ROWS = [
-    Row("GET", "", VIEWS_A_PAGE._replace(**dict.fromkeys(WHO_VIEWS, 302))),
+    *page_rows("", VIEWS_A_PAGE),
     *page_rows("runs/", VIEWS_A_PAGE),
     *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
+    *page_rows("pause-queue/", VIEWS_A_PAGE),
+    *page_rows("resources/", VIEWS_A_FLEET_PAGE),
+    *page_rows("tasks/", OPERATES_THE_FLEET_BY_PAGE),
     Row("GET", "find/", VIEWS_A_FLEET_PAGE, "?q=fleet"),
     Row("GET", "events/", OPENS_A_STREAM, "?topic=runs"),
     # What a stranger names is gone, in a stream of their own.

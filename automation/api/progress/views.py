@@ -31,7 +31,7 @@ class RunProgress(AutomationView):
     )
     def get(self, request: Request, run_id: str) -> Response:
         run = selection.find(request.user, run_id)
-        snapshot = progress.snapshot(run) | {"status": selection.shown_status(run)}
+        snapshot = progress.snapshot(run)
         return Response(ProgressSerializer(snapshot).data)
 
 

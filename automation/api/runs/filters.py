@@ -38,16 +38,9 @@ def by_status(rows: RunQuerySet, wanted: str) -> RunQuerySet:
     if wanted in (status.PAUSING, status.PAUSED):
         return rows.filter(paused_at__isnull=False).filter(Q(("is_leased", wanted == status.PAUSING)))
     rows = rows.filter(paused_at__isnull=True)
-    if wanted == Lifecycle.RUNNING:
-        return rows.filter(lifecycle=Lifecycle.RUNNING)
-    rows = rows.filter(lifecycle=Lifecycle.PENDING)
-    kept = _kept()
-    return rows.filter(kept) if wanted == status.WAITING else rows.exclude(kept)
-
-
-def _kept() -> Q:
-    """Pending runs that the gate keeps, although they have no hold of their own."""
-    return Q(pk__in=pending.kept_ids())
+    # Runs that the gate keeps, although they have no hold of their own.
+    kept = Q(pk__in=pending.kept_ids())
+    return rows.filter(kept) if wanted == status.WAITING else rows.filter(lifecycle=wanted).exclude(kept)
 
 
 def narrowed(rows: RunQuerySet, query: dict[str, Any], site_id: int | None) -> RunQuerySet:

@@ -9,7 +9,6 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Now
 
-from automation import gate
 from automation.api.errors import AmbiguousRun, LaneNotFound, RunNotFound, SiteNotFound
 from automation.models import AutomationRun, Lane, Site
 from automation.models.accounts import SiteQuerySet, accounts_of
@@ -80,10 +79,9 @@ def find_lane(user: Any, name: str) -> str:
 
 def shown_status(run: AutomationRun) -> str:
     """The derived status of one run, ``waiting`` included."""
-    return status_of_each([run])[run.pk]
+    return status.of(run)
 
 
 def status_of_each(runs: Sequence[AutomationRun]) -> dict[UUID, str]:
-    """The derived status of every run, in one query for all."""
-    kept = gate.blocked(runs)
-    return {run.pk: status.of(run, has_reasons=run.pk in kept) for run in runs}
+    """The derived status of every run, in a fixed number of queries for all."""
+    return status.of_each(runs)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from automation.contrib.credits import funds, ledger
 from automation.contrib.credits.conf import wrong_shares
 from automation.contrib.credits.errors import BookingRefused
 from automation.contrib.credits.models import Billing, SiteBudget
+from automation.contrib.credits.models.accounts import check_time_zone
 from automation.models import Account, Site
 from pause_manager.actor import Actor
 from pause_manager.observability import audit
 
-RULES = ("overdraft", "max_credits_per_run", "low_balance", "on_top_up")
+RULES = (
+    *("overdraft", "max_credits_per_run", "low_balance", "on_top_up"),
+    *("notice_email", "time_zone", "address"),
+)
 
 
 def shown(account: Account) -> dict[str, Any]:
@@ -34,7 +39,12 @@ def shown(account: Account) -> dict[str, Any]:
 
 
 def change(account: Account, rules: Mapping[str, Any], *, actor: Actor) -> None:
-    """Change those of ``RULES`` that are given."""
+    """Change those of ``RULES`` that are given. Raises ``BookingRefused`` for a time zone that is none."""
+    if "time_zone" in rules:
+        try:
+            check_time_zone(rules["time_zone"])
+        except ValidationError as error:
+            raise BookingRefused(error.messages[0]) from None
     with transaction.atomic():
         kept = ledger.billing_of(account.pk)
         before = {name: getattr(kept, name) for name in rules}

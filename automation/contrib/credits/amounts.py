@@ -5,6 +5,12 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 THOUSAND = 1_000
+CURRENCY_PARTS = 1_000_000
+"""Parts of the currency in which amounts of money are kept."""
+NO_DECIMALS = frozenset(
+    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
+)
+THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
 MOST = 10**12
 """Thousandths of a credit in one booking."""
 
@@ -36,3 +42,16 @@ def thousandths_of(given: object) -> int:
 def rounded_up(thousandths: float | Decimal) -> int:
     """The next whole thousandth."""
     return int(Decimal(str(thousandths)).to_integral_value(ROUND_CEILING))
+
+
+def money(millionths: int) -> str:
+    """An amount of the currency, with two to six decimals."""
+    whole, rest = divmod(abs(millionths), CURRENCY_PARTS)
+    digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if millionths < 0 else ''}{whole:,}.{digits}"
+
+
+def smallest_unit(currency: str) -> int:
+    """Millionths in the smallest unit of ``currency``."""
+    name = currency.lower()
+    return CURRENCY_PARTS // (1 if name in NO_DECIMALS else 1_000 if name in THREE_DECIMALS else 100)

@@ -29,6 +29,12 @@ class CreditsSettings:
     """The same for the provider `dummy`, for tests: who has one can add credits."""
     notice_tolerance_seconds: int = 300
     """How far the time of a webhook's signature may be from now."""
+    issue_invoices: bool = True
+    """Whether invoices are issued by themselves, an hour after a month; else by `manage.py credits invoice`."""
+    invoice_issuer: str = ""
+    """Who issues invoices, in as many lines as needed: name, address, numbers for taxes."""
+    invoice_note: str = ""
+    """What else is said on invoices, such as how taxes are handled."""
     unpaid_days: int = 90
     """Payments that were ordered and not paid are deleted after this number of days."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))

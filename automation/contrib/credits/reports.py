@@ -17,8 +17,6 @@ from automation.contrib.credits.models import Line, RunCredits, Usage
 from automation.contrib.credits.models.tables import USAGE
 from automation.models import Site
 
-CURRENCY_PARTS = 1_000_000
-
 
 @dataclass(frozen=True)
 class StageUsage:

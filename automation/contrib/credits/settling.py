@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from automation.contrib.credits import allowance, funds, ledger, starting
+from automation.contrib.credits import allowance, ledger, low_balances, starting
 from automation.contrib.credits.amounts import written
 from automation.contrib.credits.models import Billing, Grant, RunCredits, StagePrice, Usage
 from automation.contrib.credits.models.tables import USAGE
@@ -36,7 +36,7 @@ def sweep() -> None:
         take_late_usage,
         park_unpaid,
         resume_covered,
-        tell_low_balances,
+        low_balances.tell,
         orders.drop_unpaid,
         add_up,
     )
@@ -152,27 +152,6 @@ def _resume(run_id: UUID) -> bool:
         return False
     actor = Actor("credits", "policy")
     return bool(holds.release([scopes.run(run_id)], kind=Hold.Kind.BUDGET, actor=actor, reason="its credits suffice"))
-
-
-def tell_low_balances() -> int:
-    """Record an event for each account whose balance has fallen below its mark, and once more only after it rose."""
-    told = 0
-    for row in list(Billing.objects.filter(low_balance__gt=0)):
-        balance = funds.of_account(row.pk).balance
-        if balance >= row.low_balance:
-            Billing.objects.filter(pk=row.pk, low_since__isnull=False).update(low_since=None)
-            continue
-        with transaction.atomic():
-            if Billing.objects.filter(pk=row.pk, low_since__isnull=True).update(low_since=Now()):
-                told += 1
-                audit.record(
-                    "credits_low",
-                    scope=ledger.scope_of(row.pk),
-                    actor=SYSTEM,
-                    reason=f"{written(balance)} credits are left; the mark is {written(row.low_balance)}",
-                    details={"balance": written(balance), "mark": written(row.low_balance), "account": row.pk},
-                )
-    return told
 
 
 def add_up() -> int:

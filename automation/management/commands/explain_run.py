@@ -20,7 +20,7 @@ class Command(RunCommand):
         if options["json"]:
             self.tell(run, "", as_json=True, **explained.as_dict())
             return Exit.OK
-        self.line(f"Run {run.pk} is {status.in_words(status.of(run, has_reasons=bool(explained.reasons)))}.")
+        self.line(f"Run {run.pk} is {status.in_words(status.of(run, has_reasons=not explained.may_start))}.")
         for line in lines_of(explained):
             self.line(line)
         return Exit.OK

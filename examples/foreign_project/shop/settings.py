@@ -16,6 +16,7 @@ INSTALLED_APPS = [
     "orders",
     "mails",
     "pause_manager",  # pause_manager
+    "pause_manager.console",  # pause_manager: the pages
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -44,6 +45,7 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "/static/"
+LOGIN_URL = "admin:login"  # pause_manager: its pages send to this one who is not signed in
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _database = conninfo_to_dict(os.environ["DATABASE_URL"])
 DATABASES = {

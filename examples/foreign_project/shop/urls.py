@@ -1,6 +1,9 @@
-"""Only the admin, which shows holds, what waits, and what runs."""
+"""The admin, and Slackwater's console: the fleet switch, what waits, and what runs."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("slackwater/", include("pause_manager.console.urls")),  # pause_manager
+]

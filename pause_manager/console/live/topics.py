@@ -50,7 +50,7 @@ def resolve(name: str, user: Any) -> Topic:
 def _of_page(page: Page, user: Any, query: dict[str, str], name: str) -> Topic:
     if not page.may_view(user):
         raise PermissionDenied
-    viewer = Viewer.of(user, is_shared=page.is_shared)
+    viewer = page.viewer(user)
     key = (page.name, viewer, *sorted(query.items()))
     scope = None if page.follows_progress else CHANGES
     return Topic(name, key, scope, partial(_rendered, page, viewer, query), page.refresh_seconds)

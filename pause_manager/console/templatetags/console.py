@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from pause_manager import times
 from pause_manager.models import ControlEvent, Hold
 
 register = template.Library()
+_SHELL = re.compile(r"\bshell:([\w.@+-]*\w)")
 
 
 @register.filter
@@ -69,6 +71,12 @@ def person(actor: str) -> str:
     if kind == "run" and name:
         return f"the run itself ({name[:8]})"
     return actor.removeprefix("user:")
+
+
+@register.filter
+def people(sentence: str) -> str:
+    """A sentence with its actors by the names that people have for them: ``root (shell)``."""
+    return _SHELL.sub(r"\1 (shell)", sentence)
 
 
 @register.filter

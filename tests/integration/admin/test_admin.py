@@ -206,7 +206,7 @@ def test_a_list_costs_the_same_number_of_queries_however_long(name: str) -> None
         settle(make_drill(20))
     many = queries()
 
-    assert len(many) == len(few) <= 6
+    assert len(many) == len(few) <= 7
     counts = [sql for sql in many if "COUNT(*)" in sql]
     assert all(f"LIMIT {EXACT_UP_TO + 1}" in sql for sql in counts)
 
@@ -255,3 +255,67 @@ def test_a_paused_runs_page_says_why_it_waits() -> None:
 
     assert "pausing" in page
     assert "This run was paused by olga: lunch." in page
+
+
+def root() -> Client:
+    return make_user("root", is_superuser=True)
+
+
+def test_pausing_what_is_paused_says_so() -> None:
+    paused, running = make_run(), make_run()
+    client = operator(paused.site)
+    act(client, "pause_selected", paused)
+
+    told = act(client, "pause_selected", paused, running)
+
+    assert told == ["Paused 1 run.", "1 was paused already."]
+
+
+def test_the_list_says_how_far_a_run_is_and_who_paused_it() -> None:
+    failed, paused = settle(make_drill(4)), make_run()
+    client = operator(paused.site)
+    Membership.objects.get_or_create(account=failed.site.account, user=User.objects.get(username="olga"))
+    act(client, "pause_selected", paused, reason="render farm needed")
+
+    page = client.get(reverse(RUNS)).content.decode()
+
+    assert "held by olga: render farm needed" in page
+    assert '100 %<span class="second">2 failed</span>' in page
+    assert '0 %<span class="second">of 10 items</span>' in page
+
+
+def test_any_scope_is_held_from_the_list_of_holds_and_a_wrong_one_is_refused() -> None:
+    client, url = root(), reverse("admin:pause_manager_hold_add")
+
+    for scope in ("queue:stages", "fleet"):
+        made = client.post(url, {"scope": scope, "mode": "drain", "reason": "an upgrade", "hours": "2"})
+        assert made.status_code == 302
+    wrong = client.post(url, {"scope": "nothing", "mode": "drain", "reason": "an upgrade"})
+
+    held = Hold.objects.active().order_by("scope")
+    assert [(one.scope, one.actor, one.expires_at is not None) for one in held] == [
+        ("fleet", "user:root", True),
+        ("queue:stages", "user:root", True),
+    ]
+    assert wrong.status_code == 200
+    assert "errorlist" in wrong.content.decode()
+    assert operator(make_site()).get(url).status_code == 403
+
+
+def test_the_audit_trail_links_runs_and_says_why_in_the_same_row() -> None:
+    run = make_run()
+    act(operator(run.site), "pause_selected", run, reason="a <i>new</i> kernel")
+
+    page = root().get(reverse("admin:pause_manager_controlevent_changelist")).content.decode()
+
+    assert f'<a href="/runs/{run.pk}/">run {str(run.pk)[:8]}</a>' in page
+    assert 'hold placed<span class="second">a &lt;i&gt;new&lt;/i&gt; kernel</span>' in page
+
+
+def test_internals_come_last_and_the_console_is_one_link_away() -> None:
+    page = root().get(reverse("admin:index")).content.decode()
+
+    assert page.index("Automation runs") < page.index("Internals") < page.index("Work slices")
+    assert page.count("Work slices") == 1
+    assert 'href="/" title="Back to the console"' in page
+    assert "nav-sidebar" not in page

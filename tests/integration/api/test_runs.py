@@ -306,7 +306,8 @@ def test_a_list_takes_the_same_queries_for_one_run_as_for_many(operator, site, d
     for limit in (2, 100):
         caller = client_of(User.objects.get(pk=operator.pk))
         # Two of permissions, one of accounts, the runs, their stages, the live nodes, where workers keep files,
-        # the holds on what is pending, who is before it in its lane, what it depends on, for how long each has worked.
-        with django_assert_num_queries(11):
+        # the holds on what nobody works on, who is before it in its lane, what it depends on, which resources have no
+        # place, for how long each has worked.
+        with django_assert_num_queries(12):
             found = caller.get(f"{RUNS}?limit={limit}").data["results"]
         assert len(found) == min(limit, 6)

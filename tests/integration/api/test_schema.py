@@ -9,6 +9,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from jsonschema import Draft202012Validator
 
+from backend import api_docs
 from tests.support.api_users import AUTOMATION, RUNS
 
 READ_ERRORS = {"400", "401", "403", "404", "429"}
@@ -53,6 +54,20 @@ def test_every_operation_describes_itself_and_its_errors(schema):
         assert "X-Request-ID" in names, path
         # A put or patch is safe to repeat, and may take the key all the same.
         assert ("Idempotency-Key" in names) == (method in ("post", "delete")) or method in ("put", "patch"), path
+
+
+def test_operations_stand_under_one_topic_each_runs_first_and_it_says_how_to_get_a_token(schema):
+    found = list(operations(schema))
+    topics = [topic["name"] for topic in schema["tags"]]
+    tags = [operation["tags"] for _, _, operation in found]
+
+    assert (topics[0], found[0][:2]) == ("runs", ("/api/v1/automation/runs/", "get"))
+    assert all(len(of_one) == 1 for of_one in tags)
+    assert [topics.index(one) for (one,) in tags] == sorted(topics.index(one) for (one,) in tags)
+    assert {one for (one,) in tags} == set(topics)
+    assert "drf_create_token" in schema["info"]["description"]
+    with pytest.raises(LookupError, match="add it to a topic"):
+        api_docs.topic_of("/api/v1/nothing/")
 
 
 @pytest.mark.django_db(transaction=True)

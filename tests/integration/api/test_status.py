@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from automation import leases
+from pause_manager import holds
 from tests.support.api_users import RUNS
+from tests.support.factories import OPERATOR, claim, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -15,7 +18,7 @@ def zoo(site):
     from automation.models import AutomationRun
     from automation.runs import lifecycle, transitions
     from pause_manager.actor import SYSTEM
-    from tests.support.factories import OPERATOR, claim, make_run
+    from tests.support.factories import make_run
 
     def run(start=True):
         return make_run("scripted", site=site, start=start)
@@ -52,16 +55,30 @@ def test_detail_list_and_filter_agree_on_every_status(api, zoo):
 
 
 @pytest.mark.parametrize("scope", ["fleet", "pipeline:scripted", "lane:ours", "queue:stages"])
-def test_a_pending_run_that_a_wider_hold_keeps_is_waiting(api, zoo, scope):
-    from pause_manager import holds
-    from tests.support.factories import OPERATOR
-
+def test_a_run_that_a_wider_hold_keeps_is_waiting_once_nobody_works_on_it(api, zoo, scope):
     holds.place([scope], actor=OPERATOR, reason="upgrade")
 
-    pk = str(zoo["pending"].pk)
-    assert api.get(f"{RUNS}{pk}/").data["status"] == "waiting"
-    assert api.get(f"{RUNS}{pk}/progress/").data["status"] == "waiting"
-    assert [entry["id"] for entry in api.get(f"{RUNS}?status=waiting").data["results"]] == [pk]
+    waiting = {str(zoo[name].pk) for name in ("pending", "running")}
+    for pk in waiting:
+        assert api.get(f"{RUNS}{pk}/").data["status"] == "waiting"
+        assert api.get(f"{RUNS}{pk}/progress/").data["status"] == "waiting"
+        reasons = api.get(f"{RUNS}{pk}/explain/").data["reasons"]
+        assert [reason["sentence"].rpartition(": ")[2] for reason in reasons] == ["upgrade."]
+    assert {entry["id"] for entry in api.get(f"{RUNS}?status=waiting").data["results"]} == waiting
     assert api.get(f"{RUNS}?status=pending").data["results"] == []
-    reasons = api.get(f"{RUNS}{pk}/explain/").data["reasons"]
-    assert [reason["sentence"].rpartition(": ")[2] for reason in reasons] == ["upgrade."]
+    assert api.get(f"{RUNS}?status=running").data["results"] == []
+
+    leases.claim(zoo["running"].stages.get(position=0).pk, worker())
+    assert api.get(f"{RUNS}?status=running").data["results"] == [], "it cannot be claimed either"
+
+
+def test_a_run_is_running_while_a_worker_is_on_it_whatever_would_keep_it(api, zoo):
+    run = zoo["running"]
+    claim(run)
+
+    holds.place(["fleet"], actor=OPERATOR, reason="upgrade")
+
+    pk = str(run.pk)
+    assert api.get(f"{RUNS}{pk}/").data["status"] == "running"
+    assert [entry["id"] for entry in api.get(f"{RUNS}?status=running").data["results"]] == [pk]
+    assert pk not in [entry["id"] for entry in api.get(f"{RUNS}?status=waiting").data["results"]]

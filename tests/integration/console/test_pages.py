@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.views.defaults import server_error
 
 from automation.runs import lifecycle
 from backend import metrics
@@ -39,7 +40,7 @@ def test_every_time_on_a_page_says_its_zone() -> None:
         times = TIME.findall(page)
         assert times
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", text) for both in times for text in both)
-        assert BARE.findall(re.sub(r'datetime="[^"]+"|before=[^"]+', "", page)) == []
+        assert BARE.findall(re.sub(r'datetime="[^"]+"|before=[^"]+|href="[^"]+"', "", page)) == []
 
 
 def test_the_admin_says_it_too() -> None:
@@ -74,6 +75,31 @@ def test_a_refusal_names_the_permission_that_is_missing_and_leads_nowhere_that_r
     page = nobody.get("/runs/").content.decode()
     assert "permission to view runs" in page
     assert "All runs" not in page
+    assert 'href="/fleet/">Fleet</a>' in page
+
+
+def test_sign_in_leads_to_the_first_page_that_one_may_open() -> None:
+    make_user("nina", None)
+    make_user("vera", make_site("ours"), VIEW)
+
+    landed = [
+        Client().post("/sign-in/", {"username": name, "password": f"secret-of-{name}"})["Location"]
+        for name in ("nina", "vera")
+    ]
+
+    assert landed == ["/fleet/", "/"]
+
+
+def test_what_fails_looks_like_the_console_and_says_what_it_means() -> None:
+    pages = {
+        "This page failed": server_error(RequestFactory().get("/")).content.decode(),
+        "Nothing was changed": Client(enforce_csrf_checks=True).post("/sign-in/", {"username": "x"}).content.decode(),
+        "does not exist": signed_in(VIEW).get("/nothing/").content.decode(),
+    }
+
+    for sentence, page in pages.items():
+        assert sentence in page
+        assert "console/console.css" in page
 
 
 def test_after_a_wrong_password_the_next_thing_to_type_is_the_password() -> None:

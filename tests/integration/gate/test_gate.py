@@ -15,7 +15,7 @@ from automation.models import TERMINAL, AutomationRun, Lifecycle, Ticket
 from automation.runs import lifecycle
 from pause_manager import holds
 from pause_manager.errors import InvalidHold
-from pause_manager.models import Hold
+from pause_manager.models import Hold, WorkerNode
 from tests.support.factories import (
     OPERATOR,
     claim,
@@ -95,6 +95,7 @@ def claimed(stage_run_id: int) -> LeasedSlice | None:
 
 def assert_agreement(run: AutomationRun, state: Lifecycle, is_cancelled: bool, *, is_kept: bool) -> None:
     put(run, state, is_cancelled)
+    WorkerNode.objects.filter(name="node-1").update(last_seen_at=Now())  # as long as this takes, it lives
     stage_run = run.stages.get(slug="few")
     now = AutomationRun.objects.get(pk=run.pk)
     is_open = not is_kept and not is_cancelled and state in (Lifecycle.PENDING, Lifecycle.RUNNING)
@@ -103,7 +104,7 @@ def assert_agreement(run: AutomationRun, state: Lifecycle, is_cancelled: bool, *
     work = claimed(stage_run.pk)
 
     assert gate.may_proceed(gate.explain(now)) == gate.may_start(now) == is_open
-    assert gate.blocked([now]) == ({run.pk} if state == Lifecycle.PENDING and not is_open else set())
+    assert gate.blocked([now]) == ({run.pk} if state not in TERMINAL and not is_open else set())
     # A pending run has no stage at work yet: nothing to claim, though the gate is open.
     assert (work is not None) == (sent > 0) == (is_open and state == Lifecycle.RUNNING)
     if work is not None:

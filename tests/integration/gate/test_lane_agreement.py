@@ -150,10 +150,8 @@ def check_agreement(runs, state) -> None:
             may_start = gate.may_start(run)
             if run.cancel_requested_at is None:
                 assert may_start == would_work(run), (run.pk, [one.sentence for one in gate.explain(run)])
-                if run.lifecycle == Lifecycle.PENDING:
-                    assert (run.pk in kept) == (not may_start), (run.pk, [one.sentence for one in gate.explain(run)])
-            if run.lifecycle == Lifecycle.PENDING:
-                assert (run.pk in blocked) == (not may_start)
+                assert (run.pk in kept) == (not may_start), (run.pk, [one.sentence for one in gate.explain(run)])
+            assert (run.pk in blocked) == (not may_start)
             if run.pk in told:
                 assert (told[run.pk] == []) == may_start
             reasons = [one.code for one in gate.explain(run)]

@@ -1,4 +1,4 @@
-"""Lists, the metric and the gate agree on which pending runs something keeps."""
+"""Lists, the metric and the gate agree on which runs something keeps while nobody works on them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import pytest
 
 from automation import gate, gauges
 from automation.api.runs.filters import by_status
+from automation.management.run_command import facts_of
 from automation.models import AutomationRun, Lane, Lifecycle
-from automation.reports import status
-from pause_manager import holds
+from automation.reports import progress, status
+from automation.runs import lifecycle
+from pause_manager import holds, resources
 from pause_manager.models import WorkerNode
-from tests.support.factories import OPERATOR, make_run, make_site
+from tests.support import provider_pipelines
+from tests.support.factories import OPERATOR, claim, make_run, make_site
 from tests.support.lane_runs import in_lane, make_lane
 from tests.support.node_factories import make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
+assert provider_pipelines
 
 
 def hold(*scopes: str) -> None:
@@ -53,6 +57,22 @@ def has_no_code(run: AutomationRun) -> None:
     AutomationRun.objects.filter(pk=run.pk).update(pipeline="gone")
 
 
+def another_has_its_place(run: AutomationRun) -> None:
+    make_run(items=1)
+    AutomationRun.objects.filter(pk=run.pk).update(lane_seat_at=None)
+    Lane.objects.filter(name=run.lane).update(width=1)
+
+
+def resource_is_full(run: AutomationRun) -> None:
+    resources.set_limits("provider", {"max_at_once": 1}, actor=OPERATOR)
+    claim(make_run("ask", items=1))
+
+
+def resource_has_room(run: AutomationRun) -> None:
+    resources.set_limits("provider", {"max_at_once": 2}, actor=OPERATOR)
+    claim(make_run("ask", items=1))
+
+
 def is_copied(run: AutomationRun) -> None:
     AutomationRun.objects.filter(pk=run.pk).update(copying="failed")
 
@@ -69,6 +89,16 @@ KEEPERS: dict[str, tuple[Callable[[AutomationRun], object], bool]] = {
     "a node": (one_of_two_nodes_is_held, False),
     "code": (has_no_code, True),
     "copying": (is_copied, True),
+}
+
+
+STARTED_KEEPERS: dict[str, tuple[Callable[[AutomationRun], object], bool]] = {
+    **{name: KEEPERS[name] for name in KEEPERS if name not in ("a full lane", "copying")},
+    "a full lane": (another_has_its_place, True),
+    "a freeze": (lambda run: holds.place([f"lane:{run.lane}"], kind="freeze", actor=OPERATOR, reason="check"), True),
+    "a held resource": (lambda run: hold("resource:provider"), True),
+    "a resource without a place": (resource_is_full, True),
+    "a resource with a place": (resource_has_room, False),
 }
 
 
@@ -94,6 +124,51 @@ def test_lists_the_metric_and_the_gate_agree(name: str):
     assert gate.blocked([now]) == ({run.pk} if is_kept else set())
     assert (run.pk in filtered(status.WAITING), run.pk in filtered(Lifecycle.PENDING)) == (is_kept, not is_kept)
     assert counted().get((status.WAITING if is_kept else Lifecycle.PENDING, now.pipeline)) == 1
+
+
+@pytest.mark.parametrize("name", STARTED_KEEPERS)
+def test_all_agree_on_a_run_that_has_started_and_that_nobody_works_on(name: str):
+    keep, is_kept = STARTED_KEEPERS[name]
+    run = make_run("ask", items=4)
+
+    keep(run)
+
+    now = AutomationRun.objects.with_leases().get(pk=run.pk)
+    expected = status.WAITING if is_kept else Lifecycle.RUNNING
+    assert now.lifecycle == Lifecycle.RUNNING
+    assert gate.may_start(now) is not is_kept
+    assert (run.pk in gate.blocked([now])) == is_kept
+    assert status.of(now) == status.of_each([now])[run.pk] == expected
+    assert (run.pk in filtered(status.WAITING), run.pk in filtered(Lifecycle.RUNNING)) == (is_kept, not is_kept)
+    assert counted().get((expected, now.pipeline), 0) >= 1
+
+
+def test_a_run_that_a_worker_is_on_is_running_and_never_waiting():
+    run = make_run("ask", items=4)
+    assert claim(run) is not None
+
+    hold("fleet")
+
+    assert status.of(AutomationRun.objects.get(pk=run.pk)) == Lifecycle.RUNNING
+    assert (filtered(status.WAITING), filtered(Lifecycle.RUNNING)) == (set(), {run.pk})
+    assert counted() == {(Lifecycle.RUNNING, "ask"): 1}
+
+
+def test_a_resumed_run_waits_for_its_lane_until_the_other_has_ended():
+    site = make_lane(policy=Lane.Policy.SKIP_PARKED)
+    first, urgent = in_lane(site, 2)
+    lifecycle.pause(first.pk, actor=OPERATOR)
+    assert status.of(first) == status.PAUSED
+
+    resumed = lifecycle.resume(first.pk, actor=OPERATOR)
+
+    assert (resumed.lifecycle, status.of(resumed), status.of(urgent)) == ("running", "waiting", "running")
+    assert facts_of(resumed)["status"] == "waiting"
+    told = progress.snapshot(resumed)
+    assert (told["status"], told["stages"][0]["status"]) == ("waiting", "waiting")
+    assert filtered(status.WAITING) == {first.pk}
+    lifecycle.cancel(urgent.pk, actor=OPERATOR)
+    assert (status.of(first), filtered(status.WAITING)) == ("running", set())
 
 
 def test_a_run_that_waits_for_its_lane_is_listed_as_waiting():

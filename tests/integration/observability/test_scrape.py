@@ -242,6 +242,7 @@ UNITS = ("_seconds", "_bytes", "_ratio", "_celsius", "_cores")
 COUNTED = {  # gauges that count things have no unit
     "slackwater_runnable",
     "slackwater_questions",
+    "slackwater_accounts_low_on_credits",
     *(f"slackwater_resource_{name}" for name in ("in_use", "limit", "waiting")),
     "slackwater_waiting",
     "slackwater_runs",

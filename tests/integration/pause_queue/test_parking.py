@@ -369,7 +369,7 @@ def test_a_held_node_leases_nothing_and_its_loops_do_not_spin():
 
     drain(run, limit=20)
 
-    assert (outputs(run), tickets(run), shown(run)) == ([], 0, "running")
+    assert (outputs(run), tickets(run), shown(run)) == ([], 0, "waiting")
     assert events(run, "stopped") == []
     reconciler.reconcile()
     assert not is_waiting(run), "it waits for an operator, not for capacity"

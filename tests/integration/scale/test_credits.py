@@ -8,7 +8,17 @@ from functools import partial
 import pytest
 from django.db import connection
 
-from automation.contrib.credits import allowance, budgets, estimates, funds, ledger, reports, settling, starting
+from automation.contrib.credits import (
+    allowance,
+    budgets,
+    estimates,
+    funds,
+    ledger,
+    low_balances,
+    reports,
+    settling,
+    starting,
+)
 from automation.contrib.credits.models import StagePrice, Usage
 from automation.contrib.credits.models.tables import GRANT, LINE, RUN_CREDITS, STAGE_PRICE, TRANSFER, USAGE
 from automation.items import store
@@ -87,7 +97,7 @@ def everything(run: AutomationRun, client) -> Iterator[tuple[str, Callable[[], o
     for part in (settling.settle_ended, settling.park_unpaid, settling.resume_covered, settling.add_up):
         yield part.__name__, part
     yield "late usage", settling.take_late_usage
-    yield "low balances", settling.tell_low_balances
+    yield "low balances", low_balances.tell
     for path in ("accounts/", f"transfers/?account={account.pk}", "transfers/", f"runs/{run.pk}/", "usage/"):
         yield f"GET {path}", partial(client.get, CREDITS + path)
 

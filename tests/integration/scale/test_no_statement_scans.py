@@ -24,7 +24,7 @@ from automation.reports.status import ALL as STATUSES
 from automation.retention import archive, deletion, purge
 from automation.runs import advancing, answering, lanes, lifecycle, questions, reconciler, retries, timeouts
 from automation.workload import allocations, continued
-from backend.console.runs import FILTERS
+from backend.console.runs.filters import FILTERS
 from pause_manager import fleet, holds
 from pause_manager.holds import milestones
 from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
@@ -74,6 +74,7 @@ def lists(people: dict[str, Client], run: AutomationRun, ended: AutomationRun) -
         for name in ("history", "current_run", "current_processing"):
             yield f"{who}: GET {name}/", got(client, f"{AUTOMATION}{name}/")
             yield f"{who}: GET {name}/ of a site", got(client, f"{AUTOMATION}{name}/?site_id={site}")
+        yield f"{who}: console overview", got(client, "/")
         for status in FILTERS if who == "small" else ("", "active"):
             yield f"{who}: console {status}", got(client, f"/runs/?status={status}")
         for query in ("", "?action=complete", "?actor=user:x", "?channel=nowhere", "?since=2020-01-01T00:00:00Z"):

@@ -48,7 +48,9 @@ def test_paused_is_said_only_when_nothing_is_leased(lifecycle, has_reasons):
     assert derive(lifecycle, True, False, False, has_reasons) == "paused"
 
 
-def test_waiting_is_said_only_before_the_start():
+def test_waiting_is_said_only_when_nothing_is_leased():
     assert derive(Lifecycle.PENDING, False, False, False, True) == "waiting"
     assert derive(Lifecycle.PENDING, False, False, False, False) == "pending"
-    assert derive(Lifecycle.RUNNING, False, False, False, True) == "running"
+    assert derive(Lifecycle.RUNNING, False, False, False, True) == "waiting"
+    assert derive(Lifecycle.RUNNING, False, False, True, True) == "running"
+    assert derive(Lifecycle.RUNNING, False, False, False, False) == "running"

@@ -8,9 +8,8 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from automation.contrib.credits import invoices
 from automation.contrib.credits.admin.books import BooksAdmin
-from automation.contrib.credits.amounts import written
+from automation.contrib.credits.amounts import money, written
 from automation.contrib.credits.api.invoices import pdf_of
 from automation.contrib.credits.errors import NoPdf
 from automation.contrib.credits.models import Invoice
@@ -18,7 +17,7 @@ from automation.contrib.credits.models import Invoice
 
 @admin.register(Invoice)
 class InvoiceAdmin(BooksAdmin):
-    """``manage.py credits invoice`` issues them."""
+    """``credits.issue_invoices`` and ``manage.py credits invoice`` issue them."""
 
     list_display = ["number", "name", "month", "total", "due", "issued_at"]
     list_filter = ["month"]
@@ -32,7 +31,7 @@ class InvoiceAdmin(BooksAdmin):
 
     @admin.display(description="amount", ordering="amount")
     def due(self, invoice: Invoice) -> str:
-        return f"{invoices.money(invoice.amount)} {invoice.currency}"
+        return f"{money(invoice.amount)} {invoice.currency}"
 
     @admin.action(description="Download as PDF (one)", permissions=["view"])
     def download_pdf(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:

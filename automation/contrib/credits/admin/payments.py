@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from automation.contrib.credits import invoices
 from automation.contrib.credits.admin.books import BooksAdmin
-from automation.contrib.credits.amounts import written
+from automation.contrib.credits.amounts import money, written
 from automation.contrib.credits.models import Payment, PaymentNotice
 
 
@@ -25,7 +24,7 @@ class PaymentAdmin(BooksAdmin):
 
     @admin.display(description="amount", ordering="amount")
     def due(self, payment: Payment) -> str:
-        return f"{invoices.money(payment.amount)} {payment.currency}"
+        return f"{money(payment.amount)} {payment.currency}"
 
 
 @admin.register(PaymentNotice)

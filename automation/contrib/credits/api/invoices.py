@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from automation.api import schema
 from automation.api.schema import READ, answers
-from automation.contrib.credits import invoices
+from automation.contrib.credits import invoice_pages
+from automation.contrib.credits.amounts import money
 from automation.contrib.credits.api.serializers import CreditsField
 from automation.contrib.credits.api.views import TAGS, CreditsView
 from automation.contrib.credits.errors import InvoiceNotFound
@@ -30,11 +31,14 @@ class InvoiceSerializer(serializers.ModelSerializer[Invoice]):
 
     class Meta:
         model = Invoice
-        fields = ("number", "account_id", "name", "month", "lines", "credits", "amount", "currency", "issued_at")
+        fields = (
+            *("number", "account_id", "name", "address", "month", "starts_at", "ends_at", "time_zone", "lines"),
+            *("credits", "amount", "currency", "issued_at"),
+        )
 
     def get_amount(self, invoice: Invoice) -> str:
         """The amount with its decimals."""
-        return invoices.money(invoice.amount)
+        return money(invoice.amount)
 
 
 class Invoices(CreditsView):
@@ -77,4 +81,4 @@ def pdf_of(invoice: Invoice) -> HttpResponse:
     """``invoice`` as a file. Raises ``NoPdf``."""
     name = f"invoice-{invoice.number}.pdf"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return HttpResponse(invoices.as_pdf(invoice), content_type="application/pdf", headers=headers)
+    return HttpResponse(invoice_pages.as_pdf(invoice), content_type="application/pdf", headers=headers)

@@ -13,10 +13,10 @@ from rest_framework.views import APIView
 
 from automation.api import schema
 from automation.api.schema import COMMAND, READ, answers
+from automation.contrib.credits.amounts import money
 from automation.contrib.credits.api.permissions import PAY, MayUseCredits
 from automation.contrib.credits.api.serializers import CreditsField
 from automation.contrib.credits.api.views import ACCOUNT_ID, TAGS, CreditsView
-from automation.contrib.credits.invoices import money
 from automation.contrib.credits.models import Payment
 from automation.contrib.credits.payments import booking, orders, providers
 from pause_manager.actor import Actor

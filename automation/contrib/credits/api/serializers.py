@@ -44,6 +44,9 @@ class AccountSerializer(serializers.Serializer[Any]):
     low_balance = CreditsField()
     is_low = serializers.BooleanField(help_text="Whether the balance is below `low_balance`, as last looked at.")
     on_top_up = serializers.ChoiceField(choices=Billing.OnTopUp.values)
+    notice_email = serializers.CharField(help_text="Who is written to when the balance falls below `low_balance`.")
+    time_zone = serializers.CharField(help_text="In which the months of invoices begin.")
+    address = serializers.CharField(help_text="As it stands on invoices.")
 
 
 class AccountChangesSerializer(StrictSerializer):
@@ -53,6 +56,9 @@ class AccountChangesSerializer(StrictSerializer):
     max_credits_per_run = CreditsField(required=False, min_value=0, allow_null=True)
     low_balance = CreditsField(required=False, min_value=0)
     on_top_up = serializers.ChoiceField(choices=Billing.OnTopUp.values, required=False)
+    notice_email = serializers.EmailField(required=False, allow_blank=True, max_length=254)
+    time_zone = serializers.CharField(required=False, max_length=64, help_text="Such as `Europe/Berlin`.")
+    address = serializers.CharField(required=False, allow_blank=True, max_length=1_000)
 
 
 class TopUpSerializer(StrictSerializer):

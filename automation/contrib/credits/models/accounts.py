@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar
+from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -10,6 +12,21 @@ from django.db.models.functions import Now
 
 from automation.contrib.credits.conf import wrong_shares
 from automation.models import Account, Site
+
+
+@cache
+def _zones() -> set[str]:
+    return available_timezones()
+
+
+def check_time_zone(name: str) -> None:
+    """Raise ``ValidationError`` unless it is the name of a time zone."""
+    if name not in _zones() or name in NOT_ZONES:
+        raise ValidationError(f"Expected a time zone such as UTC or Europe/Berlin, got: {name[:64]!r}.")
+
+
+NOT_ZONES = frozenset(("localtime", "Factory"))
+"""Names that PostgreSQL does not know, or that mean something else on each machine."""
 
 
 class Billing(models.Model):
@@ -37,6 +54,17 @@ class Billing(models.Model):
     )
     low_since = models.DateTimeField(null=True, blank=True, editable=False)
     on_top_up = models.CharField(max_length=10, choices=OnTopUp.choices, default=OnTopUp.ASK)
+    low_mailed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    notice_email = models.EmailField(
+        blank=True, default="", db_default="", help_text="who is written to when the credits are low; empty: nobody"
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        db_default="UTC",
+        validators=[check_time_zone],
+        help_text="in which the months of invoices begin, such as Europe/Berlin",
+    )
     address = models.TextField(blank=True, default="", db_default="", help_text="as it stands on invoices")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

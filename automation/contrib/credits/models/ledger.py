@@ -87,5 +87,10 @@ class Line(models.Model):
             ),
         ]
 
+        indexes: ClassVar = [
+            # One line of each charge: what is added up for invoices and reports.
+            models.Index(fields=["transfer"], include=["amount"], condition=Q(book="revenue"), name="credits_revenue"),
+        ]
+
     def __str__(self) -> str:
         return f"{self.amount} in {self.book}"

@@ -12,11 +12,11 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from automation.contrib.credits import conf, ledger
+from automation.contrib.credits.amounts import money, smallest_unit
 from automation.contrib.credits.errors import KeyReused, NoticeInvalid
-from automation.contrib.credits.invoices import money
 from automation.contrib.credits.models import Payment, PaymentNotice, Transfer
 from automation.contrib.credits.payments import providers, signatures
-from automation.contrib.credits.payments.notice import Effect, Notice, smallest_unit
+from automation.contrib.credits.payments.notice import Effect, Notice
 from automation.models import Account
 from pause_manager.actor import Actor
 from pause_manager.observability import audit, counters, metrics

@@ -1,4 +1,4 @@
-"""A provider for tests and demonstrations, signed as Stripe signs: its secret decides what was paid."""
+"""A provider for tests and demonstrations, signed as Stripe signs: one who has its secret says what was paid."""
 
 from __future__ import annotations
 

@@ -9,12 +9,7 @@ from typing import Any
 import orjson
 
 from automation.contrib.credits.errors import NoticeInvalid
-from automation.contrib.credits.reports import CURRENCY_PARTS
 
-NO_DECIMALS = frozenset(
-    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
-)
-THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
 LONGEST = 150
 MOST = 10**15
 
@@ -43,12 +38,6 @@ class Notice:
     """Of the payment at the provider."""
     amount: int = 0
     currency: str = ""
-
-
-def smallest_unit(currency: str) -> int:
-    """Millionths in the smallest unit of ``currency``."""
-    name = currency.lower()
-    return CURRENCY_PARTS // (1 if name in NO_DECIMALS else 1_000 if name in THREE_DECIMALS else 100)
 
 
 def loaded(body: bytes) -> dict[str, Any]:

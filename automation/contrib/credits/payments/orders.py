@@ -5,12 +5,11 @@ from __future__ import annotations
 from django.db import connection, transaction
 
 from automation.contrib.credits import conf, ledger
-from automation.contrib.credits.amounts import MOST, THOUSAND, written
+from automation.contrib.credits.amounts import MOST, THOUSAND, smallest_unit, written
 from automation.contrib.credits.errors import BookingRefused, KeyReused
 from automation.contrib.credits.models import Payment
 from automation.contrib.credits.models.tables import PAYMENT
 from automation.contrib.credits.payments import providers
-from automation.contrib.credits.payments.notice import smallest_unit
 from automation.models import Account
 from pause_manager.actor import Actor
 from pause_manager.observability import audit

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Sum
 
 from automation.contrib.credits import funds, invoices, ledger
-from automation.contrib.credits.amounts import credits_of, thousandths_of, written
+from automation.contrib.credits.amounts import credits_of, money, thousandths_of, written
 from automation.contrib.credits.errors import KeyReused
 from automation.contrib.credits.models import Billing, Line, Transfer
 from automation.errors import AutomationError
@@ -44,8 +44,9 @@ exit codes:
             verb.add_argument("--key", required=True, help="names this booking: the same key again changes nothing")
         top_up.add_argument("--reason", default="", help="why, for the audit trail")
         correct.add_argument("--reason", required=True, help="why")
-        invoice = verbs.add_parser("invoice", help="issue the invoices of a month that has ended; repeat it at will")
-        invoice.add_argument("month", metavar="MONTH", type=_month, help="such as 2026-11")
+        invoice = verbs.add_parser("invoice", help="issue the invoices of months that have ended; repeat it at will")
+        month = "such as 2026-11; if left out, all that are missing of the last twelve months"
+        invoice.add_argument("month", metavar="MONTH", type=_month, nargs="?", help=month)
         check = verbs.add_parser("check", help="compare all balances with the ledger")
         for verb in (show, top_up, correct, invoice, check):
             add_json(verb)
@@ -92,11 +93,13 @@ exit codes:
         return Exit.OK
 
     def _invoice(self, options: dict[str, Any]) -> Exit:
-        for made in invoices.issue_month(options["month"], actor=Actor.shell()):
+        month, actor = options["month"], Actor.shell()
+        issued = invoices.issue_due(actor=actor) if month is None else invoices.issue_month(month, actor=actor)
+        for made in issued:
             told = {"number": made.number, "account": made.name, "credits": credits_of(made.credits)}
-            amount = f"{invoices.money(made.amount)} {made.currency}"
+            amount = f"{money(made.amount)} {made.currency}"
             self.line(
-                {**told, "amount": invoices.money(made.amount), "currency": made.currency}
+                {**told, "amount": money(made.amount), "currency": made.currency}
                 if options["json"]
                 else f"{made.number}: {made.name}, {written(made.credits)} credits, {amount}"
             )

@@ -144,7 +144,7 @@ LINES_AT_ONCE = """
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('credits', '0005_payments'),
+        ('credits', '0006_months_of_accounts'),
     ]
 
     operations = [
