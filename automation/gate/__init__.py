@@ -3,7 +3,7 @@
 But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.blocked import blocked, may_start
-from automation.gate.explanation import CODES, GIVES_WAY, ORDER, explain
+from automation.gate.explanation import GIVES_WAY, ORDER, explain
 from automation.gate.lane_order import lane_has_active_run
 from automation.gate.place_in_line import Place, place_in_line
 from automation.gate.predicate import (
@@ -17,7 +17,6 @@ from automation.gate.predicate import (
 from pause_manager.reasons import Reason, may_proceed
 
 __all__ = [
-    "CODES",
     "GIVES_WAY",
     "OPEN",
     "OPEN_WITHOUT_RESOURCES",
