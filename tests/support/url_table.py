@@ -230,6 +230,7 @@ AGENT_ROWS = [
 CONSOLE_ROWS = [
     *page_rows("", VIEWS_A_PAGE),
     *page_rows("runs/", VIEWS_A_PAGE),
+    *page_rows("failures/", VIEWS_A_PAGE),
     *page_rows("lanes/", VIEWS_A_PAGE),
     *page_rows("schedules/", VIEWS_A_PAGE),
     Row("GET", "schedules/new/", OPERATES_BY_PAGE),
