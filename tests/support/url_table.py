@@ -307,6 +307,7 @@ CREDIT_ROWS = [
     *(
         Row("GET", _CREDITS + path, uses_credits())
         for path in (
+            *("usage/chart/", "usage/rows/"),
             *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/", "payments/"),
             *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
         )
