@@ -1,4 +1,4 @@
-"""Lanes, schedules, pause windows, audit, settings and credits in a real browser: reordered, previewed, filtered, axe."""
+"""Lanes, schedules, pause windows, audit, settings and credits in a real browser, and what axe finds there."""
 
 from __future__ import annotations
 

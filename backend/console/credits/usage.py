@@ -88,18 +88,12 @@ def bars(found: list[dict[str, Any]], by: str) -> list[Bar]:
     if most <= 0:
         return []
     step = WIDTH / max(len(shown), 6)
-    return [
-        Bar(
-            one["name"],
-            round(number * step + step * 0.1, 1),
-            round(HEIGHT - tall, 1),
-            round(step * 0.8, 1),
-            tall,
-            one["credits"],
-        )
-        for number, one in enumerate(shown)
-        for tall in [round(max(0, one["credits"]) / most * HEIGHT, 1)]
-    ]
+    found_bars = []
+    for number, one in enumerate(shown):
+        tall = round(max(0, one["credits"]) / most * HEIGHT, 1)
+        left, top = round((number + 0.1) * step, 1), round(HEIGHT - tall, 1)
+        found_bars.append(Bar(one["name"], left, top, round(step * 0.8, 1), tall, one["credits"]))
+    return found_bars
 
 
 @require_safe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pause_manager
-from pause_manager import workloads
+from pause_manager import conf, workloads
 from pause_manager.console import links
 from pause_manager.console.pages import Action, Context, Page, Query
 from pause_manager.console.settings import actions, facts
@@ -37,6 +37,7 @@ def context(viewer: Viewer, query: Query) -> Context:
     pipelines = sorted({kind.pipeline for kind in workloads.kinds()})
     return {
         "is_watched": watch.is_watched,
+        "may_be_watched": conf.settings().capacity,
         "policy": policy,
         "nodes": [(node.name, node.pause_below, policy.pause_threshold(node.pause_below)) for node in nodes],
         "pipelines": [

@@ -30,6 +30,11 @@ def client(site: Site) -> Client:
     return signed_in(site, "flo", "operate_fleet")
 
 
+@pytest.fixture(autouse=True)
+def _capacity_may_be_watched(settings: Any) -> None:
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "capacity": True}
+
+
 def signed_in(site: Site, name: str, *permissions: str) -> Client:
     client = Client()
     client.force_login(make_user(name, site, *permissions))

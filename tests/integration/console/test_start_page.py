@@ -86,12 +86,12 @@ def test_one_site_needs_no_choice_and_labels_are_words(client: Client, site: Sit
 def test_the_sample_is_previewed_and_started(client: Client, site: Site) -> None:
     given = {"pipeline": "content", "site": "ours", "sample": "1"}
     page = client.post(reverse("console:start-preview"), given).content.decode()
-    assert "400 items will be read" in page
+    assert "394 items will be read" in page
 
     seen = re.search(r'name="seen" value="(\w+)"', page)
     assert seen is not None
     assert client.post(URL, {**given, "seen": seen[1]}).status_code == 302
-    assert AutomationRun.objects.get().total_items == 400
+    assert AutomationRun.objects.get().total_items == 394
 
 
 def test_a_run_is_started_again_with_its_input_and_parameters(client: Client, site: Site) -> None:
