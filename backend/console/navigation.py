@@ -14,6 +14,7 @@ from automation.contrib.credits import conf as credits_conf
 from automation.errors import AutomationError
 from backend.console import access, card, palette
 from backend.console.credits.page import PAGE as CREDITS
+from backend.console.failures_page import PAGE as FAILURES
 from backend.console.lanes.page import PAGE as LANES
 from backend.console.overview.page import PAGE as OVERVIEW
 from backend.console.runs.page import PAGE as RUNS
@@ -63,7 +64,7 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, CREDITS)
+pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, FAILURES, CREDITS)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)
