@@ -31,7 +31,7 @@ def may_view(user: Any) -> bool:
 
 def context(viewer: Viewer, query: Query) -> Context:
     """Return the settings; ``try`` and ``share`` name a threshold whose effect is to be told."""
-    watch = watching.read()
+    watch, judged = watching.read(), verdict.judge()
     policy = watch.policy_of()
     nodes = WorkerNode.objects.order_by("name")[:MOST_NODES]
     pipelines = sorted({kind.pipeline for kind in workloads.kinds()})
@@ -51,7 +51,8 @@ def context(viewer: Viewer, query: Query) -> Context:
         "overrides": [_told(one) for one in Override.objects.active().order_by("-id")[:MOST_OVERRIDES]],
         "ended": [_told(one) for one in Override.objects.filter(ended_at__isnull=False).order_by("-id")[:MOST_ENDED]],
         "version": pause_manager.__version__,
-        "verdict": verdict.judge(),
+        "verdict": judged,
+        "is_held": any(one.answer == verdict.HELD for one in judged.answers),
         "settings": facts.in_force(),
     }
 
