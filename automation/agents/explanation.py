@@ -18,9 +18,9 @@ from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold
 from pause_manager.nodes import watching
-from pause_manager.reasons import Explanation, Reason
+from pause_manager.reasons import Explanation, Reason, ReasonCode
 
-DISABLED, NO_WORK, SILENT = CODES = ("disabled", "no_work", "silent")
+DISABLED, NO_WORK, SILENT = ReasonCode.DISABLED, ReasonCode.NO_WORK, ReasonCode.SILENT
 MOST_RUNS = 3
 
 
@@ -65,7 +65,9 @@ def _of_room(agent: Agent, candidates: list[StageRun]) -> list[Reason]:
             return []
         except NoRoom as full:
             first = first or str(full)
-    return [Reason("capacity", f"Its node has no room: {first}", None, "capacity", "there is room on its node")]
+    return [
+        Reason(ReasonCode.CAPACITY, f"Its node has no room: {first}", None, "capacity", "there is room on its node")
+    ]
 
 
 def _of_runs(agent: Agent) -> list[Reason]:

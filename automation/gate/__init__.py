@@ -3,7 +3,6 @@
 But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.decision import (
-    CODES,
     GIVES_WAY,
     OPEN,
     OPEN_WITHOUT_RESOURCES,
@@ -21,7 +20,6 @@ from automation.gate.place_in_line import Place, place_in_line
 from pause_manager.reasons import Reason, may_proceed
 
 __all__ = [
-    "CODES",
     "GIVES_WAY",
     "OPEN",
     "OPEN_WITHOUT_RESOURCES",

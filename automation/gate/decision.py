@@ -8,7 +8,7 @@ for the statements that claim and dispatch. Which code there is, the process tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -33,44 +33,31 @@ from pause_manager.holds import wording
 from pause_manager.models import Hold, WorkerNode
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
-from pause_manager.reasons import Reason, may_proceed
+from pause_manager.reasons import Reason, ReasonCode, may_proceed
 from pause_manager.scopes import is_run
 
 ORDER = (
-    "fleet",
-    "freeze",
-    "dependency",
-    "operator",
-    "window",
-    "lane",
-    "node",
-    "budget",
-    "needs_input",
-    "throttled",
-    resource_limits.LIMITED,
-    "capacity",
-    standstills.CODE_MISSING,
-    file_sharing.NOT_SHARED,
+    ReasonCode.FLEET,
+    ReasonCode.FREEZE,
+    ReasonCode.DEPENDENCY,
+    ReasonCode.OPERATOR,
+    ReasonCode.WINDOW,
+    ReasonCode.LANE,
+    ReasonCode.NODE,
+    ReasonCode.BUDGET,
+    ReasonCode.NEEDS_INPUT,
+    ReasonCode.THROTTLED,
+    ReasonCode.RESOURCE,
+    ReasonCode.CAPACITY,
+    ReasonCode.CODE_MISSING,
+    ReasonCode.FILES_NOT_SHARED,
 )
 """The order in which reasons are told; the first is the one a list shows."""
-COPYING = "copying"
+COPYING = ReasonCode.COPYING
 """The code of a retry whose items are not all there yet."""
-UNREADABLE = "unreadable"
-GIVES_WAY = "gives_way"
+UNREADABLE = ReasonCode.UNREADABLE
+GIVES_WAY = ReasonCode.GIVES_WAY
 """The code of work that was asked to leave its node. The run continues."""
-CODES = (
-    *("finished", "cancel", COPYING, *ORDER, UNREADABLE),
-    *(
-        outlook.NO_WORKER,
-        idle_reasons.NO_AGENT,
-        idle_reasons.NO_FREE_WORKER,
-        idle_reasons.AT_WORK,
-        GIVES_WAY,
-        *problems.CODES,
-    ),
-)
-"""Every code of a reason."""
-
 _HOLD = Hold._meta.db_table
 _NODE = WorkerNode._meta.db_table
 _LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
@@ -160,12 +147,22 @@ def explain(run: AutomationRun) -> list[Reason]:
     Empty means that it may.
     """
     if run.lifecycle in TERMINAL:
-        return [Reason("finished", f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run")]
+        return [
+            Reason(
+                ReasonCode.FINISHED, f"It is {run.lifecycle}.", run.finished_at, "system", "nothing: start a new run"
+            )
+        ]
     reasons = []
     if run.cancel_requested_at is not None:
         sentence = _of_cancel(run)
         reasons.append(
-            Reason("cancel", sentence, run.cancel_requested_at, run.cancel_requested_by, "nothing: a cancel is final")
+            Reason(
+                ReasonCode.CANCEL,
+                sentence,
+                run.cancel_requested_at,
+                run.cancel_requested_by,
+                "nothing: a cancel is final",
+            )
         )
     if run.copying is not None:
         sentence = f"Its items are still being copied from run {run.retry_of_id}: {run.total_items:,} so far."
@@ -206,7 +203,7 @@ def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
                 holds += read()
         except Exception as error:
             unreadable.append(_unreadable(layer, error))
-    ordered = [
+    ordered: list[tuple[str, datetime, Reason]] = [
         (wording.code_of(hold), hold.created_at, _of_capacity(hold) or wording.reason_of(hold)) for hold in holds
     ]
     for read_reasons in (_of_dependencies, _of_lane):
@@ -215,7 +212,7 @@ def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
                 unreadable.append(reason)
             else:
                 ordered.append((reason.code, reason.since or run.created_at, reason))
-    ordered.sort(key=lambda one: (ORDER.index(one[0]), one[1]))
+    ordered.sort(key=lambda one: (ORDER.index(ReasonCode(one[0])), one[1]))
     return [*unreadable, *(reason for _, _, reason in ordered)]
 
 
@@ -324,7 +321,7 @@ def _of_capacity(hold: Hold) -> Reason | None:
     if now.code == outlook.NO_WORKER:
         lifted = "a worker is started that serves it, or an operator starts it anyway (resume_run --force)"
         return Reason(now.code, now.sentence, hold.created_at, hold.actor, lifted)
-    return Reason("capacity", f"It waits for room: {now.sentence}", hold.created_at, hold.actor, wording.ROOM)
+    return Reason(ReasonCode.CAPACITY, f"It waits for room: {now.sentence}", hold.created_at, hold.actor, wording.ROOM)
 
 
 _READABLE = "it can be read again; see the log and /readyz"

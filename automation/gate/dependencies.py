@@ -12,8 +12,9 @@ from django.db import connection
 from automation.models import AutomationRun
 from automation.models.tables import DEPENDENCY, RUN
 from pause_manager.models import Hold
+from pause_manager.reasons import ReasonCode
 
-CODE = "dependency"
+CODE = ReasonCode.DEPENDENCY
 
 
 def unmet(run: str) -> str:

@@ -16,8 +16,9 @@ from automation.pipeline import BaseStage, GroupStage, Pipeline, Stage, all_pipe
 from pause_manager import conf
 from pause_manager.models import FleetWorker
 from pause_manager.nodes import serving
+from pause_manager.reasons import ReasonCode
 
-NOT_SHARED = "files_not_shared"
+NOT_SHARED = ReasonCode.FILES_NOT_SHARED
 LIFTED_BY = (
     "all live workers keep files in one storage (STORAGE_URL=s3://bucket/prefix, or file:///path?shared=1 where each "
     "machine has that directory), or those that have another are stopped"

@@ -23,10 +23,11 @@ from pause_manager.models.clock import database_now
 from pause_manager.nodes import serving
 from pause_manager.pause_queue import outlook, unserved
 from pause_manager.probes import owners
+from pause_manager.reasons import ReasonCode
 
-NO_AGENT = "no_agent"
-NO_FREE_WORKER = "no_free_worker"
-AT_WORK = "at_work"
+NO_AGENT = ReasonCode.NO_AGENT
+NO_FREE_WORKER = ReasonCode.NO_FREE_WORKER
+AT_WORK = ReasonCode.AT_WORK
 WAITS_SECONDS = 2.0
 """A message that is out for longer waits for a worker to be free."""
 MOST_RUNS = 3

@@ -20,8 +20,9 @@ from automation.gate import dependencies
 from automation.models import AutomationRun
 from automation.models.runs import RunQuerySet
 from automation.models.tables import LANE, RUN
+from pause_manager.reasons import ReasonCode
 
-CODE = "lane"
+CODE = ReasonCode.LANE
 MOST_NAMED = 3
 
 

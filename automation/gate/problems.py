@@ -13,9 +13,10 @@ from django.db import connection
 from automation import conf
 from automation.models import AutomationRun
 from automation.models.tables import SLICE, STAGE
+from pause_manager.reasons import ReasonCode
 from pause_manager.times import written
 
-FAILING, WAITS, LOSES = CODES = ("failing", "waits", "loses_workers")
+FAILING, WAITS, LOSES = ReasonCode.FAILING, ReasonCode.WAITS, ReasonCode.LOSES_WORKERS
 
 
 @dataclass(frozen=True)

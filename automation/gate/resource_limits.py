@@ -20,10 +20,11 @@ from automation.models.tables import SLICE, STAGE
 from automation.pipeline.definition import IN_FLIGHT, USED
 from pause_manager import conf, times
 from pause_manager.models import Resource, RunningTask
+from pause_manager.reasons import ReasonCode
 from pause_manager.resources import limits
 from pause_manager.resources.limits import IS_LIMITED, LIMIT, RESOURCE, STARTS_LATER
 
-LIMITED = "resource"
+LIMITED = ReasonCode.RESOURCE
 """The code of a wait for a place, or for a start."""
 
 LOOPS = f"""

@@ -13,10 +13,11 @@ from django.db.models.functions import Now
 from automation.gate import file_sharing, installed_code
 from automation.models import Standstill
 from automation.models.tables import RUN, SLICE, STAGE, STANDSTILL
+from pause_manager.reasons import ReasonCode
 
-CODE_MISSING = "code_missing"
-NO_FREE_WORKER = "no_free_worker"
-NO_PLACE = "lane"
+CODE_MISSING = ReasonCode.CODE_MISSING
+NO_FREE_WORKER = ReasonCode.NO_FREE_WORKER
+NO_PLACE = ReasonCode.LANE
 
 SHORT_SECONDS = 1
 """A message that finds a worker sooner has not waited."""

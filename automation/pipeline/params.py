@@ -24,6 +24,8 @@ class Param:
     minimum: float | None = None
     maximum: float | None = None
     choices: Sequence[Any] = ()
+    label: str = ""
+    """What a form calls it; the name in words if it is left out."""
 
     def clean(self, value: Any) -> Any:
         """``value`` as the declared type, within the declared bounds, or ``InvalidParams``."""

@@ -14,9 +14,9 @@ from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.pause_queue import explanation as of_entry
-from pause_manager.reasons import Explanation, Reason
+from pause_manager.reasons import Explanation, Reason, ReasonCode
 
-CLOSED = "closed"
+CLOSED = ReasonCode.CLOSED
 """The code of a site that takes no new runs."""
 
 
@@ -47,7 +47,8 @@ def of_new_run(pipeline: type[Pipeline], site: Site) -> Explanation:
 
 
 def _rank(reason: Reason) -> int:
-    return gate.ORDER.index(reason.code) if reason.code in gate.ORDER else -1
+    code = ReasonCode(reason.code)
+    return gate.ORDER.index(code) if code in gate.ORDER else -1
 
 
 def _of_site(site: Site) -> list[Reason]:
@@ -88,5 +89,5 @@ def _of_room(pipeline: type[Pipeline], stages: list[Definition]) -> list[Reason]
             lifted = "there is room, or an operator starts it anyway (resume_run --force)"
             sentence = f"{stage.title} would wait for room: {verdict.sentence}"
             figures = {"code": verdict.code, **verdict.figures}
-            reasons.append(Reason("capacity", sentence, None, "capacity", lifted, figures=figures))
+            reasons.append(Reason(ReasonCode.CAPACITY, sentence, None, "capacity", lifted, figures=figures))
     return reasons

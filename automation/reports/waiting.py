@@ -49,7 +49,7 @@ def values() -> dict[str, Any]:
     served, told = _served()
     return {
         **gate.values(),
-        "order": list(ORDER),
+        "order": [str(code) for code in ORDER],
         "served": sorted(served),
         "is_told": bool(served) or not serving.is_any(),
         "control": pause_conf.settings().control_queue,

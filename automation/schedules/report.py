@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from automation.models import Schedule, ScheduleOccurrence
-from automation.models.tables import OCCURRENCE
+from automation.models import Lifecycle, Schedule, ScheduleOccurrence
+from automation.models.tables import OCCURRENCE, RUN
 from automation.reports import payload_access
 from pause_manager.models.clock import database_now
 
@@ -85,6 +86,34 @@ def occurrence(row: ScheduleOccurrence, *, with_payloads: bool = False) -> dict[
     }
 
 
+@dataclass(frozen=True)
+class Past:
+    """A time at which a schedule came, and what became of it and of its run."""
+
+    occurrence: ScheduleOccurrence
+    lifecycle: str
+    """Of its run; empty if it has none, or none that is kept."""
+    failed_items: int
+
+    @property
+    def result(self) -> str:
+        """The lifecycle of the run, ``with_failures`` for one that completed so, else the outcome."""
+        if self.lifecycle == Lifecycle.COMPLETED and self.failed_items:
+            return "with_failures"
+        return self.lifecycle or self.occurrence.outcome
+
+
+def history(schedules: Sequence[Schedule], count: int) -> dict[int, list[Past]]:
+    """By schedule, its last ``count`` occurrences that have come, oldest first. One statement."""
+    rows: Any = ScheduleOccurrence.objects.raw(
+        _HISTORY, {"schedules": [schedule.pk for schedule in schedules], "count": count}
+    )
+    found: dict[int, list[Past]] = defaultdict(list)
+    for row in rows:
+        found[row.schedule_id].append(Past(row, row.lifecycle or "", row.failed_items or 0))
+    return found
+
+
 def local(at: datetime, zone: ZoneInfo) -> str:
     """``Mon 2026-11-30 08:00 CET``."""
     return f"{at.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
@@ -122,4 +151,13 @@ _LAST = f"""
       CROSS JOIN LATERAL (
         SELECT * FROM {OCCURRENCE} AS one WHERE one.schedule_id = schedule.id AND one.due_at <= statement_timestamp()
          ORDER BY due_at DESC LIMIT 1) AS newest
+"""
+
+_HISTORY = f"""
+    SELECT past.*, run.lifecycle, run.failed_items FROM unnest(%(schedules)s::bigint[]) AS schedule (id)
+      CROSS JOIN LATERAL (
+        SELECT * FROM {OCCURRENCE} AS one WHERE one.schedule_id = schedule.id AND one.due_at <= statement_timestamp()
+         ORDER BY due_at DESC LIMIT %(count)s) AS past
+      LEFT JOIN {RUN} AS run ON run.id = past.run_id
+     ORDER BY past.schedule_id, past.due_at
 """

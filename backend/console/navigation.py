@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
@@ -11,10 +12,16 @@ from django.urls import reverse
 from automation import conf as automation_conf
 from automation.errors import AutomationError
 from backend.console import access, card, palette
+from backend.console.failures_page import PAGE as FAILURES
+from backend.console.lanes.page import PAGE as LANES
+from backend.console.overview.page import PAGE as OVERVIEW
 from backend.console.runs.page import PAGE as RUNS
+from backend.console.schedules.page import PAGE as SCHEDULES
+from backend.console.sentences import PHRASES
 from pause_manager import scopes
 from pause_manager.console import links, pages, shell, views
 from pause_manager.console import palette as console_palette
+from pause_manager.console.audit import sentences
 from pause_manager.console.links import Link
 from pause_manager.console.live import listener, topics
 from pause_manager.console.live.sse import Topic
@@ -35,8 +42,12 @@ def _run_topic(user: Any, subject: str, query: dict[str, str], name: str) -> Top
 
 
 def _link(subject: str) -> Link | None:
-    """A run's page, for the scope or ref ``run:<id>``."""
+    """The page of a run, lane or schedule, for its scope such as ``run:<id>``."""
     kind, name = scopes.parse(subject)
+    if kind == "lane":
+        return Link(f"lane {name}", f"{reverse('console:lanes')}?{urlencode({'lane': name})}")
+    if kind == "schedule":
+        return Link(f"schedule {name}", f"{reverse('console:schedules')}#schedule-{name}")
     if kind != "run" or not scopes.runs_in([subject]):
         return None
     return Link(f"run {name[:8]}", reverse("console:run", args=[name]))
@@ -50,13 +61,16 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(RUNS)
+pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, FAILURES)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)
+sentences.register(PHRASES)
 shell.add_link(_admin)
 shell.add_link(_api_docs)
 for _part in ("run", "start", "start-preview", "run-by-name"):
     shell.belongs_to(_part, "runs")
+for _part in ("schedule-new", "schedule-edit"):
+    shell.belongs_to(_part, "schedules")
 console_palette.register(palette.runs_found)
 views.REFUSALS.append(AutomationError)

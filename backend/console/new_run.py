@@ -17,38 +17,15 @@ from automation.errors import AutomationError, InvalidInput, UnknownPipeline
 from automation.inputs import Input, Report
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, all_pipelines, get_pipeline, run_input
-from automation.pipeline.params import Param
 from automation.runs import creation
 from backend.console import access
+from backend.console.param_fields import ParamField, given_params
 from pause_manager.actor import Actor
 
-PREFIX = "param-"
 PREVIEW_COLUMNS = 8
 LONGEST_CELL = 60
 NOT_PREVIEWED = "Check the preview, then start."
 NOT_PREVIEWED_FILE = f"{NOT_PREVIEWED} Choose the file again: the browser does not keep it."
-
-
-@dataclass(frozen=True)
-class ParamField:
-    """One parameter as a field of the form."""
-
-    name: str
-    label: str
-    help: str
-    kind: str
-    step: str
-    choices: list[str]
-    value: str
-
-    @classmethod
-    def of(cls, param: Param, given: dict[str, str]) -> ParamField:
-        kind = "number" if param.type in (int, float) else "text"
-        step = {int: "1", float: "any"}.get(param.type, "")
-        choices = [str(choice) for choice in param.choices] or (["true", "false"] if param.type is bool else [])
-        default = str(param.default).lower() if param.type is bool else _plain(param.default)
-        value = given.get(f"{PREFIX}{param.name}", default)
-        return cls(param.name, _label(param.name), param.help, kind, step, choices, value)
 
 
 @dataclass(frozen=True)
@@ -77,19 +54,6 @@ class Preview:
     @property
     def more_items(self) -> int:
         return self.report.count - len(self.report.first_items)
-
-
-WORDS = {"api": "API", "url": "URL", "mib": "MiB"}
-"""Words of parameter names that are not written in lower case."""
-
-
-def _label(name: str) -> str:
-    first, *rest = [WORDS.get(word, word) for word in name.split("_")]
-    return " ".join([first[:1].upper() + first[1:], *rest])
-
-
-def _plain(default: Any) -> str:
-    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _shortened(cell: Any) -> str:
@@ -127,7 +91,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "pipelines": all_pipelines(),
         "chosen": chosen,
         "sites": sites,
-        "params": [ParamField.of(param, given) for param in chosen.params],
+        "params": [ParamField.of(param, given, {}) for param in chosen.params],
         "given": given,
         "error": error,
         "preview": preview,
@@ -160,7 +124,7 @@ def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str
         pipeline.slug,
         site=site,
         actor=Actor.user(request.user, channel="console"),
-        params={name.removeprefix(PREFIX): value for name, value in given.items() if name.startswith(PREFIX)},
+        params=given_params(given),
         items=read,
     )
 

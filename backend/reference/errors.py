@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import ast
 
-from automation import gate
-from automation.agents import explanation as of_agent
-from automation.reports import explanation
 from backend.reference import source
-from backend.reference.reasons import REASONS
 from pause_manager.management.shell import Exit
-from pause_manager.pause_queue import explanation as of_entry
+from pause_manager.reasons import ReasonCode
 
 FRAMEWORK = {
     "authentication_failed": "The token or session is not valid.",
@@ -50,19 +46,13 @@ def _code(node: ast.ClassDef) -> str:
 
 
 def page() -> str:
-    """``docs/reference/errors.md``. Raises ``LookupError`` if a reason of the gate has no meaning, or the reverse."""
-    listed = dict.fromkeys([*gate.CODES, explanation.CLOSED, *of_entry.CODES, *of_agent.CODES])
-    if REASONS.keys() != listed.keys():
-        differing = sorted(REASONS.keys() ^ listed.keys())
-        raise LookupError(
-            f"Cannot write the page of errors: gate.CODES and backend/reference/reasons.py differ in {differing}."
-        )
+    """``docs/reference/errors.md``."""
     docs = source.attribute_docs(Exit)
     known = codes() | {code: [meaning] for code, meaning in FRAMEWORK.items()}
     return _PAGE.format(
         exits="\n".join(f"| {code.value} | {docs[code.name]} |" for code in Exit),
         codes="\n".join(f"| `{code}` | {' '.join(known[code])} |" for code in sorted(known)),
-        reasons="\n".join(f"| `{code}` | {REASONS[code]} |" for code in listed),
+        reasons="\n".join(f"| `{code}` | {code.meaning} |" for code in ReasonCode),
     )
 
 

@@ -201,7 +201,10 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/",
     "COMPONENT_SPLIT_REQUEST": True,
     # Two sets of choices are called kind: of a hold, and of a rule of recurrence.
-    "ENUM_NAME_OVERRIDES": {"RecurrenceEnum": "pause_manager.recurrence.KINDS"},
+    "ENUM_NAME_OVERRIDES": {
+        "RecurrenceEnum": "pause_manager.recurrence.KINDS",
+        "ReasonCodeEnum": "pause_manager.api.reasons.CODES",
+    },
 }
 
 

@@ -6,11 +6,15 @@ from typing import Any
 
 from rest_framework import serializers
 
+from pause_manager.reasons import ReasonCode
+
+CODES = [code.value for code in ReasonCode]
+
 
 class ReasonFiguresSerializer(serializers.Serializer[Any]):
     """One reason why something waits."""
 
-    code = serializers.CharField(help_text="For machines; the page of errors lists all codes.")
+    code = serializers.ChoiceField(choices=CODES, help_text="For machines; the page of errors says what each means.")
     sentence = serializers.CharField()
     since = serializers.DateTimeField(allow_null=True)
     actor = serializers.CharField(help_text="Who caused it.")

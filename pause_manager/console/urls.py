@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 
 from pause_manager.console import palette, views
+from pause_manager.console.audit import page as audit
 from pause_manager.console.live import endpoint
 
 app_name = "console"
@@ -18,6 +19,7 @@ def patterns() -> list[URLPattern]:
     return [
         path("events/", endpoint.stream, name="live"),
         path("find/", palette.find, name="find"),
+        path("audit/export/", audit.export, name="audit-export"),
         *views.urls(),
     ]
 

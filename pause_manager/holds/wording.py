@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pause_manager import times
 from pause_manager.models import Hold
-from pause_manager.reasons import Reason
+from pause_manager.reasons import Reason, ReasonCode
 
 ROOM = "there is room, or an operator starts it anyway (resume_run --force)"
 """What lifts a hold for want of capacity on a run."""
@@ -19,10 +19,10 @@ _LIFTED = {
 }
 
 
-def code_of(hold: Hold) -> str:
+def code_of(hold: Hold) -> ReasonCode:
     """The code of the reason: what is held for the fleet and nodes, else the kind of the hold."""
     subject = hold.scope.partition(":")[0]
-    return subject if subject in ("fleet", "node") else hold.kind
+    return ReasonCode(subject if subject in ("fleet", "node") else hold.kind)
 
 
 def reason_of(hold: Hold) -> Reason:

@@ -13,13 +13,11 @@ from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_now
 from pause_manager.pause_queue import outlook, unserved
-from pause_manager.reasons import Explanation, Reason
+from pause_manager.reasons import Explanation, Reason, ReasonCode
 
 ORDER = ("fleet", "freeze", "operator", "node", "budget", "needs_input", "throttled", "capacity")
 """The order in which the holds on an entry are told; kinds that are not named here come last."""
-NOT_BEFORE = "not_before"
-CODES = (NOT_BEFORE, *PauseQueueEntry.Problem.values)
-"""The codes that only entries have."""
+NOT_BEFORE = ReasonCode.NOT_BEFORE
 _ENTRY = PauseQueueEntry._meta.db_table
 
 
@@ -30,7 +28,7 @@ def explain(entry: PauseQueueEntry) -> Explanation:
     """
     if entry.finished_at is not None and not entry.problem:
         sentence = f"It has left the pause queue: {entry.get_outcome_display()}."
-        return Explanation((Reason("finished", sentence, entry.finished_at, SYSTEM.name, "nothing"),))
+        return Explanation((Reason(ReasonCode.FINISHED, sentence, entry.finished_at, SYSTEM.name, "nothing"),))
     reasons = [*_of_holds(entry), *_of_problem(entry), *_of_time(entry), *_of_room(entry), *_of_workers(entry)]
     return Explanation(tuple(reasons), position(entry))
 
@@ -78,7 +76,7 @@ def _of_room(entry: PauseQueueEntry) -> list[Reason]:
     sentence = f"It waits for room: {now.sentence}" if now else f"It waits for room: {entry.reason}"
     figures = {"needs": dict(entry.needs), **(now.as_dict() if now else {})}
     lifted = f"there is room, or an operator sends it on anyway (pause_queue force {entry.pk})"
-    return [Reason("capacity", sentence, entry.paused_at, SYSTEM.name, lifted, figures=figures)]
+    return [Reason(ReasonCode.CAPACITY, sentence, entry.paused_at, SYSTEM.name, lifted, figures=figures)]
 
 
 def _of_workers(entry: PauseQueueEntry) -> list[Reason]:

@@ -10,8 +10,9 @@ from django.db import connection
 
 from pause_manager import conf
 from pause_manager.models import PauseQueueEntry, PollState
+from pause_manager.reasons import ReasonCode
 
-NO_WORKER = "no_worker"
+NO_WORKER = ReasonCode.NO_WORKER
 
 _TOLD = f"""
     SELECT told::text, extract(epoch FROM statement_timestamp() - polled_at)::float8

@@ -230,7 +230,18 @@ AGENT_ROWS = [
 CONSOLE_ROWS = [
     *page_rows("", VIEWS_A_PAGE),
     *page_rows("runs/", VIEWS_A_PAGE),
+    *page_rows("failures/", VIEWS_A_PAGE),
+    *page_rows("lanes/", VIEWS_A_PAGE),
+    *page_rows("schedules/", VIEWS_A_PAGE),
+    Row("GET", "schedules/new/", OPERATES_BY_PAGE),
+    Row("POST", "schedules/new/", OPERATES_BY_PAGE._replace(operator=422, stranger=422, superuser=422)),
+    Row("POST", "schedules/preview/", OPERATES_BY_PAGE),
+    Row("GET", "schedules/<int:schedule_id>/", OPERATES_BY_PAGE._replace(stranger=404)),
+    Row("POST", "schedules/<int:schedule_id>/", OPERATES_BY_PAGE._replace(operator=422, stranger=404, superuser=422)),
     *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
+    *page_rows("windows/", VIEWS_A_FLEET_PAGE),
+    *page_rows("audit/", VIEWS_A_PAGE),
+    Row("GET", "audit/export/", VIEWS_A_PAGE),
     *page_rows("pause-queue/", VIEWS_A_PAGE),
     *page_rows("resources/", VIEWS_A_FLEET_PAGE),
     *page_rows("tasks/", OPERATES_THE_FLEET_BY_PAGE),
@@ -296,6 +307,7 @@ CREDIT_ROWS = [
     *(
         Row("GET", _CREDITS + path, uses_credits())
         for path in (
+            *("usage/chart/", "usage/rows/"),
             *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/", "payments/"),
             *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
         )

@@ -6,11 +6,11 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.api.progress.serializers import ReasonOfWaitSerializer
 from automation.models import Lane
 from automation.models.lanes import MOST_WIDTH
 from pause_manager.api.http import pagination
 from pause_manager.api.http.strict import ReasonSerializer
+from pause_manager.api.reasons import ReasonFiguresSerializer
 
 MOST_LANES = 20
 MOST_RUNS = 50
@@ -76,8 +76,8 @@ class WaitingRunSerializer(LaneRunSerializer):
     """A run that waits for a place."""
 
     position = serializers.IntegerField(help_text="Among all that wait, paused ones included; 1 is next.")
-    reason = ReasonOfWaitSerializer(allow_null=True, help_text="The first of `reasons`; null: it is about to start.")
-    reasons = ReasonOfWaitSerializer(many=True, help_text="All that keep it, in the fixed order.")
+    reason = ReasonFiguresSerializer(allow_null=True, help_text="The first of `reasons`; null: it is about to start.")
+    reasons = ReasonFiguresSerializer(many=True, help_text="All that keep it, in the fixed order.")
 
 
 class LaneQueueSerializer(serializers.Serializer[Any]):

@@ -6,7 +6,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.gate import CODES
 from automation.reports.status import ALL as STATUSES
 from pause_manager.api.reasons import PlaceSerializer, ReasonFiguresSerializer
 
@@ -63,12 +62,6 @@ class ProgressSerializer(serializers.Serializer[Any]):
     durations = DurationsSerializer()
 
 
-class ReasonOfWaitSerializer(ReasonFiguresSerializer):
-    """One reason."""
-
-    code = serializers.ChoiceField(choices=CODES)  # type: ignore[assignment]
-
-
 class WillStartSerializer(serializers.Serializer[Any]):
     """Items that start when nothing keeps the run."""
 
@@ -82,5 +75,5 @@ class ExplanationSerializer(PlaceSerializer):
 
     status = serializers.ChoiceField(choices=STATUSES)
     may_proceed = serializers.BooleanField()
-    reasons = ReasonOfWaitSerializer(many=True)
+    reasons = ReasonFiguresSerializer(many=True)
     will_start = WillStartSerializer(many=True)

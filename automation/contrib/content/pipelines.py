@@ -27,7 +27,15 @@ class ContentPipeline(Pipeline):
     reader = Keywords()
     params = (
         Param("keywords_per_cluster", int, 8, "Keywords a cluster has on average.", minimum=1, maximum=1_000),
-        Param("ideas_per_cluster", int, 3, "Articles written for each cluster.", minimum=1, maximum=20),
+        Param(
+            "ideas_per_cluster",
+            int,
+            3,
+            "Articles written for each cluster.",
+            minimum=1,
+            maximum=20,
+            label="Articles per cluster",
+        ),
         Param(
             "words",
             int,
@@ -35,6 +43,7 @@ class ContentPipeline(Pipeline):
             "Words an article should have; the offline writer writes less.",
             minimum=200,
             maximum=3_000,
+            label="Words per article",
         ),
         Param("images_per_article", int, 1, "Pictures drawn for each article.", minimum=1, maximum=10),
         Param(
@@ -43,15 +52,35 @@ class ContentPipeline(Pipeline):
             "offline",
             "Who writes the texts; offline writes demo texts.",
             choices=("offline", "openai"),
+            label="Text provider",
         ),
         Param("image_provider", str, "offline", "Who draws the pictures.", choices=("offline", "openai")),
-        Param("base_url", str, "", "OpenAI-compatible, host in TEXT_PROVIDER_HOSTS; empty: TEXT_PROVIDER_BASE_URL."),
-        Param("model", str, "", "Model of the text provider."),
-        Param("image_model", str, "", "Model of the image provider."),
         Param(
-            "api", str, "chat", "completion is for base models without a chat template.", choices=("chat", "completion")
+            "base_url",
+            str,
+            "",
+            "OpenAI-compatible, host in TEXT_PROVIDER_HOSTS; empty: TEXT_PROVIDER_BASE_URL.",
+            label="Address of the text provider",
         ),
-        Param("timeout", float, 60.0, "Seconds to wait for one answer of a provider.", minimum=1, maximum=3_600),
+        Param("model", str, "", "As the text provider calls it.", label="Text model"),
+        Param("image_model", str, "", "As the image provider calls it."),
+        Param(
+            "api",
+            str,
+            "chat",
+            "completion is for base models without a chat template.",
+            choices=("chat", "completion"),
+            label="Kind of text model",
+        ),
+        Param(
+            "timeout",
+            float,
+            60.0,
+            "Seconds to wait for one answer of a provider.",
+            minimum=1,
+            maximum=3_600,
+            label="Wait for an answer (seconds)",
+        ),
     )
 
     @classmethod

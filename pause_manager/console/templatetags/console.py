@@ -70,6 +70,8 @@ def person(actor: str) -> str:
         return f"{name} (shell)"
     if kind == "run" and name:
         return f"the run itself ({name[:8]})"
+    if kind == "window" and name:
+        return f"pause window {name}"
     return actor.removeprefix("user:")
 
 
