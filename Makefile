@@ -17,7 +17,7 @@ export DATA_DIR
 # Where it is set, each of the many processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run up run-llm test test-slow test-touched test-matrix check format reference openapi bench browser
+.PHONY: help run up run-llm test test-slow test-touched test-matrix check format reference openapi bench browser pictures
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ openapi: .venv/.dev  ## write docs/reference/openapi.yaml
 format: .venv/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: .venv/.dev  ## pictures of every page of the console, from the system that make up started
+	@$(BIN)/python -m tests.support.pictures --port $(PORT) --data-dir $(DATA_DIR)
 
 bench: .venv/.dev  ## the benchmarks
 	@$(BIN)/python -m benchmarks

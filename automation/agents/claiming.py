@@ -8,6 +8,7 @@ from functools import partial
 from django.db import connection, transaction
 
 from automation import gate, leases
+from automation.agents import permits
 from automation.agents.jobs import Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
@@ -78,8 +79,13 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], view: NodeView |
         except NoRoom as full:
             why = why or str(full)
             continue
-        if work is not None:
+        if work is None:
+            continue
+        may_begin, stop = permits.draw(stage_run, work, 1)
+        if may_begin:
             return Job(agent, stage_run, work), ""
+        leases.release(work)
+        why = why or (stop.sentence if stop is not None else "")
     return None, why
 
 

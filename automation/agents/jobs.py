@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from automation import conf, gate, leases
+from automation.agents import permits
 from automation.gate import installed_code
 from automation.items import units
 from automation.items.leased_slice import LeasedSlice
@@ -93,7 +94,7 @@ class Job:
 
     def as_dict(self, limit: int | None = None) -> dict[str, Any]:
         """Everything an agent needs to begin, with the first ``limit`` items."""
-        settings = conf.settings()
+        settings, page = conf.settings(), page_of(self, limit=limit)
         return {
             "id": self.work.slice_id,
             "token": self.work.token,
@@ -101,7 +102,8 @@ class Job:
             "pipeline": self.run.pipeline,
             "stage": self.stage_run.slug,
             "params": installed_code.params_of(self.run),
-            **page_of(self, limit=limit),
+            "items": page["items"],
+            "more": page["more"],
             "cursor": self.cursor,
             "lastKey": self.last_key,
             "gpus": self.work.gpus,
@@ -114,12 +116,20 @@ class Job:
 
 
 def page_of(job: Job, *, after: str = "", limit: int | None = None) -> dict[str, Any]:
-    """``{"items": [{"key", "payload"}], "more": bool}``: the uncommitted items after ``after``."""
+    """``{"items": [{"key", "payload"}], "more": bool, "stop"}``: the uncommitted items after ``after``.
+
+    As many of them as may begin; ``stop`` says why there are none, though there is more.
+    """
     # Keys sort by their bytes, here as in the database.
     position = max(after.removeprefix(job.prefix), job.work.cursor)
     found = list(_page(job, replace(job.work, cursor=position), min(limit or PAGE, LARGEST_PAGE)))
-    last = found[-1]["key"] if found else ""
-    return {"items": found, "more": bool(found) and last != job.last_key}
+    more = bool(found) and found[-1]["key"] != job.last_key
+    if not found or job.is_finished:
+        return {"items": found, "more": more, "stop": None}
+    before = permits.begun(job.work, position)
+    may, stop = permits.draw(job.stage_run, job.work, before + len(found))
+    allowed = found[: max(0, may - before)]
+    return {"items": allowed, "more": more or len(allowed) < len(found), "stop": None if allowed else stop}
 
 
 def _page(job: Job, work: LeasedSlice, limit: int) -> Iterator[dict[str, Any]]:

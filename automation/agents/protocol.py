@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 
 from automation import leases
-from automation.agents import claiming, registry, submission
+from automation.agents import claiming, permits, registry, submission
 from automation.agents.jobs import Job, page_of
 from automation.agents.submission import Submission
 from automation.errors import JobIncomplete, JobNotFound, LeaseLost
@@ -78,10 +78,14 @@ def heartbeat(agent: Agent, job_id: int, token: int) -> Reply:
 
 
 def items(agent: Agent, job_id: int, token: int, *, after: str = "", limit: int | None = None) -> Reply:
-    """``{items, more, system}``: the items after the one with key ``after``, else those after the cursor."""
+    """``{items, more, stop, system}``: the items after the one with key ``after``, else those after the cursor.
+
+    With ``more`` and no items, ``stop`` is why none may begin now.
+    """
     with transaction.atomic():
         job = _held(agent, job_id, token)
-    return {**page_of(job, after=after, limit=limit), **_system(agent)}
+    page = page_of(job, after=after, limit=limit)
+    return {**page, "stop": _as_dict(page["stop"]), **_system(agent)}
 
 
 def commit(agent: Agent, job_id: int, token: int, given: Submission, *, actor: Actor, release: bool = False) -> Reply:
@@ -90,6 +94,11 @@ def commit(agent: Agent, job_id: int, token: int, given: Submission, *, actor: A
     With its last item the slice is finished; ``release`` releases it earlier. Committed items are not committed
     again. Raises ``InvalidCheckpoint`` or ``CheckpointConflict``.
     """
+    with transaction.atomic():
+        job = _found(agent, job_id, token)
+    if not job.is_finished:
+        # Before the slice is locked again: what pays for the items comes first.
+        permits.check(job.stage_run, job.work, given.cursor.removeprefix(job.prefix))
     with transaction.atomic():
         job = _found(agent, job_id, token)
         if job.is_finished:

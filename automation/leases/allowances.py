@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from automation.items.leased_slice import LeasedSlice
 from automation.models import StageRun
@@ -25,8 +26,16 @@ class Permit:
     stop: Stop | None = None
 
 
-Draw = Callable[[LeasedSlice, int], Permit]
-"""(slice, passes that are wanted): draws them for its holder. What it does not use ends with its lease."""
+class Draw(Protocol):
+    """What limits a stage. What a holder does not use of what was drawn for it ends with its lease."""
+
+    def __call__(self, work: LeasedSlice, wanted: int, /) -> Permit:
+        """Draw up to ``wanted`` passes for the holder of ``work``."""
+
+    def drawn(self, work: LeasedSlice, /) -> int:
+        """The passes that were drawn for the holder of ``work`` and are not committed."""
+
+
 Provider = Callable[[StageRun], Draw | None]
 """Asked once per loop; ``None``: it does not limit this stage."""
 

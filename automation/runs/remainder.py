@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import F
+from psycopg.types.json import Jsonb
 
 from automation.items import keys
 from automation.models import AutomationRun, Lifecycle, SliceTotals, StageRun, WorkSlice
@@ -64,6 +65,33 @@ class Remainder:
         if copied and step.slug == INPUT:
             StageRun.objects.filter(pk=self._news[INPUT].pk).update(total_items=F("total_items") + copied)
         return True
+
+    def copy_chosen(self, reader: str, keys: Sequence[str], payload: dict[str, Any] | None) -> int:
+        """Copy the items with ``keys`` that failed in ``reader``, one with another ``payload`` if that is given.
+
+        Returns how many; ``total_items`` of ``new`` is that, too.
+        """
+        if reader not in self._olds or reader not in self._news:
+            return 0
+        copied = 0
+        for slug in self._sources.get(reader, ()):
+            values: dict[str, Any] = {
+                "old": self._olds[slug].pk,
+                "new": self._news[slug].pk,
+                "reader": self._olds[reader].pk,
+                "prefix": self._prefix(slug, reader),
+                "keys": list(keys),
+                "payload": None if payload is None else Jsonb(payload),
+            }
+            with connection.cursor() as cursor:
+                cursor.execute(_CHOSEN, values)
+                found = cursor.rowcount
+            if slug == INPUT:
+                StageRun.objects.filter(pk=self._news[INPUT].pk).update(total_items=F("total_items") + found)
+            copied += found
+        self._new.total_items = copied
+        self._new.save(update_fields=["total_items"])
+        return copied
 
     def _plan(self) -> list[Step]:
         again = {slug for slug, stage_run in self._olds.items() if _must_repeat(stage_run)}
@@ -188,5 +216,13 @@ _FAILED = f"""
             ON CONFLICT DO NOTHING RETURNING 1
     )
     SELECT (SELECT count(*) FROM copied), (SELECT count(*) FROM chosen), (SELECT max(key) FROM chosen)
+"""
+_CHOSEN = f"""
+    INSERT INTO {ITEM} (made_by_id, key, payload)
+    SELECT %(new)s, item.key, coalesce(%(payload)s::jsonb, item.payload)
+      FROM {ITEM_FAILURE} AS failure
+      JOIN {ITEM} AS item ON item.made_by_id = %(old)s AND item.key = substr(failure.key, length(%(prefix)s) + 1)
+     WHERE failure.stage_run_id = %(reader)s AND failure.key = ANY(%(keys)s) AND starts_with(failure.key, %(prefix)s)
+        ON CONFLICT DO NOTHING
 """
 _STATEMENTS = {"all": _ALL, "slices": _IN_SLICES, "failures": _FAILED}

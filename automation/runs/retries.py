@@ -48,17 +48,7 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
     with transaction.atomic():
         lock_runs([str(run_id)])
         old = _retryable(run_id)
-        new = AutomationRun.objects.create(
-            site=old.site,
-            pipeline=old.pipeline,
-            lane=old.lane,
-            params=old.params,
-            created_by=actor.name,
-            retry_of=old,
-            priority=old.priority,
-            timeout_seconds=old.timeout_seconds,
-            copying={"step": 0, "after": None},
-        )
+        new = create_like(old, actor, retry_of=old, copying={"step": 0, "after": None})
         creation.refuse_if_closed(old.site)
         olds = list(old.stages.filter(position__gte=0).order_by("position"))
         try:
@@ -76,9 +66,28 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
         if waiting := dependency_rows.replace(old.pk, new.pk):
             told["now_waiting_for_the_retry"] = [str(pk) for pk in waiting]
         audit.record("retry", scope=old.scope, actor=actor, reason=reason, details=told)
-        AutomationRun.objects.filter(pk=new.pk).update(start_requested_at=Now())
-        audit.record("start_requested", scope=new.scope, actor=actor, reason=reason)
+        request_start(new, actor=actor, reason=reason)
     return lanes.begin_if_open(AutomationRun.objects.get(pk=new.pk), actor=actor, reason=reason)
+
+
+def create_like(old: AutomationRun, actor: Actor, **more: Any) -> AutomationRun:
+    """Create the row of a run with the site, pipeline, lane, parameters, priority and time limit of ``old``."""
+    return AutomationRun.objects.create(
+        site=old.site,
+        pipeline=old.pipeline,
+        lane=old.lane,
+        params=old.params,
+        created_by=actor.name,
+        priority=old.priority,
+        timeout_seconds=old.timeout_seconds,
+        **more,
+    )
+
+
+def request_start(new: AutomationRun, *, actor: Actor, reason: str) -> None:
+    """Ask for the start of a run that was created to retry another."""
+    AutomationRun.objects.filter(pk=new.pk).update(start_requested_at=Now())
+    audit.record("start_requested", scope=new.scope, actor=actor, reason=reason)
 
 
 def copy_remaining(seconds: float = 20.0) -> int:
@@ -129,7 +138,7 @@ def _step(new: AutomationRun) -> bool:
 
 def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
     """Copy batches until about ``at_most`` more items are copied; returns whether all are."""
-    remainder = Remainder(old, new, _sources(new))
+    remainder = Remainder(old, new, sources_of(new))
     had = new.total_items
     while remainder.copy_batch():
         if new.total_items - had >= at_most:
@@ -139,7 +148,8 @@ def _copy(old: AutomationRun, new: AutomationRun, *, at_most: int) -> bool:
     return True
 
 
-def _sources(run: AutomationRun) -> Sources:
+def sources_of(run: AutomationRun) -> Sources:
+    """By stage of ``run``, what it reads."""
     rows = run.stages.exclude(slug=INPUT).order_by("position")
     return {row.slug: definition.of(row).after or (INPUT,) for row in rows}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,14 +16,17 @@ from automation import gate
 from automation.gate import installed_code
 from automation.models import TERMINAL, AutomationRun, Lifecycle
 from automation.models.work import WorkItem, WorkSlice
-from automation.reports import payload_access, progress, run_figures
+from automation.reports import explanation, payload_access, progress, run_figures
 from automation.reports.item_labels import label_of
 from automation.runs import start_conditions
 from automation.runs.retries import RETRYABLE
-from backend.console import access, answers
+from backend.console import access, answers, card_lines
 from pause_manager.console.live.sse import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
+
+SAME_ACT = timedelta(seconds=1)
+"""A pause and its event are written by statements of one transaction."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,18 @@ class Controls:
     retry: bool
     force: bool
     """The run waits for capacity and can be started anyway."""
+    again: bool = False
+    """It has ended, and another like it can be started."""
+
+    @property
+    def is_any(self) -> bool:
+        return self.pause or self.resume or self.cancel or self.retry or self.force or self.again
 
 
 @dataclass(frozen=True)
 class Pause:
-    """The pause in force: who, when, why; the items in progress at the time; what a resume continues with."""
+    """The pause in force: the items in progress when it began, and what a resume continues with."""
 
-    since: datetime
-    actor: str
-    reason: str
     in_progress: list[dict[str, Any]]
     starts: list[dict[str, Any]]
     follows: list[str]
@@ -65,7 +71,8 @@ class Rights:
 
 def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     """Return the template context of the card of ``run``, a run from ``with_leases()``."""
-    reasons = gate.explain(run)
+    explained = explanation.of_run(run)
+    reasons = list(explained.reasons)
     if not rights.payloads:
         reasons = payload_access.without_texts(reasons)
     found = progress.snapshot(run, has_reasons=not gate.may_proceed(reasons))
@@ -73,6 +80,8 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
     titles = {stage["slug"]: stage["title"] for stage in found["stages"]}
     for stage in found["stages"]:
         stage["is_current"] = stage["status"] not in ("pending", *TERMINAL)
+    lines = card_lines.holds_of(run, reasons, may_operate=rights.operate)
+    failed = sum(stage["failed_items"] for stage in found["stages"])
     asked, asks = answers.asked_by(run, titles, is_shown=rights.payloads) if run.paused_at else ([], 0)
     in_flight = [_in_progress(run.pipeline, lease, titles, rights) for lease in found["in_flight"]]
     return {
@@ -89,7 +98,20 @@ def context(run: AutomationRun, rights: Rights) -> dict[str, Any]:
         "is_final": run.lifecycle in TERMINAL,
         "is_ticking": run.started_at is not None and run.finished_at is None,
         # The banner says that the run is being cancelled, and a finished run waits for nothing.
-        "reasons": [reason for reason in reasons if reason.code not in ("finished", "cancel")],
+        "reasons": [
+            reason for reason in reasons if reason.code not in ("finished", "cancel") and not card_lines.is_hold(reason)
+        ],
+        "is_kept": not gate.may_proceed(reasons),
+        "holds": lines,
+        "is_for_people": any(line.is_of_people for line in lines),
+        "position": explained.position,
+        "expected_start": explained.expected_start,
+        "ending": card_lines.ending_of(run, now, found["stages"], reasons),
+        "left": card_lines.left_of(run, found["stages"]) if run.lifecycle not in TERMINAL else "",
+        "failed": failed,
+        "stopped_seconds": max(
+            0.0, (found["durations"]["total_seconds"] or 0) - (found["durations"]["active_seconds"] or 0)
+        ),
         "cancelling": next((reason.sentence for reason in reasons if reason.code == "cancel"), ""),
         "questions": asked,
         "more_questions": asks - len(asked),
@@ -106,7 +128,8 @@ def controls(run: AutomationRun, *, may_operate: bool) -> Controls:
     kinds = set(Hold.objects.covering([run.scope]).values_list("kind", flat=True)) if is_open else set()
     held, waits = Hold.Kind.OPERATOR in kinds, Hold.Kind.CAPACITY in kinds
     may_resume = held or not kinds.isdisjoint(start_conditions.kinds())
-    return Controls(pause=is_open and not held, resume=may_resume, cancel=is_open, retry=retry, force=waits)
+    again = may_operate and run.lifecycle in TERMINAL
+    return Controls(is_open and not held, may_resume, is_open, retry, waits, again)
 
 
 def _has_failures(run: AutomationRun) -> bool:
@@ -124,7 +147,8 @@ def update(run_id: UUID, rights: Rights) -> Update | None:
 
 def page_version(found: dict[str, Any]) -> str:
     """Return a digest that changes with the status and with the start or end of a stage: then the page is refreshed."""
-    facts = [found["status"], *(f"{stage['slug']}:{stage['status']}" for stage in found["stages"])]
+    lines = (f"{line.sentence} {line.since}" for line in found["holds"])
+    facts = [found["status"], *lines, *(f"{stage['slug']}:{stage['status']}" for stage in found["stages"])]
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]
 
 
@@ -144,10 +168,12 @@ def _in_progress(pipeline: str, lease: dict[str, Any], titles: dict[str, str], r
 
 
 def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, str], rights: Rights) -> Pause | None:
-    placed = ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed").first()
-    if placed is None or run.paused_at is None:
-        return None
-    in_flight = placed.details.get("in_flight", [])
+    assert run.paused_at is not None
+    # The first hold of the pause in force: what was placed on top of it later met nothing in progress.
+    placed = (
+        ControlEvent.objects.of_scope(run.scope).filter(action="hold_placed", at__gte=run.paused_at - SAME_ACT).last()
+    )
+    in_flight = placed.details.get("in_flight", []) if placed is not None else []
     names = _names(run.pipeline, in_flight) if rights.payloads else {}
     in_progress = [
         {
@@ -164,7 +190,7 @@ def _pause(run: AutomationRun, stages: list[dict[str, Any]], titles: dict[str, s
     if not any(stage["is_current"] for stage in stages):
         starts = [{**stage, "remaining_count": run.total_items} for stage in starts]
     follows = [stage["title"] for stage in pending if stage["slug"] not in {start["slug"] for start in starts}]
-    return Pause(run.paused_at, placed.actor, placed.reason, in_progress, starts, follows)
+    return Pause(in_progress, starts, follows)
 
 
 def _names(pipeline: str, in_flight: list[dict[str, Any]]) -> dict[tuple[int, str], str]:

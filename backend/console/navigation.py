@@ -12,6 +12,7 @@ from django.urls import reverse
 from automation import conf as automation_conf
 from automation.errors import AutomationError
 from backend.console import access, card, palette
+from backend.console.failures_page import PAGE as FAILURES
 from backend.console.lanes.page import PAGE as LANES
 from backend.console.overview.page import PAGE as OVERVIEW
 from backend.console.runs.page import PAGE as RUNS
@@ -60,7 +61,7 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(OVERVIEW, RUNS, LANES, SCHEDULES)
+pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, FAILURES)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)

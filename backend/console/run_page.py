@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from automation.models import AutomationRun, StageRun
+from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
-from backend.console import access, card
+from automation.runs.retries import RETRYABLE
+from backend.console import access, card, failures, run_log, timeline
 from backend.console.outputs import Output, results_of
 from pause_manager import workloads
 from pause_manager.models import ControlEvent
@@ -37,9 +37,22 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "may_see_payloads": rights.payloads,
         "outputs": _outputs(request, run, stage_runs, titles) if rights.payloads else {},
         "failures": _failures(request, run.pipeline, stage_runs, titles, is_shown=rights.payloads),
-        "events": _events(request, run),
+        "failures_paged": bool(request.GET.get("failures_after")),
+        "events": _events(request, run, titles),
+        "timeline": timeline.drawing(run, found["stages"], stage_runs),
+        "graph": timeline.graph(found["stages"], stage_runs),
+        "is_failures_first": run.lifecycle == Lifecycle.FAILED,
+        "may_retry_items": rights.operate and run.lifecycle in RETRYABLE,
+        "downloads": _downloads(run, stage_runs) if rights.payloads and run.finished_at else [],
     }
+    found["groups"], found["is_more_failed"] = failures.groups_of(run, stage_runs, titles, is_shown=rights.payloads)
     return render(request, "console/run.html", found)
+
+
+def _downloads(run: AutomationRun, stage_runs: list[StageRun]) -> list[tuple[str, str]]:
+    """The result files of the last stage that has any."""
+    made = [stage_run for stage_run in stage_runs if stage_run.position >= 0 and stage_run.started_at]
+    return next((found for stage_run in reversed(made) if (found := results_of(run.pk, stage_run.slug))), [])
 
 
 def _outputs(
@@ -73,11 +86,11 @@ def _failures(
     request: HttpRequest, pipeline: str, stage_runs: list[StageRun], titles: dict[str, str], *, is_shown: bool
 ) -> dict[str, Any]:
     """Return a page of failed items by stage and key: the order of the index, so it is cheap however many there are."""
-    failures = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
+    found = ItemFailure.objects.filter(stage_run__in=stage_runs).order_by("stage_run_id", "key")
     stage, _, key = _plain(request.GET.get("failures_after", "")).partition("_")
     if (after := _number(stage)) is not None:
-        failures = failures.filter(Q(stage_run_id__gt=after) | Q(stage_run_id=after, key__gt=key))
-    rows = list(failures[: PAGE_SIZE + 1])
+        found = found.filter(Q(stage_run_id__gt=after) | Q(stage_run_id=after, key__gt=key))
+    rows = list(found[: PAGE_SIZE + 1])
     last = rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None
     slugs = {stage_run.pk: stage_run.slug for stage_run in stage_runs}
     return {
@@ -112,13 +125,14 @@ def _last_line(error: str) -> str:
     return error.strip().splitlines()[-1] if error.strip() else ""
 
 
-def _events(request: HttpRequest, run: AutomationRun) -> dict[str, Any]:
-    """Return a page of the run's log, newest first; consecutive events with the same text share one line."""
+def _events(request: HttpRequest, run: AutomationRun, titles: dict[str, str]) -> dict[str, Any]:
+    """Return a page of the run's log, newest first; what belongs to one act stands together."""
     before = _number(request.GET.get("events_before", ""))
     events = ControlEvent.objects.of_scope(run.scope)
     if before is not None:
         events = events.filter(pk__lt=before)
     rows = workloads.events_for(request.user, events[: PAGE_SIZE + 1])
-    alike = groupby(rows[:PAGE_SIZE], key=lambda event: (event.action, event.reason, event.actor, event.channel))
-    lines = [(next(events), 1 + sum(1 for _ in events)) for _, events in alike]
-    return {"lines": lines, "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None}
+    return {
+        "lines": run_log.entries_of(rows[:PAGE_SIZE], titles),
+        "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None,
+    }

@@ -236,6 +236,9 @@ class Agent:
                 self._fail(batch.job, str(later), retryAfter=later.seconds)
                 return
             batch.hand_in_when_due()
+        if batch.cut_by:
+            batch.give_back(batch.cut_by)
+            return
         batch.hand_in("complete")
 
     def _do(self, item: Json, batch: Batch) -> None:
@@ -278,6 +281,8 @@ class Batch:
         self._server = server
         self.heartbeat = heartbeat
         self._interval = float(job["checkpointInterval"])
+        self.cut_by = ""
+        """Why no more of its items may begin, though some are left."""
         self._begin()
         self._handed_in_at = time.monotonic()
 
@@ -293,6 +298,9 @@ class Batch:
         while True:
             yield from page["items"]
             if not page["more"]:
+                return
+            if not page["items"]:
+                self.cut_by = (page["stop"] or {}).get("sentence", "no item of it may begin now")
                 return
             after = page["items"][-1]["key"]
             page = self._persist(functools.partial(self._server.items, self.job, after))

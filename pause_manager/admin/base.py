@@ -13,6 +13,7 @@ from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils.text import capfirst
 
 from pause_manager.actor import Actor
 
@@ -64,6 +65,10 @@ class ReadOnlyAdmin(ModelAdmin[M]):
     show_facets = admin.ShowFacets.NEVER
     paginator = EstimatingPaginator
     list_per_page = 50
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        title = capfirst(str(self.opts.verbose_name_plural))
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -99,7 +99,7 @@ class System:
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
-    def wait_for_web(self, seconds: float = 30) -> None:
+    def wait_for_web(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -157,7 +157,7 @@ def visit(chromium: Browser, system: System) -> Iterator[Callable[..., Watched]]
     """Open the console as a user; the context is closed after the test."""
     contexts: list[Any] = []
 
-    def open_page(user: str, password: str, path: str = "/", **options: Any) -> Watched:
+    def open_page(user: str, password: str, path: str = "/runs/", **options: Any) -> Watched:
         context = chromium.new_context(viewport={"width": 1440, "height": 900}, **options)
         contexts.append(context)
         context.set_default_timeout(15_000)

@@ -62,7 +62,7 @@ def test_eight_tabs_share_one_stream_and_every_button_works(system: System, visi
     paths = (
         [f"/runs/{runs[0].pk}/"] * 3
         + [f"/runs/{runs[1].pk}/"] * 2
-        + ["/", "/runs/?status=active", f"/runs/{runs[0].pk}/"]
+        + ["/runs/", "/runs/?status=active", f"/runs/{runs[0].pk}/"]
     )
     watched = visit("olga", PASSWORD, "/")
 
@@ -141,12 +141,14 @@ def test_who_signs_in_after_another_gets_nothing_of_theirs_and_their_tabs_fall_s
     run = make_drill(ours, items=2_000, seconds=0.3)
     olga = visit("olga", PASSWORD, f"/runs/{run.pk}/").page
     expect_to_move(olga)
-    (other,) = open_tabs(olga, system, ["/"])
+    (other,) = open_tabs(olga, system, ["/runs/"])
 
+    other.locator("details.who > summary").click()
     other.get_by_role("button", name="Sign out").click()
     other.get_by_label("User name").fill("stan")
     other.get_by_label("Password").fill(PASSWORD)
     other.get_by_role("button", name="Sign in").click()
+    other.get_by_role("link", name="Runs", exact=True).click()
     expect(other.locator("#runs")).to_contain_text("No runs yet")
 
     expect(olga.locator("#connection")).to_contain_text("You are signed out", timeout=20_000)

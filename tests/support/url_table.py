@@ -231,6 +231,7 @@ AGENT_ROWS = [
 CONSOLE_ROWS = [
     *page_rows("", VIEWS_A_PAGE),
     *page_rows("runs/", VIEWS_A_PAGE),
+    *page_rows("failures/", VIEWS_A_PAGE),
     *page_rows("lanes/", VIEWS_A_PAGE),
     *page_rows("schedules/", VIEWS_A_PAGE),
     Row("GET", "schedules/new/", OPERATES_BY_PAGE),
@@ -307,6 +308,7 @@ CREDIT_ROWS = [
     *(
         Row("GET", _CREDITS + path, uses_credits())
         for path in (
+            *("usage/chart/", "usage/rows/"),
             *("accounts/", "accounts/<str:account_id>/", "transfers/", "usage/", "prices/", "invoices/", "payments/"),
             *("sites/<str:site_id>/budget/", "runs/<str:run_id>/"),
         )

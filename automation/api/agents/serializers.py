@@ -144,11 +144,19 @@ class SystemAnswer(serializers.Serializer[Any]):
     system = SystemSerializer()
 
 
+class StopSerializer(serializers.Serializer[Any]):
+    """Why the job is to be given back at the next item."""
+
+    code = serializers.CharField(help_text="`held`, `cancelled`, `finished`, `yield`, `budget` or `lease_lost`.")
+    sentence = serializers.CharField()
+
+
 class JobItemsSerializer(SystemAnswer):
     """Items of a job, in order."""
 
     items = JobItemSerializer(many=True)
     more = serializers.BooleanField(help_text="Others come after these.")
+    stop = StopSerializer(allow_null=True, help_text="With `more` and no items: why none may begin now.")
 
 
 class JobSerializer(serializers.Serializer[Any]):
@@ -182,14 +190,7 @@ class ClaimAnswer(SystemAnswer):
     """A job, if there is one."""
 
     job = JobSerializer(allow_null=True)
-    reason = serializers.CharField(allow_null=True, help_text="What the agent's machine lacks, if that is why.")
-
-
-class StopSerializer(serializers.Serializer[Any]):
-    """Why the job is to be given back at the next item."""
-
-    code = serializers.CharField(help_text="`held`, `cancelled`, `finished`, `yield` or `lease_lost`.")
-    sentence = serializers.CharField()
+    reason = serializers.CharField(allow_null=True, help_text="What the machine or the account lacks, if that is why.")
 
 
 class HeartbeatAnswer(SystemAnswer):

@@ -6,7 +6,7 @@ used until the checkpoint books what it did cost, or the lease ends.
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 
 from django.db import connection, transaction
 
@@ -27,10 +27,24 @@ SPREAD = 4
 """A draw takes this part of what is left at most, so that the last credits are not set aside by one loop alone."""
 
 
+@dataclass(frozen=True)
+class Purse:
+    """Of a stage with a price."""
+
+    price: StagePrice
+
+    def __call__(self, work: LeasedSlice, wanted: int, /) -> Permit:
+        return draw(self.price, work, wanted)
+
+    def drawn(self, work: LeasedSlice, /) -> int:
+        held = Grant.objects.filter(pk=work.slice_id, token=work.token).first()
+        return 0 if held is None else max(0, held.granted - held.done)
+
+
 def limits(stage_run: StageRun) -> Draw | None:
     """How a loop of the stage draws, if an item of it costs anything."""
     price = StagePrice.objects.filter(pk=stage_run.pk, expected__gt=0).first()
-    return None if price is None else partial(draw, price)
+    return None if price is None else Purse(price)
 
 
 allowances.register(limits)

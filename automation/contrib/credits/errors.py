@@ -82,6 +82,15 @@ class InvoiceNotFound(AutomationError):
         super().__init__(f"Cannot find invoice {number[:64]}: there is none that you may see.")
 
 
+class HistoryRefused(AutomationError):
+    """What was asked of the history of usage is none that it has."""
+
+    code = "history_refused"
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"Cannot show the history: {rule}.")
+
+
 class ProviderNotFound(AutomationError):
     """No such provider of payments is set up."""
 

@@ -197,13 +197,17 @@ _PERIODS = f"""
 _REVENUE = f"""
     JOIN {LINE} AS line ON line.transfer_id = transfer.id AND line.book = '{Line.Book.REVENUE.value}'
 """
+# The first booking of the period is looked for account by account: as one join it would walk the ledger.
 _MISSING = f"""
     SELECT due.account_id FROM ({_PERIODS} WHERE billing.account_id > %(after)s) AS due
-     WHERE due.has_ended AND EXISTS (
-           SELECT 1 FROM {TRANSFER} AS transfer {_REVENUE}
-            WHERE transfer.account_id = due.account_id AND line.amount <> 0
-              AND transfer.created_at >= due.starts_at AND transfer.created_at < due.ends_at)
-     ORDER BY due.account_id LIMIT %(most)s
+     CROSS JOIN LATERAL (
+           SELECT transfer.id FROM {TRANSFER} AS transfer
+            WHERE transfer.account_id = due.account_id
+              AND transfer.created_at >= due.starts_at AND transfer.created_at < due.ends_at
+              AND (SELECT line.amount FROM {LINE} AS line
+                    WHERE line.transfer_id = transfer.id AND line.book = '{Line.Book.REVENUE.value}' LIMIT 1) <> 0
+            LIMIT 1) AS first
+     WHERE due.has_ended ORDER BY due.account_id LIMIT %(most)s
 """
 _OF_PERIOD = """
     transfer.account_id = %(account)s AND transfer.created_at >= %(starts)s AND transfer.created_at < %(ends)s

@@ -18,20 +18,23 @@ from pause_manager.observability import counter_history, waiting
 from pause_manager.observability.metrics import Counter
 
 REASONS = {
-    "operator": "held by a person",
-    "capacity": "room on a machine",
-    "lane": "their lane",
     "fleet": "the fleet's pause",
     "freeze": "a frozen lane",
     "dependency": "another run",
+    "operator": "a person's release",
+    "window": "a pause window's end",
+    "lane": "a place in its lane",
     "node": "a held node",
     "budget": "credits",
-    "question": "an answer",
     "needs_input": "an answer",
+    "throttled": "a resource",
     "resource": "a resource",
-    "worker": "a free worker",
-    "hold": "a hold",
-    "window": "a pause window",
+    "capacity": "room on a machine",
+    "code_missing": "a release with its code",
+    "files_not_shared": "shared files",
+    "no_worker": "a worker",
+    "no_free_worker": "a free worker",
+    "no_agent": "an agent",
 }
 """What waits for a reason of the gate, in words; another is written as it is."""
 

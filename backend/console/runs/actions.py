@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
+import orjson
 from django.urls import reverse
 
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun
-from automation.runs import capacity_override, lifecycle, retries
+from automation.reports import payload_access
+from automation.runs import capacity_override, chosen_retries, lifecycle, retries
 from automation.runs.lifecycle import Outcome
-from backend.console import access
+from backend.console import access, failures
 from pause_manager.actor import Actor
 from pause_manager.console.pages import Action, Done, Refused, Request
 
@@ -53,22 +56,61 @@ def _action(verb: Verb, word: str) -> Action:
     return Action(run, access.OPERATE)
 
 
-def _asked(request: Request) -> list[UUID]:
-    given = list(dict.fromkeys(request.lists("run")))
+def _asked(request: Request, most: int = MOST) -> list[UUID]:
+    given = list(dict.fromkeys(request.lists("run"))) if most > 1 else [request.values.get("run", "")]
     if not given:
         raise Refused("Cannot do that: no run is selected.")
-    if len(given) > MOST:
-        raise Refused(f"Cannot do that: expected at most {MOST} runs, got {len(given):,}.")
+    if len(given) > most:
+        raise Refused(f"Cannot do that: expected at most {most} runs, got {len(given):,}.")
     try:
         return [UUID(one) for one in given]
     except ValueError:
         raise Refused("Cannot do that: expected ids of runs.") from None
 
 
-ACTIONS = {
+ACTIONS: dict[str, Action] = {
     "pause": _action(lifecycle.pause_runs, "Paused"),
     "resume": _action(lifecycle.resume_runs, "Resumed"),
     "cancel": _action(lifecycle.cancel_many, "Cancelled"),
     "retry": _action(_each(retries.retry_failed), "Retried"),
     "force": _action(_each(capacity_override.start_anyway), "Started"),
 }
+
+
+def retry_items(request: Request) -> Done:
+    """Retry chosen failed items of a run: one by its ``key``, with another ``payload`` if there is one, or those of a
+    ``signature``."""
+    (pk,) = _asked(request, most=1)
+    run = AutomationRun.objects.visible_to(request.user).filter(pk=pk).first()
+    if run is None:
+        raise Refused(f"Cannot retry items of run {pk}: there is no such run.")
+    slug = request.required("stage", "the stage")
+    payload = _payload(request)
+    if key := request.values.get("key", ""):
+        keys = [key]
+    else:
+        stage_run = run.stages.filter(slug=slug, position__gte=0).first()
+        is_shown = payload_access.may_view(request.user)
+        signature = request.required("signature", "which failures")
+        keys = failures.keys_of(stage_run, signature, is_shown=is_shown) if stage_run is not None else []
+    if not keys:
+        raise Refused(f"Cannot retry items of run {pk}: no item failed this way.")
+    new = chosen_retries.retry_items(pk, slug, keys, payload=payload, actor=request.actor, reason=request.reason)
+    return Done(f"Started run {str(new.pk)[:8]} over {new.total_items:,} items.", reverse("console:run", args=[new.pk]))
+
+
+def _payload(request: Request) -> dict[str, Any] | None:
+    if "payload" not in request.values:
+        return None
+    if not payload_access.may_view(request.user):
+        raise Refused("Cannot change the content: you do not have the permission to view payloads.")
+    try:
+        found = orjson.loads(request.values["payload"])
+    except ValueError as error:
+        raise Refused(f"Cannot read the content: it is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise Refused("Cannot read the content: expected a JSON object.")
+    return found
+
+
+ACTIONS["retry_items"] = Action(retry_items, access.OPERATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from automation.contrib.credits import (
     budgets,
     estimates,
     funds,
+    invoices,
     ledger,
     low_balances,
     reports,
@@ -21,6 +23,7 @@ from automation.contrib.credits import (
 )
 from automation.contrib.credits.models import StagePrice, Usage
 from automation.contrib.credits.models.tables import GRANT, LINE, RUN_CREDITS, STAGE_PRICE, TRANSFER, USAGE
+from automation.contrib.credits.payments import orders
 from automation.items import store
 from automation.leases import checkpoint
 from automation.leases.checkpoint import Progress
@@ -98,6 +101,10 @@ def everything(run: AutomationRun, client) -> Iterator[tuple[str, Callable[[], o
         yield part.__name__, part
     yield "late usage", settling.take_late_usage
     yield "low balances", low_balances.tell
+    yield "invoices of a month without usage", lambda: list(invoices.issue_month(date(2020, 1, 1), actor=OPERATOR))
+    yield "payments that were not paid", orders.drop_unpaid
+    for path in ("usage/chart/?", "usage/rows/?by=run&"):
+        yield f"GET {path}", partial(client.get, f"{CREDITS}{path}since=2020-01-01&until=2020-01-31")
     for path in ("accounts/", f"transfers/?account={account.pk}", "transfers/", f"runs/{run.pk}/", "usage/"):
         yield f"GET {path}", partial(client.get, CREDITS + path)
 

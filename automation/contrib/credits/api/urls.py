@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from automation.contrib.credits.api import invoices, payments, views
+from automation.contrib.credits.api import invoices, payments, usage, views
 
 app_name = "credits-api"
 
@@ -18,6 +18,8 @@ urlpatterns = [
     path("transfers/<str:transfer_id>/corrections/", views.Corrections.as_view(), name="corrections"),
     path("invoices/", invoices.Invoices.as_view(), name="invoices"),
     path("invoices/<str:number>/pdf/", invoices.InvoicePdf.as_view(), name="invoice-pdf"),
+    path("usage/chart/", usage.UsageChart.as_view(), name="usage-chart"),
+    path("usage/rows/", usage.UsageRows.as_view(), name="usage-rows"),
     path("usage/", views.UsageHistory.as_view(), name="usage"),
     path("sites/<str:site_id>/budget/", views.Budgets.as_view(), name="budget"),
     path("prices/", views.Prices.as_view(), name="prices"),

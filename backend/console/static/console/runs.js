@@ -40,13 +40,32 @@
     if (reason && event.target.matches?.(".controls")) reason.value = "";
   });
 
-  // htmx enables what it disabled for a request, even where the response disables it.
+  // A button keeps the focus while its request is in progress: it is busy, not disabled. A second press does nothing.
+  const isBusy = (button) => button?.getAttribute("aria-disabled") === "true";
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (isBusy(button)) { event.preventDefault(); event.stopImmediatePropagation(); return; }
+    if (button?.dataset.left === undefined) return;
+    const place = document.getElementById("cancel-left");
+    if (place) place.textContent = button.dataset.left;
+  }, true);
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("#control-form, .answer, dialog form")) return;
+    if (isBusy(event.submitter)) { event.preventDefault(); event.stopImmediatePropagation(); return; }
+    event.submitter?.setAttribute("aria-disabled", "true");
+    event.submitter?.classList.add("is-pressed");
+  }, true);
+
   document.addEventListener("htmx:finally:request", (event) => setTimeout(() => {
-    for (const element of document.querySelectorAll("[data-off]")) element.disabled = true;
+    for (const button of document.querySelectorAll(".is-pressed")) {
+      button.classList.remove("is-pressed");
+      if (!button.classList.contains("pausing")) button.removeAttribute("aria-disabled");
+    }
     if (document.activeElement !== document.body) return;
     if (!event.target.matches?.(".controls, dialog form")) return;
-    const button = document.getElementById("hold-control");
-    (button && !button.disabled ? button : document.getElementById("card"))?.focus({ preventScroll: true });
+    // After a cancel its button is gone: the heading says what the run is now.
+    const button = event.target.closest("dialog") ? null : document.getElementById("hold-control");
+    (button ?? document.getElementById("card-title"))?.focus({ preventScroll: true });
   }));
 
   document.addEventListener("htmx:error", (event) => {

@@ -43,8 +43,10 @@
 
   // Changes in words, for those who do not see the page: what `data-announce` says before and after.
   async function swap(live, target, html) {
-    const said = announced();
+    const said = announced(), unfolded = [...target.querySelectorAll("details[id][open]")].map((one) => one.id);
     await htmx.swap({ text: html, target, swap: "outerMorph", sourceElement: live });
+    // What the reader has unfolded stays so: the server knows nothing of it.
+    for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
     const news = [...announced()].filter(([key, text]) => said.get(key) !== text && text).map(([, text]) => text);
     if (news.length) document.getElementById("announcer").textContent = news.slice(0, 3).join(" ");
     document.dispatchEvent(new CustomEvent("console:updated"));

@@ -1,4 +1,4 @@
-"""What people see of credits: of a run, of an account, of a month. Read only, a constant number of queries."""
+"""Sums of what was used, by month, site, stage or run. A constant number of queries."""
 
 from __future__ import annotations
 

@@ -1,0 +1,49 @@
+"""How many of its items an agent may begin, where something limits them; see ``leases.allowances``.
+
+An agent keeps nothing between its calls, so what it may begin is what was drawn for its lease and not committed.
+"""
+
+from __future__ import annotations
+
+from automation.errors import InvalidCheckpoint
+from automation.items import store
+from automation.items.leased_slice import LeasedSlice
+from automation.leases import allowances
+from automation.models import StageRun
+from pause_manager.holds.stops import Stop
+
+OTHERS = Stop("budget", "What is left is begun by others: ask again in a moment.")
+
+
+def draw(stage_run: StageRun, work: LeasedSlice, wanted: int) -> tuple[int, Stop | None]:
+    """(how many items after the cursor its holder may begin, ``wanted`` at most; why not all of them).
+
+    Call it outside transactions: it locks what pays for them.
+    """
+    allowance = allowances.of(stage_run)
+    if allowance is None:
+        return wanted, None
+    drawn, stop = allowance.drawn(work), None
+    if drawn < wanted:
+        permit = allowance(work, wanted - drawn)
+        drawn, stop = drawn + permit.passes, permit.stop or OTHERS
+    return min(drawn, wanted), stop if drawn < wanted else None
+
+
+def begun(work: LeasedSlice, position: str) -> int:
+    """The items after the cursor up to ``position``, a key without its prefix. Agents take items one by one."""
+    if position <= work.cursor:
+        return 0
+    keys = store.read_keys(work.source_id or 0, first=work.first_key, after=work.cursor, up_to=position)
+    return sum(1 for _ in keys)
+
+
+def check(stage_run: StageRun, work: LeasedSlice, position: str) -> None:
+    """Raise ``InvalidCheckpoint`` if its holder hands in more items than it may begin."""
+    if allowances.of(stage_run) is None:
+        return
+    done = begun(work, position)
+    may, stop = draw(stage_run, work, done)
+    if may < done:
+        why = stop.sentence if stop is not None else ""
+        raise InvalidCheckpoint(f"Cannot checkpoint: it has {done} items, and {may} may begin. {why}".rstrip())
