@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--browsers", type=int, default=BROWSERS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args(arguments)
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings.dev")
     django.setup()
     cookie = signed_in(options.port, Path(os.environ.get("DATA_DIR", ".data")))
     asyncio.run(measure(options.port, options.browsers, options.seconds, cookie))

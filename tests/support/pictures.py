@@ -75,8 +75,8 @@ def take(page: Page, system: System, path: str, width: int) -> None:
     page.goto(f"{system.url}{path}")
     page.wait_for_timeout(2_500)
     place = IMAGES / f"console-{name}-{width}.png"
-    height = page.evaluate("Math.min(document.documentElement.scrollHeight, innerWidth * 3)")
-    page.set_viewport_size({"width": width, "height": max(WIDTHS[width], int(height))})
+    height = min(int(page.evaluate("document.documentElement.scrollHeight")), 2 * WIDTHS[width])
+    page.set_viewport_size({"width": width, "height": max(WIDTHS[width], height)})
     page.screenshot(path=place)
     page.set_viewport_size({"width": width, "height": WIDTHS[width]})
     print(place)
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--data-dir", type=Path, default=Path(".data"))
     parser.add_argument("--run", default="", help="take this run's page, and start no work")
+    parser.add_argument("--width", type=int, choices=list(WIDTHS), help="only this one")
     options = parser.parse_args()
     system = System(options.data_dir, options.port)
     run = options.run or system.make_work()
@@ -95,7 +96,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, BROWSERS)), None)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        for width in WIDTHS:
+        for width in [options.width] if options.width else WIDTHS:
             page = signed_in(browser, system, width)
             links = page.eval_on_selector_all("#side a", "all => all.map(one => new URL(one.href).pathname)")
             for link in [*links, "/runs/new/", *([f"/runs/{run}/"] if run else [])]:

@@ -105,10 +105,13 @@ def area(samples: Mapping[tuple[datetime, str], int], seen: set[datetime], minut
     is_seen = [minute in seen for minute in minutes]
     totals = [sum(series[name][step] for name in names) for step in range(len(minutes))]
     top = nice(max(totals, default=0))
+    # The minute that has just begun may not have been looked at yet.
+    newest = next((step for step in range(-1, -min(4, len(minutes) + 1), -1) if is_seen[step]), -1)
     base, layers = [0] * len(minutes), []
     for index, name in enumerate(names):
         upper = [low + more for low, more in zip(base, series[name], strict=True)]
-        layers.append(Layer(name, index, _path(base, upper, is_seen, top), series[name][-1], max(series[name])))
+        shape = _path(base, upper, is_seen, top)
+        layers.append(Layer(name, index, shape, series[name][newest], max(series[name])))
         base = upper
     rows = [
         (minute, [series[name][step] if is_seen[step] else None for name in names])

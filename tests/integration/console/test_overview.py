@@ -188,7 +188,7 @@ class TestCharts:
 
         page = text_of(signed_in(run.site, VIEW))
 
-        assert 'for room on a machine <b>0</b> <span class="muted">(most: 5)' in page
+        assert 'for room on a machine <b>5</b> <span class="muted">(most: 5)' in page
         assert '<td class="number">5</td><td class="number">2</td>' in page
         assert '<td class="number">–</td><td class="number">–</td>' in page
 
