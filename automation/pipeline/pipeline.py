@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from automation.errors import InvalidInput, InvalidParams
@@ -37,6 +38,9 @@ class Pipeline:
     """False if the pipeline makes its own items from its parameters in :meth:`make_items`."""
     reader: ClassVar[Reader] = Rows()
     """How files become items: each row or object as it is, unless a reader of your own says otherwise."""
+
+    sample: ClassVar[Path | None] = None
+    """A file that a person may start a first run from."""
 
     @classmethod
     def stage(cls, slug: str) -> type[AnyStage]:

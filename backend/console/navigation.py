@@ -10,8 +10,10 @@ from django.core.exceptions import PermissionDenied
 from django.urls import reverse
 
 from automation import conf as automation_conf
+from automation.contrib.credits import conf as credits_conf
 from automation.errors import AutomationError
 from backend.console import access, card, palette
+from backend.console.credits.page import PAGE as CREDITS
 from backend.console.failures_page import PAGE as FAILURES
 from backend.console.lanes.page import PAGE as LANES
 from backend.console.overview.page import PAGE as OVERVIEW
@@ -25,6 +27,7 @@ from pause_manager.console.audit import sentences
 from pause_manager.console.links import Link
 from pause_manager.console.live import listener, topics
 from pause_manager.console.live.sse import Topic
+from pause_manager.console.settings import facts
 
 
 def _run_topic(user: Any, subject: str, query: dict[str, str], name: str) -> Topic:
@@ -61,11 +64,13 @@ def _api_docs(user: Any) -> Link:
     return Link("API documentation", reverse("api-docs"))
 
 
-pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, FAILURES)
+pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, FAILURES, CREDITS)
 topics.register("run", _run_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)
 sentences.register(PHRASES)
+facts.register("AUTOMATION", automation_conf.settings)
+facts.register("CREDITS", credits_conf.settings)
 shell.add_link(_admin)
 shell.add_link(_api_docs)
 for _part in ("run", "start", "start-preview", "run-by-name"):

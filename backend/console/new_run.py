@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from automation import conf
 from automation.errors import AutomationError, InvalidInput, UnknownPipeline
-from automation.inputs import Input, Report
+from automation.gate import lane_order
+from automation.inputs import Input
 from automation.models import AutomationRun, Site
-from automation.pipeline import Pipeline, all_pipelines, get_pipeline, run_input
-from automation.runs import creation
-from backend.console import access
+from automation.pipeline import Pipeline, all_pipelines, get_pipeline
+from automation.runs import creation, run_names
+from automation.runs.lane_moves import PRIORITIES
+from backend.console import access, run_source
 from backend.console.param_fields import ParamField, given_params
+from backend.console.run_preview import Preview, estimate_of
 from pause_manager.actor import Actor
 
-PREVIEW_COLUMNS = 8
-LONGEST_CELL = 60
 NOT_PREVIEWED = "Check the preview, then start."
 NOT_PREVIEWED_FILE = f"{NOT_PREVIEWED} Choose the file again: the browser does not keep it."
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A preview of an input before a run is started from it."""
-
-    report: Report
-    digest: str
-    """Digest of the previewed input: the run starts only from this."""
-
-    @property
-    def columns(self) -> list[str]:
-        names: dict[str, None] = {}
-        for item in self.report.first_items:
-            names |= dict.fromkeys(item)
-        return list(names)[:PREVIEW_COLUMNS]
-
-    @property
-    def more_columns(self) -> int:
-        return max(0, max(map(len, self.report.first_items)) - PREVIEW_COLUMNS)
-
-    @property
-    def rows(self) -> Sequence[Sequence[str]]:
-        return [[_shortened(item.get(column, "")) for column in self.columns] for item in self.report.first_items]
-
-    @property
-    def more_items(self) -> int:
-        return self.report.count - len(self.report.first_items)
-
-
-def _shortened(cell: Any) -> str:
-    text = str(cell)
-    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
+UNITS = {"minutes": 60, "hours": 3_600}
+USUAL_PRIORITY = "3"
+MOST_AFTER = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -67,11 +35,15 @@ def _shortened(cell: Any) -> str:
 def page(request: HttpRequest) -> HttpResponse:
     """Show and process the form. A refusal appears above it, and the form keeps its values.
 
-    The form sends the digest of the previewed input as ``seen``: a different input is previewed first.
+    The form sends the digest of the previewed input as ``seen``: a different input is previewed first. ``again`` in the
+    query string is the id of a run whose pipeline, site, parameters and input are filled in.
     """
     given = (request.POST if request.method == "POST" else request.GET).dict()
     error = ""
     preview = None
+    again = run_source.run_named(request.user, given["again"]) if given.get("again") else None
+    if again is not None and request.method != "POST":
+        given = _of_run(request, again) | given
     try:
         chosen = get_pipeline(given.get("pipeline") or "content")
     except UnknownPipeline as unknown:
@@ -79,22 +51,32 @@ def page(request: HttpRequest) -> HttpResponse:
     sites = Site.objects.visible_to(request.user).taking_runs().order_by("name")[:500]
     if request.method == "POST" and not error:
         try:
-            read = _read(request, given, chosen)
-            if read and "seen" in given:
-                preview = Preview(read.report, _digest(request, given, chosen))
+            source = run_source.read(request, given, chosen)
+            if source and "seen" in given:
+                preview = Preview(source.read.report, source.digest)
             if preview is None or preview.digest == given["seen"]:
-                return redirect("console:run", run_id=_create(request, chosen, given, read).pk)
+                made = _create(request, chosen, given, source.read if source else None)
+                return redirect("console:run", run_id=made.pk)
             error = NOT_PREVIEWED_FILE if request.FILES else NOT_PREVIEWED
         except AutomationError as refusal:
             error = str(refusal)
+    site = _site(request, given) or sites.first()
     context = {
         "pipelines": all_pipelines(),
         "chosen": chosen,
         "sites": sites,
-        "params": [ParamField.of(param, given, {}) for param in chosen.params],
+        "params": [ParamField.of(param, given, again.params if again is not None else {}) for param in chosen.params],
         "given": given,
         "error": error,
         "preview": preview,
+        "again": again,
+        "may_repeat": again is not None and run_source.may_repeat(request.user, again),
+        "estimate": estimate_of(site, chosen.slug, preview.report.count if preview else None),
+        "ahead": lane_order.ahead_of_new(site.slug) if site is not None else [],
+        "priorities": [str(one) for one in PRIORITIES],
+        "units": UNITS,
+        "are_rules_open": any(given.get(name) for name in ("timeout", "after"))
+        or given.get("priority", USUAL_PRIORITY) != USUAL_PRIORITY,
     }
     return render(request, "console/start.html", context, status=422 if error else 200)
 
@@ -107,17 +89,33 @@ def preview(request: HttpRequest) -> HttpResponse:
     given = request.POST.dict()
     try:
         chosen = get_pipeline(given.get("pipeline", ""))
-        if not request.FILES and not given.get("text", "").strip():
+        if not run_source.is_given(request, given):
             return render(request, "console/_preview.html")
-        read = _read(request, given, chosen)
+        source = run_source.read(request, given, chosen)
     except AutomationError as refusal:
         return render(request, "console/_preview.html", {"refusal": str(refusal)})
-    shown = Preview(read.report, _digest(request, given, chosen)) if read else None
-    return render(request, "console/_preview.html", {"preview": shown})
+    if source is None:
+        return render(request, "console/_preview.html")
+    shown = Preview(source.read.report, source.digest)
+    estimate = estimate_of(_site(request, given), chosen.slug, shown.report.count)
+    return render(request, "console/_preview.html", {"preview": shown, "estimate": estimate})
+
+
+def _of_run(request: HttpRequest, run: AutomationRun) -> dict[str, str]:
+    """The fields of the form that are filled in from ``run``."""
+    found = {"pipeline": run.pipeline, "site": run.site.slug, "priority": str(run.priority)}
+    if run.timeout_seconds:
+        found |= {"timeout": f"{run.timeout_seconds / 60:g}", "timeout_unit": "minutes"}
+    return found | ({"same": str(run.pk)} if run_source.may_repeat(request.user, run) else {})
+
+
+def _site(request: HttpRequest, given: dict[str, str]) -> Site | None:
+    found: Site | None = Site.objects.visible_to(request.user).filter(slug=given.get("site", "")).first()
+    return found
 
 
 def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str], read: Input | None) -> AutomationRun:
-    site = Site.objects.visible_to(request.user).filter(slug=given.get("site", "")).first()
+    site = _site(request, given)
     if site is None:
         raise InvalidInput("Cannot create the run: the site does not exist, or you do not have access to it.")
     return creation.create(
@@ -126,33 +124,36 @@ def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str
         actor=Actor.user(request.user, channel="console"),
         params=given_params(given),
         items=read,
+        timeout_seconds=_timeout(given),
+        priority=_priority(given),
+        after=_after(request.user, given),
     )
 
 
-def _read(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline]) -> Input | None:
-    """Read the uploaded file, else the typed text; ``None`` for a pipeline that makes its own items."""
-    if not pipeline.needs_input:
+def _priority(given: dict[str, str]) -> int:
+    text = given.get("priority") or USUAL_PRIORITY
+    if text not in {str(one) for one in PRIORITIES}:
+        raise InvalidInput(f"Cannot create the run: expected a priority of 1 (first) to 5, got: {text[:40]}.")
+    return int(text)
+
+
+def _timeout(given: dict[str, str]) -> float | None:
+    """Seconds; ``None`` takes the timeout of the pipeline."""
+    text, unit = given.get("timeout", "").strip(), given.get("timeout_unit", "minutes")
+    if not text:
         return None
-    most = conf.settings().max_upload_bytes
-    if int(request.META.get("CONTENT_LENGTH") or 0) > most:
-        raise InvalidInput(f"Cannot use the file: expected at most {most:,} bytes, got more.")
-    file = request.FILES.get("input")
-    if file is not None and given.get("text", "").strip():
-        raise InvalidInput("Cannot create the run: expected a file or text, got both.")
-    if file is not None:
-        return run_input.of_file(pipeline, file.file, file.name or "input")  # type: ignore[arg-type]
-    if not given.get("text", "").strip():
-        raise InvalidInput(f"Cannot create the run: expected {pipeline.reader.needs}, got none.")
-    return run_input.of_text(pipeline, given["text"])
+    try:
+        found = float(text) * UNITS.get(unit, 60)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 366 * 86_400:
+        raise InvalidInput(f"Cannot create the run: expected as timeout more than 0 {unit}, got: {text[:40]}.")
+    return found
 
 
-def _digest(request: HttpRequest, given: dict[str, str], pipeline: type[Pipeline]) -> str:
-    digest = hashlib.sha256(pipeline.slug.encode())
-    file = request.FILES.get("input")
-    if file is None:
-        digest.update(given.get("text", "").encode("utf-8", "surrogatepass"))
-    else:
-        digest.update((file.name or "").encode())
-        for chunk in file.chunks():
-            digest.update(chunk)
-    return digest.hexdigest()
+def _after(user: Any, given: dict[str, str]) -> list[UUID]:
+    names = given.get("after", "").replace(",", " ").split()
+    if len(names) > MOST_AFTER:
+        raise InvalidInput(f"Cannot create the run: expected at most {MOST_AFTER} runs to wait for, got {len(names)}.")
+    runs = AutomationRun.objects.visible_to(user)
+    return [run_names.find(name, runs).pk for name in names]

@@ -8,6 +8,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from backend.console import access, by_name, controls, files, new_run, run_page, sign_in
+from backend.console.credits import usage as credit_usage
 from backend.console.schedules import form as schedule_form
 from pause_manager.console.urls import patterns
 
@@ -24,6 +25,7 @@ urlpatterns = [
     path("schedules/new/", schedule_form.new, name="schedule-new"),
     path("schedules/preview/", schedule_form.preview, name="schedule-preview"),
     path("schedules/<int:schedule_id>/", schedule_form.edit, name="schedule-edit"),
+    path("credits/usage/", credit_usage.export, name="credits-usage"),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}console/mark.svg")),
     path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(next_page="console:sign-in"), name="sign-out"),

@@ -99,7 +99,7 @@ class System:
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
-    def wait_for_web(self, seconds: float = 120) -> None:
+    def wait_for_web(self, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:

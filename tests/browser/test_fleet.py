@@ -12,10 +12,10 @@ from playwright.sync_api import expect
 
 from automation.models import AutomationRun, Membership, Site
 from automation.runs import creation
-from pause_manager import fleet, holds
+from pause_manager import fleet, holds, resources
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
-from tests.support import parked_rows
+from tests.support import axe, parked_rows
 from tests.support.factories import OPERATOR, make_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
@@ -151,14 +151,24 @@ def test_what_is_ticked_and_open_survives_updates_and_is_dropped_together(system
     assert (first.outcome, third.outcome) == ("dropped", "")
 
 
-def test_no_page_of_the_fleet_scrolls_sideways_on_a_phone(system: System, visit: Visit) -> None:
+def test_the_pages_of_the_fleet_fit_a_phone_and_axe_finds_nothing_serious(system: System, visit: Visit) -> None:
     make_user("olga", make_site("ours"), *MAY_ALL)
     holds.place([f"queue:{'a-long-name-' * 7}"], actor=OPERATOR, reason="for a reason that is long " * 8)
+    resources.set_limits("openai", {"max_at_once": 4}, actor=OPERATOR)
+    fleet.pause(mode="drain", reason="upgrade", actor=OPERATOR)
     parked_rows.keep(2, task="a_task_with_a_name_that_is_far_longer_than_a_phone_is_wide_" * 3)
     page = visit("olga", PASSWORD, "/fleet/").page
-    page.set_viewport_size({"width": 390, "height": 844})
 
+    found = []
     for path in ("/fleet/", "/pause-queue/", "/resources/", "/tasks/"):
         page.goto(f"{system.url}{path}")
-        page.wait_for_timeout(500)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(300)
+            found += [f"{path} {scheme}: {one}" for one in axe.serious(page)]
+        page.set_viewport_size({"width": 390, "height": 844})
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{path} scrolls sideways")
+        page.set_viewport_size({"width": 1440, "height": 900})
+
+    assert not found, "\n".join(found)

@@ -70,6 +70,7 @@ WHO_VIEWS = ("viewer", "blind", "operator", "stranger", "superuser")
 OPENS_A_STREAM = VIEWS_A_PAGE._replace(anonymous=403, agent=403)
 OPERATES_BY_PAGE = Access(302, 403, 403, 403, 200, 200, 403, 200, 302)
 VIEWS_A_FLEET_PAGE = Access(302, 200, 200, 200, 200, 200, 200, 200, 302)
+SEES_CREDITS_BY_PAGE = Access(302, 403, 403, 403, 403, 403, 403, 200, 302)
 OPERATES_THE_FLEET_BY_PAGE = Access(302, 403, 403, 403, 403, 403, 200, 200, 302)
 SIGNS_IN = Access(200, 302, 302, 302, 302, 302, 302, 302, 200)
 
@@ -242,6 +243,9 @@ CONSOLE_ROWS = [
     *page_rows("fleet/", VIEWS_A_FLEET_PAGE),
     *page_rows("windows/", VIEWS_A_FLEET_PAGE),
     *page_rows("audit/", VIEWS_A_PAGE),
+    *page_rows("settings/", OPERATES_THE_FLEET_BY_PAGE),
+    *page_rows("credits/", SEES_CREDITS_BY_PAGE),
+    Row("GET", "credits/usage/", SEES_CREDITS_BY_PAGE, "?account=<int:account_id>"),
     Row("GET", "audit/export/", VIEWS_A_PAGE),
     *page_rows("pause-queue/", VIEWS_A_PAGE),
     *page_rows("resources/", VIEWS_A_FLEET_PAGE),

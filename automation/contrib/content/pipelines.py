@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from automation.contrib.content.articles import Content
@@ -25,6 +26,7 @@ class ContentPipeline(Pipeline):
     title = "Content"
     stages = (Clusters, Ideas, Tasks, Content, Prompts, Images)
     reader = Keywords()
+    sample = Path(__file__).parent / "sample" / "keywords-400.csv"
     params = (
         Param("keywords_per_cluster", int, 8, "Keywords a cluster has on average.", minimum=1, maximum=1_000),
         Param(

@@ -72,7 +72,7 @@ def test_a_member_without_the_permission_to_view_is_refused_with_a_page() -> Non
     answer = sign_in("nina", make_site()).get("/")
 
     assert answer.status_code == 403
-    assert "You cannot see this page" in answer.content.decode()
+    assert "permission to view runs" in answer.content.decode()
 
 
 def test_a_page_may_load_nothing_from_elsewhere_and_has_nothing_inline() -> None:
