@@ -14,11 +14,13 @@ from automation.reports import run_figures
 
 @run_figures.register
 def figures(run: AutomationRun) -> list[tuple[str, str]]:
-    """Credits used of those set aside, for a run that has prices."""
+    """Credits used, of its limit or of those set aside while they suffice, for a run that has prices."""
     found = reports.of_run(run.pk)
     if found is None:
         return []
     of = found.limit if found.limit is not None else found.reserved
+    if found.limit is None and found.used > of:
+        return [("Credits", written(found.used))]
     return [("Credits", f"{written(found.used)} of {written(of)}")]
 
 

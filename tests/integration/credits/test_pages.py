@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from automation.contrib.credits.models import Billing, Price, Transfer
+from automation.contrib.credits.models import Billing, Price, RunCredits, Transfer
 from backend.console import card
 from backend.console.card import Rights
 from tests.support.credit_books import CREDIT, assert_sound, balance, funded_site, price_of
@@ -113,6 +113,10 @@ def test_the_card_shows_credits_of_a_run_that_has_prices():
     run = drain(make_run("scripted", items=4, site=site))
 
     assert card.context(run, rights)["figures"] == [("Credits", "10 of 12")]
+    RunCredits.objects.filter(pk=run.pk).update(reserved=9 * CREDIT)
+    assert card.context(run, rights)["figures"] == [("Credits", "10")]
+    RunCredits.objects.filter(pk=run.pk).update(limit=15 * CREDIT)
+    assert card.context(run, rights)["figures"] == [("Credits", "10 of 15")]
 
 
 def test_the_card_offers_a_resume_under_a_budget_hold():
