@@ -19,7 +19,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 from pause_manager import workloads
-from pause_manager.capacity.policy import InvalidPolicy, Policy
+from pause_manager.capacity.policy import InvalidPolicy
+from pause_manager.capacity.policy_groups import GROUPS
 from pause_manager.conf import MACHINE_NAME, PauseManagerSettings, settings
 from pause_manager.pausable import PausableMixin, PausableTask, chord_results
 from pause_manager.schedule import CONTROL_TASKS
@@ -29,13 +30,6 @@ from pause_manager.worker.request import combined
 TASK_CLASS = "pause_manager.pausable:PausableTask"
 CLASSES = (PausableTask, PausableMixin)
 """Tasks of these honor holds."""
-
-RENAMED_OPTIONS = {
-    "settle_seconds": "sensor_lag_seconds",
-    "swing_seconds": "peak_seconds",
-    "hold_after_seconds": "reserve_after_seconds",
-}
-"""Options of the policy by their names of before."""
 
 VERSIONS = {
     "Celery": (celery.VERSION[:2], (5, 4), (5, 7)),
@@ -79,17 +73,12 @@ def _check_node(options: PauseManagerSettings) -> Iterable[CheckMessage]:
 def _check_policies(options: PauseManagerSettings) -> list[CheckMessage]:
     errors: list[CheckMessage] = []
     for pipeline in ("", *options.pipeline_policies):
-        given = options.pipeline_policies.get(pipeline, {}) if pipeline else options.policy
         try:
-            for old in RENAMED_OPTIONS.keys() & given.keys():
-                raise TypeError(f"{old} is now called {RENAMED_OPTIONS[old]}")
-            if "offline_after_seconds" in given:
-                raise TypeError("offline_after_seconds is missed_samples x sample_seconds and cannot be given")
             options.policy_of(pipeline)
         except (InvalidPolicy, TypeError, AttributeError) as error:
             where = f"PAUSE_MANAGER['pipeline_policies'][{pipeline!r}]" if pipeline else "PAUSE_MANAGER['policy']"
-            known = ", ".join(field.name for field in dataclasses.fields(Policy))
-            errors.append(Error(f"{where}: {error}", hint=f"Options: {known}", id="pause_manager.E014"))
+            hint = f"Groups: {', '.join(GROUPS)}. docs/reference/settings.md lists the options of each."
+            errors.append(Error(f"{where}: {error}", hint=hint, id="pause_manager.E014"))
     return errors
 
 

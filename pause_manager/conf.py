@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.policy_groups import ungrouped
 
 MACHINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -100,14 +101,14 @@ class PauseManagerSettings:
     longest_throttle_seconds: float = 600.0
     """A resource that says "too much" again and again is asked again after twice as long each time, up to this."""
     policy: dict[str, Any] = field(default_factory=dict)
-    """Options of the capacity policy, below."""
+    """Options of the capacity policy, in groups, below."""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)
     """The same options for single pipelines, by slug. What is missing is taken from ``policy``."""
 
     def policy_of(self, pipeline: str = "") -> Policy:
         """The policy for work of ``pipeline``, or that of the fleet. Raises ``InvalidPolicy`` or ``TypeError``."""
         # When a node is offline is no matter of taste: one fact for nodes, policy and gate.
-        given = {**self.policy, **self.pipeline_policies.get(pipeline, {})}
+        given = {**ungrouped(self.policy), **ungrouped(self.pipeline_policies.get(pipeline, {}))}
         return _policy(_frozen({**given, "offline_after_seconds": self.offline_seconds}))
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 class ReasonCode(StrEnum):
     """Every code of a reason, of both apps, and what it means: in the order of the page of errors.
 
-    Made from it are the choices of the API, the pages of reference and what the console tells of a code.
+    Made from it are the choices of the API, the pages of reference and what the console says about a code.
     """
 
     meaning: str

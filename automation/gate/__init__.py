@@ -2,21 +2,18 @@
 
 But for the order of a lane: one that cannot be read keeps nobody."""
 
-from automation.gate.decision import (
-    GIVES_WAY,
+from automation.gate.blocked import blocked, may_start
+from automation.gate.explanation import GIVES_WAY, ORDER, explain
+from automation.gate.lane_order import lane_has_active_run
+from automation.gate.place_in_line import Place, place_in_line
+from automation.gate.predicate import (
     OPEN,
     OPEN_WITHOUT_RESOURCES,
-    ORDER,
-    blocked,
-    explain,
     holds_of_all_nodes,
-    may_start,
     scopes_at_work,
     scopes_of,
     values,
 )
-from automation.gate.lane_order import lane_has_active_run
-from automation.gate.place_in_line import Place, place_in_line
 from pause_manager.reasons import Reason, may_proceed
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models.expressions import RawSQL
 
 from automation.gate import dependencies, file_sharing, installed_code, lane_order, resource_limits
-from automation.gate.decision import ALL_NODES_HELD, USES_HELD, node_seconds
+from automation.gate.predicate import ALL_NODES_HELD, USES_HELD, node_seconds
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline.definition import QUEUE
 from pause_manager.models import Hold

@@ -40,7 +40,7 @@ _DAMAGED = (
 )
 
 ChoosePart = Callable[[Sequence[str]], str]
-"""Returns the one of several names that is meant; empty if that cannot be told."""
+"""Returns the one of several names that is meant; empty if that is not clear."""
 
 
 @dataclass(frozen=True)

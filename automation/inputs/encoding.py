@@ -1,4 +1,4 @@
-"""Finds out how a text is encoded, and refuses what is not text, is mixed, or cannot be told."""
+"""Finds out how a text is encoded, and refuses what is not text, is mixed, or in an unknown code page."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _guess(lines: _Lines, name: str) -> tuple[str, str]:
             lines.first_invalid,
         )
     if not encoding:
-        raise refusal(name, f"its code page cannot be told; {_SAVE_IT}", "line", lines.first_invalid)
+        raise refusal(name, f"its code page is unknown; {_SAVE_IT}", "line", lines.first_invalid)
     example = sample.split(b"\n")[0].decode(encoding, "replace").strip()[:60]
     return encoding, (
         f"The file does not say how it is encoded. It is read as {encoding}: see that line {lines.first_invalid:,} "

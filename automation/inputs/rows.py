@@ -69,7 +69,7 @@ class Rows(Reader):
         return checked(report, table.payloads(grid, head), check, self.things)
 
     def choose_part(self, names: Sequence[str]) -> str:
-        """The one of several files in a zip, or sheets of a workbook, that is meant; empty if that cannot be told."""
+        """The one of several files in a zip, or sheets of a workbook, that is meant; empty if that is not clear."""
         return ""
 
     def _read_grid(self, grid: Grid, content: Content, others: tuple[str, ...], check: Check) -> Input:

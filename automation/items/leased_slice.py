@@ -34,7 +34,7 @@ class LeasedSlice:
     waited_seconds: float = 0.0
     is_alone: bool = False
     places: int | None = None
-    """Items of it that may be in progress at once because of the resources that it uses; ``None``: as many as like."""
+    """Items of it that may be in progress at once because of the resources that it uses; ``None``: no limit."""
     probes: tuple[str, ...] = ()
     """The resources that it is the first to ask again."""
     paced: tuple[str, ...] = ()

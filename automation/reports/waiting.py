@@ -23,7 +23,8 @@ from automation.gate import (
     resource_limits,
     standstills,
 )
-from automation.gate.decision import ALL_NODES_HELD, COPYING, ORDER
+from automation.gate.explanation import COPYING, ORDER
+from automation.gate.predicate import ALL_NODES_HELD
 from automation.models import Agent, Lane
 from automation.models.tables import DEPENDENCY, RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, all_pipelines

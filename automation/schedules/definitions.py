@@ -215,7 +215,7 @@ def most_items() -> int:
 
 
 def facts(schedule: Schedule, names: Any) -> dict[str, Any]:
-    """What events tell of ``names``; of items only how many."""
+    """What events record of ``names``; of items only how many."""
     told = {name: getattr(schedule, name) for name in names}
     if told.get("items") is not None:
         told["items"] = len(told["items"])

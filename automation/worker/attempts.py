@@ -1,6 +1,6 @@
 """The outcome of an attempt: whose fault it is that a stage's code ended as it did, and whether it is tried again.
 
-One answer for items, groups and hooks, whatever the code raises. What a remote agent tells of an attempt is judged
+One answer for items, groups and hooks, whatever the code raises. What a remote agent reports of an attempt is judged
 where it is handed in: a failure is the item's, "try later" asks for patience, silence is nobody's fault.
 """
 

@@ -371,7 +371,7 @@ class ItemLoop:
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
-        """The item in progress commits something, which is progress: its time starts again, and stands till then."""
+        """The item in progress commits something, which is progress: its time starts again, and stops until then."""
         at, now = self._slot.work, time.monotonic()
         spent = now - at[BEGUN] if at[BEGUN] else None
         at[BEGUN] = 0.0

@@ -1,4 +1,4 @@
-"""What a Celery worker process does at its ends: hears that it must stop, and tells of children that were lost."""
+"""What a Celery worker process does at its ends: hears that it must stop, and reports children that were lost."""
 
 from __future__ import annotations
 

@@ -422,7 +422,7 @@ class StageLoop:
         try:
             connection.close_if_unusable_or_obsolete()
             if work is not None:
-                # Celery's own time limit is no stop of ours: nobody may continue such an item for ever unseen.
+                # Celery's own time limit is no stop of ours: nobody may continue such an item endlessly and unseen.
                 self._release(work, is_expiry=fault is Fault.OURS and isinstance(error, Exception))
             self._forgo()
             if fault is Fault.ITEM:

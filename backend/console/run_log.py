@@ -44,7 +44,7 @@ _ACTS = {
     "hold_altered": "Pause changed",
     "hold_released": "Resumed",
     "hold_overdue": "Pause overdue",
-    "settled": "Came to rest",
+    "settled": "All work stopped",
     "went_on": "Work resumed",
     "continued": "Work resumed",
     "parked": "Began to wait",
@@ -146,7 +146,7 @@ def _then(event: ControlEvent, head: ControlEvent) -> str:
     workers = {one.get("worker") for one in head.details.get("in_flight", []) if isinstance(one, dict)}
     if event.action == "settled":
         count = f" ({len(workers)} worker{'s' if len(workers) != 1 else ''})" if workers else ""
-        return f"came to rest {'at once' if seconds < 1 else f'in {_duration(seconds)}'}{count}"
+        return f"all work stopped {'at once' if seconds < 1 else f'in {_duration(seconds)}'}{count}"
     word = act_of(event)
     return f"{word[0].lower()}{word[1:]} {after}"
 

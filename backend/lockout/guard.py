@@ -64,7 +64,7 @@ class Guard:
             self._pending = (LOCKED_OUT, from_address)
         elif of_pair == self._pair.most:
             self._pending = (LOCKED_OUT, of_pair)
-        elif (of_pair if self.account else from_address) == 1:  # tokens cannot be told apart
+        elif (of_pair if self.account else from_address) == 1:  # tokens look alike
             self._pending = (FAILED, 1)
         return 0.0
 

@@ -6,13 +6,14 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from automation.conf import AutomationSettings
 from automation.contrib.credits.conf import CreditsSettings
 from backend.reference import source
-from pause_manager.capacity.policy import Policy
+from pause_manager.capacity.policy_groups import GROUPS, name_within_group
 from pause_manager.conf import PauseManagerSettings
 
 READERS = {
@@ -95,12 +96,16 @@ def _default(call: ast.Call) -> str:
     return f"`{value!s}`" if value != "" else ""
 
 
-def _table(owner: type) -> str:
+def _group(name: str, owner: type) -> str:
+    return f'`PAUSE_MANAGER["policy"]["{name}"]`. {owner.__doc__}\n\n{_table(owner, name_within_group)}'
+
+
+def _table(owner: type, name: Callable[[str], str] = str) -> str:
     docs = source.attribute_docs(owner)
     options = fields(owner)
     if unsaid := [one.name for one in options if one.name not in docs]:
         raise Undocumented(f"Cannot write the page of settings: {owner.__name__} does not say what {unsaid} mean.")
-    rows = [f"| `{one.name}` | {_type_of(one)} | {_default_of(one)} | {docs[one.name]} |" for one in options]
+    rows = [f"| `{name(one.name)}` | {_type_of(one)} | {_default_of(one)} | {docs[one.name]} |" for one in options]
     return "\n".join(["| option | type | default | meaning |", "|---|---|---|---|", *rows])
 
 
@@ -120,7 +125,7 @@ def page() -> str:
     rows = "\n".join(f"| `{one.name}` | {one.type} | {one.default} | {one.meaning} |" for one in variables())
     return _PAGE.format(
         pause_manager=_table(PauseManagerSettings),
-        policy=_table(Policy),
+        policy="\n\n".join(_group(group, owner) for group, owner in GROUPS.items()),
         automation=_table(AutomationSettings),
         credits=_table(CreditsSettings),
         environment=rows,
@@ -143,7 +148,8 @@ have that unit; thresholds are free shares from 0 to 1.
 
 ### PAUSE_MANAGER["policy"]
 
-The capacity policy. [Capacity](../operations/capacity.md) explains the rules that use these numbers.
+The capacity policy, in groups: `PAUSE_MANAGER = {{"policy": {{"thresholds": {{"pause_below": 0.25}}}}}}`.
+[Capacity](../operations/capacity.md) explains the rules that use these numbers.
 
 {policy}
 

@@ -19,7 +19,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Undetermined(Exception):
-    """The strings that an expression can be cannot be told from the source."""
+    """The strings that an expression can be is not known from the source."""
 
 
 @dataclass

@@ -103,7 +103,7 @@ DATABASES = {
         conn_health_checks=True,
     )
 }
-# A database that does not complete connections must not hang its callers: libpq waits for ever by default.
+# A database that does not complete connections must not hang its callers: libpq has no time limit by default.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -256,7 +256,7 @@ PAUSE_MANAGER: dict[str, Any] = {
     "channel": f"{REDIS_PREFIX}control",
     "events_channel": f"{REDIS_PREFIX}events",
     "poll_interval_seconds": POLL_SECONDS,
-    "policy": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))},
+    "policy": {"thresholds": {"pause_below": PAUSE_BELOW, "resume_above": min(1.0, round(PAUSE_BELOW + 0.1, 4))}},
     #: The name of this machine, the same in all of its containers. Unset: the first host name that its workers see
     #: ([machines](../operations/capacity.md#machines-and-containers)).
     "node": env.text("SLACKWATER_NODE"),

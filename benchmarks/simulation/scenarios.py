@@ -50,7 +50,7 @@ def bursts(dice: random.Random, horizon: float) -> _Levels:
 
 
 def flapping(dice: random.Random, horizon: float) -> _Levels:
-    """Free share swings by 5 % to either side of the pause threshold, or of the resume threshold."""
+    """Free share varies by 5 % to either side of the pause threshold, or of the resume threshold."""
     middle, half = dice.choice((0.8, 0.7)), dice.choice((5.0, 11.0, 20.0, 45.0, 90.0))
     at, sign = dice.random() * half, 1
     yield 0.0, middle

@@ -53,7 +53,7 @@ class ExportQuery(EventFilter, StrictSerializer):
 
 
 class ControlEventSerializer(serializers.ModelSerializer[ControlEvent]):
-    """What was done to a scope, by whom, through which door and why."""
+    """What was done to a scope, by whom, through which channel and why."""
 
     details = serializers.DictField()
     before = serializers.DictField(allow_null=True, help_text="What it was; null where nothing was there.")

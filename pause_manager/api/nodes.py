@@ -48,7 +48,7 @@ class GpuSerializer(serializers.Serializer[Any]):
     problem = serializers.CharField(help_text="Why no new work may go there; empty if it is fine.")
     mig_of = serializers.CharField(allow_null=True, help_text="The card that this MIG device is a part of.")
     is_unified = serializers.BooleanField(help_text="It has no memory of its own: its figures are the machine's.")
-    note = serializers.CharField(help_text="What cannot be told of it, though it takes work.")
+    note = serializers.CharField(help_text="What is not known of it, though it takes work.")
 
 
 class LoadSerializer(serializers.Serializer[Any]):

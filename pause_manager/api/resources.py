@@ -46,7 +46,7 @@ class ResourceSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Items and tasks that start in any 60 s; null: no limit."
     )
     permitted = serializers.IntegerField(
-        allow_null=True, help_text='How many may use it at once after it said "too much"; null: as many as like.'
+        allow_null=True, help_text='How many may use it at once after it said "too much"; null: no limit.'
     )
     in_use = serializers.IntegerField(help_text="Items and tasks in progress that use it.")
     waiting = serializers.IntegerField(help_text="Parked tasks that use it, and running stages with work and no loop.")

@@ -116,7 +116,7 @@ def place(
 ) -> Placement | None:
     """The node (and GPUs) for one piece of work, or None: its share is not below the threshold and the work fits.
 
-    With ``states``, saturated nodes take none and foreign swings are left their room. ``barred`` are nodes kept
+    With ``states``, saturated nodes take none and the peaks of foreign use stay free. ``barred`` are nodes kept
     free for others (``RampState.held``). Only nodes count where a live worker serves ``queue``.
     """
     return admission_ledger(nodes, policy, now, states).place(needs, barred, queue=queue)
@@ -166,7 +166,7 @@ def admit(
 def goes_behind(waiting: Iterable[tuple[Needs, int]], needs: Needs, priority: int) -> bool:
     """Whether a newcomer must queue: something no larger and no less urgent waits already and would want its place.
 
-    Without this, newcomers (who need 20 % free) would pass parked work (which needs 30 %) for ever.
+    Without this, newcomers (who need 20 % free) would pass parked work (which needs 30 %) forever.
     """
     return any(urgency <= priority and _is_no_larger(other, needs) for other, urgency in waiting)
 

@@ -126,7 +126,7 @@ class ForeignPeak:
     def margin(self, now_used: Mapping[Resource, Usage], policy: Policy) -> dict[Resource, int]:
         """What to leave free beside new work: how far other processes exceeded their present use, at most the gap.
 
-        A load that swings by no more than the distance of the two thresholds then makes no resumed loop yield.
+        A load that varies by no more than the distance of the two thresholds then makes no resumed loop yield.
         """
         found, gap = {}, policy.gap
         for resource, use in now_used.items():

@@ -224,7 +224,7 @@ def to_millicores(cores: float) -> int:
 
 
 def _with_margin(margin: Margin | None, resource: Resource, need: int, total: int) -> int:
-    """``need`` and its margin; without the margin where both together could never fit, or it would wait for ever."""
+    """``need`` and its margin; without the margin where both together could never fit, or it would wait forever."""
     wanted = need + margin.get(resource, 0) if margin else need
     return wanted if wanted <= total else need
 

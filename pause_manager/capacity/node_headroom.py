@@ -164,7 +164,7 @@ def _unseen(
     What was sent or started after the sample, or after our idle processes were last measured, counts in full; the rest
     counts for what was declared minus what our processes show beyond what they occupy when ``idle``. Where the sensor
     cannot tell whose memory it is (nothing of ours shows although all has settled), what is used at all is taken for
-    ours, or the same memory would be counted twice for ever.
+    ours, or the same memory would be counted twice forever.
     """
     since = node.sampled_at if node.idle_at is None else min(node.sampled_at, node.idle_at)
     new = old = 0

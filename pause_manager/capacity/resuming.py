@@ -15,6 +15,9 @@ from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 from pause_manager.capacity.yielding import NodeState
 
+PRESSURE_SHARE = 0.05
+"""The ramp restarts at 1 when this share of the online nodes came under pressure since the last poll."""
+
 
 @dataclass(frozen=True)
 class RampState:
@@ -116,7 +119,7 @@ def _has_pressure(states: Mapping[str, NodeState], policy: Policy, ramp: RampSta
     pressed = sum(
         state.contended_at is not None and ramp.polled_at <= state.contended_at <= now for state in states.values()
     )
-    return pressed > 0 and pressed >= policy.pressure_share * len(states)
+    return pressed > 0 and pressed >= PRESSURE_SHARE * len(states)
 
 
 def _reserve_one(

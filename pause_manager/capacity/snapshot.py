@@ -54,7 +54,7 @@ class GpuView:
     is_unified: bool = False
     """It has no memory of its own: its figures are those of the machine's memory, and both are one pool."""
     note: str = ""
-    """What cannot be told of it, though it takes work."""
+    """What is not known of it, though it takes work."""
 
     @property
     def id(self) -> str:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import NodeView
 
+STEP = 0.05
+"""How far the threshold moves at once."""
+
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -41,11 +44,9 @@ def adapt(
     if crashes or contentions >= 2:
         why = f"{crashes} out of memory" if crashes else f"{contentions} contentions"
         within = f"within {now - since:.0f} s"
-        return _moved(current, policy.adaptive_step, policy, now, f"raised after {why} {within}")
+        return _moved(current, STEP, policy, now, f"raised after {why} {within}")
     if now - current.changed_at >= policy.adaptive_calm_seconds and not contentions:
-        return _moved(
-            current, -policy.adaptive_step, policy, now, f"lowered after {now - current.changed_at:.0f} s calm"
-        )
+        return _moved(current, -STEP, policy, now, f"lowered after {now - current.changed_at:.0f} s calm")
     return current
 
 

@@ -14,6 +14,9 @@ from pause_manager.capacity.policy import Policy
 from pause_manager.capacity.snapshot import Allocation, NodeView
 from pause_manager.capacity.wording import label, percent, why_own
 
+COOLDOWN_MAX_SECONDS = 900.0
+"""Longest cooldown."""
+
 Figures = dict[str, Any]
 
 
@@ -137,7 +140,7 @@ def _contention(
     if not yields:
         return replace(state, contended_since=since), [], deficits
     has_come_again = state.cooldown and now - state.cooldown_until < max(2 * state.cooldown, policy.peak_seconds)
-    cooldown = min(2 * state.cooldown, policy.cooldown_max_seconds) if has_come_again else policy.cooldown_seconds
+    cooldown = min(2 * state.cooldown, COOLDOWN_MAX_SECONDS) if has_come_again else policy.cooldown_seconds
     after = replace(
         state,
         contended_since=since,

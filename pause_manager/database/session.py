@@ -104,7 +104,7 @@ def explain(error: BaseException) -> str:
 def own_connection() -> Iterator[None]:
     """For each round of a long-lived thread: a connection that has failed is closed, so that the next round has one.
 
-    Django renews connections only between requests and tasks; a thread beside them would keep a dead one for ever.
+    Django renews connections only between requests and tasks; a thread beside them would keep a dead one forever.
     """
     _bound_connecting()
     if connection.connection is not None and time.monotonic() > _used.at + IDLE_SECONDS and not connection.is_usable():
@@ -145,7 +145,7 @@ def close() -> None:
 
 
 class _Outage:
-    """Tells of an outage once per process, however many meet it."""
+    """Reports an outage once per process, however many meet it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """Breaks off a connection to the database that took something and never answers, so that its thread can continue.
 
-A server that is frozen, or a proxy that stalls, closes nothing: without this a thread would wait for ever.
+A server that is frozen, or a proxy that stalls, closes nothing: without this a thread would wait forever.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def check(window: PauseWindow) -> None:
 
 
 def facts(window: PauseWindow, names: Iterable[str]) -> dict[str, Any]:
-    """What events tell of ``names``."""
+    """What events record of ``names``."""
     told = {name: getattr(window, name) for name in names}
     return {name: str(value) if hasattr(value, "isoformat") else value for name, value in told.items()}
 

@@ -241,7 +241,7 @@ def release(
 
 
 def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event tells of a hold that is placed."""
+    """What an event records of a hold that is placed."""
     ends = values["expires_at"]
     told = {name: str(values[name]) for name in ("kind", "mode", "reason", "actor")}
     return told | ({"expires_at": ends.isoformat(), "on_expiry": str(values["on_expiry"])} if ends else {})

@@ -85,7 +85,7 @@ def _node_cells(state: KnownNode) -> list[str | Text]:
 
 
 def _told_apart(state: KnownNode) -> Sequence[ContainerView]:
-    """The containers, where there is something to tell of them that the node's row does not say."""
+    """The containers, where they have something that the node's row does not say."""
     containers = state.view.containers
     return containers if len(containers) > 1 or any(one.is_bounded for one in containers) else ()
 

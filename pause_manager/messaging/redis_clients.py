@@ -1,4 +1,4 @@
-"""Every Redis client of ours: whatever the project's settings and the URL say, none of its sockets waits for ever."""
+"""Every Redis client of ours: whatever the project's settings and the URL say, none of its sockets waits forever."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ControlEventQuerySet(models.QuerySet["ControlEvent"]):
 class ControlEvent(models.Model):
     """What was done, by whom, through which channel, why, and with which details. Written by ``audit``.
 
-    Append-only: a trigger refuses UPDATE, DELETE and TRUNCATE. Kept for ever; only ``audit.erase`` takes some away.
+    Append-only: a trigger refuses UPDATE, DELETE and TRUNCATE. Kept forever; only ``audit.erase`` takes some away.
     """
 
     at = models.DateTimeField(db_default=Now(), editable=False)

@@ -25,7 +25,7 @@ class PersistedNodeState:
     """How many kills for want of memory have been told of."""
 
     def differs_in_memory_only(self, before: PersistedNodeState | None) -> bool:
-        """Return whether nothing but the foreign swing and the idle processes' memory differs from ``before``."""
+        """Return whether nothing but the peak of foreign use and the idle processes' memory differs from ``before``."""
         if before is None:
             return False
         return (

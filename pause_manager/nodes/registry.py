@@ -326,7 +326,7 @@ def rename_machine(old: str, new: str) -> None:
 
 
 def _carry_live_sample(old: str, new: str) -> None:
-    """Until the next sample, which is told under the new name, the last one tells of it."""
+    """Until the next sample, which has the new name, the last one stands for it."""
     with contextlib.suppress(redis.RedisError):  # away, or it has none: the database has a sample
         client().rename(_key(old), _key(new))
 

@@ -34,7 +34,7 @@ def record(
     before: Facts | None = None,
     after: Facts | None = None,
 ) -> None:
-    """Append one event; call it inside the transaction of the change it tells of, so that both or neither stand."""
+    """Append one event; call it inside the transaction of the change it records, so that both or neither stand."""
     changes = {scope: (before, after)}
     record_each(action, [(scope, details or {})], actor=actor, reason=reason, changes=changes)
 

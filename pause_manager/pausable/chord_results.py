@@ -174,7 +174,7 @@ def _renew(backend: Any, client: Any, groups: Collection[str]) -> int:
             for key, _ in batch:
                 pipe.ttl(key)
             left = pipe.execute()
-            # Below 0: there is none, or it lasts for ever.
+            # Below 0: there is none, or it does not expire.
             due = [(key, lasting) for (key, lasting), ttl in zip(batch, left, strict=True) if 0 <= ttl < lasting * 0.75]
             for key, lasting in due:
                 pipe.expire(key, lasting)

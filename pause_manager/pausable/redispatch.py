@@ -291,7 +291,7 @@ def _send_expired() -> None:
     """Send the messages on whose time to run is over, whatever holds them, and close their entries as expired.
 
     A worker discards such a message by Celery's own rules: it acknowledges it, tells the result backend ``REVOKED``
-    and sends ``task_revoked``. So nobody who waits for the result waits for ever, and we need not know the backend.
+    and sends ``task_revoked``. So nobody who waits for the result waits forever, and we need not know the backend.
     The message goes as one that never waited. It goes first and the entry is closed then: one that is sent twice,
     because somebody died in between, is discarded twice. While its queue is held it is in the queue, as it would be
     without us, and is discarded after the release.

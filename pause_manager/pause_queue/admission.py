@@ -109,8 +109,8 @@ class AdmissionController:
         found = []
         if closed := [view.name for view in online if self._is_saturated(view.name)]:
             found.append(
-                f"{', '.join(closed[:3])} must first have had {policy.resume_above:.0%} free"
-                f" for {policy.resume_dwell_seconds:g} s"
+                f"{', '.join(closed[:3])} must stay {policy.resume_above:.0%} free"
+                f" for {policy.resume_dwell_seconds:g} s first"
             )
         barred = self._ramp.barred(needs, self._fleet.now)
         if kept := [

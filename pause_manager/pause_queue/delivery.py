@@ -146,7 +146,7 @@ def _built(entry: PauseQueueEntry, headers: dict[str, Any]) -> outgoing.Sending:
         entry.task_name,
         entry.args,
         entry.kwargs,
-        # One id for ever: a message that is sent again is the same message.
+        # One id always: a message that is sent again is the same message.
         task_id=f"parked-{entry.pk}",
         queue=entry.queue,
         headers=headers,

@@ -198,7 +198,7 @@ def drop_released(scopes: Sequence[str], *, actor: Actor) -> None:
 
 
 def waiting_facts(entry: PauseQueueEntry) -> dict[str, Any]:
-    """What an event tells of an entry that waited."""
+    """What an event records of an entry that waited."""
     return {"paused_at": entry.paused_at.isoformat(), "priority": entry.priority, "reason": entry.reason}
 
 

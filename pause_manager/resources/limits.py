@@ -26,7 +26,7 @@ PERMITTED = f"""
          ELSE 1
     END
 """
-"""How many may use it at once because of what it said; null: as many as like."""
+"""How many may use it at once because of what it said; null: no limit."""
 
 LIMIT = f"least(resource.max_at_once, {PERMITTED})"
 """How many may use it at once; null: no limit."""

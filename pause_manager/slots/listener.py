@@ -45,7 +45,7 @@ class Listener:
 
     @property
     def hears(self) -> bool:
-        """Whether changes are told: by Redis, or by a PostgreSQL that has been heard to tell of one.
+        """Whether changes are told: by Redis, or by a PostgreSQL that has reported one.
 
         Behind PgBouncer in transaction mode it listens and never hears.
         """
@@ -149,7 +149,7 @@ class Listener:
 
     def _lose_redis(self, error: Exception) -> None:
         if self._ear is not None:
-            logger.warning("Redis is away (%s): the database tells of changes.", error)
+            logger.warning("Redis is away (%s): the database reports changes.", error)
             with contextlib.suppress(Exception):
                 self._ear.__exit__()
         self._ear = None

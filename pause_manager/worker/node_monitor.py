@@ -134,7 +134,7 @@ class NodeMonitor:
             )
 
     def _keep(self, node: str) -> None:
-        """Keep what has changed; how far foreign use swings, which moves with many samples, every few seconds."""
+        """Keep what has changed; the peak of foreign use, which moves with many samples, every few seconds."""
         state, foreign_peak = self._with_loads, self._with_loads.foreign_peak
         kept = PersistedNodeState(
             capacity.NodeState(

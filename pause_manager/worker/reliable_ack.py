@@ -20,7 +20,7 @@ REFUSED_SECONDS = 1.0
 class ReliableAckRequest(Request):
     """Has the worker connect again when its message could not be acknowledged.
 
-    Celery logs that and continues, but such a message counts for ever as one that the worker has in hand. After as many
+    Celery logs that and continues, but such a message counts forever as one that the worker has in hand. After as many
     as it may have at a time (a Redis that hung while its tasks ended is enough) it asks for no further one.
     """
 

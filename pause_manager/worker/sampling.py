@@ -165,7 +165,7 @@ class Sampling:
 
 
 def _ask_name() -> None:
-    with contextlib.suppress(identity.NameTaken):  # the supervisor tells of it
+    with contextlib.suppress(identity.NameTaken):  # the supervisor reports it
         identity.name()
 
 

@@ -1,7 +1,7 @@
 """The supervisor of a worker: one watcher, in its main process, for all processes of its pool.
 
 It hears the doorbell, reads the holds once, writes them to the page that the pool reads, stops the queues that they
-cover, and reports what the worker obeys and has in hand. One connection, one statement a beat, and one more for the
+cover, and reports what the worker obeys and has in hand. One connection, one statement per beat, and one more for the
 loops that are running, see ``keeper``.
 """
 

@@ -30,11 +30,10 @@ from hypothesis.stateful import (
 from automation import leases, tasks
 from automation.dispatch import dispatcher
 from automation.errors import LeaseLost, TransitionRefused
-from automation.gate import decision
 from automation.items.leased_slice import LeasedSlice
 from automation.items.store import output_rows
 from automation.items.units import Unit, units_of
-from automation.leases import checkpoint
+from automation.leases import checkpoint, claims
 from automation.leases.checkpoint import Progress
 from automation.models import TERMINAL, AutomationRun, ItemFailure, Lifecycle, StageRun, Ticket, WorkItem, WorkSlice
 from automation.pipeline import get_pipeline
@@ -371,7 +370,11 @@ MUTANTS = {
         "_END",
         lambda sql: sql.replace(TOKEN, ""),
     ),
-    "claims ignore holds": (decision, "OPEN", lambda sql: sql.partition("AND NOT EXISTS")[0]),
+    "claims ignore holds": (
+        claims,
+        "_OPEN_WITHOUT_RESOURCES",
+        lambda sql: sql.replace("hold.scope IN ('fleet'", "false AND hold.scope IN ('fleet'"),
+    ),
     "messages are answered twice": (dispatcher, "answer", lambda _: lambda ticket_id: True),
     "holds outlive their run": (transitions, "_drop_holds", lambda _: lambda scope: None),
     "the times of a pause are not kept": (transitions, "update_pause_times", lambda _: lambda run_ids: None),

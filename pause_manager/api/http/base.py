@@ -32,7 +32,7 @@ class ControlView(APIView):
     """A member of the body that may carry the key of ``Idempotency-Key`` instead of the header."""
 
     channel: str = "api"
-    """The door that events tell of; another transport that calls this view names its own with ``as_view``."""
+    """The channel that events record; another transport that calls this view names its own with ``as_view``."""
 
     request_id: str = ""
 

@@ -1,4 +1,4 @@
-"""The page of the audit trail: what was done, by whom, through which door and why."""
+"""The page of the audit trail: what was done, by whom, through which channel and why."""
 
 from __future__ import annotations
 

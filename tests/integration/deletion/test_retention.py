@@ -1,4 +1,4 @@
-"""Runs are kept for as long as their site says, else their pipeline, else the settings; else for ever."""
+"""Runs are kept for as long as their site says, else their pipeline, else the settings; else forever."""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ from tests.support.workers import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(300)]
 
-POLICY = {"cpu_slack_cores": 0.0, "cpu_slack_share": 0.0, "resume_dwell_seconds": 1.0, "resume_above": 0.2}
+POLICY = {
+    "thresholds": {"cpu_slack_cores": 0.0, "cpu_slack_share": 0.0, "resume_above": 0.2},
+    "dwell": {"resume_dwell_seconds": 1.0},
+}
 """Whatever strangers use counts, and a machine is never without any."""
 OPTIONS = {
     "worker_beat_seconds": 0.5,
@@ -109,12 +112,12 @@ def test_work_is_asked_to_yield_after_the_end_of_all_connections(foreign: Foreig
     options = {
         "worker_beat_seconds": 0.5,
         "save_node_seconds": 1.0,
-        "policy": {**POLICY, "contended_dwell_seconds": 1.0},
+        "policy": {**POLICY, "dwell": {**POLICY["dwell"], "contended_dwell_seconds": 1.0}},
     }
     watching = {"FOREIGN_CAPACITY": "1", "FOREIGN_OPTIONS": json.dumps(options)}
     foreign.workers.start("watch", "-Q", "elsewhere", "-c", "1", env=watching)
     assert eventually(last_seen, 20)
-    blind = {"policy": {"cpu_slack_cores": 1000.0, "pause_below": 0.0, "resume_above": 0.0}}
+    blind = {"policy": {"thresholds": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0}}}
     foreign.worker("one", "-c", "1", FOREIGN_CAPACITY="1", FOREIGN_OPTIONS=json.dumps(blind))
     WorkerNode.objects.update(pause_below=0.0)
 

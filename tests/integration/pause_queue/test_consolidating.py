@@ -253,7 +253,7 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
 def test_what_would_not_go_on_elsewhere_by_its_own_policy_stays(settings: Any, resume_above: float, is_asked: bool):
     settings.PAUSE_MANAGER = {
         **settings.PAUSE_MANAGER,
-        "pipeline_policies": {"small-work": {"pause_below": 0.2, "resume_above": resume_above}},
+        "pipeline_policies": {"small-work": {"thresholds": {"pause_below": 0.2, "resume_above": resume_above}}},
     }
     run, _ = small_on("n1", 2.5)
     Ticket.objects.all().delete()
@@ -280,7 +280,7 @@ def test_what_an_agent_has_stays():
     assert (asked(run), actions("node_kept")) == ("", [])
 
 
-@pytest.mark.parametrize("policy", [{"consolidates": False}, {}])
+@pytest.mark.parametrize("policy", [{"consolidation": {"enabled": False}}, {}])
 def test_it_is_off_by_one_setting(settings: Any, policy: dict[str, Any]):
     settings.PAUSE_MANAGER = {
         **settings.PAUSE_MANAGER,

@@ -314,7 +314,7 @@ def test_a_failing_poll_is_logged_backs_off_and_goes_on(caplog, settings):
     node()
     park("import:1")
     good = settings.PAUSE_MANAGER
-    settings.PAUSE_MANAGER = {**good, "policy": {"pause_below": 5}}
+    settings.PAUSE_MANAGER = {**good, "policy": {"thresholds": {"pause_below": 5}}}
 
     with caplog.at_level(logging.ERROR, "pause_manager.pause_queue.poller"):
         assert manager.poll().skipped == "it failed"

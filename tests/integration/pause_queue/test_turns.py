@@ -76,7 +76,7 @@ def test_what_is_larger_or_less_urgent_is_not_in_the_way(waiting, priority):
 
 
 def test_ageing_makes_what_waits_more_urgent(settings):
-    policy = {**settings.PAUSE_MANAGER["policy"], "ageing_seconds": 0.001}
+    policy = {**settings.PAUSE_MANAGER["policy"], "queue": {"ageing_seconds": 0.001}}
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "policy": policy}
     between()
     wait(priority=5)
@@ -124,7 +124,7 @@ def test_a_run_that_was_sent_on_is_not_sent_back_by_the_reconciler():
 
 
 def owns(settings, pipeline: str, **policy: float) -> None:
-    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "pipeline_policies": {pipeline: policy}}
+    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "pipeline_policies": {pipeline: {"thresholds": policy}}}
 
 
 def test_a_pipeline_goes_on_by_its_own_thresholds(settings):

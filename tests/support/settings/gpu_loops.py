@@ -10,5 +10,5 @@ PAUSE_MANAGER = {
     "capacity": True,
     "gpu_deadline_seconds": 10.0,
     "worker_beat_seconds": 0.5,
-    "policy": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0, "offline_after_seconds": 60.0},
+    "policy": {"thresholds": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0}},
 }

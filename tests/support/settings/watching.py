@@ -3,4 +3,4 @@
 from backend.settings.test import *  # noqa: F403
 from backend.settings.test import PAUSE_MANAGER as BASE
 
-PAUSE_MANAGER = {**BASE, "capacity": True, "policy": {"pause_below": 0.0, "resume_above": 0.0}}
+PAUSE_MANAGER = {**BASE, "capacity": True, "policy": {"thresholds": {"pause_below": 0.0, "resume_above": 0.0}}}

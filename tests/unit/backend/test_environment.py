@@ -48,7 +48,7 @@ def test_threshold_and_interval_come_from_the_environment_and_a_bad_one_is_warne
     def read(**env):
         program = (
             "import json; from django.conf import settings as s; p = s.PAUSE_MANAGER; "
-            "print(json.dumps([*p['policy'].values(), p['poll_interval_seconds'], "
+            "print(json.dumps([*p['policy']['thresholds'].values(), p['poll_interval_seconds'], "
             "s.CELERY_BEAT_SCHEDULE['pause_manager.poll']['schedule']]))"
         )
         given = {**os.environ, "DJANGO_SETTINGS_MODULE": "backend.settings.test", **env}

@@ -8,6 +8,7 @@ import pytest
 from django.core.checks import run_checks
 
 from automation.conf import AutomationSettings
+from pause_manager import conf
 from pause_manager.checks import check_declared, check_options
 
 
@@ -77,3 +78,44 @@ def test_a_name_of_the_machine_that_no_hold_could_have_is_refused(settings):
     [error] = check_options(None)
 
     assert (error.id, "'my machine'" in error.msg) == ("pause_manager.E026", True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"pause_below": 0.3}, "pause_below is now pause_below in a group: {'thresholds': {'pause_below': ...}}"),
+        ({"adaptive_min": 0.3}, "adaptive_min is now min in a group: {'adaptive': {'min': ...}}"),
+        ({"consolidates": False}, "consolidates is now enabled in a group: {'consolidation': {'enabled': ...}}"),
+        ({"swing_seconds": 9.0}, "swing_seconds is now peak_seconds in a group: {'thresholds': {'peak_seconds': ...}}"),
+        ({"adaptive": True}, "expected a dict of options for 'adaptive', got: True"),
+        ({"pressure_share": 0.1}, "pressure_share cannot be set: it is 0.05"),
+        ({"offline_after_seconds": 9.0}, "offline_after_seconds cannot be set: it is missed_samples x sample_seconds"),
+        ({"tresholds": {}}, "there is no group 'tresholds': did you mean 'thresholds'?"),
+        ({"dwell": {"cooldown": 1.0}}, "'dwell' has no option 'cooldown': did you mean 'cooldown_seconds'?"),
+        ({"queue": {"zzz": 1}}, "'queue' has no option 'zzz': expected one of ramp_max, packs, ageing_seconds, "),
+        ({"thresholds": {"pause_below": 0.9}}, "expected 0 <= pause_below <= resume_above <= 1, got: 0.9 and 0.3"),
+        ({"dwell": {"cooldown_seconds": -1.0}}, "expected dwell.cooldown_seconds >= 0, got: -1.0"),
+    ],
+)
+@pytest.mark.parametrize("pipeline", ["", "content"])
+def test_an_option_of_the_policy_that_does_not_exist_says_where_it_is_or_what_does(settings, pipeline, policy, message):
+    given = {"pipeline_policies": {pipeline: policy}} if pipeline else {"policy": policy}
+    settings.PAUSE_MANAGER = given
+
+    [error] = check_options(None)
+
+    assert error.id == "pause_manager.E014"
+    assert message in error.msg
+
+
+def test_options_of_a_pipeline_are_added_to_those_of_the_fleet_group_by_group(settings):
+    settings.PAUSE_MANAGER = {
+        "policy": {"thresholds": {"pause_below": 0.1, "resume_above": 0.6}, "adaptive": {"enabled": True}},
+        "pipeline_policies": {"content": {"thresholds": {"pause_below": 0.4}}},
+    }
+
+    policy = conf.settings().policy_of("content")
+
+    assert check_options(None) == []
+    assert (policy.pause_below, policy.resume_above, policy.adaptive) == (0.4, 0.6, True)
+    assert conf.settings().policy_of().pause_below == 0.1

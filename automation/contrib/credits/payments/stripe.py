@@ -24,7 +24,7 @@ def read(body: bytes) -> Notice:
     if kind in SESSIONS:
         return _of_session(event_id, kind, thing)
     if kind == INTENT:
-        # The sessions' own events tell of intents that name no payment of ours.
+        # The sessions' own events report intents that name no payment of ours.
         reference = _reference(thing)
         effect = Effect.PAID if reference else Effect.NONE
         return _paid(event_id, kind, thing, effect, reference, text(thing, "id"), "amount_received")

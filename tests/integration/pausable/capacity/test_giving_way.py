@@ -33,7 +33,7 @@ pytestmark = [
 
 NOISY = {
     "sample_seconds": 3600.0,
-    "policy": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0},
+    "policy": {"thresholds": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0}},
 }
 """The worker samples this machine once and finds nobody on it; what is there from then on, the test says."""
 

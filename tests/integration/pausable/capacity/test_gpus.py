@@ -24,7 +24,7 @@ OPTIONS = {
     "worker_beat_seconds": 0.5,
     "gpu_deadline_seconds": 10.0,
     # Whatever else this machine does.
-    "policy": {"offline_after_seconds": 60.0, "pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0},
+    "policy": {"thresholds": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0}},
 }
 A, B = "GPU-aaaa", "GPU-bbbb"
 

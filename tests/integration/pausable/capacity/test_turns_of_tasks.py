@@ -76,7 +76,10 @@ def test_what_is_larger_or_less_urgent_is_not_in_the_way_of_a_task(needy: Pausab
 
 
 def declares(settings: Any, **policies: dict[str, float]) -> None:
-    settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "pipeline_policies": policies}
+    settings.PAUSE_MANAGER = {
+        **settings.PAUSE_MANAGER,
+        "pipeline_policies": {name: {"thresholds": given} for name, given in policies.items()},
+    }
 
 
 def test_a_task_starts_waits_and_goes_on_by_the_policy_that_it_names(needy: PausableTask, settings: Any):  # noqa: F811

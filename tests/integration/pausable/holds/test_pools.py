@@ -160,7 +160,7 @@ def test_a_worker_has_two_connections_however_large_its_pool_is(foreign: Foreign
     options = ("-c", "6") if pool == "prefork" else ("-P", "threads", "-c", "12")
     before = clients()
     # However busy this machine is, there is room for what it declares.
-    policy = {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0}
+    policy = {"thresholds": {"pause_below": 0.0, "resume_above": 0.0, "cpu_slack_cores": 1000.0}}
     foreign.worker("one", *options, FOREIGN_CAPACITY="1", FOREIGN_OPTIONS=json.dumps({"policy": policy}))
     kept = foreign.keep(("add", 1, 2), ("needy", "one"))
     release()

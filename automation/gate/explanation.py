@@ -1,16 +1,11 @@
-"""The one gate: why a run may not proceed. Reads the local database only. What cannot be read forbids, see
+"""The gate in words: every reason why a run may not proceed, in a fixed order. What cannot be read forbids, see
 ``observability.gate_health``.
-
-``explain`` lists every reason in a fixed order; ``may_start`` is "the list is empty"; ``OPEN`` is the same predicate
-for the statements that claim and dispatch. Which code there is, the process that asks knows of itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable
+from datetime import datetime
 
 from automation.gate import (
     dependencies,
@@ -23,14 +18,12 @@ from automation.gate import (
     standstills,
 )
 from automation.gate.idle_reasons import IdleReason
+from automation.gate.predicate import holds_of_all_nodes, scopes_of
 from automation.gate.problems import Problem
-from automation.models import TERMINAL, AutomationRun, Lifecycle, StageRun, WorkSlice
-from automation.pipeline import definition
-from automation.pipeline.definition import QUEUE, USES_NOTHING, Definition
-from pause_manager import conf, scopes
+from automation.models import TERMINAL, AutomationRun, Lifecycle, WorkSlice
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
-from pause_manager.models import Hold, WorkerNode
+from pause_manager.models import Hold
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
 from pause_manager.reasons import Reason, ReasonCode, may_proceed
@@ -58,87 +51,6 @@ COPYING = ReasonCode.COPYING
 UNREADABLE = ReasonCode.UNREADABLE
 GIVES_WAY = ReasonCode.GIVES_WAY
 """The code of work that was asked to leave its node. The run continues."""
-_HOLD = Hold._meta.db_table
-_NODE = WorkerNode._meta.db_table
-_LIVE = "node.last_seen_at > statement_timestamp() - make_interval(secs => %(node_seconds)s::float8)"
-
-ALL_NODES_HELD = f"""
-    (EXISTS (SELECT 1 FROM {_NODE} AS node WHERE {_LIVE})
-     AND NOT EXISTS (
-        SELECT 1 FROM {_NODE} AS node
-         WHERE {_LIVE} AND NOT EXISTS (
-            SELECT 1 FROM {_HOLD} AS hold WHERE hold.released_at IS NULL AND hold.scope = 'node:' || node.name)))
-"""
-"""SQL: there are live nodes, and a hold on each. ``node_seconds`` is of :func:`node_seconds`."""
-USES_HELD = f"""
-    EXISTS (SELECT 1 FROM jsonb_array_elements_text(stage.definition->'uses') AS used(name)
-              JOIN {_HOLD} AS hold ON hold.released_at IS NULL AND hold.scope = 'resource:' || used.name)
-"""
-"""SQL over ``stage``: a resource that it uses is held."""
-
-_OPEN_BUT_FOR_RESOURCES = f"""
-    run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
-    AND run.lane_seat_at IS NOT NULL
-    AND {installed_code.IS_HERE}
-    AND NOT {file_sharing.APART}
-    AND NOT EXISTS (
-        SELECT 1 FROM {_HOLD} AS hold
-         WHERE hold.released_at IS NULL
-           AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
-                              'queue:' || {QUEUE}))
-    AND NOT {ALL_NODES_HELD}
-"""
-OPEN = f"""
-    {_OPEN_BUT_FOR_RESOURCES}
-    AND NOT {USES_HELD}
-    AND {resource_limits.HAVE_PLACES}
-"""
-"""SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
-OPEN_WITHOUT_RESOURCES = f"({USES_NOTHING} AND {_OPEN_BUT_FOR_RESOURCES})"
-"""The same, shorter by a third to plan, for a stage that is known to use none: false for one that does."""
-
-
-def values() -> dict[str, Any]:
-    """What a statement with ``OPEN`` is given."""
-    return {
-        "node_seconds": node_seconds(),
-        "installed": installed_code.keys(),
-        **file_sharing.values(),
-        **resource_limits.values(),
-    }
-
-
-def node_seconds() -> float:
-    """A node that the database has not heard of for so long is nowhere to go, held or not."""
-    return conf.settings().unknown_seconds
-
-
-def scopes_of(run: AutomationRun) -> list[str]:
-    """Every scope whose holds cover ``run``, with the queues and resources of its running stages.
-
-    Before it starts, with those of its first stages.
-    """
-    return _scopes_with(run, run.stages.current())
-
-
-def _scopes_with(run: AutomationRun, stage_runs: Iterable[StageRun]) -> list[str]:
-    stages = [definition.of(stage_run) for stage_run in stage_runs if stage_run.definition]
-    queues = {f"queue:{stage.queue}" for stage in stages}
-    used = {scopes.resource(name) for stage in stages for name in stage.uses}
-    return [*_scopes(run), *sorted(queues), *sorted(used)]
-
-
-def scopes_at_work(run: AutomationRun, stage: Definition, *, node: str | None) -> list[str]:
-    """Every scope whose holds reach who works for ``run`` on ``node``, in ``stage``.
-
-    ``None`` is the machine of the worker, which knows what that is called by the time it looks.
-    """
-    used = map(scopes.resource, stage.uses)
-    return [*_scopes(run), f"queue:{stage.queue}", *used, *([] if node is None else [f"node:{node}"])]
-
-
-def _scopes(run: AutomationRun) -> list[str]:
-    return ["fleet", f"pipeline:{run.pipeline}", f"lane:{run.lane}", run.scope]
 
 
 def explain(run: AutomationRun) -> list[Reason]:
@@ -338,64 +250,3 @@ def _unreadable(layer: str, error: Exception) -> Reason:
     what = {**known, "files": "The place of its files", "resources": "The limits of its resources"}[layer]
     sentence = f"{what} cannot be read ({type(error).__name__})."
     return Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE)
-
-
-def may_start(run: AutomationRun) -> bool:
-    """Whether nothing keeps ``run``."""
-    return may_proceed(explain(run))
-
-
-def holds_of_all_nodes() -> list[Hold]:
-    """The holds on the live nodes, if there is no live node without one: then there is nowhere to go."""
-    live = WorkerNode.objects.seen_within(timedelta(seconds=node_seconds()))
-    names = list(live.values_list("name", flat=True))
-    held = list(Hold.objects.covering(f"node:{name}" for name in names)) if names else []
-    return held if {hold.scope for hold in held} == {f"node:{name}" for name in names} else []
-
-
-def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those unfinished ``runs`` that something keeps, see ``explain``; in eight queries for all at most."""
-    unfinished = [run for run in runs if run.lifecycle not in TERMINAL]
-    if not unfinished:
-        return set()
-    every_id = {run.pk for run in unfinished}
-    unstarted = [run.pk for run in unfinished if run.started_at is None]
-    current: dict[UUID, list[StageRun]] = {pk: [] for pk in every_id}
-    held: set[str] = set()
-    apart: set[UUID] = set()
-    waiting: set[UUID] = set()
-    try:
-        with gate_health.guarded_read("lane"):
-            waiting = lane_order.waiting_among(every_id)
-    except Exception:
-        waiting = set()  # open: nobody waits for an order that cannot be read
-    try:
-        with gate_health.guarded_read("dependency"):
-            waiting |= dependencies.waiting_among(unstarted) if unstarted else set()
-        with gate_health.guarded_read("code"):
-            for stage_run in StageRun.objects.filter(run__in=every_id).current():
-                current[stage_run.run_id].append(stage_run)
-        covering = {run.pk: _scopes_with(run, current[run.pk]) for run in unfinished}
-        every = {scope for names in covering.values() for scope in names}
-        with gate_health.guarded_read("node"):
-            if holds_of_all_nodes():
-                return every_id
-        with gate_health.guarded_read("files"):
-            live = file_sharing.told()
-            apart = {run.pk for run in unfinished if file_sharing.problem(run, live) is not None}
-        with gate_health.guarded_read("resources"):
-            waiting |= resource_limits.waiting_among(every_id)
-        with gate_health.guarded_read("holds"):
-            held = set(Hold.objects.covering(every).values_list("scope", flat=True))
-    except Exception:
-        return every_id
-    return {
-        run.pk
-        for run in unfinished
-        if run.cancel_requested_at is not None
-        or run.copying is not None
-        or run.pk in apart
-        or run.pk in waiting
-        or not held.isdisjoint(covering[run.pk])
-        or not all(installed_code.is_here(run.pipeline, stage_run) for stage_run in current[run.pk])
-    }
